@@ -85,12 +85,20 @@ def run_training(
     if not is_first_process():
         sys.exit(0)  # One report for all.
     found, notes = outcome.evaluation, [*splits.notes, *model.notes]
-    facts = {"run": str(path), "history": outcome.history, "evaluation": found, "notes": notes}
-    results = table("epoch", *_COLUMNS.values(), right=("epoch", *_COLUMNS.values()))
-    for row in outcome.history:
+    facts = {
+        "run": str(path),
+        "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
+        "history": outcome.history,
+        "seconds": outcome.seconds,
+        "evaluation": found,
+        "notes": notes,
+    }
+    columns = ("epoch", *_COLUMNS.values(), "seconds")
+    results = table(*columns, right=columns)
+    for row, seconds in zip(outcome.history, outcome.seconds, strict=True):
         mark = " *" if row["epoch"] == found["epoch"] else ""
         numbers = (_number(row, name) for name in _COLUMNS)
-        results.add_row(f"{row['epoch']:.0f}{mark}", *numbers)
+        results.add_row(f"{row['epoch']:.0f}{mark}", *numbers, f"{seconds:.1f}")
     view = Group(
         results,
         "",
@@ -124,12 +132,15 @@ def _verdict(found: dict[str, Any]) -> str:
     )
 
 
-def _line_printer(print_line: Callable[[str], None], epochs: int) -> Callable[[list[Row]], None]:
+def _line_printer(
+    print_line: Callable[[str], None], epochs: int
+) -> Callable[[list[Row], list[float]], None]:
     """Prints a line an epoch, so that a run can be watched."""
 
-    def line(history: list[Row]) -> None:
+    def line(history: list[Row], seconds: list[float]) -> None:
         row = history[-1]
-        results = (f"{said} {_number(row, name)}" for name, said in _COLUMNS.items() if name in row)
-        print_line(f"epoch {row['epoch']:.0f} of {epochs}: {', '.join(results)}")
+        results = [f"{said} {_number(row, name)}" for name, said in _COLUMNS.items() if name in row]
+        took = f"{seconds[-1]:.1f} s"
+        print_line(f"epoch {row['epoch']:.0f} of {epochs}: {', '.join([*results, took])}")
 
     return line

@@ -91,6 +91,26 @@ def test_each_epoch_has_its_own_order_and_every_picture_once() -> None:
     assert len(list(Batches(data, COLOR, 8, drop_last=True))) == 6
 
 
+def test_drawing_with_replacement_repeats_some_and_leaves_out_others() -> None:
+    count = 20_000
+    plan = Plan(count, 64, 3, sampling="replacement")
+    first, second = plan.order(1), plan.order(2)
+    assert len(first) == count
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, Plan(count, 64, 3, sampling="replacement").order(1))
+    # A share of 1 - 1/e is drawn at all, e**-1 / k! of them k times; the deviation is 0.002.
+    assert len(np.unique(first)) / count == pytest.approx(1 - np.exp(-1), abs=0.01)
+    times = np.bincount(np.bincount(first, minlength=count))
+    np.testing.assert_allclose(times[:3] / count, np.exp(-1) / np.array([1, 1, 2]), atol=0.02)
+
+
+def test_one_order_can_be_kept_for_all_epochs() -> None:
+    plan = Plan(50, 8, 3, sampling="shuffle-once")
+    assert np.array_equal(plan.order(1), plan.order(7))
+    assert sorted(plan.order(1)) == list(range(50))
+    assert not np.array_equal(plan.order(1), Plan(50, 8, 4, sampling="shuffle-once").order(1))
+
+
 ALL = Augmentation(
     flip=True, crop_padding=2, brightness=0.4, contrast=0.4, saturation=0.4, mixup=0.5, cutmix=1.0
 )

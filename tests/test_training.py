@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, Splits, open_data, split
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.data.batches import Batches
+from torchlift.transfer.data.plan import Plan
 from torchlift.transfer.networks import convnet_bn, lenet5
 from torchlift.transfer.training.averaging import averaged_copy
 from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
@@ -71,27 +73,34 @@ def difference(one: nn.Module, other: nn.Module) -> float:
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 
+def plain_batches(
+    parts: Splits[Any], epochs: int, size: int, sampling: str = "shuffle"
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What the network is given, in the order of `Plan`."""
+    inputs = torch.from_numpy(PREPROCESSING(parts.train.images))
+    classes = torch.from_numpy(parts.train.classes)
+    plan = Plan(len(inputs), size, 0, sampling=sampling)  # type: ignore[arg-type]  # a name of the list
+    for epoch in range(1, epochs + 1):
+        for chosen in torch.from_numpy(plan.order(epoch)).split(size)[: len(inputs) // size]:
+            yield inputs[chosen], classes[chosen]
+
+
 def test_the_loop_learns_what_a_plain_loop_learns(parts: Splits[Any], tmp_path: Path) -> None:
     # Written with torch alone, but for the order of the pictures.
     plain = classifier().module
-    inputs = torch.from_numpy(PREPROCESSING(parts.train.images))
-    classes = torch.from_numpy(parts.train.classes)
     decay = [p for p in plain.parameters() if p.dim() > 1]
     rest = [p for p in plain.parameters() if p.dim() == 1]
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9)
-    batches = len(inputs) // 32
-    schedule = lr_scheduler.CosineAnnealingLR(optimizer, 2 * batches)
+    schedule = lr_scheduler.CosineAnnealingLR(optimizer, 2 * (len(parts.train) // 32))
     loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-    order = Batches(parts.train, PREPROCESSING, 32, shuffle_seed=0).plan.order
     plain.train()
-    for epoch in (1, 2):
-        for chosen in torch.from_numpy(order(epoch)).split(32)[:batches]:
-            optimizer.zero_grad()
-            loss(plain(inputs[chosen]), classes[chosen]).backward()
-            nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+    for inputs, classes in plain_batches(parts, 2, 32):
+        optimizer.zero_grad()
+        loss(plain(inputs), classes).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
     model, outcome = trained(
         parts, tmp_path / "run", weight_decay=0.01, label_smoothing=0.1, clip_norm=1.0
     )
@@ -106,6 +115,92 @@ def test_the_loop_learns_what_a_plain_loop_learns(parts: Splits[Any], tmp_path: 
     assert last["val_accuracy"] == float((logits.argmax(1) == target).double().mean())
 
 
+def torch7_sgd(
+    network: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    lr: float,
+    momentum: float,
+    dampening: float,
+) -> None:
+    """The formulas of `optim/sgd.lua`: the first gradient is taken whole, later ones dampened."""
+    moved: list[torch.Tensor] | None = None
+    for inputs, classes in batches:
+        loss = functional.cross_entropy(network(inputs), classes)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        if moved is None:
+            moved = [gradient.clone() for gradient in gradients]
+        else:
+            for kept, gradient in zip(moved, gradients, strict=True):
+                kept.mul_(momentum).add_(gradient, alpha=1 - dampening)
+        with torch.no_grad():
+            for parameter, step in zip(network.parameters(), moved, strict=True):
+                parameter.sub_(lr * step)
+
+
+def test_with_its_dampening_sgd_is_torch7s(parts: Splits[Any], tmp_path: Path) -> None:
+    lua = classifier().module
+    torch7_sgd(lua, plain_batches(parts, 2, 32, "replacement"), 0.1, 0.9, 0.9)
+    recipe = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0, "schedule": "constant"}
+    model, _ = trained(parts, tmp_path / "run", **recipe, dampening=0.9, sampling="replacement")
+    assert difference(model.module, lua) < 1e-6
+    # Without it each step is up to ten times as long.
+    other, _ = trained(parts, tmp_path / "other", **recipe, sampling="replacement")
+    assert difference(other.module, lua) > 1e-2
+
+
+def test_the_recipe_of_stochastic_gradient(parts: Splits[Any], tmp_path: Path) -> None:
+    # nn.StochasticGradient: one picture at a time, in one order that is drawn once.
+    lua = classifier().module
+    first = list(plain_batches(parts, 1, 1, "shuffle-once"))
+    torch7_sgd(lua, first + first, 0.001, 0, 0)
+    options = {"lr": 0.001, "momentum": 0, "weight_decay": 0, "schedule": "constant"}
+    few = {"batch_size": 1, "sampling": "shuffle-once"}
+    model, _ = trained(parts, tmp_path / "run", **options, **few)
+    # 260 updates, each rounded.
+    assert difference(model.module, lua) < 1e-6
+
+
+def test_adamw_without_decay_is_adam(parts: Splits[Any], tmp_path: Path) -> None:
+    plain = classifier().module
+    adam = torch.optim.Adam(plain.parameters(), lr=0.002)
+    for inputs, classes in plain_batches(parts, 2, 32):
+        adam.zero_grad()
+        functional.cross_entropy(plain(inputs), classes).backward()
+        adam.step()
+    options = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0, "schedule": "constant"}
+    model, _ = trained(parts, tmp_path / "run", **options)
+    # Gradients that round differently count in full where they are tiny: Adam divides by them.
+    assert difference(model.module, plain) < 1e-5
+
+
+def test_no_epoch_leaves_the_network_that_the_seed_gives(
+    parts: Splits[Any], tmp_path: Path
+) -> None:
+    expected = classifier().module
+    _, outcome = trained(parts, tmp_path / "run", epochs=0)
+    saved = open_model(outcome.folder.model)
+    assert difference(saved.module, expected) == 0
+    assert (outcome.history, outcome.evaluation["epoch"]) == ([], 0)
+    logits = expected(torch.from_numpy(PREPROCESSING(parts.val.images)))
+    right = (logits.argmax(1).numpy() == parts.val.classes).sum()
+    assert outcome.evaluation["correct"] == right
+    assert outcome.folder.read_metrics() == []
+
+
+def test_each_epochs_time_is_told_apart_from_what_repeats(
+    parts: Splits[Any], tmp_path: Path
+) -> None:
+    _, outcome = trained(parts, tmp_path / "run", epochs=1)
+    _, resumed = trained(parts, tmp_path / "run", epochs=2, run=replace(QUIET, resume="auto"))
+    assert resumed.seconds[0] == outcome.seconds[0] > 0
+    lines = (tmp_path / "run" / "seconds.csv").read_text().splitlines()
+    assert lines[0] == "epoch,seconds"
+    assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(
+        resumed.seconds, abs=1e-3
+    )
+    assert "seconds" not in (tmp_path / "run" / "metrics.csv").read_text()
+
+
 #: Everything that has a state of its own.
 EVERYTHING = {
     "optimizer": "adamw",
@@ -115,6 +210,7 @@ EVERYTHING = {
     "augmentation": Augmentation(flip=True, crop_padding=2, mixup=0.2),
     "freezing": Freezing(freeze="until 7", unfreeze_at=3, layer_decay=0.9),
     "accumulate": 2,
+    "sampling": "replacement",
 }
 
 
@@ -316,7 +412,13 @@ def test_a_folder_that_is_taken_is_refused(parts: Splits[Any], tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": 0}, {"lr": -1}, {"ema": 1}, {"schedule": "one-cycle", "warmup_epochs": 1}],
+    [
+        {"epochs": -1},
+        {"dampening": 1},
+        {"lr": -1},
+        {"ema": 1},
+        {"schedule": "one-cycle", "warmup_epochs": 1},
+    ],
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
@@ -338,7 +440,8 @@ def test_the_command_writes_everything_that_a_run_folder_promises(
     report = json.loads(captured.out)
     assert "850 parameters are trained, 60,900 frozen" in captured.err
     assert {file.name for file in run.iterdir()} == {
-        *("config.yaml", "run.json", "metrics.csv", "metrics.jsonl", "lr_finder.csv"),
+        *("config.yaml", "run.json", "metrics.csv", "metrics.jsonl", "seconds.csv"),
+        "lr_finder.csv",
         *("checkpoints", "tensorboard", "model", "evaluation.json"),
     }
     assert any(run.glob("tensorboard/events.*"))

@@ -13,7 +13,7 @@ from .augmentation import Augmentation, mixed, throw
 from .dataset import Dataset
 from .pictures import PictureFiles
 from .pixels import pixel_source
-from .plan import Plan
+from .plan import Plan, Sampling
 from .selection import class_count
 
 
@@ -31,6 +31,7 @@ class Batches:
         batch_size: of all processes together.
         augmentation: what is done to training pictures.
         shuffle_seed: of order and augmentation; None keeps the order (and augments by 0).
+        sampling: how an epoch's pictures are drawn by it (see `Sampling`).
         device: where the batches are wanted.
         drop_last: leave out a last batch that is smaller.
         rank: of this process: it gets its share of each batch. A share may be empty if a batch
@@ -53,6 +54,7 @@ class Batches:
         *,
         augmentation: Augmentation | None = None,
         shuffle_seed: int | None = None,
+        sampling: Sampling = "shuffle",
         device: str | torch.device = "cpu",
         drop_last: bool = False,
         rank: int = 0,
@@ -60,7 +62,7 @@ class Batches:
         keep: bool = True,
         workers: int = 2,
     ) -> None:
-        self.plan = Plan(len(data), batch_size, shuffle_seed, drop_last, rank, world_size)
+        self.plan = Plan(len(data), batch_size, shuffle_seed, drop_last, rank, world_size, sampling)
         self.augmentation = augmentation or Augmentation()
         self._device = torch.device(device)
         self._source = pixel_source(data, preprocessing, keep=keep, workers=workers)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ..errors import DataError
+
+#: How the pictures of an epoch are drawn: all of them in a new order each time, in one order that
+#: stays (`nn.StochasticGradient` draws its own once), or each anew, so that one may come twice and
+#: another not at all.
+Sampling = Literal["shuffle", "shuffle-once", "replacement"]
 
 
 @dataclass(frozen=True)
@@ -15,15 +21,16 @@ class Plan:
     """The batches of each epoch, and this process's share of them.
 
     A batch is of all processes together; each takes a contiguous share, so that the shares of all
-    are the batch, whatever their number. Nothing is lost or taken twice.
+    are the batch, whatever their number. Nothing is lost or taken twice by them.
 
     Attributes:
         count: pictures of an epoch.
         batch_size: of all processes together.
-        shuffle_seed: a new order each epoch, drawn by this; None keeps the order.
+        shuffle_seed: the pictures of an epoch are drawn by this; None keeps their order.
         drop_last: leave out a last batch that is smaller.
         rank: of this process.
         world_size: the number of processes.
+        sampling: how they are drawn.
     """
 
     count: int
@@ -32,6 +39,7 @@ class Plan:
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
+    sampling: Sampling = "shuffle"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
@@ -47,7 +55,11 @@ class Plan:
         """(count,) int64: the index of the picture at each position of an epoch."""
         if self.shuffle_seed is None:
             return np.arange(self.count)
-        return np.random.default_rng([self.shuffle_seed, epoch]).permutation(self.count)
+        drawn = 0 if self.sampling == "shuffle-once" else epoch
+        random = np.random.default_rng([self.shuffle_seed, drawn])
+        if self.sampling == "replacement":
+            return random.integers(self.count, size=self.count)
+        return random.permutation(self.count)
 
     def shares(self, start: int = 0) -> Iterator[Share]:
         """This process's share of each batch, from the batch `start` on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,15 @@ class Parts:
         average: the moving average of its weights, if one is kept.
         scaler: the gradient scaler of fp16, if there is one.
         history: the results of each epoch.
+        seconds: what each epoch took, its validation included.
     """
 
     network: nn.Module
     optimizer: Any
     average: AveragedModel | None
     scaler: Any
-    history: list[Row]
+    history: list[Row] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -66,6 +68,7 @@ def save_checkpoint(folder: Path, parts: Parts) -> None:
         "optimizer": parts.optimizer.state_dict(),
         "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
         "history": parts.history,
+        "seconds": parts.seconds,
     }
     torch.save(state, temporary / STATE)
     temporary.replace(checkpoint_path(folder, epoch))
@@ -87,11 +90,13 @@ def load_last_checkpoint(folder: Path, parts: Parts) -> None:
     parts.optimizer.load_state_dict(state["optimizer"])
     if parts.scaler is not None:
         parts.scaler.load_state_dict(state["scaler"])
-    parts.history[:] = state["history"]
+    parts.history[:], parts.seconds[:] = state["history"], state["seconds"]
 
 
 def load_best(folder: Path, parts: Parts) -> None:
-    """Set the evaluated network to its weights of the best epoch."""
+    """Set the evaluated network to its weights of the best epoch, if there was one."""
+    if not parts.history:
+        return
     path = checkpoint_path(folder, best_epoch(parts.history))
     if parts.average is not None:
         parts.average.load_state_dict(load_file(path / AVERAGE))
@@ -114,9 +119,9 @@ def best_epoch(history: list[Row]) -> int:
     """The number of the epoch that did best on the validation part, from 1.
 
     The first with the highest accuracy, and the lowest loss of those; without a validation part
-    it is the last.
+    it is the last. Without epochs it is 0: the network as it began.
     """
-    if "val_accuracy" not in history[-1]:
+    if not history or "val_accuracy" not in history[-1]:
         return len(history)
     scores = [(row["val_accuracy"], -row["val_loss"]) for row in history]
     return scores.index(max(scores)) + 1
@@ -124,7 +129,7 @@ def best_epoch(history: list[Row]) -> int:
 
 def best_row(history: list[Row]) -> Row:
     """The results of the best epoch."""
-    return history[best_epoch(history) - 1]
+    return history[best_epoch(history) - 1] if history else {"epoch": 0}
 
 
 def _save_tensors(module: nn.Module, file: Path) -> None:

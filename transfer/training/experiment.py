@@ -61,12 +61,14 @@ class Outcome:
     Attributes:
         folder: its files.
         history: the results of each epoch.
+        seconds: what each epoch took, its validation included.
         evaluation: the results of the best epoch, as in `evaluation.json`; empty in all processes
             but the first.
     """
 
     folder: RunFolder
     history: list[Row]
+    seconds: list[float]
     evaluation: dict[str, Any]
 
 
@@ -75,7 +77,7 @@ def carry_out(
     experiment: Experiment,
     path: Path,
     say: Callable[[str], None] = lambda text: None,
-    on_epoch: Callable[[list[Row]], None] = lambda history: None,
+    on_epoch: Callable[[list[Row], list[float]], None] = lambda history, seconds: None,
 ) -> Outcome:
     """Train a classifier, save the best epoch's network, and evaluate it.
 
@@ -100,9 +102,9 @@ def carry_out(
     if accelerator.is_main_process:
         say(_announcement(model, experiment))
 
-    def report(history: list[Row]) -> None:
-        folder.write_metrics(history)
-        on_epoch(history)
+    def report(history: list[Row], seconds: list[float]) -> None:
+        folder.write_metrics(history, seconds)
+        on_epoch(history, seconds)
 
     with determinism(run.deterministic):
         start_trackers(accelerator, experiment.config)
@@ -112,7 +114,7 @@ def carry_out(
         weights = None
         if experiment.optimization.balanced:
             weights = torch.from_numpy(class_weights(splits.train)).to(accelerator.device)
-        model.module, history = fit(
+        trained = fit(
             model.module,
             _batches(splits.train, model, experiment, accelerator, training=True),
             _batches(splits.val, model, experiment, accelerator) if len(splits.val) else None,
@@ -124,13 +126,14 @@ def carry_out(
             class_weights=weights,
             on_epoch=report,
         )
+        model.module = trained.network
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
-            folder.write_metrics(history)
-            evaluation = _finish(model, experiment, folder, history)
+            folder.write_metrics(trained.history, trained.seconds)
+            evaluation = _finish(model, experiment, folder, trained.history)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
-    return Outcome(folder, history, evaluation)
+    return Outcome(folder, trained.history, trained.seconds, evaluation)
 
 
 def _batches(
@@ -157,6 +160,7 @@ def _batches(
         size,
         augmentation=experiment.augmentation if training else None,
         shuffle_seed=experiment.seed if training else None,
+        sampling=options.sampling,
         device=accelerator.device,
         # What is left over may be too little to be divided, or for a BatchNorm; the next epoch
         # leaves out others.
@@ -206,7 +210,8 @@ def _finish(
     """Save and evaluate the trained model."""
     model.module.cpu()
     best = best_epoch(history)
-    model.notes.append(f"trained by torchlift, epoch {best} of {len(history)}")
+    said = f"trained by torchlift, epoch {best} of {len(history)}" if history else "not trained"
+    model.notes.append(said)
     try:
         save(model, folder.model, overwrite=True)
     except SavedModelError as error:

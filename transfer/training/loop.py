@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,21 @@ from .validation import Count, count, mean_of, measure
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        network: the network (or the average of its weights) of the best epoch, in evaluation mode.
+        history: the results of each epoch.
+        seconds: what each epoch took, its validation included.
+    """
+
+    network: nn.Module
+    history: list[Row]
+    seconds: list[float]
+
+
 def fit(
     network: nn.Module,
     train: Batches,
@@ -38,8 +55,8 @@ def fit(
     *,
     seed: int = 0,
     class_weights: torch.Tensor | None = None,
-    on_epoch: Callable[[list[Row]], None] = lambda history: None,
-) -> tuple[nn.Module, list[Row]]:
+    on_epoch: Callable[[list[Row], list[float]], None] = lambda history, seconds: None,
+) -> Trained:
     """Train a classifier, from the last checkpoint on if there is one.
 
     What happens in an epoch depends on the options, the seed, the epoch's number and the state of
@@ -55,11 +72,7 @@ def fit(
         checkpoints: where to keep the state of the last and the best epoch.
         seed: of dropout and all other chance but that of the batches.
         class_weights: (classes,) factors of the loss.
-        on_epoch: is told the results of all epochs so far, in the first process.
-
-    Returns:
-        the network (or the average of its weights) of the best epoch, in evaluation mode, and the
-        results of each epoch.
+        on_epoch: is told results and seconds of all epochs so far, in the first process.
     """
     loss: Loss = partial(
         functional.cross_entropy,
@@ -77,12 +90,12 @@ def fit(
     if accelerator.scaler is not None:
         # The gradients of fp16 are scaled; otherwise an optimizer is faster by itself.
         optimizer = accelerator.prepare(optimizer)
-    state = Parts(network, optimizer, average, accelerator.scaler, [])
+    state = Parts(network, optimizer, average, accelerator.scaler)
     load_last_checkpoint(checkpoints, state)
     history = state.history
 
     while len(history) < options.epochs and not is_over(history, options.patience):
-        epoch = len(history) + 1
+        epoch, began = len(history) + 1, time.perf_counter()
         seed_everything(seed, epoch, accelerator.process_index)
         set_frozen(network, frozen_at(network, freezing, epoch))
         model.train()
@@ -104,17 +117,18 @@ def fit(
         if val is not None:
             row["val_loss"], row["val_accuracy"] = measure(state.evaluated, val, accelerator)
         history.append(row)
+        state.seconds.append(time.perf_counter() - began)
         accelerator.log(row, step=epoch)
         if accelerator.is_main_process:
             save_checkpoint(checkpoints, state)
-            on_epoch(history)
+            on_epoch(history, state.seconds)
         accelerator.wait_for_everyone()
 
     load_best(checkpoints, state)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     set_frozen(network, frozenset())
     result = state.evaluated.to(memory_format=torch.contiguous_format)
-    return result.eval(), history
+    return Trained(result.eval(), history, state.seconds)
 
 
 def update(

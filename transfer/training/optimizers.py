@@ -22,7 +22,9 @@ def build_optimizer(
     groups = parameter_groups(network, options.lr, options.weight_decay, freezing)
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr)
-    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+    return torch.optim.SGD(
+        groups, lr=options.lr, momentum=options.momentum, dampening=options.dampening
+    )
 
 
 def parameter_groups(

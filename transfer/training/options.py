@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.plan import Sampling
 from .errors import TrainingError
 
 
@@ -13,12 +14,17 @@ class Optimization:
     """How the weights are learnt.
 
     Attributes:
-        epochs: How often all training pictures are seen.
+        epochs: How often all training pictures are seen; 0 leaves the network as it begins.
         batch_size: Pictures in one update, over all processes and parts.
+        sampling: What an epoch sees: all pictures in a new order (shuffle), in the same order each
+            time (shuffle-once, as nn.StochasticGradient does), or as many, each drawn from all
+            (replacement).
         accumulate: In how many parts each process computes its share of an update, to save memory.
-        optimizer: sgd (with momentum) or adamw.
+        optimizer: sgd, or adamw, which with weight_decay 0 is Adam.
         lr: Learning rate of the head, or "find" to measure one first.
         momentum: Of sgd.
+        dampening: Of sgd: the share of a new gradient that momentum does not take. Torch7's
+            optim.sgd takes its momentum for it unless told otherwise.
         weight_decay: Of weights with two or more dimensions; biases and norms have none.
         schedule: How the learning rate goes on: constant, cosine, step or one-cycle.
         warmup_epochs: Epochs in which the learning rate rises linearly, before the schedule.
@@ -33,10 +39,12 @@ class Optimization:
 
     epochs: int = 10
     batch_size: int = 64
+    sampling: Sampling = "shuffle"
     accumulate: int = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float | Literal["find"] = 0.01
     momentum: float = 0.9
+    dampening: float = 0
     weight_decay: float = 1e-4
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = "cosine"
     warmup_epochs: float = 0
@@ -49,14 +57,20 @@ class Optimization:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "step_epochs"):
+        _require(self.epochs >= 0, "epochs must be at least 0")
+        for name in ("batch_size", "accumulate", "step_epochs"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
         _require(self.lr == "find" or self.lr > 0, "lr must be positive")
         _require(0 <= self.label_smoothing < 1, "label_smoothing must be from 0 to below 1")
         _require(self.ema is None or 0 < self.ema < 1, "ema must be between 0 and 1")
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm must be positive")
         _require(self.patience is None or self.patience >= 1, "patience must be at least 1")
-        _require(0 <= self.warmup_epochs < self.epochs, "warmup_epochs must be below epochs")
+        _require(0 <= self.momentum < 1, "momentum must be from 0 to below 1")
+        _require(0 <= self.dampening < 1, "dampening must be from 0 to below 1")
+        _require(
+            self.warmup_epochs == 0 or 0 < self.warmup_epochs < self.epochs,
+            "warmup_epochs must be below epochs",
+        )
         _require(
             self.schedule != "one-cycle" or self.warmup_epochs == 0,
             "one-cycle warms up by itself; leave out warmup_epochs",

@@ -3,6 +3,7 @@
 config.yaml       every option; `torchlift finetune … --config` takes it
 run.json          versions, machine, fingerprints of model and data
 metrics.csv       one row an epoch; metrics.jsonl holds the same
+seconds.csv       what each epoch took: all else is the same whenever the run is repeated
 checkpoints/      the last epoch and the best
 model/            the saved model
 evaluation.json   its results on the test part
@@ -61,15 +62,24 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.evaluation.is_file()
 
-    def write_metrics(self, history: list[Row]) -> None:
-        """Write the results of all epochs so far, as CSV and as lines of JSON."""
+    def write_metrics(self, history: list[Row], seconds: list[float]) -> None:
+        """Write the results of all epochs so far, as CSV and as lines of JSON.
+
+        Args:
+            history: the results; without epochs the files have no rows.
+            seconds: what each epoch took.
+        """
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(history[-1]), lineterminator="\n")
+        writer = csv.DictWriter(
+            text, list(history[-1] if history else ["epoch"]), lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(history)
         write_text(self.path / "metrics.csv", text.getvalue())
         lines = "".join(json.dumps(row) + "\n" for row in history)
         write_text(self.path / "metrics.jsonl", lines)
+        rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
+        write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
 
     def read_metrics(self) -> list[Row]:
         """The results of all epochs so far."""
