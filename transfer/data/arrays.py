@@ -36,6 +36,8 @@ def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Da
     whole = _part(arrays, "", first_label, classes)
     if whole is not None:
         return whole
+    if first_label is None:
+        first_label = _first_label(arrays)
     parts = {part: _part(arrays, part, first_label, classes) for part in PART_NAMES}
     found = {part: dataset for part, dataset in parts.items() if dataset is not None}
     if not found:
@@ -58,6 +60,13 @@ def _part(
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return assembled(images, labels, names, first_label=first_label)
+
+
+def _first_label(arrays: dict[str, np.ndarray]) -> int | None:
+    """0 where any part has that label: a small part may lack the first class."""
+    found = (_entry(arrays, LABEL_KEYS, part) for part in PART_NAMES)
+    zero = any(labels is not None and (labels == 0).any() for labels in found)
+    return 0 if zero else None
 
 
 def _entry(arrays: dict[str, np.ndarray], names: tuple[str, ...], part: str) -> np.ndarray | None:

@@ -1,0 +1,54 @@
+"""The five labs: each a chain of torchlift commands, and a page that shows their results.
+
+A lab is a `Lab` in a file of its own. Its function runs commands with `steps.run`, and gives the
+sections of the report; whatever stands in them comes from the steps' results.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict
+from typing import Any
+
+from ... import __version__
+from ..reports import Page
+from .errors import LabError
+from .lab import Lab
+from .lenet_pytorch import LENET_PYTORCH
+from .options import LabOptions
+from .steps import Steps
+
+#: Every lab, by its name on the command line.
+LABS: dict[str, Lab] = {lab.name: lab for lab in (LENET_PYTORCH,)}
+
+__all__ = ["LABS", "Lab", "LabError", "LabOptions", "Steps", "do_lab", "settings_of"]
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
+
+
+def settings_of(lab: Lab, options: LabOptions) -> dict[str, Any]:
+    """What decides about a lab's results; a change of it makes another lab."""
+    return {"lab": lab.name, **asdict(options), "torchlift": __version__}
+
+
+def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
+    """Do a lab's steps and put its page together.
+
+    Raises:
+        LabError: when a step fails.
+    """
+    sections = lab.sections(steps, options)
+    chosen = {name: str(value) for name, value in asdict(options).items() if value}
+    facts = {
+        "lab": lab.name,
+        **chosen,
+        "seed": str(options.seed),
+        "seconds": f"{sum(step.seconds for step in steps.done):.0f}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
+        "torchlift": __version__,
+        "Python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    return Page(lab.title, lab.about, sections, steps.done, facts, steps.notes)

@@ -1,0 +1,68 @@
+"""A page as one HTML file that needs nothing else: styles and pictures are in it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from PIL import Image
+
+from .page import Figure, Page, Part
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
+
+#: What looks like HTML is shown as it is written.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+
+#: Pixels an inch of a browser's page.
+_PAGE_DPI = 96
+
+
+def render_html(page: Page) -> str:
+    """The page as HTML for screens of any width and for print."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "kind": _kind,
+        "markdown": _markdown,
+        "inline": _inline,
+        "data_uri": _data_uri,
+        "width": _width,
+    }
+    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template("page.html").render(page=page, style=style)
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(_MARKDOWN.render(text))
+
+
+def _inline(text: str) -> Markup:
+    return Markup(_MARKDOWN.renderInline(text))
+
+
+def _kind(part: Part) -> str:
+    return type(part).__name__
+
+
+def _data_uri(figure: Figure) -> str:
+    data = base64.b64encode(figure.file.read_bytes()).decode()
+    return f"data:{_MEDIA[figure.file.suffix]};base64,{data}"
+
+
+def _width(figure: Figure) -> int | None:
+    """How many pixels of the page the picture takes: its size in inches; None for an SVG's own."""
+    if figure.file.suffix == ".svg":
+        return None
+    with Image.open(figure.file) as image:
+        dpi = image.info.get("dpi", (_PAGE_DPI, _PAGE_DPI))[0]
+        return round(image.width * _PAGE_DPI / dpi)

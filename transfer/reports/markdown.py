@@ -1,0 +1,72 @@
+"""A page as Markdown, with its pictures in the files that they are in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .page import Figure, Page, Part, Question, Step, Table, Text
+
+
+def render_markdown(page: Page, folder: Path) -> str:
+    """The page as Markdown.
+
+    Args:
+        page: what to write.
+        folder: where the Markdown file will stand; pictures are named relative to it.
+    """
+    return "\n\n".join(_blocks(page, folder)) + "\n"
+
+
+def _blocks(page: Page, folder: Path) -> Iterator[str]:
+    yield f"# {page.title}"
+    yield page.about
+    for note in page.notes:
+        yield f"> {note}"
+    for section in page.sections:
+        yield f"## {section.title}"
+        yield from _parts(page, section.parts, folder)
+    yield "## Commands"
+    for number, step in enumerate(page.steps, 1):
+        yield (
+            f'<a id="command-{number}"></a>{number}. ({step.seconds:.1f} s)\n\n'
+            f"```sh\n{step.command}\n```"
+        )
+    yield "## Settings and versions"
+    yield "\n".join(f"- {name}: {value}" for name, value in page.facts.items())
+
+
+def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case Text():
+                yield part.markdown.strip()
+            case Table():
+                yield _table(part)
+                yield f"*{part.caption}*"
+            case Figure():
+                place = Path(os.path.relpath(part.file, folder)).as_posix()
+                yield f"![{part.alt}](<{place}>)"
+                yield f"*{part.caption}*"
+            case Question():
+                yield f"### {part.question}"
+                yield from _parts(page, part.answer, folder)
+        if not isinstance(part, Question) and part.steps:
+            yield _links(page, part.steps)
+
+
+def _links(page: Page, steps: Sequence[Step]) -> str:
+    links = (f"[torchlift {s.words[0]}](#command-{page.number_of(s)})" for s in steps)
+    return f"Made by {', '.join(links)}"
+
+
+def _table(table: Table) -> str:
+    rules = ["---:" if numeric else "---" for numeric in table.numeric]
+    rows = [[_escaped(cell) for cell in row] for row in ([*table.header], *table.cells)]
+    lines = [rows[0], rules, *rows[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("\n", " ")
