@@ -1,22 +1,98 @@
-"""Networks to train from scratch, by name: plain torch.nn, so that a saved model can hold them."""
+"""Networks to train from scratch, by name: of layers that a saved model can hold.
+
+Each takes pictures of one size, named in its docstring; others are resized for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from torch import nn
 
-from .labs import convnet, convnet_bn, lenet5, tanhnet
+from .alexnet import alexnet_owt_bn
+from .cifar2 import (
+    net_batch_norm,
+    net_depth,
+    net_dropout,
+    net_res,
+    net_res_deep,
+    net_res_deep_projected,
+    net_res_deep_shared,
+    net_width,
+    tanhnet,
+)
+from .googlenet import googlenet, googlenet_bn
+from .lenet import convnet, convnet_bn, lenet, lenet5, small_cnn
+from .linear import logistic, mlp30, softmax, two_layer
+from .vgg import vgg_bn
 
-#: Builds a network for a number of input channels and of classes; it gives logits.
-Builder = Callable[[int, int], nn.Module]
+
+class Builder(Protocol):
+    """Builds a network that gives logits; without arguments it is the one of its lab or paper."""
+
+    def __call__(self, channels: int = ..., classes: int = ...) -> nn.Module:
+        """The network.
+
+        Args:
+            channels: colours of a picture.
+            classes: number of outputs.
+        """
+
 
 #: Every network that `torchlift train` knows by name.
 NETWORKS: dict[str, Builder] = {
-    "lenet5": lenet5,
+    "softmax": softmax,
+    "two_layer": two_layer,
     "convnet": convnet,
     "convnet_bn": convnet_bn,
+    "lenet5": lenet5,
+    "lenet": lenet,
+    "logistic": logistic,
+    "mlp30": mlp30,
+    "small_cnn": small_cnn,
     "tanhnet": tanhnet,
+    "net_width": net_width,
+    "net_dropout": net_dropout,
+    "net_batch_norm": net_batch_norm,
+    "net_depth": net_depth,
+    "net_res": net_res,
+    "net_res_deep_shared": net_res_deep_shared,
+    "net_res_deep": net_res_deep,
+    "net_res_deep_projected": net_res_deep_projected,
+    "alexnet_owt_bn": alexnet_owt_bn,
+    "vgg_bn_a": partial(vgg_bn, "A"),
+    "vgg_bn_b": partial(vgg_bn, "B"),
+    "vgg_bn_c": partial(vgg_bn, "C"),
+    "vgg_bn_d": partial(vgg_bn, "D"),
+    "vgg_bn_e": partial(vgg_bn, "E"),
+    "googlenet": googlenet,
+    "googlenet_bn": googlenet_bn,
 }
 
-__all__ = ["NETWORKS", "Builder", "convnet", "convnet_bn", "lenet5", "tanhnet"]
+__all__ = [
+    "NETWORKS",
+    "Builder",
+    "alexnet_owt_bn",
+    "convnet",
+    "convnet_bn",
+    "googlenet",
+    "googlenet_bn",
+    "lenet",
+    "lenet5",
+    "logistic",
+    "mlp30",
+    "net_batch_norm",
+    "net_depth",
+    "net_dropout",
+    "net_res",
+    "net_res_deep",
+    "net_res_deep_projected",
+    "net_res_deep_shared",
+    "net_width",
+    "small_cnn",
+    "softmax",
+    "tanhnet",
+    "two_layer",
+    "vgg_bn",
+]
