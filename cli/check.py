@@ -46,7 +46,8 @@ def check(
     holds: each layer is computed again and compared with what Torch7 computed.
 
     Args:
-        model: A .t7 file or a saved model's folder.
+        model: What was exported: a .t7 file, a saved model's folder, torchvision:NAME, or
+            python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
         examples: How many of its pictures to take at most, evenly spread; all by default.

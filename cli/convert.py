@@ -29,7 +29,7 @@ def convert(
     FILE.t7` shows each.
 
     Args:
-        model: The .t7 file.
+        model: The .t7 file; or torchvision:NAME.
         output: Where to: a folder, or a file that ends in .pt2 or .onnx; by default a folder
             of the model's name, here.
         opening: How to open the model.

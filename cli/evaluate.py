@@ -33,12 +33,13 @@ def evaluate(
     of its own, that part is taken, unless --part says otherwise.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file.
+        model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
+            python:package.module:function.
         data: Labelled pictures, such as a .t7 with {data=N×C×H×W, label=N}.
         output: A folder for the results: JSON, CSV and pictures (confusion, calibration, mistakes).
         batch_size: How many pictures are run together.
         provider: What to run on: auto, cpu or cuda.
-        opening: How to open a .t7 or a saved model.
+        opening: How to open the model.
         data_options: Which pictures are taken.
     """
     from ..transfer.data import test_part

@@ -28,7 +28,8 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file or a saved model's folder.
+        model: A .t7 file, a saved model's folder, torchvision:NAME, or
+            python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         bake_preprocessing: Put colours, range, mean and std into the graph, which then takes the
             pixels as they are (uint8).

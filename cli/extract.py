@@ -30,7 +30,6 @@ def extract(
     output: str,
     *,
     layers: str = "penultimate",
-    weights: str | None = None,
     backend: Literal["torch", "onnxruntime"] | None = None,
     provider: str = "auto",
     format: Literal["zarr", "t7", "npz"] | None = None,
@@ -47,12 +46,11 @@ def extract(
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
-            python:package.module:function, which gives an nn.Module.
+            python:package.module:function.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
         output: Where to: a folder for zarr; a name in .t7 or .npz for one file.
         layers: Names with commas between: penultimate (what the last Linear takes), input, a
             PyTorch name (1.8) or a Lua path (get(2):get(9)); of an .onnx file a value's name.
-        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
         backend: What computes; onnxruntime is faster on a CPU.
         provider: What to run on: auto, cpu or cuda.
         format: How to keep them; by default what the name of the output says, else zarr.
@@ -60,7 +58,7 @@ def extract(
         overwrite: Replace features that are there.
         settings: What becomes of the numbers.
         choice: Which pictures are taken.
-        opening: How to open a .t7 or a saved model.
+        opening: How to open the model.
     """
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
@@ -75,7 +73,7 @@ def extract(
     with joined_process() as process:
         pictures = choice.open(data)
         names = [name.strip() for name in layers.split(",")]
-        source, model_notes = _source(model, weights, pictures, names, backend, provider, opening)
+        source, model_notes = _source(model, pictures, names, backend, provider, opening)
         plan = plan_extraction(source, pictures, settings)
         if process.is_first:
             console(stderr=True).print(escape(_announcement(plan, target)))
@@ -117,7 +115,6 @@ def extract(
 
 def _source(
     model: str,
-    weights: str | None,
     pictures: Dataset | PictureFiles,
     names: list[str],
     backend: str | None,
@@ -127,13 +124,12 @@ def _source(
     """What computes the features, and what is worth saying of its network."""
     from ..transfer.features.extraction import example_of
     from ..transfer.features.sources import features_of, features_of_file
-    from ..transfer.sources import open_source
 
     if Path(model).suffix.lower() == ".onnx":
-        if backend == "torch" or weights is not None or opening != AS_FOUND:
+        if backend == "torch" or opening != AS_FOUND:
             raise TorchliftError(f"{model}: an .onnx file runs in onnxruntime, with what it says")
         return features_of_file(model, names, provider), []
-    opened = open_source(model, weights, opening.model)
+    opened = opening.model(model)
     example = example_of(pictures, opened.preprocessing)
     return features_of(opened, names, example, backend or "torch", provider), opened.notes
 

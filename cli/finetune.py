@@ -26,7 +26,6 @@ def finetune(
     model: str,
     data: str,
     *,
-    weights: str | None = None,
     head: Literal["zeros", "probe", "keep"] = "zeros",
     freezing: Freezing = FREEZING,
     optimization: Optimization = OPTIMIZATION,
@@ -46,7 +45,6 @@ def finetune(
         model: A .t7 file, a saved model's folder, torchvision:NAME, or
             python:package.module:function.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
-        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
         head: How the last layer begins: zeros, probe (logistic regression on its features), or
             keep, which leaves it as it is.
         freezing: What is trained.
@@ -55,9 +53,8 @@ def finetune(
         choice: Which pictures are taken.
         division: Which of them are learnt from.
         run: Where and on what.
-        opening: How to open a .t7 or a saved model.
+        opening: How to open the model.
     """
-    from ..transfer.sources import open_source
     from ..transfer.training.classifiers import adapted_classifier
     from ..transfer.training.run_folder import flat_options
     from ..transfer.training.seeding import seed_everything
@@ -65,7 +62,6 @@ def finetune(
     config = flat_options(
         model=model,
         data=data,
-        weights=weights,
         head=head,
         freezing=freezing,
         optimization=optimization,
@@ -77,8 +73,7 @@ def finetune(
     )
     splits = divided(data, choice, division)
     seed_everything(choice.seed)
-    opened = open_source(model, weights, opening.model)
-    adapted = adapted_classifier(opened, splits.train, head)
+    adapted = adapted_classifier(opening.model(model), splits.train, head)
     path = Path(run.output) if run.output else default_run("finetune", model, data)
     return run_training(
         adapted, splits, path, config, optimization, freezing, augmentation, run, choice.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..converters.errors import TorchliftError
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opening:
-    """How to open a `.t7`, or a saved model's folder.
+    """How to open a model.
 
     Attributes:
+        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
         at: Where the model stands in a .t7 with several, such as protos.cnn.
         labels: Class names: a .t7 list, or a text file with one name a line.
         mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
@@ -28,6 +30,7 @@ class Opening:
         plugin: A Python file with converters for classes of your own; it is run.
     """
 
+    weights: str | None = None
     at: str | None = None
     labels: str | None = None
     mean_std: str | None = None
@@ -36,24 +39,31 @@ class Opening:
     plugin: str | None = None
 
     def model(self, path: str) -> SavedModel:
-        """The model of a `.t7` file or a saved model's folder.
+        """The model of a `.t7` file, a saved model's folder, torchvision or a function.
 
         Raises:
             TorchliftError: when it cannot be opened.
         """
-        from ..converters.saved import open_model
+        from ..transfer.sources import open_source
 
-        return open_model(path, **self._options())
+        return open_source(path, self.weights, **self._options())
 
     def predictor(self, path: str, provider: str) -> Predictor:
-        """The model of any file, an `.onnx` too, ready to run.
+        """A model of any kind, an `.onnx` file too, ready to run.
 
         Raises:
             TorchliftError: when it cannot be opened.
         """
-        from ..converters.onnx import open_predictor
+        from ..converters.onnx import TorchPredictor, open_predictor
 
-        return open_predictor(path, provider, **self._options())
+        if Path(path).suffix.lower() == ".onnx":
+            return open_predictor(path, provider, weights=self.weights, **self._options())
+        model = self.model(path)
+        predictor = TorchPredictor(model, provider)
+        if not Path(path).exists():
+            # What is known of a file stands in the report of its conversion.
+            predictor.note = "; ".join(model.notes)
+        return predictor
 
     def self_check(self, path: str, tolerance: float) -> SelfCheck:
         """The model of a `.t7` file compared with the activations that the file keeps.

@@ -40,14 +40,15 @@ def predict(
     results are in OUTPUT.partial.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file.
+        model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
+            python:package.module:function.
         inputs: Pictures, folders of pictures, or .t7 datasets.
         top: How many classes to name.
         provider: What to run on: auto, cpu or cuda.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
         overwrite: Replace a file that is there.
         batch_size: How many pictures are run together.
-        opening: How to open a .t7 or a saved model.
+        opening: How to open the model.
     """
     from ..converters.onnx import Classifier
     from ..converters.onnx.results import as_json, open_results

@@ -114,7 +114,7 @@ def test_a_function_that_is_named_outright_gives_the_network(
         open_source("python:my_networks:wrong")
     with pytest.raises(SourceError, match="gave a int"):
         new_network("python:my_networks:one", 3, 5)
-    with pytest.raises(SourceError, match="nothing stands in it at a.b"):
+    with pytest.raises(SourceError, match="nothing stands in it"):
         open_source("python:my_networks:small", at="a.b")
     with pytest.raises(SourceError, match="no_such"):
         open_source("python:my_networks:no_such")

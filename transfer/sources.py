@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..converters.preprocessing import Preprocessing
 from ..converters.saved import (
     SavedModel,
     TorchvisionNetwork,
-    infer_input_shape,
+    adjust,
     open_model,
     output_kind,
 )
@@ -37,19 +36,18 @@ class SourceError(TorchliftError):
 
 
 def open_source(
-    source: str,
-    weights: str | None = None,
-    open_file: Callable[[str], SavedModel] = open_model,
+    source: str, weights: str | None = None, *, at: str | None = None, **known: Any
 ) -> SavedModel:
     """A trained network.
 
     Args:
         source: a `.t7` file or a saved model's folder; `torchvision:NAME`, such as
             `torchvision:resnet18`; or `python:package.module:function`, a function that is called
-            without arguments and gives an `nn.Module`.
+            without arguments and gives an `nn.Module`, or a `SavedModel` with what is known of it.
         weights: a `.safetensors`, `.pth` or `.pt` file with the tensors of a network that is not
             a file itself. No code in it is run.
-        open_file: opens a `.t7` file or a saved model's folder.
+        at: where the model stands in a `.t7` (see `open_model`).
+        known: `labels`, `mean_std`, `input_size`, `resize`, as `open_model` takes them.
 
     Raises:
         SourceError: when there is no such network, or the weights do not fit it.
@@ -58,18 +56,20 @@ def open_source(
     if source.startswith(TORCHVISION):
         model = _torchvision(source.removeprefix(TORCHVISION))
     elif source.startswith(PYTHON):
-        module = _call(source.removeprefix(PYTHON))
-        model = SavedModel(module, output_kind(module), infer_input_shape(module.eval()))
+        model = _given(source.removeprefix(PYTHON))
     elif weights is not None:
         raise SourceError(f"{source} is a file with weights of its own; leave out --weights")
     else:
-        return open_file(source)
-    if weights is None:
+        return open_model(source, at=at, **known)
+    if at is not None:
+        raise SourceError(f"{source} is one network: nothing stands in it at {at}")
+    network = model.module
+    torchvisions = isinstance(network, TorchvisionNetwork)
+    if weights is not None:
+        _fill(network.network if torchvisions else network, Path(weights))
+    elif torchvisions:
         model.notes.append("no weights were given: they are random")
-    else:
-        network = model.module
-        inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _fill(inner, Path(weights))
+    adjust(model, source, **known)
     return model
 
 
@@ -90,7 +90,10 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     if source.startswith(TORCHVISION):
         return _torchvision(source.removeprefix(TORCHVISION), classes).module
     if source.startswith(PYTHON):
-        return _call(source.removeprefix(PYTHON), channels, classes)
+        network = _call(source.removeprefix(PYTHON), channels, classes)
+        if not isinstance(network, nn.Module):
+            raise SourceError(f"{source} gave a {type(network).__name__}, not an nn.Module")
+        return network
     raise SourceError(
         f"no network {source!r}: one of {', '.join(NETWORKS)} was expected, or {TORCHVISION}NAME, "
         f"or {PYTHON}package.module:function; `finetune` starts from a file"
@@ -117,8 +120,19 @@ def _torchvision(name: str, classes: int = 1000) -> SavedModel:
     return SavedModel(module, "logits", (3, crop, crop), preprocessing=preprocessing)
 
 
-def _call(name: str, *arguments: Any) -> nn.Module:
-    """The network that a function gives; `package.module:function` names it."""
+def _given(name: str) -> SavedModel:
+    """The network that a function gives, in evaluation mode."""
+    given = _call(name)
+    if isinstance(given, nn.Module):
+        given = SavedModel(given, output_kind(given))
+    if not isinstance(given, SavedModel):
+        raise SourceError(f"{PYTHON}{name} gave a {type(given).__name__}, not an nn.Module")
+    given.module.eval()
+    return given
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    """What a function gives; `package.module:function` names it."""
     module_name, _, function_name = name.partition(":")
     # As uvicorn does: what stands in the current folder can be named too.
     if str(Path.cwd()) not in sys.path:
@@ -128,12 +142,9 @@ def _call(name: str, *arguments: Any) -> nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         raise SourceError(f"{PYTHON}{name}: {error}") from error
     try:
-        network = function(*arguments)
+        return function(*arguments)
     except TypeError as error:
         raise SourceError(f"{PYTHON}{name}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise SourceError(f"{PYTHON}{name} gave a {type(network).__name__}, not an nn.Module")
-    return network
 
 
 def _fill(network: nn.Module, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from .folder import is_saved_model, load, save
 from .model import OUTPUT_KINDS, SavedModel, SavedModelError, Source
-from .open import open_model
+from .open import adjust, open_model
 from .pt2 import save_pt2
 from .shapes import infer_input_shape, output_kind, output_shape
 from .torchvision_network import TorchvisionNetwork
@@ -13,6 +13,7 @@ __all__ = [
     "SavedModelError",
     "Source",
     "TorchvisionNetwork",
+    "adjust",
     "infer_input_shape",
     "is_saved_model",
     "load",

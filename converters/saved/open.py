@@ -27,7 +27,7 @@ def open_model(
     *,
     at: str | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
-    mean_std: str | os.PathLike[str] | None = None,
+    mean_std: str | os.PathLike[str] | LuaTable | None = None,
     input_size: tuple[int, int] | None = None,
     resize: str | None = None,
     dtype: torch.dtype | None = torch.float32,
@@ -41,7 +41,7 @@ def open_model(
         path: a `.t7` file or a saved model's folder.
         at: where the model stands in the `.t7`, such as `nets[2].encoder`; found when not given.
         labels: the class names, or a file of them (a `.t7`, or text with one name a line).
-        mean_std: a `.t7` with `{mean = …, std = …}`.
+        mean_std: a `.t7` with `{mean = …, std = …}`, or that table.
         input_size: (height, width) of the input, where the layers do not tell.
         resize: how pictures are resized (see `Preprocessing.resized_by`), where it is not as mean
             and std say.
@@ -59,15 +59,51 @@ def open_model(
     checkpoint = None if file.is_dir() else t7.load(file, writable=False)
     model = load(file) if file.is_dir() else _convert(checkpoint, file, at)
     _cast(model, dtype)
-    _size(model, file, input_size)
-    _label(model, _names(labels) or labels_in(checkpoint))
-    if mean_std is not None:
-        _prepare(model, t7.load(mean_std), mean_std)
-    elif isinstance(checkpoint, LuaTable) and {"mean", "std"} <= set(checkpoint.keys()):
-        _prepare(model, checkpoint, file)
-    if resize is not None:
-        _resize(model, file, resize)
+    if isinstance(checkpoint, LuaTable):
+        labels = labels_in(checkpoint) if labels is None else labels
+        if mean_std is None and {"mean", "std"} <= set(checkpoint.keys()):
+            mean_std = checkpoint
+    adjust(
+        model,
+        os.fspath(path),
+        labels=labels,
+        mean_std=mean_std,
+        input_size=input_size,
+        resize=resize,
+    )
     return model
+
+
+def adjust(
+    model: SavedModel,
+    name: str,
+    *,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    mean_std: str | os.PathLike[str] | LuaTable | None = None,
+    input_size: tuple[int, int] | None = None,
+    resize: str | None = None,
+) -> None:
+    """Give a model what its user knows of it; its input shape is found out where it can be.
+
+    Args:
+        model: is changed.
+        name: what errors call it.
+        labels: as `open_model` takes them.
+        mean_std: the same, or the table itself.
+        input_size: as `open_model` takes it.
+        resize: the same.
+
+    Raises:
+        TorchliftError: when something does not fit the model (see `open_model`).
+    """
+    _size(model, name, input_size)
+    _label(model, _names(labels))
+    if isinstance(mean_std, LuaTable):
+        _prepare(model, mean_std, name)
+    elif mean_std is not None:
+        _prepare(model, t7.load(mean_std), mean_std)
+    if resize is not None:
+        _resize(model, name, resize)
 
 
 def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
@@ -88,7 +124,7 @@ def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
         model.notes.append(f"parameters were cast from {_name(held)} to {_name(dtype)}")
 
 
-def _size(model: SavedModel, file: Path, size: tuple[int, int] | None) -> None:
+def _size(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
     """Find out what input a model takes, or check that it takes what it should."""
     if size is None:
         model.input_shape = model.input_shape or infer_input_shape(model.module)
@@ -97,7 +133,7 @@ def _size(model: SavedModel, file: Path, size: tuple[int, int] | None) -> None:
     if shape is None:
         known = model.input_shape or infer_input_shape(model.module)
         fits = "" if known is None else f"; {known[1]}×{known[2]} fits"
-        raise SavedModelError(f"{file}: the network takes no input of {size[0]}×{size[1]}{fits}")
+        raise SavedModelError(f"{name}: the network takes no input of {size[0]}×{size[1]}{fits}")
     model.input_shape = shape
     if model.preprocessing is not None:
         model.preprocessing = replace(model.preprocessing, size=size, crop=None)
@@ -128,9 +164,9 @@ def _prepare(model: SavedModel, table: Any, file: str | os.PathLike[str]) -> Non
     model.notes.append(note)
 
 
-def _resize(model: SavedModel, file: Path, choice: str) -> None:
+def _resize(model: SavedModel, name: str, choice: str) -> None:
     if model.preprocessing is None:
-        raise PreprocessingError(f"{file}: how to resize pictures needs their mean and std too")
+        raise PreprocessingError(f"{name}: how to resize pictures needs their mean and std too")
     model.preprocessing = model.preprocessing.resized_by(choice)
     model.notes.append(f"pictures are resized by {choice}, as was asked for")
 
