@@ -1,0 +1,177 @@
+"""Report pages: what may stand in one, and what becomes of it in HTML and in Markdown."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from torchlift.transfer.errors import ReportError
+from torchlift.transfer.reports import (
+    Figure,
+    Page,
+    Question,
+    Section,
+    Step,
+    Table,
+    Text,
+    write_report,
+)
+from torchlift.transfer.reports.numbers import formatted
+
+TRAIN = Step(("train", "lenet5", "my data.t7", "--lr", "0.1"), {"loss": 0.5}, 12.34)
+PLOT = Step(("plot", "filters", "run", "filters.png"), {}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        # Accuracies keep four digits, and all of a column the same decimals.
+        ([0.9, 0.98765, 0.5], ["0.9000", "0.9877", "0.5000"]),
+        ([2.302585, 0.04], ["2.303", "0.040"]),
+        ([123.456, 9.87], ["123.5", "9.9"]),
+        ([61_119_528, 156], ["61,119,528", "156"]),
+        ([244478.25, 1.5], ["244,478", "2"]),
+        # Zeros at every end say nothing.
+        ([0.001, 0.02], ["0.001", "0.020"]),
+        ([1, 2.5], ["1", "2.5"]),
+        ([None, 0.25], ["", "0.25"]),
+        # One number far below the others keeps its digits.
+        ([0.9, 1.5e-7], ["0.9", "1.5e-07"]),
+        ([0.0, 3.0], ["0", "3"]),
+        ([float("nan"), 1.5], ["nan", "1.5"]),
+        ([-0.5, 10.25], ["-0.50", "10.25"]),
+    ],
+)
+def test_a_column_is_rounded_together(numbers: list[float], shown: list[str]) -> None:
+    assert formatted(numbers) == shown
+
+
+def test_numbers_are_columns_of_their_own() -> None:
+    table = Table("c", ["layer", "n", "mixed"], [["conv", 1, "a"], ["pool", None, 2]], [TRAIN])
+    assert table.numeric == [False, True, False]
+    assert table.cells == [["conv", "1", "a"], ["pool", "", "2"]]
+
+
+def test_a_table_without_rows_is_a_header() -> None:
+    assert Table("c", ["a", "b"], [], [TRAIN]).cells == []
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="2 cells below a header of 1"):
+        Table("c", ["a"], [[1, 2]], [TRAIN])
+    with pytest.raises(ReportError, match="no step"):
+        Table("c", ["a"], [[1]], [])
+    with pytest.raises(ReportError, match=r"no file .*gone\.png"):
+        Figure("c", "alt", tmp_path / "gone.png", [PLOT])
+    (tmp_path / "picture.gif").touch()
+    with pytest.raises(ReportError, match="neither"):
+        Figure("c", "alt", tmp_path / "picture.gif", [PLOT])
+    answer = Question("?", [Table("c", ["a"], [[1]], [PLOT])])
+    with pytest.raises(ReportError, match=r"torchlift plot filters run filters\.png is not among"):
+        Page("t", "a", [Section("s", [answer])], [TRAIN])
+
+
+class Outline(HTMLParser):
+    """What a page holds: tags, ids, links, pictures."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str, name: str) -> list[str]:
+        return [attrs[name] or "" for each, attrs in self.tags if each == tag and name in attrs]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    Image.new("L", (400, 200), 128).save(tmp_path / "filters.png", dpi=(192, 192))
+    (tmp_path / "curve.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60"><rect width="90"/></svg>'
+    )
+    return Page(
+        "A <lab>",
+        "What *it* is.",
+        [
+            Section(
+                "First & last",
+                [
+                    Text("Prose with `code` and <script>alert(1)</script>.", [TRAIN]),
+                    Table("Results | all", ["a|b", "n"], [["x|y", 0.5], ["<b>", 1]], [TRAIN, PLOT]),
+                ],
+            ),
+            Section(
+                "Questions",
+                [
+                    Question(
+                        "Why *9216*?",
+                        [
+                            Text("Because."),
+                            Figure("Filters.", 'a "grey" square', tmp_path / "filters.png", [PLOT]),
+                            Figure("Curve.", "a curve", tmp_path / "curve.svg", [PLOT]),
+                        ],
+                    )
+                ],
+            ),
+        ],
+        [TRAIN, PLOT],
+        {"torch": "2.9", "seed": "0"},
+        ["The digits stand in."],
+    )
+
+
+def test_html_is_one_file_that_links_every_part_to_its_command(page: Page, tmp_path: Path) -> None:
+    html = write_report(page, tmp_path)[0].read_text()
+    outline = Outline(html)
+    assert html.lstrip().startswith("<!DOCTYPE html>")
+    # Nothing is loaded from anywhere.
+    sources = outline.all("img", "src") + outline.all("link", "href")
+    assert all(source.startswith("data:") for source in sources)
+    assert not [tag for tag, _ in outline.tags if tag == "script"]
+    assert not re.findall(r"url\(|@import", html)
+    ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = outline.all("a", "href")
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert [link for link in links if link.startswith("#command-")] == [
+        "#command-1",
+        *("#command-1", "#command-2"),
+        *("#command-2", "#command-2"),
+    ]
+    assert "torchlift train lenet5 &#39;my data.t7&#39; --lr 0.1" in html
+    # What looks like HTML is text, and Markdown is marked up.
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<em>9216</em>" in html
+    assert "<td>&lt;b&gt;</td>" in html
+    assert '<td class="number">0.5</td>' in html
+
+
+def test_pictures_are_inlined_as_they_are_in_inches(page: Page, tmp_path: Path) -> None:
+    outline = Outline(write_report(page, tmp_path)[0].read_text())
+    png, svg = outline.all("img", "src")
+    for source, kind, name in ((png, "png", "filters.png"), (svg, "svg+xml", "curve.svg")):
+        head, _, data = source.partition(",")
+        assert head == f"data:image/{kind};base64"
+        assert base64.b64decode(data) == (tmp_path / name).read_bytes()
+    # 400 pixels at 192 an inch take 200 of a page's 96 an inch; an SVG says its size itself.
+    assert outline.all("img", "width") == ["200"]
+    assert outline.all("img", "alt") == ['a "grey" square', "a curve"]
+
+
+def test_markdown_has_the_same_with_its_pictures_beside(page: Page, tmp_path: Path) -> None:
+    text = write_report(page, tmp_path)[1].read_text()
+    assert text.startswith("# A <lab>\n\nWhat *it* is.\n\n> The digits stand in.\n")
+    assert "| a\\|b | n |\n| --- | ---: |\n| x\\|y | 0.5 |\n" in text
+    assert '![a "grey" square](<filters.png>)' in text
+    assert "Made by [torchlift train](#command-1), [torchlift plot](#command-2)" in text
+    assert '<a id="command-2"></a>2. (1.0 s)' in text
+    assert "```sh\ntorchlift train lenet5 'my data.t7' --lr 0.1\n```" in text
+    assert "- torch: 2.9" in text
