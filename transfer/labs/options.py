@@ -39,4 +39,6 @@ class LabOptions:
 
     def sized(self, small: int, full: int) -> int:
         """The number of epochs: the one asked for, or that of the small or the full lab."""
-        return self.epochs or (full if self.full else small)
+        if self.epochs is not None:
+            return self.epochs
+        return full if self.full else small
