@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from .types import TENSOR_DTYPES
 from .values import TorchArray
 
@@ -59,11 +57,3 @@ def tensor_view(
     tensor.torch_class = class_name
     tensor.storage, tensor.storage_offset = storage, offset
     return tensor
-
-
-def storage_view(elements: np.ndarray, class_name: str, stored_bytes: int) -> TorchArray:
-    """A Torch storage of the given elements (N,)."""
-    storage = elements.view(TorchArray)
-    storage.torch_class = class_name
-    storage.stored_bytes = stored_bytes
-    return storage

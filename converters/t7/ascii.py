@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .decoder import OpenTable
+from .decoder import ClassHeader, OpenTable, read_class_header
 from .errors import T7Error, TruncatedError
 from .scalars import FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
-from .values import LuaTable
+from .values import LuaTable, TorchArray
 
 _INTEGER = re.compile(rb"\s*([-+]?\d{1,20})(?:\r?\n|(?=\s)|\Z)")
 _NUMBER = re.compile(rb"\s*([-+]?[\w.][-+\w.#]{0,60})(?:\r?\n|(?=\s)|\Z)")
@@ -119,6 +119,10 @@ class AsciiDecoder:
         """A C int and as many bytes, as a Lua string."""
         return text(self.raw(self.integer()))
 
+    def class_header(self) -> ClassHeader:
+        """The version and the name of a class, or its name alone."""
+        return read_class_header(self)
+
     def raw(self, count: int) -> bytes:
         """`count` raw bytes, and the line end that follows any."""
         self.need(count, "a string")
@@ -128,13 +132,13 @@ class AsciiDecoder:
             self.position = line_end.end()
         return self.buffer[start:end]
 
-    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> np.ndarray:
+    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> TorchArray:
         """`count` elements, decoded; raw bytes where an element is one byte."""
         if dtype.itemsize == 1:
-            return np.frombuffer(bytearray(self.raw(count)), dtype)
+            return np.frombuffer(bytearray(self.raw(count)), dtype).view(TorchArray)
         numbers = self._numbers("i8" if dtype.kind == "i" else "f8", count)
         with np.errstate(over="ignore"):
-            return numbers.astype(dtype, copy=False)
+            return numbers.astype(dtype, copy=False).view(TorchArray)
 
     def number_pairs(self, limit: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The longest run of number-number table entries from here, at most `limit` of them."""

@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .decoder import OpenTable
+from .decoder import ClassHeader, OpenTable, read_class_header
 from .errors import T7Error, TruncatedError
 from .scalars import BOOLEAN, EXACT, FUNCTION, NIL, NUMBER, RUN, STRING, TABLE, number, text
-from .values import LuaTable
+from .values import LuaTable, TorchArray
 
 ByteOrder = Literal["little", "big"]
+
+#: Characters of a class name from which on nobody looks whether it came before.
+_LONG_NAME = 100
 
 #: Elements looked at first when a run of numbers is sought; each further look takes 8 times more.
 _FIRST_RUN = 64
@@ -49,6 +52,8 @@ class BinaryDecoder:
         self._int = struct.Struct(f"{mark}i").unpack_from
         self._two_ints = struct.Struct(f"{mark}ii").unpack_from
         self._double = struct.Struct(f"{mark}d").unpack_from
+        self._three_ints = struct.Struct(f"{mark}iii").unpack_from
+        self._after_number = struct.Struct(f"{mark}diii").unpack_from
         self._long_code = "q" if long_size == 8 else "i"
         # A table's entry whose key and value are both numbers: (tag 1, double) twice.
         self._pair = np.dtype(
@@ -59,7 +64,10 @@ class BinaryDecoder:
                 ("value", f"{mark}f8"),
             ]
         )
+        self._header = struct.Struct(f"{mark}i3si").unpack_from
+        self._headers: dict[bytes, ClassHeader] = {}
         self._names: dict[bytes, str] = {}
+        self._stored: dict[tuple[np.dtype, bool], np.dtype] = {}
         self._unpack_longs: dict[int, Callable[..., tuple[int, ...]]] = {}
 
     def remaining(self) -> int:
@@ -161,6 +169,25 @@ class BinaryDecoder:
         self.position = end
         return text(self.buffer[start:end])
 
+    def class_header(self) -> ClassHeader:
+        """The version and the name of a class, or its name alone."""
+        # Many instances have few classes, and a version of one digit.
+        start = self.position
+        try:
+            version_size, _, name_size = self._header(self.buffer, start)
+        except struct.error:
+            return read_class_header(self)
+        end = start + 11 + name_size if version_size == 3 and 0 < name_size < _LONG_NAME else start
+        raw = self.buffer[start:end]
+        header = self._headers.get(raw)
+        if header is not None:
+            self.position = end
+            return header
+        header = read_class_header(self)
+        if self.position == end:
+            self._headers[raw] = header
+        return header
+
     def raw(self, count: int) -> bytes:
         """`count` raw bytes."""
         self.need(count, "a string")
@@ -168,14 +195,19 @@ class BinaryDecoder:
         self.position = start + count
         return self.buffer[start : self.position]
 
-    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> np.ndarray:
+    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> TorchArray:
         """`count` elements: a view of the buffer where the file's form is the native one."""
-        stored = np.dtype(f"i{self.long_size}") if is_long else dtype
-        stored = stored.newbyteorder(self._mark)
-        self.need(count * stored.itemsize, f"a storage of {count:,} elements")
-        view = np.ndarray((count,), stored, self.buffer, self.position)
-        self.position += count * stored.itemsize
-        return view if stored == dtype else view.astype(dtype)
+        stored = self._stored.get((dtype, is_long))
+        if stored is None:
+            stored = np.dtype(f"i{self.long_size}") if is_long else dtype
+            stored = self._stored[dtype, is_long] = stored.newbyteorder(self._mark)
+        start = self.position
+        end = start + count * stored.itemsize
+        if not start <= end <= self.size:
+            self.need(end - start, f"a storage of {count:,} elements")
+        self.position = end
+        view = TorchArray((count,), stored, self.buffer, start)
+        return view if stored == dtype else view.astype(dtype).view(TorchArray)
 
     def number_pairs(self, limit: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The longest run of number-number table entries from here, at most `limit` of them."""
@@ -200,14 +232,16 @@ class BinaryDecoder:
         """Read a table, and those inside it, for as long as all is plain and short."""
         # One loop without calls: nearly all the time of a file of many small tables goes here.
         buffer, size, names = self.buffer, self.size, self._names
-        one_int, two_ints, double = self._int, self._two_ints, self._double
+        two_ints, three_ints, double = self._two_ints, self._three_ints, self._double
+        after_number = self._after_number
         new, position, exact = LuaTable.__new__, self.position, EXACT
         outer: list[OpenTable] = []
         entries, left = table._entries, count
-        key: Any
+        key: Any = None
         value: Any
         try:
             while True:
+                key = None
                 tag, word = two_ints(buffer, position)
                 if tag == STRING:
                     start = position + 8
@@ -218,43 +252,43 @@ class BinaryDecoder:
                     key = names.get(name)
                     if key is None:
                         key = names[name] = name.decode()
+                    position = end
+                    tag, word, inner = three_ints(buffer, position)
                 elif tag == NUMBER:
-                    (key,) = double(buffer, position + 4)
-                    end = position + 12
+                    key, tag, word, inner = after_number(buffer, position + 4)
+                    position += 12
                     if key.is_integer() and -exact <= key <= exact:
                         key = int(key) or number(key)
                 else:
                     break
-                tag, word = two_ints(buffer, end)
                 if tag == NUMBER:
-                    (value,) = double(buffer, end + 4)
-                    end += 12
+                    (value,) = double(buffer, position + 4)
+                    end = position + 12
                     if value.is_integer() and -exact <= value <= exact:
                         value = int(value) or number(value)
                 elif tag == STRING:
-                    start = end + 8
+                    start = position + 8
                     end = start + word
                     if word < 0 or end > size:
                         break
                     value = buffer[start:end].decode()
                 elif tag == TABLE and word not in memo:
-                    (inner,) = one_int(buffer, end + 8)
                     if not 0 <= inner < RUN:
                         break
-                    position = end + 12
+                    end = position + 12
                     value = memo[word] = new(LuaTable)
                     value._entries = {}
                     if inner:
                         outer.append((table, left, key))
                         table, entries, left = value, value._entries, inner
+                        position = end
                         continue
-                    end = position
                 elif tag == TABLE:
                     value = memo[word]
-                    end += 8
+                    end = position + 8
                 elif tag == BOOLEAN:
                     value = word == 1
-                    end += 8
+                    end = position + 8
                 else:
                     break
                 entries[key] = value
@@ -272,4 +306,4 @@ class BinaryDecoder:
         except (struct.error, UnicodeDecodeError):
             pass
         self.position = position
-        return [*outer, (table, left, None)]
+        return [*outer, (table, left, key)]

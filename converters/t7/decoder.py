@@ -7,11 +7,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from .errors import T7Error
-from .values import LuaTable
+from .values import LuaTable, TorchArray
 
 #: A table that is being filled, how many entries are left, and the key that waits for its value
 #: (`None` where a key comes next).
 OpenTable: TypeAlias = tuple[LuaTable, int, Any]
+
+#: How an instance begins: the version of its class and its name; old files only have the name.
+ClassHeader: TypeAlias = tuple[str | bytes, str | bytes | None]
 
 
 class Decoder(Protocol):
@@ -52,6 +55,9 @@ class Decoder(Protocol):
     def string(self) -> str | bytes:
         """A Lua string: its size and its bytes; `str` where they are text."""
 
+    def class_header(self) -> ClassHeader:
+        """The version and the name of a class, or its name alone."""
+
     def raw(self, count: int) -> bytes:
         """`count` raw bytes.
 
@@ -59,7 +65,7 @@ class Decoder(Protocol):
             T7Error: when fewer are left, or `count` is negative; so do the other methods.
         """
 
-    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> np.ndarray:
+    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> TorchArray:
         """`count` elements, as a view of the stream where its form is the native one.
 
         Args:
@@ -80,7 +86,7 @@ class Decoder(Protocol):
 
         Plain are names and numbers as keys; numbers, strings, booleans and tables as values.
         Whatever else comes (an instance, a damaged string, the end of the stream) is left to
-        `token`.
+        `token`; the key before it is not.
 
         Args:
             table: the table to fill.
@@ -90,3 +96,10 @@ class Decoder(Protocol):
         Returns:
             the tables that are not complete, the outermost first; none if all are.
         """
+
+
+def read_class_header(decoder: Decoder) -> ClassHeader:
+    """The version and the name of a class, or its name alone, string by string."""
+    first = decoder.string()
+    versioned = isinstance(first, str) and first.startswith("V ")
+    return first, decoder.string() if versioned else None

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .arrays import MAX_DIMENSIONS, storage_view, tensor_view
+from .arrays import MAX_DIMENSIONS, tensor_view
 from .bodies import Body, Guess, possible_bodies
-from .decoder import Decoder
+from .decoder import ClassHeader, Decoder
 from .errors import T7Error, short_path
 from .frames import Frame
 from .scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
@@ -50,7 +50,7 @@ class Reader:
         self._bodies = bodies or {}
         self._memo: dict[int, Any] = {}
         self._stack: list[Frame] = []
-        self._classes: dict[tuple[str | bytes, str | bytes | None], tuple[int | str, str]] = {}
+        self._classes: dict[ClassHeader, tuple[int | str, str]] = {}
         self.guesses: dict[str, Guess] = {}
         self.oddities: list[int] = []
 
@@ -108,9 +108,12 @@ class Reader:
                 frame.key = key + 1 if frame.numbered else None
                 if frame.parts:
                     self._read_numbers(frame)
-                if frame.left:
+                table = frame.table
+                if frame.left and table is None:
                     break
                 stack.pop()
+                if table is not None and frame.left and self._fill(table, frame.left, frame.result):
+                    break
                 value = frame.result
                 if frame.numbered:
                     self._close(frame)
@@ -143,11 +146,13 @@ class Reader:
             self._fill(table, count, table)
         return table
 
-    def _fill(self, table: LuaTable, count: int, result: Any) -> None:
-        """Read what is plain in a table, and let it wait for the rest."""
-        for open_table, left, key in self._decoder.plain_tables(table, count, self._memo):
+    def _fill(self, table: LuaTable, count: int, result: Any) -> bool:
+        """Read what is plain in a table, and let it wait for the rest if there is any."""
+        waiting = self._decoder.plain_tables(table, count, self._memo)
+        for open_table, left, key in waiting:
             done = result if open_table is table else open_table
-            self._stack.append(Frame(open_table._entries, left, done, key))
+            self._stack.append(Frame(open_table._entries, left, done, key, table=open_table))
+        return bool(waiting)
 
     def _open_function(self, tag: int, size: int) -> LuaFunction:
         bytecode = self._read_old_bytecode(size) if tag == OLD_FUNCTION else self._decoder.raw(size)
@@ -257,9 +262,7 @@ class Reader:
 
     def _read_class(self) -> tuple[int | str, str]:
         """The version and name of a class; files without versions name the class at once."""
-        first = self._decoder.string()
-        versioned = isinstance(first, str) and first.startswith("V ")
-        header = first, self._decoder.string() if versioned else None
+        header = self._decoder.class_header()
         known = self._classes.get(header)
         if known is None:
             known = self._classes[header] = self._class_of(*header)
@@ -313,7 +316,6 @@ class Reader:
         is_long = class_name in ("torch.LongStorage", "torch.CudaLongStorage")
         (count,) = decoder.longs(1)
         start = decoder.position
-        elements = decoder.array(dtype, count, is_long=is_long)
-        storage = storage_view(elements, class_name, decoder.position - start)
-        self._memo[index] = storage
+        storage = self._memo[index] = decoder.array(dtype, count, is_long=is_long)
+        storage.torch_class, storage.stored_bytes = class_name, decoder.position - start
         return storage

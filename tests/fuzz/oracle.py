@@ -84,7 +84,7 @@ def facts(value: Any) -> Any:
     if isinstance(value, TorchArray):
         place = value.shape, value.strides if value.size else None, value.storage_offset
         # A tensor's numbers are its storage's; expanded, they may be more than memory holds.
-        numbers = value.tobytes() if value.storage is None else b""
+        numbers = _bits(value) if value.storage is None else b""
         return value.torch_class, value.dtype.str, place, numbers
     if isinstance(value, LuaObject):
         return value.class_name, value.version, len(value.fields), len(value.body)
@@ -102,3 +102,10 @@ def inside(value: Any) -> list[Any]:
     if isinstance(value, LuaFunction):
         return [value.upvalues]
     return [part for pair in value.items() for part in pair] if isinstance(value, LuaTable) else []
+
+
+def _bits(storage: TorchArray) -> bytes:
+    """The numbers of a storage; every NaN is the same one, as text knows only one."""
+    if storage.dtype.kind != "f":
+        return storage.tobytes()
+    return np.where(np.isnan(storage), np.array(np.nan, storage.dtype), storage).tobytes()
