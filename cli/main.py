@@ -29,12 +29,14 @@ from .probe import probe
 from .quantize import quantize
 from .report import Report, show
 from .split import split
+from .summary import summary
 from .sweep import sweep
 from .train import train
 
 #: Every command, in the order of the help. Their modules import torch only when they run.
 COMMANDS: tuple[Command, ...] = (
     inspect,
+    summary,
     cat,
     convert,
     export,

@@ -1,0 +1,147 @@
+"""`torchlift summary`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from ..converters.errors import TorchliftError
+from .opening import AS_FOUND, Opening
+from .report import Report, table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..transfer.summary import Summary
+    from ..transfer.summary.walk import Shape
+
+
+def summary(
+    model: str,
+    *,
+    input: str | None = None,
+    classes: int | None = None,
+    formulas: bool = False,
+    opening: Opening = AS_FOUND,
+) -> Report:
+    """Walk an input's shape through a network: parameters, bytes and multiply-adds of each layer.
+
+    Nothing is computed, so that it takes no longer for a large network. A multiply-add is a
+    product in a convolution or between matrices; bytes and multiply-adds are for one example.
+
+    Args:
+        model: A .t7 file, a saved model's folder, torchvision:NAME, python:package.module:function,
+            or a name of ours, such as convnet or alexnet_owt_bn.
+        input: Shape of one example, such as 3x224x224; by default what the network takes.
+        classes: Outputs of a network of ours; by default as many as in its lab or paper.
+        formulas: Show how each convolution's and pooling's output gets its size.
+        opening: How to open a file.
+    """
+    from ..transfer.summary import SummaryError, summarize
+
+    shape = _shape(input)
+    network, known, notes = _network(model, shape, classes, opening)
+    if shape is None and known is None:
+        raise SummaryError(f"{model} takes inputs of more than one size; give --input 3x224x224")
+    found = summarize(network, shape or known or ())
+    facts = {"model": model, **found.to_json(), "notes": notes}
+    parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
+    if formulas:
+        parts += ["", _formulas(found)]
+    return Report(facts, Group(*parts, *(f"note: {escape(note)}" for note in notes)))
+
+
+def _network(
+    source: str, shape: tuple[int, ...] | None, classes: int | None, opening: Opening
+) -> tuple[nn.Module, tuple[int, ...] | None, list[str]]:
+    """A network, what it takes, and what is to be known of it."""
+    import torch
+
+    from ..converters.saved import infer_input_shape
+    from ..transfer.networks import NETWORKS
+
+    if source not in NETWORKS:
+        if classes is not None:
+            raise TorchliftError(f"--classes is for networks of ours: {', '.join(NETWORKS)}")
+        opened = opening.model(source)
+        return opened.module, opened.input_shape, opened.notes
+    sizes = {"channels": shape[0] if shape else None, "classes": classes}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    with torch.device("meta"):
+        network = NETWORKS[source](**given)
+    return network, infer_input_shape(network.eval()), []
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise TorchliftError(f"--input {text}: a shape such as 3x224x224 was expected")
+    return tuple(map(int, text.split("x")))
+
+
+def _layers(found: Summary, lua: bool) -> Table:
+    numbers = ("parameters", "weights", "outputs", "multiply-adds")
+    columns = ("layer", *(["Lua path"] if lua else []), "class", "output shape", *numbers)
+    view = table(*columns, right=numbers)
+    view.add_row("input", *([""] if lua else []), "", _words(found.input_shape))
+    for row in found.layers:
+        view.add_row(
+            row.name or "(all of it)",
+            *([row.lua] if lua else []),
+            row.class_name,
+            _words(row.output_shape),
+            f"{row.parameters:,}" if row.parameters else "",
+            _size(row.weight_bytes),
+            _size(row.output_bytes),
+            f"{row.multiply_adds:,}" if row.multiply_adds else "",
+        )
+    view.add_row(
+        "all",
+        *([""] if lua else []),
+        "",
+        "",
+        f"{found.parameters:,}",
+        _size(found.weight_bytes),
+        _size(found.output_bytes),
+        f"{found.multiply_adds:,}",
+        style="bold",
+    )
+    return view
+
+
+def _totals(found: Summary) -> str:
+    return (
+        f"{found.depth} layers with weights in a row, {found.parameters:,} parameters "
+        f"({found.weight_bytes:,} bytes with running statistics), "
+        f"{found.multiply_adds:,} multiply-adds, {found.output_bytes:,} bytes of outputs"
+    )
+
+
+def _formulas(found: Summary) -> Table:
+    view = table("layer", "class", "input shape", "output shape", "how")
+    for row in found.layers:
+        if row.formula:
+            shapes = _words(row.input_shape), _words(row.output_shape)
+            view.add_row(row.name, row.class_name, *shapes, row.formula)
+    return view
+
+
+def _words(shape: Shape) -> str:
+    if isinstance(shape, list):
+        return ", ".join(map(_words, shape))
+    return "×".join(map(str, shape)) or "1"
+
+
+def _size(count: int) -> str:
+    """Bytes for people: `151.0 MB`."""
+    if not count:
+        return ""
+    if count < 1000:
+        return f"{count} B"
+    unit, name = next((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= u)
+    return f"{count / unit:.1f} {name}"
