@@ -13,7 +13,7 @@ from torch import nn
 
 from torchlift.converters import convert
 from torchlift.converters.modules import convert_recorded
-from torchlift.converters.modules.activation import (
+from torchlift.converters.modules.layers.activation import (
     Abs,
     ChannelPReLU,
     CReLU,
@@ -23,7 +23,11 @@ from torchlift.converters.modules.activation import (
     Sqrt,
     Square,
 )
-from torchlift.converters.modules.softmax import ChannelLogSoftmax, ChannelSoftmax, ChannelSoftmin
+from torchlift.converters.modules.layers.softmax import (
+    ChannelLogSoftmax,
+    ChannelSoftmax,
+    ChannelSoftmin,
+)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError, convert_recorded
-from torchlift.converters.modules.distance import Cosine, Euclidean
-from torchlift.converters.modules.elementwise import (
+from torchlift.converters.modules.layers.distance import Cosine, Euclidean
+from torchlift.converters.modules.layers.elementwise import (
     Add,
     AddConstant,
     CMul,
@@ -25,9 +25,9 @@ from torchlift.converters.modules.elementwise import (
     Mul,
     MulConstant,
 )
-from torchlift.converters.modules.linear import PartialLinear
-from torchlift.converters.modules.sparse import IndexLinear, LookupTable, SparseLinear
-from torchlift.converters.modules.weight_norm import WeightNorm
+from torchlift.converters.modules.layers.linear import PartialLinear
+from torchlift.converters.modules.layers.sparse import IndexLinear, LookupTable, SparseLinear
+from torchlift.converters.modules.layers.weight_norm import WeightNorm
 
 
 def random(*shape: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import convert_recorded
-from torchlift.converters.modules.noise import (
+from torchlift.converters.modules.layers.noise import (
     BernoulliDropout,
     Cast,
     GradientReversal,

@@ -18,13 +18,13 @@ from support import relative_error
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from torchlift.converters.modules import (
+from torchlift.converters.modules import keep_batch_dimension
+from torchlift.converters.modules.layers import (
     arithmetic,
     container,
     dimension,
     graph,
     indexing,
-    keep_batch_dimension,
     layout,
     shape,
     table,

@@ -1,12 +1,12 @@
 """Torch7's classes as PyTorch modules: one converter a class, one file a family."""
 
-from . import families
+from . import layers, packages
 from .context import Context, ConvertedLayer, Note
 from .conversion import Conversion, convert, convert_recorded
 from .errors import ConversionError, UnknownClassError
 from .find import find_model, load_conversion, load_model
+from .layers.shape import keep_batch_dimension
 from .registry import layer, register, registered_classes
-from .shape import keep_batch_dimension
 
 __all__ = [
     "Context",
@@ -17,12 +17,13 @@ __all__ = [
     "UnknownClassError",
     "convert",
     "convert_recorded",
-    "families",
     "find_model",
     "keep_batch_dimension",
     "layer",
+    "layers",
     "load_conversion",
     "load_model",
+    "packages",
     "register",
     "registered_classes",
 ]

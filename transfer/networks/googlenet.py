@@ -16,7 +16,7 @@ from typing import Literal
 
 from torch import nn
 
-from ...converters.modules.container import Concat
+from ...converters.modules.layers.container import Concat
 
 
 @dataclass(frozen=True)

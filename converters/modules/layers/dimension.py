@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 def dim_of(layer: LuaObject, name: str = "dimension", default: int | None = None) -> int:

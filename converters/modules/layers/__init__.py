@@ -1,4 +1,4 @@
-"""Every family of layers: importing this registers their converters."""
+"""The classes of torch/nn, one file a family: importing this registers their converters."""
 
 from . import (
     activation,
@@ -19,7 +19,6 @@ from . import (
     noise,
     normalization,
     normalization_local,
-    packages,
     pooling,
     pooling_adaptive,
     resampling,
@@ -52,7 +51,6 @@ __all__ = [
     "noise",
     "normalization",
     "normalization_local",
-    "packages",
     "pooling",
     "pooling_adaptive",
     "resampling",

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from ..t7.tensors import tensor
-from .context import Context
+from ...t7 import LuaObject
+from ...t7.tensors import tensor
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .geometry import extents, pair
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

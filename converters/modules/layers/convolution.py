@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .geometry import PLANE, VOLUME, extents, paddings, pair, strides
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject, LuaTable
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject, LuaTable
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 @layer_of_ours

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .criterion import like, size_average
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 def class_index(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:

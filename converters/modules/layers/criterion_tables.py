@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..t7 import LuaObject, LuaTable
-from .context import Context
+from ...t7 import LuaObject, LuaTable
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .criterion import reduced, size_average
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .dtypes import dtype_name, tensor_class
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..dtypes import dtype_name, tensor_class
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 @layer_of_ours

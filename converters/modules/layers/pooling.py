@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .geometry import PLANE, VOLUME, extents
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 def _counts(

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .subsampling import SubSampling
 
 

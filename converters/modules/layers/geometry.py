@@ -6,8 +6,8 @@ axis first: (T, H, W).
 
 from __future__ import annotations
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
 
 #: The spatial axes of pictures and of volumes, outermost first.
 PLANE, VOLUME = "HW", "THW"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .dtypes import module_dtype
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..dtypes import module_dtype
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 @layer_of_ours

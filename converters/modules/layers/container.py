@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..t7 import LuaObject
-from .context import Context
-from .dtypes import dtype_name, tensor_class
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..dtypes import dtype_name, tensor_class
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 class _Container(nn.ModuleList):

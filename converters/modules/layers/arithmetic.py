@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 def _alike(input: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .dimension import dim_of
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 def shaped_like_features(weight: torch.Tensor, input: torch.Tensor) -> torch.Tensor:

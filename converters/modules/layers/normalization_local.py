@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 @layer_of_ours

@@ -8,11 +8,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .dimension import dim_of, num_input_dims
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from ..t7 import LuaObject, LuaTable
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject, LuaTable
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 #: Where a value comes from: [0] is the graph's input, [n] the output of its n-th step, and what
 #: follows picks from a list: [0, 1] is the second entry of the input.

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..t7 import LuaObject
-from .context import Context
+from ...t7 import LuaObject
+from ..context import Context
+from ..dtypes import module_dtype
+from ..registry import layer as layer_of_ours
+from ..registry import register
 from .dimension import dim_of
-from .dtypes import module_dtype
-from .registry import layer as layer_of_ours
-from .registry import register
 
 
 @layer_of_ours

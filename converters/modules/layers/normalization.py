@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject
-from .context import Context
-from .registry import layer as layer_of_ours
-from .registry import register
+from ...t7 import LuaObject
+from ..context import Context
+from ..registry import layer as layer_of_ours
+from ..registry import register
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
