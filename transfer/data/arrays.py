@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .dataset import PART_NAMES, Dataset, joined
-from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled
+from .dataset import Dataset
+from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_parts, by_part
 
 
 def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Dataset:
@@ -31,50 +31,35 @@ def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Da
             arrays = {name.lower(): archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{os.fspath(file)}: cannot be read: {error}") from None
-    names = next((arrays[key] for key in NAME_KEYS if key in arrays), None)
-    classes = None if names is None else tuple(map(str, names.tolist()))
-    whole = _part(arrays, "", first_label, classes)
-    if whole is not None:
-        return whole
-    if first_label is None:
-        first_label = _first_label(arrays)
-    parts = {part: _part(arrays, part, first_label, classes) for part in PART_NAMES}
-    found = {part: dataset for part, dataset in parts.items() if dataset is not None}
-    if not found:
+    listed = _entry(arrays, NAME_KEYS)
+    names = None if listed is None else tuple(map(str, listed.tolist()))
+    images = _images(arrays)
+    if images is not None:
+        return assembled(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
+    parts = {
+        part: (pictures, _entry(inner, LABEL_KEYS))
+        for part, inner in by_part(arrays).items()
+        if (pictures := _images(inner)) is not None
+    }
+    if not parts:
         raise DataError(
             f"{os.fspath(file)}: no pictures under a usual name (x, data, images, x_train, "
             f"train_images) among: {', '.join(list(arrays)[:8])}"
         )
-    return joined(found)
+    return assembled_parts(parts, names, first_label=first_label)
 
 
-def _part(
-    arrays: dict[str, np.ndarray],
-    part: str,
-    first_label: int | None,
-    names: tuple[str, ...] | None,
-) -> Dataset | None:
-    images, labels = _entry(arrays, IMAGE_KEYS, part), _entry(arrays, LABEL_KEYS, part)
-    if images is None:
-        return None
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return assembled(images, labels, names, first_label=first_label)
+def _images(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Pictures with the channels first, if there are any."""
+    images = _entry(arrays, IMAGE_KEYS)
+    if images is None or images.ndim != 4:
+        return images
+    last = images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if last else images
 
 
-def _first_label(arrays: dict[str, np.ndarray]) -> int | None:
-    """0 where any part has that label: a small part may lack the first class."""
-    found = (_entry(arrays, LABEL_KEYS, part) for part in PART_NAMES)
-    zero = any(labels is not None and (labels == 0).any() for labels in found)
-    return 0 if zero else None
-
-
-def _entry(arrays: dict[str, np.ndarray], names: tuple[str, ...], part: str) -> np.ndarray | None:
-    for name in names:
-        for key in (f"{name}_{part}", f"{part}_{name}") if part else (name,):
-            if key in arrays:
-                return arrays[key]
-    return None
+def _entry(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
+    return next((arrays[name] for name in names if name in arrays), None)
 
 
 def digits() -> Dataset:

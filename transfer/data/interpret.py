@@ -6,12 +6,15 @@ It is found by looking at them, and what was assumed becomes a note.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from .dataset import Dataset
+from .dataset import PART_NAMES, Dataset
 
 #: What datasets call their pictures, their labels and the names of their classes, in lower case.
 IMAGE_KEYS = ("data", "x", "images", "image", "inputs", "input")
@@ -20,6 +23,10 @@ NAME_KEYS = ("classes", "class_names", "classnames")
 
 #: Pictures that are saved flat, by their number of values: CIFAR, MNIST and MNIST padded to 32×32.
 _FLAT_SHAPES = {3072: (3, 32, 32), 784: (1, 28, 28), 1024: (1, 32, 32)}
+
+#: Names that tell the part: `trainData`, `test_images`, `validation`, and `x_train`.
+_PART = r"(train|val|test)(?:ing|idation|id)?"
+_PART_FIRST, _PART_LAST = re.compile(rf"{_PART}_?(\w*)"), re.compile(rf"(\w+?)_?{_PART}")
 
 #: Pictures that are looked at together; bounds the memory for it.
 _CHUNK = 1024
@@ -48,25 +55,101 @@ def assembled(
     classes, label_notes = (None, []) if labels is None else _classes(labels, first_label)
     count = None if classes is None else len(classes)
     images, shape_notes = _as_batch(images, count, image_shape)
-    if count is not None and count != len(images):
-        raise DataError(f"{len(images)} pictures, but {count} labels")
+    if classes is not None:
+        _check_lengths(images, classes)
     images, pixel_notes = _as_pixels(images)
     return Dataset(images, classes, names, (*shape_notes, *pixel_notes, *label_notes))
 
 
+def assembled_parts(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+    names: tuple[str, ...] | None,
+    *,
+    image_shape: Sequence[int] | None = None,
+    first_label: int | None = None,
+) -> Dataset:
+    """One dataset of all parts of a file, which says of each picture where it is from.
+
+    What labels and pixels mean is found by looking at all parts: one may lack the first class.
+
+    Args:
+        parts: `train`, `val`, `test`, those that there are: images and labels of each.
+        names: of the classes, if the file has them.
+        image_shape: as in `assembled`.
+        first_label: the same.
+
+    Raises:
+        DataError: when the arrays are nothing of that, or of different kinds.
+    """
+    batches, labels, notes = [], [], list[str]()
+    for images, own in parts.values():
+        batch, said = _as_batch(images, None if own is None else own.size, image_shape)
+        batches.append(batch)
+        if own is not None:
+            labels.append(_one_each(own))
+            _check_lengths(batch, labels[-1])
+        notes += said
+    kinds = {(batch.shape[1:], batch.dtype.name) for batch in batches}
+    if len(kinds) != 1 or len(labels) not in (0, len(batches)):
+        raise DataError(f"the parts {', '.join(parts)} do not hold pictures of one kind: {kinds}")
+    whole = assembled(
+        np.concatenate(batches),
+        np.concatenate(labels) if labels else None,
+        names,
+        first_label=first_label,
+    )
+    return replace(
+        whole,
+        notes=(*dict.fromkeys(notes), *whole.notes),
+        parts=np.repeat(list(parts), [len(batch) for batch in batches]),
+    )
+
+
+def by_part(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Entries whose names tell a part, sorted by it: `{train_x, train_y}` → `{train: {x, y}}`.
+
+    Args:
+        entries: by name; those that are of no part are left out.
+
+    Returns:
+        what there is of `train`, `val` and `test`, under the rest of its name in lower case.
+    """
+    found: dict[str, dict[str, Any]] = {part: {} for part in PART_NAMES}
+    for name, value in entries.items():
+        if match := _PART_FIRST.fullmatch(name.lower()):
+            part, rest = match.groups()
+        elif match := _PART_LAST.fullmatch(name.lower()):
+            rest, part = match.groups()
+        else:
+            continue
+        found[part][rest] = value
+    return {part: inner for part, inner in found.items() if inner}
+
+
 def _classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
     """Labels as class indices from 0: Torch7's own count from 1, CIFAR's files from 0."""
-    if labels.size != max(labels.shape, default=0):
-        raise DataError(f"one label a picture was expected, not {_times(labels.shape)}")
-    if labels.dtype.kind not in "biuf":
-        raise DataError("the labels are no numbers")
-    whole = labels.reshape(-1).astype(np.int64)
-    if not labels.size or (whole != labels.reshape(-1)).any():
+    labels = _one_each(labels)
+    whole = labels.astype(np.int64)
+    if not labels.size or (whole != labels).any():
         raise DataError("the labels are no whole numbers" if labels.size else "no labels")
     low, high = int(whole.min()), int(whole.max())
     first = first_label if first_label is not None else min(max(low, 0), 1)
     said = "as told" if first_label is not None else "as found"
     return whole - first, [f"labels {low} to {high}, counted from {first} {said}"]
+
+
+def _one_each(labels: np.ndarray) -> np.ndarray:
+    """Labels (N,) in whatever shape they were saved."""
+    if labels.size != max(labels.shape, default=0):
+        raise DataError(f"one label a picture was expected, not {_times(labels.shape)}")
+    if labels.dtype.kind not in "biuf":
+        raise DataError("the labels are no numbers")
+    return labels.reshape(-1)
+
+
+def _check_lengths(images: np.ndarray, labels: np.ndarray) -> None:
+    if len(labels) != len(images):
+        raise DataError(f"{len(images)} pictures, but {len(labels)} labels")
 
 
 def _as_batch(

@@ -8,17 +8,17 @@ of a pixel mean) is found by looking at the data and kept as notes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...converters import t7
 from ...converters.labels import labels_from
-from ...converters.t7 import LuaTable
+from ...converters.t7 import LuaObject, LuaTable
 from ..errors import DataError
 from .dataset import Dataset
-from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled
+from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_parts, by_part
 from .selection import in_range
 
 
@@ -56,7 +56,9 @@ def dataset_from(
     """The labelled pictures in a value of a `.t7`.
 
     A table of two tensors (`{data = N×C×H×W, label = N}`, also named x and y, images and labels,
-    inputs and targets, or not named at all), a list of pairs `{image, label}`, or pictures alone.
+    inputs and targets, or not named at all), a list of pairs `{image, label}`, or pictures alone;
+    or parts of that: `{train = {data, labels}, test = …}`, `{trainData = …, testData = …}` in a
+    table or an object (`cifar.torch`'s Provider), `{x_train, y_train, …}`.
 
     Args:
         value: what `t7.load` gave.
@@ -67,16 +69,40 @@ def dataset_from(
     Raises:
         DataError: when it is none of these.
     """
-    images, labels = _images_and_labels(value)
-    names = _entry(value, NAME_KEYS) if isinstance(value, LuaTable) else None
-    dataset = assembled(
-        images,
-        labels,
-        None if names is None else tuple(labels_from(names)),
-        image_shape=image_shape,
-        first_label=first_label,
-    )
+    if isinstance(value, LuaObject):
+        value = value.fields
+    parts = _parts(value)
+    listed = [_entry(table, NAME_KEYS) for table in (value, *parts.values())]
+    names = next((tuple(labels_from(each)) for each in listed if each is not None), None)
+    meaning: Any = {"image_shape": image_shape, "first_label": first_label}
+    if parts:
+        arrays = {part: _images_and_labels(inner) for part, inner in parts.items()}
+        dataset = assembled_parts(arrays, names, **meaning)
+    else:
+        dataset = assembled(*_images_and_labels(value), names, **meaning)
     return in_range(dataset, on_error)
+
+
+def _parts(value: Any) -> dict[str, LuaTable]:
+    """The parts of a dataset that has some, each a dataset of its own."""
+    if _entry(value, IMAGE_KEYS) is not None:
+        return {}
+    return {
+        part: found
+        for part, inner in by_part(_named(value)).items()
+        if (found := _part(inner)) is not None
+    }
+
+
+def _part(entries: Mapping[str, Any]) -> LuaTable | None:
+    """A part from entries such as `trainData` and `trainLabels`, or from a table of its own."""
+    tables = (entries.get(name) for name in ("", "data", "set"))
+    for table in tables:
+        inner = table.fields if isinstance(table, LuaObject) else table
+        if isinstance(inner, LuaTable):
+            return inner
+    flat = LuaTable(dict(entries))
+    return None if _entry(flat, IMAGE_KEYS) is None else flat
 
 
 def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -103,10 +129,17 @@ def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
     )
 
 
-def _entry(table: LuaTable, names: Sequence[str]) -> Any:
-    """The entry with the first of these names, in upper or lower case."""
-    entries = {key.lower(): item for key, item in table.items() if isinstance(key, str)}
+def _entry(value: Any, names: Sequence[str]) -> Any:
+    """A table's entry with the first of these names, in upper or lower case."""
+    entries = _named(value)
     return next((entries[name] for name in names if name in entries), None)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """What stands in a table under a name, which is given in lower case."""
+    if not isinstance(value, LuaTable):
+        return {}
+    return {key.lower(): item for key, item in value.items() if isinstance(key, str)}
 
 
 def _pair(entry: Any) -> tuple[np.ndarray, Any] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from ...converters.saved import SavedModel
 from ..data import Dataset, PictureFiles, class_count
@@ -17,11 +16,13 @@ from ..data.selection import labelled
 from ..features.network import FeatureNetwork
 from ..heads import replace_head
 from ..layers import PENULTIMATE, find_tap
-from ..probe_methods import Scale
+from ..probe_methods import Examples, Regression, Scale
 from .errors import TrainingError
 
 _BATCH = 256
-_ITERATIONS = 1000
+
+#: C of the regression. It matters little: all of the head goes on learning.
+_STRENGTH = 1.0
 
 
 def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "cpu") -> str:
@@ -42,15 +43,9 @@ def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "
         raise TrainingError("a probe needs training pictures of every class; take --head zeros")
     features = _features(model, train, device)
     scale = Scale.of(features)
-    # How strongly it is regularized matters little: all of it goes on learning.
-    regression = LogisticRegression(max_iter=_ITERATIONS).fit(scale(features), train.classes)
-    weight, bias = regression.coef_, regression.intercept_
-    if len(weight) == 1:
-        # For two classes it keeps the difference of their logits.
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    # The head takes the features as they are.
-    weight = weight / scale.std
-    bias = bias - weight @ scale.mean
+    regression = Regression()
+    regression.fit(Examples(scale(features), labelled(train)), _STRENGTH)
+    weight, bias = regression.linear(scale)
     replace_head(model.module, len(weight), torch.from_numpy(weight), torch.from_numpy(bias))
     return f"the head began as a logistic regression on {weight.shape[1]} features"
 
