@@ -21,7 +21,7 @@ def convert(
     opening: Opening = AS_FOUND,
     overwrite: bool = False,
 ) -> Report:
-    """Turn the model of a .t7 into a saved PyTorch model, or into .pt2 or .onnx.
+    """Turn the model of a .t7 into a saved PyTorch model, or into .pt2 or .onnx; or back into .t7.
 
     A saved model is a folder: config.json (structure, labels, preprocessing, notes),
     model.safetensors, and model.py, readable source that needs torch only. Where a checkpoint
@@ -29,13 +29,14 @@ def convert(
     FILE.t7` shows each.
 
     Args:
-        model: The .t7 file; or torchvision:NAME.
-        output: Where to: a folder, or a file that ends in .pt2 or .onnx; by default a folder
+        model: The .t7 file; or a saved model's folder, torchvision:NAME, or
+            python:package.module:function.
+        output: Where to: a folder, or a file that ends in .pt2, .onnx or .t7; by default a folder
             of the model's name, here.
         opening: How to open the model.
         overwrite: Replace what is there.
     """
-    from ..converters.saved import save, save_pt2
+    from ..converters.saved import save, save_pt2, save_t7
 
     opened = opening.model(model)
     if Path(model).is_file():
@@ -45,6 +46,9 @@ def convert(
         return export_opened(opened, target, overwrite)
     if target.suffix == ".pt2":
         save_pt2(opened, target, overwrite=overwrite)
+        files = [target]
+    elif target.suffix == ".t7":
+        save_t7(opened, target, overwrite=overwrite)
         files = [target]
     else:
         files = sorted(save(opened, target, overwrite=overwrite).iterdir())

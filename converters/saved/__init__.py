@@ -5,6 +5,7 @@ from .model import OUTPUT_KINDS, SavedModel, SavedModelError, Source
 from .open import adjust, open_model
 from .pt2 import save_pt2
 from .shapes import infer_input_shape, output_kind, output_shape
+from .torch7 import save_t7
 from .torchvision_network import TorchvisionNetwork
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "output_shape",
     "save",
     "save_pt2",
+    "save_t7",
 ]
