@@ -24,6 +24,7 @@ from .finetune import finetune
 from .inspect import inspect
 from .lab import lab
 from .parser import Command, build_parser, call
+from .plot import plot
 from .predict import predict
 from .probe import probe
 from .quantize import quantize
@@ -50,6 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     finetune,
     sweep,
     split,
+    plot,
     lab,
     doctor,
     demo,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from .report import Report
 
@@ -46,6 +46,7 @@ def build_parser(commands: Sequence[Command], version: str) -> ArgumentParser:
         prog="torchlift",
         description="Torch7 .t7 models as PyTorch modules and checked ONNX classifiers.",
         version=version,
+        formatter_class=_Paragraphs,
     )
     subcommands = parser.add_subcommands(metavar="COMMAND", required=True)
     for command in commands:
@@ -76,6 +77,14 @@ def _command_parser(command: Command) -> ArgumentParser:
         parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.add_argument("--config", action="config", help="Read options from a YAML file.")
     return parser
+
+
+class _Paragraphs(DefaultHelpFormatter):
+    """Help whose description keeps the paragraphs of the docstring."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(fill(part, width, indent) for part in text.split("\n\n"))
 
 
 def _parameter_types(command: Command) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How good a classifier is: counted, calibrated, written down and drawn."""
 
-from .files import write_evaluation
+from .files import read_evaluation, write_evaluation
 from .outcomes import Outcomes, outcomes, together
 from .results import Bin, ClassResult, Evaluation, Mistake, summarized
 from .run import evaluate
@@ -13,6 +13,7 @@ __all__ = [
     "Outcomes",
     "evaluate",
     "outcomes",
+    "read_evaluation",
     "summarized",
     "together",
     "write_evaluation",

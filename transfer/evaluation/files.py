@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset, PictureFiles
+from ..errors import DataError
 from .results import Bin, ClassResult, Evaluation, Mistake
 
 
@@ -32,7 +33,8 @@ def write_evaluation(
     Raises:
         OSError: when the folder cannot be written.
     """
-    from .drawing import draw_confusion, draw_mistakes, draw_reliability
+    from ..plots.figures import save_figure
+    from .drawing import confusion_of, mistakes_of, reliability_of
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -46,12 +48,28 @@ def write_evaluation(
         _table(target / "calibration.csv", _names(Bin), _rows(result.bins)),
         _table(target / "mistakes.csv", _names(Mistake), _rows(result.mistakes)),
         _table(target / "confusion.csv", ["label", *labels], counted),
-        draw_confusion(result, target / "confusion.png"),
-        draw_reliability(result, target / "reliability.png"),
+        save_figure(confusion_of(result), target / "confusion.png"),
+        save_figure(reliability_of(result), target / "reliability.png"),
     ]
     if data is not None and result.mistakes:
-        written.append(draw_mistakes(result, data, target / "mistakes.png"))
+        written.append(save_figure(mistakes_of(result, data), target / "mistakes.png"))
     return written
+
+
+def read_evaluation(file: str | os.PathLike[str]) -> Evaluation:
+    """An evaluation that was written down, by `write_evaluation` or by a training.
+
+    Raises:
+        DataError: when the file holds something else.
+    """
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        kinds = {"bins": Bin, "classes": ClassResult, "mistakes": Mistake}
+        values = {field.name: content[field.name] for field in fields(Evaluation)}
+        parts = {name: [kind(**part) for part in values[name]] for name, kind in kinds.items()}
+        return Evaluation(**values | parts)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{os.fspath(file)}: no evaluation: {error}") from error
 
 
 def _names(kind: Any) -> list[str]:

@@ -1,0 +1,129 @@
+"""`torchlift plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Group
+from rich.markup import escape
+
+from ..converters.errors import TorchliftError
+from . import plotting
+from .data import ALL_DATA, DataOptions
+from .opening import AS_FOUND, Opening
+from .plotting import Asked, Drawing, Drawn
+from .report import Report
+
+Kind = Literal["filters", "feature-maps", "weights", "curves", "samples", "confusion", "sizes"]
+
+_PLAIN = Drawing()
+_OF_A_MODEL = tuple(asdict(AS_FOUND))
+_OF_DATA = tuple(asdict(ALL_DATA))
+
+#: What draws each kind, and the options that it takes.
+_KINDS: dict[str, tuple[Callable[[Asked], Drawn], Sequence[str]]] = {
+    "filters": (plotting.draw_filters, ("layers", "titles", "scale", "arrays", *_OF_A_MODEL)),
+    "feature-maps": (
+        plotting.draw_feature_maps,
+        ("layers", "picture", "index", "scale", "arrays", *_OF_A_MODEL, *_OF_DATA),
+    ),
+    "weights": (
+        plotting.draw_units,
+        ("layers", "titles", "scale", "shape", "arrays", *_OF_A_MODEL),
+    ),
+    "curves": (plotting.draw_curves, ("titles",)),
+    "samples": (plotting.draw_samples, ("model", *_OF_A_MODEL, *_OF_DATA)),
+    "confusion": (plotting.draw_confusion, ("data", *_OF_A_MODEL, *_OF_DATA)),
+    "sizes": (plotting.draw_sizes, ("titles", *_OF_A_MODEL)),
+}
+
+
+def plot(
+    kind: Kind,
+    sources: list[str],
+    *,
+    output: str | None = None,
+    drawing: Drawing = _PLAIN,
+    opening: Opening = AS_FOUND,
+    choice: DataOptions = ALL_DATA,
+) -> Report:
+    """Draw a network, a dataset or results, as PNG or SVG.
+
+    filters MODEL…: what convolutions look for; of several models, such as one before and after its
+    training, side by side on one scale (--layers, --titles, --scale).
+
+    feature-maps MODEL --picture FILE: what layers make of a picture (--layers, --index, --scale).
+
+    weights MODEL…: units of a linear layer as the pictures that they look for (--layers, --shape).
+
+    curves RUN…: loss and accuracy by epoch, of folders that train wrote (--titles).
+
+    samples DATA: labelled pictures (--limit); with --model, the classes that it holds likeliest.
+
+    confusion RESULTS: what is taken for what, of a folder that evaluate --output or train wrote; or
+    of a model with --data.
+
+    sizes MODEL: parameters and bytes of each layer; of a .t7 also of gradients and buffers.
+
+    A model is a .t7 file, a saved model's folder, an .onnx file, torchvision:NAME or
+    python:package.module:function. The same command gives the same bytes.
+
+    Args:
+        kind: What to draw.
+        sources: Of what: models, runs, data or results, as above.
+        output: The picture, in .png or .svg; by default KIND.png, here. What is there is replaced.
+        drawing: How.
+        opening: How to open a model.
+        choice: Which pictures of a dataset are taken.
+    """
+    from ..transfer.plots.figures import check_picture_name, save_figure
+
+    target = Path(output or f"{kind}.png")
+    check_picture_name(target)
+    draw, taken = _KINDS[kind]
+    _check_options(kind, taken, drawing, opening, choice)
+    drawn = draw(Asked(sources, drawing, opening, choice))
+    files = [save_figure(drawn.figure, target)]
+    if drawing.arrays is not None:
+        files.append(_save_arrays(drawing.arrays, drawn))
+    notes = list(dict.fromkeys(drawn.notes))
+    written = [str(file) for file in files]
+    facts = {"kind": kind, "files": written, **drawn.facts, "notes": notes}
+    view = Group(
+        *map(escape, drawn.lines),
+        *(f"note: {escape(note)}" for note in notes),
+        *(f"wrote {escape(file)}" for file in written),
+    )
+    return Report(facts, view)
+
+
+def _check_options(
+    kind: str, taken: Sequence[str], drawing: Drawing, opening: Opening, choice: DataOptions
+) -> None:
+    given = [
+        name
+        for options, usual in ((drawing, _PLAIN), (opening, AS_FOUND), (choice, ALL_DATA))
+        for name, value in asdict(options).items()
+        if value != asdict(usual)[name]
+    ]
+    foreign = [name for name in given if name not in taken]
+    if foreign:
+        kinds = [other for other in get_args(Kind) if foreign[0] in _KINDS[other][1]]
+        raise TorchliftError(
+            f"plot {kind} takes no --{foreign[0].replace('_', '-')}, which is for "
+            f"{' and '.join(kinds)}; see torchlift plot --help"
+        )
+
+
+def _save_arrays(file: str, drawn: Drawn) -> Path:
+    import numpy as np
+
+    target = Path(file)
+    if target.suffix.lower() != ".npz":
+        raise TorchliftError(f"--arrays {file}: a name in .npz was expected")
+    arrays: dict[str, Any] = dict(drawn.arrays)
+    np.savez(target, **arrays)
+    return target
