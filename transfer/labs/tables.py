@@ -1,0 +1,89 @@
+"""Tables that several labs show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..reports import Cell, Step, Table
+from .data import LabData
+
+
+def parts_table(data: LabData) -> Table:
+    """How many pictures of each class are in each part of a lab's dataset."""
+    found = data.step.result
+    pictures = found["pictures"]
+    rows: list[list[Cell]] = [
+        [name, *(pictures[part][index] for part in pictures)]
+        for index, name in enumerate(found["classes"])
+    ]
+    rows.append(["all", *(found["parts"][part] for part in pictures)])
+    header = ["class", "training", "validation", "test"]
+    return Table("Pictures of each class in each part.", header, rows, [data.step])
+
+
+def epoch_table(caption: str, trained: Step) -> Table:
+    """Loss and accuracy after each epoch of a training; the best epoch is marked."""
+    columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    best = trained.result["evaluation"]["epoch"]
+    rows = [
+        [f"{row['epoch']:.0f}" + (" (best)" if row["epoch"] == best else "")]
+        + [row.get(column) for column in columns]
+        for row in trained.result["history"]
+    ]
+    header = ["epoch", "loss", "accuracy", "validation loss", "validation accuracy"]
+    return Table(caption, header, rows, [trained])
+
+
+def class_table(caption: str, evaluated: Step) -> Table:
+    """How often each class is told right, of an `evaluate`."""
+    found: dict[str, Any] = evaluated.result
+    rows: list[list[Cell]] = [
+        [each["label"], each["recall"], each["precision"], each["correct"], each["count"]]
+        for each in found["classes"]
+    ]
+    rows.append(["all", found["accuracy"], found["precision"], found["correct"], found["count"]])
+    return Table(
+        caption, ["class", "accuracy", "precision", "correct", "pictures"], rows, [evaluated]
+    )
+
+
+def layer_table(caption: str, summarized: Step) -> Table:
+    """The walk of shapes through a network, of a `summary`."""
+    found = summarized.result
+    rows: list[list[Cell]] = [["input", "", shape_words(found["input_shape"]), None, None]]
+    rows += [
+        [
+            layer["name"],
+            layer["class_name"],
+            shape_words(layer["output_shape"]),
+            layer["parameters"] or None,
+            layer["multiply_adds"] or None,
+        ]
+        for layer in found["layers"]
+    ]
+    rows.append(["all", "", "", found["parameters"], found["multiply_adds"]])
+    header = ["layer", "class", "output", "parameters", "multiply-adds"]
+    return Table(caption, header, rows, [summarized])
+
+
+def formula_table(caption: str, summarized: Step) -> Table:
+    """How each layer's output gets its size, of a `summary`, beside what the layer itself gives."""
+    rows = [
+        [
+            layer["name"],
+            layer["class_name"],
+            shape_words(layer["input_shape"]),
+            layer["formula"],
+            shape_words(layer["output_shape"]),
+        ]
+        for layer in summarized.result["layers"]
+        if layer["formula"]
+    ]
+    header = ["layer", "class", "input", "formula", "output of the layer"]
+    return Table(caption, header, rows, [summarized])
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """A shape as people write it: `20×24×24`."""
+    return "×".join(map(str, shape))
