@@ -27,36 +27,8 @@ _FLAGS = [
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
-#: What is wrong with the layout, a sentence each; it runs in the page.
-_LAYOUT_PROBLEMS = """
-() => {
-  const problems = [];
-  const width = document.documentElement.clientWidth;
-  if (document.documentElement.scrollWidth > width)
-    problems.push(`the page is ${document.documentElement.scrollWidth} wide, the screen ${width}`);
-  const name = (e) => `<${e.tagName.toLowerCase()}> ${(e.textContent || e.alt || '').trim().slice(0, 40)}`;
-  const scrolls = (e) => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
-  for (const e of document.querySelectorAll('body *')) {
-    const box = e.getBoundingClientRect();
-    if (!box.width || !box.height) continue;
-    if ((box.left < -0.5 || box.right > width + 0.5) && !e.closest('.wide, pre'))
-      problems.push(`${name(e)} reaches from ${box.left} to ${box.right}`);
-    if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !scrolls(e) && getComputedStyle(e).display !== 'inline')
-      problems.push(`${name(e)} holds more than it shows`);
-  }
-  // Neighbours that stand in the flow of the page follow one another.
-  for (const parent of document.querySelectorAll('body, header, main, section, figure, .text, ol, dl, tr')) {
-    const boxes = [...parent.children].map((e) => [e, e.getBoundingClientRect()])
-      .filter(([, b]) => b.width && b.height);
-    boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-      const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-      const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-      if (across > 1 && down > 1) problems.push(`${name(a)} lies over ${name(b)}`);
-    }));
-  }
-  return problems;
-}
-"""
+#: Runs in the page and tells what is wrong with its layout.
+_LAYOUT_PROBLEMS = (Path(__file__).parent / "layout_problems.js").read_text()
 
 _PICTURES = """
 () => [...document.images].map((image) => ({
@@ -120,9 +92,7 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def visit(started: Any, file: Path, size: tuple[int, int]) -> Iterator[Visit]:
     """Open a file at a screen size (width, height)."""
-    page = started.new_page(
-        viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce"
-    )
+    page = started.new_page(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
     made = Visit(page)
     page.on("console", lambda message: made.complaints.append(message.text))
     page.on("pageerror", lambda error: made.complaints.append(str(error)))
@@ -131,3 +101,27 @@ def visit(started: Any, file: Path, size: tuple[int, int]) -> Iterator[Visit]:
     made.requests = [url for url in made.requests if not url.startswith(("file:", "data:"))]
     yield made
     page.close()
+
+
+def check_page(started: Any, report: Path, size: tuple[int, int]) -> None:
+    """What every report must keep to, at any screen size.
+
+    Nothing is wider than the screen, clipped or covered; every picture loads in its own shape;
+    every link leads somewhere; the console is silent, and no network is asked for anything.
+    """
+    with visit(started, report, size) as seen:
+        problems = seen.layout_problems()
+        assert not problems, "; ".join(problems)
+        for picture in seen.pictures():
+            assert picture["loaded"], picture
+            assert picture["width"] > 40, picture
+            assert abs(picture["ratio"] - 1) < 0.02, picture
+            assert picture["alt"], picture
+        links = seen.page.eval_on_selector_all(
+            "a", "(all) => all.map((a) => a.getAttribute('href'))"
+        )
+        assert any(link.startswith("#command-") for link in links)
+        assert all(len(link) > 1 for link in links)
+        assert all(seen.follow(link) for link in dict.fromkeys(links))
+        assert seen.complaints == []
+        assert seen.requests == []

@@ -180,8 +180,8 @@ def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> li
             "Test",
             [
                 Text(
-                    f"{after['correct']:,} of {after['count']:,} test pictures are told right, "
-                    f"{after['accuracy']:.2%}.",
+                    f"The network is right about {after['correct']:,} of {after['count']:,} test "
+                    f"pictures, {after['accuracy']:.2%}.",
                     [evaluated],
                 ),
                 class_table("Each class of the test part.", evaluated),

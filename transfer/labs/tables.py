@@ -36,7 +36,7 @@ def epoch_table(caption: str, trained: Step) -> Table:
 
 
 def class_table(caption: str, evaluated: Step) -> Table:
-    """How often each class is told right, of an `evaluate`."""
+    """How often each class is recognised, of an `evaluate`."""
     found: dict[str, Any] = evaluated.result
     rows: list[list[Cell]] = [
         [each["label"], each["recall"], each["precision"], each["correct"], each["count"]]
