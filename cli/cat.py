@@ -17,7 +17,8 @@ def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = Fa
 
     Args:
         file: The .t7 file.
-        path: Where the value stands, such as 'model.modules[1].weight'.
+        path: Where the value stands, such as 'model.modules[1].weight'; it begins with [1] for the
+            first of several objects in one file.
         output: Save a tensor as .npy, or any value as a .t7 of its own.
         overwrite: Replace a file that is there.
     """
@@ -25,9 +26,10 @@ def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = Fa
 
     from ..converters import t7
     from ..converters.t7.inspection import describe
+    from ..converters.t7.load import read_file
     from ..converters.t7.paths import follow
 
-    value = follow(t7.load(file), path)
+    value = follow(read_file(file).value, path)
     data = {"path": path, "text": describe(value), "value": _json(value)}
     if output is None:
         text = str(np.asarray(value)) if isinstance(value, np.ndarray) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .describe import fact_sheet, model_facts
+from .describe import fact_sheet
 from .opening import AS_FOUND, Opening
 from .report import Report
 
@@ -59,6 +59,7 @@ def export_opened(
     any_size: bool = False,
 ) -> Report:
     """`export`, for a model that is open."""
+    from ..converters.onnx import describe_file
     from ..converters.onnx import export as export_onnx
 
     written = export_onnx(
@@ -71,10 +72,8 @@ def export_opened(
     )
     facts = {
         "files": [str(file) for file in written.files],
+        **describe_file(target),
         "bytes": sum(file.stat().st_size for file in written.files),
-        "inputs": written.inputs,
-        "outputs": written.outputs,
-        "opset": written.opset,
-        **model_facts(model),
+        "notes": model.notes,
     }
     return Report(facts, fact_sheet(facts))

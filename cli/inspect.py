@@ -58,7 +58,8 @@ def _shapes_in_words(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view(found: Inspection) -> RenderableType:
-    parts: list[RenderableType] = [f"{found.source}: {found.size:,} bytes", "", _tree(found.tree)]
+    title = f"{found.source}: {found.size:,} bytes, {found.format}"
+    parts: list[RenderableType] = [escape(title), "", _tree(found.tree)]
     if found.layers:
         where = f", the model is {found.model}" if found.model else ""
         parts += [

@@ -96,6 +96,30 @@ def test_inspect_answers_in_json_without_torch() -> None:
     assert sum(found["bytes"].values()) == Path(MODEL).stat().st_size
 
 
+def test_inspect_tells_what_an_onnx_file_holds(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Baked, the file eats pixels, and says what the graph does to them."""
+    target = str(tmp_path / "digits.onnx")
+    assert main(["export", MODEL, target, *NAMES, *SCALE, "--bake-preprocessing"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", target, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["inputs"] == {"input": "batch×1×32×32"}
+    assert found["outputs"] == {"log_probabilities": "batch×10"}
+    # Two convolutions and three linear layers; each BatchNorm is folded into its convolution.
+    assert found["parameters"] >= 156 + 2416 + 48120 + 10164 + 850
+    assert found["preprocessing"]["mean"] == []
+    assert found["baked_preprocessing"]["mean"] == pytest.approx([60.42], abs=0.01)
+
+
+def test_cat_reaches_every_object_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    two = str(FIXTURES / "formats" / "two_objects.t7")
+    with pytest.warns(t7.T7Warning, match="1 more object"):
+        assert main(["cat", two, "[2][1]", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == 2
+
+
 def test_cat_prints_and_saves_one_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     expected = np.asarray(t7.load(MODEL)["modules"][1]["bias"])
     printed = run_json(capsys, "cat", MODEL, "modules[1].bias")

@@ -16,7 +16,7 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.converters.onnx import Classifier, OnnxError, check, export
-from torchlift.converters.onnx.contents import axes
+from torchlift.converters.onnx.stored import axes
 from torchlift.converters.onnx.folding import unfolded
 from torchlift.converters.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, open_model

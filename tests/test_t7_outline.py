@@ -22,6 +22,7 @@ from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, T
 from torchlift.converters.t7.inspection import describe, inspect, inspect_value, value_tree
 from torchlift.converters.t7.inspection.accounting import GROUPS, Claim, share_out
 from torchlift.converters.t7.inspection.settings import settings
+from torchlift.converters.t7.load import read_file
 from torchlift.converters.t7.model import find_model
 from torchlift.converters.t7.paths import follow
 
@@ -141,7 +142,7 @@ def test_a_compressed_file_is_counted_unpacked(tmp_path: Path) -> None:
 )
 def test_every_file_adds_up_and_becomes_json(path: Path) -> None:
     try:
-        value = t7.load(path)
+        value = read_file(path).value
     except (T7Error, IsADirectoryError):
         pytest.skip("no file to inspect")
     result = inspect(path)
@@ -261,6 +262,15 @@ def test_settings_of_unknown_classes_and_uneven_kernels() -> None:
     fields |= {"size": LuaTable.from_list([1, 2, 3]), "offset": 0}
     layer = LuaObject("my.Layer", LuaTable(fields))
     assert settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3"
+
+
+def test_all_objects_of_a_file_are_shown() -> None:
+    result = inspect(FIXTURES / "formats" / "two_objects.t7")
+    assert [node.name for node in result.tree.children] == ["[1]", "[2]"]
+    assert result.format == "binary, 8-byte longs, little endian"
+    assert result.bytes.total == result.size
+    assert len(result.notes) == 1
+    assert "1 more object" in result.notes[0]
 
 
 def test_find_model() -> None:

@@ -14,6 +14,7 @@ from .profiles import PROFILES, Profile
 from .providers import PROVIDERS, provider_problem
 from .report import Report, write_report
 from .results import open_results
+from .stored import describe_file
 from .stream import FileResult, predict_array, predict_files
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "Report",
     "TorchPredictor",
     "check",
+    "describe_file",
     "export",
     "open_predictor",
     "open_results",

@@ -25,7 +25,7 @@ from ..errors import TorchliftError
 from ..preprocessing import Preprocessing
 from ..saved import SavedModel
 from .comparison import Comparison, compare
-from .contents import axes, check_contents, read_file
+from .contents import check_contents
 from .errors import OnnxError, ProviderError
 from .examples import Examples, Trial
 from .exporting import as_saved_model
@@ -35,6 +35,7 @@ from .predictors import as_numbers
 from .profiles import PROFILES, Profile, find_profile, profile_for
 from .providers import Session, nodes_by_provider, open_session
 from .report import Finding, Report
+from .stored import axes, read_file
 from .tracing import SIZE_AXES, as_inputs, inference_copy, run
 
 #: What passes in single precision on a CPU.

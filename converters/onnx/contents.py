@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from torch import nn
 
 from ..preprocessing import Preprocessing
 from ..saved import SavedModel
-from .errors import OnnxError
 from .exporting import baked, interface_names, metadata_of, output_name
 from .folding import unfolded
 from .metadata import Metadata
 from .profiles import Profile
 from .report import Finding
+from .stored import axes
 from .tracing import BATCH_AXIS, SIZE_AXES
 from .weights import differing_weights, weights_with_nan
 
 #: What ONNX Runtime reads since 1.14 (2023); per-channel quantization came with opset 13.
 OPSETS = range(13, 19)
 IR_VERSIONS = range(7, 9)
-
-
-def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
-    """An `.onnx` file with its weights, and what it says of itself.
-
-    Raises:
-        OnnxError: when the file is missing, is no ONNX, or its metadata is damaged.
-    """
-    try:
-        model = onnx.load(Path(path))
-    except FileNotFoundError as error:
-        raise OnnxError(f"{error.filename or os.fspath(path)}: no such file") from None
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise OnnxError(f"{os.fspath(path)}: no ONNX file: {error}") from error
-    return model, Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
-
-
-def axes(value: onnx.ValueInfoProto) -> list[str | int]:
-    """The axes of an input or output: a number, a name, or 0 for one that is open."""
-    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
 
 def check_contents(

@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 
 from ..preprocessing import Preprocessing
 from ..saved import SavedModel
-from .contents import axes
 from .errors import OnnxError
 from .metadata import Metadata
 from .predictors import prepare
+from .stored import axes
 from .tracing import SIZE_AXES, batch_size
 
 #: Where a network guesses at the batch, these differ. The rest of the data follows in larger ones.

@@ -15,7 +15,8 @@ from .errors import OnnxError
 #: The arithmetic that a file may have inside.
 PRECISIONS = ("fp32", "fp16", "int8")
 
-_PREPROCESSING = ("preprocessing", "baked_preprocessing")
+#: The entries that are a preprocessing.
+PREPROCESSING = ("preprocessing", "baked_preprocessing")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Metadata:
         try:
             for name in values.keys() & props.keys():
                 values[name] = json.loads(props[name])
-            for name in _PREPROCESSING:
+            for name in PREPROCESSING:
                 if values[name] is not None:
                     values[name] = Preprocessing.from_json(values[name])
         except (ValueError, TorchliftError) as error:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .contents import read_file
 from .errors import OnnxError
 from .examples import count_of, take
 from .exporting import check_free
 from .metadata import Metadata
 from .predictors import OnnxPredictor, prepare
 from .quantizing import LAYERS, LINEAR, Calibration, calibrate, dynamic_int8, layers_of, static_int8
+from .stored import read_file
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]

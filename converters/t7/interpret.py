@@ -56,6 +56,11 @@ class Attempt:
     oddities: list[int]
 
     @property
+    def value(self) -> Any:
+        """The object of the file, or a table of them all where there are several."""
+        return self.values[0] if len(self.values) == 1 else LuaTable.from_list(self.values)
+
+    @property
     def end(self) -> int:
         """Offset after the last object."""
         return self.ends[-1]

@@ -24,7 +24,7 @@ class Inspection:
         source: the file's name.
         size: bytes of the file (of what is inside, where it is compressed).
         format: how it is written: `binary, 8-byte longs, little endian`, or `ASCII`.
-        tree: its values.
+        tree: its values; of a file with several objects, a list of them.
         model: path of its model, None where there is none or where several might be it.
         layers: every module in it, the model's first.
         parameters: distinct parameters of them all.
@@ -63,7 +63,7 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", T7Warning)
         read = read_file(file)
-    result = inspect_value(read.values[0], read.end + read.left, depth, entries)
+    result = inspect_value(read.value, read.end + read.left, depth, entries)
     result.source, result.format = os.fspath(file), _format(read.how)
     result.notes += [str(warning.message) for warning in caught]
     return result
