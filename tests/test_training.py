@@ -24,6 +24,7 @@ from torchlift.transfer.data import Dataset, Splits, open_data, split
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.data.batches import Batches
 from torchlift.transfer.data.plan import Plan
+from torchlift.transfer.layout import lay_out
 from torchlift.transfer.networks import convnet_bn, lenet5
 from torchlift.transfer.training.averaging import averaged_copy
 from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
@@ -274,6 +275,33 @@ def test_frozen_layers_come_out_of_training_bit_equal(parts: Splits[Any], tmp_pa
     )
     changed = {n for n, tensor in model.module.state_dict().items() if not tensor.equal(before[n])}
     assert changed == {"13.weight", "13.bias"}
+
+
+class Viewing(nn.Module):
+    """A network in the style of PyTorch's tutorials: it takes a feature map for flat memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 5, stride=3), nn.Conv2d(3, 4, 1))
+        self.linear = nn.Linear(4 * 10 * 10, 10)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.features(input).view(-1, 4 * 10 * 10))
+
+
+def test_the_faster_layout_is_taken_where_the_network_bears_it(
+    parts: Splits[Any], tmp_path: Path
+) -> None:
+    fast, viewing = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten()), Viewing()
+    weights = fast[0].weight.detach().clone()
+    lay_out(fast, torch.zeros(2, 3, 8, 8))
+    assert fast[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not fast[0].weight.is_contiguous()
+    assert torch.equal(fast[0].weight, weights)
+    with pytest.raises(RuntimeError, match="view size"):
+        Viewing().to(memory_format=torch.channels_last)(torch.zeros(2, 1, 32, 32))
+    _, outcome = trained(parts, tmp_path / "run", network=viewing, epochs=1)
+    assert len(outcome.history) == 1
 
 
 def test_the_schedule_of_freezing_reaches_the_loop(parts: Splits[Any], tmp_path: Path) -> None:

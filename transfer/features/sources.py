@@ -27,6 +27,7 @@ from ...converters.onnx.tracing import as_inputs, inference_copy, run
 from ...converters.preprocessing import Preprocessing
 from ...converters.saved import SavedModel
 from ..layers import Tap, find_taps
+from ..layout import lay_out
 from .graph import cut, find_values
 from .network import FeatureNetwork
 
@@ -156,7 +157,7 @@ def features_of(
     """What computes the features of a network, with its layers checked.
 
     Args:
-        model: the network.
+        model: the network; for `torch` its weights are laid out anew in memory.
         layers: the names of the layers (see `find_tap`).
         example: inputs (2, C, H, W) as they will come.
         backend: one of `BACKENDS`; for `onnxruntime` the part that is needed is exported.
@@ -172,6 +173,7 @@ def features_of(
     whole = inference_copy(FeatureNetwork(model.module, taps, stop=False))
     run(whole, as_inputs(whole, example))
     if backend == "torch":
+        lay_out(model.module, as_inputs(model.module, example))
         return TorchFeatures(model, layers, provider)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.onnx"

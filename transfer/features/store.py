@@ -4,9 +4,9 @@
     labels, ids, parts (N,) what the data says of the examples
     attributes         the manifest: which network, layers, data and settings the numbers are of
 
-A chunk is the unit of work. zarr writes it to a temporary name and renames it, so that a chunk
-that is there is whole, and what is missing is told by looking. Chunks are not compressed: their
-bytes depend on nothing but the numbers.
+A chunk is the unit of work. It is written to a temporary name and renamed, so that a chunk that is
+there is whole, and what is missing is told by looking. Chunks are not compressed: their bytes
+depend on nothing but the numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .errors import StoreError
 #: The attribute of the group that holds the manifest.
 _ATTRIBUTE = "torchlift_features"
 _FEATURES = "features"
-#: What zarr calls a file that it has not finished.
+#: What a file is called that is not finished.
 _UNFINISHED = "*.partial"
 
 
@@ -56,7 +56,7 @@ class FeatureStore:
         """How many examples there are."""
         return int(self.manifest["data"]["count"])
 
-    @property
+    @cached_property
     def chunks(self) -> list[range]:
         """The examples of each chunk."""
         size = int(self.manifest["chunk"])
@@ -64,29 +64,27 @@ class FeatureStore:
 
     def has(self, chunk: int) -> bool:
         """Whether a chunk is there, for every layer."""
-        return all(
-            self._array(name).joinpath("c", str(chunk), *("0" for _ in shape)).is_file()
-            for name, shape in self.layers.items()
-        )
+        return all(self._chunk(name, shape, chunk).is_file() for name, shape in self.layers.items())
 
     def missing(self) -> list[int]:
         """The chunks that are not there yet."""
         return [chunk for chunk in range(len(self.chunks)) if not self.has(chunk)]
 
     def write(self, chunk: int, features: Iterable[np.ndarray]) -> None:
-        """Write the features of a chunk's examples, an array (n, …) a layer."""
-        rows = self.chunks[chunk]
-        for name, values in zip(self.layers, features, strict=True):
-            self._writable[name][rows.start : rows.stop] = values
+        """Write the features of a chunk's examples, an array (n, …) a layer.
 
-    @cached_property
-    def _writable(self) -> dict[str, Any]:
-        """Each layer's array; opening one takes longer than writing a chunk."""
-        import zarr
-
-        # A chunk of zeros is written too: one that is not there counts as not computed.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            return {name: zarr.open_array(self._array(name), mode="r+") for name in self.layers}
+        A chunk that is not compressed is its numbers one after another, the last one filled up
+        with zeros (Zarr v3, "bytes" codec). zarr itself needs some milliseconds for that.
+        """
+        dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
+        for (name, shape), values in zip(self.layers.items(), features, strict=True):
+            whole = np.zeros((self.manifest["chunk"], *shape), dtype)
+            whole[: len(values)] = values
+            file = self._chunk(name, shape, chunk)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_name(_UNFINISHED.replace("*", f"{file.name}.{os.getpid()}"))
+            whole.tofile(temporary)
+            temporary.replace(file)
 
     def read(self, layer: str) -> Dataset:
         """The features of a layer, each example one row (N, D) in the place of its picture.
@@ -135,6 +133,10 @@ class FeatureStore:
     def _array(self, layer: str) -> Path:
         # Layers of ONNX graphs have slashes in their names.
         return self.path / _FEATURES / quote(layer, safe="")
+
+    def _chunk(self, layer: str, shape: tuple[int, ...], chunk: int) -> Path:
+        """The file of a chunk: `c/7/0/0` has as many numbers as the array has axes."""
+        return self._array(layer).joinpath("c", str(chunk), *("0" for _ in shape))
 
     def _column(self, name: str) -> np.ndarray | None:
         import zarr

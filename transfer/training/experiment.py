@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from ...converters.onnx import TorchPredictor
+from ...converters.onnx.tracing import as_inputs
 from ...converters.saved import SavedModel, SavedModelError, save
 from ..data import Dataset, PictureFiles, Splits, class_weights, fingerprint
 from ..data.augmentation import Augmentation
@@ -19,6 +20,7 @@ from ..data.batches import Batches
 from ..evaluation import evaluate
 from ..features.sources import network_digest
 from ..freezing import count_parameters, frozen_at
+from ..layout import lay_out
 from .checkpoints import Row, best_epoch
 from .errors import TrainingError
 from .loop import fit
@@ -114,6 +116,8 @@ def carry_out(
         weights = None
         if experiment.optimization.balanced:
             weights = torch.from_numpy(class_weights(splits.train)).to(accelerator.device)
+        if model.input_shape is not None:
+            lay_out(model.module, as_inputs(model.module, torch.zeros(2, *model.input_shape)))
         trained = fit(
             model.module,
             _batches(splits.train, model, experiment, accelerator, training=True),

@@ -80,8 +80,6 @@ def fit(
         label_smoothing=options.label_smoothing,
         reduction="sum",
     )
-    # Convolutions and pooling are faster with the channels of a pixel side by side.
-    network.to(memory_format=torch.channels_last)
     optimizer: Any = build_optimizer(network, options, freezing)
     average = averaged_copy(network, options.ema, accelerator.device) if options.ema else None
     # Processes compare the gradients of what is trained now or later, not what is frozen for good.
