@@ -40,7 +40,9 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str], title: str) -> Fig
         # Names stand a cell apart; a line of letters is a fifth higher than its size.
         size = min(9.0, cell * _POINTS / 1.5)
         names = [short(label) for label in labels]
-        axes.set_xticks(range(len(labels)), names, rotation=90, size=size)
+        widest = max(map(len, names)) * size / _POINTS
+        turned = 0 if widest < cell else 90
+        axes.set_xticks(range(len(labels)), names, rotation=turned, size=size)
         axes.set_yticks(range(len(labels)), names, size=size)
         axes.tick_params(length=0)
     if len(labels) <= _NUMBERED:

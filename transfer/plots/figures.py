@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import matplotlib
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -75,6 +76,20 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def new_page(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure, and a system of coordinates for it: inches from its left and from its top.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.set_axis_off()
+    return figure, axes
+
+
 def check_picture_name(file: Path) -> None:
     """Check that a picture can be written under a name.
 
@@ -125,16 +140,14 @@ def short(label: str, length: int = 18) -> str:
 
 
 @styled
-def fit_texts(figure: Figure, rooms: Mapping[Text, float]) -> None:
+def fit_texts(rooms: Mapping[Text, float]) -> None:
     """Cut texts that are wider than their place.
 
     Args:
-        figure: they stand in, laid out.
-        rooms: how many inches each has.
+        rooms: how many inches each has, in a figure whose parts are placed already.
     """
-    figure.draw_without_rendering()
     for text, inches in rooms.items():
-        room = inches * figure.dpi
+        room = inches * text.figure.dpi  # type: ignore[union-attr]  # it stands in a figure
         while (wide := text.get_window_extent().width) > room and len(text.get_text()) > 2:
             kept = max(2, int(len(text.get_text()) * room / wide))
             text.set_text(short(text.get_text().replace("…", ""), kept))

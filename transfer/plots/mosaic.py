@@ -89,7 +89,7 @@ def draw_panels(groups: Sequence[Sequence[Panel]], together: bool = True) -> Fig
             rooms |= block.draw(figure, left, top)
             left += block.width
         top += max(block.height for block in line)
-    fit_texts(figure, rooms)
+    fit_texts(rooms)
     return figure
 
 
@@ -264,7 +264,7 @@ def _columns(count: int, ratio: float) -> int:
     """
     best = max(1, round(math.sqrt(count * ratio * 1.3)))
     near = range(max(1, best - 1), min(count, best + 2) + 1)
-    return min(near, key=lambda columns: (-count % columns, abs(columns - best)))
+    return min(near, key=lambda columns: (-count % columns, abs(columns - best), -columns))
 
 
 def _colored(tile: np.ndarray, scale: tuple[float, float]) -> np.ndarray:

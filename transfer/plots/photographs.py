@@ -31,9 +31,7 @@ def open_picture(
         TorchliftError: when it cannot be read.
     """
     if word in PHOTOGRAPHS:
-        from sklearn.datasets import load_sample_image
-
-        return Image.fromarray(load_sample_image(f"{word}.jpg"))
+        return photograph(word)
     if Path(word).suffix.lower() in SUFFIXES:
         return ImageOps.exif_transpose(read_picture(word))
     data = open_data(word)
@@ -44,3 +42,10 @@ def open_picture(
     if data.images.dtype != np.uint8:
         raise PlotError(f"{word} holds inputs, not pictures: its numbers are {data.images.dtype}")
     return data.images[index]
+
+
+def photograph(name: str) -> Image.Image:
+    """One of `PHOTOGRAPHS`, 640×427."""
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image(f"{name}.jpg"))

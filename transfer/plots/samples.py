@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ..data import Dataset, PictureFiles
-from .figures import STRONG, WEAK, fit_texts, new_figure, short, styled
+from .figures import STRONG, WEAK, fit_texts, new_page, short, styled
 
 #: Inches of a picture's place, of its caption's lines, between places, of the bars beside it.
 _SIDE, _LINE, _GAP, _BARS = 1.3, 0.17, 0.25, 0.75
@@ -67,50 +68,38 @@ def draw_samples(samples: Sequence[Sample]) -> Figure:
     above = max(len(sample.caption) for sample in samples) * _LINE + 0.08
     across, down = _SIDE + beside + _GAP, _SIDE + above + _GAP * 0.6
     columns = min(len(samples), int(_WIDTH / across))
-    rows = -(-len(samples) // columns)
-    figure = new_figure(columns * across + _GAP, rows * down + _GAP * 0.6)
-    figure.set_layout_engine("none")
-    width, height = figure.get_size_inches()
+    rows = math.ceil(len(samples) / columns)
+    figure, page = new_page(columns * across + _GAP, rows * down + _GAP * 0.6)
     rooms: dict[Text, float] = {}
     for index, sample in enumerate(samples):
         left = _GAP + index % columns * across
-        bottom = height - (index // columns + 1) * down
-        axes = figure.add_axes((left / width, bottom / height, _SIDE / width, _SIDE / height))
-        axes.imshow(sample.picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_axis_off()
+        top = _GAP * 0.6 + index // columns * down
         for line, caption in enumerate(sample.caption):
-            text = figure.text(
-                left / width,
-                (bottom + _SIDE + above - (line + 1) * _LINE) / height,
-                short(caption, 60),
-                va="bottom",
-                weight="normal" if line else "bold",
-                size=8,
-            )
+            weight = "normal" if line else "bold"
+            text = page.text(left, top + line * _LINE, short(caption, 60), va="top", weight=weight)
             rooms[text] = across - _GAP
+        place = (left, left + _SIDE, top + above + _SIDE, top + above)
+        page.imshow(sample.picture, cmap="gray", vmin=0, vmax=255, extent=place, aspect="auto")
         if sample.shares:
-            place = (
-                (left + _SIDE + names) / width,
-                bottom / height,
-                _BARS / width,
-                _SIDE / height,
-            )
-            drawn = _draw_shares(figure.add_axes(place), sample)
-            rooms |= dict.fromkeys(drawn, names - 0.1)
-    fit_texts(figure, rooms)
+            labels = _draw_shares(page, sample, left + _SIDE + names, top + above)
+            rooms |= dict.fromkeys(labels, names - 0.1)
+    fit_texts(rooms)
     return figure
 
 
-def _draw_shares(axes: Axes, sample: Sample) -> Sequence[Text]:
+def _draw_shares(page: Axes, sample: Sample, left: float, top: float) -> list[Text]:
     """The likeliest classes as bars, from the top; gives their names."""
-    names = [name for name, _ in sample.shares]
-    shares = [share for _, share in sample.shares]
-    places = range(len(shares))
-    axes.barh(places, shares, color=[STRONG if name == sample.right else WEAK for name in names])
-    axes.set(xlim=(0, 1), ylim=(max(len(shares), 3) - 0.4, -0.6), xticks=[])
-    axes.set_yticks(places, [short(name, 40) for name in names], size=7.5)
-    axes.tick_params(length=0, pad=3)
-    axes.spines["bottom"].set_visible(False)
-    for place, share in zip(places, shares, strict=True):
-        axes.text(share + 0.03, place, f"{share:.2f}", va="center", size=7)
-    return axes.get_yticklabels()
+    step = _SIDE / max(len(sample.shares), 3)
+    middles = [top + (place + 0.5) * step for place in range(len(sample.shares))]
+    colors = [STRONG if name == sample.right else WEAK for name, _ in sample.shares]
+    lengths = [share * _BARS for _, share in sample.shares]
+    page.barh(middles, lengths, 0.8 * step, left, color=colors)
+    page.plot([left, left], [top, top + _SIDE], color="black", linewidth=0.8)
+    labels = []
+    for middle, (name, share) in zip(middles, sample.shares, strict=True):
+        end = left + share * _BARS + 0.04
+        page.text(end, middle, f"{share:.2f}", va="center_baseline", size=7)
+        labels.append(
+            page.text(left - 0.05, middle, short(name, 40), ha="right", va="center", size=7.5)
+        )
+    return labels

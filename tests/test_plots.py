@@ -1,0 +1,539 @@
+"""Pictures show the numbers they are said to show, in any light, without one text over another."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from scipy import ndimage
+from sklearn.datasets import load_sample_image
+from support import FIXTURES
+from torch.nn import functional
+
+from torchlift.converters import t7
+from torchlift.converters.onnx import export
+from torchlift.converters.saved import SavedModel, open_model
+from torchlift.transfer.data import Dataset
+from torchlift.transfer.networks.photo_filters import photo_filters
+from torchlift.transfer.plots.activations import Activation, layers_of, layers_of_file
+from torchlift.transfer.plots.confusion import draw_confusion
+from torchlift.transfer.plots.curves import Curve, draw_curves, read_curve
+from torchlift.transfer.plots.errors import PlotError
+from torchlift.transfer.plots.feature_maps import draw_feature_maps
+from torchlift.transfer.plots.figures import SHARES, SIGNED, line_colors, save_figure, short
+from torchlift.transfer.plots.mosaic import draw_panels, scale_of
+from torchlift.transfer.plots.photographs import open_picture
+from torchlift.transfer.plots.predictions import samples_of
+from torchlift.transfer.plots.reliability import draw_reliability
+from torchlift.transfer.plots.samples import Sample, draw_samples
+from torchlift.transfer.plots.sizes import (
+    LayerSize,
+    draw_sizes,
+    sizes_in_network,
+    sizes_in_onnx,
+    sizes_in_t7,
+)
+from torchlift.transfer.plots.tensors import weights_of, weights_of_file
+from torchlift.transfer.plots.weights import filter_panel, picture_shape, unit_panel
+
+DIGITS = FIXTURES / "digits"
+LENET = DIGITS / "digits-lenet5.t7"
+
+
+@pytest.fixture(scope="module")
+def lenet() -> SavedModel:
+    names, scale = DIGITS / "digits_classes.t7", DIGITS / "digits_meanStd.t7"
+    return open_model(LENET, labels=names, mean_std=scale)
+
+
+@pytest.fixture(scope="module")
+def exported(lenet: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("onnx") / "lenet.onnx"
+    export(lenet, file)
+    return file
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def names(count: int, length: int) -> list[str]:
+    return [f"{'a long name of a class '[:length]}{index}" for index in range(count)]
+
+
+def units(count: int, length: int) -> Figure:
+    panel, _ = unit_panel("units", random(count, 64), (1, 8, 8), names(count, length))
+    return draw_panels([[panel, panel]])
+
+
+def confusion(count: int, length: int) -> Figure:
+    counts = np.random.default_rng(0).integers(0, 12345, (count, count))
+    return draw_confusion(counts, names(count, length), "accuracy 0.5")
+
+
+def samples(count: int, length: int) -> Figure:
+    labels = names(count, length)
+    shares = [(label, 1.0 if index == 0 else 0.0) for index, label in enumerate(labels[:5])]
+    picture = np.zeros((28, 28), np.uint8)
+    return draw_samples([Sample(picture, [label, label], shares, label) for label in labels])
+
+
+def sizes(count: int, length: int) -> Figure:
+    kinds = ("weights", "running_statistics", "gradients", "buffers", "other", "structure")
+    layers = [
+        LayerSize(name, 10**index % 10**8, dict.fromkeys(kinds, 10**7))
+        for index, name in enumerate(names(count, length))
+    ]
+    return draw_sizes(layers, "a file with a name")
+
+
+def curves(count: int, length: int) -> Figure:
+    rows = [{"epoch": e, "train_loss": 1 / e, "val_accuracy": 0.5} for e in (1.0, 2.0, 3.0)]
+    return draw_curves([Curve(name, rows) for name in names(count, length)])
+
+
+def filters(count: int, channels: int) -> Figure:
+    panel, _ = filter_panel(
+        f"{count} filters of {channels} channels", random(count, channels, 3, 3)
+    )
+    return draw_panels([[panel]])
+
+
+def each_filter(count: int, channels: int) -> Figure:
+    panel, _ = filter_panel("filters", random(count, channels, 7, 7) * 1e-5)
+    return draw_panels([[panel, panel], [panel]], together=False)
+
+
+def maps(count: int, side: int) -> Figure:
+    shape = (count, side, side)
+    layers = [Activation(f"features.{i}", "BatchNorm2d", random(*shape)) for i in range(3)]
+    layers.append(
+        Activation("a_layer_with_a_very_long_name_that_has_no_place", "", random(2, 2, 2))
+    )
+    return draw_feature_maps(np.zeros((28, 28, 1), np.uint8), layers)
+
+
+@pytest.mark.parametrize(
+    ("draw", "count", "other"),
+    [
+        *itertools.product([units, confusion, samples, sizes], [2, 10, 100], [2, 23]),
+        *itertools.product([curves], [1, 2, 9], [2, 23]),
+        *itertools.product([filters], [1, 6, 512], [1, 3, 16]),
+        *itertools.product([each_filter], [1, 6, 100], [1, 3, 16]),
+        (each_filter, 512, 1),
+        *itertools.product([maps], [1, 64, 512], [1, 28]),
+    ],
+)
+def test_no_text_stands_on_another_or_outside(draw: Any, count: int, other: int) -> None:
+    figure = draw(count, other)
+    figure.draw_without_rendering()
+    # matplotlib keeps ticks beyond an axis's ends, which it does not draw.
+    outside = {text for axes in figure.axes for text in _ticks_outside(axes)}
+    shown = [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text not in outside
+    ]
+    assert shown
+    boxes = np.array([text.get_window_extent().extents for text in shown])
+    low, high = boxes[:, :2], boxes[:, 2:]
+    within = (low >= -1).all(axis=1) & (high <= figure.bbox.max + 1).all(axis=1)
+    assert [text.get_text() for text, good in zip(shown, within, strict=True) if not good] == []
+    common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    # A hair's breadth (half a dot) is no overlap.
+    ones, others = np.nonzero(np.triu((common > 0.5).all(axis=2), 1))
+    pairs = zip(ones.tolist(), others.tolist(), strict=True)
+    assert [(shown[a].get_text(), shown[b].get_text()) for a, b in pairs] == []
+
+
+def _ticks_outside(axes: Any) -> list[Text]:
+    found = []
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        low, high = sorted((low, high))
+        for tick in axis.get_major_ticks():
+            if not low <= tick.get_loc() <= high or not axis.get_visible() or not axes.axison:
+                found += [tick.label1, tick.label2]
+    return found
+
+
+def colors_in_order(file: Path) -> list[tuple[float, ...]]:
+    """The tiles' colours in a saved picture, from left to right and top to bottom, each once."""
+    pixels = np.asarray(Image.open(file).convert("RGB")) / 255
+    found: list[tuple[float, ...]] = []
+    for row in pixels:
+        for color, run in itertools.groupby(map(tuple, row)):
+            if len(list(run)) > 40 and min(color) < 1 and color not in found:
+                found.append(color)
+    return found
+
+
+def test_the_dots_of_a_file_are_the_filters_numbers(tmp_path: Path) -> None:
+    values = np.array([[-0.4, 0.1], [0.2, 0.4]], np.float32)
+    file = save_figure(draw_panels([[filter_panel("", values[None, None])[0]]]), tmp_path / "f.png")
+    expected = matplotlib.colormaps[SIGNED]((values.ravel() + 0.4) / 0.8)[:, :3]
+    # A PNG has 256 steps.
+    np.testing.assert_allclose(colors_in_order(file), expected, atol=1 / 255)
+
+
+def test_three_channels_are_colours_with_grey_for_zero(tmp_path: Path) -> None:
+    values = np.array([[[0, 0.5]], [[0, -0.5]], [[0, 0.25]]], np.float32)
+    file = save_figure(draw_panels([[filter_panel("", values[None])[0]]]), tmp_path / "f.png")
+    expected = [(0.5, 0.5, 0.5), (1.0, 0.0, 0.75)]
+    np.testing.assert_allclose(colors_in_order(file)[:2], expected, atol=1.5 / 255)
+
+
+def test_filters_that_are_compared_have_one_scale() -> None:
+    before, after = np.full((1, 1, 1, 1), 0.1), np.array([[[[0.1, -2.0]]]])
+    panels = [filter_panel("before", before)[0], filter_panel("after", after)[0]]
+
+    def first_dots(together: bool) -> list[np.ndarray]:
+        figure = draw_panels([panels], together)
+        return [axes.images[0].get_array()[-1, 0] for axes in figure.axes[:2]]
+
+    same, expected = first_dots(True), matplotlib.colormaps[SIGNED](2.1 / 4)[:3]
+    np.testing.assert_array_equal(same[0], same[1])
+    np.testing.assert_allclose(same[0], expected)
+    apart = first_dots(False)
+    assert not np.array_equal(apart[0], apart[1])
+    assert scale_of([before, after]) == (-2, 2)
+    # What has no negative number begins at 0; NaN and infinity are no part of a scale.
+    assert scale_of([np.array([1, 3, np.nan, np.inf])]) == (0, 3)
+    assert scale_of([np.zeros(3)]) == (0, 1)
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    panel, missing = filter_panel("", random(40, 64, 3, 3))
+    assert panel.tiles.shape == (32 * 32, 3, 3)
+    assert missing == "the first 32 of 40 filters, the first 32 of 64 channels"
+    panel, missing = filter_panel("", random(2000, 3, 2, 2))
+    assert (len(panel.tiles), missing) == (1024, "the first 1024 of 2000 filters")
+    # A row for each filter, a column for each channel.
+    filters = random(4, 5, 3, 3)
+    panel, missing = filter_panel("", filters)
+    assert (panel.columns, missing) == (5, "")
+    np.testing.assert_array_equal(panel.tiles[2 * 5 + 3], filters[2, 3])
+
+
+def test_units_are_cut_into_pictures_as_the_network_flattens_them() -> None:
+    rows = random(10, 2 * 3 * 4)
+    panel, _ = unit_panel("", rows, (1, 6, 4), list("abcdefghij"))
+    expected = torch.from_numpy(rows).unflatten(1, (6, 4)).numpy()
+    np.testing.assert_array_equal(panel.tiles, expected)
+    colored, _ = unit_panel("", random(5, 3 * 16), (3, 4, 4))
+    np.testing.assert_array_equal(colored.tiles[1, 2, 3], random(5, 3, 4, 4)[1, :, 2, 3])
+    assert picture_shape(784, (1, 28, 28)) == (1, 28, 28)
+    assert picture_shape(3072, None) == (3, 32, 32)
+    with pytest.raises(PlotError, match="400 inputs are not the network's picture"):
+        picture_shape(400, (1, 32, 32))
+    with pytest.raises(PlotError, match="24 inputs are no picture of 1×5×5"):
+        unit_panel("", rows, (1, 5, 5))
+
+
+def test_weights_are_those_that_lua_wrote(lenet: SavedModel, exported: Path) -> None:
+    network = t7.load(LENET)
+    lua = {index - 1: layer for index, layer in network["modules"].items()}
+    for weights in (weights_of(lenet), weights_of_file(exported)):
+        assert weights.input_shape == (1, 32, 32)
+        assert weights.labels == lenet.labels
+        name, found = weights.of(None, 4)
+        assert name == "0"
+        np.testing.assert_array_equal(found.ravel(), np.float32(lua[0]["weight"]).ravel())
+        linear = [name for name, array in weights.layers.items() if array.ndim == 2]
+        for name in linear:
+            np.testing.assert_array_equal(
+                weights.of(name, 2)[1], np.float32(lua[int(name)]["weight"])
+            )
+        assert len(linear) == 3
+        assert weights.of("3.weight", 4)[0] == "3"
+        with pytest.raises(PlotError, match=r"'1?7' is no convolution .* there are: 0, 3"):
+            weights.of("7", 4)
+    assert weights_of(lenet).of("get(4)", 4)[0] == "3"
+
+
+def test_weights_of_an_int8_file_are_numbers_again(lenet: SavedModel, tmp_path: Path) -> None:
+    from torchlift.converters.onnx import quantize
+
+    export(lenet, tmp_path / "float.onnx")
+    inputs = random(64, 1, 32, 32)
+    quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", inputs, max_drop=1)
+    whole, rounded = (weights_of_file(tmp_path / f"{name}.onnx") for name in ("float", "int8"))
+    assert list(whole.layers) == list(rounded.layers)
+    for name, array in whole.layers.items():
+        # A channel has 255 steps between its extremes.
+        step = np.abs(array.reshape(len(array), -1)).max(axis=1) / 127
+        error = np.abs(rounded.layers[name] - array).reshape(len(array), -1).max(axis=1)
+        assert (error <= step * 0.51 + 1e-7).all()
+
+
+def test_feature_maps_are_computed_from_luas_weights(lenet: SavedModel, exported: Path) -> None:
+    layer = t7.load(LENET)["modules"][1]
+    picture = t7.load(DIGITS / "digits-test.t7")["data"][3]
+    scale = t7.load(DIGITS / "digits_meanStd.t7")
+    mean, std = (float(scale[name][1]) for name in ("mean", "std"))
+    inputs = torch.from_numpy((picture.astype(np.float64) - mean) / std)[None]
+    weight, bias = (torch.from_numpy(np.array(layer[name])).double() for name in ("weight", "bias"))
+    expected = functional.conv2d(inputs, weight.reshape(6, 1, 5, 5), bias)[0].numpy()
+    for opened in (
+        layers_of(lenet, []),
+        layers_of_file(exported, []),
+        layers_of_file(exported, ["0"]),
+    ):
+        seen, layers = opened.look_at(picture)
+        np.testing.assert_array_equal(seen[..., 0], picture[0])
+        # Float32 sums of 25 products.
+        np.testing.assert_allclose(layers[0].values, expected, atol=1e-5)
+        assert layers[0].title.endswith(": 6×28×28")
+    seen, layers = layers_of(lenet, ["get(1)", "1", "penultimate"]).look_at(picture)
+    assert [one.kind for one in layers] == ["Conv2d", "ReLU", "given"]
+    np.testing.assert_array_equal(layers[1].values, np.maximum(layers[0].values, 0))
+    assert layers[2].values.shape == (84,)
+
+
+def test_a_network_without_preprocessing_is_given_pixels_from_0_to_1() -> None:
+    model = SavedModel(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)).eval(), "features")
+    with torch.no_grad():
+        model.module[0].weight.fill_(2)
+        model.module[0].bias.zero_()
+    opened = layers_of(model, [])
+    pixels = np.array([[[0, 51, 255]]], np.uint8)
+    np.testing.assert_allclose(opened.look_at(pixels)[1][0].values, [[[0, 0.4, 2]]], rtol=1e-6)
+    assert "pixels from 0 to 1" in opened.note
+    with pytest.raises(PlotError, match="no convolution"):
+        layers_of(SavedModel(torch.nn.Linear(2, 2), "logits"), [])
+
+
+def test_photo_filters_are_those_of_scipy() -> None:
+    names = [name for name, _ in photo_filters().module.named_children()]
+    photograph = Image.fromarray(load_sample_image("china.jpg")).resize((161, 107))
+    seen, layers = layers_of(photo_filters(), names).look_at(photograph)
+    gray = np.asarray(photograph.convert("L"), np.float64)
+    np.testing.assert_array_equal(seen[..., 0], gray)
+    gray /= 255
+    found = {one.name: one.values[0] for one in layers}
+    sobel = ndimage.sobel(gray, axis=1, mode="constant")
+    inner = (slice(1, -1), slice(1, -1))
+    expected = {
+        "blur": ndimage.uniform_filter(gray, 3, mode="constant"),
+        "outline": 9 * (gray - ndimage.uniform_filter(gray, 3, mode="constant")),
+        "sharpen": gray - ndimage.laplace(gray, mode="constant"),
+        "horizontal_edges": ndimage.sobel(gray, axis=0, mode="constant"),
+        "vertical_edges": sobel,
+        "no_padding": sobel[inner],
+        "stride_2": sobel[::2, ::2],
+        "stride_4": sobel[::4, ::4],
+        "max_pool_2": gray[:106, :160].reshape(53, 2, 80, 2).max(axis=(1, 3)),
+        "average_pool_8": gray[:104, :160].reshape(13, 8, 20, 8).mean(axis=(1, 3)),
+    }
+    for name, values in expected.items():
+        # Float32.
+        np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
+    # Padding 2 adds a ring around padding 1.
+    assert found["padding_2"].shape == (109, 163)
+    np.testing.assert_allclose(found["padding_2"][inner], found["vertical_edges"], atol=1e-6)
+
+
+def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
+    rows = [
+        {
+            "epoch": 1,
+            "train_loss": 2.0,
+            "train_accuracy": 0.25,
+            "val_loss": 2.5,
+            "val_accuracy": 0.2,
+        },
+        {
+            "epoch": 2,
+            "train_loss": 1.0,
+            "train_accuracy": 0.75,
+            "val_loss": 1.5,
+            "val_accuracy": 0.5,
+        },
+    ]
+    with (tmp_path / "metrics.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    curve = read_curve(tmp_path)
+    assert (curve.name, curve.rows) == (tmp_path.name, rows)
+    without = Curve("no validation", [{"epoch": 1, "train_loss": 3.0, "train_accuracy": 0.1}])
+    loss, accuracy = draw_curves([curve, without]).axes
+    lines = [line.get_xydata().tolist() for line in loss.lines]
+    assert lines == [[[1, 2], [2, 1]], [[1, 2.5], [2, 1.5]], [[1, 3]], []]
+    assert accuracy.lines[1].get_ydata().tolist() == [0.2, 0.5]
+    # Told apart without colours: the runs by their markers, the parts by their strokes.
+    assert loss.lines[0].get_marker() != loss.lines[2].get_marker()
+    assert [line.get_linestyle() for line in loss.lines[:2]] == ["--", "-"]
+    with pytest.raises(PlotError, match="no run"):
+        read_curve(tmp_path / "nothing")
+    (tmp_path / "metrics.csv").write_text("epoch,train_loss\n1,much\n")
+    with pytest.raises(PlotError, match="no table of numbers"):
+        read_curve(tmp_path)
+    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(PlotError, match="a row for each epoch"):
+        read_curve(tmp_path / "metrics.csv")
+
+
+def test_the_confusion_matrix_has_shares_and_counts() -> None:
+    counts = np.array([[3, 1], [0, 0]])
+    axes = draw_confusion(counts, ["a", "b"], "title").axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+    said = {text.get_position(): text.get_text() for text in axes.texts}
+    assert said == {(0, 0): "3", (1, 0): "1"}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_reliability_has_the_bins() -> None:
+    figure = draw_reliability([0, 0.5, 1], [0, 4], [0, 0.9], [0, 0.75], "")
+    bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in figure.axes[0].patches]
+    assert bars == [(0, 0.5, 0), (0.5, 0.5, 0.75)]
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0.9, 0.75]]
+
+
+class Twice:
+    """A classifier whose logits are twice the means of the rows of a picture."""
+
+    labels: list[str] | None = None
+    preprocessing = None
+    output = "logits"
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return inputs[:, 0].mean(axis=2) * 2
+
+
+def test_samples_have_the_likeliest_classes() -> None:
+    images = random(3, 1, 7, 4)
+    data = Dataset(images, np.array([6, 0, 2]), tuple("abcdefg"))
+    samples, _ = samples_of(data, Twice())
+    shares = torch.from_numpy(images).mean(dim=3)[:, 0].mul(2).softmax(1)
+    top = shares.topk(5)
+    for index, sample in enumerate(samples):
+        assert sample.caption == ["gac"[index]]
+        likeliest = ["abcdefg"[place] for place in top.indices[index]]
+        assert [name for name, _ in sample.shares] == likeliest
+        assert [share for _, share in sample.shares] == pytest.approx(top.values[index].tolist())
+    figure = draw_samples(samples)
+    bars = np.array([bar.get_width() for bar in figure.axes[0].patches])
+    np.testing.assert_allclose(bars / bars[0], top.values.ravel() / top.values[0, 0], rtol=1e-5)
+
+
+def test_the_right_class_has_a_dark_bar() -> None:
+    sample = Sample(np.zeros((2, 2), np.uint8), ["b"], [("a", 0.6), ("b", 0.4)], "b")
+    light, dark = (luminance(bar.get_facecolor()) for bar in draw_samples([sample]).axes[0].patches)
+    assert dark < light / 2
+
+
+@pytest.mark.parametrize("name", ["digits-lenet5-bn_uncleared.t7", "digits-lenet5.t7"])
+def test_the_sizes_in_a_t7_are_the_file(name: str) -> None:
+    layers = sizes_in_t7(DIGITS / name)
+    whole = sum(sum(layer.bytes.values()) for layer in layers)
+    assert whole == (DIGITS / name).stat().st_size
+    model = open_model(DIGITS / name)
+    counted = sum(parameter.numel() for parameter in model.module.parameters())
+    assert sum(layer.parameters for layer in layers) == counted
+
+
+def test_the_sizes_of_a_network_count_what_is_shared_once(tmp_path: Path) -> None:
+    first, second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+    second.weight = first.weight
+    network = torch.nn.Sequential(first, second, torch.nn.BatchNorm1d(8), torch.nn.ReLU())
+    layers = sizes_in_network(SavedModel(network, "features"))
+    assert [(layer.name, layer.parameters, dict(layer.bytes)) for layer in layers] == [
+        ("0 Linear", 72, {"weights": 288}),
+        ("1 Linear", 8, {"weights": 32}),
+        ("2 BatchNorm1d", 16, {"weights": 64, "buffers": 72}),
+    ]
+
+
+def test_the_sizes_in_an_onnx_file_are_its_constants(exported: Path) -> None:
+    layers = {layer.name.split()[0]: layer for layer in sizes_in_onnx(exported)}
+    assert layers["0"].name == "0 Conv"
+    assert (layers["0"].parameters, dict(layers["0"].bytes)) == (156, {"weights": 624})
+
+
+def test_the_bars_of_sizes_are_the_sizes() -> None:
+    layers = [LayerSize("a", 3, {"weights": 12, "buffers": 5}), LayerSize("b", 0, {"buffers": 7})]
+    figure = draw_sizes(layers, "")
+    left, right = figure.axes
+    assert [bar.get_width() for bar in left.patches] == [3, 0]
+    assert [(bar.get_x(), bar.get_width()) for bar in right.patches] == [
+        (0, 12), (0, 0), (12, 5), (0, 7),
+    ]  # fmt: skip
+    # Of very many layers the smallest are one bar, and nothing is lost.
+    many = [LayerSize(str(index), index, {"weights": index}) for index in range(1, 100)]
+    bars = draw_sizes(many, "").axes[0].patches
+    assert len(bars) == 40
+    assert sum(bar.get_width() for bar in bars) == sum(range(1, 100))
+
+
+def luminance(color: Any) -> float:
+    """Of an sRGB colour (IEC 61966-2-1): what is left of it on grey paper."""
+    channels = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_colours_are_ordered_by_their_lightness() -> None:
+    for name, direction in ((SIGNED, 1), (SHARES, -1)):
+        steps = [luminance(color) for color in matplotlib.colormaps[name](np.linspace(0, 1, 32))]
+        assert (np.diff(steps) * direction > 0).all()
+    for count in range(1, 9):
+        lights = [luminance(color) for color in line_colors(count)]
+        assert len(lights) == count
+        assert (np.diff(lights) > 0).all()
+        # Lines are seen on white.
+        assert max(lights) < 0.6
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    files = [save_figure(confusion(3, 5), tmp_path / f"{name}.{suffix}") for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    # Not only within a second: nothing is said of when and with what it was drawn.
+    content = files[0].read_bytes()
+    assert b"dc:date" not in content
+    assert matplotlib.__version__.encode() not in content
+    with pytest.raises(PlotError, match=r"ends in \.png or \.svg"):
+        save_figure(confusion(2, 1), tmp_path / "a.pdf")
+
+
+def test_names_are_no_formulas_and_settings_of_the_machine_do_not_count(tmp_path: Path) -> None:
+    before = save_figure(curves(2, 5), tmp_path / "a.png").read_bytes()
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "text.usetex": True}):
+        assert save_figure(curves(2, 5), tmp_path / "b.png").read_bytes() == before
+    figure = draw_confusion(np.eye(2, dtype=int), ["$1", "2$"], "$\\frac$")
+    save_figure(figure, tmp_path / "c.png")
+
+
+def test_labels_are_cut_in_the_middle() -> None:
+    assert short("two\n words") == "two words"
+    assert short("abcdefghijklmnopqrstuvwxyz", 10) == "abcdef…xyz"
+    assert len(short("a" * 50, 18)) == 18
+
+
+def test_pictures_come_from_files_datasets_and_scikit_learn(tmp_path: Path) -> None:
+    images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    data = Dataset(images)
+    np.testing.assert_array_equal(open_picture("data", 1, lambda _: data), images[1])
+    with pytest.raises(PlotError, match=r"has the pictures 0 to 1, none is 2 \(--index\)"):
+        open_picture("data", 2, lambda _: data)
+    with pytest.raises(PlotError, match="holds inputs, not pictures"):
+        open_picture("data", 0, lambda _: Dataset(images.astype(np.float32)))
+    china = open_picture("china", 0, lambda _: data)
+    np.testing.assert_array_equal(np.asarray(china), load_sample_image("china.jpg"))
+    # A camera held upright: the picture is turned as its note says.
+    turned = Image.new("RGB", (6, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    upright = open_picture(str(tmp_path / "turned.jpg"), 0, lambda _: data)
+    assert isinstance(upright, Image.Image)
+    assert upright.size == (4, 6)
