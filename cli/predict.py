@@ -42,7 +42,8 @@ def predict(
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        inputs: Pictures, folders of pictures, or .t7 datasets.
+        inputs: Pictures, folders of pictures, or .t7 datasets; china and flower are photographs
+            that are always there.
         top: How many classes to name.
         provider: What to run on: auto, cpu or cuda.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
@@ -100,7 +101,10 @@ def _source(classifier: Classifier, place: str, top: int) -> _Source:
     from ..converters.onnx.stream import predict_array, predict_files
     from ..converters.pictures import find_pictures, local_path
     from ..transfer.data import read_dataset
+    from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
 
+    if place in PHOTOGRAPHS:
+        return _Source(1, iter([(place, classifier.predict(photograph(place), top)[0], "")]))
     if Path(place).suffix.lower() == ".t7":
         images = read_dataset(local_path(place)).images
         named = enumerate(predict_array(classifier, images, top), 1)

@@ -37,7 +37,7 @@ def train(
     launch all processes train together.
 
     Args:
-        network: lenet5, convnet, convnet_bn, tanhnet; torchvision:NAME; or
+        network: A name such as convnet_bn (docs/networks.md lists them); torchvision:NAME; or
             python:package.module:function, which takes the numbers of channels and of classes.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
         optimization: How the weights are learnt.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import FIXTURES
+from support import FIXTURES, ROOT
 from torch import nn
 from torchvision.models import vgg11
 
@@ -146,6 +146,13 @@ def of_shapes_only(name: str, *arguments: int) -> nn.Module:
 
 def test_no_network_is_left_out() -> None:
     assert list(PARAMETERS) == list(NETWORKS)
+
+
+def test_the_documentation_names_every_network() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text()
+    assert [name for name in NETWORKS if f"`{name}`" not in page] == [
+        *("vgg_bn_b", "vgg_bn_c", "vgg_bn_d")  # `vgg_bn_a` to `vgg_bn_e`
+    ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -136,11 +136,11 @@ def _average_pooling(layer: nn.AvgPool2d) -> _Described:
 
 @_describe.register
 def _batch_normalization(layer: _BatchNorm) -> _Described:
-    _require(layer.track_running_stats, "no running statistics", layer)
     _require(layer.momentum is not None, "a cumulative average", layer)
-    names = {2: "nn.BatchNormalization", 4: "nn.SpatialBatchNormalization"}
-    rank = 2 if isinstance(layer, nn.BatchNorm1d) else 4 if isinstance(layer, nn.BatchNorm2d) else 5
-    return names.get(rank, "nn.VolumetricBatchNormalization"), {
+    if layer.running_mean is None or layer.running_var is None:
+        raise ConversionError(f"{layer} keeps no statistics, which Torch7's class does")
+    class_name = next(name for cls, name in _BATCH_NORMS.items() if isinstance(layer, cls))
+    return class_name, {
         **(_parameters(layer) if layer.affine else {}),
         "running_mean": _numbers(layer.running_mean),
         "running_var": _numbers(layer.running_var),
@@ -150,6 +150,13 @@ def _batch_normalization(layer: _BatchNorm) -> _Described:
         "save_mean": _empty(),
         "save_std": _empty(),
     }
+
+
+_BATCH_NORMS = {
+    nn.BatchNorm1d: "nn.BatchNormalization",
+    nn.BatchNorm2d: "nn.SpatialBatchNormalization",
+    nn.BatchNorm3d: "nn.VolumetricBatchNormalization",
+}
 
 
 @_describe.register
@@ -222,7 +229,7 @@ def _object(class_name: str, training: bool, fields: dict[str, Any]) -> LuaObjec
 
 def _parameters(layer: Any) -> dict[str, torch.Tensor]:
     """Weight and bias with their gradients."""
-    fields = {}
+    fields: dict[str, torch.Tensor] = {}
     for name, gradient in (("weight", "gradWeight"), ("bias", "gradBias")):
         tensor = getattr(layer, name)
         if tensor is not None:
