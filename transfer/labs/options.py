@@ -17,6 +17,8 @@ class LabOptions:
         class_names: Names of its classes: a .t7 list, or a text file with one name a line.
         download: Have torchvision download the lab's own dataset into the folder data.
         model: A pretrained AlexNet of Torch7, for the labs that use one.
+        labels: Names of what it tells apart: a .t7 list, or a text file with one name a line.
+        mean_std: What it was trained with: a .t7 with {mean=…, std=…}.
         photo: A photograph, for the labs that use one.
         full: The lab's own settings: all pictures, all epochs.
         limit: At most so many pictures of each part.
@@ -30,6 +32,8 @@ class LabOptions:
     class_names: str | None = None
     download: bool = False
     model: str | None = None
+    labels: str | None = None
+    mean_std: str | None = None
     photo: str | None = None
     full: bool = False
     limit: int | None = None
