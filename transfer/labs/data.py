@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data import class_count, open_data
 from ..reports import Step
 from .errors import LabError
 from .options import LabOptions
@@ -22,6 +23,20 @@ _SOURCES = {
     "MNIST": ("MNIST", f"{_DOWNLOADS}/MNIST", "12 MB"),
     "CIFAR-10": ("CIFAR10", f"{_DOWNLOADS}/cifar-10-batches-py", "170 MB"),
 }
+
+#: CIFAR-10's classes; its .t7 files do not name them.
+_CIFAR_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,9 @@ def prepare_data(
         LabError: when the data cannot be read.
     """
     source, is_digits = _source(steps, options, dataset)
+    names = options.class_names
+    if dataset == "CIFAR-10" and names is None and not is_digits:
+        names = _cifar_names(steps, source)
     step = steps.run(
         "split",
         source,
@@ -73,7 +91,7 @@ def prepare_data(
         val=val,
         test=test,
         test_data=options.test_data,
-        class_names=options.class_names,
+        class_names=names,
         classes=digit_classes if is_digits else classes,
         limit=options.limit or limit,
         seed=options.seed,
@@ -95,6 +113,17 @@ def _source(steps: Steps, options: LabOptions, dataset: str) -> tuple[str, bool]
         f"have torchvision download it ({size}, into the folder `{_DOWNLOADS}`)."
     )
     return "digits", True
+
+
+def _cifar_names(steps: Steps, source: str) -> str | None:
+    """A file of CIFAR-10's names, for ten classes that have none."""
+    data = open_data(source)
+    if data.names is not None or class_count(data) != len(_CIFAR_CLASSES):
+        return None
+    file = steps.path("classes.txt")
+    file.write_text("".join(f"{name}\n" for name in _CIFAR_CLASSES), encoding="utf-8")
+    steps.note(f"`{source}` does not name its classes: they are given CIFAR-10's, in its order.")
+    return str(file)
 
 
 def _download(name: str, dataset: str) -> None:

@@ -19,7 +19,13 @@ _SMALL = 12_000
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
     data = prepare_data(steps, options, "MNIST", val=0.25, limit=None if options.full else _SMALL)
-    summarized = steps.run("summary", "lenet", formulas=True)
+    summarized = steps.run(
+        "summary",
+        "lenet",
+        input=f"{data.step.result['shape'][0]}x28x28",
+        classes=len(data.step.result["classes"]),
+        formulas=True,
+    )
     trained = steps.run(
         "train",
         "lenet",

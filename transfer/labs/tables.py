@@ -23,16 +23,21 @@ def parts_table(data: LabData) -> Table:
 
 
 def epoch_table(caption: str, trained: Step) -> Table:
-    """Loss and accuracy after each epoch of a training; the best epoch is marked."""
-    columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-    best = trained.result["evaluation"]["epoch"]
+    """Loss and accuracy after each epoch of a training; the epoch that is kept is marked."""
+    names = {
+        "train_loss": "loss",
+        "train_accuracy": "accuracy",
+        "val_loss": "validation loss",
+        "val_accuracy": "validation accuracy",
+    }
+    history, kept = trained.result["history"], trained.result["evaluation"]["epoch"]
+    there = [name for name in names if any(name in row for row in history)]
     rows = [
-        [f"{row['epoch']:.0f}" + (" (best)" if row["epoch"] == best else "")]
-        + [row.get(column) for column in columns]
-        for row in trained.result["history"]
+        [f"{row['epoch']:.0f}" + (" (kept)" if row["epoch"] == kept else "")]
+        + [row.get(name) for name in there]
+        for row in history
     ]
-    header = ["epoch", "loss", "accuracy", "validation loss", "validation accuracy"]
-    return Table(caption, header, rows, [trained])
+    return Table(caption, ["epoch", *(names[name] for name in there)], rows, [trained])
 
 
 def class_table(caption: str, evaluated: Step) -> Table:
