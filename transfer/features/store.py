@@ -145,7 +145,8 @@ class FeatureStore:
         if not path.is_dir():
             return None
         values = np.asarray(zarr.open_array(path, mode="r")[:])
-        return values if values.dtype.kind == "i" else values.astype(str)
+        # numpy casts no StringDType to text of a fixed length.
+        return values if values.dtype.kind == "i" else np.array(values.tolist(), str)
 
 
 def create_store(
