@@ -53,14 +53,17 @@ def open_source(
         SourceError: when there is no such network, or the weights do not fit it.
         TorchliftError: when a file cannot be opened.
     """
-    if source.startswith(TORCHVISION):
-        model = _torchvision(source.removeprefix(TORCHVISION))
-    elif source.startswith(PYTHON):
-        model = _given(source.removeprefix(PYTHON))
-    elif weights is not None:
-        raise SourceError(f"{source} is a file with weights of its own; leave out --weights")
-    else:
+    if not source.startswith((TORCHVISION, PYTHON)):
+        if weights is not None:
+            raise SourceError(f"{source} is a file with weights of its own; leave out --weights")
         return open_model(source, at=at, **known)
+    # Random weights are the same each time, so that a command gives the same again.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if source.startswith(TORCHVISION):
+            model = _torchvision(source.removeprefix(TORCHVISION))
+        else:
+            model = _given(source.removeprefix(PYTHON))
     if at is not None:
         raise SourceError(f"{source} is one network: nothing stands in it at {at}")
     network = model.module

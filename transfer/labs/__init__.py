@@ -15,15 +15,19 @@ from typing import Any
 from ... import __version__
 from ..reports import Page
 from .blitz import BLITZ
+from .cifar2 import CIFAR2
 from .errors import LabError
 from .lab import Lab
 from .lenet_pytorch import LENET_PYTORCH
+from .mnist_features import MNIST_FEATURES
 from .options import LabOptions
 from .steps import Steps
 from .torch7_convnets import TORCH7_CONVNETS
 
 #: Every lab, by its name on the command line.
-LABS: dict[str, Lab] = {lab.name: lab for lab in (TORCH7_CONVNETS, LENET_PYTORCH, BLITZ)}
+LABS: dict[str, Lab] = {
+    lab.name: lab for lab in (TORCH7_CONVNETS, LENET_PYTORCH, BLITZ, MNIST_FEATURES, CIFAR2)
+}
 
 __all__ = ["LABS", "Lab", "LabError", "LabOptions", "Steps", "do_lab", "settings_of"]
 

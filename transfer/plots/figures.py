@@ -147,7 +147,7 @@ def fit_texts(rooms: Mapping[Text, float]) -> None:
         rooms: how many inches each has, in a figure whose parts are placed already.
     """
     for text, inches in rooms.items():
-        room = inches * text.figure.dpi  # type: ignore[union-attr]  # it stands in a figure
+        room = inches * text.figure.dpi
         while (wide := text.get_window_extent().width) > room and len(text.get_text()) > 2:
             kept = max(2, int(len(text.get_text()) * room / wide))
             text.set_text(short(text.get_text().replace("…", ""), kept))
