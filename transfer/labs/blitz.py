@@ -57,6 +57,7 @@ def _train(steps: Steps, options: LabOptions, data: LabData, epochs: int, run: s
         epochs=epochs,
         seed=options.seed,
         device=options.device,
+        threads=1,
         output=steps.path(run),
         resume="auto",
     )

@@ -26,7 +26,7 @@ from .errors import TrainingError
 from .loop import fit
 from .lr_finder import find_rate
 from .options import Freezing, Optimization, Run
-from .processes import end_trackers, start_processes, start_trackers
+from .processes import cpu_threads, end_trackers, start_processes, start_trackers
 from .run_folder import RunFolder, open_run, write_text
 from .seeding import determinism, seed_everything
 
@@ -108,7 +108,7 @@ def carry_out(
         folder.write_metrics(history, seconds)
         on_epoch(history, seconds)
 
-    with determinism(run.deterministic):
+    with determinism(run.deterministic), cpu_threads(run.threads):
         start_trackers(accelerator, experiment.config)
         experiment = replace(
             experiment, optimization=_with_rate(model, experiment, folder, accelerator)

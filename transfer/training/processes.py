@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,17 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
     # Processes that have parted cannot join again, so they stay together for the runs to come.
     atexit.register(accelerator.state.destroy_process_group)
     return accelerator
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Within, PyTorch computes with so many CPU threads; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def start_trackers(accelerator: Accelerator, config: dict[str, Any]) -> None:
