@@ -46,11 +46,14 @@ def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
         LabError: when a step fails.
     """
     sections = lab.sections(steps, options)
-    chosen = {name: str(value) for name, value in asdict(options).items() if value}
+    chosen = {
+        name.replace("_", " "): str(value) for name, value in asdict(options).items() if value
+    }
     facts = {
         "lab": lab.name,
         **chosen,
         "seed": str(options.seed),
+        "device": _device(options.device),
         "seconds": f"{sum(step.seconds for step in steps.done):.0f}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
         "torchlift": __version__,
@@ -58,3 +61,12 @@ def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     return Page(lab.title, lab.about, sections, steps.done, facts, steps.notes)
+
+
+def _device(asked: str) -> str:
+    """What the networks were computed on."""
+    import torch
+
+    if asked == "cpu" or not torch.cuda.is_available():
+        return "CPU"
+    return torch.cuda.get_device_name()

@@ -12,13 +12,14 @@ from .data import LabData
 def parts_table(data: LabData) -> Table:
     """How many pictures of each class are in each part of a lab's dataset."""
     found = data.step.result
-    pictures = found["pictures"]
+    names = {"train": "training", "val": "validation", "test": "test"}
+    parts = [part for part, count in found["parts"].items() if count]
     rows: list[list[Cell]] = [
-        [name, *(pictures[part][index] for part in pictures)]
+        [name, *(found["pictures"][part][index] for part in parts)]
         for index, name in enumerate(found["classes"])
     ]
-    rows.append(["all", *(found["parts"][part] for part in pictures)])
-    header = ["class", "training", "validation", "test"]
+    rows.append(["all", *(found["parts"][part] for part in parts)])
+    header = ["class", *(names[part] for part in parts)]
     return Table("Pictures of each class in each part.", header, rows, [data.step])
 
 
