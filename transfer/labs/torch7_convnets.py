@@ -50,7 +50,7 @@ RECIPES = (
 )
 
 #: A fifth of the pictures: so many more epochs come nearer to the lab's number of updates.
-_SMALL_FACTOR = 3
+_SMALL_FACTOR = 2
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
@@ -130,7 +130,7 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
             ),
             Table(
                 "Mean and standard deviation of each channel, of pixels from 0 to "
-                f"{preprocessing['scale']:g}.",
+                f"{preprocessing['value_range']:g}.",
                 ["channel", "mean", "standard deviation"],
                 rows,
                 [described],
@@ -222,8 +222,8 @@ def _best(run: Step) -> dict[str, float]:
 def _filters(steps: Steps, options: LabOptions, data: LabData) -> Section:
     parts: list[Text | Figure] = [
         Text(
-            "The filters of the first convolution before and after training, on one scale: what "
-            "was noise has become edges and colours."
+            "The filters of the first convolution before and after training, on one scale. Where "
+            "a filter has learnt something, noise has given way to edges and colours."
         )
     ]
     for recipe in RECIPES[2:]:
