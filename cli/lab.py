@@ -31,7 +31,7 @@ def lab(
     where it was when it is run again.
 
     Args:
-        name: lenet-pytorch.
+        name: torch7-convnets, lenet-pytorch, blitz, mnist-features or cifar2.
         output: The lab's folder; by default labs/NAME.
         overwrite: Start anew in a folder that holds a lab.
         options: What it is done with.

@@ -46,12 +46,10 @@ def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
         LabError: when a step fails.
     """
     sections = lab.sections(steps, options)
-    chosen = {
-        name.replace("_", " "): str(value) for name, value in asdict(options).items() if value
-    }
+    given = {name: value for name, value in asdict(options).items() if value}
     facts = {
         "lab": lab.name,
-        **chosen,
+        **{name.replace("_", " "): str(value) for name, value in given.items()},
         "seed": str(options.seed),
         "device": _device(options.device),
         "seconds": f"{sum(step.seconds for step in steps.done):.0f}",

@@ -234,6 +234,6 @@ def _extremes(evaluation: dict[str, Any]) -> str:
 BLITZ = Lab(
     "blitz",
     "Deep Learning with Torch: a 60-minute blitz",
-    "LeNet-5 learns CIFAR-10 by plain stochastic gradient descent, as `nn.StochasticGradient` does it.",
+    "LeNet-5 learns CIFAR-10 by plain gradient descent, as `nn.StochasticGradient` does it.",
     _sections,
 )
