@@ -232,7 +232,8 @@ def _draw_weights(asked: Asked, rank: int, panel_of: Callable[..., tuple[Panel, 
     from ..transfer.plots.mosaic import draw_panels
 
     opened = [_weights(source, asked.opening) for source in asked.sources]
-    groups, facts, notes, arrays = [], [], [], {}
+    notes = [note for weights in opened for note in weights.notes]
+    groups, facts, arrays = [], [], {}
     wanted: Sequence[str | None] = asked.layers or [None]
     for layer in wanted:
         group = []

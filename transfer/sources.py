@@ -67,10 +67,10 @@ def open_source(
     if at is not None:
         raise SourceError(f"{source} is one network: nothing stands in it at {at}")
     network = model.module
-    torchvisions = isinstance(network, TorchvisionNetwork)
     if weights is not None:
-        _fill(network.network if torchvisions else network, Path(weights))
-    elif torchvisions:
+        inner = network.network if isinstance(network, TorchvisionNetwork) else network
+        _fill(inner, Path(weights))
+    elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
     adjust(model, source, **known)
     return model

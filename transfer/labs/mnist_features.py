@@ -23,7 +23,7 @@ _PICTURES, _VAL, _TEST = 5_000, 0.4, 0.2
 
 #: Filters with known numbers, and which of them are looked at together.
 _FILTERS = "python:torchlift.transfer.networks.photo_filters:photo_filters"
-_KERNELS = "blur,sharpen,horizontal_edges,vertical_edges"
+_KERNELS = "blur,sharpen,outline,horizontal_edges,vertical_edges"
 _STEPS = "no_padding,vertical_edges,padding_2,stride_2,stride_4"
 _POOLINGS = "max_pool_2,average_pool_2,max_pool_8,average_pool_8"
 
@@ -196,8 +196,8 @@ def _photograph(steps: Steps, options: LabOptions) -> Section:
             (
                 "kernels",
                 _KERNELS,
-                "A mean, a sharpening, and Sobel's two filters. Above each map stands its range: "
-                "what is no longer a brightness may be negative.",
+                "A mean, a sharpening, an outline, and Sobel's two filters. Above each map stands "
+                "its range: what is no longer a brightness may be negative.",
                 "each filter",
             ),
             (

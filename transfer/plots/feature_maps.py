@@ -29,7 +29,7 @@ def draw_feature_maps(
         together: whether the maps of such layers have one scale, or each its own.
     """
     seen = np.broadcast_to(picture, (*picture.shape[:2], 3))[None]
-    groups = [[Panel("the picture", seen)]]
+    groups = [[Panel("the picture", seen, scale=(0, 255))]]
     for _, same in groupby(layers, key=lambda layer: layer.values.shape):
         groups.append([Panel(layer.title, _tiles(layer.values)[:_MOST]) for layer in same])
     return draw_panels(groups, together)

@@ -30,6 +30,8 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _TILE, _LABELLED_TILE = 4.6, 6.0, 0.2, 0.8
 _LABEL, _TITLE, _GAP, _LINE = 0.2, 0.32, 0.25, 11.5
 #: Inches of the bar of colours, and of the numbers beside it.
 _BAR_WIDTH, _BAR_HEIGHT, _BAR_NUMBERS = 0.14, 2.5, 0.7
+#: The share of the numbers that have colours of their own.
+_SHOWN = 0.995
 #: Inches that a letter of a title takes, at most on average.
 _LETTER = 0.085
 
@@ -43,26 +45,28 @@ class Panel:
         tiles: (n, H, W) numbers, or (n, H, W, 3) where they are read as colours.
         labels: one above each tile; None for none.
         columns: tiles in a row; None for as many as look well.
+        scale: what its colours stand for, where that is known: (0, 255) of a picture.
     """
 
     title: str
     tiles: np.ndarray
     labels: Sequence[str] | None = None
     columns: int | None = None
+    scale: tuple[float, float] | None = None
 
 
 def scale_of(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
     """The smallest and the largest number that colours stand for, in all of some arrays.
 
-    It begins at 0 where nothing is negative; otherwise 0 is in its middle.
+    It begins at 0 where nothing is negative; otherwise 0 is in its middle. The half percent of the
+    numbers that are the largest have the last colour, so that a few do not leave all others grey.
     """
-    finite = [array[np.isfinite(array)] for array in arrays]
-    lowest = min((float(part.min()) for part in finite if part.size), default=0.0)
-    highest = max((float(part.max()) for part in finite if part.size), default=0.0)
-    if lowest >= 0:
-        return 0.0, highest or 1.0
-    limit = max(-lowest, highest)
-    return -limit, limit
+    numbers = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays])
+    if not numbers.any():
+        return 0.0, 1.0
+    sizes = np.abs(numbers)
+    limit = float(np.quantile(sizes, _SHOWN, method="higher") or sizes.max())
+    return (-limit if numbers.min() < 0 else 0.0), limit
 
 
 @styled
@@ -196,7 +200,8 @@ class _Block:
                 _place(figure, left, top + _TITLE, mosaic.width, mosaic.height), frameon=False
             )
             axes.set(xticks=[], yticks=[])
-            scales = [self.scale or scale_of([tile]) for tile in panel.tiles]
+            known = panel.scale or self.scale
+            scales = [known or scale_of([tile]) for tile in panel.tiles]
             axes.imshow(mosaic.canvas(scales), aspect="auto")
             rooms[axes.set_title(panel.title, loc="left")] = _room(mosaic)
             inch = mosaic.size[1] / mosaic.width
@@ -212,15 +217,29 @@ class _Block:
             high = min(_BAR_HEIGHT, max(mosaic.height for mosaic in self.mosaics))
             place = _place(figure, left - _GAP / 2, top + _TITLE, _BAR_WIDTH, max(high, 0.5))
             shown = ScalarMappable(Normalize(*self.scale), _colors(self.mosaics, self.scale))
-            bar = figure.colorbar(shown, cax=figure.add_axes(place), format="{x:.3g}")
+            bar = figure.colorbar(
+                shown, cax=figure.add_axes(place), format="{x:.3g}", extend=self._extend(self.scale)
+            )
             bar.outline.set_visible(False)
             bar.locator = MaxNLocator(max(2, round(max(high, 0.5) / 0.5)))
         return rooms
 
+    def _extend(self, scale: tuple[float, float]) -> str:
+        """Which end of the bar stands for numbers beyond it too, as matplotlib calls it."""
+        tiles = [mosaic.panel.tiles for mosaic in self.mosaics]
+        below = any(bool((numbers < scale[0]).any()) for numbers in tiles)
+        above = any(bool((numbers > scale[1]).any()) for numbers in tiles)
+        return {(True, False): "min", (False, True): "max", (True, True): "both"}.get(
+            (below, above), "neither"
+        )
+
 
 def _blocks(group: Sequence[Panel], together: bool) -> Iterator[_Block]:
-    """The panels of a group, as many side by side as fit in a line."""
-    scale = scale_of([panel.tiles for panel in group]) if together else None
+    """The panels of a group: by themselves, or as many with one bar as fit in a line."""
+    if not together or all(panel.scale for panel in group):
+        yield from (_Block([_Mosaic.of(panel)], None) for panel in group)
+        return
+    scale = scale_of([panel.tiles for panel in group])
     waiting: list[_Mosaic] = []
     for mosaic in map(_Mosaic.of, group):
         if waiting and _Block([*waiting, mosaic], scale).width > _LINE:
@@ -287,7 +306,9 @@ def _color_map(axes: int, scale: tuple[float, float]) -> Colormap:
 
 
 def _ranged(panel: Panel) -> Panel:
-    """A panel that tells the range of each of its tiles."""
+    """A panel that tells the range of each of its tiles, where it is not known."""
+    if panel.scale is not None:
+        return panel
     ranges = [f"{tile.min():.3g} to {tile.max():.3g}" for tile in panel.tiles]
     named = zip(panel.labels or [""] * len(ranges), ranges, strict=True)
     labels = [f"{label}: {said}" if label else said for label, said in named]

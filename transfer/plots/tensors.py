@@ -29,12 +29,14 @@ class Weights:
             (outputs, inputs, kH, kW), in the order of the network.
         input_shape: (C, H, W) of one picture, or None where it is open.
         labels: the names of the network's outputs, or None.
+        notes: what is to be known of the network.
         network: that they were taken from; None for an exported file.
     """
 
     layers: Mapping[str, np.ndarray]
     input_shape: tuple[int, int, int] | None
     labels: Sequence[str] | None = None
+    notes: Sequence[str] = ()
     network: nn.Module | None = None
 
     def of(self, layer: str | None, rank: int) -> tuple[str, np.ndarray]:
@@ -72,7 +74,7 @@ def weights_of(model: SavedModel) -> Weights:
             array = weight.detach().cpu().float().numpy()
             turned = isinstance(layer, nn.ConvTranspose2d)
             layers[name] = array.swapaxes(0, 1) if turned else array
-    return Weights(layers, model.input_shape, model.labels, model.module)
+    return Weights(layers, model.input_shape, model.labels, model.notes, model.module)
 
 
 def weights_of_file(file: str | os.PathLike[str]) -> Weights:
