@@ -15,9 +15,11 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.cli.main import main
-from torchlift.converters.saved import TorchvisionNetwork, load, output_kind, save
+from torchlift.converters.saved import SavedModel, TorchvisionNetwork, load, output_kind, save
+from torchlift.transfer.data import Dataset
 from torchlift.transfer.heads import HeadError, find_head, give_logits, replace_head
 from torchlift.transfer.sources import SourceError, new_network, open_source
+from torchlift.transfer.training.classifiers import adapted_classifier
 
 DIGITS = str(FIXTURES / "digits" / "digits-lenet5-bn.t7")
 
@@ -118,6 +120,18 @@ def test_a_function_that_is_named_outright_gives_the_network(
         open_source("python:my_networks:small", at="a.b")
     with pytest.raises(SourceError, match="no_such"):
         open_source("python:my_networks:no_such")
+
+
+def test_a_network_that_says_what_it_gives_is_believed() -> None:
+    # Its layers stand in another order than they run in, as in many a published network.
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    network.add_module("used_before", nn.ReLU())
+    network.forward = lambda x: network[1](network[0](x))  # type: ignore[method-assign]  # as a class would
+    with pytest.raises(HeadError, match="does not end in a linear layer"):
+        replace_head(network, 2)
+    data = Dataset(np.random.default_rng(0).normal(size=(8, 1, 2, 2)), np.arange(8) % 2)
+    model = adapted_classifier(SavedModel(network.eval(), "logits", (1, 2, 2)), data, "probe")
+    assert model.module(torch.rand(5, 1, 2, 2)).shape == (5, 2)
 
 
 def test_every_command_that_opens_a_model_takes_a_function(

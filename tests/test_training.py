@@ -454,6 +454,12 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         Optimization(**options)
 
 
+def test_a_tracker_that_is_not_there_is_named(parts: Splits[Any], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no tracker nonsense here"):
+        trained(parts, tmp_path / "run", run=replace(QUIET, tracker="tensorboard,nonsense"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_command_writes_everything_that_a_run_folder_promises(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

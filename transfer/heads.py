@@ -16,21 +16,24 @@ class HeadError(TorchliftError):
     """A network without a head that could be replaced."""
 
 
-def give_logits(network: nn.Module) -> None:
+def give_logits(network: nn.Module, output: str | None = None) -> None:
     """Replace a network's last softmax by nothing, so that it gives logits.
 
     Training needs logits: the loss takes their logarithmic softmax itself (`CrossEntropyLoss`).
 
     Args:
         network: a classifier; it is changed. The other layers keep their names.
+        output: what it gives (`SavedModel.output`); by default it is told by its last layer.
 
     Raises:
         HeadError: when its last layer is neither linear nor a softmax behind a linear layer.
     """
-    if output_kind(network) in ("log_probabilities", "probabilities"):
+    kind = output or output_kind(network)
+    if kind in ("log_probabilities", "probabilities"):
         named = [name for name, part in network.named_modules() if isinstance(part, _SOFTMAX)]
         network.set_submodule(named[-1], nn.Identity())
-    if output_kind(network) != "logits":
+        kind = output_kind(network)
+    if kind != "logits":
         raise HeadError(
             "the network does not end in a linear layer (and a softmax): it has no head that "
             "could be replaced; `extract` and `probe` work with its features instead"
@@ -54,6 +57,7 @@ def replace_head(
     classes: int,
     weight: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
+    output: str | None = None,
 ) -> None:
     """Give a classifier a new last linear layer, and logits as its outputs.
 
@@ -65,11 +69,12 @@ def replace_head(
         classes: number of outputs.
         weight: (classes, features), such as the coefficients of a probe.
         bias: (classes,).
+        output: what the network gives (see `give_logits`).
 
     Raises:
         HeadError: when the network does not end in a linear layer.
     """
-    give_logits(network)
+    give_logits(network, output)
     name = find_head(network)
     old = network.get_submodule(name)
     assert isinstance(old, nn.Linear)

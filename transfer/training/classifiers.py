@@ -60,7 +60,7 @@ def adapted_classifier(
     """
     classes = class_count(train)
     if head == "keep":
-        give_logits(model.module)
+        give_logits(model.module, model.output)
         model.output = "logits"
         outputs = None if model.labels is None else len(model.labels)
         if outputs not in (None, classes):
@@ -68,7 +68,7 @@ def adapted_classifier(
                 f"the head that is kept tells {outputs} classes apart, the data has {classes}"
             )
         return _fitted(model, train)
-    replace_head(model.module, classes)
+    replace_head(model.module, classes, output=model.output)
     model.output, model.labels = "logits", None
     model = _fitted(model, train)
     if head == "probe":

@@ -171,6 +171,7 @@ def _batches(
         drop_last=training,
         rank=0 if alone else accelerator.process_index,
         world_size=processes,
+        workers=experiment.run.workers,
     )
 
 

@@ -127,6 +127,7 @@ class Run:
         device: auto, cpu or cuda.
         threads: CPU threads, by default one for each core; 1 is faster for batches of a few small
             pictures.
+        workers: Processes that read the pictures of a folder too large for memory.
         precision: fp32, bf16 or fp16 (the weights stay fp32).
         tracker: Where accelerate logs to, such as tensorboard, wandb, mlflow, all or none.
     """
@@ -137,11 +138,13 @@ class Run:
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
+    workers: int = 2
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tracker: str = "tensorboard"
 
     def __post_init__(self) -> None:
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
+        _require(self.workers >= 0, "workers must be at least 0")
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -46,7 +46,8 @@ def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "
     regression = Regression()
     regression.fit(Examples(scale(features), labelled(train)), _STRENGTH)
     weight, bias = regression.linear(scale)
-    replace_head(model.module, len(weight), torch.from_numpy(weight), torch.from_numpy(bias))
+    head = torch.from_numpy(weight), torch.from_numpy(bias)
+    replace_head(model.module, len(weight), *head, output=model.output)
     return f"the head began as a logistic regression on {weight.shape[1]} features"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from .errors import TrainingError
@@ -26,7 +27,7 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
         folder: where trackers write.
 
     Raises:
-        TrainingError: when the device or its precision is not to be had.
+        TrainingError: when the device, its precision or a tracker is not to be had.
     """
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
@@ -34,13 +35,20 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
     on_cpu = run.device == "cpu" or not cuda
     if on_cpu and run.precision == "fp16":
         raise TrainingError("fp16 needs a GPU; on a CPU take bf16 or fp32")
+    trackers = [] if run.tracker == "none" else run.tracker.split(",")
+    there = {"all", *map(str, get_available_trackers())}
+    if missing := ", ".join(sorted(set(trackers) - there)):
+        raise TrainingError(
+            f"no tracker {missing} here: {', '.join(sorted(there))} or none can be taken; others "
+            "that accelerate knows, such as wandb or mlflow, have to be installed"
+        )
     # A second run (of a sweep) may want another precision; accelerate remembers the first one's
     # and has no other way to forget it.
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision="no" if run.precision == "fp32" else run.precision,
-        log_with=None if run.tracker == "none" else run.tracker.split(","),
+        log_with=trackers or None,
         project_config=ProjectConfiguration(str(folder), logging_dir=str(folder)),
         # Parameters that are unfrozen later must be known from the start.
         kwargs_handlers=[

@@ -29,7 +29,7 @@ from .checkpoints import Row
 from .errors import TrainingError
 
 #: Options that may be different when a run goes on.
-_FREE = {"epochs", "patience", "output", "tracker", "device", "threads"}
+_FREE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
 
