@@ -57,7 +57,8 @@ def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
 
 
 def _links(page: Page, steps: Sequence[Step]) -> str:
-    links = (f"[torchlift {s.words[0]}](#command-{page.number_of(s)})" for s in steps)
+    numbered = [(page.number_of(step), step.words[0]) for step in steps]
+    links = (f"[torchlift {name} ({number})](#command-{number})" for number, name in numbered)
     return f"Made by {', '.join(links)}"
 
 
