@@ -171,7 +171,7 @@ def test_markdown_has_the_same_with_its_pictures_beside(page: Page, tmp_path: Pa
     assert text.startswith("# A <lab>\n\nWhat *it* is.\n\n> The digits stand in.\n")
     assert "| a\\|b | n |\n| --- | ---: |\n| x\\|y | 0.5 |\n" in text
     assert '![a "grey" square](<filters.png>)' in text
-    assert "Made by [torchlift train (1)](#command-1), [torchlift plot (2)](#command-2)" in text
+    assert "Made by torchlift train [1](#command-1), torchlift plot [2](#command-2)\n" in text
     assert '<a id="command-2"></a>2. (1.0 s)' in text
     assert "```sh\ntorchlift train lenet5 'my data.t7' --lr 0.1\n```" in text
     assert "- torch: 2.9" in text

@@ -57,9 +57,11 @@ def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
 
 
 def _links(page: Page, steps: Sequence[Step]) -> str:
-    numbered = [(page.number_of(step), step.words[0]) for step in steps]
-    links = (f"[torchlift {name} ({number})](#command-{number})" for number, name in numbered)
-    return f"Made by {', '.join(links)}"
+    groups = (
+        f"torchlift {name} {', '.join(f'[{each}](#command-{each})' for each in numbers)}"
+        for name, numbers in page.numbers_of(steps).items()
+    )
+    return f"Made by {', '.join(groups)}"
 
 
 def _table(table: Table) -> str:

@@ -201,6 +201,13 @@ class Page:
         for section in self.sections:
             yield from _flat(section.parts)
 
+    def numbers_of(self, steps: Sequence[Step]) -> dict[str, list[int]]:
+        """The numbers of steps' commands, by what the commands are called: `{"train": [2, 4]}`."""
+        found: dict[str, list[int]] = {}
+        for step in steps:
+            found.setdefault(step.words[0], []).append(self.number_of(step))
+        return found
+
     def number_of(self, step: Step) -> int:
         """The place of a step's command in the page's list, from 1.
 
