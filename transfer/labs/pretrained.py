@@ -151,11 +151,11 @@ def _memory(steps: Steps, alexnet: _Model) -> Section:
     held = [layer for layer in result["layers"] if sum(layer["bytes"].values())]
     largest = max(held, key=_bytes_of)
     rows = [
-        [layer["get"] or layer["path"], layer["class_name"], *_kinds(layer["bytes"])]
+        [_place(layer), layer["class_name"].removeprefix("nn."), *_kinds(layer["bytes"])]
         for layer in held
     ]
     rest = result["size"] - sum(map(_bytes_of, held))
-    rows.append(["names, settings, sizes", "", None, None, None, rest, rest])
+    rows.append(["names, settings", "", rest, None, None, None, rest])
     rows.append(["the file", "", *_kinds(spent)])
     return Section(
         "The memory of AlexNet",
@@ -167,7 +167,7 @@ def _memory(steps: Steps, alexnet: _Model) -> Section:
                         f"It holds {result['parameters']:,} parameters of 4 bytes, which are "
                         f"{spent['weights'] / _MIB:.0f} MB, and as many bytes of gradients "
                         f"({spent['gradients'] / _MIB:.0f} MB): Torch7 saves a layer with all that "
-                        f"a training needs. The largest layer, {largest['get']}, takes "
+                        f"a training needs. The largest layer, `{_place(largest)}`, takes "
                         f"{_bytes_of(largest) / result['size']:.0%} of the file; all convolutions "
                         f"together {_convolutions(held) / result['size']:.1%}.",
                         [found],
@@ -175,8 +175,8 @@ def _memory(steps: Steps, alexnet: _Model) -> Section:
                     Table(
                         "Bytes of the file, layer by layer. They add up to its size.",
                         [
-                            *("layer", "class", "weights", "gradients", "running statistics"),
-                            *("other", "all"),
+                            *("layer", "class", "all", "weights", "gradients"),
+                            *("running statistics", "other"),
                         ],
                         rows,
                         [found],
@@ -194,10 +194,16 @@ def _memory(steps: Steps, alexnet: _Model) -> Section:
 
 
 def _kinds(count: dict[str, int]) -> list[Cell]:
-    """Bytes of one layer or file: weights, gradients, running statistics, others, all."""
+    """Bytes of one layer or file: all, weights, gradients, running statistics, others."""
     kinds = [count["weights"], count["gradients"], count["running_statistics"]]
     whole = sum(count.values())
-    return [*kinds, whole - sum(kinds), whole]
+    return [whole, *kinds, whole - sum(kinds)]
+
+
+def _place(layer: dict[str, Any]) -> str:
+    """Where a layer stands, as Lua says it: `get(1):get(2)`."""
+    place: str = layer["get"] or layer["path"]
+    return place.removeprefix("model:")
 
 
 def _bytes_of(layer: dict[str, Any]) -> int:

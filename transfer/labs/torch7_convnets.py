@@ -155,7 +155,8 @@ def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe
     return Section(
         "Four networks",
         [
-            _results_table(steps, options, data, runs),
+            _recipe_table(steps, options, data, runs),
+            _results_table(options, data, runs),
             Text(
                 "From the least to the most accurate on the validation part: "
                 f"{', '.join(recipe.title for recipe in order)}.",
@@ -178,25 +179,43 @@ def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe
     )
 
 
-def _results_table(
+def _recipe_table(
     steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe, Step]
 ) -> Table:
-    """Loss and accuracy of each network; beside Torch7's where the settings are the lab's."""
-    compared = options.full and not data.is_digits
-    summaries, rows = [], list[list[Cell]]()
+    """The networks, and how each was trained."""
     shape = "x".join(map(str, data.step.result["shape"]))
     classes = len(data.step.result["classes"])
+    counted = {
+        recipe: steps.run("summary", recipe.network, input=shape, classes=classes)
+        for recipe in runs
+    }
+    return Table(
+        "The networks, and how each was trained: SGD with momentum 0.9, batches drawn with "
+        "replacement, and the same learning rate all the time.",
+        ["network", "parameters", "learning rate", "batch", "epochs"],
+        [
+            [
+                recipe.title,
+                counted[recipe].result["parameters"],
+                f"{recipe.lr:g}",
+                recipe.batch_size,
+                len(run.result["history"]),
+            ]
+            for recipe, run in runs.items()
+        ],
+        [*runs.values(), *counted.values()],
+    )
+
+
+def _results_table(options: LabOptions, data: LabData, runs: dict[Recipe, Step]) -> Table:
+    """Loss and accuracy of each network; beside Torch7's where the settings are the lab's."""
+    compared = options.full and not data.is_digits
+    rows = list[list[Cell]]()
     for recipe, run in runs.items():
-        counted = steps.run("summary", recipe.network, input=shape, classes=classes)
-        summaries.append(counted)
         found = _best(run)
         rows.append(
             [
                 recipe.title,
-                counted.result["parameters"],
-                f"{recipe.lr:g}",
-                recipe.batch_size,
-                int(found["epoch"]),
                 found["train_loss"],
                 found["train_accuracy"],
                 found["val_loss"],
@@ -205,11 +224,10 @@ def _results_table(
                 *([recipe.torch7] if compared else []),
             ]
         )
-    header = ["network", "parameters", "learning rate", "batch", "epoch", "loss", "accuracy"]
-    header += ["validation loss", "validation accuracy", "test accuracy"]
-    header += ["Torch7's validation accuracy"] if compared else []
+    header = ["network", "loss", "accuracy", "validation loss", "validation accuracy"]
+    header += ["test accuracy", *(["Torch7's validation accuracy"] if compared else [])]
     caption = "Loss and accuracy of each network, in its best epoch by validation accuracy."
-    return Table(caption, header, rows, [*runs.values(), *summaries])
+    return Table(caption, header, rows, list(runs.values()))
 
 
 def _best(run: Step) -> dict[str, float]:
