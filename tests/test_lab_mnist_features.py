@@ -42,7 +42,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestReport:
     def test_the_shapes_on_the_photograph_are_those_of_the_formula(self, done: Path) -> None:
         maps = [each for each in results(done, "plot", "feature-maps") if each["input"][0] == 45]
-        shapes = {layer["layer"]: tuple(layer["shape"]) for each in maps for layer in each["layers"]}
+        layers = [layer for each in maps for layer in each["layers"]]
+        shapes = {layer["layer"]: tuple(layer["shape"]) for layer in layers}
         assert shapes == {
             **dict.fromkeys(("blur", "sharpen", "outline"), (1, 45, 60)),
             **dict.fromkeys(("horizontal_edges", "vertical_edges"), (1, 45, 60)),
