@@ -7,6 +7,7 @@ network in one way at a time. It trains each by plain SGD, batches of 64 and a l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..reports import Cell, Figure, Question, Section, Step, Table, Text
@@ -77,7 +78,7 @@ def _sections(steps: Steps, options: LabOptions) -> list[Section]:
     return [
         _data(steps, options, data),
         _first(steps, data, trials["tanhnet"]),
-        _comparison(steps, trials),
+        _comparison(steps, data, trials),
         _answers(trials),
         _mistakes(steps, data),
     ]
@@ -152,7 +153,7 @@ def _first(steps: Steps, data: LabData, trial: _Trial) -> Section:
     )
 
 
-def _comparison(steps: Steps, trials: dict[str, _Trial]) -> Section:
+def _comparison(steps: Steps, data: LabData, trials: dict[str, _Trial]) -> Section:
     rows: list[list[Cell]] = [
         [
             _CHANGES[name],
@@ -178,9 +179,21 @@ def _comparison(steps: Steps, trials: dict[str, _Trial]) -> Section:
                 rows,
                 [step for trial in trials.values() for step in trial.steps],
             ),
+            _scatter(data, trials["tanhnet"]),
             _curves(steps, _PLAIN, "plain", "The lab's network, wider, and regularized."),
             _curves(steps, _DEEP, "deep", "Deeper networks, with skip connections and without."),
         ],
+    )
+
+
+def _scatter(data: LabData, trial: _Trial) -> Text:
+    """How much of a difference is chance: the standard deviation of a share."""
+    counts, accuracy = data.step.result["parts"], trial.test_accuracy
+    val, test = (math.sqrt(accuracy * (1 - accuracy) / counts[part]) for part in ("val", "test"))
+    return Text(
+        f"Among {counts['val']:,} validation pictures accuracy scatters by {val:.3f}, among "
+        f"{counts['test']:,} test pictures by {test:.3f}: what is no larger may be chance.",
+        [data.step, trial.trained],
     )
 
 
@@ -238,6 +251,14 @@ def _answers(trials: dict[str, _Trial]) -> Section:
                         [shared.trained, separate.trained],
                     ),
                     _compared(trials, "net_res_deep_shared", "net_res_deep"),
+                    Text(
+                        "The batch normalization is shared as well. It meets ten different inputs "
+                        "in a pass, and its running statistics, the mean of all, fit none of them. "
+                        "Accuracy in the last epoch on the training part, with each batch's own "
+                        "statistics, and on the validation part, with the running ones: "
+                        f"{_gap(shared)} with the shared block, {_gap(separate)} with ten.",
+                        [shared.trained, separate.trained],
+                    ),
                 ],
             ),
             Question(
@@ -265,6 +286,14 @@ def _compared(trials: dict[str, _Trial], before: str, after: str) -> Text:
         f"{other.parameters:,} parameters, {one.seconds:.1f} → {other.seconds:.1f} seconds.",
         [*one.steps, *other.steps],
     )
+
+
+def _gap(trial: _Trial) -> str:
+    """Accuracy on the training and on the validation part, in the last epoch."""
+    history = trial.trained.result["history"]
+    if not history:
+        return "nothing, untrained"
+    return f"{history[-1]['train_accuracy']:.1%} and {history[-1]['val_accuracy']:.1%}"
 
 
 def _change(before: float | None, after: float | None) -> str:
