@@ -43,6 +43,11 @@ def summary(
     """
     from ..transfer.summary import SummaryError, summarize
 
+    if model.endswith(".onnx"):
+        raise SummaryError(
+            f"{model} is a graph without layers: give the model that it was exported from; "
+            "inspect and plot sizes take .onnx files"
+        )
     shape = _shape(input)
     network, known, notes = _network(model, shape, classes, opening)
     if shape is None and known is None:

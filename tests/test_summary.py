@@ -257,6 +257,7 @@ def test_the_command_takes_files_and_says_everything_in_json(
         (["convnet", "--input", "big"], "a shape such as 3x224x224"),
         ([ALEXNET, "--classes", "3"], "--classes is for networks of ours"),
         (["no_such_network"], "no_such_network"),
+        (["model.onnx"], "give the model that it was exported from"),
     ],
 )
 def test_what_cannot_be_summarized_is_said(
