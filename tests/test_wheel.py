@@ -46,6 +46,7 @@ def test_the_wheel_holds_the_modules_of_the_tree_and_nothing_else(wheel: Path) -
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name for name in names if name.endswith(".py")} == tree()
     assert "torchlift/py.typed" in names
+    assert "torchlift/transfer/reports/templates/page.html" in names
 
 
 def test_an_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
