@@ -9,6 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from browser import DESKTOP, PHONE, browser, check_page
 from torchlift.cli.main import main
 from torchlift.transfer.labs import LABS, LabError, LabOptions, Steps
 from torchlift.transfer.labs.data import prepare_data
+from torchlift.transfer.training.errors import TrainingError
+from torchlift.transfer.training.options import Run
 from torchlift.transfer.training.processes import cpu_threads
 
 _TINY = ["--limit", "300", "--epochs", "1"]
@@ -83,6 +88,36 @@ class TestEveryLab:
         name, folder = done
         with browser() as started:
             check_page(started, folder / "labs" / name / "report.html", size)
+
+
+def _results(folder: Path) -> list[tuple[list[str], Any]]:
+    """What each finished command gave, without how long it took."""
+    lines = (folder / "steps.jsonl").read_text().splitlines()[1:]
+    steps = [json.loads(line) for line in lines]
+    for step in steps:
+        step["result"].pop("seconds", None)
+    return [(step["words"], step["result"]) for step in steps]
+
+
+@pytest.mark.slow
+def test_a_lab_that_was_killed_gives_the_same_results(tmp_path: Path) -> None:
+    """Killed before, in and after its training, and while it draws."""
+    words = [sys.executable, "-m", "torchlift.cli", "lab", "lenet-pytorch", *_TINY, "--epochs=3"]
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    subprocess.run(words, cwd=tmp_path / "whole", check=True, capture_output=True)
+    folder = tmp_path / "killed" / "labs" / "lenet-pytorch"
+    for awaited in ("steps.jsonl", "data.npz", "run/metrics.csv", "samples.png", "test"):
+        process = subprocess.Popen(
+            words, cwd=tmp_path / "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (folder / awaited).exists():
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    subprocess.run(words, cwd=tmp_path / "killed", check=True, capture_output=True)
+    assert _results(folder) == _results(tmp_path / "whole" / "labs" / "lenet-pytorch")
+    assert (folder / "report.html").is_file()
 
 
 def test_an_unknown_lab_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,3 +208,5 @@ def test_threads_of_a_training_are_given_back() -> None:
     with cpu_threads(None):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+    with pytest.raises(TrainingError, match="threads"):
+        Run(threads=0)
