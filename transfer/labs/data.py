@@ -73,7 +73,7 @@ def prepare_data(
         dataset: the lab's own.
         val: share of the training pictures that is kept for validation.
         test: share that is kept for testing, where the data has no test part of its own.
-        limit: at most so many pictures of each part, drawn by seed.
+        limit: at most so many pictures, drawn by seed; each part gives its share.
         classes: only these, by name, such as `airplane,bird`.
         digit_classes: the same where the digits stand in, such as `3,8`.
 

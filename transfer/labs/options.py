@@ -21,7 +21,7 @@ class LabOptions:
         mean_std: What it was trained with: a .t7 with {mean=…, std=…}.
         photo: A photograph, for the labs that use one.
         full: The lab's own settings: all pictures, all epochs.
-        limit: At most so many pictures of each part.
+        limit: At most so many pictures of the data, and of the test data.
         epochs: So many epochs of each training, whatever the lab says.
         device: auto, cpu or cuda.
         seed: Of all chance.
