@@ -11,6 +11,8 @@ from rich.markup import escape
 from ..converters.errors import TorchliftError
 from ..transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, settings_of
 from ..transfer.reports import write_report
+from .commands import COMMANDS
+from .parser import call, understand
 from .report import Report, console
 
 #: Small settings, the digits.
@@ -65,10 +67,8 @@ def lab(
 
 def _run_command(words: list[str]) -> Any:
     """What a command gives; an error where its own verdict is bad."""
-    from .main import execute  # It knows every command, this one too.
-
     try:
-        report = execute(words)
+        report = call(*understand(COMMANDS, words))
     except SystemExit as stopped:
         raise TorchliftError(f"stopped with exit code {stopped.code}") from None
     if not report.passed:

@@ -6,57 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from functools import cache
-from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from .. import __version__
 from ..converters.errors import TorchliftError
-from .cat import cat
-from .check import check
-from .convert import convert
+from .commands import COMMANDS as FILE_COMMANDS
 from .demo import demo
 from .doctor import doctor
-from .evaluate import evaluate
-from .export import export
-from .extract import extract
-from .finetune import finetune
-from .inspect import inspect
 from .lab import lab
-from .parser import Command, build_parser, call
-from .plot import plot
-from .predict import predict
-from .probe import probe
-from .quantize import quantize
-from .report import Report, show
-from .split import split
-from .summary import summary
-from .sweep import sweep
-from .train import train
+from .parser import Command, call, understand
+from .report import show
 
-#: Every command, in the order of the help. Their modules import torch only when they run.
-COMMANDS: tuple[Command, ...] = (
-    inspect,
-    summary,
-    cat,
-    convert,
-    export,
-    check,
-    quantize,
-    predict,
-    evaluate,
-    extract,
-    probe,
-    train,
-    finetune,
-    sweep,
-    split,
-    plot,
-    lab,
-    doctor,
-    demo,
-)
+#: Every command, in the order of the help.
+COMMANDS: tuple[Command, ...] = (*FILE_COMMANDS, lab, doctor, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0, or 1 for an error or a check that failed (usage errors exit with 2).
     """
-    command, options = _understood(sys.argv[1:] if arguments is None else arguments)
+    command, options = understand(COMMANDS, sys.argv[1:] if arguments is None else arguments)
     # With --json, whatever a command says while it works goes to stderr.
     aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
     try:
@@ -88,31 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0 if report.passed else 1
-
-
-def execute(words: Sequence[str]) -> Report:
-    """What a command gives, for commands that consist of others.
-
-    Args:
-        words: those after `torchlift`, as a shell would split them.
-
-    Raises:
-        TorchliftError: what the command raises.
-        SystemExit: when the words are no command; the usage is printed on stderr.
-    """
-    return call(*_understood(words))
-
-
-def _understood(words: Sequence[str]) -> tuple[Command, dict[str, Any]]:
-    """The command that the words name, and its options."""
-    chosen = _parser().parse_args(list(words))
-    command = next(item for item in COMMANDS if item.__name__ == chosen.subcommand)
-    return command, vars(chosen[chosen.subcommand])
-
-
-@cache
-def _parser() -> ArgumentParser:
-    return build_parser(COMMANDS, __version__)
 
 
 def run() -> None:

@@ -11,11 +11,13 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from .. import __version__
 from .report import Report
 
 Command = Callable[..., Report]
@@ -40,12 +42,13 @@ class Argument:
     positional: bool = False
 
 
-def build_parser(commands: Sequence[Command], version: str) -> ArgumentParser:
+@cache
+def _parser_of(commands: tuple[Command, ...]) -> ArgumentParser:
     """The parser of `torchlift COMMAND …`."""
     parser = ArgumentParser(
         prog="torchlift",
         description="Torch7 .t7 models as PyTorch modules and checked ONNX classifiers.",
-        version=version,
+        version=__version__,
         formatter_class=_Paragraphs,
     )
     subcommands = parser.add_subcommands(metavar="COMMAND", required=True)
@@ -55,6 +58,23 @@ def build_parser(commands: Sequence[Command], version: str) -> ArgumentParser:
             command.__name__, _command_parser(command), help=doc.short_description
         )
     return parser
+
+
+def understand(
+    commands: tuple[Command, ...], words: Sequence[str]
+) -> tuple[Command, dict[str, Any]]:
+    """The command that words name, and its options.
+
+    Args:
+        commands: those to choose from.
+        words: what stands after `torchlift`, as a shell splits it.
+
+    Raises:
+        SystemExit: when the words are no command; the usage is printed on stderr.
+    """
+    chosen = _parser_of(commands).parse_args(list(words))
+    command = next(item for item in commands if item.__name__ == chosen.subcommand)
+    return command, vars(chosen[chosen.subcommand])
 
 
 def call(command: Command, options: dict[str, Any]) -> Report:

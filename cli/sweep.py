@@ -10,9 +10,8 @@ from typing import Literal
 from rich.console import Group
 from rich.markup import escape
 
-from .. import __version__
 from .finetune import finetune
-from .parser import Command, build_parser, call
+from .parser import Command, call, understand
 from .report import Report, console, table
 from .train import train
 from .training import is_first_process
@@ -57,7 +56,7 @@ def sweep(
         plan_trials([read_choice(text) for text in vary], random, seed),
         {"command": command, "model": model, "data": data, "base": options},
     )
-    parser = build_parser(list(_COMMANDS.values()), __version__)
+    commands = tuple(_COMMANDS.values())
     fixed = [] if base is None else [f"--config={base}"]
 
     def words(trial: Trial, folder: Path) -> list[str]:
@@ -75,10 +74,10 @@ def sweep(
             console(stderr=True).print(escape(f"run {folder.name}: {said}"))
         # Of several processes only the first has a report; the others exit.
         with suppress(SystemExit):
-            call(_COMMANDS[command], vars(parser.parse_args(words(trial, folder))[command]))
+            call(*understand(commands, words(trial, folder)))
 
     for index, trial in enumerate(planned.trials):
-        parser.parse_args(words(trial, planned.folder(index).path))  # exits where one is wrong
+        understand(commands, words(trial, planned.folder(index).path))  # exits where one is wrong
     planned.run(one)
     rows = planned.rows()
     if not is_first_process():

@@ -16,8 +16,8 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.converters.onnx import Classifier, OnnxError, check, export
-from torchlift.converters.onnx.stored import axes
 from torchlift.converters.onnx.folding import unfolded
+from torchlift.converters.onnx.stored import axes
 from torchlift.converters.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
