@@ -8,26 +8,18 @@ network, of AlexNet.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from ..reports import Cell, Figure, Question, Section, Step, Table, Text
+from ..reports import Cell, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .errors import LabError
+from .figures import plotted
 from .lab import Lab
 from .options import LabOptions
-from .steps import Steps, Word
-from .tables import formula_table, layer_table, parts_table, shape_words
+from .photographs import alexnet_section, photograph_section
+from .steps import Steps
+from .tables import layer_table, parts_table
 
 #: Two fifths are learnt from and two decide: 2,000 each of a source without a test part.
 _PICTURES, _VAL, _TEST = 5_000, 0.4, 0.2
-
-#: Filters with known numbers, and which of them are looked at together.
-_FILTERS = "python:torchlift.transfer.networks.photo_filters:photo_filters"
-_KERNELS = "blur,sharpen,outline,horizontal_edges,vertical_edges"
-_STEPS = "no_padding,vertical_edges,padding_2,stride_2,stride_4"
-_POOLINGS = "max_pool_2,average_pool_2,max_pool_8,average_pool_8"
-
-_ALEXNET = "python:torchlift.transfer.networks:alexnet_owt_bn"
 
 
 @dataclass(frozen=True)
@@ -59,9 +51,9 @@ def _sections(steps: Steps, options: LabOptions) -> list[Section]:
         _data(steps, options, data),
         _learning(steps, data, runs),
         _units(steps, options, data),
-        _photograph(steps, options),
+        photograph_section(steps, options),
         _small_cnn(steps, options, data),
-        _alexnet(steps, options),
+        alexnet_section(steps, options),
     ]
 
 
@@ -87,7 +79,7 @@ def _train(
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    figure = _figure(
+    figure = plotted(
         steps,
         "samples.png",
         "Training pictures, drawn by seed, with their labels.",
@@ -116,7 +108,7 @@ def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
             ]
         )
     count = data.step.result["parts"]["train"]
-    curves = _figure(
+    curves = plotted(
         steps,
         "curves.png",
         "Loss and accuracy by epoch.",
@@ -155,7 +147,7 @@ def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 "A unit of the first layer has one weight for each pixel. Laid out as the picture "
                 "is, they show what the unit looks for."
             ),
-            _figure(
+            plotted(
                 steps,
                 "logistic-weights.png",
                 f"Logistic regression, a unit for each class. {bright.format('class')}.",
@@ -164,7 +156,7 @@ def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 steps.path("logistic/model"),
                 titles=_LOGISTIC.title,
             ),
-            _figure(
+            plotted(
                 steps,
                 "mlp30-weights.png",
                 f"The 30 hidden units, before and after training. {bright.format('unit')}.",
@@ -178,72 +170,6 @@ def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
     )
 
 
-def _photograph(steps: Steps, options: LabOptions) -> Section:
-    photo = options.photo or "china"
-    figures = [
-        _figure(
-            steps,
-            f"photo-{name}.png",
-            caption,
-            f"the photograph and, beside it, what {alt} makes of it",
-            "feature-maps",
-            _FILTERS,
-            picture=photo,
-            layers=layers,
-            scale="each",
-        )
-        for name, layers, caption, alt in (
-            (
-                "kernels",
-                _KERNELS,
-                "A mean, a sharpening, an outline, and Sobel's two filters. Above each map stands "
-                "its range: what is no longer a brightness may be negative.",
-                "each filter",
-            ),
-            (
-                "strides",
-                _STEPS,
-                "The same filter with other padding and stride. Zeros around the photograph look "
-                "like an edge to it.",
-                "the filter with each padding and stride",
-            ),
-            (
-                "poolings",
-                _POOLINGS,
-                "Maximum and mean of 2×2 and 8×8. The maximum keeps what is bright and small, the "
-                "mean what is large.",
-                "each pooling",
-            ),
-        )
-    ]
-    height, width, _ = figures[0].steps[0].result["input"]
-    walked = steps.run("summary", _FILTERS, input=f"1x{height}x{width}", formulas=True)
-    kernels, strides, poolings = figures
-    return Section(
-        "Convolutions on a photograph",
-        [
-            Text(
-                "A convolution lays a small filter on every place of a picture and adds up the "
-                "products. Networks learn their filters; these are known."
-            ),
-            kernels,
-            strides,
-            poolings,
-            Question(
-                "How large is what comes out?",
-                [
-                    Text(
-                        "Without padding a filter of 3×3 loses the border, with 1 the size stays, "
-                        "with 2 it grows. A stride of *s* leaves every *s*-th place, and a "
-                        "pooling one number of each window."
-                    ),
-                    formula_table("The formula, and what comes out of the real layer.", walked),
-                ],
-            ),
-        ],
-    )
-
-
 def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
     walked = steps.run("summary", steps.path("small_cnn/model"))
     _train(steps, options, data, _CNN, untrained=True)
@@ -252,7 +178,7 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
         "A small convolutional network",
         [
             layer_table("The way of one picture through the network.", walked),
-            _figure(
+            plotted(
                 steps,
                 "cnn-filters.png",
                 "Its 4 first filters, before and after training.",
@@ -262,7 +188,7 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 steps.path("small_cnn/model"),
                 titles="before,after",
             ),
-            _figure(
+            plotted(
                 steps,
                 "cnn-maps.png",
                 "One digit on its way: each convolution, its ReLU, its pooling. Blue is negative, "
@@ -274,7 +200,7 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 part="test",
                 layers=",".join(layers),
             ),
-            _figure(
+            plotted(
                 steps,
                 "cnn-samples.png",
                 "Test pictures with the classes that the network holds likeliest. The right one "
@@ -289,102 +215,6 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
             ),
         ],
     )
-
-
-def _alexnet(steps: Steps, options: LabOptions) -> Section:
-    model, photo = options.model or _ALEXNET, options.photo or "china"
-    opening = {"labels": options.labels, "mean_std": options.mean_std} if options.model else {}
-    if options.model is None:
-        steps.note(
-            "No pretrained AlexNet was given (`--model alexnet.t7 --mean-std …`): the one here "
-            "has its layers and random numbers. Its maps show what a layer does to a picture, not "
-            "what training makes of it."
-        )
-    walked = steps.run("summary", model, **opening)
-    first, second = _convolutions(walked.result["layers"])
-    filters = _figure(
-        steps,
-        "alexnet-filters.png",
-        "The filters of the first convolution"
-        + (", which nobody has trained." if options.model is None else "."),
-        "a grid of small coloured pictures",
-        "filters",
-        model,
-        titles="AlexNet",
-        **opening,
-    )
-    first_maps, second_maps = (
-        _figure(
-            steps,
-            f"alexnet-maps-{number}.png",
-            f"The {said} convolution before and after its ReLU, on one scale.",
-            "two grids of feature maps of the photograph",
-            "feature-maps",
-            model,
-            picture=photo,
-            layers=",".join(layers),
-            **opening,
-        )
-        for number, said, layers in ((1, "first", first), (2, "second", second))
-    )
-    rows: list[list[Cell]] = [
-        [found["layer"], found["class"], shape_words(found["shape"]), *_range(found)]
-        for maps in (first_maps, second_maps)
-        for found in maps.steps[0].result["layers"]
-    ]
-    return Section(
-        "AlexNet looks at a photograph",
-        [
-            filters,
-            first_maps,
-            second_maps,
-            Question(
-                "What does the ReLU do to the maps?",
-                [
-                    Text(
-                        "It sets what is negative to 0 and leaves the rest: the maps lose one of "
-                        "their two sides, and the network its linearity."
-                    ),
-                    Table(
-                        "The numbers of the maps; the share of those that are exactly 0.",
-                        ["layer", "class", "shape", "lowest", "highest", "mean", "zeros"],
-                        rows,
-                        [*first_maps.steps, *second_maps.steps],
-                    ),
-                ],
-            ),
-        ],
-    )
-
-
-def _convolutions(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The names of the first two convolutions, each with that of the ReLU behind it.
-
-    Raises:
-        LabError: when the network does not have two of them.
-    """
-    pairs, last = list[tuple[str, str]](), None
-    for layer in layers:
-        if layer["class_name"] == "Conv2d":
-            last = layer["name"]
-        elif "ReLU" in layer["class_name"] and last is not None:
-            pairs.append((last, layer["name"]))
-            last = None
-    if len(pairs) < 2:
-        raise LabError("--model: a network with two convolutions was expected, a ReLU behind each")
-    return pairs[:2]
-
-
-def _range(found: dict[str, Any]) -> list[Cell]:
-    return [found[name] for name in ("lowest", "highest", "mean", "zeros")]
-
-
-def _figure(
-    steps: Steps, name: str, caption: str, alt: str, *words: Word, **options: Word | None
-) -> Figure:
-    """A picture that `plot` draws for the report."""
-    drawn = steps.run("plot", *words, output=steps.path(name), **options)
-    return Figure(caption, alt, steps.path(name), [drawn])
 
 
 MNIST_FEATURES = Lab(
