@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -125,5 +126,6 @@ def _save_arrays(file: str, drawn: Drawn) -> Path:
     if target.suffix.lower() != ".npz":
         raise TorchliftError(f"--arrays {file}: a name in .npz was expected")
     arrays: dict[str, Any] = dict(drawn.arrays)
-    np.savez(target, **arrays)
-    return target
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.npz")
+    np.savez(temporary, **arrays)
+    return temporary.replace(target)

@@ -115,8 +115,9 @@ def save_figure(figure: Figure, file: str | os.PathLike[str]) -> Path:
     check_picture_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     metadata = dict.fromkeys(_UNSAID[target.suffix.lower()])
-    figure.savefig(target, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return target
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    figure.savefig(temporary, dpi=_DOTS_PER_INCH, metadata=metadata)
+    return temporary.replace(target)
 
 
 def line_colors(count: int) -> list[str]:
