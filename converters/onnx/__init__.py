@@ -14,13 +14,13 @@ from .profiles import PROFILES, Profile
 from .providers import PROVIDERS, provider_problem
 from .report import Report, write_report
 from .results import open_results
-from .stored import describe_file
 from .stream import FileResult, predict_array, predict_files
 
 if TYPE_CHECKING:
     from .checking import check
     from .exporting import Exported, export
     from .quantization import Quantized, quantize
+    from .stored import describe_file
 
 __all__ = [
     "PROFILES",
@@ -50,13 +50,14 @@ __all__ = [
     "write_report",
 ]
 
-#: What needs torch, and the file it is in: imported when it is asked for.
+#: What needs torch or onnx, and the file it is in: imported when it is asked for.
 _LAZY = {
     "check": "checking",
     "Exported": "exporting",
     "export": "exporting",
     "Quantized": "quantization",
     "quantize": "quantization",
+    "describe_file": "stored",
 }
 
 
