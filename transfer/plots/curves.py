@@ -56,7 +56,9 @@ def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
                 for row in csv.DictReader(stream)
             ]
     except (ValueError, TypeError, AttributeError) as error:
-        raise PlotError(f"{file}: no table of numbers: {error}") from error
+        raise PlotError(
+            f"{file}: a run's folder or its metrics.csv was expected, this is no table of numbers"
+        ) from error
     if not rows or not {"epoch", "train_loss"} <= rows[0].keys():
         raise PlotError(f"{file}: a row for each epoch was expected, with epoch and train_loss")
     return Curve(name or file.parent.name or str(file), rows)
