@@ -153,7 +153,7 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
             network,
             our_batches(data, augmentation),
             None,
-            Optimization(epochs=2, batch_size=BATCH, lr=0.01),
+            Optimization(epochs=2, batch_size=BATCH, lr=0.01, weight_decay=0),
             Freezing(),
             start_processes(Run(device="cpu", tracker="none"), Freezing(), Path(folder)),
             Path(folder) / "checkpoints",
