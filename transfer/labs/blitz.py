@@ -10,6 +10,7 @@ from typing import Any
 
 from ..reports import Cell, Figure, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
+from .figures import training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -64,27 +65,13 @@ def _train(steps: Steps, options: LabOptions, data: LabData, epochs: int, run: s
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    grid = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="train",
-        limit=24,
-        seed=options.seed,
-        output=steps.path("samples.png"),
-    )
     notes = "".join(f"\n- {note}" for note in data.step.result["notes"])
     return Section(
         "The data",
         [
             Text(f"What was found in the files:\n{notes}", [data.step]),
             parts_table(data),
-            Figure(
-                "Training pictures, drawn by seed, with their labels.",
-                "a grid of small pictures, the name of its class above each",
-                steps.path("samples.png"),
-                [grid],
-            ),
+            training_samples(steps, options, data),
         ],
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..reports import Cell, Figure, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
+from .figures import training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps, Word
@@ -107,15 +108,6 @@ def _trial(steps: Steps, options: LabOptions, data: LabData, network: str) -> _T
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    grid = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="train",
-        limit=24,
-        seed=options.seed,
-        output=steps.path("samples.png"),
-    )
     return Section(
         "Two classes",
         [
@@ -124,12 +116,7 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 "numbered anew. A fifth of the training pictures is kept for validation."
             ),
             parts_table(data),
-            Figure(
-                "Training pictures, drawn by seed, with their labels.",
-                "a grid of small pictures, the label above each",
-                steps.path("samples.png"),
-                [grid],
-            ),
+            training_samples(steps, options, data),
         ],
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..reports import Figure
+from .data import LabData
+from .options import LabOptions
 from .steps import Steps, Word
 
 
@@ -21,3 +23,18 @@ def plotted(
     """
     drawn = steps.run("plot", *words, output=steps.path(name), **options)
     return Figure(caption, alt, steps.path(name), [drawn])
+
+
+def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure:
+    """A grid of a lab's training pictures."""
+    return plotted(
+        steps,
+        "samples.png",
+        "Training pictures, drawn by seed, with their labels.",
+        "a grid of small pictures, the label above each",
+        "samples",
+        data.word,
+        part="train",
+        limit=24,
+        seed=options.seed,
+    )

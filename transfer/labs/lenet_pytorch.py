@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..reports import Figure, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
+from .figures import training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -50,15 +51,6 @@ def _sections(steps: Steps, options: LabOptions) -> list[Section]:
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    grid = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="train",
-        limit=24,
-        seed=options.seed,
-        output=steps.path("samples.png"),
-    )
     return Section(
         "The data",
         [
@@ -68,12 +60,7 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 "of the training pictures is kept for validation, each class in its share."
             ),
             parts_table(data),
-            Figure(
-                "Training pictures, drawn by seed, with their labels.",
-                "a grid of characters, the label above each",
-                steps.path("samples.png"),
-                [grid],
-            ),
+            training_samples(steps, options, data),
         ],
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..reports import Cell, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import plotted
+from .figures import plotted, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .photographs import alexnet_section, photograph_section
@@ -79,18 +79,7 @@ def _train(
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    figure = plotted(
-        steps,
-        "samples.png",
-        "Training pictures, drawn by seed, with their labels.",
-        "a grid of characters, the label above each",
-        "samples",
-        data.word,
-        part="train",
-        limit=12,
-        seed=options.seed,
-    )
-    return Section("The data", [figure, parts_table(data)])
+    return Section("The data", [training_samples(steps, options, data), parts_table(data)])
 
 
 def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..reports import Cell, Figure, Section, Step, Table, Text
 from .data import LabData, prepare_data
+from .figures import training_samples
 from .lab import Lab
 from .options import LabOptions
 from .pretrained import pretrained_sections
@@ -93,16 +94,6 @@ def _train(
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    samples = steps.path("samples.png")
-    grid = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="train",
-        limit=24,
-        seed=options.seed,
-        output=samples,
-    )
     described = steps.run("inspect", steps.path("softmax/model"))
     preprocessing = described.result["preprocessing"]
     rows: list[list[Cell]] = [
@@ -117,12 +108,7 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
     return Section(
         "The data",
         [
-            Figure(
-                "Training pictures, drawn by seed, with their labels.",
-                "a grid of small pictures, the label above each",
-                samples,
-                [grid],
-            ),
+            training_samples(steps, options, data),
             parts_table(data),
             Text(
                 "Each channel is normalised: less its mean, divided by its standard deviation. "
