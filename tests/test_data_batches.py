@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
@@ -309,47 +305,6 @@ def test_what_is_wrong_with_a_picture_in_a_worker_is_said(tmp_path: Path) -> Non
     (tmp_path / "a" / "1.png").write_bytes(whole[:200])
     with pytest.raises(PictureError, match=r"a/1\.png: cannot be read"):
         list(batches)
-
-
-class _Default(TorchDataset[tuple[torch.Tensor, int]]):
-    """CIFAR-10 as torchvision's documentation feeds it: one picture at a time, through PIL."""
-
-    transform = transforms.Compose(
-        [
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomCrop(32, 4),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-
-    def __init__(self, data: Dataset) -> None:
-        self.images, self.classes = data.images.transpose(0, 2, 3, 1), data.classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), int(self.classes[index])  # type: ignore[index]
-
-
-@pytest.mark.slow
-def test_batches_are_faster_than_a_default_loader() -> None:
-    data = pictures(3000, size=(32, 32))
-    batches = Batches(
-        data, COLOR, 128, augmentation=Augmentation(flip=True, crop_padding=4), shuffle_seed=0
-    )
-    loader = DataLoader(_Default(data), batch_size=128, shuffle=True)
-
-    def seconds(epoch: object) -> float:
-        start = time.process_time()
-        count = sum(len(targets) for _, targets in epoch)  # type: ignore[attr-defined]
-        assert count == 3000
-        return time.process_time() - start
-
-    ours = min(seconds(batches.epoch(number)) for number in range(3))
-    # Time of the processor, which other work on the machine does not lengthen; about 10 times.
-    assert 3 * ours < min(seconds(loader) for _ in range(2))
 
 
 def test_digits_through_batches_are_those_of_the_preprocessing() -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 import struct
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torchfile
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -91,35 +88,3 @@ def test_a_table_of_numbers_can_be_changed() -> None:
     assert len(table) == 100
     assert 1 not in table
     assert table[101] == "new"
-
-
-def fastest(read: Callable[[], Any], rounds: int = 3) -> float:
-    """Processor time of the fastest of some rounds."""
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        read()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-@pytest.mark.slow
-def test_a_million_numbers_are_a_job_for_numpy(tmp_path: Path) -> None:
-    """At least 20 times faster than torchfile, which takes them one by one."""
-    path = tmp_path / "numbers.t7"
-    t7.save(np.random.default_rng(0).random(1_000_000).tolist(), path)
-    assert 20 * fastest(lambda: t7.load(path)) < fastest(lambda: torchfile.load(str(path)), 1)
-    assert 4 * fastest(lambda: t7.load(path).to_list()) < fastest(
-        lambda: torchfile.load(str(path)), 1
-    )
-
-
-@pytest.mark.slow
-def test_many_small_tables_and_strings(tmp_path: Path) -> None:
-    """Twice as fast as torchfile; asked for is less, for machines that do other things too."""
-    path = tmp_path / "tables.t7"
-    tables = [
-        {"name": f"item {index}", "id": index, "score": index / 7} for index in range(100_000)
-    ]
-    t7.save([part for table in tables for part in (table, table["name"])], path)
-    assert 1.5 * fastest(lambda: t7.load(path)) < fastest(lambda: torchfile.load(str(path)))
