@@ -10,7 +10,7 @@ from typing import Any
 
 from ..reports import Cell, Figure, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import training_samples
+from .figures import confusion_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -140,19 +140,8 @@ def _test(
 ) -> Section:
     model = steps.path("run/model")
     evaluated = steps.run("evaluate", model, data.word, output=steps.path("test"))
-    confusion = steps.run(
-        "plot", "confusion", steps.path("test"), output=steps.path("confusion.png")
-    )
-    samples = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="test",
-        limit=12,
-        seed=options.seed,
-        model=model,
-        output=steps.path("predictions.png"),
-    )
+    confusion = confusion_figure(steps, steps.path("test"))
+    samples = predicted_samples(steps, options, data, model)
     classes = evaluated.result["classes"]
     before = untrained.result["evaluation"]
     after = evaluated.result
@@ -176,22 +165,10 @@ def _test(
                 [
                     Text(_extremes(after), [evaluated]),
                     class_table("Each class of the test part.", evaluated),
-                    Figure(
-                        "What is taken for what: rows are what the pictures show, columns what "
-                        "they are called.",
-                        "a matrix of counts, dark where they are large",
-                        steps.path("confusion.png"),
-                        [confusion],
-                    ),
+                    confusion,
                 ],
             ),
-            Figure(
-                "Test pictures with the five classes that the network holds likeliest, and their "
-                "probabilities. The right one is dark.",
-                "a grid of small pictures, bars of probabilities beside each",
-                steps.path("predictions.png"),
-                [samples],
-            ),
+            samples,
         ],
     )
 

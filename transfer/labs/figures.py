@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..reports import Figure
 from .data import LabData
 from .options import LabOptions
@@ -37,4 +39,40 @@ def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure
         part="train",
         limit=24,
         seed=options.seed,
+    )
+
+
+def confusion_figure(steps: Steps, results: str | os.PathLike[str]) -> Figure:
+    """What is taken for what.
+
+    Args:
+        steps: of the lab.
+        results: the folder that `evaluate` wrote.
+    """
+    return plotted(
+        steps,
+        "confusion.png",
+        "What is taken for what: rows are what the pictures show, columns what they are called.",
+        "a matrix of counts, dark where they are large",
+        "confusion",
+        results,
+    )
+
+
+def predicted_samples(
+    steps: Steps, options: LabOptions, data: LabData, model: str | os.PathLike[str]
+) -> Figure:
+    """A dozen of a lab's test pictures, with what a network takes them for."""
+    return plotted(
+        steps,
+        "predictions.png",
+        "Test pictures with the five classes that the network holds likeliest, and their "
+        "probabilities. The right one is dark.",
+        "a grid of small pictures, bars of probabilities beside each",
+        "samples",
+        data.word,
+        part="test",
+        limit=12,
+        seed=options.seed,
+        model=model,
     )

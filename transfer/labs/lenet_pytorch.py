@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..reports import Figure, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import training_samples
+from .figures import confusion_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -136,19 +136,8 @@ def _training(steps: Steps, trained: Step) -> Section:
 def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> list[Section]:
     model = steps.path("run/model")
     evaluated = steps.run("evaluate", model, data.word, output=steps.path("test"))
-    confusion = steps.run(
-        "plot", "confusion", steps.path("test"), output=steps.path("confusion.png")
-    )
-    certain = steps.run(
-        "plot",
-        "samples",
-        data.word,
-        part="test",
-        limit=12,
-        seed=options.seed,
-        model=model,
-        output=steps.path("certainty.png"),
-    )
+    confusion = confusion_figure(steps, steps.path("test"))
+    certain = predicted_samples(steps, options, data, model)
     before, after = trained.result["evaluation"], evaluated.result
     return [
         Section(
@@ -178,20 +167,8 @@ def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> li
                     [evaluated],
                 ),
                 class_table("Each class of the test part.", evaluated),
-                Figure(
-                    "What is taken for what: rows are what the pictures show, columns what they "
-                    "are called.",
-                    "a matrix of counts, dark on its diagonal",
-                    steps.path("confusion.png"),
-                    [confusion],
-                ),
-                Figure(
-                    "Test pictures with the five classes that the network holds likeliest, and "
-                    "their probabilities. The right one is dark.",
-                    "a grid of characters, bars of probabilities beside each",
-                    steps.path("certainty.png"),
-                    [certain],
-                ),
+                confusion,
+                certain,
             ],
         ),
     ]
