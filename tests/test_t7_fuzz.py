@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaTable
+from torchlift.converters.t7 import LuaTable, T7Error, binary
 
 FINDINGS = sorted((Path(__file__).parent / "fuzz" / "findings").glob("*.t7"))
 SEEDS = seeds()
@@ -66,6 +66,27 @@ def test_damaged_files_load_or_say_why_not(seed: int, data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_garbage_loads_or_says_why_not(data: bytes) -> None:
     exercise(data)
+
+
+def outcome(data: bytes) -> Any:
+    """What comes of a file: its value, or what is said of it."""
+    try:
+        return t7.loads(data)
+    except T7Error as error:
+        return str(error)
+
+
+@settings(deadline=5000)
+@given(st.integers(0, 2**32), st.sampled_from(SEEDS), st.booleans())
+def test_the_short_way_to_a_tensor_is_the_long_one(seed: int, data: bytes, damaged: bool) -> None:
+    """Same values, same sharing, same words about what is damaged."""
+    if damaged:
+        data = mutate(data, random.Random(seed), SEEDS)
+    short = outcome(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary, "read_plain_array", lambda *arguments: None)
+        long = outcome(data)
+    assert difference(short, long) == ""
 
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.stem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from operator import mul
 
 from .types import TENSOR_DTYPES
 from .values import TorchArray
@@ -34,26 +36,29 @@ def tensor_view(
         ValueError: when it reaches beyond its storage.
     """
     dtype = TENSOR_DTYPES[class_name]
-    shape = tuple(sizes) or (0,)
-    last, numbers = offset, 1
-    for size, stride in zip(sizes, strides, strict=True):
-        last += (size - 1) * stride
+    numbers = prod(sizes) if sizes else 0
+    if not sizes or (numbers == 0 and min(sizes) == 0):
+        tensor: TorchArray = TorchArray(sizes or (0,), dtype)
+    elif (
+        not 0 < numbers <= _MAX_NUMBERS or min(*sizes, *strides) < 0 or max(strides) > _MAX_NUMBERS
+    ):
         # Expanded tensors may be larger than the file, but not than what can be counted.
-        numbers *= size or 1
-        if size < 0 or not 0 <= stride <= _MAX_NUMBERS or numbers > _MAX_NUMBERS:
-            raise ValueError(f"a {class_name} has sizes {shape} and strides {tuple(strides)}")
-    if 0 in shape:
-        tensor: TorchArray = TorchArray(shape, dtype)
+        raise ValueError(f"a {class_name} has sizes {tuple(sizes)} and strides {tuple(strides)}")
     elif storage is None:
-        raise ValueError(f"a {class_name} of sizes {shape} has no storage")
-    elif offset < 0 or last >= len(storage):
-        raise ValueError(
-            f"a {class_name} of sizes {shape} reaches element {last + 1:,} "
-            f"of a storage of {len(storage):,}"
-        )
+        raise ValueError(f"a {class_name} of sizes {tuple(sizes)} has no storage")
     else:
-        steps = [stride * dtype.itemsize for stride in strides]
-        tensor = TorchArray(shape, dtype, storage, offset * dtype.itemsize, steps)
+        last = offset + sum(map(mul, sizes, strides)) - sum(strides)
+        if offset < 0 or last >= len(storage):
+            raise ValueError(
+                f"a {class_name} of sizes {tuple(sizes)} reaches element {last + 1:,} "
+                f"of a storage of {len(storage):,}"
+            )
+        width = dtype.itemsize
+        steps = [width * stride for stride in strides]
+        tensor = TorchArray(sizes, dtype, storage, offset * width, steps)
     tensor.torch_class = class_name
-    tensor.storage, tensor.storage_offset = storage, offset
+    if storage is not None:
+        tensor.storage = storage
+    if offset:
+        tensor.storage_offset = offset
     return tensor

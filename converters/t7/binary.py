@@ -6,6 +6,7 @@ This is the binary form of `decoder.Decoder`.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from .decoder import ClassHeader, OpenTable, read_class_header
 from .errors import T7Error, TruncatedError
-from .scalars import BOOLEAN, EXACT, FUNCTION, NIL, NUMBER, RUN, STRING, TABLE, number, text
+from .plain_arrays import read_plain_array
+from .scalars import BOOLEAN, EXACT, FUNCTION, NIL, NUMBER, RUN, STRING, TABLE, TORCH, number, text
 from .values import LuaTable, TorchArray
 
 ByteOrder = Literal["little", "big"]
@@ -235,6 +237,7 @@ class BinaryDecoder:
         two_ints, three_ints, double = self._two_ints, self._three_ints, self._double
         after_number = self._after_number
         new, position, exact = LuaTable.__new__, self.position, EXACT
+        native = self.byte_order == sys.byteorder and self.long_size == 8
         outer: list[OpenTable] = []
         entries, left = table._entries, count
         key: Any = None
@@ -283,6 +286,14 @@ class BinaryDecoder:
                         table, entries, left = value, value._entries, inner
                         position = end
                         continue
+                elif tag == TORCH and native and key not in entries:
+                    value = memo.get(word)
+                    end = position + 8
+                    if value is None:
+                        array = read_plain_array(buffer, end, word, memo)
+                        if array is None:
+                            break
+                        value, end = array
                 elif tag == TABLE:
                     value = memo[word]
                     end = position + 8

@@ -67,11 +67,11 @@ def open_source(file: File, *, writable: bool = True) -> Source:
     if not isinstance(file, (str, os.PathLike)):
         return _unpacked(_from_open_file(file, writable))
     path = Path(file)
-    if path.is_dir():
-        raise T7Error("is a folder, not a .t7 file", source=str(path))
     try:
-        with path.open("rb") as stream:
+        with path.open("rb", buffering=0) as stream:
             return _unpacked(Source(str(path), _mapped(stream, writable)))
+    except IsADirectoryError:
+        raise T7Error("is a folder, not a .t7 file", source=str(path)) from None
     except FileNotFoundError:
         raise T7Error("no such file", source=str(path)) from None
     except OSError as error:

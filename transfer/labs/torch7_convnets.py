@@ -21,6 +21,9 @@ from .tables import parts_table
 #: Pictures of the small lab.
 _SMALL = 10_000
 
+#: Share of the pictures that is kept for validation: 10,000 of the 50,000.
+_VALIDATION = 0.2
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,7 +34,7 @@ class Recipe:
         title: what the lab calls it.
         lr: learning rate.
         batch_size: pictures in an update.
-        epochs: passes over the 50,000 pictures.
+        epochs: passes over the training pictures.
         torch7: validation accuracy that Torch7 itself reached with this.
     """
 
@@ -56,9 +59,7 @@ _SMALL_FACTOR = 2
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
     full = options.full
-    data = prepare_data(
-        steps, options, "CIFAR-10", val=0.1 if full else 0.2, limit=None if full else _SMALL
-    )
+    data = prepare_data(steps, options, "CIFAR-10", val=_VALIDATION, limit=None if full else _SMALL)
     runs = {recipe: _train(steps, options, data, recipe) for recipe in RECIPES}
     return [
         _data(steps, options, data),
