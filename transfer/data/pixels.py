@@ -53,11 +53,17 @@ def pixel_source(
     if not keep or len(data) * shape.numel() > MEMORY:
         return lambda batches: _decoded(prepared, shape, batches, workers)
     pixels = torch.empty(len(data), *shape, dtype=torch.uint8)
-    chunks = np.array_split(np.arange(len(data)), -(-len(data) // _CHUNK))
-    # Pixels in memory are quick to prepare; only files are worth the start of workers.
-    busy = workers if isinstance(data, PictureFiles) and len(chunks) > 1 else 0
-    for chunk, part in zip(chunks, _decoded(prepared, shape, chunks, busy), strict=True):
-        pixels[chunk[0] : chunk[-1] + 1] = part
+    if isinstance(data, Dataset):
+        parts = (preprocessing.pixels(images) for images, _ in data.batches(_CHUNK))
+        arrived: Iterator[torch.Tensor] = (torch.from_numpy(part).movedim(3, 1) for part in parts)
+    else:
+        chunks = np.array_split(np.arange(len(data)), -(-len(data) // _CHUNK))
+        # One chunk is not worth the start of workers.
+        arrived = _decoded(prepared, shape, chunks, workers if len(chunks) > 1 else 0)
+    start = 0
+    for part in arrived:
+        pixels[start : start + len(part)] = part
+        start += len(part)
     return _kept(pixels)
 
 
