@@ -135,49 +135,61 @@ class Preprocessing:
     def _sized(self, pictures: Any) -> np.ndarray:
         """(N, C, H, W) in the network's colours and size: uint8, or float32 from 0 to 255."""
         if isinstance(pictures, np.ndarray):
-            listed = [self._recolor(picture) for picture in _channels_last(pictures)]
+            listed: Sequence[np.ndarray] | np.ndarray = _channels_last(pictures)
         else:
             images = pictures if isinstance(pictures, Sequence) else [pictures]
-            listed = [self._recolor(_picture(image)) for image in images]
+            listed = [_picture(image) for image in images]
         _require(len(listed) > 0, "no pictures")
-        resized = [self._crop(self._resize(picture)) for picture in listed]
+        if isinstance(listed, np.ndarray) and self._fits(*listed.shape[1:]):
+            return self._crop(self._reorder(listed)).transpose(0, 3, 1, 2).copy()
+        resized = [self._crop(self._resize(self._recolor(picture))) for picture in listed]
         shapes = {picture.shape[:2] for picture in resized}
         _require(len(shapes) == 1, f"pictures of different sizes in one batch: {sorted(shapes)}")
         sized = np.stack([picture.transpose(2, 0, 1) for picture in resized])
         return _rounded(sized) if self.round_pixels else sized
+
+    def _fits(self, height: int, width: int, channels: int) -> bool:
+        """Whether such pictures need no work one by one."""
+        return channels == self.channels and self._resized(height, width) == (height, width)
 
     def _recolor(self, picture: np.ndarray) -> np.ndarray:
         """(H, W, 1 or 3) in RGB → (H, W, channels) in the network's order."""
         if picture.shape[2] != self.channels:
             image = as_image(picture).convert("L" if self.channels == 1 else "RGB")
             picture = as_pixels(image)
-        return picture[..., ::-1] if self.color == "BGR" else picture
+        return self._reorder(picture)
+
+    def _reorder(self, pictures: np.ndarray) -> np.ndarray:
+        return pictures[..., ::-1] if self.color == "BGR" else pictures
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """The size that a picture gets before it is cropped."""
+        if self.size is None:
+            return height, width
+        if isinstance(self.size, int):
+            short = min(height, width)
+            return height * self.size // short, width * self.size // short
+        if isinstance(self.size, str):
+            return output_size(self.size, height, width)
+        return self.size
 
     def _resize(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
-        if self.size is None:
-            return picture
-        if isinstance(self.size, int):
-            short = min(height, width)
-            size = (height * self.size // short, width * self.size // short)
-        elif isinstance(self.size, str):
-            size = output_size(self.size, height, width)
-        else:
-            size = self.size
+        size = self._resized(height, width)
         if size == (height, width):
             return picture
         return RESAMPLERS[self.resize](np.ascontiguousarray(picture), size)
 
-    def _crop(self, picture: np.ndarray) -> np.ndarray:
+    def _crop(self, pictures: np.ndarray) -> np.ndarray:
         if self.crop is None:
-            return picture
-        (height, width), (crop_height, crop_width) = picture.shape[:2], self.crop
+            return pictures
+        (height, width), (crop_height, crop_width) = pictures.shape[-3:-1], self.crop
         _require(
             crop_height <= height and crop_width <= width,
             f"a picture of {height}×{width} is too small for a crop of {crop_height}×{crop_width}",
         )
         top, left = (height - crop_height) // 2, (width - crop_width) // 2
-        return picture[top : top + crop_height, left : left + crop_width]
+        return pictures[..., top : top + crop_height, left : left + crop_width, :]
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON values."""

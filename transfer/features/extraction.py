@@ -56,7 +56,8 @@ class Plan:
 
 def example_of(data: Dataset | PictureFiles, preprocessing: Preprocessing | None) -> np.ndarray:
     """The first pictures of a dataset as inputs (2, C, H, W); a single one twice."""
-    return _inputs(data, np.arange(2) % len(data), preprocessing)
+    first = _inputs(data, range(min(2, len(data))), preprocessing)
+    return first if len(first) == 2 else np.concatenate([first, first])
 
 
 def plan_extraction(
@@ -163,14 +164,16 @@ def _fill(
 
 
 def _features(plan: Plan, rows: range) -> list[np.ndarray]:
-    inputs = _inputs(plan.data, np.array(rows), plan.source.preprocessing)
+    inputs = _inputs(plan.data, rows, plan.source.preprocessing)
     return [_reduced(values, plan.settings) for values in plan.source(inputs)]
 
 
 def _inputs(
-    data: Dataset | PictureFiles, indices: np.ndarray, preprocessing: Preprocessing | None
+    data: Dataset | PictureFiles, rows: range, preprocessing: Preprocessing | None
 ) -> np.ndarray:
-    pictures, _ = next(iter(data.take(indices).batches(len(indices))))
+    if isinstance(data, Dataset):
+        return prepare(data.images[rows.start : rows.stop], preprocessing)
+    pictures, _ = next(iter(data.take(np.array(rows)).batches(len(rows))))
     return prepare(pictures, preprocessing)
 
 

@@ -78,8 +78,10 @@ class FeatureStore:
         """
         dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
         for (name, shape), values in zip(self.layers.items(), features, strict=True):
-            whole = np.zeros((self.manifest["chunk"], *shape), dtype)
-            whole[: len(values)] = values
+            whole = np.ascontiguousarray(values, dtype)
+            if len(values) < self.manifest["chunk"]:
+                whole = np.zeros((self.manifest["chunk"], *shape), dtype)
+                whole[: len(values)] = values
             file = self._chunk(name, shape, chunk)
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_name(_UNFINISHED.replace("*", f"{file.name}.{os.getpid()}"))
