@@ -26,14 +26,11 @@ from torchlift.transfer.data.batches import Batches
 from torchlift.transfer.data.plan import Plan
 from torchlift.transfer.layout import lay_out
 from torchlift.transfer.networks import convnet_bn, lenet5
-from torchlift.transfer.training.averaging import averaged_copy
 from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
 from torchlift.transfer.training.errors import TrainingError
 from torchlift.transfer.training.experiment import Experiment, Outcome, carry_out
-from torchlift.transfer.training.loop import is_over
 from torchlift.transfer.training.lr_finder import find_rate
 from torchlift.transfer.training.options import Freezing, Optimization, Run
-from torchlift.transfer.training.schedules import rate_factor
 
 DIGITS = FIXTURES / "digits"
 PREPROCESSING = Preprocessing(color="gray", size=(32, 32), mean=(0.2,), std=(0.3,))
@@ -333,60 +330,6 @@ def test_the_best_epoch_is_kept_and_saved(parts: Splits[Any], tmp_path: Path) ->
     assert difference(saved.module, model.module) == 0
 
 
-def test_patience_counts_from_the_best_epoch() -> None:
-    def history(*accuracies: float) -> list[dict[str, float]]:
-        return [{"epoch": 1, "val_accuracy": value, "val_loss": 1} for value in accuracies]
-
-    assert not is_over(history(0.5, 0.7, 0.6), 2)
-    assert is_over(history(0.5, 0.7, 0.6, 0.7), 2)
-    assert not is_over(history(0.5, 0.7, 0.6, 0.8), 2)
-    assert not is_over(history(0.5, 0.4, 0.3), None)
-    assert best_epoch(history(0.5, 0.7, 0.6, 0.7)) == 2
-
-
-@pytest.mark.parametrize("name", ["cosine", "step", "one-cycle", "constant"])
-def test_schedules_are_those_of_torch(name: str) -> None:
-    steps, epochs = 7, 6
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs: Any = {
-        "cosine": lambda: lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs),
-        "step": lambda: lr_scheduler.StepLR(optimizer, 2 * steps, gamma=0.1),
-        "one-cycle": lambda: lr_scheduler.OneCycleLR(
-            optimizer, 1.0, total_steps=steps * epochs, cycle_momentum=False
-        ),
-        "constant": lambda: lr_scheduler.ConstantLR(optimizer, 1),
-    }[name]()
-    options = Optimization(epochs=epochs, schedule=name, step_epochs=2)  # type: ignore[arg-type]  # a name of the list
-    for step in range(steps * epochs):
-        assert rate_factor(options, step, steps) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
-        optimizer.step()
-        theirs.step()
-
-
-def test_warming_up_rises_evenly_to_the_schedules_start() -> None:
-    options = Optimization(epochs=4, schedule="cosine", warmup_epochs=1)
-    factors = [rate_factor(options, step, 9) for step in range(36)]
-    np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
-    assert factors[10] < 1
-    assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
-
-
-def test_the_average_follows_the_weights_as_its_formula_says() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = averaged_copy(network, 0.9, torch.device("cpu"))
-    expected = None
-    for update in range(40):
-        with torch.no_grad():
-            network[0].weight.add_(torch.randn(2, 2))
-            network[1].running_mean.add_(1)
-        average.update_parameters(network)
-        values = torch.cat([network[0].weight.detach().flatten(), network[1].running_mean])
-        decay = min(0.9, (1 + update) / (10 + update))
-        expected = values if expected is None else decay * expected + (1 - decay) * values
-    found = torch.cat([average.module[0].weight.flatten(), average.module[1].running_mean])
-    torch.testing.assert_close(found, expected)
-
-
 def test_the_range_test_finds_a_rate_that_learns_and_changes_nothing(parts: Splits[Any]) -> None:
     model = classifier()
     before = classifier().module
@@ -436,22 +379,6 @@ def test_a_folder_that_is_taken_is_refused(parts: Splits[Any], tmp_path: Path) -
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(TrainingError, match="something else"):
         trained(parts, tmp_path / "other", run=replace(QUIET, overwrite=True))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"epochs": -1},
-        {"dampening": 1},
-        {"lr": -1},
-        {"ema": 1},
-        {"schedule": "one-cycle", "warmup_epochs": 1},
-    ],
-    ids=str,
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(TrainingError):
-        Optimization(**options)
 
 
 def test_a_tracker_that_is_not_there_is_named(parts: Splits[Any], tmp_path: Path) -> None:
