@@ -49,28 +49,35 @@ def read_plain_array(
         something is damaged.
     """
     try:
-        start, name, dtype, is_tensor = _class_at(buffer, position)
+        found = _class_at(buffer, position)
+        if found is None:
+            return None
+        (name, dtype, is_tensor), start = found
         if not is_tensor:
             array, end = _storage_at(buffer, start, name, dtype)
             memo[index] = array
             return array, end
-        unpack, size = _LAYOUTS[_int(buffer, start)[0]]
-        *longs, offset, tag, storage_index = unpack(buffer, start + 4)
+        (count,) = _int(buffer, start)
+        unpack, size = _LAYOUTS[count]
+        numbers = unpack(buffer, start + 4)
         end = start + 4 + size
-        storage = memo.get(storage_index)
+        tag, storage_index = numbers[-2:]
+        storage = None
         if tag == NIL:
-            storage, end = None, end - 4
+            end -= 4
         elif tag != TORCH:
             return None
-        elif storage is None:
-            start, storage_name, storage_dtype, is_tensor = _class_at(buffer, end)
-            if is_tensor or storage_dtype is not dtype:
+        elif storage_index in memo:
+            storage = memo[storage_index]
+            if STORAGE_DTYPES.get(getattr(storage, "torch_class", "")) is not dtype:
                 return None
-            storage, end = _storage_at(buffer, start, storage_name, dtype)
-        elif STORAGE_DTYPES.get(getattr(storage, "torch_class", "")) is not dtype:
-            return None
-        half = len(longs) // 2
-        array = tensor_view(name, longs[:half], longs[half:], offset - 1, storage)
+        else:
+            found = _class_at(buffer, end)
+            if found is None or found[0][1:] != (dtype, False):
+                return None
+            storage, end = _storage_at(buffer, found[1], found[0][0], dtype)
+        sizes, strides = numbers[:count], numbers[count : 2 * count]
+        array = tensor_view(name, sizes, strides, numbers[-3] - 1, storage)
     except (struct.error, KeyError, ValueError):
         return None
     if storage is not None:
@@ -79,17 +86,16 @@ def read_plain_array(
     return array, end
 
 
-def _class_at(buffer: Any, position: int) -> tuple[int, str, np.dtype, bool]:
-    """The offset after a class's name, and what `_CLASSES` holds of it.
+def _class_at(buffer: Any, position: int) -> tuple[tuple[str, np.dtype, bool], int] | None:
+    """What `_CLASSES` holds of the class that is named here, if it does, and the offset after it.
 
     Raises:
-        KeyError: when it is no tensor or storage.
+        struct.error: when the stream ends here.
     """
     (size,) = _int(buffer, position + 7)
-    if not 0 < size <= _LONGEST:
-        raise KeyError(size)
     end = position + 11 + size
-    return end, *_CLASSES[buffer[position:end]]
+    known = _CLASSES.get(buffer[position:end]) if 0 < size <= _LONGEST else None
+    return None if known is None else (known, end)
 
 
 def _storage_at(buffer: Any, position: int, name: str, dtype: np.dtype) -> tuple[TorchArray, int]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .arrays import MAX_DIMENSIONS, tensor_view
-from .bodies import Body, Guess, possible_bodies
+from .bodies import ONE_OBJECT, Body, Guess, possible_bodies
 from .decoder import ClassHeader, Decoder
 from .errors import T7Error, short_path
 from .frames import Frame
@@ -134,7 +134,8 @@ class Reader:
         self._memo[index] = function
         return function
 
-    def _open_table(self, index: int) -> LuaTable:
+    def _open_table(self, index: int, owner: LuaObject | None = None) -> LuaTable:
+        """A new table; where an instance owns it, that is what is complete with its last entry."""
         count = self._decoder.integer()
         self._check_count(count, "a table", "entries")
         pairs = self._decoder.number_pairs(count) if count >= RUN else None
@@ -142,8 +143,10 @@ class Reader:
         self._memo[index] = table
         if pairs:
             count -= len(pairs[0])
+        if owner is not None:
+            owner.fields, owner.body = table, [table]
         if count:
-            self._fill(table, count, table)
+            self._fill(table, count, table if owner is None else owner)
         return table
 
     def _fill(self, table: LuaTable, count: int, result: Any) -> bool:
@@ -191,7 +194,8 @@ class Reader:
         if body.kind == "raw":
             value.body = [decoder.raw(body.size)]
         elif body.kind == "parts":
-            self._open_parts(value, body.parts)
+            if not (body is ONE_OBJECT and self._open_fields(value)):
+                self._open_parts(value, body.parts)
         else:
             (count,) = decoder.longs(1)
             self._check_count(count, f"a {class_name}", "objects")
@@ -200,6 +204,16 @@ class Reader:
             elif count:
                 self._stack.append(Frame(value.fields._entries, count, value, numbered=True))
         return value
+
+    def _open_fields(self, value: LuaObject) -> bool:
+        """Read a body that is a new table, as nearly all are; otherwise nothing."""
+        start = self._decoder.position
+        tag, index = self._decoder.token()
+        if tag != TABLE or index in self._memo:
+            self._decoder.position = start
+            return False
+        self._open_table(index, value)
+        return True
 
     def _open_parts(self, value: LuaObject, parts: str) -> None:
         frame = Frame({}, len(parts), value, numbered=True, parts=parts.strip("o") and parts)
