@@ -54,7 +54,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 #: Pictures of an epoch, and of a batch of the lab's.
-EPOCH, BATCH = 3_200, 32
+EPOCH, BATCH = 6_400, 32
 
 #: Networks whose features are stored: name, source, (C, H, W), pictures; and their batches.
 NETWORKS = (

@@ -1,41 +1,45 @@
-"""The commands that work on files: what a person types, and what a lab consists of."""
+"""The commands: what a person types after `torchlift`, and what a lab consists of."""
 
 from __future__ import annotations
 
-from .cat import cat
-from .check import check
-from .convert import convert
-from .evaluate import evaluate
-from .export import export
-from .extract import extract
-from .finetune import finetune
-from .inspect import inspect
-from .parser import Command
-from .plot import plot
-from .predict import predict
-from .probe import probe
-from .quantize import quantize
-from .split import split
-from .summary import summary
-from .sweep import sweep
-from .train import train
+from collections.abc import Sequence
+from importlib import import_module
 
-#: In the order of the help. Their modules import torch only when they run.
-COMMANDS: tuple[Command, ...] = (
-    inspect,
-    summary,
-    cat,
-    convert,
-    export,
-    check,
-    quantize,
-    predict,
-    evaluate,
-    extract,
-    probe,
-    train,
-    finetune,
-    sweep,
-    split,
-    plot,
+from .parser import Command
+
+#: Those that work on files, in the order of the help.
+FILE_COMMANDS: tuple[str, ...] = (
+    "inspect",
+    "summary",
+    "cat",
+    "convert",
+    "export",
+    "check",
+    "quantize",
+    "predict",
+    "evaluate",
+    "extract",
+    "probe",
+    "train",
+    "finetune",
+    "sweep",
+    "split",
+    "plot",
 )
+
+#: Every command, in the order of the help.
+COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "lab", "doctor", "demo")
+
+
+def load_commands(words: Sequence[str], names: Sequence[str] = COMMANDS) -> tuple[Command, ...]:
+    """The command that words name, or all where they name none, for `understand`.
+
+    Each is the function of its name in the module of its name. Only what is asked for is imported:
+    all of them take longer than most of them to run.
+
+    Args:
+        words: what stands after `torchlift`, as a shell splits it.
+        names: those to choose from.
+    """
+    chosen = [name for name in names if [*words[:1]] == [name]]
+    return tuple(getattr(import_module(f".{name}", __package__), name) for name in chosen or names)

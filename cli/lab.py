@@ -11,7 +11,7 @@ from rich.markup import escape
 from ..converters.errors import TorchliftError
 from ..transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, settings_of
 from ..transfer.reports import write_report
-from .commands import COMMANDS
+from .commands import FILE_COMMANDS, load_commands
 from .parser import call, understand
 from .report import Report, console
 
@@ -68,7 +68,7 @@ def lab(
 def _run_command(words: list[str]) -> Any:
     """What a command gives; an error where its own verdict is bad."""
     try:
-        report = call(*understand(COMMANDS, words))
+        report = call(*understand(load_commands(words, FILE_COMMANDS), words))
     except SystemExit as stopped:
         raise TorchliftError(f"stopped with exit code {stopped.code}") from None
     if not report.passed:

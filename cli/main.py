@@ -8,15 +8,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 
 from ..converters.errors import TorchliftError
-from .commands import COMMANDS as FILE_COMMANDS
-from .demo import demo
-from .doctor import doctor
-from .lab import lab
-from .parser import Command, call, understand
+from .commands import load_commands
+from .parser import call, understand
 from .report import show
-
-#: Every command, in the order of the help.
-COMMANDS: tuple[Command, ...] = (*FILE_COMMANDS, lab, doctor, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0, or 1 for an error or a check that failed (usage errors exit with 2).
     """
-    command, options = understand(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    command, options = understand(load_commands(words), words)
     # With --json, whatever a command says while it works goes to stderr.
     aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
     try:

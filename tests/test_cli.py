@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from support import FIXTURES
 
-from torchlift.cli.main import COMMANDS, main
+from torchlift.cli.commands import load_commands
+from torchlift.cli.main import main
 from torchlift.cli.parser import arguments_of
 from torchlift.converters import t7
 
@@ -59,7 +60,7 @@ def test_help_names_every_command_and_does_not_import_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]"
-    for command in COMMANDS:
+    for command in load_commands([]):
         assert command.__name__ in result.stdout
 
 
@@ -70,7 +71,7 @@ def test_the_module_form_is_the_same_command() -> None:
     assert "0." in result.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize("command", load_commands([]), ids=lambda command: command.__name__)
 def test_every_command_explains_every_argument(
     command: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
