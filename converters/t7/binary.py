@@ -275,6 +275,14 @@ class BinaryDecoder:
                     if word < 0 or end > size:
                         break
                     value = buffer[start:end].decode()
+                elif tag == TORCH and native and key not in entries:
+                    value = memo.get(word)
+                    end = position + 8
+                    if value is None:
+                        array = read_plain_array(buffer, end, word, memo)
+                        if array is None:
+                            break
+                        value, end = array
                 elif tag == TABLE and word not in memo:
                     if not 0 <= inner < RUN:
                         break
@@ -286,14 +294,6 @@ class BinaryDecoder:
                         table, entries, left = value, value._entries, inner
                         position = end
                         continue
-                elif tag == TORCH and native and key not in entries:
-                    value = memo.get(word)
-                    end = position + 8
-                    if value is None:
-                        array = read_plain_array(buffer, end, word, memo)
-                        if array is None:
-                            break
-                        value, end = array
                 elif tag == TABLE:
                     value = memo[word]
                     end = position + 8

@@ -8,7 +8,6 @@ bounded by memory alone and an error can say where in the value it happened.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +24,6 @@ from .values import LuaFunction, LuaObject, LuaTable, TorchArray, wrap
 _FEW = 1000
 
 _PLAIN = (int, str, float)
-
-_VERSION = re.compile(r"[0-9]{1,9}")
 
 #: Characters of a class name; more, or what cannot be printed, is none.
 _LONGEST_NAME = 200
@@ -288,7 +285,8 @@ class Reader:
         if second is not None:
             text, name = str(first)[2:], second
             number = text.removesuffix(".0")
-            version = int(number) if _VERSION.fullmatch(number) else text
+            is_number = len(number) < 10 and number.isascii() and number.isdigit()
+            version = int(number) if is_number else text
         if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
             raise self._decoder.error(f"a class name was expected, not {name[:40]!r}")
         return version, name

@@ -12,7 +12,6 @@ import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from .errors import T7Error, TruncatedError
@@ -66,16 +65,16 @@ def open_source(file: File, *, writable: bool = True) -> Source:
         return _unpacked(Source("<bytes>", _in_memory([bytes(file)])))
     if not isinstance(file, (str, os.PathLike)):
         return _unpacked(_from_open_file(file, writable))
-    path = Path(file)
+    path = os.fspath(file)
     try:
-        with path.open("rb", buffering=0) as stream:
-            return _unpacked(Source(str(path), _mapped(stream, writable)))
+        with io.FileIO(path) as stream:
+            return _unpacked(Source(path, _mapped(stream, writable)))
     except IsADirectoryError:
-        raise T7Error("is a folder, not a .t7 file", source=str(path)) from None
+        raise T7Error("is a folder, not a .t7 file", source=path) from None
     except FileNotFoundError:
-        raise T7Error("no such file", source=str(path)) from None
+        raise T7Error("no such file", source=path) from None
     except OSError as error:
-        raise T7Error(f"cannot be read: {error.strerror}", source=str(path)) from error
+        raise T7Error(f"cannot be read: {error.strerror}", source=path) from error
 
 
 def _from_open_file(file: BinaryIO, writable: bool) -> Source:
