@@ -18,6 +18,8 @@ from support import FIXTURES, SHARED
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.labels import read_labels
+from torchlift.converters.saved import open_model
 from torchlift.converters.t7 import LuaTable
 
 DIGITS = FIXTURES / "digits"
@@ -160,3 +162,35 @@ def test_a_run_that_is_killed_twenty_times_ends_as_one_that_is_not(tmp_path: Pat
     process.join()
     assert results(folder) == expected
     assert len(seen) > 1, "every kill came before the first checkpoint"
+
+
+def test_the_command_writes_everything_that_a_run_folder_promises(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = ["finetune", str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-train.t7")]
+    names = str(DIGITS / "digits_classes.t7")
+    options = ["--epochs=2", "--limit=200", "--freeze=all-but-head", f"--class-names={names}"]
+    more = ["--head=probe", "--optimizer=adamw", "--precision=bf16", "--lr=find", "--deterministic"]
+    assert main([*words, *options, *more, f"--output={run}", "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert "850 parameters are trained, 60,900 frozen" in captured.err
+    assert {file.name for file in run.iterdir()} == {
+        *("config.yaml", "run.json", "metrics.csv", "metrics.jsonl", "seconds.csv"),
+        "lr_finder.csv",
+        *("checkpoints", "tensorboard", "model", "evaluation.json"),
+    }
+    assert any(run.glob("tensorboard/events.*"))
+    model = open_model(run / "model")
+    assert model.output == "logits"
+    assert model.labels == read_labels(names)
+    assert model.preprocessing is not None
+
+    # The same model, evaluated by the other command on all pictures.
+    assert main(["evaluate", str(run / "model"), words[2], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+    # The options that were written down are those of the run.
+    assert main([*words, f"--config={run / 'config.yaml'}", "--resume=auto", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["history"] == report["history"]
