@@ -51,6 +51,7 @@ class BinaryDecoder:
         self.long_size = long_size
         self.byte_order = byte_order
         self._mark = mark
+        self._is_native = byte_order == sys.byteorder and long_size == 8
         self._int = struct.Struct(f"{mark}i").unpack_from
         self._two_ints = struct.Struct(f"{mark}ii").unpack_from
         self._double = struct.Struct(f"{mark}d").unpack_from
@@ -237,7 +238,7 @@ class BinaryDecoder:
         two_ints, three_ints, double = self._two_ints, self._three_ints, self._double
         after_number = self._after_number
         new, position, exact = LuaTable.__new__, self.position, EXACT
-        native = self.byte_order == sys.byteorder and self.long_size == 8
+        native = self._is_native
         outer: list[OpenTable] = []
         entries, left = table._entries, count
         key: Any = None

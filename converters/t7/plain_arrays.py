@@ -20,6 +20,10 @@ from .values import TorchArray
 _int = struct.Struct("=i").unpack_from
 _long = struct.Struct("=q").unpack_from
 
+#: Dimensions, offset (from 1) and the storage's type tag; and what they are of an empty tensor.
+_no_tensor = struct.Struct("=iqi").unpack_from
+_EMPTY = (0, 1, NIL)
+
 #: Number of dimensions → what follows it (sizes, strides and offset, the type tag and index of the
 #: storage) and its bytes.
 _LAYOUTS = {n: (struct.Struct(f"={2 * n + 1}qii").unpack_from, 16 * n + 16) for n in range(8)}
@@ -57,6 +61,11 @@ def read_plain_array(
             array, end = _storage_at(buffer, start, name, dtype)
             memo[index] = array
             return array, end
+        if _no_tensor(buffer, start) == _EMPTY:
+            # Every module has some of these.
+            array = memo[index] = TorchArray((0,), dtype)
+            array.torch_class = name
+            return array, start + 16
         (count,) = _int(buffer, start)
         unpack, size = _LAYOUTS[count]
         numbers = unpack(buffer, start + 4)
