@@ -18,6 +18,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, TorchArray
+from torchlift.converters.t7.arrays import tensor_view
 
 FORMATS = FIXTURES / "formats"
 
@@ -339,3 +340,17 @@ def test_torch_arrays_forget_their_class_when_derived() -> None:
     assert isinstance(tensor[0], TorchArray)
     assert tensor[0].torch_class is None
     assert (tensor + 1).torch_class is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strides"),
+    [((-1,), (1,)), ((2,), (-1,)), ((0,), (-1,)), ((0, 2**60), (1, 1)), ((2**60,), (0,))],
+    ids=str,
+)
+def test_sizes_and_strides_that_no_tensor_has_are_refused(
+    sizes: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    """By our own words, before numpy computes with them: also where nothing is stored."""
+    storage = np.zeros(4, np.float32).view(TorchArray)
+    with pytest.raises(ValueError, match="has sizes"):
+        tensor_view("torch.FloatTensor", sizes, strides, 0, storage)

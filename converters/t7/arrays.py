@@ -36,14 +36,17 @@ def tensor_view(
         ValueError: when it reaches beyond its storage.
     """
     dtype = TENSOR_DTYPES[class_name]
-    numbers = prod(sizes) if sizes else 0
-    if not sizes or (numbers == 0 and min(sizes) == 0):
-        tensor: TorchArray = TorchArray(sizes or (0,), dtype)
+    if not sizes:
+        tensor: TorchArray = TorchArray((0,), dtype)
     elif (
-        not 0 < numbers <= _MAX_NUMBERS or min(*sizes, *strides) < 0 or max(strides) > _MAX_NUMBERS
-    ):
+        min(*sizes, *strides) < 0
+        or max(strides) > _MAX_NUMBERS
         # Expanded tensors may be larger than the file, but not than what can be counted.
+        or prod(filter(None, sizes)) > _MAX_NUMBERS
+    ):
         raise ValueError(f"a {class_name} has sizes {tuple(sizes)} and strides {tuple(strides)}")
+    elif 0 in sizes:
+        tensor = TorchArray(sizes, dtype)
     elif storage is None:
         raise ValueError(f"a {class_name} of sizes {tuple(sizes)} has no storage")
     else:

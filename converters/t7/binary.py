@@ -233,7 +233,7 @@ class BinaryDecoder:
 
     def plain_tables(self, table: LuaTable, count: int, memo: dict[int, Any]) -> list[OpenTable]:
         """Read a table, and those inside it, for as long as all is plain and short."""
-        # One loop without calls: nearly all the time of a file of many small tables goes here.
+        # One loop, hardly a call: nearly all the time of a file of many small tables goes here.
         buffer, size, names = self.buffer, self.size, self._names
         two_ints, three_ints, double = self._two_ints, self._three_ints, self._double
         after_number = self._after_number

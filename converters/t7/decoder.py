@@ -84,14 +84,15 @@ class Decoder(Protocol):
     def plain_tables(self, table: LuaTable, count: int, memo: dict[int, Any]) -> list[OpenTable]:
         """Read a table, and those inside it, for as long as all is plain and short.
 
-        Plain are names and numbers as keys; numbers, strings, booleans and tables as values.
-        Whatever else comes (an instance, a damaged string, the end of the stream) is left to
-        `token`; the key before it is not.
+        Plain are names and numbers as keys; numbers, strings, booleans and tables as values; and
+        objects that came before, tensors and storages, where the stream has the form of this
+        machine. Whatever else comes (another instance, a damaged string, the end of the stream) is
+        left to `token`; the key before it is not.
 
         Args:
             table: the table to fill.
             count: how many entries it has, at least one.
-            memo: index → object that was read; the tables are added.
+            memo: index → object that was read; the tables, tensors and storages are added.
 
         Returns:
             the tables that are not complete, the outermost first; none if all are.

@@ -21,7 +21,7 @@ _int = struct.Struct("=i").unpack_from
 _long = struct.Struct("=q").unpack_from
 
 #: Dimensions, offset (from 1) and the storage's type tag; and what they are of an empty tensor.
-_no_tensor = struct.Struct("=iqi").unpack_from
+_first_words = struct.Struct("=iqi").unpack_from
 _EMPTY = (0, 1, NIL)
 
 #: Number of dimensions → what follows it (sizes, strides and offset, the type tag and index of the
@@ -61,7 +61,7 @@ def read_plain_array(
             array, end = _storage_at(buffer, start, name, dtype)
             memo[index] = array
             return array, end
-        if _no_tensor(buffer, start) == _EMPTY:
+        if _first_words(buffer, start) == _EMPTY:
             # Every module has some of these.
             array = memo[index] = TorchArray((0,), dtype)
             array.torch_class = name
