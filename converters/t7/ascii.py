@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .decoder import ClassHeader, OpenTable, read_class_header
+from .classes import Classes
+from .decoder import Container, OpenTable, entries_of
 from .errors import T7Error, TruncatedError
 from .scalars import FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
-from .values import LuaTable, TorchArray
+from .values import TorchArray
 
 _INTEGER = re.compile(rb"\s*([-+]?\d{1,20})(?:\r?\n|(?=\s)|\Z)")
 _NUMBER = re.compile(rb"\s*([-+]?[\w.][-+\w.#]{0,60})(?:\r?\n|(?=\s)|\Z)")
@@ -119,10 +120,6 @@ class AsciiDecoder:
         """A C int and as many bytes, as a Lua string."""
         return text(self.raw(self.integer()))
 
-    def class_header(self) -> ClassHeader:
-        """The version and the name of a class, or its name alone."""
-        return read_class_header(self)
-
     def raw(self, count: int) -> bytes:
         """`count` raw bytes, and the line end that follows any."""
         self.need(count, "a string")
@@ -153,9 +150,11 @@ class AsciiDecoder:
         entries = self._numbers("f8", 4 * count, end).reshape(-1, 4)
         return entries[:, 1], entries[:, 3]
 
-    def plain_tables(self, table: LuaTable, count: int, memo: dict[int, Any]) -> list[OpenTable]:
+    def plain_tables(
+        self, container: Container, count: int, memo: dict[int, Any], classes: Classes | None
+    ) -> list[OpenTable]:
         """Leave all entries to `token`: text is slow to read whatever the loop."""
-        return [(table, count, None)]
+        return [(container, entries_of(container), count, None)]
 
     def _numbers(self, code: str, count: int, end: int | None = None) -> np.ndarray:
         """`count` numbers, as float64 or int64, from one line or up to `end`."""

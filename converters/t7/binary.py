@@ -6,22 +6,18 @@ This is the binary form of `decoder.Decoder`.
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from .decoder import ClassHeader, OpenTable, read_class_header
+from .classes import Classes
+from .decoder import Container, OpenTable
 from .errors import T7Error, TruncatedError
-from .plain_arrays import read_plain_array
-from .scalars import BOOLEAN, EXACT, FUNCTION, NIL, NUMBER, RUN, STRING, TABLE, TORCH, number, text
-from .values import LuaTable, TorchArray
-
-ByteOrder = Literal["little", "big"]
-
-#: Characters of a class name from which on nobody looks whether it came before.
-_LONG_NAME = 100
+from .plain_tables import PlainTables
+from .scalars import EXACT, FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
+from .values import TorchArray
+from .words import WORDS, ByteOrder
 
 #: Elements looked at first when a run of numbers is sought; each further look takes 8 times more.
 _FIRST_RUN = 64
@@ -44,34 +40,17 @@ class BinaryDecoder:
         long_size: int = 8,
         byte_order: ByteOrder = "little",
     ) -> None:
-        mark: Literal["<", ">"] = "<" if byte_order == "little" else ">"
+        words = WORDS[byte_order]
         self.buffer = buffer
         self.size = len(buffer)
         self.position = position
         self.long_size = long_size
         self.byte_order = byte_order
-        self._mark = mark
-        self._is_native = byte_order == sys.byteorder and long_size == 8
-        self._int = struct.Struct(f"{mark}i").unpack_from
-        self._two_ints = struct.Struct(f"{mark}ii").unpack_from
-        self._double = struct.Struct(f"{mark}d").unpack_from
-        self._three_ints = struct.Struct(f"{mark}iii").unpack_from
-        self._after_number = struct.Struct(f"{mark}diii").unpack_from
-        self._long_code = "q" if long_size == 8 else "i"
-        # A table's entry whose key and value are both numbers: (tag 1, double) twice.
-        self._pair = np.dtype(
-            [
-                ("key_tag", f"{mark}i4"),
-                ("key", f"{mark}f8"),
-                ("value_tag", f"{mark}i4"),
-                ("value", f"{mark}f8"),
-            ]
-        )
-        self._header = struct.Struct(f"{mark}i3si").unpack_from
-        self._headers: dict[bytes, ClassHeader] = {}
-        self._names: dict[bytes, str] = {}
+        self._words = words
+        self._int, self._two_ints, self._double = words.int, words.two_ints, words.double
         self._stored: dict[tuple[np.dtype, bool], np.dtype] = {}
         self._unpack_longs: dict[int, Callable[..., tuple[int, ...]]] = {}
+        self._plain = PlainTables(buffer, words, long_size)
 
     def remaining(self) -> int:
         """Bytes that have not been read."""
@@ -152,7 +131,8 @@ class BinaryDecoder:
             self.need(count * self.long_size, "a list of sizes")
         unpack = self._unpack_longs.get(count)
         if unpack is None:
-            layout = struct.Struct(f"{self._mark}{count}{self._long_code}")
+            code = "q" if self.long_size == 8 else "i"
+            layout = struct.Struct(f"{self._words.mark}{count}{code}")
             unpack = self._unpack_longs[count] = layout.unpack_from
         values = unpack(self.buffer, self.position)
         self.position = end
@@ -172,25 +152,6 @@ class BinaryDecoder:
         self.position = end
         return text(self.buffer[start:end])
 
-    def class_header(self) -> ClassHeader:
-        """The version and the name of a class, or its name alone."""
-        # Many instances have few classes, and a version of one digit.
-        start = self.position
-        try:
-            version_size, _, name_size = self._header(self.buffer, start)
-        except struct.error:
-            return read_class_header(self)
-        end = start + 11 + name_size if version_size == 3 and 0 < name_size < _LONG_NAME else start
-        raw = self.buffer[start:end]
-        header = self._headers.get(raw)
-        if header is not None:
-            self.position = end
-            return header
-        header = read_class_header(self)
-        if self.position == end:
-            self._headers[raw] = header
-        return header
-
     def raw(self, count: int) -> bytes:
         """`count` raw bytes."""
         self.need(count, "a string")
@@ -203,7 +164,7 @@ class BinaryDecoder:
         stored = self._stored.get((dtype, is_long))
         if stored is None:
             stored = np.dtype(f"i{self.long_size}") if is_long else dtype
-            stored = self._stored[dtype, is_long] = stored.newbyteorder(self._mark)
+            stored = self._stored[dtype, is_long] = stored.newbyteorder(self._words.mark)
         start = self.position
         end = start + count * stored.itemsize
         if not start <= end <= self.size:
@@ -214,12 +175,13 @@ class BinaryDecoder:
 
     def number_pairs(self, limit: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The longest run of number-number table entries from here, at most `limit` of them."""
-        limit = min(limit, self.remaining() // self._pair.itemsize)
+        pair = self._words.pair
+        limit = min(limit, self.remaining() // pair.itemsize)
         run, window = 0, _FIRST_RUN
         while run < limit:
             count = min(window, limit - run)
-            offset = self.position + run * self._pair.itemsize
-            pairs = np.ndarray((count,), self._pair, self.buffer, offset)
+            offset = self.position + run * pair.itemsize
+            pairs = np.ndarray((count,), pair, self.buffer, offset)
             other = np.flatnonzero((pairs["key_tag"] != NUMBER) | (pairs["value_tag"] != NUMBER))
             if len(other):
                 run += int(other[0])
@@ -227,95 +189,13 @@ class BinaryDecoder:
             run, window = run + count, window * 8
         if run == 0:
             return None
-        pairs = np.ndarray((run,), self._pair, self.buffer, self.position)
-        self.position += run * self._pair.itemsize
+        pairs = np.ndarray((run,), pair, self.buffer, self.position)
+        self.position += run * pair.itemsize
         return pairs["key"], pairs["value"]
 
-    def plain_tables(self, table: LuaTable, count: int, memo: dict[int, Any]) -> list[OpenTable]:
+    def plain_tables(
+        self, container: Container, count: int, memo: dict[int, Any], classes: Classes | None
+    ) -> list[OpenTable]:
         """Read a table, and those inside it, for as long as all is plain and short."""
-        # One loop, hardly a call: nearly all the time of a file of many small tables goes here.
-        buffer, size, names = self.buffer, self.size, self._names
-        two_ints, three_ints, double = self._two_ints, self._three_ints, self._double
-        after_number = self._after_number
-        new, position, exact = LuaTable.__new__, self.position, EXACT
-        native = self._is_native
-        outer: list[OpenTable] = []
-        entries, left = table._entries, count
-        key: Any = None
-        value: Any
-        try:
-            while True:
-                key = None
-                tag, word = two_ints(buffer, position)
-                if tag == STRING:
-                    start = position + 8
-                    end = start + word
-                    if word < 0 or end > size:
-                        break
-                    name = buffer[start:end]
-                    key = names.get(name)
-                    if key is None:
-                        key = names[name] = name.decode()
-                    position = end
-                    tag, word, inner = three_ints(buffer, position)
-                elif tag == NUMBER:
-                    key, tag, word, inner = after_number(buffer, position + 4)
-                    position += 12
-                    if key.is_integer() and -exact <= key <= exact:
-                        key = int(key) or number(key)
-                else:
-                    break
-                if tag == NUMBER:
-                    (value,) = double(buffer, position + 4)
-                    end = position + 12
-                    if value.is_integer() and -exact <= value <= exact:
-                        value = int(value) or number(value)
-                elif tag == STRING:
-                    start = position + 8
-                    end = start + word
-                    if word < 0 or end > size:
-                        break
-                    value = buffer[start:end].decode()
-                elif tag == TORCH and native and key not in entries:
-                    value = memo.get(word)
-                    end = position + 8
-                    if value is None:
-                        array = read_plain_array(buffer, end, word, memo)
-                        if array is None:
-                            break
-                        value, end = array
-                elif tag == TABLE and word not in memo:
-                    if not 0 <= inner < RUN:
-                        break
-                    end = position + 12
-                    value = memo[word] = new(LuaTable)
-                    value._entries = {}
-                    if inner:
-                        outer.append((table, left, key))
-                        table, entries, left = value, value._entries, inner
-                        position = end
-                        continue
-                elif tag == TABLE:
-                    value = memo[word]
-                    end = position + 8
-                elif tag == BOOLEAN:
-                    value = word == 1
-                    end = position + 8
-                else:
-                    break
-                entries[key] = value
-                position = end
-                left -= 1
-                while not left:
-                    if not outer:
-                        self.position = position
-                        return []
-                    value = table
-                    table, left, key = outer.pop()
-                    entries = table._entries
-                    entries[key] = value
-                    left -= 1
-        except (struct.error, UnicodeDecodeError):
-            pass
-        self.position = position
-        return [*outer, (table, left, key)]
+        waiting, self.position = self._plain.read(self.position, container, count, memo, classes)
+        return waiting

@@ -8,7 +8,6 @@ one object, a table, which is what `torch.File` writes for a class without a `wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 
@@ -27,21 +26,6 @@ class Body(NamedTuple):
     parts: str = ""
     size: int = 0
     names: tuple[str, ...] = ()
-
-
-@dataclass
-class Guess:
-    """A class whose body may have several layouts.
-
-    Attributes:
-        path: where the first instance stands; `None` for the value itself.
-        offset: where the body of the first instance begins.
-        is_table: whether all bodies hold a table, as what Torch writes by default does.
-    """
-
-    path: str | None
-    offset: int
-    is_table: bool = True
 
 
 ONE_OBJECT = Body("parts", "o")

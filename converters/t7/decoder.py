@@ -6,15 +6,16 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from .classes import Classes, ClassHeader
 from .errors import T7Error
-from .values import LuaTable, TorchArray
+from .values import LuaObject, LuaTable, TorchArray
 
-#: A table that is being filled, how many entries are left, and the key that waits for its value
-#: (`None` where a key comes next).
-OpenTable: TypeAlias = tuple[LuaTable, int, Any]
+#: A table, or an instance whose body is one.
+Container: TypeAlias = LuaTable | LuaObject
 
-#: How an instance begins: the version of its class and its name; old files only have the name.
-ClassHeader: TypeAlias = tuple[str | bytes, str | bytes | None]
+#: A container that is being filled, its entries, how many are left, and the key that waits for its
+#: value (`None` where a key comes next).
+OpenTable: TypeAlias = tuple[Container, dict[Any, Any], int, Any]
 
 
 class Decoder(Protocol):
@@ -55,9 +56,6 @@ class Decoder(Protocol):
     def string(self) -> str | bytes:
         """A Lua string: its size and its bytes; `str` where they are text."""
 
-    def class_header(self) -> ClassHeader:
-        """The version and the name of a class, or its name alone."""
-
     def raw(self, count: int) -> bytes:
         """`count` raw bytes.
 
@@ -81,21 +79,24 @@ class Decoder(Protocol):
             keys and values (N,) of float64, or None where the next entry is of another kind.
         """
 
-    def plain_tables(self, table: LuaTable, count: int, memo: dict[int, Any]) -> list[OpenTable]:
+    def plain_tables(
+        self, container: Container, count: int, memo: dict[int, Any], classes: Classes | None
+    ) -> list[OpenTable]:
         """Read a table, and those inside it, for as long as all is plain and short.
 
         Plain are names and numbers as keys; numbers, strings, booleans and tables as values; and
-        objects that came before, tensors and storages, where the stream has the form of this
-        machine. Whatever else comes (another instance, a damaged string, the end of the stream) is
-        left to `token`; the key before it is not.
+        objects that came before, tensors, storages and instances that are a table, where the
+        stream has the form of this machine. Whatever else comes (another instance, a damaged
+        string, the end of the stream) is left to `token`; the key before it is not.
 
         Args:
-            table: the table to fill.
+            container: the table to fill, or an instance with the fields to fill.
             count: how many entries it has, at least one.
-            memo: index → object that was read; the tables, tensors and storages are added.
+            memo: index → object that was read; what is read is added.
+            classes: those of the stream; `None` where instances are left to `token`.
 
         Returns:
-            the tables that are not complete, the outermost first; none if all are.
+            the containers that are not complete, the outermost first; none if all are.
         """
 
 
@@ -104,3 +105,8 @@ def read_class_header(decoder: Decoder) -> ClassHeader:
     first = decoder.string()
     versioned = isinstance(first, str) and first.startswith("V ")
     return first, decoder.string() if versioned else None
+
+
+def entries_of(container: Container) -> dict[Any, Any]:
+    """Where the entries of a table, or the fields of an instance, are kept."""
+    return (container if isinstance(container, LuaTable) else container.fields)._entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .paths import path_step
-from .values import LuaFunction, LuaObject, LuaTable, unwrap
+from .values import LuaFunction, LuaObject, unwrap
 
 
 class Frame:
@@ -14,7 +14,7 @@ class Frame:
     The latter have the keys 1, 2, … without their being in the file.
     """
 
-    __slots__ = ("entries", "key", "left", "numbered", "parts", "result", "table")
+    __slots__ = ("entries", "key", "left", "numbered", "parts", "result")
 
     def __init__(
         self,
@@ -25,10 +25,9 @@ class Frame:
         *,
         numbered: bool = False,
         parts: str = "",
-        table: LuaTable | None = None,
     ) -> None:
         self.entries, self.left, self.result = entries, left, result
-        self.numbered, self.parts, self.table = numbered, parts, table
+        self.numbered, self.parts = numbered, parts
         self.key = 1 if numbered else key
 
     def is_items(self) -> bool:

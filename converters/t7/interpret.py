@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .bodies import ONE_OBJECT, Guess, is_known, possible_bodies
+from .bodies import ONE_OBJECT, is_known, possible_bodies
+from .classes import Guess
 from .eras import ERAS
 from .errors import T7Error, TruncatedError
 from .reader import Reader
@@ -91,7 +92,7 @@ class Attempt:
             return False
         tried = dict(self.how.bodies)
         several_are_fine = not single or all(
-            guess.is_table and (is_known(name) or (guess.path is None and name not in tried))
+            guess.is_table and (is_known(name) or (guess.is_outermost and name not in tried))
             for name, guess in self.guesses.items()
         )
         return several_are_fine or len(self.values) == 1
@@ -100,9 +101,13 @@ class Attempt:
         """The classes whose layouts are in doubt, the last one seen at the end."""
         return [
             (name, guess)
-            for name, guess in self.guesses.items()
+            for name, guess in self.recent()
             if not (guess.is_table and is_known(name))
         ]
+
+    def recent(self) -> list[tuple[str, Guess]]:
+        """The classes whose bodies may have other layouts, the last one seen at the end."""
+        return sorted(self.guesses.items(), key=lambda item: item[1].last)
 
     def _repeats(self) -> bool:
         """Whether an outermost object came twice: more likely, the numbering started anew."""
@@ -153,12 +158,12 @@ def interpret(
     if sound:
         return min(sound, key=lambda attempt: len(attempt.oddities))
     assert best is not None
-    return _unsound(best)
+    return _unsound(best, buffer, start)
 
 
-def _try(buffer: Any, start: int, how: Interpretation) -> Attempt:
+def _try(buffer: Any, start: int, how: Interpretation, stop: int | None = None) -> Attempt:
     decoder = how.decoder(buffer, start)
-    reader = Reader(decoder, dict(how.bodies))
+    reader = Reader(decoder, dict(how.bodies), stop)
     values: list[Any] = []
     ends: list[int] = []
     error, left = None, decoder.remaining()
@@ -186,7 +191,7 @@ def _alternatives(attempt: Attempt) -> Iterator[Interpretation]:
             if era.keys() & attempt.guesses.keys():
                 yield replace(how, bodies=frozenset(era.items()))
     progress = attempt.progress
-    passed = [name for name, guess in attempt.guesses.items() if guess.offset <= progress]
+    passed = [name for name, guess in attempt.recent() if guess.offset <= progress]
     for name in reversed(passed[-_RECENT:]):
         possible = possible_bodies(name, 1, how.long_size)
         if is_cut and is_known(name) and possible[0] == ONE_OBJECT:
@@ -198,7 +203,7 @@ def _alternatives(attempt: Attempt) -> Iterator[Interpretation]:
             yield replace(how, bodies=frozenset(chosen.items()))
 
 
-def _unsound(attempt: Attempt) -> Attempt:
+def _unsound(attempt: Attempt, buffer: Any, start: int) -> Attempt:
     """An attempt whose outermost object is beyond doubt, though something follows it.
 
     Raises:
@@ -211,9 +216,12 @@ def _unsound(attempt: Attempt) -> Attempt:
     if not suspects:
         raise error
     name, guess = suspects[-1]
+    # Nobody asks for the path of a class that fits: it is looked for once more where one does not.
+    stopped = _try(buffer, start, attempt.how, guess.offset).error
+    path = None if stopped is None else stopped.path
     if isinstance(error, TruncatedError):
         error.problem += (
-            f"; or {name} at {guess.path or 'the root'}, byte {guess.offset}, "
+            f"; or {name} at {path or 'the root'}, byte {guess.offset}, "
             "is written in a way that torchlift does not know"
         )
         raise error
@@ -221,7 +229,7 @@ def _unsound(attempt: Attempt) -> Attempt:
         f"{name} is written in a way that torchlift does not know: what follows it makes no sense "
         f"({error.problem})",
         offset=guess.offset,
-        path=guess.path,
+        path=path,
     )
 
 

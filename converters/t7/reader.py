@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .arrays import MAX_DIMENSIONS, tensor_view
-from .bodies import ONE_OBJECT, Body, Guess, possible_bodies
-from .decoder import ClassHeader, Decoder
+from .bodies import Body
+from .classes import Classes, Guess, LuaClass
+from .decoder import Container, Decoder, read_class_header
 from .errors import T7Error, short_path
 from .frames import Frame
 from .scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
@@ -25,9 +26,6 @@ _FEW = 1000
 
 _PLAIN = (int, str, float)
 
-#: Characters of a class name; more, or what cannot be printed, is none.
-_LONGEST_NAME = 200
-
 
 class Reader:
     """Reads the objects of one stream.
@@ -35,21 +33,27 @@ class Reader:
     Args:
         decoder: the stream.
         bodies: class name → layout of its bodies, where it is not the likeliest.
+        stop: offset of an instance's body that is not to be read: an error there tells its path.
 
     Attributes:
-        guesses: the classes whose bodies may have other layouts, the last one seen at the end.
         oddities: offsets where an entry of a table has a key that is no name or number, which is
             rare, or nil for a value or a key that came before, which Torch never writes.
     """
 
-    def __init__(self, decoder: Decoder, bodies: Mapping[str, Body] | None = None) -> None:
+    def __init__(
+        self, decoder: Decoder, bodies: Mapping[str, Body] | None = None, stop: int | None = None
+    ) -> None:
         self._decoder = decoder
-        self._bodies = bodies or {}
+        self._classes = Classes(bodies or {}, decoder.long_size)
+        self._stop = stop
         self._memo: dict[int, Any] = {}
         self._stack: list[Frame] = []
-        self._classes: dict[ClassHeader, tuple[int | str, str]] = {}
-        self.guesses: dict[str, Guess] = {}
         self.oddities: list[int] = []
+
+    @property
+    def guesses(self) -> dict[str, Guess]:
+        """The classes whose bodies may have other layouts."""
+        return self._classes.guesses
 
     def forget(self) -> None:
         """Let the numbering of objects start anew, as where one file was appended to another."""
@@ -105,11 +109,10 @@ class Reader:
                 frame.key = key + 1 if frame.numbered else None
                 if frame.parts:
                     self._read_numbers(frame)
-                table = frame.table
-                if frame.left and table is None:
+                if frame.left and frame.numbered:
                     break
                 stack.pop()
-                if table is not None and frame.left and self._fill(table, frame.left, frame.result):
+                if frame.left and self._fill(frame.result, frame.left):
                     break
                 value = frame.result
                 if frame.numbered:
@@ -143,15 +146,15 @@ class Reader:
         if owner is not None:
             owner.fields, owner.body = table, [table]
         if count:
-            self._fill(table, count, table if owner is None else owner)
+            self._fill(table if owner is None else owner, count)
         return table
 
-    def _fill(self, table: LuaTable, count: int, result: Any) -> bool:
+    def _fill(self, container: Container, count: int) -> bool:
         """Read what is plain in a table, and let it wait for the rest if there is any."""
-        waiting = self._decoder.plain_tables(table, count, self._memo)
-        for open_table, left, key in waiting:
-            done = result if open_table is table else open_table
-            self._stack.append(Frame(open_table._entries, left, done, key, table=open_table))
+        classes = self._classes if self._stop is None else None
+        waiting = self._decoder.plain_tables(container, count, self._memo, classes)
+        for waits, entries, left, key in waiting:
+            self._stack.append(Frame(entries, left, waits, key))
         return bool(waiting)
 
     def _open_function(self, tag: int, size: int) -> LuaFunction:
@@ -179,25 +182,29 @@ class Reader:
         return bytecode
 
     def _open_instance(self, index: int) -> Any:
-        version, class_name = self._read_class()
+        lua_class = self._read_class()
+        class_name = lua_class.name
         if class_name in TENSOR_DTYPES:
             tensor = self._memo[index] = self._read_tensor(class_name)
             return tensor
         if class_name in STORAGE_DTYPES:
             return self._read_storage(class_name, index)
-        decoder = self._decoder
-        value = self._memo[index] = LuaObject(class_name, version=version)
-        body = self._body(value)
+        decoder, body = self._decoder, lua_class.body
+        if decoder.position == self._stop:
+            raise decoder.error(f"the body of a {class_name} was not to be read")
+        value = self._memo[index] = LuaObject(class_name, version=lua_class.version)
+        value.layout = lua_class.layout
+        self._classes.begin(lua_class, decoder.position, is_outermost=not self._stack)
         if body.kind == "raw":
             value.body = [decoder.raw(body.size)]
         elif body.kind == "parts":
-            if not (body is ONE_OBJECT and self._open_fields(value)):
+            if not (lua_class.is_table and self._open_fields(value)):
                 self._open_parts(value, body.parts)
         else:
             (count,) = decoder.longs(1)
             self._check_count(count, f"a {class_name}", "objects")
             if count and body.kind == "pairs":
-                self._fill(value.fields, count, value)
+                self._fill(value, count)
             elif count:
                 self._stack.append(Frame(value.fields._entries, count, value, numbered=True))
         return value
@@ -234,19 +241,6 @@ class Reader:
             frame.key += 1
             frame.left -= 1
 
-    def _body(self, value: LuaObject) -> Body:
-        """The layout of an instance's body; it is remembered where it is a guess."""
-        name = value.class_name
-        possible = possible_bodies(name, value.version, self._decoder.long_size)
-        if len(possible) == 1:
-            return possible[0]
-        # A class that is seen again goes to the end.
-        guess = self.guesses.pop(name, None) or Guess(self._path(), self._decoder.position)
-        self.guesses[name] = guess
-        body = self._bodies.get(name, possible[0])
-        value.layout = None if body == possible[0] else body
-        return body
-
     def _close(self, frame: Frame) -> None:
         """Hand the objects of a body or function over to it."""
         result, objects = frame.result, list(frame.entries.values())
@@ -271,25 +265,13 @@ class Reader:
                 f"{self._decoder.remaining():,} bytes that are left"
             )
 
-    def _read_class(self) -> tuple[int | str, str]:
-        """The version and name of a class; files without versions name the class at once."""
-        header = self._decoder.class_header()
-        known = self._classes.get(header)
-        if known is None:
-            known = self._classes[header] = self._class_of(*header)
-        return known
-
-    def _class_of(self, first: str | bytes, second: str | bytes | None) -> tuple[int | str, str]:
-        version: int | str = 0
-        name = first
-        if second is not None:
-            text, name = str(first)[2:], second
-            number = text.removesuffix(".0")
-            is_number = len(number) < 10 and number.isascii() and number.isdigit()
-            version = int(number) if is_number else text
-        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
+    def _read_class(self) -> LuaClass:
+        header = read_class_header(self._decoder)
+        lua_class = self._classes.of(header)
+        if lua_class is None:
+            *_, name = (part for part in header if part is not None)
             raise self._decoder.error(f"a class name was expected, not {name[:40]!r}")
-        return version, name
+        return lua_class
 
     def _read_tensor(self, class_name: str) -> TorchArray:
         decoder = self._decoder
@@ -312,7 +294,7 @@ class Reader:
             return None
         storage = self._memo.get(index) if tag == TORCH else None
         if storage is None and tag == TORCH:
-            storage = self._read_storage(self._read_class()[1], index)
+            storage = self._read_storage(self._read_class().name, index)
         if not (
             isinstance(storage, TorchArray)
             and STORAGE_DTYPES.get(storage.torch_class or "") == TENSOR_DTYPES[tensor_class]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .ascii import AsciiDecoder
-from .binary import BinaryDecoder, ByteOrder
+from .binary import BinaryDecoder
 from .bodies import Body
 from .decoder import Decoder
 from .errors import T7Error
+from .words import ByteOrder
 
 Format = Literal["binary", "ascii"]
 
