@@ -200,8 +200,12 @@ def elu(layer: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.LeakyReLU")
 def leaky_relu(layer: LuaObject, context: Context) -> nn.Module:
-    """`LeakyReLU.lua`."""
-    return nn.LeakyReLU(layer.get("negval", 0.01))
+    """`LeakyReLU.lua`; before torch/nn had one, waifu2x named its slope `negative_scale`."""
+    slope = layer.get("negval", layer.get("negative_scale"))
+    if slope is None:
+        context.note("no negval: 1/100")
+        slope = 0.01
+    return nn.LeakyReLU(slope)
 
 
 @register("nn.PReLU")

@@ -24,6 +24,7 @@ from . import (
     style,
     texture_nets,
     torch_rnn,
+    waifu2x,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "style",
     "texture_nets",
     "torch_rnn",
+    "waifu2x",
 ]

@@ -1,0 +1,154 @@
+"""Layers of waifu2x, against the steps of its Lua files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from layer_support import export_error, lua
+from support import relative_error
+from torch import nn
+from torch.nn import functional
+
+from torchlift.converters import convert
+from torchlift.converters.modules import convert_recorded
+
+#: float64 against float64: only the order of summation differs.
+EXACT = 1e-12
+
+
+def rand(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_clip_lets_the_gradient_pass() -> None:
+    picture = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
+    output = convert(lua("w2nn.InplaceClip01"))(picture)
+    assert torch.equal(output, torch.tensor([0, 0, 0.3, 1, 1]))
+    gradient = torch.randn(5)
+    output.backward(gradient)
+    assert torch.equal(picture.grad, gradient)
+
+
+def test_leaky_relu_has_the_slope_of_its_time() -> None:
+    numbers = rand(100)
+    for name in ("nn.LeakyReLU", "w2nn.LeakyReLU"):
+        # Older than torch/nn's own; its updateOutput, step by step.
+        layer = lua(name, negative_scale=0.1, negative=torch.zeros(0))
+        expected = (numbers.abs() + numbers) / 2 + (numbers.abs() - numbers) * (-0.5 * 0.1)
+        assert relative_error(convert(layer)(numbers), expected) < EXACT
+    assert convert(lua("nn.LeakyReLU", negval=0.2)).negative_slope == 0.2
+    nothing = convert_recorded(lua("nn.LeakyReLU"))
+    assert nothing.module.negative_slope == 0.01
+    assert "negval" in nothing.notes[0].text
+
+
+def test_scale_table_scales_feature_maps() -> None:
+    maps, scale = rand(2, 3, 4, 5).requires_grad_(), rand(2, 3, 1, 1).requires_grad_()
+    output = convert(lua("w2nn.ScaleTable"))([maps, scale])
+    assert torch.equal(output, torch.einsum("nchw,nc->nchw", maps, scale[..., 0, 0]))
+    gradient = rand(2, 3, 4, 5)
+    output.backward(gradient)
+    assert relative_error(maps.grad, gradient * scale.detach().expand_as(maps)) < EXACT
+    # updateGradInput sums over the pixels of each map.
+    summed = (gradient * maps.detach()).reshape(2, 3, 20).sum(2).reshape(2, 3, 1, 1)
+    assert relative_error(scale.grad, summed) < EXACT
+
+
+def test_depth_expand_takes_the_steps_of_the_lua() -> None:
+    maps = rand(2, 12, 3, 5)
+    n, depth, height, width = maps.shape
+    steps = maps.transpose(1, 3).reshape(n, width, height * 2, depth // 2)
+    steps = steps.transpose(1, 2).reshape(n, height * 2, width * 2, depth // 4)
+    expected = steps.transpose(1, 3).transpose(2, 3)
+    module = convert(lua("w2nn.DepthExpand2x"))
+    assert torch.equal(module(maps), expected)
+    assert not torch.equal(module(maps), functional.pixel_shuffle(maps, 2))
+    assert export_error(module, maps.float()) == 0
+
+
+def test_auxiliary_losses_are_for_training() -> None:
+    outputs = [rand(2, 3), rand(2, 3)]
+    module = convert(lua("w2nn.AuxiliaryLossTable", i=2))
+    assert torch.equal(module.eval()(outputs), outputs[1])
+    assert all(map(torch.equal, module.train()(outputs), outputs))
+
+
+def test_shake_shake_draws_for_each_sample() -> None:
+    torch.manual_seed(0)
+    first, second = torch.ones(1000, 2, 2), torch.zeros(1000, 2, 2)
+    module = convert(lua("w2nn.ShakeShakeTable"))
+    assert torch.equal(module.eval()([first, second]), first)
+    shares = module.train()([first.requires_grad_(), second.requires_grad_()])
+    assert (shares == shares[:, :1, :1]).all()
+    # 2·(1 - alpha), alpha uniform: from 0 to 2, and 1 on average (five standard deviations: 0.09).
+    assert shares.min() >= 0
+    assert shares.max() <= 2
+    assert abs(shares.mean() - 1) < 0.09
+    assert len(shares.unique()) > 900
+    shares.sum().backward()
+    assert torch.allclose(first.grad + second.grad, torch.ones_like(first))
+    assert (first.grad - shares.detach() / 2).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("name", ["w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution"])
+def test_fixed_convolutions_are_frozen(name: str) -> None:
+    weight, picture = rand(8, 1, 3, 3), rand(2, 1, 5, 6)
+    sizes = {"nInputPlane": 1, "nOutputPlane": 8, "kW": 3, "kH": 3, "dW": 1, "dH": 1}
+    module = convert(lua(name, weight=weight, **sizes))
+    assert relative_error(module(picture), functional.conv2d(picture, weight)) < EXACT
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_gradients_are_scaled_and_prints_pass() -> None:
+    numbers = rand(3).requires_grad_()
+    output = convert(lua("w2nn.GradWeight", constant_scalar=0.25))(numbers)
+    assert torch.equal(output, numbers)
+    output.sum().backward()
+    assert torch.equal(numbers.grad, torch.full((3,), 0.25).double())
+    assert torch.equal(convert(lua("w2nn.Print"))(numbers), numbers)
+
+
+def convolution(weight: torch.Tensor) -> object:
+    planes, inputs, size, _ = weight.shape
+    sizes = {"nInputPlane": inputs, "nOutputPlane": planes, "kW": size, "kH": size}
+    return lua("nn.SpatialConvolutionMM", weight=weight, dW=1, dH=1, padW=0, padH=0, **sizes)
+
+
+def test_a_cascade_with_squeeze_and_excitation_converts_and_exports() -> None:
+    """The parts of cunet: a gate for each map, a skip that is cut, and one of two outputs."""
+    first, squeeze, last = (torch.randn(s) for s in ((4, 3, 3, 3), (4, 4, 1, 1), (3, 4, 3, 3)))
+    gate = [
+        lua("nn.Mean", dimension=-1, nInputDims=-1),
+        lua("nn.Mean", dimension=-1, nInputDims=-1),
+        lua("nn.View", size=torch.tensor([-1, 4, 1, 1])),
+        convolution(squeeze),
+        lua("nn.Sigmoid"),
+    ]
+    both = lua(
+        "nn.ConcatTable",
+        modules=[lua("nn.Identity"), lua("nn.Sequential", modules=gate)],
+    )
+    body = [
+        convolution(first),
+        lua("nn.LeakyReLU", negval=0.1, inplace=True),
+        both,
+        lua("w2nn.ScaleTable"),
+        convolution(last),
+    ]
+    cut = lua("nn.SpatialZeroPadding", pad_l=-2, pad_r=-2, pad_t=-2, pad_b=-2)
+    sides = lua("nn.ConcatTable", modules=[lua("nn.Sequential", modules=body), cut])
+    sums = lua("nn.Sequential", modules=[lua("nn.CAddTable"), lua("w2nn.InplaceClip01")])
+    alone = lua(
+        "nn.Sequential", modules=[lua("nn.SelectTable", index=2), lua("w2nn.InplaceClip01")]
+    )
+    auxiliary = lua("w2nn.AuxiliaryLossTable", i=1)
+    modules = [sides, lua("nn.ConcatTable", modules=[sums, alone]), auxiliary]
+    network: nn.Module = convert(lua("nn.Sequential", modules=modules)).eval()
+
+    picture = torch.rand(2, 3, 12, 10)
+    maps = functional.leaky_relu(functional.conv2d(picture, first), 0.1)
+    scale = functional.conv2d(maps.mean((2, 3), keepdim=True), squeeze).sigmoid()
+    expected = functional.conv2d(maps * scale, last) + picture[..., 2:-2, 2:-2]
+    # float32, a few hundred products in another order.
+    assert relative_error(network(picture), expected.detach().clamp(0, 1)) < 1e-5
+    assert export_error(network, picture) < 1e-5
