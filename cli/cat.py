@@ -26,8 +26,8 @@ def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = Fa
 
     from ..converters import t7
     from ..converters.t7.inspection import describe
-    from ..converters.t7.load import read_file
     from ..converters.t7.paths import follow
+    from ..converters.t7.reading.load import read_file
 
     value = follow(read_file(file).value, path)
     data = {"path": path, "text": describe(value), "value": _json(value)}

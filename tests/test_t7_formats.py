@@ -18,7 +18,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, TorchArray
-from torchlift.converters.t7.arrays import tensor_view
+from torchlift.converters.t7.reading.arrays import tensor_view
 
 FORMATS = FIXTURES / "formats"
 

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaTable, T7Error, plain_tables
-from torchlift.converters.t7.decoder import Container, OpenTable, entries_of
+from torchlift.converters.t7 import LuaTable, T7Error
+from torchlift.converters.t7.reading import plain_tables
+from torchlift.converters.t7.reading.decoder import Container, OpenTable, entries_of
 
 FINDINGS = sorted((Path(__file__).parent / "fuzz" / "findings").glob("*.t7"))
 SEEDS = seeds()

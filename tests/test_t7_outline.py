@@ -22,9 +22,9 @@ from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, T
 from torchlift.converters.t7.inspection import describe, inspect, inspect_value, value_tree
 from torchlift.converters.t7.inspection.accounting import GROUPS, Claim, share_out
 from torchlift.converters.t7.inspection.settings import settings
-from torchlift.converters.t7.load import read_file
 from torchlift.converters.t7.model import find_model
 from torchlift.converters.t7.paths import follow
+from torchlift.converters.t7.reading.load import read_file
 
 UNCLEARED = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
 ALEXNET = FIXTURES / "models" / "alexnetowtbn_small.t7"

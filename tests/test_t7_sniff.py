@@ -26,7 +26,7 @@ from support import FIXTURES, SHARED
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import T7Error
-from torchlift.converters.t7.sniff import sniff, sniff_text
+from torchlift.converters.t7.reading.sniff import sniff, sniff_text
 
 
 def written(write: Callable[[io.BytesIO], Any]) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable
-from torchlift.converters.t7.binary import BinaryDecoder
+from torchlift.converters.t7.reading.binary import BinaryDecoder
 
 
 def test_keys_of_every_kind() -> None:

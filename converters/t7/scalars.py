@@ -1,10 +1,13 @@
-"""What decoders and the reader agree on: Lua's type tags, and how plain values become Python's."""
+"""What reading and writing agree on: forms of a stream, Lua's type tags, and plain values."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Format = Literal["binary", "ascii"]
+ByteOrder = Literal["little", "big"]
 
 #: The type tags of `File.lua`.
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN = range(6)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..errors import T7Error, T7Warning
-from ..load import read_file
 from ..model import find_model
-from ..variants import Interpretation
+from ..reading.load import read_file
+from ..reading.variants import Interpretation
 from .accounting import Bytes
 from .layers import Layer, take_inventory
 from .tree import Node, value_tree

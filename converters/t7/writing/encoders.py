@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from .errors import T7Error
+from ..errors import T7Error
 
 #: Elements of a storage that are turned into text at a time.
 _CHUNK = 2**16

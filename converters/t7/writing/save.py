@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..errors import T7Error
+from ..scalars import Format
 from .encoders import AsciiEncoder, BinaryEncoder
-from .errors import T7Error
-from .variants import Format
 from .writer import Writer
 
 _ENCODERS: dict[str, Callable[..., BinaryEncoder | AsciiEncoder]] = {

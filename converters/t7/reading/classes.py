@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .bodies import ONE_OBJECT, Body, possible_bodies
-from .types import STORAGE_DTYPES, TENSOR_DTYPES
+from ..bodies import ONE_OBJECT, Body, possible_bodies
+from ..types import STORAGE_DTYPES, TENSOR_DTYPES
 
 #: How an instance begins: the version of its class and its name; old files only have the name.
 ClassHeader: TypeAlias = tuple[str | bytes, str | bytes | None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .bodies import Body
+from ..bodies import Body
 
 _SIZES = "kW:i kH:i dW:i dH:i"
 _WEIGHTS = "weight bias gradWeight gradBias"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from ..bodies import Body
+from ..errors import T7Error
+from ..scalars import ByteOrder, Format
 from .ascii import AsciiDecoder
 from .binary import BinaryDecoder
-from .bodies import Body
 from .decoder import Decoder
-from .errors import T7Error
-from .words import ByteOrder
-
-Format = Literal["binary", "ascii"]
 
 _ASCII_START = re.compile(rb"\s*[0-8]\s")
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from ..scalars import NIL, TORCH
+from ..types import STORAGE_DTYPES, TENSOR_DTYPES, storage_class
+from ..values import TorchArray
 from .arrays import tensor_view
-from .scalars import NIL, TORCH
-from .types import STORAGE_DTYPES, TENSOR_DTYPES, storage_class
-from .values import TorchArray
 
 _count = struct.Struct("=q").unpack_from
 

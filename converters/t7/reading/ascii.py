@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import T7Error, TruncatedError
+from ..scalars import FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
+from ..values import TorchArray
 from .classes import Classes
 from .decoder import Container, OpenTable, entries_of
-from .errors import T7Error, TruncatedError
-from .scalars import FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
-from .values import TorchArray
 
 _INTEGER = re.compile(rb"\s*([-+]?\d{1,20})(?:\r?\n|(?=\s)|\Z)")
 _NUMBER = re.compile(rb"\s*([-+]?[\w.][-+\w.#]{0,60})(?:\r?\n|(?=\s)|\Z)")

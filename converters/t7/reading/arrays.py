@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 from operator import mul
 
-from .types import TENSOR_DTYPES
-from .values import TorchArray
+from ..types import TENSOR_DTYPES
+from ..values import TorchArray
 
 #: numpy's limit on dimensions; Torch7 has none, its files never came near.
 MAX_DIMENSIONS = 64

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .bodies import ONE_OBJECT, Body, possible_bodies
+from ..bodies import ONE_OBJECT, Body, possible_bodies
+from ..errors import T7Error, short_path
+from ..paths import path_step
+from ..scalars import BOOLEAN, NIL, NUMBER, OLD_FUNCTION, STRING, TABLE, TORCH
+from ..tensors import strided_storage
+from ..types import TENSOR_CLASSES, storage_class
+from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .encoders import Encoder
-from .errors import T7Error, short_path
-from .paths import path_step
-from .scalars import BOOLEAN, NIL, NUMBER, OLD_FUNCTION, STRING, TABLE, TORCH
-from .tensors import strided_storage
-from .types import TENSOR_CLASSES, storage_class
-from .values import LuaFunction, LuaObject, LuaTable, TorchArray
 
 #: What stands inside a value, each with the key that leads to it (`None` where no key does).
 _Entries = Iterator[tuple[Any, Any]]

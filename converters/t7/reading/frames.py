@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .paths import path_step
-from .values import LuaFunction, LuaObject, unwrap
+from ..paths import path_step
+from ..values import LuaFunction, LuaObject, unwrap
 
 
 class Frame:

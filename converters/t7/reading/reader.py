@@ -11,15 +11,15 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from ..bodies import Body
+from ..errors import T7Error, short_path
+from ..scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
+from ..types import STORAGE_DTYPES, TENSOR_DTYPES
+from ..values import LuaFunction, LuaObject, LuaTable, TorchArray, wrap
 from .arrays import MAX_DIMENSIONS, tensor_view
-from .bodies import Body
 from .classes import Classes, Guess, LuaClass
 from .decoder import Container, Decoder, read_class_header
-from .errors import T7Error, short_path
 from .frames import Frame
-from .scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
-from .types import STORAGE_DTYPES, TENSOR_DTYPES
-from .values import LuaFunction, LuaObject, LuaTable, TorchArray, wrap
 
 #: So many things fit anywhere, or end with the file soon.
 _FEW = 1000

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from ..scalars import BOOLEAN, EXACT, NUMBER, RUN, STRING, TABLE, TORCH, number
+from ..values import LuaObject, LuaTable
 from .classes import Classes
 from .decoder import Container, OpenTable, entries_of
 from .plain_arrays import STORAGE_FORMS, TENSOR_FORMS, read_plain_storage, read_plain_tensor
-from .scalars import BOOLEAN, EXACT, NUMBER, RUN, STRING, TABLE, TORCH, number
-from .values import LuaObject, LuaTable
 from .words import Words
 
 #: Bytes of a class's name; more are left to the reader.

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-ByteOrder = Literal["little", "big"]
+from ..scalars import ByteOrder
 
 Unpack = Callable[[Any, int], tuple[Any, ...]]
 

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .bodies import ONE_OBJECT, is_known, possible_bodies
+from ..bodies import ONE_OBJECT, is_known, possible_bodies
+from ..errors import T7Error, TruncatedError
+from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .classes import Guess
 from .eras import ERAS
-from .errors import T7Error, TruncatedError
 from .reader import Reader
-from .values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .variants import Interpretation
 
 #: How often a stream is parsed before its own error is believed.

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import T7Error, TruncatedError
+from ..scalars import EXACT, FUNCTION, NIL, NUMBER, STRING, TABLE, ByteOrder, number, text
+from ..values import TorchArray
 from .classes import Classes
 from .decoder import Container, OpenTable
-from .errors import T7Error, TruncatedError
 from .plain_tables import PlainTables
-from .scalars import EXACT, FUNCTION, NIL, NUMBER, STRING, TABLE, number, text
-from .values import TorchArray
-from .words import WORDS, ByteOrder
+from .words import WORDS
 
 #: Elements looked at first when a run of numbers is sought; each further look takes 8 times more.
 _FIRST_RUN = 64

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import T7Error, T7Warning
+from ..errors import T7Error, T7Warning
+from ..scalars import ByteOrder, Format
 from .interpret import Attempt, interpret
 from .sniff import sniff, sniff_text
 from .source import File, Source, open_source
-from .variants import Format, likely_interpretations
-from .words import ByteOrder
+from .variants import likely_interpretations
 
 #: A file that is understood for longer than this is a damaged .t7, and not plain text.
 _TEXT = 16

@@ -6,9 +6,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ..errors import T7Error
+from ..values import LuaObject, LuaTable, TorchArray
 from .classes import Classes, ClassHeader
-from .errors import T7Error
-from .values import LuaObject, LuaTable, TorchArray
 
 #: A table, or an instance whose body is one.
 Container: TypeAlias = LuaTable | LuaObject

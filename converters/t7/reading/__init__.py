@@ -1,0 +1,1 @@
+"""From the bytes of a `.t7` to its values."""
