@@ -12,8 +12,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..bodies import ONE_OBJECT, is_known, possible_bodies
@@ -132,29 +131,41 @@ def interpret(
     Raises:
         T7Error: when nothing makes sense of it.
     """
+    # Nothing that is being read can be garbage: looking for it takes half of the time.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _first_sound(buffer, start, interpretations, single)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _first_sound(
+    buffer: Any, start: int, interpretations: list[Interpretation], single: bool
+) -> Attempt:
     # Those that came furthest first, and among these the oldest.
     waiting = [(-math.inf, order, how) for order, how in enumerate(interpretations)]
     orders = itertools.count(len(waiting))
     known = set(interpretations)
     best: Attempt | None = None
     sound: list[Attempt] = []
-    with _no_garbage_collection():
-        for _ in range(_TRIES):
-            if not waiting:
-                break
-            *_, how = heapq.heappop(waiting)
-            attempt = _try(buffer, start, how)
-            if attempt.is_sound(single):
-                if how in interpretations or not attempt.oddities:
-                    return attempt
-                sound.append(attempt)
-                continue
-            if how in interpretations and (best is None or attempt.reach > best.reach):
-                best = attempt
-            for alternative in _alternatives(attempt):
-                if alternative not in known:
-                    known.add(alternative)
-                    heapq.heappush(waiting, (-attempt.progress, next(orders), alternative))
+    for _ in range(_TRIES):
+        if not waiting:
+            break
+        *_, how = heapq.heappop(waiting)
+        attempt = _try(buffer, start, how)
+        if attempt.is_sound(single):
+            if how in interpretations or not attempt.oddities:
+                return attempt
+            sound.append(attempt)
+            continue
+        if how in interpretations and (best is None or attempt.reach > best.reach):
+            best = attempt
+        for alternative in _alternatives(attempt):
+            if alternative not in known:
+                known.add(alternative)
+                heapq.heappush(waiting, (-attempt.progress, next(orders), alternative))
     if sound:
         return min(sound, key=lambda attempt: len(attempt.oddities))
     assert best is not None
@@ -183,13 +194,13 @@ def _alternatives(attempt: Attempt) -> Iterator[Interpretation]:
     """What else an attempt that failed leaves to try, the likeliest first."""
     how = attempt.how
     if attempt.values and not how.restarts:
-        yield replace(how, restarts=True)
+        yield how._replace(restarts=True)
     # Files that were cut off are many, classes of the packages with odd bodies very few.
     is_cut = isinstance(attempt.error, TruncatedError)
     if not how.bodies and not is_cut:
         for era in ERAS:
             if era.keys() & attempt.guesses.keys():
-                yield replace(how, bodies=frozenset(era.items()))
+                yield how._replace(bodies=frozenset(era.items()))
     progress = attempt.progress
     passed = [name for name, guess in attempt.recent() if guess.offset <= progress]
     for name in reversed(passed[-_RECENT:]):
@@ -200,7 +211,7 @@ def _alternatives(attempt: Attempt) -> Iterator[Interpretation]:
         others.pop(name, None)
         for body in possible:
             chosen = others if body == possible[0] else {**others, name: body}
-            yield replace(how, bodies=frozenset(chosen.items()))
+            yield how._replace(bodies=frozenset(chosen.items()))
 
 
 def _unsound(attempt: Attempt, buffer: Any, start: int) -> Attempt:
@@ -231,15 +242,3 @@ def _unsound(attempt: Attempt, buffer: Any, start: int) -> Attempt:
         offset=guess.offset,
         path=path,
     )
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Nothing that is being read can be garbage: looking for it takes half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -117,9 +117,9 @@ def _unpacked(source: Source) -> Source:
     """
     packed = source.buffer
     magic = bytes(packed[source.start : source.start + 6])
-    opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
-    if opener is None:
+    if not magic.startswith(tuple(_OPENERS)):
         return source
+    opener = next(opener for start, opener in _OPENERS.items() if magic.startswith(start))
     assert isinstance(packed, mmap.mmap)
     packed.seek(source.start)
     limit = max(_ALWAYS_FINE, _GROWTH * (len(packed) - source.start))

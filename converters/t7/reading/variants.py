@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..bodies import Body
 from ..errors import T7Error
@@ -16,8 +15,7 @@ from .decoder import Decoder
 _ASCII_START = re.compile(rb"\s*[0-8]\s")
 
 
-@dataclass(frozen=True)
-class Interpretation:
+class Interpretation(NamedTuple):
     """One way to read a stream.
 
     Attributes:
