@@ -19,6 +19,9 @@ from .words import Words
 #: Bytes of a class's name; more are left to the reader.
 _LONGEST_NAME = 100
 
+#: Most whole numbers of a model: they are found faster than converted. Not 0, which -0 equals.
+_SMALL = {float(value): value for value in range(1, 256)}
+
 
 class PlainTables:
     """Reads tables of a binary stream for as long as all in them is plain and short.
@@ -53,9 +56,10 @@ class PlainTables:
             classes: those of the stream.
         """
         buffer, size, names, native = self._buffer, len(self._buffer), self._names, self._is_native
-        two_ints, value_start = self._words.two_ints, self._words.value_start
-        double, after_number = self._words.double, self._words.after_number
-        new, exact, tensor_forms = LuaTable.__new__, EXACT, TENSOR_FORMS
+        words = self._words
+        int_at, two_ints, three_ints = words.int, words.two_ints, words.three_ints
+        double, after_number = words.double, words.after_number
+        new, exact, small, tensor_forms = LuaTable.__new__, EXACT, _SMALL, TENSOR_FORMS
         outer: list[OpenTable] = []
         entries, left = entries_of(container), count
         key: Any = None
@@ -74,18 +78,19 @@ class PlainTables:
                     if key is None:
                         key = names[name] = name.decode()
                     position = end
-                    tag, word, inner, length = value_start(buffer, position)
+                    tag, word, inner = three_ints(buffer, position)
                 elif tag == NUMBER:
-                    key, tag, word, inner, length = after_number(buffer, position + 4)
+                    key, tag, word, inner = after_number(buffer, position + 4)
                     position += 12
                     if key.is_integer() and -exact <= key <= exact:
                         key = int(key) or number(key)
                 else:
                     break
                 if tag == NUMBER:
-                    (value,) = double(buffer, position + 4)
+                    (numeral,) = double(buffer, position + 4)
                     end = position + 12
-                    if value.is_integer() and -exact <= value <= exact:
+                    value = small.get(numeral, numeral)
+                    if value is numeral and value.is_integer() and -exact <= value <= exact:
                         value = int(value) or number(value)
                 elif tag == STRING:
                     start = position + 8
@@ -97,6 +102,7 @@ class PlainTables:
                     value = memo.get(word)
                     end = position + 8
                     if value is None:
+                        (length,) = int_at(buffer, position + 15)
                         if not 0 < length < _LONGEST_NAME:
                             break
                         start, end = position + 8, position + 19 + length

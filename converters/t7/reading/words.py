@@ -23,11 +23,8 @@ class Words(NamedTuple):
         int: a C int.
         two_ints: two of them: a type tag and what follows it.
         three_ints: three of them: a type tag, an index and what follows it.
-        value_start: the three ints that a value begins with and, of an instance, the size of the
-            class's name (`iii3xi`: 3 letters of its version stand before).
         double: a C double.
-        after_number: a double and a value's start: what follows the type tag of a key that is a
-            number.
+        after_number: a double and three ints: what follows the type tag of a key that is a number.
         pair: an entry of a table whose key and value are both numbers: (tag 1, double) twice.
     """
 
@@ -36,7 +33,6 @@ class Words(NamedTuple):
     int: Unpack
     two_ints: Unpack
     three_ints: Unpack
-    value_start: Unpack
     double: Unpack
     after_number: Unpack
     pair: np.dtype
@@ -51,9 +47,8 @@ def _words(byte_order: ByteOrder) -> Words:
         int=struct.Struct(f"{mark}i").unpack_from,
         two_ints=struct.Struct(f"{mark}ii").unpack_from,
         three_ints=struct.Struct(f"{mark}iii").unpack_from,
-        value_start=struct.Struct(f"{mark}iii3xi").unpack_from,
         double=struct.Struct(f"{mark}d").unpack_from,
-        after_number=struct.Struct(f"{mark}diii3xi").unpack_from,
+        after_number=struct.Struct(f"{mark}diii").unpack_from,
         pair=np.dtype([(name, mark + code) for name, code in fields]),
     )
 
