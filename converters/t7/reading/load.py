@@ -117,15 +117,17 @@ def read_file(
     source = open_source(file, writable=writable)
     attempt = _interpret(source, long_size, format, byte_order, single=single)
     further = len(attempt.values) - 1
-    problems = []
     if single and further:
-        problems.append(f"{further} more object(s) follow the first: t7.load_all reads them all")
+        _warn(source, f"{further} more object(s) follow the first: t7.load_all reads them all")
     # The storage of a MemoryFile ends with a NUL (THMemoryFile.c).
     if attempt.left and source.buffer[attempt.end : attempt.end + 2] != b"\0":
-        problems.append(f"{attempt.left:,} bytes at the end are no Torch7 object")
-    for problem in problems:
-        warnings.warn(T7Warning(f"{source.name}: {problem}"), stacklevel=3)
+        _warn(source, f"{attempt.left:,} bytes at the end are no Torch7 object")
     return attempt
+
+
+def _warn(source: Source, problem: str) -> None:
+    # Whoever called `load`, `load_all` or `read_file` for a command is to be named.
+    warnings.warn(T7Warning(f"{source.name}: {problem}"), stacklevel=4)
 
 
 def _interpret(
