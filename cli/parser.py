@@ -28,6 +28,9 @@ _COMMON = {
     "debug": "Show the traceback of an error.",
 }
 
+#: Options that may be written with one letter, in every command that has them.
+_SHORT = {"output": ("-o",)}
+
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -150,8 +153,8 @@ def _add(parser: ArgumentParser, argument: Argument) -> None:
             options["nargs"] = "?"
         parser.add_argument(argument.name, **options)
         return
-    flag = f"--{argument.name.replace('_', '-')}"
+    flags = [*_SHORT.get(argument.name, ()), f"--{argument.name.replace('_', '-')}"]
     if argument.type is bool:
-        parser.add_argument(flag, action="store_true", help=argument.help)
+        parser.add_argument(*flags, action="store_true", help=argument.help)
     else:
-        parser.add_argument(flag, **options)
+        parser.add_argument(*flags, **options)

@@ -126,7 +126,7 @@ def test_cat_prints_and_saves_one_value(capsys: pytest.CaptureFixture[str], tmp_
     printed = run_json(capsys, "cat", MODEL, "modules[1].bias")
     assert np.allclose(printed["value"], expected)
     target = tmp_path / "bias.npy"
-    run_json(capsys, "cat", MODEL, "modules[1].bias", "--output", str(target))
+    run_json(capsys, "cat", MODEL, "modules[1].bias", "-o", str(target))
     assert np.array_equal(np.load(target), expected)
 
 
