@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-#: Columns of a page when the output is not a terminal.
-_PAGE_WIDTH = 110
+#: Columns of a page when the output is not a terminal, and of the widest table in one.
+_PAGE_WIDTH, _WIDEST = 110, 1000
 
 
 @dataclass
@@ -39,8 +39,13 @@ def show(report: Report, *, as_json: bool) -> None:
     """Print a report on stdout: one JSON document, or the view for people."""
     if as_json:
         sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False) + "\n")
-    else:
-        console().print(report.view)
+        return
+    page = console()
+    if not page.is_terminal:
+        # Other programs read lines: a row of a table stays one, however wide.
+        natural = page.measure(report.view, options=page.options.update(max_width=_WIDEST)).maximum
+        page.width = max(_PAGE_WIDTH, natural)
+    page.print(report.view)
 
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:

@@ -114,6 +114,19 @@ def test_inspect_tells_what_an_onnx_file_holds(
     assert found["baked_preprocessing"]["mean"] == pytest.approx([60.42], abs=0.01)
 
 
+def test_rows_stay_whole_where_programs_read_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lua paths and classes are sought by grep; on a page of 110 columns they were broken."""
+    assert main(["inspect", str(FIXTURES / "models" / "alexnetowtbn_small.t7")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if "model.modules[1].modules[10]" in line)
+    assert row.split()[:3] == [
+        "model.modules[1].modules[10]",
+        "0.9",
+        "nn.SpatialBatchNormalization",
+    ]
+    assert row.split()[-2:] == ["96", "1,152"]
+
+
 def test_cat_reaches_every_object_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     two = str(FIXTURES / "formats" / "two_objects.t7")
     with pytest.warns(t7.T7Warning, match="1 more object"):
