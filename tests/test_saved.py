@@ -343,6 +343,16 @@ def test_a_truncated_or_missing_tensor_file(tmp_path: Path) -> None:
         saved.load(tmp_path / "m")
 
 
+def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match=r"nowhere: no such file or folder$"):
+        saved.load(tmp_path / "nowhere")
+    with pytest.raises(SavedModelError, match="no config.json in it; `torchlift convert"):
+        saved.load(tmp_path)
+    saved.save(tiny(), tmp_path / "model")
+    with pytest.raises(SavedModelError, match="not a saved model; there is one in it: .*model$"):
+        saved.load(tmp_path)
+
+
 def test_opening_runs_no_code_from_the_folder(tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     (tmp_path / "m" / "model.py").write_text("raise SystemExit('code was run')")

@@ -205,7 +205,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SavedModelError(f"{file}: no such file: not a saved model") from None
+        raise SavedModelError(_no_model(file.parent)) from None
     except OSError as error:
         raise SavedModelError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -219,6 +219,17 @@ def _read_config(file: Path) -> dict[str, Any]:
             f"{config.get('torchlift_version')}"
         )
     return config
+
+
+def _no_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder}: no such file or folder"
+    if (folder / "model" / CONFIG).exists():
+        return f"{folder}: not a saved model; there is one in it: {folder / 'model'}"
+    return (
+        f"{folder}: not a saved model, for there is no {CONFIG} in it; "
+        "`torchlift convert FILE.t7 FOLDER` writes one"
+    )
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
