@@ -191,6 +191,22 @@ def test_augmentations_end_with_training() -> None:
         assert module.train()(input[0]).shape == input[0].shape
 
 
+def test_batch_flip_mirrors_half_of_the_pictures() -> None:
+    torch.manual_seed(0)
+    pictures = torch.randn(7, 3, 4, 5)
+    module = convert(lua("nn.BatchFlip", train=True)).train()
+    drawn = set()
+    for _ in range(20):
+        output = module(pictures)
+        mirrored = [torch.equal(output[n], pictures[n].flip(-1)) for n in range(7)]
+        same = [torch.equal(output[n], pictures[n]) for n in range(7)]
+        assert sum(mirrored) == 3  # le(bs / 2) of a permutation of 1..bs
+        assert sum(same) == 4
+        drawn.add(tuple(mirrored))
+    assert len(drawn) > 5
+    assert torch.equal(module.eval()(pictures), pictures)
+
+
 def test_region_dropout_clears_one_edge() -> None:
     torch.manual_seed(0)
     module, ones = convert(lua("nn.SpatialRegionDropout", p=0.3)), torch.ones(1, 1, 10, 20)

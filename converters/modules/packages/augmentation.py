@@ -1,4 +1,4 @@
-"""Layers of dpnn that vary pictures in training (`SpatialUniformCrop.lua`, `TotalDropout.lua`, …).
+"""Layers that vary pictures in training: dpnn's (`SpatialUniformCrop.lua`, …), cifar.torch's flip.
 
 In evaluation mode they pass their input on, or crop its middle.
 """
@@ -197,3 +197,23 @@ def pca_color_transform(layer: LuaObject, context: Context) -> nn.Module:
     with torch.device("meta"):
         module = PCAColorTransform(len(vectors), layer["std"])
     return context.fill(module, eigen_vectors=vectors, eigen_values=layer["eigenValues"])
+
+
+@layer_of_ours
+class BatchFlip(nn.Module):
+    """`BatchFlip` of cifar.torch's `train.lua`: in training half of the pictures are mirrored."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → the same."""
+        if not self.training:
+            return input
+        count = len(input)
+        mirrored = torch.randperm(count, device=input.device) < count // 2
+        return torch.where(mirrored[:, None, None, None], input.flip(-1), input)
+
+
+@register("nn.BatchFlip")
+def batch_flip(layer: LuaObject, context: Context) -> nn.Module:
+    """`BatchFlip`, which every training script defined for itself after cifar.torch's."""
+    context.note("taken for cifar.torch's: it mirrors half of a batch in training")
+    return BatchFlip()
