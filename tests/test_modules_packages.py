@@ -207,6 +207,45 @@ def test_batch_flip_mirrors_half_of_the_pictures() -> None:
     assert torch.equal(module.eval()(pictures), pictures)
 
 
+def test_residual_blocks_are_left_out_at_times() -> None:
+    """Stochastic depth, by `ResidualDrop.lua`'s updateOutput."""
+    torch.manual_seed(0)
+    double = lua("nn.MulConstant", constant_scalar=2)
+    pooled = lua("nn.SpatialAveragePooling", kW=1, kH=1, dW=2, dH=2)
+    strided = lua("nn.Sequential", modules=[double, pooled])
+    module = convert(lua("nn.ResidualDrop", deathRate=0.25, modules=[strided, pooled]))
+    picture = torch.randn(2, 3, 6, 6)
+    skipped = picture[..., ::2, ::2]
+    assert relative_error(module.eval()(picture), skipped * (1 + 2 * 0.75)) < 1e-6
+    module.train()
+    left_out = sum(torch.equal(module(picture), skipped) for _ in range(1000))
+    assert 180 < left_out < 320  # five standard deviations around 250
+    assert any(relative_error(module(picture), skipped * 3) < 1e-6 for _ in range(30))
+
+
+def test_dense_layers_grow_a_list() -> None:
+    """Two layers of a DenseNet whose memory is saved are the same as its standard ones."""
+    weights = [rand(2, 3, 3, 3), rand(2, 5, 3, 3)]
+
+    def grow(weight: torch.Tensor) -> Any:
+        sizes = {"nInputPlane": weight.shape[1], "nOutputPlane": 2, "kW": 3, "kH": 3}
+        steps = {"dW": 1, "dH": 1, "padW": 1, "padH": 1}
+        return lua("nn.SpatialConvolution", weight=weight, **sizes, **steps)
+
+    def custom(weight: torch.Tensor) -> Any:
+        return lua("nn.DenseConnectLayerCustom", modules=[lua("nn.ReLU"), grow(weight)])
+
+    def standard(weight: torch.Tensor) -> Any:
+        net = lua("nn.Sequential", modules=[lua("nn.ReLU"), grow(weight)])
+        return lua("nn.Concat", dimension=2, modules=[lua("nn.Identity"), net])
+
+    joined = lua("nn.JoinTable", dimension=2)
+    saved = convert(lua("nn.Sequential", modules=[*map(custom, weights), joined]))
+    plain = convert(lua("nn.Sequential", modules=[*map(standard, weights)]))
+    picture = rand(2, 3, 5, 6)
+    assert relative_error(saved(picture), plain(picture).detach()) < 1e-12
+
+
 def test_region_dropout_clears_one_edge() -> None:
     torch.manual_seed(0)
     module, ones = convert(lua("nn.SpatialRegionDropout", p=0.3)), torch.ones(1, 1, 10, 20)

@@ -346,10 +346,10 @@ def test_a_truncated_or_missing_tensor_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=r"nowhere: no such file or folder$"):
         saved.load(tmp_path / "nowhere")
-    with pytest.raises(SavedModelError, match="no config.json in it; `torchlift convert"):
+    with pytest.raises(SavedModelError, match=r"no config\.json in it; `torchlift convert"):
         saved.load(tmp_path)
     saved.save(tiny(), tmp_path / "model")
-    with pytest.raises(SavedModelError, match="not a saved model; there is one in it: .*model$"):
+    with pytest.raises(SavedModelError, match=r"not a saved model; there is one in it: .*model$"):
         saved.load(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from . import (
     augmentation,
     binary_convolution,
+    blocks,
     cudnn_rnn,
     deepmask,
     dpnn,
@@ -30,6 +31,7 @@ from . import (
 __all__ = [
     "augmentation",
     "binary_convolution",
+    "blocks",
     "cudnn_rnn",
     "deepmask",
     "dpnn",
