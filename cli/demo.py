@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Group
 from rich.markup import escape
 
 from .check import check
@@ -15,7 +16,7 @@ from .export import export
 from .inspect import inspect
 from .opening import Opening
 from .predict import predict
-from .report import Report, console
+from .report import Report, show
 
 #: The files of the demo: a network that Torch7 trained on handwritten digits, and its data.
 DIGITS = Path(__file__).resolve().parent.parent / "fixtures" / "digits"
@@ -59,11 +60,10 @@ def demo(output: str = "demo-output") -> Report:
         (f"predict {onnx} {picture} --top 3", lambda: predict(str(onnx), [str(picture)], top=3)),
     ]
     results = {}
-    screen = console()
     for command, step in steps:
         report = step()
-        screen.print(f"[bold]$ torchlift {escape(command)}[/]")
-        screen.print(report.view, "")
+        line = f"[bold]$ torchlift {escape(command)}[/]"
+        show(Report(None, Group(line, report.view, "")), as_json=False)
         results[command] = {"passed": report.passed, "data": report.data}
     seconds = time.perf_counter() - began
     same = all(
