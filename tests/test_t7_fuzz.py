@@ -20,9 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaTable, T7Error
-from torchlift.converters.t7.reading import plain_tables
-from torchlift.converters.t7.reading.decoder import Container, OpenTable, entries_of
+from torchlift.converters.t7 import LuaTable
 
 FINDINGS = sorted((Path(__file__).parent / "fuzz" / "findings").glob("*.t7"))
 SEEDS = seeds()
@@ -70,44 +68,9 @@ def test_garbage_loads_or_says_why_not(data: bytes) -> None:
     exercise(data)
 
 
-def outcome(data: bytes) -> Any:
-    """What comes of a file: its value, or what is said of it."""
-    try:
-        return t7.loads(data)
-    except T7Error as error:
-        return str(error)
-
-
-def read_nothing(
-    plain: plain_tables.PlainTables, position: int, container: Container, count: int, *_: Any
-) -> tuple[list[OpenTable], int]:
-    """Leaves all of a table to the reader."""
-    return [(container, entries_of(container), count, None)], position
-
-
-def long_outcome(data: bytes) -> Any:
-    """The same, where all tables are left to the reader."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_tables.PlainTables, "read", read_nothing)
-        return outcome(data)
-
-
-@settings(deadline=5000)
-@given(st.integers(0, 2**32), st.sampled_from(SEEDS), st.booleans())
-def test_the_short_way_through_a_table_is_the_long_one(
-    seed: int, data: bytes, damaged: bool
-) -> None:
-    """Same values, same sharing, same words about what is damaged."""
-    if damaged:
-        data = mutate(data, random.Random(seed), SEEDS)
-    assert difference(outcome(data), long_outcome(data)) == ""
-
-
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.stem)
 def test_findings_stay_mended(path: Path) -> None:
-    data = path.read_bytes()
-    exercise(data)
-    assert difference(outcome(data), long_outcome(data)) == ""
+    exercise(path.read_bytes())
 
 
 def test_damaged_files_cost_no_memory() -> None:

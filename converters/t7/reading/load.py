@@ -95,7 +95,7 @@ def loads(
         if data.dtype.itemsize != 1:
             raise T7Error(f"an array of bytes was expected, not of {data.dtype}")
         data = data.tobytes()
-    return load(data, long_size=long_size, format=format, byte_order=byte_order)
+    return read_file(data, long_size, format, byte_order).values[0]
 
 
 def read_file(
