@@ -41,7 +41,7 @@ def show(report: Report, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False) + "\n")
         return
     page = console()
-    if not page.is_terminal:
+    if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(report.view, options=page.options.update(max_width=_WIDEST)).maximum
         page.width = max(_PAGE_WIDTH, natural)

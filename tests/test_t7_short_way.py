@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, T7Error
 from torchlift.converters.t7.reading import plain_tables
+from torchlift.converters.t7.reading.binary import BinaryDecoder
 from torchlift.converters.t7.reading.classes import Classes
 from torchlift.converters.t7.reading.decoder import Container, OpenTable, entries_of
+from torchlift.converters.t7.reading.reader import Reader
 
 FINDINGS = sorted((Path(__file__).parent / "fuzz" / "findings").glob("*.t7"))
 SEEDS = seeds()
@@ -165,3 +167,12 @@ def test_a_class_is_suspected_where_it_was_last() -> None:
         (10, 30),
         (20, 20),
     ]
+
+
+@pytest.mark.parametrize("stream", [STORAGE, instance(2, "my.A") + FIELD])
+def test_a_key_that_came_before_is_odd(stream: bytes) -> None:
+    """Torch never writes one twice: it speaks for another guess."""
+    twice = table(1, ("a", instance(4, "my.B") + table(5)), ("a", stream), ("b", YES))
+    reader = Reader(BinaryDecoder(twice))
+    reader.read()
+    assert reader.oddities

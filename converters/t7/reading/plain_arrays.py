@@ -105,7 +105,8 @@ def read_plain_tensor(
     Raises:
         struct.error: when the stream is too short for a storage.
     """
-    name, dimensions, (storage_name, dtype, storage_header), unpack, size = form
+    name, dimensions, storage_form, unpack, size = form
+    dtype = storage_form.dtype
     if not dimensions:
         # Every module has some of these.
         if buffer[position : position + 12] != _NO_STORAGE:
@@ -122,15 +123,12 @@ def read_plain_tensor(
         if STORAGE_DTYPES.get(getattr(storage, "torch_class", "")) is not dtype:
             return None
         count = len(storage)
-    elif header != storage_header:
-        return None
     else:
         start = end + len(header) + 8
-        end = start + count * dtype.itemsize
-        if not start <= end <= len(buffer):
+        storage = _storage(buffer, start, count, storage_form)
+        if storage is None or header != storage_form.header:
             return None
-        storage = TorchArray((count,), dtype, buffer, start)
-        storage.torch_class, storage.stored_bytes = storage_name, end - start
+        end = start + storage.stored_bytes
     sizes, strides = numbers[:dimensions], numbers[dimensions:]
     # Most are vectors, and nearly all the whole of their storage: `tensor_view` takes longer.
     if offset == 1 and numbers == [count, 1]:
@@ -168,13 +166,21 @@ def read_plain_storage(
         struct.error: when the stream ends here.
     """
     (count,) = _count(buffer, position)
-    start = position + 8
+    storage = _storage(buffer, position + 8, count, form)
+    if storage is None:
+        return None
+    memo[index] = storage
+    return storage, position + 8 + storage.stored_bytes
+
+
+def _storage(buffer: Any, start: int, count: int, form: StorageForm) -> TorchArray | None:
+    """The storage of `count` elements from `start`; `None` where the stream is shorter."""
     end = start + count * form.dtype.itemsize
     if not start <= end <= len(buffer):
         return None
-    storage = memo[index] = TorchArray((count,), form.dtype, buffer, start)
+    storage = TorchArray((count,), form.dtype, buffer, start)
     storage.torch_class, storage.stored_bytes = form.name, end - start
-    return storage, end
+    return storage
 
 
 def _is_whole(sizes: list[int], strides: list[int], count: int) -> bool:
