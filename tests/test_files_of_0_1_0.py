@@ -1,0 +1,112 @@
+"""Files that torchlift 0.1.0 wrote (`fixtures/0.1.0`) open and give the numbers they gave then.
+
+`expected.json` holds what 0.1.0 itself computed. A saved model, an `.onnx` file, stored features
+and a run are contracts with the people who hold them: a rule that changes gets a new name or a
+new version, and these stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.converters.onnx import open_predictor
+from torchlift.converters.saved import load
+from torchlift.transfer.data import open_data
+from torchlift.transfer.features.files import read_features
+
+OLD = FIXTURES / "0.1.0"
+DIGITS = FIXTURES / "digits"
+EXPECTED: dict[str, Any] = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
+
+#: Other versions of torch and ONNX Runtime add up in another order.
+TOLERANCE = 1e-5
+
+
+def outputs_of(name: str, images: Any) -> np.ndarray:
+    """The scores that a file gives for images that its own preprocessing has been applied to."""
+    predictor = open_predictor(OLD / name, "cpu")
+    assert predictor.preprocessing is not None
+    return predictor(predictor.preprocessing(images))
+
+
+def assert_as_before(actual: np.ndarray, expected: Any) -> None:
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * scale)
+
+
+@pytest.mark.parametrize("name", ["model", "model.onnx", "model-baked.onnx", "model-int8.onnx"])
+def test_a_classifier_gives_the_scores_it_gave(name: str) -> None:
+    images = open_data(DIGITS / "digits-test.t7").images[:5]
+    assert_as_before(outputs_of(name, images), EXPECTED[name])
+
+
+@pytest.mark.parametrize("name", ["nearest", "nearest.onnx", "scaled", "scaled.onnx"])
+def test_resizing_gives_the_pixels_it_gave(name: str) -> None:
+    """`torch-nearest` of format 1 takes the pixel at each centre; image.scale is cropped after."""
+    drawn = EXPECTED["image"]
+    generator = np.random.default_rng(drawn["seed"])
+    image = generator.integers(0, 256, drawn["shape"], dtype=np.uint8)
+    assert_as_before(outputs_of(name, [image]), EXPECTED[name])
+
+
+def test_the_saved_model_keeps_what_it_says_of_itself() -> None:
+    model = load(OLD / "model")
+    assert model.output == "log_probabilities"
+    assert model.input_shape == (1, 32, 32)
+    assert model.labels is not None
+    assert model.labels[0] == "zero"
+    assert model.source is not None
+    assert model.source.file == "digits-lenet5-bn.t7"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model-baked.onnx", "model-int8.onnx"])
+def test_an_onnx_file_passes_the_check_against_its_model(name: str) -> None:
+    data = str(DIGITS / "digits-test.t7")
+    assert main(["check", str(OLD / "model"), str(OLD / name), "--data", data]) == 0
+
+
+@pytest.mark.parametrize("name", ["model", "model.onnx"])
+def test_a_classifier_is_evaluated(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """0.982 is what Lua printed for this network."""
+    assert main(["evaluate", str(OLD / name), str(DIGITS / "digits-test.t7"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 0.982
+
+
+def test_stored_features_are_read_and_probed(capsys: pytest.CaptureFixture[str]) -> None:
+    data = read_features(OLD / "features")["penultimate"]
+    expected = EXPECTED["features"]
+    assert data.classes is not None
+    assert data.classes.tolist() == expected["classes"]
+    assert data.images[0].tolist() == expected["first"]
+    assert float(data.images.astype(float).sum()) == pytest.approx(expected["sum"])
+    assert main(["probe", str(OLD / "features"), "--methods", "logistic", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"]
+
+
+def test_a_run_goes_on_as_it_would_have_gone_on_then(tmp_path: Path) -> None:
+    """Options that have other names today are the same options: nothing starts anew."""
+    run = tmp_path / "run"
+    shutil.copytree(OLD / "run", run)
+    options = ["--epochs", "4", "--limit", "300", "--test", "0.2", "--resume", "auto"]
+    assert main(["train", "softmax", "digits", "--output", str(run), *options]) == 0
+    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert len(rows) == len(EXPECTED["run"]) == 4
+    for row, expected in zip(rows, EXPECTED["run"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_results_of_a_run_are_drawn_and_its_model_is_used(tmp_path: Path) -> None:
+    for kind, source in (("curves", "run"), ("confusion", "run"), ("weights", "run/model")):
+        target = tmp_path / f"{kind}.png"
+        assert main(["plot", kind, str(OLD / source), "--output", str(target)]) == 0
+        assert target.stat().st_size > 0
+    assert main(["evaluate", str(OLD / "run" / "model"), "digits"]) == 0
