@@ -1,4 +1,4 @@
-"""Pictures a second on a CPU in three runtimes: `python benchmarks/inference.py`.
+"""Images a second on a CPU in three runtimes: `python benchmarks/inference.py`.
 
 The same AlexNet-OWT-BN in all of them: PyTorch eager on the converted module, our exported file in
 ONNX Runtime in float32 and int8, and OpenCV's dnn on the `.t7` itself. Their turns alternate, so
@@ -20,8 +20,9 @@ from measure import installed, machine, megabytes, table, write_section
 from networks import ALEXNET_PARAMETERS, save_alexnet
 
 from torchlift.converters import load_model
-from torchlift.converters.onnx import OnnxPredictor, export, quantize
-from torchlift.converters.onnx.threads import cpu_threads
+from torchlift.converters.inference import OnnxPredictor
+from torchlift.converters.inference.threads import available_cpus
+from torchlift.converters.onnx import export, quantize
 
 _OPENCV = "opencv-python-headless"
 _SHAPE = (3, 224, 224)
@@ -36,12 +37,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--print", action="store_true", help="do not write docs/benchmarks.md")
     options = parser.parse_args()
-    torch.set_num_threads(cpu_threads())
-    pictures = np.random.default_rng(1).standard_normal((options.batch, *_SHAPE), np.float32)
+    torch.set_num_threads(available_cpus())
+    images = np.random.default_rng(1).standard_normal((options.batch, *_SHAPE), np.float32)
     with tempfile.TemporaryDirectory() as name:
-        networks, sizes = open_networks(Path(name), pictures)
-        times = measure_in_turns(networks, pictures, options.rounds)
-        outputs = {name: network(pictures) for name, network in networks.items()}
+        networks, sizes = open_networks(Path(name), images)
+        times = measure_in_turns(networks, images, options.rounds)
+        outputs = {name: network(images) for name, network in networks.items()}
     rate = {name: options.batch / seconds for name, seconds in times.items()}
     eager = "PyTorch eager"
     rows = [
@@ -54,13 +55,13 @@ def main() -> None:
         ]
         for name in networks
     ]
-    header = ["", "pictures/s", "against eager", "largest difference", "file"]
+    header = ["", "images/s", "against eager", "largest difference", "file"]
     text = f"""\
 `python benchmarks/inference.py --batch {options.batch} --rounds {options.rounds}`, on \
 {machine("torch", "onnxruntime-gpu", _OPENCV)}.
 
 AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters) on 3×224×224 inputs, \
-{options.batch} at a time, {cpu_threads()} threads each, the best of {options.rounds} turns. The \
+{options.batch} at a time, {available_cpus()} threads each, the best of {options.rounds} turns. The \
 difference is that of the outputs from PyTorch's, relative to the largest.
 
 {table(header, rows)}
@@ -70,14 +71,14 @@ difference is that of the outputs from PyTorch's, relative to the largest.
         write_section("Inference on a CPU", text)
 
 
-def open_networks(folder: Path, pictures: np.ndarray) -> tuple[dict[str, Network], dict[str, int]]:
+def open_networks(folder: Path, images: np.ndarray) -> tuple[dict[str, Network], dict[str, int]]:
     """The network in each runtime, and the sizes of their files in bytes."""
     source, single, int8 = folder / "alexnet.t7", folder / "fp32.onnx", folder / "int8.onnx"
     save_alexnet(source)
     module = load_model(source)
     export(module, single, input_shape=_SHAPE)
     # Random weights name random classes: only the speed is of interest here.
-    quantize(single, int8, pictures, max_drop=1)
+    quantize(single, int8, images, max_drop=1)
 
     @torch.inference_mode()
     def eager(inputs: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ def open_networks(folder: Path, pictures: np.ndarray) -> tuple[dict[str, Network
     if installed(_OPENCV):
         import cv2
 
-        cv2.setNumThreads(cpu_threads())
+        cv2.setNumThreads(available_cpus())
         net = cv2.dnn.readNetFromTorch(str(source), True, True)
 
         def opencv(inputs: np.ndarray) -> np.ndarray:
@@ -104,14 +105,14 @@ def open_networks(folder: Path, pictures: np.ndarray) -> tuple[dict[str, Network
 
 
 def measure_in_turns(
-    networks: dict[str, Network], pictures: np.ndarray, rounds: int
+    networks: dict[str, Network], images: np.ndarray, rounds: int
 ) -> dict[str, float]:
     """Seconds for one batch in each network: the least of several, after a first one."""
     best = dict.fromkeys(networks, float("inf"))
     for number in range(rounds + 1):
         for name, network in networks.items():
             start = time.perf_counter()
-            network(pictures)
+            network(images)
             if number:
                 best[name] = min(best[name], time.perf_counter() - start)
     return best

@@ -21,15 +21,10 @@ from networks import alexnet
 from PIL import Image
 
 from torchlift.converters import t7
-from torchlift.converters.onnx import (
-    Classifier,
-    export,
-    open_results,
-    predict_files,
-    prepare,
-)
-from torchlift.converters.onnx.threads import cpu_threads
-from torchlift.converters.pictures import read_picture
+from torchlift.converters.images.files import read_image
+from torchlift.converters.inference import Classifier, open_results, predict_files, prepare
+from torchlift.converters.inference.threads import available_cpus
+from torchlift.converters.onnx import export
 from torchlift.converters.saved import open_model
 from torchlift.converters.t7 import LuaTable
 
@@ -70,12 +65,12 @@ def main() -> None:
     ]
     text = f"""\
 `python benchmarks/predict.py`, on {machine("onnxruntime-gpu", "pillow", "numpy")}; \
-{cpu_threads()} of the processors, {classifier.provider}.
+{available_cpus()} of the processors, {classifier.provider}.
 
 {len(files):,} JPEG files of 500×375 pixels ({size / 1e3:.0f} kB each) through AlexNet-OWT-BN, in \
 batches of {_BATCH}, resized by image.scale; in {options.rounds} turns of each.
 
-{table(["", "pictures a second", "of the bare session"], rows)}
+{table(["", "images a second", "of the bare session"], rows)}
 
 {verdict(predict, session, limit, shared)}
 """
@@ -86,7 +81,7 @@ batches of {_BATCH}, resized by image.scale; in {options.rounds} turns of each.
 
 def verdict(predict: float, session: float, limit: float, shared: bool) -> str:
     """Which bound was met, in one sentence."""
-    why = "decoding and the network share the cores" if shared else "decoding"
+    why = "decoding and the network batch_slice the cores" if shared else "decoding"
     if predict >= _GOAL * session:
         return f"Met: {predict / session:.2f} of the bare session (goal {_GOAL})."
     if predict >= 0.95 * min(limit, _GOAL * session):
@@ -103,10 +98,10 @@ def measured(
     files: list[Path],
     rounds: int,
 ) -> tuple[float, float, float]:
-    """Pictures a second: the session alone, decoding alone, both. In turns, for a fair share."""
-    inputs = prepare([read_picture(file) for file in files[:_BATCH]], classifier.preprocessing)
+    """Images a second: the session alone, decoding alone, both. In turns, for a fair batch_slice."""
+    inputs = prepare([read_image(file) for file in files[:_BATCH]], classifier.preprocessing)
     seconds = np.zeros(3)
-    with ThreadPoolExecutor(cpu_threads()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         run_session(session, inputs, _BATCH)
         classifier(inputs)
         for part in np.array_split(np.array(files, object), rounds):
@@ -122,12 +117,12 @@ def measured(
 def bare_session(model: Path, provider: str) -> onnxruntime.InferenceSession:
     """ONNX Runtime and nothing of ours."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cpu_threads()
+    options.intra_op_num_threads = available_cpus()
     return onnxruntime.InferenceSession(model, options, providers=[provider])
 
 
 def run_session(session: onnxruntime.InferenceSession, inputs: np.ndarray, count: int) -> None:
-    """The network on ready inputs, `count` pictures."""
+    """The network on ready inputs, `count` images."""
     name = session.get_inputs()[0].name
     for start in range(0, count, _BATCH):
         session.run(None, {name: inputs[: count - start]})
@@ -135,7 +130,7 @@ def run_session(session: onnxruntime.InferenceSession, inputs: np.ndarray, count
 
 def decode(classifier: Classifier, files: list[Path], pool: ThreadPoolExecutor) -> None:
     """Read and prepare files, on all processors."""
-    for _ in pool.map(lambda file: prepare([read_picture(file)], classifier.preprocessing), files):
+    for _ in pool.map(lambda file: prepare([read_image(file)], classifier.preprocessing), files):
         pass
 
 
@@ -180,7 +175,7 @@ def photographs(folder: Path, count: int, seed: int = 0) -> Iterator[Path]:
 
 
 def rate(value: float) -> str:
-    """Pictures a second, with three digits."""
+    """Images a second, with three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 

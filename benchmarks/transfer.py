@@ -1,8 +1,8 @@
 """Training and features to disk: `python benchmarks/transfer.py`.
 
 Both are compared with what people write themselves: the loop around a torchvision Dataset and a
-DataLoader of its documentation, and the lab's one picture after another. Networks and pictures
-are the lab's in size; what random pictures show takes no time. Everything that is compared takes
+DataLoader of its documentation, and the lab's one image after another. Networks and images
+are the lab's in size; what random images show takes no time. Everything that is compared takes
 its turn, and the best turn of each counts, so that whatever else the machine does meets all alike.
 The tables go into `docs/benchmarks.md` (not with `--print`).
 """
@@ -32,20 +32,21 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from torchlift.converters.onnx import export, prepare
-from torchlift.converters.onnx.providers import open_session
-from torchlift.converters.onnx.threads import cpu_threads
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import prepare
+from torchlift.converters.inference.providers import open_session
+from torchlift.converters.inference.threads import available_cpus
+from torchlift.converters.onnx import export
 from torchlift.transfer.data import Augmentation, Dataset
 from torchlift.transfer.data.batches import Batches
-from torchlift.transfer.features.extraction import Plan, example_of, extract, plan_extraction
+from torchlift.transfer.features.extraction import BatchPlan, example_of, extract, plan_extraction
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.sources import features_of
 from torchlift.transfer.layers import find_taps
-from torchlift.transfer.layout import lay_out
+from torchlift.transfer.load_network import load_network
+from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet
-from torchlift.transfer.sources import open_source
 from torchlift.transfer.training.loop import fit
 from torchlift.transfer.training.options import Freezing, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
@@ -53,10 +54,10 @@ from torchlift.transfer.training.processes import start_processes
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
-#: Pictures of an epoch, and of a batch of the lab's.
+#: Images of an epoch, and of a batch of the lab's.
 EPOCH, BATCH = 6_400, 32
 
-#: Networks whose features are stored: name, source, (C, H, W), pictures; and their batches.
+#: Networks whose features are stored: name, source, (C, H, W), images; and their batches.
 NETWORKS = (
     ("ConvNet", str(FIXTURES / "cifar/cifar-convnet-bn.t7"), (3, 32, 32), 16384),
     ("ResNet-18", "torchvision:resnet18", (3, 224, 224), 128),
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="turns of everything")
     parser.add_argument("--print", action="store_true", help="do not write docs/benchmarks.md")
     options = parser.parse_args()
-    torch.set_num_threads(cpu_threads())
+    torch.set_num_threads(available_cpus())
     sections = {
         "Training": training_section(options.rounds),
         "Features to disk": features_section(options.rounds),
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def training_section(rounds: int) -> str:
-    """The training loop, with pictures as they are and with flips and crops."""
+    """The training loop, with images as they are and with flips and crops."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (EPOCH, 3, 32, 32), np.uint8)
     data = Dataset(images, random.integers(0, 10, EPOCH), tuple("0123456789"))
@@ -126,14 +127,14 @@ def training_section(rounds: int) -> str:
         *(row(name, alone) for name in ("torchlift's batches alone", alone)),
         *(row(name, apart) for name in ("torchlift's batches alone, flip and crop", apart)),
     ]
-    header = ["", "pictures a second", "against the DataLoader of the same kind"]
+    header = ["", "images a second", "against the DataLoader of the same kind"]
     bounds = [rates[bare] / rates[name] for name in (loader, changing)]
     return f"""\
 `python benchmarks/transfer.py`, on {machine("torch", "torchvision", "accelerate")}.
 
-The lab's ConvNet, {EPOCH:,} pictures of 3×32×32 an epoch, batches of {BATCH}, SGD with momentum,
+The lab's ConvNet, {EPOCH:,} images of 3×32×32 an epoch, batches of {BATCH}, SGD with momentum,
 {torch.get_num_threads()} threads; the best of {rounds} turns. *flip and crop*: mirrored at random,
-and cut from a border of 4; by torchvision one picture at a time, here a batch at a time.
+and cut from a border of 4; by torchvision one image at a time, here a batch at a time.
 
 {table(header, rows)}
 
@@ -147,7 +148,7 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
     """Seconds of the second of two epochs of `fit`, its checkpoint included."""
     ends: list[float] = []
     network = convnet()
-    lay_out(network, torch.zeros(2, 3, 32, 32))
+    to_channels_last(network, torch.zeros(2, 3, 32, 32))
     with tempfile.TemporaryDirectory() as folder:
         fit(
             network,
@@ -196,7 +197,7 @@ def shuffled(inputs: torch.Tensor, classes: torch.Tensor) -> Iterator[tuple[torc
 
 
 def torchvision_dataset(data: Dataset, transforms: list[Callable[..., object]]) -> CIFAR10:
-    """Torchvision's CIFAR10 with these pictures, without its files."""
+    """Torchvision's CIFAR10 with these images, without its files."""
     dataset = CIFAR10.__new__(CIFAR10)
     dataset.data = np.ascontiguousarray(data.images.transpose(0, 2, 3, 1))
     dataset.targets = data.classes.tolist()
@@ -223,14 +224,14 @@ def features_section(rounds: int) -> str:
                     f"{rate / lab:.1f}×",
                 ]
             )
-    header = ["network", "way", "pictures a second", "of the bare pass", "against the lab's way"]
+    header = ["network", "way", "images a second", "of the bare pass", "against the lab's way"]
     return f"""\
 `python benchmarks/transfer.py`, on {machine("torch", "onnxruntime", "zarr")}.
 
-The best of {rounds} turns, on {cpu_threads()} of the cores. The bare forward pass runs the same
+The best of {rounds} turns, on {available_cpus()} of the cores. The bare forward pass runs the same
 part of the network on inputs that are ready, in batches of {FEATURE_BATCH}, all cores on one batch;
-`extract` begins with uint8 pictures and ends with chunks on disk, and computes a batch on each
-core, with the channels of a pixel side by side. The lab's way puts one picture after another into a
+`extract` begins with uint8 images and ends with chunks on disk, and computes a batch on each
+core, with the channels of a pixel side by side. The lab's way puts one image after another into a
 batch, normalizes it there and runs the whole network, layer by layer.
 
 {table(header, rows)}"""
@@ -238,7 +239,7 @@ batch, normalizes it there and runs the whole network, layer by layer.
 
 def ways(source: str, data: Dataset) -> dict[str, Timed]:
     """Every way to the features of `penultimate`, ready to run."""
-    model = open_source(source)
+    model = load_network(source)
     model.preprocessing = Preprocessing(size=data.images.shape[2:], mean=(0.5,), std=(0.25,))
     # As it is opened: `extract` lays out its own in memory.
     eager = copy.deepcopy(model.module)
@@ -255,7 +256,7 @@ def ways(source: str, data: Dataset) -> dict[str, Timed]:
     return found
 
 
-def extract_once(plan: Plan) -> float:
+def extract_once(plan: BatchPlan) -> float:
     """Seconds for all features to a new store."""
     with tempfile.TemporaryDirectory() as folder:
         return timed(lambda: extract(plan, Path(folder) / "features"))
@@ -280,7 +281,7 @@ def bare_onnx(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "part.onnx"
         export(FeatureNetwork(network, taps, stop=False), file, inputs=inputs[:2])
-        session = open_session(file, "cpu", threads=cpu_threads()).runtime
+        session = open_session(file, "cpu", threads=available_cpus()).runtime
 
     def run() -> None:
         for start in range(0, len(inputs), FEATURE_BATCH):
@@ -290,7 +291,7 @@ def bare_onnx(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
 
 
 def labs_way(network: nn.Module, images: np.ndarray) -> list[torch.Tensor]:
-    """One picture at a time into a batch, then the whole network; a hook keeps the features."""
+    """One image at a time into a batch, then the whole network; a hook keeps the features."""
     kept: list[torch.Tensor] = []
     last = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
     handle = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].clone()))
@@ -314,15 +315,15 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def in_turn(each: dict[str, Timed], pictures: int, rounds: int) -> dict[str, float]:
-    """Pictures a second of each, at its best, after a run that is not counted."""
+def in_turn(each: dict[str, Timed], images: int, rounds: int) -> dict[str, float]:
+    """Images a second of each, at its best, after a run that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in each}
     for counted in [False, *[True] * rounds]:
         for name, run in each.items():
             took = run()
             if counted:
                 seconds[name].append(took)
-    return {name: pictures / min(times) for name, times in seconds.items()}
+    return {name: images / min(times) for name, times in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from typing import Any
 from rich.markup import escape
 
 from ..converters.errors import TorchliftError
-from .report import Report
+from .result import CommandResult
 
 
-def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = False) -> Report:
+def cat(
+    file: str, path: str, *, output: str | None = None, overwrite: bool = False
+) -> CommandResult:
     """Print one value of a .t7, or save it.
 
     Args:
@@ -33,7 +35,7 @@ def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = Fa
     data = {"path": path, "text": describe(value), "value": _json(value)}
     if output is None:
         text = str(np.asarray(value)) if isinstance(value, np.ndarray) else ""
-        return Report(data, escape(f"{path}: {describe(value)}\n{text}".rstrip()))
+        return CommandResult(data, escape(f"{path}: {describe(value)}\n{text}".rstrip()))
     target = Path(output)
     if target.exists() and not overwrite:
         raise TorchliftError(f"{target}: is there already; --overwrite replaces it")
@@ -45,7 +47,9 @@ def cat(file: str, path: str, *, output: str | None = None, overwrite: bool = Fa
         temporary.replace(target)
     else:
         raise TorchliftError(f"{path} is {describe(value)}, no tensor: save it as .t7")
-    return Report({"file": str(target), "text": describe(value)}, f"{describe(value)} → {target}")
+    return CommandResult(
+        {"file": str(target), "text": describe(value)}, f"{describe(value)} → {target}"
+    )
 
 
 def _json(value: Any) -> Any:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
-from .data import ALL_DATA, DataOptions
-from .opening import AS_FOUND, Opening
-from .report import Report, table
+from .data_options import ALL_DATA, DataOptions
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
-    from ..transfer.data import Dataset, PictureFiles
+    from ..transfer.data import Dataset, ImageFiles
 
 #: Largest relative error of a layer against the activations that a `.t7` keeps.
 _LAYER_TOLERANCE = 1e-4
@@ -37,9 +37,9 @@ def check(
     tolerance: float | None = None,
     locate: bool = False,
     report: bool = False,
-    choice: DataOptions = ALL_DATA,
-    opening: Opening = AS_FOUND,
-) -> Report:
+    data_options: DataOptions = ALL_DATA,
+    model_options: ModelOptions = FILE_DEFAULTS,
+) -> CommandResult:
     """Prove that an .onnx file computes what its model does; exit code 1 if it does not.
 
     Without an .onnx file, a .t7 checkpoint is checked against the activations that it still
@@ -50,24 +50,24 @@ def check(
             python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
-        examples: How many of its pictures to take at most, evenly spread; all by default.
+        examples: How many of its images to take at most, evenly spread; all by default.
         provider: What ONNX Runtime runs on: auto, cpu, cuda or tensorrt.
         profile: What passes: fp32-cpu, fp32-gpu, fp16 or int8; by default what the file is.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
             default the profile's.
         locate: Name the first node whose result is not the model's.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
-        choice: Which pictures are taken.
-        opening: How to open the model.
+        data_options: Which images are taken.
+        model_options: How to open the model.
     """
     if onnx is None:
-        return _check_activations(model, opening, tolerance or _LAYER_TOLERANCE)
+        return _check_activations(model, model_options, tolerance or _LAYER_TOLERANCE)
     from ..converters.onnx import check as check_onnx
-    from ..converters.onnx import write_report
+    from ..converters.onnx import write_check_report
 
-    inputs, classes = (None, None) if data is None else _examples(choice.open(data), examples)
+    inputs, classes = (None, None) if data is None else _examples(data_options.open(data), examples)
     found = check_onnx(
-        opening.model(model),
+        model_options.model(model),
         onnx,
         inputs,
         classes=classes,
@@ -78,25 +78,25 @@ def check(
     )
     lines = [*found.lines()]
     if report:
-        lines += [f"written: {file}" for file in write_report(found)]
-    return Report(found.to_json(), escape("\n".join(lines)), found.passed)
+        lines += [f"written: {file}" for file in write_check_report(found)]
+    return CommandResult(found.to_json(), escape("\n".join(lines)), found.passed)
 
 
-def _examples(pictures: Dataset | PictureFiles, count: int | None) -> tuple[Any, Any]:
-    """Pictures and their classes, as `check` takes them."""
+def _examples(images: Dataset | ImageFiles, count: int | None) -> tuple[Any, Any]:
+    """Images and their classes, as `check` takes them."""
     import numpy as np
 
     from ..transfer.data import Dataset
 
-    if count is not None and count < len(pictures):
-        pictures = pictures.take(np.linspace(0, len(pictures) - 1, count).astype(int))
-    return pictures.images if isinstance(pictures, Dataset) else pictures, pictures.classes
+    if count is not None and count < len(images):
+        images = images.take(np.linspace(0, len(images) - 1, count).astype(int))
+    return images.images if isinstance(images, Dataset) else images, images.classes
 
 
-def _check_activations(model: str, opening: Opening, tolerance: float) -> Report:
-    found = opening.self_check(model, tolerance)
+def _check_activations(model: str, model_options: ModelOptions, tolerance: float) -> CommandResult:
+    found = model_options.self_check(model, tolerance)
     data = {"path": model, "passed": found.first_difference is None, **found.to_json()}
-    return Report(data, Group(_layers(found), "", verdict(found)), data["passed"])
+    return CommandResult(data, Group(_layers(found), "", verdict(found)), data["passed"])
 
 
 def _layers(found: SelfCheck) -> RenderableType:

@@ -32,7 +32,7 @@ COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "lab", "doctor", "demo")
 
 
 def load_commands(words: Sequence[str], names: Sequence[str] = COMMANDS) -> tuple[Command, ...]:
-    """The command that words name, or all where they name none, for `understand`.
+    """The command that words name, or all where they name none, for `parse_command`.
 
     Each is the function of its name in the module of its name. Only what is asked for is imported:
     all of them take longer than most of them to run.

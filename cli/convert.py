@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from .check import verdict
-from .describe import fact_sheet, model_facts
+from .describe import metadata_view, model_metadata
 from .export import export_opened
-from .opening import AS_FOUND, Opening
-from .report import Report
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult
 
 #: Largest relative error of a layer against the activations that the file keeps.
 _TOLERANCE = 1e-4
@@ -18,9 +18,9 @@ def convert(
     model: str,
     output: str | None = None,
     *,
-    opening: Opening = AS_FOUND,
+    model_options: ModelOptions = FILE_DEFAULTS,
     overwrite: bool = False,
-) -> Report:
+) -> CommandResult:
     """Turn the model of a .t7 into a saved PyTorch model, or into .pt2 or .onnx; or back into .t7.
 
     A saved model is a folder: config.json (structure, labels, preprocessing, notes),
@@ -33,14 +33,14 @@ def convert(
             python:package.module:function.
         output: Where to: a folder, or a file that ends in .pt2, .onnx or .t7; by default a folder
             of the model's name, here.
-        opening: How to open the model.
+        model_options: How to open the model.
         overwrite: Replace what is there.
     """
     from ..converters.saved import save, save_pt2, save_t7
 
-    opened = opening.model(model)
+    opened = model_options.model(model)
     if Path(model).is_file():
-        opened.notes.append(f"self-check: {verdict(opening.self_check(model, _TOLERANCE))}")
+        opened.notes.append(f"self-check: {verdict(model_options.self_check(model, _TOLERANCE))}")
     target = Path(output or Path(model).stem)
     if target.suffix == ".onnx":
         return export_opened(opened, target, overwrite)
@@ -55,6 +55,6 @@ def convert(
     facts = {
         "files": [str(file) for file in files],
         "bytes": sum(file.stat().st_size for file in files),
-        **model_facts(opened),
+        **model_metadata(opened),
     }
-    return Report(facts, fact_sheet(facts))
+    return CommandResult(facts, metadata_view(facts))

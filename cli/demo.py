@@ -14,18 +14,18 @@ from .convert import convert
 from .evaluate import evaluate
 from .export import export
 from .inspect import inspect
-from .opening import Opening
+from .model_options import ModelOptions
 from .predict import predict
-from .report import Report, show
+from .result import CommandResult, show
 
 #: The files of the demo: a network that Torch7 trained on handwritten digits, and its data.
 DIGITS = Path(__file__).resolve().parent.parent / "fixtures" / "digits"
 
-#: What Lua printed for this network and these 500 pictures.
+#: What Lua printed for this network and these 500 images.
 LUA_ACCURACY = 0.982
 
 
-def demo(output: str = "demo-output") -> Report:
+def demo(output: str = "demo-output") -> CommandResult:
     """Walk the whole way on a network that Torch7 trained: .t7, PyTorch, ONNX, predictions.
 
     Args:
@@ -35,17 +35,17 @@ def demo(output: str = "demo-output") -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     original, data = DIGITS / "digits-lenet5-bn.t7", str(DIGITS / "digits-test.t7")
     saved, onnx = folder / "digits", folder / "digits.onnx"
-    opening = Opening(
+    model_options = ModelOptions(
         labels=str(DIGITS / "digits_classes.t7"), mean_std=str(DIGITS / "digits_meanStd.t7")
     )
-    picture = _first_picture(data, folder / "digit.png")
+    image = _first_image(data, folder / "digit.png")
     began = time.perf_counter()
-    steps: list[tuple[str, Callable[[], Report]]] = [
+    steps: list[tuple[str, Callable[[], CommandResult]]] = [
         (f"inspect {original.name}", lambda: inspect(str(original), depth=1)),
         (
             f"convert {original.name} {saved} --labels digits_classes.t7 "
             "--mean-std digits_meanStd.t7",
-            lambda: convert(str(original), str(saved), opening=opening, overwrite=True),
+            lambda: convert(str(original), str(saved), model_options=model_options, overwrite=True),
         ),
         (f"export {saved} {onnx}", lambda: export(str(saved), str(onnx), overwrite=True)),
         (
@@ -54,16 +54,16 @@ def demo(output: str = "demo-output") -> Report:
         ),
         (
             f"evaluate {original.name} digits-test.t7",
-            lambda: evaluate(str(original), data, opening=opening),
+            lambda: evaluate(str(original), data, model_options=model_options),
         ),
         (f"evaluate {onnx} digits-test.t7", lambda: evaluate(str(onnx), data)),
-        (f"predict {onnx} {picture} --top 3", lambda: predict(str(onnx), [str(picture)], top=3)),
+        (f"predict {onnx} {image} --top 3", lambda: predict(str(onnx), [str(image)], top=3)),
     ]
     results = {}
     for command, step in steps:
         report = step()
         line = f"[bold]$ torchlift {escape(command)}[/]"
-        show(Report(None, Group(line, report.view, "")), as_json=False)
+        show(CommandResult(None, Group(line, report.view, "")), as_json=False)
         results[command] = {"passed": report.passed, "data": report.data}
     seconds = time.perf_counter() - began
     same = all(
@@ -78,13 +78,13 @@ def demo(output: str = "demo-output") -> Report:
         f"{'the same here, in PyTorch and in ONNX' if same else 'NOT the same here'}. "
         f"{seconds:.0f} seconds; files: {', '.join(files)}"
     )
-    return Report(
+    return CommandResult(
         {"passed": passed, "seconds": seconds, "files": files, "steps": results}, verdict, passed
     )
 
 
-def _first_picture(data: str, target: Path) -> Path:
-    """The dataset's first digit as a picture file."""
+def _first_image(data: str, target: Path) -> Path:
+    """The dataset's first digit as an image file."""
     from PIL import Image
 
     from ..transfer.data import read_dataset

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..converters.saved import SavedModel
 
 
-def model_facts(model: SavedModel) -> dict[str, Any]:
+def model_metadata(model: SavedModel) -> dict[str, Any]:
     """What travels with a model, as JSON values."""
     preprocessing = model.preprocessing
     return {
@@ -24,7 +24,7 @@ def model_facts(model: SavedModel) -> dict[str, Any]:
     }
 
 
-def fact_sheet(facts: dict[str, Any]) -> RenderableType:
+def metadata_view(facts: dict[str, Any]) -> RenderableType:
     """Facts for people: a line each, lists and tables in a few words."""
     sheet = Table.grid(padding=(0, 2))
     sheet.add_column(style="bold")

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Group
 
-from .describe import fact_sheet
-from .report import Report
+from .describe import metadata_view
+from .result import CommandResult
 
 #: The packages that a problem report should name.
 _PACKAGES = (
@@ -32,15 +32,15 @@ _PACKAGES = (
 _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
 
 
-def doctor() -> Report:
+def doctor() -> CommandResult:
     """Tell what this machine has: versions, devices, and which ONNX providers really start.
 
     Exit code 1 when not even the CPU can run an exported model.
     """
     import torch
 
-    from ..converters.onnx import PROVIDERS, provider_problem
-    from ..converters.onnx.threads import affinity, cpu_quota, cpu_threads
+    from ..converters.inference import PROVIDERS, provider_problem
+    from ..converters.inference.threads import affinity, available_cpus, cpu_quota
 
     problems = {name: provider_problem(name) for name in PROVIDERS}
     devices = ["cpu"] + [
@@ -50,7 +50,7 @@ def doctor() -> Report:
     data: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "threads": cpu_threads(),
+        "threads": available_cpus(),
         "processors_allowed": affinity(),
         "container_quota": cpu_quota() or "none",
         "int8_dot_products": _dot_products(),
@@ -61,8 +61,8 @@ def doctor() -> Report:
     packages = {name: version for name, version in data["packages"].items() if version}
     machine = {name: value for name, value in data.items() if not isinstance(value, dict)}
     providers = {f"onnx {name}": said for name, said in data["onnx_providers"].items()}
-    view = Group(fact_sheet(machine), "", fact_sheet(providers), "", fact_sheet(packages))
-    return Report(data, view, passed=problems["cpu"] is None)
+    view = Group(metadata_view(machine), "", metadata_view(providers), "", metadata_view(packages))
+    return CommandResult(data, view, passed=problems["cpu"] is None)
 
 
 def _dot_products() -> str:

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from .data import ALL_DATA, DataOptions
-from .opening import AS_FOUND, Opening
-from .report import Report, table
+from .data_options import ALL_DATA, DataOptions
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from ..transfer.evaluation import Evaluation
@@ -23,36 +23,36 @@ def evaluate(
     output: str | None = None,
     batch_size: int = 64,
     provider: str = "auto",
-    opening: Opening = AS_FOUND,
+    model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
-) -> Report:
-    """Count how often a classifier is right on labelled pictures, and how sure it is of it.
+) -> CommandResult:
+    """Count how often a classifier is right on labelled images, and how sure it is of it.
 
-    The data is a .t7 or .npz file, a folder with a sub-folder of pictures for each class, the
+    The data is a .t7 or .npz file, a folder with a sub-folder of images for each class, the
     files of CIFAR-10/100 or MNIST or their folder, or the word digits. Of data with a test part
-    of its own, that part is taken, unless --part says otherwise.
+    of its own, that part is taken, unless --split says otherwise.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        data: Labelled pictures, such as a .t7 with {data=N×C×H×W, label=N}.
-        output: A folder for the results: JSON, CSV and pictures (confusion, calibration, mistakes).
-        batch_size: How many pictures are run together.
+        data: Labelled images, such as a .t7 with {data=N×C×H×W, label=N}.
+        output: A folder for the results: JSON, CSV and images (confusion, calibration, mistakes).
+        batch_size: How many images are run together.
         provider: What to run on: auto, cpu or cuda.
-        opening: How to open the model.
-        data_options: Which pictures are taken.
+        model_options: How to open the model.
+        data_options: Which images are taken.
     """
-    from ..transfer.data import test_part
+    from ..transfer.data import test_split
     from ..transfer.evaluation import evaluate as evaluate_on
     from ..transfer.evaluation import write_evaluation
 
-    predictor = opening.predictor(model, provider)
-    pictures = data_options.open(data)
-    if data_options.part is None:
-        pictures = test_part(pictures)
-    result = evaluate_on(predictor, pictures, batch_size)
-    files = [] if output is None else write_evaluation(result, output, pictures)
-    notes = [*pictures.notes, *result.notes, *([predictor.note] if predictor.note else [])]
+    predictor = model_options.predictor(model, provider)
+    images = data_options.open(data)
+    if data_options.split is None:
+        images = test_split(images)
+    result = evaluate_on(predictor, images, batch_size)
+    files = [] if output is None else write_evaluation(result, output, images)
+    notes = [*images.notes, *result.notes, *([predictor.note] if predictor.note else [])]
     facts = {
         "provider": predictor.provider,
         **result.to_json(),
@@ -69,12 +69,12 @@ def evaluate(
         *(f"note: {escape(note)}" for note in notes),
         *(f"wrote {escape(str(file))}" for file in files),
     )
-    return Report(facts, view)
+    return CommandResult(facts, view)
 
 
 def class_table(result: Evaluation) -> Table:
     """The results of each class, for people."""
-    numbers = ("accuracy", "precision", "F1", "correct", "pictures")
+    numbers = ("accuracy", "precision", "F1", "correct", "images")
     classes = table("class", *numbers, right=numbers)
     for part in result.classes:
         scores = (

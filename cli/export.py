@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .describe import fact_sheet
-from .opening import AS_FOUND, Opening
-from .report import Report
+from .describe import metadata_view
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult
 
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
@@ -20,9 +20,9 @@ def export(
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
-    opening: Opening = AS_FOUND,
+    model_options: ModelOptions = FILE_DEFAULTS,
     overwrite: bool = False,
-) -> Report:
+) -> CommandResult:
     """Write a model as one ONNX file that carries its labels and preprocessing.
 
     The batch axis is free. Compare the file with the model by `torchlift check`.
@@ -34,13 +34,13 @@ def export(
         bake_preprocessing: Put colours, range, mean and std into the graph, which then takes the
             pixels as they are (uint8).
         fp16: Compute in half precision inside; inputs and outputs stay float32.
-        any_size: Leave the pictures' height and width free, where the network can.
-        opening: How to open the model.
+        any_size: Leave the images' height and width free, where the network can.
+        model_options: How to open the model.
         overwrite: Replace a file that is there.
     """
     target = Path(output or f"{Path(model).stem}.onnx")
     return export_opened(
-        opening.model(model),
+        model_options.model(model),
         target,
         overwrite,
         bake_preprocessing=bake_preprocessing,
@@ -57,7 +57,7 @@ def export_opened(
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
-) -> Report:
+) -> CommandResult:
     """`export`, for a model that is open."""
     from ..converters.onnx import describe_file
     from ..converters.onnx import export as export_onnx
@@ -76,4 +76,4 @@ def export_opened(
         "bytes": sum(file.stat().st_size for file in written.files),
         "notes": model.notes,
     }
-    return Report(facts, fact_sheet(facts))
+    return CommandResult(facts, metadata_view(facts))

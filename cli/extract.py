@@ -13,14 +13,14 @@ from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from ..transfer.features.settings import AS_THEY_ARE, Settings
-from .data import ALL_DATA, DataOptions
-from .opening import AS_FOUND, Opening
+from .data_options import ALL_DATA, DataOptions
+from .model_options import FILE_DEFAULTS, ModelOptions
 from .progress import progress
-from .report import Report, console
+from .result import CommandResult, console
 
 if TYPE_CHECKING:
-    from ..transfer.data import Dataset, PictureFiles
-    from ..transfer.features.extraction import Plan
+    from ..transfer.data import Dataset, ImageFiles
+    from ..transfer.features.extraction import ExtractionPlan
     from ..transfer.features.sources import FeatureSource
 
 
@@ -36,9 +36,9 @@ def extract(
     workers: int | None = None,
     overwrite: bool = False,
     settings: Settings = AS_THEY_ARE,
-    choice: DataOptions = ALL_DATA,
-    opening: Opening = AS_FOUND,
-) -> Report:
+    data_options: DataOptions = ALL_DATA,
+    model_options: ModelOptions = FILE_DEFAULTS,
+) -> CommandResult:
     """Write the features of any layers of a network to disk.
 
     Nothing after the last of these layers is computed. What was stopped goes on where it was when
@@ -57,8 +57,8 @@ def extract(
         workers: How many batches are computed at once; by default one a core.
         overwrite: Replace features that are there.
         settings: What becomes of the numbers.
-        choice: Which pictures are taken.
-        opening: How to open the model.
+        data_options: Which images are taken.
+        model_options: How to open the model.
     """
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
@@ -71,14 +71,14 @@ def extract(
     if form != "zarr" and target.exists() and not overwrite:
         raise TorchliftError(f"{target} is there already; replace it with --overwrite")
     with joined_process() as process:
-        pictures = choice.open(data)
+        images = data_options.open(data)
         names = [name.strip() for name in layers.split(",")]
-        source, model_notes = _source(model, pictures, names, backend, provider, opening)
-        plan = plan_extraction(source, pictures, settings)
+        source, model_notes = _source(model, images, names, backend, provider, model_options)
+        plan = plan_extraction(source, images, settings)
         if process.is_first:
             console(stderr=True).print(escape(_announcement(plan, target)))
         began = time.perf_counter()
-        with progress(len(pictures), shown=process.count == 1) as advance:
+        with progress(len(images), shown=process.count == 1) as advance:
             store = extract_features(
                 plan,
                 folder,
@@ -94,8 +94,8 @@ def extract(
         first = process.is_first
     if not first:
         sys.exit(0)  # One report for all.
-    notes = [*pictures.notes, *model_notes]
-    return Report(
+    notes = [*images.notes, *model_notes]
+    return CommandResult(
         {
             "output": str(target),
             "format": form,
@@ -106,7 +106,7 @@ def extract(
             "notes": notes,
         },
         Group(
-            f"{escape(str(target))}: {len(pictures):,} examples in {seconds:.1f} s on "
+            f"{escape(str(target))}: {len(images):,} examples in {seconds:.1f} s on "
             f"{plan.manifest['backend']}",
             *(f"note: {escape(note)}" for note in notes),
         ),
@@ -115,25 +115,25 @@ def extract(
 
 def _source(
     model: str,
-    pictures: Dataset | PictureFiles,
+    images: Dataset | ImageFiles,
     names: list[str],
     backend: str | None,
     provider: str,
-    opening: Opening,
+    model_options: ModelOptions,
 ) -> tuple[FeatureSource, list[str]]:
     """What computes the features, and what is worth saying of its network."""
     from ..transfer.features.extraction import example_of
     from ..transfer.features.sources import features_of, features_of_file
 
     if Path(model).suffix.lower() == ".onnx":
-        if backend == "torch" or opening != AS_FOUND:
+        if backend == "torch" or model_options != FILE_DEFAULTS:
             raise TorchliftError(f"{model}: an .onnx file runs in onnxruntime, with what it says")
         return features_of_file(model, names, provider), []
-    opened = opening.model(model)
-    example = example_of(pictures, opened.preprocessing)
+    opened = model_options.model(model)
+    example = example_of(images, opened.preprocessing)
     return features_of(opened, names, example, backend or "torch", provider), opened.notes
 
 
-def _announcement(plan: Plan, target: Path) -> str:
+def _announcement(plan: ExtractionPlan, target: Path) -> str:
     parts = [f"{name} {'×'.join(map(str, shape))}" for name, shape in plan.shapes.items()]
     return f"{target}: {', '.join(parts)} {plan.settings.dtype}, {plan.bytes / 1e6:,.1f} MB"

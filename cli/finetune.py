@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Division, Freezing, Optimization, Run
-from .data import ALL_DATA, DataOptions
-from .opening import AS_FOUND, Opening
-from .report import Report
+from ..transfer.training.options import Freezing, Optimization, Run, SplitOptions
+from .data_options import ALL_DATA, DataOptions
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult
 from .training import (
     AUGMENTATION,
     DIVISION,
@@ -17,7 +17,7 @@ from .training import (
     OPTIMIZATION,
     RUN,
     default_run,
-    divided,
+    open_splits,
     run_training,
 )
 
@@ -30,11 +30,11 @@ def finetune(
     freezing: Freezing = FREEZING,
     optimization: Optimization = OPTIMIZATION,
     augmentation: Augmentation = AUGMENTATION,
-    choice: DataOptions = ALL_DATA,
-    division: Division = DIVISION,
+    data_options: DataOptions = ALL_DATA,
+    split_options: SplitOptions = DIVISION,
     run: Run = RUN,
-    opening: Opening = AS_FOUND,
-) -> Report:
+    model_options: ModelOptions = FILE_DEFAULTS,
+) -> CommandResult:
     """Train a trained classifier on other data, with a new head.
 
     The last Linear and its softmax are replaced by a head for the classes of the data; --freeze
@@ -49,11 +49,11 @@ def finetune(
             keep, which leaves it as it is.
         freezing: What is trained.
         optimization: How the weights are learnt.
-        augmentation: What is done to the training pictures.
-        choice: Which pictures are taken.
-        division: Which of them are learnt from.
+        augmentation: What is done to the training images.
+        data_options: Which images are taken.
+        split_options: Which of them are learnt from.
         run: Where and on what.
-        opening: How to open the model.
+        model_options: How to open the model.
     """
     from ..transfer.training.classifiers import adapted_classifier
     from ..transfer.training.run_folder import flat_options
@@ -66,15 +66,15 @@ def finetune(
         freezing=freezing,
         optimization=optimization,
         augmentation=augmentation,
-        choice=choice,
-        division=division,
+        data_options=data_options,
+        split_options=split_options,
         run=run,
-        opening=opening,
+        model_options=model_options,
     )
-    splits = divided(data, choice, division)
-    seed_everything(choice.seed)
-    adapted = adapted_classifier(opening.model(model), splits.train, head)
+    splits = open_splits(data, data_options, split_options)
+    seed_everything(data_options.seed)
+    adapted = adapted_classifier(model_options.model(model), splits.train, head)
     path = Path(run.output) if run.output else default_run("finetune", model, data)
     return run_training(
-        adapted, splits, path, config, optimization, freezing, augmentation, run, choice.seed
+        adapted, splits, path, config, optimization, freezing, augmentation, run, data_options.seed
     )

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.tree import Tree
 
-from .report import Report, table
+from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from ..converters.t7.inspection import Bytes, Inspection, Node
 
 
-def inspect(file: str, *, depth: int = 3) -> Report:
+def inspect(file: str, *, depth: int = 3) -> CommandResult:
     """Tell what a .t7 holds: its values, the model's layers, and where the bytes go.
 
     Neither torch nor the tensors' numbers are read. A saved model's folder, an .onnx file or
@@ -30,11 +30,11 @@ def inspect(file: str, *, depth: int = 3) -> Report:
     from ..converters.t7 import inspection
 
     found = inspection.inspect(file, depth)
-    return Report(found.to_json(), _view(found))
+    return CommandResult(found.to_json(), _view(found))
 
 
-def _inspect_converted(file: str) -> Report:
-    from .describe import fact_sheet, model_facts
+def _inspect_converted(file: str) -> CommandResult:
+    from .describe import metadata_view, model_metadata
 
     facts: dict[str, Any]
     if Path(file).is_dir():
@@ -43,13 +43,13 @@ def _inspect_converted(file: str) -> Report:
 
         if is_feature_store(file):
             facts = describe_store(file)
-            return Report(facts, fact_sheet(_shapes_in_words(facts)))
-        facts = model_facts(load(file))
+            return CommandResult(facts, metadata_view(_shapes_in_words(facts)))
+        facts = model_metadata(load(file))
     else:
         from ..converters.onnx import describe_file
 
         facts = describe_file(file)
-    return Report(facts, fact_sheet(facts))
+    return CommandResult(facts, metadata_view(facts))
 
 
 def _shapes_in_words(facts: dict[str, Any]) -> dict[str, Any]:

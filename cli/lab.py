@@ -10,10 +10,10 @@ from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from ..transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, settings_of
-from ..transfer.reports import write_report
+from ..transfer.reports import write_lab_report
 from .commands import FILE_COMMANDS, load_commands
-from .parser import call, understand
-from .report import Report, console
+from .parser import parse_command, run_command
+from .result import CommandResult, console
 
 #: Small settings, the digits.
 _OPTIONS = LabOptions()
@@ -25,7 +25,7 @@ def lab(
     output: str | None = None,
     overwrite: bool = False,
     options: LabOptions = _OPTIONS,
-) -> Report:
+) -> CommandResult:
     """Do one of the five labs, and write its report.
 
     A lab is a chain of ordinary torchlift commands; the report lists them, so that each can be
@@ -50,7 +50,7 @@ def lab(
         overwrite=overwrite,
     )
     page = do_lab(chosen, steps, options)
-    files = write_report(page, folder)
+    files = write_lab_report(page, folder)
     facts = {
         "lab": name,
         "files": [str(file) for file in files],
@@ -62,13 +62,13 @@ def lab(
         *(escape(f"note: {note}") for note in page.notes),
         *(escape(f"wrote {file}") for file in files),
     )
-    return Report(facts, view)
+    return CommandResult(facts, view)
 
 
 def _run_command(words: list[str]) -> Any:
     """What a command gives; an error where its own verdict is bad."""
     try:
-        report = call(*understand(load_commands(words, FILE_COMMANDS), words))
+        report = run_command(*parse_command(load_commands(words, FILE_COMMANDS), words))
     except SystemExit as stopped:
         raise TorchliftError(f"stopped with exit code {stopped.code}") from None
     if not report.passed:

@@ -9,8 +9,8 @@ from contextlib import nullcontext, redirect_stdout
 
 from ..converters.errors import TorchliftError
 from .commands import load_commands
-from .parser import call, understand
-from .report import show
+from .parser import parse_command, run_command
+from .result import show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code: 0, or 1 for an error or a check that failed (usage errors exit with 2).
     """
     words = sys.argv[1:] if arguments is None else arguments
-    command, options = understand(load_commands(words), words)
+    command, options = parse_command(load_commands(words), words)
     # With --json, whatever a command says while it works goes to stderr.
     aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
     try:
         with aside:
-            report = call(command, options)
+            report = run_command(command, options)
         show(report, as_json=options["json"])
     except TorchliftError as error:
         if options["debug"]:

@@ -18,9 +18,9 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from .. import __version__
-from .report import Report
+from .result import CommandResult
 
-Command = Callable[..., Report]
+Command = Callable[..., CommandResult]
 
 #: What every command takes besides its own parameters.
 _COMMON = {
@@ -63,7 +63,7 @@ def _parser_of(commands: tuple[Command, ...]) -> ArgumentParser:
     return parser
 
 
-def understand(
+def parse_command(
     commands: tuple[Command, ...], words: Sequence[str]
 ) -> tuple[Command, dict[str, Any]]:
     """The command that words name, and its options.
@@ -80,7 +80,7 @@ def understand(
     return command, vars(chosen[chosen.subcommand])
 
 
-def call(command: Command, options: dict[str, Any]) -> Report:
+def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
     """Call a command with the options that its parser gave."""
     arguments: dict[str, Any] = {}
     for name, kind in _parameter_types(command).items():

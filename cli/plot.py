@@ -13,23 +13,23 @@ from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from . import plotting
-from .data import ALL_DATA, DataOptions
-from .opening import AS_FOUND, Opening
-from .plotting import Asked, Drawing, Drawn
-from .report import Report
+from .data_options import ALL_DATA, DataOptions
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .plotting import PlotOptions, PlotRequest, PlotResult
+from .result import CommandResult
 
 Kind = Literal["filters", "feature-maps", "weights", "curves", "samples", "confusion", "sizes"]
 
-_PLAIN = Drawing()
-_OF_A_MODEL = tuple(asdict(AS_FOUND))
+_PLAIN = PlotOptions()
+_OF_A_MODEL = tuple(asdict(FILE_DEFAULTS))
 _OF_DATA = tuple(asdict(ALL_DATA))
 
 #: What draws each kind, and the options that it takes.
-_KINDS: dict[str, tuple[Callable[[Asked], Drawn], Sequence[str]]] = {
+_KINDS: dict[str, tuple[Callable[[PlotRequest], PlotResult], Sequence[str]]] = {
     "filters": (plotting.draw_filters, ("layers", "titles", "scale", "arrays", *_OF_A_MODEL)),
     "feature-maps": (
         plotting.draw_feature_maps,
-        ("layers", "picture", "index", "scale", "arrays", *_OF_A_MODEL, *_OF_DATA),
+        ("layers", "image", "index", "scale", "arrays", *_OF_A_MODEL, *_OF_DATA),
     ),
     "weights": (
         plotting.draw_units,
@@ -47,16 +47,16 @@ def plot(
     sources: list[str],
     *,
     output: str | None = None,
-    drawing: Drawing = _PLAIN,
-    opening: Opening = AS_FOUND,
-    choice: DataOptions = ALL_DATA,
-) -> Report:
+    plot_options: PlotOptions = _PLAIN,
+    model_options: ModelOptions = FILE_DEFAULTS,
+    data_options: DataOptions = ALL_DATA,
+) -> CommandResult:
     """Draw a network, a dataset or results, as PNG or SVG.
 
     filters MODEL…: what convolutions look for; of several models, such as one before and after its
     training, side by side on one scale (--layers, --titles, --scale).
 
-    feature-maps MODEL --picture FILE: what layers make of a picture (--layers, --index, --scale).
+    feature-maps MODEL --image FILE: what layers make of a picture (--layers, --index, --scale).
 
     weights MODEL…: units of a linear layer as the pictures that they look for (--layers, --shape).
 
@@ -76,20 +76,20 @@ def plot(
         kind: What to draw.
         sources: Of what: models, runs, data or results, as above.
         output: The picture, in .png or .svg; by default KIND.png, here. What is there is replaced.
-        drawing: How.
-        opening: How to open a model.
-        choice: Which pictures of a dataset are taken.
+        plot_options: How.
+        model_options: How to open a model.
+        data_options: Which pictures of a dataset are taken.
     """
-    from ..transfer.plots.figures import check_picture_name, save_figure
+    from ..transfer.plots.figures import check_image_name, save_figure
 
     target = Path(output or f"{kind}.png")
-    check_picture_name(target)
+    check_image_name(target)
     draw, taken = _KINDS[kind]
-    _check_options(kind, taken, drawing, opening, choice)
-    drawn = draw(Asked(sources, drawing, opening, choice))
+    _check_options(kind, taken, plot_options, model_options, data_options)
+    drawn = draw(PlotRequest(sources, plot_options, model_options, data_options))
     files = [save_figure(drawn.figure, target)]
-    if drawing.arrays is not None:
-        files.append(_save_arrays(drawing.arrays, drawn))
+    if plot_options.arrays is not None:
+        files.append(_save_arrays(plot_options.arrays, drawn))
     notes = list(dict.fromkeys(drawn.notes))
     written = [str(file) for file in files]
     facts = {"kind": kind, "files": written, **drawn.facts, "notes": notes}
@@ -98,15 +98,23 @@ def plot(
         *(f"note: {escape(note)}" for note in notes),
         *(f"wrote {escape(file)}" for file in written),
     )
-    return Report(facts, view)
+    return CommandResult(facts, view)
 
 
 def _check_options(
-    kind: str, taken: Sequence[str], drawing: Drawing, opening: Opening, choice: DataOptions
+    kind: str,
+    taken: Sequence[str],
+    plot_options: PlotOptions,
+    model_options: ModelOptions,
+    data_options: DataOptions,
 ) -> None:
     given = [
         name
-        for options, usual in ((drawing, _PLAIN), (opening, AS_FOUND), (choice, ALL_DATA))
+        for options, usual in (
+            (plot_options, _PLAIN),
+            (model_options, FILE_DEFAULTS),
+            (data_options, ALL_DATA),
+        )
         for name, value in asdict(options).items()
         if value != asdict(usual)[name]
     ]
@@ -119,7 +127,7 @@ def _check_options(
         )
 
 
-def _save_arrays(file: str, drawn: Drawn) -> Path:
+def _save_arrays(file: str, drawn: PlotResult) -> Path:
     import numpy as np
 
     target = Path(file)

@@ -14,12 +14,12 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from .opening import AS_FOUND, Opening
+from .model_options import FILE_DEFAULTS, ModelOptions
 from .progress import progress
-from .report import Report, console, table
+from .result import CommandResult, console, table
 
 if TYPE_CHECKING:
-    from ..converters.onnx import Classifier, Prediction
+    from ..converters.inference import Classifier, Prediction
 
 
 def predict(
@@ -31,75 +31,75 @@ def predict(
     output: str | None = None,
     overwrite: bool = False,
     batch_size: int = 32,
-    opening: Opening = AS_FOUND,
-) -> Report:
-    """Name what pictures show.
+    model_options: ModelOptions = FILE_DEFAULTS,
+) -> CommandResult:
+    """Name what images show.
 
-    A picture that cannot be read is named and stops no other; the exit code is 1 then. With
-    --output any number of pictures takes little memory; while it runs, and if it is stopped, the
+    An image that cannot be read is named and stops no other; the exit code is 1 then. With
+    --output any number of images takes little memory; while it runs, and if it is stopped, the
     results are in OUTPUT.partial.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        inputs: Pictures, folders of pictures, or .t7 datasets; china and flower are photographs
+        inputs: Images, folders of images, or .t7 datasets; china and flower are photographs
             that are always there.
         top: How many classes to name.
         provider: What to run on: auto, cpu or cuda.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
         overwrite: Replace a file that is there.
-        batch_size: How many pictures are run together.
-        opening: How to open the model.
+        batch_size: How many images are run together.
+        model_options: How to open the model.
     """
-    from ..converters.onnx import Classifier
-    from ..converters.onnx.results import as_json, open_results
+    from ..converters.inference import Classifier
+    from ..converters.inference.results import as_json, open_results
 
     results: list[dict[str, Any]] = []
     unread: list[dict[str, str]] = []
-    keep = nullcontext(lambda *picture: results.append(as_json(*picture)))
+    keep = nullcontext(lambda *image: results.append(as_json(*image)))
     with keep if output is None else open_results(output, overwrite) as write:
-        classifier = Classifier(opening.predictor(model, provider), batch_size=batch_size)
+        classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
         if classifier.note:
             console(stderr=True).print(escape(classifier.note))
         sources = [_source(classifier, place, top) for place in inputs]
         total = sum(source.count for source in sources)
         with progress(total) as advance:
-            for name, predictions, problem in chain(*(source.pictures for source in sources)):
+            for name, predictions, problem in chain(*(source.images for source in sources)):
                 write(name, predictions, problem)
                 if problem:
                     unread.append({"input": name, "problem": problem})
                     print(f"torchlift: {' '.join(problem.split())}", file=sys.stderr)
                 advance(1)
-    summary = f"{len(unread):,} of {total:,} pictures could not be read" if unread else ""
+    summary = f"{len(unread):,} of {total:,} images could not be read" if unread else ""
     if output is None:
         listed = {"provider": classifier.provider, "results": results}
-        return Report(listed, Group(_listed(results), *filter(None, [summary])), not unread)
+        return CommandResult(listed, Group(_listed(results), *filter(None, [summary])), not unread)
     facts = {
         "provider": classifier.provider,
         "output": output,
         "count": total - len(unread),
         "unreadable": unread,
     }
-    wrote = f"{total - len(unread):,} pictures named on {classifier.provider}: {escape(output)}"
-    return Report(facts, Group(wrote, *filter(None, [summary])), not unread)
+    wrote = f"{total - len(unread):,} images named on {classifier.provider}: {escape(output)}"
+    return CommandResult(facts, Group(wrote, *filter(None, [summary])), not unread)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Pictures of one input.
+    """Images of one input.
 
     Attributes:
         count: how many there are.
-        pictures: what each is called, what it shows, and why that cannot be told.
+        images: what each is called, what it shows, and why that cannot be told.
     """
 
     count: int
-    pictures: Iterator[tuple[str, list[Prediction], str]]
+    images: Iterator[tuple[str, list[Prediction], str]]
 
 
 def _source(classifier: Classifier, place: str, top: int) -> _Source:
-    from ..converters.onnx.stream import predict_array, predict_files
-    from ..converters.pictures import find_pictures, local_path
+    from ..converters.images.files import find_images, local_path
+    from ..converters.inference.stream import predict_array, predict_files
     from ..transfer.data import read_dataset
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
 
@@ -109,7 +109,7 @@ def _source(classifier: Classifier, place: str, top: int) -> _Source:
         images = read_dataset(local_path(place)).images
         named = enumerate(predict_array(classifier, images, top), 1)
         return _Source(len(images), ((f"{place}[{index}]", found, "") for index, found in named))
-    files = find_pictures([place])
+    files = find_images([place])
     found = predict_files(classifier, files, top)
     return _Source(len(files), ((str(one.file), one.predictions, one.problem) for one in found))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..converters.errors import TorchliftError
 from .evaluate import class_table
-from .report import Report, table
+from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset
@@ -30,12 +30,12 @@ def probe(
     test: str | None = None,
     layers: str | None = None,
     methods: str = "logistic,knn,network",
-    val_share: float = 0.2,
-    test_share: float = 0.2,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.2,
     seed: int = 0,
     repeats: int = 1,
     csv: str | None = None,
-) -> Report:
+) -> CommandResult:
     """Tell how well stored features tell classes apart, layer by layer.
 
     Everything is chosen on validation examples, the best layer and method too; the test part is
@@ -46,18 +46,18 @@ def probe(
         test: Features of the test part, one for each of the former, with commas between.
         layers: Only these layers, with commas between.
         methods: logistic (regression), knn, network (Linear, ReLU, Linear), with commas between.
-        val_share: Share of the examples that settings are chosen by.
-        test_share: Share that is tested on, where neither --test nor the data has a test part.
+        val_fraction: Share of the examples that settings are chosen by.
+        test_fraction: Share that is tested on, where neither --test nor the data has a test part.
         seed: Of every draw.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A file to write the table to.
     """
-    from ..transfer.probe import Shares, best_of
+    from ..transfer.probe import ProbeOptions, best_of
     from ..transfer.probe import probe as probe_layer
 
-    shares = Shares(val_share, test_share, seed, repeats)
+    options = ProbeOptions(val_fraction, test_fraction, seed, repeats)
     results = [
-        probe_layer(name, data, method.strip(), test_data, shares)
+        probe_layer(name, data, method.strip(), test_data, options)
         for name, data, test_data in _layers(features, test, layers)
         for method in methods.split(",")
     ]
@@ -68,7 +68,7 @@ def probe(
             writer.writerows(result.to_json() for result in results)
     best = best_of(results)
     notes = [f"{r.features}, {r.method}: {note}" for r in results for note in r.notes]
-    return Report(
+    return CommandResult(
         {
             "best": {"features": best.features, "method": best.method},
             "results": [result.to_json() for result in results],

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from .report import console
+from .result import console
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data import ALL_DATA, DataOptions
-from .describe import fact_sheet
-from .report import Report, console
+from .data_options import ALL_DATA, DataOptions
+from .describe import metadata_view
+from .result import CommandResult, console
 
 
 def quantize(
@@ -24,8 +24,8 @@ def quantize(
     search: bool = False,
     calibration: int = 256,
     overwrite: bool = False,
-    choice: DataOptions = ALL_DATA,
-) -> Report:
+    data_options: DataOptions = ALL_DATA,
+) -> CommandResult:
     """Write an .onnx file as int8, unless it would be less often right.
 
     Weights become int8 with a scale for each channel; the ranges of what flows between the layers
@@ -40,20 +40,20 @@ def quantize(
         max_drop: Largest loss of accuracy.
         keep: Nodes that stay in float, with commas between.
         search: Find the layers that have to stay in float.
-        calibration: How many pictures, evenly spread, are measured for the ranges.
+        calibration: How many images, evenly spread, are measured for the ranges.
         overwrite: Replace a file that is there.
-        choice: Which pictures are taken.
+        data_options: Which images are taken.
     """
     from ..converters.onnx import quantize as quantize_onnx
     from ..transfer.data import Dataset
 
-    pictures = choice.open(data)
+    images = data_options.open(data)
     with _progress() as shown:
         written = quantize_onnx(
             model,
             output,
-            pictures.images if isinstance(pictures, Dataset) else pictures,
-            classes=pictures.classes,
+            images.images if isinstance(images, Dataset) else images,
+            classes=images.classes,
             dynamic=dynamic,
             max_drop=max_drop,
             keep=[name.strip() for name in keep.split(",")] if keep else (),
@@ -69,12 +69,12 @@ def quantize(
         "accuracy before": written.before,
         "accuracy after": written.after,
         "judged by": "labels" if written.labelled else "the float file's own answers",
-        "pictures": len(pictures),
+        "images": len(images),
         "layers": written.layers,
         "kept in float": written.kept,
-        "notes": list(pictures.notes),
+        "notes": list(images.notes),
     }
-    return Report(facts, fact_sheet(facts))
+    return CommandResult(facts, metadata_view(facts))
 
 
 @contextmanager

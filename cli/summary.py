@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
-from .opening import AS_FOUND, Opening
-from .report import Report, table
+from .model_options import FILE_DEFAULTS, ModelOptions
+from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +26,8 @@ def summary(
     input: str | None = None,
     classes: int | None = None,
     formulas: bool = False,
-    opening: Opening = AS_FOUND,
-) -> Report:
+    model_options: ModelOptions = FILE_DEFAULTS,
+) -> CommandResult:
     """Walk an input's shape through a network: parameters, bytes and multiply-adds of each layer.
 
     Nothing is computed, so that it takes no longer for a large network. A multiply-add is a
@@ -39,9 +39,10 @@ def summary(
         input: Shape of one example, such as 3x224x224; by default what the network takes.
         classes: Outputs of a network of ours; by default as many as in its lab or paper.
         formulas: Show how each convolution's and pooling's output gets its size.
-        opening: How to open a file.
+        model_options: How to open a file.
     """
-    from ..transfer.summary import SummaryError, summarize
+    from ..transfer.errors import SummaryError
+    from ..transfer.summary import summarize
 
     if model.endswith(".onnx"):
         raise SummaryError(
@@ -49,7 +50,7 @@ def summary(
             "inspect and plot sizes take .onnx files"
         )
     shape = _shape(input)
-    network, known, notes = _network(model, shape, classes, opening)
+    network, known, notes = _network(model, shape, classes, model_options)
     if shape is None and known is None:
         raise SummaryError(f"{model} takes inputs of more than one size; give --input 3x224x224")
     found = summarize(network, shape or known or ())
@@ -57,11 +58,11 @@ def summary(
     parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
     if formulas:
         parts += ["", _formulas(found)]
-    return Report(facts, Group(*parts, *(f"note: {escape(note)}" for note in notes)))
+    return CommandResult(facts, Group(*parts, *(f"note: {escape(note)}" for note in notes)))
 
 
 def _network(
-    source: str, shape: tuple[int, ...] | None, classes: int | None, opening: Opening
+    source: str, shape: tuple[int, ...] | None, classes: int | None, model_options: ModelOptions
 ) -> tuple[nn.Module, tuple[int, ...] | None, list[str]]:
     """A network, what it takes, and what is to be known of it."""
     import torch
@@ -72,7 +73,7 @@ def _network(
     if source not in NETWORKS:
         if classes is not None:
             raise TorchliftError(f"--classes is for networks of ours: {', '.join(NETWORKS)}")
-        opened = opening.model(source)
+        opened = model_options.model(source)
         return opened.module, opened.input_shape, opened.notes
     sizes = {"channels": shape[0] if shape else None, "classes": classes}
     given = {name: size for name, size in sizes.items() if size is not None}

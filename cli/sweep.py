@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.markup import escape
 
 from .finetune import finetune
-from .parser import Command, call, understand
-from .report import Report, console, table
+from .parser import Command, parse_command, run_command
+from .result import CommandResult, console, table
 from .train import train
 from .training import is_first_process
 
@@ -30,7 +30,7 @@ def sweep(
     base: str | None = None,
     random: int | None = None,
     seed: int = 0,
-) -> Report:
+) -> CommandResult:
     """Do a training with each of many options, and compare the results.
 
     Each option is named with its values, lr=0.1,0.01, or with one for all runs, epochs=5; all
@@ -74,10 +74,12 @@ def sweep(
             console(stderr=True).print(escape(f"run {folder.name}: {said}"))
         # Of several processes only the first has a report; the others exit.
         with suppress(SystemExit):
-            call(*understand(commands, words(trial, folder)))
+            run_command(*parse_command(commands, words(trial, folder)))
 
     for index, trial in enumerate(planned.trials):
-        understand(commands, words(trial, planned.folder(index).path))  # exits where one is wrong
+        parse_command(
+            commands, words(trial, planned.folder(index).path)
+        )  # exits where one is wrong
     planned.run(one)
     rows = planned.rows()
     if not is_first_process():
@@ -86,4 +88,4 @@ def sweep(
     for row in rows:
         view.add_row(*(escape(cell) for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
-    return Report({"output": output, "runs": rows}, Group(view, "", escape(files)))
+    return CommandResult({"output": output, "runs": rows}, Group(view, "", escape(files)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Division, Optimization, Run
-from .data import ALL_DATA, DataOptions
-from .report import Report
+from ..transfer.training.options import Optimization, Run, SplitOptions
+from .data_options import ALL_DATA, DataOptions
+from .result import CommandResult
 from .training import (
     AUGMENTATION,
     DIVISION,
@@ -15,7 +15,7 @@ from .training import (
     OPTIMIZATION,
     RUN,
     default_run,
-    divided,
+    open_splits,
     run_training,
 )
 
@@ -26,10 +26,10 @@ def train(
     *,
     optimization: Optimization = OPTIMIZATION,
     augmentation: Augmentation = AUGMENTATION,
-    choice: DataOptions = ALL_DATA,
-    division: Division = DIVISION,
+    data_options: DataOptions = ALL_DATA,
+    split_options: SplitOptions = DIVISION,
     run: Run = RUN,
-) -> Report:
+) -> CommandResult:
     """Train a network from scratch.
 
     The run's folder gets the options (config.yaml), the results of each epoch (metrics.csv),
@@ -41,9 +41,9 @@ def train(
             python:package.module:function, which takes the numbers of channels and of classes.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
         optimization: How the weights are learnt.
-        augmentation: What is done to the training pictures.
-        choice: Which pictures are taken.
-        division: Which of them are learnt from.
+        augmentation: What is done to the training images.
+        data_options: Which images are taken.
+        split_options: Which of them are learnt from.
         run: Where and on what.
     """
     from ..transfer.training.classifiers import new_classifier
@@ -54,13 +54,13 @@ def train(
         data=data,
         optimization=optimization,
         augmentation=augmentation,
-        choice=choice,
-        division=division,
+        data_options=data_options,
+        split_options=split_options,
         run=run,
     )
-    splits = divided(data, choice, division)
-    model = new_classifier(network, splits.train, choice.seed)
+    splits = open_splits(data, data_options, split_options)
+    model = new_classifier(network, splits.train, data_options.seed)
     path = Path(run.output) if run.output else default_run("train", network, data)
     return run_training(
-        model, splits, path, config, optimization, FREEZING, augmentation, run, choice.seed
+        model, splits, path, config, optimization, FREEZING, augmentation, run, data_options.seed
     )

@@ -14,9 +14,9 @@ from rich.console import Group
 from rich.markup import escape
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Division, Freezing, Optimization, Run
-from .data import DataOptions
-from .report import Report, console, table
+from ..transfer.training.options import Freezing, Optimization, Run, SplitOptions
+from .data_options import DataOptions
+from .result import CommandResult, console, table
 
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 #: Everything as usual.
 OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
-DIVISION, RUN = Division(), Run()
+DIVISION, RUN = SplitOptions(), Run()
 
 
-def divided(data: str, choice: DataOptions, division: Division) -> Splits[Any]:
+def open_splits(data: str, data_options: DataOptions, split_options: SplitOptions) -> Splits[Any]:
     """The parts of a dataset, with the notes of its opening.
 
     Raises:
@@ -36,10 +36,16 @@ def divided(data: str, choice: DataOptions, division: Division) -> Splits[Any]:
     """
     from ..transfer.data import split
 
-    test = None if division.test_data is None else choice.open(division.test_data)
-    pictures: Any = choice.open(data)
-    parts = split(pictures, division.val, division.test, choice.seed, test_data=test)
-    return replace(parts, notes=(*pictures.notes, *parts.notes))
+    test = None if split_options.test_data is None else data_options.open(split_options.test_data)
+    images: Any = data_options.open(data)
+    parts = split(
+        images,
+        split_options.val_fraction,
+        split_options.test_fraction,
+        data_options.seed,
+        test_data=test,
+    )
+    return replace(parts, notes=(*images.notes, *parts.notes))
 
 
 def default_run(command: str, network: str, data: str) -> Path:
@@ -63,7 +69,7 @@ def run_training(
     augmentation: Augmentation,
     run: Run,
     seed: int,
-) -> Report:
+) -> CommandResult:
     """Train a classifier and say how it went.
 
     Raises:
@@ -105,7 +111,7 @@ def run_training(
         f"{escape(str(path))}: the model of epoch {found['epoch']}{_verdict(found)}",
         *(f"note: {escape(note)}" for note in notes),
     )
-    return Report(facts, view)
+    return CommandResult(facts, view)
 
 
 #: What the table of results shows, and what it is called.
@@ -123,11 +129,11 @@ def _number(row: Row, name: str) -> str:
 
 
 def _verdict(found: dict[str, Any]) -> str:
-    if found["part"] is None:
+    if found["split"] is None:
         return ""
     names = {"test": "test", "val": "validation"}
     return (
-        f"; {names[found['part']]} accuracy {found['accuracy']:.4g} "
+        f"; {names[found['split']]} accuracy {found['accuracy']:.4g} "
         f"({found['correct']:,} of {found['count']:,}), loss {found['loss']:.4g}"
     )
 

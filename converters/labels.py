@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from . import t7
-from .errors import TorchliftError
+from .errors import LabelsError
 from .t7 import LuaTable
 
 #: What checkpoints and label files call their class list.
 _KEYS = ("classes", "labels", "class_names", "classNames")
-
-
-class LabelsError(TorchliftError):
-    """A class list that cannot be understood, or that does not fit the model."""
 
 
 def labels_from(value: Any) -> list[str]:

@@ -30,7 +30,7 @@ PHONE, DESKTOP = (390, 844), (1280, 900)
 #: Runs in the page and tells what is wrong with its layout.
 _LAYOUT_PROBLEMS = (Path(__file__).parent / "layout_problems.js").read_text()
 
-_PICTURES = """
+_IMAGES = """
 () => [...document.images].map((image) => ({
   alt: image.alt,
   loaded: image.complete && image.naturalWidth > 0 && image.naturalHeight > 0,
@@ -59,9 +59,9 @@ class Visit:
         """What is wider than the screen, clipped, or lies over something else."""
         return list(self.page.evaluate(_LAYOUT_PROBLEMS))
 
-    def pictures(self) -> list[dict[str, Any]]:
-        """Each picture's `alt`, whether it `loaded`, its `width`, and its shape's distortion."""
-        return list(self.page.evaluate(_PICTURES))
+    def images(self) -> list[dict[str, Any]]:
+        """Each image's `alt`, whether it `loaded`, its `width`, and its shape's distortion."""
+        return list(self.page.evaluate(_IMAGES))
 
     def follow(self, link: str) -> bool:
         """Whether the link with this address brings its target onto the screen."""
@@ -106,17 +106,17 @@ def visit(started: Any, file: Path, size: tuple[int, int]) -> Iterator[Visit]:
 def check_page(started: Any, report: Path, size: tuple[int, int]) -> None:
     """What every report must keep to, at any screen size.
 
-    Nothing is wider than the screen, clipped or covered; every picture loads in its own shape;
+    Nothing is wider than the screen, clipped or covered; every image loads in its own shape;
     every link leads somewhere; the console is silent, and no network is asked for anything.
     """
     with visit(started, report, size) as seen:
         problems = seen.layout_problems()
         assert not problems, "; ".join(problems)
-        for picture in seen.pictures():
-            assert picture["loaded"], picture
-            assert picture["width"] > 40, picture
-            assert abs(picture["ratio"] - 1) < 0.02, picture
-            assert picture["alt"], picture
+        for image in seen.images():
+            assert image["loaded"], image
+            assert image["width"] > 40, image
+            assert abs(image["ratio"] - 1) < 0.02, image
+            assert image["alt"], image
         links = seen.page.eval_on_selector_all(
             "a", "(all) => all.map((a) => a.getAttribute('href'))"
         )

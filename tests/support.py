@@ -14,6 +14,13 @@ FIXTURES = ROOT / "fixtures"
 SHARED = Path(os.environ.get("TORCHLIFT_SHARED", ROOT.parent / "shared"))
 
 
+def wild_files() -> list[Path]:
+    """The Torch7 files in `wild`; `*.io.t7` and JSON beside them say what is right."""
+    found = (path for path in (SHARED / "wild").glob("*") if path.is_file())
+    ours = (".io.t7", ".json", ".jsonl")
+    return sorted(path for path in found if not path.name.endswith(ours))
+
+
 def relative_error(actual: Any, expected: Any) -> float:
     """Largest difference, relative to the largest expected value; lists and dicts are walked.
 

@@ -155,15 +155,15 @@ def test_the_whole_way_gives_the_accuracy_that_lua_printed(
     assert checked["provider"] == "CPUExecutionProvider"
 
 
-def test_predict_takes_pictures_folders_and_datasets(
+def test_predict_takes_images_folders_and_datasets(
     capsys: pytest.CaptureFixture[str], exported: dict[str, Path], tmp_path: Path
 ) -> None:
     data = t7.load(DATA)
-    picture = tmp_path / "digit.png"
-    Image.fromarray(np.asarray(data["data"])[0, 0]).save(picture)
-    results = run_json(capsys, "predict", str(exported["onnx"]), DATA, str(picture), str(tmp_path))
-    first, picture_one, folder_one = (results["results"][index] for index in (0, 500, 501))
-    assert first["predictions"] == picture_one["predictions"] == folder_one["predictions"]
+    image = tmp_path / "digit.png"
+    Image.fromarray(np.asarray(data["data"])[0, 0]).save(image)
+    results = run_json(capsys, "predict", str(exported["onnx"]), DATA, str(image), str(tmp_path))
+    first, image_one, folder_one = (results["results"][index] for index in (0, 500, 501))
+    assert first["predictions"] == image_one["predictions"] == folder_one["predictions"]
     names = [result["predictions"][0]["index"] + 1 for result in results["results"][:500]]
     assert sum(np.array(names) == np.asarray(data["label"])) == 491
 
@@ -233,7 +233,7 @@ class TestBadInput:
                 assert word in err
         assert sorted(tmp_path.iterdir()) == before
 
-    def test_pictures_of_a_wrong_size(
+    def test_images_of_a_wrong_size(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         images = t7.LuaTable({"data": np.zeros((2, 1, 28, 28), np.float32)})
@@ -262,7 +262,7 @@ class TestBadInput:
     def test_a_provider_that_does_not_start_is_an_error(
         self, capsys: pytest.CaptureFixture[str], exported: dict[str, Path]
     ) -> None:
-        from torchlift.converters.onnx import provider_problem
+        from torchlift.converters.inference import provider_problem
 
         if provider_problem("cuda") is None:
             pytest.skip("CUDA starts here")

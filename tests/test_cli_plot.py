@@ -74,10 +74,10 @@ def test_filters_of_a_t7_a_saved_model_and_an_onnx_file(
 def test_feature_maps_are_the_same_in_pytorch_and_onnxruntime(
     made: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = ["--picture", DATA, "--index", "7", "--arrays", "maps.npz"]
-    of_t7 = plot(capsys, "feature-maps", MODEL, *SCALE, *picture, "--layers", "get(1),1,3")
+    image = ["--image", DATA, "--index", "7", "--arrays", "maps.npz"]
+    of_t7 = plot(capsys, "feature-maps", MODEL, *SCALE, *image, "--layers", "get(1),1,3")
     torchs = dict(np.load("maps.npz"))
-    of_onnx = plot(capsys, "feature-maps", made["model.onnx"], *picture, "--layers", "0,relu,3")
+    of_onnx = plot(capsys, "feature-maps", made["model.onnx"], *image, "--layers", "0,relu,3")
     assert [layer["shape"] for layer in of_t7["layers"]] == [[6, 28, 28], [6, 28, 28], [16, 10, 10]]
     assert [layer["class"] for layer in of_onnx["layers"]] == ["Conv", "Relu", "Conv"]
     assert of_t7["input"] == of_onnx["input"] == [32, 32, 1]
@@ -134,9 +134,9 @@ def test_what_does_not_go_is_said(
     assert "2 sources: this kind of picture is of one" in refusal(capsys, "sizes", onnx, onnx)
     assert "ends in .png or .svg" in refusal(capsys, "sizes", onnx, "--output", "a.gif")
     assert "--arrays a.txt" in refusal(capsys, "filters", onnx, "--arrays", "a.txt")
-    assert "name it, --picture FILE" in refusal(capsys, "feature-maps", onnx)
+    assert "name it, --image FILE" in refusal(capsys, "feature-maps", onnx)
     assert "no value 'nowhere'" in refusal(
-        capsys, "feature-maps", onnx, "--picture", "china", "--layers", "nowhere"
+        capsys, "feature-maps", onnx, "--image", "china", "--layers", "nowhere"
     )
     assert "--shape 5: a shape such as" in refusal(capsys, "weights", onnx, "--shape", "5")
     assert "an .onnx file is taken as it is" in refusal(capsys, "filters", onnx, *NAMES)

@@ -52,7 +52,7 @@ def test_the_usual_tables(value: LuaTable) -> None:
 
 
 def part(count: int, first: int) -> dict[str, np.ndarray]:
-    """Some pictures of the six, from `first` on."""
+    """Some images of the six, from `first` on."""
     chosen = slice(first, first + count)
     return {"data": PIXELS[chosen], "labels": LABELS[chosen]}
 
@@ -80,8 +80,8 @@ def test_tables_with_a_training_and_a_test_part(value: Any) -> None:
     assert dataset.classes is not None
     # The test part alone has no label 1; the classes are those of all parts.
     assert dataset.classes.tolist() == CLASSES
-    assert dataset.parts is not None
-    assert dataset.parts.tolist() == ["train"] * 4 + ["test"] * 2
+    assert dataset.splits is not None
+    assert dataset.splits.tolist() == ["train"] * 4 + ["test"] * 2
     assert dataset.notes == ("labels 1 to 3, counted from 1 as found",)
 
 
@@ -94,15 +94,15 @@ def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
     }
     file = tmp_path / "parts.t7"
     t7.save(table(**parts, classes=names), file)
-    data = open_data(file, part="val")
+    data = open_data(file, split="val")
     assert isinstance(data, Dataset)
     assert np.array_equal(data.images, PIXELS[3:5])
     assert data.names == ("cat", "dog", "owl")
     splits = split(open_data(file))
     assert [len(each) for each in (splits.train, splits.val, splits.test)] == [3, 2, 1]
     t7.save(table(**part(6, 0)), file)
-    with pytest.raises(DataError, match="no parts"):
-        open_data(file, part="test")
+    with pytest.raises(DataError, match="no splits"):
+        open_data(file, split="test")
 
 
 @pytest.mark.parametrize(
@@ -110,18 +110,18 @@ def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
     [
         (
             table(train=table(**part(4, 0)), test=table(data=PIXELS[4:, :, :2], labels=LABELS[4:])),
-            "train, test do not hold pictures of one kind",
+            "train, test do not hold images of one kind",
         ),
         (
             table(train=table(**part(4, 0)), test=table(data=PIXELS[4:])),
-            "do not hold pictures of one kind",
+            "do not hold images of one kind",
         ),
         (
             table(
                 train=table(data=PIXELS[:4], label=LABELS[:2]),
                 test=table(data=PIXELS[4:], label=LABELS[2:]),
             ),
-            "4 pictures, but 2 labels",
+            "4 images, but 2 labels",
         ),
     ],
 )
@@ -152,10 +152,10 @@ def test_cifar_batches_are_flat_transposed_and_count_from_0() -> None:
         assert np.array_equal(dataset.images, pixels.reshape(7, 3, 32, 32))
         assert dataset.classes is not None
         assert dataset.classes.tolist() == labels[0].tolist()
-        assert dataset.notes[0] == "3072 values a picture taken for 3×32×32"
+        assert dataset.notes[0] == "3072 values an image taken for 3×32×32"
 
 
-def test_grey_pictures_without_a_channel_axis_and_flat_ones_of_a_told_shape() -> None:
+def test_grey_images_without_a_channel_axis_and_flat_ones_of_a_told_shape() -> None:
     dataset = dataset_from(table(data=PIXELS[:, 0], label=LABELS))
     assert np.array_equal(dataset.images, PIXELS[:, :1])
     flat = dataset_from(table(data=PIXELS.reshape(6, -1), label=LABELS), image_shape=(3, 4, 5))
@@ -188,20 +188,20 @@ def test_normalized_numbers_stay_inputs() -> None:
     [
         ("text", "no dataset"),
         (LuaTable(), "no dataset"),
-        (table(weights=PIXELS, epoch=3), "no pictures under a usual name .* among: weights, epoch"),
-        (table(data=PIXELS, label=LABELS[:4]), "6 pictures, but 4 labels"),
+        (table(weights=PIXELS, epoch=3), "no images under a usual name .* among: weights, epoch"),
+        (table(data=PIXELS, label=LABELS[:4]), "6 images, but 4 labels"),
         (table(data=PIXELS, label=LABELS + 0.5), "no whole numbers"),
         (
             table(data=PIXELS, label=LABELS.astype(np.int8) - 2),
-            "2 labels out of range .*: -1 of picture 0",
+            "2 labels out of range .*: -1 of image 0",
         ),
-        (table(data=PIXELS, label=np.ones((6, 10))), "one label a picture"),
+        (table(data=PIXELS, label=np.ones((6, 10))), "one label an image"),
         (table(data=PIXELS, label="cat"), "no tensor or list, but str"),
         (table(data=PIXELS, label=LuaTable.from_list(["cat"] * 6)), "the labels are no numbers"),
         (table(data=PIXELS, label=np.zeros(0)), "no labels"),
         (
             LuaTable.from_list([pair(PIXELS[0], 1), pair(PIXELS[1, :, :2], 2)]),
-            "pictures of different shapes",
+            "images of different shapes",
         ),
     ],
 )
@@ -223,14 +223,14 @@ def test_files() -> None:
     assert digits.images.shape == (500, 1, 32, 32)
     assert digits.classes is not None
     assert digits.classes[:5].tolist() == [0, 9, 6, 9, 8]
-    with pytest.raises(DataError, match=r"digits_classes\.t7: no pictures"):
+    with pytest.raises(DataError, match=r"digits_classes\.t7: no images"):
         read_dataset(FIXTURES / "digits" / "digits_classes.t7")
 
 
 def test_cifar_file() -> None:
     file = SHARED / "data" / "cifar10-small-test.t7"
     if not file.exists():
-        pytest.skip("needs the CIFAR-10 pictures")
+        pytest.skip("needs the CIFAR-10 images")
     dataset = read_dataset(file)
     assert dataset.images.shape == (5000, 3, 32, 32)
     assert dataset.classes is not None

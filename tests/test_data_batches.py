@@ -12,19 +12,19 @@ from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from torchlift.converters.pictures import PictureError
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.errors import ImageError
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.transfer.data import Augmentation, Batches, Dataset, open_data, stream_folder
-from torchlift.transfer.data.augmentation import jittered, mixed, throw
+from torchlift.transfer.data.augmentation import draw, jittered, mixed
 from torchlift.transfer.data.batches import _Normalization
-from torchlift.transfer.data.plan import Plan
+from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.errors import DataError
 
 MEAN, STD = (0.49, 0.45, 0.41), (0.22, 0.25, 0.27)
 COLOR = Preprocessing("RGB", mean=MEAN, std=STD)
 
 
-def pictures(count: int, channels: int = 3, size: tuple[int, int] = (12, 10)) -> Dataset:
+def images(count: int, channels: int = 3, size: tuple[int, int] = (12, 10)) -> Dataset:
     random = np.random.default_rng(4)
     images = random.integers(0, 256, (count, channels, *size), np.uint8)
     return Dataset(images, random.integers(0, 5, count), tuple("abcde"))
@@ -35,9 +35,11 @@ def together(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Ten
 
 
 def order(batches: Batches, epoch: int) -> list[int]:
-    """The index of the picture at each position of all batches."""
+    """The index of the image at each position of all batches."""
     whole = batches.plan.order(epoch)
-    return [index for share in batches.plan.shares() for index in whole[share.positions()]]
+    return [
+        index for batch_slice in batches.plan.slices() for index in whole[batch_slice.positions()]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def order(batches: Batches, epoch: int) -> list[int]:
 def test_inputs_are_those_of_the_preprocessing_to_the_bit(
     preprocessing: Preprocessing, keep: bool
 ) -> None:
-    data = pictures(23)
+    data = images(23)
     batches = Batches(data, preprocessing, 5, keep=keep, workers=0)
     assert len(batches) == 5
     inputs, targets = together(list(batches))
@@ -70,11 +72,11 @@ def test_inputs_that_are_ready_stay_as_they_are() -> None:
     assert np.array_equal(inputs.numpy(), data.images.astype(np.float32))
     assert targets.tolist() == [-1] * 7
     with pytest.raises(DataError, match="need a preprocessing"):
-        Batches(pictures(3), None, 2)
+        Batches(images(3), None, 2)
 
 
-def test_each_epoch_has_its_own_order_and_every_picture_once() -> None:
-    data = pictures(50)
+def test_each_epoch_has_its_own_order_and_every_image_once() -> None:
+    data = images(50)
     batches = Batches(data, COLOR, 8, shuffle_seed=3)
     orders = [order(batches, epoch) for epoch in range(3)]
     for each in orders:
@@ -90,22 +92,22 @@ def test_each_epoch_has_its_own_order_and_every_picture_once() -> None:
 
 def test_drawing_with_replacement_repeats_some_and_leaves_out_others() -> None:
     count = 20_000
-    plan = Plan(count, 64, 3, sampling="replacement")
+    plan = BatchPlan(count, 64, 3, sampling="replacement")
     first, second = plan.order(1), plan.order(2)
     assert len(first) == count
     assert not np.array_equal(first, second)
-    assert np.array_equal(first, Plan(count, 64, 3, sampling="replacement").order(1))
-    # A share of 1 - 1/e is drawn at all, e**-1 / k! of them k times; the deviation is 0.002.
+    assert np.array_equal(first, BatchPlan(count, 64, 3, sampling="replacement").order(1))
+    # A batch_slice of 1 - 1/e is drawn at all, e**-1 / k! of them k times; the deviation is 0.002.
     assert len(np.unique(first)) / count == pytest.approx(1 - np.exp(-1), abs=0.01)
     times = np.bincount(np.bincount(first, minlength=count))
     np.testing.assert_allclose(times[:3] / count, np.exp(-1) / np.array([1, 1, 2]), atol=0.02)
 
 
 def test_one_order_can_be_kept_for_all_epochs() -> None:
-    plan = Plan(50, 8, 3, sampling="shuffle-once")
+    plan = BatchPlan(50, 8, 3, sampling="shuffle-once")
     assert np.array_equal(plan.order(1), plan.order(7))
     assert sorted(plan.order(1)) == list(range(50))
-    assert not np.array_equal(plan.order(1), Plan(50, 8, 4, sampling="shuffle-once").order(1))
+    assert not np.array_equal(plan.order(1), BatchPlan(50, 8, 4, sampling="shuffle-once").order(1))
 
 
 ALL = Augmentation(
@@ -114,7 +116,7 @@ ALL = Augmentation(
 
 
 def test_a_resumed_epoch_goes_on_as_it_would_have() -> None:
-    data = pictures(50)
+    data = images(50)
     whole = list(Batches(data, COLOR, 8, augmentation=ALL, shuffle_seed=1).epoch(5))
     resumed = list(Batches(data, COLOR, 8, augmentation=ALL, shuffle_seed=1).epoch(5, start=3))
     for (inputs, targets), (again, targets_again) in zip(whole[3:], resumed, strict=True):
@@ -127,7 +129,7 @@ def test_a_resumed_epoch_goes_on_as_it_would_have() -> None:
 @pytest.mark.parametrize("world_size", [2, 3, 8, 11])
 @pytest.mark.parametrize("augmentation", [None, ALL])
 def test_processes_share_each_batch(world_size: int, augmentation: Augmentation | None) -> None:
-    data = pictures(50)
+    data = images(50)
 
     def of(rank: int, world: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return list(
@@ -137,59 +139,62 @@ def test_processes_share_each_batch(world_size: int, augmentation: Augmentation 
             ).epoch(2)
         )  # fmt: skip
 
-    shares = [of(rank, world_size) for rank in range(world_size)]
+    slices = [of(rank, world_size) for rank in range(world_size)]
     for step, (inputs, targets) in enumerate(of(0, 1)):
-        parts = together([share[step] for share in shares if len(share[step][0])])
+        parts = together([batch_slice[step] for batch_slice in slices if len(batch_slice[step][0])])
         assert torch.equal(parts[0], inputs)
         assert torch.equal(parts[1], targets)
 
 
-def test_each_picture_is_mixed_with_the_one_before_it_in_its_batch() -> None:
+def test_each_image_is_mixed_with_the_one_before_it_in_its_batch() -> None:
     found = [
-        [share.with_neighbour().tolist() for share in Plan(7, 4, rank=rank, world_size=2).shares()]
+        [
+            batch_slice.with_neighbour().tolist()
+            for batch_slice in BatchPlan(7, 4, rank=rank, world_size=2).slices()
+        ]
         for rank in range(2)
     ]
     assert found == [[[3, 0, 1], [6, 4]], [[1, 2, 3], [4, 5, 6]]]
 
 
 def test_each_epoch_and_seed_has_its_own_dice() -> None:
-    dice = [throw(seed, epoch, 4).tobytes() for seed in (0, 1) for epoch in (0, 1)]
-    assert len(set(dice)) == 4
-    assert throw(1, 1, 4).tobytes() == dice[-1]
+    random_numbers = [draw(seed, epoch, 4).tobytes() for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(random_numbers)) == 4
+    assert draw(1, 1, 4).tobytes() == random_numbers[-1]
 
 
 def test_plans_that_make_no_sense() -> None:
     for options in ({"batch_size": 0}, {"batch_size": 2, "rank": 2, "world_size": 2}):
         with pytest.raises(DataError, match="batches of"):
-            Plan(10, **options)
+            BatchPlan(10, **options)
 
 
 def test_flips_and_crops_are_those_of_torchvision() -> None:
-    pixels = torch.from_numpy(pictures(200).images)
-    dice = throw(0, 0, 200)
-    output = Augmentation(flip=True, crop_padding=3)(pixels, dice)
+    pixels = torch.from_numpy(images(200).images)
+    random_numbers = draw(0, 0, 200)
+    output = Augmentation(flip=True, crop_padding=3)(pixels, random_numbers)
     seen = set()
-    for picture, (flip, down, across, *_), result in zip(pixels, dice, output, strict=True):
-        expected = functional.horizontal_flip(picture) if flip < 0.5 else picture
+    for image, (flip, down, across, *_), result in zip(pixels, random_numbers, output, strict=True):
+        expected = functional.horizontal_flip(image) if flip < 0.5 else image
         top, left = int(down * 7), int(across * 7)
         padded = functional.pad(expected, [3])
         assert torch.equal(functional.crop(padded, top, left, 12, 10), result)
         seen.add((flip < 0.5, top, left))
-    # All 7×7 shifts, flipped or not, have about the same chance; most occur in 200 pictures.
+    # All 7×7 shifts, flipped or not, have about the same chance; most occur in 200 images.
     assert len(seen) > 75
     assert {shift[1] for shift in seen} == {shift[2] for shift in seen} == set(range(7))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_is_that_of_torchvision(channels: int) -> None:
-    pixels = torch.from_numpy(pictures(60, channels).images)
+    pixels = torch.from_numpy(images(60, channels).images)
     factors = [torch.rand(60, generator=torch.Generator().manual_seed(i)) * 2 for i in range(3)]
     output = jittered(pixels, factors)
     different = 0
-    for picture, brightness, contrast, saturation, result in zip(
+    for image, brightness, contrast, saturation, result in zip(
         pixels, *factors, output, strict=True
     ):
-        expected = functional.adjust_brightness(picture, float(brightness))
+        expected = functional.adjust_brightness(image, float(brightness))
         expected = functional.adjust_contrast(expected, float(contrast))
         expected = functional.adjust_saturation(expected, float(saturation))
         # A product on the edge of a whole number may round to the other side, which the next
@@ -211,13 +216,13 @@ def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     class Draws:
         """A generator that says what it said, for torchvision to be given the same."""
 
-        share = 0.3
+        batch_slice = 0.3
 
         def random(self) -> float:
             return 0.9
 
         def beta(self, *_: float) -> float:
-            return self.share
+            return self.batch_slice
 
         def integers(self, high: int) -> int:
             return high // 3
@@ -231,7 +236,7 @@ def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(labels, theirs.transform(classes, parameters))
 
     output, labels = mixed(inputs, targets, Augmentation(cutmix=1.0), Draws())  # type: ignore[arg-type]  # only what is called
-    # The formula of torchvision's CutMix.make_params, for the same centre and share.
+    # The formula of torchvision's CutMix.make_params, for the same centre and batch_slice.
     half = 0.5 * 0.7**0.5
     x1, x2 = max(4 - int(half * 12), 0), min(4 + int(half * 12), 12)
     y1, y2 = max(5 - int(half * 16), 0), min(5 + int(half * 16), 16)
@@ -244,16 +249,16 @@ def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mixed_targets_are_shares() -> None:
     batches = Batches(
-        pictures(40), COLOR, 16, augmentation=Augmentation(mixup=0.4, cutmix=1), shuffle_seed=0
+        images(40), COLOR, 16, augmentation=Augmentation(mixup=0.4, cutmix=1), shuffle_seed=0
     )
-    shares = set()
+    slices = set()
     for inputs, targets in batches:
         assert inputs.shape[0] == targets.shape[0]
         assert targets.shape[1] == 5
         assert torch.allclose(targets.sum(1), torch.ones(len(targets)))
-        shares.update(targets.unique().tolist())
+        slices.update(targets.unique().tolist())
         nn.functional.cross_entropy(torch.zeros(len(targets), 5), targets)
-    assert len(shares) > 4
+    assert len(slices) > 4
 
 
 def test_jitter_needs_pixels() -> None:
@@ -296,19 +301,19 @@ def test_a_folder_streams_through_workers_behind_the_same_interface(
         assert torch.equal(ours[0], theirs[0])
 
 
-def test_what_is_wrong_with_a_picture_in_a_worker_is_said(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_image_in_a_worker_is_said(tmp_path: Path) -> None:
     write(tmp_path / "a", [(20, 20), (20, 20), (20, 21)])
     data = stream_folder(tmp_path)
     batches = Batches(data, COLOR, 2, keep=False, workers=1)
-    with pytest.raises(DataError, match="pictures of 20×20 and 20×21: the preprocessing must"):
+    with pytest.raises(DataError, match="images of 20×20 and 20×21: the preprocessing must"):
         list(batches)
     whole = (tmp_path / "a" / "1.png").read_bytes()
     (tmp_path / "a" / "1.png").write_bytes(whole[:200])
-    with pytest.raises(PictureError, match=r"a/1\.png: cannot be read"):
+    with pytest.raises(ImageError, match=r"a/1\.png: cannot be read"):
         list(batches)
 
 
-def test_pictures_are_prepared_once_and_normalised_a_batch_at_a_time(
+def test_images_are_prepared_once_and_normalised_a_batch_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What makes batches fast, counted rather than timed."""
@@ -323,7 +328,7 @@ def test_pictures_are_prepared_once_and_normalised_a_batch_at_a_time(
         "__call__",
         lambda self, pixels: normalised.append(len(pixels)) or normalize(self, pixels),
     )
-    batches = Batches(pictures(100, size=(32, 32)), COLOR, 40, shuffle_seed=0)
+    batches = Batches(images(100, size=(32, 32)), COLOR, 40, shuffle_seed=0)
     for epoch in (1, 2):
         list(batches.epoch(epoch))
     assert len(prepared) <= 101

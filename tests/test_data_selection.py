@@ -23,19 +23,19 @@ from torchlift.transfer.data import (
     select_classes,
     split,
     stream_folder,
-    test_part,
+    test_split,
 )
 from torchlift.transfer.errors import DataError
 
 # The name of a function of ours, not of a test.
-test_part.__test__ = False  # type: ignore[attr-defined]
+test_split.__test__ = False  # type: ignore[attr-defined]
 
 SIZES = [400, 100, 37, 3]
 
 
 @pytest.fixture
 def data() -> Dataset:
-    """540 pictures, each of its own, of four classes of very different sizes, mixed."""
+    """540 images, each of its own, of four classes of very different sizes, mixed."""
     random = np.random.default_rng(0)
     classes = random.permutation(np.repeat(np.arange(4), SIZES))
     images = np.arange(540, dtype=np.uint16).view(np.uint8).reshape(540, 1, 1, 2)
@@ -57,8 +57,8 @@ def test_classes_are_taken_and_numbered_anew(data: Dataset) -> None:
     assert chosen.names == ("c", "a")
     assert counts(chosen, 2) == [37, 400]
     assert chosen.classes is not None
-    for picture, label in zip(ids(chosen), chosen.classes, strict=True):
-        assert data.classes[picture] == (2, 0)[label]  # type: ignore[index]
+    for image, label in zip(ids(chosen), chosen.classes, strict=True):
+        assert data.classes[image] == (2, 0)[label]  # type: ignore[index]
     assert np.array_equal(chosen.images, data.images[ids(chosen)])
     unnamed = replace(data, names=None)
     assert ids(select_classes(unnamed, ["3", "1"])) == ids(chosen)
@@ -84,9 +84,9 @@ def test_a_limit_keeps_the_proportions_or_balances(data: Dataset) -> None:
 
 def test_a_limit_takes_of_each_part(data: Dataset) -> None:
     parts = np.where(np.arange(540) < 360, "train", "test")
-    few = limited(replace(data, parts=parts), 54)
-    assert few.parts is not None
-    assert (few.parts == "train").sum() == pytest.approx(36, abs=1)
+    few = limited(replace(data, splits=parts), 54)
+    assert few.splits is not None
+    assert (few.splits == "train").sum() == pytest.approx(36, abs=1)
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.1, 0.0), (0.25, 0.25), (0.0, 0.5), (0.0, 0.0)])
@@ -108,21 +108,21 @@ def test_splits_part_every_class_alike(data: Dataset, val: float, test: float) -
 
 def test_the_sources_own_parts_are_kept(data: Dataset) -> None:
     parts = np.array(["train"] * 300 + ["val"] * 40 + ["test"] * 200)
-    own = split(replace(data, parts=parts), 0.5, 0.4)
+    own = split(replace(data, splits=parts), 0.5, 0.4)
     assert ids(own.train) == list(range(300))
     assert ids(own.val) == list(range(300, 340))
     assert ids(own.test) == list(range(340, 540))
     assert own.notes == (
-        "test: the source's own 200 pictures",
-        "val: the source's own 40 pictures",
+        "test: the source's own 200 images",
+        "val: the source's own 40 images",
     )
     parts[parts == "val"] = "train"
-    drawn = split(replace(data, parts=parts), 0.1)
+    drawn = split(replace(data, splits=parts), 0.1)
     assert ids(drawn.test) == list(range(340, 540))
     assert len(drawn.val) == 34
     assert sorted(ids(drawn.train) + ids(drawn.val)) == list(range(340))
-    assert ids(test_part(replace(data, parts=parts))) == list(range(340, 540))
-    assert test_part(data) is data
+    assert ids(test_split(replace(data, splits=parts))) == list(range(340, 540))
+    assert test_split(data) is data
 
 
 def test_a_test_part_that_stands_elsewhere(data: Dataset) -> None:
@@ -135,8 +135,8 @@ def test_a_test_part_that_stands_elsewhere(data: Dataset) -> None:
 def test_splits_that_leave_nothing(data: Dataset) -> None:
     with pytest.raises(DataError, match="leave nothing to learn from"):
         split(data, 0.5, 0.5)
-    with pytest.raises(DataError, match="no training part"):
-        split(replace(data, parts=np.full(540, "test")))
+    with pytest.raises(DataError, match="no training split"):
+        split(replace(data, splits=np.full(540, "test")))
     unlabelled = split(replace(data, classes=None), 0.1)
     assert (len(unlabelled.train), len(unlabelled.val)) == (486, 54)
 
@@ -146,7 +146,7 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
     pixels = np.zeros((5, 1, 2, 2), np.uint8)
     table = LuaTable({"data": pixels, "label": np.array([1, 9, 3, 0, 2]), "classes": names})
     t7.save(table, tmp_path / "data.t7")
-    with pytest.raises(DataError, match=r"2 labels out of range 0 to 2 .*: 8 of picture 1, -1 of"):
+    with pytest.raises(DataError, match=r"2 labels out of range 0 to 2 .*: 8 of image 1, -1 of"):
         open_data(tmp_path / "data.t7", first_label=1)
     kept = open_data(tmp_path / "data.t7", first_label=1, on_error="skip")
     assert isinstance(kept, Dataset)
@@ -166,8 +166,8 @@ def test_open_data_takes_and_limits() -> None:
     assert np.array_equal(every.images[ids(chosen)], chosen.images)
     named = open_data("digits", names=[f"n{i}" for i in range(10)], classes=["n7"])
     assert set(every.classes[named.ids]) == {7}  # type: ignore[index]
-    with pytest.raises(DataError, match="no part val; it has no parts"):
-        open_data("digits", part="val")
+    with pytest.raises(DataError, match="no split val; it has no splits"):
+        open_data("digits", split="val")
 
 
 def test_channel_statistics_are_numpys() -> None:
@@ -225,9 +225,9 @@ def test_a_fingerprint_changes_with_pixels_labels_and_order(data: Dataset, tmp_p
 def test_real_cifar_classes_by_name() -> None:
     folder = SHARED / "data"
     if not folder.exists():
-        pytest.skip("needs the CIFAR-10 pictures")
+        pytest.skip("needs the CIFAR-10 images")
     names = t7.load(FIXTURES / "cifar" / "cifar_classes.t7").to_list()
     data = open_data(folder / "cifar10-small-train.t7", names=names, classes="airplane,bird")
     assert isinstance(data, Dataset)
-    # The fifth lab's training pictures.
+    # The fifth lab's training images.
     assert counts(data, 2) == [1029, 996]

@@ -23,8 +23,8 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, ImageFolder
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from torchlift.converters.errors import TorchliftError
-from torchlift.converters.pictures import PictureError
-from torchlift.transfer.data import Dataset, PictureFiles, open_data, stream_folder
+from torchlift.converters.images.errors import ImageError
+from torchlift.transfer.data import Dataset, ImageFiles, open_data, stream_folder
 from torchlift.transfer.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -37,9 +37,9 @@ def in_memory(source: Any, **options: Any) -> Dataset:
     return data
 
 
-def of_files(source: Any, **options: Any) -> PictureFiles:
+def of_files(source: Any, **options: Any) -> ImageFiles:
     data = open_data(source, **options)
-    assert isinstance(data, PictureFiles)
+    assert isinstance(data, ImageFiles)
     return data
 
 
@@ -61,14 +61,14 @@ def test_idx_files_are_read_as_torchvision_reads_them(tmp_path: Path, ending: st
         write_idx(raw / f"{part}-labels{ending.format(1)}", np.arange(count, dtype=np.uint8) % 10)
     data = in_memory(tmp_path)
     assert data.names == tuple("0123456789")
-    assert data.parts is not None
-    assert data.parts.tolist() == ["train"] * 30 + ["test"] * 12
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train"] * 30 + ["test"] * 12
     assert data.classes is not None
     assert data.classes.tolist() == [*(i % 10 for i in range(30)), *(i % 10 for i in range(12))]
     if ending == "-idx{}-ubyte":
         for train, part in ((True, "train"), (False, "test")):
             theirs = MNIST(str(tmp_path), train=train)
-            ours = in_memory(tmp_path, part=part)
+            ours = in_memory(tmp_path, split=part)
             assert np.array_equal(ours.images[:, 0], theirs.data.numpy())
             assert np.array_equal(ours.classes, theirs.targets.numpy())  # type: ignore[arg-type]
     one = in_memory(raw / f"t10k-labels{ending.format(1)}")
@@ -116,7 +116,7 @@ def test_fashion_mnist_is_known_by_its_folder(tmp_path: Path) -> None:
             gzip.compress(struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 4, 4) + bytes(32), mtime=0)[:-9],
             "cannot be read",
         ),
-        (struct.pack(">BBBB1I", 0, 0, 8, 1, 3) + bytes(3), "pictures .* expected"),
+        (struct.pack(">BBBB1I", 0, 0, 8, 1, 3) + bytes(3), "images .* expected"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -172,7 +172,7 @@ def test_cifar10_binary_and_python_hold_the_same(
     for part, train in (("train", True), ("test", False)):
         theirs = CIFAR10(str(tmp_path), train=train)
         for folder in (binary, python):
-            ours = in_memory(folder, part=part)
+            ours = in_memory(folder, split=part)
             assert np.array_equal(ours.images.transpose(0, 2, 3, 1), theirs.data)
             assert ours.classes is not None
             assert ours.classes.tolist() == theirs.targets
@@ -204,7 +204,7 @@ def test_cifar100_gives_the_fine_classes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(CIFAR100, "train_list", integrity(python, ["train"]))
     theirs = CIFAR100(str(tmp_path), train=False)
     for folder in (binary, python):
-        ours = in_memory(folder, part="test")
+        ours = in_memory(folder, split="test")
         assert np.array_equal(ours.images.transpose(0, 2, 3, 1), theirs.data)
         assert ours.classes is not None
         assert ours.classes.tolist() == theirs.targets
@@ -272,7 +272,7 @@ def test_npz(tmp_path: Path, pattern: str, last: bool) -> None:
     assert data.classes is not None
     assert data.classes.tolist() == [0, 1, 2, 0, 1, 2] * parts
     assert data.names == ("a", "b", "c")
-    assert (data.parts is None) == (parts == 1)
+    assert (data.splits is None) == (parts == 1)
 
 
 def test_npz_with_objects_is_refused(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_npz_with_objects_is_refused(tmp_path: Path) -> None:
         open_data(tmp_path / "evil.npz")
     assert not witness.exists()
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
-    with pytest.raises(DataError, match=r"no pictures under a usual name .* among: weights"):
+    with pytest.raises(DataError, match=r"no images under a usual name .* among: weights"):
         open_data(tmp_path / "other.npz")
 
 
@@ -291,7 +291,7 @@ def test_digits_are_those_of_scikit_learn_and_of_the_fixtures() -> None:
     assert data.classes is not None
     assert np.array_equal(data.classes, source.target)
     assert data.images.shape == (1797, 1, 32, 32)
-    # The fixtures hold the same pictures, in another order.
+    # The fixtures hold the same images, in another order.
     ours = {(image.tobytes(), int(c)) for image, c in zip(data.images, data.classes, strict=True)}
     for part in ("train", "test"):
         fixture = in_memory(FIXTURES / "digits" / f"digits-{part}.t7")
@@ -300,7 +300,7 @@ def test_digits_are_those_of_scikit_learn_and_of_the_fixtures() -> None:
             assert (image.tobytes(), int(label)) in ours
 
 
-def write_pictures(
+def write_images(
     folder: Path, count: int, size: tuple[int, int] = (9, 7), mode: str = "RGB"
 ) -> None:
     folder.mkdir(parents=True)
@@ -309,58 +309,58 @@ def write_pictures(
         Image.fromarray(RANDOM.integers(0, 256, shape, np.uint8)).save(folder / f"{number}.png")
 
 
-def test_a_folder_of_pictures_as_torchvision_reads_it(tmp_path: Path) -> None:
+def test_a_folder_of_images_as_torchvision_reads_it(tmp_path: Path) -> None:
     for name, count in (("owl", 3), ("cat", 2), ("Dog", 4)):
-        write_pictures(tmp_path / name, count)
+        write_images(tmp_path / name, count)
     theirs = ImageFolder(str(tmp_path))
     data = in_memory(tmp_path)
     assert data.names == tuple(theirs.classes) == ("Dog", "cat", "owl")
     assert data.classes is not None
     assert data.classes.tolist() == theirs.targets
     assert data.ids is not None
-    for image, (path, _), (picture, _), name in zip(
+    for pixels, (path, _), (image, _), name in zip(
         data.images, theirs.samples, theirs, data.ids, strict=True
     ):
-        assert np.array_equal(image.transpose(1, 2, 0), np.asarray(picture))
+        assert np.array_equal(pixels.transpose(1, 2, 0), np.asarray(image))
         assert tmp_path / name == Path(path)
     streamed = stream_folder(tmp_path)
-    pictures = [np.asarray(picture) for part, _ in streamed.batches(4) for picture in part]
-    assert np.array_equal(np.stack(pictures).transpose(0, 3, 1, 2), data.images)
+    images = [np.asarray(image) for part, _ in streamed.batches(4) for image in part]
+    assert np.array_equal(np.stack(images).transpose(0, 3, 1, 2), data.images)
 
 
-def test_parts_of_a_folder_and_pictures_of_many_sizes(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "train" / "a", 2, (9, 7), "L")
-    write_pictures(tmp_path / "train" / "b", 1, (8, 8), "L")
-    write_pictures(tmp_path / "valid" / "b", 1, (5, 6), "L")
-    write_pictures(tmp_path / "test" / "a", 1, (5, 6), "L")
+def test_parts_of_a_folder_and_images_of_many_sizes(tmp_path: Path) -> None:
+    write_images(tmp_path / "train" / "a", 2, (9, 7), "L")
+    write_images(tmp_path / "train" / "b", 1, (8, 8), "L")
+    write_images(tmp_path / "valid" / "b", 1, (5, 6), "L")
+    write_images(tmp_path / "test" / "a", 1, (5, 6), "L")
     data = of_files(tmp_path)
     assert data.names == ("a", "b")
     assert data.color == "gray"
-    assert data.parts is not None
-    assert data.parts.tolist() == ["train"] * 3 + ["val", "test"]
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train"] * 3 + ["val", "test"]
     assert data.classes is not None
     assert data.classes.tolist() == [0, 0, 1, 1, 0]
-    sized = in_memory(tmp_path, size=(6, 6), part="train")
+    sized = in_memory(tmp_path, size=(6, 6), split="train")
     assert sized.images.shape == (3, 1, 6, 6)
     with pytest.raises(DataError, match="8×8 pixels, others have 9×7: give a size"):
-        stream_folder(tmp_path, part="train").in_memory()
+        stream_folder(tmp_path, split="train").in_memory()
 
 
 def test_a_folder_without_classes(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 3)
-    data = open_data(tmp_path / "pictures")
+    write_images(tmp_path / "images", 3)
+    data = open_data(tmp_path / "images")
     assert data.classes is None
     assert data.names is None
     assert len(data) == 3
 
 
-def test_unreadable_pictures_are_named_or_counted_and_left_out(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "a", 3)
-    write_pictures(tmp_path / "b", 2)
-    (tmp_path / "a" / "1.png").write_bytes(b"no picture")
+def test_unreadable_images_are_named_or_counted_and_left_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 3)
+    write_images(tmp_path / "b", 2)
+    (tmp_path / "a" / "1.png").write_bytes(b"no image")
     whole = (tmp_path / "b" / "0.png").read_bytes()
     (tmp_path / "b" / "0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PictureError, match=r"a/1\.png"):
+    with pytest.raises(ImageError, match=r"a/1\.png"):
         open_data(tmp_path)
     data = in_memory(tmp_path, on_error="skip")
     assert data.ids is not None
@@ -375,7 +375,7 @@ def test_unreadable_pictures_are_named_or_counted_and_left_out(tmp_path: Path) -
     [
         ("nowhere", "no such file or folder; a dataset is"),
         ("data.xyz", "not a dataset of a kind that is known"),
-        ("empty", "no pictures in this folder"),
+        ("empty", "no images in this folder"),
     ],
 )
 def test_what_names_no_dataset(tmp_path: Path, name: str, problem: str) -> None:

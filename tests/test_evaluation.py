@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
-from torchlift.converters.onnx import OnnxError, OnnxPredictor, TorchPredictor, export
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchPredictor
+from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, open_data, read_dataset, stream_folder
 from torchlift.transfer.errors import DataError
@@ -79,7 +80,7 @@ def test_precision_recall_confusion_and_top5_are_scikit_learns() -> None:
         assert part.f1 == expected["f1-score"]
         assert part.count == expected["support"]
         assert part.predicted == (predicted == index).sum()
-    # A class without pictures has no say in the mean.
+    # A class without images has no say in the mean.
     there = [report[str(index)] for index in range(8)]
     assert result.precision == pytest.approx(np.mean([part["precision"] for part in there]))
     assert result.recall == pytest.approx(np.mean([part["recall"] for part in there]))
@@ -191,7 +192,7 @@ def test_what_cannot_be_evaluated_is_said() -> None:
         evaluate(scores_as_inputs("logits", 3), Dataset(scores))
     with pytest.raises(DataError, match="class 4 in the data, 3 in the model"):
         evaluate(scores_as_inputs("logits", 3), Dataset(scores, np.array([0, 3])))
-    with pytest.raises(OnnxError, match="not a classifier"):
+    with pytest.raises(InferenceError, match="not a classifier"):
         evaluate(scores_as_inputs("features", 3), Dataset(scores, np.array([0, 1])))
 
 
@@ -255,20 +256,20 @@ def test_the_folder_of_results_holds_what_was_found(
     assert sum(int(row["count"]) for row in rows("calibration.csv")) == 500
     assert len(rows("mistakes.csv")) == 9
     for name in ("confusion.png", "reliability.png", "mistakes.png"):
-        with Image.open(files[name]) as picture:
-            assert np.asarray(picture.convert("L")).std() > 10
+        with Image.open(files[name]) as image:
+            assert np.asarray(image.convert("L")).std() > 10
     # Written once more it replaces itself.
     assert write_evaluation(result, tmp_path / "out" / "here", data) == written
 
 
-def test_many_classes_and_inputs_that_are_no_pictures_can_be_drawn(tmp_path: Path) -> None:
+def test_many_classes_and_inputs_that_are_no_images_can_be_drawn(tmp_path: Path) -> None:
     logits, target = random_scores(150, 120)
     data = Dataset(logits.reshape(150, 120, 1, 1), target)
     result = evaluate(scores_as_inputs("logits", 120), data)
     assert len(write_evaluation(result, tmp_path, data)) == 8
 
 
-def test_a_folder_of_pictures_of_many_sizes(tmp_path: Path) -> None:
+def test_a_folder_of_images_of_many_sizes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for name in ("dark", "light"):
         (tmp_path / name).mkdir()
@@ -308,14 +309,14 @@ def test_the_command_takes_the_test_part_and_writes_the_folder(
     found = json.loads(capsys.readouterr().out)
     assert (found["accuracy"], found["count"]) == (0.974, 500)
     assert str(tmp_path / "results" / "confusion.png") in found["files"]
-    assert main([*words, "--part", "train", "--limit", "100"]) == 0
+    assert main([*words, "--split", "train", "--limit", "100"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 100
 
 
 def test_cifar_as_lua_counted_it() -> None:
     file = SHARED / "data" / "cifar10-small-test.t7"
     if not file.exists():
-        pytest.skip("needs the CIFAR-10 pictures")
+        pytest.skip("needs the CIFAR-10 images")
     cifar = FIXTURES / "cifar"
     model = open_model(
         cifar / "cifar-convnet-bn.t7",

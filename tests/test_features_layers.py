@@ -14,6 +14,7 @@ from torch import nn
 
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
+from torchlift.transfer.errors import LayerError
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.sources import (
     FeatureSource,
@@ -21,7 +22,7 @@ from torchlift.transfer.features.sources import (
     features_of_file,
     network_digest,
 )
-from torchlift.transfer.layers import LayerError, Tap, find_tap, find_taps
+from torchlift.transfer.layers import Tap, find_tap, find_taps
 
 DIGITS = FIXTURES / "digits"
 

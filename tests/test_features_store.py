@@ -23,8 +23,13 @@ from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, open_data
-from torchlift.transfer.features.errors import StoreError
-from torchlift.transfer.features.extraction import Plan, example_of, extract, plan_extraction
+from torchlift.transfer.errors import StoreError
+from torchlift.transfer.features.extraction import (
+    ExtractionPlan,
+    example_of,
+    extract,
+    plan_extraction,
+)
 from torchlift.transfer.features.files import read_features, write_features
 from torchlift.transfer.features.processes import Process
 from torchlift.transfer.features.settings import Settings
@@ -37,19 +42,21 @@ SCALE = DIGITS / "digits_meanStd.t7"
 SMALL = Settings(batch_size=16, chunk=64)
 
 
-def planned(settings: Settings = SMALL, layers: tuple[str, ...] = ("penultimate", "3")) -> Plan:
+def planned(
+    settings: Settings = SMALL, layers: tuple[str, ...] = ("penultimate", "3")
+) -> ExtractionPlan:
     model, data = open_model(MODEL, mean_std=SCALE), open_data(DATA)
     source = features_of(model, layers, example_of(data, model.preprocessing))
     return plan_extraction(source, data, settings)
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> ExtractionPlan:
     return planned()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(plan: ExtractionPlan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("features") / "whole"
     extract(plan, folder, workers=1)
     return folder
@@ -87,7 +94,7 @@ def test_the_features_are_those_of_a_plain_forward_pass(undisturbed: Path) -> No
     assert np.array_equal(group["ids"][:], np.arange(500))
 
 
-def test_the_manifest_says_what_the_numbers_are_of(plan: Plan, undisturbed: Path) -> None:
+def test_the_manifest_says_what_the_numbers_are_of(plan: ExtractionPlan, undisturbed: Path) -> None:
     said = describe_store(undisturbed)
     assert said["features"] == {"penultimate": [84], "3": [6, 14, 14]}
     assert said["layers"] == {"penultimate": "the input of 13", "3": "3"}
@@ -100,7 +107,9 @@ def test_the_manifest_says_what_the_numbers_are_of(plan: Plan, undisturbed: Path
 
 
 @pytest.mark.parametrize("pool", ["avg", "max"])
-def test_pooling_and_flattening(plan: Plan, undisturbed: Path, tmp_path: Path, pool: Any) -> None:
+def test_pooling_and_flattening(
+    plan: ExtractionPlan, undisturbed: Path, tmp_path: Path, pool: Any
+) -> None:
     whole = open_store(undisturbed).read("3").images.reshape(500, 6, 14, 14)
     expected = whole.mean((2, 3)) if pool == "avg" else whole.max((2, 3))
     pooled = extract(planned(replace(SMALL, pool=pool, dtype="float16")), tmp_path / "pooled")
@@ -113,7 +122,7 @@ def test_pooling_and_flattening(plan: Plan, undisturbed: Path, tmp_path: Path, p
 
 class TestResuming:
     def test_what_is_there_is_not_computed_again(
-        self, plan: Plan, undisturbed: Path, tmp_path: Path
+        self, plan: ExtractionPlan, undisturbed: Path, tmp_path: Path
     ) -> None:
         store = extract(plan, tmp_path / "store")
         (tmp_path / "store/features/3/c/2/0/0/0").unlink()
@@ -149,28 +158,30 @@ class TestResuming:
         ],
     )
     def test_another_model_data_or_setting_is_refused(
-        self, plan: Plan, undisturbed: Path, change: dict[str, Any], said: str
+        self, plan: ExtractionPlan, undisturbed: Path, change: dict[str, Any], said: str
     ) -> None:
         before = contents(undisturbed)
         with pytest.raises(StoreError, match=said):
             extract(replace(plan, manifest={**plan.manifest, **change}), undisturbed)
         assert contents(undisturbed) == before
 
-    def test_what_is_no_feature_store_is_never_touched(self, plan: Plan, tmp_path: Path) -> None:
+    def test_what_is_no_feature_store_is_never_touched(
+        self, plan: ExtractionPlan, tmp_path: Path
+    ) -> None:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine/notes.txt").write_text("mine")
         with pytest.raises(StoreError, match="no feature store"):
             extract(plan, tmp_path / "mine", overwrite=True)
         assert contents(tmp_path / "mine") == {"notes.txt": b"mine"}
 
-    def test_an_unfinished_store_is_not_read(self, plan: Plan, tmp_path: Path) -> None:
+    def test_an_unfinished_store_is_not_read(self, plan: ExtractionPlan, tmp_path: Path) -> None:
         store = extract(plan, tmp_path / "store", process=Turn(rank=0, count=2))
         with pytest.raises(StoreError, match="4 of 8 chunks are missing"):
             store.read("3")
 
 
 def test_workers_threads_and_shares_do_not_change_a_byte(
-    plan: Plan, undisturbed: Path, tmp_path: Path
+    plan: ExtractionPlan, undisturbed: Path, tmp_path: Path
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -17,7 +17,7 @@ import pytest
 from support import FIXTURES
 
 from torchlift.cli.main import main
-from torchlift.converters.onnx import open_predictor
+from torchlift.converters.inference import open_predictor
 from torchlift.converters.saved import load
 from torchlift.transfer.data import open_data
 from torchlift.transfer.features.files import read_features
@@ -95,7 +95,7 @@ def test_a_run_goes_on_as_it_would_have_gone_on_then(tmp_path: Path) -> None:
     """Options that have other names today are the same options: nothing starts anew."""
     run = tmp_path / "run"
     shutil.copytree(OLD / "run", run)
-    options = ["--epochs", "4", "--limit", "300", "--test", "0.2", "--resume", "auto"]
+    options = ["--epochs", "4", "--limit", "300", "--test-fraction", "0.2", "--resume", "auto"]
     assert main(["train", "softmax", "digits", "--output", str(run), *options]) == 0
     text = (run / "metrics.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]

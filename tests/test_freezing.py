@@ -9,13 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchlift.transfer.freezing import (
-    FreezingError,
-    count_parameters,
-    frozen_at,
-    frozen_parts,
-    set_frozen,
-)
+from torchlift.transfer.errors import FreezingError
+from torchlift.transfer.freezing import count_parameters, frozen_at, frozen_modules, set_frozen
 from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.optimizers import parameter_groups
 from torchlift.transfer.training.options import Freezing
@@ -63,7 +58,7 @@ def test_after_training_exactly_the_frozen_layers_are_bit_equal(
     rule: str, trained: tuple[str, ...]
 ) -> None:
     network, images, classes = network_and_batch()
-    set_frozen(network, frozen_parts(network, rule))
+    set_frozen(network, frozen_modules(network, rule))
     before = copy.deepcopy(network)
     train_a_little(network, images, classes)
     assert changed_layers(before, network) == set(trained)
@@ -82,7 +77,7 @@ def test_without_evaluation_mode_the_statistics_would_move() -> None:
 def test_unfreezing_gives_back_gradients_and_modes() -> None:
     network, images, classes = network_and_batch()
     freezing = Freezing(freeze="all-but-head", unfreeze_at=3)
-    assert frozen_at(network, freezing, 2) == frozen_parts(network, "all-but-head")
+    assert frozen_at(network, freezing, 2) == frozen_modules(network, "all-but-head")
     for epoch in (1, 2, 3):
         set_frozen(network, frozen_at(network, freezing, epoch))
     before = copy.deepcopy(network)
@@ -93,7 +88,7 @@ def test_unfreezing_gives_back_gradients_and_modes() -> None:
 
 def test_a_copy_of_a_frozen_network_is_frozen_by_itself() -> None:
     network, images, classes = network_and_batch()
-    set_frozen(network, frozen_parts(network, "all-but-head"))
+    set_frozen(network, frozen_modules(network, "all-but-head"))
     other = copy.deepcopy(network)
     set_frozen(network, frozenset())
     before = copy.deepcopy(other)
@@ -110,7 +105,7 @@ def test_parameters_of_containers_follow_their_own_names() -> None:
             self.head = nn.Linear(4, 2)
 
     network = Embedded()
-    set_frozen(network, frozen_parts(network, "all-but-head"))
+    set_frozen(network, frozen_modules(network, "all-but-head"))
     trained = [name for name, value in network.named_parameters() if value.requires_grad]
     assert trained == ["head.weight", "head.bias"]
     assert network.train().training
@@ -121,7 +116,7 @@ def test_parameters_of_containers_follow_their_own_names() -> None:
 def test_a_tied_weight_is_frozen_under_all_of_its_names() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     network[1].weight = network[0].weight
-    set_frozen(network, frozen_parts(network, "0"))
+    set_frozen(network, frozen_modules(network, "0"))
     assert not network[1].weight.requires_grad
     assert network[1].bias.requires_grad
 
@@ -129,7 +124,7 @@ def test_a_tied_weight_is_frozen_under_all_of_its_names() -> None:
 def test_counts_are_of_trained_and_frozen_numbers() -> None:
     network, _, _ = network_and_batch()
     head, whole = 84 * 4 + 4, 62_958 + 48 - 6 * 84 - 6
-    frozen = frozen_parts(network, "all-but-head")
+    frozen = frozen_modules(network, "all-but-head")
     assert count_parameters(network, frozen) == (head, whole - head)
 
 
@@ -139,7 +134,7 @@ def test_counts_are_of_trained_and_frozen_numbers() -> None:
 )
 def test_rules_that_mean_nothing_are_refused(rule: str, said: str) -> None:
     with pytest.raises(FreezingError, match=said):
-        frozen_parts(convnet_bn(3, 4), rule)
+        frozen_modules(convnet_bn(3, 4), rule)
 
 
 def test_each_layer_has_its_own_rate() -> None:

@@ -17,8 +17,9 @@ from torch.nn import functional
 from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork, load, output_kind, save
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.heads import HeadError, find_head, give_logits, replace_head
-from torchlift.transfer.sources import SourceError, new_network, open_source
+from torchlift.transfer.errors import HeadError, NetworkError
+from torchlift.transfer.heads import find_head, replace_head, strip_softmax
+from torchlift.transfer.load_network import load_network, new_network
 from torchlift.transfer.training.classifiers import adapted_classifier
 
 DIGITS = str(FIXTURES / "digits" / "digits-lenet5-bn.t7")
@@ -29,7 +30,7 @@ def beside(name: str) -> str:
 
 
 def test_a_new_head_stands_where_the_last_linear_layer_and_its_softmax_stood() -> None:
-    network = open_source(DIGITS).module
+    network = load_network(DIGITS).module
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     replace_head(network, 2)
     images = torch.rand(3, 1, 32, 32)
@@ -43,8 +44,8 @@ def test_a_new_head_stands_where_the_last_linear_layer_and_its_softmax_stood() -
 
 
 def test_logits_without_the_softmax_are_those_that_it_was_given() -> None:
-    network, whole = open_source(DIGITS).module, open_source(DIGITS).module
-    give_logits(network)
+    network, whole = load_network(DIGITS).module, load_network(DIGITS).module
+    strip_softmax(network)
     images = torch.rand(3, 1, 32, 32)
     torch.testing.assert_close(functional.log_softmax(network(images), 1), whole(images))
 
@@ -84,7 +85,7 @@ def test_torchvision_networks_take_weights_a_head_and_are_saved(
         torch.save({"state_dict": theirs.state_dict()}, file)
     else:
         save_file(theirs.state_dict(), file)
-    model = open_source("torchvision:resnet18", str(file))
+    model = load_network("torchvision:resnet18", str(file))
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(model.module(images), theirs(images))
     assert model.preprocessing is not None
@@ -110,16 +111,16 @@ def test_a_function_that_is_named_outright_gives_the_network(
         "    return 1\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert open_source("python:my_networks:small").module(torch.rand(2, 1, 8, 8)).shape == (2, 4)
+    assert load_network("python:my_networks:small").module(torch.rand(2, 1, 8, 8)).shape == (2, 4)
     assert new_network("python:my_networks:small", 3, 5)(torch.rand(2, 3, 8, 8)).shape == (2, 5)
-    with pytest.raises(SourceError, match="gave a int"):
-        open_source("python:my_networks:wrong")
-    with pytest.raises(SourceError, match="gave a int"):
+    with pytest.raises(NetworkError, match="gave a int"):
+        load_network("python:my_networks:wrong")
+    with pytest.raises(NetworkError, match="gave a int"):
         new_network("python:my_networks:one", 3, 5)
-    with pytest.raises(SourceError, match="nothing stands in it"):
-        open_source("python:my_networks:small", at="a.b")
-    with pytest.raises(SourceError, match="no_such"):
-        open_source("python:my_networks:no_such")
+    with pytest.raises(NetworkError, match="nothing stands in it"):
+        load_network("python:my_networks:small", at="a.b")
+    with pytest.raises(NetworkError, match="no_such"):
+        load_network("python:my_networks:no_such")
 
 
 def test_a_network_that_says_what_it_gives_is_believed() -> None:
@@ -183,15 +184,15 @@ def test_random_weights_are_said_to_be_random(
 def test_weights_that_do_not_fit_or_hold_code_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
-    with pytest.raises(SourceError, match="does not fit the network"):
-        open_source("torchvision:resnet18", str(file))
+    with pytest.raises(NetworkError, match="does not fit the network"):
+        load_network("torchvision:resnet18", str(file))
     torch.save(nn.Linear(1, 1), file)
-    with pytest.raises(SourceError, match="no plain state dict"):
-        open_source("torchvision:resnet18", str(file))
+    with pytest.raises(NetworkError, match="no plain state dict"):
+        load_network("torchvision:resnet18", str(file))
 
 
 def test_unknown_networks_are_named_with_what_is_near() -> None:
-    with pytest.raises(SourceError, match="resnet18"):
-        open_source("torchvision:resnet81")
-    with pytest.raises(SourceError, match="lenet5"):
+    with pytest.raises(NetworkError, match="resnet18"):
+        load_network("torchvision:resnet81")
+    with pytest.raises(NetworkError, match="lenet5"):
         new_network("lenet6", 1, 10)

@@ -14,9 +14,9 @@ from PIL import Image
 from support import FIXTURES
 
 from torchlift.converters import t7
-from torchlift.converters.errors import PreprocessingError
-from torchlift.converters.image_scale import MODES, crop, crop_at, hflip, output_size, scale
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.errors import PreprocessingError
+from torchlift.converters.images.image_scale import MODES, crop, crop_at, hflip, output_size, scale
+from torchlift.converters.images.preprocessing import Preprocessing
 
 SCALED = t7.load(FIXTURES / "image" / "image_scale.t7")
 CASES = SCALED["cases"].to_list()
@@ -34,7 +34,7 @@ def name_of(case: Any) -> str:
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_scale_gives_torch7s_numbers(case: Any) -> None:
     image = SCALED["input"]
-    # The fixture's gray picture is the first channel alone.
+    # The fixture's gray image is the first channel alone.
     image = image[0] if case.get("gray") else image
     size = case.get("size") or (case["height"], case["width"])
     result = scale(image, size, case["mode"])
@@ -182,7 +182,7 @@ def test_corners_to_crop_at_and_parts_outside() -> None:
     assert crop_at(image, "br", 2, 1).tolist() == [[18, 19]]
     # floor((5 - 2) / 2) = 1, floor((4 - 1) / 2) = 1.
     assert crop_at(image, "c", 2, 1).tolist() == [[6, 7]]
-    with pytest.raises(PreprocessingError, match="no part of a picture of 4×5"):
+    with pytest.raises(PreprocessingError, match="no part of an image of 4×5"):
         crop_at(image, "c", 6, 1)
     with pytest.raises(PreprocessingError, match="no place 'm'"):
         crop_at(image, "m", 1, 1)
@@ -190,7 +190,7 @@ def test_corners_to_crop_at_and_parts_outside() -> None:
 
 @pytest.mark.parametrize("case", CASES[:6], ids=name_of)
 def test_a_preprocessing_resizes_as_torch7_does(case: Any) -> None:
-    """Pictures in files have whole pixel values, as the fixture's had when Torch7 read it."""
+    """Images in files have whole pixel values, as the fixture's had when Torch7 read it."""
     pixels = np.rint(SCALED["input"] * 255).astype(np.uint8)
     image = Image.fromarray(pixels.transpose(1, 2, 0))
     prepare = Preprocessing(

@@ -59,12 +59,12 @@ def test_parameters_are_those_of_pen_and_paper(lab: Path) -> None:
 
 def test_accuracy_is_that_of_the_saved_networks(lab: Path) -> None:
     with np.load(lab / "data.npz") as data:
-        pictures, labels = data["x_train"], data["y_train"]
+        images, labels = data["x_train"], data["y_train"]
     for name, row in rows(lab).items():
         model = load(lab / name / "model")
         assert model.preprocessing is not None
         with torch.no_grad():
-            logits = model.module(torch.from_numpy(model.preprocessing(pictures)))
+            logits = model.module(torch.from_numpy(model.preprocessing(images)))
         # Four digits stand in the table.
         expected = float((logits.argmax(1).numpy() == labels).mean())
         assert float(row["training"]) == pytest.approx(expected, abs=1e-4), name

@@ -98,7 +98,7 @@ def test_2000_digits_of_mnist_are_learnt(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     words = ["--data", str(_MNIST), "--epochs", "8", "--output", str(folder)]
     assert main(["lab", "mnist-features", *words]) == 0
-    assert results(folder, "split")[0]["parts"] == {"train": 2000, "val": 2000, "test": 1000}
+    assert results(folder, "split")[0]["splits"] == {"train": 2000, "val": 2000, "test": 1000}
     wanted = {"logistic": 0.85, "mlp30": 0.87, "small_cnn": 0.92}
     for network, least in wanted.items():
         history = results(folder, "train", network)[0]["history"]

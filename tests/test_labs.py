@@ -21,11 +21,11 @@ import torch
 from browser import DESKTOP, PHONE, browser, check_page
 
 from torchlift.cli.main import main
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.labs import LABS, LabError, LabOptions, Steps
 from torchlift.transfer.labs.data import prepare_data
-from torchlift.transfer.training.errors import TrainingError
 from torchlift.transfer.training.options import Run
-from torchlift.transfer.training.processes import cpu_threads
+from torchlift.transfer.training.processes import torch_threads
 
 _TINY = ["--limit", "300", "--epochs", "1"]
 
@@ -203,9 +203,9 @@ class TestData:
 
 def test_threads_of_a_training_are_given_back() -> None:
     before = torch.get_num_threads()
-    with cpu_threads(1):
+    with torch_threads(1):
         assert torch.get_num_threads() == 1
-    with cpu_threads(None):
+    with torch_threads(None):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
     with pytest.raises(TrainingError, match="threads"):

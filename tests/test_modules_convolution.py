@@ -176,7 +176,7 @@ def test_temporal_convolution_of_nn_and_cudnn() -> None:
     expected = temporal_sum(frames, weight, 2) + bias
     shared = {"inputFrameSize": 5, "outputFrameSize": 4, "weight": weight.flatten(1), "bias": bias}
     own = layer("nn.TemporalConvolution", **shared, kW=3, dW=2)
-    # cudnn's is a convolution of a picture: kW is the frame's size, time runs along H.
+    # cudnn's is a convolution of an image: kW is the frame's size, time runs along H.
     cudnn = layer("cudnn.TemporalConvolution", **shared, kW=5, kH=3, dW=1, dH=2, padW=0, padH=0)
     padded = layer("cudnn.TemporalConvolution", **shared, kW=5, kH=3, dW=1, dH=2, padW=0, padH=1)
     for module in (own, cudnn):

@@ -49,7 +49,7 @@ def test_clip_passes_the_gradient() -> None:
     assert torch.equal(input_gradient(module, input, grad), grad)
 
 
-def test_inception_takes_one_picture() -> None:
+def test_inception_takes_one_image() -> None:
     module = convert(
         lua(
             "nn.Inception",
@@ -62,8 +62,8 @@ def test_inception_takes_one_picture() -> None:
             ],
         )
     )
-    picture = torch.randn(3, 4, 5)
-    assert torch.equal(module(picture), torch.cat([picture, picture * 2]))
+    image = torch.randn(3, 4, 5)
+    assert torch.equal(module(image), torch.cat([image, image * 2]))
 
 
 def test_binary_convolution_has_the_gradients_of_the_lua() -> None:
@@ -88,18 +88,18 @@ def test_binary_convolution_has_the_gradients_of_the_lua() -> None:
 
 
 def test_penalties_only_show_in_gradients() -> None:
-    picture, grad = rand(2, 3, 4, 5), rand(2, 3, 4, 5)
+    image, grad = rand(2, 3, 4, 5), rand(2, 3, 4, 5)
     module = convert(lua("nn.TotalVariation", strength=0.5))
-    assert torch.equal(module(picture), picture)
+    assert torch.equal(module(image), image)
     # updateGradInput of TotalVariation.lua.
-    expected = torch.zeros_like(picture)
-    across = picture[..., :-1, :-1] - picture[..., :-1, 1:]
-    down = picture[..., :-1, :-1] - picture[..., 1:, :-1]
+    expected = torch.zeros_like(image)
+    across = image[..., :-1, :-1] - image[..., :-1, 1:]
+    down = image[..., :-1, :-1] - image[..., 1:, :-1]
     expected[..., :-1, :-1] += across + down
     expected[..., :-1, 1:] -= across
     expected[..., 1:, :-1] -= down
     expected = expected * 0.5 + grad
-    assert relative_error(input_gradient(module, picture, grad), expected) < EXACT
+    assert relative_error(input_gradient(module, image, grad), expected) < EXACT
 
 
 @pytest.mark.parametrize("minimum", [None, 0.0, 100.0])
@@ -132,11 +132,11 @@ def test_norm_stabilizer_pulls_neighbours_together() -> None:
     assert not input_gradient(module.eval(), steps, zero).any()
 
 
-def glimpse(picture: torch.Tensor, place: list[float], size: int, scale: int) -> torch.Tensor:
-    """One scale of `SpatialGlimpse.lua` for one picture, in the Lua's own steps."""
+def glimpse(image: torch.Tensor, place: list[float], size: int, scale: int) -> torch.Tensor:
+    """One scale of `SpatialGlimpse.lua` for one image, in the Lua's own steps."""
     cut = size * scale
     pad = (cut - 1) // 2
-    padded = functional.pad(picture, [pad] * 4)
+    padded = functional.pad(image, [pad] * 4)
     corner = []
     for where, room in zip(place, (padded.shape[1] - cut, padded.shape[2] - cut), strict=True):
         corner.append(int(min(room, max(0.0, (where + 1) / 2 * room))))
@@ -145,27 +145,27 @@ def glimpse(picture: torch.Tensor, place: list[float], size: int, scale: int) ->
 
 
 def test_spatial_glimpse_equals_the_loop() -> None:
-    pictures = torch.randn(3, 2, 9, 11)
+    images = torch.randn(3, 2, 9, 11)
     places = torch.tensor([[-1.0, -1.0], [0.3, -0.4], [1.0, 1.7]])
     module = convert(lua("nn.SpatialGlimpse", height=3, width=3, depth=3, scale=2))
     expected = torch.stack(
         [
-            torch.cat([glimpse(picture, place.tolist(), 3, 2**depth) for depth in range(3)])
-            for picture, place in zip(pictures, places, strict=True)
+            torch.cat([glimpse(image, place.tolist(), 3, 2**depth) for depth in range(3)])
+            for image, place in zip(images, places, strict=True)
         ]
     )
-    assert relative_error(module([pictures, places]), expected) < 1e-6
-    assert relative_error(module([pictures[1], places[1]]), expected[1]) < 1e-6
+    assert relative_error(module([images, places]), expected) < 1e-6
+    assert relative_error(module([images[1], places[1]]), expected[1]) < 1e-6
 
 
 def test_first_spatial_glimpse_scales_bilinearly() -> None:
-    picture, place = torch.randn(1, 1, 9, 9), torch.zeros(1, 2)
+    image, place = torch.randn(1, 1, 9, 9), torch.zeros(1, 2)
     conversion = convert_recorded(lua("nn.SpatialGlimpse", size=3, depth=3, scale=2))
-    output = conversion.module([picture, place])
+    output = conversion.module([image, place])
     assert "first version" in conversion.notes[0].text
-    assert torch.equal(output[0, 0], picture[0, 0, 3:6, 3:6])
+    assert torch.equal(output[0, 0], image[0, 0, 3:6, 3:6])
     # The crop of 6 at the middle of 13 padded pixels, its corners kept.
-    crop = functional.pad(picture, [2] * 4)[..., 3:9, 3:9]
+    crop = functional.pad(image, [2] * 4)[..., 3:9, 3:9]
     expected = functional.interpolate(crop, (3, 3), mode="bilinear", align_corners=True)
     assert relative_error(output[:, 1:2], expected) < 1e-6
 
@@ -191,20 +191,20 @@ def test_augmentations_end_with_training() -> None:
         assert module.train()(input[0]).shape == input[0].shape
 
 
-def test_batch_flip_mirrors_half_of_the_pictures() -> None:
+def test_batch_flip_mirrors_half_of_the_images() -> None:
     torch.manual_seed(0)
-    pictures = torch.randn(7, 3, 4, 5)
+    images = torch.randn(7, 3, 4, 5)
     module = convert(lua("nn.BatchFlip", train=True)).train()
     drawn = set()
     for _ in range(20):
-        output = module(pictures)
-        mirrored = [torch.equal(output[n], pictures[n].flip(-1)) for n in range(7)]
-        same = [torch.equal(output[n], pictures[n]) for n in range(7)]
+        output = module(images)
+        mirrored = [torch.equal(output[n], images[n].flip(-1)) for n in range(7)]
+        same = [torch.equal(output[n], images[n]) for n in range(7)]
         assert sum(mirrored) == 3  # le(bs / 2) of a permutation of 1..bs
         assert sum(same) == 4
         drawn.add(tuple(mirrored))
     assert len(drawn) > 5
-    assert torch.equal(module.eval()(pictures), pictures)
+    assert torch.equal(module.eval()(images), images)
 
 
 def test_residual_blocks_are_left_out_at_times() -> None:
@@ -214,13 +214,13 @@ def test_residual_blocks_are_left_out_at_times() -> None:
     pooled = lua("nn.SpatialAveragePooling", kW=1, kH=1, dW=2, dH=2)
     strided = lua("nn.Sequential", modules=[double, pooled])
     module = convert(lua("nn.ResidualDrop", deathRate=0.25, modules=[strided, pooled]))
-    picture = torch.randn(2, 3, 6, 6)
-    skipped = picture[..., ::2, ::2]
-    assert relative_error(module.eval()(picture), skipped * (1 + 2 * 0.75)) < 1e-6
+    image = torch.randn(2, 3, 6, 6)
+    skipped = image[..., ::2, ::2]
+    assert relative_error(module.eval()(image), skipped * (1 + 2 * 0.75)) < 1e-6
     module.train()
-    left_out = sum(torch.equal(module(picture), skipped) for _ in range(1000))
+    left_out = sum(torch.equal(module(image), skipped) for _ in range(1000))
     assert 180 < left_out < 320  # five standard deviations around 250
-    assert any(relative_error(module(picture), skipped * 3) < 1e-6 for _ in range(30))
+    assert any(relative_error(module(image), skipped * 3) < 1e-6 for _ in range(30))
 
 
 def test_dense_layers_grow_a_list() -> None:
@@ -242,8 +242,8 @@ def test_dense_layers_grow_a_list() -> None:
     joined = lua("nn.JoinTable", dimension=2)
     saved = convert(lua("nn.Sequential", modules=[*map(custom, weights), joined]))
     plain = convert(lua("nn.Sequential", modules=[*map(standard, weights)]))
-    picture = rand(2, 3, 5, 6)
-    assert relative_error(saved(picture), plain(picture).detach()) < 1e-12
+    image = rand(2, 3, 5, 6)
+    assert relative_error(saved(image), plain(image).detach()) < 1e-12
 
 
 def test_region_dropout_clears_one_edge() -> None:
@@ -261,10 +261,10 @@ def test_region_dropout_clears_one_edge() -> None:
 
 def test_uniform_crop_takes_the_middle_in_evaluation_mode() -> None:
     module = convert(lua("nn.SpatialUniformCrop", oheight=2, owidth=3, train=False))
-    picture = torch.arange(42.0).reshape(1, 1, 6, 7)
+    image = torch.arange(42.0).reshape(1, 1, 6, 7)
     # ceil(4/2) = 2 and ceil(4/2) = 2, from 1.
-    assert torch.equal(module(picture), picture[..., 1:3, 1:4])
-    cropped = module.train()(picture.expand(50, -1, -1, -1))
+    assert torch.equal(module(image), image[..., 1:3, 1:4])
+    cropped = module.train()(image.expand(50, -1, -1, -1))
     corners = {tuple(crop[0, 0, :1].tolist()) for crop in cropped}
     assert cropped.shape == (50, 1, 2, 3)
     assert len(corners) > 5
@@ -317,8 +317,8 @@ def test_logistic_criterions() -> None:
         assert relative_error(plain(input.reshape(24, 1), target.reshape(24)), flat) < EXACT
         maps = convert(lua("nn.SpatialBinaryLogisticRegression", sizeAverage=average))
         assert relative_error(maps(input, target), spatial) < EXACT
-    picture = functional.softplus(-target * input)[0].sum() / 24
-    assert relative_error(maps(input[0], target[0]), picture) < EXACT
+    image = functional.softplus(-target * input)[0].sum() / 24
+    assert relative_error(maps(input[0], target[0]), image) < EXACT
 
 
 @pytest.mark.parametrize("factors", [1, 2])
@@ -335,15 +335,15 @@ def test_affine_matrix_turns_scales_and_shifts(factors: int) -> None:
     assert relative_error(convert(layer)(numbers.expand(3, -1)), expected.expand(3, 2, 3)) < 1e-6
 
 
-def test_spatial_transformer_takes_one_picture() -> None:
+def test_spatial_transformer_takes_one_image() -> None:
     grid = convert(lua("nn.AffineGridGeneratorBHWD", height=4, width=5))
     sample = convert(lua("nn.BilinearSamplerBHWD"))
-    picture = torch.randn(4, 5, 2)
+    image = torch.randn(4, 5, 2)
     same = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert relative_error(sample([picture, grid(same)]), picture) < 1e-5
+    assert relative_error(sample([image, grid(same)]), image) < 1e-5
     one_pixel_right = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]])
-    expected = torch.cat([picture[:, 1:], torch.zeros(4, 1, 2)], 1)
-    assert relative_error(sample([picture, grid(one_pixel_right)]), expected) < 1e-5
+    expected = torch.cat([image[:, 1:], torch.zeros(4, 1, 2)], 1)
+    assert relative_error(sample([image, grid(one_pixel_right)]), expected) < 1e-5
 
 
 @pytest.mark.slow

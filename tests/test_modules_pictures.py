@@ -1,4 +1,4 @@
-"""Layers for pictures of inn, nnx, DeepMask and fbcunn, against loops and formulas."""
+"""Layers for images of inn, nnx, DeepMask and fbcunn, against loops and formulas."""
 
 from __future__ import annotations
 
@@ -27,39 +27,37 @@ def rand(*shape: int) -> torch.Tensor:
 
 def test_inn_pools_over_the_edge() -> None:
     fields = {"kW": 2, "kH": 3, "dW": 2, "dH": 2, "ceil_mode": False}
-    picture = rand(2, 3, 6, 5)
-    expected = functional.max_pool2d(picture, (3, 2), 2, ceil_mode=True)
-    assert torch.equal(convert(lua("inn.SpatialMaxPooling", **fields))(picture), expected)
-    counted = torch.ones_like(picture)
-    total = functional.avg_pool2d(functional.pad(picture, [0, 1, 0, 1]), (3, 2), 2)
+    image = rand(2, 3, 6, 5)
+    expected = functional.max_pool2d(image, (3, 2), 2, ceil_mode=True)
+    assert torch.equal(convert(lua("inn.SpatialMaxPooling", **fields))(image), expected)
+    counted = torch.ones_like(image)
+    total = functional.avg_pool2d(functional.pad(image, [0, 1, 0, 1]), (3, 2), 2)
     inside = functional.avg_pool2d(functional.pad(counted, [0, 1, 0, 1]), (3, 2), 2)
-    found = convert(lua("inn.SpatialAveragePooling", **fields))(picture)
+    found = convert(lua("inn.SpatialAveragePooling", **fields))(image)
     assert relative_error(found, total / inside) < EXACT
 
 
 def test_inn_normalizations() -> None:
-    picture = rand(2, 8, 4, 5)
+    image = rand(2, 8, 4, 5)
     fields = {"size": 5, "alpha": 0.1, "beta": 0.75, "k": 2}
-    found = convert(lua("inn.SpatialCrossResponseNormalization", **fields))(picture)
-    assert relative_error(found, functional.local_response_norm(picture, 5, 0.1, 0.75, 2)) < EXACT
+    found = convert(lua("inn.SpatialCrossResponseNormalization", **fields))(image)
+    assert relative_error(found, functional.local_response_norm(image, 5, 0.1, 0.75, 2)) < EXACT
     inside = lua("nn.Sequential", modules=[lua("nn.Identity")])
-    assert torch.equal(
-        convert(lua("inn.LocalResponseNormalization", modules=inside))(picture), picture
-    )
+    assert torch.equal(convert(lua("inn.LocalResponseNormalization", modules=inside))(image), image)
     mean = rand(8, 4, 5)
     for saved in (mean, mean.expand(3, -1, -1, -1)):
         module = convert(lua("inn.MeanSubtraction", mean=saved))
-        assert torch.equal(module(picture), picture - mean)
-        assert torch.equal(module(picture[0]), picture[0] - mean)
+        assert torch.equal(module(image), image - mean)
+        assert torch.equal(module(image[0]), image[0] - mean)
 
 
 @pytest.mark.parametrize("name", ["inn.ConstAffine", "nn.SpatialConstDiagonal"])
 def test_const_affine_has_no_parameters(name: str) -> None:
-    a, b, picture = rand(3), rand(3), rand(2, 3, 4, 5)
+    a, b, image = rand(3), rand(3), rand(2, 3, 4, 5)
     module = convert(lua(name, a=a.reshape(1, 3, 1, 1), b=b))
-    expected = picture * a[:, None, None] + b[:, None, None]
-    assert relative_error(module(picture), expected) < EXACT
-    assert relative_error(module(picture[..., 0, 0]), expected[..., 0, 0]) < EXACT
+    expected = image * a[:, None, None] + b[:, None, None]
+    assert relative_error(module(image), expected) < EXACT
+    assert relative_error(module(image[..., 0, 0]), expected[..., 0, 0]) < EXACT
     assert not list(module.parameters())
 
 
@@ -71,24 +69,24 @@ def test_pyramid_pooling_joins_features() -> None:
 
     # The saved dimension is that of the last input.
     module = convert(lua("inn.SpatialPyramidPooling", dimension=1, modules=[level(2), level(1)]))
-    picture = rand(2, 3, 6, 6)
-    parts = [functional.adaptive_max_pool2d(picture, size).flatten(1) for size in (2, 1)]
-    assert torch.equal(module(picture), torch.cat(parts, 1))
-    assert torch.equal(module(picture[0]), torch.cat(parts, 1)[0])
+    image = rand(2, 3, 6, 6)
+    parts = [functional.adaptive_max_pool2d(image, size).flatten(1) for size in (2, 1)]
+    assert torch.equal(module(image), torch.cat(parts, 1))
+    assert torch.equal(module(image[0]), torch.cat(parts, 1)[0])
 
 
 def test_stochastic_pooling_weighs_by_size() -> None:
     module = convert(lua("inn.SpatialStochasticPooling", kW=2, kH=2, dW=2, dH=2, train=False))
-    picture = rand(2, 3, 5, 4).abs()
-    padded = functional.pad(picture, [0, 0, 0, 1])
+    image = rand(2, 3, 5, 4).abs()
+    padded = functional.pad(image, [0, 0, 0, 1])
     total = functional.avg_pool2d(padded, 2)
     expected = functional.avg_pool2d(padded**2, 2) / total
-    assert relative_error(module(picture), expected) < EXACT
+    assert relative_error(module(image), expected) < EXACT
     torch.manual_seed(0)
-    drawn = module.train()(picture.expand(2, 3, 5, 4))
+    drawn = module.train()(image.expand(2, 3, 5, 4))
     windows = functional.unfold(padded.flatten(0, 1).unsqueeze(1), 2, stride=2)
     assert (windows.reshape(2, 3, 4, 3, 2) == drawn[:, :, None]).any(2).all()
-    mean = torch.stack([module(picture) for _ in range(3000)]).mean(0)
+    mean = torch.stack([module(image) for _ in range(3000)]).mean(0)
     # Values up to 3: four standard deviations of a mean of 3,000 draws are below 0.15.
     assert (mean - expected).abs().max() < 0.15
 
@@ -162,17 +160,17 @@ def test_spatial_normalization_equals_its_definition(threshold: float | None) ->
         nfeatures=2,
         fixedThres=threshold,
     )
-    picture = rand(2, 5, 6)
+    image = rand(2, 5, 6)
     kernel = torch.full((1, 2, 3, 3), 1 / 9).double()
 
     def smooth(maps: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(maps[None], kernel, padding=1)[0]
 
-    inside = smooth(torch.ones_like(picture))
-    centred = picture - smooth(picture) / inside
+    inside = smooth(torch.ones_like(image))
+    centred = image - smooth(image) / inside
     deviation = smooth(centred**2).sqrt() / inside
     least = threshold or max(float(deviation.mean()), 1e-3)
-    assert relative_error(convert(layer)(picture), centred / deviation.clamp(min=least)) < EXACT
+    assert relative_error(convert(layer)(image), centred / deviation.clamp(min=least)) < EXACT
 
 
 @pytest.mark.skipif(not FACES.is_file(), reason="other people's files are not here")
@@ -190,25 +188,25 @@ def test_face_detector_of_2011_equals_its_own_activations() -> None:
 
 def test_spatial_padding_pads_and_crops() -> None:
     fields = {"pad_l": 1, "pad_r": 2, "pad_t": -1, "pad_b": 0}
-    picture = rand(3, 4, 5)
-    found = convert(lua("nn.SpatialPadding", **fields))(picture)
-    assert torch.equal(found[:, :, 1:6], picture[:, 1:])
+    image = rand(3, 4, 5)
+    found = convert(lua("nn.SpatialPadding", **fields))(image)
+    assert torch.equal(found[:, :, 1:6], image[:, 1:])
     assert found.shape == (3, 3, 8)
     with pytest.raises(ConversionError, match="pads dimensions 1 and 2"):
         convert(lua("nn.SpatialPadding", y_dim=1, x_dim=2, **fields))
 
 
 def test_classifiers_look_at_every_pixel() -> None:
-    weight, bias, picture = rand(6, 3), rand(6), rand(3, 4, 5)
-    expected = torch.einsum("oc,chw->ohw", weight, picture) + bias[:, None, None]
-    found = convert(lua("nn.SpatialLinear", weight=weight, bias=bias))(picture)
+    weight, bias, image = rand(6, 3), rand(6), rand(3, 4, 5)
+    expected = torch.einsum("oc,chw->ohw", weight, image) + bias[:, None, None]
+    found = convert(lua("nn.SpatialLinear", weight=weight, bias=bias))(image)
     assert relative_error(found, expected) < EXACT
     classifier = lua("nn.Linear", weight=weight, bias=bias)
     module = convert(lua("nn.SpatialClassifier", classifier=classifier))
-    assert relative_error(module(picture), expected) < EXACT
-    assert relative_error(module(picture[None])[0], expected) < EXACT
+    assert relative_error(module(image), expected) < EXACT
+    assert relative_error(module(image[None])[0], expected) < EXACT
     flat = convert(lua("nn.SpatialClassifier", classifier=classifier, spatialOutput=False))
-    assert relative_error(flat(picture), expected.flatten(1).t()) < EXACT
+    assert relative_error(flat(image), expected.flatten(1).t()) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -221,35 +219,35 @@ def test_classifiers_look_at_every_pixel() -> None:
     ],
 )
 def test_resampling(fields: dict[str, object], expected: list[list[float]]) -> None:
-    picture = torch.arange(6.0).reshape(1, 2, 3)
+    image = torch.arange(6.0).reshape(1, 2, 3)
     module = convert(lua("nn.SpatialReSamplingEx", yDim=2, xDim=3, **fields))
-    assert module(picture)[0].tolist() == expected
+    assert module(image)[0].tolist() == expected
     # With rows and columns elsewhere.
     first = convert(lua("nn.SpatialReSamplingEx", yDim=1, xDim=2, **fields))
-    assert first(picture.movedim(0, -1))[..., 0].tolist() == expected
+    assert first(image.movedim(0, -1))[..., 0].tolist() == expected
     if fields["mode"] == "bilinear":
         plain = convert(lua("nn.SpatialReSampling", oheight=3, owidth=2))
-        assert plain(picture[None])[0, 0].tolist() == expected
+        assert plain(image[None])[0, 0].tolist() == expected
 
 
 def test_up_sampling_and_minus() -> None:
-    picture = torch.arange(4.0).reshape(1, 2, 2)
-    found = convert(lua("nn.SpatialUpSampling", dW=2, dH=1))(picture)
+    image = torch.arange(4.0).reshape(1, 2, 2)
+    found = convert(lua("nn.SpatialUpSampling", dW=2, dH=1))(image)
     assert found[0].tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
-    assert torch.equal(convert(lua("nn.Minus"))(picture), -picture)
+    assert torch.equal(convert(lua("nn.Minus"))(image), -image)
 
 
 def test_symmetric_padding_repeats_the_edge() -> None:
-    picture = rand(2, 3, 4, 5).requires_grad_()
+    image = rand(2, 3, 4, 5).requires_grad_()
     module = convert(lua("nn.SpatialSymmetricPadding", pad_l=2, pad_r=1, pad_t=-1, pad_b=3))
-    output = module(picture)
+    output = module(image)
     expected = np.pad(
-        picture.detach().numpy()[:, :, 1:], ((0, 0), (0, 0), (0, 3), (2, 1)), "symmetric"
+        image.detach().numpy()[:, :, 1:], ((0, 0), (0, 0), (0, 3), (2, 1)), "symmetric"
     )
     assert torch.equal(output.detach(), torch.from_numpy(expected))
     output.sum().backward()
     # As in nn.SpatialZeroPadding: nothing comes back from what was added.
-    assert torch.equal(picture.grad[:, :, 1:], torch.ones(2, 3, 3, 5).double())
+    assert torch.equal(image.grad[:, :, 1:], torch.ones(2, 3, 3, 5).double())
 
 
 def test_deep_mask_gives_mask_and_score() -> None:
@@ -265,7 +263,7 @@ def test_facebook_names() -> None:
     assert convert(lua("nn.LinearNB", weight=weight)).bias is None
     table = convert(lua("nn.LookupTableGPU", weight=weight, featuresInDim2=True))
     assert torch.equal(table(torch.tensor([[1, 5]])), weight[[0, 4]].t()[None])
-    picture = torch.randn(2, 8, 3, 3)
+    image = torch.randn(2, 8, 3, 3)
     norm = convert(lua("nn.CrossMapNormalization", size=5, scale=0.1, power=0.75))
-    expected = functional.local_response_norm(picture, 5, 0.1, 0.75)
-    assert relative_error(norm(picture), expected) < 1e-5
+    expected = functional.local_response_norm(image, 5, 0.1, 0.75)
+    assert relative_error(norm(image), expected) < 1e-5

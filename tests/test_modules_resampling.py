@@ -111,7 +111,7 @@ def test_linear_interpolation_keeps_the_corners() -> None:
     assert torch.equal(by_size(one), one.expand(1, 1, 7, 9))
 
 
-def test_one_upsampling_takes_pictures_and_volumes() -> None:
+def test_one_upsampling_takes_images_and_volumes() -> None:
     module = layer("nn.UpSampling", odepth=3, oheight=7, owidth=9, mode="linear")
     volumes, images = torch.randn(1, 2, 2, 3, 4), torch.randn(1, 2, 3, 4)
     expected = along(along(along(volumes, 2, 3), 3, 7), 4, 9)

@@ -20,16 +20,16 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_instance_normalization_uses_each_picture() -> None:
-    weight, bias, picture = rand(3), rand(3), rand(2, 3, 4, 5)
+def test_instance_normalization_uses_each_image() -> None:
+    weight, bias, image = rand(3), rand(3), rand(2, 3, 4, 5)
     fields = {"nOutput": 3, "weight": weight, "bias": bias, "eps": 1e-5, "train": False}
     ran = convert(lua("nn.InstanceNormalization", bn=lua("nn.SpatialBatchNormalization"), **fields))
-    expected = functional.instance_norm(picture, weight=weight, bias=bias)
-    assert relative_error(ran(picture), expected) < EXACT
-    assert relative_error(ran(picture[0]), expected[0]) < EXACT
+    expected = functional.instance_norm(image, weight=weight, bias=bias)
+    assert relative_error(ran(image), expected) < EXACT
+    assert relative_error(ran(image[0]), expected[0]) < EXACT
     never_ran = convert_recorded(lua("nn.InstanceNormalization", **fields))
     assert "never ran" in never_ran.notes[0].text
-    assert relative_error(never_ran.module.train()(picture), expected) < EXACT
+    assert relative_error(never_ran.module.train()(image), expected) < EXACT
 
 
 def test_gram_matrix_and_shaved_border() -> None:
@@ -46,38 +46,38 @@ def test_gram_matrix_and_shaved_border() -> None:
 
 
 def test_circular_padding_wraps_round() -> None:
-    picture = rand(2, 3, 4, 5)
+    image = rand(2, 3, 4, 5)
     sides = {"pad_l": 1, "pad_r": 2, "pad_t": 3, "pad_b": 0}
-    expected = np.pad(picture.numpy(), ((0, 0), (0, 0), (3, 0), (1, 2)), "wrap")
+    expected = np.pad(image.numpy(), ((0, 0), (0, 0), (3, 0), (1, 2)), "wrap")
     module = convert(lua("nn.SpatialCircularPadding", **sides))
-    assert torch.equal(module(picture), torch.from_numpy(expected))
-    assert torch.equal(module(picture[0]), torch.from_numpy(expected[0]))
+    assert torch.equal(module(image), torch.from_numpy(expected))
+    assert torch.equal(module(image[0]), torch.from_numpy(expected[0]))
     nothing = convert(lua("nn.SpatialCircularPadding", **dict.fromkeys(sides, 0)))
     # In the Lua's own steps: the border is overwritten by what is next to the opposite one.
-    expected = picture.clone()
-    expected[:, :, 0], expected[:, :, -1] = picture[:, :, -2], picture[:, :, 1]
+    expected = image.clone()
+    expected[:, :, 0], expected[:, :, -1] = image[:, :, -2], image[:, :, 1]
     columns = expected.clone()
     expected[..., 0], expected[..., -1] = columns[..., -2], columns[..., 1]
-    assert torch.equal(nothing(picture), expected)
+    assert torch.equal(nothing(image), expected)
 
 
 def test_noise_takes_its_place() -> None:
     torch.manual_seed(0)
-    picture = torch.full((4, 5, 20, 20), 9.0)
-    first = convert(lua("nn.GenNoise"))(picture)
-    assert torch.equal(first[:, 3:], picture[:, 3:])
-    last = convert(lua("nn.NoiseFill", num_noise_channels=2, mult=0.5))(picture)
-    assert torch.equal(last[:, :3], picture[:, :3])
+    image = torch.full((4, 5, 20, 20), 9.0)
+    first = convert(lua("nn.GenNoise"))(image)
+    assert torch.equal(first[:, 3:], image[:, 3:])
+    last = convert(lua("nn.NoiseFill", num_noise_channels=2, mult=0.5))(image)
+    assert torch.equal(last[:, :3], image[:, :3])
     for noise, top in ((first[:, :3], 1.0), (last[:, 3:], 0.5)):
         assert noise.min() >= 0
         assert top * 0.99 < noise.max() <= top
-    normal = convert(lua("nn.GenNoise", num_planes=3, mult=2))(picture)
+    normal = convert(lua("nn.GenNoise", num_planes=3, mult=2))(image)
     assert normal.shape == (4, 3, 20, 20)
     assert 1.9 < normal.std() < 2.1
     doodle = lua("nn.NoiseFill", num_noise_channels=1, num_mask_noise_times=2, n_colors=5)
-    output = convert(doodle)(picture)
+    output = convert(doodle)(image)
     assert output.shape == (4, 16, 20, 20)
-    assert torch.equal(output[:, :5], picture)
+    assert torch.equal(output[:, :5], image)
     assert output[:, 5:15].max() > 8
     assert output[:, 15:].max() <= 1
     assert isinstance(convert(lua("nn.NoiseFill", num_noise_channels=0)), nn.Identity)

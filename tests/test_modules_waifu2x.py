@@ -21,12 +21,12 @@ def rand(*shape: int) -> torch.Tensor:
 
 
 def test_clip_lets_the_gradient_pass() -> None:
-    picture = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
-    output = convert(lua("w2nn.InplaceClip01"))(picture)
+    image = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
+    output = convert(lua("w2nn.InplaceClip01"))(image)
     assert torch.equal(output, torch.tensor([0, 0, 0.3, 1, 1]))
     gradient = torch.randn(5)
     output.backward(gradient)
-    assert torch.equal(picture.grad, gradient)
+    assert torch.equal(image.grad, gradient)
 
 
 def test_leaky_relu_has_the_slope_of_its_time() -> None:
@@ -92,10 +92,10 @@ def test_shake_shake_draws_for_each_sample() -> None:
 
 @pytest.mark.parametrize("name", ["w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution"])
 def test_fixed_convolutions_are_frozen(name: str) -> None:
-    weight, picture = rand(8, 1, 3, 3), rand(2, 1, 5, 6)
+    weight, image = rand(8, 1, 3, 3), rand(2, 1, 5, 6)
     sizes = {"nInputPlane": 1, "nOutputPlane": 8, "kW": 3, "kH": 3, "dW": 1, "dH": 1}
     module = convert(lua(name, weight=weight, **sizes))
-    assert relative_error(module(picture), functional.conv2d(picture, weight)) < EXACT
+    assert relative_error(module(image), functional.conv2d(image, weight)) < EXACT
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
@@ -145,10 +145,10 @@ def test_a_cascade_with_squeeze_and_excitation_converts_and_exports() -> None:
     modules = [sides, lua("nn.ConcatTable", modules=[sums, alone]), auxiliary]
     network: nn.Module = convert(lua("nn.Sequential", modules=modules)).eval()
 
-    picture = torch.rand(2, 3, 12, 10)
-    maps = functional.leaky_relu(functional.conv2d(picture, first), 0.1)
+    image = torch.rand(2, 3, 12, 10)
+    maps = functional.leaky_relu(functional.conv2d(image, first), 0.1)
     scale = functional.conv2d(maps.mean((2, 3), keepdim=True), squeeze).sigmoid()
-    expected = functional.conv2d(maps * scale, last) + picture[..., 2:-2, 2:-2]
+    expected = functional.conv2d(maps * scale, last) + image[..., 2:-2, 2:-2]
     # float32, a few hundred products in another order.
-    assert relative_error(network(picture), expected.detach().clamp(0, 1)) < 1e-5
-    assert export_error(network, picture) < 1e-5
+    assert relative_error(network(image), expected.detach().clamp(0, 1)) < 1e-5
+    assert export_error(network, image) < 1e-5

@@ -16,7 +16,8 @@ from torch import nn
 from torchvision.models import vgg11
 
 from torchlift.converters import load_model
-from torchlift.converters.onnx import export, open_predictor
+from torchlift.converters.inference import open_predictor
+from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, infer_input_shape, load, output_kind, save
 from torchlift.transfer.networks import NETWORKS, convnet_bn
 from torchlift.transfer.networks.googlenet import STAGES
@@ -180,10 +181,10 @@ def test_a_network_is_saved_and_opened_as_the_same(name: str, tmp_path: Path) ->
     network = NETWORKS[name](3, 10).eval()
     shape = infer_input_shape(network)
     assert shape is not None
-    pictures = torch.rand(2, *shape)
+    images = torch.rand(2, *shape)
     again = load(save(SavedModel(network, "logits", shape), tmp_path / "model"))
     with torch.no_grad():
-        assert torch.equal(again.module(pictures), network(pictures))
+        assert torch.equal(again.module(images), network(images))
 
 
 @pytest.mark.parametrize(
@@ -199,10 +200,10 @@ def test_onnxruntime_computes_the_same(name: str, tmp_path: Path) -> None:
     model = SavedModel(network, "logits", infer_input_shape(network))
     export(model, tmp_path / "model.onnx")
     assert model.input_shape is not None
-    pictures = torch.rand(3, *model.input_shape)
+    images = torch.rand(3, *model.input_shape)
     with torch.no_grad():
-        expected = network(pictures)
-    actual = torch.from_numpy(open_predictor(tmp_path / "model.onnx", "cpu")(pictures.numpy()))
+        expected = network(images)
+    actual = torch.from_numpy(open_predictor(tmp_path / "model.onnx", "cpu")(images.numpy()))
     # float32 through up to 60 layers.
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
@@ -216,9 +217,9 @@ def test_torch7s_own_files_have_the_same_layers(name: str) -> None:
     places = [tensor for tensor in ours.state_dict().values() if tensor.is_floating_point()]
     for place, values in zip(places, numbers, strict=True):
         place.copy_(values.view_as(place))
-    pictures = torch.rand(4, 3, 32, 32)
+    images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(ours(pictures).log_softmax(1), theirs(pictures))
+        torch.testing.assert_close(ours(images).log_softmax(1), theirs(images))
 
 
 def test_the_shared_blocks_are_one_block_and_the_others_ten() -> None:

@@ -15,10 +15,11 @@ import torch
 from support import FIXTURES
 from torch import nn
 
-from torchlift.converters.onnx import Classifier, OnnxError, check, export
-from torchlift.converters.onnx.folding import unfolded
-from torchlift.converters.onnx.stored import axes
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import Classifier, InferenceError
+from torchlift.converters.onnx import OnnxError, check, export
+from torchlift.converters.onnx.checker.folding import unfolded
+from torchlift.converters.onnx.onnx_file import axes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
 
@@ -69,7 +70,7 @@ def test_the_classifier_needs_not_know(digits: SavedModel, baked: Path, tmp_path
     assert classifier.preprocessing is not None
     assert (classifier.preprocessing.value_range, classifier.preprocessing.mean) == (255, ())
     # Inputs that are normalized already would be normalized twice.
-    with pytest.raises(OnnxError, match="takes pixels, whole numbers from 0 to 255"):
+    with pytest.raises(InferenceError, match="takes pixels, whole numbers from 0 to 255"):
         classifier(np.zeros((1, 1, 32, 32), np.float32) + 0.5)
 
 
@@ -141,7 +142,7 @@ def test_numbers_that_do_not_fit_half_precision(tmp_path: Path) -> None:
         export(model, tmp_path / "model.onnx", inputs=torch.zeros(2, 2), fp16=True)
 
 
-def test_pictures_of_any_size(tmp_path: Path) -> None:
+def test_images_of_any_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -149,10 +150,10 @@ def test_pictures_of_any_size(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export(network, path, input_shape=(3, 32, 32), any_size=True)
     assert axes(onnx.load(path).graph.input[0]) == ["batch", 3, "height", "width"]
-    picture = torch.randn(1, 3, 45, 70)
+    image = torch.randn(1, 3, 45, 70)
     with torch.no_grad():
-        expected = network(picture).numpy()
-    assert np.abs(bare(path, picture.numpy()) - expected).max() < 1e-6
+        expected = network(image).numpy()
+    assert np.abs(bare(path, image.numpy()) - expected).max() < 1e-6
     report = check(network, path, input_shape=(3, 32, 32))
     assert report.passed, list(report.lines())
     assert {part.size for part in report.comparisons} > {(3, 32, 32), (3, 48, 64)}

@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from support import FIXTURES
 from torch import nn
 
-from torchlift.converters.onnx import OnnxError, Report, check, export
-from torchlift.converters.onnx.comparison import Tie, compare
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.onnx import CheckReport, OnnxError, check, export
+from torchlift.converters.onnx.checker.comparison import Tie, compare
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
 
@@ -38,11 +38,11 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return model, path
 
 
-def failed(report: Report) -> list[str]:
+def failed(report: CheckReport) -> list[str]:
     return [finding.name for finding in report.findings if not finding.passed]
 
 
-def text_of(report: Report, name: str) -> str:
+def text_of(report: CheckReport, name: str) -> str:
     return next(finding.text for finding in report.findings if finding.name == name)
 
 

@@ -13,18 +13,19 @@ from PIL import Image
 from support import FIXTURES, SHARED, relative_error
 
 from torchlift.converters import t7
-from torchlift.converters.onnx import (
+from torchlift.converters.images.errors import ImageError
+from torchlift.converters.images.files import find_images, read_image
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import (
     Classifier,
-    OnnxError,
+    InferenceError,
     OnnxPredictor,
     TorchPredictor,
-    export,
     open_predictor,
     predict_files,
 )
-from torchlift.converters.onnx.predictors import log_probabilities, probabilities
-from torchlift.converters.pictures import PictureError, find_pictures, read_picture
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.inference.predictors import log_probabilities, probabilities
+from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
 from torchlift.transfer.evaluation import evaluate
@@ -66,7 +67,7 @@ def test_digits_have_torch7s_log_probabilities_and_accuracy(digits: tuple) -> No
 def test_cifar_has_torch7s_log_probabilities_and_accuracy(tmp_path: Path) -> None:
     data = SHARED / "data" / "cifar10-small-test.t7"
     if not data.exists():
-        pytest.skip("needs the CIFAR-10 pictures")
+        pytest.skip("needs the CIFAR-10 images")
     cifar = FIXTURES / "cifar"
     test = read_dataset(data)
     lua = t7.to_torch(t7.load(cifar / "cifar-convnet-bn_lua_outputs.t7"))
@@ -112,11 +113,11 @@ def test_files_pil_images_and_pixels_are_named_alike(digits: tuple, tmp_path: Pa
     classifier = Classifier(path, provider="cpu", batch_size=2)
     pixels = TEST.images[:5]
     files = []
-    for index, (picture,) in enumerate(pixels):
+    for index, (image,) in enumerate(pixels):
         files.append(tmp_path / f"{index}.png")
-        Image.fromarray(picture).save(files[-1])
+        Image.fromarray(image).save(files[-1])
     expected = classifier.predict(pixels, top=3)
-    # The first test pictures are the digits 0, 9 and 6.
+    # The first test images are the digits 0, 9 and 6.
     assert [row[0].label for row in expected][:3] == ["zero", "nine", "six"]
     assert [row[0].index for row in expected][:3] == [0, 9, 6]
     assert all(len(row) == 3 and row[0].probability > row[1].probability for row in expected)
@@ -134,34 +135,34 @@ def test_files_that_cannot_be_read_are_named_and_stop_no_others(
     classifier = Classifier(path, provider="cpu", batch_size=2)
     for index in (0, 2, 3):
         Image.fromarray(TEST.images[index, 0]).save(tmp_path / f"{index}.png")
-    (tmp_path / "1.png").write_text("no picture")
+    (tmp_path / "1.png").write_text("no image")
     data = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(data[: len(data) // 2])
 
-    files = find_pictures([tmp_path])
+    files = find_images([tmp_path])
     results = list(predict_files(classifier, files, top=1))
     assert [result.file for result in results] == files
     assert [bool(result.problem) for result in results] == [False, True, False, True]
     assert results[0].predictions == classifier.predict(TEST.images[0], top=1)[0]
     assert results[2].predictions[0].label == "six"
     assert results[1].problem.startswith(str(tmp_path / "1.png"))
-    with pytest.raises(PictureError, match=r"1\.png: no picture"):
+    with pytest.raises(ImageError, match=r"1\.png: no image"):
         classifier.predict(files)
 
 
-def test_pictures_are_found_in_folders(tmp_path: Path) -> None:
+def test_images_are_found_in_folders(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("b/2.JPG", "b/1.png", "a.bmp", "notes.txt"):
         (tmp_path / name).touch()
-    found = find_pictures([tmp_path, tmp_path / "notes.txt"])
+    found = find_images([tmp_path, tmp_path / "notes.txt"])
     assert found == [tmp_path / name for name in ("a.bmp", "b/1.png", "b/2.JPG", "notes.txt")]
-    with pytest.raises(PictureError, match="nowhere: no such file"):
-        find_pictures([tmp_path / "nowhere"])
-    with pytest.raises(PictureError, match="no such file"):
-        read_picture(tmp_path / "nowhere.png")
+    with pytest.raises(ImageError, match="nowhere: no such file"):
+        find_images([tmp_path / "nowhere"])
+    with pytest.raises(ImageError, match="no such file"):
+        read_image(tmp_path / "nowhere.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PictureError, match="empty: no pictures in this folder"):
-        find_pictures([tmp_path / "empty"])
+    with pytest.raises(ImageError, match="empty: no images in this folder"):
+        find_images([tmp_path / "empty"])
 
 
 def test_scores_of_every_kind_become_the_same_probabilities() -> None:
@@ -177,7 +178,7 @@ def test_scores_of_every_kind_become_the_same_probabilities() -> None:
         logs = log_probabilities(scores, output)
         assert np.allclose(logs[0], logits.log_softmax(1)[0], atol=1e-6)
         assert np.isfinite(logs).all()
-    with pytest.raises(OnnxError, match="not a classifier: it gives features"):
+    with pytest.raises(InferenceError, match="not a classifier: it gives features"):
         probabilities(logits.numpy(), "features")
 
 
@@ -190,17 +191,17 @@ def test_without_names_a_class_has_torch7s_label_which_counts_from_1() -> None:
 def test_what_does_not_fit_is_said_in_one_sentence(digits: tuple) -> None:
     _, model, path = digits
     for predictor in (OnnxPredictor(path, "cpu"), TorchPredictor(model, "cpu")):
-        with pytest.raises(OnnxError, match="inputs of shape 1×28×28, the network takes 1×32×32"):
+        with pytest.raises(InferenceError, match="inputs of shape 1×28×28, the network takes 1×32×32"):
             predictor(np.zeros((2, 1, 28, 28), np.float32))
         classifier = Classifier(predictor)
-        with pytest.raises(OnnxError, match="pixels must be uint8"):
+        with pytest.raises(InferenceError, match="pixels must be uint8"):
             classifier.predict(np.zeros((2, 1, 32, 32), np.float32))
-        with pytest.raises(OnnxError, match="no pictures"):
+        with pytest.raises(InferenceError, match="no images"):
             classifier.predict([])
-    with pytest.raises(OnnxError, match="has its own labels"):
+    with pytest.raises(InferenceError, match="has its own labels"):
         open_predictor(path, labels=["a"])
     unprepared = SavedModel(model.module, model.output, model.input_shape)
-    with pytest.raises(OnnxError, match="says nothing of how pictures become inputs"):
+    with pytest.raises(InferenceError, match="says nothing of how images become inputs"):
         Classifier(TorchPredictor(unprepared)).predict(TEST.images[:1])
 
 
@@ -225,7 +226,7 @@ def test_running_an_exported_classifier_does_not_import_torch(digits: tuple) -> 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_grey_and_colour_pictures_reach_a_network_in_its_own_colours(tmp_path: Path) -> None:
+def test_grey_and_colour_images_reach_a_network_in_its_own_colours(tmp_path: Path) -> None:
     model = SavedModel(
         torch.nn.Flatten(), "logits", (3, 1, 1), preprocessing=Preprocessing("BGR", (1, 1))
     )

@@ -17,15 +17,15 @@ import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.onnx import (
-    OnnxError,
+from torchlift.converters.inference import (
+    InferenceError,
     ProviderError,
-    export,
+    provider_diagnostics,
     provider_problem,
     providers,
-    remedies,
     threads,
 )
+from torchlift.converters.onnx import export
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -81,7 +81,7 @@ def machine(
     monkeypatch: pytest.MonkeyPatch, compiled: list[str], working: list[str], driver: str | None
 ) -> Runtime:
     runtime = Runtime(compiled, working)
-    for module in (providers, remedies):
+    for module in (providers, provider_diagnostics):
         monkeypatch.setattr(module, "onnxruntime", runtime)
     monkeypatch.setattr(providers, "driver_problem", lambda: driver)
     return runtime
@@ -168,11 +168,11 @@ def test_an_onnxruntime_without_cuda(file: Path, monkeypatch: pytest.MonkeyPatch
 def test_unknown_names_and_files(file: Path) -> None:
     with pytest.raises(ProviderError, match="no provider 'gpu': choose auto, tensorrt, cuda, cpu"):
         providers.open_session(file, "gpu")
-    with pytest.raises(OnnxError, match=r"nowhere\.onnx: no such file"):
+    with pytest.raises(InferenceError, match=r"nowhere\.onnx: no such file"):
         providers.open_session(file.with_name("nowhere.onnx"), "cpu")
     # The real ONNX Runtime, and a file that is no model.
     file.write_text("This is not a model.\n")
-    with pytest.raises(OnnxError, match=r"model\.onnx: ONNX Runtime cannot load it"):
+    with pytest.raises(InferenceError, match=r"model\.onnx: ONNX Runtime cannot load it"):
         providers.open_session(file, "cpu")
 
 
@@ -227,15 +227,15 @@ def test_threads_follow_the_quota_of_a_container(
     monkeypatch.setattr(threads, "_GROUPS", groups)
     monkeypatch.setattr(threads, "affinity", lambda: 8)
     assert threads.cpu_quota() == quota
-    assert threads.cpu_threads() == (8 if quota is None else max(1, int(quota)))
+    assert threads.available_cpus() == (8 if quota is None else max(1, int(quota)))
 
 
 def test_bound_inputs_and_outputs_give_what_a_plain_run_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export(nn.Conv2d(3, 4, 3), tmp_path / "model.onnx", input_shape=(3, 8, 8))
     session = providers.open_session(tmp_path / "model.onnx", "cpu", profile=tmp_path / "nodes")
-    pictures = np.random.default_rng(0).standard_normal((5, 8, 8, 3), np.float32)
-    inputs = {"input": pictures.transpose(0, 3, 1, 2)}  # No contiguous array.
+    images = np.random.default_rng(0).standard_normal((5, 8, 8, 3), np.float32)
+    inputs = {"input": images.transpose(0, 3, 1, 2)}  # No contiguous array.
     plain = session.runtime.run(None, {"input": np.ascontiguousarray(inputs["input"])})
     assert np.array_equal(session.run(inputs)[0], plain[0])
     assert providers.nodes_by_provider(session)[CPU] > 0

@@ -1,6 +1,6 @@
 """int8: smaller, nearly as often right, or not written.
 
-Accuracies are counted here, from what ONNX Runtime gives for the pictures and Torch7's labels.
+Accuracies are counted here, from what ONNX Runtime gives for the images and Torch7's labels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import pytest
 from support import FIXTURES
 
 from torchlift.cli.main import main
-from torchlift.converters.onnx import Classifier, OnnxError, check, export, quantize
+from torchlift.converters.inference import Classifier
+from torchlift.converters.onnx import OnnxError, check, export, quantize
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
 

@@ -17,21 +17,18 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from torchlift.transfer.data import Dataset
+from torchlift.transfer.errors import PlotError
 from torchlift.transfer.plots.activations import Activation
 from torchlift.transfer.plots.confusion import draw_confusion
 from torchlift.transfer.plots.curves import Curve, draw_curves, read_curve
-from torchlift.transfer.plots.errors import PlotError
 from torchlift.transfer.plots.feature_maps import draw_feature_maps
-from torchlift.transfer.plots.figures import SHARES, SIGNED, line_colors, save_figure, short
+from torchlift.transfer.plots.figures import FRACTIONS, SIGNED, line_colors, save_figure, short
 from torchlift.transfer.plots.mosaic import draw_panels
-from torchlift.transfer.plots.photographs import open_picture
+from torchlift.transfer.plots.photographs import open_image
 from torchlift.transfer.plots.predictions import samples_of
 from torchlift.transfer.plots.reliability import draw_reliability
 from torchlift.transfer.plots.samples import Sample, draw_samples
-from torchlift.transfer.plots.sizes import (
-    LayerSize,
-    draw_sizes,
-)
+from torchlift.transfer.plots.sizes import LayerSize, draw_sizes
 from torchlift.transfer.plots.weights import filter_panel, unit_panel
 
 
@@ -57,8 +54,8 @@ def confusion(count: int, length: int) -> Figure:
 def samples(count: int, length: int) -> Figure:
     labels = names(count, length)
     shares = [(label, 1.0 if index == 0 else 0.0) for index, label in enumerate(labels[:5])]
-    picture = np.zeros((28, 28), np.uint8)
-    return draw_samples([Sample(picture, [label, label], shares, label) for label in labels])
+    image = np.zeros((28, 28), np.uint8)
+    return draw_samples([Sample(image, [label, label], shares, label) for label in labels])
 
 
 def sizes(count: int, length: int) -> Figure:
@@ -219,7 +216,7 @@ class Twice:
         return inputs[:, 0].mean(axis=2) * 2
 
 
-def test_samples_have_the_likeliest_classes() -> None:
+def test_samples_have_the_most_probable_classes() -> None:
     images = random(3, 1, 7, 4)
     data = Dataset(images, np.array([6, 0, 2]), tuple("abcdefg"))
     samples, _ = samples_of(data, Twice())
@@ -227,9 +224,9 @@ def test_samples_have_the_likeliest_classes() -> None:
     top = shares.topk(5)
     for index, sample in enumerate(samples):
         assert sample.caption == ["gac"[index]]
-        likeliest = ["abcdefg"[place] for place in top.indices[index]]
-        assert [name for name, _ in sample.shares] == likeliest
-        assert [share for _, share in sample.shares] == pytest.approx(top.values[index].tolist())
+        most_probable = ["abcdefg"[place] for place in top.indices[index]]
+        assert [name for name, _ in sample.predictions] == most_probable
+        assert [probability for _, probability in sample.predictions] == pytest.approx(top.values[index].tolist())
     figure = draw_samples(samples)
     bars = np.array([bar.get_width() for bar in figure.axes[0].patches])
     np.testing.assert_allclose(bars / bars[0], top.values.ravel() / top.values[0, 0], rtol=1e-5)
@@ -249,7 +246,7 @@ def luminance(color: Any) -> float:
 
 
 def test_colours_are_ordered_by_their_lightness() -> None:
-    for name, direction in ((SIGNED, 1), (SHARES, -1)):
+    for name, direction in ((SIGNED, 1), (FRACTIONS, -1)):
         steps = [luminance(color) for color in matplotlib.colormaps[name](np.linspace(0, 1, 32))]
         assert (np.diff(steps) * direction > 0).all()
     for count in range(1, 9):
@@ -286,21 +283,21 @@ def test_labels_are_cut_in_the_middle() -> None:
     assert len(short("a" * 50, 18)) == 18
 
 
-def test_pictures_come_from_files_datasets_and_scikit_learn(tmp_path: Path) -> None:
+def test_images_come_from_files_datasets_and_scikit_learn(tmp_path: Path) -> None:
     images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     data = Dataset(images)
-    np.testing.assert_array_equal(open_picture("data", 1, lambda _: data), images[1])
+    np.testing.assert_array_equal(open_image("data", 1, lambda _: data), images[1])
     with pytest.raises(PlotError, match=r"has the pictures 0 to 1, none is 2 \(--index\)"):
-        open_picture("data", 2, lambda _: data)
+        open_image("data", 2, lambda _: data)
     with pytest.raises(PlotError, match="holds inputs, not pictures"):
-        open_picture("data", 0, lambda _: Dataset(images.astype(np.float32)))
-    china = open_picture("china", 0, lambda _: data)
+        open_image("data", 0, lambda _: Dataset(images.astype(np.float32)))
+    china = open_image("china", 0, lambda _: data)
     np.testing.assert_array_equal(np.asarray(china), load_sample_image("china.jpg"))
     # A camera held upright: the picture is turned as its note says.
     turned = Image.new("RGB", (6, 4))
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    upright = open_picture(str(tmp_path / "turned.jpg"), 0, lambda _: data)
+    upright = open_image(str(tmp_path / "turned.jpg"), 0, lambda _: data)
     assert isinstance(upright, Image.Image)
     assert upright.size == (4, 6)

@@ -17,12 +17,12 @@ from support import FIXTURES
 from torch.nn import functional
 
 from torchlift.converters import t7
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.onnx import export
-from torchlift.converters.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, open_model
+from torchlift.transfer.errors import PlotError
 from torchlift.transfer.networks.photo_filters import photo_filters
 from torchlift.transfer.plots.activations import layers_of, layers_of_file
-from torchlift.transfer.plots.errors import PlotError
 from torchlift.transfer.plots.figures import SIGNED, save_figure
 from torchlift.transfer.plots.mosaic import draw_panels, scale_of
 from torchlift.transfer.plots.sizes import (
@@ -33,7 +33,7 @@ from torchlift.transfer.plots.sizes import (
     sizes_in_t7,
 )
 from torchlift.transfer.plots.tensors import weights_of, weights_of_file
-from torchlift.transfer.plots.weights import filter_panel, picture_shape, unit_panel
+from torchlift.transfer.plots.weights import filter_panel, image_shape, unit_panel
 
 DIGITS = FIXTURES / "digits"
 LENET = DIGITS / "digits-lenet5.t7"
@@ -117,17 +117,17 @@ def test_what_does_not_fit_is_counted() -> None:
     np.testing.assert_array_equal(panel.tiles[2 * 5 + 3], filters[2, 3])
 
 
-def test_units_are_cut_into_pictures_as_the_network_flattens_them() -> None:
+def test_units_are_cut_into_images_as_the_network_flattens_them() -> None:
     rows = random(10, 2 * 3 * 4)
     panel, _ = unit_panel("", rows, (1, 6, 4), list("abcdefghij"))
     expected = torch.from_numpy(rows).unflatten(1, (6, 4)).numpy()
     np.testing.assert_array_equal(panel.tiles, expected)
     colored, _ = unit_panel("", random(5, 3 * 16), (3, 4, 4))
     np.testing.assert_array_equal(colored.tiles[1, 2, 3], random(5, 3, 4, 4)[1, :, 2, 3])
-    assert picture_shape(784, (1, 28, 28)) == (1, 28, 28)
-    assert picture_shape(3072, None) == (3, 32, 32)
+    assert image_shape(784, (1, 28, 28)) == (1, 28, 28)
+    assert image_shape(3072, None) == (3, 32, 32)
     with pytest.raises(PlotError, match="400 inputs are not the network's picture"):
-        picture_shape(400, (1, 32, 32))
+        image_shape(400, (1, 32, 32))
     with pytest.raises(PlotError, match="24 inputs are no picture of 1×5×5"):
         unit_panel("", rows, (1, 5, 5))
 
@@ -185,10 +185,10 @@ def test_weights_of_an_int8_file_are_numbers_again(lenet: SavedModel, tmp_path: 
 
 def test_feature_maps_are_computed_from_luas_weights(lenet: SavedModel, exported: Path) -> None:
     layer = t7.load(LENET)["modules"][1]
-    picture = t7.load(DIGITS / "digits-test.t7")["data"][3]
+    image = t7.load(DIGITS / "digits-test.t7")["data"][3]
     scale = t7.load(DIGITS / "digits_meanStd.t7")
     mean, std = (float(scale[name][1]) for name in ("mean", "std"))
-    inputs = torch.from_numpy((picture.astype(np.float64) - mean) / std)[None]
+    inputs = torch.from_numpy((image.astype(np.float64) - mean) / std)[None]
     weight, bias = (torch.from_numpy(np.array(layer[name])).double() for name in ("weight", "bias"))
     expected = functional.conv2d(inputs, weight.reshape(6, 1, 5, 5), bias)[0].numpy()
     for opened in (
@@ -196,12 +196,12 @@ def test_feature_maps_are_computed_from_luas_weights(lenet: SavedModel, exported
         layers_of_file(exported, []),
         layers_of_file(exported, ["0"]),
     ):
-        seen, layers = opened.look_at(picture)
-        np.testing.assert_array_equal(seen[..., 0], picture[0])
+        seen, layers = opened.look_at(image)
+        np.testing.assert_array_equal(seen[..., 0], image[0])
         # Float32 sums of 25 products.
         np.testing.assert_allclose(layers[0].values, expected, atol=1e-5)
         assert layers[0].title.endswith(": 6×28×28")
-    seen, layers = layers_of(lenet, ["get(1)", "1", "penultimate"]).look_at(picture)
+    seen, layers = layers_of(lenet, ["get(1)", "1", "penultimate"]).look_at(image)
     assert [one.kind for one in layers] == ["Conv2d", "ReLU", "given"]
     np.testing.assert_array_equal(layers[1].values, np.maximum(layers[0].values, 0))
     assert layers[2].values.shape == (84,)
@@ -220,7 +220,7 @@ def test_a_network_without_preprocessing_is_given_pixels_from_0_to_1() -> None:
         layers_of(SavedModel(torch.nn.Linear(2, 2), "logits"), [])
 
 
-def test_the_picture_is_shown_in_its_own_colours() -> None:
+def test_the_image_is_shown_in_its_own_colours() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1))
     model = SavedModel(network, "features", preprocessing=Preprocessing("BGR"))
     pixels = random(3, 4, 5).astype(np.uint8)

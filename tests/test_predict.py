@@ -1,4 +1,4 @@
-"""`predict` on many pictures: results as they come, damaged files named, little memory."""
+"""`predict` on many images: results as they come, damaged files named, little memory."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from support import FIXTURES
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
-from torchlift.converters.onnx import (
+from torchlift.converters.images.errors import ImageError
+from torchlift.converters.images.files import local_path
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import (
     Classifier,
-    OnnxError,
     Prediction,
-    export,
     open_results,
     predict_array,
     predict_files,
 )
-from torchlift.converters.pictures import PictureError, local_path
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.onnx import OnnxError, export
 from torchlift.converters.saved import open_model
 
 DIGITS = FIXTURES / "digits"
@@ -55,11 +55,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pictures, of which the second is text and the fifth is cut off."""
-    made = tmp_path_factory.mktemp("pictures [a]")
+    """Seven images, of which the second is text and the fifth is cut off."""
+    made = tmp_path_factory.mktemp("images [a]")
     for index in range(7):
         Image.fromarray(PIXELS[index, 0]).save(made / f"{index}.png")
-    (made / "1.png").write_text("no picture")
+    (made / "1.png").write_text("no image")
     (made / "4.png").write_bytes((made / "4.png").read_bytes()[:100])
     return made
 
@@ -71,7 +71,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]
 
 
 def expected(model: Path, top: int) -> dict[str, list[Prediction]]:
-    """The predictions of the pictures that are whole, made one by one from their pixels."""
+    """The predictions of the images that are whole, made one by one from their pixels."""
     classifier = Classifier(model, "cpu", batch_size=1)
     whole = (0, 2, 3, 5, 6)
     return {f"{index}.png": classifier.predict(PIXELS[index], top)[0] for index in whole}
@@ -99,7 +99,7 @@ def test_damaged_files_are_named_and_stop_nothing(
     ]
     code, out, _ = run(capsys, model, folder)
     assert code == 1
-    assert "2 of 7 pictures could not be read" in out
+    assert "2 of 7 images could not be read" in out
 
 
 def read_csv(file: Path) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def test_results_as_json_lines_are_those_of_the_screen(
     _, out, _ = run(capsys, model, folder, DATA, "--json")
     assert lines == json.loads(out)["results"]
     said = [line["predictions"][0]["index"] + 1 for line in lines[7:]]
-    # Torch7 itself named 491 of these 500 pictures rightly.
+    # Torch7 itself named 491 of these 500 images rightly.
     assert (np.array(said) == LABELS).sum() == 491
     assert lines[7]["input"] == f"{DATA}[1]"
 
@@ -176,7 +176,7 @@ def test_results_are_there_while_they_are_made(tmp_path: Path) -> None:
     assert not target.exists()
     assert [row["label"] for row in read_csv(partial)] == [cat[0].label] * 2
     with pytest.raises(OnnxError), open_results(tmp_path / "n.csv"):
-        raise OnnxError("before the first picture")
+        raise OnnxError("before the first image")
     assert not (tmp_path / "n.csv.partial").exists()
 
 
@@ -197,25 +197,25 @@ def test_what_is_no_place_for_results(
 
 
 def test_uris_of_local_files(capsys: pytest.CaptureFixture[str], model: Path, folder: Path) -> None:
-    picture = folder / "0.png"
-    assert "%20" in picture.as_uri()
-    assert local_path(picture.as_uri()) == picture
-    assert local_path(f"file://localhost{picture}") == picture
-    _, out, _ = run(capsys, model, picture.as_uri(), DATA.as_uri(), "--top", 1, "--json")
+    image = folder / "0.png"
+    assert "%20" in image.as_uri()
+    assert local_path(image.as_uri()) == image
+    assert local_path(f"file://localhost{image}") == image
+    _, out, _ = run(capsys, model, image.as_uri(), DATA.as_uri(), "--top", 1, "--json")
     results = json.loads(out)["results"]
-    assert results[0]["input"] == str(picture)
+    assert results[0]["input"] == str(image)
     assert results[0]["predictions"] == results[1]["predictions"]
     classifier = Classifier(model, "cpu")
-    assert classifier.predict(picture.as_uri()) == classifier.predict(picture)
+    assert classifier.predict(image.as_uri()) == classifier.predict(image)
     for place in ("file://elsewhere/cat.jpg", "https://example.org/cat.jpg"):
-        with pytest.raises(PictureError, match="only files of this machine"):
+        with pytest.raises(ImageError, match="only files of this machine"):
             classifier.predict(place)
 
 
 def test_pixels_in_a_list(model: Path) -> None:
     classifier = Classifier(model, "cpu")
-    pictures = [PIXELS[0, 0], Image.fromarray(PIXELS[1, 0])]
-    assert classifier.predict(pictures) == classifier.predict(PIXELS[:2])
+    images = [PIXELS[0, 0], Image.fromarray(PIXELS[1, 0])]
+    assert classifier.predict(images) == classifier.predict(PIXELS[:2])
 
 
 def test_one_classifier_serves_many_threads(model: Path, folder: Path) -> None:
@@ -233,7 +233,7 @@ def test_one_classifier_serves_many_threads(model: Path, folder: Path) -> None:
             assert found == alone[index:] + alone[:index]
 
 
-def test_pictures_of_several_shapes_are_run_with_their_like(tmp_path: Path) -> None:
+def test_images_of_several_shapes_are_run_with_their_like(tmp_path: Path) -> None:
     """A network without a size takes any, but only one in a batch; the order stays."""
     seen: list[tuple[int, ...]] = []
 
@@ -287,12 +287,12 @@ def test_streams_read_no_further_than_a_few_batches(model: Path, folder: Path) -
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files(model: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "digit.png"
-    Image.fromarray(PIXELS[0, 0]).resize((256, 256)).save(picture)
+    image = tmp_path / "digit.png"
+    Image.fromarray(PIXELS[0, 0]).resize((256, 256)).save(image)
     links = tmp_path / "many"
     links.mkdir()
     for index in range(20_000):
-        (links / f"{index:05}.png").hardlink_to(picture)
+        (links / f"{index:05}.png").hardlink_to(image)
     code = (
         "import resource, sys\n"
         "from torchlift.cli.main import main\n"
@@ -303,7 +303,7 @@ def test_memory_does_not_grow_with_the_number_of_files(model: Path, tmp_path: Pa
         "code = main(['predict', model, many, '--output', folder + '/many.csv'])\n"
         "print(few, code, peak() - before)"
     )
-    words = [model, picture, links, tmp_path]
+    words = [model, image, links, tmp_path]
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True
     )

@@ -17,16 +17,18 @@ from support import FIXTURES
 from torchvision.transforms import v2
 
 from torchlift.converters import t7
-from torchlift.converters.image_scale import scale
-from torchlift.converters.labels import LabelsError, check_labels, labels_from, read_labels
-from torchlift.converters.preprocessing import Preprocessing, PreprocessingError, from_mean_std
+from torchlift.converters.errors import LabelsError
+from torchlift.converters.images.errors import PreprocessingError
+from torchlift.converters.images.image_scale import scale
+from torchlift.converters.images.preprocessing import Preprocessing, from_mean_std
+from torchlift.converters.labels import check_labels, labels_from, read_labels
 from torchlift.converters.t7 import LuaTable
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     pixels = np.random.default_rng(3).integers(0, 256, (46, 60, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -35,17 +37,17 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)[None]
 
 
-def test_the_labs_order_scale_then_mean_then_std(picture: Image.Image) -> None:
+def test_the_labs_order_scale_then_mean_then_std(image: Image.Image) -> None:
     prepare = Preprocessing("RGB", (224, 224), mean=MEAN, std=STD)
-    resized = np.asarray(picture.resize((224, 224), Image.Resampling.BILINEAR)) / 255
+    resized = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR)) / 255
     expected = ((resized - MEAN) / STD).transpose(2, 0, 1)[None]
-    output = prepare(picture)
+    output = prepare(image)
     assert output.shape == (1, 3, 224, 224)
     assert output.dtype == np.float32
     assert np.abs(output - expected).max() < 1e-5  # float32 against float64
 
 
-def test_torchvisions_evaluation_transform_is_reproduced(picture: Image.Image) -> None:
+def test_torchvisions_evaluation_transform_is_reproduced(image: Image.Image) -> None:
     """Shorter side, centre crop and normalization, as torchvision's own weights ask for."""
     reference = v2.Compose(
         [
@@ -57,57 +59,57 @@ def test_torchvisions_evaluation_transform_is_reproduced(picture: Image.Image) -
         ]
     )
     prepare = Preprocessing("RGB", 32, crop=(28, 24), mean=MEAN, std=STD)
-    assert np.abs(prepare(picture)[0] - reference(picture).numpy()).max() < 1e-6
+    assert np.abs(prepare(image)[0] - reference(image).numpy()).max() < 1e-6
 
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_torch_resampling_equals_torchvision_on_tensors(
-    mode: str, antialias: bool, picture: Image.Image
+    mode: str, antialias: bool, image: Image.Image
 ) -> None:
     name = f"torch-{mode}{'-antialias' if antialias else ''}"
     prepare = Preprocessing("RGB", (20, 35), name, value_range=255)
     resize = v2.Resize((20, 35), v2.InterpolationMode(mode), antialias=antialias)
     # In floating point: its integer kernels differ from one processor to the next.
-    expected = resize(torch.from_numpy(pixels_of(picture).copy()).float()).clamp(0, 255).round()
-    assert (prepare(picture) == expected.numpy()).mean() > 0.999
-    assert np.abs(prepare(picture) - expected.numpy()).max() <= 1
+    expected = resize(torch.from_numpy(pixels_of(image).copy()).float()).clamp(0, 255).round()
+    assert (prepare(image) == expected.numpy()).mean() > 0.999
+    assert np.abs(prepare(image) - expected.numpy()).max() <= 1
 
 
-def test_colours(picture: Image.Image) -> None:
-    rgb = pixels_of(picture).astype(np.float32)
+def test_colours(image: Image.Image) -> None:
+    rgb = pixels_of(image).astype(np.float32)
     plain = Preprocessing(value_range=255)
-    assert (plain(picture) == rgb).all()
-    assert (Preprocessing("BGR", value_range=255)(picture) == rgb[:, ::-1]).all()
+    assert (plain(image) == rgb).all()
+    assert (Preprocessing("BGR", value_range=255)(image) == rgb[:, ::-1]).all()
     gray = Preprocessing("gray", value_range=255)
-    assert (gray(picture)[0, 0] == np.asarray(picture.convert("L"))).all()
-    assert (plain(picture.convert("L"))[0, 2] == np.asarray(picture.convert("L"))).all()
-    assert (gray(picture.convert("RGBA")) == gray(picture)).all()
+    assert (gray(image)[0, 0] == np.asarray(image.convert("L"))).all()
+    assert (plain(image.convert("L"))[0, 2] == np.asarray(image.convert("L"))).all()
+    assert (gray(image.convert("RGBA")) == gray(image)).all()
     # 0.299 R + 0.587 G + 0.114 B, rounded (ITU-R 601), for arrays too.
-    by_hand = np.tensordot([0.299, 0.587, 0.114], pixels_of(picture)[0], 1)
-    assert np.abs(gray(pixels_of(picture))[0, 0] - by_hand).max() <= 0.51
+    by_hand = np.tensordot([0.299, 0.587, 0.114], pixels_of(image)[0], 1)
+    assert np.abs(gray(pixels_of(image))[0, 0] - by_hand).max() <= 0.51
 
 
-def test_mean_and_std_are_in_the_networks_order(picture: Image.Image) -> None:
+def test_mean_and_std_are_in_the_networks_order(image: Image.Image) -> None:
     prepare = Preprocessing("BGR", value_range=255, mean=(103.0, 116.0, 123.0))
-    blue = np.asarray(picture)[..., 2].astype(np.float32)
-    assert (prepare(picture)[0, 0] == blue - 103).all()
+    blue = np.asarray(image)[..., 2].astype(np.float32)
+    assert (prepare(image)[0, 0] == blue - 103).all()
 
 
-def test_arrays_and_pictures_give_the_same(picture: Image.Image) -> None:
+def test_arrays_and_images_give_the_same(image: Image.Image) -> None:
     prepare = Preprocessing("RGB", (30, 30), "pil-lanczos", mean=MEAN, std=STD)
-    two = np.concatenate([pixels_of(picture)] * 2)
-    assert (prepare(two) == prepare([picture, picture])).all()
+    two = np.concatenate([pixels_of(image)] * 2)
+    assert (prepare(two) == prepare([image, image])).all()
     assert prepare(two).shape == (2, 3, 30, 30)
-    assert (prepare([np.asarray(picture), picture]) == prepare(two)).all()
+    assert (prepare([np.asarray(image), image]) == prepare(two)).all()
     gray = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     assert (Preprocessing("gray", value_range=255)(gray)[:, 0] == gray).all()
 
 
-def test_a_picture_lying_on_its_side_is_turned(tmp_path: Path, picture: Image.Image) -> None:
+def test_a_image_lying_on_its_side_is_turned(tmp_path: Path, image: Image.Image) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turned by 90°
-    picture.save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "turned.png", exif=exif)
     output = Preprocessing(value_range=255)(Image.open(tmp_path / "turned.png"))
     assert output.shape == (1, 3, 60, 46)
 
@@ -117,36 +119,36 @@ def test_a_picture_lying_on_its_side_is_turned(tmp_path: Path, picture: Image.Im
     [
         (np.zeros((1, 2, 5, 5), np.uint8), "N, 1 or 3, H, W"),
         (np.zeros((1, 3, 5, 5), np.float32), "must be uint8"),
-        ("cat.png", "a picture was expected, not str"),
-        ([], "no pictures"),
+        ("cat.png", "an image was expected, not str"),
+        ([], "no images"),
         ([np.zeros((5, 5, 2), np.uint8)], "H, W, 1 or 3"),
         ([np.zeros((5, 5, 3), np.float32)], "not ndarray"),
         (Image.new("I;16", (5, 5)), "8 bits"),
         ([Image.new("L", (5, 5)), Image.new("L", (5, 6))], "different sizes"),
     ],
 )
-def test_what_is_no_picture_is_refused(given: Any, said: str) -> None:
+def test_what_is_no_image_is_refused(given: Any, said: str) -> None:
     with pytest.raises(PreprocessingError, match=said):
         Preprocessing()([given] if isinstance(given, str) else given)
 
 
-def test_sizes_that_do_not_fit(picture: Image.Image) -> None:
+def test_sizes_that_do_not_fit(image: Image.Image) -> None:
     with pytest.raises(PreprocessingError, match="46×60, 32×32 was expected"):
-        Preprocessing(size=(32, 32), resize="none")(picture)
+        Preprocessing(size=(32, 32), resize="none")(image)
     with pytest.raises(PreprocessingError, match="too small for a crop of 50×50"):
-        Preprocessing(crop=(50, 50))(picture)
+        Preprocessing(crop=(50, 50))(image)
 
 
-def test_another_way_to_resize_and_a_size_before_the_crop(picture: Image.Image) -> None:
+def test_another_way_to_resize_and_a_size_before_the_crop(image: Image.Image) -> None:
     """fb.resnet.torch's evaluation: the shorter side by image.scale (bicubic), then the middle."""
     first = Preprocessing(size=(24, 20), mean=MEAN)
     assert first.resized_by("pil-box") == Preprocessing(size=(24, 20), resize="pil-box", mean=MEAN)
     chosen = first.resized_by("image.scale-bicubic:^32")
     assert (chosen.size, chosen.crop, chosen.mean) == ("^32", (24, 20), MEAN)
-    planes = pixels_of(picture)[0].astype(np.float32) / np.float32(255)
+    planes = pixels_of(image)[0].astype(np.float32) / np.float32(255)
     # 46×60 → 32×41: floor(60 × 32 / 46); the middle begins at floor((41 - 20) / 2) = 10, 4.
     middle = scale(planes, (32, 41), "bicubic")[:, 4:28, 10:30]
-    assert np.abs(chosen(picture)[0] - (middle - np.reshape(MEAN, (3, 1, 1)))).max() < 1e-6
+    assert np.abs(chosen(image)[0] - (middle - np.reshape(MEAN, (3, 1, 1)))).max() < 1e-6
     for choice in ("image.scale", "pil-box:big", "image.scale-bicubic:224x"):
         with pytest.raises(PreprocessingError):
             first.resized_by(choice)
@@ -203,14 +205,14 @@ def test_mean_std_on_the_scale_from_0_to_1_as_lists_tensors_or_numbers() -> None
     assert "image.scale" not in note
 
 
-def test_alexnets_mean_and_std_bring_its_labs_resizing(picture: Image.Image) -> None:
+def test_alexnets_mean_and_std_bring_its_labs_resizing(image: Image.Image) -> None:
     """`image.scale(image.load(file, 3, 'float'), 224, 224)`, minus mean, divided by std."""
     table = LuaTable({"mean": LuaTable.from_list(MEAN), "std": LuaTable.from_list(STD)})
     prepare, _ = from_mean_std(table)
-    planes = pixels_of(picture)[0].astype(np.float32) / np.float32(255)
+    planes = pixels_of(image)[0].astype(np.float32) / np.float32(255)
     resized = scale(planes, (224, 224), "bilinear")
     expected = (resized - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
-    assert np.abs(prepare(picture)[0] - expected).max() < 1e-5
+    assert np.abs(prepare(image)[0] - expected).max() < 1e-5
     assert from_mean_std(table, (3, 96, 128))[0].size == (96, 128)
 
 

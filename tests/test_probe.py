@@ -14,7 +14,8 @@ from support import FIXTURES, ROOT, SHARED
 
 from torchlift.cli.main import main
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.probe import ProbeError, Shares, probe
+from torchlift.transfer.errors import ProbeError
+from torchlift.transfer.probe import ProbeOptions, probe
 from torchlift.transfer.probe_methods import METHODS, Examples, Regression, Scale
 
 DIGITS, CIFAR = FIXTURES / "digits", FIXTURES / "cifar"
@@ -77,13 +78,13 @@ def test_features_are_standardized_by_the_training_part() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_seed_decides_everything(method: str) -> None:
     data = blobs(200, seed=5)
-    one, two = (probe("x", data, method, None, Shares(seed=4, repeats=2)) for _ in range(2))
+    one, two = (probe("x", data, method, None, ProbeOptions(seed=4, repeats=2)) for _ in range(2))
     assert one == two
     assert len(one.test_accuracies) == 2
     assert one.test_accuracy == pytest.approx(np.mean(one.test_accuracies))
     assert one.test_std == pytest.approx(np.std(one.test_accuracies))
     # The second seed is the first of a run that begins there.
-    later = probe("x", data, method, None, Shares(seed=5))
+    later = probe("x", data, method, None, ProbeOptions(seed=5))
     assert later.test_accuracies == one.test_accuracies[1:]
 
 
@@ -116,7 +117,7 @@ def test_what_cannot_be_learnt_is_named() -> None:
     with pytest.raises(ProbeError, match="choose logistic, knn, network"):
         probe("x", data, "forest")
     with pytest.raises(ProbeError, match="left for validation"):
-        probe("x", data, "knn", None, Shares(val=0))
+        probe("x", data, "knn", None, ProbeOptions(val_fraction=0))
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: Any) -> Any:
@@ -222,6 +223,6 @@ def test_cifar_features_beat_the_same_probe_on_pixels(
         *("--methods", "logistic"),
     )
     tested = {r["features"]: r["test_accuracy"] for r in found["results"]}
-    # 0.887 and 0.795; 1,003 pictures scatter by 0.012.
+    # 0.887 and 0.795; 1,003 images scatter by 0.012.
     assert tested["penultimate"] > 0.86
     assert tested["penultimate"] > tested["input"] + 0.05

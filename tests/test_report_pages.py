@@ -22,7 +22,7 @@ from torchlift.transfer.reports import (
     Step,
     Table,
     Text,
-    write_report,
+    write_lab_report,
 )
 
 _LONG = "pneumonoultramicroscopicsilicovolcanoconiosis" * 3
@@ -85,7 +85,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"torch": "2.9", "data": _LONG},
         [f"The digits stand in for {_LONG}."],
     )
-    return write_report(page, folder)[0]
+    return write_lab_report(page, folder)[0]
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])

@@ -19,7 +19,7 @@ from torchlift.transfer.reports import (
     Step,
     Table,
     Text,
-    write_report,
+    write_lab_report,
 )
 from torchlift.transfer.reports.numbers import formatted
 
@@ -129,7 +129,7 @@ def page(tmp_path: Path) -> Page:
 
 
 def test_html_is_one_file_that_links_every_part_to_its_command(page: Page, tmp_path: Path) -> None:
-    html = write_report(page, tmp_path)[0].read_text()
+    html = write_lab_report(page, tmp_path)[0].read_text()
     outline = Outline(html)
     assert html.lstrip().startswith("<!DOCTYPE html>")
     # Nothing is loaded from anywhere.
@@ -154,8 +154,8 @@ def test_html_is_one_file_that_links_every_part_to_its_command(page: Page, tmp_p
     assert '<td class="number">0.5</td>' in html
 
 
-def test_pictures_are_inlined_as_they_are_in_inches(page: Page, tmp_path: Path) -> None:
-    outline = Outline(write_report(page, tmp_path)[0].read_text())
+def test_images_are_inlined_as_they_are_in_inches(page: Page, tmp_path: Path) -> None:
+    outline = Outline(write_lab_report(page, tmp_path)[0].read_text())
     png, svg = outline.all("img", "src")
     for source, kind, name in ((png, "png", "filters.png"), (svg, "svg+xml", "curve.svg")):
         head, _, data = source.partition(",")
@@ -166,8 +166,8 @@ def test_pictures_are_inlined_as_they_are_in_inches(page: Page, tmp_path: Path) 
     assert outline.all("img", "alt") == ['a "grey" square', "a curve"]
 
 
-def test_markdown_has_the_same_with_its_pictures_beside(page: Page, tmp_path: Path) -> None:
-    text = write_report(page, tmp_path)[1].read_text()
+def test_markdown_has_the_same_with_its_images_beside(page: Page, tmp_path: Path) -> None:
+    text = write_lab_report(page, tmp_path)[1].read_text()
     assert text.startswith("# A <lab>\n\nWhat *it* is.\n\n> The digits stand in.\n")
     assert "| a\\|b | n |\n| --- | ---: |\n| x\\|y | 0.5 |\n" in text
     assert '![a "grey" square](<filters.png>)' in text

@@ -18,9 +18,9 @@ from support import FIXTURES, SHARED
 from torch import nn
 
 from torchlift.converters import convert, saved, t7
-from torchlift.converters.labels import LabelsError
-from torchlift.converters.preprocessing import Preprocessing
-from torchlift.converters.saved import SavedModel, SavedModelError, Source
+from torchlift.converters.errors import LabelsError
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.saved import Provenance, SavedModel, SavedModelError
 
 FAMILIES = sorted(
     path.stem for path in (FIXTURES / "layers").glob("*.t7") if path.stem != "criterions"
@@ -111,7 +111,7 @@ def test_everything_that_travels_with_a_model_comes_back(tmp_path: Path) -> None
         "labels": ["zéro", 'o"ne', "two"],
         "preprocessing": preprocessing,
         "notes": ["a note"],
-        "source": Source("m.t7", "ab" * 32),
+        "source": Provenance("m.t7", "ab" * 32),
     }
     saved.save(tiny(**facts), tmp_path / "m")
     again = saved.load(tmp_path / "m")

@@ -17,9 +17,9 @@ from torch import nn
 
 from torchlift.converters import convert, saved, t7
 from torchlift.converters.modules import registry
-from torchlift.converters.saved import SavedModel, SavedModelError, Source
-from torchlift.converters.saved.excerpt import Excerpt
-from torchlift.converters.saved.expression import Group, render
+from torchlift.converters.saved import Provenance, SavedModel, SavedModelError
+from torchlift.converters.saved.code_writer import Group, render
+from torchlift.converters.saved.source_bundle import SourceBundle
 
 #: Opens models where torchlift is not installed, and computes their outputs.
 OUTSIDE = """
@@ -138,7 +138,7 @@ def test_sharing_and_ties_survive(tmp_path: Path) -> None:
 
 
 def test_a_file_name_cannot_become_code(tmp_path: Path) -> None:
-    source = Source('"""\nimport os\nos.abort()\n"""', "0" * 64)
+    source = Provenance('"""\nimport os\nos.abort()\n"""', "0" * 64)
     expected = write(nn.Linear(2, 2), torch.ones(1, 2), tmp_path / "m", source=source)
     run_outside(tmp_path / "m")
     assert torch.equal(torch.load(tmp_path / "m" / "output.pt"), expected)
@@ -146,7 +146,7 @@ def test_a_file_name_cannot_become_code(tmp_path: Path) -> None:
 
 def test_all_layers_of_ours_can_stand_in_one_file() -> None:
     """No two files of ours use one name for two things that layers need."""
-    excerpt = Excerpt()
+    excerpt = SourceBundle()
     layers = [cls for cls in registry._LAYERS.values() if cls.__module__.startswith("torchlift.")]
     for cls in layers:
         excerpt.add(cls.__module__, cls.__name__)

@@ -22,7 +22,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def pixels(data: Any, part: str) -> set[tuple[bytes, int]]:
-    chosen = data.take(np.flatnonzero(data.parts == part))
+    chosen = data.take(np.flatnonzero(data.splits == part))
     pairs = zip(chosen.images, chosen.classes, strict=True)
     return {(image.tobytes(), int(label)) for image, label in pairs}
 
@@ -31,15 +31,17 @@ def test_the_parts_are_those_of_a_training_and_stay_so(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = str(tmp_path / "new" / "data.npz")
-    found = run_json(capsys, "split", "digits", file, "--val", "0.25", "--test", "0.2")
+    found = run_json(
+        capsys, "split", "digits", file, "--val-fraction", "0.25", "--test-fraction", "0.2"
+    )
     expected = split(open_data("digits"), 0.25, 0.2, 0)
     data: Any = open_data(file)
     sizes = {"train": len(expected.train), "val": len(expected.val), "test": len(expected.test)}
-    assert found["parts"] == sizes == {"train": 989, "val": 449, "test": 359}
+    assert found["splits"] == sizes == {"train": 989, "val": 449, "test": 359}
     for part in sizes:
         original = getattr(expected, part)
-        assert np.array_equal(data.images[data.parts == part], original.images)
-        assert np.array_equal(data.classes[data.parts == part], original.classes)
+        assert np.array_equal(data.images[data.splits == part], original.images)
+        assert np.array_equal(data.classes[data.splits == part], original.classes)
     assert data.names == tuple("0123456789")
     again = split(data, 0.4, 0.5, seed=9)
     assert [len(again.train), len(again.val), len(again.test)] == list(sizes.values())
@@ -54,8 +56,8 @@ def test_options_of_the_data_are_done_once(
     words += ["--test-data", str(digits / "digits-test.t7")]
     found = run_json(capsys, *words)
     assert found["classes"] == ["eight", "three"]
-    assert found["parts"] == {"train": 90, "val": 10, "test": 93}
-    assert [sum(pair) for pair in found["pictures"].values()] == [90, 10, 93]
+    assert found["splits"] == {"train": 90, "val": 10, "test": 93}
+    assert [sum(pair) for pair in found["images"].values()] == [90, 10, 93]
     data: Any = open_data(file)
     assert data.names == ("eight", "three")
     assert len(pixels(data, "train") & pixels(data, "val")) == 0

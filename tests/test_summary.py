@@ -18,12 +18,12 @@ from torchlift.cli.main import main
 from torchlift.converters.modules.layers.arithmetic import CAddTable
 from torchlift.converters.modules.layers.container import Concat, ConcatTable
 from torchlift.converters.saved import open_model
+from torchlift.transfer.errors import SummaryError
 from torchlift.transfer.layers import follow_lua_path
 from torchlift.transfer.networks import NETWORKS
 from torchlift.transfer.summary import (
     LayerRow,
     Summary,
-    SummaryError,
     formula,
     summarize,
     transposed_size,

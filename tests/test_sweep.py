@@ -12,7 +12,8 @@ import pytest
 from support import FIXTURES
 
 from torchlift.cli.main import main
-from torchlift.transfer.sweep import Sweep, SweepError, Trial, plan_trials, read_choice
+from torchlift.transfer.errors import SweepError
+from torchlift.transfer.sweep import Sweep, Trial, plan_trials, read_choice
 
 DIGITS = FIXTURES / "digits"
 
@@ -68,7 +69,7 @@ def finished(trial: Trial, folder: Path) -> None:
     worse = {"epoch": 2, "val_accuracy": 0.1, "val_loss": 3.0}
     rows = [{"epoch": 1, "val_accuracy": accuracy, "val_loss": loss}, worse]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "evaluation.json").write_text(json.dumps({"part": "test", "accuracy": 0.25}))
+    (folder / "evaluation.json").write_text(json.dumps({"split": "test", "accuracy": 0.25}))
 
 
 def sweep_of(folder: Path, count: int = 4, **fixed: str) -> Sweep:

@@ -272,28 +272,35 @@ def test_truncation_names_the_place() -> None:
     assert error.value.path.startswith("modules[")
 
 
-def same_key(ours: Any, theirs: Any) -> bool:
-    """Keys that are tables or instances (nngraph's nodes) are in the same places in both."""
-    if isinstance(ours, (LuaTable, LuaObject)):
-        return isinstance(theirs, (dict, torchfile.TorchObject))
-    return same(ours, theirs)
-
-
 def same(ours: Any, theirs: Any) -> bool:
-    """Whether torchfile's value (bytes, lists, floats that are whole as int) is ours."""
+    """Whether torchfile's value (bytes, lists, floats that are whole as int) is ours.
+
+    What a file refers to several times is compared once, and a cycle ends where it began.
+    """
+    return _same(ours, theirs, set())
+
+
+def _same(ours: Any, theirs: Any, compared: set[tuple[int, int]]) -> bool:
+    def inside(first: Any, second: Any) -> bool:
+        return _same(first, second, compared)
+
+    if isinstance(ours, (LuaTable, LuaObject)):
+        if (id(ours), id(theirs)) in compared:
+            return True
+        compared.add((id(ours), id(theirs)))
     if isinstance(ours, LuaTable):
         if isinstance(theirs, list):
-            return len(ours) == len(theirs) and all(map(same, ours.to_list(), theirs))
+            return len(ours) == len(theirs) and all(map(inside, ours.to_list(), theirs))
         if len(ours) != len(theirs):
             return False
         entries = zip(ours.items(), theirs.items(), strict=True)
-        return all(same_key(a, b) and same(x, y) for (a, x), (b, y) in entries)
+        return all(inside(a, b) and inside(x, y) for (a, x), (b, y) in entries)
     if isinstance(ours, LuaObject):
         if isinstance(theirs, torchfile.TorchObject):
-            return ours.class_name.encode() == theirs._typename and same(ours.fields, theirs._obj)
-        return same(ours.fields, theirs)
+            return ours.class_name.encode() == theirs._typename and inside(ours.fields, theirs._obj)
+        return inside(ours.fields, theirs)
     if isinstance(ours, LuaFunction):
-        return ours.bytecode == theirs.dumped and same(ours.upvalues, theirs.upvalues)
+        return ours.bytecode == theirs.dumped and inside(ours.upvalues, theirs.upvalues)
     if isinstance(ours, np.ndarray):
         # torchfile gives shape (0,) for all that is empty.
         return ours.dtype == theirs.dtype and np.array_equal(

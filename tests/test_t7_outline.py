@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import FIXTURES, SHARED
+from support import FIXTURES, wild_files
 
 from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, TorchArray
 from torchlift.converters.t7.inspection import describe, inspect, inspect_value, value_tree
-from torchlift.converters.t7.inspection.accounting import GROUPS, Claim, share_out
 from torchlift.converters.t7.inspection.settings import settings
+from torchlift.converters.t7.inspection.storage_usage import GROUPS, TensorUse, attribute_bytes
 from torchlift.converters.t7.model import find_model
 from torchlift.converters.t7.paths import follow
 from torchlift.converters.t7.reading.load import read_file
@@ -58,7 +58,7 @@ def test_a_storage_is_split_as_painting_every_number_would(
     claims = []
     for owner, (start, length, group) in enumerate(spans):
         start = min(start, size - 1)
-        claims.append(Claim(view(base, start, min(length, size - start)), owner, group))
+        claims.append(TensorUse(view(base, start, min(length, size - start)), owner, group))
     expected = [0] * len(claims)
     ranked = sorted(claims, key=lambda claim: GROUPS.index(claim.group))
     for number in range(size):
@@ -69,16 +69,16 @@ def test_a_storage_is_split_as_painting_every_number_would(
         ]
         expected[(covering or ranked[-1:])[0].owner or 0] += 4
     found = [0] * len(claims)
-    for share in share_out(claims):
-        found[share.claim.owner or 0] += share.bytes
+    for share in attribute_bytes(claims):
+        found[share.use.owner or 0] += share.bytes
     assert found == expected
 
 
 def test_strided_views_claim_their_extent() -> None:
     base = storage(12)
-    columns = Claim(view(base, 1, 3, 2, strides=(4, 1)), 0, "weights")
-    rest = Claim(base, None, "other")
-    assert [share.numbers for share in share_out([rest, columns])] == [10, 2]
+    columns = TensorUse(view(base, 1, 3, 2, strides=(4, 1)), 0, "weights")
+    rest = TensorUse(base, None, "other")
+    assert [share.numbers for share in attribute_bytes([rest, columns])] == [10, 2]
 
 
 def test_bytes_of_a_training_checkpoint() -> None:
@@ -135,7 +135,7 @@ def test_a_compressed_file_is_counted_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *sorted((SHARED / "wild").glob("*")),
+        *wild_files(),
         *sorted(FIXTURES.glob("*/*.t7")),
     ],
     ids=lambda path: path.name,

@@ -17,7 +17,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, T7Warning
-from torchlift.converters.t7.bodies import Body
+from torchlift.converters.t7.class_layouts import ClassLayout
 
 FORMS: list[dict[str, Any]] = [
     {"format": format, "long_size": size} for format in ("binary", "ascii") for size in (8, 4)
@@ -26,7 +26,7 @@ FORMS: list[dict[str, Any]] = [
 TABLE = LuaTable({"kW": 3, "weight": np.arange(4.0)})
 
 
-def instance(layout: Body | None, *body: Any, name: str = "my.Layer") -> LuaObject:
+def instance(layout: ClassLayout | None, *body: Any, name: str = "my.Layer") -> LuaObject:
     """An instance whose class writes its body in a way of its own."""
     value = LuaObject(name)
     value.body, value.layout = list(body), layout
@@ -35,16 +35,16 @@ def instance(layout: Body | None, *body: Any, name: str = "my.Layer") -> LuaObje
 
 
 UNUSUAL: dict[str, LuaObject] = {
-    "nothing": instance(Body("parts", "")),
+    "nothing": instance(ClassLayout("parts", "")),
     "two objects": instance(None, "header", TABLE),
     "three objects": instance(None, 1, TABLE, "end"),
     "four objects": instance(None, TABLE, 1, 2, 3),
     "a string": instance(None, "all of it"),
-    "a long": instance(Body("parts", "l"), 77),
-    "an int": instance(Body("parts", "i"), 77),
-    "a double": instance(Body("parts", "d"), 0.25),
-    "items": instance(Body("items"), LuaTable.from_list(["a", 2, TABLE])),
-    "pairs": instance(Body("pairs"), LuaTable({"a": 1, "t": TABLE})),
+    "a long": instance(ClassLayout("parts", "l"), 77),
+    "an int": instance(ClassLayout("parts", "i"), 77),
+    "a double": instance(ClassLayout("parts", "d"), 0.25),
+    "items": instance(ClassLayout("items"), LuaTable.from_list(["a", 2, TABLE])),
+    "pairs": instance(ClassLayout("pairs"), LuaTable({"a": 1, "t": TABLE})),
 }
 
 
@@ -69,7 +69,7 @@ def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
 
 def test_several_classes_at_once() -> None:
     first = instance(None, "header", TABLE, name="a.First")
-    second = instance(Body("items"), LuaTable.from_list(["x", "y"]), name="b.Second")
+    second = instance(ClassLayout("items"), LuaTable.from_list(["x", "y"]), name="b.Second")
     plain = instance(None, LuaTable({"x": 1}), name="c.Plain")
     layers = {"first": first, "plain": plain, "second": second, "again": plain}
     value = t7.loads(t7.dumps({"layers": layers, "name": "end"}))
@@ -90,7 +90,7 @@ def test_an_instance_alone_in_its_file() -> None:
     assert value["kW"] == 3
 
 
-UNKNOWABLE = instance(Body("raw"), b"\x07\xff" * 9)
+UNKNOWABLE = instance(ClassLayout("raw"), b"\x07\xff" * 9)
 
 
 def test_what_fits_nothing_is_named() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, T7Error
-from torchlift.converters.t7.reading import plain_tables
+from torchlift.converters.t7.reading import fast_tables
 from torchlift.converters.t7.reading.binary import BinaryDecoder
 from torchlift.converters.t7.reading.classes import Classes
 from torchlift.converters.t7.reading.decoder import Container, OpenTable, entries_of
@@ -39,12 +39,12 @@ def outcome(data: bytes, long_size: int | None = None) -> Any:
 def long_outcome(data: bytes, long_size: int | None = None) -> Any:
     """The same, where all tables are left to the reader."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_tables.PlainTables, "read", read_nothing)
+        patch.setattr(fast_tables.FastTables, "read", read_nothing)
         return outcome(data, long_size)
 
 
 def read_nothing(
-    plain: plain_tables.PlainTables, position: int, container: Container, count: int, *_: Any
+    plain: fast_tables.FastTables, position: int, container: Container, count: int, *_: Any
 ) -> tuple[list[OpenTable], int]:
     """Leaves all of a table to the reader."""
     return [(container, entries_of(container), count, None)], position

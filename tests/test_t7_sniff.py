@@ -48,7 +48,7 @@ def tar(stream: io.BytesIO) -> None:
         file.addfile(tarfile.TarInfo("model.t7"))
 
 
-def picture(kind: str) -> bytes:
+def image(kind: str) -> bytes:
     return written(lambda stream: Image.new("RGB", (9, 9)).save(stream, kind))
 
 
@@ -93,7 +93,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "npy": (written(lambda s: np.save(s, np.zeros(3))), r"NumPy array.* numpy\.load"),
     "npz": (written(lambda s: np.savez(s, x=np.zeros(3))), r"NumPy \.npz archive.* numpy\.load"),
     **{
-        kind: (picture(kind), f"{name}.* name the model's file instead")
+        kind: (image(kind), f"{name}.* name the model's file instead")
         for kind, name in {
             "PNG": "PNG image",
             "JPEG": "JPEG image",

@@ -82,10 +82,10 @@ def test_our_networks_compute_the_same_after_the_way_there_and_back(
     shape = infer_input_shape(network)
     assert shape is not None
     t7.save(to_torch7(network, shape), tmp_path / "model.t7")
-    pictures = torch.rand(2, *shape)
+    images = torch.rand(2, *shape)
     with torch.no_grad():
-        again = open_model(tmp_path / "model.t7").module(pictures)
-        torch.testing.assert_close(again, network(pictures))
+        again = open_model(tmp_path / "model.t7").module(images)
+        torch.testing.assert_close(again, network(images))
 
 
 def test_shared_layers_are_written_once(tmp_path: Path) -> None:

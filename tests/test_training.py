@@ -15,16 +15,16 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
-from torchlift.converters.preprocessing import Preprocessing
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, Splits, open_data, split
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.data.batches import Batches
-from torchlift.transfer.data.plan import Plan
-from torchlift.transfer.layout import lay_out
+from torchlift.transfer.data.plan import BatchPlan
+from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet_bn, lenet5
 from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
-from torchlift.transfer.training.errors import TrainingError
 from torchlift.transfer.training.experiment import Experiment, Outcome, carry_out
 from torchlift.transfer.training.lr_finder import find_rate
 from torchlift.transfer.training.options import Freezing, Optimization, Run
@@ -39,7 +39,7 @@ QUIET = Run(device="cpu", tracker="none")
 def parts() -> Splits[Any]:
     """130 of Torch7's training digits for training and 20 for validation."""
     data: Any = open_data(DIGITS / "digits-train.t7", limit=150)
-    return split(data, val=0.134)
+    return split(data, val_fraction=0.134)
 
 
 def experiment(parts: Splits[Any], **options: Any) -> Experiment:
@@ -71,17 +71,17 @@ def difference(one: nn.Module, other: nn.Module) -> float:
 def plain_batches(
     parts: Splits[Any], epochs: int, size: int, sampling: str = "shuffle"
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What the network is given, in the order of `Plan`."""
+    """What the network is given, in the order of `BatchPlan`."""
     inputs = torch.from_numpy(PREPROCESSING(parts.train.images))
     classes = torch.from_numpy(parts.train.classes)
-    plan = Plan(len(inputs), size, 0, sampling=sampling)  # type: ignore[arg-type]  # a name of the list
+    plan = BatchPlan(len(inputs), size, 0, sampling=sampling)  # type: ignore[arg-type]  # a name of the list
     for epoch in range(1, epochs + 1):
         for chosen in torch.from_numpy(plan.order(epoch)).split(size)[: len(inputs) // size]:
             yield inputs[chosen], classes[chosen]
 
 
 def test_the_loop_learns_what_a_plain_loop_learns(parts: Splits[Any], tmp_path: Path) -> None:
-    # Written with torch alone, but for the order of the pictures.
+    # Written with torch alone, but for the order of the images.
     plain = classifier().module
     decay = [p for p in plain.parameters() if p.dim() > 1]
     rest = [p for p in plain.parameters() if p.dim() == 1]
@@ -144,7 +144,7 @@ def test_with_its_dampening_sgd_is_torch7s(parts: Splits[Any], tmp_path: Path) -
 
 
 def test_the_recipe_of_stochastic_gradient(parts: Splits[Any], tmp_path: Path) -> None:
-    # nn.StochasticGradient: one picture at a time, in one order that is drawn once.
+    # nn.StochasticGradient: one image at a time, in one order that is drawn once.
     lua = classifier().module
     first = list(plain_batches(parts, 1, 1, "shuffle-once"))
     torch7_sgd(lua, first + first, 0.001, 0, 0)
@@ -288,7 +288,7 @@ def test_the_faster_layout_is_taken_where_the_network_bears_it(
 ) -> None:
     fast, viewing = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten()), Viewing()
     weights = fast[0].weight.detach().clone()
-    lay_out(fast, torch.zeros(2, 3, 8, 8))
+    to_channels_last(fast, torch.zeros(2, 3, 8, 8))
     assert fast[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not fast[0].weight.is_contiguous()
     assert torch.equal(fast[0].weight, weights)
@@ -321,7 +321,7 @@ def test_the_best_epoch_is_kept_and_saved(parts: Splits[Any], tmp_path: Path) ->
     best = best_epoch(outcome.history)
     assert len(outcome.history) == best + 3 < 12
     assert saved_epochs(outcome.folder.checkpoints) == [best, len(outcome.history)]
-    assert outcome.evaluation["part"] == "val"
+    assert outcome.evaluation["split"] == "val"
     assert outcome.evaluation["accuracy"] == outcome.history[best - 1]["val_accuracy"]
     saved = open_model(outcome.folder.model)
     assert difference(saved.module, model.module) == 0

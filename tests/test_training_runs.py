@@ -92,7 +92,7 @@ def test_airplanes_and_birds_in_the_labs_network(
     "extra", [[], ["--freeze=until 7", "--unfreeze-at=2"]], ids=["all", "later"]
 )
 def test_two_processes_learn_what_one_learns(extra: list[str], tmp_path: Path) -> None:
-    # Without a BatchNorm, whose statistics are those of each process's share.
+    # Without a BatchNorm, whose statistics are those of each process's batch_slice.
     network = str(DIGITS / "digits-lenet5.t7")
     words = ["finetune", network, TRAIN, SCALE, "--limit=450", "--epochs=2", "--lr=0.02", *extra]
     words += ["--device=cpu", "--tracker=none", "--crop-padding=1", "--debug"]
@@ -187,7 +187,7 @@ def test_the_command_writes_everything_that_a_run_folder_promises(
     assert model.labels == read_labels(names)
     assert model.preprocessing is not None
 
-    # The same model, evaluated by the other command on all pictures.
+    # The same model, evaluated by the other command on all images.
     assert main(["evaluate", str(run / "model"), words[2], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
 

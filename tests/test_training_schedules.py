@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.training.averaging import averaged_copy
 from torchlift.transfer.training.checkpoints import best_epoch
-from torchlift.transfer.training.errors import TrainingError
 from torchlift.transfer.training.loop import is_over
 from torchlift.transfer.training.options import Optimization
 from torchlift.transfer.training.schedules import rate_factor

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import SHARED, relative_error
+from support import SHARED, relative_error, wild_files
 
 from torchlift.converters import TorchliftError, t7
 from torchlift.converters.modules import load_conversion
@@ -33,6 +33,15 @@ REFUSED = {
             *("map_table", "nngraph_node", "recursive", "tds"),
         )
     },
+    # A class of the project's own, without the `nn.` that a module has.
+    **dict.fromkeys(("LukeInkster+char-rnn", "andrewaeva+lstm_dga", "samim23+obama-rnn"), "no converter for OneHot"),
+    "WhoseSomebody+drdo-kurs": "torch.ClTensor is written in a way",
+    "anuragranj+spynet__checkpoint": "no model in this file: it holds a dataLoader",
+    "flynn-chen+Torch-RNN-Trained__Eli__vocab": "no model",
+    "hwaranlee+KoreanLM-demo__exp__vocab": "no model",
+    "intel-analytics+BigDL": "no model in this file: it holds a torch.FloatTensor",
+    "shreka116+simple_registration": "no model .* modelFile names the file",
+    "zeryx+subredditClassifier__classes": "no model",
     "jbr97+deepmask__model": "truncated",
     "jsenellart+luatorch-onnx-convert__test__data__model1": "several modules",
     # Three bare objects, the first a tensor.
@@ -52,11 +61,7 @@ def starting(table: dict[str, str], name: str) -> str | None:
 
 
 def files() -> list[Any]:
-    return [
-        pytest.param(path, id=path.name)
-        for path in sorted(WILD.glob("*"))
-        if path.is_file() and not path.name.endswith(".io.t7")
-    ]
+    return [pytest.param(path, id=path.name) for path in wild_files()]
 
 
 def recorded() -> list[Any]:

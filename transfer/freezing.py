@@ -13,14 +13,10 @@ from types import MethodType
 
 from torch import nn
 
-from ..converters.errors import TorchliftError
+from .errors import FreezingError, LayerError
 from .heads import find_head
-from .layers import LayerError, find_tap
+from .layers import find_tap
 from .training.options import Freezing
-
-
-class FreezingError(TorchliftError):
-    """A rule that means no layer, or leaves nothing to train."""
 
 
 def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[str]:
@@ -36,10 +32,10 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
     """
     if freezing.unfreeze_at is not None and epoch >= freezing.unfreeze_at:
         return frozenset()
-    return frozen_parts(network, freezing.freeze)
+    return frozen_modules(network, freezing.freeze)
 
 
-def frozen_parts(network: nn.Module, rule: str) -> frozenset[str]:
+def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:
     """The names of the modules and parameters that a rule freezes.
 
     Args:

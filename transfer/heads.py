@@ -5,18 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..converters.errors import TorchliftError
 from ..converters.saved import output_kind
+from .errors import HeadError
 
 #: The layers that turn logits into something else at the end of a classifier.
 _SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d, nn.Sigmoid)
 
 
-class HeadError(TorchliftError):
-    """A network without a head that could be replaced."""
-
-
-def give_logits(network: nn.Module, output: str | None = None) -> None:
+def strip_softmax(network: nn.Module, output: str | None = None) -> None:
     """Replace a network's last softmax by nothing, so that it gives logits.
 
     Training needs logits: the loss takes their logarithmic softmax itself (`CrossEntropyLoss`).
@@ -69,12 +65,12 @@ def replace_head(
         classes: number of outputs.
         weight: (classes, features), such as the coefficients of a probe.
         bias: (classes,).
-        output: what the network gives (see `give_logits`).
+        output: what the network gives (see `strip_softmax`).
 
     Raises:
         HeadError: when the network does not end in a linear layer.
     """
-    give_logits(network, output)
+    strip_softmax(network, output)
     name = find_head(network)
     old = network.get_submodule(name)
     assert isinstance(old, nn.Linear)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..converters.errors import TorchliftError
+from .errors import LayerError
 
 #: What the last linear layer takes: the features that a classifier decides by.
 PENULTIMATE = "penultimate"
@@ -19,10 +19,6 @@ INPUT = "input"
 #: `get(2):get(9)`, `model:get(2).modules[9]`: anything before the first step is a variable's name.
 _LUA_STEP = r"(?:get\(\s*(\d+)\s*\)|modules\[\s*(\d+)\s*\])"
 _LUA_PATH = re.compile(rf"(?:[\w.]+[:.])??{_LUA_STEP}(?:[:.]{_LUA_STEP})*")
-
-
-class LayerError(TorchliftError):
-    """A name that no layer has, or a layer whose features cannot be taken."""
 
 
 @dataclass(frozen=True)

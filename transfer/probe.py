@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..converters.errors import TorchliftError
-from ..converters.onnx.classifier import class_name
+from ..converters.inference.classifier import class_name
 from .data import Dataset, split
 from .data.selection import class_count, labelled
+from .errors import ProbeError
 from .evaluation import Evaluation, outcomes, summarized
 from .probe_methods import METHODS, Examples, Fitted, Scale
-
-
-class ProbeError(TorchliftError):
-    """Features that cannot be probed."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +50,18 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class Shares:
+class ProbeOptions:
     """Which part of the examples is what, where the data does not say it.
 
     Attributes:
-        val: share of the examples that settings are chosen by.
-        test: share that is tested on.
+        val_fraction: fraction of the examples that settings are chosen by.
+        test_fraction: fraction that is tested on.
         seed: of the draw and of what a probe draws.
         repeats: how many seeds are used, one after the other.
     """
 
-    val: float = 0.2
-    test: float = 0.2
+    val_fraction: float = 0.2
+    test_fraction: float = 0.2
     seed: int = 0
     repeats: int = 1
 
@@ -75,16 +71,16 @@ def probe(
     data: Dataset,
     method: str,
     test_data: Dataset | None = None,
-    shares: Shares = Shares(),
+    options: ProbeOptions = ProbeOptions(),
 ) -> ProbeResult:
     """Fit one probe on one layer's features, and test it.
 
     Args:
         name: what the features are called.
-        data: features (N, D) in the place of pictures; parts of the source's own are kept.
+        data: features (N, D) in the place of images; parts of the source's own are kept.
         method: a name of `METHODS`.
         test_data: the features that are tested on, if they stand elsewhere.
-        shares: the parts that are drawn otherwise.
+        options: the parts that are drawn otherwise.
 
     Raises:
         ProbeError: when there is no such method, or a class cannot be learnt.
@@ -92,11 +88,11 @@ def probe(
     """
     if method not in METHODS:
         raise ProbeError(f"no method {method!r}: choose {', '.join(METHODS)}")
-    if shares.repeats < 1:
+    if options.repeats < 1:
         raise ProbeError("repeats must be at least 1")
     runs = [
-        _run(data, method, test_data, shares, seed)
-        for seed in range(shares.seed, shares.seed + shares.repeats)
+        _run(data, method, test_data, options, seed)
+        for seed in range(options.seed, options.seed + options.repeats)
     ]
     accuracies = [run.evaluation.accuracy for run in runs]
     return ProbeResult(
@@ -124,10 +120,12 @@ class _Run:
     evaluation: Evaluation
 
 
-def _run(data: Dataset, method: str, test_data: Dataset | None, shares: Shares, seed: int) -> _Run:
-    parts = split(data, shares.val, shares.test, seed, test_data)
-    for part, pictures in (("validation", parts.val), ("test", parts.test)):
-        if not len(pictures):
+def _run(
+    data: Dataset, method: str, test_data: Dataset | None, options: ProbeOptions, seed: int
+) -> _Run:
+    parts = split(data, options.val_fraction, options.test_fraction, seed, test_data)
+    for part, images in (("validation", parts.val), ("test", parts.test)):
+        if not len(images):
             raise ProbeError(f"no examples are left for {part}: give it a larger share")
     scale = _scale(parts.train)
     train, val, test = (_examples(part, scale) for part in (parts.train, parts.val, parts.test))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..converters.errors import TorchliftError
+from .errors import SweepError
 from .training.checkpoints import best_row
 from .training.run_folder import RunFolder, write_text
 
@@ -22,10 +22,6 @@ _PLAN = "sweep.json"
 
 #: The options of one run, as words: `{"lr": "0.1", "freeze": "none"}`.
 Trial = dict[str, str]
-
-
-class SweepError(TorchliftError):
-    """A sweep whose options cannot be understood."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ class Sweep:
                     for name in ("val_accuracy", "val_loss", "train_accuracy")
                     if name in best
                 }
-                if evaluation["part"] == "test":
+                if evaluation["split"] == "test":
                     scores["test_accuracy"] = f"{evaluation['accuracy']:.4f}"
                 varied = {name: trial[name] for name in self._varied()}
                 row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}

@@ -1,4 +1,4 @@
-"""What goes wrong around an exported model."""
+"""Errors of exporting, checking and quantizing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,4 @@ from ..errors import TorchliftError
 
 
 class OnnxError(TorchliftError):
-    """A model that cannot be exported, or an `.onnx` file that cannot be run."""
-
-
-class ProviderError(OnnxError):
-    """An execution provider that was asked for by name and does not start."""
+    """A model that cannot be exported, or an `.onnx` file that cannot be read or checked."""

@@ -16,9 +16,10 @@ from torch import nn
 
 from ... import __version__
 from ..errors import TorchliftError
-from ..preprocessing import Preprocessing
-from .expression import WIDTH
-from .model import OUTPUT_KINDS, SavedModel, SavedModelError, Source
+from ..images.preprocessing import Preprocessing
+from .code_writer import WIDTH
+from .errors import SavedModelError
+from .model import OUTPUT_KINDS, Provenance, SavedModel
 from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
 
@@ -82,7 +83,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             labels=config["labels"] if config["labels"] is None else _strings(config["labels"]),
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             notes=_strings(config["notes"]),
-            source=None if source is None else Source(**source),
+            source=None if source is None else Provenance(**source),
         )
         tied = dict(config["tied"])
     except (KeyError, TypeError, ValueError) as error:

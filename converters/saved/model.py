@@ -6,19 +6,14 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ..errors import TorchliftError
-from ..preprocessing import Preprocessing
+from ..images.preprocessing import Preprocessing
 
 #: What a model's outputs mean.
 OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "features")
 
 
-class SavedModelError(TorchliftError):
-    """A model that cannot be saved, or a saved model that cannot be opened."""
-
-
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """The file that a model was converted from.
 
     Attributes:
@@ -39,7 +34,7 @@ class SavedModel:
         output: what its outputs mean, one of `OUTPUT_KINDS`.
         input_shape: (C, H, W) of one example, or None where it is not known.
         labels: the names of the outputs, or None.
-        preprocessing: what turns a picture into an input, or None.
+        preprocessing: what turns an image into an input, or None.
         notes: what was decided or assumed on the way, for people to read.
         source: the file it comes from, or None.
     """
@@ -50,4 +45,4 @@ class SavedModel:
     labels: list[str] | None = None
     preprocessing: Preprocessing | None = None
     notes: list[str] = field(default_factory=list)
-    source: Source | None = None
+    source: Provenance | None = None

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 
 from .. import t7
+from ..images.errors import PreprocessingError
+from ..images.preprocessing import from_mean_std
 from ..labels import check_labels, labels_in, read_labels
 from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
-from ..preprocessing import PreprocessingError, from_mean_std
 from ..t7 import LuaTable
+from .errors import SavedModelError
 from .folder import load
-from .model import SavedModel, SavedModelError, Source
+from .model import Provenance, SavedModel
 from .shapes import infer_input_shape, output_kind, output_shape
 
 
@@ -43,7 +45,7 @@ def open_model(
         labels: the class names, or a file of them (a `.t7`, or text with one name a line).
         mean_std: a `.t7` with `{mean = …, std = …}`, or that table.
         input_size: (height, width) of the input, where the layers do not tell.
-        resize: how pictures are resized (see `Preprocessing.resized_by`), where it is not as mean
+        resize: how images are resized (see `Preprocessing.resized_by`), where it is not as mean
             and std say.
         dtype: number type of the parameters; None keeps the file's.
 
@@ -52,7 +54,7 @@ def open_model(
         ConversionError: when it holds no model, or one that cannot be converted.
         SavedModelError: when a saved model is damaged, or does not take the given size.
         LabelsError: when the class names do not fit the number of outputs.
-        PreprocessingError: when mean and std do not fit the network, or pictures are to be
+        PreprocessingError: when mean and std do not fit the network, or images are to be
             resized in a way that does not exist, or without mean and std.
     """
     file = Path(path)
@@ -63,7 +65,7 @@ def open_model(
         labels = labels_in(checkpoint) if labels is None else labels
         if mean_std is None and {"mean", "std"} <= set(checkpoint.keys()):
             mean_std = checkpoint
-    adjust(
+    apply_overrides(
         model,
         os.fspath(path),
         labels=labels,
@@ -74,7 +76,7 @@ def open_model(
     return model
 
 
-def adjust(
+def apply_overrides(
     model: SavedModel,
     name: str,
     *,
@@ -112,7 +114,7 @@ def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
     keep_batch_dimension(module)
     notes = [f"{note.path} ({note.class_name}): {note.text}" for note in conversion.notes]
     with file.open("rb") as stream:
-        source = Source(file.name, hashlib.file_digest(stream, "sha256").hexdigest())
+        source = Provenance(file.name, hashlib.file_digest(stream, "sha256").hexdigest())
     return SavedModel(module, output_kind(module), notes=notes, source=source)
 
 
@@ -166,9 +168,9 @@ def _prepare(model: SavedModel, table: Any, file: str | os.PathLike[str]) -> Non
 
 def _resize(model: SavedModel, name: str, choice: str) -> None:
     if model.preprocessing is None:
-        raise PreprocessingError(f"{name}: how to resize pictures needs their mean and std too")
+        raise PreprocessingError(f"{name}: how to resize images needs their mean and std too")
     model.preprocessing = model.preprocessing.resized_by(choice)
-    model.notes.append(f"pictures are resized by {choice}, as was asked for")
+    model.notes.append(f"images are resized by {choice}, as was asked for")
 
 
 def _name(dtype: torch.dtype | None) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch.export import Dim
 
+from .errors import SavedModelError
 from .folder import facts
-from .model import SavedModel, SavedModelError
+from .model import SavedModel
 
 
 def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = False) -> Path:

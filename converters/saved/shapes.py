@@ -53,7 +53,7 @@ def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
         (2, …), or None when the network does not take such an input, mixes the two examples up,
         or gives no single tensor.
     """
-    return _output_shape(without_numbers(module), input_shape)
+    return _output_shape(on_meta_device(module), input_shape)
 
 
 def infer_input_shape(
@@ -75,7 +75,7 @@ def infer_input_shape(
     weighted = (part for part in module.modules() if any(True for _ in part.parameters(False)))
     first = getattr(next(weighted, None), "in_channels", None)
     channels = (3, 1) if first is None else (first,)
-    module = without_numbers(module)
+    module = on_meta_device(module)
     if size is not None:
         return next(((c, *size) for c in channels if _output_shape(module, (c, *size))), None)
     for side in _USUAL_SIZES:
@@ -86,7 +86,7 @@ def infer_input_shape(
     return None
 
 
-def without_numbers(module: nn.Module) -> nn.Module:
+def on_meta_device(module: nn.Module) -> nn.Module:
     """A copy whose tensors have shapes only (the `meta` device), shared ones shared."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor.to("meta") for tensor in tensors})

@@ -9,9 +9,9 @@ from typing import Any
 
 from ... import __version__
 from . import loader
-from .excerpt import Excerpt
-from .expression import Expression, Group, keyword, literal, statement
+from .code_writer import Expression, Group, keyword, literal, statement
 from .model import SavedModel
+from .source_bundle import SourceBundle
 from .structure import TORCH, Description, class_of, join
 
 _HEADER = '''\
@@ -61,7 +61,7 @@ def standalone_source(model: SavedModel, structure: Description, tied: dict[str,
     Raises:
         SavedModelError: when the source of a layer is not at hand.
     """
-    excerpt = Excerpt()
+    excerpt = SourceBundle()
     for name in sorted(set(_class_names(structure))):
         if not name.startswith(TORCH):
             cls = _class(name)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..modules.registry import layer_class
-from .model import SavedModelError
+from .errors import SavedModelError
 
 #: What `describe` gives for one module.
 Description = dict[str, Any]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .. import t7
 from ..modules.to_torch7 import to_torch7
-from .model import SavedModel, SavedModelError
+from .errors import SavedModelError
+from .model import SavedModel
 
 
 def save_t7(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = False) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .bodies import Body
+from .class_layouts import ClassLayout
 from .scalars import numbers
 
 
@@ -180,7 +180,7 @@ class LuaObject:
         self.version = version
         self.fields = LuaTable() if fields is None else fields
         self.body: list[Any] = [self.fields]
-        self.layout: Body | None = None
+        self.layout: ClassLayout | None = None
 
     def __getitem__(self, key: Any) -> Any:
         return self.fields[key]

@@ -1,6 +1,6 @@
-"""Labelled pictures: opened by one word, split, measured, and fed to networks in batches.
+"""Labelled images: opened by one word, split, measured, and fed to networks in batches.
 
-Opening does not import torch; `Batches` and `Augmentation` do.
+ModelOptions does not import torch; `Batches` and `Augmentation` do.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .dataset import Dataset
-from .pictures import PictureFiles
+from .image_files import ImageFiles
 from .selection import class_count, limited, select_classes
 from .source import open_data, stream_folder
-from .splits import Splits, split, test_part
+from .splits import Splits, split, test_split
 from .statistics import channel_statistics, class_weights, fingerprint
 from .torch7 import dataset_from, read_dataset
 
@@ -23,7 +23,7 @@ __all__ = [
     "Augmentation",
     "Batches",
     "Dataset",
-    "PictureFiles",
+    "ImageFiles",
     "Splits",
     "channel_statistics",
     "class_count",
@@ -36,7 +36,7 @@ __all__ = [
     "select_classes",
     "split",
     "stream_folder",
-    "test_part",
+    "test_split",
 ]
 
 #: What needs torch, and the file it is in: imported when it is asked for.

@@ -1,4 +1,4 @@
-"""Pictures in numpy's `.npz`, and scikit-learn's handwritten digits."""
+"""Images in numpy's `.npz`, and scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from .array_layout import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_splits, by_split
 from .dataset import Dataset
-from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_parts, by_part
 
 
 def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Dataset:
-    """The labelled pictures of a `.npz`: `x` and `y`, `x_train` and `y_train`, `test_images`, ….
+    """The labelled images of a `.npz`: `x` and `y`, `x_train` and `y_train`, `test_images`, ….
 
     Channels may stand first (N, C, H, W) or last (N, H, W, C).
 
@@ -24,7 +24,7 @@ def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Da
         first_label: the label of the first class; by default 0 if that label occurs, else 1.
 
     Raises:
-        DataError: when it cannot be read or holds no pictures under a usual name.
+        DataError: when it cannot be read or holds no images under a usual name.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -36,21 +36,21 @@ def read_npz(file: str | os.PathLike[str], first_label: int | None = None) -> Da
     images = _images(arrays)
     if images is not None:
         return assembled(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
-    parts = {
-        part: (pictures, _entry(inner, LABEL_KEYS))
-        for part, inner in by_part(arrays).items()
-        if (pictures := _images(inner)) is not None
+    splits = {
+        split: (found, _entry(inner, LABEL_KEYS))
+        for split, inner in by_split(arrays).items()
+        if (found := _images(inner)) is not None
     }
-    if not parts:
+    if not splits:
         raise DataError(
-            f"{os.fspath(file)}: no pictures under a usual name (x, data, images, x_train, "
+            f"{os.fspath(file)}: no images under a usual name (x, data, images, x_train, "
             f"train_images) among: {', '.join(list(arrays)[:8])}"
         )
-    return assembled_parts(parts, names, first_label=first_label)
+    return assembled_splits(splits, names, first_label=first_label)
 
 
 def _images(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Pictures with the channels first, if there are any."""
+    """Images with the channels first, if there are any."""
     images = _entry(arrays, IMAGE_KEYS)
     if images is None or images.ndim != 4:
         return images
@@ -66,7 +66,7 @@ def digits() -> Dataset:
     """Scikit-learn's 1,797 handwritten digits as LeNet-5 takes them: uint8 (1797, 1, 32, 32).
 
     8×8 pixels of 0 to 16 become 28×28 of 0 to 255 (bicubic) in a black border of 2, as MNIST's
-    do; the same pictures as in `fixtures/digits`.
+    do; the same images as in `fixtures/digits`.
     """
     from sklearn.datasets import load_digits
 

@@ -1,8 +1,8 @@
-"""Pictures changed at random, a batch of tensors at a time.
+"""Images changed at random, a batch of tensors at a time.
 
-Each picture has its own random numbers, and each operation is done for the whole batch at once.
+Each image has its own random numbers, and each operation is done for the whole batch at once.
 The random numbers are drawn beforehand for a whole epoch, by position: they do not depend on how
-many processes share a batch, or where a run was resumed.
+many processes fraction a batch, or where a run was resumed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     # The command line takes its options from `Augmentation`, and does not wait for torch.
     import torch
 
-#: Random numbers of a picture: flip, top, left, brightness, contrast, saturation.
+#: Random numbers of an image: flip, top, left, brightness, contrast, saturation.
 _DICE = 6
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training pictures.
+    """What is done to training images.
 
     Attributes:
-        flip: Mirror half of the pictures.
+        flip: Mirror half of the images.
         crop_padding: Shift by up to so many pixels each way, with black where nothing is.
         brightness: Multiply by a factor from 1 - b to 1 + b (torchvision's ColorJitter).
-        contrast: As brightness, about the picture's mean grey.
+        contrast: As brightness, about the image's mean grey.
         saturation: As brightness, about each pixel's grey.
-        mixup: Mix neighbours with a share drawn from Beta(a, a); 0 for none.
+        mixup: Mix neighbours with a fraction drawn from Beta(a, a); 0 for none.
         cutmix: Paste a box of the neighbour, its area drawn from Beta(a, a); 0 for none.
     """
 
@@ -52,15 +52,17 @@ class Augmentation:
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures are mixed with their neighbours."""
+        """Whether images are mixed with their neighbours."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def __call__(self, pixels: torch.Tensor, dice: np.ndarray, bgr: bool = False) -> torch.Tensor:
+    def __call__(
+        self, pixels: torch.Tensor, random_numbers: np.ndarray, bgr: bool = False
+    ) -> torch.Tensor:
         """Flip, shift and jitter.
 
         Args:
             pixels: uint8 (N, C, H, W), or floats if there is no jitter.
-            dice: (N, 6) numbers from 0 to 1 (see `throw`).
+            random_numbers: (N, 6) numbers from 0 to 1 (see `draw`).
             bgr: whether three channels are in the order BGR.
 
         Returns:
@@ -71,7 +73,7 @@ class Augmentation:
         """
         import torch
 
-        numbers = torch.from_numpy(dice).to(pixels.device)
+        numbers = torch.from_numpy(random_numbers).to(pixels.device)
         if self.flip:
             mirrored = numbers[:, 0] < 0.5
             pixels = pixels.clone()
@@ -90,15 +92,15 @@ class Augmentation:
         return pixels
 
 
-def throw(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The dice of an epoch: (count, 6) float32 numbers from 0 to 1, one row a position."""
+def draw(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The random numbers of an epoch: (count, 6) float32 numbers from 0 to 1, one row a position."""
     return np.random.default_rng([seed, epoch, 1]).random((count, _DICE), np.float32)
 
 
 def _shifted(
     pixels: torch.Tensor, padding: int, down: torch.Tensor, across: torch.Tensor
 ) -> torch.Tensor:
-    """Random crops of the padded pictures, of their old size."""
+    """Random crops of the padded images, of their old size."""
     import torch
     from torch.nn import functional
 
@@ -152,38 +154,40 @@ def mixed(
     augmentation: Augmentation,
     random: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup or cutmix of each picture with the one before it; one drawn share for the batch.
+    """Mixup or cutmix of each image with the one before it; one drawn fraction for the batch.
 
     Zhang et al. 2018, https://arxiv.org/abs/1710.09412; Yun et al. 2019,
     https://arxiv.org/abs/1905.04899.
 
     Args:
-        inputs: (N + 1, C, H, W): a neighbour, then the N pictures.
+        inputs: (N + 1, C, H, W): a neighbour, then the N images.
         targets: (N + 1, classes), one-hot.
         augmentation: whether by mixup, cutmix or either.
-        random: draws which, the share and the box: the same for every share of a batch.
+        random: draws which, the fraction and the box: the same for every fraction of a batch.
 
     Returns:
         inputs (N, C, H, W) and targets (N, classes), which sum to 1.
     """
     paste = bool(augmentation.cutmix) and (not augmentation.mixup or random.random() < 0.5)
     alpha = augmentation.cutmix if paste else augmentation.mixup
-    share = float(random.beta(alpha, alpha))
+    fraction = float(random.beta(alpha, alpha))
     one, other = inputs[1:], inputs[:-1]
     if paste:
-        rows, columns = _box(inputs.shape[2], inputs.shape[3], share, random)
+        rows, columns = _box(inputs.shape[2], inputs.shape[3], fraction, random)
         result = one.clone()
         result[:, :, rows, columns] = other[:, :, rows, columns]
         area = (rows.stop - rows.start) * (columns.stop - columns.start)
-        share = 1 - area / (inputs.shape[2] * inputs.shape[3])
+        fraction = 1 - area / (inputs.shape[2] * inputs.shape[3])
     else:
-        result = one * share + other * (1 - share)
-    return result, targets[1:] * share + targets[:-1] * (1 - share)
+        result = one * fraction + other * (1 - fraction)
+    return result, targets[1:] * fraction + targets[:-1] * (1 - fraction)
 
 
-def _box(height: int, width: int, share: float, random: np.random.Generator) -> tuple[slice, slice]:
-    """A box with 1 - share of the area, about a point anywhere, cut off at the edges."""
-    half = 0.5 * np.sqrt(1 - share)
+def _box(
+    height: int, width: int, fraction: float, random: np.random.Generator
+) -> tuple[slice, slice]:
+    """A box with 1 - fraction of the area, about a point anywhere, cut off at the edges."""
+    half = 0.5 * np.sqrt(1 - fraction)
     y, x = random.integers(height), random.integers(width)
     rows, columns = int(half * height), int(half * width)
     return (

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ...converters.preprocessing import Preprocessing
-from .augmentation import Augmentation, mixed, throw
+from ...converters.images.preprocessing import Preprocessing
+from .augmentation import Augmentation, draw, mixed
 from .dataset import Dataset
-from .pictures import PictureFiles
+from .image_files import ImageFiles
 from .pixels import pixel_source
-from .plan import Plan, Sampling
+from .plan import BatchPlan, Sampling
 from .selection import class_count
 
 
@@ -21,34 +21,34 @@ class Batches:
     """Iterates over a dataset in batches that a network takes.
 
     `for inputs, targets in batches.epoch(3)` gives float32 (N, C, H, W) and int64 (N,); with mixup
-    or cutmix the targets are shares (N, classes) float32, which `cross_entropy` takes as well;
+    or cutmix the targets are slices (N, classes) float32, which `cross_entropy` takes as well;
     without labels they are -1. The order and everything random depend on the seed and the epoch
     alone.
 
     Args:
-        data: pictures, or inputs that are ready (floats).
+        data: images, or inputs that are ready (floats).
         preprocessing: the network's; None for inputs that are ready.
         batch_size: of all processes together.
-        augmentation: what is done to training pictures.
+        augmentation: what is done to training images.
         shuffle_seed: of order and augmentation; None keeps the order (and augments by 0).
-        sampling: how an epoch's pictures are drawn by it (see `Sampling`).
+        sampling: how an epoch's images are drawn by it (see `Sampling`).
         device: where the batches are wanted.
         drop_last: leave out a last batch that is smaller.
-        rank: of this process: it gets its share of each batch. A share may be empty if a batch
-            has fewer pictures than there are processes.
+        rank: of this process: it gets its batch_slice of each batch. A batch_slice may be empty if a batch
+            has fewer images than there are processes.
         world_size: the number of processes.
         keep: decode, resize and crop once and keep the pixels, if they take no more than 2 GB;
             otherwise workers do it each time.
         workers: processes that decode.
 
     Raises:
-        DataError: when pictures have no preprocessing, or differ in size after it.
-        TorchliftError: when a picture cannot be read, or does not fit the preprocessing.
+        DataError: when images have no preprocessing, or differ in size after it.
+        TorchliftError: when an image cannot be read, or does not fit the preprocessing.
     """
 
     def __init__(
         self,
-        data: Dataset | PictureFiles,
+        data: Dataset | ImageFiles,
         preprocessing: Preprocessing | None,
         batch_size: int,
         *,
@@ -62,7 +62,9 @@ class Batches:
         keep: bool = True,
         workers: int = 2,
     ) -> None:
-        self.plan = Plan(len(data), batch_size, shuffle_seed, drop_last, rank, world_size, sampling)
+        self.plan = BatchPlan(
+            len(data), batch_size, shuffle_seed, drop_last, rank, world_size, sampling
+        )
         self.augmentation = augmentation or Augmentation()
         self._device = torch.device(device)
         self._source = pixel_source(data, preprocessing, keep=keep, workers=workers)
@@ -81,16 +83,19 @@ class Batches:
         """The batches of one epoch, from the batch `start` on."""
         order = self.plan.order(number)
         seed = self.plan.shuffle_seed or 0
-        dice = throw(seed, number, len(order))
-        shares = list(self.plan.shares(start))
+        random_numbers = draw(seed, number, len(order))
+        slices = list(self.plan.slices(start))
         mixes = self.augmentation.mixes
-        wanted = [share.with_neighbour() if mixes else share.positions() for share in shares]
+        wanted = [
+            batch_slice.with_neighbour() if mixes else batch_slice.positions()
+            for batch_slice in slices
+        ]
         pixels = self._source([order[positions] for positions in wanted])
         for step, (positions, part) in enumerate(zip(wanted, pixels, strict=True), start):
             part = part.to(self._device, non_blocking=True)
             targets = self._classes[order[positions]].to(self._device, non_blocking=True)
             if len(positions):
-                part = self.augmentation(part, dice[positions], self._normalize.bgr)
+                part = self.augmentation(part, random_numbers[positions], self._normalize.bgr)
             inputs = self._normalize(part)
             if mixes:
                 one_hot = functional.one_hot(targets, self._class_count).float()

@@ -16,7 +16,7 @@ from .pickled import read_pickle
 
 _PIXELS = 3 * 32 * 32
 
-#: Files of a folder by part: CIFAR-10 binary, CIFAR-100 binary, and both as Python pickles.
+#: Files of a folder by split: CIFAR-10 binary, CIFAR-100 binary, and both as Python pickles.
 _LAYOUTS = (
     {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]},
     {"train": ["train.bin"], "test": ["test.bin"]},
@@ -31,14 +31,14 @@ _LABEL_KEYS = ("labels", "fine_labels")
 
 
 def find_cifar_files(folder: Path) -> dict[str, list[Path]]:
-    """The CIFAR files of a folder by part, or none; those that are missing are left out."""
+    """The CIFAR files of a folder by split, or none; those that are missing are left out."""
     for layout in _LAYOUTS:
         found = {
-            part: [folder / name for name in names if (folder / name).is_file()]
-            for part, names in layout.items()
+            split: [folder / name for name in names if (folder / name).is_file()]
+            for split, names in layout.items()
         }
         if any(found.values()):
-            return {part: files for part, files in found.items() if files}
+            return {split: files for split, files in found.items() if files}
     return {}
 
 
@@ -47,17 +47,17 @@ def is_cifar_file(path: Path) -> bool:
     return any(path.name in names for layout in _LAYOUTS for names in layout.values())
 
 
-def read_cifar_parts(files: dict[str, list[Path]]) -> Dataset:
-    """The pictures of CIFAR's files by part (see `find_cifar_files`).
+def read_cifar_splits(files: dict[str, list[Path]]) -> Dataset:
+    """The images of CIFAR's files by split (see `find_cifar_files`).
 
     Raises:
         DataError: when a file cannot be read or holds something else.
     """
-    return joined({part: read_cifar(paths) for part, paths in files.items()})
+    return joined({split: read_cifar(paths) for split, paths in files.items()})
 
 
 def read_cifar(files: list[Path]) -> Dataset:
-    """The pictures of CIFAR's files, all in one folder; of CIFAR-100 the hundred fine classes.
+    """The images of CIFAR's files, all in one folder; of CIFAR-100 the hundred fine classes.
 
     Raises:
         DataError: when a file cannot be read or holds something else.

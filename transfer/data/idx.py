@@ -16,10 +16,10 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError
-from .dataset import PART_NAMES, Dataset, joined
+from .dataset import SPLIT_NAMES, Dataset, joined
 
 #: `train-images-idx3-ubyte.gz`, `t10k-labels.idx1-ubyte`, `emnist-letters-test-images-idx3-ubyte`.
-_NAME = re.compile(r"(?P<part>.+)-(?P<what>images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
+_NAME = re.compile(r"(?P<split>.+)-(?P<what>images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
 
 _UINT8 = 8
 
@@ -38,7 +38,7 @@ def is_idx_file(path: Path) -> bool:
 
 
 def find_idx_files(folder: Path) -> list[Path]:
-    """The files of pictures in a folder, or in the `raw` folder where torchvision puts them."""
+    """The files of images in a folder, or in the `raw` folder where torchvision puts them."""
     places = (folder, folder / "raw", *sorted(folder.glob("*/raw")))
     for place in places:
         found = sorted(place.glob("*-images*idx3-ubyte*")) if place.is_dir() else []
@@ -51,11 +51,11 @@ def find_idx_files(folder: Path) -> list[Path]:
     return []
 
 
-def read_idx_parts(files: list[Path]) -> Dataset:
-    """The pictures of a folder's files, each with the labels in the file beside it.
+def read_idx_splits(files: list[Path]) -> Dataset:
+    """The images of a folder's files, each with the labels in the file beside it.
 
     Args:
-        files: of one part, or of both: `train`, and `test` or `t10k`.
+        files: of one split, or of both: `train`, and `test` or `t10k`.
 
     Raises:
         DataError: when a file is missing, damaged, or holds something else.
@@ -64,25 +64,25 @@ def read_idx_parts(files: list[Path]) -> Dataset:
     if len(named) != len(files):
         names = ", ".join(file.name for file in files)
         raise DataError(f"{files[0].parent}: several datasets, name a file of one: {names}")
-    return joined({part: read_idx_pair(named[part]) for part in PART_NAMES if part in named})
+    return joined({split: read_idx_pair(named[split]) for split in SPLIT_NAMES if split in named})
 
 
 def read_idx_pair(file: Path) -> Dataset:
-    """The pictures of two files that belong together.
+    """The images of two files that belong together.
 
     Args:
-        file: that of the pictures, or that of the labels.
+        file: that of the images, or that of the labels.
 
     Raises:
         DataError: when a file is missing, damaged, or holds something else.
     """
     images = read_idx(_companion(file, "images"))
     if images.ndim != 3:
-        raise DataError(f"{file}: {images.ndim} dimensions, pictures (N, H, W) were expected")
+        raise DataError(f"{file}: {images.ndim} dimensions, images (N, H, W) were expected")
     labels = read_idx(_companion(file, "labels"))
     if labels.shape != images.shape[:1]:
-        raise DataError(f"{file}: {len(images)} pictures, but labels of shape {labels.shape}")
-    fashion = any("fashion" in part.lower() for part in file.resolve().parts)
+        raise DataError(f"{file}: {len(images)} images, but labels of shape {labels.shape}")
+    fashion = any("fashion" in step.lower() for step in file.resolve().parts)
     names = FASHION if fashion else tuple(map(str, range(10)))
     known = int(labels.max(initial=0)) < len(names)
     notes = ("class names of FashionMNIST, because of the folder's name",) if fashion else ()
@@ -92,15 +92,15 @@ def read_idx_pair(file: Path) -> Dataset:
 
 
 def _companion(file: Path, what: str) -> Path:
-    """The file of pictures or labels that belongs to this one, compressed or not."""
+    """The file of images or labels that belongs to this one, compressed or not."""
     given = _NAME.fullmatch(file.name)
     if given is None or given["what"] == what:
         return file
     for other in sorted(file.parent.iterdir()):
         found = _NAME.fullmatch(other.name)
-        if found and (found["part"], found["what"]) == (given["part"], what):
+        if found and (found["split"], found["what"]) == (given["split"], what):
             return other
-    raise DataError(f"{file}: no file of {what} beside it ({given['part']}-{what}-idx…)")
+    raise DataError(f"{file}: no file of {what} beside it ({given['split']}-{what}-idx…)")
 
 
 def read_idx(file: Path) -> np.ndarray:

@@ -11,20 +11,20 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ...converters.errors import TorchliftError
-from ...converters.preprocessing import Preprocessing
+from ...converters.images.preprocessing import Preprocessing
 from ..errors import DataError
 from .dataset import Dataset
-from .pictures import MEMORY, PictureFiles
+from .image_files import MEMORY, ImageFiles
 
 #: Index arrays, one a batch → the pixels of each, uint8 (N, C, H, W), or floats as they are.
 PixelSource = Callable[[Sequence[np.ndarray]], Iterator[torch.Tensor]]
 
-#: Pictures that are decoded together while they are kept.
+#: Images that are decoded together while they are kept.
 _CHUNK = 64
 
 
 def pixel_source(
-    data: Dataset | PictureFiles,
+    data: Dataset | ImageFiles,
     preprocessing: Preprocessing | None,
     *,
     keep: bool = True,
@@ -33,21 +33,21 @@ def pixel_source(
     """The pixels of a dataset in the colours and the size that a network takes.
 
     Args:
-        data: pictures, or inputs that are ready (floats).
+        data: images, or inputs that are ready (floats).
         preprocessing: the network's.
         keep: hold all of them in memory, if they take no more than 2 GB.
         workers: processes that decode those that are not kept.
 
     Raises:
-        DataError: when pictures have no preprocessing, or differ in size after it.
-        TorchliftError: when a picture cannot be read, or does not fit.
+        DataError: when images have no preprocessing, or differ in size after it.
+        TorchliftError: when an image cannot be read, or does not fit.
     """
     if isinstance(data, Dataset) and data.images.dtype != np.uint8:
         return _kept(torch.from_numpy(np.ascontiguousarray(data.images, np.float32)))
     if preprocessing is None:
-        raise DataError("pictures need a preprocessing (mean and std) to become inputs")
+        raise DataError("images need a preprocessing (mean and std) to become inputs")
     if not len(data):
-        raise DataError("no pictures")
+        raise DataError("no images")
     prepared = _Prepared(data, preprocessing)
     shape = prepared.read(0).shape
     if not keep or len(data) * shape.numel() > MEMORY:
@@ -68,15 +68,15 @@ def pixel_source(
 
 
 class _Prepared(TorchDataset[torch.Tensor | TorchliftError]):
-    """One picture at a time in the network's colours and size: uint8 (C, H, W)."""
+    """One image at a time in the network's colours and size: uint8 (C, H, W)."""
 
-    def __init__(self, data: Dataset | PictureFiles, preprocessing: Preprocessing) -> None:
+    def __init__(self, data: Dataset | ImageFiles, preprocessing: Preprocessing) -> None:
         self._data, self._preprocessing = data, preprocessing
 
     def read(self, index: int) -> torch.Tensor:
         data = self._data
-        picture = data.images[index : index + 1] if isinstance(data, Dataset) else [data[index]]
-        pixels = self._preprocessing.pixels(picture)[0]
+        image = data.images[index : index + 1] if isinstance(data, Dataset) else [data[index]]
+        pixels = self._preprocessing.pixels(image)[0]
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def __getitem__(self, index: int) -> torch.Tensor | TorchliftError:
@@ -109,15 +109,15 @@ def _decoded(
 
 
 def _stacked(
-    shape: torch.Size, pictures: list[torch.Tensor | TorchliftError]
+    shape: torch.Size, images: list[torch.Tensor | TorchliftError]
 ) -> torch.Tensor | TorchliftError:
-    """Pictures as one tensor, or what is wrong with the first that has a problem."""
-    batch = torch.empty(len(pictures), *shape, dtype=torch.uint8)
-    for target, picture in zip(batch, pictures, strict=True):
-        if isinstance(picture, TorchliftError):
-            return picture
-        if picture.shape != shape:
-            sizes = " and ".join(f"{size[1]}×{size[2]}" for size in (shape, picture.shape))
-            return DataError(f"pictures of {sizes}: the preprocessing must give them one size")
-        target.copy_(picture)
+    """Images as one tensor, or what is wrong with the first that has a problem."""
+    batch = torch.empty(len(images), *shape, dtype=torch.uint8)
+    for target, image in zip(batch, images, strict=True):
+        if isinstance(image, TorchliftError):
+            return image
+        if image.shape != shape:
+            sizes = " and ".join(f"{size[1]}×{size[2]}" for size in (shape, image.shape))
+            return DataError(f"images of {sizes}: the preprocessing must give them one size")
+        target.copy_(image)
     return batch

@@ -1,4 +1,4 @@
-"""Which picture is in which batch: a pure function of seed and epoch."""
+"""Which image is in which batch: a pure function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from ..errors import DataError
 
-#: How the pictures of an epoch are drawn: all of them in a new order each time, in one order that
+#: How the images of an epoch are drawn: all of them in a new order each time, in one order that
 #: stays (`nn.StochasticGradient` draws its own once), or each anew, so that one may come twice and
 #: another not at all.
 Sampling = Literal["shuffle", "shuffle-once", "replacement"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The batches of each epoch, and this process's share of them.
+class BatchPlan:
+    """The batches of each epoch, and this process's batch_slice of them.
 
-    A batch is of all processes together; each takes a contiguous share, so that the shares of all
+    A batch is of all processes together; each takes a contiguous batch_slice, so that the slices of all
     are the batch, whatever their number. Nothing is lost or taken twice by them.
 
     Attributes:
-        count: pictures of an epoch.
+        count: images of an epoch.
         batch_size: of all processes together.
-        shuffle_seed: the pictures of an epoch are drawn by this; None keeps their order.
+        shuffle_seed: the images of an epoch are drawn by this; None keeps their order.
         drop_last: leave out a last batch that is smaller.
         rank: of this process.
         world_size: the number of processes.
@@ -52,7 +52,7 @@ class Plan:
         return whole if self.drop_last or not rest else whole + 1
 
     def order(self, epoch: int) -> np.ndarray:
-        """(count,) int64: the index of the picture at each position of an epoch."""
+        """(count,) int64: the index of the image at each position of an epoch."""
         if self.shuffle_seed is None:
             return np.arange(self.count)
         drawn = 0 if self.sampling == "shuffle-once" else epoch
@@ -61,14 +61,14 @@ class Plan:
             return random.integers(self.count, size=self.count)
         return random.permutation(self.count)
 
-    def shares(self, start: int = 0) -> Iterator[Share]:
-        """This process's share of each batch, from the batch `start` on."""
+    def slices(self, start: int = 0) -> Iterator[BatchSlice]:
+        """This process's batch_slice of each batch, from the batch `start` on."""
         for first in range(start * self.batch_size, self.count, self.batch_size):
             stop = min(first + self.batch_size, self.count)
             if self.drop_last and stop - first < self.batch_size:
                 return
             size = stop - first
-            yield Share(
+            yield BatchSlice(
                 first,
                 first + size * self.rank // self.world_size,
                 first + size * (self.rank + 1) // self.world_size,
@@ -77,7 +77,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchSlice:
     """The positions [start, stop) of the batch [batch_start, batch_stop)."""
 
     batch_start: int
@@ -86,13 +86,13 @@ class Share:
     batch_stop: int
 
     def positions(self) -> np.ndarray:
-        """The positions of this share."""
+        """The positions of this batch_slice."""
         return np.arange(self.start, self.stop)
 
     def with_neighbour(self) -> np.ndarray:
-        """The positions of this share, behind that of the picture before it in its batch.
+        """The positions of this batch_slice, behind that of the image before it in its batch.
 
-        Before a batch's first stands its last, so that each picture has another one as neighbour.
+        Before a batch's first stands its last, so that each image has another one as neighbour.
         """
         if self.start == self.stop:
             return self.positions()

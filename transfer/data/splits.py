@@ -1,4 +1,4 @@
-"""Training, validation and test part: the source's own, or drawn by seed and class."""
+"""Training, validation and test split: the source's own, or drawn by seed and class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .selection import Data, drawn, strata
 
 @dataclass(frozen=True)
 class Splits(Generic[Data]):
-    """The three parts of a dataset; one that there is not is empty.
+    """The three splits of a dataset; one that there is not is empty.
 
     Attributes:
         train: what is learnt from.
         val: what decides (early stopping, C of a probe); never learnt from.
         test: what is reported; never looked at before.
-        notes: where each part comes from.
+        notes: where each split comes from.
     """
 
     train: Data
@@ -29,56 +29,62 @@ class Splits(Generic[Data]):
 
 
 def split(
-    data: Data, val: float = 0.1, test: float = 0.0, seed: int = 0, test_data: Data | None = None
+    data: Data,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    test_data: Data | None = None,
 ) -> Splits[Data]:
-    """Divide a dataset; no picture is in two parts, and each class gives each part its share.
+    """Divide a dataset; no image is in two splits, and each class gives each split its fraction.
 
     Parts that the source has itself (`train`, `val`, `test` folders or files) stay as they are,
-    and only what is missing is drawn from its training part.
+    and only what is missing is drawn from its training split.
 
     Args:
-        data: pictures, labelled or not.
-        val: the share for validation, where the source has no such part.
-        test: the share for testing, where the source has no such part.
+        data: images, labelled or not.
+        val_fraction: the fraction for validation, where the source has no such split.
+        test_fraction: the fraction for testing, where the source has no such split.
         seed: of the draw.
-        test_data: the test part, if it stands elsewhere; then none is drawn, and the source's own
+        test_data: the test split, if it stands elsewhere; then none is drawn, and the source's own
             is left out.
 
     Raises:
-        DataError: when the shares leave nothing to learn from.
+        DataError: when the fractions leave nothing to learn from.
     """
-    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
-        raise DataError(f"shares of {val} and {test} leave nothing to learn from")
-    parts = np.full(len(data), "train") if data.parts is None else data.parts
-    rest = data.take(np.flatnonzero(parts == "train"))
+    if not (0 <= val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
+        raise DataError(
+            f"fractions of {val_fraction} and {test_fraction} leave nothing to learn from"
+        )
+    splits = np.full(len(data), "train") if data.splits is None else data.splits
+    rest = data.take(np.flatnonzero(splits == "train"))
     if not len(rest):
-        raise DataError("no pictures to learn from: the source has no training part")
+        raise DataError("no images to learn from: the source has no training split")
     found: dict[str, Data] = {} if test_data is None else {"test": test_data}
-    notes = [] if test_data is None else [f"test: {len(test_data):,} pictures, given"]
-    for part, share in (("test", test), ("val", val)):
-        own = np.flatnonzero(parts == part)
-        if part in found:
+    notes = [] if test_data is None else [f"test: {len(test_data):,} images, given"]
+    for split, fraction in (("test", test_fraction), ("val", val_fraction)):
+        own = np.flatnonzero(splits == split)
+        if split in found:
             continue
         if len(own):
-            found[part] = data.take(own)
-            notes.append(f"{part}: the source's own {len(own):,} pictures")
+            found[split] = data.take(own)
+            notes.append(f"{split}: the source's own {len(own):,} images")
             continue
-        count = round(share * int((parts == "train").sum()))
-        chosen = drawn(strata(rest), count, seed=seed + (part == "val"))
-        found[part] = rest.take(chosen)
+        count = round(fraction * int((splits == "train").sum()))
+        chosen = drawn(strata(rest), count, seed=seed + (split == "val"))
+        found[split] = rest.take(chosen)
         rest = rest.take(np.setdiff1d(np.arange(len(rest)), chosen))
         if count:
-            notes.append(f"{part}: {count:,} pictures drawn by seed {seed} in each class's share")
+            notes.append(f"{split}: {count:,} images drawn by seed {seed}, stratified by class")
     return Splits(
-        replace(rest, parts=None),
-        replace(found["val"], parts=None),
-        replace(found["test"], parts=None),
+        replace(rest, splits=None),
+        replace(found["val"], splits=None),
+        replace(found["test"], splits=None),
         tuple(notes),
     )
 
 
-def test_part(data: Data) -> Data:
-    """The source's own test part, or everything where it has none."""
-    if data.parts is None or "test" not in data.parts:
+def test_split(data: Data) -> Data:
+    """The source's own test split, or everything where it has none."""
+    if data.splits is None or "test" not in data.splits:
         return data
-    return data.take(np.flatnonzero(data.parts == "test"))
+    return data.take(np.flatnonzero(data.splits == "test"))

@@ -1,4 +1,4 @@
-"""Labelled pictures from Torch7's `.t7` datasets.
+"""Labelled images from Torch7's `.t7` datasets.
 
 Torch7 has no dataset format: each project saved its own table of tensors. The shapes that were
 common are understood, and what had to be assumed (where the labels count from, what the numbers
@@ -17,8 +17,8 @@ from ...converters import t7
 from ...converters.labels import labels_from
 from ...converters.t7 import LuaObject, LuaTable
 from ..errors import DataError
+from .array_layout import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_splits, by_split
 from .dataset import Dataset
-from .interpret import IMAGE_KEYS, LABEL_KEYS, NAME_KEYS, assembled, assembled_parts, by_part
 from .selection import in_range
 
 
@@ -28,18 +28,18 @@ def read_dataset(
     first_label: int | None = None,
     on_error: str = "raise",
 ) -> Dataset:
-    """The labelled pictures of a `.t7` file.
+    """The labelled images of a `.t7` file.
 
     Args:
         file: the dataset.
-        image_shape: (C, H, W) of one picture, for data that is saved flat; guessed for CIFAR's
+        image_shape: (C, H, W) of one image, for data that is saved flat; guessed for CIFAR's
             and MNIST's sizes.
         first_label: the label of the first class; by default 0 if that label occurs, else 1.
         on_error: `raise` for labels out of range, or `skip` to leave them out.
 
     Raises:
         T7Error: when the file cannot be read.
-        DataError: when it holds no pictures in a shape that is known.
+        DataError: when it holds no images in a shape that is known.
     """
     try:
         return dataset_from(t7.load(file), image_shape, first_label, on_error)
@@ -53,16 +53,16 @@ def dataset_from(
     first_label: int | None = None,
     on_error: str = "raise",
 ) -> Dataset:
-    """The labelled pictures in a value of a `.t7`.
+    """The labelled images in a value of a `.t7`.
 
     A table of two tensors (`{data = N×C×H×W, label = N}`, also named x and y, images and labels,
-    inputs and targets, or not named at all), a list of pairs `{image, label}`, or pictures alone;
-    or parts of that: `{train = {data, labels}, test = …}`, `{trainData = …, testData = …}` in a
+    inputs and targets, or not named at all), a list of pairs `{image, label}`, or images alone;
+    or splits of that: `{train = {data, labels}, test = …}`, `{trainData = …, testData = …}` in a
     table or an object (`cifar.torch`'s Provider), `{x_train, y_train, …}`.
 
     Args:
         value: what `t7.load` gave.
-        image_shape: (C, H, W) of one picture, for data that is saved flat.
+        image_shape: (C, H, W) of one image, for data that is saved flat.
         first_label: the label of the first class; by default 0 if that label occurs, else 1.
         on_error: `raise` for labels out of range, or `skip` to leave them out.
 
@@ -71,31 +71,31 @@ def dataset_from(
     """
     if isinstance(value, LuaObject):
         value = value.fields
-    parts = _parts(value)
-    listed = [_entry(table, NAME_KEYS) for table in (value, *parts.values())]
+    splits = _splits(value)
+    listed = [_entry(table, NAME_KEYS) for table in (value, *splits.values())]
     names = next((tuple(labels_from(each)) for each in listed if each is not None), None)
     meaning: Any = {"image_shape": image_shape, "first_label": first_label}
-    if parts:
-        arrays = {part: _images_and_labels(inner) for part, inner in parts.items()}
-        dataset = assembled_parts(arrays, names, **meaning)
+    if splits:
+        arrays = {split: _images_and_labels(inner) for split, inner in splits.items()}
+        dataset = assembled_splits(arrays, names, **meaning)
     else:
         dataset = assembled(*_images_and_labels(value), names, **meaning)
     return in_range(dataset, on_error)
 
 
-def _parts(value: Any) -> dict[str, LuaTable]:
-    """The parts of a dataset that has some, each a dataset of its own."""
+def _splits(value: Any) -> dict[str, LuaTable]:
+    """The splits of a dataset that has some, each a dataset of its own."""
     if _entry(value, IMAGE_KEYS) is not None:
         return {}
     return {
-        part: found
-        for part, inner in by_part(_named(value)).items()
-        if (found := _part(inner)) is not None
+        split: found
+        for split, inner in by_split(_named(value)).items()
+        if (found := _take_split(inner)) is not None
     }
 
 
-def _part(entries: Mapping[str, Any]) -> LuaTable | None:
-    """A part from entries such as `trainData` and `trainLabels`, or from a table of its own."""
+def _take_split(entries: Mapping[str, Any]) -> LuaTable | None:
+    """A split from entries such as `trainData` and `trainLabels`, or from a table of its own."""
     tables = (entries.get(name) for name in ("", "data", "set"))
     for table in tables:
         inner = table.fields if isinstance(table, LuaObject) else table
@@ -119,10 +119,10 @@ def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
     pairs = [_pair(entry) for entry in entries]
     if not pairs or any(pair is None for pair in pairs):
         keys = ", ".join(map(str, value.keys()[:8]))
-        raise DataError(f"no pictures under a usual name (data, x, images, inputs) among: {keys}")
+        raise DataError(f"no images under a usual name (data, x, images, inputs) among: {keys}")
     shapes = {pair[0].shape for pair in pairs if pair}
     if len(shapes) != 1:
-        raise DataError(f"pictures of different shapes: {sorted(shapes)[:4]}")
+        raise DataError(f"images of different shapes: {sorted(shapes)[:4]}")
     return (
         np.stack([pair[0] for pair in pairs if pair]),
         _label_array(LuaTable.from_list([pair[1] for pair in pairs if pair])),

@@ -1,4 +1,4 @@
-"""An evaluation as a folder: JSON, CSV tables and pictures."""
+"""An evaluation as a folder: JSON, CSV tables and images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset, PictureFiles
+from ..data import Dataset, ImageFiles
 from ..errors import DataError
 from .results import Bin, ClassResult, Evaluation, Mistake
 
@@ -18,9 +18,9 @@ from .results import Bin, ClassResult, Evaluation, Mistake
 def write_evaluation(
     result: Evaluation,
     folder: str | os.PathLike[str],
-    data: Dataset | PictureFiles | None = None,
+    data: Dataset | ImageFiles | None = None,
 ) -> list[Path]:
-    """Write `evaluation.json`, tables as CSV and pictures as PNG; what is there is replaced.
+    """Write `evaluation.json`, tables as CSV and images as PNG; what is there is replaced.
 
     Args:
         result: the evaluation.
@@ -33,8 +33,8 @@ def write_evaluation(
     Raises:
         OSError: when the folder cannot be written.
     """
+    from ..plots.evaluation import confusion_of, mistakes_of, reliability_of
     from ..plots.figures import save_figure
-    from .drawing import confusion_of, mistakes_of, reliability_of
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

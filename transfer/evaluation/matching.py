@@ -19,7 +19,7 @@ def matched(data: Data, labels: Sequence[str] | None) -> tuple[Data, list[str]]:
     model's, they are two languages for the same thing, and the numbers count.
 
     Args:
-        data: labelled pictures.
+        data: labelled images.
         labels: the names of the model's outputs; None without names.
 
     Raises:

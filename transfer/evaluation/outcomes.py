@@ -1,4 +1,4 @@
-"""What became of each picture: enough to count everything, small enough for any number of them."""
+"""What became of each image: enough to count everything, small enough for any number of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ...converters.onnx.predictors import log_probabilities
+from ...converters.inference.predictors import log_probabilities
 from ..errors import DataError
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One entry a picture.
+    """One entry an image.
 
     Attributes:
         classes: (N,) int64, the right class.

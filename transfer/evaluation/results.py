@@ -23,11 +23,11 @@ class ClassResult:
 
     Attributes:
         label: its name, or the label that Torch7 gives it.
-        count: how many pictures are of it.
+        count: how many images are of it.
         correct: how many of those were called so.
-        predicted: how many pictures were called so.
+        predicted: how many images were called so.
         precision: the right share of those that were called so; 0 if none was.
-        recall: the share of its pictures that was called so, the class's accuracy; 0 if none is.
+        recall: the share of its images that was called so, the class's accuracy; 0 if none is.
         f1: the harmonic mean of the two.
     """
 
@@ -42,14 +42,14 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Bin:
-    """The pictures whose confidence is in (low, high].
+    """The images whose confidence is in (low, high].
 
     Attributes:
         low: the lower bound.
         high: the upper bound.
-        count: how many pictures.
-        confidence: their mean confidence; 0 without pictures.
-        accuracy: the share of them that is right; 0 without pictures.
+        count: how many images.
+        confidence: their mean confidence; 0 without images.
+        accuracy: the share of them that is right; 0 without images.
     """
 
     low: float
@@ -61,10 +61,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that was called something else.
+    """An image that was called something else.
 
     Attributes:
-        index: of the picture in the data, from 0.
+        index: of the image in the data, from 0.
         id: what the source calls it (see `Dataset.ids`).
         label: the right class.
         predicted: what it was called.
@@ -82,18 +82,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a classifier did on labelled pictures.
+    """How a classifier did on labelled images.
 
     Attributes:
-        count: how many pictures.
+        count: how many images.
         correct: how many had the likeliest class right.
         correct_top5: how many had the right class among the five likeliest.
         loss: mean negative log-likelihood of the right classes, in nats (`ClassNLLCriterion`).
-        precision: mean over the classes that have pictures.
-        recall: mean over the classes that have pictures, also called balanced accuracy.
-        f1: mean over the classes that have pictures.
+        precision: mean over the classes that have images.
+        recall: mean over the classes that have images, also called balanced accuracy.
+        f1: mean over the classes that have images.
         ece: expected calibration error: the mean distance between confidence and accuracy over
-            `bins`, weighted by their pictures.
+            `bins`, weighted by their images.
         bins: of confidence, each as wide as the others.
         classes: the results of each class, in the order of the outputs.
         confusion: rows are the right classes, columns what they were called.
@@ -117,12 +117,12 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of pictures whose likeliest class is the right one."""
+        """Share of images whose likeliest class is the right one."""
         return self.correct / self.count
 
     @property
     def top5_accuracy(self) -> float:
-        """Share of pictures whose right class is among the five likeliest."""
+        """Share of images whose right class is among the five likeliest."""
         return self.correct_top5 / self.count
 
     def to_json(self) -> dict[str, Any]:
@@ -136,12 +136,12 @@ def summarized(
     ids: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Evaluation:
-    """The numbers of what became of the pictures, at least one.
+    """The numbers of what became of the images, at least one.
 
     Args:
         found: what became of each.
         labels: the names of all classes, in the order of the outputs.
-        ids: (N,) what the source calls each picture; by default its number from 0.
+        ids: (N,) what the source calls each image; by default its number from 0.
         notes: for the record.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support

@@ -1,38 +1,36 @@
-"""Running a classifier on labelled pictures."""
+"""Running a classifier on labelled images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...converters.onnx.classifier import class_name
-from ...converters.onnx.predictors import Predictor, prepare
-from ..data import Dataset, PictureFiles
+from ...converters.inference.classifier import class_name
+from ...converters.inference.predictors import Predictor, prepare
+from ..data import Dataset, ImageFiles
 from ..errors import DataError
 from .matching import matched
 from .outcomes import outcomes, together
 from .results import Evaluation, summarized
 
 
-def evaluate(
-    predictor: Predictor, data: Dataset | PictureFiles, batch_size: int = 64
-) -> Evaluation:
+def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int = 64) -> Evaluation:
     """Run a dataset through a classifier and count; one batch is in memory at a time.
 
     Args:
         predictor: the classifier (see `open_predictor`).
-        data: labelled pictures.
+        data: labelled images.
         batch_size: how many are run together.
 
     Raises:
         DataError: when the dataset has no labels, or labels that the classifier does not have.
-        OnnxError: when the model is no classifier, or the pictures do not fit it.
+        OnnxError: when the model is no classifier, or the images do not fit it.
     """
     if data.classes is None or not len(data):
-        raise DataError("no labels: only labelled pictures can be evaluated")
+        raise DataError("no labels: only labelled images can be evaluated")
     data, notes = matched(data, predictor.labels)
     parts, count = [], 0
-    for pictures, classes in data.batches(batch_size):
-        scores = predictor(prepare(pictures, predictor.preprocessing))
+    for images, classes in data.batches(batch_size):
+        scores = predictor(prepare(images, predictor.preprocessing))
         count = scores.shape[1]
         parts.append(outcomes(scores, predictor.output, np.asarray(classes)))
     labels = [class_name(predictor.labels, index) for index in range(count)]

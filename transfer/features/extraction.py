@@ -1,4 +1,4 @@
-"""From pictures to features on disk: planned first, then chunk by chunk."""
+"""From images to features on disk: planned first, then chunk by chunk."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import numpy as np
 import torch
 
 from ... import __version__
-from ...converters.onnx import prepare
-from ...converters.preprocessing import Preprocessing
-from ..data import Dataset, PictureFiles, fingerprint
+from ...converters.images.preprocessing import Preprocessing
+from ...converters.inference import prepare
+from ..data import Dataset, ImageFiles, fingerprint
 from .processes import ALONE, Process
 from .settings import AS_THEY_ARE, Settings
 from .sources import FeatureSource
-from .store import FeatureStore, create_store, open_store
+from .store import FORMAT_VERSION, FeatureStore, create_store, open_store
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """What will be computed.
 
     Attributes:
         source: the network.
-        data: the pictures.
+        data: the images.
         settings: what becomes of the numbers.
         manifest: what the store will say of itself.
     """
 
     source: FeatureSource
-    data: Dataset | PictureFiles
+    data: Dataset | ImageFiles
     settings: Settings
     manifest: dict[str, Any]
 
@@ -54,19 +54,19 @@ class Plan:
         return sum(math.prod(shape) for shape in self.shapes.values()) * width
 
 
-def example_of(data: Dataset | PictureFiles, preprocessing: Preprocessing | None) -> np.ndarray:
-    """The first pictures of a dataset as inputs (2, C, H, W); a single one twice."""
+def example_of(data: Dataset | ImageFiles, preprocessing: Preprocessing | None) -> np.ndarray:
+    """The first images of a dataset as inputs (2, C, H, W); a single one twice."""
     first = _inputs(data, range(min(2, len(data))), preprocessing)
     return first if len(first) == 2 else np.concatenate([first, first])
 
 
 def plan_extraction(
-    source: FeatureSource, data: Dataset | PictureFiles, settings: Settings = AS_THEY_ARE
-) -> Plan:
+    source: FeatureSource, data: Dataset | ImageFiles, settings: Settings = AS_THEY_ARE
+) -> ExtractionPlan:
     """Find out what an extraction gives, by running two examples.
 
     Raises:
-        TorchliftError: when the pictures do not fit the network.
+        TorchliftError: when the images do not fit the network.
     """
     shapes = {
         name: list(_reduced(values, settings).shape[1:])
@@ -77,6 +77,7 @@ def plan_extraction(
     used = source.preprocessing
     ready = isinstance(data, Dataset) and data.images.dtype != np.uint8
     manifest = {
+        "format_version": FORMAT_VERSION,
         "torchlift": __version__,
         **source.identity,
         "preprocessing": None if used is None or ready else used.to_json(),
@@ -88,11 +89,11 @@ def plan_extraction(
             "classes": None if data.names is None else list(data.names),
         },
     }
-    return Plan(source, data, settings, manifest)
+    return ExtractionPlan(source, data, settings, manifest)
 
 
 def extract(
-    plan: Plan,
+    plan: ExtractionPlan,
     path: str | os.PathLike[str],
     *,
     process: Process = ALONE,
@@ -118,7 +119,7 @@ def extract(
             settings.
     """
     if process.is_first:
-        columns = {"labels": plan.data.classes, "ids": plan.data.ids, "parts": plan.data.parts}
+        columns = {"labels": plan.data.classes, "ids": plan.data.ids, "splits": plan.data.splits}
         create_store(path, plan.manifest, columns, overwrite)
     process.wait()
     store = open_store(path)
@@ -140,7 +141,7 @@ def extract(
 def _fill(
     store: FeatureStore,
     chunks: list[int],
-    plan: Plan,
+    plan: ExtractionPlan,
     pool: ThreadPoolExecutor,
     workers: int,
     progress: Callable[[int], None],
@@ -163,18 +164,18 @@ def _fill(
             done = []
 
 
-def _features(plan: Plan, rows: range) -> list[np.ndarray]:
+def _features(plan: ExtractionPlan, rows: range) -> list[np.ndarray]:
     inputs = _inputs(plan.data, rows, plan.source.preprocessing)
     return [_reduced(values, plan.settings) for values in plan.source(inputs)]
 
 
 def _inputs(
-    data: Dataset | PictureFiles, rows: range, preprocessing: Preprocessing | None
+    data: Dataset | ImageFiles, rows: range, preprocessing: Preprocessing | None
 ) -> np.ndarray:
     if isinstance(data, Dataset):
         return prepare(data.images[rows.start : rows.stop], preprocessing)
-    pictures, _ = next(iter(data.take(np.array(rows)).batches(len(rows))))
-    return prepare(pictures, preprocessing)
+    images, _ = next(iter(data.take(np.array(rows)).batches(len(rows))))
+    return prepare(images, preprocessing)
 
 
 def _reduced(values: np.ndarray, settings: Settings) -> np.ndarray:

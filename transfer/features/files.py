@@ -12,7 +12,7 @@ import numpy as np
 from ...converters import t7
 from ...converters.t7 import LuaTable
 from ..data import Dataset
-from .errors import StoreError
+from ..errors import StoreError
 from .store import FeatureStore, open_store
 
 #: How features can be kept; all but the first in one file.
@@ -38,7 +38,7 @@ def read_features(path: str | os.PathLike[str]) -> dict[str, Dataset]:
     A single layer of a file, which has no name there, is called `data`.
 
     Returns:
-        each layer's name → its features, one row (N, D) an example, in the place of pictures.
+        each layer's name → its features, one row (N, D) an example, in the place of images.
 
     Raises:
         StoreError: when there are none, or a store is not complete.

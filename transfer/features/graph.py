@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from ..layers import INPUT, PENULTIMATE, LayerError, nearest
+from ..errors import LayerError
+from ..layers import INPUT, PENULTIMATE, nearest
 
 #: Operators that an exported Linear is written as; their first input is the layer's.
 _LINEAR = ("Gemm", "MatMul")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ..layers import LayerError, Tap
+from ..errors import LayerError
+from ..layers import Tap
 
 
 class _AllReached(Exception):  # noqa: N818  # no error: it ends a pass that has all it needs

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ...converters.onnx.threads import cpu_threads
+from ...converters.inference.threads import available_cpus
 
 #: How long the first to finish waits for the last.
 _PATIENCE = timedelta(days=7)
@@ -36,7 +36,7 @@ class Process:
     @property
     def cores(self) -> int:
         """The processors that are its share."""
-        return max(cpu_threads() // self.neighbours, 1)
+        return max(available_cpus() // self.neighbours, 1)
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -20,14 +20,14 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ...converters.images.preprocessing import Preprocessing
+from ...converters.inference.metadata import Metadata
+from ...converters.inference.providers import open_session
+from ...converters.inference.torch_module import as_inputs, inference_copy, run
 from ...converters.onnx import OnnxError, export
-from ...converters.onnx.metadata import Metadata
-from ...converters.onnx.providers import open_session
-from ...converters.onnx.tracing import as_inputs, inference_copy, run
-from ...converters.preprocessing import Preprocessing
 from ...converters.saved import SavedModel
 from ..layers import Tap, find_taps
-from ..layout import lay_out
+from ..memory_format import to_channels_last
 from .graph import cut, find_values
 from .network import FeatureNetwork
 
@@ -40,7 +40,7 @@ class FeatureSource(Protocol):
 
     Attributes:
         names: what the features of each layer are called.
-        preprocessing: what turns pictures into inputs, or None.
+        preprocessing: what turns images into inputs, or None.
         identity: all that decides which numbers come out, as JSON values.
         parallel: whether calls from several threads are computed at the same time.
     """
@@ -104,7 +104,7 @@ class OnnxFeatures:
     Args:
         file: an `.onnx` file whose outputs are the features.
         names: what they are called.
-        preprocessing: what turns pictures into inputs, or None.
+        preprocessing: what turns images into inputs, or None.
         identity: what decides the numbers, besides ONNX Runtime.
         provider: `auto`, `cpu` or `cuda`.
 
@@ -173,7 +173,7 @@ def features_of(
     whole = inference_copy(FeatureNetwork(model.module, taps, stop=False))
     run(whole, as_inputs(whole, example))
     if backend == "torch":
-        lay_out(model.module, as_inputs(model.module, example))
+        to_channels_last(model.module, as_inputs(model.module, example))
         return TorchFeatures(model, layers, provider)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.onnx"

@@ -1,7 +1,7 @@
 """Features on disk: a zarr v3 group that says what is in it, written chunk by chunk.
 
     features/<layer>   (N, …) one array a layer, chunks of the same examples in each
-    labels, ids, parts (N,) what the data says of the examples
+    labels, ids, splits (N,) what the data says of the examples
     attributes         the manifest: which network, layers, data and settings the numbers are of
 
 A chunk is the unit of work. It is written to a temporary name and renamed, so that a chunk that is
@@ -25,10 +25,14 @@ from urllib.parse import quote
 import numpy as np
 
 from ..data import Dataset
-from .errors import StoreError
+from ..errors import StoreError
 
 #: The attribute of the group that holds the manifest.
 _ATTRIBUTE = "torchlift_features"
+
+#: Counts up when an older torchlift could not read what this one writes. Version 1, of torchlift
+#: 0.1.0, has no entry for it, and calls the column of the splits `parts`.
+FORMAT_VERSION = 2
 _FEATURES = "features"
 #: What a file is called that is not finished.
 _UNFINISHED = "*.partial"
@@ -89,7 +93,7 @@ class FeatureStore:
             temporary.replace(file)
 
     def read(self, layer: str) -> Dataset:
-        """The features of a layer, each example one row (N, D) in the place of its picture.
+        """The features of a layer, each example one row (N, D) in the place of its image.
 
         Raises:
             StoreError: when there is no such layer, or chunks are missing.
@@ -111,7 +115,7 @@ class FeatureStore:
             self._column("labels"),
             None if names is None else tuple(names),
             ids=self._column("ids"),
-            parts=self._column("parts"),
+            splits=self._column("parts" if self.format_version == 1 else "splits"),
         )
 
     def remove_unfinished(self) -> None:
@@ -131,6 +135,11 @@ class FeatureStore:
                 f"{self.path} holds other features: {'; '.join(changed)}. "
                 "Write to another place, or replace them with --overwrite"
             )
+
+    @property
+    def format_version(self) -> int:
+        """The version of the format that the store was written in."""
+        return int(self.manifest.get("format_version", 1))
 
     def _array(self, layer: str) -> Path:
         # Layers of ONNX graphs have slashes in their names.
@@ -164,7 +173,7 @@ def create_store(
         manifest: what its features will be of: `features` (name → shape of an example), `dtype`,
             `chunk` (examples a chunk), `data` with `count` and `classes`, and whatever else
             decides the numbers.
-        columns: `labels`, `ids`, `parts`: (N,) each, or None.
+        columns: `labels`, `ids`, `splits`: (N,) each, or None.
         overwrite: remove a feature store that is there.
 
     Raises:
@@ -213,7 +222,13 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
     manifest = _manifest(target)
     if manifest is None:
         raise StoreError(f"{target}: no feature store (a folder that `torchlift extract` wrote)")
-    return FeatureStore(target, manifest)
+    store = FeatureStore(target, manifest)
+    if store.format_version not in (1, FORMAT_VERSION):
+        raise StoreError(
+            f"{target}: format version {store.format_version}, this torchlift reads 1 and "
+            f"{FORMAT_VERSION}: install the version that wrote it, {manifest.get('torchlift')}"
+        )
+    return store
 
 
 def is_feature_store(path: str | os.PathLike[str]) -> bool:

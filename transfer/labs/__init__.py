@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ... import __version__
+from ..errors import LabError
 from ..reports import Page
 from .blitz import BLITZ
 from .cifar2 import CIFAR2
-from .errors import LabError
 from .lab import Lab
 from .lenet_pytorch import LENET_PYTORCH
 from .mnist_features import MNIST_FEATURES

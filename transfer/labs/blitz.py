@@ -154,7 +154,7 @@ def _test(
                     Text(f"Guessing among {len(classes)} classes is right 1 time in as many."),
                     Table(
                         "The test part, before and after the training.",
-                        ["network", "accuracy", "correct", "pictures", "loss"],
+                        ["network", "accuracy", "correct", "images", "loss"],
                         [_row("untrained", before), _row("trained", after)],
                         [untrained, evaluated],
                     ),

@@ -103,7 +103,7 @@ def _trial(steps: Steps, options: LabOptions, data: LabData, network: str) -> _T
         output=steps.path(network),
         resume="auto",
     )
-    relearnt = steps.run("evaluate", steps.path(f"{network}/model"), data.word, part="train")
+    relearnt = steps.run("evaluate", steps.path(f"{network}/model"), data.word, split="train")
     return _Trial(network, trained, relearnt)
 
 
@@ -124,7 +124,7 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
 def _first(steps: Steps, data: LabData, trial: _Trial) -> Section:
     shape = "x".join(map(str, data.step.result["shape"]))
     summarized = steps.run("summary", trial.network, input=shape, classes=2)
-    tested = steps.run("evaluate", steps.path(f"{trial.network}/model"), data.word, part="test")
+    tested = steps.run("evaluate", steps.path(f"{trial.network}/model"), data.word, split="test")
     return Section(
         "The lab's network",
         [
@@ -175,7 +175,7 @@ def _comparison(steps: Steps, data: LabData, trials: dict[str, _Trial]) -> Secti
 
 def _scatter(data: LabData, trial: _Trial) -> Text:
     """How much of a difference is chance: the standard deviation of a share."""
-    counts, accuracy = data.step.result["parts"], trial.test_accuracy
+    counts, accuracy = data.step.result["splits"], trial.test_accuracy
     val, test = (math.sqrt(accuracy * (1 - accuracy) / counts[part]) for part in ("val", "test"))
     return Text(
         f"Among {counts['val']:,} validation pictures accuracy scatters by {val:.3f}, among "

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..data import class_count, open_data
+from ..errors import LabError
 from ..reports import Step
-from .errors import LabError
 from .options import LabOptions
 from .steps import Steps
 
@@ -88,8 +88,8 @@ def prepare_data(
         "split",
         source,
         steps.path("data.npz"),
-        val=val,
-        test=test,
+        val_fraction=val,
+        test_fraction=test,
         test_data=options.test_data,
         class_names=names,
         classes=digit_classes if is_digits else classes,

@@ -36,7 +36,7 @@ def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure
         "a grid of small pictures, the label above each",
         "samples",
         data.word,
-        part="train",
+        split="train",
         limit=24,
         seed=options.seed,
     )
@@ -71,7 +71,7 @@ def predicted_samples(
         "a grid of small pictures, bars of probabilities beside each",
         "samples",
         data.word,
-        part="test",
+        split="test",
         limit=12,
         seed=options.seed,
         model=model,

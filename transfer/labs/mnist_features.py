@@ -19,7 +19,7 @@ from .steps import Steps
 from .tables import layer_table, parts_table
 
 #: Two fifths are learnt from and two decide: 2,000 each of a source without a test part.
-_PICTURES, _VAL, _TEST = 5_000, 0.4, 0.2
+_IMAGES, _VAL, _TEST = 5_000, 0.4, 0.2
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ _CNN = Recipe("small_cnn", "4 and 8 filters", 0.003, (20, 50))
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
-    data = prepare_data(steps, options, "MNIST", val=_VAL, test=_TEST, limit=_PICTURES)
+    data = prepare_data(steps, options, "MNIST", val=_VAL, test=_TEST, limit=_IMAGES)
     runs = {recipe: _train(steps, options, data, recipe) for recipe in (_LOGISTIC, _MLP, _CNN)}
     return [
         _data(steps, options, data),
@@ -96,7 +96,7 @@ def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
                 kept["accuracy"],
             ]
         )
-    count = data.step.result["parts"]["train"]
+    count = data.step.result["splits"]["train"]
     curves = plotted(
         steps,
         "curves.png",
@@ -185,8 +185,8 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 "feature maps of a digit, four of each layer first, then eight",
                 "feature-maps",
                 steps.path("small_cnn/model"),
-                picture=data.word,
-                part="test",
+                image=data.word,
+                split="test",
                 layers=",".join(layers),
             ),
             plotted(
@@ -197,7 +197,7 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
                 "a grid of characters, bars of probabilities beside each",
                 "samples",
                 data.word,
-                part="test",
+                split="test",
                 limit=12,
                 seed=options.seed,
                 model=steps.path("small_cnn/model"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import LabError
 from ..reports import Cell, Question, Section, Table, Text
-from .errors import LabError
 from .figures import plotted
 from .options import LabOptions
 from .steps import Steps
@@ -31,7 +31,7 @@ def photograph_section(steps: Steps, options: LabOptions) -> Section:
             f"the photograph and, beside it, what {alt} makes of it",
             "feature-maps",
             _FILTERS,
-            picture=photo,
+            image=photo,
             layers=layers,
             scale="each",
         )
@@ -122,7 +122,7 @@ def alexnet_section(steps: Steps, options: LabOptions) -> Section:
             "two grids of feature maps of the photograph",
             "feature-maps",
             model,
-            picture=photo,
+            image=photo,
             layers=",".join(layers),
             **opening,
         )

@@ -220,7 +220,7 @@ def _extract(
     options: LabOptions,
     model: _Model,
     data: LabData,
-    part: str,
+    split: str,
     limit: int | None,
     name: str,
 ) -> Step:
@@ -230,7 +230,7 @@ def _extract(
         data.word,
         steps.path(f"{name}.t7"),
         layers=model.layer,
-        part=part,
+        split=split,
         limit=limit,
         seed=options.seed,
         **model.options,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.errors import TorchliftError
+from ..errors import LabError
 from ..reports.page import Step, command_line
-from .errors import LabError
 
 #: The record's name in a lab's folder.
 _RECORD = "steps.jsonl"

@@ -13,12 +13,12 @@ def parts_table(data: LabData) -> Table:
     """How many pictures of each class are in each part of a lab's dataset."""
     found = data.step.result
     names = {"train": "training", "val": "validation", "test": "test"}
-    parts = [part for part, count in found["parts"].items() if count]
+    parts = [part for part, count in found["splits"].items() if count]
     rows: list[list[Cell]] = [
-        [name, *(found["pictures"][part][index] for part in parts)]
+        [name, *(found["images"][part][index] for part in parts)]
         for index, name in enumerate(found["classes"])
     ]
-    rows.append(["all", *(found["parts"][part] for part in parts)])
+    rows.append(["all", *(found["splits"][part] for part in parts)])
     header = ["class", *(names[part] for part in parts)]
     return Table("Pictures of each class in each part.", header, rows, [data.step])
 
@@ -50,7 +50,7 @@ def class_table(caption: str, evaluated: Step) -> Table:
     ]
     rows.append(["all", found["accuracy"], found["precision"], found["correct"], found["count"]])
     return Table(
-        caption, ["class", "accuracy", "precision", "correct", "pictures"], rows, [evaluated]
+        caption, ["class", "accuracy", "precision", "correct", "images"], rows, [evaluated]
     )
 
 

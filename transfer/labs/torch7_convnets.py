@@ -233,25 +233,25 @@ def _filters(steps: Steps, options: LabOptions, data: LabData) -> Section:
     ]
     for recipe in RECIPES[2:]:
         _train(steps, options, data, recipe, untrained=True)
-        picture = steps.path(f"{recipe.network}-filters.png")
+        image = steps.path(f"{recipe.network}-filters.png")
         drawn = steps.run(
             "plot",
             "filters",
             steps.path(f"{recipe.network}-before/model"),
             steps.path(f"{recipe.network}/model"),
             titles="before,after",
-            output=picture,
+            output=image,
         )
         caption = f"{recipe.title}: its first filters before and after training."
-        parts.append(Figure(caption, "two grids of small pictures", picture, [drawn]))
-    picture = steps.path("softmax-weights.png")
-    drawn = steps.run("plot", "weights", steps.path("softmax/model"), output=picture)
+        parts.append(Figure(caption, "two grids of small pictures", image, [drawn]))
+    image = steps.path("softmax-weights.png")
+    drawn = steps.run("plot", "weights", steps.path("softmax/model"), output=image)
     parts.append(
         Figure(
             "The linear classifier has one picture for each class: where it is bright, bright "
             "pixels speak for the class.",
             "a picture of weights for each class",
-            picture,
+            image,
             [drawn],
         )
     )

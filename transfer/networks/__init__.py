@@ -1,6 +1,6 @@
 """Networks to train from scratch, by name: of layers that a saved model can hold.
 
-Each takes pictures of one size, named in its docstring; others are resized for it.
+Each takes images of one size, named in its docstring; others are resized for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Builder(Protocol):
         """The network.
 
         Args:
-            channels: colours of a picture.
+            channels: colours of an image.
             classes: number of outputs.
         """
 

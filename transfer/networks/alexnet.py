@@ -22,7 +22,7 @@ def alexnet_owt_bn(channels: int = 3, classes: int = 1000) -> nn.Sequential:
     `get(2):get(9)` is its last ReLU.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     features: list[nn.Module] = []

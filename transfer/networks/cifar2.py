@@ -20,7 +20,7 @@ def tanhnet(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`Net`: 16 and 8 filters of 3×3, tanh, 32 units; 18,090 parameters.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _two_convolutions(channels, classes, width=16)
@@ -30,7 +30,7 @@ def net_width(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetWidth`: twice the filters, 32 and 16; 38,386 parameters.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _two_convolutions(channels, classes, width=32)
@@ -40,7 +40,7 @@ def net_dropout(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetDropout`: `net_width` that leaves out 0.4 of the feature maps after each pooling.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _two_convolutions(channels, classes, width=32, after_pooling=lambda: nn.Dropout2d(0.4))
@@ -50,7 +50,7 @@ def net_batch_norm(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetBatchNorm`: `net_width` with batch normalization before each tanh.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _two_convolutions(channels, classes, width=32, before_tanh=nn.BatchNorm2d)
@@ -60,7 +60,7 @@ def net_depth(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetDepth`: a third convolution, and ReLU: what `net_res` is compared with.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _three_convolutions(channels, classes, nn.Sequential(_convolution(16, 16), nn.ReLU()))
@@ -70,7 +70,7 @@ def net_res(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetRes`: `net_depth` with a skip connection around its third convolution.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     third = residual(_convolution(16, 16), nn.ReLU())
@@ -81,7 +81,7 @@ def net_res_deep(channels: int = 3, classes: int = 2) -> nn.Sequential:
     """`NetResDeep` as it is meant: ten residual blocks, each with weights of its own.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _deep(channels, classes, [_block(32) for _ in range(_BLOCKS)])
@@ -94,7 +94,7 @@ def net_res_deep_shared(channels: int = 3, classes: int = 2) -> nn.Sequential:
     itself: ten layers share the weights of one.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _deep(channels, classes, _BLOCKS * [_block(32)])
@@ -107,7 +107,7 @@ def net_res_deep_projected(channels: int = 3, classes: int = 2) -> nn.Sequential
     not fit its output: the projection of He et al. (2016, "option B").
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     before, after = _BLOCKS // 2, _BLOCKS - _BLOCKS // 2 - 1

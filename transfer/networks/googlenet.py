@@ -67,7 +67,7 @@ def googlenet(channels: int = 3, classes: int = 1000) -> nn.Sequential:
     """GoogLeNet without batch normalization.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _googlenet(channels, classes, batch_norm=False)
@@ -77,7 +77,7 @@ def googlenet_bn(channels: int = 3, classes: int = 1000) -> nn.Sequential:
     """GoogLeNet with batch normalization behind every convolution.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _googlenet(channels, classes, batch_norm=True)

@@ -13,10 +13,10 @@ def lenet5(channels: int = 3, classes: int = 10) -> nn.Sequential:
     """LeNet-5 as "Deep Learning with Torch: a 60-minute blitz" (S. Chintala, 2015) builds it.
 
     Max pooling and ReLU in place of LeCun's (1998) subsampling and tanh; 62,006 parameters for
-    ten classes of colour pictures of 32×32.
+    ten classes of colour images of 32×32.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _five_layers(channels, classes, filters=(6, 16))
@@ -25,10 +25,10 @@ def lenet5(channels: int = 3, classes: int = 10) -> nn.Sequential:
 def convnet(channels: int = 3, classes: int = 10) -> nn.Sequential:
     """The ConvNet of the lab "ConvNets using Torch": 8 and 16 filters of 5×5, 120 and 84 units.
 
-    62,958 parameters for ten classes of colour pictures of 32×32.
+    62,958 parameters for ten classes of colour images of 32×32.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _five_layers(channels, classes, filters=(8, 16))
@@ -38,7 +38,7 @@ def convnet_bn(channels: int = 3, classes: int = 10) -> nn.Sequential:
     """`convnet` with batch normalization after each convolution; eps is the lab's, 1e-3.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _five_layers(channels, classes, filters=(8, 16), batch_norm=True)
@@ -50,7 +50,7 @@ def lenet(channels: int = 1, classes: int = 10) -> nn.Sequential:
     It is Caffe's LeNet for MNIST (Jia et al., 2014), with a ReLU after each convolution.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return nn.Sequential(
@@ -70,10 +70,10 @@ def lenet(channels: int = 1, classes: int = 10) -> nn.Sequential:
 def small_cnn(channels: int = 1, classes: int = 10) -> nn.Sequential:
     """The network of the lab "visualising weights and features": 4 and 8 filters, for 28×28.
 
-    So few that all their feature maps fit into one picture.
+    So few that all their feature maps fit into one image.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return nn.Sequential(

@@ -8,10 +8,10 @@ from torch import nn
 def softmax(channels: int = 3, classes: int = 10) -> nn.Sequential:
     """The linear classifier of the lab "ConvNets using Torch", for 32×32.
 
-    30,730 parameters for ten classes of colour pictures.
+    30,730 parameters for ten classes of colour images.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * 32 * 32, classes))
@@ -21,7 +21,7 @@ def two_layer(channels: int = 3, classes: int = 10) -> nn.Sequential:
     """The two-layer network of the lab "ConvNets using Torch": 500 hidden units, for 32×32.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _hidden(channels * 32 * 32, 500, classes)
@@ -31,17 +31,17 @@ def logistic(channels: int = 1, classes: int = 10) -> nn.Sequential:
     """The logistic regression of the lab "visualising weights and features", for 28×28.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * 28 * 28, classes))
 
 
 def mlp30(channels: int = 1, classes: int = 10) -> nn.Sequential:
-    """The multi-layer perceptron of the same lab: 30 hidden units, each seen as a picture.
+    """The multi-layer perceptron of the same lab: 30 hidden units, each seen as an image.
 
     Args:
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     return _hidden(channels * 28 * 28, 30, classes)

@@ -1,6 +1,6 @@
 """Filters with known numbers, to see what a convolution does to a photograph.
 
-It is no network to train: every layer takes the picture itself, so that their feature maps can be
+It is no network to train: every layer takes the image itself, so that their feature maps can be
 laid side by side (`torchlift plot feature-maps`).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...converters.preprocessing import Preprocessing
+from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel
 
 #: Filters of 3×3, as image processing has them (Gonzalez and Woods, Digital Image Processing).
@@ -24,9 +24,9 @@ _KERNELS = {
 
 
 class PhotoFilters(nn.Module):
-    """Convolutions and poolings beside each other, each on the grey picture (N, 1, H, W).
+    """Convolutions and poolings beside each other, each on the grey image (N, 1, H, W).
 
-    The filters keep the picture's size (padding 1); `vertical_edges` stands there again with other
+    The filters keep the image's size (padding 1); `vertical_edges` stands there again with other
     padding and stride.
     """
 
@@ -44,7 +44,7 @@ class PhotoFilters(nn.Module):
         self.average_pool_8 = nn.AvgPool2d(8)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Run every layer on the picture; gives what the last one gives."""
+        """Run every layer on the image; gives what the last one gives."""
         for layer in self.children():
             output = layer(input)
         return output

@@ -36,7 +36,7 @@ def vgg_bn(configuration: str, channels: int = 3, classes: int = 1000) -> nn.Seq
 
     Args:
         configuration: A to E, of 11 to 19 layers with weights.
-        channels: colours of a picture.
+        channels: colours of an image.
         classes: number of outputs.
     """
     features = _features(channels, CONFIGURATIONS[configuration])

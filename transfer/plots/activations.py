@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 from torch import nn
 
-from ...converters.onnx.stored import axes, read_file
-from ...converters.preprocessing import Preprocessing
+from ...converters.images.preprocessing import Preprocessing
+from ...converters.onnx.onnx_file import axes, read_file
 from ...converters.saved import SavedModel
+from ..errors import PlotError
 from ..features.sources import FeatureSource, TorchFeatures, features_of_file
 from ..layers import find_taps
-from .errors import PlotError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OpenedLayers:
     preprocessing: Preprocessing
     note: str = ""
 
-    def look_at(self, picture: Any) -> tuple[np.ndarray, list[Activation]]:
+    def look_at(self, image: Any) -> tuple[np.ndarray, list[Activation]]:
         """A picture as the network sees it, (H, W, C) uint8, and what the layers give for it.
 
         Args:
@@ -64,9 +64,9 @@ class OpenedLayers:
         Raises:
             TorchliftError: when it does not fit the network, or a layer gives no tensor.
         """
-        pictures = picture[None] if isinstance(picture, np.ndarray) else [picture]
-        seen = self.preprocessing.pixels(pictures)[0]
-        outputs = self.source(self.preprocessing(pictures))
+        images = image[None] if isinstance(image, np.ndarray) else [image]
+        seen = self.preprocessing.pixels(images)[0]
+        outputs = self.source(self.preprocessing(images))
         named = zip(self.source.names, self.kinds, outputs, strict=True)
         return (
             seen[..., ::-1] if self.preprocessing.color == "BGR" else seen,

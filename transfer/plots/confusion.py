@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .figures import SHARES, new_figure, short, styled
+from .figures import FRACTIONS, new_figure, short, styled
 
 #: Classes whose names fit beside a matrix, and whose numbers fit into it.
 _NAMED, _NUMBERED = 120, 25
@@ -17,19 +17,19 @@ _POINTS = 72
 
 @styled
 def draw_confusion(counts: np.ndarray, labels: Sequence[str], title: str) -> Figure:
-    """A confusion matrix: each row's shares as shades, its counts as numbers.
+    """A confusion matrix: each row's fractions as shades, its counts as numbers.
 
     Args:
         counts: (classes, classes): rows are what pictures show, columns what they were called.
         labels: of the classes.
         title: stands above it.
     """
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.45 * len(labels), 2.2, 10))
     figure = new_figure(side + 2.4, side + 1.4)
     axes = figure.subplots()
-    drawn = axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
-    bar = figure.colorbar(drawn, label="share of the class", shrink=min(1, 2.5 / side))
+    drawn = axes.imshow(fractions, cmap=FRACTIONS, vmin=0, vmax=1)
+    bar = figure.colorbar(drawn, label="fraction of the class", shrink=min(1, 2.5 / side))
     bar.outline.set_visible(False)
     axes.set(xlabel="called", ylabel="is")
     axes.set_title(short(title, int((side + 1) / 0.085)), loc="left")
@@ -50,6 +50,6 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str], title: str) -> Fig
         size = min(8.0, cell * _POINTS / (0.8 * digits))
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                color = "white" if shares[row, column] > 0.5 else "black"
+                color = "white" if fractions[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=color, size=size)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .errors import PlotError
+from ..errors import PlotError
 from .figures import line_colors, marker, new_figure, short, styled
 
 #: The parts of the data, and how their lines are drawn.

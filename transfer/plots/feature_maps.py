@@ -16,7 +16,7 @@ _MOST = 512
 
 
 def draw_feature_maps(
-    picture: np.ndarray, layers: Sequence[Activation], together: bool = True
+    image: np.ndarray, layers: Sequence[Activation], together: bool = True
 ) -> Figure:
     """A picture and the feature maps of each layer.
 
@@ -28,7 +28,7 @@ def draw_feature_maps(
         layers: what they gave, in order.
         together: whether the maps of such layers have one scale, or each its own.
     """
-    seen = np.broadcast_to(picture, (*picture.shape[:2], 3))[None]
+    seen = np.broadcast_to(image, (*image.shape[:2], 3))[None]
     groups = [[Panel("the picture", seen, scale=(0, 255))]]
     for _, same in groupby(layers, key=lambda layer: layer.values.shape):
         groups.append([Panel(layer.title, _tiles(layer.values)[:_MOST]) for layer in same])

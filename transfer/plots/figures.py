@@ -21,12 +21,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from .errors import PlotError
+from ..errors import PlotError
 
 #: Numbers on both sides of 0: dark blue, grey for 0, yellow.
 SIGNED = "cividis"
 #: Shares from 0 to 1: white to dark blue.
-SHARES = "Blues"
+FRACTIONS = "Blues"
 #: What is looked at, and what stands beside it.
 STRONG, WEAK = "#1f4e79", "#a9b8c6"
 
@@ -90,7 +90,7 @@ def new_page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def check_picture_name(file: Path) -> None:
+def check_image_name(file: Path) -> None:
     """Check that a picture can be written under a name.
 
     Raises:
@@ -112,7 +112,7 @@ def save_figure(figure: Figure, file: str | os.PathLike[str]) -> Path:
         PlotError: when its name ends in something else.
     """
     target = Path(file)
-    check_picture_name(target)
+    check_image_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     metadata = dict.fromkeys(_UNSAID[target.suffix.lower()])
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")

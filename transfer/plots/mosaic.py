@@ -30,7 +30,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _TILE, _LABELLED_TILE = 4.6, 6.0, 0.2, 0.8
 _LABEL, _TITLE, _GAP, _LINE = 0.2, 0.32, 0.25, 11.5
 #: Inches of the bar of colours, and of the numbers beside it.
 _BAR_WIDTH, _BAR_HEIGHT, _BAR_NUMBERS = 0.14, 2.5, 0.7
-#: The share of the numbers that have colours of their own.
+#: The fraction of the numbers that have colours of their own.
 _SHOWN = 0.995
 #: Inches that a letter of a title takes, at most on average.
 _LETTER = 0.085
@@ -268,7 +268,7 @@ def _room(mosaic: _Mosaic) -> float:
 def _place(
     figure: Figure, left: float, top: float, width: float, height: float
 ) -> tuple[float, float, float, float]:
-    """A place in inches from the top left, as matplotlib counts: in shares from the bottom left."""
+    """A place in inches from the top left, as matplotlib counts: in fractions from the bottom left."""
     whole_width, whole_height = figure.get_size_inches()
     bottom = whole_height - top - height
     return left / whole_width, bottom / whole_height, width / whole_width, height / whole_height
@@ -289,10 +289,10 @@ def _columns(count: int, ratio: float) -> int:
 def _colored(tile: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     """Numbers as colours (H, W, 3) from 0 to 1; what is no finite number is white."""
     low, high = scale
-    shares = (tile.astype(np.float64) - low) / (high - low)
+    fractions = (tile.astype(np.float64) - low) / (high - low)
     if tile.ndim == 2:
-        return _color_map(tile.ndim, scale)(np.ma.masked_invalid(shares))[..., :3]
-    return np.clip(np.where(np.isfinite(shares), shares, 1.0), 0, 1)
+        return _color_map(tile.ndim, scale)(np.ma.masked_invalid(fractions))[..., :3]
+    return np.clip(np.where(np.isfinite(fractions), fractions, 1.0), 0, 1)
 
 
 def _colors(mosaics: Sequence[_Mosaic], scale: tuple[float, float]) -> Colormap:

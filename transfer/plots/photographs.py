@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...converters.pictures import SUFFIXES, read_picture
-from ..data import Dataset, PictureFiles
-from .errors import PlotError
+from ...converters.images.files import SUFFIXES, read_image
+from ..data import Dataset, ImageFiles
+from ..errors import PlotError
 
 #: Photographs that come with scikit-learn.
 PHOTOGRAPHS = ("china", "flower")
 
 
-def open_picture(
-    word: str, index: int, open_data: Callable[[str], Dataset | PictureFiles]
+def open_image(
+    word: str, index: int, open_data: Callable[[str], Dataset | ImageFiles]
 ) -> Image.Image | np.ndarray:
     """A picture, upright: a PIL image, or uint8 pixels (C, H, W).
 
@@ -33,11 +33,11 @@ def open_picture(
     if word in PHOTOGRAPHS:
         return photograph(word)
     if Path(word).suffix.lower() in SUFFIXES:
-        return ImageOps.exif_transpose(read_picture(word))
+        return ImageOps.exif_transpose(read_image(word))
     data = open_data(word)
     if not 0 <= index < len(data):
         raise PlotError(f"{word} has the pictures 0 to {len(data) - 1}, none is {index} (--index)")
-    if isinstance(data, PictureFiles):
+    if isinstance(data, ImageFiles):
         return data[index]
     if data.images.dtype != np.uint8:
         raise PlotError(f"{word} holds inputs, not pictures: its numbers are {data.images.dtype}")

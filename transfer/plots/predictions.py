@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...converters.onnx.classifier import class_name
-from ...converters.onnx.predictors import Predictor, prepare, probabilities
-from ..data import Dataset, PictureFiles
+from ...converters.inference.classifier import class_name
+from ...converters.inference.predictors import Predictor, prepare, probabilities
+from ..data import Dataset, ImageFiles
 from ..evaluation.matching import matched
-from .samples import Sample, pictures_of
+from .samples import Sample, images_of
 
 #: Classes of a distribution that are named.
-_LIKELIEST = 5
+_TOP = 5
 
 
 def samples_of(
-    data: Dataset | PictureFiles, predictor: Predictor | None = None
+    data: Dataset | ImageFiles, predictor: Predictor | None = None
 ) -> tuple[list[Sample], list[str]]:
     """Every picture of a dataset as a sample, and what was assumed.
 
@@ -32,26 +32,26 @@ def samples_of(
     notes: list[str] = []
     if predictor is not None and data.classes is not None:
         data, notes = matched(data, predictor.labels)
-    pictures = pictures_of(data)
+    images = images_of(data)
     labels = predictor.labels if predictor is not None and predictor.labels else data.names
     if data.classes is None:
         captions = [str(name) for name in (range(len(data)) if data.ids is None else data.ids)]
     else:
         captions = [class_name(labels, index) for index in data.classes.tolist()]
     if predictor is None:
-        shares: Sequence[Sequence[tuple[str, float]]] = [()] * len(pictures)
+        predictions: Sequence[Sequence[tuple[str, float]]] = [()] * len(images)
     else:
         given, _ = next(data.batches(len(data)))
         scores = predictor(prepare(given, predictor.preprocessing))
-        shares = [_likeliest(row, labels) for row in probabilities(scores, predictor.output)]
+        predictions = [_top_classes(row, labels) for row in probabilities(scores, predictor.output)]
     samples = [
-        Sample(picture, [caption], likeliest, caption)
-        for picture, caption, likeliest in zip(pictures, captions, shares, strict=True)
+        Sample(image, [caption], top_classes, caption)
+        for image, caption, top_classes in zip(images, captions, predictions, strict=True)
     ]
     return samples, notes
 
 
-def _likeliest(row: np.ndarray, labels: Sequence[str] | None) -> list[tuple[str, float]]:
-    """The names and probabilities of the likeliest classes."""
-    order = np.argsort(-row, kind="stable")[:_LIKELIEST]
+def _top_classes(row: np.ndarray, labels: Sequence[str] | None) -> list[tuple[str, float]]:
+    """The names and probabilities of the top_classes classes."""
+    order = np.argsort(-row, kind="stable")[:_TOP]
     return [(class_name(labels, index), float(row[index])) for index in order.tolist()]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ..data import Dataset, PictureFiles
+from ..data import Dataset, ImageFiles
 from .figures import STRONG, WEAK, fit_texts, new_page, short, styled
 
 #: Inches of a picture's place, of its caption's lines, between places, of the bars beside it.
@@ -29,20 +29,20 @@ class Sample:
     Attributes:
         picture: (H, W) or (H, W, 3) uint8.
         caption: lines above it.
-        shares: the likeliest classes and their probabilities, the first the likeliest; none
+        predictions: the likeliest classes and their probabilities, the first the likeliest; none
             without a classifier.
         right: the right one of them.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     caption: Sequence[str]
-    shares: Sequence[tuple[str, float]] = ()
+    predictions: Sequence[tuple[str, float]] = ()
     right: str | None = None
 
 
-def pictures_of(data: Dataset | PictureFiles) -> list[np.ndarray]:
+def images_of(data: Dataset | ImageFiles) -> list[np.ndarray]:
     """Each picture as (H, W) or (H, W, 3) uint8; inputs are stretched to the range of pixels."""
-    if isinstance(data, PictureFiles):
+    if isinstance(data, ImageFiles):
         return [np.asarray(data[index]) for index in range(len(data))]
     images = data.images
     if images.dtype != np.uint8:
@@ -62,7 +62,7 @@ def draw_samples(samples: Sequence[Sample]) -> Figure:
     Args:
         samples: at least one.
     """
-    longest = max((len(name) for sample in samples for name, _ in sample.shares), default=0)
+    longest = max((len(name) for sample in samples for name, _ in sample.predictions), default=0)
     names = min(_NAMES, longest * _LETTER + 0.15)
     beside = names + _BARS + _NUMBER if longest else 0.0
     above = max(len(sample.caption) for sample in samples) * _LINE + 0.08
@@ -79,26 +79,26 @@ def draw_samples(samples: Sequence[Sample]) -> Figure:
             text = page.text(left, top + line * _LINE, short(caption, 60), va="top", weight=weight)
             rooms[text] = across - _GAP
         place = (left, left + _SIDE, top + above + _SIDE, top + above)
-        page.imshow(sample.picture, cmap="gray", vmin=0, vmax=255, extent=place, aspect="auto")
-        if sample.shares:
-            labels = _draw_shares(page, sample, left + _SIDE + names, top + above)
+        page.imshow(sample.image, cmap="gray", vmin=0, vmax=255, extent=place, aspect="auto")
+        if sample.predictions:
+            labels = _draw_predictions(page, sample, left + _SIDE + names, top + above)
             rooms |= dict.fromkeys(labels, names - 0.1)
     fit_texts(rooms)
     return figure
 
 
-def _draw_shares(page: Axes, sample: Sample, left: float, top: float) -> list[Text]:
+def _draw_predictions(page: Axes, sample: Sample, left: float, top: float) -> list[Text]:
     """The likeliest classes as bars, from the top; gives their names."""
-    step = _SIDE / max(len(sample.shares), 3)
-    middles = [top + (place + 0.5) * step for place in range(len(sample.shares))]
-    colors = [STRONG if name == sample.right else WEAK for name, _ in sample.shares]
-    lengths = [share * _BARS for _, share in sample.shares]
+    step = _SIDE / max(len(sample.predictions), 3)
+    middles = [top + (place + 0.5) * step for place in range(len(sample.predictions))]
+    colors = [STRONG if name == sample.right else WEAK for name, _ in sample.predictions]
+    lengths = [probability * _BARS for _, probability in sample.predictions]
     page.barh(middles, lengths, 0.8 * step, left, color=colors)
     page.plot([left, left], [top, top + _SIDE], color="black", linewidth=0.8)
     labels = []
-    for middle, (name, share) in zip(middles, sample.shares, strict=True):
-        end = left + share * _BARS + 0.04
-        page.text(end, middle, f"{share:.2f}", va="center_baseline", size=7)
+    for middle, (name, probability) in zip(middles, sample.predictions, strict=True):
+        end = left + probability * _BARS + 0.04
+        page.text(end, middle, f"{probability:.2f}", va="center_baseline", size=7)
         labels.append(
             page.text(left - 0.05, middle, short(name, 40), ha="right", va="center", size=7.5)
         )

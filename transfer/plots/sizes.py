@@ -91,7 +91,7 @@ def sizes_in_onnx(file: str | os.PathLike[str]) -> list[LayerSize]:
     # A .t7 is measured without waiting for torch.
     from onnx import TensorProto, helper
 
-    from ...converters.onnx.stored import read_file
+    from ...converters.onnx.onnx_file import read_file
 
     def bytes_of(tensor: TensorProto) -> int:
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)

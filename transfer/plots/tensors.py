@@ -11,10 +11,10 @@ import onnx
 from onnx import numpy_helper
 from torch import nn
 
-from ...converters.onnx.stored import axes, read_file
+from ...converters.onnx.onnx_file import axes, read_file
 from ...converters.saved import SavedModel
+from ..errors import PlotError
 from ..layers import find_tap, nearest
-from .errors import PlotError
 
 #: What has weights with so many axes.
 _KINDS = {4: "convolution", 2: "linear layer"}

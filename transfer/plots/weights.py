@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .errors import PlotError
+from ..errors import PlotError
 from .mosaic import Panel, draw_panels
 
 #: Tiles in a row or column of a panel, when there are many.
@@ -67,7 +67,7 @@ def unit_panel(
     return Panel(title, panel.tiles, labels), missing.replace("filters", "units")
 
 
-def picture_shape(inputs: int, input_shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
+def image_shape(inputs: int, input_shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
     """The (C, H, W) of a picture with so many numbers: the network's own, or else a square.
 
     Raises:

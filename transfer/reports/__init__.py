@@ -1,7 +1,7 @@
 """Reports: pages of text, tables and pictures, each with the command that makes it.
 
 page = Page("LeNet", "What it learns.", [Section("Training", [Text("…"), Table(…)])], steps)
-write_report(page, Path("labs/lenet"))  # report.html, report.md
+write_lab_report(page, Path("labs/lenet"))  # report.html, report.md
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = [
     "Step",
     "Table",
     "Text",
-    "write_report",
+    "write_lab_report",
 ]
 
 
-def write_report(page: Page, folder: Path) -> list[Path]:
+def write_lab_report(page: Page, folder: Path) -> list[Path]:
     """Write a page as `report.html`, which needs no other file, and as `report.md`.
 
     Args:

@@ -1,7 +1,8 @@
 """What a network does to the shape of its input, layer by layer, and what that costs."""
 
+from ..errors import SummaryError
 from .formulas import formula, transposed_size, window_count
-from .walk import LayerRow, Summary, SummaryError, summarize
+from .walk import LayerRow, Summary, summarize
 
 __all__ = [
     "LayerRow",

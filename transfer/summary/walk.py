@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from ...converters.errors import TorchliftError
-from ...converters.saved.shapes import without_numbers
+from ...converters.saved.shapes import on_meta_device
+from ..errors import SummaryError
 from .formulas import formula
 from .operations import Operations
 
@@ -21,10 +21,6 @@ Shape: TypeAlias = "tuple[int, ...] | list[Shape]"
 
 #: Some layers drop a batch of one, so that two examples are walked through.
 _BATCH = 2
-
-
-class SummaryError(TorchliftError):
-    """A network that does not take the given input."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
     Raises:
         SummaryError: when the network does not take such an input.
     """
-    network = without_numbers(network).eval()
+    network = on_meta_device(network).eval()
     dtype = next((t.dtype for t in network.parameters() if t.is_floating_point()), torch.float32)
     given = torch.empty(_BATCH, *input_shape, dtype=dtype, device="meta")
     operations = Operations(given)

@@ -18,7 +18,7 @@ def averaged_copy(network: nn.Module, decay: float, device: torch.device) -> Ave
 
     Args:
         network: what is averaged.
-        decay: share of the old average that stays in each update.
+        decay: fraction of the old average that stays in each update.
         device: where the copy lives.
     """
 
@@ -27,10 +27,10 @@ def averaged_copy(network: nn.Module, decay: float, device: torch.device) -> Ave
         values: Sequence[torch.Tensor],
         updates: torch.Tensor | int,
     ) -> None:
-        share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        batch_slice = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
         for old, value in zip(averages, values, strict=True):
             if old.is_floating_point():
-                old.lerp_(value, share)
+                old.lerp_(value, batch_slice)
             else:
                 old.copy_(value)
 

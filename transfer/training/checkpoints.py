@@ -25,7 +25,7 @@ WEIGHTS, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
 
 
 @dataclass
-class Parts:
+class TrainingState:
     """What changes during a training.
 
     Attributes:
@@ -50,7 +50,7 @@ class Parts:
         return self.network if self.average is None else self.average.module
 
 
-def save_checkpoint(folder: Path, parts: Parts) -> None:
+def save_checkpoint(folder: Path, parts: TrainingState) -> None:
     """Write a checkpoint of the epoch that `history` ends with; only the best other one stays.
 
     Args:
@@ -77,7 +77,7 @@ def save_checkpoint(folder: Path, parts: Parts) -> None:
         shutil.rmtree(path)
 
 
-def load_last_checkpoint(folder: Path, parts: Parts) -> None:
+def load_last_checkpoint(folder: Path, parts: TrainingState) -> None:
     """Set everything to what the last checkpoint has; nothing happens where there is none."""
     epochs = saved_epochs(folder)
     if not epochs:
@@ -93,7 +93,7 @@ def load_last_checkpoint(folder: Path, parts: Parts) -> None:
     parts.history[:], parts.seconds[:] = state["history"], state["seconds"]
 
 
-def load_best(folder: Path, parts: Parts) -> None:
+def load_best(folder: Path, parts: TrainingState) -> None:
     """Set the evaluated network to its weights of the best epoch, if there was one."""
     if not parts.history:
         return
@@ -133,7 +133,7 @@ def best_row(history: list[Row]) -> Row:
 
 
 def _save_tensors(module: nn.Module, file: Path) -> None:
-    # Tied weights share their memory, which the format does not allow: each is written.
+    # Tied weights batch_slice their memory, which the format does not allow: each is written.
     save_file(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from ...converters.preprocessing import Preprocessing
+from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel, infer_input_shape
-from ..data import Dataset, PictureFiles, channel_statistics, class_count
-from ..heads import give_logits, replace_head
-from ..sources import new_network
-from .errors import TrainingError
+from ..data import Dataset, ImageFiles, channel_statistics, class_count
+from ..errors import TrainingError
+from ..heads import replace_head, strip_softmax
+from ..load_network import new_network
 from .probe_start import probe_head
 from .seeding import seed_everything
 
@@ -20,7 +20,7 @@ from .seeding import seed_everything
 HeadStart = Literal["zeros", "probe", "keep"]
 
 
-def new_classifier(source: str, train: Dataset | PictureFiles, seed: int = 0) -> SavedModel:
+def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> SavedModel:
     """An untrained network for the classes of a dataset.
 
     Args:
@@ -29,8 +29,8 @@ def new_classifier(source: str, train: Dataset | PictureFiles, seed: int = 0) ->
         seed: of the weights.
 
     Raises:
-        SourceError: when there is no such network.
-        DataError: when the pictures have no labels.
+        NetworkError: when there is no such network.
+        DataError: when the images have no labels.
     """
     if isinstance(train, Dataset):
         channels = train.images.shape[1]
@@ -43,7 +43,7 @@ def new_classifier(source: str, train: Dataset | PictureFiles, seed: int = 0) ->
 
 
 def adapted_classifier(
-    model: SavedModel, train: Dataset | PictureFiles, head: HeadStart, device: str = "cpu"
+    model: SavedModel, train: Dataset | ImageFiles, head: HeadStart, device: str = "cpu"
 ) -> SavedModel:
     """A trained classifier for the classes of a dataset; its own preprocessing stays.
 
@@ -56,11 +56,11 @@ def adapted_classifier(
     Raises:
         HeadError: when the network does not end in a linear layer.
         TrainingError: when a head that is kept has another number of classes.
-        DataError: when the pictures have no labels.
+        DataError: when the images have no labels.
     """
     classes = class_count(train)
     if head == "keep":
-        give_logits(model.module, model.output)
+        strip_softmax(model.module, model.output)
         model.output = "logits"
         outputs = None if model.labels is None else len(model.labels)
         if outputs not in (None, classes):
@@ -76,7 +76,7 @@ def adapted_classifier(
     return model
 
 
-def _fitted(model: SavedModel, train: Dataset | PictureFiles) -> SavedModel:
+def _fitted(model: SavedModel, train: Dataset | ImageFiles) -> SavedModel:
     """Give a model the labels of a dataset and, if it has none, a preprocessing measured on it."""
     if train.names is not None:
         model.labels = list(train.names)
@@ -90,12 +90,12 @@ def _fitted(model: SavedModel, train: Dataset | PictureFiles) -> SavedModel:
         return model
     if model.input_shape is None:
         raise TrainingError(
-            "pictures of different sizes for a network that takes any: give --picture-size"
+            "images of different sizes for a network that takes any: give --image-size"
         )
     channels, height, width = model.input_shape
     mean, std = channel_statistics(train)
     if len(mean) != channels:
-        # Grey pictures for a network of colours, or the other way round: one number for all.
+        # Grey images for a network of colours, or the other way round: one number for all.
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
     model.preprocessing = Preprocessing(
         color="gray" if channels == 1 else "RGB",

@@ -11,26 +11,26 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ...converters.onnx import TorchPredictor
-from ...converters.onnx.tracing import as_inputs
+from ...converters.inference import TorchPredictor
+from ...converters.inference.torch_module import as_inputs
 from ...converters.saved import SavedModel, SavedModelError, save
-from ..data import Dataset, PictureFiles, Splits, class_weights, fingerprint
+from ..data import Dataset, ImageFiles, Splits, class_weights, fingerprint
 from ..data.augmentation import Augmentation
 from ..data.batches import Batches
+from ..errors import TrainingError
 from ..evaluation import evaluate
 from ..features.sources import network_digest
 from ..freezing import count_parameters, frozen_at
-from ..layout import lay_out
+from ..memory_format import to_channels_last
 from .checkpoints import Row, best_epoch
-from .errors import TrainingError
 from .loop import fit
 from .lr_finder import find_rate
 from .options import Freezing, Optimization, Run
-from .processes import cpu_threads, end_trackers, start_processes, start_trackers
+from .processes import end_trackers, start_processes, start_trackers, torch_threads
 from .run_folder import RunFolder, open_run, write_text
 from .seeding import determinism, seed_everything
 
-Data = Dataset | PictureFiles
+Data = Dataset | ImageFiles
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Experiment:
         splits: what is learnt from, what decides, what is reported.
         optimization: how the weights are learnt.
         freezing: which.
-        augmentation: what is done to the training pictures.
+        augmentation: what is done to the training images.
         run: where and on what.
         seed: of all chance.
         config: every option by its name on the command line; it is written down.
@@ -108,7 +108,7 @@ def carry_out(
         folder.write_metrics(history, seconds)
         on_epoch(history, seconds)
 
-    with determinism(run.deterministic), cpu_threads(run.threads):
+    with determinism(run.deterministic), torch_threads(run.threads):
         start_trackers(accelerator, experiment.config)
         experiment = replace(
             experiment, optimization=_with_rate(model, experiment, folder, accelerator)
@@ -117,7 +117,9 @@ def carry_out(
         if experiment.optimization.balanced:
             weights = torch.from_numpy(class_weights(splits.train)).to(accelerator.device)
         if model.input_shape is not None:
-            lay_out(model.module, as_inputs(model.module, torch.zeros(2, *model.input_shape)))
+            to_channels_last(
+                model.module, as_inputs(model.module, torch.zeros(2, *model.input_shape))
+            )
         trained = fit(
             model.module,
             _batches(splits.train, model, experiment, accelerator, training=True),
@@ -149,7 +151,7 @@ def _batches(
     training: bool = False,
     alone: bool = False,
 ) -> Batches:
-    """This process's share of a part of the data, or all of it."""
+    """This process's batch_slice of a part of the data, or all of it."""
     options = experiment.optimization
     processes = 1 if alone else accelerator.num_processes
     size = min(options.batch_size, len(data))
@@ -204,7 +206,7 @@ def _announcement(model: SavedModel, experiment: Experiment) -> str:
     until = f" until epoch {later}" if frozen and later else ""
     return (
         f"{trained:,} parameters are trained, {frozen:,} frozen{until}; {len(splits.train):,} "
-        f"pictures for training, {len(splits.val):,} for validation, {len(splits.test):,} for "
+        f"images for training, {len(splits.val):,} for validation, {len(splits.test):,} for "
         "testing"
     )
 
@@ -222,11 +224,11 @@ def _finish(
     except SavedModelError as error:
         # A network of somebody's own classes: its weights are in the checkpoint.
         model.notes.append(f"not saved as a model: {error}")
-    parts = {"test": experiment.splits.test, "val": experiment.splits.val}
-    part = next((name for name, data in parts.items() if len(data)), None)
-    result: dict[str, Any] = {"epoch": best, "part": part}
-    if part is not None:
+    splits = {"test": experiment.splits.test, "val": experiment.splits.val}
+    split = next((name for name, data in splits.items() if len(data)), None)
+    result: dict[str, Any] = {"epoch": best, "split": split}
+    if split is not None:
         size = experiment.optimization.batch_size
-        result |= evaluate(TorchPredictor(model, "cpu"), parts[part], size).to_json()
+        result |= evaluate(TorchPredictor(model, "cpu"), splits[split], size).to_json()
     write_text(folder.evaluation, json.dumps(result, indent=1) + "\n")
     return result

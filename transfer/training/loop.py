@@ -18,7 +18,14 @@ from torch.nn import functional
 from ..data.batches import Batches
 from ..freezing import frozen_at, set_frozen
 from .averaging import averaged_copy
-from .checkpoints import Parts, Row, best_epoch, load_best, load_last_checkpoint, save_checkpoint
+from .checkpoints import (
+    Row,
+    TrainingState,
+    best_epoch,
+    load_best,
+    load_last_checkpoint,
+    save_checkpoint,
+)
 from .optimizers import build_optimizer, set_rates
 from .options import Freezing, Optimization
 from .schedules import rate_factor
@@ -64,8 +71,8 @@ def fit(
 
     Args:
         network: gives logits; it is changed.
-        train: this process's share of the training pictures.
-        val: of the validation pictures, which decide about the best epoch; None takes the last.
+        train: this process's fraction of the training images.
+        val: of the validation images, which decide about the best epoch; None takes the last.
         options: how the weights are learnt; `lr` is a number.
         freezing: which layers are learnt.
         accelerator: the processes that train together.
@@ -88,7 +95,7 @@ def fit(
     if accelerator.scaler is not None:
         # The gradients of fp16 are scaled; otherwise an optimizer is faster by itself.
         optimizer = accelerator.prepare(optimizer)
-    state = Parts(network, optimizer, average, accelerator.scaler)
+    state = TrainingState(network, optimizer, average, accelerator.scaler)
     load_last_checkpoint(checkpoints, state)
     history = state.history
 
@@ -98,10 +105,10 @@ def fit(
         set_frozen(network, frozen_at(network, freezing, epoch))
         model.train()
         counts = []
-        batches = zip(train.plan.shares(), train.epoch(epoch), strict=True)
-        for step, (share, (inputs, targets)) in enumerate(batches, (epoch - 1) * len(train)):
+        batches = zip(train.plan.slices(), train.epoch(epoch), strict=True)
+        for step, (batch_slice, (inputs, targets)) in enumerate(batches, (epoch - 1) * len(train)):
             set_rates(optimizer, rate_factor(options, step, len(train)))
-            size = share.batch_stop - share.batch_start
+            size = batch_slice.batch_stop - batch_slice.batch_start
             counts += update(model, optimizer, loss, inputs, targets, size, options, accelerator)
             if average is not None:
                 average.update_parameters(network)
@@ -145,9 +152,9 @@ def update(
         model: the network, prepared by accelerate.
         optimizer: its optimizer.
         loss: what is made smaller.
-        inputs: this process's share, (N, C, H, W).
+        inputs: this process's batch_slice, (N, C, H, W).
         targets: (N,) or (N, classes).
-        size: pictures in the whole batch.
+        size: images in the whole batch.
         options: parts, and the largest norm of the gradients.
         accelerator: the processes.
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from ..data.batches import Batches
+from ..errors import TrainingError
 from ..freezing import frozen_at, set_frozen
-from .errors import TrainingError
 from .optimizers import build_optimizer, set_rates
 from .options import Freezing, Optimization
 
@@ -55,7 +55,7 @@ def find_rate(
 
     Args:
         network: gives logits; it is not changed.
-        train: training pictures, all of them in this process.
+        train: training images, all of them in this process.
         options: the optimizer.
         freezing: which layers are learnt.
         device: where the batches are.

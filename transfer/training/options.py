@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..data.plan import Sampling
-from .errors import TrainingError
+from ..errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -14,24 +14,24 @@ class Optimization:
     """How the weights are learnt.
 
     Attributes:
-        epochs: How often all training pictures are seen; 0 leaves the network as it begins.
-        batch_size: Pictures in one update, over all processes and parts.
-        sampling: What an epoch sees: all pictures in a new order (shuffle), in the same order each
+        epochs: How often all training images are seen; 0 leaves the network as it begins.
+        batch_size: Images in one update, over all processes and parts.
+        sampling: What an epoch sees: all images in a new order (shuffle), in the same order each
             time (shuffle-once, as nn.StochasticGradient does), or as many, each drawn from all
             (replacement).
-        accumulate: In how many parts each process computes its share of an update, to save memory.
+        accumulate: In how many parts each process computes its fraction of an update, to save memory.
         optimizer: sgd, or adamw, which with weight_decay 0 is Adam.
         lr: Learning rate of the head, or "find" to measure one first.
         momentum: Of sgd.
-        dampening: Of sgd: the share of a new gradient that momentum does not take. Torch7's
+        dampening: Of sgd: the fraction of a new gradient that momentum does not take. Torch7's
             optim.sgd takes its momentum for it unless told otherwise.
         weight_decay: Of weights with two or more dimensions; biases and norms have none.
         schedule: How the learning rate goes on: constant, cosine, step or one-cycle.
         warmup_epochs: Epochs in which the learning rate rises linearly, before the schedule.
         step_epochs: Epochs between the steps of "step".
         step_factor: What "step" multiplies the learning rate by.
-        label_smoothing: Share of each target that is spread over all classes.
-        balanced: Weigh each class by the inverse of its share of the training pictures.
+        label_smoothing: Fraction of each target that is spread over all classes.
+        balanced: Weigh each class by the inverse of its fraction of the training images.
         clip_norm: Largest norm of all gradients together.
         ema: Decay of a moving average of the weights, such as 0.999, which is then used.
         patience: Stop after so many epochs without a better validation score.
@@ -101,17 +101,17 @@ class Freezing:
 
 
 @dataclass(frozen=True)
-class Division:
-    """Which pictures are learnt from, and which only tell how well.
+class SplitOptions:
+    """Which images are learnt from, and which only tell how well.
 
     Attributes:
-        val: Share of the training pictures that decides about the best epoch.
-        test: Share that the result is measured on, where the data has no test part.
+        val_fraction: Fraction of the training images that decides about the best epoch.
+        test_fraction: Fraction that the result is measured on, where the data has no test part.
         test_data: Data for that, where it stands elsewhere.
     """
 
-    val: float = 0.1
-    test: float = 0.0
+    val_fraction: float = 0.1
+    test_fraction: float = 0.0
     test_data: str | None = None
 
 
@@ -126,8 +126,8 @@ class Run:
         deterministic: Refuse operations whose result is not the same each time.
         device: auto, cpu or cuda.
         threads: CPU threads, by default one for each core; 1 is faster for batches of a few small
-            pictures.
-        workers: Processes that read the pictures of a folder too large for memory.
+            images.
+        workers: Processes that read the images of a folder too large for memory.
         precision: fp32, bf16 or fp16 (the weights stay fp32).
         tracker: Where accelerate logs to, such as tensorboard, wandb, mlflow, all or none.
     """

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from ...converters.saved import SavedModel
-from ..data import Dataset, PictureFiles, class_count
+from ..data import Dataset, ImageFiles, class_count
 from ..data.batches import Batches
 from ..data.selection import labelled
+from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..heads import replace_head
 from ..layers import PENULTIMATE, find_tap
 from ..probe_methods import Examples, Regression, Scale
-from .errors import TrainingError
 
 _BATCH = 256
 
@@ -25,7 +25,7 @@ _BATCH = 256
 _STRENGTH = 1.0
 
 
-def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "cpu") -> str:
+def probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str = "cpu") -> str:
     """Set a classifier's last linear layer to a logistic regression on what it is given.
 
     Args:
@@ -37,10 +37,10 @@ def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "
         what was done, for people to read.
 
     Raises:
-        TrainingError: when the data has no picture of a class.
+        TrainingError: when the data has no image of a class.
     """
     if len(np.unique(labelled(train))) != class_count(train):
-        raise TrainingError("a probe needs training pictures of every class; take --head zeros")
+        raise TrainingError("a probe needs training images of every class; take --head zeros")
     features = _features(model, train, device)
     scale = Scale.of(features)
     regression = Regression()
@@ -51,8 +51,8 @@ def probe_head(model: SavedModel, train: Dataset | PictureFiles, device: str = "
     return f"the head began as a logistic regression on {weight.shape[1]} features"
 
 
-def _features(model: SavedModel, train: Dataset | PictureFiles, device: str) -> np.ndarray:
-    """What the head is given for each training picture: (N, D) float32."""
+def _features(model: SavedModel, train: Dataset | ImageFiles, device: str) -> np.ndarray:
+    """What the head is given for each training image: (N, D) float32."""
     tap = find_tap(model.module, PENULTIMATE)
     network = FeatureNetwork(model.module.to(device).eval(), [tap])
     batches = Batches(train, model.preprocessing, _BATCH, device=device)

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
-from .errors import TrainingError
+from ..errors import TrainingError
 from .options import Freezing, Run
 
 
@@ -61,7 +61,7 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
 
 
 @contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
     """Within, PyTorch computes with so many CPU threads; None leaves it as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -25,11 +25,18 @@ from typing import Any
 import yaml
 
 from ... import __version__
+from ..errors import TrainingError
 from .checkpoints import Row
-from .errors import TrainingError
 
 #: Options that may be different when a run goes on.
 _FREE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
+#: Options that had another name in 0.1.0, whose runs can be resumed.
+_RENAMED = {
+    "part": "split",
+    "picture_size": "image_size",
+    "val": "val_fraction",
+    "test": "test_fraction",
+}
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
 
@@ -115,7 +122,8 @@ def open_run(
             )
         before = json.loads(files[1].read_text(encoding="utf-8"))["inputs"]
         _check_same(before, inputs, f"{path} is a run with another")
-        options = yaml.safe_load(files[0].read_text(encoding="utf-8"))
+        stored = yaml.safe_load(files[0].read_text(encoding="utf-8"))
+        options = {_RENAMED.get(key, key): value for key, value in stored.items()}
         _check_same(
             {key: value for key, value in options.items() if key not in _FREE},
             {key: value for key, value in config.items() if key not in _FREE},

@@ -6,7 +6,7 @@ import math
 
 from .options import Optimization
 
-#: `torch.optim.lr_scheduler.OneCycleLR`: the share of the steps that rise, and how far below the
+#: `torch.optim.lr_scheduler.OneCycleLR`: the fraction of the steps that rise, and how far below the
 #: largest rate it begins and ends (Smith & Topin, 2018).
 _RISE, _START, _END = 0.3, 25, 25e4
 
@@ -40,5 +40,5 @@ def _one_cycle(step: int, total: int) -> float:
     return _between(1, 1 / _END, (step - top) / (total - 1 - top))
 
 
-def _between(first: float, last: float, share: float) -> float:
-    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+def _between(first: float, last: float, batch_slice: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * batch_slice)) / 2

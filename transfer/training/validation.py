@@ -16,16 +16,16 @@ Count = tuple[torch.Tensor, torch.Tensor, int]
 
 
 def measure(network: nn.Module, batches: Batches, accelerator: Accelerator) -> tuple[float, float]:
-    """Mean loss in nats, and share of pictures whose likeliest class is right.
+    """Mean loss in nats, and batch_slice of images whose likeliest class is right.
 
     Args:
         network: gives logits; it is left in evaluation mode.
-        batches: this process's share of labelled pictures.
+        batches: this process's fraction of labelled images.
         accelerator: the processes.
     """
     network.eval()
     if accelerator.num_processes > 1:
-        # Each process has seen other pictures; the first one's running statistics are saved.
+        # Each process has seen other images; the first one's running statistics are saved.
         broadcast(list(network.buffers()))
     counts = []
     with torch.inference_mode(), accelerator.autocast():
@@ -42,7 +42,7 @@ def count(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> Co
     Args:
         loss: the sum of its losses.
         logits: (N, classes).
-        targets: (N,), or shares of classes (N, classes).
+        targets: (N,), or slices of classes (N, classes).
     """
     classes = targets if targets.dim() == 1 else targets.argmax(1)
     return loss.detach(), (logits.argmax(1) == classes).sum(), len(logits)
@@ -53,5 +53,5 @@ def mean_of(counts: list[Count], accelerator: Accelerator) -> tuple[float, float
     losses, right, sizes = zip(*counts, strict=True)
     sums = [torch.stack(losses).double().sum(), torch.stack(right).sum().double()]
     total = torch.stack([*sums, torch.full_like(sums[0], sum(sizes))])
-    loss, correct, pictures = accelerator.reduce(total, "sum").tolist()
-    return loss / pictures, correct / pictures
+    loss, correct, images = accelerator.reduce(total, "sum").tolist()
+    return loss / images, correct / images

@@ -1,4 +1,4 @@
-"""Convolutions of pictures and volumes (`SpatialConvolution.lua`, `SpatialFullConvolution.lua`)."""
+"""Convolutions of images and volumes (`SpatialConvolution.lua`, `SpatialFullConvolution.lua`)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def spatial_depth_wise_convolution(layer: LuaObject, context: Context) -> nn.Mod
     """`SpatialDepthWiseConvolution.lua`: each channel convolved by itself, several times.
 
     The weight is (multiplier, in · kH · kW) and the bias (multiplier, in); PyTorch wants the
-    channel outermost. For pictures that are not square THNN's CPU code swaps height and width;
+    channel outermost. For images that are not square THNN's CPU code swaps height and width;
     that is not repeated here.
     """
     weight, bias = layer["weight"], layer.get("bias")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...t7 import LuaObject
 from ..context import Context
 
-#: The spatial axes of pictures and of volumes, outermost first.
+#: The spatial axes of images and of volumes, outermost first.
 PLANE, VOLUME = "HW", "THW"
 
 

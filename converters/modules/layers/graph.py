@@ -15,7 +15,7 @@ from ..registry import register
 
 #: Where a value comes from: [0] is the graph's input, [n] the output of its n-th step, and what
 #: follows picks from a list: [0, 1] is the second entry of the input.
-Source: TypeAlias = list[int]
+Edge: TypeAlias = list[int]
 #: [child, sources]: a child's index (None for no child) and the values that it takes.
 Step: TypeAlias = list[Any]
 
@@ -35,7 +35,7 @@ class GModule(nn.ModuleList):
         outputs: sources of the graph's outputs; one is given as it is, several as a list.
     """
 
-    def __init__(self, *modules: nn.Module, steps: list[Step], outputs: list[Source]) -> None:
+    def __init__(self, *modules: nn.Module, steps: list[Step], outputs: list[Edge]) -> None:
         super().__init__(modules)
         self.steps = steps
         self.outputs = outputs
@@ -44,9 +44,9 @@ class GModule(nn.ModuleList):
         """The input, or a list of them → the output, or a list of them."""
         values = [input]
         for child, sources in self.steps:
-            value = _gather(values, sources)
+            value = _values_of(values, sources)
             values.append(value if child is None else self[child](value))
-        return _gather(values, self.outputs)
+        return _values_of(values, self.outputs)
 
     __repr__ = nn.Module.__repr__
 
@@ -59,7 +59,7 @@ class GModule(nn.ModuleList):
         return "\n".join([*lines, f"return {_written(self.outputs)}"])
 
 
-def _gather(values: list[Any], sources: list[Source]) -> Any:
+def _values_of(values: list[Any], sources: list[Edge]) -> Any:
     """The values of some sources: a single one as it is, several as a list."""
     found = []
     for number, *entries in sources:
@@ -70,7 +70,7 @@ def _gather(values: list[Any], sources: list[Source]) -> Any:
     return found[0] if len(found) == 1 else found
 
 
-def _written(sources: list[Source]) -> str:
+def _written(sources: list[Edge]) -> str:
     names = [
         (f"v{number}" if number else "input") + "".join(f"[{entry}]" for entry in entries)
         for number, *entries in sources
@@ -95,7 +95,7 @@ def gmodule(layer: LuaObject, context: Context) -> nn.Module:
     return GModule(*modules, steps=steps, outputs=outputs)
 
 
-def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Source]]:
+def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Edge]]:
     """The steps and outputs of a graph.
 
     Nodes are told apart by their `data` table: the forward and the backward graph have Node
@@ -107,7 +107,7 @@ def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Source]
     steps: list[Step] = []
     called = 0
     # What each node gets, by its data and then by position.
-    inputs: dict[int, dict[int, Source]] = defaultdict(dict)
+    inputs: dict[int, dict[int, Edge]] = defaultdict(dict)
     for node in layer["forwardnodes"].to_list():
         data = node["data"]
         sources = _in_order(inputs[id(data)])
@@ -128,25 +128,25 @@ def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Source]
         if "selectindex" in data:
             source = [*source, int(data["selectindex"]) - 1]
         for child in node["children"].to_list():
-            taker = child["data"]
-            position = taker["mapindex"].get(data)
+            consumer = child["data"]
+            position = consumer["mapindex"].get(data)
             if position is None:
                 raise context.error("a node does not say which of its inputs comes from where")
-            inputs[id(taker)][position] = [*source, *_dealt(data, taker)]
+            inputs[id(consumer)][position] = [*source, *_entry_of_input(data, consumer)]
     return steps, _in_order(inputs[id(outnode)])
 
 
-def _dealt(data: LuaTable, taker: LuaTable) -> Source:
+def _entry_of_input(data: LuaTable, consumer: LuaTable) -> Edge:
     """The entry of the graph's input that a node gets, where the input node itself deals them out.
 
     Until 2015 it did, by its own `mapindex`; since then a split follows it.
     """
     places = data["mapindex"]
-    number = places.get(taker)
+    number = places.get(consumer)
     return [int(number) - 1] if number is not None and len(places.to_list()) > 1 else []
 
 
-def _in_order(by_position: dict[int, Source]) -> list[Source]:
+def _in_order(by_position: dict[int, Edge]) -> list[Edge]:
     return [source for _, source in sorted(by_position.items())]
 
 

@@ -105,7 +105,7 @@ def _estimate(estimator: nn.Module, input: torch.Tensor) -> torch.Tensor:
 
 
 def _whole(mean: nn.Module, input: torch.Tensor) -> torch.Tensor:
-    """How much of the neighbourhood lies inside the picture, for each place."""
+    """How much of the neighbourhood lies inside the image, for each place."""
     example = input[:1] if input.dim() == 4 else input
     return _estimate(mean, torch.ones_like(example))
 

@@ -14,11 +14,11 @@ from ..registry import register
 
 @layer_of_ours
 class Upsample(nn.Module):
-    """Enlarges pictures or volumes, with or without a batch.
+    """Enlarges images or volumes, with or without a batch.
 
     Args:
         scale_factor: times larger along each axis; or None, with a size.
-        size: of the output, (H, W) or (T, H, W); a picture takes the last two.
+        size: of the output, (H, W) or (T, H, W); an image takes the last two.
         linear: interpolate between the corners, instead of repeating the nearest value.
     """
 

@@ -64,7 +64,7 @@ def temporal_convolution(layer: LuaObject, context: Context) -> nn.Module:
 
 @register("cudnn.TemporalConvolution")
 def cudnn_temporal_convolution(layer: LuaObject, context: Context) -> nn.Module:
-    """`cudnn/TemporalConvolution.lua`: a convolution of the picture whose rows are the frames.
+    """`cudnn/TemporalConvolution.lua`: a convolution of the image whose rows are the frames.
 
     Its kW is the frame's size; kernel, stride and padding over time are kH, dH and padH.
     """

@@ -1,4 +1,4 @@
-"""Layers that vary pictures in training: dpnn's (`SpatialUniformCrop.lua`, …), cifar.torch's flip.
+"""Layers that vary images in training: dpnn's (`SpatialUniformCrop.lua`, …), cifar.torch's flip.
 
 In evaluation mode they pass their input on, or crop its middle.
 """
@@ -87,7 +87,7 @@ def spatial_region_dropout(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class SpatialUniformCrop(nn.Module):
-    """`SpatialUniformCrop.lua`: in training a crop anywhere for each picture, else the middle.
+    """`SpatialUniformCrop.lua`: in training a crop anywhere for each image, else the middle.
 
     Args:
         height: of the crop.
@@ -108,11 +108,11 @@ class SpatialUniformCrop(nn.Module):
             return input[..., top : top + self.height, left : left + self.width]
         if input.dim() == 3:
             return self._crop_anywhere(input, *rooms)
-        return torch.stack([self._crop_anywhere(picture, *rooms) for picture in input])
+        return torch.stack([self._crop_anywhere(image, *rooms) for image in input])
 
-    def _crop_anywhere(self, picture: torch.Tensor, room_y: int, room_x: int) -> torch.Tensor:
+    def _crop_anywhere(self, image: torch.Tensor, room_y: int, room_x: int) -> torch.Tensor:
         top, left = (int(torch.randint(max(room, 1), ())) for room in (room_y, room_x))
-        return picture[:, top : top + self.height, left : left + self.width]
+        return image[:, top : top + self.height, left : left + self.width]
 
     def extra_repr(self) -> str:
         """The size, as printed in the parent's listing."""
@@ -201,7 +201,7 @@ def pca_color_transform(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class BatchFlip(nn.Module):
-    """`BatchFlip` of cifar.torch's `train.lua`: in training half of the pictures are mirrored."""
+    """`BatchFlip` of cifar.torch's `train.lua`: in training half of the images are mirrored."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) → the same."""

@@ -13,7 +13,7 @@ from ..registry import register
 
 @layer_of_ours
 class SymmetricPad(nn.Module):
-    """`SpatialSymmetricPadding.lua`: the picture mirrored at its edges, the edge pixels included.
+    """`SpatialSymmetricPadding.lua`: the image mirrored at its edges, the edge pixels included.
 
     Gradients do not pass through the mirrored pixels, as in the Lua.
 
@@ -56,10 +56,10 @@ def spatial_symmetric_padding(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class DeepMask(nn.Module):
-    """`DeepMask.lua`: a mask of the object in a picture's middle, and a score for it.
+    """`DeepMask.lua`: a mask of the object in an image's middle, and a score for it.
 
     Args:
-        trunk: features of the picture.
+        trunk: features of the image.
         mask_branch: the mask, of the features.
         score_branch: the score, of the features.
     """

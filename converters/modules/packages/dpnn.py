@@ -92,7 +92,7 @@ def clip(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class Inception(nn.ModuleList):
-    """`Inception.lua`: a module for batches, which also takes one picture.
+    """`Inception.lua`: a module for batches, which also takes one image.
 
     Args:
         modules: the columns and their concatenation, as one module.

@@ -42,22 +42,22 @@ class SpatialGlimpse(nn.Module):
         self.bilinear = bilinear
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """`[pictures (N, C, H, W), places (N, 2)]`, or without N → (N, scales · C, height, width).
+        """`[images (N, C, H, W), places (N, 2)]`, or without N → (N, scales · C, height, width).
 
         A place is (y, x).
         """
-        pictures, places = input[0], input[1]
-        if pictures.dim() == 3:
-            return self.forward([pictures.unsqueeze(0), places.reshape(1, 2)]).squeeze(0)
-        return torch.cat([self._crop(pictures, places, scale) for scale in self.scales], dim=1)
+        images, places = input[0], input[1]
+        if images.dim() == 3:
+            return self.forward([images.unsqueeze(0), places.reshape(1, 2)]).squeeze(0)
+        return torch.cat([self._crop(images, places, scale) for scale in self.scales], dim=1)
 
-    def _crop(self, pictures: torch.Tensor, places: torch.Tensor, scale: int) -> torch.Tensor:
+    def _crop(self, images: torch.Tensor, places: torch.Tensor, scale: int) -> torch.Tensor:
         height, width = self.height * scale, self.width * scale
-        rows = positions(places[:, 0], pictures.shape[2], height)
-        columns = positions(places[:, 1], pictures.shape[3], width)
+        rows = positions(places[:, 0], images.shape[2], height)
+        columns = positions(places[:, 1], images.shape[3], width)
         pad_y, pad_x = (height - 1) // 2, (width - 1) // 2
-        padded = functional.pad(pictures, [pad_x, pad_x, pad_y, pad_y]).movedim(1, -1)
-        example = torch.arange(pictures.shape[0], device=pictures.device)[:, None, None]
+        padded = functional.pad(images, [pad_x, pad_x, pad_y, pad_y]).movedim(1, -1)
+        example = torch.arange(images.shape[0], device=images.device)[:, None, None]
         crop = padded[example, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
         if self.bilinear:
             return functional.interpolate(

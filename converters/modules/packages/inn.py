@@ -45,10 +45,10 @@ def local_response_normalization(layer: LuaObject, context: Context) -> nn.Modul
 
 @layer_of_ours
 class SubtractMean(nn.Module):
-    """`MeanSubtraction.lua`: the input less a constant picture.
+    """`MeanSubtraction.lua`: the input less a constant image.
 
     Args:
-        size: shape of the picture.
+        size: shape of the image.
     """
 
     mean: torch.Tensor
@@ -69,7 +69,7 @@ class SubtractMean(nn.Module):
 
 @register("inn.MeanSubtraction")
 def mean_subtraction(layer: LuaObject, context: Context) -> nn.Module:
-    """`MeanSubtraction.lua`; after a batch the file holds the picture once for each example."""
+    """`MeanSubtraction.lua`; after a batch the file holds the image once for each example."""
     mean = layer["mean"]
     mean = mean[0] if mean.ndim == 4 else mean
     with torch.device("meta"):

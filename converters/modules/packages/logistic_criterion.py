@@ -35,7 +35,7 @@ class SpatialLogisticLoss(nn.Module):
     """`SpatialBinaryLogisticRegression.lua`: half the mean over the pixels of LogisticLoss.
 
     Args:
-        size_average: also the mean over the pictures; otherwise their sum.
+        size_average: also the mean over the images; otherwise their sum.
     """
 
     def __init__(self, size_average: bool = True) -> None:
@@ -44,8 +44,8 @@ class SpatialLogisticLoss(nn.Module):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(N, 1, H, W) or (1, H, W), both alike → a scalar."""
-        pictures = functional.softplus(-target * input).mean(dim=(-2, -1)) / 2
-        return pictures.mean() if self.size_average else pictures.sum()
+        images = functional.softplus(-target * input).mean(dim=(-2, -1)) / 2
+        return images.mean() if self.size_average else images.sum()
 
 
 @register("nn.BinaryLogisticRegression")

@@ -1,6 +1,6 @@
 """Layers of nnx, which came before torch/nn had their like (`SpatialNormalization.lua`, …).
 
-Most take one picture (C, H, W) and know no batch.
+Most take one image (C, H, W) and know no batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SpatialNormalization(nn.Module):
         """(C, H, W) → the same; (H, W) is taken as one feature."""
         if input.dim() == 2:
             input = input.unsqueeze(0)
-        # How much of the filter lies within the picture.
+        # How much of the filter lies within the image.
         inside = self.mean_filter(torch.ones_like(input[:1]).expand(self.features, -1, -1))
         centred = input - self.mean_filter(input) / inside
         deviation = self.deviation_filter(centred.square()).sqrt() / inside
@@ -72,7 +72,7 @@ def spatial_normalization(layer: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialPadding")
 def spatial_padding(layer: LuaObject, context: Context) -> nn.Module:
-    """`SpatialPadding.lua`: zeros round a picture; negative widths crop."""
+    """`SpatialPadding.lua`: zeros round an image; negative widths crop."""
     dims = layer.get("y_dim") or 2, layer.get("x_dim") or 3
     if dims not in ((2, 3), (3, 4)):
         raise context.error(f"pads dimensions {dims[0]} and {dims[1]}; the last two are supported")
@@ -94,7 +94,7 @@ class SpatialClassifier(nn.ModuleList):
 
     Args:
         modules: the classifier, (pixels, C) → (pixels, classes).
-        spatial_output: give a picture of classes; otherwise the list of all pixels.
+        spatial_output: give an image of classes; otherwise the list of all pixels.
     """
 
     def __init__(self, *modules: nn.Module, spatial_output: bool = True) -> None:
@@ -112,7 +112,7 @@ class SpatialClassifier(nn.ModuleList):
 
 @register("nn.SpatialClassifier")
 def spatial_classifier(layer: LuaObject, context: Context) -> nn.Module:
-    """`SpatialClassifier.lua`; `spatialOutput` came later, before it pictures were given."""
+    """`SpatialClassifier.lua`; `spatialOutput` came later, before it images were given."""
     classifier = context.convert(layer["classifier"], ".classifier")
     return SpatialClassifier(classifier, spatial_output=layer.get("spatialOutput") is not False)
 
@@ -125,7 +125,7 @@ def spatial_convolution_sparse(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class Resample(nn.Module):
-    """`SpatialReSampling.lua`, `SpatialReSamplingEx.lua`: a picture in another size.
+    """`SpatialReSampling.lua`, `SpatialReSamplingEx.lua`: an image in another size.
 
     Args:
         mode: `bilinear` (corners stay where they are), `simple` (nearest) or `average`.
@@ -187,7 +187,7 @@ class Resample(nn.Module):
 
 @register("nn.SpatialReSampling")
 def spatial_re_sampling(layer: LuaObject, context: Context) -> nn.Module:
-    """`SpatialReSampling.lua`; a ratio became a size at the first picture, and was saved as one."""
+    """`SpatialReSampling.lua`; a ratio became a size at the first image, and was saved as one."""
     return resample(layer, "bilinear", y_dim=-2)
 
 

@@ -77,8 +77,8 @@ class CategoricalEntropy(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Probabilities (N, classes) → the same."""
-        share = input.sum(0) / input.detach().sum()
-        entropy = -(share * (share + 1e-6).log()).sum()
+        fractions = input.sum(0) / input.detach().sum()
+        entropy = -(fractions * (fractions + 1e-6).log()).sum()
         penalty = entropy * (-self.scale / input.shape[0])
         if self.min_entropy is not None:
             penalty = torch.where(entropy < self.min_entropy, penalty, torch.zeros_like(penalty))

@@ -13,7 +13,7 @@ from ..registry import register
 
 @layer_of_ours
 class ROIPooling(nn.Module):
-    """`ROIPooling.lua`: the largest values in a grid of bins, for each region of a picture.
+    """`ROIPooling.lua`: the largest values in a grid of bins, for each region of an image.
 
     Args:
         height: bins from top to bottom.

@@ -103,16 +103,16 @@ def affine_grid_generator(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class BilinearSampler(nn.Module):
-    """`BilinearSamplerBHWD.lua`: pictures read at the places of a grid, zeros outside."""
+    """`BilinearSamplerBHWD.lua`: images read at the places of a grid, zeros outside."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """`[pictures (N, H, W, C), grid (N, h, w, 2)]`, or without N → (N, h, w, C)."""
-        pictures, grid = input[0], input[1]
-        if pictures.dim() == 3:
-            return self.forward([pictures.unsqueeze(0), grid.reshape(1, *grid.shape[-3:])])[0]
+        """`[images (N, H, W, C), grid (N, h, w, 2)]`, or without N → (N, h, w, C)."""
+        images, grid = input[0], input[1]
+        if images.dim() == 3:
+            return self.forward([images.unsqueeze(0), grid.reshape(1, *grid.shape[-3:])])[0]
         # torch.nn wants channels first, and (x, y).
         sampled = functional.grid_sample(
-            pictures.permute(0, 3, 1, 2), grid.flip(-1), padding_mode="zeros", align_corners=True
+            images.permute(0, 3, 1, 2), grid.flip(-1), padding_mode="zeros", align_corners=True
         )
         return sampled.permute(0, 2, 3, 1)
 

@@ -14,7 +14,7 @@ from ..registry import register
 
 @register("nn.InstanceNormalization")
 def instance_normalization(layer: LuaObject, context: Context) -> nn.Module:
-    """`InstanceNormalization.lua`: statistics of each picture, in evaluation mode too.
+    """`InstanceNormalization.lua`: statistics of each image, in evaluation mode too.
 
     It runs a BatchNormalization `bn` of its own, made at the first call. Put into evaluation mode
     before that, it used the running statistics that a new one begins with.
@@ -30,7 +30,7 @@ def instance_normalization(layer: LuaObject, context: Context) -> nn.Module:
         device="meta",
     )
     if never_ran:
-        context.note("never ran, and in evaluation mode: pictures are scaled, not normalized")
+        context.note("never ran, and in evaluation mode: images are scaled, not normalized")
         dtype = np.float32 if weight is None else weight.dtype
         mean, variance = np.zeros(channels, dtype), np.ones(channels, dtype)
         context.fill(module, running_mean=mean, running_var=variance)
@@ -39,7 +39,7 @@ def instance_normalization(layer: LuaObject, context: Context) -> nn.Module:
 
 @layer_of_ours
 class ShaveImage(nn.Module):
-    """`ShaveImage.lua`: a picture without its border.
+    """`ShaveImage.lua`: an image without its border.
 
     Args:
         size: width of the border in pixels.
@@ -70,7 +70,7 @@ class GramMatrix(nn.Module):
     """`GramMatrix.lua`: products of all pairs of feature maps.
 
     Args:
-        normalize: divide by the number of features of a picture.
+        normalize: divide by the number of features of an image.
     """
 
     def __init__(self, normalize: bool = True) -> None:

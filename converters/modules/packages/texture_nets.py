@@ -94,7 +94,7 @@ class MaskNoiseFill(nn.Module):
 
 @layer_of_ours
 class CircularPad(nn.Module):
-    """`SpatialCircularPadding`: the picture goes on at the opposite edge.
+    """`SpatialCircularPadding`: the image goes on at the opposite edge.
 
     Args:
         padding: left, right, top and bottom.

@@ -1,8 +1,8 @@
 """What is inside a `.t7`, told without torch and without reading a tensor: `torchlift inspect`."""
 
-from .accounting import Bytes
 from .layers import Layer
 from .report import Inspection, inspect, inspect_value
+from .storage_usage import Bytes
 from .tree import Node, describe, value_tree
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The modules in a value, each with its place, settings, parameters and share of the bytes."""
+"""The modules in a value, each with its place, settings, parameters and attribution of the bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..errors import T7Error
 from ..model import find_model, is_module, root_path
 from ..paths import children, path_step
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
-from .accounting import Bytes, Claim, share_out
 from .settings import settings
+from .storage_usage import Bytes, TensorUse, attribute_bytes
 
 #: Parameters of torch/nn, for files whose gradients were thrown away; a gradient names any other.
 _PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
@@ -56,7 +56,7 @@ class Layer:
 
 
 @dataclass
-class Inventory:
+class ModuleInventory:
     """Everything with numbers in a value.
 
     Attributes:
@@ -70,13 +70,13 @@ class Inventory:
     outside: Bytes = field(default_factory=Bytes)
 
 
-def take_inventory(value: Any) -> Inventory:
+def list_modules(value: Any) -> ModuleInventory:
     """The modules and tensors of a value, found without looking at a tensor's numbers.
 
     The file's model comes first (see `find_model`), whatever else refers to parts of it.
     """
-    inventory = Inventory()
-    layers, claims = inventory.layers, list[Claim]()
+    inventory = ModuleInventory()
+    layers, uses = inventory.layers, list[TensorUse]()
     # By identity; the values are kept so that no identity is used twice.
     seen: dict[int, Any] = {}
     numbers: dict[int, int] = {}
@@ -92,7 +92,7 @@ def take_inventory(value: Any) -> Inventory:
             continue
         seen[id(value)] = value
         if isinstance(value, TorchArray):
-            claims.append(Claim(value, place.owner, place.group))
+            uses.append(TensorUse(value, place.owner, place.group))
             continue
         if is_module(value):
             numbers[id(value)] = len(layers)
@@ -102,11 +102,11 @@ def take_inventory(value: Any) -> Inventory:
             layers.append(layer)
             place = replace(place, owner=numbers[id(value)], group="buffers")
         waiting += reversed(list(_inside(place)))
-    for share in share_out(claims):
-        owner = share.claim.owner
+    for attribution in attribute_bytes(uses):
+        owner = attribution.use.owner
         spent = inventory.outside if owner is None else layers[owner].bytes
-        spent.add(share.claim.group, share.bytes)
-        inventory.parameters += share.numbers if share.claim.group == "weights" else 0
+        spent.add(attribution.use.group, attribution.bytes)
+        inventory.parameters += attribution.numbers if attribution.use.group == "weights" else 0
     return inventory
 
 

@@ -11,8 +11,8 @@ from ..errors import T7Error, T7Warning
 from ..model import find_model
 from ..reading.load import read_file
 from ..reading.variants import Interpretation
-from .accounting import Bytes
-from .layers import Layer, take_inventory
+from .layers import Layer, list_modules
+from .storage_usage import Bytes
 from .tree import Node, value_tree
 
 
@@ -78,7 +78,7 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
         depth: levels of the value tree.
         entries: entries of a table that the tree shows.
     """
-    inventory = take_inventory(value)
+    inventory = list_modules(value)
     spent = Bytes()
     for part in (inventory.outside, *(layer.bytes for layer in inventory.layers)):
         for group in fields(part):

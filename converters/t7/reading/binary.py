@@ -16,8 +16,8 @@ from ..scalars import EXACT, FUNCTION, NIL, NUMBER, STRING, TABLE, ByteOrder, nu
 from ..values import TorchArray
 from .classes import Classes
 from .decoder import Container, OpenTable
-from .plain_tables import PlainTables
-from .words import WORDS
+from .fast_tables import FastTables
+from .primitives import WORDS
 
 #: Elements looked at first when a run of numbers is sought; each further look takes 8 times more.
 _FIRST_RUN = 64
@@ -50,7 +50,7 @@ class BinaryDecoder:
         self._int, self._two_ints, self._double = words.int, words.two_ints, words.double
         self._stored: dict[tuple[np.dtype, bool], np.dtype] = {}
         self._unpack_longs: dict[int, Callable[..., tuple[int, ...]]] = {}
-        self._plain = PlainTables(buffer, words, long_size)
+        self._plain = FastTables(buffer, words, long_size)
 
     def remaining(self) -> int:
         """Bytes that have not been read."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..bodies import ONE_OBJECT, Body, possible_bodies
+from ..class_layouts import ONE_OBJECT, ClassLayout, possible_bodies
 from ..types import STORAGE_DTYPES, TENSOR_DTYPES
 
 #: How an instance begins: the version of its class and its name; old files only have the name.
@@ -53,8 +53,8 @@ class LuaClass:
 
     name: str
     version: int | str
-    body: Body
-    layout: Body | None
+    body: ClassLayout
+    layout: ClassLayout | None
     is_certain: bool
     is_table: bool
 
@@ -70,7 +70,7 @@ class Classes:
         guesses: class name → what is guessed of its instances.
     """
 
-    def __init__(self, bodies: Mapping[str, Body], long_size: int) -> None:
+    def __init__(self, bodies: Mapping[str, ClassLayout], long_size: int) -> None:
         self._bodies = bodies
         self._long_size = long_size
         self._by_header: dict[ClassHeader, LuaClass] = {}

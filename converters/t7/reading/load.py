@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import T7Error, T7Warning
 from ..scalars import ByteOrder, Format
-from .interpret import Attempt, interpret
+from .byte_stream import ByteStream, File, open_stream
+from .format_search import Attempt, interpret
 from .sniff import sniff, sniff_text
-from .source import File, Source, open_source
 from .variants import likely_interpretations
 
 #: A file that is understood for longer than this is a damaged .t7, and not plain text.
@@ -114,7 +114,7 @@ def read_file(
     Raises:
         T7Error: when the file is missing, is no `.t7`, or is damaged.
     """
-    source = open_source(file, writable=writable)
+    source = open_stream(file, writable=writable)
     attempt = _interpret(source, long_size, format, byte_order, single=single)
     further = len(attempt.values) - 1
     if single and further:
@@ -125,13 +125,13 @@ def read_file(
     return attempt
 
 
-def _warn(source: Source, problem: str) -> None:
+def _warn(source: ByteStream, problem: str) -> None:
     # Whoever called `load`, `load_all` or `read_file` for a command is to be named.
     warnings.warn(T7Warning(f"{source.name}: {problem}"), stacklevel=4)
 
 
 def _interpret(
-    source: Source,
+    source: ByteStream,
     long_size: int | None,
     format: Format | None,
     byte_order: ByteOrder | None,

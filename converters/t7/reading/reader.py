@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..bodies import Body
+from ..class_layouts import ClassLayout
 from ..errors import T7Error, short_path
 from ..scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
 from ..types import STORAGE_DTYPES, TENSOR_DTYPES
@@ -41,7 +41,10 @@ class Reader:
     """
 
     def __init__(
-        self, decoder: Decoder, bodies: Mapping[str, Body] | None = None, stop: int | None = None
+        self,
+        decoder: Decoder,
+        bodies: Mapping[str, ClassLayout] | None = None,
+        stop: int | None = None,
     ) -> None:
         self._decoder = decoder
         self._classes = Classes(bodies or {}, decoder.long_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from ..bodies import Body
+from ..class_layouts import ClassLayout
 from ..errors import T7Error
 from ..scalars import ByteOrder, Format
 from .ascii import AsciiDecoder
@@ -29,7 +29,7 @@ class Interpretation(NamedTuple):
     format: Format
     long_size: int
     byte_order: ByteOrder = "little"
-    bodies: frozenset[tuple[str, Body]] = frozenset()
+    bodies: frozenset[tuple[str, ClassLayout]] = frozenset()
     restarts: bool = False
 
     def decoder(self, buffer: Any, start: int) -> Decoder:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bodies import ONE_OBJECT, Body, possible_bodies
+from ..class_layouts import ONE_OBJECT, ClassLayout, possible_bodies
 from ..errors import T7Error, short_path
 from ..paths import path_step
 from ..scalars import BOOLEAN, NIL, NUMBER, OLD_FUNCTION, STRING, TABLE, TORCH
@@ -149,7 +149,7 @@ class Writer:
         encoder.raw(value.body[0])
         return None
 
-    def _parts(self, value: LuaObject, body: Body) -> _Entries:
+    def _parts(self, value: LuaObject, body: ClassLayout) -> _Entries:
         """The objects of a body; the numbers between them are written on the way."""
         parts = _body_parts(value, body.names)
         # A class that writes one table may have been given more.

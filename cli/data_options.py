@@ -1,0 +1,74 @@
+"""The options of every command that opens a dataset."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..converters.errors import TorchliftError
+
+if TYPE_CHECKING:
+    from ..transfer.data import Dataset, ImageFiles
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images of a dataset are taken.
+
+    Attributes:
+        classes: Only these classes, numbered anew in this order, such as airplane,bird.
+        class_names: Names of the data's classes: a .t7 list, or a text file with one name a line.
+        split: Only the data's own train, val or test.
+        limit: At most so many images, drawn by seed.
+        first_label: The label of the first class; by default 0 if that label occurs, else 1.
+        image_size: Height and width that a folder's images are brought to, such as 224.
+        on_error: What to do with an unreadable image or a label out of range.
+        seed: Of every draw.
+    """
+
+    classes: str | None = None
+    class_names: str | None = None
+    split: Literal["train", "val", "test"] | None = None
+    limit: int | None = None
+    first_label: int | None = None
+    image_size: str | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    seed: int = 0
+
+    def open(self, source: str) -> Dataset | ImageFiles:
+        """The images that a word names (see `open_data`).
+
+        Raises:
+            TorchliftError: when they cannot be read, or lack what is asked for.
+        """
+        from ..converters.labels import read_labels
+        from ..transfer.data import open_data
+
+        return open_data(
+            source,
+            classes=self.classes,
+            limit=self.limit,
+            first_label=self.first_label,
+            names=None if self.class_names is None else read_labels(self.class_names),
+            size=None if self.image_size is None else parse_size(self.image_size),
+            split=self.split,
+            on_error=self.on_error,
+            seed=self.seed,
+        )
+
+
+#: Every image.
+ALL_DATA = DataOptions()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width: `224` or `240x320`.
+
+    Raises:
+        TorchliftError: when it is no size.
+    """
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not found:
+        raise TorchliftError(f"{text!r} is no size such as 224 or 240x320")
+    return int(found[1]), int(found[2] or found[1])

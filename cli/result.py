@@ -1,0 +1,56 @@
+"""What a command gives back: data for programs, a view for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+#: Columns of a page when the output is not a terminal, and of the widest table in one.
+_PAGE_WIDTH, _WIDEST = 110, 1000
+
+
+@dataclass
+class CommandResult:
+    """The result of a command.
+
+    Attributes:
+        data: what `--json` prints: dicts, lists, strings, numbers.
+        view: what people see.
+        passed: whether the command's own verdict is good; the exit code is 1 when it is not.
+    """
+
+    data: Any
+    view: RenderableType = field(default_factory=Group)
+    passed: bool = True
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console: plain and of a fixed width where the output is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _PAGE_WIDTH, highlight=False)
+
+
+def show(report: CommandResult, *, as_json: bool) -> None:
+    """Print a report on stdout: one JSON document, or the view for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False) + "\n")
+        return
+    page = console()
+    if not sys.stdout.isatty():
+        # Other programs read lines: a row of a table stays one, however wide.
+        natural = page.measure(report.view, options=page.options.update(max_width=_WIDEST)).maximum
+        page.width = max(_PAGE_WIDTH, natural)
+    page.print(report.view)
+
+
+def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
+    """An empty table with these columns; those in `right` are aligned to the right."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made

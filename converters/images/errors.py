@@ -1,0 +1,13 @@
+"""Errors of reading and preparing images."""
+
+from __future__ import annotations
+
+from ..errors import TorchliftError
+
+
+class ImageError(TorchliftError):
+    """An image that is missing or cannot be read."""
+
+
+class PreprocessingError(TorchliftError):
+    """Images, or a description of preprocessing, that do not fit together."""

@@ -1,0 +1,31 @@
+"""Running a model of any kind: predictors, `Classifier`, execution providers, result files.
+
+torch is imported when a PyTorch model is opened; an `.onnx` file runs without it.
+"""
+
+from .classifier import Classifier, Prediction
+from .errors import InferenceError, ProviderError
+from .metadata import Metadata
+from .predictors import OnnxPredictor, Predictor, TorchPredictor, open_predictor, prepare
+from .providers import PROVIDERS, provider_problem
+from .results import open_results
+from .stream import FileResult, predict_array, predict_files
+
+__all__ = [
+    "PROVIDERS",
+    "Classifier",
+    "FileResult",
+    "InferenceError",
+    "Metadata",
+    "OnnxPredictor",
+    "Prediction",
+    "Predictor",
+    "ProviderError",
+    "TorchPredictor",
+    "open_predictor",
+    "open_results",
+    "predict_array",
+    "predict_files",
+    "prepare",
+    "provider_problem",
+]

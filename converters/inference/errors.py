@@ -1,0 +1,13 @@
+"""Errors of running a model."""
+
+from __future__ import annotations
+
+from ..errors import TorchliftError
+
+
+class InferenceError(TorchliftError):
+    """A model that cannot be run, or inputs that it does not take."""
+
+
+class ProviderError(InferenceError):
+    """An execution provider or a device that was asked for by name and does not start."""

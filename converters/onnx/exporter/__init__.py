@@ -1,0 +1,5 @@
+"""Writing a model as ONNX."""
+
+from .export import Exported, export
+
+__all__ = ["Exported", "export"]
