@@ -16,8 +16,7 @@ from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError, convert_recorded
-from torchlift.converters.modules.layers.distance import Cosine, Euclidean
-from torchlift.converters.modules.layers.elementwise import (
+from torchlift.converters.modules.layers.arithmetic import (
     Add,
     AddConstant,
     CMul,
@@ -25,8 +24,10 @@ from torchlift.converters.modules.layers.elementwise import (
     Mul,
     MulConstant,
 )
+from torchlift.converters.modules.layers.distance import Cosine, Euclidean
+from torchlift.converters.modules.layers.embedding import LookupTable
 from torchlift.converters.modules.layers.linear import PartialLinear
-from torchlift.converters.modules.layers.sparse import IndexLinear, LookupTable, SparseLinear
+from torchlift.converters.modules.layers.sparse_linear import IndexLinear, SparseLinear
 from torchlift.converters.modules.layers.weight_norm import WeightNorm
 
 

@@ -20,15 +20,17 @@ from torch.utils import _pytree as pytree
 
 from torchlift.converters.modules import keep_batch_dimension
 from torchlift.converters.modules.layers import (
-    arithmetic,
     container,
-    dimension,
-    graph,
+    distance,
     indexing,
     layout,
+    matmul,
+    reduction,
     shape,
     table,
+    table_arithmetic,
 )
+from torchlift.converters.modules.packages import nngraph
 from torchlift.converters.saved.structure import build, describe
 
 A, B = (3, 4), (4,)
@@ -69,12 +71,12 @@ CASES: dict[str, tuple[nn.Module, Any]] = {
     "Unsqueeze": (shape.Unsqueeze(1, num_input_dims=2), A),
     "Convert": (layout.Convert("bchw", "bhwc"), (2, 3, 4)),
     "Convert_flat": (layout.Convert("bchw", "bf"), (2, 3, 4)),
-    "Sum": (dimension.Sum(0, num_input_dims=2), A),
-    "Mean": (dimension.Mean(-1, keepdim=True), A),
-    "Max": (dimension.Max(1), A),
-    "Min": (dimension.Min(1), A),
-    "SplitTable": (dimension.SplitTable(1), A),
-    "JoinTable": (dimension.JoinTable(0, num_input_dims=1), [B, B]),
+    "Sum": (reduction.Sum(0, num_input_dims=2), A),
+    "Mean": (reduction.Mean(-1, keepdim=True), A),
+    "Max": (reduction.Max(1), A),
+    "Min": (reduction.Min(1), A),
+    "SplitTable": (table.SplitTable(1), A),
+    "JoinTable": (table.JoinTable(0, num_input_dims=1), [B, B]),
     "Select": (indexing.Select(1, -1), A),
     "Narrow": (indexing.Narrow(2, 1, 0), A),
     "SelectTable": (table.SelectTable(-1), [A, B]),
@@ -84,20 +86,20 @@ CASES: dict[str, tuple[nn.Module, Any]] = {
     "ZipTableOneToMany": (table.ZipTableOneToMany(), [A, [B, B]]),
     "MixtureTable": (table.MixtureTable(), [(3,), [B, B, B]]),
     "MixtureTable_tensor": (table.MixtureTable(1), [(3,), A]),
-    "CAddTable": (arithmetic.CAddTable(), [A, A, A]),
-    "CMulTable": (arithmetic.CMulTable(), [A, A, A]),
-    "CSubTable": (arithmetic.CSubTable(), [A, A]),
-    "CDivTable": (arithmetic.CDivTable(), [A, A]),
-    "CMaxTable": (arithmetic.CMaxTable(), [A, A]),
-    "CMinTable": (arithmetic.CMinTable(), [A, A]),
-    "CAddTensorTable": (arithmetic.CAddTensorTable(), [A, [A, A]]),
-    "MM": (arithmetic.MM(trans_a=True), [(4, 3), (4, 5)]),
-    "MV": (arithmetic.MV(), [A, B]),
-    "DotProduct": (arithmetic.DotProduct(), [B, B]),
-    "CosineDistance": (arithmetic.CosineDistance(), [B, B]),
-    "PairwiseDistance": (arithmetic.PairwiseDistance(2), [B, B]),
+    "CAddTable": (table_arithmetic.CAddTable(), [A, A, A]),
+    "CMulTable": (table_arithmetic.CMulTable(), [A, A, A]),
+    "CSubTable": (table_arithmetic.CSubTable(), [A, A]),
+    "CDivTable": (table_arithmetic.CDivTable(), [A, A]),
+    "CMaxTable": (table_arithmetic.CMaxTable(), [A, A]),
+    "CMinTable": (table_arithmetic.CMinTable(), [A, A]),
+    "CAddTensorTable": (table_arithmetic.CAddTensorTable(), [A, [A, A]]),
+    "MM": (matmul.MM(trans_a=True), [(4, 3), (4, 5)]),
+    "MV": (matmul.MV(), [A, B]),
+    "DotProduct": (distance.DotProduct(), [B, B]),
+    "CosineDistance": (distance.CosineDistance(), [B, B]),
+    "PairwiseDistance": (distance.PairwiseDistance(2), [B, B]),
     "GModule": (
-        graph.GModule(
+        nngraph.GModule(
             branch(4, 4),
             nn.Tanh(),
             steps=[[0, [[0, 0]]], [None, [[1], [0, 1]]], [1, [[2, 1]]]],
@@ -105,8 +107,8 @@ CASES: dict[str, tuple[nn.Module, Any]] = {
         ),
         [B, A],
     ),
-    "JustElement": (graph.JustElement(), [A]),
-    "JustTable": (graph.JustTable(), A),
+    "JustElement": (nngraph.JustElement(), [A]),
+    "JustTable": (nngraph.JustTable(), A),
 }
 
 

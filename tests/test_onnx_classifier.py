@@ -191,7 +191,9 @@ def test_without_names_a_class_has_torch7s_label_which_counts_from_1() -> None:
 def test_what_does_not_fit_is_said_in_one_sentence(digits: tuple) -> None:
     _, model, path = digits
     for predictor in (OnnxPredictor(path, "cpu"), TorchPredictor(model, "cpu")):
-        with pytest.raises(InferenceError, match="inputs of shape 1×28×28, the network takes 1×32×32"):
+        with pytest.raises(
+            InferenceError, match="inputs of shape 1×28×28, the network takes 1×32×32"
+        ):
             predictor(np.zeros((2, 1, 28, 28), np.float32))
         classifier = Classifier(predictor)
         with pytest.raises(InferenceError, match="pixels must be uint8"):

@@ -226,7 +226,9 @@ def test_samples_have_the_most_probable_classes() -> None:
         assert sample.caption == ["gac"[index]]
         most_probable = ["abcdefg"[place] for place in top.indices[index]]
         assert [name for name, _ in sample.predictions] == most_probable
-        assert [probability for _, probability in sample.predictions] == pytest.approx(top.values[index].tolist())
+        assert [probability for _, probability in sample.predictions] == pytest.approx(
+            top.values[index].tolist()
+        )
     figure = draw_samples(samples)
     bars = np.array([bar.get_width() for bar in figure.axes[0].patches])
     np.testing.assert_allclose(bars / bars[0], top.values.ravel() / top.values[0, 0], rtol=1e-5)

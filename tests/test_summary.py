@@ -15,8 +15,8 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from torchlift.cli.main import main
-from torchlift.converters.modules.layers.arithmetic import CAddTable
 from torchlift.converters.modules.layers.container import Concat, ConcatTable
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.saved import open_model
 from torchlift.transfer.errors import SummaryError
 from torchlift.transfer.layers import follow_lua_path

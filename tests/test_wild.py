@@ -34,7 +34,10 @@ REFUSED = {
         )
     },
     # A class of the project's own, without the `nn.` that a module has.
-    **dict.fromkeys(("LukeInkster+char-rnn", "andrewaeva+lstm_dga", "samim23+obama-rnn"), "no converter for OneHot"),
+    **dict.fromkeys(
+        ("LukeInkster+char-rnn", "andrewaeva+lstm_dga", "samim23+obama-rnn"),
+        "no converter for OneHot",
+    ),
     "WhoseSomebody+drdo-kurs": "torch.ClTensor is written in a way",
     "anuragranj+spynet__checkpoint": "no model in this file: it holds a dataLoader",
     "flynn-chen+Torch-RNN-Trained__Eli__vocab": "no model",

@@ -92,11 +92,11 @@ class Context:
         finally:
             self.path, self._current = parent, current
 
-    def children(self, layer: LuaObject, field_name: str = "modules") -> list[nn.Module]:
+    def children(self, source: LuaObject, field_name: str = "modules") -> list[nn.Module]:
         """The converted modules of a container, in order."""
-        table = layer.get(field_name)
+        table = source.get(field_name)
         if not isinstance(table, LuaTable):
-            raise self.error(f"{layer.class_name} has no table {field_name!r}")
+            raise self.error(f"{source.class_name} has no table {field_name!r}")
         return [
             self.convert(child, f".{field_name}[{index}]")
             for index, child in enumerate(table.to_list(), 1)
@@ -152,29 +152,29 @@ class Context:
         if self.unknown:
             raise UnknownClassError(self.unknown, self._fields)
 
-    def _convert_new(self, layer: LuaObject) -> nn.Module:
-        converter = self.find_converter(layer.class_name)
+    def _convert_new(self, source: LuaObject) -> nn.Module:
+        converter = self.find_converter(source.class_name)
         if converter is None:
-            return self._skip_unknown(layer)
+            return self._skip_unknown(source)
         try:
-            module = converter(layer, self)
+            module = converter(source, self)
         except KeyError as error:
-            raise self.error(f"{layer.class_name} has no field {error.args[0]!r}") from error
+            raise self.error(f"{source.class_name} has no field {error.args[0]!r}") from error
         for part in module.modules():
             if id(part) not in self._settled:
                 # As saved; a module that was never told is in training mode, as in Module.lua.
-                part.training = layer.get("train", True) is not False
+                part.training = source.get("train", True) is not False
                 self._settled.add(id(part))
-        self.layers.append(ConvertedLayer(self.path, layer, module))
+        self.layers.append(ConvertedLayer(self.path, source, module))
         return module
 
-    def _skip_unknown(self, layer: LuaObject) -> nn.Module:
+    def _skip_unknown(self, source: LuaObject) -> nn.Module:
         """Remember an unknown object, look for more inside it, and go on."""
         if not self.unknown:
-            self._fields = {str(key): _kind(value) for key, value in layer.fields.items()}
-        self.unknown.setdefault(layer.class_name, []).append(self.path)
-        if isinstance(layer.get("modules"), LuaTable):
-            self.children(layer)
+            self._fields = {str(key): _kind(value) for key, value in source.fields.items()}
+        self.unknown.setdefault(source.class_name, []).append(self.path)
+        if isinstance(source.get("modules"), LuaTable):
+            self.children(source)
         return nn.Identity()
 
 

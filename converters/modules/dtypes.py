@@ -22,10 +22,10 @@ def dtype_name(tensor_class: str) -> str:
     return "float32" if name == "float16" else name
 
 
-def module_dtype(layer: LuaObject) -> str:
+def module_dtype(source: LuaObject) -> str:
     """The dtype that a module casts to: its `_type`, or in older files its output's class."""
     return dtype_name(
-        layer.get("_type") or tensor_class(layer.get("output")) or "torch.FloatTensor"
+        source.get("_type") or tensor_class(source.get("output")) or "torch.FloatTensor"
     )
 
 

@@ -180,21 +180,21 @@ def _unknown_input(root: LuaObject) -> Any:
     return _Unknown("the file does not keep the network's input") if kept is None else _single(kept)
 
 
-def _children(layer: LuaObject, given: Any) -> Iterator[tuple[str, Any, Any]]:
+def _children(source: LuaObject, given: Any) -> Iterator[tuple[str, Any, Any]]:
     """The parts of a container, each with its place and its input, in the order they ran in."""
-    if layer.class_name == "nn.gModule":
-        yield from _nodes(layer)
+    if source.class_name == "nn.gModule":
+        yield from _nodes(source)
         return
-    modules = layer.get("modules")
+    modules = source.get("modules")
     for index, child in enumerate(modules.to_list() if isinstance(modules, LuaTable) else [], 1):
-        if layer.class_name in (*_SEQUENTIAL, *_BRANCHING):
+        if source.class_name in (*_SEQUENTIAL, *_BRANCHING):
             taken = given
-        elif layer.class_name == "nn.ParallelTable" and isinstance(given, LuaTable):
+        elif source.class_name == "nn.ParallelTable" and isinstance(given, LuaTable):
             taken = given.get(index)
         else:
-            taken = _Unknown(f"what {layer.class_name} gave it was not kept")
+            taken = _Unknown(f"what {source.class_name} gave it was not kept")
         yield f".modules[{index}]", child, taken
-        if layer.class_name in _SEQUENTIAL:
+        if source.class_name in _SEQUENTIAL:
             given = child.get("output") if isinstance(child, LuaObject) else None
 
 

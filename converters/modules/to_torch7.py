@@ -16,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..t7 import LuaObject, LuaTable, TorchArray
 from .errors import ConversionError
-from .layers.arithmetic import CAddTable
 from .layers.container import Concat, ConcatTable
 from .layers.shape import View
+from .layers.table_arithmetic import CAddTable
 
 #: A Torch7 class and the fields of its own, without those that every module has.
 _Described = tuple[str, dict[str, Any]]

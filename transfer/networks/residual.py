@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...converters.modules.layers.arithmetic import CAddTable
 from ...converters.modules.layers.container import ConcatTable
+from ...converters.modules.layers.table_arithmetic import CAddTable
 
 
 def residual(*layers: nn.Module, skip: nn.Module | None = None) -> nn.Sequential:

@@ -12,11 +12,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class Abs(nn.Module):
     """`Abs.lua`: |x|."""
 
@@ -25,7 +24,7 @@ class Abs(nn.Module):
         return input.abs()
 
 
-@layer_of_ours
+@layer
 class Exp(nn.Module):
     """`Exp.lua`: eˣ."""
 
@@ -34,7 +33,7 @@ class Exp(nn.Module):
         return input.exp()
 
 
-@layer_of_ours
+@layer
 class Log(nn.Module):
     """`Log.lua`: the natural logarithm."""
 
@@ -43,7 +42,7 @@ class Log(nn.Module):
         return input.log()
 
 
-@layer_of_ours
+@layer
 class Square(nn.Module):
     """`Square.lua`: x²."""
 
@@ -52,7 +51,7 @@ class Square(nn.Module):
         return input.square()
 
 
-@layer_of_ours
+@layer
 class Sqrt(nn.Module):
     """`Sqrt.lua`: √x, with the gradient 0 (not infinity) where x is 0."""
 
@@ -62,7 +61,7 @@ class Sqrt(nn.Module):
         return input.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
-@layer_of_ours
+@layer
 class Power(nn.Module):
     """`Power.lua`: xᵖ.
 
@@ -83,7 +82,7 @@ class Power(nn.Module):
         return f"{self.exponent}"
 
 
-@layer_of_ours
+@layer
 class CReLU(nn.Module):
     """`CReLU.lua`: ReLU of the input and of its negative, one after the other as channels.
 
@@ -101,7 +100,7 @@ class CReLU(nn.Module):
         return torch.cat([input, -input], dim).relu()
 
 
-@layer_of_ours
+@layer
 class ChannelPReLU(nn.PReLU):
     """`PReLU.lua` with a slope for each channel: `nn.PReLU` that takes a single vector as well.
 
@@ -119,7 +118,7 @@ class ChannelPReLU(nn.PReLU):
         return functional.prelu(input, self.weight)
 
 
-@layer_of_ours
+@layer
 class RReLU(nn.RReLU):
     """`RReLU.lua`: `nn.RReLU`, written in evaluation mode as the leaky ReLU that it then is.
 
@@ -161,47 +160,47 @@ _PLAIN: dict[str, type[nn.Module]] = {
 
 
 @register(*_PLAIN)
-def plain(layer: LuaObject, context: Context) -> nn.Module:
+def plain(source: LuaObject, context: Context) -> nn.Module:
     """A function of each number alone, such as `Tanh.lua`."""
-    return _PLAIN[layer.class_name]()
+    return _PLAIN[source.class_name]()
 
 
 @register("nn.Power")
-def power(layer: LuaObject, context: Context) -> nn.Module:
+def power(source: LuaObject, context: Context) -> nn.Module:
     """`Power.lua`."""
-    return Power(layer["pow"])
+    return Power(source["pow"])
 
 
 @register("nn.HardTanh", "nn.Clamp")
-def hardtanh(layer: LuaObject, context: Context) -> nn.Module:
+def hardtanh(source: LuaObject, context: Context) -> nn.Module:
     """`HardTanh.lua`, `Clamp.lua`; files before the limits became fields mean -1 and 1."""
-    if "min_val" not in layer or "max_val" not in layer:
+    if "min_val" not in source or "max_val" not in source:
         context.note("no min_val and max_val: an older HardTanh, from -1 to 1")
-    return nn.Hardtanh(layer.get("min_val", -1.0), layer.get("max_val", 1.0))
+    return nn.Hardtanh(source.get("min_val", -1.0), source.get("max_val", 1.0))
 
 
 @register("cudnn.ClippedReLU")
-def clipped_relu(layer: LuaObject, context: Context) -> nn.Module:
+def clipped_relu(source: LuaObject, context: Context) -> nn.Module:
     """`ClippedReLU.lua`: from 0 to `ceiling`."""
-    return nn.Hardtanh(0.0, layer["ceiling"])
+    return nn.Hardtanh(0.0, source["ceiling"])
 
 
 @register("nn.Threshold")
-def threshold(layer: LuaObject, context: Context) -> nn.Module:
+def threshold(source: LuaObject, context: Context) -> nn.Module:
     """`Threshold.lua`: x where it is above `threshold`, elsewhere `val`."""
-    return nn.Threshold(layer["threshold"], layer["val"])
+    return nn.Threshold(source["threshold"], source["val"])
 
 
 @register("nn.ELU")
-def elu(layer: LuaObject, context: Context) -> nn.Module:
+def elu(source: LuaObject, context: Context) -> nn.Module:
     """`ELU.lua`."""
-    return nn.ELU(layer.get("alpha", 1.0))
+    return nn.ELU(source.get("alpha", 1.0))
 
 
 @register("nn.LeakyReLU")
-def leaky_relu(layer: LuaObject, context: Context) -> nn.Module:
+def leaky_relu(source: LuaObject, context: Context) -> nn.Module:
     """`LeakyReLU.lua`; before torch/nn had one, waifu2x named its slope `negative_scale`."""
-    slope = layer.get("negval", layer.get("negative_scale"))
+    slope = source.get("negval", source.get("negative_scale"))
     if slope is None:
         context.note("no negval: 1/100")
         slope = 0.01
@@ -209,48 +208,48 @@ def leaky_relu(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.PReLU")
-def prelu(layer: LuaObject, context: Context) -> nn.Module:
+def prelu(source: LuaObject, context: Context) -> nn.Module:
     """`PReLU.lua`: one slope for all (`nOutputPlane` is 0) or one a channel."""
-    channels = layer.get("nOutputPlane", 0)
+    channels = source.get("nOutputPlane", 0)
     module = ChannelPReLU(channels) if channels else nn.PReLU(device="meta")
-    return context.fill(module, weight=layer["weight"])
+    return context.fill(module, weight=source["weight"])
 
 
 @register("nn.RReLU")
-def rrelu(layer: LuaObject, context: Context) -> nn.Module:
+def rrelu(source: LuaObject, context: Context) -> nn.Module:
     """`RReLU.lua`; `channelwise` existed for a while."""
-    if layer.get("channelwise"):
+    if source.get("channelwise"):
         context.note("channelwise: in training every number draws its own slope here")
-    return RReLU(layer["lower"], layer["upper"])
+    return RReLU(source["lower"], source["upper"])
 
 
 @register("nn.SoftPlus")
-def softplus(layer: LuaObject, context: Context) -> nn.Module:
+def softplus(source: LuaObject, context: Context) -> nn.Module:
     """`SoftPlus.lua`; linear where beta·x is above 20, which became a field later."""
-    return nn.Softplus(layer.get("beta", 1.0), layer.get("threshold", 20.0))
+    return nn.Softplus(source.get("beta", 1.0), source.get("threshold", 20.0))
 
 
 @register("nn.HardShrink")
-def hardshrink(layer: LuaObject, context: Context) -> nn.Module:
+def hardshrink(source: LuaObject, context: Context) -> nn.Module:
     """`HardShrink.lua`."""
-    return nn.Hardshrink(layer.get("lambda", 0.5))
+    return nn.Hardshrink(source.get("lambda", 0.5))
 
 
 @register("nn.SoftShrink")
-def softshrink(layer: LuaObject, context: Context) -> nn.Module:
+def softshrink(source: LuaObject, context: Context) -> nn.Module:
     """`SoftShrink.lua`."""
-    return nn.Softshrink(layer.get("lambda", 0.5))
+    return nn.Softshrink(source.get("lambda", 0.5))
 
 
 @register("nn.GatedLinearUnit")
-def gated_linear_unit(layer: LuaObject, context: Context) -> nn.Module:
+def gated_linear_unit(source: LuaObject, context: Context) -> nn.Module:
     """`GatedLinearUnit.lua`: halves `dim`, the last one where it is missing."""
-    return nn.GLU(layer.get("dim", 0) - 1)
+    return nn.GLU(source.get("dim", 0) - 1)
 
 
 @register("nn.CReLU")
-def crelu(layer: LuaObject, context: Context) -> nn.Module:
+def crelu(source: LuaObject, context: Context) -> nn.Module:
     """`CReLU.lua`; before `nInputDims` an input of three dimensions was one example."""
-    if "nInputDims" not in layer:
+    if "nInputDims" not in source:
         context.note("no nInputDims: an older CReLU, for images")
-    return CReLU(layer.get("nInputDims", 3))
+    return CReLU(source.get("nInputDims", 3))

@@ -1,249 +1,201 @@
-"""Arithmetic between the tensors of a table (`CAddTable.lua`, `MM.lua`, `DotProduct.lua`, …)."""
+"""Learned and fixed sums and factors for each number (`CMul.lua`, `AddConstant.lua`, …)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-def _alike(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors in the shape of the first: Torch7 goes by the number of elements, not by shape.
+def shaped_like_features(weight: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
+    """A weight in a shape that broadcasts over the input, as `CMul.lua` reads it.
 
-    PyTorch would broadcast (N, 1) and (N,) to (N, N).
-    """
-    shape = input[0].shape
-    return [item if _equal(item.shape, shape) else item.flatten().view(shape) for item in input]
-
-
-def _equal(first: torch.Size, second: torch.Size) -> bool:
-    """Whether two shapes are the same; in an export, whether they are for every batch."""
-    if not torch.compiler.is_exporting():
-        return first == second
-    # Whether (6, N) is (N, 6) depends on N, which torch.export must not have to ask:
-    # nn.LayerNormalization comes here with both. The import takes a second.
-    from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
-
-    return statically_known_true(sym_eq(first, second))
-
-
-@layer_of_ours
-class CAddTable(nn.Module):
-    """`CAddTable.lua`: the sum of all tensors of a list."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → their sum."""
-        total, *others = _alike(input)
-        for item in others:
-            total = total + item
-        return total
-
-
-@layer_of_ours
-class CMulTable(nn.Module):
-    """`CMulTable.lua`: the product of all tensors of a list."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → their product."""
-        product, *others = _alike(input)
-        for item in others:
-            product = product * item
-        return product
-
-
-@layer_of_ours
-class CSubTable(nn.Module):
-    """`CSubTable.lua`: the first tensor less the second."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Two tensors of one shape → their difference."""
-        first, second = _alike(input[:2])
-        return first - second
-
-
-@layer_of_ours
-class CDivTable(nn.Module):
-    """`CDivTable.lua`: the first tensor divided by the second."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Two tensors of one shape → their quotient."""
-        first, second = _alike(input[:2])
-        return first / second
-
-
-@layer_of_ours
-class CMaxTable(nn.Module):
-    """`CMaxTable.lua`: the largest of each element; the first of equal ones gets the gradient."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → one of that shape."""
-        best, *others = _alike(input)
-        for item in others:
-            best = torch.where(item > best, item, best)
-        return best
-
-
-@layer_of_ours
-class CMinTable(nn.Module):
-    """`CMinTable.lua`: the smallest of each element; the first of equal ones gets the gradient."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → one of that shape."""
-        best, *others = _alike(input)
-        for item in others:
-            best = torch.where(item < best, item, best)
-        return best
-
-
-@layer_of_ours
-class CAddTensorTable(nn.Module):
-    """`CAddTensorTable.lua`: a tensor added to each of a list, [t, [a, b]] → [a + t, b + t]."""
-
-    def forward(self, input: list) -> list[torch.Tensor]:
-        """[tensor, tensors of its shape] → as many tensors."""
-        tensor, others = input
-        return [item + tensor.reshape(item.shape) for item in others]
-
-
-@layer_of_ours
-class MM(nn.Module):
-    """`MM.lua`: the product of two matrices, or of two batches of matrices.
+    With as many dimensions as the input it broadcasts as it is, and one number goes everywhere.
+    Otherwise its numbers go with those of one example, or of an input without a batch.
 
     Args:
-        trans_a: transpose the matrices of the first input.
-        trans_b: transpose those of the second.
+        weight: any shape.
+        input: (N, …) or (…).
     """
-
-    def __init__(self, trans_a: bool = False, trans_b: bool = False) -> None:
-        super().__init__()
-        self.trans_a = trans_a
-        self.trans_b = trans_b
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, A, B), (N, B, C)] → (N, A, C), or the same without N."""
-        a, b = input
-        return torch.matmul(a.mT if self.trans_a else a, b.mT if self.trans_b else b)
-
-    def extra_repr(self) -> str:
-        """What is transposed."""
-        return f"trans_a={self.trans_a}, trans_b={self.trans_b}"
+    if weight.dim() == input.dim():
+        return weight
+    if weight.numel() == 1:
+        return weight.reshape(1)
+    features = input.shape[1:]
+    return weight.reshape(features if math.prod(features) == weight.numel() else input.shape)
 
 
-@layer_of_ours
-class MV(nn.Module):
-    """`MV.lua`: a matrix times a vector, or batches of both.
+@layer
+class Add(nn.Module):
+    """`Add.lua`, `CAdd.lua`: adds a learned number to each feature.
 
     Args:
-        trans: transpose the matrices.
+        size: shape of the bias.
     """
 
-    def __init__(self, trans: bool = False) -> None:
+    def __init__(self, size: list[int]) -> None:
         super().__init__()
-        self.trans = trans
+        self.size = size
+        self.bias = nn.Parameter(torch.empty(size))
 
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, A, B), (N, B)] → (N, A), or the same without N."""
-        matrix, vector = input
-        matrix = matrix.mT if self.trans else matrix
-        return torch.matmul(matrix, vector.unsqueeze(-1)).squeeze(-1)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, …) or (…) → the same shape."""
+        return input + shaped_like_features(self.bias, input)
 
     def extra_repr(self) -> str:
-        """Whether the matrices are transposed."""
-        return f"trans={self.trans}"
+        """The shape of the bias."""
+        return f"{self.size}"
 
 
-def _rows(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Two inputs as (N, D); vectors are a batch of one, and give an output of (1,)."""
-    return [item.unsqueeze(0) if item.dim() == 1 else item for item in input[:2]]
-
-
-@layer_of_ours
-class DotProduct(nn.Module):
-    """`DotProduct.lua`: the dot product of two vectors, row by row."""
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
-        first, second = _rows(input)
-        return (first * second).sum(1)
-
-
-@layer_of_ours
-class CosineDistance(nn.Module):
-    """`CosineDistance.lua`: the cosine of the angle between two vectors, row by row.
-
-    1e-12 is added to each squared length.
-    """
-
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
-        first, second = _rows(input)
-        squares = (first.square().sum(1) + 1e-12) * (second.square().sum(1) + 1e-12)
-        return (first * second).sum(1) / squares.sqrt()
-
-
-@layer_of_ours
-class PairwiseDistance(nn.Module):
-    """`PairwiseDistance.lua`: the p-norm of the difference of two vectors, row by row.
-
-    torch.nn's adds 1e-6 to the difference; this one does not.
+@layer
+class CMul(nn.Module):
+    """`CMul.lua`: multiplies each feature by a learned number.
 
     Args:
-        norm: p.
+        size: shape of the weight.
     """
 
-    def __init__(self, norm: float = 2.0) -> None:
+    def __init__(self, size: list[int]) -> None:
         super().__init__()
-        self.norm = norm
+        self.size = size
+        self.weight = nn.Parameter(torch.empty(size))
 
-    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
-        first, second = _rows(input)
-        return torch.linalg.vector_norm(first - second, self.norm, dim=1)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, …) or (…) → the same shape."""
+        return input * shaped_like_features(self.weight, input)
 
     def extra_repr(self) -> str:
-        """The power."""
-        return f"norm={self.norm}"
+        """The shape of the weight."""
+        return f"{self.size}"
 
 
-_PLAIN: dict[str, type[nn.Module]] = {
-    f"nn.{kind.__name__}": kind
-    for kind in (
-        CAddTable,
-        CMulTable,
-        CSubTable,
-        CDivTable,
-        CMaxTable,
-        CMinTable,
-        CAddTensorTable,
-        DotProduct,
-        CosineDistance,
-    )
+@layer
+class Mul(nn.Module):
+    """`Mul.lua`: multiplies everything by one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Any shape → the same shape."""
+        return input * self.weight
+
+
+@layer
+class AddConstant(nn.Module):
+    """`AddConstant.lua`: adds a fixed number, or one for each index of the last dimension.
+
+    Args:
+        value: the number or the numbers.
+    """
+
+    def __init__(self, value: float | list[float]) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(…, F) → (…, F)."""
+        value = self.value
+        return input + (input.new_tensor(value) if isinstance(value, list) else value)
+
+    def extra_repr(self) -> str:
+        """The constant."""
+        return f"{self.value}"
+
+
+@layer
+class MulConstant(nn.Module):
+    """`MulConstant.lua`: multiplies by a fixed number, or one for each index of the last dimension.
+
+    Args:
+        value: the number or the numbers.
+    """
+
+    def __init__(self, value: float | list[float]) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(…, F) → (…, F)."""
+        value = self.value
+        return input * (input.new_tensor(value) if isinstance(value, list) else value)
+
+    def extra_repr(self) -> str:
+        """The constant."""
+        return f"{self.value}"
+
+
+@layer
+class Constant(nn.Module):
+    """`Constant.lua`: a fixed tensor, whatever the input.
+
+    Args:
+        size: shape of the tensor.
+        num_input_dims: dimensions of one example of the input; where the input has more, the
+            tensor is repeated for each example. None: never.
+    """
+
+    value: torch.Tensor
+
+    def __init__(self, size: list[int], num_input_dims: int | None = None) -> None:
+        super().__init__()
+        self.size = size
+        self.num_input_dims = num_input_dims
+        self.register_buffer("value", torch.empty(size))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, …) → (N, *size), or (…) → size."""
+        if self.num_input_dims is not None and input.dim() > self.num_input_dims:
+            return self.value.expand(input.size(0), *self.size)
+        return self.value
+
+    def extra_repr(self) -> str:
+        """The shape of the tensor."""
+        return f"{self.size}"
+
+
+@register("nn.Add", "nn.CAdd")
+def add(source: LuaObject, context: Context) -> nn.Module:
+    """`Add.lua`, whose `scalar` has a bias of one number, and `CAdd.lua`."""
+    return context.fill(Add(list(source["bias"].shape)), bias=source["bias"])
+
+
+@register("nn.CMul")
+def cmul(source: LuaObject, context: Context) -> nn.Module:
+    """`CMul.lua`."""
+    return context.fill(CMul(list(source["weight"].shape)), weight=source["weight"])
+
+
+@register("nn.Mul")
+def mul(source: LuaObject, context: Context) -> nn.Module:
+    """`Mul.lua`."""
+    return context.fill(Mul(), weight=source["weight"])
+
+
+_CONSTANTS: dict[str, Callable[[float | list[float]], nn.Module]] = {
+    "nn.AddConstant": AddConstant,
+    "nn.MulConstant": MulConstant,
 }
 
 
-@register(*_PLAIN)
-def table_arithmetic(layer: LuaObject, context: Context) -> nn.Module:
-    """A layer without settings; `inplace` only saves memory, and is left out."""
-    return _PLAIN[layer.class_name]()
+@register(*_CONSTANTS)
+def with_constant(source: LuaObject, context: Context) -> nn.Module:
+    """`AddConstant.lua`, `MulConstant.lua`; the constant may be a vector."""
+    value = source["constant_scalar"]
+    value = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    return _CONSTANTS[source.class_name](value)
 
 
-@register("nn.MM")
-def matrix_product(layer: LuaObject, context: Context) -> nn.Module:
-    """`MM.lua`."""
-    return MM(bool(layer.get("transA")), bool(layer.get("transB")))
-
-
-@register("nn.MV")
-def matrix_vector_product(layer: LuaObject, context: Context) -> nn.Module:
-    """`MV.lua`."""
-    return MV(bool(layer.get("trans")))
-
-
-@register("nn.PairwiseDistance")
-def pairwise_distance(layer: LuaObject, context: Context) -> nn.Module:
-    """`PairwiseDistance.lua`; its `norm` is 2 where the file does not say."""
-    return PairwiseDistance(layer.get("norm", 2))
+@register("nn.Constant")
+def constant(source: LuaObject, context: Context) -> nn.Module:
+    """`Constant.lua`."""
+    value = source["value"]
+    return context.fill(Constant(list(value.shape), source.get("nInputDim")), value=value)

@@ -11,8 +11,7 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..dtypes import dtype_name, tensor_class
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 class _Container(nn.ModuleList):
@@ -21,7 +20,7 @@ class _Container(nn.ModuleList):
     __repr__ = nn.Module.__repr__
 
 
-@layer_of_ours
+@layer
 class Concat(_Container):
     """`Concat.lua`: every child on the same input, their outputs joined along `dim`."""
 
@@ -39,12 +38,12 @@ class Concat(_Container):
 
 
 @register("nn.Concat")
-def concat(layer: LuaObject, context: Context) -> nn.Module:
+def concat(source: LuaObject, context: Context) -> nn.Module:
     """`Concat.lua`; the dimension counts the batch."""
-    return Concat(*context.children(layer), dim=int(layer["dimension"]) - 1)
+    return Concat(*context.children(source), dim=int(source["dimension"]) - 1)
 
 
-@layer_of_ours
+@layer
 class DepthConcat(_Container):
     """`DepthConcat.lua`: Concat of outputs of different sizes, the smaller ones centred in zeros.
 
@@ -75,12 +74,12 @@ class DepthConcat(_Container):
 
 
 @register("nn.DepthConcat")
-def depth_concat(layer: LuaObject, context: Context) -> nn.Module:
+def depth_concat(source: LuaObject, context: Context) -> nn.Module:
     """`DepthConcat.lua`; the dimension counts the batch."""
-    return DepthConcat(*context.children(layer), dim=int(layer["dimension"]) - 1)
+    return DepthConcat(*context.children(source), dim=int(source["dimension"]) - 1)
 
 
-@layer_of_ours
+@layer
 class Parallel(_Container):
     """`Parallel.lua`: child i on slice i of the input, the outputs joined.
 
@@ -106,16 +105,16 @@ class Parallel(_Container):
 
 
 @register("nn.Parallel")
-def parallel(layer: LuaObject, context: Context) -> nn.Module:
+def parallel(source: LuaObject, context: Context) -> nn.Module:
     """`Parallel.lua`; both dimensions count the batch."""
     return Parallel(
-        *context.children(layer),
-        input_dim=int(layer["inputDimension"]) - 1,
-        output_dim=int(layer["outputDimension"]) - 1,
+        *context.children(source),
+        input_dim=int(source["inputDimension"]) - 1,
+        output_dim=int(source["outputDimension"]) - 1,
     )
 
 
-@layer_of_ours
+@layer
 class ConcatTable(_Container):
     """`ConcatTable.lua`: every child on the same input, their outputs as a list."""
 
@@ -128,12 +127,12 @@ class ConcatTable(_Container):
 
 
 @register("nn.ConcatTable")
-def concat_table(layer: LuaObject, context: Context) -> nn.Module:
+def concat_table(source: LuaObject, context: Context) -> nn.Module:
     """`ConcatTable.lua`."""
-    return ConcatTable(*context.children(layer))
+    return ConcatTable(*context.children(source))
 
 
-@layer_of_ours
+@layer
 class ParallelTable(_Container):
     """`ParallelTable.lua`: child i on entry i of the input list, their outputs as a list."""
 
@@ -146,12 +145,12 @@ class ParallelTable(_Container):
 
 
 @register("nn.ParallelTable")
-def parallel_table(layer: LuaObject, context: Context) -> nn.Module:
+def parallel_table(source: LuaObject, context: Context) -> nn.Module:
     """`ParallelTable.lua`."""
-    return ParallelTable(*context.children(layer))
+    return ParallelTable(*context.children(source))
 
 
-@layer_of_ours
+@layer
 class MapTable(_Container):
     """`MapTable.lua`: the same module on every entry of a list.
 
@@ -168,12 +167,12 @@ class MapTable(_Container):
 
 
 @register("nn.MapTable")
-def map_table(layer: LuaObject, context: Context) -> nn.Module:
+def map_table(source: LuaObject, context: Context) -> nn.Module:
     """`MapTable.lua`; `module` is the first of `modules` once more."""
-    return MapTable(*context.children(layer))
+    return MapTable(*context.children(source))
 
 
-@layer_of_ours
+@layer
 class Bottle(_Container):
     """`Bottle.lua`: leading dimensions are folded into one for the module, and unfolded again.
 
@@ -200,12 +199,12 @@ class Bottle(_Container):
 
 
 @register("nn.Bottle")
-def bottle(layer: LuaObject, context: Context) -> nn.Module:
+def bottle(source: LuaObject, context: Context) -> nn.Module:
     """`Bottle.lua`; `nOutputDim` follows from what the module gives."""
-    return Bottle(*context.children(layer), num_input_dims=int(layer.get("nInputDim", 2)))
+    return Bottle(*context.children(source), num_input_dims=int(source.get("nInputDim", 2)))
 
 
-@layer_of_ours
+@layer
 class DontCast(_Container):
     """`DontCast.lua`: a module that keeps its own number type inside a model of another.
 
@@ -240,50 +239,50 @@ def _cast(value: Any, dtype: str | None) -> Any:
 
 
 @register("nn.DontCast")
-def dont_cast(layer: LuaObject, context: Context) -> nn.Module:
+def dont_cast(source: LuaObject, context: Context) -> nn.Module:
     """`DontCast.lua`; without `castin` and `castout` it only passes on."""
-    if not layer.get("castin") and not layer.get("castout"):
-        return nn.Sequential(*context.children(layer))
-    outer = tensor_class(layer.get("output"))
+    if not source.get("castin") and not source.get("castout"):
+        return nn.Sequential(*context.children(source))
+    outer = tensor_class(source.get("output"))
     return DontCast(
-        *context.children(layer),
-        cast_in=dtype_name(layer["moduleType"]) if layer.get("castin") else None,
-        cast_out=dtype_name(outer) if layer.get("castout") and outer else None,
+        *context.children(source),
+        cast_in=dtype_name(source["moduleType"]) if source.get("castin") else None,
+        cast_out=dtype_name(outer) if source.get("castout") and outer else None,
     )
 
 
 @register("nn.Sequential")
-def sequential(layer: LuaObject, context: Context) -> nn.Module:
+def sequential(source: LuaObject, context: Context) -> nn.Module:
     """`Sequential.lua`: the children one after the other; a child may stand in it twice."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
 @register("nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU")
-def decorator(layer: LuaObject, context: Context) -> nn.Module:
+def decorator(source: LuaObject, context: Context) -> nn.Module:
     """`Decorator.lua`, and those that watch or place their only child and change no number."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
 @register("nn.DataParallelTable", "nn.DataParallel")
-def data_parallel(layer: LuaObject, context: Context) -> nn.Module:
+def data_parallel(source: LuaObject, context: Context) -> nn.Module:
     """`DataParallelTable.lua` of cunn (and fbcunn's older one): a batch shared out among GPUs.
 
     All children are replicas of the first, which alone owns the parameters.
     """
-    replicas = layer["modules"]
+    replicas = source["modules"]
     if len(replicas) > 1:
         context.note(f"{len(replicas)} replicas on as many GPUs: the first is kept")
     return nn.Sequential(context.convert(replicas[1], ".modules[1]"))
 
 
 @register("nn.Container")
-def bare_container(layer: LuaObject, context: Context) -> nn.Module:
+def bare_container(source: LuaObject, context: Context) -> nn.Module:
     """`Container.lua` itself: it holds modules and computes nothing."""
-    return nn.ModuleList(context.children(layer))
+    return nn.ModuleList(context.children(source))
 
 
 @register("nn.Module")
-def bare_module(layer: LuaObject, context: Context) -> nn.Module:
+def bare_module(source: LuaObject, context: Context) -> nn.Module:
     """`Module.lua` itself: it computes nothing, and cannot be called here."""
     context.note("a bare nn.Module computes nothing")
     return nn.Module()

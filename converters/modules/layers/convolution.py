@@ -10,12 +10,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .geometry import PLANE, VOLUME, extents, paddings, pair, strides
 
 
-@layer_of_ours
+@layer
 class ConvTranspose2d(nn.ConvTranspose2d):
     """torch.nn's, that also takes {x, reference}: the output gets the reference's size."""
 
@@ -30,7 +29,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(input[0], _size_of(self, *input))
 
 
-@layer_of_ours
+@layer
 class ConvTranspose3d(nn.ConvTranspose3d):
     """torch.nn's, that also takes {x, reference}: the output gets the reference's size."""
 
@@ -69,12 +68,12 @@ def _size_of(
     "cudnn.SpatialConvolution",
     "cudnn.SpatialDilatedConvolution",
 )
-def spatial_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialConvolution.lua`, (N, C, H, W) or (C, H, W).
 
     The weight is (out, in / groups, kH, kW), or the same numbers in two dimensions.
     """
-    return _convolution(nn.Conv2d, layer, context, PLANE)
+    return _convolution(nn.Conv2d, source, context, PLANE)
 
 
 @register(
@@ -84,23 +83,23 @@ def spatial_convolution(layer: LuaObject, context: Context) -> nn.Module:
     "cudnn.VolumetricConvolution",
     "cudnn.VolumetricDilatedConvolution",
 )
-def volumetric_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricConvolution.lua`, (N, C, T, H, W) or (C, T, H, W)."""
-    return _convolution(nn.Conv3d, layer, context, VOLUME)
+    return _convolution(nn.Conv3d, source, context, VOLUME)
 
 
 @register("nn.SpatialDepthWiseConvolution")
-def spatial_depth_wise_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_depth_wise_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialDepthWiseConvolution.lua`: each channel convolved by itself, several times.
 
     The weight is (multiplier, in · kH · kW) and the bias (multiplier, in); PyTorch wants the
     channel outermost. For images that are not square THNN's CPU code swaps height and width;
     that is not repeated here.
     """
-    weight, bias = layer["weight"], layer.get("bias")
-    multiplier, planes = weight.shape[0], int(layer["nInputPlane"])
-    kernel, stride = pair(layer, "k"), pair(layer, "d")
-    pad_h, pad_w = paddings(layer, context, PLANE)
+    weight, bias = source["weight"], source.get("bias")
+    multiplier, planes = weight.shape[0], int(source["nInputPlane"])
+    kernel, stride = pair(source, "k"), pair(source, "d")
+    pad_h, pad_w = paddings(source, context, PLANE)
     module = nn.Conv2d(
         planes,
         planes * multiplier,
@@ -119,45 +118,45 @@ def spatial_depth_wise_convolution(layer: LuaObject, context: Context) -> nn.Mod
 
 
 @register("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution")
-def spatial_full_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_full_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialFullConvolution.lua`: transposed convolution, weight (in, out, kH, kW)."""
-    if layer.get("adjW") is None:
+    if source.get("adjW") is None:
         context.note("no fields adjW and adjH, an older file: the output is not made larger")
-    padding = extents(layer, "pad", PLANE, default=0)
-    return _full_convolution(ConvTranspose2d, layer, context, PLANE, layer["weight"], padding)
+    padding = extents(source, "pad", PLANE, default=0)
+    return _full_convolution(ConvTranspose2d, source, context, PLANE, source["weight"], padding)
 
 
 @register("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution")
-def volumetric_full_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_full_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricFullConvolution.lua`: transposed convolution, weight (in, out, kT, kH, kW).
 
     Before it had adjustments its weight was (out, in, …), and its paddings were pT, pW and pH.
     """
-    weight = layer["weight"]
-    if layer.get("adjW") is None and layer.get("adjT") is None:
+    weight = source["weight"]
+    if source.get("adjW") is None and source.get("adjT") is None:
         context.note("no fields adjT, adjW and adjH, an older file: its weight is (out, in, …)")
         weight = weight.swapaxes(0, 1)
-    prefix = "pad" if "padW" in layer else "p"
-    padding = extents(layer, prefix, VOLUME, default=0)
-    return _full_convolution(ConvTranspose3d, layer, context, VOLUME, weight, padding)
+    prefix = "pad" if "padW" in source else "p"
+    padding = extents(source, prefix, VOLUME, default=0)
+    return _full_convolution(ConvTranspose3d, source, context, VOLUME, weight, padding)
 
 
 def _full_convolution(
     kind: Callable[..., nn.Module],
-    layer: LuaObject,
+    source: LuaObject,
     context: Context,
     axes: str,
     weight: np.ndarray,
     padding: tuple[int, ...],
 ) -> nn.Module:
-    bias = layer.get("bias")
+    bias = source.get("bias")
     module = kind(
-        int(layer["nInputPlane"]),
-        int(layer["nOutputPlane"]),
-        extents(layer, "k", axes),
-        stride=strides(layer, context, axes),
+        int(source["nInputPlane"]),
+        int(source["nOutputPlane"]),
+        extents(source, "k", axes),
+        stride=strides(source, context, axes),
         padding=padding,
-        output_padding=extents(layer, "adj", axes, default=0),
+        output_padding=extents(source, "adj", axes, default=0),
         bias=bias is not None,
         device="meta",
     )
@@ -165,19 +164,19 @@ def _full_convolution(
 
 
 def _convolution(
-    kind: Callable[..., nn.Module], layer: LuaObject, context: Context, axes: str
+    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
-    weight, bias = layer["weight"], layer.get("bias")
-    if weight.ndim != len(axes) + 2 and not layer.class_name.endswith("MM"):
+    weight, bias = source["weight"], source.get("bias")
+    if weight.ndim != len(axes) + 2 and not source.class_name.endswith("MM"):
         context.note(f"an older file, with a weight of {weight.ndim} dimensions: same numbers")
     module = kind(
-        int(layer["nInputPlane"]),
-        int(layer["nOutputPlane"]),
-        extents(layer, "k", axes),
-        stride=strides(layer, context, axes),
-        padding=paddings(layer, context, axes),
-        dilation=extents(layer, "dilation", axes, default=1),
-        groups=int(layer.get("groups", 1)),
+        int(source["nInputPlane"]),
+        int(source["nOutputPlane"]),
+        extents(source, "k", axes),
+        stride=strides(source, context, axes),
+        padding=paddings(source, context, axes),
+        dilation=extents(source, "dilation", axes, default=1),
+        groups=int(source.get("groups", 1)),
         bias=bias is not None,
         device="meta",
     )

@@ -14,13 +14,12 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-def size_average(layer: LuaObject, context: Context) -> str:
+def size_average(source: LuaObject, context: Context) -> str:
     """The `reduction` of a criterion; without `sizeAverage` it is an average, Torch7's default."""
-    average = layer.get("sizeAverage")
+    average = source.get("sizeAverage")
     if average is None:
         context.note("no sizeAverage: the loss is an average")
     return "sum" if average is False else "mean"
@@ -37,7 +36,7 @@ def like(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
     return target.reshape(input.shape)
 
 
-@layer_of_ours
+@layer
 class PointwiseCriterion(nn.Module):
     """A loss of torch.nn between numbers at the same place, such as `MSECriterion.lua`.
 
@@ -63,19 +62,19 @@ _POINTWISE: dict[str, Callable[[str], nn.Module]] = {
 
 
 @register(*_POINTWISE)
-def pointwise(layer: LuaObject, context: Context) -> nn.Module:
+def pointwise(source: LuaObject, context: Context) -> nn.Module:
     """`MSECriterion.lua`, `AbsCriterion.lua`, `SmoothL1Criterion.lua` and the like."""
-    return PointwiseCriterion(_POINTWISE[layer.class_name](size_average(layer, context)))
+    return PointwiseCriterion(_POINTWISE[source.class_name](size_average(source, context)))
 
 
 @register("nn.HingeEmbeddingCriterion")
-def hinge_embedding(layer: LuaObject, context: Context) -> nn.Module:
+def hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
     """`HingeEmbeddingCriterion.lua`: targets are 1 and -1."""
-    reduction = size_average(layer, context)
-    return PointwiseCriterion(nn.HingeEmbeddingLoss(layer.get("margin", 1.0), reduction=reduction))
+    reduction = size_average(source, context)
+    return PointwiseCriterion(nn.HingeEmbeddingLoss(source.get("margin", 1.0), reduction=reduction))
 
 
-@layer_of_ours
+@layer
 class DistKLDivCriterion(nn.Module):
     """`DistKLDivCriterion.lua`: Kullback-Leibler divergence of log-probabilities from a target.
 
@@ -94,12 +93,12 @@ class DistKLDivCriterion(nn.Module):
 
 
 @register("nn.DistKLDivCriterion")
-def dist_kl_div(layer: LuaObject, context: Context) -> nn.Module:
+def dist_kl_div(source: LuaObject, context: Context) -> nn.Module:
     """`DistKLDivCriterion.lua`."""
-    return DistKLDivCriterion(size_average(layer, context))
+    return DistKLDivCriterion(size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class MarginCriterion(nn.Module):
     """`MarginCriterion.lua`: max(0, margin - x·y) for targets 1 and -1.
 
@@ -119,12 +118,12 @@ class MarginCriterion(nn.Module):
 
 
 @register("nn.MarginCriterion")
-def margin(layer: LuaObject, context: Context) -> nn.Module:
+def margin(source: LuaObject, context: Context) -> nn.Module:
     """`MarginCriterion.lua`."""
-    return MarginCriterion(layer.get("margin", 1.0), size_average(layer, context))
+    return MarginCriterion(source.get("margin", 1.0), size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class L1Cost(nn.Module):
     """`L1Cost.lua`: Σ|x|, without a target."""
 
@@ -134,12 +133,12 @@ class L1Cost(nn.Module):
 
 
 @register("nn.L1Cost")
-def l1_cost(layer: LuaObject, context: Context) -> nn.Module:
+def l1_cost(source: LuaObject, context: Context) -> nn.Module:
     """`L1Cost.lua`."""
     return L1Cost()
 
 
-@layer_of_ours
+@layer
 class WeightedMSECriterion(nn.Module):
     """`WeightedMSECriterion.lua`: squared distance to the target multiplied by the weight.
 
@@ -165,14 +164,14 @@ class WeightedMSECriterion(nn.Module):
 
 
 @register("nn.WeightedMSECriterion")
-def weighted_mse(layer: LuaObject, context: Context) -> nn.Module:
+def weighted_mse(source: LuaObject, context: Context) -> nn.Module:
     """`WeightedMSECriterion.lua`."""
-    weight = layer["weight"]
-    module = WeightedMSECriterion(list(weight.shape), size_average(layer, context))
+    weight = source["weight"]
+    module = WeightedMSECriterion(list(weight.shape), size_average(source, context))
     return context.fill(module, weight=weight)
 
 
-@layer_of_ours
+@layer
 class SpatialAutoCropMSECriterion(nn.Module):
     """`SpatialAutoCropMSECriterion.lua`: squared distance to the middle of a larger target.
 
@@ -193,12 +192,12 @@ class SpatialAutoCropMSECriterion(nn.Module):
 
 
 @register("nn.SpatialAutoCropMSECriterion")
-def spatial_auto_crop_mse(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_auto_crop_mse(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialAutoCropMSECriterion.lua`."""
-    return SpatialAutoCropMSECriterion(size_average(layer, context))
+    return SpatialAutoCropMSECriterion(size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class BCECriterion(nn.Module):
     """`BCECriterion.lua`: binary cross-entropy, 1e-12 added to each probability.
 
@@ -223,14 +222,14 @@ class BCECriterion(nn.Module):
 
 
 @register("nn.BCECriterion")
-def bce(layer: LuaObject, context: Context) -> nn.Module:
+def bce(source: LuaObject, context: Context) -> nn.Module:
     """`BCECriterion.lua`."""
-    weights = layer.get("weights")
-    module = BCECriterion(size_average(layer, context), 0 if weights is None else weights.size)
+    weights = source.get("weights")
+    module = BCECriterion(size_average(source, context), 0 if weights is None else weights.size)
     return context.fill(module, weights=weights)
 
 
-@layer_of_ours
+@layer
 class MultiLabelSoftMarginCriterion(nn.Module):
     """`MultiLabelSoftMarginCriterion.lua`: binary cross-entropy of logits.
 
@@ -255,9 +254,9 @@ class MultiLabelSoftMarginCriterion(nn.Module):
 
 
 @register("nn.MultiLabelSoftMarginCriterion")
-def multi_label_soft_margin(layer: LuaObject, context: Context) -> nn.Module:
+def multi_label_soft_margin(source: LuaObject, context: Context) -> nn.Module:
     """`MultiLabelSoftMarginCriterion.lua`; at first it held a BCECriterion, `nll`."""
-    settings = layer.get("nll", layer)
+    settings = source.get("nll", source)
     weights, reduction = settings.get("weights"), size_average(settings, context)
     module = MultiLabelSoftMarginCriterion(reduction, 0 if weights is None else weights.size)
     return context.fill(module, weights=weights)

@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .criterion import like, size_average
 
 
@@ -19,7 +18,7 @@ def class_index(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tens
     return index.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ())
 
 
-@layer_of_ours
+@layer
 class ClassNLLCriterion(nn.Module):
     """`ClassNLLCriterion.lua`, `SpatialClassNLLCriterion.lua`: negative log-likelihood of a class.
 
@@ -57,20 +56,20 @@ class ClassNLLCriterion(nn.Module):
 
 
 @register("nn.ClassNLLCriterion", "nn.SpatialClassNLLCriterion")
-def class_nll(layer: LuaObject, context: Context) -> nn.Module:
+def class_nll(source: LuaObject, context: Context) -> nn.Module:
     """`ClassNLLCriterion.lua`, `SpatialClassNLLCriterion.lua`."""
-    return _class_nll(layer, context, size_average(layer, context))
+    return _class_nll(source, context, size_average(source, context))
 
 
-def _class_nll(layer: LuaObject, context: Context, reduction: str) -> nn.Module:
-    weights = layer.get("weights")
+def _class_nll(source: LuaObject, context: Context, reduction: str) -> nn.Module:
+    weights = source.get("weights")
     module = ClassNLLCriterion(
-        reduction, 0 if weights is None else weights.size, int(layer.get("ignoreIndex", -100))
+        reduction, 0 if weights is None else weights.size, int(source.get("ignoreIndex", -100))
     )
     return context.fill(module, weights=weights)
 
 
-@layer_of_ours
+@layer
 class CrossEntropyCriterion(nn.Module):
     """`CrossEntropyCriterion.lua`: log-softmax and a criterion on log-probabilities.
 
@@ -91,18 +90,18 @@ class CrossEntropyCriterion(nn.Module):
 
 
 @register("nn.CrossEntropyCriterion")
-def cross_entropy(layer: LuaObject, context: Context) -> nn.Module:
+def cross_entropy(source: LuaObject, context: Context) -> nn.Module:
     """`CrossEntropyCriterion.lua`: a `sizeAverage` that was changed overrules that of `nll`."""
-    nll = layer["nll"]
-    changed = layer.get("sizeAverage") != layer.get("oldSizeAverage")
-    reduction = size_average(layer if changed else nll, context)
+    nll = source["nll"]
+    changed = source.get("sizeAverage") != source.get("oldSizeAverage")
+    reduction = size_average(source if changed else nll, context)
     return CrossEntropyCriterion(_class_nll(nll, context, reduction))
 
 
 @register("cudnn.SpatialCrossEntropyCriterion")
-def spatial_cross_entropy(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_cross_entropy(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialCrossEntropyCriterion.lua` of cudnn.torch: classes of the pixels of a batch."""
-    nll, reduction = layer["nll"], size_average(layer, context)
+    nll, reduction = source["nll"], size_average(source, context)
     if nll.class_name == "nn.ClassNLLCriterion":
         context.note("an older one: a sum over pixels, whose gradient Torch7 divided by the batch")
         reduction = "sum"
@@ -110,12 +109,12 @@ def spatial_cross_entropy(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("cudnn.VolumetricCrossEntropyCriterion")
-def volumetric_cross_entropy(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_cross_entropy(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricCrossEntropyCriterion.lua`: the same on volumes, where ours needs no folding."""
-    return context.convert(layer["scec"], ".scec")
+    return context.convert(source["scec"], ".scec")
 
 
-@layer_of_ours
+@layer
 class MultiMarginCriterion(nn.Module):
     """`MultiMarginCriterion.lua`: the margin between the target's class and all others.
 
@@ -151,19 +150,19 @@ class MultiMarginCriterion(nn.Module):
 
 
 @register("nn.MultiMarginCriterion")
-def multi_margin(layer: LuaObject, context: Context) -> nn.Module:
+def multi_margin(source: LuaObject, context: Context) -> nn.Module:
     """`MultiMarginCriterion.lua`; `p` and `margin` came later than the class."""
-    weights = layer.get("weights")
+    weights = source.get("weights")
     module = MultiMarginCriterion(
-        int(layer.get("p", 1)),
-        layer.get("margin", 1.0),
-        size_average(layer, context),
+        int(source.get("p", 1)),
+        source.get("margin", 1.0),
+        size_average(source, context),
         0 if weights is None else weights.size,
     )
     return context.fill(module, weights=weights)
 
 
-@layer_of_ours
+@layer
 class MultiLabelMarginCriterion(nn.Module):
     """`MultiLabelMarginCriterion.lua`: the margin between an example's classes and all others.
 
@@ -182,12 +181,12 @@ class MultiLabelMarginCriterion(nn.Module):
 
 
 @register("nn.MultiLabelMarginCriterion")
-def multi_label_margin(layer: LuaObject, context: Context) -> nn.Module:
+def multi_label_margin(source: LuaObject, context: Context) -> nn.Module:
     """`MultiLabelMarginCriterion.lua`."""
-    return MultiLabelMarginCriterion(size_average(layer, context))
+    return MultiLabelMarginCriterion(size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class ClassSimplexCriterion(nn.Module):
     """`ClassSimplexCriterion.lua`: squared distance to the corner of a simplex that is the class's.
 
@@ -211,8 +210,8 @@ class ClassSimplexCriterion(nn.Module):
 
 
 @register("nn.ClassSimplexCriterion")
-def class_simplex(layer: LuaObject, context: Context) -> nn.Module:
+def class_simplex(source: LuaObject, context: Context) -> nn.Module:
     """`ClassSimplexCriterion.lua`."""
-    simplex = layer["simplex"]
-    module = ClassSimplexCriterion(simplex.shape[0], size_average(layer, context))
+    simplex = source["simplex"]
+    module = ClassSimplexCriterion(simplex.shape[0], size_average(source, context))
     return context.fill(module, simplex=simplex)

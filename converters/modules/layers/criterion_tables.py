@@ -9,12 +9,11 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .criterion import reduced, size_average
 
 
-@layer_of_ours
+@layer
 class L1HingeEmbeddingCriterion(nn.Module):
     """`L1HingeEmbeddingCriterion.lua`: L1 distance of a pair, or how far it is below the margin.
 
@@ -34,12 +33,12 @@ class L1HingeEmbeddingCriterion(nn.Module):
 
 
 @register("nn.L1HingeEmbeddingCriterion")
-def l1_hinge_embedding(layer: LuaObject, context: Context) -> nn.Module:
+def l1_hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
     """`L1HingeEmbeddingCriterion.lua`."""
-    return L1HingeEmbeddingCriterion(layer.get("margin", 1.0))
+    return L1HingeEmbeddingCriterion(source.get("margin", 1.0))
 
 
-@layer_of_ours
+@layer
 class CosineEmbeddingCriterion(nn.Module):
     """`CosineEmbeddingCriterion.lua`: 1 - cosine of a pair, or how far that is above the margin.
 
@@ -64,12 +63,12 @@ class CosineEmbeddingCriterion(nn.Module):
 
 
 @register("nn.CosineEmbeddingCriterion")
-def cosine_embedding(layer: LuaObject, context: Context) -> nn.Module:
+def cosine_embedding(source: LuaObject, context: Context) -> nn.Module:
     """`CosineEmbeddingCriterion.lua`."""
-    return CosineEmbeddingCriterion(layer.get("margin", 0.0), size_average(layer, context))
+    return CosineEmbeddingCriterion(source.get("margin", 0.0), size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class MarginRankingCriterion(nn.Module):
     """`MarginRankingCriterion.lua`: max(0, margin - y·(x₁ - x₂)).
 
@@ -90,12 +89,12 @@ class MarginRankingCriterion(nn.Module):
 
 
 @register("nn.MarginRankingCriterion")
-def margin_ranking(layer: LuaObject, context: Context) -> nn.Module:
+def margin_ranking(source: LuaObject, context: Context) -> nn.Module:
     """`MarginRankingCriterion.lua`."""
-    return MarginRankingCriterion(layer.get("margin", 1.0), size_average(layer, context))
+    return MarginRankingCriterion(source.get("margin", 1.0), size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class DistanceRatioCriterion(nn.Module):
     """`DistanceRatioCriterion.lua`: -log(e⁻ˣ / (e⁻ˣ + e⁻ʸ)) of two distances, without a target.
 
@@ -115,12 +114,12 @@ class DistanceRatioCriterion(nn.Module):
 
 
 @register("nn.DistanceRatioCriterion")
-def distance_ratio(layer: LuaObject, context: Context) -> nn.Module:
+def distance_ratio(source: LuaObject, context: Context) -> nn.Module:
     """`DistanceRatioCriterion.lua`."""
-    return DistanceRatioCriterion(size_average(layer, context))
+    return DistanceRatioCriterion(size_average(source, context))
 
 
-@layer_of_ours
+@layer
 class MultiCriterion(nn.ModuleList):
     """`MultiCriterion.lua`: a weighted sum of criterions on the same input and target.
 
@@ -140,12 +139,12 @@ class MultiCriterion(nn.ModuleList):
 
 
 @register("nn.MultiCriterion")
-def multi(layer: LuaObject, context: Context) -> nn.Module:
+def multi(source: LuaObject, context: Context) -> nn.Module:
     """`MultiCriterion.lua`."""
-    return MultiCriterion(*context.children(layer, "criterions"), weights=_weights(layer))
+    return MultiCriterion(*context.children(source, "criterions"), weights=_weights(source))
 
 
-@layer_of_ours
+@layer
 class ParallelCriterion(nn.ModuleList):
     """`ParallelCriterion.lua`: a weighted sum of criterions, each on an entry of the table.
 
@@ -172,22 +171,22 @@ class ParallelCriterion(nn.ModuleList):
 
 
 @register("nn.ParallelCriterion")
-def parallel(layer: LuaObject, context: Context) -> nn.Module:
+def parallel(source: LuaObject, context: Context) -> nn.Module:
     """`ParallelCriterion.lua`."""
     return ParallelCriterion(
-        *context.children(layer, "criterions"),
-        weights=_weights(layer),
-        repeat_target=bool(layer.get("repeatTarget")),
+        *context.children(source, "criterions"),
+        weights=_weights(source),
+        repeat_target=bool(source.get("repeatTarget")),
     )
 
 
-def _weights(layer: LuaObject) -> list[float]:
+def _weights(source: LuaObject) -> list[float]:
     """The factors: a table, or a storage."""
-    weights = layer["weights"]
+    weights = source["weights"]
     return weights.to_list() if isinstance(weights, LuaTable) else weights.tolist()
 
 
-@layer_of_ours
+@layer
 class CriterionTable(nn.Module):
     """`CriterionTable.lua`: a criterion as a layer, which takes input and target as a table.
 
@@ -205,12 +204,12 @@ class CriterionTable(nn.Module):
 
 
 @register("nn.CriterionTable")
-def criterion_table(layer: LuaObject, context: Context) -> nn.Module:
+def criterion_table(source: LuaObject, context: Context) -> nn.Module:
     """`CriterionTable.lua`."""
-    return CriterionTable(context.convert(layer["criterion"], ".criterion"))
+    return CriterionTable(context.convert(source["criterion"], ".criterion"))
 
 
-@layer_of_ours
+@layer
 class ModuleCriterion(nn.Module):
     """`ModuleCriterion.lua`: layers on the way to a criterion's input and target.
 
@@ -234,10 +233,10 @@ class ModuleCriterion(nn.Module):
 
 
 @register("nn.ModuleCriterion")
-def module_criterion(layer: LuaObject, context: Context) -> nn.Module:
+def module_criterion(source: LuaObject, context: Context) -> nn.Module:
     """`ModuleCriterion.lua`; either module may be missing."""
     paths = [
-        context.convert(layer[name], f".{name}") if layer.get(name) is not None else nn.Identity()
+        context.convert(source[name], f".{name}") if source.get(name) is not None else nn.Identity()
         for name in ("inputModule", "targetModule")
     ]
-    return ModuleCriterion(context.convert(layer["criterion"], ".criterion"), *paths)
+    return ModuleCriterion(context.convert(source["criterion"], ".criterion"), *paths)

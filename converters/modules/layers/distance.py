@@ -1,4 +1,4 @@
-"""Layers that compare their input with learned templates (`Euclidean.lua`, `Cosine.lua`, …)."""
+"""Distances and products of vectors, between inputs or with learned templates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class Euclidean(nn.Module):
     """`Euclidean.lua`, `WeightedEuclidean.lua`: distance of the input to each template.
 
@@ -44,7 +43,7 @@ class Euclidean(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-@layer_of_ours
+@layer
 class Cosine(nn.Module):
     """`Cosine.lua`: cosine between the input and each template, 1e-12 added to both norms.
 
@@ -92,7 +91,7 @@ class _NearestCenter(torch.autograd.Function):
         return None, ctx.scale * steps / counts.unsqueeze(1), None
 
 
-@layer_of_ours
+@layer
 class Kmeans(nn.Module):
     """`Kmeans.lua`: index of the nearest centre, from 1, as a floating number.
 
@@ -119,29 +118,100 @@ class Kmeans(nn.Module):
 
 
 @register("nn.Euclidean")
-def euclidean(layer: LuaObject, context: Context) -> nn.Module:
+def euclidean(source: LuaObject, context: Context) -> nn.Module:
     """`Euclidean.lua`: the weight is (in, out)."""
-    n_in, n_out = layer["weight"].shape
-    return context.fill(Euclidean(n_in, n_out), weight=layer["weight"])
+    n_in, n_out = source["weight"].shape
+    return context.fill(Euclidean(n_in, n_out), weight=source["weight"])
 
 
 @register("nn.WeightedEuclidean")
-def weighted_euclidean(layer: LuaObject, context: Context) -> nn.Module:
+def weighted_euclidean(source: LuaObject, context: Context) -> nn.Module:
     """`WeightedEuclidean.lua`: weight and `diagCov` are (in, out)."""
-    n_in, n_out = layer["weight"].shape
+    n_in, n_out = source["weight"].shape
     module = Euclidean(n_in, n_out, weighted=True)
-    return context.fill(module, weight=layer["weight"], diag_cov=layer["diagCov"])
+    return context.fill(module, weight=source["weight"], diag_cov=source["diagCov"])
 
 
 @register("nn.Cosine")
-def cosine(layer: LuaObject, context: Context) -> nn.Module:
+def cosine(source: LuaObject, context: Context) -> nn.Module:
     """`Cosine.lua`: the weight is (out, in)."""
-    n_out, n_in = layer["weight"].shape
-    return context.fill(Cosine(n_in, n_out), weight=layer["weight"])
+    n_out, n_in = source["weight"].shape
+    return context.fill(Cosine(n_in, n_out), weight=source["weight"])
 
 
 @register("nn.Kmeans")
-def kmeans(layer: LuaObject, context: Context) -> nn.Module:
+def kmeans(source: LuaObject, context: Context) -> nn.Module:
     """`Kmeans.lua`."""
-    k, dim = layer["weight"].shape
-    return context.fill(Kmeans(k, dim, layer.get("scale", 1.0)), weight=layer["weight"])
+    k, dim = source["weight"].shape
+    return context.fill(Kmeans(k, dim, source.get("scale", 1.0)), weight=source["weight"])
+
+
+def _rows(input: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Two inputs as (N, D); vectors are a batch of one, and give an output of (1,)."""
+    return [item.unsqueeze(0) if item.dim() == 1 else item for item in input[:2]]
+
+
+@layer
+class DotProduct(nn.Module):
+    """`DotProduct.lua`: the dot product of two vectors, row by row."""
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        first, second = _rows(input)
+        return (first * second).sum(1)
+
+
+@layer
+class CosineDistance(nn.Module):
+    """`CosineDistance.lua`: the cosine of the angle between two vectors, row by row.
+
+    1e-12 is added to each squared length.
+    """
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        first, second = _rows(input)
+        squares = (first.square().sum(1) + 1e-12) * (second.square().sum(1) + 1e-12)
+        return (first * second).sum(1) / squares.sqrt()
+
+
+@layer
+class PairwiseDistance(nn.Module):
+    """`PairwiseDistance.lua`: the p-norm of the difference of two vectors, row by row.
+
+    torch.nn's adds 1e-6 to the difference; this one does not.
+
+    Args:
+        norm: p.
+    """
+
+    def __init__(self, norm: float = 2.0) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        first, second = _rows(input)
+        return torch.linalg.vector_norm(first - second, self.norm, dim=1)
+
+    def extra_repr(self) -> str:
+        """The power."""
+        return f"norm={self.norm}"
+
+
+@register("nn.PairwiseDistance")
+def pairwise_distance(source: LuaObject, context: Context) -> nn.Module:
+    """`PairwiseDistance.lua`; its `norm` is 2 where the file does not say."""
+    return PairwiseDistance(source.get("norm", 2))
+
+
+@register("nn.DotProduct")
+def dot_product(source: LuaObject, context: Context) -> nn.Module:
+    """`DotProduct.lua`."""
+    return DotProduct()
+
+
+@register("nn.CosineDistance")
+def cosine_distance(source: LuaObject, context: Context) -> nn.Module:
+    """`CosineDistance.lua`."""
+    return CosineDistance()

@@ -14,12 +14,12 @@ PLANE, VOLUME = "HW", "THW"
 
 
 def extents(
-    layer: LuaObject, prefix: str, axes: str, default: int | None = None
+    source: LuaObject, prefix: str, axes: str, default: int | None = None
 ) -> tuple[int, ...]:
     """The fields `prefix` + axis, such as (kH, kW).
 
     Args:
-        layer: the Torch7 object.
+        source: the Torch7 object.
         prefix: `k`, `d`, `pad`, `dilation`, `adj` …
         axes: `PLANE` or `VOLUME`.
         default: what a missing field means.
@@ -29,31 +29,31 @@ def extents(
     """
     names = [f"{prefix}{axis}" for axis in axes]
     return tuple(
-        int(layer[name] if default is None else layer.get(name, default)) for name in names
+        int(source[name] if default is None else source.get(name, default)) for name in names
     )
 
 
-def pair(layer: LuaObject, prefix: str) -> tuple[int, int]:
+def pair(source: LuaObject, prefix: str) -> tuple[int, int]:
     """The fields of a plane, (height, width)."""
-    height, width = extents(layer, prefix, PLANE)
+    height, width = extents(source, prefix, PLANE)
     return height, width
 
 
-def strides(layer: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
+def strides(source: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
     """The stride of a convolution along each axis; the first ones had none."""
-    if not any(f"d{axis}" in layer for axis in axes):
+    if not any(f"d{axis}" in source for axis in axes):
         context.note("no stride in the file, an older one: 1")
-    return extents(layer, "d", axes, default=1)
+    return extents(source, "d", axes, default=1)
 
 
-def paddings(layer: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
+def paddings(source: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
     """The padding of each axis, whichever way the file's Torch7 wrote it.
 
     One field `padding` stood for all axes until 2015, and before that nothing was padded.
     """
-    if layer.get("padding") is not None:
+    if source.get("padding") is not None:
         context.note("one field `padding`, as before 2015: the same on every side")
-        return (int(layer["padding"]),) * len(axes)
-    if not any(f"pad{axis}" in layer for axis in axes):
+        return (int(source["padding"]),) * len(axes)
+    if not any(f"pad{axis}" in source for axis in axes):
         context.note("no field padW, an older file: nothing is padded")
-    return extents(layer, "pad", axes, default=0)
+    return extents(source, "pad", axes, default=0)

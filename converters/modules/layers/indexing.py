@@ -11,12 +11,11 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..dtypes import module_dtype
-from ..registry import layer as layer_of_ours
-from ..registry import register
-from .dimension import dim_of
+from ..registry import layer, register
+from .dimensions import dim_of
 
 
-@layer_of_ours
+@layer
 class Select(nn.Module):
     """`Select.lua`: one slice along a dimension, which is removed; negatives count from the end."""
 
@@ -35,12 +34,12 @@ class Select(nn.Module):
 
 
 @register("nn.Select")
-def select(layer: LuaObject, context: Context) -> nn.Module:
+def select(source: LuaObject, context: Context) -> nn.Module:
     """`Select.lua`; the dimension counts the batch."""
-    return Select(dim_of(layer), dim_of(layer, "index"))
+    return Select(dim_of(source), dim_of(source, "index"))
 
 
-@layer_of_ours
+@layer
 class Narrow(nn.Module):
     """`Narrow.lua`: a range along a dimension.
 
@@ -67,21 +66,21 @@ class Narrow(nn.Module):
 
 
 @register("nn.Narrow")
-def narrow(layer: LuaObject, context: Context) -> nn.Module:
+def narrow(source: LuaObject, context: Context) -> nn.Module:
     """`Narrow.lua`.
 
     A negative length ends that far from the end. A negative index, whatever it says, starts at
     the beginning and leaves out as many entries as there would have been in the range.
     """
-    index, length = int(layer["index"]), int(layer.get("length", 1))
+    index, length = int(source["index"]), int(source.get("length", 1))
     if index > 0:
         start, end = index - 1, index - 1 + length if length >= 0 else length + 1
     else:
         start, end = 0, -length if length >= 0 else index - length - 2
-    return Narrow(dim_of(layer), start, end)
+    return Narrow(dim_of(source), start, end)
 
 
-@layer_of_ours
+@layer
 class Index(nn.Module):
     """`Index.lua`: slices along a dimension in the order that a second input gives."""
 
@@ -100,12 +99,12 @@ class Index(nn.Module):
 
 
 @register("nn.Index")
-def index(layer: LuaObject, context: Context) -> nn.Module:
+def index(source: LuaObject, context: Context) -> nn.Module:
     """`Index.lua`; the dimension counts the batch."""
-    return Index(dim_of(layer))
+    return Index(dim_of(source))
 
 
-@layer_of_ours
+@layer
 class MaskedSelect(nn.Module):
     """`MaskedSelect.lua`: the numbers where a mask is not zero, one after the other."""
 
@@ -118,12 +117,12 @@ class MaskedSelect(nn.Module):
 
 
 @register("nn.MaskedSelect")
-def masked_select(layer: LuaObject, context: Context) -> nn.Module:
+def masked_select(source: LuaObject, context: Context) -> nn.Module:
     """`MaskedSelect.lua`."""
     return MaskedSelect()
 
 
-@layer_of_ours
+@layer
 class OneHot(nn.Module):
     """`OneHot.lua`: class numbers, counted from 1, as rows with a single 1.
 
@@ -148,6 +147,6 @@ class OneHot(nn.Module):
 
 
 @register("nn.OneHot")
-def one_hot(layer: LuaObject, context: Context) -> nn.Module:
+def one_hot(source: LuaObject, context: Context) -> nn.Module:
     """`OneHot.lua`."""
-    return OneHot(int(layer["outputSize"]), module_dtype(layer))
+    return OneHot(int(source["outputSize"]), module_dtype(source))

@@ -8,11 +8,10 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..dtypes import module_dtype
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class Convert(nn.Module):
     """`Convert.lua`: another number type, and another layout.
 
@@ -56,15 +55,15 @@ class Convert(nn.Module):
 
 
 @register("nn.Convert")
-def convert_layout(layer: LuaObject, context: Context) -> nn.Module:
+def convert_layout(source: LuaObject, context: Context) -> nn.Module:
     """`Convert.lua`; the modules that it built for itself in its first run are not needed."""
-    source, target = layer["inputShape"], layer["outputShape"]
+    before, after = source["inputShape"], source["outputShape"]
     known = (
-        sorted(source) == sorted(target)
-        or (target == "bf" and source != "bt")
-        or (target == "b" and source in ("bt", "tb", "bf", "fb"))
-        or (target, source) == ("bt", "b")
+        sorted(before) == sorted(after)
+        or (after == "bf" and before != "bt")
+        or (after == "b" and before in ("bt", "tb", "bf", "fb"))
+        or (after, before) == ("bt", "b")
     )
     if not known:
-        raise context.error(f"nn.Convert cannot change the layout {source!r} to {target!r}")
-    return Convert(source, target, module_dtype(layer))
+        raise context.error(f"nn.Convert cannot change the layout {before!r} to {after!r}")
+    return Convert(before, after, module_dtype(source))

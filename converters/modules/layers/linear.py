@@ -9,20 +9,19 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 @register("nn.Linear")
-def linear(layer: LuaObject, context: Context) -> nn.Module:
+def linear(source: LuaObject, context: Context) -> nn.Module:
     """`Linear.lua`: x·Wᵀ + b for (N, in) or (in,); the bias may be missing."""
-    weight, bias = layer["weight"], layer.get("bias")
+    weight, bias = source["weight"], source.get("bias")
     n_out, n_in = weight.shape
     module = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
     return context.fill(module, weight=weight, bias=bias)
 
 
-@layer_of_ours
+@layer
 class Bilinear(nn.Module):
     """`Bilinear.lua`: x₁·Wₖ·x₂ + bₖ for each output k, on a table of two inputs.
 
@@ -53,7 +52,7 @@ class Bilinear(nn.Module):
         return f"{self.in1_features}, {self.in2_features}, out_features={self.out_features}"
 
 
-@layer_of_ours
+@layer
 class PartialLinear(nn.Module):
     """`PartialLinear.lua` with a partition: a linear layer that computes some of its outputs.
 
@@ -89,21 +88,21 @@ class PartialLinear(nn.Module):
 
 
 @register("nn.Bilinear")
-def bilinear(layer: LuaObject, context: Context) -> nn.Module:
+def bilinear(source: LuaObject, context: Context) -> nn.Module:
     """`Bilinear.lua`; the bias may be missing."""
-    weight, bias = layer["weight"], layer.get("bias")
+    weight, bias = source["weight"], source.get("bias")
     n_out, n_first, n_second = weight.shape
     module = Bilinear(n_first, n_second, n_out, bias is not None)
     return context.fill(module, weight=weight, bias=bias)
 
 
 @register("nn.PartialLinear")
-def partial_linear(layer: LuaObject, context: Context) -> nn.Module:
+def partial_linear(source: LuaObject, context: Context) -> nn.Module:
     """`PartialLinear.lua`: its weight is that of the lookup table inside `network`."""
-    table = layer["network"]["modules"][1]["modules"][2]
-    weight, bias = table["weight"], layer.get("bias")
+    table = source["network"]["modules"][1]["modules"][2]
+    weight, bias = table["weight"], source.get("bias")
     n_out, n_in = weight.shape
-    partition = layer["partition"].ravel().astype(np.int64) - 1
+    partition = source["partition"].ravel().astype(np.int64) - 1
     if np.array_equal(partition, np.arange(n_out)):
         linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
         return context.fill(linear, weight=weight, bias=bias)
@@ -112,6 +111,6 @@ def partial_linear(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.Maxout")
-def maxout(layer: LuaObject, context: Context) -> nn.Module:
+def maxout(source: LuaObject, context: Context) -> nn.Module:
     """`Maxout.lua`: a Sequential of a linear layer, a view and a maximum."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))

@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
-from .geometry import PLANE, VOLUME, extents
+from ..registry import layer, register
+from .geometry import PLANE, VOLUME, extents, pair
 
 
 def _counts(
@@ -60,7 +59,7 @@ def _overhang(
     return pads
 
 
-@layer_of_ours
+@layer
 class CeilMaxPool(nn.Module):
     """Maximum over windows that may stand over the edge, with Torch7's rule for the last one.
 
@@ -98,7 +97,7 @@ class CeilMaxPool(nn.Module):
         return pool(padded, self.kernel_size, self.stride, 0, self.dilation)
 
 
-@layer_of_ours
+@layer
 class AvgPool(nn.Module):
     """Mean over windows that stand over the edge, or their sum: what torch.nn computes otherwise.
 
@@ -156,37 +155,37 @@ class AvgPool(nn.Module):
 
 
 @register("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
-def spatial_max_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialMaxPooling.lua`, (N, C, H, W) or (C, H, W)."""
-    return _max_pool(nn.MaxPool2d, layer, context, PLANE)
+    return _max_pool(nn.MaxPool2d, source, context, PLANE)
 
 
 @register("nn.VolumetricMaxPooling", "nn.VolumetricDilatedMaxPooling", "cudnn.VolumetricMaxPooling")
-def volumetric_max_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricMaxPooling.lua`, (N, C, T, H, W) or (C, T, H, W)."""
-    return _max_pool(nn.MaxPool3d, layer, context, VOLUME)
+    return _max_pool(nn.MaxPool3d, source, context, VOLUME)
 
 
 @register("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
-def spatial_average_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialAveragePooling.lua`, (N, C, H, W) or (C, H, W)."""
-    return _average_pool(nn.AvgPool2d, layer, context, PLANE)
+    return _average_pool(nn.AvgPool2d, source, context, PLANE)
 
 
 @register("nn.VolumetricAveragePooling", "cudnn.VolumetricAveragePooling")
-def volumetric_average_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricAveragePooling.lua`, (N, C, T, H, W) or (C, T, H, W)."""
-    return _average_pool(nn.AvgPool3d, layer, context, VOLUME)
+    return _average_pool(nn.AvgPool3d, source, context, VOLUME)
 
 
 def _max_pool(
-    kind: Callable[..., nn.Module], layer: LuaObject, context: Context, axes: str
+    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
-    kernel = extents(layer, "k", axes)
-    stride = extents(layer, "d", axes)
-    padding = extents(layer, "pad", axes, default=0)
-    dilation = extents(layer, "dilation", axes, default=1)
-    ceil_mode = _ceil_mode(layer, context)
+    kernel = extents(source, "k", axes)
+    stride = extents(source, "d", axes)
+    padding = extents(source, "pad", axes, default=0)
+    dilation = extents(source, "dilation", axes, default=1)
+    ceil_mode = _ceil_mode(source, context)
     # No window can start past the input, so that every rule for the last one says the same.
     same_windows = all(
         p + s <= d * (k - 1) + 1
@@ -198,33 +197,92 @@ def _max_pool(
 
 
 def _average_pool(
-    kind: Callable[..., nn.Module], layer: LuaObject, context: Context, axes: str
+    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
-    kernel = extents(layer, "k", axes)
-    stride = extents(layer, "d", axes)
-    padding = extents(layer, "pad", axes, default=0)
-    ceil_mode = _ceil_mode(layer, context)
-    cudnn = layer.class_name.startswith("cudnn.")
+    kernel = extents(source, "k", axes)
+    stride = extents(source, "d", axes)
+    padding = extents(source, "pad", axes, default=0)
+    ceil_mode = _ceil_mode(source, context)
+    cudnn = source.class_name.startswith("cudnn.")
     if cudnn and ceil_mode:
         context.note("cuDNN does not say what it divides by at the edge: taken to be as in nn")
-    include = cudnn or layer.get("count_include_pad", True) is not False
-    divide = _divides(layer, context)
+    include = cudnn or source.get("count_include_pad", True) is not False
+    divide = _divides(source, context)
     if divide and not ceil_mode:
         return kind(kernel, stride, padding, count_include_pad=include)
     return AvgPool(list(kernel), list(stride), list(padding), ceil_mode, include, divide)
 
 
-def _ceil_mode(layer: LuaObject, context: Context) -> bool:
+def _ceil_mode(source: LuaObject, context: Context) -> bool:
     """Whether windows may stand over the edge; nn's average over volumes never lets them."""
-    if layer.get("ceil_mode") is None and layer.class_name != "nn.VolumetricAveragePooling":
+    if source.get("ceil_mode") is None and source.class_name != "nn.VolumetricAveragePooling":
         context.note("no field ceil_mode, an older file: windows over the edge are left out")
-    return layer.get("ceil_mode") is True
+    return source.get("ceil_mode") is True
 
 
-def _divides(layer: LuaObject, context: Context) -> bool:
+def _divides(source: LuaObject, context: Context) -> bool:
     """Whether windows are averaged: nn summed them before it had the field `divide`."""
-    if layer.class_name != "nn.SpatialAveragePooling":
+    if source.class_name != "nn.SpatialAveragePooling":
         return True
-    if layer.get("divide") is None:
+    if source.get("divide") is None:
         context.note("no field divide: a file from before March 2015, windows are summed")
-    return layer.get("divide") is True
+    return source.get("divide") is True
+
+
+@layer
+class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
+    """torch.nn's with Torch7's windows, in operations that ONNX has."""
+
+    output_size: tuple[int, int]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) or (C, H, W) to the output size."""
+        for dim, count in zip((-2, -1), self.output_size, strict=True):
+            windows = _windows(input, dim, count)
+            input = torch.cat([window.max(dim, keepdim=True).values for window in windows], dim)
+        return input
+
+
+@layer
+class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """torch.nn's with Torch7's windows, in operations that ONNX has."""
+
+    output_size: tuple[int, int]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) or (C, H, W) to the output size."""
+        for dim, count in zip((-2, -1), self.output_size, strict=True):
+            windows = _windows(input, dim, count)
+            input = torch.cat([window.mean(dim, keepdim=True) for window in windows], dim)
+        return input
+
+
+def _windows(input: torch.Tensor, dim: int, count: int) -> list[torch.Tensor]:
+    """The windows along one dimension, with the edges of `SpatialAdaptiveMaxPooling.c`.
+
+    It computes them in float32: 21 places in 7 windows begin with a window of 4, where PyTorch,
+    which counts in whole numbers, has one of 3.
+    """
+    edges = [_float32(_float32(index / count) * input.shape[dim]) for index in range(count + 1)]
+    starts, ends = map(math.floor, edges[:-1]), map(math.ceil, edges[1:])
+    return [input.narrow(dim, start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _float32(value: float) -> float:
+    """The nearest float32."""
+    fraction, exponent = math.frexp(value)
+    return math.ldexp(round(fraction * 2**24), exponent - 24)
+
+
+@register("nn.SpatialAdaptiveMaxPooling")
+def spatial_adaptive_max_pooling(source: LuaObject, context: Context) -> nn.Module:
+    """`SpatialAdaptiveMaxPooling.lua`; to a single place all windows are the same."""
+    size = pair(source, "")
+    return nn.AdaptiveMaxPool2d(size) if size == (1, 1) else AdaptiveMaxPool2d(size)
+
+
+@register("nn.SpatialAdaptiveAveragePooling")
+def spatial_adaptive_average_pooling(source: LuaObject, context: Context) -> nn.Module:
+    """`SpatialAdaptiveAveragePooling.lua`; to a single place all windows are the same."""
+    size = pair(source, "")
+    return nn.AdaptiveAvgPool2d(size) if size == (1, 1) else AdaptiveAvgPool2d(size)

@@ -10,12 +10,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
-from .dimension import dim_of, num_input_dims
+from ..registry import layer, register
+from .dimensions import dim_of, num_input_dims
 
 
-@layer_of_ours
+@layer
 class View(nn.Module):
     """`View.lua`: the input's numbers in another shape, with a batch in front if there is one.
 
@@ -56,12 +55,12 @@ class View(nn.Module):
 
 
 @register("nn.View")
-def view(layer: LuaObject, context: Context) -> nn.Module:
+def view(source: LuaObject, context: Context) -> nn.Module:
     """`View.lua`; its `size` is a LongStorage."""
-    return View([int(size) for size in layer["size"]], num_input_dims(layer))
+    return View([int(size) for size in source["size"]], num_input_dims(source))
 
 
-@layer_of_ours
+@layer
 class Reshape(nn.Module):
     """`Reshape.lua`: the input's numbers in another shape, with or without a batch in front.
 
@@ -97,9 +96,9 @@ class Reshape(nn.Module):
 
 
 @register("nn.Reshape")
-def reshape(layer: LuaObject, context: Context) -> nn.Module:
+def reshape(source: LuaObject, context: Context) -> nn.Module:
     """`Reshape.lua`; its `size` is a LongStorage."""
-    return Reshape([int(size) for size in layer["size"]], layer.get("batchMode"))
+    return Reshape([int(size) for size in source["size"]], source.get("batchMode"))
 
 
 @runtime_checkable
@@ -120,7 +119,7 @@ def keep_batch_dimension(model: nn.Module) -> None:
             module.keep_batch = True
 
 
-@layer_of_ours
+@layer
 class Collapse(nn.Module):
     """`Collapse.lua`: everything but the batch becomes one dimension.
 
@@ -142,12 +141,12 @@ class Collapse(nn.Module):
 
 
 @register("nn.Collapse")
-def collapse(layer: LuaObject, context: Context) -> nn.Module:
+def collapse(source: LuaObject, context: Context) -> nn.Module:
     """`Collapse.lua`."""
-    return Collapse(int(layer["nInputDim"]))
+    return Collapse(int(source["nInputDim"]))
 
 
-@layer_of_ours
+@layer
 class Transpose(nn.Module):
     """`Transpose.lua`: pairs of dimensions swapped, one pair after the other.
 
@@ -175,13 +174,13 @@ class Transpose(nn.Module):
 
 
 @register("nn.Transpose")
-def transpose(layer: LuaObject, context: Context) -> nn.Module:
+def transpose(source: LuaObject, context: Context) -> nn.Module:
     """`Transpose.lua`; `permutations` is a list of pairs counted from 1."""
-    swaps = [[int(dim) - 1 for dim in pair.to_list()] for pair in layer["permutations"].to_list()]
-    return Transpose(swaps, num_input_dims(layer))
+    swaps = [[int(dim) - 1 for dim in pair.to_list()] for pair in source["permutations"].to_list()]
+    return Transpose(swaps, num_input_dims(source))
 
 
-@layer_of_ours
+@layer
 class Replicate(nn.Module):
     """`Replicate.lua`: a new dimension with copies of the input.
 
@@ -210,14 +209,14 @@ class Replicate(nn.Module):
 
 
 @register("nn.Replicate")
-def replicate(layer: LuaObject, context: Context) -> nn.Module:
+def replicate(source: LuaObject, context: Context) -> nn.Module:
     """`Replicate.lua`; older files have no `dim`: the first."""
     return Replicate(
-        int(layer["nfeatures"]), dim_of(layer, "dim", default=1), num_input_dims(layer)
+        int(source["nfeatures"]), dim_of(source, "dim", default=1), num_input_dims(source)
     )
 
 
-@layer_of_ours
+@layer
 class Squeeze(nn.Module):
     """`Squeeze.lua`: dimensions of size 1 removed; the last one stays.
 
@@ -256,13 +255,13 @@ class Squeeze(nn.Module):
 
 
 @register("nn.Squeeze")
-def squeeze(layer: LuaObject, context: Context) -> nn.Module:
+def squeeze(source: LuaObject, context: Context) -> nn.Module:
     """`Squeeze.lua`."""
-    dim = None if layer.get("dim") is None else dim_of(layer, "dim")
-    return Squeeze(dim, num_input_dims(layer))
+    dim = None if source.get("dim") is None else dim_of(source, "dim")
+    return Squeeze(dim, num_input_dims(source))
 
 
-@layer_of_ours
+@layer
 class Unsqueeze(nn.Module):
     """`Unsqueeze.lua`: a new dimension of size 1.
 
@@ -287,12 +286,12 @@ class Unsqueeze(nn.Module):
 
 
 @register("nn.Unsqueeze")
-def unsqueeze(layer: LuaObject, context: Context) -> nn.Module:
+def unsqueeze(source: LuaObject, context: Context) -> nn.Module:
     """`Unsqueeze.lua`."""
-    return Unsqueeze(dim_of(layer, "pos"), num_input_dims(layer))
+    return Unsqueeze(dim_of(source, "pos"), num_input_dims(source))
 
 
 @register("nn.PixelShuffle")
-def pixel_shuffle(layer: LuaObject, context: Context) -> nn.Module:
+def pixel_shuffle(source: LuaObject, context: Context) -> nn.Module:
     """`PixelShuffle.lua`: (N, C·r², H, W) → (N, C, H·r, W·r), in PyTorch's order of channels."""
-    return nn.PixelShuffle(int(layer["upscaleFactor"]))
+    return nn.PixelShuffle(int(source["upscaleFactor"]))

@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 def over_channels(
@@ -31,7 +30,7 @@ def over_channels(
     return function(input, dim=dim)
 
 
-@layer_of_ours
+@layer
 class ChannelSoftmax(nn.Softmax):
     """`SoftMax.lua`: softmax over the channels, with or without a batch.
 
@@ -50,7 +49,7 @@ class ChannelSoftmax(nn.Softmax):
         return over_channels(functional.softmax, input, self.spatial_dims, self.instance)
 
 
-@layer_of_ours
+@layer
 class ChannelLogSoftmax(nn.LogSoftmax):
     """`LogSoftMax.lua`: logarithm of the softmax over the channels, with or without a batch.
 
@@ -69,7 +68,7 @@ class ChannelLogSoftmax(nn.LogSoftmax):
         return over_channels(functional.log_softmax, input, self.spatial_dims, self.instance)
 
 
-@layer_of_ours
+@layer
 class ChannelSoftmin(nn.Softmin):
     """`SoftMin.lua`: softmax of the negative over the channels, with or without a batch."""
 
@@ -82,42 +81,42 @@ class ChannelSoftmin(nn.Softmin):
 
 
 @register("nn.SoftMax", "nn.SpatialSoftMax", "cudnn.SpatialSoftMax")
-def softmax(layer: LuaObject, context: Context) -> nn.Module:
+def softmax(source: LuaObject, context: Context) -> nn.Module:
     """`SoftMax.lua`, `SpatialSoftMax.lua`."""
     return ChannelSoftmax()
 
 
 @register("nn.LogSoftMax", "nn.SpatialLogSoftMax", "cudnn.SpatialLogSoftMax")
-def log_softmax(layer: LuaObject, context: Context) -> nn.Module:
+def log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """`LogSoftMax.lua`, `SpatialLogSoftMax.lua`."""
     return ChannelLogSoftmax()
 
 
 @register("nn.SoftMin")
-def softmin(layer: LuaObject, context: Context) -> nn.Module:
+def softmin(source: LuaObject, context: Context) -> nn.Module:
     """`SoftMin.lua`."""
     return ChannelSoftmin()
 
 
 @register("cudnn.SoftMax")
-def cudnn_softmax(layer: LuaObject, context: Context) -> nn.Module:
+def cudnn_softmax(source: LuaObject, context: Context) -> nn.Module:
     """The `SoftMax.lua` of cudnn.torch: images are normalised over channels and points together."""
     return ChannelSoftmax(instance=True)
 
 
 @register("cudnn.LogSoftMax")
-def cudnn_log_softmax(layer: LuaObject, context: Context) -> nn.Module:
+def cudnn_log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """The `LogSoftMax.lua` of cudnn.torch: as its `SoftMax.lua`."""
     return ChannelLogSoftmax(instance=True)
 
 
 @register("cudnn.VolumetricSoftMax")
-def volumetric_softmax(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_softmax(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricSoftMax.lua`: over the channels of (C, T, H, W), with or without a batch."""
     return ChannelSoftmax(spatial_dims=3)
 
 
 @register("cudnn.VolumetricLogSoftMax")
-def volumetric_log_softmax(layer: LuaObject, context: Context) -> nn.Module:
+def volumetric_log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """`VolumetricLogSoftMax.lua`: as `VolumetricSoftMax.lua`."""
     return ChannelLogSoftmax(spatial_dims=3)

@@ -10,12 +10,11 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .geometry import pair
 
 
-@layer_of_ours
+@layer
 class SubSampling(nn.Module):
     """The sum of each window, times a weight and plus a bias that each channel has.
 
@@ -41,7 +40,7 @@ class SubSampling(nn.Module):
         return sums * self.weight.reshape(shape) + self.bias.reshape(shape)
 
 
-@layer_of_ours
+@layer
 class FeatureLPPool(nn.Module):
     """The p-norm over windows of features.
 
@@ -70,11 +69,11 @@ class FeatureLPPool(nn.Module):
 
 
 @register("nn.SpatialSubSampling")
-def spatial_sub_sampling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialSubSampling.lua`; some older files hold a weight for every place of the window."""
-    weight, bias = layer["weight"], layer["bias"]
-    kernel, stride = pair(layer, "k"), pair(layer, "d")
-    channels = int(layer["nInputPlane"])
+    weight, bias = source["weight"], source["bias"]
+    kernel, stride = pair(source, "k"), pair(source, "d")
+    channels = int(source["nInputPlane"])
     if weight.size != channels:
         context.note("a weight for every place of the window: a convolution of each channel")
         convolution = nn.Conv2d(
@@ -87,17 +86,17 @@ def spatial_sub_sampling(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.SpatialLPPooling")
-def spatial_lp_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_lp_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialLPPooling.lua`: a Sequential of power, pooling and root, all in the file."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
 @register("nn.FeatureLPPooling")
-def feature_lp_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def feature_lp_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`FeatureLPPooling.lua`."""
     return FeatureLPPool(
-        int(layer["width"]),
-        int(layer["stride"]),
-        float(layer["power"]),
-        layer.get("batch_mode") is True,
+        int(source["width"]),
+        int(source["stride"]),
+        float(source["power"]),
+        source.get("batch_mode") is True,
     )

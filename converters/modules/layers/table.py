@@ -1,4 +1,4 @@
-"""Layers that pick from tables, or build others (`SelectTable.lua`, `ZipTable.lua`, …).
+"""Layers that join, split, build and index tables (`JoinTable.lua`, `SelectTable.lua`, …).
 
 Tables are Python lists, or dicts where the keys are names.
 """
@@ -12,12 +12,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
-from .dimension import dim_of
+from ..registry import layer, register
+from .dimensions import AlongDimension, dim_of, num_input_dims
 
 
-@layer_of_ours
+@layer
 class SelectTable(nn.Module):
     """`SelectTable.lua`: one entry of a table.
 
@@ -39,13 +38,13 @@ class SelectTable(nn.Module):
 
 
 @register("nn.SelectTable")
-def select_table(layer: LuaObject, context: Context) -> nn.Module:
+def select_table(source: LuaObject, context: Context) -> nn.Module:
     """`SelectTable.lua`; its index is a number from 1, or the name of an entry."""
-    name = layer["index"]
-    return SelectTable(name if isinstance(name, str) else dim_of(layer, "index"))
+    name = source["index"]
+    return SelectTable(name if isinstance(name, str) else dim_of(source, "index"))
 
 
-@layer_of_ours
+@layer
 class NarrowTable(nn.Module):
     """`NarrowTable.lua`: a range of a list, shorter where the list ends."""
 
@@ -64,12 +63,12 @@ class NarrowTable(nn.Module):
 
 
 @register("nn.NarrowTable")
-def narrow_table(layer: LuaObject, context: Context) -> nn.Module:
+def narrow_table(source: LuaObject, context: Context) -> nn.Module:
     """`NarrowTable.lua`."""
-    return NarrowTable(dim_of(layer, "offset"), int(layer.get("length", 1)))
+    return NarrowTable(dim_of(source, "offset"), int(source.get("length", 1)))
 
 
-@layer_of_ours
+@layer
 class FlattenTable(nn.Module):
     """`FlattenTable.lua`: the tensors of nested lists in one list, in order."""
 
@@ -85,12 +84,12 @@ def _flatten(value: Any) -> list[torch.Tensor]:
 
 
 @register("nn.FlattenTable")
-def flatten_table(layer: LuaObject, context: Context) -> nn.Module:
+def flatten_table(source: LuaObject, context: Context) -> nn.Module:
     """`FlattenTable.lua`."""
     return FlattenTable()
 
 
-@layer_of_ours
+@layer
 class ZipTable(nn.Module):
     """`ZipTable.lua`: rows to columns, [[a1, a2], [b1, b2]] → [[a1, b1], [a2, b2]]."""
 
@@ -100,12 +99,12 @@ class ZipTable(nn.Module):
 
 
 @register("nn.ZipTable")
-def zip_table(layer: LuaObject, context: Context) -> nn.Module:
+def zip_table(source: LuaObject, context: Context) -> nn.Module:
     """`ZipTable.lua`."""
     return ZipTable()
 
 
-@layer_of_ours
+@layer
 class ZipTableOneToMany(nn.Module):
     """`ZipTableOneToMany.lua`: one entry beside each of a list, [v, [a, b]] → [[v, a], [v, b]]."""
 
@@ -116,12 +115,12 @@ class ZipTableOneToMany(nn.Module):
 
 
 @register("nn.ZipTableOneToMany")
-def zip_table_one_to_many(layer: LuaObject, context: Context) -> nn.Module:
+def zip_table_one_to_many(source: LuaObject, context: Context) -> nn.Module:
     """`ZipTableOneToMany.lua`."""
     return ZipTableOneToMany()
 
 
-@layer_of_ours
+@layer
 class MixtureTable(nn.Module):
     """`MixtureTable.lua`: the sum of experts, each weighted by its gate.
 
@@ -159,6 +158,36 @@ class MixtureTable(nn.Module):
 
 
 @register("nn.MixtureTable")
-def mixture_table(layer: LuaObject, context: Context) -> nn.Module:
+def mixture_table(source: LuaObject, context: Context) -> nn.Module:
     """`MixtureTable.lua`; files that were run once hold the `dim` that it found."""
-    return MixtureTable(None if layer.get("dim") is None else dim_of(layer, "dim"))
+    return MixtureTable(None if source.get("dim") is None else dim_of(source, "dim"))
+
+
+@layer
+class SplitTable(AlongDimension):
+    """`SplitTable.lua`: the slices along a dimension as a list; the dimension is removed."""
+
+    def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
+        """(…, D, …) → D tensors (…)."""
+        return list(input.unbind(self._dim(input)))
+
+
+@register("nn.SplitTable")
+def split_table(source: LuaObject, context: Context) -> nn.Module:
+    """`SplitTable.lua`."""
+    return SplitTable(dim_of(source), num_input_dims(source))
+
+
+@layer
+class JoinTable(AlongDimension):
+    """`JoinTable.lua`: the tensors of a list joined along a dimension."""
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        """Tensors (…, Dᵢ, …) → (…, ΣDᵢ, …); the first one tells whether there is a batch."""
+        return torch.cat(input, self._dim(input[0]))
+
+
+@register("nn.JoinTable")
+def join_table(source: LuaObject, context: Context) -> nn.Module:
+    """`JoinTable.lua`."""
+    return JoinTable(dim_of(source), num_input_dims(source))

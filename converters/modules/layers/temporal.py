@@ -9,12 +9,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .subsampling import SubSampling
 
 
-@layer_of_ours
+@layer
 class FramesFirst(nn.Module):
     """A layer that wants (N, F, T), given frames as Torch7 orders them: (N, T, F) or (T, F).
 
@@ -32,7 +31,7 @@ class FramesFirst(nn.Module):
         return output.transpose(-1, -2)
 
 
-@layer_of_ours
+@layer
 class DynamicKMaxPool(nn.Module):
     """The k largest values of each feature over time, in their original order.
 
@@ -57,68 +56,70 @@ class DynamicKMaxPool(nn.Module):
 
 
 @register("nn.TemporalConvolution")
-def temporal_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalConvolution.lua`: the weight is (out, kW · in), frame by frame."""
-    return _convolution(layer, context, int(layer["kW"]), int(layer["dW"]), 0)
+    return _convolution(source, context, int(source["kW"]), int(source["dW"]), 0)
 
 
 @register("cudnn.TemporalConvolution")
-def cudnn_temporal_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def cudnn_temporal_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`cudnn/TemporalConvolution.lua`: a convolution of the image whose rows are the frames.
 
     Its kW is the frame's size; kernel, stride and padding over time are kH, dH and padH.
     """
-    padding = int(layer.get("padH", 0))
-    return _convolution(layer, context, int(layer["kH"]), int(layer["dH"]), padding)
+    padding = int(source.get("padH", 0))
+    return _convolution(source, context, int(source["kH"]), int(source["dH"]), padding)
 
 
 @register("nn.TemporalRowConvolution", "nn.TemporalRowConvolutionMM")
-def temporal_row_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_row_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalRowConvolution.lua`: each feature convolved by itself; weight (F, 1, kW).
 
     With `featFirst` its input is (N, F, T) or (F, T).
     """
-    features, bias = int(layer["inputFrameSize"]), layer.get("bias")
+    features, bias = int(source["inputFrameSize"]), source.get("bias")
     module = nn.Conv1d(
         features,
         features,
-        int(layer["kW"]),
-        stride=int(layer["dW"]),
+        int(source["kW"]),
+        stride=int(source["dW"]),
         groups=features,
         bias=bias is not None,
         device="meta",
     )
-    context.fill(module, weight=layer["weight"], bias=bias)
-    return module if layer.get("featFirst") is True else FramesFirst(module)
+    context.fill(module, weight=source["weight"], bias=bias)
+    return module if source.get("featFirst") is True else FramesFirst(module)
 
 
 @register("nn.TemporalMaxPooling")
-def temporal_max_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalMaxPooling.lua`."""
-    return FramesFirst(nn.MaxPool1d(int(layer["kW"]), int(layer["dW"])))
+    return FramesFirst(nn.MaxPool1d(int(source["kW"]), int(source["dW"])))
 
 
 @register("nn.TemporalDynamicKMaxPooling")
-def temporal_dynamic_k_max_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_dynamic_k_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalDynamicKMaxPooling.lua`."""
-    return DynamicKMaxPool(int(layer["minK"]), float(layer.get("factor", 0)))
+    return DynamicKMaxPool(int(source["minK"]), float(source.get("factor", 0)))
 
 
 @register("nn.TemporalSubSampling")
-def temporal_sub_sampling(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalSubSampling.lua`: the sum of a window times a weight, plus a bias, by feature."""
     with torch.device("meta"):
-        module = SubSampling(int(layer["inputFrameSize"]), [int(layer["kW"])], [int(layer["dW"])])
-    context.fill(module, weight=layer["weight"], bias=layer["bias"])
+        module = SubSampling(
+            int(source["inputFrameSize"]), [int(source["kW"])], [int(source["dW"])]
+        )
+    context.fill(module, weight=source["weight"], bias=source["bias"])
     return FramesFirst(module)
 
 
 def _convolution(
-    layer: LuaObject, context: Context, kernel_size: int, stride: int, padding: int
+    source: LuaObject, context: Context, kernel_size: int, stride: int, padding: int
 ) -> nn.Module:
     """A convolution over time whose weight is kept as (out, frame, feature)."""
-    weight, bias = layer["weight"], layer.get("bias")
-    n_in, n_out = int(layer["inputFrameSize"]), int(layer["outputFrameSize"])
+    weight, bias = source["weight"], source.get("bias")
+    n_in, n_out = int(source["inputFrameSize"]), int(source["outputFrameSize"])
     module = nn.Conv1d(
         n_in,
         n_out,

@@ -10,11 +10,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class MaxUnpool(nn.Module):
     """Puts each value where a pooling layer found its maximum in its last input; zero elsewhere.
 
@@ -64,6 +63,6 @@ def _places(pooling: Any, pooled: torch.Tensor, values: torch.Tensor) -> torch.T
 
 
 @register("nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling")
-def max_unpooling(layer: LuaObject, context: Context) -> nn.Module:
+def max_unpooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialMaxUnpooling.lua`; `pooling` is the very layer that pools, elsewhere in the model."""
-    return MaxUnpool(context.convert(layer["pooling"], ".pooling"))
+    return MaxUnpool(context.convert(source["pooling"], ".pooling"))

@@ -10,11 +10,10 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class WeightNorm(nn.Module):
     """`WeightNorm.lua`: runs a layer with the weight g · v / √(‖v‖² + eps), a norm for each output.
 
@@ -53,14 +52,14 @@ class WeightNorm(nn.Module):
 
 
 @register("nn.WeightNorm")
-def weight_norm(layer: LuaObject, context: Context) -> nn.Module:
+def weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """`WeightNorm.lua`: v is (out, rest), with the outputs in front; files leave the weight out.
 
     The layer inside is converted with v as its weight, and so says how PyTorch orders it.
     """
-    v, g, child = layer["v"], layer["g"], layer["modules"][1]
-    dim = int(layer.get("outputDim", 1)) - 1
-    direction = np.moveaxis(v.reshape([int(size) for size in layer["viewOut"]]), 0, dim)
+    v, g, child = source["v"], source["g"], source["modules"][1]
+    dim = int(source.get("outputDim", 1)) - 1
+    direction = np.moveaxis(v.reshape([int(size) for size in source["viewOut"]]), 0, dim)
     module = context.convert(with_weight(child, direction), ".modules[1]")
     weights = {
         name: parameter
@@ -81,17 +80,17 @@ def weight_norm(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.LinearWeightNorm")
-def linear_weight_norm(layer: LuaObject, context: Context) -> nn.Module:
+def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """`LinearWeightNorm.lua`: the norm is at least `eps`, which only matters for a row of zeros."""
-    v, bias = layer["v"], layer.get("bias")
+    v, bias = source["v"], source.get("bias")
     n_out, n_in = v.shape
     linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
-    module = WeightNorm(context.fill(linear, bias=bias), eps=layer.get("eps", 1e-16) ** 2)
-    return context.fill(module, v=v, g=layer["g"])
+    module = WeightNorm(context.fill(linear, bias=bias), eps=source.get("eps", 1e-16) ** 2)
+    return context.fill(module, v=v, g=source["g"])
 
 
-def with_weight(layer: LuaObject, weight: np.ndarray) -> LuaObject:
+def with_weight(source: LuaObject, weight: np.ndarray) -> LuaObject:
     """The same Torch7 layer with another weight; the object of the file stays as it is."""
-    fields = LuaTable(layer.fields)
+    fields = LuaTable(source.fields)
     fields["weight"] = weight
-    return LuaObject(layer.class_name, fields, layer.version)
+    return LuaObject(source.class_name, fields, source.version)

@@ -1,57 +1,7 @@
-"""Layers of packages beside torch/nn that published models used."""
+"""Layers of Lua packages beside torch/nn, one file a package: importing this registers them."""
 
-from . import (
-    augmentation,
-    binary_convolution,
-    blocks,
-    cudnn_rnn,
-    deepmask,
-    dpnn,
-    facebook,
-    glimpse,
-    inn,
-    logistic_criterion,
-    nce,
-    nnx,
-    penalty,
-    recurrent,
-    reinforce,
-    rnn,
-    roi_pooling,
-    seq_lstm,
-    sequence_criterion,
-    sequencer,
-    stn,
-    style,
-    texture_nets,
-    torch_rnn,
-    waifu2x,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "augmentation",
-    "binary_convolution",
-    "blocks",
-    "cudnn_rnn",
-    "deepmask",
-    "dpnn",
-    "facebook",
-    "glimpse",
-    "inn",
-    "logistic_criterion",
-    "nce",
-    "nnx",
-    "penalty",
-    "recurrent",
-    "reinforce",
-    "rnn",
-    "roi_pooling",
-    "seq_lstm",
-    "sequence_criterion",
-    "sequencer",
-    "stn",
-    "style",
-    "texture_nets",
-    "torch_rnn",
-    "waifu2x",
-]
+for _module in iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)

@@ -11,12 +11,12 @@ from ..context import Context
 from ..registry import converter_for
 
 
-def convert_as(class_name: str, layer: LuaObject, context: Context, **fields: Any) -> nn.Module:
+def convert_as(class_name: str, source: LuaObject, context: Context, **fields: Any) -> nn.Module:
     """What another class's converter makes of an object's fields.
 
     Args:
         class_name: the class whose converter is asked.
-        layer: the object; it stays as it is.
+        source: the object; it stays as it is.
         context: the run that the object belongs to.
         fields: fields to set before, by name.
 
@@ -25,6 +25,6 @@ def convert_as(class_name: str, layer: LuaObject, context: Context, **fields: An
     """
     converter = converter_for(class_name)
     if converter is None:
-        raise context.error(f"{layer.class_name} is converted as {class_name}, which is unknown")
-    changed = LuaTable([*layer.fields.items(), *fields.items()])
-    return converter(LuaObject(class_name, changed, layer.version), context)
+        raise context.error(f"{source.class_name} is converted as {class_name}, which is unknown")
+    changed = LuaTable([*source.fields.items(), *fields.items()])
+    return converter(LuaObject(class_name, changed, source.version), context)

@@ -10,11 +10,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class TotalDropout(nn.Module):
     """`TotalDropout.lua`: in training the whole input passes, or zeros.
 
@@ -38,12 +37,12 @@ class TotalDropout(nn.Module):
 
 
 @register("nn.TotalDropout")
-def total_dropout(layer: LuaObject, context: Context) -> nn.Module:
+def total_dropout(source: LuaObject, context: Context) -> nn.Module:
     """`TotalDropout.lua`."""
-    return TotalDropout(layer["p"])
+    return TotalDropout(source["p"])
 
 
-@layer_of_ours
+@layer
 class SpatialRegionDropout(nn.Module):
     """`SpatialRegionDropout.lua`: in training the rows or columns along one edge are zeros.
 
@@ -80,12 +79,12 @@ class SpatialRegionDropout(nn.Module):
 
 
 @register("nn.SpatialRegionDropout")
-def spatial_region_dropout(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_region_dropout(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialRegionDropout.lua`."""
-    return SpatialRegionDropout(layer["p"])
+    return SpatialRegionDropout(source["p"])
 
 
-@layer_of_ours
+@layer
 class SpatialUniformCrop(nn.Module):
     """`SpatialUniformCrop.lua`: in training a crop anywhere for each image, else the middle.
 
@@ -120,14 +119,14 @@ class SpatialUniformCrop(nn.Module):
 
 
 @register("nn.SpatialUniformCrop")
-def spatial_uniform_crop(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_uniform_crop(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialUniformCrop.lua`."""
-    if layer.get("scale") is not None:
+    if source.get("scale") is not None:
         context.note("crops have one size: Torch7 scaled them by a random factor in training")
-    return SpatialUniformCrop(int(layer["oheight"]), int(layer["owidth"]))
+    return SpatialUniformCrop(int(source["oheight"]), int(source["owidth"]))
 
 
-@layer_of_ours
+@layer
 class SimpleColorTransform(nn.Module):
     """`SimpleColorTransform.lua`: in training a random number is added to each channel.
 
@@ -151,14 +150,14 @@ class SimpleColorTransform(nn.Module):
 
 
 @register("nn.SimpleColorTransform")
-def simple_color_transform(layer: LuaObject, context: Context) -> nn.Module:
+def simple_color_transform(source: LuaObject, context: Context) -> nn.Module:
     """`SimpleColorTransform.lua`; the numbers are uniform within ± range."""
     with torch.device("meta"):
-        module = SimpleColorTransform(layer["range"].size)
-    return context.fill(module, limit=layer["range"])
+        module = SimpleColorTransform(source["range"].size)
+    return context.fill(module, limit=source["range"])
 
 
-@layer_of_ours
+@layer
 class PCAColorTransform(nn.Module):
     """`PCAColorTransform.lua`: in training colours move along the pixels' principal axes.
 
@@ -191,15 +190,15 @@ class PCAColorTransform(nn.Module):
 
 
 @register("nn.PCAColorTransform")
-def pca_color_transform(layer: LuaObject, context: Context) -> nn.Module:
+def pca_color_transform(source: LuaObject, context: Context) -> nn.Module:
     """`PCAColorTransform.lua`."""
-    vectors = layer["eigenVectors"]
+    vectors = source["eigenVectors"]
     with torch.device("meta"):
-        module = PCAColorTransform(len(vectors), layer["std"])
-    return context.fill(module, eigen_vectors=vectors, eigen_values=layer["eigenValues"])
+        module = PCAColorTransform(len(vectors), source["std"])
+    return context.fill(module, eigen_vectors=vectors, eigen_values=source["eigenValues"])
 
 
-@layer_of_ours
+@layer
 class BatchFlip(nn.Module):
     """`BatchFlip` of cifar.torch's `train.lua`: in training half of the images are mirrored."""
 
@@ -213,7 +212,7 @@ class BatchFlip(nn.Module):
 
 
 @register("nn.BatchFlip")
-def batch_flip(layer: LuaObject, context: Context) -> nn.Module:
+def batch_flip(source: LuaObject, context: Context) -> nn.Module:
     """`BatchFlip`, which every training script defined for itself after cifar.torch's."""
     context.note("taken for cifar.torch's: it mirrors half of a batch in training")
     return BatchFlip()

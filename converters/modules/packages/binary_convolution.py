@@ -11,11 +11,10 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class BinaryConv2d(nn.Module):
     """`SpatialBinaryConvolution.lua` (XNOR-Net): filters of ±1, scaled by their mean size.
 
@@ -94,16 +93,16 @@ class _BinaryConvolution(torch.autograd.Function):
 
 
 @register("nn.SpatialBinaryConvolution")
-def spatial_binary_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_binary_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialBinaryConvolution.lua`."""
-    weight = layer["weight"]
-    size = [int(layer["kH"]), int(layer["kW"])]
+    weight = source["weight"]
+    size = [int(source["kH"]), int(source["kW"])]
     with torch.device("meta"):
         module = BinaryConv2d(
-            int(layer["nInputPlane"]),
-            int(layer["nOutputPlane"]),
+            int(source["nInputPlane"]),
+            int(source["nOutputPlane"]),
             size,
-            [int(layer["dH"]), int(layer["dW"])],
-            [int(layer.get("padH", 0)), int(layer.get("padW", 0))],
+            [int(source["dH"]), int(source["dW"])],
+            [int(source.get("padH", 0)), int(source.get("padW", 0))],
         )
     return context.fill(module, weight=weight)

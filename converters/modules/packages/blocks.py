@@ -7,11 +7,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class ResidualDrop(nn.ModuleList):
     """`ResidualDrop.lua`: a residual block that is at times left out in training.
 
@@ -41,14 +40,14 @@ class ResidualDrop(nn.ModuleList):
 
 
 @register("nn.ResidualDrop")
-def residual_drop(layer: LuaObject, context: Context) -> nn.Module:
+def residual_drop(source: LuaObject, context: Context) -> nn.Module:
     """`ResidualDrop.lua`; its children are the block and the skip."""
-    block, skip = context.children(layer)
+    block, skip = context.children(source)
     context.note("in training the layer draws whether its block is left out, as the script did")
-    return ResidualDrop(block, skip, float(layer["deathRate"]))
+    return ResidualDrop(block, skip, float(source["deathRate"]))
 
 
-@layer_of_ours
+@layer
 class DenseLayer(nn.ModuleList):
     """`DenseConnectLayerCustom` of DenseNet: a list of feature maps grows by one.
 
@@ -68,7 +67,7 @@ class DenseLayer(nn.ModuleList):
 
 
 @register("nn.DenseConnectLayerCustom")
-def dense_layer(layer: LuaObject, context: Context) -> nn.Module:
+def dense_layer(source: LuaObject, context: Context) -> nn.Module:
     """`DenseConnectLayerCustom`, as DenseNet's script built it where memory was short."""
-    first, second = context.children(layer)
+    first, second = context.children(source)
     return DenseLayer(first, second)

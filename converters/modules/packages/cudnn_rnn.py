@@ -15,11 +15,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class RecurrentLayers(nn.Module):
     """`RNN.lua` of cudnn: the outputs of torch.nn's LSTM, GRU or RNN, without its last state.
 
@@ -78,23 +77,23 @@ class RecurrentLayers(nn.Module):
     "cudnn.GRU",
     "cudnn.BGRU",
 )
-def cudnn_rnn(layer: LuaObject, context: Context) -> nn.Module:
+def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
     """`RNN.lua` of cudnn; its tables of packed sequences of different lengths are not taken."""
-    if layer.get("rememberStates"):
+    if source.get("rememberStates"):
         context.note("rememberStates: here every call starts from a zero state")
-    if layer.get("inputMode", "CUDNN_LINEAR_INPUT") != "CUDNN_LINEAR_INPUT":
+    if source.get("inputMode", "CUDNN_LINEAR_INPUT") != "CUDNN_LINEAR_INPUT":
         raise context.error("a cudnn.RNN whose input has no matrices (CUDNN_SKIP_INPUT)")
     with torch.device("meta"):
         module = RecurrentLayers(
-            str(layer["mode"]).removeprefix("CUDNN_"),
-            int(layer["inputSize"]),
-            int(layer["hiddenSize"]),
-            int(layer["numLayers"]),
-            bidirectional=layer.get("bidirectional") == "CUDNN_BIDIRECTIONAL",
-            batch_first=bool(layer.get("batchFirst", False)),
-            dropout=float(layer.get("dropout", 0)),
+            str(source["mode"]).removeprefix("CUDNN_"),
+            int(source["inputSize"]),
+            int(source["hiddenSize"]),
+            int(source["numLayers"]),
+            bidirectional=source.get("bidirectional") == "CUDNN_BIDIRECTIONAL",
+            batch_first=bool(source.get("batchFirst", False)),
+            dropout=float(source.get("dropout", 0)),
         )
-    weight, position = layer["weight"].reshape(-1), 0
+    weight, position = source["weight"].reshape(-1), 0
     expected = sum(parameter.numel() for parameter in module.parameters())
     if weight.size != expected:
         raise context.error(

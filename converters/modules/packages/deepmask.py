@@ -7,11 +7,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class SymmetricPad(nn.Module):
     """`SpatialSymmetricPadding.lua`: the image mirrored at its edges, the edge pixels included.
 
@@ -49,12 +48,12 @@ def mirror(input: torch.Tensor, dim: int, before: int, after: int) -> torch.Tens
 
 
 @register("nn.SpatialSymmetricPadding")
-def spatial_symmetric_padding(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_symmetric_padding(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialSymmetricPadding.lua`."""
-    return SymmetricPad([int(layer[f"pad_{side}"]) for side in "lrtb"])
+    return SymmetricPad([int(source[f"pad_{side}"]) for side in "lrtb"])
 
 
-@layer_of_ours
+@layer
 class DeepMask(nn.Module):
     """`DeepMask.lua`: a mask of the object in an image's middle, and a score for it.
 
@@ -77,11 +76,11 @@ class DeepMask(nn.Module):
 
 
 @register("nn.DeepMask")
-def deep_mask(layer: LuaObject, context: Context) -> nn.Module:
+def deep_mask(source: LuaObject, context: Context) -> nn.Module:
     """`DeepMask.lua`, whose branches Torch7's scripts call one by one."""
     return DeepMask(
         *(
-            context.convert(layer[name], f".{name}")
+            context.convert(source[name], f".{name}")
             for name in ("trunk", "maskBranch", "scoreBranch")
         )
     )

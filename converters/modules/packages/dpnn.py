@@ -9,12 +9,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .alias import convert_as
 
 
-@layer_of_ours
+@layer
 class ArgMax(nn.Module):
     """`ArgMax.lua`: the index, from 1, of the largest value along a dimension.
 
@@ -42,12 +41,14 @@ class ArgMax(nn.Module):
 
 
 @register("nn.ArgMax")
-def arg_max(layer: LuaObject, context: Context) -> nn.Module:
+def arg_max(source: LuaObject, context: Context) -> nn.Module:
     """`ArgMax.lua`."""
-    return ArgMax(int(layer["dim"]) - 1, int(layer["nInputDim"]), bool(layer.get("asLong", True)))
+    return ArgMax(
+        int(source["dim"]) - 1, int(source["nInputDim"]), bool(source.get("asLong", True))
+    )
 
 
-@layer_of_ours
+@layer
 class Clip(nn.Module):
     """`Clip.lua`: values within bounds; the gradient passes as if nothing had been clipped.
 
@@ -85,12 +86,12 @@ class StraightThrough(torch.autograd.Function):
 
 
 @register("nn.Clip")
-def clip(layer: LuaObject, context: Context) -> nn.Module:
+def clip(source: LuaObject, context: Context) -> nn.Module:
     """`Clip.lua`."""
-    return Clip(layer["minval"], layer["maxval"])
+    return Clip(source["minval"], source["maxval"])
 
 
-@layer_of_ours
+@layer
 class Inception(nn.ModuleList):
     """`Inception.lua`: a module for batches, which also takes one image.
 
@@ -109,24 +110,24 @@ class Inception(nn.ModuleList):
 
 
 @register("nn.Inception")
-def inception(layer: LuaObject, context: Context) -> nn.Module:
+def inception(source: LuaObject, context: Context) -> nn.Module:
     """`Inception.lua`: all its columns stand in its first module, a DepthConcat."""
-    return Inception(*context.children(layer))
+    return Inception(*context.children(source))
 
 
 @register("nn.FireModule")
-def fire_module(layer: LuaObject, context: Context) -> nn.Module:
+def fire_module(source: LuaObject, context: Context) -> nn.Module:
     """`FireModule.lua`, of SqueezeNet; its first version had no table of modules."""
-    return nn.Sequential(context.convert(layer["module"], ".module"))
+    return nn.Sequential(context.convert(source["module"], ".module"))
 
 
 @register("nn.Serial")
-def serial(layer: LuaObject, context: Context) -> nn.Module:
+def serial(source: LuaObject, context: Context) -> nn.Module:
     """`Serial.lua`: what it says about saving is done with once the file is written."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
-@layer_of_ours
+@layer
 class ReverseTable(nn.Module):
     """`ReverseTable.lua`: a list in reverse order."""
 
@@ -136,12 +137,12 @@ class ReverseTable(nn.Module):
 
 
 @register("nn.ReverseTable")
-def reverse_table(layer: LuaObject, context: Context) -> nn.Module:
+def reverse_table(source: LuaObject, context: Context) -> nn.Module:
     """`ReverseTable.lua`."""
     return ReverseTable()
 
 
-@layer_of_ours
+@layer
 class ChannelNormalize(nn.Module):
     """`SpatialFeatNormalization.lua`: (x - mean) / std, with constants for each channel.
 
@@ -168,14 +169,14 @@ class ChannelNormalize(nn.Module):
 
 
 @register("nn.SpatialFeatNormalization")
-def spatial_feat_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_feat_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialFeatNormalization.lua`."""
     with torch.device("meta"):
-        module = ChannelNormalize(layer["mean"].size)
-    return context.fill(module, mean=layer["mean"], std=layer["std"])
+        module = ChannelNormalize(source["mean"].size)
+    return context.fill(module, mean=source["mean"], std=source["std"])
 
 
 @register("nn.Dictionary")
-def dictionary(layer: LuaObject, context: Context) -> nn.Module:
+def dictionary(source: LuaObject, context: Context) -> nn.Module:
     """`Dictionary.lua`: a LookupTable that was updated row by row in Torch7."""
-    return convert_as("nn.LookupTable", layer, context)
+    return convert_as("nn.LookupTable", source, context)

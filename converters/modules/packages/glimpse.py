@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 def positions(location: torch.Tensor, input_size: int, size: int) -> torch.Tensor:
@@ -23,7 +22,7 @@ def positions(location: torch.Tensor, input_size: int, size: int) -> torch.Tenso
     return first[:, None] + torch.arange(size, device=location.device)
 
 
-@layer_of_ours
+@layer
 class SpatialGlimpse(nn.Module):
     """`SpatialGlimpse.lua`: crops of growing size round a place, all scaled to the same size.
 
@@ -71,18 +70,18 @@ class SpatialGlimpse(nn.Module):
 
 
 @register("nn.SpatialGlimpse")
-def spatial_glimpse(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_glimpse(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialGlimpse.lua`; its first version (`size`) had crops of 1, 1, 2, 3, … scales."""
-    depth, scale = int(layer["depth"]), int(layer["scale"])
-    if "width" in layer:
+    depth, scale = int(source["depth"]), int(source["scale"])
+    if "width" in source:
         scales = [scale**level for level in range(depth)]
-        return SpatialGlimpse(int(layer["height"]), int(layer["width"]), scales, scale != 2)
+        return SpatialGlimpse(int(source["height"]), int(source["width"]), scales, scale != 2)
     context.note("no width: the first version of SpatialGlimpse, whose scales grow by addition")
     scales = [1, *(level * scale for level in range(1, depth))]
-    return SpatialGlimpse(int(layer["size"]), int(layer["size"]), scales, bilinear=True)
+    return SpatialGlimpse(int(source["size"]), int(source["size"]), scales, bilinear=True)
 
 
-@layer_of_ours
+@layer
 class TemporalGlimpse(nn.Module):
     """`TemporalGlimpse.lua`: a part of a sequence round a place.
 
@@ -111,6 +110,6 @@ class TemporalGlimpse(nn.Module):
 
 
 @register("nn.TemporalGlimpse")
-def temporal_glimpse(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_glimpse(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalGlimpse.lua`."""
-    return TemporalGlimpse(int(layer["size"]))
+    return TemporalGlimpse(int(source["size"]))

@@ -8,42 +8,41 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .alias import convert_as
 
 
 @register("inn.SpatialMaxPooling")
-def spatial_max_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialMaxPooling.lua`: windows over the edge count, whatever the file says."""
-    return convert_as("nn.SpatialMaxPooling", layer, context, ceil_mode=True)
+    return convert_as("nn.SpatialMaxPooling", source, context, ceil_mode=True)
 
 
 @register("inn.SpatialAveragePooling")
-def spatial_average_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialAveragePooling.lua`: windows over the edge count, averaged over what is inside."""
-    return convert_as("nn.SpatialAveragePooling", layer, context, ceil_mode=True, divide=True)
+    return convert_as("nn.SpatialAveragePooling", source, context, ceil_mode=True, divide=True)
 
 
 @register("inn.SpatialCrossResponseNormalization")
-def spatial_cross_response_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_cross_response_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialCrossResponseNormalization.lua`: another name of nn.SpatialCrossMapLRN."""
-    return convert_as("nn.SpatialCrossMapLRN", layer, context)
+    return convert_as("nn.SpatialCrossMapLRN", source, context)
 
 
 @register("inn.SpatialSameResponseNormalization")
-def spatial_same_response_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_same_response_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialSameResponseNormalization.lua`: a Sequential of nn's own layers."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
 @register("inn.LocalResponseNormalization")
-def local_response_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def local_response_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`LocalResponseNormalization.lua`: its `modules` is the Sequential itself."""
-    return nn.Sequential(context.convert(layer["modules"], ".modules"))
+    return nn.Sequential(context.convert(source["modules"], ".modules"))
 
 
-@layer_of_ours
+@layer
 class SubtractMean(nn.Module):
     """`MeanSubtraction.lua`: the input less a constant image.
 
@@ -68,16 +67,16 @@ class SubtractMean(nn.Module):
 
 
 @register("inn.MeanSubtraction")
-def mean_subtraction(layer: LuaObject, context: Context) -> nn.Module:
+def mean_subtraction(source: LuaObject, context: Context) -> nn.Module:
     """`MeanSubtraction.lua`; after a batch the file holds the image once for each example."""
-    mean = layer["mean"]
+    mean = source["mean"]
     mean = mean[0] if mean.ndim == 4 else mean
     with torch.device("meta"):
         module = SubtractMean(list(mean.shape))
     return context.fill(module, mean=mean)
 
 
-@layer_of_ours
+@layer
 class ChannelAffine(nn.Module):
     """`ConstAffine.lua`: a·x + b, with constants for each channel that are not trained.
 
@@ -105,14 +104,14 @@ class ChannelAffine(nn.Module):
 
 
 @register("inn.ConstAffine", "inn.SpatialConstAffine", "nn.SpatialConstDiagonal")
-def const_affine(layer: LuaObject, context: Context) -> nn.Module:
+def const_affine(source: LuaObject, context: Context) -> nn.Module:
     """`ConstAffine.lua`, and DeepMask's name for it: a BatchNormalization made constant."""
     with torch.device("meta"):
-        module = ChannelAffine(layer["a"].size)
-    return context.fill(module, a=layer["a"], b=layer["b"])
+        module = ChannelAffine(source["a"].size)
+    return context.fill(module, a=source["a"], b=source["b"])
 
 
-@layer_of_ours
+@layer
 class SpatialPyramidPooling(nn.ModuleList):
     """`SpatialPyramidPooling.lua`: poolings of several sizes, their features joined.
 
@@ -129,12 +128,12 @@ class SpatialPyramidPooling(nn.ModuleList):
 
 
 @register("inn.SpatialPyramidPooling")
-def spatial_pyramid_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_pyramid_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialPyramidPooling.lua`."""
-    return SpatialPyramidPooling(*context.children(layer))
+    return SpatialPyramidPooling(*context.children(source))
 
 
-@layer_of_ours
+@layer
 class StochasticPool2d(nn.Module):
     """`SpatialStochasticPooling.lua`: a pixel drawn by its size, or Σx² / Σx in evaluation mode.
 
@@ -177,8 +176,8 @@ class StochasticPool2d(nn.Module):
 
 
 @register("inn.SpatialStochasticPooling")
-def spatial_stochastic_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_stochastic_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialStochasticPooling.lua`."""
     return StochasticPool2d(
-        [int(layer["kH"]), int(layer["kW"])], [int(layer["dH"]), int(layer["dW"])]
+        [int(source["kH"]), int(source["kW"])], [int(source["dH"]), int(source["dW"])]
     )

@@ -8,11 +8,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class LogisticLoss(nn.Module):
     """`BinaryLogisticRegression.lua`: log(1 + exp(-target · input)).
 
@@ -30,7 +29,7 @@ class LogisticLoss(nn.Module):
         return losses.mean() if self.size_average else losses.sum()
 
 
-@layer_of_ours
+@layer
 class SpatialLogisticLoss(nn.Module):
     """`SpatialBinaryLogisticRegression.lua`: half the mean over the pixels of LogisticLoss.
 
@@ -49,12 +48,12 @@ class SpatialLogisticLoss(nn.Module):
 
 
 @register("nn.BinaryLogisticRegression")
-def binary_logistic_regression(layer: LuaObject, context: Context) -> nn.Module:
+def binary_logistic_regression(source: LuaObject, context: Context) -> nn.Module:
     """`BinaryLogisticRegression.lua`."""
-    return LogisticLoss(layer.get("sizeAverage") is not False)
+    return LogisticLoss(source.get("sizeAverage") is not False)
 
 
 @register("nn.SpatialBinaryLogisticRegression")
-def spatial_binary_logistic_regression(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_binary_logistic_regression(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialBinaryLogisticRegression.lua`."""
-    return SpatialLogisticLoss(layer.get("sizeAverage") is not False)
+    return SpatialLogisticLoss(source.get("sizeAverage") is not False)

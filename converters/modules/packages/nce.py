@@ -9,11 +9,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class NCEModule(nn.Module):
     """`NCEModule.lua`: scores of the target and of k classes drawn from their frequencies.
 
@@ -67,11 +66,11 @@ class NCEModule(nn.Module):
 
 
 @register("nn.NCEModule")
-def nce_module(layer: LuaObject, context: Context) -> nn.Module:
+def nce_module(source: LuaObject, context: Context) -> nn.Module:
     """`NCEModule.lua`."""
-    weight = layer["weight"]
+    weight = source["weight"]
     n_out, n_in = weight.shape
-    normalized, log_softmax = bool(layer.get("normalized")), bool(layer.get("logsoftmax"))
+    normalized, log_softmax = bool(source.get("normalized")), bool(source.get("logsoftmax"))
     with torch.device("meta"):
-        module = NCEModule(n_in, n_out, int(layer["k"]), normalized, log_softmax)
-    return context.fill(module, weight=weight, bias=layer["bias"], unigrams=layer["unigrams"])
+        module = NCEModule(n_in, n_out, int(source["k"]), normalized, log_softmax)
+    return context.fill(module, weight=weight, bias=source["bias"], unigrams=source["unigrams"])

@@ -11,12 +11,11 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .alias import convert_as
 
 
-@layer_of_ours
+@layer
 class SpatialNormalization(nn.Module):
     """`SpatialNormalization.lua`: less the local mean, over the local standard deviation.
 
@@ -60,35 +59,35 @@ class SpatialNormalization(nn.Module):
 
 
 @register("nn.SpatialNormalization")
-def spatial_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialNormalization.lua`."""
     return SpatialNormalization(
-        context.convert(layer["convo"], ".convo"),
-        context.convert(layer["convostd"], ".convostd"),
-        int(layer["nfeatures"]),
-        layer.get("fixedThres"),
+        context.convert(source["convo"], ".convo"),
+        context.convert(source["convostd"], ".convostd"),
+        int(source["nfeatures"]),
+        source.get("fixedThres"),
     )
 
 
 @register("nn.SpatialPadding")
-def spatial_padding(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialPadding.lua`: zeros round an image; negative widths crop."""
-    dims = layer.get("y_dim") or 2, layer.get("x_dim") or 3
+    dims = source.get("y_dim") or 2, source.get("x_dim") or 3
     if dims not in ((2, 3), (3, 4)):
         raise context.error(f"pads dimensions {dims[0]} and {dims[1]}; the last two are supported")
-    left, right, top, bottom = (int(layer[f"pad_{side}"]) for side in "lrtb")
+    left, right, top, bottom = (int(source[f"pad_{side}"]) for side in "lrtb")
     return nn.ZeroPad2d((left, right, top, bottom))
 
 
 @register("nn.SpatialLinear")
-def spatial_linear(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_linear(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialLinear.lua`: a linear map at each pixel, which is a 1×1 convolution."""
-    n_out, n_in = layer["weight"].shape
+    n_out, n_in = source["weight"].shape
     module = nn.Conv2d(n_in, n_out, 1, device="meta")
-    return context.fill(module, weight=layer["weight"], bias=layer["bias"])
+    return context.fill(module, weight=source["weight"], bias=source["bias"])
 
 
-@layer_of_ours
+@layer
 class SpatialClassifier(nn.ModuleList):
     """`SpatialClassifier.lua`: a classifier of vectors, at each pixel.
 
@@ -111,19 +110,19 @@ class SpatialClassifier(nn.ModuleList):
 
 
 @register("nn.SpatialClassifier")
-def spatial_classifier(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_classifier(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialClassifier.lua`; `spatialOutput` came later, before it images were given."""
-    classifier = context.convert(layer["classifier"], ".classifier")
-    return SpatialClassifier(classifier, spatial_output=layer.get("spatialOutput") is not False)
+    classifier = context.convert(source["classifier"], ".classifier")
+    return SpatialClassifier(classifier, spatial_output=source.get("spatialOutput") is not False)
 
 
 @register("nn.SpatialConvolutionSparse")
-def spatial_convolution_sparse(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_convolution_sparse(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialConvolutionSparse.lua`: the earlier name of nn.SpatialConvolutionMap."""
-    return convert_as("nn.SpatialConvolutionMap", layer, context)
+    return convert_as("nn.SpatialConvolutionMap", source, context)
 
 
-@layer_of_ours
+@layer
 class Resample(nn.Module):
     """`SpatialReSampling.lua`, `SpatialReSamplingEx.lua`: an image in another size.
 
@@ -186,31 +185,31 @@ class Resample(nn.Module):
 
 
 @register("nn.SpatialReSampling")
-def spatial_re_sampling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_re_sampling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialReSampling.lua`; a ratio became a size at the first image, and was saved as one."""
-    return resample(layer, "bilinear", y_dim=-2)
+    return resample(source, "bilinear", y_dim=-2)
 
 
 @register("nn.SpatialReSamplingEx")
-def spatial_re_sampling_ex(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_re_sampling_ex(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialReSamplingEx.lua`."""
-    return resample(layer, layer.get("mode", "simple"), y_dim=int(layer.get("yDim", 2)) - 1)
+    return resample(source, source.get("mode", "simple"), y_dim=int(source.get("yDim", 2)) - 1)
 
 
-def resample(layer: LuaObject, mode: str, y_dim: int) -> nn.Module:
+def resample(source: LuaObject, mode: str, y_dim: int) -> nn.Module:
     """A Resample of the layer's size, or of its ratio."""
-    height, width = layer.get("oheight"), layer.get("owidth")
+    height, width = source.get("oheight"), source.get("owidth")
     return Resample(
         mode,
         None if height is None else int(height),
         None if width is None else int(width),
-        layer.get("rheight"),
-        layer.get("rwidth"),
+        source.get("rheight"),
+        source.get("rwidth"),
         y_dim,
     )
 
 
-@layer_of_ours
+@layer
 class Repeat2d(nn.Module):
     """`SpatialUpSampling.lua`: every pixel becomes a rectangle of its value.
 
@@ -237,12 +236,12 @@ class Repeat2d(nn.Module):
 
 
 @register("nn.SpatialUpSampling")
-def spatial_up_sampling(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_up_sampling(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialUpSampling.lua`."""
-    return Repeat2d(int(layer["dH"]), int(layer["dW"]), int(layer.get("yDim", 2)) - 1)
+    return Repeat2d(int(source["dH"]), int(source["dW"]), int(source.get("yDim", 2)) - 1)
 
 
 @register("nn.Minus")
-def minus(layer: LuaObject, context: Context) -> nn.Module:
+def minus(source: LuaObject, context: Context) -> nn.Module:
     """`Minus.lua`: the input with the other sign."""
-    return convert_as("nn.MulConstant", layer, context, constant_scalar=-1)
+    return convert_as("nn.MulConstant", source, context, constant_scalar=-1)

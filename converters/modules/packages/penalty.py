@@ -13,8 +13,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 class AddPenalty(torch.autograd.Function):
@@ -31,7 +30,7 @@ class AddPenalty(torch.autograd.Function):
         return grad_output, grad_output.new_ones(())
 
 
-@layer_of_ours
+@layer
 class TotalVariation(nn.Module):
     """`TotalVariation.lua`: the identity; half the squared differences of neighbours are a penalty.
 
@@ -56,12 +55,12 @@ class TotalVariation(nn.Module):
 
 
 @register("nn.TotalVariation", "nn.TVLoss")
-def total_variation(layer: LuaObject, context: Context) -> nn.Module:
+def total_variation(source: LuaObject, context: Context) -> nn.Module:
     """`TotalVariation.lua`, and `TVLoss` of neural-style."""
-    return TotalVariation(layer["strength"])
+    return TotalVariation(source["strength"])
 
 
-@layer_of_ours
+@layer
 class CategoricalEntropy(nn.Module):
     """`CategoricalEntropy.lua`: the identity, whose gradient also raises the batch's entropy.
 
@@ -86,12 +85,12 @@ class CategoricalEntropy(nn.Module):
 
 
 @register("nn.CategoricalEntropy")
-def categorical_entropy(layer: LuaObject, context: Context) -> nn.Module:
+def categorical_entropy(source: LuaObject, context: Context) -> nn.Module:
     """`CategoricalEntropy.lua`."""
-    return CategoricalEntropy(layer.get("scale", 1), layer.get("minEntropy"))
+    return CategoricalEntropy(source.get("scale", 1), source.get("minEntropy"))
 
 
-@layer_of_ours
+@layer
 class NormStabilizer(nn.Module):
     """`NormStabilizer.lua`: passes h on; in training it adds a penalty to the gradient.
 
@@ -122,6 +121,6 @@ class NormStabilizer(nn.Module):
 
 
 @register("nn.NormStabilizer")
-def norm_stabilizer(layer: LuaObject, context: Context) -> nn.Module:
+def norm_stabilizer(source: LuaObject, context: Context) -> nn.Module:
     """`NormStabilizer.lua`."""
-    return NormStabilizer(layer["beta"])
+    return NormStabilizer(source["beta"])

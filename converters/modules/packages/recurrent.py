@@ -16,11 +16,10 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class LSTM(nn.ModuleList):
     """`LSTM.lua`, `FastLSTM.lua`: one step; output h(t) of `[x(t), h(t-1), c(t-1)]` → `[h, c]`.
 
@@ -45,7 +44,7 @@ class LSTM(nn.ModuleList):
         return output
 
 
-@layer_of_ours
+@layer
 class Recurrence(nn.ModuleList):
     """`Recurrence.lua`, `GRU.lua`, `Mufuru.lua`: one step; h(t) of `[x(t), h(t-1)]`.
 
@@ -73,7 +72,7 @@ class Recurrence(nn.ModuleList):
         return output
 
 
-@layer_of_ours
+@layer
 class Recurrent(nn.ModuleList):
     """`Recurrent.lua`: transfer(merge(input(x(t)), feedback(h(t-1)))).
 
@@ -118,36 +117,36 @@ def zeros(size: list[Any], input: Any, input_dims: int, module: nn.Module) -> An
 
 
 @register("nn.FastLSTM", "nn.BNFastLSTM")
-def lstm(layer: LuaObject, context: Context) -> nn.Module:
+def lstm(source: LuaObject, context: Context) -> nn.Module:
     """`LSTM.lua`: `recurrentModule` is the whole step, gates, peepholes and masks included."""
-    hidden_size = int(layer["outputSize"])
-    return LSTM(step_module(layer, context), hidden_size=hidden_size)
+    hidden_size = int(source["outputSize"])
+    return LSTM(step_module(source, context), hidden_size=hidden_size)
 
 
 @register("nn.GRU", "nn.MuFuRu", "nn.Mufuru")
-def gru(layer: LuaObject, context: Context) -> nn.Module:
+def gru(source: LuaObject, context: Context) -> nn.Module:
     """`GRU.lua`: (1-z)·h̃ + z·h(t-1), the reset gate before the candidate's linear map."""
     return Recurrence(
-        step_module(layer, context), output_size=[int(layer["outputSize"])], input_dims=1
+        step_module(source, context), output_size=[int(source["outputSize"])], input_dims=1
     )
 
 
 @register("nn.Recurrence")
-def recurrence(layer: LuaObject, context: Context) -> nn.Module:
+def recurrence(source: LuaObject, context: Context) -> nn.Module:
     """`Recurrence.lua`; outputSize is a table, a LongStorage, or a table of these."""
-    output_size, input_dims = sizes(layer["outputSize"]), int(layer["nInputDim"])
-    return Recurrence(step_module(layer, context), output_size=output_size, input_dims=input_dims)
+    output_size, input_dims = sizes(source["outputSize"]), int(source["nInputDim"])
+    return Recurrence(step_module(source, context), output_size=output_size, input_dims=input_dims)
 
 
 @register("nn.Recurrent")
-def recurrent(layer: LuaObject, context: Context) -> nn.Module:
+def recurrent(source: LuaObject, context: Context) -> nn.Module:
     """`Recurrent.lua`; its `initialModule` and `recurrentModule` are made of the same five."""
-    return Recurrent(*context.children(layer))
+    return Recurrent(*context.children(source))
 
 
-def step_module(layer: LuaObject, context: Context) -> nn.Module:
+def step_module(source: LuaObject, context: Context) -> nn.Module:
     """The module of one step, with the weights that all steps share."""
-    return context.convert(layer["recurrentModule"], ".recurrentModule")
+    return context.convert(source["recurrentModule"], ".recurrentModule")
 
 
 def sizes(value: Any) -> list[Any]:

@@ -14,11 +14,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class ReinforceNormal(nn.Module):
     """`ReinforceNormal.lua`: a normal draw with the input as its mean.
 
@@ -41,15 +40,15 @@ class ReinforceNormal(nn.Module):
 
 
 @register("nn.ReinforceNormal")
-def reinforce_normal(layer: LuaObject, context: Context) -> nn.Module:
+def reinforce_normal(source: LuaObject, context: Context) -> nn.Module:
     """`ReinforceNormal.lua`; `stdev` is a number or a tensor for one example."""
-    std = layer.get("stdev")
+    std = source.get("stdev")
     std = std.tolist() if isinstance(std, np.ndarray) else std
     _note_rewards(context)
-    return ReinforceNormal(std, bool(layer.get("stochastic", False)))
+    return ReinforceNormal(std, bool(source.get("stochastic", False)))
 
 
-@layer_of_ours
+@layer
 class ReinforceBernoulli(nn.Module):
     """`ReinforceBernoulli.lua`: 1 with the probability that the input gives, else 0.
 
@@ -69,13 +68,13 @@ class ReinforceBernoulli(nn.Module):
 
 
 @register("nn.ReinforceBernoulli")
-def reinforce_bernoulli(layer: LuaObject, context: Context) -> nn.Module:
+def reinforce_bernoulli(source: LuaObject, context: Context) -> nn.Module:
     """`ReinforceBernoulli.lua`."""
     _note_rewards(context)
-    return ReinforceBernoulli(bool(layer.get("stochastic", False)))
+    return ReinforceBernoulli(bool(source.get("stochastic", False)))
 
 
-@layer_of_ours
+@layer
 class ReinforceCategorical(nn.Module):
     """`ReinforceCategorical.lua`: a class drawn with the input's probabilities, as one-hot.
 
@@ -96,13 +95,13 @@ class ReinforceCategorical(nn.Module):
 
 
 @register("nn.ReinforceCategorical")
-def reinforce_categorical(layer: LuaObject, context: Context) -> nn.Module:
+def reinforce_categorical(source: LuaObject, context: Context) -> nn.Module:
     """`ReinforceCategorical.lua`."""
     _note_rewards(context)
-    return ReinforceCategorical(bool(layer.get("stochastic", False)))
+    return ReinforceCategorical(bool(source.get("stochastic", False)))
 
 
-@layer_of_ours
+@layer
 class ReinforceGamma(nn.Module):
     """`ReinforceGamma.lua`: a Gamma draw; in evaluation mode its mean.
 
@@ -126,12 +125,12 @@ class ReinforceGamma(nn.Module):
 
 
 @register("nn.ReinforceGamma")
-def reinforce_gamma(layer: LuaObject, context: Context) -> nn.Module:
+def reinforce_gamma(source: LuaObject, context: Context) -> nn.Module:
     """`ReinforceGamma.lua`; `scale` is a number or a tensor for one example."""
-    scale = layer.get("scale")
+    scale = source.get("scale")
     scale = scale.tolist() if isinstance(scale, np.ndarray) else scale
     _note_rewards(context)
-    return ReinforceGamma(scale, bool(layer.get("stochastic", False)))
+    return ReinforceGamma(scale, bool(source.get("stochastic", False)))
 
 
 def _note_rewards(context: Context) -> None:

@@ -10,12 +10,11 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .alias import convert_as
 
 
-@layer_of_ours
+@layer
 class ScalarAdd(nn.Module):
     """`SAdd.lua`: input + addend, or its negative.
 
@@ -39,12 +38,12 @@ class ScalarAdd(nn.Module):
 
 
 @register("nn.SAdd")
-def scalar_add(layer: LuaObject, context: Context) -> nn.Module:
+def scalar_add(source: LuaObject, context: Context) -> nn.Module:
     """`SAdd.lua`."""
-    return ScalarAdd(layer["addend"], bool(layer.get("negate", False)))
+    return ScalarAdd(source["addend"], bool(source.get("negate", False)))
 
 
-@layer_of_ours
+@layer
 class MaskZero(nn.ModuleList):
     """`MaskZero.lua`: zeros for the examples whose input is all zeros.
 
@@ -75,12 +74,12 @@ def mask(value: Any, padding: torch.Tensor) -> Any:
 
 
 @register("nn.MaskZero", "nn.TrimZero")
-def mask_zero(layer: LuaObject, context: Context) -> nn.Module:
+def mask_zero(source: LuaObject, context: Context) -> nn.Module:
     """`MaskZero.lua`; `TrimZero.lua` leaves those examples out, which gives the same."""
-    return MaskZero(*context.children(layer), input_dims=int(layer["nInputDim"]))
+    return MaskZero(*context.children(source), input_dims=int(source["nInputDim"]))
 
 
-@layer_of_ours
+@layer
 class LookupTableMaskZero(nn.Module):
     """`LookupTableMaskZero.lua`: rows of a table by index from 1; index 0 gives zeros.
 
@@ -106,15 +105,15 @@ class LookupTableMaskZero(nn.Module):
 
 
 @register("nn.LookupTableMaskZero")
-def lookup_table_mask_zero(layer: LuaObject, context: Context) -> nn.Module:
+def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
     """`LookupTableMaskZero.lua`."""
-    weight = layer["weight"]
+    weight = source["weight"]
     with torch.device("meta"):
         module = LookupTableMaskZero(*weight.shape)
     return context.fill(module, weight=weight)
 
 
-@layer_of_ours
+@layer
 class ReverseSequence(nn.Module):
     """`SeqReverseSequence.lua`: a tensor in reverse order along a dimension.
 
@@ -136,12 +135,12 @@ class ReverseSequence(nn.Module):
 
 
 @register("nn.SeqReverseSequence", "nn.ReverseSequence")
-def reverse_sequence(layer: LuaObject, context: Context) -> nn.Module:
+def reverse_sequence(source: LuaObject, context: Context) -> nn.Module:
     """`SeqReverseSequence.lua`, and `ReverseSequence.lua` of torch-rnn."""
-    return ReverseSequence(int(layer["dim"]) - 1)
+    return ReverseSequence(int(source["dim"]) - 1)
 
 
-@layer_of_ours
+@layer
 class ExpandAs(nn.Module):
     """`ExpandAs.lua`: the second of two tensors in the shape of the first."""
 
@@ -151,12 +150,12 @@ class ExpandAs(nn.Module):
 
 
 @register("nn.ExpandAs")
-def expand_as(layer: LuaObject, context: Context) -> nn.Module:
+def expand_as(source: LuaObject, context: Context) -> nn.Module:
     """`ExpandAs.lua`."""
     return ExpandAs()
 
 
-@layer_of_ours
+@layer
 class SeqDropout(nn.Module):
     """`SeqDropout.lua`: dropout that leaves out the same features at every step.
 
@@ -187,20 +186,20 @@ class SeqDropout(nn.Module):
 
 
 @register("nn.SeqDropout")
-def seq_dropout(layer: LuaObject, context: Context) -> nn.Module:
+def seq_dropout(source: LuaObject, context: Context) -> nn.Module:
     """`SeqDropout.lua`."""
     return SeqDropout(
-        layer["p"], bool(layer.get("v2", False)), bool(layer.get("stochastic_inference", False))
+        source["p"], bool(source.get("v2", False)), bool(source.get("stochastic_inference", False))
     )
 
 
 @register("nn.CopyGrad")
-def copy_grad(layer: LuaObject, context: Context) -> nn.Module:
+def copy_grad(source: LuaObject, context: Context) -> nn.Module:
     """`CopyGrad.lua`: the identity."""
     return nn.Identity()
 
 
 @register("nn.LinearNoBias")
-def linear_no_bias(layer: LuaObject, context: Context) -> nn.Module:
+def linear_no_bias(source: LuaObject, context: Context) -> nn.Module:
     """`LinearNoBias.lua`; its first version kept a bias of zeros that was never trained."""
-    return convert_as("nn.Linear", layer, context, bias=None)
+    return convert_as("nn.Linear", source, context, bias=None)

@@ -7,11 +7,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class ROIPooling(nn.Module):
     """`ROIPooling.lua`: the largest values in a grid of bins, for each region of an image.
 
@@ -77,8 +76,8 @@ def round_half_away(value: torch.Tensor) -> torch.Tensor:
 
 
 @register("inn.ROIPooling")
-def roi_pooling(layer: LuaObject, context: Context) -> nn.Module:
+def roi_pooling(source: LuaObject, context: Context) -> nn.Module:
     """`ROIPooling.lua`; files without `v2` are of the first version."""
     return ROIPooling(
-        int(layer["H"]), int(layer["W"]), layer.get("spatial_scale", 1), bool(layer.get("v2"))
+        int(source["H"]), int(source["W"]), source.get("spatial_scale", 1), bool(source.get("v2"))
     )

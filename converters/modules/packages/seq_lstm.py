@@ -10,12 +10,11 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .sequencer import note_remember
 
 
-@layer_of_ours
+@layer
 class SeqLSTM(nn.Module):
     """`SeqLSTM.lua`, `SeqLSTMP.lua`: an LSTM without peepholes, gates in the order i, f, o, g.
 
@@ -79,7 +78,7 @@ class SeqLSTM(nn.Module):
         return f"{self.input_size} -> {self.hidden_size}{projected}"
 
 
-@layer_of_ours
+@layer
 class SeqGRU(nn.Module):
     """`SeqGRU.lua`: h = (1-u)·tanh(Wx + R(r·h) + b) + u·h, gates in the order r, u, candidate.
 
@@ -131,18 +130,18 @@ class SeqGRU(nn.Module):
 
 
 @register("nn.SeqLSTM", "nn.SeqLSTMP")
-def seq_lstm(layer: LuaObject, context: Context) -> nn.Module:
+def seq_lstm(source: LuaObject, context: Context) -> nn.Module:
     """`SeqLSTM.lua`; without `batchfirst` it is of the first version, which took (N, T, D)."""
-    note_remember(layer, context)
-    batch_first = layer.get("batchfirst")
+    note_remember(source, context)
+    batch_first = source.get("batchfirst")
     if batch_first is None:
         context.note("no batchfirst: the first version of SeqLSTM, its sequences are (N, T, D)")
         batch_first = True
-    return fill_seq_lstm(layer, context, layer["weight"], layer.get("weightO"), batch_first)
+    return fill_seq_lstm(source, context, source["weight"], source.get("weightO"), batch_first)
 
 
 def fill_seq_lstm(
-    layer: LuaObject,
+    source: LuaObject,
     context: Context,
     weight: np.ndarray,
     projection: np.ndarray | None,
@@ -152,51 +151,51 @@ def fill_seq_lstm(
     hidden_size = weight.shape[1] // 4
     output_size = None if projection is None else projection.shape[1]
     recurrent_size = hidden_size if output_size is None else output_size
-    mask_zero = bool(layer.get("maskzero", False))
+    mask_zero = bool(source.get("maskzero", False))
     with torch.device("meta"):
         module = SeqLSTM(
             len(weight) - recurrent_size, hidden_size, output_size, batch_first, mask_zero
         )
     if projection is not None:
         context.fill(module, weight_o=projection)
-    return context.fill(module, weight=weight, bias=layer["bias"])
+    return context.fill(module, weight=weight, bias=source["bias"])
 
 
 @register("nn.SeqGRU")
-def seq_gru(layer: LuaObject, context: Context) -> nn.Module:
+def seq_gru(source: LuaObject, context: Context) -> nn.Module:
     """`SeqGRU.lua`."""
-    return fill_seq_gru(layer, context, layer["weight"])
+    return fill_seq_gru(source, context, source["weight"])
 
 
-def fill_seq_gru(layer: LuaObject, context: Context, weight: np.ndarray) -> nn.Module:
+def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.Module:
     """A SeqGRU with this weight and the layer's bias and flags."""
-    note_remember(layer, context)
+    note_remember(source, context)
     hidden_size = weight.shape[1] // 3
     with torch.device("meta"):
         module = SeqGRU(
             len(weight) - hidden_size,
             hidden_size,
-            batch_first=bool(layer.get("batchfirst", False)),
-            mask_zero=bool(layer.get("maskzero", False)),
+            batch_first=bool(source.get("batchfirst", False)),
+            mask_zero=bool(source.get("maskzero", False)),
         )
-    return context.fill(module, weight=weight, bias=layer["bias"])
+    return context.fill(module, weight=weight, bias=source["bias"])
 
 
 @register("nn.SeqLSTM_WN", "nn.SeqLSTMP_WN")
-def seq_lstm_weight_norm(layer: LuaObject, context: Context) -> nn.Module:
+def seq_lstm_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """`SeqLSTM_WN.lua`: input and recurrent weights are normalized by themselves."""
-    note_remember(layer, context)
-    inputs = int(layer["inputsize"])
-    weight = folded(layer["v"], layer["g"], [inputs], context)
-    projection = folded(layer["vO"], layer["gO"], [], context) if "vO" in layer else None
-    return fill_seq_lstm(layer, context, weight, projection, bool(layer.get("batchfirst", False)))
+    note_remember(source, context)
+    inputs = int(source["inputsize"])
+    weight = folded(source["v"], source["g"], [inputs], context)
+    projection = folded(source["vO"], source["gO"], [], context) if "vO" in source else None
+    return fill_seq_lstm(source, context, weight, projection, bool(source.get("batchfirst", False)))
 
 
 @register("nn.SeqGRU_WN")
-def seq_gru_weight_norm(layer: LuaObject, context: Context) -> nn.Module:
+def seq_gru_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """`SeqGRU_WN.lua`, as `SeqLSTM_WN.lua`."""
-    weight = folded(layer["v"], layer["g"], [int(layer["inputSize"])], context)
-    return fill_seq_gru(layer, context, weight)
+    weight = folded(source["v"], source["g"], [int(source["inputSize"])], context)
+    return fill_seq_gru(source, context, weight)
 
 
 def folded(

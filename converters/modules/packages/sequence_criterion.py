@@ -9,11 +9,10 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class SequencerCriterion(nn.Module):
     """`SequencerCriterion.lua`: the sum of a criterion over the steps of a sequence.
 
@@ -32,12 +31,12 @@ class SequencerCriterion(nn.Module):
 
 
 @register("nn.SequencerCriterion")
-def sequencer_criterion(layer: LuaObject, context: Context) -> nn.Module:
+def sequencer_criterion(source: LuaObject, context: Context) -> nn.Module:
     """`SequencerCriterion.lua`."""
-    return SequencerCriterion(context.convert(layer["criterion"], ".criterion"))
+    return SequencerCriterion(context.convert(source["criterion"], ".criterion"))
 
 
-@layer_of_ours
+@layer
 class RepeaterCriterion(nn.Module):
     """`RepeaterCriterion.lua`: SequencerCriterion with the same target at every step.
 
@@ -55,12 +54,12 @@ class RepeaterCriterion(nn.Module):
 
 
 @register("nn.RepeaterCriterion")
-def repeater_criterion(layer: LuaObject, context: Context) -> nn.Module:
+def repeater_criterion(source: LuaObject, context: Context) -> nn.Module:
     """`RepeaterCriterion.lua`."""
-    return RepeaterCriterion(context.convert(layer["criterion"], ".criterion"))
+    return RepeaterCriterion(context.convert(source["criterion"], ".criterion"))
 
 
-@layer_of_ours
+@layer
 class MaskZeroCriterion(nn.Module):
     """`MaskZeroCriterion.lua`: a criterion of the examples whose input is not all zeros.
 
@@ -91,7 +90,7 @@ def rows(value: Any, kept: torch.Tensor) -> Any:
 
 
 @register("nn.MaskZeroCriterion")
-def mask_zero_criterion(layer: LuaObject, context: Context) -> nn.Module:
+def mask_zero_criterion(source: LuaObject, context: Context) -> nn.Module:
     """`MaskZeroCriterion.lua`."""
-    criterion = context.convert(layer["criterion"], ".criterion")
-    return MaskZeroCriterion(criterion, int(layer["nInputDim"]))
+    criterion = context.convert(source["criterion"], ".criterion")
+    return MaskZeroCriterion(criterion, int(source["nInputDim"]))

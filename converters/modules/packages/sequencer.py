@@ -16,8 +16,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def one_sequence(module: nn.Module) -> Iterator[None]:
             part.step_state = None
 
 
-@layer_of_ours
+@layer
 class Sequencer(nn.ModuleList):
     """`Sequencer.lua`: a module at every step of a sequence.
 
@@ -51,7 +50,7 @@ class Sequencer(nn.ModuleList):
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
 
 
-@layer_of_ours
+@layer
 class Repeater(nn.ModuleList):
     """`Repeater.lua`: a recurrent module that gets the same input at every step.
 
@@ -70,7 +69,7 @@ class Repeater(nn.ModuleList):
             return [self[0](input) for _ in range(self.steps)]
 
 
-@layer_of_ours
+@layer
 class RecurrentAttention(nn.ModuleList):
     """`RecurrentAttention.lua`: a recurrent module that chooses at each step where to look.
 
@@ -107,7 +106,7 @@ class RecurrentAttention(nn.ModuleList):
         return outputs
 
 
-@layer_of_ours
+@layer
 class BiSequencerLM(nn.ModuleList):
     """`BiSequencerLM.lua`: at each step what came before it and what comes after, merged.
 
@@ -128,46 +127,46 @@ class BiSequencerLM(nn.ModuleList):
 
 
 @register("nn.Sequencer")
-def sequencer(layer: LuaObject, context: Context) -> nn.Module:
+def sequencer(source: LuaObject, context: Context) -> nn.Module:
     """`Sequencer.lua`."""
-    note_remember(layer, context)
-    return Sequencer(*context.children(layer))
+    note_remember(source, context)
+    return Sequencer(*context.children(source))
 
 
 @register("nn.Repeater")
-def repeater(layer: LuaObject, context: Context) -> nn.Module:
+def repeater(source: LuaObject, context: Context) -> nn.Module:
     """`Repeater.lua`; the number of steps was first called `nStep`, then `rho`."""
-    steps = layer["nStep"] if "nStep" in layer else layer["rho"]
-    return Repeater(*context.children(layer), steps=int(steps))
+    steps = source["nStep"] if "nStep" in source else source["rho"]
+    return Repeater(*context.children(source), steps=int(steps))
 
 
 @register("nn.RecurrentAttention")
-def recurrent_attention(layer: LuaObject, context: Context) -> nn.Module:
+def recurrent_attention(source: LuaObject, context: Context) -> nn.Module:
     """`RecurrentAttention.lua`; hiddenSize is a table."""
     return RecurrentAttention(
-        *context.children(layer),
-        steps=int(layer["nStep"]),
-        hidden_size=[int(size) for size in layer["hiddenSize"].to_list()],
-        forward_actions=bool(layer.get("forwardActions", False)),
+        *context.children(source),
+        steps=int(source["nStep"]),
+        hidden_size=[int(size) for size in source["hiddenSize"].to_list()],
+        forward_actions=bool(source.get("forwardActions", False)),
     )
 
 
 @register("nn.BiSequencerLM")
-def bi_sequencer_lm(layer: LuaObject, context: Context) -> nn.Module:
+def bi_sequencer_lm(source: LuaObject, context: Context) -> nn.Module:
     """`BiSequencerLM.lua`; forward, backward and merge are Sequencers with what is around them."""
-    return BiSequencerLM(*context.children(layer))
+    return BiSequencerLM(*context.children(source))
 
 
 @register("nn.BiSequencer", "nn.SeqBRNN", "nn.Recursor")
-def decorator(layer: LuaObject, context: Context) -> nn.Module:
+def decorator(source: LuaObject, context: Context) -> nn.Module:
     """`BiSequencer.lua`, `SeqBRNN.lua`, `Recursor.lua`: all is done by the module inside."""
-    return nn.Sequential(*context.children(layer))
+    return nn.Sequential(*context.children(source))
 
 
-def note_remember(layer: LuaObject, context: Context) -> None:
+def note_remember(source: LuaObject, context: Context) -> None:
     """Tell that a layer kept its state between calls in Torch7 (`Sequencer:remember`)."""
-    remember = layer.get("_remember", "neither")
-    if remember != "neither" or layer.get("remember_states"):
+    remember = source.get("_remember", "neither")
+    if remember != "neither" or source.get("remember_states"):
         when = {"train": "in training", "eval": "in evaluation"}.get(remember, "always")
         context.note(
             f"Torch7 went on from the state of the call before ({when}); "

@@ -11,11 +11,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class AffineMatrix(nn.Module):
     """`AffineTransformMatrixGenerator.lua`: matrices of a rotation, then scaling, then a shift.
 
@@ -61,13 +60,13 @@ class AffineMatrix(nn.Module):
 
 
 @register("nn.AffineTransformMatrixGenerator")
-def affine_transform_matrix_generator(layer: LuaObject, context: Context) -> nn.Module:
+def affine_transform_matrix_generator(source: LuaObject, context: Context) -> nn.Module:
     """`AffineTransformMatrixGenerator.lua`."""
     names = "useRotation", "useScale", "useTranslation"
-    return AffineMatrix(*(bool(layer.get(name, False)) for name in names))
+    return AffineMatrix(*(bool(source.get(name, False)) for name in names))
 
 
-@layer_of_ours
+@layer
 class AffineGrid(nn.Module):
     """`AffineGridGeneratorBHWD.lua`: where an affine map takes every pixel, as (y, x).
 
@@ -96,12 +95,12 @@ class AffineGrid(nn.Module):
 
 
 @register("nn.AffineGridGeneratorBHWD")
-def affine_grid_generator(layer: LuaObject, context: Context) -> nn.Module:
+def affine_grid_generator(source: LuaObject, context: Context) -> nn.Module:
     """`AffineGridGeneratorBHWD.lua`."""
-    return AffineGrid(int(layer["height"]), int(layer["width"]))
+    return AffineGrid(int(source["height"]), int(source["width"]))
 
 
-@layer_of_ours
+@layer
 class BilinearSampler(nn.Module):
     """`BilinearSamplerBHWD.lua`: images read at the places of a grid, zeros outside."""
 
@@ -118,6 +117,6 @@ class BilinearSampler(nn.Module):
 
 
 @register("nn.BilinearSamplerBHWD")
-def bilinear_sampler(layer: LuaObject, context: Context) -> nn.Module:
+def bilinear_sampler(source: LuaObject, context: Context) -> nn.Module:
     """`BilinearSamplerBHWD.lua`."""
     return BilinearSampler()

@@ -8,20 +8,19 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
 @register("nn.InstanceNormalization")
-def instance_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def instance_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`InstanceNormalization.lua`: statistics of each image, in evaluation mode too.
 
     It runs a BatchNormalization `bn` of its own, made at the first call. Put into evaluation mode
     before that, it used the running statistics that a new one begins with.
     """
-    weight, bias = layer.get("weight"), layer.get("bias")
-    eps, channels = float(layer.get("eps", 1e-5)), int(layer["nOutput"])
-    never_ran = not ({"bn", "running_mean"} & set(layer.fields)) and layer.get("train") is False
+    weight, bias = source.get("weight"), source.get("bias")
+    eps, channels = float(source.get("eps", 1e-5)), int(source["nOutput"])
+    never_ran = not ({"bn", "running_mean"} & set(source.fields)) and source.get("train") is False
     module = nn.InstanceNorm2d(
         channels,
         eps=eps,
@@ -37,7 +36,7 @@ def instance_normalization(layer: LuaObject, context: Context) -> nn.Module:
     return context.fill(module, weight=weight, bias=bias)
 
 
-@layer_of_ours
+@layer
 class ShaveImage(nn.Module):
     """`ShaveImage.lua`: an image without its border.
 
@@ -60,12 +59,12 @@ class ShaveImage(nn.Module):
 
 
 @register("nn.ShaveImage")
-def shave_image(layer: LuaObject, context: Context) -> nn.Module:
+def shave_image(source: LuaObject, context: Context) -> nn.Module:
     """`ShaveImage.lua`."""
-    return ShaveImage(int(layer["size"]))
+    return ShaveImage(int(source["size"]))
 
 
-@layer_of_ours
+@layer
 class GramMatrix(nn.Module):
     """`GramMatrix.lua`: products of all pairs of feature maps.
 
@@ -85,13 +84,13 @@ class GramMatrix(nn.Module):
 
 
 @register("nn.GramMatrix")
-def gram_matrix(layer: LuaObject, context: Context) -> nn.Module:
+def gram_matrix(source: LuaObject, context: Context) -> nn.Module:
     """`GramMatrix.lua`."""
-    return GramMatrix(bool(layer.get("normalize", True)))
+    return GramMatrix(bool(source.get("normalize", True)))
 
 
 @register("nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss")
-def observed_loss(layer: LuaObject, context: Context) -> nn.Module:
+def observed_loss(source: LuaObject, context: Context) -> nn.Module:
     """`ContentLoss.lua`, `StyleLoss.lua`, `DeepDreamLoss.lua`: the identity."""
     context.note("a loss that watches its input: the input passes, the loss is left out")
     return nn.Identity()

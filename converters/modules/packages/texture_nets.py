@@ -8,11 +8,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class GenNoise(nn.Module):
     """`GenNoise`: normal noise of the input's size, which is not used otherwise.
 
@@ -36,7 +35,7 @@ class GenNoise(nn.Module):
         return f"{self.planes}"
 
 
-@layer_of_ours
+@layer
 class NoiseFill(nn.Module):
     """`NoiseFill`, and the first `GenNoise`: uniform noise in place of some channels.
 
@@ -63,7 +62,7 @@ class NoiseFill(nn.Module):
         return f"first={self.first}, planes={self.planes}"
 
 
-@layer_of_ours
+@layer
 class MaskNoiseFill(nn.Module):
     """`NoiseFill` of the doodles: colours, copies of them times noise, and noise.
 
@@ -92,7 +91,7 @@ class MaskNoiseFill(nn.Module):
         return torch.cat([input, *noisy, noise], dim=1)
 
 
-@layer_of_ours
+@layer
 class CircularPad(nn.Module):
     """`SpatialCircularPadding`: the image goes on at the opposite edge.
 
@@ -116,43 +115,43 @@ class CircularPad(nn.Module):
 
 
 @register("nn.GenNoise")
-def gen_noise(layer: LuaObject, context: Context) -> nn.Module:
+def gen_noise(source: LuaObject, context: Context) -> nn.Module:
     """`GenNoise`: three classes of this name are told apart by their fields.
 
     The first has none: it wrote noise over the first three channels of its input, which are all
     that a texture's network has.
     """
     context.note("noise is drawn anew at every call")
-    planes = layer.get("num_planes")
+    planes = source.get("num_planes")
     if planes is None:
         return NoiseFill(0, 3)
-    return GenNoise(int(planes), layer.get("mult", 1.0))
+    return GenNoise(int(planes), source.get("mult", 1.0))
 
 
 @register("nn.NoiseFill")
-def noise_fill(layer: LuaObject, context: Context) -> nn.Module:
+def noise_fill(source: LuaObject, context: Context) -> nn.Module:
     """`NoiseFill`: noise in the last channels; with `n_colors` the one of the doodles."""
     context.note("noise is drawn anew at every call")
-    planes = int(layer["num_noise_channels"])
-    if "n_colors" in layer:
+    planes = int(source["num_noise_channels"])
+    if "n_colors" in source:
         return MaskNoiseFill(
-            int(layer["n_colors"]),
-            int(layer["num_mask_noise_times"]),
+            int(source["n_colors"]),
+            int(source["num_mask_noise_times"]),
             planes,
-            layer.get("mult_noise_mask", 1.0),
-            layer.get("mult_noise", 1.0),
+            source.get("mult_noise_mask", 1.0),
+            source.get("mult_noise", 1.0),
         )
-    return NoiseFill(-planes, planes, layer.get("mult", 1.0)) if planes else nn.Identity()
+    return NoiseFill(-planes, planes, source.get("mult", 1.0)) if planes else nn.Identity()
 
 
 @register("nn.SpatialCircularPadding")
-def spatial_circular_padding(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_circular_padding(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialCircularPadding`.
 
     The class that wrote layers with nothing to pad replaced the border instead: the first row by
     the last but one, the last by the second, and columns likewise.
     """
-    padding = [int(layer[f"pad_{side}"]) for side in "lrtb"]
+    padding = [int(source[f"pad_{side}"]) for side in "lrtb"]
     if any(padding):
         return CircularPad(padding)
     context.note("a circular padding of 0 replaces the border by what wraps round")
@@ -160,7 +159,7 @@ def spatial_circular_padding(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.GradNormalization", "nn.DummyGradOutput")
-def gradient_helper(layer: LuaObject, context: Context) -> nn.Module:
+def gradient_helper(source: LuaObject, context: Context) -> nn.Module:
     """`GradNormalization`, `DummyGradOutput`: the identity, but for a training of their own."""
     context.note("a layer that changes gradients: the input passes, and so does the gradient")
     return nn.Identity()

@@ -9,14 +9,13 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .recurrent import lstm
 from .seq_lstm import fill_seq_lstm
 from .sequencer import note_remember
 
 
-@layer_of_ours
+@layer
 class VanillaRNN(nn.Module):
     """`VanillaRNN.lua`: h(t) = tanh(W [x(t), h(t-1)] + b).
 
@@ -48,7 +47,7 @@ class VanillaRNN(nn.Module):
         return f"{self.input_size} -> {self.hidden_size}"
 
 
-@layer_of_ours
+@layer
 class TemporalAdapter(nn.ModuleList):
     """`TemporalAdapter.lua`: modules that know no time, at every step of (N, T, …).
 
@@ -68,29 +67,29 @@ class TemporalAdapter(nn.ModuleList):
 
 
 @register("nn.LSTM")
-def either_lstm(layer: LuaObject, context: Context) -> nn.Module:
+def either_lstm(source: LuaObject, context: Context) -> nn.Module:
     """`LSTM.lua` of torch-rnn has a `weight`; that of the package rnn a `recurrentModule`."""
-    if "weight" not in layer:
-        return lstm(layer, context)
-    note_remember(layer, context)
-    return fill_seq_lstm(layer, context, layer["weight"], None, batch_first=True)
+    if "weight" not in source:
+        return lstm(source, context)
+    note_remember(source, context)
+    return fill_seq_lstm(source, context, source["weight"], None, batch_first=True)
 
 
 @register("nn.VanillaRNN")
-def vanilla_rnn(layer: LuaObject, context: Context) -> nn.Module:
+def vanilla_rnn(source: LuaObject, context: Context) -> nn.Module:
     """`VanillaRNN.lua`."""
-    note_remember(layer, context)
-    weight = layer["weight"]
+    note_remember(source, context)
+    weight = source["weight"]
     hidden_size = weight.shape[1]
     with torch.device("meta"):
         module = VanillaRNN(len(weight) - hidden_size, hidden_size)
-    return context.fill(module, weight=weight, bias=layer["bias"])
+    return context.fill(module, weight=weight, bias=source["bias"])
 
 
 @register("nn.TemporalAdapter")
-def temporal_adapter(layer: LuaObject, context: Context) -> nn.Module:
+def temporal_adapter(source: LuaObject, context: Context) -> nn.Module:
     """`TemporalAdapter.lua`: what stands between the two nn.View, whose sizes change with T."""
-    children = layer["net"]["modules"].to_list()
+    children = source["net"]["modules"].to_list()
     return TemporalAdapter(
         *(
             context.convert(child, f".net.modules[{index}]")
@@ -100,16 +99,16 @@ def temporal_adapter(layer: LuaObject, context: Context) -> nn.Module:
 
 
 @register("nn.LanguageModel")
-def language_model(layer: LuaObject, context: Context) -> nn.Module:
+def language_model(source: LuaObject, context: Context) -> nn.Module:
     """`LanguageModel.lua`: scores (N, T, vocabulary) of the token after each of (N, T) indices.
 
     What stands between its nn.View, whose sizes are set at every call, becomes a TemporalAdapter.
     """
-    entering = [layer["view1"], *entries(layer, "bn_view_in")]
-    leaving = [layer["view2"], *entries(layer, "bn_view_out")]
+    entering = [source["view1"], *entries(source, "bn_view_in")]
+    leaving = [source["view2"], *entries(source, "bn_view_out")]
     modules: list[nn.Module] = []
     group: list[nn.Module] | None = None
-    for index, child in enumerate(layer["net"]["modules"].to_list(), 1):
+    for index, child in enumerate(source["net"]["modules"].to_list(), 1):
         if any(child is view for view in entering):
             group = []
         elif any(child is view for view in leaving):
@@ -121,6 +120,6 @@ def language_model(layer: LuaObject, context: Context) -> nn.Module:
     return nn.Sequential(*modules)
 
 
-def entries(layer: LuaObject, name: str) -> list[Any]:
+def entries(source: LuaObject, name: str) -> list[Any]:
     """The entries of a table that old files do not have."""
-    return list(layer.get(name, LuaTable()).to_list())
+    return list(source.get(name, LuaTable()).to_list())

@@ -9,9 +9,8 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..layers.noise import GradientReversal
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..layers.identity import GradientReversal
+from ..registry import layer, register
 from .alias import convert_as
 
 
@@ -25,7 +24,7 @@ class _ClipForward(torch.autograd.Function):
         return grad_outputs[0]
 
 
-@layer_of_ours
+@layer
 class Clip01(nn.Module):
     """`InplaceClip01.lua`: from 0 to 1; the gradient passes as it is, outside of them too."""
 
@@ -35,12 +34,12 @@ class Clip01(nn.Module):
 
 
 @register("w2nn.InplaceClip01")
-def clip01(layer: LuaObject, context: Context) -> nn.Module:
+def clip01(source: LuaObject, context: Context) -> nn.Module:
     """`InplaceClip01.lua`."""
     return Clip01()
 
 
-@layer_of_ours
+@layer
 class ScaleTable(nn.Module):
     """`ScaleTable.lua`: each feature map times a number of its own (squeeze and excitation)."""
 
@@ -51,7 +50,7 @@ class ScaleTable(nn.Module):
 
 
 @register("w2nn.ScaleTable")
-def scale_table(layer: LuaObject, context: Context) -> nn.Module:
+def scale_table(source: LuaObject, context: Context) -> nn.Module:
     """`ScaleTable.lua`."""
     return ScaleTable()
 
@@ -69,7 +68,7 @@ class _ShakeShake(torch.autograd.Function):
         return beta * grad, (1 - beta) * grad
 
 
-@layer_of_ours
+@layer
 class ShakeShakeTable(nn.Module):
     """`ShakeShakeTable.lua`: the sum of two; in training each has a random share for each sample.
 
@@ -83,12 +82,12 @@ class ShakeShakeTable(nn.Module):
 
 
 @register("w2nn.ShakeShakeTable")
-def shake_shake_table(layer: LuaObject, context: Context) -> nn.Module:
+def shake_shake_table(source: LuaObject, context: Context) -> nn.Module:
     """`ShakeShakeTable.lua`."""
     return ShakeShakeTable()
 
 
-@layer_of_ours
+@layer
 class AuxiliaryLossTable(nn.Module):
     """`AuxiliaryLossTable.lua`: in training a list for as many losses, otherwise one of it.
 
@@ -110,12 +109,12 @@ class AuxiliaryLossTable(nn.Module):
 
 
 @register("w2nn.AuxiliaryLossTable")
-def auxiliary_loss_table(layer: LuaObject, context: Context) -> nn.Module:
+def auxiliary_loss_table(source: LuaObject, context: Context) -> nn.Module:
     """`AuxiliaryLossTable.lua`; its index is a number from 1."""
-    return AuxiliaryLossTable(int(layer.get("i", 1)) - 1)
+    return AuxiliaryLossTable(int(source.get("i", 1)) - 1)
 
 
-@layer_of_ours
+@layer
 class DepthExpand2x(nn.Module):
     """`DepthExpand2x.lua`: four channels become a channel of twice the height and width.
 
@@ -130,33 +129,33 @@ class DepthExpand2x(nn.Module):
 
 
 @register("w2nn.DepthExpand2x")
-def depth_expand2x(layer: LuaObject, context: Context) -> nn.Module:
+def depth_expand2x(source: LuaObject, context: Context) -> nn.Module:
     """`DepthExpand2x.lua`."""
     return DepthExpand2x()
 
 
 @register("w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution")
-def fixed_convolution(layer: LuaObject, context: Context) -> nn.Module:
+def fixed_convolution(source: LuaObject, context: Context) -> nn.Module:
     """`EdgeFilter.lua`, `RandomBinaryConvolution.lua`: a convolution that is never trained."""
-    module = convert_as("nn.SpatialConvolution", layer, context)
+    module = convert_as("nn.SpatialConvolution", source, context)
     context.note("its weight is never trained in Torch7: frozen")
     return module.requires_grad_(False)
 
 
 @register("w2nn.GradWeight")
-def grad_weight(layer: LuaObject, context: Context) -> nn.Module:
+def grad_weight(source: LuaObject, context: Context) -> nn.Module:
     """`GradWeight.lua`: the identity, whose gradient is scaled."""
-    return GradientReversal(-float(layer["constant_scalar"]))
+    return GradientReversal(-float(source["constant_scalar"]))
 
 
 @register("w2nn.LeakyReLU")
-def leaky_relu(layer: LuaObject, context: Context) -> nn.Module:
+def leaky_relu(source: LuaObject, context: Context) -> nn.Module:
     """`LeakyReLU_deprecated.lua`, which was nn.LeakyReLU before torch/nn had one."""
-    return convert_as("nn.LeakyReLU", layer, context)
+    return convert_as("nn.LeakyReLU", source, context)
 
 
 @register("w2nn.Print", "w2nn.PrintTable")
-def print_input(layer: LuaObject, context: Context) -> nn.Module:
+def print_input(source: LuaObject, context: Context) -> nn.Module:
     """`Print.lua`, `PrintTable.lua`: the identity that prints, in Torch7."""
     context.note("inputs are not printed")
     return nn.Identity()

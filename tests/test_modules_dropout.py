@@ -11,12 +11,11 @@ from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import convert_recorded
-from torchlift.converters.modules.layers.noise import (
-    BernoulliDropout,
+from torchlift.converters.modules.layers.dropout import BernoulliDropout, WhiteNoise
+from torchlift.converters.modules.layers.identity import (
     Cast,
     GradientReversal,
     L1Penalty,
-    WhiteNoise,
     ZeroGrad,
 )
 

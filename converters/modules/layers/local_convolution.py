@@ -11,12 +11,11 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 from .geometry import PLANE, extents, paddings
 
 
-@layer_of_ours
+@layer
 class ConvMap2d(nn.Module):
     """Convolution in which some pairs of planes are connected, each by a kernel of its own.
 
@@ -64,7 +63,7 @@ class ConvMap2d(nn.Module):
         return dense.index_add(0, index, self.weight).reshape(rows, columns, *self.kernel_size)
 
 
-@layer_of_ours
+@layer
 class ConvLocal2d(nn.Module):
     """Convolution with another kernel at every place of the output.
 
@@ -112,41 +111,41 @@ class ConvLocal2d(nn.Module):
 
 
 @register("nn.SpatialConvolutionMap")
-def spatial_convolution_map(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_convolution_map(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialConvolutionMap.lua`; its table of connections counts planes from 1."""
-    return _convolution_map(layer, context, transposed=False)
+    return _convolution_map(source, context, transposed=False)
 
 
 @register("nn.SpatialFullConvolutionMap")
-def spatial_full_convolution_map(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_full_convolution_map(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialFullConvolutionMap.lua`: the transposed convolution with a table of connections."""
-    return _convolution_map(layer, context, transposed=True)
+    return _convolution_map(source, context, transposed=True)
 
 
 @register("nn.SpatialConvolutionLocal")
-def spatial_convolution_local(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_convolution_local(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialConvolutionLocal.lua`: weight (oH, oW, out, in, kH, kW), bias (out, oH, oW)."""
     with torch.device("meta"):
         module = ConvLocal2d(
-            int(layer["nInputPlane"]),
-            int(layer["nOutputPlane"]),
-            list(extents(layer, "o", PLANE)),
-            list(extents(layer, "k", PLANE)),
-            list(extents(layer, "d", PLANE)),
-            list(paddings(layer, context, PLANE)),
+            int(source["nInputPlane"]),
+            int(source["nOutputPlane"]),
+            list(extents(source, "o", PLANE)),
+            list(extents(source, "k", PLANE)),
+            list(extents(source, "d", PLANE)),
+            list(paddings(source, context, PLANE)),
         )
-    return context.fill(module, weight=layer["weight"], bias=layer["bias"])
+    return context.fill(module, weight=source["weight"], bias=source["bias"])
 
 
-def _convolution_map(layer: LuaObject, context: Context, transposed: bool) -> nn.Module:
-    connections = [[int(plane) - 1 for plane in pair] for pair in layer["connTable"]]
+def _convolution_map(source: LuaObject, context: Context, transposed: bool) -> nn.Module:
+    connections = [[int(plane) - 1 for plane in pair] for pair in source["connTable"]]
     with torch.device("meta"):
         module = ConvMap2d(
-            int(layer["nInputPlane"]),
-            int(layer["nOutputPlane"]),
+            int(source["nInputPlane"]),
+            int(source["nOutputPlane"]),
             connections,
-            list(extents(layer, "k", PLANE)),
-            list(extents(layer, "d", PLANE)),
+            list(extents(source, "k", PLANE)),
+            list(extents(source, "d", PLANE)),
             transposed,
         )
-    return context.fill(module, weight=layer["weight"], bias=layer["bias"])
+    return context.fill(module, weight=source["weight"], bias=source["bias"])

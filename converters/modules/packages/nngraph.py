@@ -10,8 +10,7 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 #: Where a value comes from: [0] is the graph's input, [n] the output of its n-th step, and what
 #: follows picks from a list: [0, 1] is the second entry of the input.
@@ -20,7 +19,7 @@ Edge: TypeAlias = list[int]
 Step: TypeAlias = list[Any]
 
 
-@layer_of_ours
+@layer
 class GModule(nn.ModuleList):
     """`nn.gModule`: children that are wired as a graph without cycles.
 
@@ -79,23 +78,23 @@ def _written(sources: list[Edge]) -> str:
 
 
 @register("nn.gModule")
-def gmodule(layer: LuaObject, context: Context) -> nn.Module:
+def gmodule(source: LuaObject, context: Context) -> nn.Module:
     """`gmodule.lua` of every age; `forwardnodes` run in the order of the file."""
-    listed = layer.get("modules", LuaTable())
+    listed = source.get("modules", LuaTable())
     if not len(listed):
         context.note("no field modules, as in older files: they are taken from the nodes")
     modules: list[nn.Module] = []
-    for number, node in enumerate(layer["forwardnodes"].to_list(), 1):
+    for number, node in enumerate(source["forwardnodes"].to_list(), 1):
         module = node["data"].get("module")
         if module is not None:
             place = len(modules) + 1
             step = f".modules[{place}]" if listed.get(place) is module else None
             modules.append(context.convert(module, step or f".forwardnodes[{number}].data.module"))
-    steps, outputs = _route(layer, context)
+    steps, outputs = _route(source, context)
     return GModule(*modules, steps=steps, outputs=outputs)
 
 
-def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Edge]]:
+def _route(source: LuaObject, context: Context) -> tuple[list[Step], list[Edge]]:
     """The steps and outputs of a graph.
 
     Nodes are told apart by their `data` table: the forward and the backward graph have Node
@@ -103,36 +102,36 @@ def _route(layer: LuaObject, context: Context) -> tuple[list[Step], list[Edge]]:
     module pass on what they get, or with `selectindex` one entry of it; they need no step unless
     they make a list.
     """
-    innode, outnode = layer["innode"]["data"], layer["outnode"]["data"]
+    innode, outnode = source["innode"]["data"], source["outnode"]["data"]
     steps: list[Step] = []
     called = 0
     # What each node gets, by its data and then by position.
     inputs: dict[int, dict[int, Edge]] = defaultdict(dict)
-    for node in layer["forwardnodes"].to_list():
+    for node in source["forwardnodes"].to_list():
         data = node["data"]
-        sources = _in_order(inputs[id(data)])
+        edges = _in_order(inputs[id(data)])
         if "criterion" in data:
             raise context.error("a node that computes a criterion cannot be converted")
         if data is outnode:
             continue
         if data is innode:
-            source = [0]
+            edge = [0]
         elif "module" in data:
-            steps.append([called, sources])
-            called, source = called + 1, [len(steps)]
-        elif len(sources) == 1:
-            source = sources[0]
+            steps.append([called, edges])
+            called, edge = called + 1, [len(steps)]
+        elif len(edges) == 1:
+            edge = edges[0]
         else:
-            steps.append([None, sources])
-            source = [len(steps)]
+            steps.append([None, edges])
+            edge = [len(steps)]
         if "selectindex" in data:
-            source = [*source, int(data["selectindex"]) - 1]
+            edge = [*edge, int(data["selectindex"]) - 1]
         for child in node["children"].to_list():
             consumer = child["data"]
             position = consumer["mapindex"].get(data)
             if position is None:
                 raise context.error("a node does not say which of its inputs comes from where")
-            inputs[id(consumer)][position] = [*source, *_entry_of_input(data, consumer)]
+            inputs[id(consumer)][position] = [*edge, *_entry_of_input(data, consumer)]
     return steps, _in_order(inputs[id(outnode)])
 
 
@@ -150,7 +149,7 @@ def _in_order(by_position: dict[int, Edge]) -> list[Edge]:
     return [source for _, source in sorted(by_position.items())]
 
 
-@layer_of_ours
+@layer
 class JustElement(nn.Module):
     """`nngraph.JustElement`: the only entry of a list."""
 
@@ -161,12 +160,12 @@ class JustElement(nn.Module):
 
 
 @register("nngraph.JustElement")
-def just_element(layer: LuaObject, context: Context) -> nn.Module:
+def just_element(source: LuaObject, context: Context) -> nn.Module:
     """`JustElement.lua`."""
     return JustElement()
 
 
-@layer_of_ours
+@layer
 class JustTable(nn.Module):
     """`nngraph.JustTable`: a list with one entry."""
 
@@ -176,12 +175,12 @@ class JustTable(nn.Module):
 
 
 @register("nngraph.JustTable")
-def just_table(layer: LuaObject, context: Context) -> nn.Module:
+def just_table(source: LuaObject, context: Context) -> nn.Module:
     """`JustTable.lua`."""
     return JustTable()
 
 
-@layer_of_ours
+@layer
 class ModuleFromCriterion(nn.Module):
     """`ModuleFromCriterion.lua`: a criterion as a layer; the target gets no gradient."""
 
@@ -196,6 +195,6 @@ class ModuleFromCriterion(nn.Module):
 
 
 @register("nn.ModuleFromCriterion")
-def module_from_criterion(layer: LuaObject, context: Context) -> nn.Module:
+def module_from_criterion(source: LuaObject, context: Context) -> nn.Module:
     """`ModuleFromCriterion.lua`."""
-    return ModuleFromCriterion(context.convert(layer["criterion"], ".criterion"))
+    return ModuleFromCriterion(context.convert(source["criterion"], ".criterion"))

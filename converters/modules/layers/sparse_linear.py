@@ -1,4 +1,4 @@
-"""Layers that take indices, all counted from 1 (`LookupTable.lua`, `SparseLinear.lua`, …)."""
+"""Linear layers on sparse vectors, whose indices count from 1 (`SparseLinear.lua`, …)."""
 
 from __future__ import annotations
 
@@ -10,65 +10,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
-class LookupTable(nn.Module):
-    """`LookupTable.lua`: the row of the weight that each index (from 1) names.
-
-    Rows longer than `max_norm` are shortened when they are looked up: for good in training, as
-    Torch7 does, and only in the output in evaluation mode, which so leaves the layer as it is.
-
-    Args:
-        num_embeddings: number of rows.
-        embedding_dim: size of a row.
-        padding_idx: a row, from 0, that is given out but gets no gradient.
-        max_norm: greatest norm of a row that is looked up.
-        norm_type: the p of that norm.
-        scale_grad_by_freq: divide a row's gradient by how often the batch names it.
-    """
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
-        max_norm: float | None = None,
-        norm_type: float = 2.0,
-        scale_grad_by_freq: bool = False,
-    ) -> None:
-        super().__init__()
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx
-        self.max_norm = max_norm
-        self.norm_type = norm_type
-        self.scale_grad_by_freq = scale_grad_by_freq
-        self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_dim))
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Indices (…) of any type → (…, embedding_dim)."""
-        index = input.long() - 1
-        if self.max_norm is not None and self.training:
-            torch.embedding_renorm_(self.weight.detach(), index, self.max_norm, self.norm_type)
-        rows = functional.embedding(
-            index, self.weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq
-        )
-        if self.max_norm is None or self.training:
-            return rows
-        norm = torch.linalg.vector_norm(rows, self.norm_type, dim=-1, keepdim=True)
-        scale = torch.where(norm > self.max_norm, self.max_norm / (norm + 1e-7), 1.0)
-        # Torch7 has changed the row itself by now: the gradient knows of no factor.
-        return rows + (rows * scale - rows).detach()
-
-    def extra_repr(self) -> str:
-        """Sizes."""
-        return f"{self.num_embeddings}, {self.embedding_dim}"
-
-
-@layer_of_ours
+@layer
 class SparseLinear(nn.Module):
     """`SparseLinear.lua`: a linear layer on sparse vectors, given as (index from 1, value) pairs.
 
@@ -98,7 +43,7 @@ class SparseLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-@layer_of_ours
+@layer
 class IndexLinear(nn.Module):
     """`IndexLinear.lua`: a linear layer on sparse vectors, given as keys and values.
 
@@ -170,43 +115,24 @@ class IndexLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-@register("nn.LookupTable")
-def lookup_table(layer: LuaObject, context: Context) -> nn.Module:
-    """`LookupTable.lua`; rows of early files may have several dimensions."""
-    weight = layer["weight"]
-    padding = int(layer.get("paddingValue") or 0)
-    module = LookupTable(
-        weight.shape[0],
-        weight[0].size,
-        padding - 1 if padding else None,
-        layer.get("maxNorm"),
-        layer.get("normType") or 2.0,
-        bool(layer.get("shouldScaleGradByFreq")),
-    )
-    context.fill(module, weight=weight)
-    if weight.ndim == 2:
-        return module
-    return nn.Sequential(module, nn.Unflatten(-1, weight.shape[1:]))
-
-
 @register("nn.SparseLinear")
-def sparse_linear(layer: LuaObject, context: Context) -> nn.Module:
+def sparse_linear(source: LuaObject, context: Context) -> nn.Module:
     """`SparseLinear.lua`."""
-    n_out, n_in = layer["weight"].shape
-    _note_weight_decay(layer, context)
-    return context.fill(SparseLinear(n_in, n_out), weight=layer["weight"], bias=layer["bias"])
+    n_out, n_in = source["weight"].shape
+    _note_weight_decay(source, context)
+    return context.fill(SparseLinear(n_in, n_out), weight=source["weight"], bias=source["bias"])
 
 
 @register("nn.IndexLinear")
-def index_linear(layer: LuaObject, context: Context) -> nn.Module:
+def index_linear(source: LuaObject, context: Context) -> nn.Module:
     """`IndexLinear.lua`: the weight is (in, out), with four more columns to normalise."""
-    weight, bias = layer["weight"], layer["bias"]
+    weight, bias = source["weight"], source["bias"]
     normalize = weight.shape[1] > bias.size
-    module = IndexLinear(weight.shape[0], bias.size, layer.get("offset", -1), normalize)
-    _note_weight_decay(layer, context)
+    module = IndexLinear(weight.shape[0], bias.size, source.get("offset", -1), normalize)
+    _note_weight_decay(source, context)
     return context.fill(module, weight=weight, bias=bias)
 
 
-def _note_weight_decay(layer: LuaObject, context: Context) -> None:
-    if decay := layer.get("weightDecay"):
+def _note_weight_decay(source: LuaObject, context: Context) -> None:
+    if decay := source.get("weightDecay"):
         context.note(f"weightDecay {decay}: give it to the optimizer, the layer does not add it")

@@ -1,11 +1,6 @@
-"""Normalization by neighbours: other channels, other places, other features of one example.
-
-`SpatialCrossMapLRN.lua`, `Normalize.lua`, `SpatialContrastiveNormalization.lua` and its parts.
-"""
+"""Normalization by neighbours: other channels or other places (`SpatialCrossMapLRN.lua`, …)."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
@@ -13,11 +8,10 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..registry import layer as layer_of_ours
-from ..registry import register
+from ..registry import layer, register
 
 
-@layer_of_ours
+@layer
 class LocalResponseNorm(nn.LocalResponseNorm):
     """torch.nn's, that also takes (C, H, W), and looks one channel further ahead in an even window.
 
@@ -34,30 +28,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         return input / (mean * self.alpha + self.k).pow(self.beta)
 
 
-@layer_of_ours
-class Normalize(nn.Module):
-    """A vector divided by its p-norm, with a small number inside the root.
-
-    Args:
-        p: of the norm; `inf` is the largest absolute value.
-        eps: added to the sum of powers.
-    """
-
-    def __init__(self, p: float, eps: float = 1e-10) -> None:
-        super().__init__()
-        self.p = p
-        self.eps = eps
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, F) or (F,), the same size."""
-        if math.isinf(self.p):
-            return input / (input.abs().max(-1, keepdim=True).values + self.eps)
-        base = input if self.p % 2 == 0 else input.abs()
-        sums = base.pow(self.p).sum(-1, keepdim=True) + self.eps
-        return input / sums.pow(1 / self.p)
-
-
-@layer_of_ours
+@layer
 class SubtractiveNorm(nn.Module):
     """Subtracts the weighted mean of a place's neighbourhood over all planes.
 
@@ -74,7 +45,7 @@ class SubtractiveNorm(nn.Module):
         return input - _estimate(self.mean, input) / _whole(self.mean, input)
 
 
-@layer_of_ours
+@layer
 class DivisiveNorm(nn.Module):
     """Divides by the weighted standard deviation of a place's neighbourhood over all planes.
 
@@ -120,46 +91,34 @@ def _constant(module: nn.Module) -> nn.Module:
 
 
 @register("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
-def spatial_cross_map_lrn(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_cross_map_lrn(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialCrossMapLRN.lua`; the first cudnn files call its constant K."""
-    k = layer.get("K") if layer.get("k") is None else layer["k"]
+    k = source.get("K") if source.get("k") is None else source["k"]
     return LocalResponseNorm(
-        int(layer["size"]), float(layer["alpha"]), float(layer["beta"]), 1.0 if k is None else k
+        int(source["size"]), float(source["alpha"]), float(source["beta"]), 1.0 if k is None else k
     )
 
 
-@register("nn.Normalize")
-def normalize(layer: LuaObject, context: Context) -> nn.Module:
-    """`Normalize.lua`."""
-    return Normalize(float(layer["p"]), float(layer.get("eps", 1e-10)))
-
-
-@register("nn.LayerNormalization")
-def layer_normalization(layer: LuaObject, context: Context) -> nn.Module:
-    """`LayerNormalization.lua`: a Sequential; its parts are in the file."""
-    return nn.Sequential(*context.children(layer))
-
-
 @register("nn.SpatialSubtractiveNormalization")
-def spatial_subtractive_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_subtractive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialSubtractiveNormalization.lua`; the file holds its estimator with the kernels."""
-    return SubtractiveNorm(context.convert(layer["meanestimator"], ".meanestimator"))
+    return SubtractiveNorm(context.convert(source["meanestimator"], ".meanestimator"))
 
 
 @register("nn.SpatialDivisiveNormalization")
-def spatial_divisive_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_divisive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialDivisiveNormalization.lua`; the file holds its estimators with the kernels."""
     return DivisiveNorm(
-        context.convert(layer["meanestimator"], ".meanestimator"),
-        context.convert(layer["stdestimator"], ".stdestimator"),
-        float(layer["threshold"]),
-        float(layer["thresval"]),
+        context.convert(source["meanestimator"], ".meanestimator"),
+        context.convert(source["stdestimator"], ".stdestimator"),
+        float(source["threshold"]),
+        float(source["thresval"]),
     )
 
 
 @register("nn.SpatialContrastiveNormalization")
-def spatial_contrastive_normalization(layer: LuaObject, context: Context) -> nn.Module:
+def spatial_contrastive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """`SpatialContrastiveNormalization.lua`: subtractive, then divisive normalization."""
-    normalizer = context.convert(layer["normalizer"], ".normalizer")
+    normalizer = context.convert(source["normalizer"], ".normalizer")
     # One module object stands for one Torch7 object, so this is another Sequential.
     return nn.Sequential(*normalizer.children())
