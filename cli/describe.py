@@ -17,7 +17,7 @@ def model_metadata(model: SavedModel) -> dict[str, Any]:
     return {
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "input_shape": None if model.input_shape is None else list(model.input_shape),
-        "output": model.output,
+        "output_kind": model.output_kind,
         "labels": model.labels,
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "notes": model.notes,

@@ -59,7 +59,7 @@ def test_resizing_gives_the_pixels_it_gave(name: str) -> None:
 
 def test_the_saved_model_keeps_what_it_says_of_itself() -> None:
     model = load(OLD / "model")
-    assert model.output == "log_probabilities"
+    assert model.output_kind == "log_probabilities"
     assert model.input_shape == (1, 32, 32)
     assert model.labels is not None
     assert model.labels[0] == "zero"

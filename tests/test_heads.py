@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.cli.main import main
-from torchlift.converters.saved import SavedModel, TorchvisionNetwork, load, output_kind, save
+from torchlift.converters.saved import SavedModel, TorchvisionNetwork, infer_output_kind, load, save
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import HeadError, NetworkError
 from torchlift.transfer.heads import find_head, replace_head, strip_softmax
@@ -34,7 +34,7 @@ def test_a_new_head_stands_where_the_last_linear_layer_and_its_softmax_stood() -
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     replace_head(network, 2)
     images = torch.rand(3, 1, 32, 32)
-    assert output_kind(network) == "logits"
+    assert infer_output_kind(network) == "logits"
     # Zero weights: every class is as likely as any other.
     assert torch.equal(network(images), torch.zeros(3, 2))
     head = find_head(network)

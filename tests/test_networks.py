@@ -18,7 +18,7 @@ from torchvision.models import vgg11
 from torchlift.converters import load_model
 from torchlift.converters.inference import open_predictor
 from torchlift.converters.onnx import export
-from torchlift.converters.saved import SavedModel, infer_input_shape, load, output_kind, save
+from torchlift.converters.saved import SavedModel, infer_input_shape, infer_output_kind, load, save
 from torchlift.transfer.networks import NETWORKS, convnet_bn
 from torchlift.transfer.networks.googlenet import STAGES
 from torchlift.transfer.networks.vgg import CONFIGURATIONS
@@ -170,7 +170,7 @@ def test_a_network_takes_one_size_and_gives_logits_of_any_number_of_classes(name
         network = of_shapes_only(name, channels, 7)
         assert infer_input_shape(network) == (channels, *size[1:])
         assert network(torch.empty(2, channels, *size[1:], device="meta")).shape == (2, 7)
-        assert output_kind(network) == "logits"
+        assert infer_output_kind(network) == "logits"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_what_is_right_passes_and_says_what_was_run(exported: tuple) -> None:
     values = json.loads(json.dumps(report.to_json()))
     assert values["passed"] is True
     assert [finding["name"] for finding in values["findings"]] == [
-        *("structure", "interface", "preprocessing", "output", "source", "labels", "folding"),
+        *("structure", "interface", "preprocessing", "output_kind", "source", "labels", "folding"),
         *("weights", "provider", "finite", "numbers", "top-1", "top-5"),
     ]
 
@@ -185,7 +185,7 @@ def test_two_labels_moved(exported: tuple, tmp_path: Path) -> None:
     shortened = tampered(path, tmp_path, metadata("labels", lambda names: names[:9]))
     assert failed(check(model, shortened, PIXELS)) == ["labels"]
     # Without a model's own names the file's are counted.
-    unnamed = SavedModel(model.module, model.output, model.input_shape)
+    unnamed = SavedModel(model.module, model.output_kind, model.input_shape)
     assert failed(check(unnamed, shortened)) == ["labels"]
 
 
@@ -214,8 +214,8 @@ def test_another_source_and_output_kind(exported: tuple, tmp_path: Path) -> None
     model, path = exported
     other = metadata("source", lambda source: {**source, "sha256": "0" * 64})
     assert failed(check(model, tampered(path, tmp_path, other))) == ["source"]
-    other = metadata("output", lambda _: "logits")
-    assert failed(check(model, tampered(path, tmp_path, other))) == ["output"]
+    other = metadata("output_kind", lambda _: "logits")
+    assert failed(check(model, tampered(path, tmp_path, other))) == ["output_kind"]
 
 
 def test_a_nan_in_the_file_and_in_the_model(exported: tuple, tmp_path: Path) -> None:
@@ -276,9 +276,9 @@ class SevenIsDifferent(nn.Module):
 def test_a_network_that_is_wrong_at_one_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = SevenIsDifferent(wrong=False)
-    export(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output="logits")
+    export(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output_kind="logits")
     model.wrong = True
-    report = check(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output="logits")
+    report = check(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output_kind="logits")
     assert failed(report) == ["numbers"]
     assert [part.error < 1e-6 for part in report.comparisons] == [True, True, False]
 

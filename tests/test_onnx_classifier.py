@@ -97,7 +97,7 @@ def test_every_form_of_a_model_is_a_classifier(digits: tuple) -> None:
     )
     assert exported.labels == original.labels == model.labels
     assert exported.preprocessing == original.preprocessing
-    assert exported.output == original.output == "log_probabilities"
+    assert exported.output_kind == original.output_kind == "log_probabilities"
     assert exported.input_shape == original.input_shape == (1, 32, 32)
     assert (exported.provider, original.provider) == ("CPUExecutionProvider", "PyTorch (cpu)")
     for classifier in (exported, original):
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(digits: tuple) -> None:
             classifier.predict([])
     with pytest.raises(InferenceError, match="has its own labels"):
         open_predictor(path, labels=["a"])
-    unprepared = SavedModel(model.module, model.output, model.input_shape)
+    unprepared = SavedModel(model.module, model.output_kind, model.input_shape)
     with pytest.raises(InferenceError, match="says nothing of how images become inputs"):
         Classifier(TorchPredictor(unprepared)).predict(TEST.images[:1])
 

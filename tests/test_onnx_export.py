@@ -80,7 +80,7 @@ def test_the_file_says_what_it_is(digits: SavedModel, tmp_path: Path) -> None:
 
     metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     assert metadata["labels"] == digits.labels
-    assert metadata["output"] == "log_probabilities"
+    assert metadata["output_kind"] == "log_probabilities"
     assert metadata["preprocessing"]["mean"] == [60.420907472773706]
     assert metadata["source"]["file"] == "digits-lenet5-bn.t7"
     assert metadata["torchlift_version"] == torchlift.__version__

@@ -76,6 +76,23 @@ def test_torch_resampling_equals_torchvision_on_tensors(
     assert np.abs(prepare(image) - expected.numpy()).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("torch-nearest", v2.InterpolationMode.NEAREST),
+        ("torch-nearest-exact", v2.InterpolationMode.NEAREST_EXACT),
+    ],
+)
+@pytest.mark.parametrize("size", [(20, 35), (4, 4), (130, 7)])
+def test_nearest_equals_torchvision_under_both_names(
+    name: str, mode: v2.InterpolationMode, size: tuple[int, int], image: Image.Image
+) -> None:
+    """`nearest` takes the pixel left of a place, `nearest-exact` the one at its centre."""
+    resize = v2.Resize(size, mode, antialias=False)
+    expected = resize(torch.from_numpy(pixels_of(image).copy()))
+    assert np.array_equal(Preprocessing("RGB", size, name, value_range=255)(image), expected)
+
+
 def test_colours(image: Image.Image) -> None:
     rgb = pixels_of(image).astype(np.float32)
     plain = Preprocessing(value_range=255)

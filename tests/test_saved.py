@@ -93,7 +93,7 @@ def test_every_converted_layer_comes_back_bit_for_bit(case: t7.LuaTable, tmp_pat
 def test_image_models_come_back_with_their_input_shape(name: str, tmp_path: Path) -> None:
     model = saved.open_model(FIXTURES / f"{name}.t7")
     assert model.input_shape == IMAGE_MODELS[name]
-    assert model.output == "log_probabilities"
+    assert model.output_kind == "log_probabilities"
     saved.save(model, tmp_path / "m")
     again = saved.open_model(tmp_path / "m")
     assert again == SavedModel(**{**vars(model), "module": again.module})
@@ -116,7 +116,7 @@ def test_everything_that_travels_with_a_model_comes_back(tmp_path: Path) -> None
     saved.save(tiny(**facts), tmp_path / "m")
     again = saved.load(tmp_path / "m")
     assert {key: getattr(again, key) for key in facts} == facts
-    assert (again.output, again.input_shape) == ("logits", (1, 8, 8))
+    assert (again.output_kind, again.input_shape) == ("logits", (1, 8, 8))
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert config["structure"]["children"][3] == {
         "class": "torch.nn.Linear",
@@ -216,10 +216,10 @@ def test_finding_the_input_shape_leaves_shared_and_tied_layers_alone() -> None:
 
 def test_output_kinds() -> None:
     linear = nn.Linear(2, 2)
-    assert saved.output_kind(nn.Sequential(linear, nn.LogSoftmax(1))) == "log_probabilities"
-    assert saved.output_kind(nn.Sequential(linear, nn.Softmax(1))) == "probabilities"
-    assert saved.output_kind(nn.Sequential(nn.ReLU(), linear, nn.Dropout())) == "logits"
-    assert saved.output_kind(nn.Sequential(linear, nn.ReLU())) == "features"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.LogSoftmax(1))) == "log_probabilities"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.Softmax(1))) == "probabilities"
+    assert saved.infer_output_kind(nn.Sequential(nn.ReLU(), linear, nn.Dropout())) == "logits"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.ReLU())) == "features"
 
 
 def test_nothing_is_replaced_unless_asked_and_only_saved_models(tmp_path: Path) -> None:
@@ -271,10 +271,10 @@ def damage_structure(config: dict[str, Any]) -> dict[str, Any]:
     ("change", "said"),
     [
         (lambda c: c.pop("format"), "not a model saved by torchlift"),
-        (lambda c: c.update(format_version=2), "format version 2"),
+        (lambda c: c.update(format_version=3), "format version 3"),
         (lambda c: c.pop("labels"), "no 'labels'"),
         (lambda c: c.update(labels=[1]), "a list of texts"),
-        (lambda c: c.update(output="dog"), "output is 'dog'"),
+        (lambda c: c.update(output_kind="dog"), "output_kind is 'dog'"),
         (lambda c: c.update(input_shape=[1, 2]), "damaged"),
         (lambda c: c.update(preprocessing={"color": "blue"}), "color is 'blue'"),
         (lambda c: c.update(preprocessing={"sise": 3}), "sise"),
@@ -356,7 +356,7 @@ def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
 def test_opening_runs_no_code_from_the_folder(tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     (tmp_path / "m" / "model.py").write_text("raise SystemExit('code was run')")
-    assert saved.load(tmp_path / "m").output == "logits"
+    assert saved.load(tmp_path / "m").output_kind == "logits"
 
 
 @pytest.mark.slow

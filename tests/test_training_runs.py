@@ -183,7 +183,7 @@ def test_the_command_writes_everything_that_a_run_folder_promises(
     }
     assert any(run.glob("tensorboard/events.*"))
     model = open_model(run / "model")
-    assert model.output == "logits"
+    assert model.output_kind == "logits"
     assert model.labels == read_labels(names)
     assert model.preprocessing is not None
 

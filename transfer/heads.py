@@ -5,30 +5,30 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..converters.saved import output_kind
+from ..converters.saved import infer_output_kind
 from .errors import HeadError
 
 #: The layers that turn logits into something else at the end of a classifier.
 _SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d, nn.Sigmoid)
 
 
-def strip_softmax(network: nn.Module, output: str | None = None) -> None:
+def strip_softmax(network: nn.Module, output_kind: str | None = None) -> None:
     """Replace a network's last softmax by nothing, so that it gives logits.
 
     Training needs logits: the loss takes their logarithmic softmax itself (`CrossEntropyLoss`).
 
     Args:
         network: a classifier; it is changed. The other layers keep their names.
-        output: what it gives (`SavedModel.output`); by default it is told by its last layer.
+        output_kind: what it gives (`SavedModel.output_kind`); by default it is told by its last layer.
 
     Raises:
         HeadError: when its last layer is neither linear nor a softmax behind a linear layer.
     """
-    kind = output or output_kind(network)
+    kind = output_kind or infer_output_kind(network)
     if kind in ("log_probabilities", "probabilities"):
         named = [name for name, part in network.named_modules() if isinstance(part, _SOFTMAX)]
         network.set_submodule(named[-1], nn.Identity())
-        kind = output_kind(network)
+        kind = infer_output_kind(network)
     if kind != "logits":
         raise HeadError(
             "the network does not end in a linear layer (and a softmax): it has no head that "
@@ -53,7 +53,7 @@ def replace_head(
     classes: int,
     weight: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
-    output: str | None = None,
+    output_kind: str | None = None,
 ) -> None:
     """Give a classifier a new last linear layer, and logits as its outputs.
 
@@ -65,12 +65,12 @@ def replace_head(
         classes: number of outputs.
         weight: (classes, features), such as the coefficients of a probe.
         bias: (classes,).
-        output: what the network gives (see `strip_softmax`).
+        output_kind: what the network gives (see `strip_softmax`).
 
     Raises:
         HeadError: when the network does not end in a linear layer.
     """
-    strip_softmax(network, output)
+    strip_softmax(network, output_kind)
     name = find_head(network)
     old = network.get_submodule(name)
     assert isinstance(old, nn.Linear)

@@ -17,8 +17,8 @@ from ..converters.saved import (
     SavedModel,
     TorchvisionNetwork,
     apply_overrides,
+    infer_output_kind,
     open_model,
-    output_kind,
 )
 from .errors import NetworkError
 from .layers import nearest
@@ -123,7 +123,7 @@ def _given(name: str) -> SavedModel:
     """The network that a function gives, in evaluation mode."""
     given = _call(name)
     if isinstance(given, nn.Module):
-        given = SavedModel(given, output_kind(given))
+        given = SavedModel(given, infer_output_kind(given))
     if not isinstance(given, SavedModel):
         raise NetworkError(f"{PYTHON}{name} gave a {type(given).__name__}, not an nn.Module")
     given.module.eval()

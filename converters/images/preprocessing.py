@@ -212,6 +212,16 @@ class Preprocessing:
             raise PreprocessingError(f"no preprocessing as torchlift writes it: {error}") from error
 
 
+def preprocessing_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
+    """A description that torchlift 0.1.0 wrote, in today's names.
+
+    Its `torch-nearest` was what torch calls `nearest-exact`.
+    """
+    if values.get("resize") != "torch-nearest":
+        return values
+    return {**values, "resize": "torch-nearest-exact"}
+
+
 def from_mean_std(
     value: Any, input_shape: Sequence[int] | None = None
 ) -> tuple[Preprocessing, str]:

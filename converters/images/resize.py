@@ -71,7 +71,8 @@ def _refuse(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 RESIZERS: dict[str, Resizer] = {
     "none": _refuse,
     **{f"pil-{method.name.lower()}": _pil(method) for method in Image.Resampling},
-    "torch-nearest": _torch("nearest-exact", antialias=False),
+    "torch-nearest": _torch("nearest", antialias=False),
+    "torch-nearest-exact": _torch("nearest-exact", antialias=False),
     "torch-bilinear": _torch("bilinear", antialias=False),
     "torch-bicubic": _torch("bicubic", antialias=False),
     "torch-bilinear-antialias": _torch("bilinear", antialias=True),

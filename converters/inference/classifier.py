@@ -61,7 +61,7 @@ class Classifier:
         self._predictor = predictor = model
         self.batch_size = batch_size
         self.labels, self.preprocessing = predictor.labels, predictor.preprocessing
-        self.output, self.input_shape = predictor.output, predictor.input_shape
+        self.output_kind, self.input_shape = predictor.output_kind, predictor.input_shape
         self.provider, self.note = predictor.provider, predictor.note
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ class Classifier:
 
     def predict_inputs(self, inputs: np.ndarray, top: int = 5) -> list[list[Prediction]]:
         """`predict`, for inputs (N, C, H, W) that are preprocessed already."""
-        return self._top_predictions(probabilities(self(inputs), self.output), top)
+        return self._top_predictions(probabilities(self(inputs), self.output_kind), top)
 
     def _batch(self, images: Any) -> np.ndarray:
         if not isinstance(images, np.ndarray):
@@ -111,7 +111,7 @@ class Classifier:
                 for image in images
             ]
         scores = self._predictor(prepare(images, self.preprocessing))
-        return probabilities(scores, self.output)
+        return probabilities(scores, self.output_kind)
 
     def _batches(self, images: Any) -> Iterator[Any]:
         for start in self._starts(len(images)):

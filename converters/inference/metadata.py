@@ -9,11 +9,17 @@ from typing import Any
 
 from ... import __version__
 from ..errors import TorchliftError
-from ..images.preprocessing import Preprocessing
+from ..images.preprocessing import Preprocessing, preprocessing_of_format_1
 from .errors import InferenceError
 
 #: The arithmetic that a file may have inside.
 PRECISIONS = ("fp32", "fp16", "int8")
+
+#: Counts up when an older torchlift could not understand what this one writes.
+FORMAT_VERSION = 2
+
+#: What format 1, of torchlift 0.1.0, calls differently.
+_FORMAT_1 = {"output": "output_kind"}
 
 #: The entries that are a preprocessing.
 PREPROCESSING = ("preprocessing", "baked_preprocessing")
@@ -29,18 +35,20 @@ class Metadata:
         baked_preprocessing: what turned it into the network's input, where the graph does a part
             of that itself; `preprocessing` is what is left to do.
         precision: the arithmetic inside, one of `PRECISIONS`.
-        output: what the outputs mean: `logits`, `log_probabilities`, `probabilities`, `features`.
+        output_kind: what the outputs mean: `logits`, `log_probabilities`, `probabilities`, `features`.
         source: `{file, sha256}` of the file that the model was converted from.
         torchlift_version: the version that exported it.
+        format_version: the version of these entries.
     """
 
     labels: list[str] | None = None
     preprocessing: Preprocessing | None = None
     baked_preprocessing: Preprocessing | None = None
     precision: str | None = None
-    output: str | None = None
+    output_kind: str | None = None
     source: dict[str, str] | None = None
     torchlift_version: str | None = __version__
+    format_version: int | None = FORMAT_VERSION
 
     def to_props(self) -> dict[str, str]:
         """As ONNX keeps it: texts by name, each a JSON document."""
@@ -59,10 +67,16 @@ class Metadata:
             InferenceError: when an entry of ours is damaged.
         """
         values: dict[str, Any] = dict.fromkeys(cls.__dataclass_fields__)
+        # Torchlift 0.1.0 wrote no version, and other names for some entries.
+        old = "format_version" not in props
         try:
-            for name in values.keys() & props.keys():
-                values[name] = json.loads(props[name])
+            for key in props:
+                name = _FORMAT_1.get(key, key) if old else key
+                if name in values:
+                    values[name] = json.loads(props[key])
             for name in PREPROCESSING:
+                if old and values[name] is not None:
+                    values[name] = preprocessing_of_format_1(values[name])
                 if values[name] is not None:
                     values[name] = Preprocessing.from_json(values[name])
         except (ValueError, TorchliftError) as error:

@@ -27,7 +27,7 @@ class Predictor(Protocol):
     Attributes:
         labels: the names of the outputs, or None.
         preprocessing: what turns images into inputs, or None.
-        output: what the scores mean: `logits`, `log_probabilities`, `probabilities`, `features`.
+        output_kind: what the scores mean: `logits`, `log_probabilities`, `probabilities`, `features`.
         input_shape: (C, H, W) of one example, or None where it is open.
         provider: what it runs on.
         note: what is worth saying of that; empty for nothing.
@@ -35,7 +35,7 @@ class Predictor(Protocol):
 
     labels: list[str] | None
     preprocessing: Preprocessing | None
-    output: str
+    output_kind: str
     input_shape: tuple[int, int, int] | None
     provider: str
     note: str
@@ -68,7 +68,7 @@ class OnnxPredictor:
             )
         metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
-        self.output = metadata.output or "features"
+        self.output_kind = metadata.output_kind or "features"
         self._input, self._type = given[0].name, _NUMBERS[given[0].type]
         sizes = given[0].shape[1:]
         whole = len(sizes) == 3 and all(isinstance(size, int) for size in sizes)
@@ -107,7 +107,7 @@ class TorchPredictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._module = inference_copy(model.module).to(device)
         self.labels, self.preprocessing = model.labels, model.preprocessing
-        self.output, self.input_shape = model.output, model.input_shape
+        self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
@@ -189,46 +189,46 @@ def as_numbers(inputs: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.ascontiguousarray(inputs, dtype)
 
 
-def probabilities(scores: np.ndarray, output: str) -> np.ndarray:
+def probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
     """Scores (N, classes) as probabilities.
 
     Args:
         scores: what the network gave.
-        output: what they mean (`Predictor.output`).
+        output_kind: what they mean (`Predictor.output_kind`).
 
     Raises:
         InferenceError: when they are no scores of classes.
     """
-    if output == "probabilities":
-        _check_classes(scores, output)
+    if output_kind == "probabilities":
+        _check_classes(scores, output_kind)
         return scores
-    return np.exp(log_probabilities(scores, output))
+    return np.exp(log_probabilities(scores, output_kind))
 
 
-def log_probabilities(scores: np.ndarray, output: str) -> np.ndarray:
+def log_probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
     """Scores (N, classes) as logarithms of probabilities.
 
     Args:
         scores: what the network gave.
-        output: what they mean (`Predictor.output`).
+        output_kind: what they mean (`Predictor.output_kind`).
 
     Raises:
         InferenceError: when they are no scores of classes.
     """
-    _check_classes(scores, output)
-    if output == "log_probabilities":
+    _check_classes(scores, output_kind)
+    if output_kind == "log_probabilities":
         return scores
-    if output == "probabilities":
+    if output_kind == "probabilities":
         return np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
     # Log-softmax; without its largest score a row cannot overflow.
     shifted = scores - scores.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _check_classes(scores: np.ndarray, output: str) -> None:
-    if output == "features" or scores.ndim != 2:
+def _check_classes(scores: np.ndarray, output_kind: str) -> None:
+    if output_kind == "features" or scores.ndim != 2:
         shape = "×".join(map(str, scores.shape[1:]))
-        raise InferenceError(f"not a classifier: it gives {output} ({shape} an example)")
+        raise InferenceError(f"not a classifier: it gives {output_kind} ({shape} an example)")
 
 
 def _check_shape(inputs: np.ndarray, expected: Sequence[int] | None) -> None:

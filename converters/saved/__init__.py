@@ -5,7 +5,7 @@ from .folder import is_saved_model, load, save
 from .model import OUTPUT_KINDS, Provenance, SavedModel
 from .open import apply_overrides, open_model
 from .pt2 import save_pt2
-from .shapes import infer_input_shape, output_kind, output_shape
+from .shapes import infer_input_shape, infer_output_kind, output_shape
 from .torch7 import save_t7
 from .torchvision_network import TorchvisionNetwork
 
@@ -20,7 +20,7 @@ __all__ = [
     "is_saved_model",
     "load",
     "open_model",
-    "output_kind",
+    "infer_output_kind",
     "output_shape",
     "save",
     "save_pt2",

@@ -16,7 +16,7 @@ from torch import nn
 
 from ... import __version__
 from ..errors import TorchliftError
-from ..images.preprocessing import Preprocessing
+from ..images.preprocessing import Preprocessing, preprocessing_of_format_1
 from .code_writer import WIDTH
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -29,7 +29,10 @@ CONFIG, WEIGHTS, SOURCE = "config.json", "model.safetensors", "model.py"
 _RUFF = ("ruff.toml", f"line-length = {WIDTH}\n")
 
 #: Counts up when an older torchlift could no longer open what this one writes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+#: What format 1, of torchlift 0.1.0, calls differently.
+_FORMAT_1 = {"output": "output_kind"}
 
 
 def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -78,7 +81,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
         preprocessing, source = config["preprocessing"], config["source"]
         model = SavedModel(
             module=module,
-            output=_one_of(config["output"], OUTPUT_KINDS),
+            output_kind=_one_of(config["output_kind"], OUTPUT_KINDS),
             input_shape=_triple(config["input_shape"]),
             labels=config["labels"] if config["labels"] is None else _strings(config["labels"]),
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
@@ -108,7 +111,7 @@ def facts(model: SavedModel) -> dict[str, Any]:
         "torchlift_version": __version__,
         "source": None if model.source is None else asdict(model.source),
         "input_shape": model.input_shape,
-        "output": _one_of(model.output, OUTPUT_KINDS),
+        "output_kind": _one_of(model.output_kind, OUTPUT_KINDS),
         "labels": model.labels,
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,
@@ -213,13 +216,22 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise SavedModelError(f"{file}: no JSON that torchlift wrote: {error}") from None
     if not isinstance(config, dict) or config.get("format") != "torchlift":
         raise SavedModelError(f"{file}: not a model saved by torchlift")
-    if config.get("format_version") != FORMAT_VERSION:
+    version = config.get("format_version")
+    if version not in (1, FORMAT_VERSION):
         raise SavedModelError(
-            f"{file}: format version {config.get('format_version')!r}, this torchlift "
-            f"({__version__}) reads {FORMAT_VERSION}: install the one that wrote it, "
+            f"{file}: format version {version!r}, this torchlift ({__version__}) reads 1 to "
+            f"{FORMAT_VERSION}: install the version that wrote it, "
             f"{config.get('torchlift_version')}"
         )
-    return config
+    return _from_format_1(config) if version == 1 else config
+
+
+def _from_format_1(config: dict[str, Any]) -> dict[str, Any]:
+    """A description that torchlift 0.1.0 wrote, in today's words."""
+    renamed = {_FORMAT_1.get(key, key): value for key, value in config.items()}
+    if renamed.get("preprocessing"):
+        renamed["preprocessing"] = preprocessing_of_format_1(renamed["preprocessing"])
+    return renamed
 
 
 def _no_model(folder: Path) -> str:
@@ -255,7 +267,7 @@ def _replace(path: Path, temporary: Path) -> None:
 
 def _one_of(value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise SavedModelError(f"output is {value!r}, one of {', '.join(choices)} was expected")
+        raise SavedModelError(f"output_kind is {value!r}, one of {', '.join(choices)} was expected")
     return value
 
 

@@ -31,7 +31,7 @@ class SavedModel:
 
     Attributes:
         module: the network, in evaluation mode; it takes batches (N, C, H, W).
-        output: what its outputs mean, one of `OUTPUT_KINDS`.
+        output_kind: what its outputs mean, one of `OUTPUT_KINDS`.
         input_shape: (C, H, W) of one example, or None where it is not known.
         labels: the names of the outputs, or None.
         preprocessing: what turns an image into an input, or None.
@@ -40,7 +40,7 @@ class SavedModel:
     """
 
     module: nn.Module
-    output: str
+    output_kind: str
     input_shape: tuple[int, int, int] | None = None
     labels: list[str] | None = None
     preprocessing: Preprocessing | None = None

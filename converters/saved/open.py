@@ -21,7 +21,7 @@ from ..t7 import LuaTable
 from .errors import SavedModelError
 from .folder import load
 from .model import Provenance, SavedModel
-from .shapes import infer_input_shape, output_kind, output_shape
+from .shapes import infer_input_shape, infer_output_kind, output_shape
 
 
 def open_model(
@@ -115,7 +115,7 @@ def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
     notes = [f"{note.path} ({note.class_name}): {note.text}" for note in conversion.notes]
     with file.open("rb") as stream:
         source = Provenance(file.name, hashlib.file_digest(stream, "sha256").hexdigest())
-    return SavedModel(module, output_kind(module), notes=notes, source=source)
+    return SavedModel(module, infer_output_kind(module), notes=notes, source=source)
 
 
 def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:

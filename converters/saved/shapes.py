@@ -31,7 +31,7 @@ _SILENT = (
 )
 
 
-def output_kind(module: nn.Module) -> str:
+def infer_output_kind(module: nn.Module) -> str:
     """What a network's outputs mean, by its last layer that computes something.
 
     `log_probabilities`, `probabilities`, `logits` for a last linear layer, otherwise `features`.

@@ -38,19 +38,19 @@ class Outcomes:
         return self.rank == 0
 
 
-def outcomes(scores: np.ndarray, output: str, classes: np.ndarray) -> Outcomes:
+def outcomes(scores: np.ndarray, output_kind: str, classes: np.ndarray) -> Outcomes:
     """What became of a batch.
 
     Args:
         scores: (N, classes), what a network gave.
-        output: what they mean: `logits`, `log_probabilities` or `probabilities`.
+        output_kind: what they mean: `logits`, `log_probabilities` or `probabilities`.
         classes: (N,) the right ones, from 0.
 
     Raises:
         DataError: when a class is in the data that has no output.
         OnnxError: when they are no scores of classes.
     """
-    logs = log_probabilities(scores, output)
+    logs = log_probabilities(scores, output_kind)
     count = scores.shape[1]
     wrong = classes[(classes < 0) | (classes >= count)]
     if len(wrong):

@@ -32,6 +32,6 @@ def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int =
     for images, classes in data.batches(batch_size):
         scores = predictor(prepare(images, predictor.preprocessing))
         count = scores.shape[1]
-        parts.append(outcomes(scores, predictor.output, np.asarray(classes)))
+        parts.append(outcomes(scores, predictor.output_kind, np.asarray(classes)))
     labels = [class_name(predictor.labels, index) for index in range(count)]
     return summarized(together(parts), labels, data.ids, notes)

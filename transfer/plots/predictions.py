@@ -43,7 +43,7 @@ def samples_of(
     else:
         given, _ = next(data.batches(len(data)))
         scores = predictor(prepare(given, predictor.preprocessing))
-        predictions = [_top_classes(row, labels) for row in probabilities(scores, predictor.output)]
+        predictions = [_top_classes(row, labels) for row in probabilities(scores, predictor.output_kind)]
     samples = [
         Sample(image, [caption], top_classes, caption)
         for image, caption, top_classes in zip(images, captions, predictions, strict=True)

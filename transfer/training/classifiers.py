@@ -60,16 +60,16 @@ def adapted_classifier(
     """
     classes = class_count(train)
     if head == "keep":
-        strip_softmax(model.module, model.output)
-        model.output = "logits"
+        strip_softmax(model.module, model.output_kind)
+        model.output_kind = "logits"
         outputs = None if model.labels is None else len(model.labels)
         if outputs not in (None, classes):
             raise TrainingError(
                 f"the head that is kept tells {outputs} classes apart, the data has {classes}"
             )
         return _fitted(model, train)
-    replace_head(model.module, classes, output=model.output)
-    model.output, model.labels = "logits", None
+    replace_head(model.module, classes, output_kind=model.output_kind)
+    model.output_kind, model.labels = "logits", None
     model = _fitted(model, train)
     if head == "probe":
         model.notes.append(probe_head(model, train, device))

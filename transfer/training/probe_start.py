@@ -47,7 +47,7 @@ def probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str = "cp
     regression.fit(Examples(scale(features), labelled(train)), _STRENGTH)
     weight, bias = regression.linear(scale)
     head = torch.from_numpy(weight), torch.from_numpy(bias)
-    replace_head(model.module, len(weight), *head, output=model.output)
+    replace_head(model.module, len(weight), *head, output_kind=model.output_kind)
     return f"the head began as a logistic regression on {weight.shape[1]} features"
 
 

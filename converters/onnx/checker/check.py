@@ -53,7 +53,7 @@ def check(
     input_shape: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-    output: str | None = None,
+    output_kind: str | None = None,
     provider: str = "cpu",
     profile: str | None = None,
     tolerance: float | None = None,
@@ -75,7 +75,7 @@ def check(
             file says.
         labels: the names of the outputs, in the place of the model's.
         preprocessing: in the place of the model's.
-        output: what the outputs mean, in the place of the model's.
+        output_kind: what the outputs mean, in the place of the model's.
         provider: `cpu`, `cuda`, `tensorrt` or `auto`.
         profile: what passes, a name of `PROFILES`; by default that of the file's arithmetic.
         tolerance: largest error that passes, relative to the largest output of the batch; by
@@ -89,7 +89,7 @@ def check(
         ProviderError: when the provider was named and does not start.
     """
     described = as_saved_model(
-        model, input_shape=input_shape, labels=labels, preprocessing=preprocessing, output=output
+        model, input_shape=input_shape, labels=labels, preprocessing=preprocessing, output_kind=output_kind
     )
     stored, metadata = read_file(path)
     examples = CheckInputs(described, stored, metadata, inputs, seed)
@@ -105,7 +105,7 @@ def check(
             if profile is None:
                 expected = profile_for(metadata.precision, session.provider)
             expected = replace(expected, tolerance=tolerance or expected.tolerance)
-            comparing = _Comparing(module, session, stored, described.output, expected)
+            comparing = _Comparing(module, session, stored, described.output_kind, expected)
             for number, trial in enumerate(examples):
                 comparing.run(trial, results)
                 if number == 0:
@@ -169,13 +169,13 @@ class _Comparing:
         module: nn.Module,
         session: Session,
         stored: onnx.ModelProto,
-        output: str,
+        output_kind: str,
         profile: Profile,
     ) -> None:
         gpu = session.device == "cuda" and torch.cuda.is_available()
         self._module = module.to("cuda") if gpu else module
         self._session, self._stored = session, stored
-        self._classes, self._profile = output != "features", profile
+        self._classes, self._profile = output_kind != "features", profile
 
     def run(self, trial: CheckBatch, results: _Results) -> None:
         """Run one batch and compare the outputs."""

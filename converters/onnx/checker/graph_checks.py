@@ -75,7 +75,7 @@ def _interface(model: SavedModel, stored: onnx.ModelProto, metadata: Metadata) -
     pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if pixels != (metadata.baked_preprocessing is not None):
         wrong.append("pixels go in only where the preprocessing is in the graph")
-    for values, name in ((inputs, "input"), (outputs, output_name(model.output))):
+    for values, name in ((inputs, "input"), (outputs, output_name(model.output_kind))):
         if [value.name for value in values] != interface_names(name, len(values)):
             wrong.append(f"{name} was expected for a name")
     if any(axes(value)[:1] != [BATCH_AXIS] for value in (*inputs, *outputs)):
@@ -96,7 +96,11 @@ def _metadata(model: SavedModel, metadata: Metadata) -> list[Finding]:
     return [
         _same("preprocessing", _entries(known.preprocessing), _entries(metadata.preprocessing)),
         *inside,
-        _same("output", {"output": known.output}, {"output": metadata.output}),
+        _same(
+            "output_kind",
+            {"output_kind": known.output_kind},
+            {"output_kind": metadata.output_kind},
+        ),
         _same("source", known.source or {}, metadata.source or {}),
     ]
 

@@ -21,7 +21,7 @@ from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
-from ...saved import SavedModel, output_kind
+from ...saved import SavedModel, infer_output_kind
 from ..errors import OnnxError
 from .bake_preprocessing import bake, left_outside
 from .fp16 import to_half
@@ -39,14 +39,14 @@ class Exported:
         files: the `.onnx` file, and the file of its weights if they are too large for one.
         inputs: names of the inputs.
         outputs: names of the outputs.
-        output: what the outputs mean (`SavedModel.output`).
+        output_kind: what the outputs mean (`SavedModel.output_kind`).
         opset: the ONNX operator set.
     """
 
     files: list[Path]
     inputs: list[str]
     outputs: list[str]
-    output: str
+    output_kind: str
     opset: int = OPSET
 
 
@@ -58,7 +58,7 @@ def export(
     inputs: Any = None,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-    output: str | None = None,
+    output_kind: str | None = None,
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
@@ -77,7 +77,7 @@ def export(
             (N, …), or a list of them.
         labels: the names of the outputs, in the place of the model's.
         preprocessing: what turns an image into an input, in the place of the model's.
-        output: what the outputs mean, in the place of the model's.
+        output_kind: what the outputs mean, in the place of the model's.
         bake_preprocessing: put normalization into the graph, which then takes uint8 pixels.
         fp16: compute in half precision inside; inputs and outputs stay float32.
         any_size: leave the height and width of the images free.
@@ -88,7 +88,7 @@ def export(
         LabelsError: when there are more or fewer labels than outputs.
     """
     described = as_saved_model(
-        model, input_shape=input_shape, labels=labels, preprocessing=preprocessing, output=output
+        model, input_shape=input_shape, labels=labels, preprocessing=preprocessing, output_kind=output_kind
     )
     target = Path(path)
     check_free(target, overwrite)
@@ -100,7 +100,7 @@ def export(
     if described.labels is not None:
         check_labels(described.labels, outputs[0].shape[1])
     input_names = interface_names("input", len(pytree.tree_leaves(example)))
-    output_names = interface_names(output_name(described.output), len(outputs))
+    output_names = interface_names(output_name(described.output_kind), len(outputs))
     graph = trace(module, example, input_names, output_names, any_size)
     metadata = replace(metadata_of(described), precision="fp16" if fp16 else "fp32")
     if fp16:
@@ -112,7 +112,7 @@ def export(
         metadata = baked(metadata)
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
-    return Exported(_write(graph, target), input_names, output_names, described.output)
+    return Exported(_write(graph, target), input_names, output_names, described.output_kind)
 
 
 def as_saved_model(
@@ -124,7 +124,7 @@ def as_saved_model(
         OnnxError: when the input's shape is not that of an image.
     """
     if not isinstance(model, SavedModel):
-        model = SavedModel(model, output_kind(model))
+        model = SavedModel(model, infer_output_kind(model))
     if input_shape is not None:
         if len(input_shape) != 3:
             raise OnnxError(f"input_shape is {tuple(input_shape)}, (C, H, W) was expected")
@@ -137,7 +137,7 @@ def metadata_of(model: SavedModel) -> Metadata:
     return Metadata(
         labels=None if model.labels is None else list(model.labels),
         preprocessing=model.preprocessing,
-        output=model.output,
+        output_kind=model.output_kind,
         source=None if model.source is None else asdict(model.source),
     )
 
@@ -149,9 +149,9 @@ def baked(metadata: Metadata) -> Metadata:
     return replace(metadata, preprocessing=left, baked_preprocessing=metadata.preprocessing)
 
 
-def output_name(output: str) -> str:
+def output_name(output_kind: str) -> str:
     """What an output of a kind is called; features may be anything, also images."""
-    return "output" if output == "features" else output
+    return "output" if output_kind == "features" else output_kind
 
 
 def interface_names(name: str, count: int) -> list[str]:
