@@ -239,7 +239,7 @@ def test_images_of_several_shapes_are_run_with_their_like(tmp_path: Path) -> Non
 
     class Brightest:
         labels, preprocessing = None, Preprocessing()
-        output, input_shape, provider, note = "logits", None, "test", ""
+        output_kind, input_shape, provider, note = "logits", None, "test", ""
 
         def __call__(self, inputs: np.ndarray) -> np.ndarray:
             seen.append(inputs.shape)
