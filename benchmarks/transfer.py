@@ -37,18 +37,24 @@ from torchlift.converters.inference import prepare
 from torchlift.converters.inference.providers import open_session
 from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.onnx import export
-from torchlift.transfer.data import Augmentation, Dataset
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.data import Augmentation, BatchPlan, Dataset, Splits
 from torchlift.transfer.data.batches import Batches
-from torchlift.transfer.features.extraction import BatchPlan, example_of, extract, plan_extraction
+from torchlift.transfer.features.extraction import (
+    ExtractionPlan,
+    example_of,
+    extract,
+    plan_extraction,
+)
+from torchlift.transfer.features.extractors import build_extractor
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
-from torchlift.transfer.features.sources import features_of
-from torchlift.transfer.layers import find_taps
+from torchlift.transfer.find_layers import find_taps
 from torchlift.transfer.load_network import load_network
 from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet
 from torchlift.transfer.training.loop import fit
-from torchlift.transfer.training.options import Freezing, Optimization, Run
+from torchlift.transfer.training.options import Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -147,18 +153,23 @@ channels of a pixel side by side in memory."""
 def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
     """Seconds of the second of two epochs of `fit`, its checkpoint included."""
     ends: list[float] = []
-    network = convnet()
-    to_channels_last(network, torch.zeros(2, 3, 32, 32))
+    preprocessing = Preprocessing(mean=MEAN, std=STD)
+    model = SavedModel(convnet(), "logits", (3, 32, 32), preprocessing=preprocessing)
+    to_channels_last(model.module, torch.zeros(2, 3, 32, 32))
+    no_images = data.take(np.arange(0))
+    experiment = Experiment(
+        Splits(data, no_images, no_images),
+        Optimization(epochs=2, batch_size=BATCH, lr=0.01, weight_decay=0),
+        augmentation=augmentation,
+        run=Run(device="cpu", tracker="none"),
+    )
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            network,
-            our_batches(data, augmentation),
-            None,
-            Optimization(epochs=2, batch_size=BATCH, lr=0.01, weight_decay=0),
-            Freezing(),
-            start_processes(Run(device="cpu", tracker="none"), Freezing(), Path(folder)),
+            model,
+            experiment,
+            start_processes(experiment.run, experiment.freezing, Path(folder)),
             Path(folder) / "checkpoints",
-            on_epoch=lambda history, seconds: ends.append(time.perf_counter()),
+            lambda history, seconds: ends.append(time.perf_counter()),
         )
     return ends[1] - ends[0]
 
@@ -166,7 +177,8 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
 def our_batches(data: Dataset, augmentation: Augmentation) -> Batches:
     """The batches that `train` would make."""
     preprocessing = Preprocessing(mean=MEAN, std=STD)
-    return Batches(data, preprocessing, BATCH, augmentation=augmentation, shuffle_seed=0)
+    plan = BatchPlan(len(data), BATCH, shuffle_seed=0)
+    return Batches(data, preprocessing, plan, augmentation=augmentation)
 
 
 def plain_epoch(batches: Callable[[], Pairs]) -> float:
@@ -249,14 +261,14 @@ def ways(source: str, data: Dataset) -> dict[str, Timed]:
     for backend in ("torch", "onnxruntime"):
         bare = bare_torch(eager, ready) if backend == "torch" else bare_onnx(eager, ready)
         found[f"{backend}, bare forward pass"] = partial(timed, bare)
-        features = features_of(model, ["penultimate"], example, backend)
+        features = build_extractor(model, ["penultimate"], example, backend)
         plan = plan_extraction(features, data, Settings(batch_size=FEATURE_BATCH))
         found[f"{backend}, extract"] = partial(extract_once, plan)
     found["the lab's way"] = partial(timed, lambda: labs_way(eager, data.images))
     return found
 
 
-def extract_once(plan: BatchPlan) -> float:
+def extract_once(plan: ExtractionPlan) -> float:
     """Seconds for all features to a new store."""
     with tempfile.TemporaryDirectory() as folder:
         return timed(lambda: extract(plan, Path(folder) / "features"))

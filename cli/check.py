@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
 
 #: Largest relative error of a layer against the activations that a `.t7` keeps.
-_LAYER_TOLERANCE = 1e-4
+LAYER_TOLERANCE = 1e-4
 
 #: How a layer's status is shown.
 _MARKS = {
@@ -40,28 +40,29 @@ def check(
     data_options: DataOptions = ALL_DATA,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
-    """Prove that an .onnx file computes what its model does; exit code 1 if it does not.
+    """Compare an .onnx file with its model; exit code 1 if it does not compute the same.
 
     Without an .onnx file, a .t7 checkpoint is checked against the activations that it still
-    holds: each layer is computed again and compared with what Torch7 computed.
+    holds: each layer is run again and compared with what Torch7 computed.
 
     Args:
-        model: What was exported: a .t7 file, a saved model's folder, torchvision:NAME, or
+        model: The exported model: a .t7 file, a saved model's folder, torchvision:NAME, or
             python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
-        examples: How many of its images to take at most, evenly spread; all by default.
+        examples: How many of its images to use at most, evenly spread; all by default.
         provider: What ONNX Runtime runs on: auto, cpu, cuda or tensorrt.
-        profile: What passes: fp32-cpu, fp32-gpu, fp16 or int8; by default what the file is.
+        profile: Tolerances for fp32-cpu, fp32-gpu, fp16 or int8; by default by the file's
+            precision and the provider.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
             default the profile's.
-        locate: Name the first node whose result is not the model's.
+        locate: Name the first node whose result differs from the model's.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
-        data_options: Which images are taken.
+        data_options: Which images are used.
         model_options: How to open the model.
     """
     if onnx is None:
-        return _check_activations(model, model_options, tolerance or _LAYER_TOLERANCE)
+        return _check_activations(model, model_options, tolerance or LAYER_TOLERANCE)
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
 
@@ -79,11 +80,13 @@ def check(
     lines = [*found.lines()]
     if report:
         lines += [f"written: {file}" for file in write_check_report(found)]
-    return CommandResult(found.to_json(), escape("\n".join(lines)), found.passed)
+    return CommandResult(
+        {"model": model, **found.to_json()}, escape("\n".join(lines)), found.passed
+    )
 
 
 def _examples(images: Dataset | ImageFiles, count: int | None) -> tuple[Any, Any]:
-    """Images and their classes, as `check` takes them."""
+    """Return images and their classes, as `check` takes them."""
     import numpy as np
 
     from ..transfer.data import Dataset
@@ -95,7 +98,7 @@ def _examples(images: Dataset | ImageFiles, count: int | None) -> tuple[Any, Any
 
 def _check_activations(model: str, model_options: ModelOptions, tolerance: float) -> CommandResult:
     found = model_options.self_check(model, tolerance)
-    data = {"path": model, "passed": found.first_difference is None, **found.to_json()}
+    data = {"model": model, "passed": found.first_difference is None, **found.to_json()}
     return CommandResult(data, Group(_layers(found), "", verdict(found)), data["passed"])
 
 
@@ -109,7 +112,7 @@ def _layers(found: SelfCheck) -> RenderableType:
 
 
 def verdict(found: SelfCheck) -> str:
-    """What a self-check found, in one sentence."""
+    """Return the result of a self-check in one sentence."""
     equal, unchecked = found.count("equal"), found.count("unchecked")
     first = found.first_difference
     if first is not None:

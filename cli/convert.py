@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .check import verdict
+from .check import LAYER_TOLERANCE, verdict
 from .describe import metadata_view, model_metadata
 from .export import export_opened
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .outputs import output_suffix
 from .result import CommandResult
-
-#: Largest relative error of a layer against the activations that the file keeps.
-_TOLERANCE = 1e-4
 
 
 def convert(
@@ -21,40 +19,43 @@ def convert(
     model_options: ModelOptions = FILE_DEFAULTS,
     overwrite: bool = False,
 ) -> CommandResult:
-    """Turn the model of a .t7 into a saved PyTorch model, or into .pt2 or .onnx; or back into .t7.
+    """Convert the model of a .t7 to a saved PyTorch model, to .pt2 or .onnx, or back to .t7.
 
     A saved model is a folder: config.json (structure, labels, preprocessing, notes),
     model.safetensors, and model.py, readable source that needs torch only. Where a checkpoint
-    still holds its layers' activations, they are computed again and compared; `torchlift check
+    still holds its layers' activations, the layers are run again and compared; `torchlift check
     FILE.t7` shows each.
 
     Args:
         model: The .t7 file; or a saved model's folder, torchvision:NAME, or
             python:package.module:function.
-        output: Where to: a folder, or a file that ends in .pt2, .onnx or .t7; by default a folder
-            of the model's name, here.
+        output: A folder, or a file in .pt2, .onnx or .t7; by default a folder of the model's name,
+            here.
         model_options: How to open the model.
         overwrite: Replace what is there.
     """
+    suffix = output_suffix(output or "", ["", ".pt2", ".onnx", ".t7"])
+    from ..converters.files import check_output
     from ..converters.saved import save, save_pt2, save_t7
 
+    target = check_output(output or Path(model).stem, overwrite, folder=not suffix)
     opened = model_options.model(model)
     if Path(model).is_file():
-        opened.notes.append(f"self-check: {verdict(model_options.self_check(model, _TOLERANCE))}")
-    target = Path(output or Path(model).stem)
-    if target.suffix == ".onnx":
-        return export_opened(opened, target, overwrite)
-    if target.suffix == ".pt2":
+        compared = verdict(model_options.self_check(model, LAYER_TOLERANCE))
+        opened.notes.append(f"self-check: {compared}")
+    if suffix == ".onnx":
+        return export_opened(model, opened, target, overwrite)
+    if suffix == ".pt2":
         save_pt2(opened, target, overwrite=overwrite)
-        files = [target]
-    elif target.suffix == ".t7":
+    elif suffix == ".t7":
         save_t7(opened, target, overwrite=overwrite)
-        files = [target]
     else:
-        files = sorted(save(opened, target, overwrite=overwrite).iterdir())
-    facts = {
+        save(opened, target, overwrite=overwrite)
+    files = [target] if suffix else sorted(target.iterdir())
+    metadata = {
+        "model": model,
         "files": [str(file) for file in files],
         "bytes": sum(file.stat().st_size for file in files),
         **model_metadata(opened),
     }
-    return CommandResult(facts, metadata_view(facts))
+    return CommandResult(metadata, metadata_view(metadata))

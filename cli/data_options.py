@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-from ..converters.errors import TorchliftError
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which images of a dataset are taken.
+    """Which images to use.
 
     Attributes:
         classes: Only these classes, numbered anew in this order, such as airplane,bird.
@@ -27,20 +24,20 @@ class DataOptions:
         seed: Of every draw.
     """
 
-    classes: str | None = None
+    classes: list[str] | None = None
     class_names: str | None = None
     split: Literal["train", "val", "test"] | None = None
     limit: int | None = None
     first_label: int | None = None
-    image_size: str | None = None
+    image_size: tuple[int, int] | None = None
     on_error: Literal["raise", "skip"] = "raise"
     seed: int = 0
 
     def open(self, source: str) -> Dataset | ImageFiles:
-        """The images that a word names (see `open_data`).
+        """Return the images of a source (see `open_data`).
 
         Raises:
-            TorchliftError: when they cannot be read, or lack what is asked for.
+            TorchliftError: when they cannot be read, or have no such split or class.
         """
         from ..converters.labels import read_labels
         from ..transfer.data import open_data
@@ -51,7 +48,7 @@ class DataOptions:
             limit=self.limit,
             first_label=self.first_label,
             names=None if self.class_names is None else read_labels(self.class_names),
-            size=None if self.image_size is None else parse_size(self.image_size),
+            size=self.image_size,
             split=self.split,
             on_error=self.on_error,
             seed=self.seed,
@@ -60,15 +57,3 @@ class DataOptions:
 
 #: Every image.
 ALL_DATA = DataOptions()
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width: `224` or `240x320`.
-
-    Raises:
-        TorchliftError: when it is no size.
-    """
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not found:
-        raise TorchliftError(f"{text!r} is no size such as 224 or 240x320")
-    return int(found[1]), int(found[2] or found[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.markup import escape
 
+from ..converters.requirements import require
 from .check import check
 from .convert import convert
 from .evaluate import evaluate
@@ -21,16 +22,17 @@ from .result import CommandResult, show
 #: The files of the demo: a network that Torch7 trained on handwritten digits, and its data.
 DIGITS = Path(__file__).resolve().parent.parent / "fixtures" / "digits"
 
-#: What Lua printed for this network and these 500 images.
+#: The accuracy that Lua printed for this network and these 500 images.
 LUA_ACCURACY = 0.982
 
 
 def demo(output: str = "demo-output") -> CommandResult:
-    """Walk the whole way on a network that Torch7 trained: .t7, PyTorch, ONNX, predictions.
+    """Convert, export, check and run a network that Torch7 trained on handwritten digits.
 
     Args:
-        output: The folder for the files that it makes; what an earlier demo left is replaced.
+        output: The folder for the files; those of an earlier demo are replaced.
     """
+    require("demo", "torch", "onnxruntime", "PIL")
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     original, data = DIGITS / "digits-lenet5-bn.t7", str(DIGITS / "digits-test.t7")
@@ -38,9 +40,9 @@ def demo(output: str = "demo-output") -> CommandResult:
     model_options = ModelOptions(
         labels=str(DIGITS / "digits_classes.t7"), mean_std=str(DIGITS / "digits_meanStd.t7")
     )
-    image = _first_image(data, folder / "digit.png")
+    image = _save_first_image(data, folder / "digit.png")
     began = time.perf_counter()
-    steps: list[tuple[str, Callable[[], CommandResult]]] = [
+    commands: list[tuple[str, Callable[[], CommandResult]]] = [
         (f"inspect {original.name}", lambda: inspect(str(original), depth=1)),
         (
             f"convert {original.name} {saved} --labels digits_classes.t7 "
@@ -59,19 +61,19 @@ def demo(output: str = "demo-output") -> CommandResult:
         (f"evaluate {onnx} digits-test.t7", lambda: evaluate(str(onnx), data)),
         (f"predict {onnx} {image} --top 3", lambda: predict(str(onnx), [str(image)], top=3)),
     ]
-    results = {}
-    for command, step in steps:
-        report = step()
+    results = []
+    for command, run in commands:
+        report = run()
         line = f"[bold]$ torchlift {escape(command)}[/]"
         show(CommandResult(None, Group(line, report.view, "")), as_json=False)
-        results[command] = {"passed": report.passed, "data": report.data}
+        results.append({"command": command, "passed": report.passed, "result": report.data})
     seconds = time.perf_counter() - began
     same = all(
-        result["data"]["accuracy"] == LUA_ACCURACY
-        for command, result in results.items()
-        if command.startswith("evaluate")
+        step["result"]["accuracy"] == LUA_ACCURACY
+        for step in results
+        if step["command"].startswith("evaluate")
     )
-    passed = same and all(result["passed"] for result in results.values())
+    passed = same and all(step["passed"] for step in results)
     files = sorted(str(path) for path in folder.rglob("*") if path.is_file())
     verdict = (
         f"Torch7 printed an accuracy of {LUA_ACCURACY}: "
@@ -83,8 +85,8 @@ def demo(output: str = "demo-output") -> CommandResult:
     )
 
 
-def _first_image(data: str, target: Path) -> Path:
-    """The dataset's first digit as an image file."""
+def _save_first_image(data: str, target: Path) -> Path:
+    """Save the dataset's first digit as an image file."""
     from PIL import Image
 
     from ..transfer.data import read_dataset

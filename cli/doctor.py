@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 
+from ..converters.requirements import is_installed
 from .describe import metadata_view
 from .result import CommandResult
 
 #: The packages that a problem report should name.
 _PACKAGES = (
-    "torchlift",
-    "torch",
-    "torchvision",
-    "numpy",
-    "onnx",
-    "onnxscript",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "safetensors",
-    "pillow",
-    "jsonargparse",
-    "rich",
+    *("torchlift", "torch", "torchvision", "numpy", "onnx", "onnxscript", "onnxruntime"),
+    *("onnxruntime-gpu", "onnxruntime-openvino", "safetensors", "pillow", "jsonargparse", "rich"),
 )
 
 #: What Linux calls the instructions for 8-bit dot products on x86 and ARM.
@@ -33,45 +25,86 @@ _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimdd
 
 
 def doctor() -> CommandResult:
-    """Tell what this machine has: versions, devices, and which ONNX providers really start.
+    """Show versions and devices, and test which ONNX Runtime providers start.
 
-    Exit code 1 when not even the CPU can run an exported model.
+    The exit code is 1 if not even the CPU can run an exported model.
     """
-    import torch
-
-    from ..converters.inference import PROVIDERS, provider_problem
-    from ..converters.inference.threads import affinity, available_cpus, cpu_quota
-
-    problems = {name: provider_problem(name) for name in PROVIDERS}
-    devices = ["cpu"] + [
-        f"cuda:{index} {torch.cuda.get_device_name(index)}"
-        for index in range(torch.cuda.device_count())
-    ]
+    providers = _providers()
+    problems = _problems()
     data: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "threads": available_cpus(),
-        "processors_allowed": affinity(),
-        "container_quota": cpu_quota() or "none",
+        "cpus": _cpus(),
         "int8_dot_products": _dot_products(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "torch_devices": devices,
-        "onnx_providers": {name: problem or "starts" for name, problem in problems.items()},
+        "torch_devices": _torch_devices(),
+        "providers": providers,
+        "packages": [{"package": name, "version": _version(name)} for name in _PACKAGES],
+        "problems": problems,
     }
-    packages = {name: version for name, version in data["packages"].items() if version}
-    machine = {name: value for name, value in data.items() if not isinstance(value, dict)}
-    providers = {f"onnx {name}": said for name, said in data["onnx_providers"].items()}
-    view = Group(metadata_view(machine), "", metadata_view(providers), "", metadata_view(packages))
-    return CommandResult(data, view, passed=problems["cpu"] is None)
+    machine = {name: value for name, value in data.items() if name not in _OWN_LINES}
+    view = Group(
+        metadata_view(machine),
+        "",
+        metadata_view(
+            {f"onnx {one['provider']}": one["problem"] or "starts" for one in providers}
+            or {"onnx": "onnxruntime is not installed: pip install 'torchlift[cpu]'"}
+        ),
+        "",
+        metadata_view({one["package"]: one["version"] for one in data["packages"]}),
+        *(f"problem: {escape(text)}" for text in problems),
+    )
+    runs = any(one["provider"] == "cpu" and one["problem"] is None for one in providers)
+    return CommandResult(data, view, passed=runs and not problems)
 
 
-def _dot_products() -> str:
-    """The processor's instructions for 8-bit dot products, which quantized networks live on."""
+#: Entries that the view shows apart from the others.
+_OWN_LINES = ("providers", "packages", "problems")
+
+
+def _providers() -> list[dict[str, str | None]]:
+    if not is_installed("onnxruntime"):
+        return []
+    from ..converters.inference import PROVIDERS, provider_problem
+
+    return [{"provider": name, "problem": provider_problem(name)} for name in PROVIDERS]
+
+
+def _problems() -> list[str]:
+    """Return what is wrong with the installation as a whole."""
+    if not is_installed("onnxruntime"):
+        return []
+    from ..converters.inference.provider_diagnostics import runtime_conflict
+
+    conflict = runtime_conflict()
+    return [] if conflict is None else [conflict]
+
+
+def _torch_devices() -> list[str]:
+    if not is_installed("torch"):
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    names = (torch.cuda.get_device_name(index) for index in range(count))
+    return ["cpu", *(f"cuda:{index} {name}" for index, name in enumerate(names))]
+
+
+def _cpus() -> int | None:
+    """Return how many CPUs this process may use; None without the package that counts them."""
+    if not is_installed("joblib"):
+        return None
+    from ..converters.inference.threads import available_cpus
+
+    return available_cpus()
+
+
+def _dot_products() -> list[str]:
+    """Return the processor's instructions for 8-bit dot products; int8 is slow without them."""
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return "not known on this system"
-    return ", ".join(sorted(flags & _DOT_PRODUCTS)) or "none: int8 will hardly be faster"
+        return []
+    return sorted(flags & _DOT_PRODUCTS)
 
 
 def _version(package: str) -> str | None:

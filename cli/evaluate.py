@@ -26,21 +26,21 @@ def evaluate(
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
-    """Count how often a classifier is right on labelled images, and how sure it is of it.
+    """Evaluate a classifier's accuracy and calibration on labeled images.
 
     The data is a .t7 or .npz file, a folder with a sub-folder of images for each class, the
-    files of CIFAR-10/100 or MNIST or their folder, or the word digits. Of data with a test part
-    of its own, that part is taken, unless --split says otherwise.
+    files of CIFAR-10/100 or MNIST or their folder, or sklearn:digits. If the data has a test split
+    of its own, that split is used, unless --split names another.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        data: Labelled images, such as a .t7 with {data=N×C×H×W, label=N}.
-        output: A folder for the results: JSON, CSV and images (confusion, calibration, mistakes).
+        data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}.
+        output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         batch_size: How many images are run together.
         provider: What to run on: auto, cpu or cuda.
         model_options: How to open the model.
-        data_options: Which images are taken.
+        data_options: Which images are used.
     """
     from ..transfer.data import test_split
     from ..transfer.evaluation import evaluate as evaluate_on
@@ -51,9 +51,18 @@ def evaluate(
     if data_options.split is None:
         images = test_split(images)
     result = evaluate_on(predictor, images, batch_size)
-    files = [] if output is None else write_evaluation(result, output, images)
+    files = []
+    if output is not None:
+        from ..transfer.plots.evaluation import save_evaluation_figures
+
+        files = [
+            *write_evaluation(result, output),
+            *save_evaluation_figures(result, output, images),
+        ]
     notes = [*images.notes, *result.notes, *([predictor.note] if predictor.note else [])]
-    facts = {
+    metadata = {
+        "model": model,
+        "data": data,
         "provider": predictor.provider,
         **result.to_json(),
         "notes": notes,
@@ -69,18 +78,18 @@ def evaluate(
         *(f"note: {escape(note)}" for note in notes),
         *(f"wrote {escape(str(file))}" for file in files),
     )
-    return CommandResult(facts, view)
+    return CommandResult(metadata, view)
 
 
 def class_table(result: Evaluation) -> Table:
-    """The results of each class, for people."""
+    """Return the results of each class as a table."""
     numbers = ("accuracy", "precision", "F1", "correct", "images")
     classes = table("class", *numbers, right=numbers)
     for part in result.classes:
         scores = (
             f"{value:.3f}" if there else "–"
             for value, there in (
-                (part.recall, part.count),
+                (part.accuracy, part.count),
                 (part.precision, part.predicted),
                 (part.f1, part.count or part.predicted),
             )

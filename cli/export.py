@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .describe import metadata_view
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .outputs import output_suffix
 from .result import CommandResult
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def export(
     model_options: ModelOptions = FILE_DEFAULTS,
     overwrite: bool = False,
 ) -> CommandResult:
-    """Write a model as one ONNX file that carries its labels and preprocessing.
+    """Export a model as one ONNX file that carries its labels and preprocessing.
 
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
@@ -31,17 +32,21 @@ def export(
         model: A .t7 file, a saved model's folder, torchvision:NAME, or
             python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
-        bake_preprocessing: Put colours, range, mean and std into the graph, which then takes the
-            pixels as they are (uint8).
-        fp16: Compute in half precision inside; inputs and outputs stay float32.
+        bake_preprocessing: Put color order, value range, mean and std into the graph, which then
+            takes pixels (uint8).
+        fp16: Compute in half precision; inputs and outputs stay float32.
         any_size: Leave the images' height and width free, where the network can.
         model_options: How to open the model.
         overwrite: Replace a file that is there.
     """
-    target = Path(output or f"{Path(model).stem}.onnx")
+    target = output or f"{Path(model).stem}.onnx"
+    output_suffix(target, [".onnx"])
+    from ..converters.files import check_output
+
     return export_opened(
+        model,
         model_options.model(model),
-        target,
+        check_output(target, overwrite),
         overwrite,
         bake_preprocessing=bake_preprocessing,
         fp16=fp16,
@@ -50,6 +55,7 @@ def export(
 
 
 def export_opened(
+    name: str,
     model: SavedModel,
     target: Path,
     overwrite: bool,
@@ -58,7 +64,7 @@ def export_opened(
     fp16: bool = False,
     any_size: bool = False,
 ) -> CommandResult:
-    """`export`, for a model that is open."""
+    """Export a model that is open; `name` is how it was named on the command line."""
     from ..converters.onnx import describe_file
     from ..converters.onnx import export as export_onnx
 
@@ -70,10 +76,11 @@ def export_opened(
         any_size=any_size,
         overwrite=overwrite,
     )
-    facts = {
+    metadata = {
+        "model": name,
         "files": [str(file) for file in written.files],
         **describe_file(target),
         "bytes": sum(file.stat().st_size for file in written.files),
         "notes": model.notes,
     }
-    return CommandResult(facts, metadata_view(facts))
+    return CommandResult(metadata, metadata_view(metadata))

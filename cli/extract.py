@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Group
 from rich.markup import escape
 
-from ..converters.errors import TorchliftError
+from ..converters.errors import TorchliftError, WriteError
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
@@ -21,7 +21,7 @@ from .result import CommandResult, console
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
     from ..transfer.features.extraction import ExtractionPlan
-    from ..transfer.features.sources import FeatureSource
+    from ..transfer.features.extractors import FeatureExtractor
 
 
 def extract(
@@ -29,7 +29,7 @@ def extract(
     data: str,
     output: str,
     *,
-    layers: str = "penultimate",
+    layers: list[str] | None = None,
     backend: Literal["torch", "onnxruntime"] | None = None,
     provider: str = "auto",
     format: Literal["zarr", "t7", "npz"] | None = None,
@@ -41,23 +41,25 @@ def extract(
 ) -> CommandResult:
     """Write the features of any layers of a network to disk.
 
-    Nothing after the last of these layers is computed. What was stopped goes on where it was when
-    it is run again; under torchrun or accelerate launch all processes share the work.
+    Nothing after the last of these layers is computed. A run that was stopped is resumed when the
+    command is given again; under torchrun or accelerate launch all processes share the work.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
-        output: Where to: a folder for zarr; a name in .t7 or .npz for one file.
-        layers: Names with commas between: penultimate (what the last Linear takes), input, a
+        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
+            sklearn:digits.
+        output: A folder for zarr; a name in .t7 or .npz for one file.
+        layers: Names with commas between: penultimate (the input of the last Linear, the default),
+            input, a
             PyTorch name (1.8) or a Lua path (get(2):get(9)); of an .onnx file a value's name.
         backend: What computes; onnxruntime is faster on a CPU.
         provider: What to run on: auto, cpu or cuda.
-        format: How to keep them; by default what the name of the output says, else zarr.
-        workers: How many batches are computed at once; by default one a core.
+        format: The format of the output; by default by its suffix, else zarr.
+        workers: How many batches are computed at once; by default one per core.
         overwrite: Replace features that are there.
-        settings: What becomes of the numbers.
-        data_options: Which images are taken.
+        settings: How features are stored.
+        data_options: Which images are used.
         model_options: How to open the model.
     """
     from ..transfer.features.extraction import extract as extract_features
@@ -69,16 +71,16 @@ def extract(
     # What becomes one file is collected beside it first.
     folder = target if form == "zarr" else target.with_name(f".{target.name}.zarr")
     if form != "zarr" and target.exists() and not overwrite:
-        raise TorchliftError(f"{target} is there already; replace it with --overwrite")
+        raise WriteError(f"{target} already exists; overwrite=True replaces it")
     with joined_process() as process:
         images = data_options.open(data)
-        names = [name.strip() for name in layers.split(",")]
+        names = layers or ["penultimate"]
         source, model_notes = _source(model, images, names, backend, provider, model_options)
         plan = plan_extraction(source, images, settings)
         if process.is_first:
             console(stderr=True).print(escape(_announcement(plan, target)))
         began = time.perf_counter()
-        with progress(len(images), shown=process.count == 1) as advance:
+        with progress(len(images), shown=process.world_size == 1) as advance:
             store = extract_features(
                 plan,
                 folder,
@@ -97,9 +99,13 @@ def extract(
     notes = [*images.notes, *model_notes]
     return CommandResult(
         {
-            "output": str(target),
+            "model": model,
+            "data": data,
+            "files": [str(target)],
             "format": form,
-            "features": {name: list(shape) for name, shape in plan.shapes.items()},
+            "features": [
+                {"layer": name, "shape": list(shape)} for name, shape in plan.shapes.items()
+            ],
             "bytes": plan.bytes,
             "seconds": seconds,
             "backend": plan.manifest["backend"],
@@ -120,18 +126,18 @@ def _source(
     backend: str | None,
     provider: str,
     model_options: ModelOptions,
-) -> tuple[FeatureSource, list[str]]:
+) -> tuple[FeatureExtractor, list[str]]:
     """What computes the features, and what is worth saying of its network."""
     from ..transfer.features.extraction import example_of
-    from ..transfer.features.sources import features_of, features_of_file
+    from ..transfer.features.extractors import build_extractor, open_extractor
 
     if Path(model).suffix.lower() == ".onnx":
         if backend == "torch" or model_options != FILE_DEFAULTS:
             raise TorchliftError(f"{model}: an .onnx file runs in onnxruntime, with what it says")
-        return features_of_file(model, names, provider), []
+        return open_extractor(model, names, provider), []
     opened = model_options.model(model)
     example = example_of(images, opened.preprocessing)
-    return features_of(opened, names, example, backend or "torch", provider), opened.notes
+    return build_extractor(opened, names, example, backend or "torch", provider), opened.notes
 
 
 def _announcement(plan: ExtractionPlan, target: Path) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Freezing, Optimization, Run, SplitOptions
+from ..transfer.freezing import Freezing
+from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult
@@ -56,8 +57,8 @@ def finetune(
         model_options: How to open the model.
     """
     from ..transfer.training.classifiers import adapted_classifier
+    from ..transfer.training.processes import seed_everything
     from ..transfer.training.run_folder import flat_options
-    from ..transfer.training.seeding import seed_everything
 
     config = flat_options(
         model=model,
@@ -75,6 +76,7 @@ def finetune(
     seed_everything(data_options.seed)
     adapted = adapted_classifier(model_options.model(model), splits.train, head)
     path = Path(run.output) if run.output else default_run("finetune", model, data)
-    return run_training(
-        adapted, splits, path, config, optimization, freezing, augmentation, run, data_options.seed
+    experiment = Experiment(
+        splits, optimization, freezing, augmentation, run, data_options.seed, config
     )
+    return run_training(adapted, experiment, path)

@@ -9,59 +9,54 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.tree import Tree
 
+from .describe import metadata_view
+from .model_options import run_plugin
 from .result import CommandResult, table
 
 if TYPE_CHECKING:
     from ..converters.t7.inspection import Bytes, Inspection, Node
 
 
-def inspect(file: str, *, depth: int = 3) -> CommandResult:
-    """Tell what a .t7 holds: its values, the model's layers, and where the bytes go.
+def inspect(file: str, *, depth: int = 3, plugin: str | None = None) -> CommandResult:
+    """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
-    Neither torch nor the tensors' numbers are read. A saved model's folder, an .onnx file or
-    stored features are told in a few lines.
+    Neither torch nor the tensors' values are loaded. A saved model, an .onnx file and stored
+    features are shown in a few lines.
 
     Args:
         file: A .t7 file, a saved model's folder, an .onnx file or a folder of features.
         depth: Levels of the value tree.
+        plugin: A Python file with converters for classes of your own; it is run.
     """
-    if Path(file).is_dir() or Path(file).suffix.lower() == ".onnx":
-        return _inspect_converted(file)
+    run_plugin(plugin)
+    path = Path(file)
+    if path.suffix.lower() == ".onnx":
+        from ..converters.onnx import describe_file
+
+        return _described(file, "onnx", describe_file(file))
+    if path.is_dir():
+        from ..converters.saved import describe_folder, is_saved_model
+
+        if not is_saved_model(path) and (path / "zarr.json").is_file():
+            from ..transfer.features.store import describe_store
+
+            return _described(file, "features", describe_store(file))
+        return _described(file, "saved_model", describe_folder(path))
     from ..converters.t7 import inspection
 
     found = inspection.inspect(file, depth)
-    return CommandResult(found.to_json(), _view(found))
+    return CommandResult({"file_kind": "t7", **found.to_json()}, _view(found))
 
 
-def _inspect_converted(file: str) -> CommandResult:
-    from .describe import metadata_view, model_metadata
-
-    facts: dict[str, Any]
-    if Path(file).is_dir():
-        from ..converters.saved import load
-        from ..transfer.features.store import describe_store, is_feature_store
-
-        if is_feature_store(file):
-            facts = describe_store(file)
-            return CommandResult(facts, metadata_view(_shapes_in_words(facts)))
-        facts = model_metadata(load(file))
-    else:
-        from ..converters.onnx import describe_file
-
-        facts = describe_file(file)
-    return CommandResult(facts, metadata_view(facts))
-
-
-def _shapes_in_words(facts: dict[str, Any]) -> dict[str, Any]:
-    shapes = facts["features"].items()
-    return {**facts, "features": {name: "×".join(map(str, shape)) for name, shape in shapes}}
+def _described(file: str, kind: str, description: dict[str, Any]) -> CommandResult:
+    return CommandResult({"file": file, "file_kind": kind, **description}, metadata_view(description))
 
 
 def _view(found: Inspection) -> RenderableType:
-    title = f"{found.source}: {found.size:,} bytes, {found.format}"
+    title = f"{found.file}: {found.size:,} bytes, {found.format}"
     parts: list[RenderableType] = [escape(title), "", _tree(found.tree)]
     if found.layers:
-        where = f", the model is {found.model}" if found.model else ""
+        where = f", the model is {found.model_path}" if found.model_path else ""
         parts += [
             "",
             f"[bold]{len(found.layers)} modules, {found.parameters:,} parameters[/]{where}",
@@ -112,7 +107,7 @@ def _layers(found: Inspection) -> RenderableType:
 def _bytes(spent: Bytes) -> RenderableType:
     from dataclasses import fields
 
-    view = table("bytes by field", "bytes", "share", right=("bytes", "share"))
+    view = table("bytes by field", "bytes", "fraction", right=("bytes", "fraction"))
     for group in fields(spent):
         amount = getattr(spent, group.name)
         if amount:

@@ -1,15 +1,22 @@
-"""`torchlift COMMAND`: parses the command line, runs one command, prints its report."""
+"""`torchlift COMMAND`: parses the command line, runs one command, prints its result."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from types import FrameType
+from typing import Any, NoReturn
 
 from ..converters.errors import TorchliftError
+from ..converters.requirements import is_optional, missing_package
 from .commands import load_commands
-from .parser import parse_command, run_command
+from .errors import UsageError
+from .messages import as_options
+from .parser import Command, arguments_of, parse_command, run_command
 from .result import show
 
 
@@ -20,37 +27,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `torchlift`; those of the process by default.
 
     Returns:
-        the exit code: 0, or 1 for an error or a check that failed (usage errors exit with 2).
+        The exit code: 0; 1 for an error or a failed check; 130 after SIGINT and 143 after SIGTERM.
+        (Wrong usage exits with 2.)
     """
     words = sys.argv[1:] if arguments is None else arguments
-    command, options = parse_command(load_commands(words), words)
-    # With --json, whatever a command says while it works goes to stderr.
-    aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
     try:
-        with aside:
-            report = run_command(command, options)
-        show(report, as_json=options["json"])
-    except TorchliftError as error:
-        if options["debug"]:
-            raise
-        print(f"torchlift: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if options["debug"]:
-            raise
-        print(f"torchlift: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+        command, options = parse_command(load_commands(words), words)
+    except ImportError as error:
+        return _print_missing(error, words[0])
+    try:
+        with _terminated_by_exception():
+            return _run(command, options)
     except KeyboardInterrupt:
-        return 130
-    return 0 if report.passed else 1
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain when it flushes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ImportError as error:
+        if options["debug"]:
+            raise
+        return _print_missing(error, command.__name__)
+    except (TorchliftError, OSError) as error:
+        if options["debug"]:
+            raise
+        _print_error(error, command)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(command: Command, options: dict[str, Any]) -> int:
+    # With --json, whatever a command prints while it works goes to stderr.
+    aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
+    with aside:
+        result = run_command(command, options)
+    show(result, as_json=options["json"])
+    sys.stdout.flush()
+    return 0 if result.passed else 1
+
+
+def _print_error(error: TorchliftError | OSError, command: Command) -> None:
+    """Print an error in one line on stderr, and for an unknown class how to write a converter."""
+    if isinstance(error, TorchliftError):
+        options = {argument.name for argument in arguments_of(command) if not argument.positional}
+        text = as_options(" ".join(str(error).split()), options)
+    else:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        text = f"{place}{error.strerror or error}"
+    print(f"torchlift: {_printable(text)}", file=sys.stderr)
+    if skeleton := getattr(error, "skeleton", None):
+        print(f"\nTo write a converter, begin with:\n\n{skeleton}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Return a text of which nothing moves the cursor or changes the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _print_missing(error: ImportError, command: str) -> int:
+    """Name the extra that a command needs; an error of ours or of a plugin is raised again."""
+    package = (error.name or "").partition(".")[0]
+    if not is_optional(package):
+        raise error
+    print(f"torchlift: {missing_package(command, package)}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that temporary files are removed on the way out."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run() -> None:
-    """The console command."""
-    # Read when torch is loaded. Threads of torch's that wait for others spin for a while, so that
-    # they go on at once; where other programs keep the cores, spinning for long keeps the others
-    # from ever arriving. This long is as fast as the default on a quiet machine, and several times
-    # as fast on a busy one; not to spin at all costs two thirds of the speed of small networks.
+    """Run the console command."""
+    # Read when torch is loaded. A waiting thread of torch spins for a while, so that it resumes at
+    # once; where other programs use the cores, spinning for long keeps the other threads from ever
+    # arriving. This long is as fast as the default on a quiet machine, and several times as fast on
+    # a busy one; not to spin at all costs two thirds of the speed of small networks.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.exit(main())

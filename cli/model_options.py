@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ..converters.errors import TorchliftError
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..converters.inference import Predictor
@@ -17,16 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How to open a model.
+    """How to open the model.
 
     Attributes:
         weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
         at: Where the model stands in a .t7 with several, such as protos.cnn.
         labels: Class names: a .t7 list, or a text file with one name a line.
         mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
-        input_size: Height and width of the input, such as 224 or 240x320, where it cannot be told.
-        resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to
-            resize the shorter side and then cut the input from the middle.
+        value_range: The largest value of a pixel that mean and std are for, where they do not tell.
+        input_size: Height and width of the input, such as 224 or 240x320, where the model does not
+            determine them.
+        resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize
+            the shorter side and then crop the center.
         plugin: A Python file with converters for classes of your own; it is run.
     """
 
@@ -34,12 +33,13 @@ class ModelOptions:
     at: str | None = None
     labels: str | None = None
     mean_std: str | None = None
-    input_size: str | None = None
+    value_range: Literal["1", "255"] | None = None
+    input_size: tuple[int, int] | None = None
     resize: str | None = None
     plugin: str | None = None
 
     def model(self, path: str) -> SavedModel:
-        """The model of a `.t7` file, a saved model's folder, torchvision or a function.
+        """Return the model of a `.t7` file, a saved model's folder, torchvision or a function.
 
         Raises:
             TorchliftError: when it cannot be opened.
@@ -49,7 +49,7 @@ class ModelOptions:
         return load_network(path, self.weights, **self._options())
 
     def predictor(self, path: str, provider: str) -> Predictor:
-        """A model of any kind, an `.onnx` file too, ready to run.
+        """Return a model of any kind, an `.onnx` file too, ready to run.
 
         Raises:
             TorchliftError: when it cannot be opened.
@@ -61,12 +61,12 @@ class ModelOptions:
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():
-            # What is known of a file stands in the report of its conversion.
+            # The notes of a file are part of the result of its conversion.
             predictor.note = "; ".join(model.notes)
         return predictor
 
     def self_check(self, path: str, tolerance: float) -> SelfCheck:
-        """The model of a `.t7` file compared with the activations that the file keeps.
+        """Return the model of a `.t7` compared with the activations that the file keeps.
 
         Raises:
             TorchliftError: when it cannot be opened.
@@ -74,34 +74,28 @@ class ModelOptions:
         from ..converters.modules import load_conversion
         from ..converters.modules.selfcheck import self_check
 
-        self._load_plugin()
+        run_plugin(self.plugin)
         return self_check(load_conversion(path, self.at), tolerance=tolerance)
 
-    def _load_plugin(self) -> None:
-        if self.plugin is not None:
-            from ..converters.modules.plugin import load_plugin
-
-            load_plugin(self.plugin)
-
     def _options(self) -> dict[str, Any]:
-        self._load_plugin()
+        run_plugin(self.plugin)
         return {
             "at": self.at,
             "labels": self.labels,
             "mean_std": self.mean_std,
-            "input_size": _size(self.input_size),
+            "value_range": None if self.value_range is None else int(self.value_range),
+            "input_size": self.input_size,
             "resize": self.resize,
         }
 
 
-#: Everything as the file itself tells it.
+#: Everything as the file itself has it.
 FILE_DEFAULTS = ModelOptions()
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not found:
-        raise TorchliftError(f"--input-size {text}: a size such as 224 or 240x320 was expected")
-    return int(found[1]), int(found[2] or found[1])
+def run_plugin(file: str | None) -> None:
+    """Run the file that --plugin names, if any."""
+    if file is not None:
+        from ..converters.modules.plugin import load_plugin
+
+        load_plugin(file)

@@ -1,24 +1,27 @@
 """From a typed function to a subcommand: names, types and defaults from its signature.
 
-Parameters before `*` are positional, those behind it are options, flags where they are `bool`;
-a parameter whose type is a dataclass stands for that dataclass's fields. The help is the
-docstring.
+Parameters before `*` are positional; those behind it are options, or flags where they are `bool`.
+A parameter whose type is a dataclass stands for that dataclass's fields, which are a titled group
+of options in the help. The help is the docstring.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from .. import __version__
 from .result import CommandResult
+from .values import parser_of
 
 Command = Callable[..., CommandResult]
 
@@ -36,52 +39,53 @@ _REQUIRED = inspect.Parameter.empty
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """One argument of a command: a positional one, or an option."""
+    """One argument of a command: a positional one, or an option.
+
+    Attributes:
+        name: of the parameter in Python.
+        type: its annotation.
+        default: its default, or `inspect.Parameter.empty`.
+        help: its entry in the docstring.
+        group: the title of its group in the help; empty for the command's own.
+        positional: whether it is no option.
+    """
 
     name: str
     type: Any
     default: Any
     help: str | None
+    group: str = ""
     positional: bool = False
 
-
-@cache
-def _parser_of(commands: tuple[Command, ...]) -> ArgumentParser:
-    """The parser of `torchlift COMMAND …`."""
-    parser = ArgumentParser(
-        prog="torchlift",
-        description="Torch7 .t7 models as PyTorch modules and checked ONNX classifiers.",
-        version=__version__,
-        formatter_class=_Paragraphs,
-    )
-    subcommands = parser.add_subcommands(metavar="COMMAND", required=True)
-    for command in commands:
-        doc = parse_docstring(command.__doc__ or "")
-        subcommands.add_subcommand(
-            command.__name__, _command_parser(command), help=doc.short_description
-        )
-    return parser
+    @property
+    def flag(self) -> str:
+        """The option as it is typed, or a positional argument's name."""
+        return self.name if self.positional else f"--{self.name.replace('_', '-')}"
 
 
 def parse_command(
     commands: tuple[Command, ...], words: Sequence[str]
 ) -> tuple[Command, dict[str, Any]]:
-    """The command that words name, and its options.
+    """Return the command that words name, and its arguments by name.
 
     Args:
         commands: those to choose from.
         words: what stands after `torchlift`, as a shell splits it.
 
     Raises:
-        SystemExit: when the words are no command; the usage is printed on stderr.
+        SystemExit: when the words are no command; one or two lines are printed on stderr.
     """
-    chosen = _parser_of(commands).parse_args(list(words))
+    words = list(words)
+    command = next((item for item in commands if words[:1] == [item.__name__]), None)
+    if command is not None:
+        words[1:] = _options_last(command, words[1:])
+    chosen = _parser_of(commands).parse_args(words)
     command = next(item for item in commands if item.__name__ == chosen.subcommand)
     return command, vars(chosen[chosen.subcommand])
 
 
 def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
-    """Call a command with the options that its parser gave."""
+    """Call a command with the arguments that its parser gave."""
     arguments: dict[str, Any] = {}
     for name, kind in _parameter_types(command).items():
         if dataclasses.is_dataclass(kind):
@@ -92,14 +96,125 @@ def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
     return command(**arguments)
 
 
-def _command_parser(command: Command) -> ArgumentParser:
-    parser = ArgumentParser(description=parse_docstring(command.__doc__ or "").description)
+def arguments_of(command: Command) -> list[Argument]:
+    """Return what a command's signature asks for, in order."""
+    helps = _helps(command)
+    types = _parameter_types(command)
+    arguments = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = types[parameter.name]
+        if dataclasses.is_dataclass(kind):
+            kinds, texts = typing.get_type_hints(kind), _helps(kind)
+            title = (parse_docstring(kind.__doc__ or "").short_description or "").rstrip(".")
+            arguments += [
+                Argument(field.name, kinds[field.name], field.default, texts.get(field.name), title)
+                for field in dataclasses.fields(kind)
+            ]
+        else:
+            positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            text = helps.get(parameter.name)
+            arguments.append(
+                Argument(parameter.name, kind, parameter.default, text, positional=positional)
+            )
+    return arguments
+
+
+@cache
+def _parser_of(commands: tuple[Command, ...]) -> _Parser:
+    """Return the parser of `torchlift COMMAND …`."""
+    parser = _Parser(
+        prog="torchlift",
+        description="Torch7 .t7 models as PyTorch modules and checked ONNX classifiers.",
+        version=__version__,
+    )
+    subcommands = parser.add_subcommands(metavar="COMMAND", required=True)
+    for command in commands:
+        doc = parse_docstring(command.__doc__ or "")
+        subcommands.add_subcommand(
+            command.__name__, _command_parser(command), help=doc.short_description
+        )
+        parser.flags |= {
+            f"{command.__name__}.{one.name}": one.flag for one in arguments_of(command)
+        }
+        names = {f"{command.__name__}.{one.name}": one.flag for one in arguments_of(command)}
+        parser.flags |= names
+    return parser
+
+
+def _command_parser(command: Command) -> _Parser:
+    parser = _Parser(
+        prog=f"torchlift {command.__name__}",
+        description=parse_docstring(command.__doc__ or "").description,
+    )
+    groups: dict[str, Any] = {}
     for argument in arguments_of(command):
-        _add(parser, argument)
+        if argument.group and argument.group not in groups:
+            groups[argument.group] = parser.add_argument_group(argument.group)
+        _add(groups.get(argument.group, parser), argument)
+        parser.flags[argument.name] = argument.flag
+        parser.flags[argument.name] = argument.flag
     for name, text in _COMMON.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.add_argument("--config", action="config", help="Read options from a YAML file.")
     return parser
+
+
+def _options_last(command: Command, words: list[str]) -> list[str]:
+    """Move the options behind the positional arguments, among which they may stand.
+
+    Every option takes one value or none, so that what belongs together is known.
+    """
+    arguments = arguments_of(command)
+    flags = {argument.flag for argument in arguments if argument.type is bool}
+    flags |= {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
+    positional, options = [], []
+    waiting = iter(words)
+    for word in waiting:
+        if not word.startswith("-") or re.fullmatch(r"-(\d.*)?", word):
+            positional.append(word)
+        else:
+            options.append(word)
+            if "=" not in word and word not in flags:
+                options += [value for value in [next(waiting, None)] if value is not None]
+    return [*positional, *options]
+
+
+class _Parser(ArgumentParser):
+    """A parser whose options are never abbreviated and whose errors take two lines.
+
+    Attributes:
+        flags: what is typed for each argument, by the name that jsonargparse gives it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.flags: dict[str, str] = {}
+        super().__init__(allow_abbrev=False, formatter_class=_Paragraphs, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and how to see the options, and exit with 2."""
+        prog = self.prog.replace(" [options]", "")
+        text, command = _readable(message, self.flags)
+        prog += f" {command}" if command else ""
+        sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
+        sys.exit(2)
+
+
+def _readable(message: str, flags: dict[str, str]) -> tuple[str, str]:
+    """Return one of jsonargparse's messages in one line, and the command that it names."""
+    text = " ".join(message.split())
+    if found := re.match(r"the following arguments are required: (.*)", text):
+        names = found[1].split(", ")
+        missing = ", ".join(flags.get(name, name) for name in names)
+        return f"missing: {missing}", names[0].partition(".")[0] if "." in names[0] else ""
+    if found := re.match(r'Parser key "(\w+)": (.*)', text):
+        return f"{flags.get(found[1], found[1])}: {found[2]}", ""
+    if found := re.match(r"argument COMMAND: invalid choice: ('.*?')", text):
+        return f"no command {found[1]}", ""
+    if found := re.match(r"unrecognized arguments: (.*)", text):
+        return f"no such argument: {found[1]}", ""
+    if text.startswith('expected "subcommand"'):
+        return "a command is missing", ""
+    return re.sub(r"^argument (?:-\w, ?|-\w/)?(--[\w-]+|\w+):", r"\1:", text), ""
 
 
 class _Paragraphs(DefaultHelpFormatter):
@@ -115,26 +230,6 @@ def _parameter_types(command: Command) -> dict[str, Any]:
     return {name: types[name] for name in inspect.signature(command).parameters}
 
 
-def arguments_of(command: Command) -> list[Argument]:
-    """What a command's signature asks for, in order."""
-    helps = _helps(command)
-    types = _parameter_types(command)
-    found = []
-    for parameter in inspect.signature(command).parameters.values():
-        kind = types[parameter.name]
-        if dataclasses.is_dataclass(kind):
-            kinds, texts = typing.get_type_hints(kind), _helps(kind)
-            found += [
-                Argument(field.name, kinds[field.name], field.default, texts.get(field.name))
-                for field in dataclasses.fields(kind)
-            ]
-        else:
-            positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-            text = helps.get(parameter.name)
-            found.append(Argument(parameter.name, kind, parameter.default, text, positional))
-    return found
-
-
 def _helps(documented: Any) -> dict[str, str | None]:
     return {
         entry.arg_name: entry.description
@@ -142,19 +237,23 @@ def _helps(documented: Any) -> dict[str, str | None]:
     }
 
 
-def _add(parser: ArgumentParser, argument: Argument) -> None:
-    options: dict[str, Any] = {"help": argument.help, "type": argument.type}
+def _add(parser: Any, argument: Argument) -> None:
+    options: dict[str, Any] = {"help": argument.help}
     if argument.default is not _REQUIRED:
         options["default"] = argument.default
     if argument.positional:
         if typing.get_origin(argument.type) is list:
-            options |= {"nargs": "+", "type": typing.get_args(argument.type)[0]}
+            options["nargs"] = "+"
         elif argument.default is not _REQUIRED:
             options["nargs"] = "?"
+        if typing.get_origin(argument.type) is typing.Literal:
+            options |= {"type": parser_of(argument.type), "metavar": argument.name}
         parser.add_argument(argument.name, **options)
         return
-    flags = [*_SHORT.get(argument.name, ()), f"--{argument.name.replace('_', '-')}"]
+    flags = [*_SHORT.get(argument.name, ()), argument.flag]
     if argument.type is bool:
-        parser.add_argument(*flags, action="store_true", help=argument.help)
+        parser.add_argument(*flags, action="store_true", **options)
     else:
-        parser.add_argument(*flags, **options)
+        if argument.default is _REQUIRED:
+            options["required"] = True
+        parser.add_argument(*flags, type=parser_of(argument.type), **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any, Literal, get_args
 from rich.console import Group
 from rich.markup import escape
 
-from ..converters.errors import TorchliftError
 from . import plotting
 from .data_options import ALL_DATA, DataOptions
+from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .plotting import PlotOptions, PlotRequest, PlotResult
 from .result import CommandResult
@@ -51,21 +50,22 @@ def plot(
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
-    """Draw a network, a dataset or results, as PNG or SVG.
+    """Plot a network, a dataset or results, as PNG or SVG.
 
-    filters MODEL…: what convolutions look for; of several models, such as one before and after its
+    filters MODEL…: the kernels of convolutions; of several models, such as one before and after its
     training, side by side on one scale (--layers, --titles, --scale).
 
-    feature-maps MODEL --image FILE: what layers make of a picture (--layers, --index, --scale).
+    feature-maps MODEL --image FILE: the outputs of layers for one image (--layers, --index,
+    --scale).
 
-    weights MODEL…: units of a linear layer as the pictures that they look for (--layers, --shape).
+    weights MODEL…: the weights of each unit of a linear layer as an image (--layers, --shape).
 
     curves RUN…: loss and accuracy by epoch, of folders that train wrote (--titles).
 
-    samples DATA: labelled pictures (--limit); with --model, the classes that it holds likeliest.
+    samples DATA: labelled images (--limit); with --model, its most probable classes.
 
-    confusion RESULTS: what is taken for what, of a folder that evaluate --output or train wrote; or
-    of a model with --data.
+    confusion RESULTS: true classes against predicted classes, of a folder that evaluate --output or
+    train wrote; or of a model with --data.
 
     sizes MODEL: parameters and bytes of each layer; of a .t7 also of gradients and buffers.
 
@@ -74,16 +74,17 @@ def plot(
 
     Args:
         kind: What to draw.
-        sources: Of what: models, runs, data or results, as above.
-        output: The picture, in .png or .svg; by default KIND.png, here. What is there is replaced.
-        plot_options: How.
+        sources: Models, runs, data or results, as above.
+        output: The plot, in .png or .svg; by default KIND.png, here. A file that is there is
+            replaced.
+        plot_options: How to draw it.
         model_options: How to open a model.
-        data_options: Which pictures of a dataset are taken.
+        data_options: Which images of a dataset are used.
     """
-    from ..transfer.plots.figures import check_image_name, save_figure
+    from ..transfer.plots.figures import check_figure_name, save_figure
 
     target = Path(output or f"{kind}.png")
-    check_image_name(target)
+    check_figure_name(target)
     draw, taken = _KINDS[kind]
     _check_options(kind, taken, plot_options, model_options, data_options)
     drawn = draw(PlotRequest(sources, plot_options, model_options, data_options))
@@ -92,13 +93,13 @@ def plot(
         files.append(_save_arrays(plot_options.arrays, drawn))
     notes = list(dict.fromkeys(drawn.notes))
     written = [str(file) for file in files]
-    facts = {"kind": kind, "files": written, **drawn.facts, "notes": notes}
+    data = {"plot_kind": kind, "files": written, **drawn.data, "notes": notes}
     view = Group(
         *map(escape, drawn.lines),
         *(f"note: {escape(note)}" for note in notes),
         *(f"wrote {escape(file)}" for file in written),
     )
-    return CommandResult(facts, view)
+    return CommandResult(data, view)
 
 
 def _check_options(
@@ -121,19 +122,21 @@ def _check_options(
     foreign = [name for name in given if name not in taken]
     if foreign:
         kinds = [other for other in get_args(Kind) if foreign[0] in _KINDS[other][1]]
-        raise TorchliftError(
+        raise UsageError(
             f"plot {kind} takes no --{foreign[0].replace('_', '-')}, which is for "
-            f"{' and '.join(kinds)}; see torchlift plot --help"
+            f"{' and '.join(kinds)}; torchlift plot --help lists all"
         )
 
 
 def _save_arrays(file: str, drawn: PlotResult) -> Path:
     import numpy as np
 
+    from ..converters.files import atomic_path
+
     target = Path(file)
     if target.suffix.lower() != ".npz":
-        raise TorchliftError(f"--arrays {file}: a name in .npz was expected")
+        raise UsageError(f"--arrays {file}: a name in .npz was expected")
     arrays: dict[str, Any] = dict(drawn.arrays)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)
-    return temporary.replace(target)
+    with atomic_path(target) as temporary:
+        np.savez(temporary, **arrays)
+    return target

@@ -33,18 +33,18 @@ def predict(
     batch_size: int = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
-    """Name what images show.
+    """Classify images.
 
-    An image that cannot be read is named and stops no other; the exit code is 1 then. With
-    --output any number of images takes little memory; while it runs, and if it is stopped, the
-    results are in OUTPUT.partial.
+    An image that cannot be read is reported and the others are classified all the same; the exit
+    code is 1 then. With --output any number of images takes little memory; while it runs, and if
+    it is stopped, the results are in OUTPUT.partial.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        inputs: Images, folders of images, or .t7 datasets; china and flower are photographs
-            that are always there.
-        top: How many classes to name.
+        inputs: Images, folders of images, or .t7 datasets; china and flower are two photographs
+            that come with scikit-learn.
+        top: How many classes to list for each image.
         provider: What to run on: auto, cpu or cuda.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
         overwrite: Replace a file that is there.
@@ -55,66 +55,63 @@ def predict(
     from ..converters.inference.results import as_json, open_results
 
     results: list[dict[str, Any]] = []
-    unread: list[dict[str, str]] = []
-    keep = nullcontext(lambda *image: results.append(as_json(*image)))
-    with keep if output is None else open_results(output, overwrite) as write:
+    unreadable: list[dict[str, str]] = []
+    in_memory = nullcontext(lambda *image: results.append(as_json(*image)))
+    with in_memory if output is None else open_results(output, overwrite) as write:
         classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
         if classifier.note:
             console(stderr=True).print(escape(classifier.note))
-        sources = [_source(classifier, place, top) for place in inputs]
+        sources = [_open_input(classifier, name, top) for name in inputs]
         total = sum(source.count for source in sources)
         with progress(total) as advance:
-            for name, predictions, problem in chain(*(source.images for source in sources)):
+            for name, predictions, problem in chain(*(source.results for source in sources)):
                 write(name, predictions, problem)
                 if problem:
-                    unread.append({"input": name, "problem": problem})
+                    unreadable.append({"input": name, "problem": problem})
                     print(f"torchlift: {' '.join(problem.split())}", file=sys.stderr)
                 advance(1)
-    summary = f"{len(unread):,} of {total:,} images could not be read" if unread else ""
+    count = total - len(unreadable)
+    lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
+    metadata = {"model": model, "provider": classifier.provider}
     if output is None:
-        listed = {"provider": classifier.provider, "results": results}
-        return CommandResult(listed, Group(_listed(results), *filter(None, [summary])), not unread)
-    facts = {
-        "provider": classifier.provider,
-        "output": output,
-        "count": total - len(unread),
-        "unreadable": unread,
-    }
-    wrote = f"{total - len(unread):,} images named on {classifier.provider}: {escape(output)}"
-    return CommandResult(facts, Group(wrote, *filter(None, [summary])), not unread)
+        data = {**metadata, "results": results}
+        return CommandResult(data, Group(_table(results), *lines), not unreadable)
+    data = {**metadata, "files": [output], "count": count, "unreadable": unreadable}
+    wrote = f"{count:,} images classified on {classifier.provider}: {escape(output)}"
+    return CommandResult(data, Group(wrote, *lines), not unreadable)
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Images of one input.
+class _Input:
+    """The images of one input.
 
     Attributes:
         count: how many there are.
-        images: what each is called, what it shows, and why that cannot be told.
+        results: for each, its name, its predictions, and why it has none.
     """
 
     count: int
-    images: Iterator[tuple[str, list[Prediction], str]]
+    results: Iterator[tuple[str, list[Prediction], str]]
 
 
-def _source(classifier: Classifier, place: str, top: int) -> _Source:
-    from ..converters.images.files import find_images, local_path
-    from ..converters.inference.stream import predict_array, predict_files
+def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
+    from ..converters.images import find_images, local_path
+    from ..converters.inference import predict_array, predict_files
     from ..transfer.data import read_dataset
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
 
-    if place in PHOTOGRAPHS:
-        return _Source(1, iter([(place, classifier.predict(photograph(place), top)[0], "")]))
-    if Path(place).suffix.lower() == ".t7":
-        images = read_dataset(local_path(place)).images
-        named = enumerate(predict_array(classifier, images, top), 1)
-        return _Source(len(images), ((f"{place}[{index}]", found, "") for index, found in named))
-    files = find_images([place])
-    found = predict_files(classifier, files, top)
-    return _Source(len(files), ((str(one.file), one.predictions, one.problem) for one in found))
+    if name in PHOTOGRAPHS and not Path(name).exists():
+        return _Input(1, iter([(name, classifier.predict(photograph(name), top)[0], "")]))
+    if Path(name).suffix.lower() == ".t7":
+        images = read_dataset(local_path(name)).images
+        numbered = enumerate(predict_array(classifier, images, top), 1)
+        return _Input(len(images), ((f"{name}[{index}]", found, "") for index, found in numbered))
+    files = find_images([name])
+    predicted = predict_files(classifier, files, top)
+    return _Input(len(files), ((str(one.file), one.predictions, one.problem) for one in predicted))
 
 
-def _listed(results: list[dict[str, Any]]) -> Table:
+def _table(results: list[dict[str, Any]]) -> Table:
     view = table("input", "label", "probability", right=("probability",))
     for result in results:
         for place, prediction in enumerate(result["predictions"]):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..transfer.probe import ProbeResult
 
 _COLUMNS = (
-    *("features", "dimensions", "method", "setting"),
+    *("layer", "dimensions", "method", "setting"),
     *("val_accuracy", "test_accuracy", "test_std"),
 )
 
@@ -27,57 +27,61 @@ _COLUMNS = (
 def probe(
     features: list[str],
     *,
-    test: str | None = None,
-    layers: str | None = None,
-    methods: str = "logistic,knn,network",
+    test: list[str] | None = None,
+    layers: list[str] | None = None,
+    methods: list[str] | None = None,
     val_fraction: float = 0.2,
     test_fraction: float = 0.2,
     seed: int = 0,
     repeats: int = 1,
     csv: str | None = None,
 ) -> CommandResult:
-    """Tell how well stored features tell classes apart, layer by layer.
+    """Measure how well stored features separate classes, layer by layer.
 
-    Everything is chosen on validation examples, the best layer and method too; the test part is
-    only reported.
+    Settings, the best layer and the best method are chosen on validation examples; the test split
+    is only reported.
 
     Args:
         features: What extract wrote: folders, .t7 or .npz files.
-        test: Features of the test part, one for each of the former, with commas between.
+        test: Features of the test split, one for each of the former, with commas between.
         layers: Only these layers, with commas between.
-        methods: logistic (regression), knn, network (Linear, ReLU, Linear), with commas between.
-        val_fraction: Share of the examples that settings are chosen by.
-        test_fraction: Share that is tested on, where neither --test nor the data has a test part.
+        methods: logistic (regression), knn, network (Linear, ReLU, Linear), with commas between;
+            all of them by default.
+        val_fraction: Fraction of the examples that settings are chosen on.
+        test_fraction: Fraction that is tested on, where neither --test nor the data has a test
+            split.
         seed: Of every draw.
         repeats: How many seeds are used, one after the other, for means and deviations.
-        csv: A file to write the table to.
+        csv: A .csv file for the table.
     """
-    from ..transfer.probe import ProbeOptions, best_of
+    from ..converters.files import atomic_path
+    from ..transfer.probe import METHODS, ProbeOptions, best_of
     from ..transfer.probe import probe as probe_layer
 
     options = ProbeOptions(val_fraction, test_fraction, seed, repeats)
     results = [
-        probe_layer(name, data, method.strip(), test_data, options)
+        probe_layer(name, data, method, test_data, options)
         for name, data, test_data in _layers(features, test, layers)
-        for method in methods.split(",")
+        for method in methods or METHODS
     ]
     if csv is not None:
-        with Path(csv).open("w", newline="", encoding="utf-8") as stream:
+        with atomic_path(csv) as path, path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv_files.DictWriter(stream, _COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(result.to_json() for result in results)
     best = best_of(results)
-    notes = [f"{r.features}, {r.method}: {note}" for r in results for note in r.notes]
+    notes = [f"{r.layer}, {r.method}: {note}" for r in results for note in r.notes]
     return CommandResult(
         {
-            "best": {"features": best.features, "method": best.method},
+            "best": {"layer": best.layer, "method": best.method},
             "results": [result.to_json() for result in results],
+            "files": [] if csv is None else [csv],
             "notes": notes,
         },
         Group(
             _comparison(results),
             "",
-            f"best by validation: {escape(best.features)} with {best.method}, "
+            f"best by validation: {escape(best.layer)} with {best.method}, "
             f"test accuracy {best.test_accuracy:.4f}",
             class_table(best.evaluation),
             *(f"note: {escape(note)}" for note in notes),
@@ -86,20 +90,19 @@ def probe(
 
 
 def _layers(
-    features: list[str], test: str | None, layers: str | None
+    features: list[str], test: list[str] | None, layers: list[str] | None
 ) -> list[tuple[str, Dataset, Dataset | None]]:
     """Every layer with its name, its features and those to test on."""
     from ..transfer.features.files import read_features
 
-    tests = [] if test is None else test.split(",")
+    tests = test or []
     if tests and len(tests) != len(features):
         raise TorchliftError(f"--test names {len(tests)} for {len(features)} of features")
-    wanted = None if layers is None else [name.strip() for name in layers.split(",")]
     found = []
     for index, place in enumerate(features):
         stored = read_features(place)
         tested = read_features(tests[index]) if tests else {}
-        for name in wanted or stored:
+        for name in layers or stored:
             if name not in stored or (tests and name not in tested):
                 where = tests[index] if name in stored else place
                 raise TorchliftError(f"{where}: no layer {name!r}")
@@ -121,7 +124,7 @@ def _comparison(results: list[ProbeResult]) -> Table:
     )
     for result in sorted(results, key=lambda result: -result.val_accuracy):
         view.add_row(
-            escape(result.features),
+            escape(result.layer),
             f"{result.dimensions:,}",
             result.method,
             result.setting,

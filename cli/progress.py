@@ -12,6 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -21,22 +22,45 @@ from .result import console
 
 @contextmanager
 def progress(total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar with the rate; calling what this gives moves it on by so many examples.
+    """Show a bar with the rate; call what this yields with the number of examples that are done.
 
     Args:
         total: how many examples there are.
         shown: whether to draw it; never where stderr is no terminal.
     """
-    columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    hidden = not (shown and sys.stderr.isatty())
-    with Progress(*columns, console=console(stderr=True), disable=hidden) as bar:
+    with _bar(_Rate(), shown) as bar:
         task = bar.add_task("", total=total)
         yield lambda examples: bar.update(task, advance=examples)
 
 
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for one phase after another.
+
+    Call what this yields with the name of the phase, how much of it is done, and how much it is.
+    """
+    with _bar(TextColumn("{task.description}")) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda phase, done, total: bar.update(
+            task, description=phase, completed=done, total=total
+        )
+
+
+def _bar(column: ProgressColumn, shown: bool = True) -> Progress:
+    return Progress(
+        column,
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        disable=not (shown and sys.stderr.isatty()),
+        transient=True,
+    )
+
+
 class _Rate(ProgressColumn):
-    """Examples a second, of late."""
+    """Examples per second, of late."""
 
     def render(self, task: Task) -> Text:
-        """The rate; what an earlier run had done does not count."""
+        """Return the rate; what an earlier run had done does not count."""
         return Text(f"{task.speed or 0:,.0f}/s")

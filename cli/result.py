@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ class CommandResult:
     """The result of a command.
 
     Attributes:
-        data: what `--json` prints: dicts, lists, strings, numbers.
+        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md).
         view: what people see.
         passed: whether the command's own verdict is good; the exit code is 1 when it is not.
     """
@@ -30,27 +31,37 @@ class CommandResult:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console: plain and of a fixed width where the output is no terminal."""
+    """Return a rich console: plain and of a fixed width where the output is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _PAGE_WIDTH, highlight=False)
 
 
-def show(report: CommandResult, *, as_json: bool) -> None:
-    """Print a report on stdout: one JSON document, or the view for people."""
+def show(result: CommandResult, *, as_json: bool) -> None:
+    """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(finite(result.data), indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(text + "\n")
         return
     page = console()
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
-        natural = page.measure(report.view, options=page.options.update(max_width=_WIDEST)).maximum
+        natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
         page.width = max(_PAGE_WIDTH, natural)
-    page.print(report.view)
+    page.print(result.view)
+
+
+def finite(data: Any) -> Any:
+    """Return JSON values with null where a result is not finite: JSON has no NaN."""
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
-    """An empty table with these columns; those in `right` are aligned to the right."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """Return an empty table with these columns; those in `right` are aligned to the right."""
+    empty = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
+        empty.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return empty

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -17,28 +16,28 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..transfer.summary import Summary
-    from ..transfer.summary.walk import Shape
+    from ..transfer.summary.layers import Shape
 
 
 def summary(
     model: str,
     *,
-    input: str | None = None,
+    input: tuple[int, ...] | None = None,
     classes: int | None = None,
     formulas: bool = False,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
-    """Walk an input's shape through a network: parameters, bytes and multiply-adds of each layer.
+    """Show the output shape, parameters, bytes and multiply-adds of each layer.
 
-    Nothing is computed, so that it takes no longer for a large network. A multiply-add is a
-    product in a convolution or between matrices; bytes and multiply-adds are for one example.
+    No values are computed, so that a large network takes no longer. A multiply-add is a product in
+    a convolution or between matrices; bytes and multiply-adds are for one example.
 
     Args:
         model: A .t7 file, a saved model's folder, torchvision:NAME, python:package.module:function,
-            or a name of ours, such as convnet or alexnet_owt_bn.
-        input: Shape of one example, such as 3x224x224; by default what the network takes.
-        classes: Outputs of a network of ours; by default as many as in its lab or paper.
-        formulas: Show how each convolution's and pooling's output gets its size.
+            or a built-in name, such as convnet or alexnet_owt_bn.
+        input: Shape of one example, such as 3x224x224; by default the network's own.
+        classes: Outputs of a built-in network; by default as many as in its lab or paper.
+        formulas: Show how the output size of each convolution and pooling is computed.
         model_options: How to open a file.
     """
     from ..transfer.errors import SummaryError
@@ -49,11 +48,10 @@ def summary(
             f"{model} is a graph without layers: give the model that it was exported from; "
             "inspect and plot sizes take .onnx files"
         )
-    shape = _shape(input)
-    network, known, notes = _network(model, shape, classes, model_options)
-    if shape is None and known is None:
-        raise SummaryError(f"{model} takes inputs of more than one size; give --input 3x224x224")
-    found = summarize(network, shape or known or ())
+    network, known, notes = _network(model, input, classes, model_options)
+    if input is None and known is None:
+        raise SummaryError(f"{model} takes inputs of more than one size: give input=(C, H, W)")
+    found = summarize(network, input or known or ())
     facts = {"model": model, **found.to_json(), "notes": notes}
     parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
     if formulas:
@@ -64,7 +62,7 @@ def summary(
 def _network(
     source: str, shape: tuple[int, ...] | None, classes: int | None, model_options: ModelOptions
 ) -> tuple[nn.Module, tuple[int, ...] | None, list[str]]:
-    """A network, what it takes, and what is to be known of it."""
+    """Return a network, its input shape if known, and its notes."""
     import torch
 
     from ..converters.saved import infer_input_shape
@@ -72,7 +70,7 @@ def _network(
 
     if source not in NETWORKS:
         if classes is not None:
-            raise TorchliftError(f"--classes is for networks of ours: {', '.join(NETWORKS)}")
+            raise TorchliftError(f"--classes is for built-in networks: {', '.join(NETWORKS)}")
         opened = model_options.model(source)
         return opened.module, opened.input_shape, opened.notes
     sizes = {"channels": shape[0] if shape else None, "classes": classes}
@@ -82,14 +80,6 @@ def _network(
     return network, infer_input_shape(network.eval()), []
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
-        raise TorchliftError(f"--input {text}: a shape such as 3x224x224 was expected")
-    return tuple(map(int, text.split("x")))
-
-
 def _layers(found: Summary, lua: bool) -> Table:
     numbers = ("parameters", "weights", "outputs", "multiply-adds")
     columns = ("layer", *(["Lua path"] if lua else []), "class", "output shape", *numbers)
@@ -97,9 +87,9 @@ def _layers(found: Summary, lua: bool) -> Table:
     view.add_row("input", *([""] if lua else []), "", _words(found.input_shape))
     for row in found.layers:
         view.add_row(
-            row.name or "(all of it)",
-            *([row.lua] if lua else []),
-            row.class_name,
+            row.torch_path or "(all of it)",
+            *([row.lua_path] if lua else []),
+            row.torch_class,
             _words(row.output_shape),
             f"{row.parameters:,}" if row.parameters else "",
             _size(row.weight_bytes),
@@ -133,7 +123,7 @@ def _formulas(found: Summary) -> Table:
     for row in found.layers:
         if row.formula:
             shapes = _words(row.input_shape), _words(row.output_shape)
-            view.add_row(row.name, row.class_name, *shapes, row.formula)
+            view.add_row(row.torch_path, row.torch_class, *shapes, row.formula)
     return view
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Group
 from rich.markup import escape
@@ -31,12 +31,12 @@ def sweep(
     random: int | None = None,
     seed: int = 0,
 ) -> CommandResult:
-    """Do a training with each of many options, and compare the results.
+    """Train once for each combination of options, and compare the results.
 
-    Each option is named with its values, lr=0.1,0.01, or with one for all runs, epochs=5; all
+    Each option is given with its values, lr=0.1,0.01, or with one for all runs, epochs=5; all
     combinations are run, or some drawn with --random, where a range 1e-4..1e-1 may stand too.
-    Flags take true and false. What was stopped goes on where it was when it is run again. The
-    folder gets a run's folder each, and the table results.csv and results.md, best first.
+    Flags take true and false. A sweep that was stopped is resumed when the command is given again.
+    Its folder holds a folder for each run, and the table results.csv and results.md, best first.
 
     Args:
         command: train or finetune.
@@ -45,8 +45,8 @@ def sweep(
         vary: Options with their values, such as lr=0.1,0.01 freeze=none,all-but-head.
         output: The folder of the sweep.
         base: A YAML file with options for all runs, such as another run's config.yaml.
-        random: Draw so many runs instead of all combinations.
-        seed: Of the draw; that of the runs is an option of theirs, seed=1.
+        random: Draw so many combinations instead of all of them.
+        seed: Of the draw; the runs have an option seed of their own, as in seed=1.
     """
     from ..transfer.sweep import Sweep, Trial, plan_trials, read_choice
 
@@ -88,4 +88,17 @@ def sweep(
     for row in rows:
         view.add_row(*(escape(cell) for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
-    return CommandResult({"output": output, "runs": rows}, Group(view, "", escape(files)))
+    return CommandResult({"files": [output], "runs": list(map(_as_json, rows))}, Group(view, "", escape(files)))
+
+
+#: Columns of the table of results that are no options; numbers but for the last.
+_RESULTS = ("train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "epoch", "run")
+
+
+def _as_json(row: dict[str, str]) -> dict[str, Any]:
+    """Return a row of the table with the names of its options as values."""
+    options = [
+        {"option": name, "setting": value} for name, value in row.items() if name not in _RESULTS
+    ]
+    results = {name: float(row[name]) for name in _RESULTS[:-1] if name in row}
+    return {"run": row["run"], "options": options, **results}

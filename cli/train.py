@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Optimization, Run, SplitOptions
+from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import ALL_DATA, DataOptions
 from .result import CommandResult
 from .training import (
@@ -61,6 +61,7 @@ def train(
     splits = open_splits(data, data_options, split_options)
     model = new_classifier(network, splits.train, data_options.seed)
     path = Path(run.output) if run.output else default_run("train", network, data)
-    return run_training(
-        model, splits, path, config, optimization, FREEZING, augmentation, run, data_options.seed
+    experiment = Experiment(
+        splits, optimization, FREEZING, augmentation, run, data_options.seed, config
     )
+    return run_training(model, experiment, path)

@@ -14,9 +14,11 @@ from rich.console import Group
 from rich.markup import escape
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Freezing, Optimization, Run, SplitOptions
+from ..transfer.freezing import Freezing
+from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
 from .result import CommandResult, console, table
+from .values import as_text
 
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
@@ -59,43 +61,34 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_training(
-    model: SavedModel,
-    splits: Splits[Any],
-    path: Path,
-    config: dict[str, Any],
-    optimization: Optimization,
-    freezing: Freezing,
-    augmentation: Augmentation,
-    run: Run,
-    seed: int,
-) -> CommandResult:
+def run_training(model: SavedModel, experiment: Experiment, path: Path) -> CommandResult:
     """Train a classifier and say how it went.
 
     Raises:
         TorchliftError: when model, data and options do not fit together.
     """
-    from ..transfer.training.experiment import Experiment, carry_out
+    from ..transfer.training.experiment import run_experiment
 
-    experiment = Experiment(
-        splits, optimization, freezing, augmentation, run, seed, {**config, "output": str(path)}
-    )
+    config = {name: as_text(value) for name, value in experiment.config.items()}
+    experiment = replace(experiment, config={**config, "output": str(path)})
     aside = console(stderr=True)
-    outcome = carry_out(
+    outcome = run_experiment(
         model,
         experiment,
         path,
-        say=lambda text: aside.print(escape(text)),
-        on_epoch=_line_printer(aside.print, optimization.epochs),
+        announce=lambda text: aside.print(escape(text)),
+        on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
     )
     if not is_first_process():
         sys.exit(0)  # One report for all.
-    found, notes = outcome.evaluation, [*splits.notes, *model.notes]
-    facts = {
+    found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes]
+    metadata = {
         "run": str(path),
+        "model": experiment.config.get("model") or experiment.config.get("network"),
+        "data": experiment.config.get("data"),
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "history": outcome.history,
-        "seconds": outcome.seconds,
+        "epoch_seconds": outcome.seconds,
         "evaluation": found,
         "notes": notes,
     }
@@ -111,7 +104,7 @@ def run_training(
         f"{escape(str(path))}: the model of epoch {found['epoch']}{_verdict(found)}",
         *(f"note: {escape(note)}" for note in notes),
     )
-    return CommandResult(facts, view)
+    return CommandResult(metadata, view)
 
 
 #: What the table of results shows, and what it is called.

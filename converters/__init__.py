@@ -1,4 +1,4 @@
-"""From a `.t7` file to a PyTorch module, and from there to ONNX."""
+"""Conversion of Torch7's `.t7` files to PyTorch modules, and of these to ONNX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TorchliftError", "convert", "load_model", "onnx", "register", "t7"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: `t7` needs numpy only, the others need torch, errors need nothing.
+    # Imported on first use: `t7` needs numpy alone, the others need torch, which takes seconds.
     if name in ("t7", "onnx"):
         return import_module(f".{name}", __name__)
     if name in __all__:

@@ -1,21 +1,22 @@
 """The base class of every error that torchlift raises on purpose.
 
-Each folder has one `errors.py` with all the errors that it raises, each derived from this class.
+Each package has one `errors.py` with all the errors that it raises, derived from this class.
 """
 
 from __future__ import annotations
 
 
 class TorchliftError(Exception):
-    """A problem that a user can understand and fix: what is wrong, where, and what to do.
+    """A problem that a user can understand and fix.
 
-    The command line prints the message as one line and exits with 1.
+    The message says what is wrong, where, and what to do. The command line prints it as one line
+    and exits with code 1.
     """
 
 
 class LabelsError(TorchliftError):
-    """A class list that cannot be understood, or that does not fit the model."""
+    """Class names that cannot be read, or that do not fit the model."""
 
 
 class WriteError(TorchliftError):
-    """A file or folder that cannot be written, or that exists already."""
+    """A file or folder that cannot be written, or that already exists."""

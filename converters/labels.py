@@ -1,4 +1,4 @@
-"""Class lists: the names of a classifier's outputs, in the order of its outputs."""
+"""Class names: the labels of a classifier's outputs, in the order of the outputs."""
 
 from __future__ import annotations
 
@@ -11,45 +11,58 @@ from . import t7
 from .errors import LabelsError
 from .t7 import LuaTable
 
-#: What checkpoints and label files call their class list.
+#: The keys under which checkpoints and label files keep their class names.
 _KEYS = ("classes", "labels", "class_names", "classNames")
 
 
 def labels_from(value: Any) -> list[str]:
-    """The class names in a value of a `.t7`: a list of strings, or a table such as `{classes=…}`.
+    """Return the class names in a value of a `.t7`.
 
     Args:
-        value: a list-like `LuaTable`, a Python list, or a table that holds one of them.
+        value: A list-like `LuaTable`, a Python list, or a table that holds one of them under
+            `classes`, `labels`, `class_names` or `classNames`.
 
     Raises:
-        LabelsError: when it holds no list of names.
+        LabelsError: If it holds no list of names.
     """
     inner = labels_in(value)
     if inner is not None:
         return inner
     names = value.to_list() if isinstance(value, LuaTable) and value.is_list() else value
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
-        raise LabelsError("no class list here: a list of names was expected, or {classes = list}")
-    wrong = next((i for i, name in enumerate(names, 1) if not isinstance(name, (str, int))), None)
-    if wrong is not None:
-        raise LabelsError(f"class {wrong} of the list is no name: {names[wrong - 1]!r}")
+        raise LabelsError("no class names found: a list was expected, or {classes = list}")
+    for number, name in enumerate(names, 1):
+        if not isinstance(name, (str, int)):
+            raise LabelsError(f"class {number} of the list is not a name: {name!r}")
     return [str(name) for name in names]
 
 
 def labels_in(value: Any) -> list[str] | None:
-    """The class names that a checkpoint table keeps beside its model, if there are any."""
+    """Return the class names that a checkpoint keeps beside its model, None if it has none.
+
+    Raises:
+        LabelsError: If its list of classes does not consist of names.
+    """
     if not isinstance(value, LuaTable):
         return None
-    found = next((value[key] for key in _KEYS if isinstance(value.get(key), LuaTable)), None)
-    return None if found is None else labels_from(found)
+    tables = (value[key] for key in _KEYS if isinstance(value.get(key), LuaTable))
+    table = next(tables, None)
+    return None if table is None else labels_from(table)
 
 
 def read_labels(file: str | os.PathLike[str]) -> list[str]:
-    """The class names in a file: a `.t7`, or a text file with one name a line.
+    r"""Read the class names in a file: a `.t7`, or a text file with one name per line.
 
     Raises:
-        T7Error: when a `.t7` cannot be read.
-        LabelsError: when the file is missing, is no text, or holds no names.
+        T7Error: If a `.t7` cannot be read.
+        LabelsError: If the file does not exist, is not text, or holds no names.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> file = Path(mkdtemp()) / "classes.txt"
+        >>> _ = file.write_text("cat\ndog\n", encoding="utf-8")
+        >>> read_labels(file)
+        ['cat', 'dog']
     """
     path = Path(file)
     try:
@@ -61,10 +74,10 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str], outputs: int) -> None:
-    """Check that there is one name for each output.
+    """Check that there is one class name per output.
 
     Raises:
-        LabelsError: when there are more or fewer.
+        LabelsError: If there are more or fewer.
     """
     if len(labels) != outputs:
         raise LabelsError(
@@ -79,5 +92,5 @@ def _text(path: Path) -> str:
         raise LabelsError("no such file") from None
     except (OSError, UnicodeDecodeError):
         raise LabelsError(
-            "cannot be read as text (a .t7 or one name a line was expected)"
+            "cannot be read as text (a .t7, or text with one name per line, was expected)"
         ) from None

@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of pages, and what they measure in it."""
+"""A headless Chromium for the tests of report pages, and checks of a page's layout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-#: What the browser is called on the systems that have it.
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+#: The names of the browser's program on different systems.
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
-#: No sandbox, because tests run as root in containers; no traffic of its own.
+#: No sandbox, because the tests run as root in containers; no network traffic of the browser.
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,8 +27,8 @@ _FLAGS = [
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
-#: Runs in the page and tells what is wrong with its layout.
-_LAYOUT_PROBLEMS = (Path(__file__).parent / "layout_problems.js").read_text()
+#: A script for the page that returns its layout problems.
+_LAYOUT_PROBLEMS = (Path(__file__).parent / "layout_problems.js").read_text(encoding="utf-8")
 
 _IMAGES = """
 () => [...document.images].map((image) => ({
@@ -43,28 +43,28 @@ _IMAGES = """
 
 @dataclass
 class Visit:
-    """A page in the browser.
+    """A page that is open in the browser.
 
     Attributes:
-        page: playwright's page.
-        complaints: what the console and the scripts said.
-        requests: what was asked of a network.
+        page: Playwright's page.
+        messages: Messages of the console and errors of scripts.
+        requests: The addresses that the page requested from a network.
     """
 
     page: Any
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def layout_problems(self) -> list[str]:
-        """What is wider than the screen, clipped, or lies over something else."""
+        """Describe every element that overflows the screen, is clipped, or overlaps another."""
         return list(self.page.evaluate(_LAYOUT_PROBLEMS))
 
     def images(self) -> list[dict[str, Any]]:
-        """Each image's `alt`, whether it `loaded`, its `width`, and its shape's distortion."""
+        """Return `alt`, `loaded`, `width` and the aspect `ratio` (shown/natural) of each image."""
         return list(self.page.evaluate(_IMAGES))
 
-    def follow(self, link: str) -> bool:
-        """Whether the link with this address brings its target onto the screen."""
+    def follow(self, link: str) -> None:
+        """Click a link within the page and wait until its target is on the screen."""
         self.page.click(f'a[href="{link}"] >> nth=0')
         self.page.wait_for_function(
             """(id) => {
@@ -73,55 +73,57 @@ class Visit:
             }""",
             arg=link.removeprefix("#"),
         )
-        return True
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A headless Chromium; the test skips where none is installed."""
+    """Start a headless Chromium; skip the test if none is installed."""
     playwright = pytest.importorskip("playwright.sync_api")
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None:
         pytest.skip("no Chromium is installed")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=_FLAGS)
-        yield started
-        started.close()
+        chromium = driver.chromium.launch(executable_path=program, args=_FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @contextmanager
-def visit(started: Any, file: Path, size: tuple[int, int]) -> Iterator[Visit]:
+def visit(chromium: Any, file: Path, size: tuple[int, int]) -> Iterator[Visit]:
     """Open a file at a screen size (width, height)."""
-    page = started.new_page(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
-    made = Visit(page)
-    page.on("console", lambda message: made.complaints.append(message.text))
-    page.on("pageerror", lambda error: made.complaints.append(str(error)))
-    page.on("request", lambda request: made.requests.append(request.url))
+    page = chromium.new_page(
+        viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce"
+    )
+    opened = Visit(page)
+    page.on("console", lambda message: opened.messages.append(message.text))
+    page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    page.on("request", lambda request: opened.requests.append(request.url))
     page.goto(file.resolve().as_uri())
-    made.requests = [url for url in made.requests if not url.startswith(("file:", "data:"))]
-    yield made
+    opened.requests = [url for url in opened.requests if not url.startswith(("file:", "data:"))]
+    yield opened
     page.close()
 
 
-def check_page(started: Any, report: Path, size: tuple[int, int]) -> None:
-    """What every report must keep to, at any screen size.
+def check_page(chromium: Any, report: Path, size: tuple[int, int]) -> None:
+    """Check what holds for every report at any screen size.
 
-    Nothing is wider than the screen, clipped or covered; every image loads in its own shape;
-    every link leads somewhere; the console is silent, and no network is asked for anything.
+    Nothing overflows the screen, is clipped or covered. Every image loads and keeps its aspect
+    ratio. Every link has a target. The console is empty, and there is no network request.
     """
-    with visit(started, report, size) as seen:
-        problems = seen.layout_problems()
+    with visit(chromium, report, size) as opened:
+        problems = opened.layout_problems()
         assert not problems, "; ".join(problems)
-        for image in seen.images():
+        for image in opened.images():
             assert image["loaded"], image
             assert image["width"] > 40, image
             assert abs(image["ratio"] - 1) < 0.02, image
             assert image["alt"], image
-        links = seen.page.eval_on_selector_all(
+        links = opened.page.eval_on_selector_all(
             "a", "(all) => all.map((a) => a.getAttribute('href'))"
         )
         assert any(link.startswith("#command-") for link in links)
         assert all(len(link) > 1 for link in links)
-        assert all(seen.follow(link) for link in dict.fromkeys(links))
-        assert seen.complaints == []
-        assert seen.requests == []
+        for link in dict.fromkeys(links):
+            opened.follow(link)
+        assert opened.messages == []
+        assert opened.requests == []

@@ -1,4 +1,4 @@
-"""What the tests of converted layers share: Torch7 objects by hand, and the way to ONNX Runtime."""
+"""Helpers for tests of converted layers: Torch7 objects, and a comparison with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torchlift.converters import convert, t7
 
 
 def lua(class_name: str, **fields: Any) -> t7.LuaObject:
-    """A Torch7 object; tensors are given as torch tensors, tables as lists."""
-    return t7.LuaObject(class_name, t7.LuaTable({k: _value(v) for k, v in fields.items()}))
+    """Return a Torch7 object with fields given as torch tensors, lists (tables) and values."""
+    return t7.LuaObject(class_name, t7.LuaTable({k: _lua_value(v) for k, v in fields.items()}))
 
 
 def layer(class_name: str, **fields: Any) -> nn.Module:
-    """What becomes of a Torch7 object in evaluation mode."""
+    """Return the module of a Torch7 object in evaluation mode."""
     return convert(lua(class_name, **fields)).eval()
 
 
-def _value(value: Any) -> Any:
+def _lua_value(value: Any) -> Any:
     if isinstance(value, list):
-        return t7.LuaTable.from_list([_value(item) for item in value])
+        return t7.LuaTable.from_list([_lua_value(item) for item in value])
     return value.detach().numpy() if isinstance(value, torch.Tensor) else value
 
 
 def export_error(module: nn.Module, example: torch.Tensor) -> float:
-    """Largest error of ONNX Runtime against the module, at batches that the export has not seen.
+    """Return the largest error of ONNX Runtime and of the exported program.
 
-    The module goes through `torch.export` with a dynamic batch and `torch.onnx.export`.
+    The module is exported with a dynamic batch and compared at batch sizes 1, 3 and 7.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch = torch.export.Dim("batch")
@@ -45,7 +45,7 @@ def export_error(module: nn.Module, example: torch.Tensor) -> float:
     errors = []
     for size in (1, 3, 7):
         images = torch.randn(size, *example.shape[1:])
-        (found,) = session.run(None, {name: images.numpy()})
-        errors.append(relative_error(torch.from_numpy(found), module(images)))
+        (output,) = session.run(None, {name: images.numpy()})
+        errors.append(relative_error(torch.from_numpy(output), module(images)))
         errors.append(relative_error(program.module()(images), module(images)))
     return max(errors)

@@ -93,8 +93,9 @@ def test_inspect_answers_in_json_without_torch() -> None:
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["parameters"] == 61_750
-    assert found["layers"][1]["class_name"] == "nn.SpatialConvolution"
-    assert sum(found["bytes"].values()) == Path(MODEL).stat().st_size
+    assert found["layers"][1]["lua_class"] == "nn.SpatialConvolution"
+    size = Path(MODEL).stat().st_size
+    assert found["bytes"] == sum(entry["bytes"] for entry in found["bytes_by_group"]) == size
 
 
 def test_inspect_tells_what_an_onnx_file_holds(
@@ -106,8 +107,10 @@ def test_inspect_tells_what_an_onnx_file_holds(
     capsys.readouterr()
     assert main(["inspect", target, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["inputs"] == {"input": "batch×1×32×32"}
-    assert found["outputs"] == {"log_probabilities": "batch×10"}
+    assert found["inputs"] == [{"name": "input", "shape": ["batch", 1, 32, 32], "dtype": "uint8"}]
+    assert found["outputs"] == [
+        {"name": "log_probabilities", "shape": ["batch", 10], "dtype": "float32"}
+    ]
     # Two convolutions and three linear layers; each BatchNorm is folded into its convolution.
     assert found["parameters"] >= 156 + 2416 + 48120 + 10164 + 850
     assert found["preprocessing"]["mean"] == []
@@ -251,7 +254,7 @@ class TestBadInput:
             taken.write_text("mine")
             code, _, err = run(capsys, "convert", MODEL, str(taken))
             assert code == 1
-            assert "there already" in err
+            assert "already exists" in err
             assert taken.read_text() == "mine"
 
     def test_usage_errors_exit_with_2(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
-"""Criterions: loss and gradient are Torch7's own, and what no fixture holds follows its formulas.
+"""Criterions: losses and gradients of Torch7's fixtures, and of its formulas for other cases.
 
-Cases of `fixtures/layers/criterions.t7` were computed by Torch7 in float32. Tolerances are
-relative to the largest expected value: 1e-5 for losses and 1e-4 for gradients, room for another
-order of summation and for nothing else.
+Torch7 computed the cases of `fixtures/layers/criterions.t7` in float32. Tolerances are relative to
+the largest expected value: 1e-5 for losses and 1e-4 for gradients, which allows another order of
+summation.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ CASES = [
 ]
 
 
-def leaves(value: Any) -> Any:
+def requiring_grad(value: Any) -> Any:
     if isinstance(value, list):
-        return [leaves(item) for item in value]
+        return [requiring_grad(item) for item in value]
     return value.clone().requires_grad_()
 
 
@@ -40,19 +40,19 @@ def test_loss_and_gradient_equal_torch7(
     case: t7.LuaTable, record_property: Callable[[str, object], None]
 ) -> None:
     conversion, data = convert_recorded(case["criterion"]), t7.to_torch(case)
-    given = leaves(data["input"])
-    loss = conversion.module(given, data.get("target"))
+    input = requiring_grad(data["input"])
+    loss = conversion.module(input, data.get("target"))
     assert loss.dim() == 0
     assert relative_error(loss.detach(), data["output"]) < 1e-5
     loss.backward()
-    assert relative_error(gradients(given), data["gradInput"]) < 1e-4
+    assert relative_error(gradients(input), data["gradInput"]) < 1e-4
     record_property("proved", proof(conversion, "outputs"))
     record_property("proved", proof(conversion, "gradients"))
     record_property("proved", proof(conversion, "onnx", "a loss is for training"))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_double_precision_stays(case: t7.LuaTable) -> None:
+def test_float64_stays_float64(case: t7.LuaTable) -> None:
     data = t7.to_torch(case)
 
     def double(value: Any) -> Any:
@@ -73,7 +73,7 @@ def log_probabilities(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", [3, torch.tensor([3]), torch.tensor([3.0])])
-def test_class_nll_takes_one_example_with_a_number_or_a_tensor(target: Any) -> None:
+def test_class_nll_of_one_example_takes_a_number_or_a_tensor(target: Any) -> None:
     input = log_probabilities(5)
     assert convert(lua("nn.ClassNLLCriterion", sizeAverage=True))(input, target) == -input[2]
 
@@ -91,7 +91,7 @@ def test_class_nll_ignores_a_target_counted_from_one() -> None:
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_spatial_class_nll_divides_by_the_weights_of_all_pixels(average: bool) -> None:
+def test_spatial_class_nll_divides_by_the_sum_of_weights(average: bool) -> None:
     weights = np.array([0.5, 2.0, 1.0])
     criterion = convert(
         lua("nn.SpatialClassNLLCriterion", sizeAverage=average, weights=weights)
@@ -99,9 +99,9 @@ def test_spatial_class_nll_divides_by_the_weights_of_all_pixels(average: bool) -
     input, target = log_probabilities(2, 3, 4, 5), torch.arange(40).reshape(2, 4, 5) % 3 + 1
     total = weight = 0.0
     for n, y, x in np.ndindex(2, 4, 5):
-        one = int(target[n, y, x]) - 1
-        total -= weights[one] * input[n, one, y, x]
-        weight += weights[one]
+        index = int(target[n, y, x]) - 1
+        total -= weights[index] * input[n, index, y, x]
+        weight += weights[index]
     expected = total / weight if average else total
     assert relative_error(criterion(input, target), expected) < 1e-12
 
@@ -117,8 +117,8 @@ def test_cross_entropy_squeezes_its_input() -> None:
     expected = -logits.log_softmax(1)[range(4), [0, 4, 1, 2]].mean()
     assert relative_error(criterion(logits, target), expected) < 1e-12
     assert relative_error(criterion(logits[..., None, None], target[:, None]), expected) < 1e-12
-    one = criterion(logits[:1], target[:1])
-    assert relative_error(one, criterion(logits[0], 1)) < 1e-12
+    batch_of_one = criterion(logits[:1], target[:1])
+    assert relative_error(batch_of_one, criterion(logits[0], 1)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_cross_entropy_squeezes_its_input() -> None:
         ({"sizeAverage": False}, True, "sum"),
     ],
 )
-def test_cross_entropy_hands_on_a_changed_size_average(
+def test_cross_entropy_uses_a_changed_size_average(
     outer: dict[str, bool], inner: bool, expected: str
 ) -> None:
     criterion = convert(lua("nn.CrossEntropyCriterion", nll=nll(sizeAverage=inner), **outer))
     assert criterion.criterion.reduction == expected
 
 
-def test_cudnn_cross_entropies_are_over_channels_of_pixels() -> None:
+def test_cudnn_cross_entropies_are_per_pixel() -> None:
     spatial = lua(
         "cudnn.SpatialCrossEntropyCriterion",
         sizeAverage=True,
@@ -148,11 +148,11 @@ def test_cudnn_cross_entropies_are_over_channels_of_pixels() -> None:
     target = torch.randint(1, 4, (1, 2, 4, 5))
     chosen = logits.log_softmax(1).gather(1, target[:, None] - 1)
     assert relative_error(convert(volumetric)(logits, target), -chosen.mean()) < 1e-12
-    folded = convert(spatial)(logits.reshape(1, 3, 8, 5), target.reshape(1, 8, 5))
-    assert relative_error(folded, -chosen.mean()) < 1e-12
+    loss = convert(spatial)(logits.reshape(1, 3, 8, 5), target.reshape(1, 8, 5))
+    assert relative_error(loss, -chosen.mean()) < 1e-12
 
 
-def test_targets_only_need_as_many_numbers_as_the_input() -> None:
+def test_targets_need_only_as_many_elements_as_the_input() -> None:
     criterion = convert(lua("nn.MSECriterion", sizeAverage=True))
     input, target = torch.randn(4, 1), torch.randn(4)
     expected = (input.flatten() - target).square().mean()
@@ -160,7 +160,7 @@ def test_targets_only_need_as_many_numbers_as_the_input() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (2, 3, 5, 7)])
-def test_auto_crop_compares_with_the_middle_of_the_target(shape: tuple[int, ...]) -> None:
+def test_auto_crop_compares_with_the_center_of_the_target(shape: tuple[int, ...]) -> None:
     criterion = convert(lua("nn.SpatialAutoCropMSECriterion", sizeAverage=False))
     target = torch.randn(*shape)
     input = torch.randn(*shape[:-2], 2, 4)
@@ -169,15 +169,15 @@ def test_auto_crop_compares_with_the_middle_of_the_target(shape: tuple[int, ...]
 
 
 def test_distance_ratio_is_a_log_probability() -> None:
-    near, far = torch.rand(4, dtype=torch.float64), torch.rand(4, dtype=torch.float64)
-    expected = -torch.log(torch.exp(-near) / (torch.exp(-near) + torch.exp(-far)))
+    similar, dissimilar = torch.rand(2, 4, dtype=torch.float64)
+    expected = -torch.log(similar.neg().exp() / (similar.neg().exp() + dissimilar.neg().exp()))
     for average, loss in ((True, expected.mean()), (False, expected.sum())):
         criterion = convert(lua("nn.DistanceRatioCriterion", sizeAverage=average))
-        assert relative_error(criterion([near, far]), loss) < 1e-12
+        assert relative_error(criterion([similar, dissimilar]), loss) < 1e-12
 
 
 @pytest.mark.parametrize("target", [1, -1])
-def test_pairs_may_be_one_example_with_a_number(target: int) -> None:
+def test_one_pair_takes_a_number_as_its_target(target: int) -> None:
     pair = [torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])]
     cosine = convert(lua("nn.CosineEmbeddingCriterion", margin=0.1, sizeAverage=True))
     assert relative_error(cosine(pair, target), 0.2 if target == 1 else 0.7) < 1e-6
@@ -189,16 +189,16 @@ def test_pairs_may_be_one_example_with_a_number(target: int) -> None:
     assert embedding(torch.tensor([1.0]), target) == (1.0 if target == 1 else 2.0)
 
 
-def test_saturated_probabilities_cost_what_torch7_says() -> None:
+def test_loss_of_saturated_probabilities() -> None:
     criterion = convert(lua("nn.BCECriterion", sizeAverage=True))
     loss = criterion(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
     assert relative_error(loss, -np.log(1e-12)) < 1e-6
 
 
-def test_multi_label_margin_reads_classes_up_to_the_first_zero() -> None:
+def test_multi_label_margin_reads_targets_up_to_the_first_zero() -> None:
     criterion = convert(lua("nn.MultiLabelMarginCriterion", sizeAverage=True))
     input = torch.tensor([0.1, 0.2, 0.4, 0.8])
-    # Classes 4 and 1, from the documentation of torch/nn.
+    # Targets 4 and 1, the example in the documentation of torch/nn.
     expected = sum(max(0.0, 1 - (input[a] - input[b]).item()) / 4 for a in (3, 0) for b in (1, 2))
     assert relative_error(criterion(input, torch.tensor([4, 1, 0, 2])), expected) < 1e-6
 
@@ -207,7 +207,7 @@ def mse() -> t7.LuaObject:
     return lua("nn.MSECriterion", sizeAverage=True)
 
 
-def test_parallel_criterion_nests_and_repeats_a_target() -> None:
+def test_parallel_criterion_may_be_nested_and_repeat_a_target() -> None:
     inner = lua(
         "nn.ParallelCriterion",
         criterions=[nll(sizeAverage=True), mse()],
@@ -237,6 +237,6 @@ def test_criterion_table_and_module_criterion() -> None:
     assert relative_error(module(a, b), (a.tanh() - b).square().mean()) < 1e-6
 
 
-def test_an_older_file_is_noted() -> None:
+def test_a_missing_size_average_is_noted() -> None:
     notes = convert_recorded(lua("nn.MSECriterion")).notes
     assert [note.class_name for note in notes] == ["nn.MSECriterion"]

@@ -1,7 +1,9 @@
-"""Datasets in the shapes that Torch7 projects saved them in, and what had to be assumed of each."""
+"""Datasets in the layouts in which Torch7 projects saved them, with what was assumed about each."""
 
 from __future__ import annotations
 
+import doctest
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def pair(image: np.ndarray, label: Any) -> LuaTable:
         LuaTable.from_list([table(image=PIXELS[i], label=int(LABELS[i])) for i in range(6)]),
     ],
 )
-def test_the_usual_tables(value: LuaTable) -> None:
+def test_usual_tables(value: LuaTable) -> None:
     dataset = dataset_from(value)
     assert np.array_equal(dataset.images, PIXELS)
     assert dataset.images.dtype == np.uint8
@@ -51,8 +53,8 @@ def test_the_usual_tables(value: LuaTable) -> None:
     assert dataset.notes == ("labels 1 to 3, counted from 1 as found",)
 
 
-def part(count: int, first: int) -> dict[str, np.ndarray]:
-    """Some images of the six, from `first` on."""
+def rows(count: int, first: int) -> dict[str, np.ndarray]:
+    """Return `count` of the six images, beginning with `first`."""
     chosen = slice(first, first + count)
     return {"data": PIXELS[chosen], "labels": LABELS[chosen]}
 
@@ -60,10 +62,10 @@ def part(count: int, first: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     "value",
     [
-        table(train=table(**part(4, 0)), test=table(**part(2, 4))),
-        # The shape of cifar.torch's provider.t7 and of the Torch7 tutorials' training scripts.
-        LuaObject("Provider", table(trainData=table(**part(4, 0)), testData=table(**part(2, 4)))),
-        table(trainset=table(**part(4, 0)), testset=table(**part(2, 4)), trsize=4, tesize=2),
+        table(train=table(**rows(4, 0)), test=table(**rows(2, 4))),
+        # The layout of cifar.torch's provider.t7 and of the Torch7 tutorials' training scripts.
+        LuaObject("Provider", table(trainData=table(**rows(4, 0)), testData=table(**rows(2, 4)))),
+        table(trainset=table(**rows(4, 0)), testset=table(**rows(2, 4)), trsize=4, tesize=2),
         table(
             trainData=PIXELS[:4], trainLabels=LABELS[:4], testData=PIXELS[4:], testLabels=LABELS[4:]
         ),
@@ -74,33 +76,33 @@ def part(count: int, first: int) -> dict[str, np.ndarray]:
         ),
     ],
 )
-def test_tables_with_a_training_and_a_test_part(value: Any) -> None:
+def test_tables_with_a_training_and_a_test_split(value: Any) -> None:
     dataset = dataset_from(value)
     assert np.array_equal(dataset.images, PIXELS)
     assert dataset.classes is not None
-    # The test part alone has no label 1; the classes are those of all parts.
+    # The test split alone has no label 1: the first label is that of all splits.
     assert dataset.classes.tolist() == CLASSES
     assert dataset.splits is not None
     assert dataset.splits.tolist() == ["train"] * 4 + ["test"] * 2
     assert dataset.notes == ("labels 1 to 3, counted from 1 as found",)
 
 
-def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
+def test_a_split_of_a_t7_is_opened_by_its_name(tmp_path: Path) -> None:
     names = LuaTable.from_list(["cat", "dog", "owl"])
-    parts = {
-        "train": table(**part(3, 0)),
-        "valid": table(**part(2, 3)),
-        "test": table(**part(1, 5)),
+    tables = {
+        "train": table(**rows(3, 0)),
+        "valid": table(**rows(2, 3)),
+        "test": table(**rows(1, 5)),
     }
-    file = tmp_path / "parts.t7"
-    t7.save(table(**parts, classes=names), file)
+    file = tmp_path / "splits.t7"
+    t7.save(table(**tables, classes=names), file)
     data = open_data(file, split="val")
     assert isinstance(data, Dataset)
     assert np.array_equal(data.images, PIXELS[3:5])
     assert data.names == ("cat", "dog", "owl")
     splits = split(open_data(file))
     assert [len(each) for each in (splits.train, splits.val, splits.test)] == [3, 2, 1]
-    t7.save(table(**part(6, 0)), file)
+    t7.save(table(**rows(6, 0)), file)
     with pytest.raises(DataError, match="no splits"):
         open_data(file, split="test")
 
@@ -109,12 +111,12 @@ def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
     ("value", "problem"),
     [
         (
-            table(train=table(**part(4, 0)), test=table(data=PIXELS[4:, :, :2], labels=LABELS[4:])),
-            "train, test do not hold images of one kind",
+            table(train=table(**rows(4, 0)), test=table(data=PIXELS[4:, :, :2], labels=LABELS[4:])),
+            r"different kinds \(train: 3×4×5 uint8 with labels, test: 3×2×5 uint8 with labels\)",
         ),
         (
-            table(train=table(**part(4, 0)), test=table(data=PIXELS[4:])),
-            "do not hold images of one kind",
+            table(train=table(**rows(4, 0)), test=table(data=PIXELS[4:])),
+            r"different kinds \(train: 3×4×5 uint8 with labels, test: 3×4×5 uint8\)",
         ),
         (
             table(
@@ -125,26 +127,26 @@ def test_a_part_of_a_t7_is_taken_by_its_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_parts_that_do_not_fit_together_are_said(value: Any, problem: str) -> None:
+def test_splits_of_different_kinds_are_refused(value: Any, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         dataset_from(value)
 
 
-def test_labels_that_count_from_0_and_class_names() -> None:
+def test_labels_counted_from_0_and_class_names() -> None:
     names = LuaTable.from_list(["cat", "dog", "owl"])
     dataset = dataset_from(table(data=PIXELS, labels=LABELS - 1, classes=names))
     assert dataset.classes is not None
     assert dataset.classes.tolist() == CLASSES
     assert dataset.names == ("cat", "dog", "owl")
     assert dataset.notes == ("labels 0 to 2, counted from 0 as found",)
-    # A part of a dataset may lack its class 0; then one has to say so.
-    told = dataset_from(table(data=PIXELS, labels=LABELS), first_label=0)
-    assert told.classes is not None
-    assert told.classes.tolist() == LABELS.tolist()
-    assert told.notes == ("labels 1 to 3, counted from 0 as told",)
+    # Some images of a dataset may lack class 0; then the first label must be given.
+    given = dataset_from(table(data=PIXELS, labels=LABELS), first_label=0)
+    assert given.classes is not None
+    assert given.classes.tolist() == LABELS.tolist()
+    assert given.notes == ("labels 1 to 3, counted from 0 as given",)
 
 
-def test_cifar_batches_are_flat_transposed_and_count_from_0() -> None:
+def test_cifar_batches_are_flat_or_transposed_with_labels_from_0() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (7, 3072), np.uint8)
     labels = np.array([[0, 9, 3, 1, 2, 5, 4]], np.uint8)
     for data in (pixels, np.ascontiguousarray(pixels.T)):
@@ -152,52 +154,52 @@ def test_cifar_batches_are_flat_transposed_and_count_from_0() -> None:
         assert np.array_equal(dataset.images, pixels.reshape(7, 3, 32, 32))
         assert dataset.classes is not None
         assert dataset.classes.tolist() == labels[0].tolist()
-        assert dataset.notes[0] == "3072 values an image taken for 3×32×32"
+        assert dataset.notes[0] == "3072 values per image taken as 3×32×32"
 
 
-def test_grey_images_without_a_channel_axis_and_flat_ones_of_a_told_shape() -> None:
+def test_gray_images_without_a_channel_axis_and_flat_images_of_a_given_shape() -> None:
     dataset = dataset_from(table(data=PIXELS[:, 0], label=LABELS))
     assert np.array_equal(dataset.images, PIXELS[:, :1])
     flat = dataset_from(table(data=PIXELS.reshape(6, -1), label=LABELS), image_shape=(3, 4, 5))
     assert np.array_equal(flat.images, PIXELS)
-    with pytest.raises(DataError, match="shape 6×60, N×C×H×W was expected"):
+    with pytest.raises(DataError, match="shape 6×60, expected N×C×H×W"):
         dataset_from(table(data=PIXELS.reshape(6, -1), label=LABELS))
 
 
 @pytest.mark.parametrize("scale", [1, 255])
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_pixels_in_another_number_type_are_pixels_again(scale: int, kind: type) -> None:
-    dataset = dataset_from((PIXELS / scale).astype(kind))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pixels_in_another_dtype_become_uint8(scale: int, dtype: type) -> None:
+    dataset = dataset_from((PIXELS / scale).astype(dtype))
     assert np.array_equal(dataset.images, PIXELS)
     assert dataset.images.dtype == np.uint8
     assert dataset.classes is None
-    assert "taken for pixels" in dataset.notes[0]
+    assert "taken as pixels" in dataset.notes[0]
 
 
-def test_normalized_numbers_stay_inputs() -> None:
+def test_normalized_values_stay_inputs() -> None:
     inputs = ((PIXELS - 120.0) / 60).astype(np.float32)
     dataset = dataset_from(table(data=inputs, label=LABELS))
     assert np.array_equal(dataset.images, inputs)
     assert dataset.images.dtype == np.float32
-    assert "float32 values are no pixels: taken for inputs" in dataset.notes[0]
+    assert "float32 values are not pixels: taken as a network's inputs" in dataset.notes[0]
     assert dataset_from(np.zeros((2, 1, 4, 4), np.float32)).images.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("text", "no dataset"),
-        (LuaTable(), "no dataset"),
+        ("text", "not a dataset"),
+        (LuaTable(), "not a dataset"),
         (table(weights=PIXELS, epoch=3), "no images under a usual name .* among: weights, epoch"),
         (table(data=PIXELS, label=LABELS[:4]), "6 images, but 4 labels"),
-        (table(data=PIXELS, label=LABELS + 0.5), "no whole numbers"),
+        (table(data=PIXELS, label=LABELS + 0.5), "not integers"),
         (
             table(data=PIXELS, label=LABELS.astype(np.int8) - 2),
             "2 labels out of range .*: -1 of image 0",
         ),
-        (table(data=PIXELS, label=np.ones((6, 10))), "one label an image"),
-        (table(data=PIXELS, label="cat"), "no tensor or list, but str"),
-        (table(data=PIXELS, label=LuaTable.from_list(["cat"] * 6)), "the labels are no numbers"),
+        (table(data=PIXELS, label=np.ones((6, 10))), "expected one label per image, not 6×10"),
+        (table(data=PIXELS, label="cat"), "the labels are a str, expected a tensor or a list"),
+        (table(data=PIXELS, label=LuaTable.from_list(["cat"] * 6)), "the labels are not numbers"),
         (table(data=PIXELS, label=np.zeros(0)), "no labels"),
         (
             LuaTable.from_list([pair(PIXELS[0], 1), pair(PIXELS[1, :, :2], 2)]),
@@ -205,7 +207,7 @@ def test_normalized_numbers_stay_inputs() -> None:
         ),
     ],
 )
-def test_what_is_no_dataset_is_said(value: Any, problem: str) -> None:
+def test_what_is_not_a_dataset_is_refused(value: Any, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         dataset_from(value)
 
@@ -218,7 +220,7 @@ def test_batches_cover_everything_once() -> None:
     assert [classes for _, classes in Dataset(PIXELS).batches(6)] == [None]
 
 
-def test_files() -> None:
+def test_t7_files() -> None:
     digits = read_dataset(FIXTURES / "digits" / "digits-test.t7")
     assert digits.images.shape == (500, 1, 32, 32)
     assert digits.classes is not None
@@ -227,7 +229,7 @@ def test_files() -> None:
         read_dataset(FIXTURES / "digits" / "digits_classes.t7")
 
 
-def test_cifar_file() -> None:
+def test_a_cifar_file() -> None:
     file = SHARED / "data" / "cifar10-small-test.t7"
     if not file.exists():
         pytest.skip("needs the CIFAR-10 images")
@@ -236,3 +238,20 @@ def test_cifar_file() -> None:
     assert dataset.classes is not None
     assert np.bincount(dataset.classes).sum() == 5000
     assert dataset.classes.max() == 9
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("data.augmentation", "data.batches", "data.class_matching", "data.dataset"),
+        *("data.image_files", "data.open", "data.plan", "data.readers.image_folder"),
+        *("data.readers.torch7", "data.selection", "data.splits"),
+        *("data.statistics", "data.writing", "evaluation.files", "evaluation.outcomes"),
+        *("evaluation.results", "evaluation.run", "features.extraction", "features.extractors"),
+        *("features.files", "features.network", "find_layers", "probe"),
+    ],
+)
+def test_the_examples_in_docstrings_run(module: str) -> None:
+    result = doctest.testmod(import_module(f"torchlift.transfer.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0

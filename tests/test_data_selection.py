@@ -1,4 +1,4 @@
-"""Classes, limits, splits, measurements: nothing lost, doubled, or drawn otherwise next time."""
+"""Classes, limits, splits, measurements: nothing is lost or doubled, and draws are repeatable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from torchlift.transfer.data import (
 )
 from torchlift.transfer.errors import DataError
 
-# The name of a function of ours, not of a test.
+# It is a function of the library, not a test.
 test_split.__test__ = False  # type: ignore[attr-defined]
 
 SIZES = [400, 100, 37, 3]
@@ -35,7 +35,7 @@ SIZES = [400, 100, 37, 3]
 
 @pytest.fixture
 def data() -> Dataset:
-    """540 images, each of its own, of four classes of very different sizes, mixed."""
+    """Return 540 different images of four shuffled classes of very different sizes."""
     random = np.random.default_rng(0)
     classes = random.permutation(np.repeat(np.arange(4), SIZES))
     images = np.arange(540, dtype=np.uint16).view(np.uint8).reshape(540, 1, 1, 2)
@@ -52,7 +52,7 @@ def ids(data: Dataset) -> list[int]:
     return data.ids.tolist()
 
 
-def test_classes_are_taken_and_numbered_anew(data: Dataset) -> None:
+def test_selected_classes_are_renumbered(data: Dataset) -> None:
     chosen = select_classes(data, ["c", "a"])
     assert chosen.names == ("c", "a")
     assert counts(chosen, 2) == [37, 400]
@@ -62,53 +62,56 @@ def test_classes_are_taken_and_numbered_anew(data: Dataset) -> None:
     assert np.array_equal(chosen.images, data.images[ids(chosen)])
     unnamed = replace(data, names=None)
     assert ids(select_classes(unnamed, ["3", "1"])) == ids(chosen)
-    for wanted, problem in (["x"], "no class x; there are: a, b, c, d"), (["a", "a"], "each once"):
+    for names, problem in (
+        (["x"], "the data has: a, b, c, d"),
+        (["a", "a"], "only once"),
+    ):
         with pytest.raises(DataError, match=problem):
-            select_classes(data, wanted)
+            select_classes(data, names)
 
 
 def test_a_limit_keeps_the_proportions_or_balances(data: Dataset) -> None:
-    few = limited(data, 54, seed=1)
-    assert counts(few) == [40, 10, 4, 0]
-    assert ids(few) == sorted(set(ids(few)))
+    drawn = limited(data, 54, seed=1)
+    assert counts(drawn) == [40, 10, 4, 0]
+    assert ids(drawn) == sorted(set(ids(drawn)))
     assert counts(limited(data, 54, balanced=True)) == [17, 17, 17, 3]
-    assert ids(limited(data, 54, seed=1)) == ids(few)
-    assert ids(limited(data, 54, seed=2)) != ids(few)
+    assert ids(limited(data, 54, seed=1)) == ids(drawn)
+    assert ids(limited(data, 54, seed=2)) != ids(drawn)
     assert limited(data, 540) is data
-    with pytest.raises(DataError, match="limit of 0"):
+    with pytest.raises(DataError, match="limit=0: expected at least 1"):
         limited(data, 0)
     for count in (1, 2, 101, 539):
         for balanced in (False, True):
             assert len(limited(data, count, balanced=balanced)) == count
 
 
-def test_a_limit_takes_of_each_part(data: Dataset) -> None:
-    parts = np.where(np.arange(540) < 360, "train", "test")
-    few = limited(replace(data, splits=parts), 54)
-    assert few.splits is not None
-    assert (few.splits == "train").sum() == pytest.approx(36, abs=1)
+def test_a_limit_keeps_the_proportions_of_splits(data: Dataset) -> None:
+    splits = np.where(np.arange(540) < 360, "train", "test")
+    drawn = limited(replace(data, splits=splits), 54)
+    assert drawn.splits is not None
+    assert (drawn.splits == "train").sum() == pytest.approx(36, abs=1)
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.1, 0.0), (0.25, 0.25), (0.0, 0.5), (0.0, 0.0)])
-def test_splits_part_every_class_alike(data: Dataset, val: float, test: float) -> None:
-    parts = split(data, val, test, seed=3)
-    everything = ids(parts.train) + ids(parts.val) + ids(parts.test)
+def test_every_class_is_split_in_the_same_fractions(data: Dataset, val: float, test: float) -> None:
+    splits = split(data, val, test, seed=3)
+    everything = ids(splits.train) + ids(splits.val) + ids(splits.test)
     assert sorted(everything) == list(range(540))
-    assert len(parts.val) == round(540 * val)
-    assert len(parts.test) == round(540 * test)
-    for part, share in ((parts.val, val), (parts.test, test)):
-        for count, size in zip(counts(part), SIZES, strict=True):
-            assert abs(count - size * share) <= 1
+    assert len(splits.val) == round(540 * val)
+    assert len(splits.test) == round(540 * test)
+    for images, fraction in ((splits.val, val), (splits.test, test)):
+        for count, size in zip(counts(images), SIZES, strict=True):
+            assert abs(count - size * fraction) <= 1
     again = split(data, val, test, seed=3)
-    assert ids(again.train) == ids(parts.train)
-    assert ids(again.val) == ids(parts.val)
+    assert ids(again.train) == ids(splits.train)
+    assert ids(again.val) == ids(splits.val)
     if val:
-        assert ids(split(data, val, test, seed=4).val) != ids(parts.val)
+        assert ids(split(data, val, test, seed=4).val) != ids(splits.val)
 
 
-def test_the_sources_own_parts_are_kept(data: Dataset) -> None:
-    parts = np.array(["train"] * 300 + ["val"] * 40 + ["test"] * 200)
-    own = split(replace(data, splits=parts), 0.5, 0.4)
+def test_the_sources_own_splits_are_kept(data: Dataset) -> None:
+    names = np.array(["train"] * 300 + ["val"] * 40 + ["test"] * 200)
+    own = split(replace(data, splits=names), 0.5, 0.4)
     assert ids(own.train) == list(range(300))
     assert ids(own.val) == list(range(300, 340))
     assert ids(own.test) == list(range(340, 540))
@@ -116,29 +119,29 @@ def test_the_sources_own_parts_are_kept(data: Dataset) -> None:
         "test: the source's own 200 images",
         "val: the source's own 40 images",
     )
-    parts[parts == "val"] = "train"
-    drawn = split(replace(data, splits=parts), 0.1)
+    names[names == "val"] = "train"
+    drawn = split(replace(data, splits=names), 0.1)
     assert ids(drawn.test) == list(range(340, 540))
     assert len(drawn.val) == 34
     assert sorted(ids(drawn.train) + ids(drawn.val)) == list(range(340))
-    assert ids(test_split(replace(data, splits=parts))) == list(range(340, 540))
+    assert ids(test_split(replace(data, splits=names))) == list(range(340, 540))
     assert test_split(data) is data
 
 
-def test_a_test_part_that_stands_elsewhere(data: Dataset) -> None:
+def test_a_test_split_from_another_dataset(data: Dataset) -> None:
     other = data.take(np.arange(10))
-    parts = split(data, 0.1, 0.3, test_data=other)
-    assert ids(parts.test) == list(range(10))
-    assert len(parts.train) + len(parts.val) == 540
+    splits = split(data, 0.1, 0.3, test_data=other)
+    assert ids(splits.test) == list(range(10))
+    assert len(splits.train) + len(splits.val) == 540
 
 
-def test_splits_that_leave_nothing(data: Dataset) -> None:
-    with pytest.raises(DataError, match="leave nothing to learn from"):
+def test_splits_that_leave_no_training_images(data: Dataset) -> None:
+    with pytest.raises(DataError, match="leave nothing to train on"):
         split(data, 0.5, 0.5)
     with pytest.raises(DataError, match="no training split"):
         split(replace(data, splits=np.full(540, "test")))
-    unlabelled = split(replace(data, classes=None), 0.1)
-    assert (len(unlabelled.train), len(unlabelled.val)) == (486, 54)
+    unlabeled = split(replace(data, classes=None), 0.1)
+    assert (len(unlabeled.train), len(unlabeled.val)) == (486, 54)
 
 
 def test_labels_out_of_range(tmp_path: Path) -> None:
@@ -156,21 +159,21 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
     assert "left out: 2 labels out of range" in kept.notes[-1]
 
 
-def test_open_data_takes_and_limits() -> None:
-    chosen = open_data("digits", classes="3, 8", limit=20, balanced=True, seed=5)
+def test_open_data_selects_and_limits() -> None:
+    chosen = open_data("sklearn:digits", classes="3, 8", limit=20, balanced=True, seed=5)
     assert isinstance(chosen, Dataset)
     assert counts(chosen, 2) == [10, 10]
     assert chosen.names == ("3", "8")
-    every = open_data("digits")
+    every = open_data("sklearn:digits")
     assert isinstance(every, Dataset)
     assert np.array_equal(every.images[ids(chosen)], chosen.images)
-    named = open_data("digits", names=[f"n{i}" for i in range(10)], classes=["n7"])
+    named = open_data("sklearn:digits", names=[f"n{i}" for i in range(10)], classes=["n7"])
     assert set(every.classes[named.ids]) == {7}  # type: ignore[index]
     with pytest.raises(DataError, match="no split val; it has no splits"):
-        open_data("digits", split="val")
+        open_data("sklearn:digits", split="val")
 
 
-def test_channel_statistics_are_numpys() -> None:
+def test_channel_statistics_equal_numpys() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (1000, 3, 9, 8), np.uint8)
     pixels[:, 1] //= 3
     for value_range in (1, 255):
@@ -180,27 +183,27 @@ def test_channel_statistics_are_numpys() -> None:
         assert np.allclose(std, scaled.std((0, 2, 3)), rtol=1e-10)
     mean, std = channel_statistics(Dataset(np.full((2, 1, 4, 4), 77, np.uint8)), 255)
     assert (mean, std) == ((77.0,), (0.0,))
-    with pytest.raises(DataError, match="inputs already"):
+    with pytest.raises(DataError, match="already inputs"):
         channel_statistics(Dataset(pixels.astype(np.float32)))
 
 
-def test_channel_statistics_are_those_that_lua_saved() -> None:
+def test_channel_statistics_equal_those_that_lua_saved() -> None:
     train = open_data(FIXTURES / "digits" / "digits-train.t7")
     saved = t7.load(FIXTURES / "digits" / "digits_meanStd.t7")
     mean, std = channel_statistics(train, 255)
     assert mean[0] == pytest.approx(saved["mean"][1], rel=1e-6)
-    # Torch7 divides by N - 1, here by N.
+    # Torch7 divides by N - 1, we divide by N.
     assert std[0] == pytest.approx(saved["std"][1], rel=1e-6)
 
 
-def test_class_weights_are_scikit_learns(data: Dataset) -> None:
+def test_class_weights_equal_scikit_learns(data: Dataset) -> None:
     expected = compute_class_weight("balanced", classes=np.arange(4), y=data.classes)
     assert np.allclose(class_weights(data), expected)
-    none_of_b = data.take(np.flatnonzero(data.classes != 1))
-    assert class_weights(none_of_b)[1] == 0
+    without_b = data.take(np.flatnonzero(data.classes != 1))
+    assert class_weights(without_b)[1] == 0
 
 
-def test_a_fingerprint_changes_with_pixels_labels_and_order(data: Dataset, tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_pixels_labels_and_order(data: Dataset, tmp_path: Path) -> None:
     images, classes = data.images.copy(), np.array(data.classes)
     images[17] += 1
     classes[3] = (classes[3] + 1) % 4
@@ -213,7 +216,7 @@ def test_a_fingerprint_changes_with_pixels_labels_and_order(data: Dataset, tmp_p
         replace(data, images=data.images.reshape(540, 1, 2, 1)),
     ]
     assert len({fingerprint(each) for each in [data, *others]}) == 7
-    renamed = replace(data, names=("e", "f", "g", "h"), notes=("said",))
+    renamed = replace(data, names=("e", "f", "g", "h"), notes=("a note",))
     assert fingerprint(renamed) == fingerprint(data)
     (tmp_path / "a").mkdir()
     Image.fromarray(images[0, 0]).save(tmp_path / "a" / "0.png")
@@ -229,5 +232,5 @@ def test_real_cifar_classes_by_name() -> None:
     names = t7.load(FIXTURES / "cifar" / "cifar_classes.t7").to_list()
     data = open_data(folder / "cifar10-small-train.t7", names=names, classes="airplane,bird")
     assert isinstance(data, Dataset)
-    # The fifth lab's training images.
+    # The training images of the fifth lab.
     assert counts(data, 2) == [1029, 996]

@@ -1,9 +1,12 @@
-"""An evaluation counts as torch and scikit-learn count, and gives the accuracy of Torch7."""
+"""An evaluation agrees with torch and scikit-learn, and with the accuracy that Torch7 computed."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +26,26 @@ from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, open_data, read_dataset, stream_folder
 from torchlift.transfer.errors import DataError
-from torchlift.transfer.evaluation import Evaluation, evaluate, outcomes, write_evaluation
+from torchlift.transfer.evaluation import (
+    Evaluation,
+    Outcomes,
+    evaluate,
+    outcomes,
+    read_evaluation,
+    summarize,
+    write_evaluation,
+)
+from torchlift.transfer.evaluation.results import calibration
+from torchlift.transfer.plots.evaluation import save_evaluation_figures
 
 
 def scores_as_inputs(output: str, classes: int, labels: list[str] | None = None) -> TorchPredictor:
-    """A network whose scores are its inputs."""
+    """Return a network whose scores are its inputs."""
     return TorchPredictor(SavedModel(torch.nn.Flatten(), output, (classes, 1, 1), labels))
 
 
 @pytest.mark.parametrize("output", ["logits", "log_probabilities", "probabilities"])
-def test_counts_and_loss_are_those_of_torch(output: str) -> None:
+def test_counts_and_loss_equal_torchs(output: str) -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(100, 8), torch.randint(0, 8, (100,))
     scores = {
@@ -43,21 +56,21 @@ def test_counts_and_loss_are_those_of_torch(output: str) -> None:
     dataset = Dataset(scores[:, :, None, None].numpy(), target.numpy())
     result = evaluate(scores_as_inputs(output, 8), dataset, batch_size=7)
 
-    right = logits.argmax(1) == target
+    correct = logits.argmax(1) == target
     assert result.count == 100
-    assert result.correct == int(right.sum())
-    assert result.accuracy == float(right.double().mean())
+    assert result.correct == int(correct.sum())
+    assert result.accuracy == float(correct.double().mean())
     top5 = (logits.topk(5).indices == target[:, None]).any(1)
-    assert result.correct_top5 == int(top5.sum())
+    assert result.top5_correct == int(top5.sum())
     assert result.loss == pytest.approx(float(functional.cross_entropy(logits, target)), rel=1e-5)
-    for index, part in enumerate(result.classes):
-        assert part.label == str(index + 1)
-        assert part.count == int((target == index).sum())
-        assert part.correct == int(right[target == index].sum())
+    for index, row in enumerate(result.classes):
+        assert row.label == str(index + 1)
+        assert row.count == int((target == index).sum())
+        assert row.correct == int(correct[target == index].sum())
 
 
 def random_scores(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, a little better than chance, and the right classes; the last class never occurs."""
+    """Return logits, a little better than chance, and true classes; the last class never occurs."""
     random = np.random.default_rng(1)
     target = random.integers(0, classes - 1, count)
     logits = random.normal(size=(count, classes)).astype(np.float32) * 2
@@ -65,7 +78,7 @@ def random_scores(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return logits, target
 
 
-def test_precision_recall_confusion_and_top5_are_scikit_learns() -> None:
+def test_precision_recall_confusion_and_top5_equal_scikit_learns() -> None:
     logits, target = random_scores(400, 9)
     result = evaluate(scores_as_inputs("logits", 9), Dataset(logits[:, :, None, None], target), 64)
     predicted = logits.argmax(1)
@@ -73,47 +86,55 @@ def test_precision_recall_confusion_and_top5_are_scikit_learns() -> None:
     report = classification_report(
         target, predicted, labels=range(9), output_dict=True, zero_division=0
     )
-    for index, part in enumerate(result.classes):
+    for index, row in enumerate(result.classes):
         expected = report[str(index)]
-        assert part.precision == expected["precision"]
-        assert part.recall == expected["recall"]
-        assert part.f1 == expected["f1-score"]
-        assert part.count == expected["support"]
-        assert part.predicted == (predicted == index).sum()
-    # A class without images has no say in the mean.
-    there = [report[str(index)] for index in range(8)]
-    assert result.precision == pytest.approx(np.mean([part["precision"] for part in there]))
-    assert result.recall == pytest.approx(np.mean([part["recall"] for part in there]))
-    assert result.f1 == pytest.approx(np.mean([part["f1-score"] for part in there]))
+        assert row.precision == expected["precision"]
+        assert row.accuracy == expected["recall"]
+        assert row.f1 == expected["f1-score"]
+        assert row.count == expected["support"]
+        assert row.predicted == (predicted == index).sum()
+    # A class without images does not count in the means.
+    present = [report[str(index)] for index in range(8)]
+    assert result.precision == pytest.approx(np.mean([row["precision"] for row in present]))
+    assert result.recall == pytest.approx(np.mean([row["recall"] for row in present]))
+    assert result.f1 == pytest.approx(np.mean([row["f1-score"] for row in present]))
     expected_top5 = top_k_accuracy_score(target, logits, k=5, labels=range(9))
     assert result.top5_accuracy == pytest.approx(expected_top5)
 
 
-def test_calibration_error_is_the_formula_of_guo() -> None:
+def test_the_calibration_error_is_that_of_guo() -> None:
     logits, target = random_scores(500, 6)
     result = evaluate(scores_as_inputs("logits", 6), Dataset(logits[:, :, None, None], target))
     confidence, predicted = torch.from_numpy(logits).double().softmax(1).max(1)
-    right = (predicted.numpy() == target).astype(float)
+    correct = (predicted.numpy() == target).astype(float)
     error, edges = 0.0, np.linspace(0, 1, 16)
-    for low, high, part in zip(edges[:-1], edges[1:], result.bins, strict=True):
+    for low, high, row in zip(edges[:-1], edges[1:], result.bins, strict=True):
         inside = (confidence.numpy() > low) & (confidence.numpy() <= high)
-        assert part.count == inside.sum()
+        assert row.count == inside.sum()
         if inside.any():
-            assert part.accuracy == pytest.approx(right[inside].mean())
-            assert part.confidence == pytest.approx(confidence.numpy()[inside].mean(), rel=1e-6)
-            error += inside.mean() * abs(right[inside].mean() - confidence.numpy()[inside].mean())
+            accuracy, mean_confidence = correct[inside].mean(), confidence.numpy()[inside].mean()
+            assert row.accuracy == pytest.approx(accuracy)
+            assert row.confidence == pytest.approx(mean_confidence, rel=1e-6)
+            error += inside.mean() * abs(accuracy - mean_confidence)
     assert result.ece == pytest.approx(error, rel=1e-5)
 
 
-def test_certainty_that_is_right_is_calibrated() -> None:
+def test_a_confidence_on_a_bound_belongs_to_the_bin_below() -> None:
+    confidence = np.array([11 / 15, 12 / 15, 1.0])
+    zeros = np.zeros(3, np.int64)
+    bins = calibration(Outcomes(zeros, zeros, zeros, confidence, np.zeros(3)))
+    assert [index for index, row in enumerate(bins) if row.count] == [10, 11, 14]
+
+
+def test_certain_and_correct_predictions_are_calibrated() -> None:
     scores = np.eye(3, dtype=np.float32)[:, :, None, None]
     result = evaluate(scores_as_inputs("probabilities", 3), Dataset(scores, np.arange(3)))
     assert result.ece == 0
     assert result.bins[-1].count == 3
     assert result.mistakes == []
-    turned = evaluate(scores_as_inputs("probabilities", 3), Dataset(scores, np.array([1, 2, 0])))
-    assert turned.ece == 1
-    assert turned.bins[-1].accuracy == 0
+    rotated = evaluate(scores_as_inputs("probabilities", 3), Dataset(scores, np.array([1, 2, 0])))
+    assert rotated.ece == 1
+    assert rotated.bins[-1].accuracy == 0
 
 
 def test_the_worst_mistakes_come_first() -> None:
@@ -121,24 +142,24 @@ def test_the_worst_mistakes_come_first() -> None:
     names = np.array([f"file{index}" for index in range(300)])
     data = Dataset(logits[:, :, None, None], target, ids=names)
     result = evaluate(scores_as_inputs("logits", 5, list("vwxyz")), data, 7)
-    shares = torch.from_numpy(logits).double().softmax(1).numpy()
-    wrong = [i for i in range(300) if shares[i].argmax() != target[i]]
-    expected = sorted(wrong, key=lambda i: -shares[i].max())[:25]
-    assert [mistake.index for mistake in result.mistakes] == expected
+    probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
+    wrong = [i for i in range(300) if probabilities[i].argmax() != target[i]]
+    expected = sorted(wrong, key=lambda i: -probabilities[i].max())[:25]
+    assert [mistake.image_index for mistake in result.mistakes] == expected
     for mistake in result.mistakes:
-        share = shares[mistake.index]
-        assert mistake.id == f"file{mistake.index}"
-        assert mistake.label == "vwxyz"[target[mistake.index]]
-        assert mistake.predicted == "vwxyz"[share.argmax()]
-        assert mistake.confidence == pytest.approx(share.max(), rel=1e-5)
-        assert mistake.probability == pytest.approx(share[target[mistake.index]], rel=1e-4)
+        scores, true_class = probabilities[mistake.image_index], target[mistake.image_index]
+        assert mistake.input == f"file{mistake.image_index}"
+        assert mistake.label == "vwxyz"[true_class]
+        assert mistake.predicted_label == "vwxyz"[scores.argmax()]
+        assert mistake.confidence == pytest.approx(scores.max(), rel=1e-5)
+        assert mistake.probability == pytest.approx(scores[true_class], rel=1e-4)
 
 
-def test_equal_scores_count_in_their_order() -> None:
-    found = outcomes(np.zeros((3, 4), np.float32), "logits", np.array([0, 1, 3]))
-    assert found.predicted.tolist() == [0, 0, 0]
-    assert found.rank.tolist() == [0, 1, 3]
-    assert found.correct.tolist() == [True, False, False]
+def test_equal_scores_rank_in_their_order() -> None:
+    batch = outcomes(np.zeros((3, 4), np.float32), "logits", np.array([0, 1, 3]))
+    assert batch.predicted.tolist() == [0, 0, 0]
+    assert batch.rank.tolist() == [0, 1, 3]
+    assert batch.correct.tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -161,12 +182,12 @@ def test_classes_are_matched_by_name(
     assert note is None or note in result.notes[0]
 
 
-def test_a_class_that_the_model_does_not_know() -> None:
+def test_a_class_that_the_model_lacks() -> None:
     predictor = scores_as_inputs("logits", 3, ["cat", "dog", "owl"])
     data = Dataset(np.zeros((2, 3, 1, 1), np.float32), np.array([0, 1]), ("dog", "emu"))
     with pytest.raises(DataError, match="the model has no class emu; it has cat, dog, owl"):
         evaluate(predictor, data)
-    # Two of the classes in another language: there is no telling which two.
+    # Two of three classes in another language cannot be matched by position.
     with pytest.raises(DataError, match="the model has no class Eule, Hund"):
         evaluate(predictor, replace(data, names=("Hund", "Eule")))
 
@@ -180,17 +201,17 @@ def test_digits_by_class() -> None:
     )
     result = evaluate(TorchPredictor(model, "cpu"), read_dataset(digits / "digits-test.t7"))
     assert (result.correct, result.count, result.accuracy) == (487, 500, 0.974)
-    assert [part.label for part in result.classes] == model.labels
-    assert sum(part.correct for part in result.classes) == 487
+    assert [row.label for row in result.classes] == model.labels
+    assert sum(row.correct for row in result.classes) == 487
     values = json.loads(json.dumps(result.to_json()))
     assert values["accuracy"] == 0.974
 
 
-def test_what_cannot_be_evaluated_is_said() -> None:
+def test_what_cannot_be_evaluated_is_an_error() -> None:
     scores = np.zeros((2, 3, 1, 1), np.float32)
     with pytest.raises(DataError, match="no labels"):
         evaluate(scores_as_inputs("logits", 3), Dataset(scores))
-    with pytest.raises(DataError, match="class 4 in the data, 3 in the model"):
+    with pytest.raises(DataError, match=r"the data has class 4 .*, the model 3 outputs"):
         evaluate(scores_as_inputs("logits", 3), Dataset(scores, np.array([0, 3])))
     with pytest.raises(InferenceError, match="not a classifier"):
         evaluate(scores_as_inputs("features", 3), Dataset(scores, np.array([0, 1])))
@@ -208,7 +229,7 @@ def digits_result() -> tuple[Evaluation, Dataset]:
     return evaluate(TorchPredictor(model, "cpu"), data), data
 
 
-def test_t7_saved_model_and_onnx_give_the_same_numbers(
+def test_t7_and_onnx_have_the_same_results(
     digits_result: tuple[Evaluation, Dataset], tmp_path: Path
 ) -> None:
     digits = FIXTURES / "digits"
@@ -218,55 +239,103 @@ def test_t7_saved_model_and_onnx_give_the_same_numbers(
         mean_std=digits / "digits_meanStd.t7",
     )
     export(model, tmp_path / "digits.onnx")
-    ours, data = digits_result
-    theirs = evaluate(OnnxPredictor(tmp_path / "digits.onnx", "cpu"), data)
-    assert (ours.correct, theirs.correct) == (491, 491)
-    assert ours.confusion == theirs.confusion
-    assert [mistake.index for mistake in ours.mistakes] == [
-        mistake.index for mistake in theirs.mistakes
+    expected, data = digits_result
+    actual = evaluate(OnnxPredictor(tmp_path / "digits.onnx", "cpu"), data)
+    assert (actual.correct, expected.correct) == (491, 491)
+    assert actual.confusion == expected.confusion
+    assert [mistake.image_index for mistake in actual.mistakes] == [
+        mistake.image_index for mistake in expected.mistakes
     ]
     # Two implementations in float32.
-    assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
-    assert ours.ece == pytest.approx(theirs.ece, rel=1e-4)
+    assert actual.loss == pytest.approx(expected.loss, rel=1e-4)
+    assert actual.ece == pytest.approx(expected.ece, rel=1e-4)
 
 
-def test_the_folder_of_results_holds_what_was_found(
-    digits_result: tuple[Evaluation, Dataset], tmp_path: Path
-) -> None:
+def write_folder(result: Evaluation, folder: Path, data: Dataset) -> list[Path]:
+    return [*write_evaluation(result, folder), *save_evaluation_figures(result, folder, data)]
+
+
+def test_the_folder_of_results(digits_result: tuple[Evaluation, Dataset], tmp_path: Path) -> None:
     result, data = digits_result
-    written = write_evaluation(result, tmp_path / "out" / "here", data)
-    assert {file.name for file in written} == {
+    files = write_folder(result, tmp_path / "out" / "here", data)
+    assert {file.name for file in files} == {
         "evaluation.json", "classes.csv", "calibration.csv", "mistakes.csv", "confusion.csv",
         "confusion.png", "reliability.png", "mistakes.png",
     }  # fmt: skip
-    files = {file.name: file for file in written}
-    assert json.loads(files["evaluation.json"].read_text()) == json.loads(
-        json.dumps(result.to_json())
-    )
+    by_name = {file.name: file for file in files}
+    values = json.loads(by_name["evaluation.json"].read_text(encoding="utf-8"))
+    assert values == json.loads(json.dumps(result.to_json()))
+    assert read_evaluation(by_name["evaluation.json"]) == result
 
     def rows(name: str) -> list[dict[str, str]]:
-        with files[name].open(newline="") as stream:
+        with by_name[name].open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
 
-    labels = [part.label for part in result.classes]
+    labels = [row.label for row in result.classes]
     assert [row["label"] for row in rows("classes.csv")] == labels
     assert sum(int(row["correct"]) for row in rows("classes.csv")) == 491
-    counted = [[int(row[label]) for label in labels] for row in rows("confusion.csv")]
-    assert counted == result.confusion
+    confusion = [[int(row[label]) for label in labels] for row in rows("confusion.csv")]
+    assert confusion == result.confusion
     assert sum(int(row["count"]) for row in rows("calibration.csv")) == 500
     assert len(rows("mistakes.csv")) == 9
     for name in ("confusion.png", "reliability.png", "mistakes.png"):
-        with Image.open(files[name]) as image:
+        with Image.open(by_name[name]) as image:
             assert np.asarray(image.convert("L")).std() > 10
-    # Written once more it replaces itself.
-    assert write_evaluation(result, tmp_path / "out" / "here", data) == written
+    # Existing files are replaced, never changed in place.
+    link = tmp_path / "link.json"
+    os.link(by_name["evaluation.json"], link)
+    changed = replace(result, notes=["a note"])
+    assert write_folder(changed, tmp_path / "out" / "here", data) == files
+    assert read_evaluation(link) == result
+    assert read_evaluation(by_name["evaluation.json"]) == changed
 
 
-def test_many_classes_and_inputs_that_are_no_images_can_be_drawn(tmp_path: Path) -> None:
+def test_class_names_are_written_as_utf_8_in_any_locale(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from torchlift.transfer.evaluation import outcomes, summarize, write_evaluation\n"
+        "batch = outcomes(np.eye(2)[[0, 0]], 'probabilities', np.array([0, 1]))\n"
+        "write_evaluation(summarize(batch, ['\\u00e9pagneul', '\\u72ac']), sys.argv[1])\n"
+    )
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path], check=True, env=os.environ | ascii_locale
+    )
+    assert "épagneul" in (tmp_path / "evaluation.json").read_text(encoding="utf-8")
+    assert read_evaluation(tmp_path / "evaluation.json").mistakes[0].label == "犬"
+
+
+def test_values_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
+    scores = np.array([[0.0, -np.inf], [0.0, -np.inf]])
+    result = summarize(outcomes(scores, "log_probabilities", np.array([0, 1])), ["a", "b"])
+    assert result.loss == np.inf
+    write_evaluation(result, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_bytes())["loss"] is None
+    assert np.isnan(read_evaluation(tmp_path / "evaluation.json").loss)
+
+
+def test_an_evaluation_of_0_1_0_is_read() -> None:
+    result = read_evaluation(FIXTURES / "0.1.0" / "run" / "evaluation.json")
+    assert (result.count, result.correct, result.top5_correct) == (60, 36, 52)
+    assert sum(row.correct for row in result.classes) == 36
+    assert result.recall == pytest.approx(np.mean([row.accuracy for row in result.classes]))
+    worst = result.mistakes[0]
+    assert worst.input
+    assert worst.label != worst.predicted_label
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"count": 3}', "null", '{"bins": 1}'])
+def test_other_files_are_not_evaluations(tmp_path: Path, text: str) -> None:
+    (tmp_path / "evaluation.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"evaluation\.json: holds no evaluation"):
+        read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_many_classes_and_inputs_that_are_not_images_can_be_drawn(tmp_path: Path) -> None:
     logits, target = random_scores(150, 120)
     data = Dataset(logits.reshape(150, 120, 1, 1), target)
     result = evaluate(scores_as_inputs("logits", 120), data)
-    assert len(write_evaluation(result, tmp_path, data)) == 8
+    assert len(write_folder(result, tmp_path, data)) == 8
 
 
 def test_a_folder_of_images_of_many_sizes(tmp_path: Path) -> None:
@@ -276,7 +345,7 @@ def test_a_folder_of_images_of_many_sizes(tmp_path: Path) -> None:
         for number, size in enumerate([(20, 30), (17, 9), (40, 40)]):
             pixels = random.integers(0, 100, (*size, 3)) + (150 if name == "light" else 0)
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{number}.png")
-    # The mean of all pixels is the score of `light`, 128 that of `dark`.
+    # The score of `light` is the mean of all pixels, the score of `dark` is 128.
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
     with torch.no_grad():
         module[1].weight.copy_(torch.tensor([[1 / 192], [0.0]]).expand(2, 192))
@@ -291,29 +360,29 @@ def test_a_folder_of_images_of_many_sizes(tmp_path: Path) -> None:
     assert result.confusion == [[3, 0], [0, 3]]
 
 
-def test_the_command_takes_the_test_part_and_writes_the_folder(
+def test_the_command_uses_the_test_split_and_writes_the_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digits = FIXTURES / "digits"
-    parts = {name: read_dataset(digits / f"digits-{name}.t7") for name in ("train", "test")}
+    splits = {name: read_dataset(digits / f"digits-{name}.t7") for name in ("train", "test")}
     arrays = {
-        f"{what}_{name}": array
-        for name, part in parts.items()
-        for what, array in (("x", part.images), ("y", part.classes))
+        f"{key}_{name}": array
+        for name, data in splits.items()
+        for key, array in (("x", data.images), ("y", data.classes))
     }
-    np.savez(tmp_path / "digits.npz", **arrays)  # type: ignore[arg-type]  # its stub knows one flag
+    np.savez(tmp_path / "digits.npz", **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
     words = ["evaluate", str(digits / "digits-lenet5.t7"), str(tmp_path / "digits.npz"), "--json"]
     words += ["--labels", str(digits / "digits_classes.t7")]
     words += ["--mean-std", str(digits / "digits_meanStd.t7")]
     assert main([*words, "--output", str(tmp_path / "results")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["accuracy"], found["count"]) == (0.974, 500)
-    assert str(tmp_path / "results" / "confusion.png") in found["files"]
+    result = json.loads(capsys.readouterr().out)
+    assert (result["accuracy"], result["count"]) == (0.974, 500)
+    assert str(tmp_path / "results" / "confusion.png") in result["files"]
     assert main([*words, "--split", "train", "--limit", "100"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 100
 
 
-def test_cifar_as_lua_counted_it() -> None:
+def test_cifar_accuracy_equals_luas() -> None:
     file = SHARED / "data" / "cifar10-small-test.t7"
     if not file.exists():
         pytest.skip("needs the CIFAR-10 images")

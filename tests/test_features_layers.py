@@ -1,4 +1,4 @@
-"""Naming a layer, and ending a network there: compared with plain forward hooks."""
+"""Naming a layer, and ending a network at it: compared with plain forward hooks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import torch
 from support import FIXTURES
 from torch import nn
 
+from torchlift.converters.inference import InferenceError, ProviderError
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.errors import LayerError
-from torchlift.transfer.features.network import FeatureNetwork
-from torchlift.transfer.features.sources import (
-    FeatureSource,
-    features_of,
-    features_of_file,
+from torchlift.transfer.features.extractors import (
+    FeatureExtractor,
+    TorchExtractor,
+    build_extractor,
     network_digest,
+    open_extractor,
 )
-from torchlift.transfer.layers import Tap, find_tap, find_taps
+from torchlift.transfer.features.network import FeatureNetwork
+from torchlift.transfer.find_layers import Tap, find_tap, find_taps
 
 DIGITS = FIXTURES / "digits"
 
@@ -38,15 +40,15 @@ def inputs() -> np.ndarray:
 
 
 def hooked(network: nn.Module, layer: str, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a layer is given and gives in a whole pass, by a plain hook."""
-    seen: list[Any] = []
+    """Return the input and the output of a layer in a whole pass, by a plain hook."""
+    values: list[Any] = []
     handle = network.get_submodule(layer).register_forward_hook(
-        lambda _, given, output: seen.append((given[0].clone(), output.clone()))
+        lambda _, inputs, output: values.append((inputs[0].clone(), output.clone()))
     )
     with torch.no_grad():
         network(torch.from_numpy(inputs))
     handle.remove()
-    return seen[0][0].numpy(), seen[0][1].numpy()
+    return values[0][0].numpy(), values[0][1].numpy()
 
 
 class TestNames:
@@ -68,10 +70,10 @@ class TestNames:
             ("get( 1 )", "0"),
         ],
     )
-    def test_pytorch_names_and_lua_paths_mean_the_same_layers(self, name: str, layer: str) -> None:
+    def test_pytorch_names_and_lua_paths_are_equivalent(self, name: str, layer: str) -> None:
         assert find_tap(self.nested, name) == Tap(layer, layer)
 
-    def test_penultimate_is_what_the_last_linear_takes(self) -> None:
+    def test_penultimate_is_the_input_of_the_last_linear(self) -> None:
         assert find_tap(self.nested, "penultimate") == Tap("penultimate", "1.3", before=True)
 
     def test_two_names_of_one_layer_count_once(self) -> None:
@@ -79,42 +81,42 @@ class TestNames:
         assert [tap.name for tap in taps] == ["1.2", "input"]
 
     @pytest.mark.parametrize(
-        ("name", "said"),
+        ("name", "fragments"),
         [
             ("1.22", ["'1.22'", "1.2 (ReLU)"]),
-            ("get(2):get(9)", ["1 (Sequential) has 4 children", "near:"]),
+            ("get(2):get(9)", ["1 (Sequential) has 4 children", "nearest names:"]),
             ("get(0)", ["has 3 children"]),
             ("", ["no layer ''"]),
             ("get(2):get", ["no layer 'get(2):get'"]),
         ],
     )
-    def test_a_wrong_name_lists_near_ones(self, name: str, said: list[str]) -> None:
+    def test_an_error_lists_the_nearest_names(self, name: str, fragments: list[str]) -> None:
         with pytest.raises(LayerError) as raised:
             find_tap(self.nested, name)
-        for words in said:
-            assert words in str(raised.value)
+        for fragment in fragments:
+            assert fragment in str(raised.value)
 
-    def test_without_a_linear_layer_the_last_layers_are_named(self) -> None:
+    def test_without_a_linear_layer_an_error_lists_the_last_layers(self) -> None:
         with pytest.raises(LayerError, match=r"0 \(Conv2d\), 1 \(ReLU\)"):
             find_tap(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), "penultimate")
 
 
 class TestFeatureNetwork:
-    def test_it_gives_what_hooks_see_in_the_whole_network(
+    def test_features_equal_the_values_in_a_whole_pass(
         self, digits: SavedModel, inputs: np.ndarray
     ) -> None:
         names = ["penultimate", "get(4)", "11", "input"]
         taps = find_taps(digits.module, names)
         with torch.no_grad():
-            found = FeatureNetwork(digits.module, taps)(torch.from_numpy(inputs))
+            features = FeatureNetwork(digits.module, taps)(torch.from_numpy(inputs))
         expected = [
             hooked(digits.module, "13", inputs)[0],
             hooked(digits.module, "3", inputs)[1],
             hooked(digits.module, "11", inputs)[1],
             inputs,
         ]
-        for values, truth in zip(found, expected, strict=True):
-            assert np.array_equal(values.numpy(), truth)
+        for actual, values in zip(features, expected, strict=True):
+            assert np.array_equal(actual.numpy(), values)
 
     def test_nothing_after_the_last_layer_is_computed(self) -> None:
         class Bomb(nn.Module):
@@ -122,18 +124,18 @@ class TestFeatureNetwork:
                 raise AssertionError("computed")
 
         network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), Bomb())
-        part = FeatureNetwork(network, find_taps(network, ["1", "0"]))
-        assert [tuple(value.shape) for value in part(torch.zeros(4, 2))] == [(4, 3), (4, 3)]
+        features = FeatureNetwork(network, find_taps(network, ["1", "0"]))
+        assert [tuple(value.shape) for value in features(torch.zeros(4, 2))] == [(4, 3), (4, 3)]
         network[0].register_forward_hook(lambda *_: pytest.fail("computed"))
         FeatureNetwork(network, find_taps(network, ["input"]))(torch.zeros(4, 2))
 
-    def test_a_layer_that_works_in_place_does_not_change_what_was_taken(self) -> None:
+    def test_a_layer_that_works_in_place_does_not_change_features(self) -> None:
         network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
         x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            before, _ = FeatureNetwork(network, find_taps(network, ["0", "penultimate"]))(x)
-            assert torch.equal(before, network[0](x))
-        assert (before < 0).any()
+            linear, _ = FeatureNetwork(network, find_taps(network, ["0", "penultimate"]))(x)
+            assert torch.equal(linear, network[0](x))
+        assert (linear < 0).any()
 
     def test_a_layer_that_runs_twice_is_refused(self) -> None:
         relu = nn.ReLU()
@@ -155,8 +157,8 @@ class TestFeatureNetwork:
                 return [x, x]
 
         network = Branches()
-        for name, said in (("pair", "is a list"), ("unused", "never reached")):
-            with pytest.raises(LayerError, match=said):
+        for name, problem in (("pair", "is a list"), ("unused", "never reached")):
+            with pytest.raises(LayerError, match=problem):
                 FeatureNetwork(network, find_taps(network, [name]))(torch.zeros(2, 2))
 
     def test_no_hook_is_left_behind(self, digits: SavedModel, inputs: np.ndarray) -> None:
@@ -164,24 +166,24 @@ class TestFeatureNetwork:
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in digits.module.modules())
 
 
-class TestSources:
-    #: Float32 in another order of summation; batch normalization is folded into convolutions.
+class TestExtractors:
+    #: float32 sums in another order; batch normalization is folded into convolutions.
     tolerance = 2e-5
 
-    def values(self, source: FeatureSource, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(source.names, source(inputs), strict=True))
+    def values(self, extractor: FeatureExtractor, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(extractor.names, extractor(inputs), strict=True))
 
-    def test_an_exported_part_gives_the_same_features(
+    def test_an_exported_network_returns_the_same_features(
         self, digits: SavedModel, inputs: np.ndarray
     ) -> None:
         names = ["input", "3", "12", "penultimate"]
-        one = self.values(features_of(digits, names, inputs[:2]), inputs)
-        two = self.values(features_of(digits, names, inputs[:2], "onnxruntime"), inputs)
-        assert list(one) == list(two) == names
+        expected = self.values(build_extractor(digits, names, inputs[:2]), inputs)
+        actual = self.values(build_extractor(digits, names, inputs[:2], "onnxruntime"), inputs)
+        assert list(expected) == list(actual) == names
         for name in names:
-            np.testing.assert_allclose(two[name], one[name], atol=self.tolerance, rtol=0)
+            np.testing.assert_allclose(actual[name], expected[name], atol=self.tolerance, rtol=0)
 
-    def test_an_onnx_file_gives_the_same_features_by_its_own_names(
+    def test_an_onnx_file_returns_the_same_features_by_its_own_names(
         self, digits: SavedModel, inputs: np.ndarray, tmp_path: Path
     ) -> None:
         file = tmp_path / "digits.onnx"
@@ -189,21 +191,38 @@ class TestSources:
         graph = onnx.load(file).graph
         last = [node for node in graph.node if node.op_type == "Gemm"][-1]
         names = ["input", "penultimate", last.output[0]]
-        found = self.values(features_of_file(file, names), inputs)
-        taken, given = hooked(digits.module, "13", inputs)
-        np.testing.assert_array_equal(found["input"], inputs)
-        np.testing.assert_allclose(found["penultimate"], taken, atol=self.tolerance, rtol=0)
-        np.testing.assert_allclose(found[last.output[0]], given, atol=self.tolerance, rtol=0)
-        assert features_of_file(file, ["input"]).preprocessing == digits.preprocessing
-        with pytest.raises(LayerError, match="near: "):
-            features_of_file(file, ["linear_22"])
+        features = self.values(open_extractor(file, names), inputs)
+        before, after = hooked(digits.module, "13", inputs)
+        np.testing.assert_array_equal(features["input"], inputs)
+        np.testing.assert_allclose(features["penultimate"], before, atol=self.tolerance, rtol=0)
+        np.testing.assert_allclose(features[last.output[0]], after, atol=self.tolerance, rtol=0)
+        assert open_extractor(file, ["input"]).preprocessing == digits.preprocessing
+        with pytest.raises(LayerError, match="nearest names: "):
+            open_extractor(file, ["linear_22"])
 
-    def test_the_digest_tells_networks_apart_and_not_their_files(self, digits: SavedModel) -> None:
+    def test_errors_of_running_are_those_of_inference(
+        self, digits: SavedModel, inputs: np.ndarray, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InferenceError, match="backend='jax': expected torch or onnxruntime"):
+            build_extractor(digits, ["input"], inputs[:2], "jax")
+        with pytest.raises(InferenceError, match="no such file"):
+            open_extractor(tmp_path / "nowhere.onnx", ["input"])
+        for backend in ("torch", "onnxruntime"):
+            extractor = build_extractor(digits, ["penultimate"], inputs[:2], backend)
+            with pytest.raises(InferenceError, match="shape"):
+                extractor(inputs[:, :, :9])
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+    def test_cuda_does_not_start_without_a_gpu(self, digits: SavedModel) -> None:
+        with pytest.raises(ProviderError, match="cuda does not start"):
+            TorchExtractor(digits, ["penultimate"], "cuda")
+
+    def test_the_digest_is_of_the_network_and_not_of_its_file(self, digits: SavedModel) -> None:
         again = open_model(DIGITS / "digits-lenet5-bn.t7")
         assert network_digest(again.module) == network_digest(digits.module)
         with torch.no_grad():
             again.module.get_parameter("13.bias")[3] += 1e-6
         assert network_digest(again.module) != network_digest(digits.module)
         other = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        same_numbers = nn.Sequential(other[0], nn.Tanh())
-        assert network_digest(other) != network_digest(same_numbers)
+        same_weights = nn.Sequential(other[0], nn.Tanh())
+        assert network_digest(other) != network_digest(same_weights)

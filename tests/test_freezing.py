@@ -1,4 +1,4 @@
-"""What is frozen does not move: neither parameters nor the statistics of a BatchNorm."""
+"""Frozen layers do not change: neither their parameters nor the statistics of a BatchNorm."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.transfer.errors import FreezingError
-from torchlift.transfer.freezing import count_parameters, frozen_at, frozen_modules, set_frozen
+from torchlift.transfer.freezing import (
+    Freezing,
+    count_parameters,
+    frozen_at,
+    frozen_modules,
+    set_frozen,
+)
 from torchlift.transfer.networks import convnet_bn
-from torchlift.transfer.training.optimizers import parameter_groups
-from torchlift.transfer.training.options import Freezing
+from torchlift.transfer.training.optimizer import parameter_groups
 
 #: The modules of convnet_bn that have parameters, in order.
 LAYERS = ("0", "1", "4", "5", "9", "11", "13")
@@ -25,7 +30,7 @@ def network_and_batch() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 
 def train_a_little(network: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> None:
-    """An ordinary loop that knows nothing of freezing."""
+    """Train with an ordinary loop that does nothing about freezing."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(3):
         network.train()
@@ -54,7 +59,7 @@ def changed_layers(before: nn.Module, after: nn.Module) -> set[str]:
         ("1*", ("0", "4", "5", "9")),
     ],
 )
-def test_after_training_exactly_the_frozen_layers_are_bit_equal(
+def test_training_changes_exactly_the_layers_that_are_not_frozen(
     rule: str, trained: tuple[str, ...]
 ) -> None:
     network, images, classes = network_and_batch()
@@ -64,8 +69,8 @@ def test_after_training_exactly_the_frozen_layers_are_bit_equal(
     assert changed_layers(before, network) == set(trained)
 
 
-def test_without_evaluation_mode_the_statistics_would_move() -> None:
-    # Shows that the test above sees what it is there to see.
+def test_without_evaluation_mode_the_statistics_would_change() -> None:
+    # Proves that the test above can fail.
     network, images, classes = network_and_batch()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith("13"))
@@ -74,7 +79,7 @@ def test_without_evaluation_mode_the_statistics_would_move() -> None:
     assert changed_layers(before, network) == {"1", "5", "13"}
 
 
-def test_unfreezing_gives_back_gradients_and_modes() -> None:
+def test_unfreezing_restores_gradients_and_modes() -> None:
     network, images, classes = network_and_batch()
     freezing = Freezing(freeze="all-but-head", unfreeze_at=3)
     assert frozen_at(network, freezing, 2) == frozen_modules(network, "all-but-head")
@@ -86,7 +91,7 @@ def test_unfreezing_gives_back_gradients_and_modes() -> None:
     assert all(module.training for module in network.modules())
 
 
-def test_a_copy_of_a_frozen_network_is_frozen_by_itself() -> None:
+def test_a_copy_of_a_frozen_network_is_frozen_independently() -> None:
     network, images, classes = network_and_batch()
     set_frozen(network, frozen_modules(network, "all-but-head"))
     other = copy.deepcopy(network)
@@ -96,7 +101,7 @@ def test_a_copy_of_a_frozen_network_is_frozen_by_itself() -> None:
     assert changed_layers(before, other) == {"13"}
 
 
-def test_parameters_of_containers_follow_their_own_names() -> None:
+def test_parameters_of_a_container_are_frozen_by_their_own_names() -> None:
     class Embedded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -121,7 +126,7 @@ def test_a_tied_weight_is_frozen_under_all_of_its_names() -> None:
     assert network[1].bias.requires_grad
 
 
-def test_counts_are_of_trained_and_frozen_numbers() -> None:
+def test_trained_and_frozen_elements_are_counted() -> None:
     network, _, _ = network_and_batch()
     head, whole = 84 * 4 + 4, 62_958 + 48 - 6 * 84 - 6
     frozen = frozen_modules(network, "all-but-head")
@@ -129,15 +134,19 @@ def test_counts_are_of_trained_and_frozen_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
-    [("layer4", "fits no layer"), ("*", "leaves nothing"), ("until nowhere", "near")],
+    ("rule", "message"),
+    [
+        ("layer4", "freeze='layer4' matches no layer"),
+        ("*", "leaves nothing to train"),
+        ("until nowhere", "freeze='until nowhere': no layer 'nowhere'"),
+    ],
 )
-def test_rules_that_mean_nothing_are_refused(rule: str, said: str) -> None:
-    with pytest.raises(FreezingError, match=said):
+def test_rules_that_cannot_apply_are_refused(rule: str, message: str) -> None:
+    with pytest.raises(FreezingError, match=message):
         frozen_modules(convnet_bn(3, 4), rule)
 
 
-def test_each_layer_has_its_own_rate() -> None:
+def test_each_layer_has_its_own_learning_rate() -> None:
     network = convnet_bn(3, 4)
     freezing = Freezing(body_lr=0.01, layer_decay=0.5)
     groups = parameter_groups(network, 0.1, 1e-4, freezing)
@@ -146,7 +155,7 @@ def test_each_layer_has_its_own_rate() -> None:
         for group in groups
         for parameter in group["params"]
     }
-    # Five layers with weights; a BatchNorm goes with its convolution.
+    # Five layers with weights; a BatchNorm has the rate of its convolution.
     expected = {"0": 1 / 16, "1": 1 / 16, "4": 1 / 8, "5": 1 / 8, "9": 1 / 4, "11": 1 / 2}
     for name, parameter in network.named_parameters():
         layer = name.split(".")[0]

@@ -1,4 +1,4 @@
-"""New heads on networks of any source, and the sources themselves."""
+"""New heads on networks from any source, and loading networks from those sources."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from torchlift.transfer.training.classifiers import adapted_classifier
 DIGITS = str(FIXTURES / "digits" / "digits-lenet5-bn.t7")
 
 
-def beside(name: str) -> str:
+def fixture(name: str) -> str:
     return str(FIXTURES / "digits" / name)
 
 
-def test_a_new_head_stands_where_the_last_linear_layer_and_its_softmax_stood() -> None:
+def test_a_new_head_replaces_the_last_linear_layer_and_its_softmax() -> None:
     network = load_network(DIGITS).module
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     replace_head(network, 2)
     images = torch.rand(3, 1, 32, 32)
     assert infer_output_kind(network) == "logits"
-    # Zero weights: every class is as likely as any other.
+    # Zero weights: all classes are equally probable.
     assert torch.equal(network(images), torch.zeros(3, 2))
     head = find_head(network)
     for name, tensor in network.state_dict().items():
@@ -43,7 +43,7 @@ def test_a_new_head_stands_where_the_last_linear_layer_and_its_softmax_stood() -
             assert torch.equal(tensor, before[name]), name
 
 
-def test_logits_without_the_softmax_are_those_that_it_was_given() -> None:
+def test_stripping_the_softmax_leaves_its_inputs() -> None:
     network, whole = load_network(DIGITS).module, load_network(DIGITS).module
     strip_softmax(network)
     images = torch.rand(3, 1, 32, 32)
@@ -66,7 +66,7 @@ def test_a_head_takes_the_coefficients_of_a_probe() -> None:
     ],
     ids=["no linear layer", "features", "something before the softmax"],
 )
-def test_a_network_that_does_not_end_in_a_linear_layer_has_no_head(network: nn.Module) -> None:
+def test_a_network_without_a_final_linear_layer_has_no_head(network: nn.Module) -> None:
     with pytest.raises(HeadError, match="does not end in a linear layer"):
         replace_head(network, 2)
 
@@ -79,15 +79,15 @@ def test_torchvision_networks_take_weights_a_head_and_are_saved(
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
-    theirs = resnet18(weights=None).eval()
+    reference = resnet18(weights=None).eval()
     file = tmp_path / f"weights{suffix}"
     if suffix == ".pth":
-        torch.save({"state_dict": theirs.state_dict()}, file)
+        torch.save({"state_dict": reference.state_dict()}, file)
     else:
-        save_file(theirs.state_dict(), file)
+        save_file(reference.state_dict(), file)
     model = load_network("torchvision:resnet18", str(file))
     images = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(model.module(images), theirs(images))
+    torch.testing.assert_close(model.module(images), reference(images))
     assert model.preprocessing is not None
     assert model.preprocessing.mean == (0.485, 0.456, 0.406)
 
@@ -98,9 +98,7 @@ def test_torchvision_networks_take_weights_a_head_and_are_saved(
     assert torch.equal(opened.module(images), model.module(images))
 
 
-def test_a_function_that_is_named_outright_gives_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_returns_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(
         "from torch import nn\n"
         "def small(channels=1, classes=4):\n"
@@ -108,26 +106,27 @@ def test_a_function_that_is_named_outright_gives_the_network(
         "def wrong():\n"
         "    return 3\n"
         "def one(channels, classes):\n"
-        "    return 1\n"
+        "    return 1\n",
+        encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
     assert load_network("python:my_networks:small").module(torch.rand(2, 1, 8, 8)).shape == (2, 4)
     assert new_network("python:my_networks:small", 3, 5)(torch.rand(2, 3, 8, 8)).shape == (2, 5)
-    with pytest.raises(NetworkError, match="gave a int"):
+    with pytest.raises(NetworkError, match="returned a value of type int"):
         load_network("python:my_networks:wrong")
-    with pytest.raises(NetworkError, match="gave a int"):
+    with pytest.raises(NetworkError, match="returned a value of type int"):
         new_network("python:my_networks:one", 3, 5)
-    with pytest.raises(NetworkError, match="nothing stands in it"):
+    with pytest.raises(NetworkError, match=r"leave out at='a\.b'"):
         load_network("python:my_networks:small", at="a.b")
     with pytest.raises(NetworkError, match="no_such"):
         load_network("python:my_networks:no_such")
 
 
-def test_a_network_that_says_what_it_gives_is_believed() -> None:
-    # Its layers stand in another order than they run in, as in many a published network.
+def test_a_known_output_kind_is_not_inferred_again() -> None:
+    # The layers are defined in another order than they run in, as in many published networks.
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     network.add_module("used_before", nn.ReLU())
-    network.forward = lambda x: network[1](network[0](x))  # type: ignore[method-assign]  # as a class would
+    network.forward = lambda x: network[1](network[0](x))  # type: ignore[method-assign]  # as a subclass would define it
     with pytest.raises(HeadError, match="does not end in a linear layer"):
         replace_head(network, 2)
     data = Dataset(np.random.default_rng(0).normal(size=(8, 1, 2, 2)), np.arange(8) % 2)
@@ -138,20 +137,21 @@ def test_a_network_that_says_what_it_gives_is_believed() -> None:
 def test_every_command_that_opens_a_model_takes_a_function(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The network that Torch7 trained, given by a function: the numbers are those of its file.
-    (tmp_path / "given.py").write_text(
+    # A function returns the network of a .t7 file; the results are those of the file.
+    (tmp_path / "functions.py").write_text(
         "from torchlift.converters import load_model\n"
         "from torchlift.converters.saved import SavedModel, open_model\n"
-        f"FILE, SCALE = {DIGITS!r}, {beside('digits_meanStd.t7')!r}\n"
+        f"FILE, SCALE = {DIGITS!r}, {fixture('digits_meanStd.t7')!r}\n"
         "def plain():\n"
         "    return load_model(FILE)\n"
         "def whole():\n"
-        "    return open_model(FILE, mean_std=SCALE)\n"
+        "    return open_model(FILE, mean_std=SCALE)\n",
+        encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
-    data = beside("digits-test.t7")
-    names = [f"--labels={beside('digits_classes.t7')}"]
-    scale = [f"--mean-std={beside('digits_meanStd.t7')}"]
+    data = fixture("digits-test.t7")
+    names = [f"--labels={fixture('digits_classes.t7')}"]
+    scale = [f"--mean-std={fixture('digits_meanStd.t7')}"]
 
     def run(*words: str) -> Any:
         assert main([*words, "--json"]) == 0
@@ -159,29 +159,27 @@ def test_every_command_that_opens_a_model_takes_a_function(
 
     expected = run("evaluate", DIGITS, data, *scale, *names)
     for source, known in (("plain", [*scale, *names]), ("whole", names)):
-        found = run("evaluate", f"python:given:{source}", data, *known)
-        assert (found["loss"], found["confusion"]) == (expected["loss"], expected["confusion"])
-        assert found["classes"][0]["label"] == "zero"
-    stored = run("extract", "python:given:whole", data, "features", "--limit=8")
-    assert stored["features"] == {"penultimate": [8, 84]}
-    named = run("predict", "python:given:whole", data, *names)["results"]
-    assert len(named) == 500
-    run("export", "python:given:whole", "given.onnx")
-    assert run("evaluate", "given.onnx", data)["correct"] == expected["correct"]
-    assert main(["evaluate", "given.onnx", data, "--weights=a.pth"]) == 1
+        result = run("evaluate", f"python:functions:{source}", data, *known)
+        assert (result["loss"], result["confusion"]) == (expected["loss"], expected["confusion"])
+        assert result["classes"][0]["label"] == "zero"
+    stored = run("extract", "python:functions:whole", data, "features", "--limit=8")
+    assert stored["features"] == [{"layer": "penultimate", "shape": [8, 84]}]
+    predictions = run("predict", "python:functions:whole", data, *names)["results"]
+    assert len(predictions) == 500
+    run("export", "python:functions:whole", "whole.onnx")
+    assert run("evaluate", "whole.onnx", data)["correct"] == expected["correct"]
+    assert main(["evaluate", "whole.onnx", data, "--weights=a.pth"]) == 1
     assert "its own weights" in capsys.readouterr().err
 
 
-def test_random_weights_are_said_to_be_random(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_random_weights_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224), np.uint8)
     np.savez(tmp_path / "data.npz", x=pixels, y=np.arange(2))
     assert main(["evaluate", "torchvision:resnet18", str(tmp_path / "data.npz")]) == 0
     assert "no weights were given: they are random" in capsys.readouterr().out
 
 
-def test_weights_that_do_not_fit_or_hold_code_are_refused(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_or_contain_code_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(NetworkError, match="does not fit the network"):
@@ -191,7 +189,7 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(tmp_path: Path) -> Non
         load_network("torchvision:resnet18", str(file))
 
 
-def test_unknown_networks_are_named_with_what_is_near() -> None:
+def test_errors_about_unknown_networks_list_similar_names() -> None:
     with pytest.raises(NetworkError, match="resnet18"):
         load_network("torchvision:resnet81")
     with pytest.raises(NetworkError, match="lenet5"):

@@ -1,4 +1,4 @@
-"""`lab cifar2`: its table is what the run folders hold, its counts those of pen and paper."""
+"""`lab cifar2`: its table matches the run folders, its parameter counts those computed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torchlift.cli.main import main
 from torchlift.converters.saved import load
 
-#: Parameters for grey pictures of 32×32 and two classes, added up by hand.
+#: Parameters for gray images of 32×32 and two classes, computed by hand.
 _BLOCK = 32 * 32 * 9 + 2 * 32
 _HEAD = 32 * 2 + 2
 _FIRST = 32 * 9 + 32
@@ -44,20 +44,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(lab: Path) -> dict[str, dict[str, str]]:
-    """The table of all networks, by network."""
-    lines = (lab / "report.md").read_text().splitlines()
-    start = next(at for at, line in enumerate(lines) if line.startswith("| change"))
+    """Return the rows of the table of all networks, by network."""
+    lines = (lab / "report.md").read_text(encoding="utf-8").splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("| change"))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
-    found = [dict(zip(cells[0], row, strict=True)) for row in cells[2:] if len(row) > 1]
-    return {row["network"]: row for row in found[: len(PARAMETERS)]}
+    dicts = [dict(zip(cells[0], row, strict=True)) for row in cells[2:] if len(row) > 1]
+    return {row["network"]: row for row in dicts[: len(PARAMETERS)]}
 
 
-def test_parameters_are_those_of_pen_and_paper(lab: Path) -> None:
-    found = {name: int(row["parameters"].replace(",", "")) for name, row in rows(lab).items()}
-    assert found == PARAMETERS
+def test_parameter_counts_are_correct(lab: Path) -> None:
+    counts = {name: int(row["parameters"].replace(",", "")) for name, row in rows(lab).items()}
+    assert counts == PARAMETERS
 
 
-def test_accuracy_is_that_of_the_saved_networks(lab: Path) -> None:
+def test_accuracies_are_those_of_the_saved_networks(lab: Path) -> None:
     with np.load(lab / "data.npz") as data:
         images, labels = data["x_train"], data["y_train"]
     for name, row in rows(lab).items():
@@ -65,7 +65,7 @@ def test_accuracy_is_that_of_the_saved_networks(lab: Path) -> None:
         assert model.preprocessing is not None
         with torch.no_grad():
             logits = model.module(torch.from_numpy(model.preprocessing(images)))
-        # Four digits stand in the table.
+        # The table has four digits.
         expected = float((logits.argmax(1).numpy() == labels).mean())
         assert float(row["training"]) == pytest.approx(expected, abs=1e-4), name
         with (lab / name / "metrics.csv").open() as file:
@@ -73,9 +73,9 @@ def test_accuracy_is_that_of_the_saved_networks(lab: Path) -> None:
         assert float(row["validation"]) == pytest.approx(best, abs=1e-4), name
 
 
-def test_the_labs_mistakes_are_listed_with_what_they_cost(lab: Path) -> None:
-    text = (lab / "report.md").read_text()
+def test_mistakes_of_the_original_lab_are_listed_with_parameter_counts(lab: Path) -> None:
+    text = (lab / "report.md").read_text(encoding="utf-8")
     assert 'bias="False"' in text
     assert f"it has {32 * 32 * 9:,} parameters instead of {32 * 32 * 9 + 32:,}" in text
     assert "conv3d" in text
-    assert f"{_BLOCK:,} more for each of nine" in text
+    assert f"{_BLOCK:,} more for each of nine blocks" in text

@@ -1,4 +1,4 @@
-"""A lab's chain of commands: run once, recorded, gone on with after a kill, guarded by settings."""
+"""The steps of a lab: each runs once and is recorded; a lab resumes only with equal settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchlift.transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, s
 
 
 class Commands:
-    """Stands for the command line: remembers what was run and answers with the words."""
+    """A fake command line that records its calls and returns their words."""
 
     def __init__(self) -> None:
         self.run: list[list[str]] = []
@@ -26,13 +26,13 @@ class Commands:
         return {"words": tuple(words), 1: "one"}
 
 
-def begin(folder: Path, commands: Commands, *, overwrite: bool = False, **settings: Any) -> Steps:
+def start(folder: Path, commands: Commands, *, overwrite: bool = False, **settings: Any) -> Steps:
     return Steps(folder, commands, settings, overwrite=overwrite)
 
 
-def test_a_command_is_what_a_shell_takes(tmp_path: Path) -> None:
+def test_arguments_become_a_command_line(tmp_path: Path) -> None:
     commands = Commands()
-    step = begin(tmp_path / "lab", commands).run(
+    step = start(tmp_path / "lab", commands).run(
         "train",
         "lenet5",
         Path("my data.t7"),
@@ -47,70 +47,70 @@ def test_a_command_is_what_a_shell_takes(tmp_path: Path) -> None:
     assert shlex.split(step.command) == ["torchlift", *words]
 
 
-def test_a_finished_step_is_not_run_again_and_gives_the_same(tmp_path: Path) -> None:
+def test_a_recorded_step_does_not_run_again(tmp_path: Path) -> None:
     commands = Commands()
-    first = begin(tmp_path / "lab", commands, seed=0)
+    first = start(tmp_path / "lab", commands, seed=0)
     before = [first.run("inspect", "a"), first.run("inspect", "b"), first.run("inspect", "a")]
     assert len(commands.run) == 2
-    again = begin(tmp_path / "lab", commands, seed=0)
+    again = start(tmp_path / "lab", commands, seed=0)
     after = [again.run("inspect", "a"), again.run("inspect", "b"), again.run("inspect", "a")]
     assert len(commands.run) == 2
-    # JSON has no tuples and no numbers for keys: the first run must show what the second does.
+    # JSON has no tuples and no numeric keys; a new result must equal the same result read back.
     assert before == after
     assert after[0].result == {"words": ["inspect", "a"], "1": "one"}
     assert first.done == again.done == before[:2]
 
 
-def test_a_record_that_a_kill_cut_short_is_mended(tmp_path: Path) -> None:
+def test_a_record_that_a_kill_left_incomplete_is_repaired(tmp_path: Path) -> None:
     commands = Commands()
-    steps = begin(tmp_path / "lab", commands)
+    steps = start(tmp_path / "lab", commands)
     for word in "abc":
         steps.run("inspect", word)
     record = tmp_path / "lab" / "steps.jsonl"
-    whole = record.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
-    for length in range(ends[0], len(whole)):
-        record.write_bytes(whole[:length])
+    complete = record.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(complete) if byte == ord("\n")]
+    for length in range(ends[0], len(complete)):
+        record.write_bytes(complete[:length])
         commands.run.clear()
-        steps = begin(tmp_path / "lab", commands)
+        steps = start(tmp_path / "lab", commands)
         for word in "abc":
             steps.run("inspect", word)
         kept = sum(end <= length for end in ends) - 1
         assert len(commands.run) == 3 - kept
-        lines = [json.loads(line) for line in record.read_text().splitlines()]
+        lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
         assert [line["words"][1] for line in lines[1:]] == ["a", "b", "c"]
 
 
-def test_a_failing_command_is_named_and_tried_again(tmp_path: Path) -> None:
-    steps = begin(tmp_path / "lab", Commands())
+def test_a_failed_command_is_named_and_runs_again(tmp_path: Path) -> None:
+    steps = start(tmp_path / "lab", Commands())
     steps.run("inspect", "a")
     with pytest.raises(LabError, match=r"torchlift train fail 'x y': no such dataset"):
         steps.run("train", "fail", "x y")
     assert [step.words for step in steps.done] == [("inspect", "a")]
     with pytest.raises(LabError):
-        begin(tmp_path / "lab", Commands()).run("train", "fail", "x y")
+        start(tmp_path / "lab", Commands()).run("train", "fail", "x y")
 
 
-def test_other_settings_are_refused_and_overwrite_begins_anew(tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_overwrite_starts_again(tmp_path: Path) -> None:
     folder, commands = tmp_path / "lab", Commands()
-    begin(folder, commands, seed=0, data="a").run("inspect", "a")
+    start(folder, commands, seed=0, data="a").run("inspect", "a")
     with pytest.raises(LabError, match=r"seed \(0, now 1\).*--overwrite"):
-        begin(folder, commands, seed=1, data="a")
-    (folder / "picture.png").write_bytes(b"old")
-    begin(folder, commands, overwrite=True, seed=1, data="a").run("inspect", "a")
+        start(folder, commands, seed=1, data="a")
+    (folder / "figure.png").write_bytes(b"old")
+    start(folder, commands, overwrite=True, seed=1, data="a").run("inspect", "a")
     assert len(commands.run) == 2
     assert [path.name for path in folder.iterdir()] == ["steps.jsonl"]
 
 
-def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
+def test_a_folder_without_a_lab_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(LabError, match="something else"):
-            begin(tmp_path, Commands(), overwrite=overwrite)
-    assert (tmp_path / "letter.txt").read_text() == "mine"
+        with pytest.raises(LabError, match="holds no lab"):
+            start(tmp_path, Commands(), overwrite=overwrite)
+    assert (tmp_path / "letter.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_the_record_of_another_version_is_refused() -> None:
+def test_the_settings_include_options_and_version() -> None:
     lab = next(iter(LABS.values()))
     settings = settings_of(lab, LabOptions(seed=3))
     assert settings["lab"] == lab.name
@@ -120,7 +120,7 @@ def test_the_record_of_another_version_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", LABS)
-def test_every_lab_begins_with_its_name(name: str) -> None:
+def test_every_lab_is_described(name: str) -> None:
     lab = LABS[name]
     assert lab.name == name
     assert lab.title

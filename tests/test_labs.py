@@ -1,7 +1,6 @@
-"""The labs as a student meets them: one command, and a report that is whole.
+"""The labs as a student uses them: one command that writes a complete report.
 
-Each is done on the digits with as little as it takes to have everything in it; what it learns is
-tested elsewhere.
+Each lab runs on few of scikit-learn's digits. Other tests check what the networks learn.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _TINY = ["--limit", "300", "--epochs", "1"]
 def done(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """A lab that has been done, and the folder where it was started, which is the current one."""
+    """Run a lab in an empty folder, which stays the current one; give its name and the folder."""
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -44,12 +43,16 @@ def done(
 
 @pytest.mark.slow
 class TestEveryLab:
-    def test_it_says_that_the_digits_stand_in(self, done: tuple[str, Path]) -> None:
+    def test_the_report_names_the_dataset_that_the_digits_replace(
+        self, done: tuple[str, Path]
+    ) -> None:
         name, folder = done
         for file in ("report.html", "report.md"):
-            assert "stand in for" in (folder / "labs" / name / file).read_text()
+            assert "digits instead of" in (folder / "labs" / name / file).read_text(
+                encoding="utf-8"
+            )
 
-    def test_done_again_it_runs_nothing(
+    def test_a_second_run_repeats_no_command(
         self, done: tuple[str, Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         name, folder = done
@@ -66,42 +69,46 @@ class TestEveryLab:
         assert main(["lab", name, *_TINY, "--seed", "1"]) == 1
         assert "seed (0, now 1)" in capsys.readouterr().err
 
-    def test_its_commands_work_by_themselves(
+    def test_commands_of_the_report_give_the_same_results(
         self, done: tuple[str, Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """What draws a picture or measures something, typed from the report, does so again."""
         name, folder = done
-        lines = (folder / "labs" / name / "steps.jsonl").read_text().splitlines()[1:]
+        lines = (
+            (folder / "labs" / name / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+        )
         steps = [json.loads(line) for line in lines]
-        text = (folder / "labs" / name / "report.md").read_text()
+        text = (folder / "labs" / name / "report.md").read_text(encoding="utf-8")
         for step in steps:
             command = f"torchlift {shlex.join(step['words'])}"
             assert f"\n{command}\n" in text
-        again = [step for step in steps if step["words"][0] in ("plot", "evaluate", "summary")]
-        assert again
-        for step in again[:4]:
+        repeatable = [step for step in steps if step["words"][0] in ("plot", "evaluate", "summary")]
+        assert repeatable
+        for step in repeatable[:4]:
             assert main([*step["words"], "--json"]) == 0
             assert json.loads(capsys.readouterr().out) == step["result"]
 
     @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-    def test_its_page_fits_any_screen(self, done: tuple[str, Path], size: tuple[int, int]) -> None:
+    def test_the_report_fits_any_screen(
+        self, done: tuple[str, Path], size: tuple[int, int]
+    ) -> None:
         name, folder = done
-        with browser() as started:
-            check_page(started, folder / "labs" / name / "report.html", size)
+        with browser() as chromium:
+            check_page(chromium, folder / "labs" / name / "report.html", size)
 
 
 def _results(folder: Path) -> list[tuple[list[str], Any]]:
-    """What each finished command gave, without how long it took."""
-    lines = (folder / "steps.jsonl").read_text().splitlines()[1:]
+    """Return the words and the result of each finished command, without times."""
+    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
     steps = [json.loads(line) for line in lines]
     for step in steps:
-        step["result"].pop("seconds", None)
+        for name in ("seconds", "epoch_seconds"):
+            step["result"].pop(name, None)
     return [(step["words"], step["result"]) for step in steps]
 
 
 @pytest.mark.slow
 def test_a_lab_that_was_killed_gives_the_same_results(tmp_path: Path) -> None:
-    """Killed before, in and after its training, and while it draws."""
+    """The lab is killed before, during and after its training, and while it draws a figure."""
     words = [sys.executable, "-m", "torchlift.cli", "lab", "lenet-pytorch", *_TINY, "--epochs=3"]
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -120,76 +127,74 @@ def test_a_lab_that_was_killed_gives_the_same_results(tmp_path: Path) -> None:
     assert (folder / "report.html").is_file()
 
 
-def test_an_unknown_lab_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_lab_lists_all_labs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lab", "lenet"]) == 1
-    said = capsys.readouterr().err
-    assert all(name in said for name in LABS)
+    message = capsys.readouterr().err
+    assert all(name in message for name in LABS)
 
 
-def test_a_command_of_a_lab_that_fails_is_named(
+def test_the_error_of_a_lab_names_the_command_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["lab", "lenet-pytorch", "--data", "nowhere.npz"]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("torchlift: torchlift split nowhere.npz labs/lenet-pytorch/data.npz ")
-    assert "no such file" in said
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("torchlift: torchlift split nowhere.npz labs/lenet-pytorch/data.npz ")
+    assert "no such file" in message
 
 
 class TestData:
-    """Where a lab's pictures come from."""
+    """The source of a lab's dataset."""
 
-    class AskedError(Exception):
-        """The words of the first command."""
+    class FirstCommand(Exception):  # noqa: N818
+        """Raised in place of the first command, with its words."""
 
     def first(self, folder: Path, **options: Any) -> tuple[list[str], list[str]]:
-        """The first command of a lab with these options, and what was said before it."""
+        """Return the first command of a lab with these options, and the notes before it."""
 
         def stop(words: list[str]) -> Any:
-            raise self.AskedError(*words)
+            raise self.FirstCommand(*words)
 
         steps = Steps(folder, stop, {})
-        with pytest.raises(self.AskedError) as asked:
-            prepare_data(steps, LabOptions(**options), "CIFAR-10", val=0.25, limit=50)
-        return [str(word) for word in asked.value.args], steps.notes
+        with pytest.raises(self.FirstCommand) as command:
+            prepare_data(steps, LabOptions(**options), "CIFAR-10", val_fraction=0.25, limit=50)
+        return [str(word) for word in command.value.args], steps.notes
 
-    def test_without_any_the_digits_stand_in_and_a_download_is_offered(
+    def test_the_default_is_the_digits_with_a_hint_at_the_download(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any, **__: Any) -> None:
-            raise AssertionError("downloaded without being asked")
+            raise AssertionError("downloaded without --download")
 
         monkeypatch.setattr("torchvision.datasets.CIFAR10", refuse)
         words, notes = self.first(tmp_path / "lab")
-        assert words[:2] == ["split", "digits"]
+        assert words[:2] == ["split", "sklearn:digits"]
         assert words[words.index("--limit") + 1] == "50"
         assert "--download" in notes[0]
 
-    def test_files_come_first_and_are_passed_on(self, tmp_path: Path) -> None:
-        chosen = {"data": "digits", "test_data": "b.t7", "class_names": "names.txt", "limit": 7}
-        words, notes = self.first(tmp_path / "lab", download=True, **chosen)
+    def test_options_about_files_take_precedence(self, tmp_path: Path) -> None:
+        options = {"data": "a.t7", "test_data": "b.t7", "class_names": "names.txt", "limit": 7}
+        words, notes = self.first(tmp_path / "lab", download=True, **options)
         pairs = dict(itertools.pairwise(words))
-        assert pairs["split"] == "digits"
+        assert pairs["split"] == "a.t7"
         assert pairs["--test-data"] == "b.t7"
         assert pairs["--class-names"] == "names.txt"
         assert pairs["--limit"] == "7"
         assert notes == []
 
-    def test_a_download_that_was_asked_for_is_torchvisions(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_torchvision_downloads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        asked = []
+        calls = []
 
         def download(root: str, train: bool, download: bool) -> None:
-            asked.append((root, train, download))
+            calls.append((root, train, download))
 
         monkeypatch.setattr("torchvision.datasets.CIFAR10", download)
         words, _ = self.first(tmp_path / "lab", download=True, class_names="names.txt")
-        assert asked == [("data", True, True), ("data", False, True)]
+        assert calls == [("data", True, True), ("data", False, True)]
         assert words[1] == "data/cifar-10-batches-py"
 
-    def test_a_download_that_fails_says_what_else_there_is(
+    def test_the_error_of_a_failed_download_names_the_alternative(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: Any, **__: Any) -> None:
@@ -198,10 +203,10 @@ class TestData:
         monkeypatch.setattr("torchvision.datasets.CIFAR10", fail)
         steps = Steps(tmp_path / "lab", lambda words: None, {})
         with pytest.raises(LabError, match=r"no network.*--data"):
-            prepare_data(steps, LabOptions(download=True), "CIFAR-10", val=0.25)
+            prepare_data(steps, LabOptions(download=True), "CIFAR-10", val_fraction=0.25)
 
 
-def test_threads_of_a_training_are_given_back() -> None:
+def test_a_training_restores_the_number_of_threads() -> None:
     before = torch.get_num_threads()
     with torch_threads(1):
         assert torch.get_num_threads() == 1

@@ -1,8 +1,8 @@
-"""The contract of every converter: Torch7's own outputs and gradients for Torch7's own inputs.
+"""The contract of every converter: Torch7's outputs and gradients for Torch7's inputs.
 
-Each case of `fixtures/layers` was written and computed by Torch7 (float32). Tolerances are
-relative to the largest expected value: 1e-5 for outputs and 1e-4 for gradients, which leaves room
-for another order of summation and for nothing else.
+Torch7 computed and wrote each case of `fixtures/layers` in float32. Tolerances are relative to the
+largest expected value: 1e-5 for outputs and 1e-4 for gradients, which allows another order of
+summation.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from support import FIXTURES, proof, relative_error
 from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
 
-#: Torch7 drew random numbers in these; their shapes are compared, and their numbers cannot be.
+#: Layers that draw random numbers: only the shapes of their outputs can be compared.
 RANDOM = {"SpatialFractionalMaxPooling": "the pooling regions are drawn anew at each call"}
 
-#: Torch7 went backwards through these sequences in evaluation mode, in which all their steps share
-#: the buffers of the last: its gradients are not those of its outputs (`test_modules_sequences`).
+#: Torch7 ran the backward pass of these sequences in evaluation mode, in which all steps share the
+#: buffers of the last one, so that its gradients are wrong (see `test_modules_sequences`).
 SHARED_BUFFERS = {
     "rnn_BiSequencer",
     "rnn_MaskZero",
@@ -33,7 +33,7 @@ SHARED_BUFFERS = {
     "rnn_Sequencer_MuFuRu",
 }
 
-#: Torch7 clones the child for each entry when these run, and lists the shared parameters of each.
+#: Containers that clone their child for each entry; Torch7 lists the parameters of every clone.
 CLONING = {"nn.MapTable"}
 
 FAMILIES = sorted(
@@ -50,19 +50,19 @@ def cases() -> list[Any]:
 
 
 def requiring_grad(value: Any) -> Any:
-    """The same input whose floating tensors ask for a gradient (as leaves)."""
+    """Return a copy of an input whose floating-point tensors are leaves that require gradients."""
     if isinstance(value, list):
         return [requiring_grad(item) for item in value]
     return value.clone().requires_grad_() if value.is_floating_point() else value
 
 
-def no_leaves(value: Any) -> Any:
-    """The same tensors, no longer leaves: layers that work in place must not be handed any."""
-    return [no_leaves(item) for item in value] if isinstance(value, list) else value.clone()
+def without_leaves(value: Any) -> Any:
+    """Return a copy without leaves, which in-place layers must not change."""
+    return [without_leaves(item) for item in value] if isinstance(value, list) else value.clone()
 
 
 def gradient(value: Any) -> Any:
-    """What backward left in the leaves, zero where nothing arrived."""
+    """Return the gradients of the leaves, zero for a leaf that has none."""
     if isinstance(value, list):
         return [gradient(item) for item in value]
     return torch.zeros_like(value) if value.grad is None else value.grad
@@ -74,9 +74,9 @@ def tensors(value: Any) -> list[torch.Tensor]:
     return [value]
 
 
-def expected_gradients(found: Any, expected: Any) -> float:
-    """The error of a gradInput; Torch7 leaves empty tensors where an input has no gradient."""
-    pairs = zip(tensors(found), tensors(expected), strict=False)
+def gradient_error(actual: Any, expected: Any) -> float:
+    """Return the error of a gradInput; Torch7's is empty for an input without a gradient."""
+    pairs = zip(tensors(actual), tensors(expected), strict=True)
     return max(
         (relative_error(a, b) for a, b in pairs if b.numel() and a.is_floating_point()), default=0.0
     )
@@ -85,17 +85,17 @@ def expected_gradients(found: Any, expected: Any) -> float:
 def total_gradients(
     parameters: list[torch.nn.Parameter], expected: list[torch.Tensor]
 ) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
-    """Each parameter with Torch7's gradient of it.
+    """Return each parameter with Torch7's gradient.
 
-    Torch7 lists a parameter once for each module that has it: with the same gradient where the
-    modules share that too, and otherwise with the part that each one found.
+    Torch7 lists a shared parameter once for each module: with the same gradient if the modules
+    share the gradient too, and otherwise with the contribution of each.
     """
-    parts: dict[torch.nn.Parameter, list[torch.Tensor]] = {}
-    for parameter, part in zip(parameters, expected, strict=True):
-        parts.setdefault(parameter, []).append(part)
+    gradients: dict[torch.nn.Parameter, list[torch.Tensor]] = {}
+    for parameter, value in zip(parameters, expected, strict=True):
+        gradients.setdefault(parameter, []).append(value)
     return [
-        (parameter, found[0] if all(map(found[0].equal, found)) else torch.stack(found).sum(0))
-        for parameter, found in parts.items()
+        (parameter, values[0] if all(map(values[0].equal, values)) else torch.stack(values).sum(0))
+        for parameter, values in gradients.items()
     ]
 
 
@@ -106,10 +106,11 @@ def test_outputs_and_gradients_equal_torch7(
     conversion = convert_recorded(case["module"])
     module = conversion.module
     data = t7.to_torch(case)
-    assert module.training == (data.get("mode") == "train" or module.training)
-    given = requiring_grad(data["input"])
+    if "mode" in data:
+        assert module.training == (data["mode"] == "train")
+    input = requiring_grad(data["input"])
     torch.manual_seed(0)
-    output = module(no_leaves(given))
+    output = module(without_leaves(input))
     if data["name"] in RANDOM:
         assert output.shape == data["output"].shape
         record_property("proved", proof(conversion, "outputs", RANDOM[data["name"]]))
@@ -124,16 +125,16 @@ def test_outputs_and_gradients_equal_torch7(
     if not pairs:
         return
     torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
-    assert expected_gradients(gradient(given), data["gradInput"]) < 1e-4
+    assert gradient_error(gradient(input), data["gradInput"]) < 1e-4
 
-    parameters = [found for _, found in module.named_parameters(remove_duplicate=False)]
-    listed = data.get("gradParameters") or []
+    parameters = [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]
+    gradients = data.get("gradParameters") or []
     if data["class"] in CLONING:
-        listed = listed[: len(parameters)]
-    for parameter, expected in total_gradients(parameters, listed):
-        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        if found.shape != expected.shape:
-            # PyTorch keeps these numbers in another order: the multiset must be the same.
-            found, expected = found.flatten().sort().values, expected.flatten().sort().values
-        assert relative_error(found, expected) < 1e-4
+        gradients = gradients[: len(parameters)]
+    for parameter, expected in total_gradients(parameters, gradients):
+        actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if actual.shape != expected.shape:
+            # PyTorch stores the elements in another order, so they are compared as multisets.
+            actual, expected = actual.flatten().sort().values, expected.flatten().sort().values
+        assert relative_error(actual, expected) < 1e-4
     record_property("proved", proof(conversion, "gradients"))

@@ -1,7 +1,7 @@
-"""Every converted layer that ONNX can express, run by ONNX Runtime at the recorded batch.
+"""Every converted layer that ONNX can express, run by ONNX Runtime at the recorded batch size.
 
-The truth is Torch7's own output, as in `test_layers`; 1e-4 leaves room for ONNX Runtime's own
-order of summation and its approximations of exp and tanh.
+Expected values are Torch7's outputs, as in `test_layers`. The tolerance of 1e-4 allows ONNX
+Runtime's order of summation and its approximations of exp and tanh.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from test_layers import RANDOM, cases
 from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
 
-#: Cases that no ONNX graph computes, and why. Names are those of the fixtures.
+#: Name of a case that ONNX cannot express → reason.
 NOT_IN_ONNX: dict[str, str] = {
     **dict.fromkeys(RANDOM, "it draws random numbers at each call"),
 }
@@ -30,7 +30,7 @@ TRAINING = "it was recorded in training mode, and ONNX graphs are for inference"
 
 
 def reason(case: t7.LuaTable) -> str | None:
-    """Why a case is not exported; None where it is."""
+    """Return why a case is not exported, None if it is."""
     return TRAINING if case.get("mode") == "train" else NOT_IN_ONNX.get(case["name"])
 
 
@@ -52,27 +52,27 @@ def run_in_onnx(module: torch.nn.Module, inputs: Any) -> list[torch.Tensor]:
     session = onnxruntime.InferenceSession(
         program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    # An input that does not reach the output has no place in the graph.
-    given = dict(
+    # The session has no input for a tensor that does not affect the output.
+    tensors = dict(
         zip([value.name for value in program.model.graph.inputs], leaves(inputs), strict=False)
     )
-    wanted = {value.name for value in session.get_inputs()}
-    feed = {name: np.asarray(tensor) for name, tensor in given.items() if name in wanted}
+    names = {value.name for value in session.get_inputs()}
+    feed = {name: np.asarray(tensor) for name, tensor in tensors.items() if name in names}
     return [torch.as_tensor(output) for output in session.run(None, feed)]
 
 
 @pytest.mark.parametrize("case", cases())
-def test_onnx_runtime_computes_what_torch7_computed(
+def test_onnx_runtime_computes_torch7s_outputs(
     case: t7.LuaTable, record_property: Callable[[str, object], None]
 ) -> None:
     conversion = convert_recorded(case["module"])
-    why = reason(case)
-    record_property("proved", proof(conversion, "onnx", why))
-    if why:
-        pytest.skip(why)
+    skip_reason = reason(case)
+    record_property("proved", proof(conversion, "onnx", skip_reason))
+    if skip_reason:
+        pytest.skip(skip_reason)
     data = t7.to_torch(case)
     outputs = run_in_onnx(conversion.module.eval(), data["input"])
     expected = leaves(data["output"])
     assert len(outputs) == len(expected)
-    for output, truth in zip(outputs, expected, strict=True):
-        assert relative_error(output, truth) < 1e-4
+    for output, expected_output in zip(outputs, expected, strict=True):
+        assert relative_error(output, expected_output) < 1e-4

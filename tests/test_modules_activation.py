@@ -1,6 +1,6 @@
-"""Activations: what Torch7's fixtures do not hold, and that our own layers export.
+"""Activations: cases that Torch7's fixtures do not cover, and the export of torchlift's layers.
 
-The truths are Torch7's rules, written out a second time with other operations.
+Expected values come from a second implementation of Torch7's rules with other operations.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def test_volumetric_softmax_is_over_channels(shape: tuple[int, ...], dim: int) -
     assert relative_error(logs, output.log()) < 1e-5
 
 
-def test_heads_are_recognised_by_their_torch_class() -> None:
+def test_softmax_layers_derive_from_torch_classes() -> None:
     assert isinstance(convert(lua("nn.LogSoftMax")), nn.LogSoftmax)
     assert isinstance(convert(lua("cudnn.SoftMax")), nn.Softmax)
 
 
-def test_sqrt_has_no_gradient_at_zero() -> None:
+def test_gradient_of_sqrt_at_zero_is_zero() -> None:
     input = torch.tensor([0.0, 4.0], requires_grad=True)
     output = convert(lua("nn.Sqrt"))(input)
     output.sum().backward()
@@ -79,7 +79,7 @@ def test_sqrt_has_no_gradient_at_zero() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
-def test_prelu_takes_its_channels_from_the_second_or_only_dimension(shape: tuple[int, ...]) -> None:
+def test_prelu_channels_are_the_second_or_only_dimension(shape: tuple[int, ...]) -> None:
     weight = torch.tensor([0.1, 0.2, 0.3])
     module = convert(lua("nn.PReLU", nOutputPlane=3, weight=weight.numpy()))
     input = torch.randn(shape)
@@ -103,7 +103,7 @@ def test_missing_limits_are_noted() -> None:
     assert torch.equal(conversion.module(torch.tensor([-3.0, 3.0])), torch.tensor([-1.0, 1.0]))
 
 
-def test_a_tensor_used_twice_is_not_changed_in_place() -> None:
+def test_inplace_layers_do_not_change_their_input() -> None:
     input = torch.tensor([-1.0, 2.0])
     for name in ("nn.ReLU", "nn.ELU", "nn.LeakyReLU", "nn.HardTanh", "cudnn.Tanh"):
         convert(lua(name, inplace=True))(input)
@@ -128,6 +128,6 @@ LAYERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_layers_export_with_a_free_batch(layer: nn.Module) -> None:
-    # float32, and an exponential here and there in another library.
+def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
+    # float32; the exponentials of PyTorch and ONNX Runtime differ in the last bits.
     assert export_error(layer, torch.rand(2, 3, 4, 5)) < 1e-5

@@ -1,7 +1,7 @@
 """Containers: sharing, order, decorators and replicas, beyond the fixtures.
 
-What is protected: children keep Lua's places and identity, and layers around a child change
-nothing but what their source says. The truth is the children called by hand.
+Children keep their order and identity, and a container does with them what its Lua source says.
+Expected values come from calling the children directly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchlift.converters.modules import convert_recorded
 
 
 def lua(class_name: str, *children: t7.LuaObject, **fields: Any) -> t7.LuaObject:
-    """A Torch7 object with these children and fields."""
+    """Return a Torch7 object with children and fields."""
     table = t7.LuaTable(fields)
     if children:
         table["modules"] = t7.LuaTable.from_list(children)
@@ -31,7 +31,7 @@ def linear(n_in: int, n_out: int, dtype: str = "float32") -> t7.LuaObject:
     return lua("nn.Linear", weight=weight.astype(dtype), bias=bias.astype(dtype))
 
 
-def test_a_module_that_stands_twice_is_one() -> None:
+def test_a_module_that_occurs_twice_is_shared() -> None:
     shared = linear(4, 4)
     model = convert(lua("nn.Sequential", shared, lua("nn.Concat", shared, shared, dimension=2)))
     assert model[0] is model[1][0] is model[1][1]
@@ -51,28 +51,28 @@ def test_clones_that_share_memory_share_parameters() -> None:
 def test_map_table_takes_any_number_of_entries() -> None:
     model = convert(lua("nn.MapTable", linear(4, 3)))
     x = torch.randn(5, 2, 4)
-    assert all(torch.equal(y, model[0](part)) for y, part in zip(model(list(x)), x, strict=True))
+    assert all(torch.equal(y, model[0](item)) for y, item in zip(model(list(x)), x, strict=True))
 
 
 @pytest.mark.parametrize(
     "class_name", ["nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU", "nn.DontCast"]
 )
-def test_decorators_keep_their_level(class_name: str) -> None:
+def test_decorators_keep_their_level_in_the_tree(class_name: str) -> None:
     model = convert(lua(class_name, linear(4, 3), train=False))
     x = torch.randn(2, 4)
     assert torch.equal(model(x), model[0](x))
     assert not model.training
 
 
-def test_replicas_on_other_gpus_are_left_out() -> None:
+def test_replicas_on_other_gpus_are_dropped() -> None:
     replicas = lua("nn.DataParallelTable", linear(4, 3), linear(4, 3), dimension=1)
     conversion = convert_recorded(replicas)
-    assert [path.path for path in conversion.layers] == ["model.modules[1]", "model"]
+    assert [layer.path for layer in conversion.layers] == ["model.modules[1]", "model"]
     assert "2 replicas" in conversion.notes[0].text
     assert len(list(conversion.module.parameters())) == 2
 
 
-def test_dont_cast_keeps_another_number_type() -> None:
+def test_dont_cast_keeps_another_dtype() -> None:
     output = np.zeros(0, dtype="float32").view(t7.TorchArray)
     output.torch_class = "torch.FloatTensor"
     model = convert(
@@ -90,7 +90,7 @@ def test_dont_cast_keeps_another_number_type() -> None:
     assert torch.equal(model(x), model[0](x.double()).float())
 
 
-def test_depth_concat_puts_the_odd_zero_last() -> None:
+def test_depth_concat_pads_an_odd_zero_at_the_end() -> None:
     def crop(length: int) -> t7.LuaObject:
         return lua("nn.Narrow", dimension=3, index=1, length=length)
 
@@ -99,7 +99,7 @@ def test_depth_concat_puts_the_odd_zero_last() -> None:
     assert model(x).tolist() == [[[1, 1, 1, 1, 1], [0, 1, 1, 0, 0]]]
 
 
-def test_parallel_wants_a_child_for_every_slice() -> None:
+def test_parallel_needs_a_child_for_every_slice() -> None:
     fields = {"inputDimension": 2, "outputDimension": 1}
     model = convert(lua("nn.Parallel", linear(3, 1), linear(3, 2), **fields))
     x = torch.randn(3, 2)
@@ -108,7 +108,7 @@ def test_parallel_wants_a_child_for_every_slice() -> None:
         model(torch.randn(3, 3))
 
 
-def test_bottle_folds_any_number_of_dimensions() -> None:
+def test_bottle_flattens_any_number_of_dimensions() -> None:
     model = convert(lua("nn.Bottle", linear(4, 3), nInputDim=2, nOutputDim=2))
     x = torch.randn(2, 5, 6, 4)
     assert torch.equal(model(x), model[0](x))
@@ -117,7 +117,7 @@ def test_bottle_folds_any_number_of_dimensions() -> None:
     assert torch.equal(flat(x), x.sum(-1))
 
 
-def test_bare_containers_hold_and_do_not_compute() -> None:
+def test_base_classes_have_no_forward_pass() -> None:
     model = convert(lua("nn.Container", linear(4, 3)))
     assert isinstance(model, nn.ModuleList)
     with pytest.raises(NotImplementedError):
@@ -126,7 +126,7 @@ def test_bare_containers_hold_and_do_not_compute() -> None:
         convert(lua("nn.Module"))(torch.randn(2, 4))
 
 
-def test_settings_are_printed() -> None:
+def test_repr_shows_the_arguments() -> None:
     text = repr(convert(lua("nn.Concat", linear(4, 3), dimension=2)))
     assert "dim=1" in text
     assert "(0): Linear(in_features=4, out_features=3" in text

@@ -1,4 +1,4 @@
-"""Noise and training-only layers: what is drawn, what is scaled, and what happens to gradients."""
+"""Dropout, noise and gradient layers: what they draw, how they scale, and their gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from torchlift.converters.modules.layers.identity import (
 )
 
 DROPOUTS = [
-    # layer, input, dimensions of one draw, value of what is kept, value in evaluation mode
+    # layer, shape of the input, dimensions that share a draw, factor of kept elements, factor in
+    # evaluation mode
     (lua("nn.Dropout", p=0.25, v2=True), (40, 50), 0, 1 / 0.75, 1),
     (lua("nn.Dropout", p=0.25, v2=False), (40, 50), 0, 1, 0.75),
     (lua("nn.Dropout", p=0.25), (40, 50), 0, 1, 0.75),
@@ -31,9 +32,9 @@ DROPOUTS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "shape", "shared", "kept", "evaluated"), DROPOUTS)
+@pytest.mark.parametrize(("layer", "shape", "shared", "kept", "evaluation"), DROPOUTS)
 def test_dropout_draws_and_scales(
-    layer: t7.LuaObject, shape: tuple[int, ...], shared: int, kept: float, evaluated: float
+    layer: t7.LuaObject, shape: tuple[int, ...], shared: int, kept: float, evaluation: float
 ) -> None:
     torch.manual_seed(0)
     module, input = convert(layer), torch.ones(shape)
@@ -42,9 +43,9 @@ def test_dropout_draws_and_scales(
     assert relative_error(output.unique(), torch.tensor([0, kept])) < 1e-6
     draws = output.reshape(*shape[: len(shape) - shared], -1 if shared else 1)
     assert torch.equal(draws, draws[..., :1].expand_as(draws))
-    # 2,000 draws: four standard deviations of their mean are 0.039.
+    # Four standard deviations of the mean of 2,000 draws are 0.039.
     assert abs((output > 0).float().mean() - 0.75) < 0.039
-    assert torch.equal(module.eval()(input), input * evaluated)
+    assert torch.equal(module.eval()(input), input * evaluation)
 
 
 @pytest.mark.parametrize("name", ["nn.Dropout", "nn.SpatialDropout", "nn.VolumetricDropout"])
@@ -55,7 +56,7 @@ def test_stochastic_inference_draws_in_evaluation_mode(name: str) -> None:
     assert set(output.unique().tolist()) == {0.0, 2.0 if name == "nn.Dropout" else 1.0}
 
 
-def test_older_dropout_is_noted() -> None:
+def test_dropout_of_an_older_file_is_noted() -> None:
     assert len(convert_recorded(lua("nn.Dropout", p=0.5)).notes) == 1
     assert not convert_recorded(lua("nn.Dropout", p=0.5, v2=False)).notes
 
@@ -70,23 +71,25 @@ def test_white_noise() -> None:
     assert torch.equal(module.eval()(input), input + 2)
 
 
-def gradient(module: nn.Module, input: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+def gradient(module: nn.Module, input: torch.Tensor, grad_output: torch.Tensor) -> torch.Tensor:
+    """Return the input's gradient; the output must equal the input."""
     input = input.clone().requires_grad_()
     output = module(input)
     assert torch.equal(output, input)
-    output.backward(above)
+    output.backward(grad_output)
     assert input.grad is not None
     return input.grad
 
 
-def test_layers_that_only_change_the_gradient() -> None:
-    input, above = torch.tensor([-2.0, 0.0, 3.0, 1.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+def test_layers_that_change_only_the_gradient() -> None:
+    input, grad_output = torch.tensor([-2.0, 0.0, 3.0, 1.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
     reversal = convert(lua("nn.GradientReversal", **{"lambda": 0.5}))
-    assert torch.equal(gradient(reversal, input, above), above * -0.5)
+    assert torch.equal(gradient(reversal, input, grad_output), grad_output * -0.5)
     penalty = convert(lua("nn.L1Penalty", l1weight=0.1))
-    assert relative_error(gradient(penalty, input, above), above + 0.1 * input.sign()) < 1e-6
+    expected = grad_output + 0.1 * input.sign()
+    assert relative_error(gradient(penalty, input, grad_output), expected) < 1e-6
     average = convert(lua("nn.L1Penalty", l1weight=0.4, sizeAverage=True, provideOutput=False))
-    assert relative_error(gradient(average, input, above), 0.1 * input.sign()) < 1e-6
+    assert relative_error(gradient(average, input, grad_output), 0.1 * input.sign()) < 1e-6
     assert not convert(lua("nn.ZeroGrad"))(input.requires_grad_()).requires_grad
 
 
@@ -97,16 +100,16 @@ def tensor(dtype: str, torch_class: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("incoming", "outgoing", "expected"),
+    ("input_class", "output_class", "dtype"),
     [
         ("torch.ByteTensor", "torch.FloatTensor", torch.float32),
         ("torch.FloatTensor", "torch.DoubleTensor", torch.float64),
         ("torch.DoubleTensor", "torch.CudaHalfTensor", torch.float32),
     ],
 )
-def test_copy_casts(incoming: str, outgoing: str, expected: torch.dtype) -> None:
-    fields = {"gradInput": tensor("f4", incoming), "output": tensor("f4", outgoing)}
-    assert convert(lua("nn.Copy", **fields))(torch.ones(2)).dtype == expected
+def test_copy_casts(input_class: str, output_class: str, dtype: torch.dtype) -> None:
+    fields = {"gradInput": tensor("f4", input_class), "output": tensor("f4", output_class)}
+    assert convert(lua("nn.Copy", **fields))(torch.ones(2)).dtype == dtype
 
 
 def test_copy_to_another_device_is_the_identity() -> None:
@@ -132,6 +135,6 @@ LAYERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_layers_export_with_a_free_batch(layer: nn.Module) -> None:
-    # float32, and an exponential here and there in another library.
+def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
+    # float32 in another order of operations.
     assert export_error(layer, torch.rand(2, 3, 4, 5)) < 1e-5

@@ -1,11 +1,12 @@
-"""Finding the model in a checkpoint.
+"""Finding the model in a checkpoint, and the examples in the docstrings of `converters.modules`.
 
-What is protected: the model is found where there is no doubt, and where there is, the error names
-the candidates and the way to pick one.
+An unambiguous model is found; otherwise the error lists the candidates and how to choose one.
 """
 
 from __future__ import annotations
 
+import doctest
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from torch import nn
 
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, find_model, load_conversion
+
+
+@pytest.mark.parametrize(
+    "name", ["conversion", "find", "layers.shape", "registry", "selfcheck", "to_torch7"]
+)
+def test_docstring_examples(name: str) -> None:
+    result = doctest.testmod(import_module(f"torchlift.converters.modules.{name}"))
+    assert result.attempted
+    assert not result.failed
 
 
 def module(class_name: str = "nn.Identity") -> t7.LuaObject:
@@ -37,24 +47,24 @@ def test_the_only_module_of_a_table(key: str) -> None:
     assert find_model(model) == (model, "model")
 
 
-def test_a_usual_name_wins() -> None:
+def test_a_common_name_takes_precedence() -> None:
     model = module()
     assert find_model(table(best=module(), model=model, epoch=1)) == (model, "model")
 
 
-def test_one_module_under_two_names_is_no_doubt() -> None:
+def test_one_module_under_two_names_is_not_ambiguous() -> None:
     model = module()
     assert find_model(table(best=model, last=model))[0] is model
 
 
-def test_a_criterion_counts_where_nothing_else_is_found() -> None:
+def test_a_criterion_is_the_model_only_if_nothing_else_is() -> None:
     model, loss = module(), module("nn.MSECriterion")
     assert find_model(table(criterion=loss, cnn=model)) == (model, "cnn")
     assert find_model(table(criterion=loss, inner=table(cnn=model))) == (model, "inner.cnn")
     assert find_model(table(criterion=loss)) == (loss, "criterion")
 
 
-def test_unknown_classes_with_the_fields_of_a_module_are_modules() -> None:
+def test_an_unknown_class_with_the_fields_of_a_module_is_a_module() -> None:
     model = t7.LuaObject("my.Net", table(output=table()))
     assert find_model(table(net=model, data=t7.LuaObject("my.Dataset"))) == (model, "net")
 
@@ -68,12 +78,12 @@ def test_unknown_classes_with_the_fields_of_a_module_are_modules() -> None:
         (table(a=table(model=module()), b=table(model=module())), r"a.model .*, b.model "),
     ],
 )
-def test_several_models_are_named(value: t7.LuaTable, candidates: str) -> None:
+def test_several_models_are_listed(value: t7.LuaTable, candidates: str) -> None:
     with pytest.raises(ConversionError, match=f"several modules .*{candidates}.* at="):
         find_model(value)
 
 
-def test_a_checkpoint_that_names_the_file_of_its_model() -> None:
+def test_a_checkpoint_that_refers_to_the_file_of_its_model() -> None:
     with pytest.raises(ConversionError, match=r"modelFile names the file 'model_3\.t7'"):
         find_model(table(epoch=3, modelFile="model_3.t7"))
 
@@ -87,7 +97,7 @@ def test_no_model(value: Any) -> None:
 CASES = FIXTURES / "layers" / "table.t7"
 
 
-def test_a_model_by_its_path() -> None:
+def test_a_path_selects_the_model() -> None:
     model = load_model(CASES, at="[2].module")
     assert not model.training
     conversion = load_conversion(CASES, at="[2]")
@@ -95,7 +105,7 @@ def test_a_model_by_its_path() -> None:
     assert conversion.layers[-1].path == "[2].module"
 
 
-def test_a_path_that_is_not_there() -> None:
+def test_a_path_that_does_not_exist() -> None:
     with pytest.raises(t7.T7Error, match=r"table\.t7: there is no \.modul here; .*\.module"):
         load_model(CASES, at="[2].modul")
 
@@ -105,11 +115,11 @@ def test_errors_name_the_file() -> None:
         load_model(CASES)
 
 
-def test_evaluation_mode_whatever_the_file_says() -> None:
+def test_load_model_returns_evaluation_mode() -> None:
     file = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
     model = load_model(file)
-    assert not any(part.training for part in model.modules())
-    normalization = next(part for part in model.modules() if isinstance(part, nn.BatchNorm2d))
+    assert not any(layer.training for layer in model.modules())
+    normalization = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
     with torch.no_grad():
         before = normalization.running_mean.clone()
         model(torch.randn(4, 1, 32, 32))
@@ -120,7 +130,7 @@ def test_wild_checkpoints_without_a_model() -> None:
     folder: Path = SHARED / "wild"
     files = list(folder.glob("Nihal-M*"))
     if not files:
-        pytest.skip("needs the shared files")
+        pytest.skip("the shared files are not available")
     for file in files:
         with pytest.raises(ConversionError, match="modelFile names the file"):
             load_model(file)

@@ -1,4 +1,4 @@
-"""Layers for images of inn, nnx, DeepMask and fbcunn, against loops and formulas."""
+"""Image layers of inn, nnx, DeepMask and fbcunn, compared with loops and formulas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchlift.converters.modules import ConversionError
 #: nn.SpatialNormalization, SpatialPadding and SpatialClassifier, with all activations.
 FACES = SHARED / "wild" / "torch+demos__face-detector__face.net.ascii@8907ed5"
 
-#: float64 against float64: only the order of summation differs.
+#: Both sides are float64; only the order of summation differs.
 EXACT = 1e-12
 
 
@@ -25,28 +25,28 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_inn_pools_over_the_edge() -> None:
+def test_inn_pooling_extends_over_the_edge() -> None:
     fields = {"kW": 2, "kH": 3, "dW": 2, "dH": 2, "ceil_mode": False}
     image = rand(2, 3, 6, 5)
     expected = functional.max_pool2d(image, (3, 2), 2, ceil_mode=True)
     assert torch.equal(convert(lua("inn.SpatialMaxPooling", **fields))(image), expected)
-    counted = torch.ones_like(image)
-    total = functional.avg_pool2d(functional.pad(image, [0, 1, 0, 1]), (3, 2), 2)
-    inside = functional.avg_pool2d(functional.pad(counted, [0, 1, 0, 1]), (3, 2), 2)
-    found = convert(lua("inn.SpatialAveragePooling", **fields))(image)
-    assert relative_error(found, total / inside) < EXACT
+    ones = torch.ones_like(image)
+    mean = functional.avg_pool2d(functional.pad(image, [0, 1, 0, 1]), (3, 2), 2)
+    inside = functional.avg_pool2d(functional.pad(ones, [0, 1, 0, 1]), (3, 2), 2)
+    output = convert(lua("inn.SpatialAveragePooling", **fields))(image)
+    assert relative_error(output, mean / inside) < EXACT
 
 
 def test_inn_normalizations() -> None:
     image = rand(2, 8, 4, 5)
     fields = {"size": 5, "alpha": 0.1, "beta": 0.75, "k": 2}
-    found = convert(lua("inn.SpatialCrossResponseNormalization", **fields))(image)
-    assert relative_error(found, functional.local_response_norm(image, 5, 0.1, 0.75, 2)) < EXACT
-    inside = lua("nn.Sequential", modules=[lua("nn.Identity")])
-    assert torch.equal(convert(lua("inn.LocalResponseNormalization", modules=inside))(image), image)
+    output = convert(lua("inn.SpatialCrossResponseNormalization", **fields))(image)
+    assert relative_error(output, functional.local_response_norm(image, 5, 0.1, 0.75, 2)) < EXACT
+    child = lua("nn.Sequential", modules=[lua("nn.Identity")])
+    assert torch.equal(convert(lua("inn.LocalResponseNormalization", modules=child))(image), image)
     mean = rand(8, 4, 5)
-    for saved in (mean, mean.expand(3, -1, -1, -1)):
-        module = convert(lua("inn.MeanSubtraction", mean=saved))
+    for saved_mean in (mean, mean.expand(3, -1, -1, -1)):
+        module = convert(lua("inn.MeanSubtraction", mean=saved_mean))
         assert torch.equal(module(image), image - mean)
         assert torch.equal(module(image[0]), image[0] - mean)
 
@@ -61,21 +61,21 @@ def test_const_affine_has_no_parameters(name: str) -> None:
     assert not list(module.parameters())
 
 
-def test_pyramid_pooling_joins_features() -> None:
+def test_pyramid_pooling_concatenates_features() -> None:
     def level(size: int) -> object:
         pool = lua("nn.SpatialAdaptiveMaxPooling", W=size, H=size)
         view = lua("nn.View", size=torch.tensor([-1]), numInputDims=3)
         return lua("nn.Sequential", modules=[pool, view])
 
-    # The saved dimension is that of the last input.
+    # The saved dimension is the one for the last input, which had no batch.
     module = convert(lua("inn.SpatialPyramidPooling", dimension=1, modules=[level(2), level(1)]))
     image = rand(2, 3, 6, 6)
-    parts = [functional.adaptive_max_pool2d(image, size).flatten(1) for size in (2, 1)]
-    assert torch.equal(module(image), torch.cat(parts, 1))
-    assert torch.equal(module(image[0]), torch.cat(parts, 1)[0])
+    levels = [functional.adaptive_max_pool2d(image, size).flatten(1) for size in (2, 1)]
+    assert torch.equal(module(image), torch.cat(levels, 1))
+    assert torch.equal(module(image[0]), torch.cat(levels, 1)[0])
 
 
-def test_stochastic_pooling_weighs_by_size() -> None:
+def test_stochastic_pooling_weights_values_by_themselves() -> None:
     module = convert(lua("inn.SpatialStochasticPooling", kW=2, kH=2, dW=2, dH=2, train=False))
     image = rand(2, 3, 5, 4).abs()
     padded = functional.pad(image, [0, 0, 0, 1])
@@ -83,18 +83,18 @@ def test_stochastic_pooling_weighs_by_size() -> None:
     expected = functional.avg_pool2d(padded**2, 2) / total
     assert relative_error(module(image), expected) < EXACT
     torch.manual_seed(0)
-    drawn = module.train()(image.expand(2, 3, 5, 4))
+    output = module.train()(image.expand(2, 3, 5, 4))
     windows = functional.unfold(padded.flatten(0, 1).unsqueeze(1), 2, stride=2)
-    assert (windows.reshape(2, 3, 4, 3, 2) == drawn[:, :, None]).any(2).all()
+    assert (windows.reshape(2, 3, 4, 3, 2) == output[:, :, None]).any(2).all()
     mean = torch.stack([module(image) for _ in range(3000)]).mean(0)
-    # Values up to 3: four standard deviations of a mean of 3,000 draws are below 0.15.
+    # For values up to 3, four standard deviations of the mean of 3,000 draws are below 0.15.
     assert (mean - expected).abs().max() < 0.15
 
 
 def roi_pool(
     maps: torch.Tensor, region: list[float], size: tuple[int, int], scale: float, version2: bool
 ) -> torch.Tensor:
-    """`ROIPoolForward` and `ROIPoolForwardV2` of ROIPooling.cu, for one region."""
+    """Compute `ROIPoolForward` or `ROIPoolForwardV2` of ROIPooling.cu for one region."""
 
     def c_round(value: float) -> int:
         return int(math.copysign(math.floor(abs(value) + 0.5), value))
@@ -114,8 +114,8 @@ def roi_pool(
             spans.append((min(max(low + first, 0), limit), min(max(high + first, 0), limit)))
         (top, bottom), (left, right) = spans
         if bottom > top and right > left:
-            part = maps[int(region[0]) - 1, :, top:bottom, left:right]
-            pooled[:, index[0], index[1]] = part.flatten(1).amax(1)
+            window = maps[int(region[0]) - 1, :, top:bottom, left:right]
+            pooled[:, index[0], index[1]] = window.flatten(1).amax(1)
     return pooled
 
 
@@ -132,7 +132,7 @@ def test_roi_pooling_equals_the_kernel(version2: bool) -> None:
 
 
 def box_filter(features: int) -> object:
-    """The mean over 3×3 pixels of all features, as `SpatialNormalization.lua` builds it."""
+    """Return the mean over 3×3 pixels of all features, as built by `SpatialNormalization.lua`."""
     table = torch.tensor([[index, index] for index in range(1, features + 1)])
     convolution = lua(
         "nn.SpatialConvolutionSparse",
@@ -167,40 +167,40 @@ def test_spatial_normalization_equals_its_definition(threshold: float | None) ->
         return functional.conv2d(maps[None], kernel, padding=1)[0]
 
     inside = smooth(torch.ones_like(image))
-    centred = image - smooth(image) / inside
-    deviation = smooth(centred**2).sqrt() / inside
-    least = threshold or max(float(deviation.mean()), 1e-3)
-    assert relative_error(convert(layer)(image), centred / deviation.clamp(min=least)) < EXACT
+    centered = image - smooth(image) / inside
+    deviation = smooth(centered**2).sqrt() / inside
+    minimum = threshold or max(float(deviation.mean()), 1e-3)
+    assert relative_error(convert(layer)(image), centered / deviation.clamp(min=minimum)) < EXACT
 
 
-@pytest.mark.skipif(not FACES.is_file(), reason="other people's files are not here")
+@pytest.mark.skipif(not FACES.is_file(), reason="the shared files are not available")
 def test_face_detector_of_2011_equals_its_own_activations() -> None:
-    """Every layer against the output that Torch7 left in the file, written with six digits."""
+    """Each layer is compared with its output in the file, which has six digits."""
     model = t7.load(FACES)
     layers = model["modules"].to_list()
     output = t7.to_torch(layers[0]["input"])
-    for module, saved in zip(convert(model), layers, strict=True):
+    for module, layer in zip(convert(model), layers, strict=True):
         output = module(output)
-        assert relative_error(output.detach(), t7.to_torch(saved["output"])) < 1e-4, saved
-    assert {saved.class_name for saved in layers} > {"nn.SpatialNormalization"}
-    assert saved.class_name == "nn.SpatialClassifier"
+        assert relative_error(output.detach(), t7.to_torch(layer["output"])) < 1e-4, layer
+    assert {layer.class_name for layer in layers} > {"nn.SpatialNormalization"}
+    assert layers[-1].class_name == "nn.SpatialClassifier"
 
 
 def test_spatial_padding_pads_and_crops() -> None:
     fields = {"pad_l": 1, "pad_r": 2, "pad_t": -1, "pad_b": 0}
     image = rand(3, 4, 5)
-    found = convert(lua("nn.SpatialPadding", **fields))(image)
-    assert torch.equal(found[:, :, 1:6], image[:, 1:])
-    assert found.shape == (3, 3, 8)
+    output = convert(lua("nn.SpatialPadding", **fields))(image)
+    assert torch.equal(output[:, :, 1:6], image[:, 1:])
+    assert output.shape == (3, 3, 8)
     with pytest.raises(ConversionError, match="pads dimensions 1 and 2"):
         convert(lua("nn.SpatialPadding", y_dim=1, x_dim=2, **fields))
 
 
-def test_classifiers_look_at_every_pixel() -> None:
+def test_spatial_classifiers_classify_every_pixel() -> None:
     weight, bias, image = rand(6, 3), rand(6), rand(3, 4, 5)
     expected = torch.einsum("oc,chw->ohw", weight, image) + bias[:, None, None]
-    found = convert(lua("nn.SpatialLinear", weight=weight, bias=bias))(image)
-    assert relative_error(found, expected) < EXACT
+    output = convert(lua("nn.SpatialLinear", weight=weight, bias=bias))(image)
+    assert relative_error(output, expected) < EXACT
     classifier = lua("nn.Linear", weight=weight, bias=bias)
     module = convert(lua("nn.SpatialClassifier", classifier=classifier))
     assert relative_error(module(image), expected) < EXACT
@@ -222,7 +222,7 @@ def test_resampling(fields: dict[str, object], expected: list[list[float]]) -> N
     image = torch.arange(6.0).reshape(1, 2, 3)
     module = convert(lua("nn.SpatialReSamplingEx", yDim=2, xDim=3, **fields))
     assert module(image)[0].tolist() == expected
-    # With rows and columns elsewhere.
+    # The same with rows and columns in other dimensions.
     first = convert(lua("nn.SpatialReSamplingEx", yDim=1, xDim=2, **fields))
     assert first(image.movedim(0, -1))[..., 0].tolist() == expected
     if fields["mode"] == "bilinear":
@@ -232,8 +232,8 @@ def test_resampling(fields: dict[str, object], expected: list[list[float]]) -> N
 
 def test_up_sampling_and_minus() -> None:
     image = torch.arange(4.0).reshape(1, 2, 2)
-    found = convert(lua("nn.SpatialUpSampling", dW=2, dH=1))(image)
-    assert found[0].tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
+    output = convert(lua("nn.SpatialUpSampling", dW=2, dH=1))(image)
+    assert output[0].tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
     assert torch.equal(convert(lua("nn.Minus"))(image), -image)
 
 
@@ -246,19 +246,21 @@ def test_symmetric_padding_repeats_the_edge() -> None:
     )
     assert torch.equal(output.detach(), torch.from_numpy(expected))
     output.sum().backward()
-    # As in nn.SpatialZeroPadding: nothing comes back from what was added.
+    # As in nn.SpatialZeroPadding, the padding adds nothing to the gradient.
     assert torch.equal(image.grad[:, :, 1:], torch.ones(2, 3, 3, 5).double())
 
 
-def test_deep_mask_gives_mask_and_score() -> None:
+def test_deep_mask_returns_mask_and_score() -> None:
     branches = {"trunk": 2, "maskBranch": 3, "scoreBranch": 5}
-    fields = {name: lua("nn.MulConstant", constant_scalar=by) for name, by in branches.items()}
+    fields = {
+        name: lua("nn.MulConstant", constant_scalar=factor) for name, factor in branches.items()
+    }
     masks, scores = convert(lua("nn.DeepMask", **fields))(torch.ones(1))
     assert masks.tolist() == [6]
     assert scores.tolist() == [10]
 
 
-def test_facebook_names() -> None:
+def test_facebooks_names_of_nn_layers() -> None:
     weight = torch.randn(5, 3)
     assert convert(lua("nn.LinearNB", weight=weight)).bias is None
     table = convert(lua("nn.LookupTableGPU", weight=weight, featuresInDim2=True))

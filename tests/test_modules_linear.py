@@ -1,6 +1,6 @@
-"""Linear, sparse and element-wise layers, distances, weight norm: beyond Torch7's fixtures.
+"""Linear, sparse and elementwise layers, distances and weight normalization, beyond the fixtures.
 
-The truths are Torch7's rules, written out a second time with other operations.
+Expected values come from a second implementation of Torch7's rules with other operations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def random(*shape: int) -> torch.Tensor:
         ((3, 4), (1, 3, 4), (1, 3, 4)),
     ],
 )
-def test_weights_spread_over_the_input(
+def test_weights_broadcast_over_the_input(
     size: tuple[int, ...], shape: tuple[int, ...], view: tuple[int, ...]
 ) -> None:
     weight, input = random(*size), random(*shape)
@@ -60,7 +60,7 @@ def test_weights_spread_over_the_input(
         assert torch.equal(convert(lua("nn.Add", bias=weight))(input), input + weight.view(view))
 
 
-def test_add_of_one_number() -> None:
+def test_add_with_one_bias() -> None:
     bias, input = random(1), random(2, 3, 4)
     assert torch.equal(convert(lua("nn.Add", bias=bias, scalar=True))(input), input + bias)
 
@@ -74,7 +74,7 @@ def test_constants_may_be_vectors(constant: Any) -> None:
     assert torch.equal(multiplied, input * constant)
 
 
-def test_constant_is_repeated_for_a_batch_only_when_told() -> None:
+def test_constant_is_repeated_for_a_batch_only_with_n_input_dim() -> None:
     value = random(2, 3)
     assert torch.equal(convert(lua("nn.Constant", value=value))(random(4, 5)), value)
     module = convert(lua("nn.Constant", value=value, nInputDim=1))
@@ -86,7 +86,7 @@ def table(**fields: Any) -> nn.Module:
     return convert(lua("nn.LookupTable", weight=torch.arange(12.0).view(6, 2), **fields))
 
 
-def test_lookup_counts_from_one_and_padding_gets_no_gradient() -> None:
+def test_lookup_indices_count_from_one_and_padding_has_no_gradient() -> None:
     module = table(paddingValue=2)
     output = module(torch.tensor([[1, 2, 6]]))
     assert torch.equal(output, torch.tensor([[[0.0, 1.0], [2.0, 3.0], [10.0, 11.0]]]))
@@ -100,21 +100,21 @@ def test_lookup_divides_gradients_by_frequency() -> None:
     assert module.weight.grad.sum(1).tolist() == [0, 0, 2, 2, 0, 0]
 
 
-@pytest.mark.parametrize(("norm_type", "length"), [(None, 5.0), (1, 7.0)])
-def test_lookup_shortens_long_rows(norm_type: int | None, length: float) -> None:
+@pytest.mark.parametrize(("norm_type", "norm"), [(None, 5.0), (1, 7.0)])
+def test_lookup_limits_the_norm_of_rows(norm_type: int | None, norm: float) -> None:
     weight = torch.tensor([[3.0, 4.0], [0.1, 0.0], [3.0, 4.0]])
     fields = {} if norm_type is None else {"normType": norm_type}
     module = convert(lua("nn.LookupTable", weight=weight, maxNorm=2, **fields))
-    shortened = weight[:2] * torch.tensor([[2 / length], [1.0]])
+    limited = weight[:2] * torch.tensor([[2 / norm], [1.0]])
     for training in (False, True):
         module.train(training)
         module.zero_grad()
         output = module(torch.tensor([1, 2]))
         output.sum().backward()
-        assert relative_error(output, shortened) < 1e-6
+        assert relative_error(output, limited) < 1e-6
         assert module.weight.grad.tolist() == [[1, 1], [1, 1], [0, 0]]
-        kept = torch.cat([shortened, weight[2:]]) if training else weight
-        assert relative_error(module.weight, kept) < 1e-6
+        expected = torch.cat([limited, weight[2:]]) if training else weight
+        assert relative_error(module.weight, expected) < 1e-6
 
 
 def test_lookup_of_an_early_file_has_rows_of_any_shape() -> None:
@@ -124,6 +124,7 @@ def test_lookup_of_an_early_file_has_rows_of_any_shape() -> None:
 
 
 def sparse_case() -> tuple[nn.Module, list[torch.Tensor], torch.Tensor]:
+    """Return a SparseLinear, two examples, the second with padding, and the expected output."""
     weight, bias = random(3, 8), random(3)
     pairs = [
         torch.tensor([[1.0, 0.5], [8.0, -1.0]]).double(),
@@ -135,7 +136,7 @@ def sparse_case() -> tuple[nn.Module, list[torch.Tensor], torch.Tensor]:
     return module, pairs, dense @ weight.T + bias
 
 
-def test_sparse_linear_takes_one_example_a_table_or_a_batch() -> None:
+def test_sparse_linear_takes_an_example_a_table_or_a_batch() -> None:
     module, pairs, expected = sparse_case()
     assert relative_error(module(pairs), expected) < 1e-12
     assert relative_error(module(torch.stack(pairs)), expected) < 1e-12
@@ -143,7 +144,7 @@ def test_sparse_linear_takes_one_example_a_table_or_a_batch() -> None:
     assert torch.equal(module([]), module.bias)
 
 
-def test_index_linear_takes_one_example_tables_or_all_in_one() -> None:
+def test_index_linear_takes_an_example_tables_or_flat_tensors() -> None:
     weight, bias = random(8, 3), random(3)
     keys = [torch.tensor([1, 8]), torch.tensor([2, 2, 3])]
     values = [random(2), random(3)]
@@ -161,7 +162,7 @@ def test_index_linear_takes_one_example_tables_or_all_in_one() -> None:
     assert relative_error(module.weight.grad, dense.sum(0)[:, None].expand(8, 3)) < 1e-12
 
 
-def test_index_linear_normalises_by_the_largest_value_so_far() -> None:
+def test_index_linear_normalizes_by_the_largest_value_so_far() -> None:
     weight = torch.cat([torch.zeros(4, 4), torch.ones(4, 2)], 1).double()
     weight[:, 3] = 0.25
     module = convert(lua("nn.IndexLinear", weight=weight, bias=torch.zeros(2).double()))
@@ -170,7 +171,7 @@ def test_index_linear_normalises_by_the_largest_value_so_far() -> None:
     assert module.weight[:3, :3].tolist() == [[4, 0.25, 1], [0.5, 2, 1], [0, 0, 0]]
     module.eval()
     assert module([example[0], example[1] / 2]).tolist() == [0.5, 0.5]  # -0.5 and 0.5
-    assert module([example[0], example[1] * 9]).tolist() == [0.5, 0.5]  # cut at -1 and 1
+    assert module([example[0], example[1] * 9]).tolist() == [0.5, 0.5]  # clipped to -1 and 1
 
 
 def test_weight_decay_is_noted() -> None:
@@ -190,7 +191,7 @@ def test_partial_linear_computes_its_partition() -> None:
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
 
 
-def test_distances_of_one_example_and_of_a_batch() -> None:
+def test_distances_for_an_example_and_a_batch() -> None:
     weight, scale, input = random(5, 3), random(5, 3), random(2, 5)
     module = convert(lua("nn.WeightedEuclidean", weight=weight, diagCov=scale))
     expected = torch.stack(
@@ -205,29 +206,29 @@ def test_distances_of_one_example_and_of_a_batch() -> None:
     assert cosine(torch.zeros(5).double()).tolist() == [0, 0, 0]
 
 
-def test_kmeans_moves_centres_towards_their_examples() -> None:
-    centres = torch.tensor([[0.0, 0.0], [10.0, 10.0], [50.0, 50.0]])
-    module = convert(lua("nn.Kmeans", weight=centres, scale=0.5))
+def test_kmeans_moves_centers_towards_their_examples() -> None:
+    centers = torch.tensor([[0.0, 0.0], [10.0, 10.0], [50.0, 50.0]])
+    module = convert(lua("nn.Kmeans", weight=centers, scale=0.5))
     input = torch.tensor([[1.0, 1.0], [9.0, 12.0], [3.0, 1.0]], requires_grad=True)
     output = module(input)
     assert output.tolist() == [1, 2, 1]
     output.sum().backward()
-    # Half of the way from the mean of its examples, back to the centre.
+    # scale · (center - mean of its examples)
     expected = torch.tensor([[-1.0, -0.5], [0.5, -1.0], [0.0, 0.0]])
     assert relative_error(module.weight.grad, expected) < 1e-6
     assert input.grad is None
 
 
 def normed(child: t7.LuaObject, shape: list[int], dim: int = 1) -> t7.LuaObject:
-    """A WeightNorm as Torch7 writes it: no weight anywhere, the outputs of v in front."""
-    out = shape[dim - 1]
+    """Return a WeightNorm as Torch7 writes it: no weight, and v with the outputs first."""
+    n_out = shape[dim - 1]
     return lua(
         "nn.WeightNorm",
         modules=[child],
         outputDim=dim,
-        viewOut=torch.tensor([out, *shape[: dim - 1], *shape[dim:]]),
-        v=random(out, math.prod(shape) // out),
-        g=random(out),
+        viewOut=torch.tensor([n_out, *shape[: dim - 1], *shape[dim:]]),
+        v=random(n_out, math.prod(shape) // n_out),
+        g=random(n_out),
     )
 
 
@@ -261,7 +262,7 @@ def test_weight_norm_of_distances() -> None:
     assert relative_error(convert(layer)(input), expected) < 1e-9
 
 
-def test_weight_norm_of_a_layer_whose_weight_is_deeper_and_in_another_order() -> None:
+def test_weight_norm_of_a_nested_weight_in_another_order() -> None:
     bias, input = random(4), random(3, 7, 5)
     frames = {"inputFrameSize": 5, "outputFrameSize": 4, "kW": 2, "dW": 1, "bias": bias}
     layer = normed(lua("nn.TemporalConvolution", **frames), [4, 10])
@@ -282,8 +283,8 @@ def test_linear_weight_norm_survives_a_row_of_zeros() -> None:
     assert relative_error(output, torch.tensor([14.0, 0.0])) < 1e-6
 
 
-def filled(module: nn.Module) -> nn.Module:
-    """The module with numbers in place of the memory that it was made of."""
+def initialized(module: nn.Module) -> nn.Module:
+    """Initialize a module's parameters and buffers."""
     for parameter in module.parameters():
         nn.init.normal_(parameter)
     for buffer in module.buffers():
@@ -307,8 +308,8 @@ LAYERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_layers_export_with_a_free_batch(layer: nn.Module) -> None:
-    assert export_error(filled(layer), torch.randn(2, 5)) < 1e-5
+def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
+    assert export_error(initialized(layer), torch.randn(2, 5)) < 1e-5
 
 
 @pytest.mark.slow
@@ -323,6 +324,6 @@ def test_layers_export_with_a_free_batch(layer: nn.Module) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_index_layers_can_be_traced(layer: nn.Module, input: Any) -> None:
-    program = torch.export.export(filled(layer).eval(), (input,))
+    program = torch.export.export(initialized(layer).eval(), (input,))
     assert relative_error(program.module()(input), layer(input)) < 1e-6
     assert torch.onnx.export(program, dynamo=True, verbose=False) is not None

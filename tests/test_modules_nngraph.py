@@ -1,7 +1,7 @@
-"""nngraph's gModule: graphs of every age, put together as nngraph keeps them.
+"""nngraph's gModule: graphs of all versions, built as nngraph stores them.
 
-What is protected: routing by the identity of `data`, splits and tables, modules that are used
-twice, and files without `modules` or `nInputs`. The truth is the same modules called by hand.
+Cases are routing by the identity of `data`, splits and tables, modules used twice, and files
+without `modules` or `nInputs`. Expected values come from calling the modules directly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def linear(n_in: int, n_out: int) -> t7.LuaObject:
 
 
 def node(*parents: t7.LuaTable, **fields: Any) -> t7.LuaTable:
-    """The data of a node that takes these nodes' outputs, in this order."""
+    """Return the data of a node that takes the outputs of its parents, in order."""
     mapindex = t7.LuaTable()
     for position, parent in enumerate(parents, 1):
         mapindex[position] = parent
@@ -35,19 +35,20 @@ def node(*parents: t7.LuaTable, **fields: Any) -> t7.LuaTable:
 
 
 def gmodule(*order: t7.LuaTable, **fields: Any) -> t7.LuaObject:
-    """A gModule whose nodes run in this order; the first is its input, the last its output."""
+    """Return a gModule with nodes in this order; the first is its input, the last its output."""
     nodes = [module("nngraph.Node", data=data, id=i) for i, data in enumerate(order)]
     for parent in nodes:
-        # The input node is nobody's child, though before 2015 it lists its own in its mapindex.
+        # nodes[0] is left out: the input node has no parents, but in files from before 2015 its
+        # mapindex holds its children.
         children = [child for child in nodes[1:] if parent["data"] in child["data"]["mapindex"]]
         table = t7.LuaTable.from_list(children)
         for position, child in enumerate(children, 1):
             table[child] = position
         parent.fields["children"] = table
-    # The output node belongs to the backward graph: another Node object with the same data.
+    # The output node belongs to the backward graph, so it is another Node with the same data.
     outnode = module("nngraph.Node", data=order[-1], children=t7.LuaTable())
-    made = [data["module"] for data in order if "module" in data]
-    fields = {"modules": t7.LuaTable.from_list(made), **fields}
+    modules = [data["module"] for data in order if "module" in data]
+    fields = {"modules": t7.LuaTable.from_list(modules), **fields}
     return module(
         "nn.gModule",
         forwardnodes=t7.LuaTable.from_list(nodes),
@@ -58,7 +59,7 @@ def gmodule(*order: t7.LuaTable, **fields: Any) -> t7.LuaObject:
 
 
 def split(parent: t7.LuaTable, count: int) -> list[t7.LuaTable]:
-    """The node that splits another's output, and those that each take one entry."""
+    """Return a node that splits another's output, and the nodes that each select one entry."""
     middle = node(parent, nSplitOutputs=count)
     return [middle, *(node(middle, selectindex=i) for i in range(1, count + 1))]
 
@@ -70,24 +71,24 @@ def test_split_inputs_and_several_outputs() -> None:
     b = node(second, module=linear(2, 3))
     total = node(b, a, module=module("nn.CSubTable"))
     out = node(total, a)
-    # An order that is topological, and not the one in which the nodes were made.
+    # The order is topological, but not that in which the nodes were created.
     graph = gmodule(innode, middle, second, first, b, a, total, out, nInputs=2)
     model = convert(graph)
     x, y = torch.randn(5, 4), torch.randn(5, 2)
     by_a, by_b = convert(a["module"]), convert(b["module"])
-    difference, passed = model([x, y])
+    difference, second_output = model([x, y])
     assert torch.equal(difference, by_b(y) - by_a(x))
-    assert torch.equal(passed, by_a(x))
-    # Parameters come in the order of the run, as Lua's do.
+    assert torch.equal(second_output, by_a(x))
+    # Parameters are in the order of execution, as in Lua.
     assert [tuple(p.shape) for p in model.parameters()] == [(3, 2), (3, 4)]
 
 
-def test_a_graph_from_before_the_split_and_the_list_of_modules() -> None:
+def test_a_graph_from_before_splits_and_the_list_of_modules() -> None:
     innode = node(data=t7.LuaTable())
     first, second = node(innode), node(innode)
-    for place, child in enumerate((second, first), 1):
-        innode["mapindex"][place] = child
-        innode["mapindex"][child] = place
+    for position, child in enumerate((second, first), 1):
+        innode["mapindex"][position] = child
+        innode["mapindex"][child] = position
     a, b = node(first, module=linear(4, 3)), node(second, module=linear(2, 3))
     total = node(a, b, module=module("nn.CAddTable"))
     graph = gmodule(innode, first, second, a, b, total, node(total))
@@ -100,7 +101,7 @@ def test_a_graph_from_before_the_split_and_the_list_of_modules() -> None:
     assert conversion.layers[0].path == "model.forwardnodes[4].data.module"
 
 
-def test_an_old_graph_with_one_input_takes_it_as_it_is() -> None:
+def test_an_old_graph_with_one_input_takes_it_unchanged() -> None:
     innode = node(data=t7.LuaTable())
     first = node(innode, module=module("nn.SelectTable", index=2))
     innode["mapindex"][1] = first
@@ -111,7 +112,7 @@ def test_an_old_graph_with_one_input_takes_it_as_it_is() -> None:
     assert torch.equal(model([x, x + 1]), x + 1)
 
 
-def test_a_module_of_two_nodes_is_shared() -> None:
+def test_a_module_in_two_nodes_is_shared() -> None:
     shared = linear(3, 3)
     innode = node()
     once = node(innode, module=shared)
@@ -123,22 +124,23 @@ def test_a_module_of_two_nodes_is_shared() -> None:
     assert len(list(model.parameters())) == 1
 
 
-def test_nodes_without_a_module_make_tables() -> None:
+def test_nodes_without_a_module_create_tables() -> None:
     innode = node()
     a = node(innode, module=linear(4, 3))
     pair = node(a, innode)
     nested = node(pair, a)
     flat = node(nested, module=module("nn.FlattenTable"))
-    _, first, second = picked = split(pair, 2)
-    model = convert(gmodule(innode, a, pair, nested, flat, *picked, node(flat, second, first)))
+    _, first, second = split_nodes = split(pair, 2)
+    outnode = node(flat, second, first)
+    model = convert(gmodule(innode, a, pair, nested, flat, *split_nodes, outnode))
     x = torch.randn(2, 4)
-    entries, given, by_a = model(x)
-    assert given is x
-    assert torch.equal(by_a, model[0](x))
+    entries, entry_2, entry_1 = model(x)
+    assert entry_2 is x
+    assert torch.equal(entry_1, model[0](x))
     assert [entry.shape for entry in entries] == [(2, 3), (2, 4), (2, 3)]
 
 
-def test_a_graph_in_a_graph() -> None:
+def test_a_graph_inside_a_graph() -> None:
     innode = node()
     inner = node(innode, module=linear(4, 3))
     graph = gmodule(innode, inner, node(inner), nInputs=1)
@@ -149,7 +151,7 @@ def test_a_graph_in_a_graph() -> None:
     assert torch.equal(model(x), model[0][0](x))
 
 
-def test_a_node_without_inputs_gets_an_empty_list() -> None:
+def test_a_node_without_inputs_receives_an_empty_list() -> None:
     innode = node()
     source = node(module=module("nn.Identity"))
     pair = node(innode, source, module=module("nn.Identity"))
@@ -158,7 +160,7 @@ def test_a_node_without_inputs_gets_an_empty_list() -> None:
     assert model(x) == [x, []]
 
 
-def test_it_prints_its_routing_as_code() -> None:
+def test_repr_shows_the_routing_as_code() -> None:
     innode = node()
     middle, first, second = split(innode, 2)
     a = node(second, module=linear(4, 3))
@@ -167,16 +169,16 @@ def test_it_prints_its_routing_as_code() -> None:
     assert lines[1:3] == ["  v1 = self[0](input[1])", "  return [input[0], v1]"]
 
 
-def test_a_node_that_does_not_say_where_its_input_goes() -> None:
+def test_a_node_that_does_not_list_its_input_is_an_error() -> None:
     innode = node()
     a = node(innode, module=linear(4, 3))
     graph = gmodule(innode, a, node(a))
     a["mapindex"] = t7.LuaTable()
-    with pytest.raises(ConversionError, match="which of its inputs"):
+    with pytest.raises(ConversionError, match="does not map its inputs"):
         convert(graph)
 
 
-def test_nested_tables_of_one() -> None:
+def test_tables_with_one_entry() -> None:
     x = torch.randn(2)
     assert convert(module("nngraph.JustTable"))(x) == [x]
     assert convert(module("nngraph.JustElement"))([x]) is x
@@ -190,8 +192,8 @@ def test_a_criterion_as_a_module() -> None:
     )
     prediction, target = torch.randn(2, 3, 4).requires_grad_().unbind()
     target = target.detach().requires_grad_()
-    found = loss([prediction, target])
-    assert found.shape == (1,)
-    assert torch.allclose(found[0], (prediction - target).square().mean())
-    found.sum().backward()
+    value = loss([prediction, target])
+    assert value.shape == (1,)
+    assert torch.allclose(value[0], (prediction - target).square().mean())
+    value.sum().backward()
     assert target.grad is None

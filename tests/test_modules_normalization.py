@@ -1,4 +1,4 @@
-"""Normalization: optional parts of batch normalization, and local sums written by hand."""
+"""Normalization: optional weight and bias, older files, and explicit local sums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import convert_recorded
 
-#: Sums of float32 in another order.
+#: float32 sums in another order.
 TOLERANCE = 1e-5
 
 
@@ -21,7 +21,7 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def statistics(**more: object) -> dict[str, object]:
+def batch_norm_fields(**more: object) -> dict[str, object]:
     mean, var = torch.randn(3), torch.rand(3) + 0.5
     return {"running_mean": mean, "running_var": var, "eps": 1e-3, "momentum": 0.1, **more}
 
@@ -35,48 +35,49 @@ def statistics(**more: object) -> dict[str, object]:
         ("VolumetricBatchNormalization", (5, 3, 4, 2, 3), nn.BatchNorm3d),
     ],
 )
-def test_one_example_is_normalized_like_a_batch(
+def test_an_example_is_normalized_like_a_batch(
     prefix: str, class_name: str, shape: tuple[int, ...], torch_class: type[nn.Module]
 ) -> None:
-    given = statistics(weight=torch.randn(3), bias=torch.randn(3))
-    module = layer(f"{prefix}.{class_name}", **given)
+    fields = batch_norm_fields(weight=torch.randn(3), bias=torch.randn(3))
+    module = layer(f"{prefix}.{class_name}", **fields)
     assert isinstance(module, torch_class)
     batch = torch.randn(shape)
     ones = [-1, *(1 for _ in shape[2:])]
-    scale = (given["weight"] / (given["running_var"] + 1e-3).sqrt()).reshape(ones)
-    shift, mean = given["bias"].reshape(ones), given["running_mean"].reshape(ones)
+    scale = (fields["weight"] / (fields["running_var"] + 1e-3).sqrt()).reshape(ones)
+    shift, mean = fields["bias"].reshape(ones), fields["running_mean"].reshape(ones)
     assert relative_error(module(batch), (batch - mean) * scale + shift) < TOLERANCE
     assert relative_error(module(batch[1]), module(batch)[1].detach()) < TOLERANCE
 
 
-@pytest.mark.parametrize(("kept", "one"), [("weight", 1.0), ("bias", 0.0)])
-def test_weight_and_bias_are_optional_one_by_one(kept: str, one: float) -> None:
-    value, images = torch.randn(3), torch.randn(2, 3, 4, 4)
-    shared = statistics(**{kept: value})
-    other = "bias" if kept == "weight" else "weight"
-    alone = layer("nn.SpatialBatchNormalization", **shared)
-    both = layer("nn.SpatialBatchNormalization", **shared, **{other: torch.full((3,), 1.0 - one)})
-    assert [name for name, _ in alone.named_parameters()] == [kept]
+@pytest.mark.parametrize(
+    ("name", "other", "neutral"), [("weight", "bias", 0.0), ("bias", "weight", 1.0)]
+)
+def test_weight_and_bias_are_optional_one_by_one(name: str, other: str, neutral: float) -> None:
+    images = torch.randn(2, 3, 4, 4)
+    fields = batch_norm_fields(**{name: torch.randn(3)})
+    alone = layer("nn.SpatialBatchNormalization", **fields)
+    both = layer("nn.SpatialBatchNormalization", **fields, **{other: torch.full((3,), neutral)})
+    assert [parameter for parameter, _ in alone.named_parameters()] == [name]
     assert relative_error(alone(images), both(images).detach()) < TOLERANCE
-    assert layer("nn.SpatialBatchNormalization", **statistics()).weight is None
+    assert layer("nn.SpatialBatchNormalization", **batch_norm_fields()).weight is None
 
 
-def test_running_std_of_the_first_version() -> None:
-    given = statistics()
-    new = layer("nn.SpatialBatchNormalization", **given)
-    std = (given.pop("running_var") + 1e-3).rsqrt()
-    old = convert_recorded(lua("nn.SpatialBatchNormalization", **given, running_std=std))
+def test_running_std_of_version_1() -> None:
+    fields = batch_norm_fields()
+    new = layer("nn.SpatialBatchNormalization", **fields)
+    std = (fields.pop("running_var") + 1e-3).rsqrt()
+    old = convert_recorded(lua("nn.SpatialBatchNormalization", **fields, running_std=std))
     images = torch.randn(2, 3, 4, 4)
     assert relative_error(old.module.eval()(images), new(images)) < TOLERANCE
     assert "running_std" in old.notes[0].text
 
 
-def test_training_moves_the_statistics_as_torch7() -> None:
-    given = statistics()
-    module = convert(lua("nn.BatchNormalization", **given, train=True))
+def test_training_updates_the_statistics_as_torch7() -> None:
+    fields = batch_norm_fields()
+    module = convert(lua("nn.BatchNormalization", **fields, train=True))
     batch = torch.randn(6, 3)
     module(batch)
-    expected = 0.9 * given["running_var"] + 0.1 * batch.var(0, unbiased=True)
+    expected = 0.9 * fields["running_var"] + 0.1 * batch.var(0, unbiased=True)
     assert relative_error(module.running_var, expected) < TOLERANCE
     assert module.training
 
@@ -93,24 +94,24 @@ def test_lrn_divides_by_a_window_of_channels(class_name: str, size: int) -> None
     assert relative_error(module(image[None])[0], expected) < TOLERANCE
 
 
-def test_lrn_of_the_first_cudnn_files_has_a_capital_k() -> None:
-    given = {"size": 5, "alpha": 1e-4, "beta": 0.75}
-    assert layer("cudnn.SpatialCrossMapLRN", **given, K=2).k == 2
-    assert layer("cudnn.SpatialCrossMapLRN", **given).k == 1
+def test_lrn_of_the_first_cudnn_files_has_the_field_capital_k() -> None:
+    fields = {"size": 5, "alpha": 1e-4, "beta": 0.75}
+    assert layer("cudnn.SpatialCrossMapLRN", **fields, K=2).k == 2
+    assert layer("cudnn.SpatialCrossMapLRN", **fields).k == 1
 
 
-def test_normalize_keeps_its_epsilon_inside_the_root() -> None:
+def test_normalize_has_its_epsilon_inside_the_root() -> None:
     module = layer("nn.Normalize", p=2, eps=1e-10)
     zeros = torch.zeros(2, 3, requires_grad=True)
     module(zeros).sum().backward()
-    # √eps = 1e-5: torch.nn.functional.normalize would divide by its own 1e-12.
+    # 1 / √eps; torch.nn.functional.normalize has eps outside the root.
     assert torch.allclose(zeros.grad, torch.full((2, 3), 1e5))
     vector = torch.tensor([3.0, -4.0])
     assert torch.allclose(module(vector), torch.tensor([0.6, -0.8]))
 
 
 def estimator(kernel: torch.Tensor, planes: int, *before: t7.LuaObject) -> t7.LuaObject:
-    """The estimator of `SpatialSubtractiveNormalization.lua` as its first versions built it."""
+    """Return the estimator that early versions of `SpatialSubtractiveNormalization.lua` built."""
     height, width = (size // 2 for size in kernel.shape)
     table = torch.arange(1.0, planes + 1)[:, None].expand(planes, 2).contiguous()
     pad = lua("nn.SpatialZeroPadding", pad_l=width, pad_r=width, pad_t=height, pad_b=height)
@@ -126,24 +127,24 @@ def estimator(kernel: torch.Tensor, planes: int, *before: t7.LuaObject) -> t7.Lu
         weight=kernel.expand(planes, *kernel.shape).contiguous(),
         bias=torch.zeros(planes),
     )
-    spread = lua("nn.Replicate", nfeatures=planes, dim=1)
-    parts = [*before, pad, filter_planes, lua("nn.Sum", dimension=1), spread]
-    return lua("nn.Sequential", modules=parts)
+    replicate = lua("nn.Replicate", nfeatures=planes, dim=1)
+    modules = [*before, pad, filter_planes, lua("nn.Sum", dimension=1), replicate]
+    return lua("nn.Sequential", modules=modules)
 
 
 def local_sums(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Sum over the neighbourhood and over all planes."""
+    """Return the weighted sum over each pixel's neighborhood in all channels."""
     weight = kernel.expand(1, image.shape[0], *kernel.shape)
     padding = [size // 2 for size in kernel.shape]
     return functional.conv2d(image[None], weight, padding=padding)[0, 0]
 
 
-def test_local_normalization_of_the_first_versions() -> None:
+def test_local_normalization_of_early_versions() -> None:
     image, kernel = torch.randn(2, 6, 7), torch.rand(3, 5)
     kernel /= kernel.sum() * 2
-    whole = local_sums(torch.ones_like(image), kernel)
+    coverage = local_sums(torch.ones_like(image), kernel)
     subtract = layer("nn.SpatialSubtractiveNormalization", meanestimator=estimator(kernel, 2))
-    expected = image - local_sums(image, kernel) / whole
+    expected = image - local_sums(image, kernel) / coverage
     assert relative_error(subtract(image), expected) < TOLERANCE
 
     divide = layer(
@@ -156,7 +157,7 @@ def test_local_normalization_of_the_first_versions() -> None:
         threshold=0.9,
         thresval=5.0,
     )
-    std = local_sums(image.square(), kernel).sqrt() / whole
+    std = local_sums(image.square(), kernel).sqrt() / coverage
     assert bool((std < 0.9).any())
     assert bool((std > 0.9).any())
     expected = image / torch.where(std > 0.9, std, 5.0)
@@ -172,7 +173,7 @@ LOCAL = [f"Spatial{kind}Normalization" for kind in ("Subtractive", "Divisive", "
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_kernels_are_no_parameters_and_one_example_is_like_a_batch(name: str) -> None:
+def test_kernels_are_not_parameters_and_an_example_is_like_a_batch(name: str) -> None:
     case = fixture(name)
     module, images = convert(case["module"]), t7.to_torch(case["input"])
     assert list(module.parameters()) == []
@@ -188,15 +189,15 @@ def test_local_normalization_exports(name: str) -> None:
 
 
 EXPORTED = {
-    "BatchNorm1d": ("nn.BatchNormalization", statistics(), (3,)),
+    "BatchNorm1d": ("nn.BatchNormalization", batch_norm_fields(), (3,)),
     "BatchNorm2d with a bias": (
         "nn.SpatialBatchNormalization",
-        statistics(bias=torch.randn(3)),
+        batch_norm_fields(bias=torch.randn(3)),
         (3, 4, 4),
     ),
     "BatchNorm3d with a weight": (
         "nn.VolumetricBatchNormalization",
-        statistics(weight=torch.randn(3)),
+        batch_norm_fields(weight=torch.randn(3)),
         (3, 4, 4, 2),
     ),
     "LocalResponseNorm": (
@@ -212,6 +213,6 @@ EXPORTED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_layers_of_ours_export(name: str) -> None:
-    class_name, given, shape = EXPORTED[name]
-    assert export_error(layer(class_name, **given), torch.randn(2, *shape)) < 1e-5
+def test_layers_export_with_a_dynamic_batch(name: str) -> None:
+    class_name, fields, shape = EXPORTED[name]
+    assert export_error(layer(class_name, **fields), torch.randn(2, *shape)) < 1e-5

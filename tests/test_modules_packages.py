@@ -1,6 +1,6 @@
-"""Layers of dpnn, stn, style networks and others: against loops and formulas of the Lua sources.
+"""Layers of dpnn, stn and other packages, compared with loops and formulas of the Lua sources.
 
-What `fixtures/layers/packages.t7` has of them is compared with Torch7 in `test_layers`.
+`test_layers` compares the layers in `fixtures/layers/packages.t7` with Torch7 itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_arg_max_counts_from_one(as_long: bool) -> None:
     assert module(input).dtype == (torch.int64 if as_long else torch.float32)
 
 
-def test_clip_passes_the_gradient() -> None:
+def test_clip_passes_the_gradient_unchanged() -> None:
     module = convert(lua("nn.Clip", minval=-1, maxval=2))
     input, grad = torch.tensor([-3.0, 0.5, 9.0]), torch.tensor([1.0, 2.0, 3.0])
     assert module(input).tolist() == [-1, 0.5, 2]
@@ -81,49 +81,49 @@ def test_binary_convolution_has_the_gradients_of_the_lua() -> None:
     assert relative_error(module(input), (plain * scale[:, None, None]).detach()) < EXACT
     assert relative_error(module(input[0]), module(input)[0].detach()) < EXACT
     plain.backward(grad)
-    # Each of the two gradients has a factor of its own (updateGradInput, accGradParameters).
+    # The two gradients have different factors (updateGradInput, accGradParameters).
     expected = leaf.grad * weight.abs().mean((0, 2, 3))[:, None, None]
     assert relative_error(input_gradient(module, input, grad), expected) < EXACT
     assert relative_error(module.weight.grad, signs.grad * scale[:, None, None, None]) < EXACT
 
 
-def test_penalties_only_show_in_gradients() -> None:
+def test_total_variation_appears_in_the_gradient_only() -> None:
     image, grad = rand(2, 3, 4, 5), rand(2, 3, 4, 5)
     module = convert(lua("nn.TotalVariation", strength=0.5))
     assert torch.equal(module(image), image)
     # updateGradInput of TotalVariation.lua.
     expected = torch.zeros_like(image)
-    across = image[..., :-1, :-1] - image[..., :-1, 1:]
-    down = image[..., :-1, :-1] - image[..., 1:, :-1]
-    expected[..., :-1, :-1] += across + down
-    expected[..., :-1, 1:] -= across
-    expected[..., 1:, :-1] -= down
+    horizontal = image[..., :-1, :-1] - image[..., :-1, 1:]
+    vertical = image[..., :-1, :-1] - image[..., 1:, :-1]
+    expected[..., :-1, :-1] += horizontal + vertical
+    expected[..., :-1, 1:] -= horizontal
+    expected[..., 1:, :-1] -= vertical
     expected = expected * 0.5 + grad
     assert relative_error(input_gradient(module, image, grad), expected) < EXACT
 
 
 @pytest.mark.parametrize("minimum", [None, 0.0, 100.0])
-def test_categorical_entropy_raises_the_entropy(minimum: float | None) -> None:
-    share = rand(4, 5).softmax(1)
+def test_the_gradient_of_categorical_entropy(minimum: float | None) -> None:
+    input = rand(4, 5).softmax(1)
     layer = lua("nn.CategoricalEntropy", scale=3, minEntropy=minimum)
-    p = share.sum(0) / share.sum()
+    p = input.sum(0) / input.sum()
     # updateGradInput of CategoricalEntropy.lua, for a gradient of -scale at the entropy.
     slope = (p + 1e-6).log() + p / (p + 1e-6)
     expected = (
-        torch.zeros_like(share) if minimum == 0 else (3 * slope / share.sum() / 4).expand(4, 5)
+        torch.zeros_like(input) if minimum == 0 else (3 * slope / input.sum() / 4).expand(4, 5)
     )
-    found = input_gradient(convert(layer), share, torch.zeros_like(share))
-    assert relative_error(found, expected) < EXACT
+    actual = input_gradient(convert(layer), input, torch.zeros_like(input))
+    assert relative_error(actual, expected) < EXACT
 
 
-def test_norm_stabilizer_pulls_neighbours_together() -> None:
+def test_the_gradient_of_norm_stabilizer() -> None:
     layer = lua("nn.Sequencer", modules=[lua("nn.NormStabilizer", beta=2)])
     steps = rand(3, 4, 5)
     module = convert(layer)
     assert torch.equal(module(steps), steps)
     norms = steps.norm(dim=2, keepdim=True)
     expected = torch.zeros_like(steps)
-    # _updateGradInput of NormStabilizer.lua: a part from each neighbour in time.
+    # _updateGradInput of NormStabilizer.lua: one term per neighbor in time.
     for step, other in ((0, 1), (1, 0), (1, 2), (2, 1)):
         factor = (norms[step] - norms[other]) * 2 * 2 / norms[step]
         expected[step] += steps[step] / 4 * factor
@@ -132,52 +132,54 @@ def test_norm_stabilizer_pulls_neighbours_together() -> None:
     assert not input_gradient(module.eval(), steps, zero).any()
 
 
-def glimpse(image: torch.Tensor, place: list[float], size: int, scale: int) -> torch.Tensor:
-    """One scale of `SpatialGlimpse.lua` for one image, in the Lua's own steps."""
+def glimpse(image: torch.Tensor, location: list[float], size: int, scale: int) -> torch.Tensor:
+    """Compute one scale of `SpatialGlimpse.lua` for one image, step by step as the Lua code."""
     cut = size * scale
     pad = (cut - 1) // 2
     padded = functional.pad(image, [pad] * 4)
     corner = []
-    for where, room in zip(place, (padded.shape[1] - cut, padded.shape[2] - cut), strict=True):
-        corner.append(int(min(room, max(0.0, (where + 1) / 2 * room))))
+    for position, largest in zip(
+        location, (padded.shape[1] - cut, padded.shape[2] - cut), strict=True
+    ):
+        corner.append(int(min(largest, max(0.0, (position + 1) / 2 * largest))))
     crop = padded[:, corner[0] : corner[0] + cut, corner[1] : corner[1] + cut]
     return functional.avg_pool2d(crop, scale)
 
 
 def test_spatial_glimpse_equals_the_loop() -> None:
     images = torch.randn(3, 2, 9, 11)
-    places = torch.tensor([[-1.0, -1.0], [0.3, -0.4], [1.0, 1.7]])
+    locations = torch.tensor([[-1.0, -1.0], [0.3, -0.4], [1.0, 1.7]])
     module = convert(lua("nn.SpatialGlimpse", height=3, width=3, depth=3, scale=2))
     expected = torch.stack(
         [
-            torch.cat([glimpse(image, place.tolist(), 3, 2**depth) for depth in range(3)])
-            for image, place in zip(images, places, strict=True)
+            torch.cat([glimpse(image, location.tolist(), 3, 2**depth) for depth in range(3)])
+            for image, location in zip(images, locations, strict=True)
         ]
     )
-    assert relative_error(module([images, places]), expected) < 1e-6
-    assert relative_error(module([images[1], places[1]]), expected[1]) < 1e-6
+    assert relative_error(module([images, locations]), expected) < 1e-6
+    assert relative_error(module([images[1], locations[1]]), expected[1]) < 1e-6
 
 
-def test_first_spatial_glimpse_scales_bilinearly() -> None:
-    image, place = torch.randn(1, 1, 9, 9), torch.zeros(1, 2)
+def test_the_first_version_of_spatial_glimpse_scales_bilinearly() -> None:
+    image, location = torch.randn(1, 1, 9, 9), torch.zeros(1, 2)
     conversion = convert_recorded(lua("nn.SpatialGlimpse", size=3, depth=3, scale=2))
-    output = conversion.module([image, place])
+    output = conversion.module([image, location])
     assert "first version" in conversion.notes[0].text
     assert torch.equal(output[0, 0], image[0, 0, 3:6, 3:6])
-    # The crop of 6 at the middle of 13 padded pixels, its corners kept.
+    # The center crop of 6 of 13 padded pixels, with aligned corners.
     crop = functional.pad(image, [2] * 4)[..., 3:9, 3:9]
     expected = functional.interpolate(crop, (3, 3), mode="bilinear", align_corners=True)
     assert relative_error(output[:, 1:2], expected) < 1e-6
 
 
-def test_temporal_glimpse_cuts_a_part() -> None:
+def test_temporal_glimpse_returns_a_section_of_a_sequence() -> None:
     sequence = torch.arange(1.0, 7)[None, :, None].expand(3, 6, 1)
     module = convert(lua("nn.TemporalGlimpse", size=3))
-    found = module([sequence, torch.tensor([[-1.0], [0.0], [1.0]])])
-    assert found[:, :, 0].tolist() == [[0, 1, 2], [2, 3, 4], [5, 6, 0]]
+    sections = module([sequence, torch.tensor([[-1.0], [0.0], [1.0]])])
+    assert sections[:, :, 0].tolist() == [[0, 1, 2], [2, 3, 4], [5, 6, 0]]
 
 
-def test_augmentations_end_with_training() -> None:
+def test_augmentation_takes_place_in_training_mode_only() -> None:
     input = torch.randn(4, 3, 8, 10)
     for layer in (
         lua("nn.TotalDropout", p=0.5),
@@ -199,16 +201,16 @@ def test_batch_flip_mirrors_half_of_the_images() -> None:
     for _ in range(20):
         output = module(images)
         mirrored = [torch.equal(output[n], images[n].flip(-1)) for n in range(7)]
-        same = [torch.equal(output[n], images[n]) for n in range(7)]
+        unchanged = [torch.equal(output[n], images[n]) for n in range(7)]
         assert sum(mirrored) == 3  # le(bs / 2) of a permutation of 1..bs
-        assert sum(same) == 4
+        assert sum(unchanged) == 4
         drawn.add(tuple(mirrored))
     assert len(drawn) > 5
     assert torch.equal(module.eval()(images), images)
 
 
-def test_residual_blocks_are_left_out_at_times() -> None:
-    """Stochastic depth, by `ResidualDrop.lua`'s updateOutput."""
+def test_residual_blocks_are_skipped_at_random_in_training_mode() -> None:
+    """Stochastic depth, as in the updateOutput of `ResidualDrop.lua`."""
     torch.manual_seed(0)
     double = lua("nn.MulConstant", constant_scalar=2)
     pooled = lua("nn.SpatialAveragePooling", kW=1, kH=1, dW=2, dH=2)
@@ -218,51 +220,50 @@ def test_residual_blocks_are_left_out_at_times() -> None:
     skipped = image[..., ::2, ::2]
     assert relative_error(module.eval()(image), skipped * (1 + 2 * 0.75)) < 1e-6
     module.train()
-    left_out = sum(torch.equal(module(image), skipped) for _ in range(1000))
-    assert 180 < left_out < 320  # five standard deviations around 250
+    skips = sum(torch.equal(module(image), skipped) for _ in range(1000))
+    assert 180 < skips < 320  # five standard deviations around 250
     assert any(relative_error(module(image), skipped * 3) < 1e-6 for _ in range(30))
 
 
-def test_dense_layers_grow_a_list() -> None:
-    """Two layers of a DenseNet whose memory is saved are the same as its standard ones."""
+def test_dense_layers_of_the_memory_efficient_densenet_equal_its_standard_ones() -> None:
     weights = [rand(2, 3, 3, 3), rand(2, 5, 3, 3)]
 
-    def grow(weight: torch.Tensor) -> Any:
+    def convolution(weight: torch.Tensor) -> Any:
         sizes = {"nInputPlane": weight.shape[1], "nOutputPlane": 2, "kW": 3, "kH": 3}
         steps = {"dW": 1, "dH": 1, "padW": 1, "padH": 1}
         return lua("nn.SpatialConvolution", weight=weight, **sizes, **steps)
 
     def custom(weight: torch.Tensor) -> Any:
-        return lua("nn.DenseConnectLayerCustom", modules=[lua("nn.ReLU"), grow(weight)])
+        return lua("nn.DenseConnectLayerCustom", modules=[lua("nn.ReLU"), convolution(weight)])
 
     def standard(weight: torch.Tensor) -> Any:
-        net = lua("nn.Sequential", modules=[lua("nn.ReLU"), grow(weight)])
+        net = lua("nn.Sequential", modules=[lua("nn.ReLU"), convolution(weight)])
         return lua("nn.Concat", dimension=2, modules=[lua("nn.Identity"), net])
 
     joined = lua("nn.JoinTable", dimension=2)
-    saved = convert(lua("nn.Sequential", modules=[*map(custom, weights), joined]))
+    efficient = convert(lua("nn.Sequential", modules=[*map(custom, weights), joined]))
     plain = convert(lua("nn.Sequential", modules=[*map(standard, weights)]))
     image = rand(2, 3, 5, 6)
-    assert relative_error(saved(image), plain(image).detach()) < 1e-12
+    assert relative_error(efficient(image), plain(image).detach()) < EXACT
 
 
 def test_region_dropout_clears_one_edge() -> None:
     torch.manual_seed(0)
     module, ones = convert(lua("nn.SpatialRegionDropout", p=0.3)), torch.ones(1, 1, 10, 20)
-    seen = set()
+    edges = set()
     for _ in range(50):
         kept = module(ones)[0, 0]
         assert relative_error(kept.unique(), torch.tensor([0, 1 / 0.7])) < 1e-6
         rows, columns = (kept > 0).any(1), (kept > 0).any(0)
         assert (int(rows.sum()), int(columns.sum())) in {(7, 20), (10, 14)}
-        seen.add((bool(rows[0]), bool(rows[-1]), bool(columns[0]), bool(columns[-1])))
-    assert len(seen) == 4
+        edges.add((bool(rows[0]), bool(rows[-1]), bool(columns[0]), bool(columns[-1])))
+    assert len(edges) == 4
 
 
-def test_uniform_crop_takes_the_middle_in_evaluation_mode() -> None:
+def test_uniform_crop_is_a_center_crop_in_evaluation_mode() -> None:
     module = convert(lua("nn.SpatialUniformCrop", oheight=2, owidth=3, train=False))
     image = torch.arange(42.0).reshape(1, 1, 6, 7)
-    # ceil(4/2) = 2 and ceil(4/2) = 2, from 1.
+    # ceil(4/2) = 2 and ceil(4/2) = 2, counted from 1.
     assert torch.equal(module(image), image[..., 1:3, 1:4])
     cropped = module.train()(image.expand(50, -1, -1, -1))
     corners = {tuple(crop[0, 0, :1].tolist()) for crop in cropped}
@@ -298,7 +299,7 @@ def test_nce_module_scores_targets_and_noise() -> None:
     scores = (features @ weight.t() + bias).exp()
     model, noise, target_frequency, noise_frequency = module([features, target])
     assert relative_error(model, scores[range(3), [0, 5, 1]]) < EXACT
-    # Only the third class has a frequency, so it is the only one drawn.
+    # Only the third class has a frequency above 0, so that only it is drawn.
     assert relative_error(noise, scores[:, 2:3].expand(3, 2)) < EXACT
     assert target_frequency.tolist() == [0, 0, 0]
     assert noise_frequency.tolist() == [[1, 1]] * 3
@@ -322,25 +323,25 @@ def test_logistic_criterions() -> None:
 
 
 @pytest.mark.parametrize("factors", [1, 2])
-def test_affine_matrix_turns_scales_and_shifts(factors: int) -> None:
+def test_affine_matrices_rotate_scale_and_translate(factors: int) -> None:
     layer = lua(
         "nn.AffineTransformMatrixGenerator", useRotation=True, useScale=True, useTranslation=True
     )
     angle, scale, shift = 0.5, [2.0, 3.0][:factors], [0.25, -0.5]
-    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    linear = turn @ torch.diag(torch.tensor((scale * 2)[:2]))
+    cos, sin = math.cos(angle), math.sin(angle)
+    linear = torch.tensor([[cos, -sin], [sin, cos]]) @ torch.diag(torch.tensor((scale * 2)[:2]))
     expected = torch.cat([linear, linear @ torch.tensor(shift)[:, None]], 1)
-    numbers = torch.tensor([angle, *scale, *shift])
-    assert relative_error(convert(layer)(numbers), expected) < 1e-6
-    assert relative_error(convert(layer)(numbers.expand(3, -1)), expected.expand(3, 2, 3)) < 1e-6
+    values = torch.tensor([angle, *scale, *shift])
+    assert relative_error(convert(layer)(values), expected) < 1e-6
+    assert relative_error(convert(layer)(values.expand(3, -1)), expected.expand(3, 2, 3)) < 1e-6
 
 
-def test_spatial_transformer_takes_one_image() -> None:
+def test_a_spatial_transformer_takes_one_image() -> None:
     grid = convert(lua("nn.AffineGridGeneratorBHWD", height=4, width=5))
     sample = convert(lua("nn.BilinearSamplerBHWD"))
     image = torch.randn(4, 5, 2)
-    same = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert relative_error(sample([image, grid(same)]), image) < 1e-5
+    identity = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    assert relative_error(sample([image, grid(identity)]), image) < 1e-5
     one_pixel_right = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]])
     expected = torch.cat([image[:, 1:], torch.zeros(4, 1, 2)], 1)
     assert relative_error(sample([image, grid(one_pixel_right)]), expected) < 1e-5

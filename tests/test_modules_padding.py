@@ -1,4 +1,4 @@
-"""Padding and enlarging: with and without a batch, negative and inserted paddings, all sizes."""
+"""Padding and upsampling: with and without a batch, negative and inserted paddings, sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from layer_support import export_error, layer
 from support import relative_error
 from torch.nn import functional
 
-#: Interpolation in float32, in another order.
+#: float32 interpolation in another order.
 TOLERANCE = 1e-6
 
 
@@ -17,28 +17,29 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def padded(rows: list[list[float]], **given: object) -> list[list[float]]:
-    return layer("nn.Padding", value=9, **given)(torch.tensor(rows)).tolist()
+def pad_with_nines(rows: list[list[float]], **fields: object) -> list[list[float]]:
+    result: list[list[float]] = layer("nn.Padding", value=9, **fields)(torch.tensor(rows)).tolist()
+    return result
 
 
-def test_padding_counts_from_the_front_or_the_back() -> None:
+def test_padding_position_counts_from_the_front_or_the_back() -> None:
     rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     nines = [9.0, 9.0]
-    assert padded(rows, dim=1, pad=-1) == [nines, *rows]
-    assert padded(rows, dim=1, pad=2) == [*rows, nines, nines]
-    assert padded(rows, dim=1, pad=-1, index=2) == [rows[0], nines, *rows[1:]]
-    assert padded(rows, dim=1, pad=1, index=2) == [*rows[:2], nines, rows[2]]
-    assert padded(rows, dim=2, pad=-1, index=2) == [[a, 9.0, b] for a, b in rows]
+    assert pad_with_nines(rows, dim=1, pad=-1) == [nines, *rows]
+    assert pad_with_nines(rows, dim=1, pad=2) == [*rows, nines, nines]
+    assert pad_with_nines(rows, dim=1, pad=-1, index=2) == [rows[0], nines, *rows[1:]]
+    assert pad_with_nines(rows, dim=1, pad=1, index=2) == [*rows[:2], nines, rows[2]]
+    assert pad_with_nines(rows, dim=2, pad=-1, index=2) == [[a, 9.0, b] for a, b in rows]
 
 
-def test_padding_leaves_the_batch_alone() -> None:
+def test_padding_does_not_count_the_batch() -> None:
     module = layer("nn.Padding", dim=1, pad=2, nInputDim=2, value=0, index=1)
     images = torch.randn(5, 3, 4)
     assert torch.equal(module(images), functional.pad(images, [0, 0, 0, 2]))
     assert torch.equal(module(images[0]), functional.pad(images[0], [0, 0, 0, 2]))
 
 
-MARGINS = {"pad_l": 1, "pad_r": 2, "pad_t": 0, "pad_b": 3}
+PADDING = {"pad_l": 1, "pad_r": 2, "pad_t": 0, "pad_b": 3}
 
 
 @pytest.mark.parametrize(
@@ -49,32 +50,32 @@ MARGINS = {"pad_l": 1, "pad_r": 2, "pad_t": 0, "pad_b": 3}
         ("nn.SpatialReplicationPadding", "replicate"),
     ],
 )
-def test_margins_keep_their_sides(class_name: str, mode: str) -> None:
+def test_each_side_has_its_own_padding(class_name: str, mode: str) -> None:
     images = torch.randn(2, 3, 5, 6)
     expected = functional.pad(images, [1, 2, 0, 3], mode=mode)
-    module = layer(class_name, **MARGINS)
+    module = layer(class_name, **PADDING)
     assert torch.equal(module(images), expected)
     assert torch.equal(module(images[0]), expected[0])
 
 
-def test_negative_margins_crop() -> None:
+def test_negative_padding_crops() -> None:
     images = torch.randn(2, 3, 5, 6)
     module = layer("nn.SpatialZeroPadding", pad_l=-1, pad_r=1, pad_t=-2, pad_b=0)
     expected = functional.pad(images[:, :, 2:, 1:], [0, 1, 0, 0])
     assert torch.equal(module(images), expected)
 
 
-def test_volumes_are_padded_on_six_sides() -> None:
+def test_volumes_have_six_paddings() -> None:
     sides = {"pleft": 1, "pright": 0, "ptop": 2, "pbottom": 0, "pfront": 3, "pback": 0}
     volumes = torch.randn(2, 2, 3, 4, 5)
-    found = layer("nn.VolumetricReplicationPadding", **sides)(volumes)
+    output = layer("nn.VolumetricReplicationPadding", **sides)(volumes)
     assert torch.equal(
-        found,
+        output,
         volumes[:, :, [0] * 3 + [0, 1, 2]][..., [0] * 2 + [0, 1, 2, 3], :][..., [0, 0, 1, 2, 3, 4]],
     )
 
 
-def test_nearest_repeats_every_place() -> None:
+def test_nearest_repeats_every_pixel() -> None:
     images = torch.randn(2, 3, 4, 5)
     expected = images.repeat_interleave(3, 2).repeat_interleave(3, 3)
     for class_name in ("nn.SpatialUpSamplingNearest", "nn.UpSampling"):
@@ -82,41 +83,41 @@ def test_nearest_repeats_every_place() -> None:
         assert torch.equal(module(images), expected)
     assert torch.equal(layer("nn.SpatialUpSamplingNearest", scale_factor=3)(images[0]), expected[0])
     volumes = torch.randn(1, 2, 2, 3, 4)
-    found = layer("nn.UpSampling", scale_factor=2, mode="nearest")(volumes)
-    assert torch.equal(found[..., ::2, 1::2, ::2], volumes)
+    output = layer("nn.UpSampling", scale_factor=2, mode="nearest")(volumes)
+    assert torch.equal(output[..., ::2, 1::2, ::2], volumes)
 
 
-def along(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
-    """Linear interpolation between corners along one dimension, as Torch7's code states it."""
-    places = torch.arange(size) * ((tensor.shape[dim] - 1) / max(size - 1, 1))
-    low = places.floor().long().clamp(max=tensor.shape[dim] - 1)
+def interpolate(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """Interpolate along one dimension with aligned corners (`SpatialUpSamplingBilinear.c`)."""
+    positions = torch.arange(size) * ((tensor.shape[dim] - 1) / max(size - 1, 1))
+    low = positions.floor().long().clamp(max=tensor.shape[dim] - 1)
     high = (low + 1).clamp(max=tensor.shape[dim] - 1)
     shape = [1] * tensor.dim()
     shape[dim] = size
-    share = (places - low).reshape(shape)
-    return tensor.index_select(dim, low) * (1 - share) + tensor.index_select(dim, high) * share
+    fraction = (positions - low).reshape(shape)
+    return torch.lerp(tensor.index_select(dim, low), tensor.index_select(dim, high), fraction)
 
 
-def test_linear_interpolation_keeps_the_corners() -> None:
+def test_linear_interpolation_aligns_the_corners() -> None:
     images = torch.randn(2, 3, 4, 5)
-    sized = along(along(images, 2, 7), 3, 9)
-    scaled = along(along(images, 2, 8), 3, 10)
-    by_size = layer("nn.SpatialUpSamplingBilinear", oheight=7, owidth=9)
-    assert relative_error(by_size(images), sized) < TOLERANCE
-    assert relative_error(by_size(images[0]), sized[0]) < TOLERANCE
+    sized = interpolate(interpolate(images, 2, 7), 3, 9)
+    scaled = interpolate(interpolate(images, 2, 8), 3, 10)
+    to_size = layer("nn.SpatialUpSamplingBilinear", oheight=7, owidth=9)
+    assert relative_error(to_size(images), sized) < TOLERANCE
+    assert relative_error(to_size(images[0]), sized[0]) < TOLERANCE
     for class_name in ("nn.SpatialUpSamplingBilinear", "nn.UpSampling"):
         by_factor = layer(class_name, scale_factor=2, mode="linear")
         assert relative_error(by_factor(images), scaled) < TOLERANCE
     one = torch.randn(1, 1, 1, 1)
-    assert torch.equal(by_size(one), one.expand(1, 1, 7, 9))
+    assert torch.equal(to_size(one), one.expand(1, 1, 7, 9))
 
 
-def test_one_upsampling_takes_images_and_volumes() -> None:
+def test_up_sampling_takes_images_and_volumes() -> None:
     module = layer("nn.UpSampling", odepth=3, oheight=7, owidth=9, mode="linear")
     volumes, images = torch.randn(1, 2, 2, 3, 4), torch.randn(1, 2, 3, 4)
-    expected = along(along(along(volumes, 2, 3), 3, 7), 4, 9)
+    expected = interpolate(interpolate(interpolate(volumes, 2, 3), 3, 7), 4, 9)
     assert relative_error(module(volumes), expected) < TOLERANCE
-    assert relative_error(module(images), along(along(images, 2, 7), 3, 9)) < TOLERANCE
+    assert relative_error(module(images), interpolate(interpolate(images, 2, 7), 3, 9)) < TOLERANCE
 
 
 EXPORTED = {
@@ -135,6 +136,6 @@ EXPORTED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_layers_of_ours_export(name: str) -> None:
-    class_name, given, shape = EXPORTED[name]
-    assert export_error(layer(class_name, **given), torch.randn(2, *shape)) < 1e-5
+def test_layers_export_with_a_dynamic_batch(name: str) -> None:
+    class_name, fields, shape = EXPORTED[name]
+    assert export_error(layer(class_name, **fields), torch.randn(2, *shape)) < 1e-5

@@ -1,7 +1,6 @@
-"""Pooling: Torch7's windows, divisors and indices, against loops written from THNN's definition.
+"""Pooling: Torch7's windows, divisors and indices, compared with loops that follow THNN.
 
-The loops are the second implementation; they are float64, so that 1e-12 leaves room for rounding
-and for nothing else.
+The loops compute in float64, so that a tolerance of 1e-12 covers rounding only.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def seeded() -> None:
 
 
 def count(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil: bool) -> int:
-    """Number of windows along an axis (`SpatialDilatedMaxPooling.c`)."""
+    """Return the number of windows along an axis (`SpatialDilatedMaxPooling.c`)."""
     number = (math.ceil if ceil else math.floor)((size - kernel + 2 * pad) / stride) + 1
     return number - 1 if padded and (number - 1) * stride >= size + pad else number
 
@@ -35,13 +34,13 @@ def count(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil: boo
 def windows(
     size: int, kernel: int, stride: int, pad: int, padded: bool, ceil: bool, dilation: int = 1
 ) -> list[tuple[list[int], int]]:
-    """For each window along an axis: the places inside the input, and its extent in the padding."""
+    """Return the indices in the input and the extent with padding of each window along an axis."""
     extent = dilation * (kernel - 1) + 1
     result = []
     for index in range(count(size, extent, stride, pad, padded, ceil)):
         start = index * stride - pad
-        places = [start + i * dilation for i in range(kernel)]
-        inside = [place for place in places if 0 <= place < size]
+        indices = [start + i * dilation for i in range(kernel)]
+        inside = [i for i in indices if 0 <= i < size]
         result.append((inside, min(start + kernel, size + pad) - start))
     return result
 
@@ -63,7 +62,7 @@ def fields(geometry: dict[str, tuple[int, int]], **more: object) -> dict[str, ob
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("ceil", [False, True])
-def test_max_pooling_has_thnns_windows(geometry: dict[str, tuple[int, int]], ceil: bool) -> None:
+def test_max_pooling_has_thnn_windows(geometry: dict[str, tuple[int, int]], ceil: bool) -> None:
     module = layer("nn.SpatialMaxPooling", **fields(geometry, ceil_mode=ceil))
     image = torch.randn(2, *geometry["size"], dtype=torch.float64)
     padded = any(geometry["pad"])
@@ -85,7 +84,7 @@ def test_max_pooling_has_thnns_windows(geometry: dict[str, tuple[int, int]], cei
 @pytest.mark.parametrize("include", [False, True])
 @pytest.mark.parametrize("divide", [False, True])
 @pytest.mark.parametrize("ceil", [False, True])
-def test_average_pooling_has_thnns_divisors(
+def test_average_pooling_has_thnn_divisors(
     geometry: dict[str, tuple[int, int]], ceil: bool, divide: bool, include: bool
 ) -> None:
     more = {"ceil_mode": ceil, "count_include_pad": include, "divide": divide}
@@ -97,7 +96,7 @@ def test_average_pooling_has_thnns_divisors(
         for axis in (0, 1)
     )
     if not all(inside for inside, _ in rows + columns):
-        pytest.skip("a window that holds nothing: THNN divides zero by zero")
+        pytest.skip("THNN divides zero by zero in a window outside the input")
     expected = torch.empty(2, len(rows), len(columns), dtype=torch.float64)
     for (i, (ys, height)), (j, (xs, width)) in itertools.product(
         enumerate(rows), enumerate(columns)
@@ -110,14 +109,14 @@ def test_average_pooling_has_thnns_divisors(
     assert relative_error(module(image.unsqueeze(0)), expected.unsqueeze(0)) < 1e-12
 
 
-def test_width_and_height_keep_their_places_in_volumes() -> None:
+def test_axes_of_volumes_are_in_order() -> None:
     module = layer("nn.VolumetricMaxPooling", kT=1, kW=2, kH=3, dT=1, dW=2, dH=3)
     assert module(torch.randn(2, 5, 6, 8)).shape == (2, 5, 2, 4)
     module = layer("cudnn.VolumetricAveragePooling", kT=1, kW=2, kH=3, dT=1, dW=2, dH=3)
     assert module(torch.randn(1, 2, 5, 6, 8)).shape == (1, 2, 5, 2, 4)
 
 
-def test_torch_classes_are_used_where_they_agree() -> None:
+def test_torch_classes_are_used_if_they_agree() -> None:
     sizes = {"kW": 3, "kH": 3, "dW": 2, "dH": 2, "padW": 0, "padH": 0}
     assert type(layer("nn.SpatialMaxPooling", **sizes, ceil_mode=True)) is nn.MaxPool2d
     assert type(layer("cudnn.SpatialMaxPooling", **sizes, ceil_mode=False)) is nn.MaxPool2d
@@ -125,7 +124,7 @@ def test_torch_classes_are_used_where_they_agree() -> None:
     assert type(average) is nn.AvgPool2d
 
 
-def test_missing_fields_mean_what_they_meant_and_are_noted() -> None:
+def test_missing_fields_have_their_old_meaning_and_are_noted() -> None:
     sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2}
     ones = torch.ones(1, 4, 4)
     old = convert_recorded(lua("nn.SpatialAveragePooling", **sizes))
@@ -136,30 +135,30 @@ def test_missing_fields_mean_what_they_meant_and_are_noted() -> None:
     assert torch.equal(cudnn.module(ones), torch.ones(1, 2, 2))
 
 
-def test_cudnn_always_counts_the_padding() -> None:
+def test_cudnn_always_includes_the_padding() -> None:
     sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 1, "padH": 1}
     module = layer("cudnn.SpatialAveragePooling", **sizes, ceil_mode=False, count_include_pad=False)
     assert module(torch.ones(1, 2, 2))[0, 0, 0] == 0.25
 
 
 @pytest.mark.parametrize(("size", "windows"), [(21, 7), (25, 5), (45, 9), (10, 4), (3, 7)])
-def test_adaptive_pooling_rounds_its_edges_as_thnn(size: int, windows: int) -> None:
+def test_adaptive_pooling_rounds_edges_as_thnn(size: int, windows: int) -> None:
     image = torch.randn(2, 3, size, 6)
     f = np.float32
     edges = [
         (math.floor(f(i) / f(windows) * f(size)), math.ceil(f(i + 1) / f(windows) * f(size)))
         for i in range(windows)
     ]
-    largest = torch.stack([image[:, :, a:b].amax((2, 3)) for a, b in edges], 2)
+    maxima = torch.stack([image[:, :, a:b].amax((2, 3)) for a, b in edges], 2)
     means = torch.stack([image[:, :, a:b].mean((2, 3)) for a, b in edges], 2)
-    found = layer("nn.SpatialAdaptiveMaxPooling", H=windows, W=1)(image)
-    assert torch.equal(found, largest.unsqueeze(3))
-    found = layer("nn.SpatialAdaptiveAveragePooling", H=windows, W=1)(image)
-    assert relative_error(found, means.unsqueeze(3)) < 1e-6
+    output = layer("nn.SpatialAdaptiveMaxPooling", H=windows, W=1)(image)
+    assert torch.equal(output, maxima.unsqueeze(3))
+    output = layer("nn.SpatialAdaptiveAveragePooling", H=windows, W=1)(image)
+    assert relative_error(output, means.unsqueeze(3)) < 1e-6
 
 
-def test_float32_edges_differ_from_whole_numbers_where_thnn_differs() -> None:
-    # 1/7 · 21 is a little more than 3 in float32: the first window has four places.
+def test_float32_edges_differ_from_integer_edges() -> None:
+    # 1/7 · 21 is slightly more than 3 in float32, so the first window has four elements.
     image = torch.zeros(1, 21, 1)
     image[0, 3] = 1
     assert layer("nn.SpatialAdaptiveMaxPooling", H=7, W=1)(image)[0, 0, 0] == 1
@@ -167,7 +166,7 @@ def test_float32_edges_differ_from_whole_numbers_where_thnn_differs() -> None:
 
 
 def intervals(sample: float, size: int, count: int, pool: int) -> list[int]:
-    """Where regions start (`generateIntervals` of `SpatialFractionalMaxPooling.c`)."""
+    """Return the starts of regions (`generateIntervals` of `SpatialFractionalMaxPooling.c`)."""
     alpha = (size - pool) / (count - 1)
     starts = [int((i + sample) * alpha) - int(sample * alpha) for i in range(count - 1)]
     return [*starts, size - pool]
@@ -201,13 +200,13 @@ def test_fixed_fractional_pooling_of_volumes_has_time_last() -> None:
         ts = intervals(float(samples[0, c, 0]), 8, 3, 2)
         ws = intervals(float(samples[0, c, 1]), 13, 4, 3)
         hs = intervals(float(samples[0, c, 2]), 11, 5, 2)
-        places = itertools.product(enumerate(hs), enumerate(ws), enumerate(ts))
-        for (i, h), (j, w), (k, t) in places:
+        starts = itertools.product(enumerate(hs), enumerate(ws), enumerate(ts))
+        for (i, h), (j, w), (k, t) in starts:
             expected[0, c, i, j, k] = volume[0, c, h : h + 2, w : w + 3, t : t + 2].max()
     assert torch.equal(module(volume), expected)
 
 
-def test_fractional_pooling_by_ratio_draws_anew() -> None:
+def test_fractional_pooling_with_a_ratio_draws_new_regions() -> None:
     sizes = {"poolSizeW": 2, "poolSizeH": 2, "ratioW": 0.5, "ratioH": 0.25}
     module = layer("nn.SpatialFractionalMaxPooling", **sizes, newRandomPool=False)
     image = torch.randn(1, 40, 21, 21)
@@ -216,14 +215,14 @@ def test_fractional_pooling_by_ratio_draws_anew() -> None:
 
 
 def unpooling(**sizes: int) -> nn.Module:
-    """Pooling, a layer between, and the unpooling that refers to the pooling."""
+    """Return a pooling layer, another layer, and an unpooling layer that refers to the first."""
     pooling = lua("nn.SpatialMaxPooling", **sizes, ceil_mode=False)
     between = lua("nn.SpatialZeroPadding", pad_l=0, pad_r=0, pad_t=0, pad_b=0)
     back = lua("nn.SpatialMaxUnpooling", pooling=pooling)
     return convert(lua("nn.Sequential", modules=[pooling, between, back]))
 
 
-def test_unpooling_follows_its_own_pooling_layer() -> None:
+def test_unpooling_uses_its_own_pooling_layer() -> None:
     model = unpooling(kW=2, kH=3, dW=2, dH=3)
     assert model[2].pooling is model[0]
     images = torch.randn(2, 3, 6, 8)
@@ -246,22 +245,22 @@ def test_feature_lp_pooling_of_zeros_has_no_gradient() -> None:
     assert torch.allclose(features.grad, torch.tensor([0.0, 0.0, 0.6, 0.8]))
 
 
-def test_dynamic_k_keeps_the_order_of_time() -> None:
+def test_dynamic_k_max_pooling_keeps_temporal_order() -> None:
     module = layer("nn.TemporalDynamicKMaxPooling", minK=2, factor=0.5)
     frames = torch.tensor([[3.0, 1], [5, 9], [4, 8], [1, 7], [0, 2]])
     assert torch.equal(module(frames), torch.tensor([[3.0, 9], [5, 8], [4, 7]]))
     assert torch.equal(module(frames[None])[0], module(frames))
 
 
-def test_subsampling_sums_and_older_files_weigh_every_place() -> None:
+def test_subsampling_sums_and_older_files_have_a_weight_per_position() -> None:
     sizes = {"nInputPlane": 2, "kW": 2, "kH": 3, "dW": 1, "dH": 2}
     image, weight, bias = torch.randn(2, 7, 5), torch.randn(2), torch.randn(2)
-    plain = layer("nn.SpatialSubSampling", **sizes, weight=weight, bias=bias)
+    current = layer("nn.SpatialSubSampling", **sizes, weight=weight, bias=bias)
     sums = nn.functional.avg_pool2d(image, (3, 2), (2, 1)) * 6
-    assert relative_error(plain(image), sums * weight[:, None, None] + bias[:, None, None]) < 1e-6
-    every = weight[:, None, None].expand(2, 3, 2).contiguous()
-    old = layer("nn.SpatialSubSampling", **sizes, weight=every, bias=bias)
-    assert relative_error(old(image), plain(image).detach()) < 1e-5
+    assert relative_error(current(image), sums * weight[:, None, None] + bias[:, None, None]) < 1e-6
+    per_position = weight[:, None, None].expand(2, 3, 2).contiguous()
+    old = layer("nn.SpatialSubSampling", **sizes, weight=per_position, bias=bias)
+    assert relative_error(old(image), current(image).detach()) < 1e-5
 
 
 EXPORTED = {
@@ -308,9 +307,9 @@ EXPORTED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_layers_of_ours_export(name: str) -> None:
-    class_name, given, shape = EXPORTED[name]
-    assert export_error(layer(class_name, **given), torch.randn(2, *shape)) < 1e-5
+def test_layers_export_with_a_dynamic_batch(name: str) -> None:
+    class_name, fields, shape = EXPORTED[name]
+    assert export_error(layer(class_name, **fields), torch.randn(2, *shape)) < 1e-5
 
 
 @pytest.mark.slow

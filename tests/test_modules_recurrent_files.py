@@ -1,4 +1,4 @@
-"""Recurrent layers of other writers: the packed weights of cudnn, and the models of torch-rnn."""
+"""Recurrent layers of cudnn, with packed weights, and the models of torch-rnn."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MODES = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
 
 
 def packed(rnn: nn.RNNBase) -> torch.Tensor:
-    """A torch.nn layer's weights as cuDNN packs them: all matrices, and then all biases."""
-    names = [name for name, _ in rnn.named_parameters()]
-    # named_parameters goes by layer and direction: weight_ih, weight_hh, bias_ih, bias_hh.
-    matrices = [getattr(rnn, name) for name in names if name.startswith("weight")]
-    biases = [getattr(rnn, name) for name in names if name.startswith("bias")]
-    return torch.cat([part.detach().flatten() for part in matrices + biases])
+    """Return a torch.nn layer's weights as cuDNN packs them: all matrices, then all biases."""
+    # Per layer and direction, in this order: weight_ih, weight_hh, bias_ih, bias_hh.
+    parameters = dict(rnn.named_parameters())
+    matrices = [value for name, value in parameters.items() if name.startswith("weight")]
+    biases = [value for name, value in parameters.items() if name.startswith("bias")]
+    return torch.cat([value.detach().flatten() for value in matrices + biases])
 
 
 def cudnn_layer(rnn: nn.RNNBase, mode: str, **fields: Any) -> Any:
@@ -54,9 +54,9 @@ def test_cudnn_weights_are_unpacked(mode: str, bidirectional: bool) -> None:
     assert not module.training
 
 
-def test_cudnn_layers_say_what_they_cannot_do() -> None:
+def test_cudnn_layers_that_cannot_be_converted_are_refused() -> None:
     rnn = nn.LSTM(4, 3)
-    with pytest.raises(ConversionError, match="packed 131 numbers and 108 were expected"):
+    with pytest.raises(ConversionError, match="packed 131 values, 108 were expected"):
         convert(cudnn_layer(rnn, "LSTM", weight=torch.zeros(131)))
     with pytest.raises(ConversionError, match="SKIP_INPUT"):
         convert(cudnn_layer(rnn, "LSTM", inputMode="CUDNN_SKIP_INPUT"))
@@ -65,11 +65,11 @@ def test_cudnn_layers_say_what_they_cannot_do() -> None:
 
 
 def language_model(kind: str, batchnorm: bool) -> Any:
-    """A model of torch-rnn with one recurrent layer: 7 tokens, vectors of 4, hidden 3."""
+    """Return a model of torch-rnn: 7 tokens, embeddings of size 4, one layer of hidden size 3."""
     columns = 12 if kind == "nn.LSTM" else 3
     weight, bias = torch.randn(7, columns), torch.randn(columns)
     rnn = lua(kind, weight=weight, bias=bias, remember_states=True)
-    # The sizes that the last batch had, which the next will not.
+    # The sizes that Torch7 set for its last batch, (2, 5).
     enter, leave = (lua("nn.View", size=torch.tensor(size)) for size in ([10, -1], [2, 5, -1]))
     statistics = {"running_mean": torch.randn(3), "running_var": torch.rand(3) + 0.5}
     norm_in, norm_out = (lua("nn.View", size=torch.tensor(size)) for size in ([10, -1], [2, 5, -1]))
@@ -84,12 +84,12 @@ def language_model(kind: str, batchnorm: bool) -> Any:
 
 @pytest.mark.parametrize("kind", ["nn.LSTM", "nn.VanillaRNN"])
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_language_model_takes_any_length(kind: str, batchnorm: bool) -> None:
+def test_a_language_model_takes_any_length(kind: str, batchnorm: bool) -> None:
     model = convert(language_model(kind, batchnorm)).eval()
     tokens = torch.randint(1, 8, (3, 6))
     scores = model(tokens)
     assert scores.shape == (3, 6, 7)
-    # A longer text does not change what was said before, nor do the texts beside it.
+    # The scores of a token do not depend on later tokens, nor on the other sequences of the batch.
     assert relative_error(model(tokens[:1, :4]), scores[:1, :4].detach()) < 1e-5
 
 
@@ -104,11 +104,11 @@ def test_vanilla_rnn_equals_torch_rnn() -> None:
     assert relative_error(module([state, input]), expected) < 1e-5
 
 
-def test_temporal_adapter_keeps_the_steps_apart() -> None:
+def test_temporal_adapter_applies_its_modules_to_every_step() -> None:
     views = [lua("nn.View", size=torch.tensor([1, -1])) for _ in range(2)]
     weight = torch.randn(2, 3)
     inner = lua("nn.Linear", weight=weight)
     net = lua("nn.Sequential", modules=[views[0], inner, views[1]])
     input = torch.randn(4, 5, 3)
-    found = convert(lua("nn.TemporalAdapter", net=net))(input)
-    assert relative_error(found, input @ weight.t()) < 1e-5
+    output = convert(lua("nn.TemporalAdapter", net=net))(input)
+    assert relative_error(output, input @ weight.t()) < 1e-5

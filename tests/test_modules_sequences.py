@@ -1,6 +1,6 @@
-"""Recurrent layers of rnn, torch-rnn and cudnn: gradients, masks, and no state left behind.
+"""Recurrent layers of rnn: gradients, masks, and no state left behind by a call.
 
-Their outputs are compared with Torch7's in `test_layers`; these tests compare with torch.nn's own
+`test_layers` compares their outputs with Torch7's; these tests compare with torch.nn's own
 recurrent layers, or with the equations written out.
 """
 
@@ -30,73 +30,74 @@ def fixture(name: str) -> t7.LuaTable:
     return next(case for case in cases if case["name"] == name)
 
 
-def blocks(tensor: torch.Tensor, given: str, wanted: str) -> torch.Tensor:
-    """The gates' blocks along dimension 0 in another order."""
-    parts = dict(zip(given, tensor.chunk(len(given)), strict=True))
-    return torch.cat([parts[gate] for gate in wanted])
+def reordered(tensor: torch.Tensor, old: str, new: str) -> torch.Tensor:
+    """Reorder the blocks of gates along dimension 0."""
+    gates = dict(zip(old, tensor.chunk(len(old)), strict=True))
+    return torch.cat([gates[gate] for gate in new])
 
 
-def gradients(outputs: Any, wanted: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Gradients of a sum in which every number of the output counts differently."""
+def gradients(outputs: Any, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the gradients of a weighted sum in which every output has another weight."""
     outputs = torch.stack(outputs) if isinstance(outputs, list) else outputs
     factors = torch.arange(1.0, outputs.numel() + 1, dtype=outputs.dtype).reshape(outputs.shape)
-    return list(torch.autograd.grad((outputs * factors).sum(), wanted))
+    return list(torch.autograd.grad((outputs * factors).sum(), inputs))
 
 
 def torch_lstm(in_features: int = 4, hidden: int = 2) -> nn.LSTM:
-    """A torch.nn.LSTM with one bias only, as rnn's."""
+    """Return a torch.nn.LSTM whose second bias is zero: rnn's LSTM has one bias."""
     module = nn.LSTM(in_features, hidden).double()
     nn.init.zeros_(module.bias_hh_l0)
     return module
 
 
 def seq_lstm(module: nn.LSTM, **fields: Any) -> nn.Module:
-    """A SeqLSTM with a torch.nn.LSTM's weights."""
-    rows = [blocks(part, "ifgo", "ifog").t() for part in (module.weight_ih_l0, module.weight_hh_l0)]
+    """Return a SeqLSTM with the weights of a torch.nn.LSTM."""
+    weights = (module.weight_ih_l0, module.weight_hh_l0)
+    weight = torch.cat([reordered(weight, "ifgo", "ifog").t() for weight in weights])
     fields = {"batchfirst": False, **fields}
-    bias = blocks(module.bias_ih_l0, "ifgo", "ifog")
-    return convert(lua("nn.SeqLSTM", weight=torch.cat(rows), bias=bias, **fields))
+    bias = reordered(module.bias_ih_l0, "ifgo", "ifog")
+    return convert(lua("nn.SeqLSTM", weight=weight, bias=bias, **fields))
 
 
 def test_fast_lstm_has_the_gradients_of_torch_lstm() -> None:
     module = convert(fixture("rnn_Sequencer_FastLSTM")["module"]).double()
-    weight, bias, recurrent = (part.detach() for part in module.parameters())
+    weight, bias, recurrent = (parameter.detach() for parameter in module.parameters())
     reference = torch_lstm(4, 3)
     with torch.no_grad():
-        reference.weight_ih_l0.copy_(blocks(weight, "igfo", "ifgo"))
-        reference.weight_hh_l0.copy_(blocks(recurrent, "igfo", "ifgo"))
-        reference.bias_ih_l0.copy_(blocks(bias, "igfo", "ifgo"))
+        reference.weight_ih_l0.copy_(reordered(weight, "igfo", "ifgo"))
+        reference.weight_hh_l0.copy_(reordered(recurrent, "igfo", "ifgo"))
+        reference.bias_ih_l0.copy_(reordered(bias, "igfo", "ifgo"))
     steps = rand(5, 2, 4).requires_grad_()
-    found = gradients(module(list(steps)), [steps, *module.parameters()])
-    wanted = [steps, reference.weight_ih_l0, reference.bias_ih_l0, reference.weight_hh_l0]
-    expected = gradients(reference(steps)[0], wanted)
-    assert relative_error(found[0], expected[0]) < EXACT
-    for ours, theirs in zip(found[1:], expected[1:], strict=True):
-        assert relative_error(blocks(ours, "igfo", "ifgo"), theirs) < EXACT
+    actual = gradients(module(list(steps)), [steps, *module.parameters()])
+    inputs = [steps, reference.weight_ih_l0, reference.bias_ih_l0, reference.weight_hh_l0]
+    expected = gradients(reference(steps)[0], inputs)
+    assert relative_error(actual[0], expected[0]) < EXACT
+    for gradient, reference_gradient in zip(actual[1:], expected[1:], strict=True):
+        assert relative_error(reordered(gradient, "igfo", "ifgo"), reference_gradient) < EXACT
 
 
-def test_torch7_shared_buffers_in_evaluation_mode() -> None:
-    """Why `test_layers` leaves out the gradients of sequences (`SHARED_BUFFERS`).
+def test_torch7_shares_output_buffers_in_evaluation_mode() -> None:
+    """Why `test_layers` does not compare the gradients of sequences (`SHARED_BUFFERS`).
 
-    In evaluation mode every step of `AbstractRecurrent.lua` writes to the same output. Going
-    backwards with the last step's output in place of each step's own gives Torch7's numbers.
+    In evaluation mode every step of `AbstractRecurrent.lua` writes to the same output buffer. A
+    backward pass that uses the last step's output for every step reproduces Torch7's gradients.
     """
     case = fixture("rnn_Recurrent")
     data = t7.to_torch(case)
     _, encode, feedback, _, _ = convert(case["module"])[0]
     with torch.no_grad():
         outputs = data["output"]
-        from_next, found = torch.zeros_like(outputs[0]), []
+        from_next, actual = torch.zeros_like(outputs[0]), []
         for step in reversed(range(len(outputs))):
-            # The first step has a module, and so an output, of its own.
-            seen = outputs[-1] if step else outputs[0]
-            delta = (data["gradOutput"][step] + from_next) * seen * (1 - seen)
-            found.insert(0, delta @ encode.weight)
+            # The first step has a module of its own, and so a buffer of its own.
+            buffer = outputs[-1] if step else outputs[0]
+            delta = (data["gradOutput"][step] + from_next) * buffer * (1 - buffer)
+            actual.insert(0, delta @ encode.weight)
             from_next = delta @ feedback.weight
-    assert relative_error(found, data["gradInput"]) < 1e-5
+    assert relative_error(actual, data["gradInput"]) < 1e-5
 
 
-def test_recurrent_layers_keep_no_state() -> None:
+def test_no_state_is_left_behind_by_a_call_or_an_error() -> None:
     module = convert(fixture("rnn_BiSequencer")["module"])
     steps = list(torch.randn(3, 2, 4))
     first = module(steps)
@@ -104,17 +105,17 @@ def test_recurrent_layers_keep_no_state() -> None:
     with pytest.raises(RuntimeError):
         module([*steps, torch.randn(2, 5)])
     assert relative_error(module(steps), [step.detach() for step in first]) == 0
-    assert all(part.step_state is None for part in module.modules() if hasattr(part, "step_state"))
+    assert all(getattr(inner, "step_state", None) is None for inner in module.modules())
 
 
-def test_recurrent_layer_alone_is_one_step() -> None:
+def test_a_recurrent_layer_outside_a_sequencer_is_one_step() -> None:
     cell = convert(fixture("rnn_GRU_one_step")["module"])
     sequence = convert(lua("nn.Sequencer", modules=[fixture("rnn_GRU_one_step")["module"]]))
     step = torch.randn(2, 4)
     assert torch.equal(cell(step), sequence([step])[0])
     assert torch.equal(cell(step), cell(step))
     assert not torch.equal(sequence([step, step])[1], cell(step))
-    # Without a batch, and as one tensor (T, N, features).
+    # Without a batch dimension, and as one tensor (T, N, features).
     assert torch.allclose(cell(step[0]), cell(step)[0])
     assert torch.equal(sequence(torch.stack([step, step]))[1], sequence([step, step])[1])
 
@@ -128,7 +129,7 @@ def test_recurrence_starts_from_zeros_of_its_size() -> None:
 
 
 def t7_value(value: Any) -> Any:
-    """A field's value as the reader gives it."""
+    """Return a value as `t7.load` returns it."""
     return lua("x", value=value)["value"]
 
 
@@ -140,7 +141,7 @@ def test_repeater_and_attention_run_for_their_steps() -> None:
     for field in ("nStep", "rho"):
         repeated = convert(lua("nn.Repeater", modules=[cell], **{field: 3}))(step)
         assert relative_error(repeated, sequence) == 0
-    # The recurrent module adds input and action, the action is twice the last output.
+    # The recurrent module adds input and action; the action is twice the last output.
     attention = lua(
         "nn.RecurrentAttention",
         modules=[lua("nn.CAddTable"), lua("nn.MulConstant", constant_scalar=2)],
@@ -152,13 +153,13 @@ def test_repeater_and_attention_run_for_their_steps() -> None:
     assert relative_error(hidden, [step, step * 3, step * 7]) < 1e-6
 
 
-def test_bi_sequencer_lm_sees_both_sides() -> None:
+def test_bi_sequencer_lm_merges_the_steps_before_and_after() -> None:
     sequencer = lua("nn.Sequencer", modules=[lua("nn.Identity")])
     merge = lua("nn.Sequential", modules=[lua("nn.ZipTable")])
     module = convert(lua("nn.BiSequencerLM", modules=[sequencer, sequencer, merge]))
     steps = [torch.tensor([value]) for value in (1.0, 2.0, 3.0)]
-    found = [[float(part) for part in pair] for pair in module(steps)]
-    assert found == [[0, 2], [1, 3], [2, 0]]
+    pairs = [[float(value) for value in pair] for pair in module(steps)]
+    assert pairs == [[0, 2], [1, 3], [2, 0]]
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -166,17 +167,17 @@ def test_seq_lstm_equals_torch_lstm(batch_first: bool) -> None:
     reference = torch_lstm()
     module = seq_lstm(reference, batchfirst=batch_first)
     steps, h0, c0 = rand(5, 3, 4), rand(3, 2), rand(3, 2)
-    given = steps.transpose(0, 1) if batch_first else steps
+    sequence = steps.transpose(0, 1) if batch_first else steps
     for input, state in (
-        (given, None),
-        ([h0, given], (h0[None], torch.zeros(1, 3, 2).double())),
-        ([c0, h0, given], (h0[None], c0[None])),
+        (sequence, None),
+        ([h0, sequence], (h0[None], torch.zeros(1, 3, 2).double())),
+        ([c0, h0, sequence], (h0[None], c0[None])),
     ):
         output = module(input).transpose(0, 1) if batch_first else module(input)
         assert relative_error(output, reference(steps, state)[0].detach()) < EXACT
 
 
-def test_seq_lstm_forgets_where_the_input_is_zero() -> None:
+def test_seq_lstm_resets_its_state_where_the_input_is_zero() -> None:
     module = seq_lstm(torch_lstm(), maskzero=True)
     steps = rand(5, 3, 4)
     steps[2] = 0
@@ -186,15 +187,15 @@ def test_seq_lstm_forgets_where_the_input_is_zero() -> None:
     assert relative_error(output[3:], module(steps[3:]).detach()) < EXACT
 
 
-def test_first_seq_lstm_took_batches_first_and_went_on() -> None:
+def test_the_first_version_of_seq_lstm_is_batch_first() -> None:
     weight, bias = torch.randn(6, 8), torch.randn(8)
     layer = lua("nn.SeqLSTM", weight=weight, bias=bias, remember_states=True)
     conversion = convert_recorded(layer)
     assert conversion.module.batch_first
     assert [note.text.split(":")[0] for note in conversion.notes] == [
-        "Torch7 went on from the state of the call before (always); "
+        "Torch7 continued from the state of the call before (always); "
         "here every call starts from zero",
-        "no batchfirst",
+        "no field batchfirst",
     ]
     remembering = lua("nn.Sequencer", modules=[lua("nn.Identity")], _remember="eval")
     assert "in evaluation" in convert_recorded(remembering).notes[0].text
@@ -222,8 +223,8 @@ def test_weight_normalization_is_folded() -> None:
     direction, length, bias = rand(6, 8), rand(2, 8), rand(8)
     weight = torch.cat(
         [
-            part / part.norm(dim=0) * row
-            for part, row in zip(direction.split([4, 2]), length, strict=True)
+            block / block.norm(dim=0) * norms
+            for block, norms in zip(direction.split([4, 2]), length, strict=True)
         ]
     )
     layer = lua("nn.SeqLSTM_WN", v=direction, g=length, bias=bias, inputsize=4)
@@ -232,14 +233,14 @@ def test_weight_normalization_is_folded() -> None:
     assert relative_error(convert(layer)(steps), plain(steps).detach()) < EXACT
 
 
-def test_mask_zero_leaves_other_examples_alone() -> None:
+def test_mask_zero_masks_only_examples_that_are_zero() -> None:
     inner = lua("nn.ParallelTable", modules=[lua("nn.AddConstant", constant_scalar=1)] * 2)
     module = convert(lua("nn.MaskZero", modules=[inner], nInputDim=1))
     first = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
-    # The second of the pair is masked by the first.
-    found = module([first, torch.zeros(2, 3)])
-    assert found[0].tolist() == [[0, 0], [1, 3]]
-    assert found[1].tolist() == [[0, 0, 0], [1, 1, 1]]
+    # The first of the pair is the mask of both.
+    masked = module([first, torch.zeros(2, 3)])
+    assert masked[0].tolist() == [[0, 0], [1, 3]]
+    assert masked[1].tolist() == [[0, 0, 0], [1, 1, 1]]
     assert module([torch.zeros(2), torch.zeros(3)])[1].tolist() == [0, 0, 0]
     assert module([torch.ones(2), torch.zeros(3)])[1].tolist() == [1, 1, 1]
 
@@ -254,20 +255,20 @@ def test_lookup_table_mask_zero_counts_from_one() -> None:
 
 def test_sequence_criterions() -> None:
     mse = lua("nn.MSECriterion", sizeAverage=True)
-    steps, goals = list(rand(3, 2, 4)), list(rand(3, 2, 4))
-    expected = sum(nn.functional.mse_loss(a, b) for a, b in zip(steps, goals, strict=True))
-    found = convert(lua("nn.SequencerCriterion", criterion=mse))(steps, goals)
-    assert relative_error(found, expected) < EXACT
-    repeated = convert(lua("nn.RepeaterCriterion", criterion=mse))(steps, goals[0])
-    expected = sum(nn.functional.mse_loss(step, goals[0]) for step in steps)
+    steps, targets = list(rand(3, 2, 4)), list(rand(3, 2, 4))
+    expected = sum(nn.functional.mse_loss(a, b) for a, b in zip(steps, targets, strict=True))
+    loss = convert(lua("nn.SequencerCriterion", criterion=mse))(steps, targets)
+    assert relative_error(loss, expected) < EXACT
+    repeated = convert(lua("nn.RepeaterCriterion", criterion=mse))(steps, targets[0])
+    expected = sum(nn.functional.mse_loss(step, targets[0]) for step in steps)
     assert relative_error(repeated, expected) < EXACT
     masked = convert(lua("nn.MaskZeroCriterion", criterion=mse, nInputDim=1))
     steps[0][1] = 0
-    expected = nn.functional.mse_loss(steps[0][:1], goals[0][:1])
-    assert relative_error(masked(steps[0], goals[0]), expected) < EXACT
-    nothing = torch.zeros(2, 4, requires_grad=True)
-    masked(nothing, goals[0]).backward()
-    assert not nothing.grad.any()
+    expected = nn.functional.mse_loss(steps[0][:1], targets[0][:1])
+    assert relative_error(masked(steps[0], targets[0]), expected) < EXACT
+    zeros = torch.zeros(2, 4, requires_grad=True)
+    masked(zeros, targets[0]).backward()
+    assert not zeros.grad.any()
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""Layers that rearrange, reduce and pick: the rules of their Lua sources beyond the fixtures.
+"""Layers that reshape, reduce and select: the rules of their Lua sources beyond the fixtures.
 
-What is protected: the batch rules of View and Reshape in every case, counting of dimensions and
-indices from 1, from the end, and with a batch in front, and the number types of casts. The truth
-is each rule worked out a second time, the slow way.
+Cases are the batch rules of View and Reshape, dimensions and indices that count from 1, from the
+end and without the batch, and the dtypes of casts. Expected values come from a second, slower
+implementation of each rule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torchlift.converters.modules import ConversionError, keep_batch_dimension
 
 
 def layer(class_name: str, **fields: Any) -> nn.Module:
-    """The converted form of a Torch7 object with these fields."""
+    """Return the module of a Torch7 object with these fields."""
     return convert(t7.LuaObject(f"nn.{class_name}", t7.LuaTable(fields)))
 
 
@@ -34,20 +34,20 @@ def numbered(*shape: int) -> torch.Tensor:
 
 
 def view_shape(shape: tuple[int, ...], size: tuple[int, ...], dims: int | None) -> list[int] | None:
-    """The shape that View.lua gives, or None for its error.
+    """Return the output shape of View.lua, or None if it raises an error.
 
-    What the last `dims` dimensions (all by default) hold more than `size` is a batch, and so is
-    everything before them; with a -1 in `size` only the latter. A batch of one is left out if
-    there was nothing before.
+    The batch is the product of the dimensions before the last `dims` ones (none by default) and,
+    unless `size` has a -1, of the number of times that `size` fits into the rest. A batch of one is
+    dropped if there are no dimensions before.
     """
     before = shape[: len(shape) - dims] if dims is not None else ()
-    elements, wanted = math.prod(shape[len(before) :]), math.prod(n for n in size if n != -1)
-    if elements % wanted:
+    elements, size_numel = math.prod(shape[len(before) :]), math.prod(n for n in size if n != -1)
+    if elements % size_numel:
         return None
-    times = 1 if -1 in size else elements // wanted
-    rest = math.prod(before) * times
-    known = [elements // wanted if n == -1 else n for n in size]
-    return known if rest == 1 and not before else [rest, *known]
+    times = 1 if -1 in size else elements // size_numel
+    batch = math.prod(before) * times
+    example = [elements // size_numel if n == -1 else n for n in size]
+    return example if batch == 1 and not before else [batch, *example]
 
 
 SHAPES = [(2, 3, 4), (1, 3, 4), (3, 4), (12,), (5, 2, 3, 2), (1, 1, 12), (2, 2, 5)]
@@ -71,8 +71,8 @@ def test_view_follows_the_rule_of_its_source(dims: int | None) -> None:
     assert compared > 20
 
 
-def test_view_of_another_size_is_no_other_batch() -> None:
-    # 2·15 numbers would fit three rows of ten; each example has 15, which do not.
+def test_view_of_another_size_does_not_change_the_batch() -> None:
+    # 2·15 elements would fit three rows of ten, but the 15 elements of an example do not.
     with pytest.raises(RuntimeError):
         layer("View", size=sizes(10), numInputDims=2)(numbered(2, 3, 5))
 
@@ -110,7 +110,7 @@ def test_keep_batch_dimension_keeps_a_batch_of_one() -> None:
         assert model(numbered(batch, 3, 1, 4)).shape == (batch, 12)
 
 
-def test_narrow_of_every_sign() -> None:
+def test_narrow_with_every_sign_of_index_and_length() -> None:
     input = numbered(2, 6)
     for index, length in itertools.product((-2, -1, 1, 2, 6), (-6, -5, -4, -2, -1, 1, 2)):
         size, first, count = 6, index, length
@@ -120,11 +120,11 @@ def test_narrow_of_every_sign() -> None:
             first, count = 1, size - count
         if not (first >= 1 and count >= 1 and first + count - 1 <= size):
             continue
-        found = layer("Narrow", dimension=-1, index=index, length=length)(input)
-        assert torch.equal(found, input[:, first - 1 : first - 1 + count]), (index, length)
+        output = layer("Narrow", dimension=-1, index=index, length=length)(input)
+        assert torch.equal(output, input[:, first - 1 : first - 1 + count]), (index, length)
 
 
-def test_keep_batch_dimension_leaves_what_takes_the_batch_in() -> None:
+def test_keep_batch_dimension_does_not_change_a_view_that_takes_in_the_batch() -> None:
     model = layer("View", size=sizes(-1, 4))
     keep_batch_dimension(model)
     assert model(numbered(2, 3, 4)).shape == (6, 4)
@@ -139,20 +139,20 @@ def test_narrow_beyond_the_end_is_an_error() -> None:
     ("class_name", "function"),
     [("Sum", torch.sum), ("Mean", torch.mean), ("Max", torch.amax), ("Min", torch.amin)],
 )
-def test_the_dimension_counts_from_one_example(class_name: str, function: Any) -> None:
+def test_the_dimension_of_one_example(class_name: str, function: Any) -> None:
     x = torch.randn(2, 3, 4)
     assert torch.equal(layer(class_name, dimension=2)(x), function(x, 1))
     assert torch.equal(layer(class_name, dimension=-1)(x), function(x, 2))
     assert torch.equal(layer(class_name, dimension=-1, nInputDims=2)(x), function(x, 2))
     assert torch.equal(layer(class_name, dimension=1, nInputDims=2)(x), function(x, 1))
     assert torch.equal(layer(class_name, dimension=1, nInputDims=2)(x[0]), function(x[0], 0))
-    # Neither one example nor a batch of them: the dimension is taken as it stands.
+    # The input is neither one example nor a batch: the dimension is used unchanged.
     assert torch.equal(layer(class_name, dimension=1, nInputDims=1)(x), function(x, 0))
     assert layer(class_name, dimension=1)(x[0, 0]).shape == (1,)
     assert layer(class_name)(x).shape == (3, 4)
 
 
-def test_of_equal_numbers_the_first_has_the_gradient() -> None:
+def test_the_first_of_equal_values_has_the_gradient() -> None:
     for class_name in ("Max", "Min"):
         x = torch.ones(2, 3, requires_grad=True)
         layer(class_name, dimension=2)(x).sum().backward()
@@ -168,7 +168,7 @@ def test_squeeze() -> None:
     assert layer("Squeeze", dim=2, numInputDims=2)(numbered(1, 3, 1)).shape == (1, 3)
 
 
-def test_dimensions_that_start_after_the_batch() -> None:
+def test_dimensions_that_do_not_count_the_batch() -> None:
     x = numbered(2, 3, 4)
     swap = t7.LuaTable.from_list([t7.LuaTable.from_list([1, 2])])
     assert torch.equal(layer("Transpose", permutations=swap)(x), x.transpose(0, 1))
@@ -190,7 +190,7 @@ def test_dimensions_that_start_after_the_batch() -> None:
         ("bchw", "bhwc", (2, 3, 4, 5), lambda x: x.permute(0, 2, 3, 1)),
         ("bchw", "chwb", (2, 3, 4, 5), lambda x: x.permute(1, 2, 3, 0)),
         ("bchw", "bf", (2, 3, 4, 5), lambda x: x.reshape(2, 60)),
-        # Only the first and the batch change places before flattening.
+        # Only the first dimension and the batch are swapped before flattening.
         ("chwb", "bf", (2, 3, 4, 5), lambda x: x.permute(3, 1, 2, 0).reshape(5, 24)),
         ("tb", "bf", (4, 2), lambda x: x.T),
         ("tb", "b", (4, 2), lambda x: x[0]),
@@ -198,7 +198,7 @@ def test_dimensions_that_start_after_the_batch() -> None:
         ("b", "bf", (3,), lambda x: x[:, None]),
         ("b", "bt", (3,), lambda x: x[:, None]),
         ("b*", "b*", (2, 3), lambda x: x),
-        # One example: a batch is put in front, and taken away again.
+        # One example: a batch dimension is added and removed again.
         ("bchw", "bf", (3, 4, 5), lambda x: x.reshape(60)),
         ("bchw", "bhwc", (3, 4, 5), lambda x: x.permute(1, 2, 0)),
     ],
@@ -213,7 +213,7 @@ def test_convert_refuses_what_torch7_refuses() -> None:
         layer("Convert", inputShape="bchw", outputShape="bx")
 
 
-def test_number_types_of_casts() -> None:
+def test_dtypes_of_casts() -> None:
     labels = torch.tensor([1, 3], dtype=torch.uint8)
     double = layer("Convert", inputShape="b*", outputShape="b*", _type="torch.DoubleTensor")
     assert double(labels).dtype == torch.float64
@@ -226,7 +226,7 @@ def test_number_types_of_casts() -> None:
 
 def test_index_and_masked_select() -> None:
     x = numbered(2, 4)
-    found = layer("Index", dimension=2)([x, torch.tensor([4.0, 1, 1])])
-    assert torch.equal(found, x[:, [3, 0, 0]])
+    output = layer("Index", dimension=2)([x, torch.tensor([4.0, 1, 1])])
+    assert torch.equal(output, x[:, [3, 0, 0]])
     mask = torch.tensor([[0, 1, 0, 2], [1, 0, 0, 0]], dtype=torch.uint8)
     assert layer("MaskedSelect")([x, mask]).tolist() == [1, 3, 4]

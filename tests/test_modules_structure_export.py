@@ -1,8 +1,7 @@
-"""Containers, shape layers, tables and graphs exported with a dynamic batch.
+"""Containers, shape layers, tables and graphs, exported with a dynamic batch and saved.
 
-What is protected: `torch.export` and ONNX Runtime give what the layer gives, for batches of 1, 2
-and 7 from one trace, and a saved model rebuilds the layer. The tolerance of 1e-6 (relative)
-leaves room for sums in another order.
+The exported program and ONNX Runtime compute the layer's outputs for batches of 1, 2 and 7, and a
+saved structure rebuilds the layer. The relative tolerance of 1e-6 allows sums in another order.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ A, B = (3, 4), (4,)
 
 
 def branch(*sizes: int) -> nn.Module:
-    """Some layer with parameters for the last dimension, reproducible."""
+    """Return a linear layer with reproducible parameters."""
     torch.manual_seed(sum(sizes))
     return nn.Linear(*sizes)
 
 
-#: name → (layer, shapes of the inputs without their batch; a list is a table).
+#: Name → (layer, shapes of the inputs without the batch; a list is a table).
 CASES: dict[str, tuple[nn.Module, Any]] = {
     "Concat": (container.Concat(branch(4, 2), branch(4, 3), dim=2), A),
     "DepthConcat": (
@@ -112,9 +111,9 @@ CASES: dict[str, tuple[nn.Module, Any]] = {
 }
 
 
-def inputs(shapes: Any, batch: int) -> Any:
+def random_inputs(shapes: Any, batch: int) -> Any:
     if isinstance(shapes, list):
-        return [inputs(item, batch) for item in shapes]
+        return [random_inputs(item, batch) for item in shapes]
     return torch.randn(batch, *shapes)
 
 
@@ -125,22 +124,22 @@ def test_exports_with_a_dynamic_batch(name: str) -> None:
     keep_batch_dimension(module)
     module.eval()
     torch.manual_seed(0)
-    example = inputs(shapes, 2)
+    example = random_inputs(shapes, 2)
     axes = (pytree.tree_map(lambda _: {0: torch.export.Dim("batch")}, example),)
     exported = torch.export.export(module, (example,), dynamic_shapes=axes)
     program = torch.onnx.export(exported, dynamo=True, dynamic_shapes=axes, verbose=False)
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     for batch in (1, 2, 7):
-        given = inputs(shapes, batch)
-        expected = module(given)
+        input = random_inputs(shapes, batch)
+        expected = module(input)
         assert (
             all(leaf.shape[0] == batch for leaf in pytree.tree_leaves(expected)) or "fold" in name
         )
-        assert relative_error(exported.module()(given), expected) < 1e-6
-        feed = zip(session.get_inputs(), pytree.tree_leaves(given), strict=False)
-        found = session.run(None, {entry.name: value.numpy() for entry, value in feed})
-        assert relative_error([*map(torch.tensor, found)], pytree.tree_leaves(expected)) < 1e-6
+        assert relative_error(exported.module()(input), expected) < 1e-6
+        feed = zip(session.get_inputs(), pytree.tree_leaves(input), strict=False)
+        outputs = session.run(None, {entry.name: value.numpy() for entry, value in feed})
+        assert relative_error([*map(torch.tensor, outputs)], pytree.tree_leaves(expected)) < 1e-6
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -149,6 +148,6 @@ def test_saved_structure_rebuilds_the_layer(name: str) -> None:
     keep_batch_dimension(module)
     rebuilt = build(json.loads(json.dumps(describe(module))))
     rebuilt.load_state_dict(module.state_dict(), assign=True)
-    given = inputs(shapes, 3)
-    assert relative_error(rebuilt(given), module.eval()(given)) == 0
+    input = random_inputs(shapes, 3)
+    assert relative_error(rebuilt(input), module.eval()(input)) == 0
     assert repr(rebuilt) == repr(module)

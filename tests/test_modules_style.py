@@ -20,7 +20,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_instance_normalization_uses_each_image() -> None:
+def test_instance_normalization_normalizes_each_image() -> None:
     weight, bias, image = rand(3), rand(3), rand(2, 3, 4, 5)
     fields = {"nOutput": 3, "weight": weight, "bias": bias, "eps": 1e-5, "train": False}
     ran = convert(lua("nn.InstanceNormalization", bn=lua("nn.SpatialBatchNormalization"), **fields))
@@ -32,7 +32,7 @@ def test_instance_normalization_uses_each_image() -> None:
     assert relative_error(never_ran.module.train()(image), expected) < EXACT
 
 
-def test_gram_matrix_and_shaved_border() -> None:
+def test_gram_matrices_borders_and_losses() -> None:
     maps = rand(2, 3, 4, 5)
     flat = maps.reshape(2, 3, 20)
     expected = torch.einsum("nix,njx->nij", flat, flat) / 60
@@ -45,23 +45,23 @@ def test_gram_matrix_and_shaved_border() -> None:
     assert "left out" in watched.notes[0].text
 
 
-def test_circular_padding_wraps_round() -> None:
+def test_circular_padding() -> None:
     image = rand(2, 3, 4, 5)
     sides = {"pad_l": 1, "pad_r": 2, "pad_t": 3, "pad_b": 0}
     expected = np.pad(image.numpy(), ((0, 0), (0, 0), (3, 0), (1, 2)), "wrap")
     module = convert(lua("nn.SpatialCircularPadding", **sides))
     assert torch.equal(module(image), torch.from_numpy(expected))
     assert torch.equal(module(image[0]), torch.from_numpy(expected[0]))
-    nothing = convert(lua("nn.SpatialCircularPadding", **dict.fromkeys(sides, 0)))
-    # In the Lua's own steps: the border is overwritten by what is next to the opposite one.
+    no_padding = convert(lua("nn.SpatialCircularPadding", **dict.fromkeys(sides, 0)))
+    # Step by step as the Lua code: pixels next to the opposite border overwrite the border.
     expected = image.clone()
     expected[:, :, 0], expected[:, :, -1] = image[:, :, -2], image[:, :, 1]
     columns = expected.clone()
     expected[..., 0], expected[..., -1] = columns[..., -2], columns[..., 1]
-    assert torch.equal(nothing(image), expected)
+    assert torch.equal(no_padding(image), expected)
 
 
-def test_noise_takes_its_place() -> None:
+def test_noise_replaces_or_follows_channels() -> None:
     torch.manual_seed(0)
     image = torch.full((4, 5, 20, 20), 9.0)
     first = convert(lua("nn.GenNoise"))(image)

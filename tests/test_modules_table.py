@@ -1,7 +1,7 @@
-"""Layers on tables: what fixtures leave open.
+"""Layers on tables: cases that the fixtures do not cover.
 
-What is protected: Torch7 pairs numbers by place and not by broadcasting, ties and batchless
-inputs, and string keys. The truth is numpy in double precision.
+Cases are elements paired by position instead of broadcasting, ties, inputs without a batch, and
+string keys. Expected values come from numpy in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def layer(class_name: str, **fields: Any) -> nn.Module:
     return convert(t7.LuaObject(f"nn.{class_name}", t7.LuaTable(fields)))
 
 
-def rows(*shape: int) -> torch.Tensor:
+def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
@@ -36,31 +36,31 @@ def rows(*shape: int) -> torch.Tensor:
         ("CMinTable", np.minimum),
     ],
 )
-def test_elements_are_paired_by_place(class_name: str, function: Any) -> None:
-    column, flat = rows(5, 1), rows(5)
-    found = layer(class_name)([column, flat])
-    assert found.shape == (5, 1)
+def test_elements_are_paired_by_position(class_name: str, function: Any) -> None:
+    column, flat = random(5, 1), random(5)
+    output = layer(class_name)([column, flat])
+    assert output.shape == (5, 1)
     expected = function(column[:, 0].numpy(), flat.numpy())
-    assert relative_error(found[:, 0], torch.from_numpy(expected)) == 0
+    assert relative_error(output[:, 0], torch.from_numpy(expected)) == 0
     with pytest.raises(RuntimeError):
-        layer(class_name)([rows(5, 1), rows(1)])
+        layer(class_name)([random(5, 1), random(1)])
 
 
-def test_subtraction_and_division_take_two() -> None:
-    a, b, c = rows(3, 2, 4)
+def test_subtraction_and_division_use_two_entries() -> None:
+    a, b, c = random(3, 2, 4)
     assert torch.equal(layer("CSubTable")([a, b, c]), a - b)
     assert torch.equal(layer("CDivTable")([a, b, c]), a / b)
 
 
-def test_of_equal_entries_the_first_has_the_gradient() -> None:
+def test_the_first_of_equal_values_has_the_gradient() -> None:
     for class_name in ("CMaxTable", "CMinTable"):
-        parts = [torch.ones(3, requires_grad=True) for _ in range(3)]
-        layer(class_name)(parts).sum().backward()
-        assert [part.grad.tolist() for part in parts] == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+        inputs = [torch.ones(3, requires_grad=True) for _ in range(3)]
+        layer(class_name)(inputs).sum().backward()
+        assert [input.grad.tolist() for input in inputs] == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 
-def test_select_table_takes_names_and_negatives() -> None:
-    x = {"image": rows(2), "label": rows(1)}
+def test_select_table_takes_keys_and_negative_indices() -> None:
+    x = {"image": random(2), "label": random(1)}
     assert layer("SelectTable", index="label")(x) is x["label"]
     entries = list(x.values())
     assert layer("SelectTable", index=-2)(entries) is entries[0]
@@ -69,18 +69,18 @@ def test_select_table_takes_names_and_negatives() -> None:
 
 
 def test_narrow_table_stops_at_the_end() -> None:
-    entries = list(rows(3, 2))
+    entries = list(random(3, 2))
     assert layer("NarrowTable", offset=2, length=5)(entries) == entries[1:]
 
 
-def test_flatten_table_goes_in_order() -> None:
-    a, b, c, d = rows(4, 2)
+def test_flatten_table_keeps_the_order() -> None:
+    a, b, c, d = random(4, 2)
     assert layer("FlattenTable")([[a, [b]], c, [], [[d]]]) == [a, b, c, d]
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 2.5])
 def test_distances(p: float) -> None:
-    a, b = rows(2, 5, 3)
+    a, b = random(2, 5, 3)
     difference = np.abs(a.numpy() - b.numpy())
     expected = (difference**p).sum(1) ** (1 / p)
     pairwise = layer("PairwiseDistance", norm=p)
@@ -90,19 +90,19 @@ def test_distances(p: float) -> None:
 
 
 def test_cosine_and_dot_product() -> None:
-    a, b = rows(2, 5, 3)
+    a, b = random(2, 5, 3)
     dots = (a * b).sum(1)
     assert relative_error(layer("DotProduct")([a, b]), dots) < 1e-15
     assert layer("DotProduct")([a[0], b[0]]).shape == (1,)
     cosine = layer("CosineDistance")
     assert relative_error(cosine([a, b]), dots / (a.norm(dim=1) * b.norm(dim=1))) < 1e-11
     assert cosine([a[0], b[0]]).shape == (1,)
-    # 1e-12 keeps a zero vector from dividing by zero.
+    # The added 1e-12 avoids a division by zero.
     assert cosine([torch.zeros(1, 3), b[:1]]).item() == 0
 
 
 def test_matrix_products_without_a_batch() -> None:
-    a, b, v = rows(3, 4), rows(3, 5), rows(3)
+    a, b, v = random(3, 4), random(3, 5), random(3)
     assert torch.equal(layer("MM", transA=True, transB=False)([a, b]), a.T @ b)
     assert torch.allclose(layer("MV", trans=True)([a, v]), a.T @ v)
 
@@ -110,16 +110,16 @@ def test_matrix_products_without_a_batch() -> None:
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("as_table", [True, False])
 def test_mixture_of_experts(batched: bool, as_table: bool) -> None:
-    gates, experts = rows(6, 3), rows(6, 3, 4, 2)
+    gates, experts = random(6, 3), random(6, 3, 4, 2)
     expected = torch.einsum("nk,nkab->nab", gates, experts)
     mixture = layer("MixtureTable")
     if not batched:
         gates, experts, expected = gates[0], experts[0], expected[0]
-    given = list(experts.unbind(1 if batched else 0)) if as_table else experts
-    assert relative_error(mixture([gates, given]), expected) < 1e-14
+    expert_input = list(experts.unbind(1 if batched else 0)) if as_table else experts
+    assert relative_error(mixture([gates, expert_input]), expected) < 1e-14
 
 
 def test_mixture_along_another_dimension() -> None:
-    gates, experts = rows(6, 3), rows(6, 4, 3)
+    gates, experts = random(6, 3), random(6, 4, 3)
     expected = torch.einsum("nk,nak->na", gates, experts)
     assert relative_error(layer("MixtureTable", dim=3)([gates, experts]), expected) < 1e-14

@@ -1,4 +1,4 @@
-"""Layers of waifu2x, against the steps of its Lua files."""
+"""Layers of waifu2x, compared with the computation in its Lua files, step by step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_clip_lets_the_gradient_pass() -> None:
+def test_clip_passes_the_gradient_unchanged() -> None:
     image = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
     output = convert(lua("w2nn.InplaceClip01"))(image)
     assert torch.equal(output, torch.tensor([0, 0, 0.3, 1, 1]))
@@ -29,17 +29,17 @@ def test_clip_lets_the_gradient_pass() -> None:
     assert torch.equal(image.grad, gradient)
 
 
-def test_leaky_relu_has_the_slope_of_its_time() -> None:
-    numbers = rand(100)
+def test_leaky_relu_reads_the_slope_of_every_version() -> None:
+    values = rand(100)
     for name in ("nn.LeakyReLU", "w2nn.LeakyReLU"):
-        # Older than torch/nn's own; its updateOutput, step by step.
+        # The class that is older than torch/nn's own; its updateOutput, step by step.
         layer = lua(name, negative_scale=0.1, negative=torch.zeros(0))
-        expected = (numbers.abs() + numbers) / 2 + (numbers.abs() - numbers) * (-0.5 * 0.1)
-        assert relative_error(convert(layer)(numbers), expected) < EXACT
+        expected = (values.abs() + values) / 2 + (values.abs() - values) * (-0.5 * 0.1)
+        assert relative_error(convert(layer)(values), expected) < EXACT
     assert convert(lua("nn.LeakyReLU", negval=0.2)).negative_slope == 0.2
-    nothing = convert_recorded(lua("nn.LeakyReLU"))
-    assert nothing.module.negative_slope == 0.01
-    assert "negval" in nothing.notes[0].text
+    without = convert_recorded(lua("nn.LeakyReLU"))
+    assert without.module.negative_slope == 0.01
+    assert "negval" in without.notes[0].text
 
 
 def test_scale_table_scales_feature_maps() -> None:
@@ -54,7 +54,7 @@ def test_scale_table_scales_feature_maps() -> None:
     assert relative_error(scale.grad, summed) < EXACT
 
 
-def test_depth_expand_takes_the_steps_of_the_lua() -> None:
+def test_depth_expand_equals_the_lua_code() -> None:
     maps = rand(2, 12, 3, 5)
     n, depth, height, width = maps.shape
     steps = maps.transpose(1, 3).reshape(n, width, height * 2, depth // 2)
@@ -66,28 +66,28 @@ def test_depth_expand_takes_the_steps_of_the_lua() -> None:
     assert export_error(module, maps.float()) == 0
 
 
-def test_auxiliary_losses_are_for_training() -> None:
+def test_auxiliary_outputs_are_returned_in_training_mode_only() -> None:
     outputs = [rand(2, 3), rand(2, 3)]
     module = convert(lua("w2nn.AuxiliaryLossTable", i=2))
     assert torch.equal(module.eval()(outputs), outputs[1])
     assert all(map(torch.equal, module.train()(outputs), outputs))
 
 
-def test_shake_shake_draws_for_each_sample() -> None:
+def test_shake_shake_draws_weights_per_example() -> None:
     torch.manual_seed(0)
     first, second = torch.ones(1000, 2, 2), torch.zeros(1000, 2, 2)
     module = convert(lua("w2nn.ShakeShakeTable"))
     assert torch.equal(module.eval()([first, second]), first)
-    shares = module.train()([first.requires_grad_(), second.requires_grad_()])
-    assert (shares == shares[:, :1, :1]).all()
-    # 2·(1 - alpha), alpha uniform: from 0 to 2, and 1 on average (five standard deviations: 0.09).
-    assert shares.min() >= 0
-    assert shares.max() <= 2
-    assert abs(shares.mean() - 1) < 0.09
-    assert len(shares.unique()) > 900
-    shares.sum().backward()
+    weights = module.train()([first.requires_grad_(), second.requires_grad_()])
+    assert (weights == weights[:, :1, :1]).all()
+    # 2·(1 - α) with a uniform α: from 0 to 2, and 1 on average (five standard deviations: 0.09).
+    assert weights.min() >= 0
+    assert weights.max() <= 2
+    assert abs(weights.mean() - 1) < 0.09
+    assert len(weights.unique()) > 900
+    weights.sum().backward()
     assert torch.allclose(first.grad + second.grad, torch.ones_like(first))
-    assert (first.grad - shares.detach() / 2).abs().max() > 0.5
+    assert (first.grad - weights.detach() / 2).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("name", ["w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution"])
@@ -99,13 +99,13 @@ def test_fixed_convolutions_are_frozen(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def test_gradients_are_scaled_and_prints_pass() -> None:
-    numbers = rand(3).requires_grad_()
-    output = convert(lua("w2nn.GradWeight", constant_scalar=0.25))(numbers)
-    assert torch.equal(output, numbers)
+def test_grad_weight_scales_the_gradient_and_print_is_the_identity() -> None:
+    values = rand(3).requires_grad_()
+    output = convert(lua("w2nn.GradWeight", constant_scalar=0.25))(values)
+    assert torch.equal(output, values)
     output.sum().backward()
-    assert torch.equal(numbers.grad, torch.full((3,), 0.25).double())
-    assert torch.equal(convert(lua("w2nn.Print"))(numbers), numbers)
+    assert torch.equal(values.grad, torch.full((3,), 0.25).double())
+    assert torch.equal(convert(lua("w2nn.Print"))(values), values)
 
 
 def convolution(weight: torch.Tensor) -> object:
@@ -115,7 +115,7 @@ def convolution(weight: torch.Tensor) -> object:
 
 
 def test_a_cascade_with_squeeze_and_excitation_converts_and_exports() -> None:
-    """The parts of cunet: a gate for each map, a skip that is cut, and one of two outputs."""
+    """The components of cunet: a gate per feature map, a cropped skip, and one of two outputs."""
     first, squeeze, last = (torch.randn(s) for s in ((4, 3, 3, 3), (4, 4, 1, 1), (3, 4, 3, 3)))
     gate = [
         lua("nn.Mean", dimension=-1, nInputDims=-1),
@@ -135,20 +135,18 @@ def test_a_cascade_with_squeeze_and_excitation_converts_and_exports() -> None:
         lua("w2nn.ScaleTable"),
         convolution(last),
     ]
-    cut = lua("nn.SpatialZeroPadding", pad_l=-2, pad_r=-2, pad_t=-2, pad_b=-2)
-    sides = lua("nn.ConcatTable", modules=[lua("nn.Sequential", modules=body), cut])
-    sums = lua("nn.Sequential", modules=[lua("nn.CAddTable"), lua("w2nn.InplaceClip01")])
-    alone = lua(
-        "nn.Sequential", modules=[lua("nn.SelectTable", index=2), lua("w2nn.InplaceClip01")]
-    )
+    crop = lua("nn.SpatialZeroPadding", pad_l=-2, pad_r=-2, pad_t=-2, pad_b=-2)
+    branches = lua("nn.ConcatTable", modules=[lua("nn.Sequential", modules=body), crop])
+    total = lua("nn.Sequential", modules=[lua("nn.CAddTable"), lua("w2nn.InplaceClip01")])
+    skip = lua("nn.Sequential", modules=[lua("nn.SelectTable", index=2), lua("w2nn.InplaceClip01")])
     auxiliary = lua("w2nn.AuxiliaryLossTable", i=1)
-    modules = [sides, lua("nn.ConcatTable", modules=[sums, alone]), auxiliary]
+    modules = [branches, lua("nn.ConcatTable", modules=[total, skip]), auxiliary]
     network: nn.Module = convert(lua("nn.Sequential", modules=modules)).eval()
 
     image = torch.rand(2, 3, 12, 10)
     maps = functional.leaky_relu(functional.conv2d(image, first), 0.1)
     scale = functional.conv2d(maps.mean((2, 3), keepdim=True), squeeze).sigmoid()
     expected = functional.conv2d(maps * scale, last) + image[..., 2:-2, 2:-2]
-    # float32, a few hundred products in another order.
+    # float32: sums of a few hundred products in another order.
     assert relative_error(network(image), expected.detach().clamp(0, 1)) < 1e-5
     assert export_error(network, image) < 1e-5

@@ -1,8 +1,7 @@
 """The labs' networks: parameters counted by hand, shapes, saving, ONNX.
 
-The counts of convnet, lenet5 and AlexNet-OWT-BN are Torch7's own, those of `tanhnet` and
-`net_width` are printed in their book; the others are added up here, layer by layer, from the
-sizes in the sources that the builders name.
+The counts of convnet, lenet5 and AlexNet-OWT-BN are Torch7's, those of `tanhnet` and `net_width`
+are printed in the book. The others are sums over the layers in the sources that the builders name.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ VGG_B = [*VGG_A, conv(64, 64, 3), conv(128, 128, 3)]
 RES_BLOCK = conv(32, 32, 3, bias=False) + norm(32)
 RES_BLOCK_64 = conv(64, 64, 3, bias=False) + norm(64)
 
-#: Parameters of each network as its lab or paper has it.
+#: Parameters of each network with the channels and classes of its lab or paper.
 PARAMETERS = {
     "softmax": linear(3 * 32 * 32, 10),
     "two_layer": linear(3 * 32 * 32, 500) + linear(500, 10),
@@ -109,13 +108,13 @@ PARAMETERS = {
     + conv(16, 16, 3)
     + linear(16 * 4 * 4, 32)
     + linear(32, 2),
-    # A skip connection has no weights.
+    # The skip connection has no weights.
     "net_res": conv(3, 32, 3)
     + conv(32, 16, 3)
     + conv(16, 16, 3)
     + linear(16 * 4 * 4, 32)
     + linear(32, 2),
-    # Ten layers with the weights of one.
+    # Ten layers share the weights of one.
     "net_res_deep_shared": conv(3, 32, 3) + RES_BLOCK + linear(32 * 8 * 8, 32) + linear(32, 2),
     "net_res_deep": conv(3, 32, 3) + 10 * RES_BLOCK + linear(32 * 8 * 8, 32) + linear(32, 2),
     "net_res_deep_projected": conv(3, 32, 3)
@@ -136,38 +135,38 @@ PARAMETERS = {
     "googlenet_bn": inception_network(bn=True),
 }
 
-#: (C, H, W) where it is not that of the group.
+#: (C, H, W) of the small networks that do not take 3×32×32.
 SHAPES = dict.fromkeys(("lenet", "logistic", "mlp30", "small_cnn"), (1, 28, 28))
 
 
-def of_shapes_only(name: str, *arguments: int) -> nn.Module:
+def on_meta_device(name: str, *arguments: int) -> nn.Module:
     with torch.device("meta"):
         return NETWORKS[name](*arguments).eval()
 
 
-def test_no_network_is_left_out() -> None:
+def test_every_network_is_tested() -> None:
     assert list(PARAMETERS) == list(NETWORKS)
 
 
 def test_the_documentation_names_every_network() -> None:
-    page = (ROOT / "docs" / "networks.md").read_text()
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
     assert [name for name in NETWORKS if f"`{name}`" not in page] == [
         *("vgg_bn_b", "vgg_bn_c", "vgg_bn_d")  # `vgg_bn_a` to `vgg_bn_e`
     ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_parameters_are_those_of_the_source(name: str) -> None:
-    network = of_shapes_only(name)
+def test_the_number_of_parameters_is_that_of_the_source(name: str) -> None:
+    network = on_meta_device(name)
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_takes_one_size_and_gives_logits_of_any_number_of_classes(name: str) -> None:
+def test_a_network_takes_one_size_and_returns_logits_of_any_number_of_classes(name: str) -> None:
     size = (3, 224, 224) if name in IMAGENET else SHAPES.get(name, (3, 32, 32))
-    assert infer_input_shape(of_shapes_only(name)) == size
+    assert infer_input_shape(on_meta_device(name)) == size
     for channels in (1, 3):
-        network = of_shapes_only(name, channels, 7)
+        network = on_meta_device(name, channels, 7)
         assert infer_input_shape(network) == (channels, *size[1:])
         assert network(torch.empty(2, channels, *size[1:], device="meta")).shape == (2, 7)
         assert infer_output_kind(network) == "logits"
@@ -176,15 +175,15 @@ def test_a_network_takes_one_size_and_gives_logits_of_any_number_of_classes(name
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in IMAGENET else ()) for n in NETWORKS]
 )
-def test_a_network_is_saved_and_opened_as_the_same(name: str, tmp_path: Path) -> None:
+def test_a_saved_network_computes_the_same(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](3, 10).eval()
     shape = infer_input_shape(network)
     assert shape is not None
     images = torch.rand(2, *shape)
-    again = load(save(SavedModel(network, "logits", shape), tmp_path / "model"))
+    opened = load(save(SavedModel(network, "logits", shape), tmp_path / "model"))
     with torch.no_grad():
-        assert torch.equal(again.module(images), network(images))
+        assert torch.equal(opened.module(images), network(images))
 
 
 @pytest.mark.parametrize(
@@ -204,33 +203,33 @@ def test_onnxruntime_computes_the_same(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(images)
     actual = torch.from_numpy(open_predictor(tmp_path / "model.onnx", "cpu")(images.numpy()))
-    # float32 through up to 60 layers.
+    # float32, through up to 60 layers.
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["softmax", "convnet", "convnet_bn"])
 def test_torch7s_own_files_have_the_same_layers(name: str) -> None:
-    """With the weights of a file that Torch7 wrote, the builder's network computes its outputs."""
-    theirs = load_model(FIXTURES / "models" / f"{name}.t7").float()
-    ours = NETWORKS[name]().eval()
-    numbers = [tensor for tensor in theirs.state_dict().values() if tensor.is_floating_point()]
-    places = [tensor for tensor in ours.state_dict().values() if tensor.is_floating_point()]
-    for place, values in zip(places, numbers, strict=True):
-        place.copy_(values.view_as(place))
+    """With the weights of a file that Torch7 wrote, the network computes the file's outputs."""
+    converted = load_model(FIXTURES / "models" / f"{name}.t7").float()
+    built = NETWORKS[name]().eval()
+    sources = [tensor for tensor in converted.state_dict().values() if tensor.is_floating_point()]
+    targets = [tensor for tensor in built.state_dict().values() if tensor.is_floating_point()]
+    for target, values in zip(targets, sources, strict=True):
+        target.copy_(values.view_as(target))
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images).log_softmax(1), theirs(images))
+        torch.testing.assert_close(built(images).log_softmax(1), converted(images))
 
 
-def test_the_shared_blocks_are_one_block_and_the_others_ten() -> None:
+def test_only_the_shared_network_repeats_one_block() -> None:
     blocks = {name: NETWORKS[name]()[3] for name in ("net_res_deep", "net_res_deep_shared")}
     assert len({id(block) for block in blocks["net_res_deep"]}) == 10
     assert len(blocks["net_res_deep_shared"]) == 10
     assert len({id(block) for block in blocks["net_res_deep_shared"]}) == 1
 
 
-def test_a_skip_connection_adds_what_came_in() -> None:
-    """Against the book's own arithmetic: relu(batch_norm(conv(x))) + x."""
+def test_a_skip_connection_adds_the_input() -> None:
+    """The book's formula is relu(batch_norm(conv(x))) + x."""
     block = NETWORKS["net_res_deep"]()[3][0].train()
     convolution, batch_norm = block[0][0][0], block[0][0][1]
     x = torch.randn(4, 32, 16, 16)
@@ -242,20 +241,20 @@ def test_a_skip_connection_adds_what_came_in() -> None:
 
 def test_the_convolutions_of_vgg_are_torchvisions() -> None:
     with torch.device("meta"):
-        theirs = vgg11().features
-    ours = of_shapes_only("vgg_bn_a")[0]
-    assert [str(layer) for layer in ours] == [
-        str(layer).replace("inplace=True", "") for layer in theirs
+        expected = vgg11().features
+    layers = on_meta_device("vgg_bn_a")[0]
+    assert [str(layer) for layer in layers] == [
+        str(layer).replace("inplace=True", "") for layer in expected
     ]
     assert [sum(map(len, CONFIGURATIONS[name])) + 3 for name in "ABCDE"] == [11, 13, 16, 16, 19]
 
 
-def test_stages_of_googlenet_join_to_the_channels_that_follow() -> None:
+def test_the_modules_of_googlenet_have_the_published_output_channels() -> None:
     planes = 192
-    joined = [planes := module.outputs(planes) for stage in STAGES for module in stage]
-    assert joined == [256, 320, 576, 576, 576, 576, 576, 1024, 1024, 1024]
+    outputs = [planes := module.outputs(planes) for stage in STAGES for module in stage]
+    assert outputs == [256, 320, 576, 576, 576, 576, 576, 1024, 1024, 1024]
 
 
-def test_batch_normalization_is_the_labs() -> None:
-    norms = [part for part in convnet_bn().modules() if isinstance(part, nn.BatchNorm2d)]
-    assert [(part.eps, part.momentum) for part in norms] == [(1e-3, 0.1), (1e-3, 0.1)]
+def test_batch_normalization_has_the_constants_of_the_lab() -> None:
+    norms = [layer for layer in convnet_bn().modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [(norm.eps, norm.momentum) for norm in norms] == [(1e-3, 0.1), (1e-3, 0.1)]

@@ -1,6 +1,6 @@
-"""Preprocessing in the graph, half precision, any size: other files, the same answers.
+"""Baked preprocessing, half precision and images of any size: the files give the same answers.
 
-The truth is the plain file (or PyTorch) on inputs that NumPy prepared.
+They are compared with the plain file, or with PyTorch, on inputs that NumPy preprocessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference import Classifier, InferenceError
 from torchlift.converters.onnx import OnnxError, check, export
-from torchlift.converters.onnx.checker.folding import unfolded
+from torchlift.converters.onnx.checker.graph_checks import unfolded_nodes
 from torchlift.converters.onnx.onnx_file import axes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
@@ -44,37 +44,39 @@ def baked(digits: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def bare(path: Path, inputs: np.ndarray) -> np.ndarray:
-    """What a program gets that knows nothing of torchlift."""
+def run_bare(path: Path, inputs: np.ndarray) -> np.ndarray:
+    """Return the outputs in ONNX Runtime alone, without torchlift."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(None, {"input": inputs})[0]
 
 
-def test_raw_pixels_go_in(digits: SavedModel, baked: Path) -> None:
+def test_a_baked_file_takes_raw_pixels(digits: SavedModel, baked: Path) -> None:
     normalized = (torch.from_numpy(DATA.images).float() - MEAN) / STD
     with torch.no_grad():
         expected = digits.module(normalized).numpy()
-    outputs = bare(baked, DATA.images)
-    # Two factors in the place of a difference and a quotient: single precision's rounding.
+    outputs = run_bare(baked, DATA.images)
+    # x * scale - shift rounds otherwise than (x - mean) / std, in single precision.
     assert np.abs(outputs - expected).max() < 1e-5 * np.abs(expected).max()
     assert (outputs.argmax(1) == DATA.classes).mean() == 0.982
     operators = [node.op_type for node in onnx.load(baked).graph.node][:4]
     assert operators == ["Cast", "Mul", "Sub", "Conv"]
 
 
-def test_the_classifier_needs_not_know(digits: SavedModel, baked: Path, tmp_path: Path) -> None:
+def test_a_classifier_runs_a_baked_file_like_any_other(
+    digits: SavedModel, baked: Path, tmp_path: Path
+) -> None:
     export(digits, tmp_path / "plain.onnx")
     expected = Classifier(tmp_path / "plain.onnx").probabilities(DATA.images[:50])
     classifier = Classifier(baked)
     assert np.abs(classifier.probabilities(DATA.images[:50]) - expected).max() < 1e-5
     assert classifier.preprocessing is not None
     assert (classifier.preprocessing.value_range, classifier.preprocessing.mean) == (255, ())
-    # Inputs that are normalized already would be normalized twice.
+    # Normalized inputs would be normalized again.
     with pytest.raises(InferenceError, match="takes pixels, whole numbers from 0 to 255"):
         classifier(np.zeros((1, 1, 32, 32), np.float32) + 0.5)
 
 
-def test_colours_and_range_are_in_the_graph_too(tmp_path: Path) -> None:
+def test_channel_order_and_value_range_are_baked_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 7)).eval()
@@ -83,14 +85,16 @@ def test_colours_and_range_are_in_the_graph_too(tmp_path: Path) -> None:
     export(model, tmp_path / "model.onnx", bake_preprocessing=True)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 8, 8), np.uint8)
     shape = (1, 3, 1, 1)
-    ready = (pixels[:, ::-1] / 255 - np.reshape(mean, shape)) / np.reshape(std, shape)
+    inputs = (pixels[:, ::-1] / 255 - np.reshape(mean, shape)) / np.reshape(std, shape)
     with torch.no_grad():
-        expected = network(torch.from_numpy(ready).float()).numpy()
-    assert np.abs(bare(tmp_path / "model.onnx", pixels) - expected).max() < 1e-5
+        expected = network(torch.from_numpy(inputs).float()).numpy()
+    assert np.abs(run_bare(tmp_path / "model.onnx", pixels) - expected).max() < 1e-5
     assert check(model, tmp_path / "model.onnx", pixels).passed
 
 
-def test_check_sees_what_is_in_the_graph(digits: SavedModel, baked: Path, tmp_path: Path) -> None:
+def test_check_examines_the_preprocessing_in_the_graph(
+    digits: SavedModel, baked: Path, tmp_path: Path
+) -> None:
     report = check(digits, baked, DATA.images[:40], classes=DATA.classes[:40], locate=True)
     assert report.passed, list(report.lines())
     assert check(digits, baked).data == "pixels from seed 0 (no data given)"
@@ -102,17 +106,17 @@ def test_check_sees_what_is_in_the_graph(digits: SavedModel, baked: Path, tmp_pa
     )
     onnx.save(stored, tmp_path / "tampered.onnx")
     report = check(digits, tmp_path / "tampered.onnx", DATA.images[:40], locate=True)
-    assert next(finding.name for finding in report.findings if not finding.passed) == "numbers"
-    # The first node is the preprocessing's own.
+    assert next(finding.name for finding in report.findings if not finding.passed) == "outputs"
+    # The first node that diverges is one of the preprocessing.
     assert "baked_" in report.findings[-1].text
 
-    # The file's words and its graph are two things: other words are caught as well.
+    # The metadata is compared as well as the graph.
     other = SavedModel(**{**vars(digits), "preprocessing": Preprocessing("gray", (32, 32))})
     failed = [finding.name for finding in check(other, baked).findings if not finding.passed]
     assert "baked" in failed
 
 
-def test_what_cannot_be_baked(digits: SavedModel, tmp_path: Path) -> None:
+def test_preprocessing_that_cannot_be_baked(digits: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(OnnxError, match="no preprocessing to bake"):
         export(digits.module, tmp_path / "m.onnx", input_shape=(1, 32, 32), bake_preprocessing=True)
     with pytest.raises(OnnxError, match="has 3 channels"):
@@ -125,16 +129,16 @@ def test_half_precision(digits: SavedModel, baked: Path, tmp_path: Path) -> None
     report = check(digits, tmp_path / "half.onnx", DATA.images, classes=DATA.classes)
     assert report.passed, list(report.lines())
     assert report.profile == "fp16"
-    # It is float16 inside: half the size, and an error that float32 would not have.
+    # Half the size, and an error that float32 would not have: it is float16 inside.
     sizes = [path.stat().st_size for path in (tmp_path / "half.onnx", baked)]
     assert sizes[0] < 0.55 * sizes[1]
     assert 1e-6 < report.error < 1e-2
-    # By the profile of float32 it fails.
+    # It fails by the limits of float32.
     strict = check(digits, tmp_path / "half.onnx", DATA.images, profile="fp32-cpu")
-    assert {"numbers", "weights"} <= {f.name for f in strict.findings if not f.passed}
+    assert {"outputs", "weights"} <= {f.name for f in strict.findings if not f.passed}
 
 
-def test_numbers_that_do_not_fit_half_precision(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_half_precision(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     with torch.no_grad():
         model.weight[0, 0] = 1e6
@@ -153,27 +157,32 @@ def test_images_of_any_size(tmp_path: Path) -> None:
     image = torch.randn(1, 3, 45, 70)
     with torch.no_grad():
         expected = network(image).numpy()
-    assert np.abs(bare(path, image.numpy()) - expected).max() < 1e-6
+    assert np.abs(run_bare(path, image.numpy()) - expected).max() < 1e-6
     report = check(network, path, input_shape=(3, 32, 32))
     assert report.passed, list(report.lines())
-    assert {part.size for part in report.comparisons} > {(3, 32, 32), (3, 48, 64)}
+    assert {comparison.input_shape for comparison in report.comparisons} > {
+        (3, 32, 32),
+        (3, 48, 64),
+    }
 
 
-def test_a_network_for_one_size_is_refused(digits: SavedModel, tmp_path: Path) -> None:
+def test_a_network_for_one_size_cannot_be_exported_for_any_size(
+    digits: SavedModel, tmp_path: Path
+) -> None:
     with pytest.raises(OnnxError, match="does not keep its batch"):
         export(digits, tmp_path / "model.onnx", any_size=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_folded_is_found(baked: Path) -> None:
+def test_unfolded_nodes_are_found(baked: Path) -> None:
     stored = onnx.load(baked)
-    assert unfolded(stored) == []
+    assert unfolded_nodes(stored) == []
     node = next(n for n in stored.graph.node if n.op_type == "Conv")
-    numbers = ["scale", "shift", "mean", "var"]
-    for name in numbers:
+    statistics = ["scale", "shift", "mean", "var"]
+    for name in statistics:
         stored.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(6, "f4"), name))
     node.output[0], old = "raw", node.output[0]
-    norm = onnx.helper.make_node("BatchNormalization", ["raw", *numbers], [old], "norm")
+    norm = onnx.helper.make_node("BatchNormalization", ["raw", *statistics], [old], "norm")
     constant = onnx.helper.make_node("Add", ["scale", "shift"], ["sum"], "constant")
     stored.graph.node.extend([norm, constant])
-    assert sorted(unfolded(stored)) == ["constant", "norm"]
+    assert sorted(unfolded_nodes(stored)) == ["constant", "norm"]

@@ -1,4 +1,4 @@
-"""A classifier gives Torch7's numbers and names, from arrays, PIL images and files alike."""
+"""Classifiers reproduce Torch7's scores and labels, from arrays, PIL images and files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEST = read_dataset(DIGITS / "digits-test.t7")
 
 @pytest.fixture(scope="module", params=["digits-lenet5", "digits-lenet5-bn"])
 def digits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    """A network of the digits: its name, opened, and exported."""
+    """A digits network: its name, the opened model, and the exported file."""
     model = open_model(
         DIGITS / f"{request.param}.t7",
         labels=DIGITS / "digits_classes.t7",
@@ -51,14 +51,14 @@ def test_digits_have_torch7s_log_probabilities_and_accuracy(digits: tuple) -> No
     name, model, path = digits
     lua = t7.to_torch(t7.load(DIGITS / f"{name}_lua_outputs.t7"))
     expected = lua["log_probabilities"]
-    # Torch7 normalized in single precision: (pixel - mean) / std, on the 0-255 scale.
+    # Torch7 normalized in single precision: (pixel - mean) / std, for pixels from 0 to 255.
     inputs = (TEST.images.astype(np.float32) - np.float32(60.420907472773706)) / np.float32(
         84.66634636325098
     )
     assert np.array_equal(model.preprocessing(TEST.images), inputs)
     for predictor in (TorchPredictor(model), OnnxPredictor(path)):
         scores = torch.from_numpy(predictor(inputs))
-        # Of the largest, about -30, where single precision itself has steps of 2e-6.
+        # Relative to the largest, about -30, where single precision has steps of 2e-6.
         assert relative_error(scores, expected) < 1e-5
         assert (scores - expected).abs().max() < 1e-4
         assert evaluate(predictor, TEST).accuracy == lua["test_accuracy"]
@@ -84,7 +84,7 @@ def test_cifar_has_torch7s_log_probabilities_and_accuracy(tmp_path: Path) -> Non
         assert evaluate(predictor, test).accuracy == lua["test_accuracy_5000"]
 
 
-def test_every_form_of_a_model_is_a_classifier(digits: tuple) -> None:
+def test_a_classifier_opens_every_kind_of_model(digits: tuple) -> None:
     name, model, path = digits
     exported = Classifier(path, provider="cpu", batch_size=3)
     original = Classifier(
@@ -101,14 +101,16 @@ def test_every_form_of_a_model_is_a_classifier(digits: tuple) -> None:
     assert exported.input_shape == original.input_shape == (1, 32, 32)
     assert (exported.provider, original.provider) == ("CPUExecutionProvider", "PyTorch (cpu)")
     for classifier in (exported, original):
-        shares = classifier.probabilities(TEST.images[:8])
-        assert shares.shape == (8, 10)
-        assert np.allclose(shares.sum(axis=1), 1, atol=1e-6)
-    ours, theirs = (c.probabilities(TEST.images[:8]) for c in (exported, original))
-    assert np.abs(ours - theirs).max() < 1e-5
+        values = classifier.probabilities(TEST.images[:8])
+        assert values.shape == (8, 10)
+        assert np.allclose(values.sum(axis=1), 1, atol=1e-6)
+    in_onnx, in_torch = (c.probabilities(TEST.images[:8]) for c in (exported, original))
+    assert np.abs(in_onnx - in_torch).max() < 1e-5
 
 
-def test_files_pil_images_and_pixels_are_named_alike(digits: tuple, tmp_path: Path) -> None:
+def test_files_pil_images_and_pixels_give_the_same_predictions(
+    digits: tuple, tmp_path: Path
+) -> None:
     _, _, path = digits
     classifier = Classifier(path, provider="cpu", batch_size=2)
     pixels = TEST.images[:5]
@@ -124,18 +126,17 @@ def test_files_pil_images_and_pixels_are_named_alike(digits: tuple, tmp_path: Pa
     assert classifier.predict(files, top=3) == expected
     assert classifier.predict([Image.open(file) for file in files], top=3) == expected
     assert classifier.predict(str(files[1]), top=3) == expected[1:2]
-    ready = classifier.predict_inputs(classifier.preprocessing(pixels), top=3)
-    assert ready == expected
+    assert classifier.predict_inputs(classifier.preprocessing(pixels), top=3) == expected
 
 
-def test_files_that_cannot_be_read_are_named_and_stop_no_others(
+def test_files_that_cannot_be_read_are_reported_and_do_not_stop_the_others(
     digits: tuple, tmp_path: Path
 ) -> None:
     _, _, path = digits
     classifier = Classifier(path, provider="cpu", batch_size=2)
     for index in (0, 2, 3):
         Image.fromarray(TEST.images[index, 0]).save(tmp_path / f"{index}.png")
-    (tmp_path / "1.png").write_text("no image")
+    (tmp_path / "1.png").write_text("not an image", encoding="utf-8")
     data = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(data[: len(data) // 2])
 
@@ -146,7 +147,7 @@ def test_files_that_cannot_be_read_are_named_and_stop_no_others(
     assert results[0].predictions == classifier.predict(TEST.images[0], top=1)[0]
     assert results[2].predictions[0].label == "six"
     assert results[1].problem.startswith(str(tmp_path / "1.png"))
-    with pytest.raises(ImageError, match=r"1\.png: no image"):
+    with pytest.raises(ImageError, match=r"1\.png: not an image"):
         classifier.predict(files)
 
 
@@ -154,8 +155,8 @@ def test_images_are_found_in_folders(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("b/2.JPG", "b/1.png", "a.bmp", "notes.txt"):
         (tmp_path / name).touch()
-    found = find_images([tmp_path, tmp_path / "notes.txt"])
-    assert found == [tmp_path / name for name in ("a.bmp", "b/1.png", "b/2.JPG", "notes.txt")]
+    files = find_images([tmp_path, tmp_path / "notes.txt"])
+    assert files == [tmp_path / name for name in ("a.bmp", "b/1.png", "b/2.JPG", "notes.txt")]
     with pytest.raises(ImageError, match="nowhere: no such file"):
         find_images([tmp_path / "nowhere"])
     with pytest.raises(ImageError, match="no such file"):
@@ -165,30 +166,32 @@ def test_images_are_found_in_folders(tmp_path: Path) -> None:
         find_images([tmp_path / "empty"])
 
 
-def test_scores_of_every_kind_become_the_same_probabilities() -> None:
+def test_scores_of_every_output_kind_become_the_same_probabilities() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0], [1000.0, 0.0, -1000.0]])
     expected = logits.softmax(1).numpy()
-    given = {
+    scores_by_kind = {
         "logits": logits.numpy(),
         "log_probabilities": logits.log_softmax(1).numpy(),
         "probabilities": expected,
     }
-    for output, scores in given.items():
-        assert np.allclose(probabilities(scores, output), expected, atol=1e-7)
-        logs = log_probabilities(scores, output)
+    for output_kind, scores in scores_by_kind.items():
+        assert np.allclose(probabilities(scores, output_kind), expected, atol=1e-7)
+        logs = log_probabilities(scores, output_kind)
         assert np.allclose(logs[0], logits.log_softmax(1)[0], atol=1e-6)
         assert np.isfinite(logs).all()
-    with pytest.raises(InferenceError, match="not a classifier: it gives features"):
+    with pytest.raises(
+        InferenceError, match="not a classifier: the outputs are features of shape 3"
+    ):
         probabilities(logits.numpy(), "features")
 
 
-def test_without_names_a_class_has_torch7s_label_which_counts_from_1() -> None:
+def test_without_labels_a_class_has_its_number_as_torch7_counts_it_from_1() -> None:
     model = SavedModel(torch.nn.Flatten(), "logits", (1, 1, 3))
     (row,) = Classifier(TorchPredictor(model)).predict_inputs(np.float32([[[[0, 5, 1]]]]), top=2)
     assert [(p.index, p.label) for p in row] == [(1, "2"), (2, "3")]
 
 
-def test_what_does_not_fit_is_said_in_one_sentence(digits: tuple) -> None:
+def test_inputs_that_do_not_fit_are_errors_of_one_sentence(digits: tuple) -> None:
     _, model, path = digits
     for predictor in (OnnxPredictor(path, "cpu"), TorchPredictor(model, "cpu")):
         with pytest.raises(
@@ -202,12 +205,12 @@ def test_what_does_not_fit_is_said_in_one_sentence(digits: tuple) -> None:
             classifier.predict([])
     with pytest.raises(InferenceError, match="has its own labels"):
         open_predictor(path, labels=["a"])
-    unprepared = SavedModel(model.module, model.output_kind, model.input_shape)
-    with pytest.raises(InferenceError, match="says nothing of how images become inputs"):
-        Classifier(TorchPredictor(unprepared)).predict(TEST.images[:1])
+    without = SavedModel(model.module, model.output_kind, model.input_shape)
+    with pytest.raises(InferenceError, match=r"has no preprocessing.*mean_std=FILE"):
+        Classifier(TorchPredictor(without)).predict(TEST.images[:1])
 
 
-def test_a_model_in_double_precision_takes_single_precision_inputs(digits: tuple) -> None:
+def test_a_model_in_double_precision_accepts_single_precision_inputs(digits: tuple) -> None:
     name, model, _ = digits
     double = open_model(DIGITS / f"{name}.t7", dtype=torch.float64)
     inputs = model.preprocessing(TEST.images[:4])
@@ -228,7 +231,7 @@ def test_running_an_exported_classifier_does_not_import_torch(digits: tuple) -> 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_grey_and_colour_images_reach_a_network_in_its_own_colours(tmp_path: Path) -> None:
+def test_images_reach_a_network_in_its_channel_order(tmp_path: Path) -> None:
     model = SavedModel(
         torch.nn.Flatten(), "logits", (3, 1, 1), preprocessing=Preprocessing("BGR", (1, 1))
     )

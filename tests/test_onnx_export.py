@@ -1,4 +1,4 @@
-"""What `export` writes: one self-describing file, for every batch, from a model left as it was."""
+"""`export` writes one self-describing file for every batch size, and leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch import nn
 
 import torchlift
 from torchlift.converters import t7
-from torchlift.converters.errors import LabelsError
-from torchlift.converters.inference import InferenceError
+from torchlift.converters.errors import LabelsError, WriteError
+from torchlift.converters.inference import InferenceError, open_predictor
 from torchlift.converters.inference.providers import open_session
-from torchlift.converters.onnx import OnnxError, check, export
+from torchlift.converters.onnx import OnnxError, check, describe_file, export
+from torchlift.converters.onnx.onnx_file import axes
 from torchlift.converters.saved import SavedModel, open_model
 
 DIGITS = FIXTURES / "digits"
@@ -44,12 +45,10 @@ def run(path: Path, *inputs: torch.Tensor) -> list[torch.Tensor]:
     return [torch.from_numpy(array) for array in session.run(None, feed)]
 
 
-def axes(value: onnx.ValueInfoProto) -> list[str | int]:
-    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_fixture_networks_give_torch7s_outputs_at_every_batch(name: str, tmp_path: Path) -> None:
+def test_fixture_networks_give_torch7s_outputs_at_every_batch_size(
+    name: str, tmp_path: Path
+) -> None:
     io = t7.to_torch(t7.load(FIXTURES / "models" / f"{name}_io.t7"))
     inputs, outputs = io["input"], io["output"]
     if inputs.dim() == 3:
@@ -61,21 +60,21 @@ def test_fixture_networks_give_torch7s_outputs_at_every_batch(name: str, tmp_pat
 
     report = check(model, tmp_path / "model.onnx", inputs, input_shape=inputs.shape[1:])
     assert report.passed, list(report.lines())
-    assert [part.batch for part in report.comparisons] == [1, 2, 7]
+    assert [comparison.batch for comparison in report.comparisons] == [1, 2, 7]
     assert report.agreement == (10, 10)
     assert report.error < 1e-5
 
 
-def test_the_file_says_what_it_is(digits: SavedModel, tmp_path: Path) -> None:
+def test_the_file_carries_its_labels_and_preprocessing(digits: SavedModel, tmp_path: Path) -> None:
     written = export(digits, tmp_path / "digits.onnx")
     assert written.files == [tmp_path / "digits.onnx"] == list(tmp_path.iterdir())
     assert (written.inputs, written.outputs) == (["input"], ["log_probabilities"])
 
     model = onnx.load(tmp_path / "digits.onnx")
-    (given,), (result,) = model.graph.input, model.graph.output
-    assert (given.name, axes(given)) == ("input", ["batch", 1, 32, 32])
-    assert (result.name, axes(result)) == ("log_probabilities", ["batch", 10])
-    # The pair that ONNX Runtime 1.14, TensorRT 8.6 and OpenCV 4.8 can read.
+    (input,), (output,) = model.graph.input, model.graph.output
+    assert (input.name, axes(input)) == ("input", ["batch", 1, 32, 32])
+    assert (output.name, axes(output)) == ("log_probabilities", ["batch", 10])
+    # The versions that ONNX Runtime 1.14, TensorRT 8.6 and OpenCV 4.8 read.
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
 
     metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
@@ -86,7 +85,7 @@ def test_the_file_says_what_it_is(digits: SavedModel, tmp_path: Path) -> None:
     assert metadata["torchlift_version"] == torchlift.__version__
 
 
-def test_batch_normalization_is_folded_and_no_path_of_this_machine_is_in_the_file(
+def test_batch_normalization_is_folded_and_the_file_holds_no_local_path(
     digits: SavedModel, tmp_path: Path
 ) -> None:
     export(digits, tmp_path / "digits.onnx")
@@ -98,7 +97,7 @@ def test_batch_normalization_is_folded_and_no_path_of_this_machine_is_in_the_fil
     assert b"site-packages" not in data
 
 
-def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+def test_the_model_is_not_changed(tmp_path: Path) -> None:
     model = torchlift.convert(t7.load(DIGITS / "digits-lenet5-bn.t7")).double()
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -109,11 +108,11 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     assert guessing == [part.keep_batch for part in model.modules() if hasattr(part, "keep_batch")]
     assert not any(guessing)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    # It was exported in evaluation mode and single precision all the same.
+    # Yet it was exported in evaluation mode and single precision.
     assert check(model, tmp_path / "digits.onnx", input_shape=(1, 32, 32)).passed
 
 
-def test_exporting_says_nothing_and_warns_of_nothing(
+def test_exporting_prints_nothing_and_does_not_warn(
     digits: SavedModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with warnings.catch_warnings():
@@ -122,50 +121,50 @@ def test_exporting_says_nothing_and_warns_of_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_that_is_there_is_only_replaced_when_told(
-    digits: SavedModel, tmp_path: Path
-) -> None:
+def test_an_existing_file_is_replaced_only_on_request(digits: SavedModel, tmp_path: Path) -> None:
     target = tmp_path / "digits.onnx"
     target.write_text("mine")
-    with pytest.raises(OnnxError, match="is there already; --overwrite"):
+    with pytest.raises(WriteError, match="already exists; overwrite=True"):
         export(digits, target)
     assert target.read_text() == "mine"
     export(digits, target, overwrite=True)
     assert check(digits, target).passed
-    with pytest.raises(OnnxError, match="no such folder"):
+    with pytest.raises(WriteError, match="no such folder"):
         export(digits, tmp_path / "nowhere" / "digits.onnx")
 
 
 def test_a_failed_export_leaves_nothing(digits: SavedModel, tmp_path: Path) -> None:
     digits_like = SavedModel(digits.module, "log_probabilities", labels=["only", "two"])
-    with pytest.raises(LabelsError, match="2 class names for 10 outputs"):
+    with pytest.raises(LabelsError, match=r"2 .* 10 outputs"):
         export(digits_like, tmp_path / "digits.onnx", input_shape=(1, 32, 32))
-    with pytest.raises(InferenceError, match=r"does not take inputs of shape \(2, 1, 20, 20\)"):
+    with pytest.raises(InferenceError, match=r"does not accept inputs of shape \(2, 1, 20, 20\)"):
         export(digits.module, tmp_path / "digits.onnx", input_shape=(1, 20, 20))
-    with pytest.raises(OnnxError, match="size of the input is not known"):
+    with pytest.raises(OnnxError, match=r"input shape of the model is unknown.*input_shape=\(C"):
         export(digits.module, tmp_path / "digits.onnx")
+    with pytest.raises(OnnxError, match=r"input shape of the model is unknown.*input_size=\(H, W"):
+        export(SavedModel(digits.module, "logits"), tmp_path / "digits.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 class Fixed(nn.Module):
-    """A network that works for the batch it was written for."""
+    """A network whose code fixes the batch size."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return input.reshape(2, -1)
 
 
-def test_a_network_for_one_batch_only_is_refused_in_one_sentence(
+def test_a_network_for_one_batch_size_is_an_error_of_one_sentence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(OnnxError, match="works for a batch of 2 only"):
+    with pytest.raises(OnnxError, match="works only for a batch of 2"):
         export(Fixed(), tmp_path / "model.onnx", inputs=torch.zeros(2, 4))
     assert capfd.readouterr() == ("", "")
 
 
-def test_large_weights_go_to_a_second_file_that_is_found_after_the_move(
+def test_large_weights_go_to_a_second_file_beside_the_first(
     digits: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The limit is 2 GiB; a lower one goes the same way.
+    # The limit is 2 GiB; this tests a lower one.
     module = import_module("torchlift.converters.onnx.exporter.export")
     monkeypatch.setattr(module, "SINGLE_FILE_BYTES", 1000)
     written = export(digits, tmp_path / "digits.onnx")
@@ -177,7 +176,7 @@ def test_large_weights_go_to_a_second_file_that_is_found_after_the_move(
 
 
 class TwoToTwo(nn.Module):
-    """A Torch7 network of a table: a list in, a list out."""
+    """A Torch7 network of tables: a list in, a list out."""
 
     def forward(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         first, second = inputs
@@ -194,14 +193,14 @@ def test_tables_have_numbered_inputs_and_outputs(tmp_path: Path) -> None:
     assert check(TwoToTwo(), tmp_path / "model.onnx", inputs).passed
 
 
-def test_inputs_that_are_no_batch_of_the_same_examples_are_refused(tmp_path: Path) -> None:
+def test_inputs_without_a_common_batch_axis_are_errors(tmp_path: Path) -> None:
     first = torch.zeros(3, 2)
     for inputs in ([first, torch.zeros(4, 5)], [first, torch.tensor(1.0)]):
-        with pytest.raises(InferenceError, match=r"batch axis|does not take"):
+        with pytest.raises(InferenceError, match=r"batch axis|does not accept"):
             export(TwoToTwo(), tmp_path / "model.onnx", inputs=inputs)
 
 
-def test_images_may_come_out(tmp_path: Path) -> None:
+def test_outputs_may_be_images(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
     written = export(model, tmp_path / "style.onnx", input_shape=(3, 12, 9))
     assert written.outputs == ["output"]
@@ -218,12 +217,47 @@ def test_images_may_come_out(tmp_path: Path) -> None:
         (nn.LogSoftmax(1), "log_probabilities"),
     ],
 )
-def test_the_output_is_called_what_it_is(last: nn.Module, name: str, tmp_path: Path) -> None:
+def test_the_output_is_named_after_its_kind(last: nn.Module, name: str, tmp_path: Path) -> None:
     model: Any = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), last)
     export(model, tmp_path / "model.onnx", input_shape=(3, 2, 2), labels=list("abcde"))
     stored = onnx.load(tmp_path / "model.onnx")
     assert [value.name for value in stored.graph.output] == [name]
     assert np.array_equal(run(tmp_path / "model.onnx", torch.ones(1, 3, 2, 2))[0].shape, [1, 5])
+
+
+def test_a_file_is_described_as_json(digits: SavedModel, tmp_path: Path) -> None:
+    export(digits, tmp_path / "digits.onnx")
+    description = json.loads(json.dumps(describe_file(tmp_path / "digits.onnx"), allow_nan=False))
+    shape = ["batch", 1, 32, 32]
+    assert description["inputs"] == [{"name": "input", "shape": shape, "dtype": "float32"}]
+    assert description["outputs"] == [
+        {"name": "log_probabilities", "shape": ["batch", 10], "dtype": "float32"}
+    ]
+    assert description["bytes"] == (tmp_path / "digits.onnx").stat().st_size
+    assert (description["opset"], description["arithmetic"]) == (18, "fp32")
+
+
+def test_free_axes_and_other_types_of_other_programs_are_described(tmp_path: Path) -> None:
+    helper, types = onnx.helper, onnx.TensorProto
+    input = helper.make_tensor_value_info("x", types.INT64, [None, 3])
+    output = helper.make_tensor_sequence_value_info("y", types.INT64, None)
+    node = helper.make_node("SplitToSequence", ["x"], ["y"], axis=0)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [input], [output])), tmp_path / "f")
+    description = describe_file(tmp_path / "f")
+    assert description["inputs"] == [{"name": "x", "shape": [None, 3], "dtype": "int64"}]
+    assert description["outputs"] == [{"name": "y", "shape": [], "dtype": None}]
+
+
+def test_damaged_metadata_is_an_error_that_names_the_file(
+    digits: SavedModel, tmp_path: Path
+) -> None:
+    export(digits, tmp_path / "digits.onnx")
+    stored = onnx.load(tmp_path / "digits.onnx")
+    next(prop for prop in stored.metadata_props if prop.key == "labels").value = "[zero"
+    onnx.save(stored, tmp_path / "damaged.onnx")
+    for error, open_file in ((OnnxError, describe_file), (InferenceError, open_predictor)):
+        with pytest.raises(error, match=r"damaged\.onnx: the metadata 'labels' is damaged"):
+            open_file(tmp_path / "damaged.onnx")
 
 
 @pytest.mark.slow
@@ -234,9 +268,9 @@ def test_torchvisions_networks(name: str, tmp_path: Path) -> None:
     export(network, tmp_path / "model.onnx", input_shape=(3, 64, 64))
     report = check(network, tmp_path / "model.onnx", input_shape=(3, 64, 64), locate=True)
     assert report.passed, list(report.lines())
-    assert [part.batch for part in report.comparisons] == [1, 2, 7]
+    assert [comparison.batch for comparison in report.comparisons] == [1, 2, 7]
 
-    # A weight changed: its own check, and the node that it belongs to.
+    # A changed weight fails the check of the weights, and the node that it belongs to is found.
     stored = onnx.load(tmp_path / "model.onnx")
     node = [node for node in stored.graph.node if node.op_type == "Conv"][3]
     tensor = next(t for t in stored.graph.initializer if t.name == node.input[1])
@@ -247,5 +281,4 @@ def test_torchvisions_networks(name: str, tmp_path: Path) -> None:
     report = check(network, tmp_path / "changed.onnx", input_shape=(3, 64, 64), locate=True)
     failed = {finding.name: finding.text for finding in report.findings if not finding.passed}
     assert {"weights", "locate"} <= failed.keys()
-    # Batch normalization and its folded form scale alike: the node, or the one right behind it.
     assert node.name in failed["locate"]

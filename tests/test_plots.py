@@ -1,4 +1,4 @@
-"""Pictures show the numbers they are said to show, in any light, without one text over another."""
+"""Figures show the right values, are readable without color, and no text overlaps another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def random(*shape: int) -> np.ndarray:
 
 
 def names(count: int, length: int) -> list[str]:
-    letters = "a long name of a class that goes on and on, as if nothing could end it, "
+    letters = "a very long name of a class, as data sets of plants and animals have them, "
     return [f"{letters[:length]}{index}" for index in range(count)]
 
 
@@ -53,15 +53,15 @@ def confusion(count: int, length: int) -> Figure:
 
 def samples(count: int, length: int) -> Figure:
     labels = names(count, length)
-    shares = [(label, 1.0 if index == 0 else 0.0) for index, label in enumerate(labels[:5])]
+    top = [(label, 1.0 if index == 0 else 0.0) for index, label in enumerate(labels[:5])]
     image = np.zeros((28, 28), np.uint8)
-    return draw_samples([Sample(image, [label, label], shares, label) for label in labels])
+    return draw_samples([Sample(image, [label, label], top, label) for label in labels])
 
 
 def sizes(count: int, length: int) -> Figure:
-    kinds = ("weights", "running_statistics", "gradients", "buffers", "other", "structure")
+    groups = ("weights", "running_statistics", "gradients", "buffers", "other", "structure")
     layers = [
-        LayerSize(name, 10**index % 10**8, dict.fromkeys(kinds, 10**7))
+        LayerSize(name, 10**index % 10**8, dict.fromkeys(groups, 10**7))
         for index, name in enumerate(names(count, length))
     ]
     return draw_sizes(layers, "a file with a name")
@@ -81,14 +81,14 @@ def filters(count: int, channels: int) -> Figure:
 
 def each_filter(count: int, channels: int) -> Figure:
     panel, _ = filter_panel("filters", random(count, channels, 7, 7) * 1e-5)
-    return draw_panels([[panel, panel], [panel]], together=False)
+    return draw_panels([[panel, panel], [panel]], shared_scale=False)
 
 
 def maps(count: int, side: int) -> Figure:
     shape = (count, side, side)
     layers = [Activation(f"features.{i}", "BatchNorm2d", random(*shape)) for i in range(3)]
     layers.append(
-        Activation("a_layer_with_a_very_long_name_that_has_no_place", "", random(2, 2, 2))
+        Activation("a_layer_with_a_name_that_is_longer_than_its_maps", "", random(2, 2, 2))
     )
     return draw_feature_maps(np.zeros((28, 28, 1), np.uint8), layers)
 
@@ -104,10 +104,10 @@ def maps(count: int, side: int) -> Figure:
         *itertools.product([maps], [1, 64, 512], [1, 28]),
     ],
 )
-def test_no_text_stands_on_another_or_outside(draw: Any, count: int, other: int) -> None:
+def test_no_text_overlaps_another_or_the_edge(draw: Any, count: int, other: int) -> None:
     figure = draw(count, other)
     figure.draw_without_rendering()
-    # matplotlib keeps ticks beyond an axis's ends, which it does not draw.
+    # matplotlib keeps ticks beyond the ends of an axis, and does not draw them.
     outside = {text for axes in figure.axes for text in _ticks_outside(axes)}
     shown = [
         text
@@ -119,13 +119,13 @@ def test_no_text_stands_on_another_or_outside(draw: Any, count: int, other: int)
     low, high = boxes[:, :2], boxes[:, 2:]
     within = (low >= -1).all(axis=1) & (high <= figure.bbox.max + 1).all(axis=1)
     assert [text.get_text() for text, good in zip(shown, within, strict=True) if not good] == []
-    common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    # A hair's breadth (half a dot) is no overlap.
-    ones, others = np.nonzero(np.triu((common > 0.5).all(axis=2), 1))
-    pairs = zip(ones.tolist(), others.tolist(), strict=True)
+    overlap = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    # Half a pixel is no overlap.
+    first, second = np.nonzero(np.triu((overlap > 0.5).all(axis=2), 1))
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
     assert [(shown[a].get_text(), shown[b].get_text()) for a, b in pairs] == []
     if draw is confusion:
-        return  # Counts stand in its cells.
+        return  # Its cells contain counts.
     for image in (image for axes in figure.axes for image in axes.images):
         extents = image.get_window_extent().extents
         lower, upper = np.maximum(low, extents[:2]), np.minimum(high, extents[2:])
@@ -134,18 +134,18 @@ def test_no_text_stands_on_another_or_outside(draw: Any, count: int, other: int)
 
 
 def _labels_of_tiles(figure: Figure) -> list[Text]:
-    """Labels have strips between the tiles of one image."""
+    """Return the labels of tiles, which are between the tiles of one image."""
     return [] if len(figure.axes) == 1 else [text for axes in figure.axes for text in axes.texts]
 
 
 def _ticks_outside(axes: Any) -> list[Text]:
-    found = []
+    outside = []
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         low, high = sorted((low, high))
         for tick in axis.get_major_ticks():
             if not low <= tick.get_loc() <= high or not axis.get_visible() or not axes.axison:
-                found += [tick.label1, tick.label2]
-    return found
+                outside += [tick.label1, tick.label2]
+    return outside
 
 
 def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
             "val_accuracy": 0.5,
         },
     ]
-    with (tmp_path / "metrics.csv").open("w", newline="") as stream:
+    with (tmp_path / "metrics.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -176,29 +176,30 @@ def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
     lines = [line.get_xydata().tolist() for line in loss.lines]
     assert lines == [[[1, 2], [2, 1]], [[1, 2.5], [2, 1.5]], [[1, 3]], []]
     assert accuracy.lines[1].get_ydata().tolist() == [0.2, 0.5]
-    # Told apart without colours: the runs by their markers, the parts by their strokes.
+    # Without color, markers distinguish the runs and line styles the splits.
     assert loss.lines[0].get_marker() != loss.lines[2].get_marker()
     assert [line.get_linestyle() for line in loss.lines[:2]] == ["--", "-"]
     with pytest.raises(PlotError, match="no run"):
         read_curve(tmp_path / "nothing")
-    (tmp_path / "metrics.csv").write_text("epoch,train_loss\n1,much\n")
-    with pytest.raises(PlotError, match="no table of numbers"):
+    (tmp_path / "metrics.csv").write_text("epoch,train_loss\n1,much\n", encoding="utf-8")
+    with pytest.raises(PlotError, match="not a table of numbers"):
         read_curve(tmp_path)
-    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(PlotError, match="a row for each epoch"):
         read_curve(tmp_path / "metrics.csv")
 
 
-def test_the_confusion_matrix_has_shares_and_counts() -> None:
+def test_the_confusion_matrix_has_fractions_and_counts() -> None:
     counts = np.array([[3, 1], [0, 0]])
     axes = draw_confusion(counts, ["a", "b"], "title").axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
-    said = {text.get_position(): text.get_text() for text in axes.texts}
-    assert said == {(0, 0): "3", (1, 0): "1"}
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "3", (1, 0): "1"}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
 
 
-def test_reliability_has_the_bins() -> None:
+def test_the_reliability_diagram_has_the_bins() -> None:
     figure = draw_reliability([0, 0.5, 1], [0, 4], [0, 0.9], [0, 0.75], "")
     bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in figure.axes[0].patches]
     assert bars == [(0, 0.5, 0), (0.5, 0.5, 0.75)]
@@ -206,11 +207,11 @@ def test_reliability_has_the_bins() -> None:
 
 
 class Twice:
-    """A classifier whose logits are twice the means of the rows of a picture."""
+    """A classifier whose logits are twice the means of the rows of an image."""
 
     labels: list[str] | None = None
     preprocessing = None
-    output = "logits"
+    output_kind = "logits"
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         return inputs[:, 0].mean(axis=2) * 2
@@ -220,12 +221,11 @@ def test_samples_have_the_most_probable_classes() -> None:
     images = random(3, 1, 7, 4)
     data = Dataset(images, np.array([6, 0, 2]), tuple("abcdefg"))
     samples, _ = samples_of(data, Twice())
-    shares = torch.from_numpy(images).mean(dim=3)[:, 0].mul(2).softmax(1)
-    top = shares.topk(5)
+    top = torch.from_numpy(images).mean(dim=3)[:, 0].mul(2).softmax(1).topk(5)
     for index, sample in enumerate(samples):
         assert sample.caption == ["gac"[index]]
-        most_probable = ["abcdefg"[place] for place in top.indices[index]]
-        assert [name for name, _ in sample.predictions] == most_probable
+        top_classes = ["abcdefg"[output] for output in top.indices[index]]
+        assert [name for name, _ in sample.predictions] == top_classes
         assert [probability for _, probability in sample.predictions] == pytest.approx(
             top.values[index].tolist()
         )
@@ -234,20 +234,20 @@ def test_samples_have_the_most_probable_classes() -> None:
     np.testing.assert_allclose(bars / bars[0], top.values.ravel() / top.values[0, 0], rtol=1e-5)
 
 
-def test_the_right_class_has_a_dark_bar() -> None:
+def test_the_true_class_has_a_dark_bar() -> None:
     sample = Sample(np.zeros((2, 2), np.uint8), ["b"], [("a", 0.6), ("b", 0.4)], "b")
     light, dark = (luminance(bar.get_facecolor()) for bar in draw_samples([sample]).axes[0].patches)
     assert dark < light / 2
 
 
 def luminance(color: Any) -> float:
-    """Of an sRGB colour (IEC 61966-2-1): what is left of it on grey paper."""
+    """Return the luminance of an sRGB color (IEC 61966-2-1)."""
     channels = np.array(matplotlib.colors.to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_colours_are_ordered_by_their_lightness() -> None:
+def test_colors_are_ordered_by_lightness() -> None:
     for name, direction in ((SIGNED, 1), (FRACTIONS, -1)):
         steps = [luminance(color) for color in matplotlib.colormaps[name](np.linspace(0, 1, 32))]
         assert (np.diff(steps) * direction > 0).all()
@@ -255,15 +255,15 @@ def test_colours_are_ordered_by_their_lightness() -> None:
         lights = [luminance(color) for color in line_colors(count)]
         assert len(lights) == count
         assert (np.diff(lights) > 0).all()
-        # Lines are seen on white.
+        # Lines have to be visible on white.
         assert max(lights) < 0.6
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+def test_equal_figures_give_equal_bytes(suffix: str, tmp_path: Path) -> None:
     files = [save_figure(confusion(3, 5), tmp_path / f"{name}.{suffix}") for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()
-    # Not only within a second: nothing is said of when and with what it was drawn.
+    # There is no date and no version in the file.
     content = files[0].read_bytes()
     assert b"dc:date" not in content
     assert matplotlib.__version__.encode() not in content
@@ -271,7 +271,9 @@ def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> No
         save_figure(confusion(2, 1), tmp_path / "a.pdf")
 
 
-def test_names_are_no_formulas_and_settings_of_the_machine_do_not_count(tmp_path: Path) -> None:
+def test_names_are_no_formulas_and_settings_of_matplotlib_have_no_effect(
+    tmp_path: Path,
+) -> None:
     before = save_figure(curves(2, 5), tmp_path / "a.png").read_bytes()
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "text.usetex": True}):
         assert save_figure(curves(2, 5), tmp_path / "b.png").read_bytes() == before
@@ -279,7 +281,7 @@ def test_names_are_no_formulas_and_settings_of_the_machine_do_not_count(tmp_path
     save_figure(figure, tmp_path / "c.png")
 
 
-def test_labels_are_cut_in_the_middle() -> None:
+def test_labels_are_shortened_in_the_middle() -> None:
     assert short("two\n words") == "two words"
     assert short("abcdefghijklmnopqrstuvwxyz", 10) == "abcdef…xyz"
     assert len(short("a" * 50, 18)) == 18
@@ -289,13 +291,13 @@ def test_images_come_from_files_datasets_and_scikit_learn(tmp_path: Path) -> Non
     images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     data = Dataset(images)
     np.testing.assert_array_equal(open_image("data", 1, lambda _: data), images[1])
-    with pytest.raises(PlotError, match=r"has the pictures 0 to 1, none is 2 \(--index\)"):
+    with pytest.raises(PlotError, match="has the images 0 to 1; index=2 is none"):
         open_image("data", 2, lambda _: data)
-    with pytest.raises(PlotError, match="holds inputs, not pictures"):
+    with pytest.raises(PlotError, match="holds inputs of dtype float32, not images"):
         open_image("data", 0, lambda _: Dataset(images.astype(np.float32)))
     china = open_image("china", 0, lambda _: data)
     np.testing.assert_array_equal(np.asarray(china), load_sample_image("china.jpg"))
-    # A camera held upright: the picture is turned as its note says.
+    # The EXIF orientation of an image is applied.
     turned = Image.new("RGB", (6, 4))
     exif = turned.getexif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Pictures of networks show the numbers that are in them: filters, units, feature maps, sizes."""
+"""Figures of networks show the right values: filters, units, feature maps, sizes."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def random(*shape: int) -> np.ndarray:
 
 
 def colors_in_order(file: Path) -> list[tuple[float, ...]]:
-    """The tiles' colours in a saved picture, from left to right and top to bottom, each once."""
+    """Return the distinct colors of the tiles in a file, from left to right, top to bottom."""
     pixels = np.asarray(Image.open(file).convert("RGB")) / 255
-    found: list[tuple[float, ...]] = []
+    colors: list[tuple[float, ...]] = []
     for row in pixels:
         for color, run in itertools.groupby(map(tuple, row)):
-            if len(list(run)) > 40 and min(color) < 1 and color not in found:
-                found.append(color)
-    return found
+            if len(list(run)) > 40 and min(color) < 1 and color not in colors:
+                colors.append(color)
+    return colors
 
 
-def test_the_dots_of_a_file_are_the_filters_numbers(tmp_path: Path) -> None:
+def test_the_pixels_of_a_file_are_the_values_of_the_filters(tmp_path: Path) -> None:
     values = np.array([[-0.4, 0.1], [0.2, 0.4]], np.float32)
     file = save_figure(draw_panels([[filter_panel("", values[None, None])[0]]]), tmp_path / "f.png")
     expected = matplotlib.colormaps[SIGNED]((values.ravel() + 0.4) / 0.8)[:, :3]
@@ -75,49 +75,49 @@ def test_the_dots_of_a_file_are_the_filters_numbers(tmp_path: Path) -> None:
     np.testing.assert_allclose(colors_in_order(file), expected, atol=1 / 255)
 
 
-def test_three_channels_are_colours_with_grey_for_zero(tmp_path: Path) -> None:
+def test_three_channels_are_colors_with_gray_for_zero(tmp_path: Path) -> None:
     values = np.array([[[0, 0.5]], [[0, -0.5]], [[0, 0.25]]], np.float32)
     file = save_figure(draw_panels([[filter_panel("", values[None])[0]]]), tmp_path / "f.png")
     expected = [(0.5, 0.5, 0.5), (1.0, 0.0, 0.75)]
     np.testing.assert_allclose(colors_in_order(file)[:2], expected, atol=1.5 / 255)
 
 
-def test_filters_that_are_compared_have_one_scale() -> None:
+def test_compared_filters_have_one_scale() -> None:
     before, after = np.full((1, 1, 1, 1), 0.1), np.array([[[[0.1, -2.0]]]])
     panels = [filter_panel("before", before)[0], filter_panel("after", after)[0]]
 
-    def first_dots(together: bool) -> list[np.ndarray]:
-        figure = draw_panels([panels], together)
+    def first_pixels(shared_scale: bool) -> list[np.ndarray]:
+        figure = draw_panels([panels], shared_scale)
         return [axes.images[0].get_array()[-1, 0] for axes in figure.axes[:2]]
 
-    same, expected = first_dots(True), matplotlib.colormaps[SIGNED](2.1 / 4)[:3]
-    np.testing.assert_array_equal(same[0], same[1])
-    np.testing.assert_allclose(same[0], expected)
-    apart = first_dots(False)
-    assert not np.array_equal(apart[0], apart[1])
+    shared, expected = first_pixels(True), matplotlib.colormaps[SIGNED](2.1 / 4)[:3]
+    np.testing.assert_array_equal(shared[0], shared[1])
+    np.testing.assert_allclose(shared[0], expected)
+    own = first_pixels(False)
+    assert not np.array_equal(own[0], own[1])
     assert scale_of([before, after]) == (-2, 2)
-    # What has no negative number begins at 0; NaN and infinity are no part of a scale.
+    # Without negative values a scale starts at 0; NaN and infinity do not count.
     assert scale_of([np.array([1, 3, np.nan, np.inf])]) == (0, 3)
     assert scale_of([np.zeros(3)]) == (0, 1)
-    # Of many numbers the largest half percent share the last colour, unless nothing else is there.
+    # The largest half percent of many values have the last color, unless all others are 0.
     assert scale_of([np.arange(1, 1001)]) == (0, 996)
     assert scale_of([np.eye(1, 1000) * 7]) == (0, 7)
 
 
-def test_what_does_not_fit_is_counted() -> None:
-    panel, missing = filter_panel("", random(40, 64, 3, 3))
+def test_omitted_filters_are_counted() -> None:
+    panel, limit = filter_panel("", random(40, 64, 3, 3))
     assert panel.tiles.shape == (32 * 32, 3, 3)
-    assert missing == "the first 32 of 40 filters, the first 32 of 64 channels"
-    panel, missing = filter_panel("", random(2000, 3, 2, 2))
-    assert (len(panel.tiles), missing) == (1024, "the first 1024 of 2000 filters")
+    assert limit == "the first 32 of 40 filters, the first 32 of 64 channels"
+    panel, limit = filter_panel("", random(2000, 3, 2, 2))
+    assert (len(panel.tiles), limit) == (1024, "the first 1024 of 2000 filters")
     # A row for each filter, a column for each channel.
     filters = random(4, 5, 3, 3)
-    panel, missing = filter_panel("", filters)
-    assert (panel.columns, missing) == (5, "")
+    panel, limit = filter_panel("", filters)
+    assert (panel.columns, limit) == (5, "")
     np.testing.assert_array_equal(panel.tiles[2 * 5 + 3], filters[2, 3])
 
 
-def test_units_are_cut_into_images_as_the_network_flattens_them() -> None:
+def test_units_are_reshaped_as_the_network_flattens_images() -> None:
     rows = random(10, 2 * 3 * 4)
     panel, _ = unit_panel("", rows, (1, 6, 4), list("abcdefghij"))
     expected = torch.from_numpy(rows).unflatten(1, (6, 4)).numpy()
@@ -126,21 +126,21 @@ def test_units_are_cut_into_images_as_the_network_flattens_them() -> None:
     np.testing.assert_array_equal(colored.tiles[1, 2, 3], random(5, 3, 4, 4)[1, :, 2, 3])
     assert image_shape(784, (1, 28, 28)) == (1, 28, 28)
     assert image_shape(3072, None) == (3, 32, 32)
-    with pytest.raises(PlotError, match="400 inputs are not the network's picture"):
+    with pytest.raises(PlotError, match="400 inputs are not the network's image"):
         image_shape(400, (1, 32, 32))
-    with pytest.raises(PlotError, match="24 inputs are no picture of 1×5×5"):
+    with pytest.raises(PlotError, match="24 inputs are no image of 1×5×5"):
         unit_panel("", rows, (1, 5, 5))
 
 
-def test_weights_are_those_that_lua_wrote(lenet: SavedModel, exported: Path) -> None:
+def test_weights_are_those_of_the_t7_file(lenet: SavedModel, exported: Path) -> None:
     network = t7.load(LENET)
     lua = {index - 1: layer for index, layer in network["modules"].items()}
     for weights in (weights_of(lenet), weights_of_file(exported)):
         assert weights.input_shape == (1, 32, 32)
         assert weights.labels == lenet.labels
-        name, found = weights.of(None, 4)
+        name, array = weights.of(None, 4)
         assert name == "0"
-        np.testing.assert_array_equal(found.ravel(), np.float32(lua[0]["weight"]).ravel())
+        np.testing.assert_array_equal(array.ravel(), np.float32(lua[0]["weight"]).ravel())
         linear = [name for name, array in weights.layers.items() if array.ndim == 2]
         for name in linear:
             np.testing.assert_array_equal(
@@ -148,12 +148,12 @@ def test_weights_are_those_that_lua_wrote(lenet: SavedModel, exported: Path) -> 
             )
         assert len(linear) == 3
         assert weights.of("3.weight", 4)[0] == "3"
-        with pytest.raises(PlotError, match=r"'1?7' is no convolution .* there are: 0, 3"):
+        with pytest.raises(PlotError, match=r"'1?7' is no convolution .* similar names: 0, 3"):
             weights.of("7", 4)
     assert weights_of(lenet).of("get(4)", 4)[0] == "3"
 
 
-def test_the_factor_of_a_matrix_product_stands_the_other_way_round(tmp_path: Path) -> None:
+def test_the_constant_of_a_matrix_product_is_transposed(tmp_path: Path) -> None:
     factor = random(6, 4)
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MatMul", ["x", "head.weight"], ["y"])],
@@ -168,22 +168,24 @@ def test_the_factor_of_a_matrix_product_stands_the_other_way_round(tmp_path: Pat
     np.testing.assert_array_equal(weight, factor.T)
 
 
-def test_weights_of_an_int8_file_are_numbers_again(lenet: SavedModel, tmp_path: Path) -> None:
+def test_the_weights_of_an_int8_file_are_dequantized(lenet: SavedModel, tmp_path: Path) -> None:
     from torchlift.converters.onnx import quantize
 
     export(lenet, tmp_path / "float.onnx")
     inputs = random(64, 1, 32, 32)
     quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", inputs, max_drop=1)
-    whole, rounded = (weights_of_file(tmp_path / f"{name}.onnx") for name in ("float", "int8"))
-    assert list(whole.layers) == list(rounded.layers)
-    for name, array in whole.layers.items():
-        # A channel has 255 steps between its extremes.
-        step = np.abs(array.reshape(len(array), -1)).max(axis=1) / 127
+    exact, rounded = (weights_of_file(tmp_path / f"{name}.onnx") for name in ("float", "int8"))
+    assert list(exact.layers) == list(rounded.layers)
+    for name, array in exact.layers.items():
+        # Weights have 7 bits (`reduce_range`): 63 quantization steps on each side of 0.
+        step = np.abs(array.reshape(len(array), -1)).max(axis=1) / 63
         error = np.abs(rounded.layers[name] - array).reshape(len(array), -1).max(axis=1)
         assert (error <= step * 0.51 + 1e-7).all()
 
 
-def test_feature_maps_are_computed_from_luas_weights(lenet: SavedModel, exported: Path) -> None:
+def test_feature_maps_are_those_of_the_weights_in_the_file(
+    lenet: SavedModel, exported: Path
+) -> None:
     layer = t7.load(LENET)["modules"][1]
     image = t7.load(DIGITS / "digits-test.t7")["data"][3]
     scale = t7.load(DIGITS / "digits_meanStd.t7")
@@ -196,46 +198,46 @@ def test_feature_maps_are_computed_from_luas_weights(lenet: SavedModel, exported
         layers_of_file(exported, []),
         layers_of_file(exported, ["0"]),
     ):
-        seen, layers = opened.look_at(image)
-        np.testing.assert_array_equal(seen[..., 0], image[0])
-        # Float32 sums of 25 products.
+        pixels, layers = opened.run(image)
+        np.testing.assert_array_equal(pixels[..., 0], image[0])
+        # Sums of 25 products in float32.
         np.testing.assert_allclose(layers[0].values, expected, atol=1e-5)
         assert layers[0].title.endswith(": 6×28×28")
-    seen, layers = layers_of(lenet, ["get(1)", "1", "penultimate"]).look_at(image)
-    assert [one.kind for one in layers] == ["Conv2d", "ReLU", "given"]
+    pixels, layers = layers_of(lenet, ["get(1)", "1", "penultimate"]).run(image)
+    assert [one.kind for one in layers] == ["Conv2d", "ReLU", "input"]
     np.testing.assert_array_equal(layers[1].values, np.maximum(layers[0].values, 0))
     assert layers[2].values.shape == (84,)
 
 
-def test_a_network_without_preprocessing_is_given_pixels_from_0_to_1() -> None:
+def test_a_network_without_preprocessing_takes_pixels_from_0_to_1() -> None:
     model = SavedModel(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)).eval(), "features")
     with torch.no_grad():
         model.module[0].weight.fill_(2)
         model.module[0].bias.zero_()
     opened = layers_of(model, [])
     pixels = np.array([[[0, 51, 255]]], np.uint8)
-    np.testing.assert_allclose(opened.look_at(pixels)[1][0].values, [[[0, 0.4, 2]]], rtol=1e-6)
+    np.testing.assert_allclose(opened.run(pixels)[1][0].values, [[[0, 0.4, 2]]], rtol=1e-6)
     assert "pixels from 0 to 1" in opened.note
     with pytest.raises(PlotError, match="no convolution"):
         layers_of(SavedModel(torch.nn.Linear(2, 2), "logits"), [])
 
 
-def test_the_image_is_shown_in_its_own_colours() -> None:
+def test_the_image_of_a_bgr_network_is_shown_in_rgb() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1))
     model = SavedModel(network, "features", preprocessing=Preprocessing("BGR"))
     pixels = random(3, 4, 5).astype(np.uint8)
-    seen, _ = layers_of(model, []).look_at(pixels)
-    np.testing.assert_array_equal(seen, pixels.transpose(1, 2, 0))
+    shown, _ = layers_of(model, []).run(pixels)
+    np.testing.assert_array_equal(shown, pixels.transpose(1, 2, 0))
 
 
 def test_photo_filters_are_those_of_scipy() -> None:
     names = [name for name, _ in photo_filters().module.named_children()]
     photograph = Image.fromarray(load_sample_image("china.jpg")).resize((161, 107))
-    seen, layers = layers_of(photo_filters(), names).look_at(photograph)
+    pixels, layers = layers_of(photo_filters(), names).run(photograph)
     gray = np.asarray(photograph.convert("L"), np.float64)
-    np.testing.assert_array_equal(seen[..., 0], gray)
+    np.testing.assert_array_equal(pixels[..., 0], gray)
     gray /= 255
-    found = {one.name: one.values[0] for one in layers}
+    maps = {layer.name: layer.values[0] for layer in layers}
     sobel = ndimage.sobel(gray, axis=1, mode="constant")
     inner = (slice(1, -1), slice(1, -1))
     expected = {
@@ -251,42 +253,41 @@ def test_photo_filters_are_those_of_scipy() -> None:
         "average_pool_8": gray[:104, :160].reshape(13, 8, 20, 8).mean(axis=(1, 3)),
     }
     for name, values in expected.items():
-        # Float32.
-        np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
-    # Padding 2 adds a ring around padding 1.
-    assert found["padding_2"].shape == (109, 163)
-    np.testing.assert_allclose(found["padding_2"][inner], found["vertical_edges"], atol=1e-6)
+        # float32
+        np.testing.assert_allclose(maps[name], values, atol=1e-5, err_msg=name)
+    # Padding 2 adds one pixel on each side to padding 1.
+    assert maps["padding_2"].shape == (109, 163)
+    np.testing.assert_allclose(maps["padding_2"][inner], maps["vertical_edges"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["digits-lenet5-bn_uncleared.t7", "digits-lenet5.t7"])
-def test_the_sizes_in_a_t7_are_the_file(name: str) -> None:
+def test_the_sizes_in_a_t7_add_up_to_the_file(name: str) -> None:
     layers = sizes_in_t7(DIGITS / name)
-    whole = sum(sum(layer.bytes.values()) for layer in layers)
-    assert whole == (DIGITS / name).stat().st_size
+    assert sum(layer.bytes for layer in layers) == (DIGITS / name).stat().st_size
     model = open_model(DIGITS / name)
     counted = sum(parameter.numel() for parameter in model.module.parameters())
     assert sum(layer.parameters for layer in layers) == counted
 
 
-def test_the_sizes_of_a_network_count_what_is_shared_once(tmp_path: Path) -> None:
+def test_the_sizes_of_a_network_count_shared_tensors_once() -> None:
     first, second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
     second.weight = first.weight
     network = torch.nn.Sequential(first, second, torch.nn.BatchNorm1d(8), torch.nn.ReLU())
     layers = sizes_in_network(SavedModel(network, "features"))
-    assert [(layer.name, layer.parameters, dict(layer.bytes)) for layer in layers] == [
+    assert [(layer.name, layer.parameters, dict(layer.bytes_by_group)) for layer in layers] == [
         ("0 Linear", 72, {"weights": 288}),
         ("1 Linear", 8, {"weights": 32}),
         ("2 BatchNorm1d", 16, {"weights": 64, "buffers": 72}),
     ]
 
 
-def test_the_sizes_in_an_onnx_file_are_its_constants(exported: Path) -> None:
+def test_the_sizes_in_an_onnx_file_are_those_of_its_constants(exported: Path) -> None:
     layers = {layer.name.split()[0]: layer for layer in sizes_in_onnx(exported)}
     assert layers["0"].name == "0 Conv"
-    assert (layers["0"].parameters, dict(layers["0"].bytes)) == (156, {"weights": 624})
+    assert (layers["0"].parameters, dict(layers["0"].bytes_by_group)) == (156, {"weights": 624})
 
 
-def test_the_bars_of_sizes_are_the_sizes() -> None:
+def test_bars_have_the_lengths_of_the_sizes() -> None:
     layers = [LayerSize("a", 3, {"weights": 12, "buffers": 5}), LayerSize("b", 0, {"buffers": 7})]
     figure = draw_sizes(layers, "")
     left, right = figure.axes
@@ -294,8 +295,20 @@ def test_the_bars_of_sizes_are_the_sizes() -> None:
     assert [(bar.get_x(), bar.get_width()) for bar in right.patches] == [
         (0, 12), (0, 0), (12, 5), (0, 7),
     ]  # fmt: skip
-    # Of very many layers the smallest are one bar, and nothing is lost.
+    # The smallest of very many layers share one bar; the sum stays the same.
     many = [LayerSize(str(index), index, {"weights": index}) for index in range(1, 100)]
     bars = draw_sizes(many, "").axes[0].patches
     assert len(bars) == 40
     assert sum(bar.get_width() for bar in bars) == sum(range(1, 100))
+
+
+def test_sizes_as_json() -> None:
+    assert LayerSize("a", 3, {"weights": 12, "buffers": 5}).to_json() == {
+        "name": "a",
+        "parameters": 3,
+        "bytes": 17,
+        "bytes_by_group": [
+            {"group": "weights", "bytes": 12},
+            {"group": "buffers", "bytes": 5},
+        ],
+    }

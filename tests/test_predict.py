@@ -1,8 +1,9 @@
-"""`predict` on many images: results as they come, damaged files named, little memory."""
+"""`predict` on many images: results while it runs, damaged files reported, bounded memory."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from support import FIXTURES
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.errors import WriteError
 from torchlift.converters.images.errors import ImageError
 from torchlift.converters.images.files import local_path
 from torchlift.converters.images.preprocessing import Preprocessing
@@ -36,13 +38,13 @@ from torchlift.converters.saved import open_model
 DIGITS = FIXTURES / "digits"
 DATA = DIGITS / "digits-test.t7"
 PIXELS = np.asarray(t7.load(DATA)["data"])
-#: What Torch7 trained the network to say; the first three are 0, 9 and 6.
+#: The labels that Torch7 trained on, counted from 1; the first three digits are 0, 9 and 6.
 LABELS = np.asarray(t7.load(DATA)["label"])
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits network as an `.onnx` file."""
+    """Return the digits network as an `.onnx` file."""
     opened = open_model(
         DIGITS / "digits-lenet5-bn.t7",
         labels=DIGITS / "digits_classes.t7",
@@ -55,13 +57,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven images, of which the second is text and the fifth is cut off."""
-    made = tmp_path_factory.mktemp("images [a]")
+    """Return a folder of seven images; the second is text and the fifth is truncated."""
+    path = tmp_path_factory.mktemp("images [a]")
     for index in range(7):
-        Image.fromarray(PIXELS[index, 0]).save(made / f"{index}.png")
-    (made / "1.png").write_text("no image")
-    (made / "4.png").write_bytes((made / "4.png").read_bytes()[:100])
-    return made
+        Image.fromarray(PIXELS[index, 0]).save(path / f"{index}.png")
+    (path / "1.png").write_text("not an image", encoding="utf-8")
+    (path / "4.png").write_bytes((path / "4.png").read_bytes()[:100])
+    return path
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
@@ -71,28 +73,28 @@ def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]
 
 
 def expected(model: Path, top: int) -> dict[str, list[Prediction]]:
-    """The predictions of the images that are whole, made one by one from their pixels."""
+    """Return the predictions of the intact images, one by one from their pixels."""
     classifier = Classifier(model, "cpu", batch_size=1)
-    whole = (0, 2, 3, 5, 6)
-    return {f"{index}.png": classifier.predict(PIXELS[index], top)[0] for index in whole}
+    intact = (0, 2, 3, 5, 6)
+    return {f"{index}.png": classifier.predict(PIXELS[index], top)[0] for index in intact}
 
 
-def test_damaged_files_are_named_and_stop_nothing(
+def test_damaged_files_are_reported_and_do_not_stop_the_others(
     capsys: pytest.CaptureFixture[str], model: Path, folder: Path
 ) -> None:
     code, out, err = run(capsys, model, folder, "--top", 2, "--json")
     assert code == 1
     document = json.loads(out)
-    assert set(document) == {"provider", "results"}
+    assert set(document) == {"model", "provider", "results"}
     assert [result["input"] for result in document["results"]] == [
         str(folder / f"{index}.png") for index in range(7)
     ]
     for result in document["results"]:
-        wanted = expected(model, 2).get(Path(result["input"]).name, [])
+        predictions = expected(model, 2).get(Path(result["input"]).name, [])
         assert [(p["index"], p["label"]) for p in result["predictions"]] == [
-            (p.index, p.label) for p in wanted
+            (p.index, p.label) for p in predictions
         ]
-        assert ("problem" in result) is (not wanted)
+        assert ("problem" in result) is (not predictions)
     assert [line.split(": ")[1] for line in err.splitlines()] == [
         str(folder / "1.png"),
         str(folder / "4.png"),
@@ -119,34 +121,34 @@ def test_results_as_a_table(
     target = folder.parent / f"results{ending}"
     code, out, _ = run(capsys, model, folder, "--output", target, "--top", 3, "--json")
     assert code == 1
-    said = json.loads(out)
-    assert (said["count"], said["output"]) == (5, str(target))
-    assert [Path(entry["input"]).name for entry in said["unreadable"]] == ["1.png", "4.png"]
+    summary = json.loads(out)
+    assert (summary["count"], summary["files"]) == (5, [str(target)])
+    assert [Path(entry["input"]).name for entry in summary["unreadable"]] == ["1.png", "4.png"]
     rows = read(target)
     assert list(rows[0]) == ["input", "rank", "label", "index", "probability", "problem"]
-    named = [row for row in rows if not row["problem"]]
+    classified = [row for row in rows if not row["problem"]]
     assert [Path(row["input"]).name for row in rows if row["problem"]] == ["1.png", "4.png"]
-    wanted = [
+    predictions = [
         (name, rank, item)
         for name, items in expected(model, 3).items()
         for rank, item in enumerate(items, 1)
     ]
     assert [
         (Path(row["input"]).name, int(row["rank"]), row["label"], int(row["index"]))
-        for row in named
-    ] == [(name, rank, item.label, item.index) for name, rank, item in wanted]
-    for row, (_, _, item) in zip(named, wanted, strict=True):
+        for row in classified
+    ] == [(name, rank, item.label, item.index) for name, rank, item in predictions]
+    for row, (_, _, item) in zip(classified, predictions, strict=True):
         assert float(row["probability"]) == pytest.approx(item.probability, abs=1e-5)
     assert not list(folder.parent.glob("*.partial"))
     before = target.read_bytes()
     code, _, err = run(capsys, model, folder, "--output", target)
-    assert (code, "is there already" in err) == (1, True)
+    assert (code, "already exists" in err) == (1, True)
     assert target.read_bytes() == before
     assert run(capsys, model, folder, "--output", target, "--overwrite", "--top", 1)[0] == 1
     assert len(read(target)) == 7
 
 
-def test_results_as_json_lines_are_those_of_the_screen(
+def test_json_lines_hold_what_json_prints(
     capsys: pytest.CaptureFixture[str], model: Path, folder: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "results.jsonl"
@@ -154,13 +156,13 @@ def test_results_as_json_lines_are_those_of_the_screen(
     lines = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     _, out, _ = run(capsys, model, folder, DATA, "--json")
     assert lines == json.loads(out)["results"]
-    said = [line["predictions"][0]["index"] + 1 for line in lines[7:]]
-    # Torch7 itself named 491 of these 500 images rightly.
-    assert (np.array(said) == LABELS).sum() == 491
+    predicted = [line["predictions"][0]["index"] + 1 for line in lines[7:]]
+    # Torch7 itself classified 491 of these 500 images correctly.
+    assert (np.array(predicted) == LABELS).sum() == 491
     assert lines[7]["input"] == f"{DATA}[1]"
 
 
-def test_results_are_there_while_they_are_made(tmp_path: Path) -> None:
+def test_results_can_be_read_while_they_are_written(tmp_path: Path) -> None:
     target, partial = tmp_path / "r.csv", tmp_path / "r.csv.partial"
     cat = [Prediction(0, 'cat, "tabby"', 0.5)]
 
@@ -180,7 +182,34 @@ def test_results_are_there_while_they_are_made(tmp_path: Path) -> None:
     assert not (tmp_path / "n.csv.partial").exists()
 
 
-def test_what_is_no_place_for_results(
+def test_results_on_a_full_disk_are_an_error_and_those_written_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "r.csv"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    message = r"r\.csv: cannot be written: No space left"
+    with pytest.raises(WriteError, match=message), open_results(target) as write:
+        write("a.jpg", [Prediction(0, "cat", 0.5)], "")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv.partial"]
+    # An error of the caller's own files is not one of the results.
+    with pytest.raises(FileNotFoundError), open_results(tmp_path / "other.csv"):
+        (tmp_path / "nowhere").read_bytes()
+    with pytest.raises(WriteError, match="no such folder"), open_results(tmp_path / "no" / "r.csv"):
+        pass
+
+
+def test_a_probability_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
+    with open_results(tmp_path / "r.jsonl") as write:
+        write("a.jpg", [Prediction(0, "cat", float("nan"))], "")
+    line = json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8"))
+    assert line["predictions"] == [{"label": "cat", "index": 0, "probability": None}]
+
+
+def test_files_that_cannot_hold_results(
     capsys: pytest.CaptureFixture[str],
     model: Path,
     tmp_path: Path,
@@ -188,11 +217,11 @@ def test_what_is_no_place_for_results(
 ) -> None:
     code, out, err = run(capsys, model, DATA, "--output", tmp_path / "results.xls")
     assert (code, out) == (1, "")
-    assert ".csv, .jsonl, .parquet" in err
+    assert "the suffix must be .csv or .jsonl or .parquet" in err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = run(capsys, model, DATA, "--output", tmp_path / "results.parquet")
     assert code == 1
-    assert "results.parquet: Parquet needs pyarrow: pip install 'torchlift[parquet]'" in err
+    assert "needs pyarrow: pip install 'torchlift[data]'" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -220,21 +249,21 @@ def test_pixels_in_a_list(model: Path) -> None:
 
 def test_one_classifier_serves_many_threads(model: Path, folder: Path) -> None:
     classifier = Classifier(model, "cpu", batch_size=3)
-    parts = [PIXELS[start : start + 10] for start in range(0, 200, 10)]
-    alone = [classifier.predict(part) for part in parts]
+    batches = [PIXELS[start : start + 10] for start in range(0, 200, 10)]
+    expected = [classifier.predict(batch) for batch in batches]
     barrier = threading.Barrier(8)
 
     def work(index: int) -> list[Any]:
         barrier.wait()
-        return [classifier.predict(part) for part in parts[index:] + parts[:index]]
+        return [classifier.predict(batch) for batch in batches[index:] + batches[:index]]
 
     with ThreadPoolExecutor(8) as pool:
-        for index, found in enumerate(pool.map(work, range(8))):
-            assert found == alone[index:] + alone[:index]
+        for index, predictions in enumerate(pool.map(work, range(8))):
+            assert predictions == expected[index:] + expected[:index]
 
 
-def test_images_of_several_shapes_are_run_with_their_like(tmp_path: Path) -> None:
-    """A network without a size takes any, but only one in a batch; the order stays."""
+def test_images_of_one_shape_run_together(tmp_path: Path) -> None:
+    """A network for any size takes one size in a batch; the results keep their order."""
     seen: list[tuple[int, ...]] = []
 
     class Brightest:
@@ -250,13 +279,13 @@ def test_images_of_several_shapes_are_run_with_their_like(tmp_path: Path) -> Non
         pixels[..., color] = 255
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     files = [tmp_path / f"{index}.png" for index in range(5)]
-    found = list(predict_files(Classifier(Brightest()), files, top=1))
-    assert [one.predictions[0].index for one in found] == [0, 1, 2, 1, 0]
+    results = list(predict_files(Classifier(Brightest()), files, top=1))
+    assert [result.predictions[0].index for result in results] == [0, 1, 2, 1, 0]
     assert seen == [(3, 3, 4, 4), (2, 3, 6, 6)]
 
 
 def test_streams_read_no_further_than_a_few_batches(model: Path, folder: Path) -> None:
-    """Memory is bounded because files are only taken when the network is nearly there."""
+    """Memory is bounded because files are read only shortly before the network needs them."""
     classifier = Classifier(model, "cpu", batch_size=4)
     taken = 0
 
@@ -268,7 +297,7 @@ def test_streams_read_no_further_than_a_few_batches(model: Path, folder: Path) -
 
     stream = predict_files(classifier, files())
     next(stream)
-    # A batch that runs, two that are prepared, and the one that asks.
+    # One batch that runs, two that are prepared, and one that is being read.
     assert taken <= 4 * 4 + 1
     stream.close()
     assert taken <= 4 * 4 + 1
@@ -298,61 +327,62 @@ def test_memory_does_not_grow_with_the_number_of_files(model: Path, tmp_path: Pa
         "from torchlift.cli.main import main\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model, one, many, folder = sys.argv[1:]\n"
-        "few = main(['predict', model, one, '--output', folder + '/one.csv'])\n"
+        "first = main(['predict', model, one, '--output', folder + '/one.csv'])\n"
         "before = peak()\n"
         "code = main(['predict', model, many, '--output', folder + '/many.csv'])\n"
-        "print(few, code, peak() - before)"
+        "print(first, code, peak() - before)"
     )
     words = [model, image, links, tmp_path]
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True
     )
-    few, exit_code, grown = map(int, result.stdout.splitlines()[-1].split())
-    assert (few, exit_code) == (0, 0)
+    first, second, growth = map(int, result.stdout.splitlines()[-1].split())
+    assert (first, second) == (0, 0)
     assert len(read_csv(tmp_path / "many.csv")) == 5 * 20_000
-    # KiB. The paths alone are 10 MB, the pixels would be 80 MB as inputs and 1.3 GB decoded.
-    assert grown < 60_000
+    # KiB. The paths take 10 MB; all pixels would take 80 MB as inputs, and 1.3 GB decoded.
+    assert growth < 60_000
 
 
-def test_a_bar_is_drawn_on_terminals_only(model: Path, folder: Path) -> None:
+def test_progress_is_shown_only_on_terminals(model: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "torchlift.cli", "predict", "--provider", "cpu"]
     command += [str(model), str(folder / "0.png")]
     piped = subprocess.run(command, capture_output=True, text=True, check=True)
     assert piped.stderr == ""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
     out, _ = process.communicate(timeout=60)
-    os.close(theirs)
-    drawn = b""
+    os.close(terminal)
+    shown = b""
     try:
-        while part := os.read(ours, 4096):
-            drawn += part
+        while chunk := os.read(master, 4096):
+            shown += chunk
     except OSError:  # The terminal was closed.
         pass
-    assert b"1/1" in drawn
+    assert b"1/1" in shown
     assert out == piped.stdout
 
 
-def test_alexnets_lab_resizing_travels_with_the_model_and_another_can_be_chosen(
+def test_the_resizing_that_is_chosen_travels_with_the_model(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    numbers = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    table = t7.LuaTable({key: t7.LuaTable.from_list(value) for key, value in numbers.items()})
+    statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    table = t7.LuaTable({key: t7.LuaTable.from_list(value) for key, value in statistics.items()})
     t7.save(table, tmp_path / "meanStd.t7")
     alexnet = str(FIXTURES / "models" / "alexnetowtbn_small.t7")
     options = ["--mean-std", str(tmp_path / "meanStd.t7")]
     chosen = ["--resize", "image.scale-bicubic:^256"]
-    assert main(["convert", alexnet, str(tmp_path / "lab"), *options]) == 0
-    assert main(["convert", alexnet, str(tmp_path / "other"), *options, *chosen]) == 0
-    assert main(["export", str(tmp_path / "lab"), str(tmp_path / "lab.onnx")]) == 0
-    lab, other = (open_model(tmp_path / name) for name in ("lab", "other"))
-    assert (lab.preprocessing.resize, lab.preprocessing.size) == (
-        "image.scale-bilinear",
+    assert main(["convert", alexnet, str(tmp_path / "default"), *options]) == 0
+    assert main(["convert", alexnet, str(tmp_path / "chosen"), *options, *chosen]) == 0
+    assert main(["export", str(tmp_path / "chosen"), str(tmp_path / "chosen.onnx")]) == 0
+    default, model = (open_model(tmp_path / name) for name in ("default", "chosen"))
+    assert (default.preprocessing.resize, default.preprocessing.size) == (
+        "pil-bilinear",
         (224, 224),
     )
-    assert any("image.scale (bilinear)" in note for note in lab.notes)
-    assert (other.preprocessing.size, other.preprocessing.crop) == ("^256", (224, 224))
-    assert Classifier(tmp_path / "lab.onnx", "cpu").preprocessing == lab.preprocessing
+    assert any("resized to 224×224 by pil-bilinear" in note for note in default.notes)
+    assert (model.preprocessing.size, model.preprocessing.crop) == ("^256", (224, 224))
+    assert model.preprocessing.resize == "image.scale-bicubic"
+    assert Classifier(tmp_path / "chosen.onnx", "cpu").preprocessing == model.preprocessing
     capsys.readouterr()
     assert main(["convert", alexnet, str(tmp_path / "none"), *chosen]) == 1
-    assert "needs their mean and std" in capsys.readouterr().err
+    assert "needs mean and std" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Preprocessing gives what the libraries that trained the networks give, number by number.
+"""Preprocessing computes what the libraries that trained the networks compute.
 
-References: Pillow and torchvision themselves, and arithmetic done by hand in the tests.
+References: Pillow and torchvision themselves, and arithmetic written out in the tests.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from torchvision.transforms import v2
 
 from torchlift.converters import t7
 from torchlift.converters.errors import LabelsError
-from torchlift.converters.images.errors import PreprocessingError
+from torchlift.converters.images import ImageError, PreprocessingError, find_images
 from torchlift.converters.images.image_scale import scale
-from torchlift.converters.images.preprocessing import Preprocessing, from_mean_std
+from torchlift.converters.images.mean_std import from_mean_std
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.labels import check_labels, labels_from, read_labels
 from torchlift.converters.t7 import LuaTable
 
+#: Those of ImageNet, on the scale from 0 to 1.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,7 +39,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)[None]
 
 
-def test_the_labs_order_scale_then_mean_then_std(image: Image.Image) -> None:
+def test_the_order_is_resize_value_range_mean_std(image: Image.Image) -> None:
     prepare = Preprocessing("RGB", (224, 224), mean=MEAN, std=STD)
     resized = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR)) / 255
     expected = ((resized - MEAN) / STD).transpose(2, 0, 1)[None]
@@ -48,7 +50,7 @@ def test_the_labs_order_scale_then_mean_then_std(image: Image.Image) -> None:
 
 
 def test_torchvisions_evaluation_transform_is_reproduced(image: Image.Image) -> None:
-    """Shorter side, centre crop and normalization, as torchvision's own weights ask for."""
+    """Shorter side, center crop and normalization, as for torchvision's own weights."""
     reference = v2.Compose(
         [
             v2.Resize(32),
@@ -70,7 +72,7 @@ def test_torch_resampling_equals_torchvision_on_tensors(
     name = f"torch-{mode}{'-antialias' if antialias else ''}"
     prepare = Preprocessing("RGB", (20, 35), name, value_range=255)
     resize = v2.Resize((20, 35), v2.InterpolationMode(mode), antialias=antialias)
-    # In floating point: its integer kernels differ from one processor to the next.
+    # In floating point: the results of its integer kernels depend on the processor.
     expected = resize(torch.from_numpy(pixels_of(image).copy()).float()).clamp(0, 255).round()
     assert (prepare(image) == expected.numpy()).mean() > 0.999
     assert np.abs(prepare(image) - expected.numpy()).max() <= 1
@@ -87,13 +89,13 @@ def test_torch_resampling_equals_torchvision_on_tensors(
 def test_nearest_equals_torchvision_under_both_names(
     name: str, mode: v2.InterpolationMode, size: tuple[int, int], image: Image.Image
 ) -> None:
-    """`nearest` takes the pixel left of a place, `nearest-exact` the one at its centre."""
+    """`nearest` takes the pixel at the left edge of a new pixel, `nearest-exact` at its center."""
     resize = v2.Resize(size, mode, antialias=False)
     expected = resize(torch.from_numpy(pixels_of(image).copy()))
     assert np.array_equal(Preprocessing("RGB", size, name, value_range=255)(image), expected)
 
 
-def test_colours(image: Image.Image) -> None:
+def test_colors(image: Image.Image) -> None:
     rgb = pixels_of(image).astype(np.float32)
     plain = Preprocessing(value_range=255)
     assert (plain(image) == rgb).all()
@@ -103,17 +105,17 @@ def test_colours(image: Image.Image) -> None:
     assert (plain(image.convert("L"))[0, 2] == np.asarray(image.convert("L"))).all()
     assert (gray(image.convert("RGBA")) == gray(image)).all()
     # 0.299 R + 0.587 G + 0.114 B, rounded (ITU-R 601), for arrays too.
-    by_hand = np.tensordot([0.299, 0.587, 0.114], pixels_of(image)[0], 1)
-    assert np.abs(gray(pixels_of(image))[0, 0] - by_hand).max() <= 0.51
+    luma = np.tensordot([0.299, 0.587, 0.114], pixels_of(image)[0], 1)
+    assert np.abs(gray(pixels_of(image))[0, 0] - luma).max() <= 0.51
 
 
-def test_mean_and_std_are_in_the_networks_order(image: Image.Image) -> None:
+def test_mean_and_std_are_in_the_order_of_the_networks_channels(image: Image.Image) -> None:
     prepare = Preprocessing("BGR", value_range=255, mean=(103.0, 116.0, 123.0))
     blue = np.asarray(image)[..., 2].astype(np.float32)
     assert (prepare(image)[0, 0] == blue - 103).all()
 
 
-def test_arrays_and_images_give_the_same(image: Image.Image) -> None:
+def test_arrays_and_images_give_equal_inputs(image: Image.Image) -> None:
     prepare = Preprocessing("RGB", (30, 30), "pil-lanczos", mean=MEAN, std=STD)
     two = np.concatenate([pixels_of(image)] * 2)
     assert (prepare(two) == prepare([image, image])).all()
@@ -123,16 +125,16 @@ def test_arrays_and_images_give_the_same(image: Image.Image) -> None:
     assert (Preprocessing("gray", value_range=255)(gray)[:, 0] == gray).all()
 
 
-def test_a_image_lying_on_its_side_is_turned(tmp_path: Path, image: Image.Image) -> None:
+def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, image: Image.Image) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turned by 90°
-    image.save(tmp_path / "turned.png", exif=exif)
-    output = Preprocessing(value_range=255)(Image.open(tmp_path / "turned.png"))
+    exif[0x0112] = 6  # orientation: rotated by 90°
+    image.save(tmp_path / "rotated.png", exif=exif)
+    output = Preprocessing(value_range=255)(Image.open(tmp_path / "rotated.png"))
     assert output.shape == (1, 3, 60, 46)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("images", "message"),
     [
         (np.zeros((1, 2, 5, 5), np.uint8), "N, 1 or 3, H, W"),
         (np.zeros((1, 3, 5, 5), np.float32), "must be uint8"),
@@ -144,28 +146,28 @@ def test_a_image_lying_on_its_side_is_turned(tmp_path: Path, image: Image.Image)
         ([Image.new("L", (5, 5)), Image.new("L", (5, 6))], "different sizes"),
     ],
 )
-def test_what_is_no_image_is_refused(given: Any, said: str) -> None:
-    with pytest.raises(PreprocessingError, match=said):
-        Preprocessing()([given] if isinstance(given, str) else given)
+def test_invalid_images_are_refused(images: Any, message: str) -> None:
+    with pytest.raises(PreprocessingError, match=message):
+        Preprocessing()([images] if isinstance(images, str) else images)
 
 
-def test_sizes_that_do_not_fit(image: Image.Image) -> None:
+def test_images_of_a_wrong_size_are_refused(image: Image.Image) -> None:
     with pytest.raises(PreprocessingError, match="46×60, 32×32 was expected"):
         Preprocessing(size=(32, 32), resize="none")(image)
     with pytest.raises(PreprocessingError, match="too small for a crop of 50×50"):
         Preprocessing(crop=(50, 50))(image)
 
 
-def test_another_way_to_resize_and_a_size_before_the_crop(image: Image.Image) -> None:
-    """fb.resnet.torch's evaluation: the shorter side by image.scale (bicubic), then the middle."""
+def test_another_method_of_resizing_and_a_size_before_the_crop(image: Image.Image) -> None:
+    """fb.resnet.torch's evaluation: the shorter side by image.scale (bicubic), a center crop."""
     first = Preprocessing(size=(24, 20), mean=MEAN)
     assert first.resized_by("pil-box") == Preprocessing(size=(24, 20), resize="pil-box", mean=MEAN)
     chosen = first.resized_by("image.scale-bicubic:^32")
     assert (chosen.size, chosen.crop, chosen.mean) == ("^32", (24, 20), MEAN)
     planes = pixels_of(image)[0].astype(np.float32) / np.float32(255)
-    # 46×60 → 32×41: floor(60 × 32 / 46); the middle begins at floor((41 - 20) / 2) = 10, 4.
-    middle = scale(planes, (32, 41), "bicubic")[:, 4:28, 10:30]
-    assert np.abs(chosen(image)[0] - (middle - np.reshape(MEAN, (3, 1, 1)))).max() < 1e-6
+    # 46×60 becomes 32×41: floor(60 × 32 / 46); the crop begins at floor((41 - 20) / 2) = 10, 4.
+    crop = scale(planes, (32, 41), "bicubic")[:, 4:28, 10:30]
+    assert np.abs(chosen(image)[0] - (crop - np.reshape(MEAN, (3, 1, 1)))).max() < 1e-6
     for choice in ("image.scale", "pil-box:big", "image.scale-bicubic:224x"):
         with pytest.raises(PreprocessingError):
             first.resized_by(choice)
@@ -191,9 +193,20 @@ def test_json_round_trip() -> None:
         {"sise": 3},
     ],
 )
-def test_json_that_means_nothing_is_refused(values: dict[str, Any]) -> None:
+def test_invalid_json_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(PreprocessingError):
         Preprocessing.from_json(values)
+
+
+def table(mean: Any, std: Any) -> LuaTable:
+    """A table `{mean = …, std = …}` as `t7.load` returns it; sequences become Lua lists."""
+    values = {"mean": mean, "std": std}
+    return LuaTable(
+        {
+            key: LuaTable.from_list(value) if isinstance(value, (list, tuple)) else value
+            for key, value in values.items()
+        }
+    )
 
 
 def test_mean_std_files() -> None:
@@ -202,35 +215,97 @@ def test_mean_std_files() -> None:
     assert (prepare.color, prepare.size, prepare.value_range) == ("gray", (32, 32), 255)
     assert prepare.mean == (digits["mean"][1],)
     assert "0 to 255" in note
+    assert "RGB" not in note
     cifar = t7.load(FIXTURES / "cifar" / "cifar_meanStd.t7")
     prepare, note = from_mean_std(cifar)
     assert (prepare.color, prepare.size, len(prepare.std)) == ("RGB", None, 3)
-    assert "order RGB" in note
+    assert "channels in the order RGB; images keep their size" in note
 
 
-def test_mean_std_on_the_scale_from_0_to_1_as_lists_tensors_or_numbers() -> None:
-    alexnet = LuaTable({"mean": LuaTable.from_list(MEAN), "std": LuaTable.from_list(STD)})
-    prepare, note = from_mean_std(alexnet, (3, 224, 224))
-    assert (prepare.value_range, prepare.mean, prepare.std) == (1, MEAN, STD)
-    assert "0 to 1" in note
-    assert "image.scale (bilinear)" in note
-    tensors = LuaTable({"mean": np.array(MEAN).reshape(3, 1, 1), "std": np.array(STD)})
-    assert from_mean_std(tensors, (3, 224, 224))[0] == prepare
-    one = LuaTable({"mean": 0.5, "std": 0.25})
-    one_value, note = from_mean_std(one, (3, 8, 8))
-    assert (one_value.mean, one_value.resize) == ((0.5,), "pil-bilinear")
-    assert "image.scale" not in note
+def test_mean_and_std_are_lists_tensors_or_numbers() -> None:
+    expected, _ = from_mean_std(table(MEAN, STD), (3, 224, 224))
+    assert (expected.mean, expected.std) == (MEAN, STD)
+    tensors = table(np.array(MEAN).reshape(3, 1, 1), np.array(STD))
+    assert from_mean_std(tensors, (3, 224, 224))[0] == expected
+    one_value, _ = from_mean_std(table(0.5, 0.25), (3, 8, 8))
+    assert (one_value.mean, one_value.std) == ((0.5,), (0.25,))
 
 
-def test_alexnets_mean_and_std_bring_its_labs_resizing(image: Image.Image) -> None:
+@pytest.mark.parametrize(
+    ("mean", "std", "value_range"),
+    [
+        (MEAN, STD, 1),
+        ([0.5], [1.0], 1),
+        ([0.0], [0.25], 1),
+        ([0.0, 0.0, 0.0], [1.0, 1.0, 0.5], 1),
+        ([1.0], [1.0], 1),
+        ([1.01], [0.3], 255),
+        ([0.0], [58.0], 255),
+        ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7], 255),
+    ],
+)
+def test_the_value_range_is_inferred_from_the_numbers(
+    mean: Any, std: Any, value_range: int
+) -> None:
+    prepare, note = from_mean_std(table(mean, std))
+    assert prepare.value_range == value_range
+    assert f"values from 0 to {value_range} (value_range={value_range})" in note
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([0.0], [1.0]),
+        ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        ([-0.5], [0.5]),
+        ([-103.0, 5.0, 5.0], [60.0]),
+    ],
+)
+def test_numbers_that_fit_any_value_range_need_one(mean: Any, std: Any) -> None:
+    with pytest.raises(PreprocessingError, match=r"value_range=1 .* or value_range=255"):
+        from_mean_std(table(mean, std), (3, 8, 8))
+    for value_range in (1, 255):
+        prepare, note = from_mean_std(table(mean, std), (3, 8, 8), value_range)
+        assert prepare.value_range == value_range
+        assert f"are used for values from 0 to {value_range}" in note
+    with pytest.raises(PreprocessingError, match="value_range must be 1 or 255"):
+        from_mean_std(table(mean, std), (3, 8, 8), 2)
+
+
+def test_a_given_value_range_overrules_the_numbers() -> None:
+    assert from_mean_std(table(MEAN, STD), value_range=255)[0].value_range == 255
+
+
+def test_one_note_says_what_the_table_leaves_open() -> None:
+    _, note = from_mean_std(table(MEAN, STD), (3, 224, 224))
+    assert note == (
+        "mean 0.485… and std 0.229… fit values from 0 to 1 (value_range=1), with channels in the "
+        "order RGB; images are resized to 224×224 by pil-bilinear"
+    )
+    _, note = from_mean_std(table(33.5, 78.25), (1, 28, 28), resize="image.scale-bicubic:^32")
+    assert note == (
+        "mean 33.5 and std 78.25 fit values from 0 to 255 (value_range=255); images are resized "
+        "to ^32 by image.scale-bicubic and cropped to 28×28"
+    )
+
+
+def test_images_are_resized_by_pillow_to_the_networks_own_size(image: Image.Image) -> None:
+    """A table of three numbers within 0 to 1 says nothing about AlexNet, or its input size."""
+    prepare, _ = from_mean_std(table(MEAN, STD), (3, 96, 128))
+    assert (prepare.resize, prepare.size) == ("pil-bilinear", (96, 128))
+    resized = np.asarray(image.resize((128, 96), Image.Resampling.BILINEAR)) / 255
+    expected = ((resized - MEAN) / STD).transpose(2, 0, 1)
+    assert np.abs(prepare(image)[0] - expected).max() < 1e-5
+
+
+def test_the_alexnet_labs_inputs_with_the_labs_resizing(image: Image.Image) -> None:
     """`image.scale(image.load(file, 3, 'float'), 224, 224)`, minus mean, divided by std."""
-    table = LuaTable({"mean": LuaTable.from_list(MEAN), "std": LuaTable.from_list(STD)})
-    prepare, _ = from_mean_std(table)
+    prepare, note = from_mean_std(table(MEAN, STD), (3, 224, 224), resize="image.scale-bilinear")
+    assert "resized to 224×224 by image.scale-bilinear" in note
     planes = pixels_of(image)[0].astype(np.float32) / np.float32(255)
     resized = scale(planes, (224, 224), "bilinear")
     expected = (resized - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
     assert np.abs(prepare(image)[0] - expected).max() < 1e-5
-    assert from_mean_std(table, (3, 96, 128))[0].size == (96, 128)
 
 
 @pytest.mark.parametrize(
@@ -240,15 +315,25 @@ def test_alexnets_mean_and_std_bring_its_labs_resizing(image: Image.Image) -> No
         LuaTable({"mean": 1.0}),
         LuaTable({"mean": "high", "std": 1.0}),
         LuaTable({"mean": LuaTable(), "std": 1.0}),
+        LuaTable({"mean": float("nan"), "std": 1.0}),
+        LuaTable({"mean": 0.5, "std": float("inf")}),
         LuaTable({"mean": LuaTable.from_list([1, 2]), "std": 1.0}),
+        LuaTable({"mean": 0.5, "std": 0.0}),
     ],
 )
-def test_other_tables_are_no_mean_and_std(value: Any) -> None:
+def test_other_tables_are_refused(value: Any) -> None:
     with pytest.raises(PreprocessingError):
         from_mean_std(value, (3, 8, 8))
 
 
-def test_class_lists(tmp_path: Path) -> None:
+def test_a_folder_without_images_names_the_suffixes_in_order(tmp_path: Path) -> None:
+    with pytest.raises(
+        ImageError, match=r"no images in this folder \(\.jpg, \.jpeg, \.png, \.bmp, "
+    ):
+        find_images([tmp_path])
+
+
+def test_class_names_are_read_from_t7_and_text(tmp_path: Path) -> None:
     file = FIXTURES / "digits" / "digits_classes.t7"
     names = read_labels(file)
     assert names[:3] == ["zero", "one", "two"]
@@ -261,7 +346,7 @@ def test_class_lists(tmp_path: Path) -> None:
         check_labels(names, 1000)
 
 
-def test_what_is_no_class_list(tmp_path: Path) -> None:
+def test_files_and_values_without_class_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="no such file"):
         read_labels(tmp_path / "missing.txt")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")

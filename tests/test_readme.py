@@ -1,7 +1,7 @@
-"""The commands of the README do what the README says.
+"""The console blocks of the README and of every page in docs/ are true.
 
-Its console blocks are run in order, in one empty folder with the fixtures beside; what they print
-must be what stands there (`...` stands for anything), as in doctest.
+The commands of a page run in order, in an empty folder with the fixtures beside. Their output must
+match the page, as in a doctest (`...` stands for anything).
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import pytest
 from support import FIXTURES, ROOT
 
 from torchlift.cli.main import main
+from torchlift.converters.modules.registry import find_converter, registered_classes
+from torchlift.converters.t7 import LuaObject
 
 _PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 
 
 def sessions(page: Path) -> list[tuple[str, str]]:
-    """The commands of a page's console blocks, each with what it is said to print."""
-    blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    """Return the commands of a page's console blocks, each with its expected output."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     return re.findall(r"^\$ torchlift (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.MULTILINE)
 
 
@@ -29,8 +33,42 @@ def test_the_readme_has_a_session() -> None:
     assert len(sessions(ROOT / "README.md")) >= 5
 
 
+@pytest.mark.parametrize("page", [*_PAGES, *_OTHER_PAGES], ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        file, _, heading = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        if heading:
+            assert heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub forms them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in lines}
+
+
+def test_the_architecture_page_has_each_class_in_the_row_of_its_file() -> None:
+    """`docs/architecture.md` has a row for each file with converters."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \[\w+\.py\]\(\.\./(\S+)\) \| (.*) \|$", text, re.MULTILINE))
+    listed = {file: set(classes.split(", ")) for file, classes in rows.items()}
+    expected: dict[str, set[str]] = {}
+    for name in registered_classes():
+        converter = find_converter(LuaObject(name))
+        assert converter is not None
+        file = converter.__module__.removeprefix("torchlift.").replace(".", "/") + ".py"
+        package, _, class_name = name.partition(".")
+        is_nn = package == "nn" or "/layers/" in file
+        expected.setdefault(file, set()).add(class_name if is_nn else name)
+    assert listed == expected
+
+
 @pytest.mark.parametrize("page", [p for p in _PAGES if sessions(p)], ids=lambda page: page.name)
-def test_the_commands_print_what_the_page_says(
+def test_commands_print_what_the_page_shows(
     page: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -42,5 +80,5 @@ def test_the_commands_print_what_the_page_says(
     for command, expected in sessions(page):
         main(shlex.split(command))
         captured = capsys.readouterr()
-        printed = captured.out + captured.err
-        assert checker.check_output(expected, printed, flags), f"$ {command}\n{printed}"
+        actual = captured.out + captured.err
+        assert checker.check_output(expected, actual, flags), f"$ {command}\n{actual}"

@@ -1,7 +1,7 @@
-"""Report pages in a real browser: a phone, a desk, and paper.
+"""Report pages in a real browser: on a phone, on a desktop, and in print.
 
-The page is one of everything that a lab may show, at its worst: long words, wide tables, large
-pictures. Every lab's own page goes through the same in `test_labs.py`.
+The page holds an extreme example of everything that a lab may show: long words, wide tables, large
+figures. `test_labs.py` applies the same checks to the report of every lab.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONG = "pneumonoultramicroscopicsilicovolcanoconiosis" * 3
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     with browser() as program:
         yield program
 
@@ -50,10 +50,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [f"features.{index}", *(index * 10**9 + other for other in range(12))]
         for index in range(60)
     ]
-    words = "One sentence that goes on and on, so that its cell must be broken. " * 3
+    prose = "A sentence that is so long that its cell needs several lines. " * 3
     page = Page(
         f"A report with a {_LONG} in its heading",
-        "What it is, in *a line* that is somewhat longer than a phone is wide.",
+        "A description in *one line* that is longer than a phone is wide.",
         [
             Section(
                 f"Tables of {_LONG}",
@@ -63,11 +63,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         [train],
                     ),
                     Table("A wide table.", header, rows, [train, plot]),
-                    Table("Words.", ["what", "why"], [["short", words], [_LONG, "short"]], [plot]),
+                    Table("Words.", ["what", "why"], [["short", prose], [_LONG, "short"]], [plot]),
                 ],
             ),
             Section(
-                "Pictures",
+                "Figures",
                 [
                     Figure("Wide.", "a blue field", folder / "wide.png", [plot]),
                     Question(
@@ -83,56 +83,52 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         [train, plot],
         {"torch": "2.9", "data": _LONG},
-        [f"The digits stand in for {_LONG}."],
+        [f"The digits replace {_LONG}."],
     )
     return write_lab_report(page, folder)[0]
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_a_page_of_everything_fits_any_screen(
-    started: Any, report: Path, size: tuple[int, int]
+def test_a_page_with_every_kind_of_part_fits_any_screen(
+    chromium: Any, report: Path, size: tuple[int, int]
 ) -> None:
-    check_page(started, report, size)
+    check_page(chromium, report, size)
 
 
-def test_a_wide_table_scrolls_by_itself(started: Any, report: Path) -> None:
-    with visit(started, report, PHONE) as seen:
+def test_a_wide_table_scrolls_on_its_own(chromium: Any, report: Path) -> None:
+    with visit(chromium, report, PHONE) as opened:
         hidden = "(e) => e.scrollWidth - e.clientWidth"
-        assert seen.page.eval_on_selector(".wide", hidden) > 400
-        # Nothing of it is lost: its end can be brought to the screen.
-        seen.page.eval_on_selector(".wide", "(e) => { e.scrollLeft = e.scrollWidth }")
-        last = seen.page.locator(".wide >> nth=0 >> tr >> nth=1 >> td >> nth=-1").bounding_box()
+        assert opened.page.eval_on_selector(".wide", hidden) > 400
+        # Scrolling brings its end onto the screen.
+        opened.page.eval_on_selector(".wide", "(e) => { e.scrollLeft = e.scrollWidth }")
+        last = opened.page.locator(".wide >> nth=0 >> tr >> nth=1 >> td >> nth=-1").bounding_box()
         assert last["x"] + last["width"] <= PHONE[0]
 
 
-def test_printed_pages_lose_nothing(started: Any, report: Path) -> None:
-    """Paper cannot scroll: pictures must fit it, and the file must be a PDF of several pages."""
-    with visit(started, report, DESKTOP) as seen:
-        pdf = seen.page.pdf(format="A4", margin={"left": "1cm", "right": "1cm"})
+def test_printed_pages_lose_nothing(chromium: Any, report: Path) -> None:
+    """Paper cannot scroll, so every figure must fit on one page."""
+    with visit(chromium, report, DESKTOP) as opened:
+        pdf = opened.page.pdf(format="A4", margin={"left": "1cm", "right": "1cm"})
         assert pdf.startswith(b"%PDF")
         assert pdf.count(b"/Type /Page\n") >= 5
-        seen.page.emulate_media(media="print")
-        heights = seen.page.evaluate("() => [...document.images].map((e) => e.clientHeight)")
+        opened.page.emulate_media(media="print")
+        heights = opened.page.evaluate("() => [...document.images].map((e) => e.clientHeight)")
         assert max(heights) <= 23 / 2.54 * 96 + 1
 
 
 @pytest.mark.parametrize(
-    ("css", "said"),
+    ("css", "words"),
     [
         ("main { width: 1400px }", "wide"),
-        (".wide { overflow: visible !important }", "reaches|wide"),
-        ("figcaption { margin-top: -60px }", "lies over"),
-        ("td { max-width: 10px; overflow: hidden }", "holds more"),
+        (".wide { overflow: visible !important }", "extends|wide"),
+        ("figcaption { margin-top: -60px }", "overlaps"),
+        ("td { max-width: 10px; overflow: hidden }", "clipped"),
     ],
 )
-def test_the_measurements_see_what_is_wrong(
-    started: Any, report: Path, css: str, said: str
-) -> None:
-    with visit(started, report, PHONE) as seen:
-        problems = seen.layout_problems()
+def test_layout_problems_are_detected(chromium: Any, report: Path, css: str, words: str) -> None:
+    with visit(chromium, report, PHONE) as opened:
+        problems = opened.layout_problems()
         assert not problems, "; ".join(problems)
-        seen.page.add_style_tag(content=css)
-        pytest.fail("nothing was found") if not seen.layout_problems() else None
-        assert any(
-            word in problem for word in said.split("|") for problem in seen.layout_problems()
-        )
+        opened.page.add_style_tag(content=css)
+        broken = opened.layout_problems()
+        assert any(word in problem for word in words.split("|") for problem in broken), broken

@@ -1,4 +1,4 @@
-"""Report pages: what may stand in one, and what becomes of it in HTML and in Markdown."""
+"""Report pages: their parts, and how they are rendered as HTML and as Markdown."""
 
 from __future__ import annotations
 
@@ -28,56 +28,56 @@ PLOT = Step(("plot", "filters", "run", "filters.png"), {}, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("numbers", "shown"),
+    ("numbers", "texts"),
     [
-        # Accuracies keep four digits, and all of a column the same decimals.
+        # Accuracies keep four digits; a column has one number of decimals.
         ([0.9, 0.98765, 0.5], ["0.9000", "0.9877", "0.5000"]),
         ([2.302585, 0.04], ["2.303", "0.040"]),
         ([123.456, 9.87], ["123.5", "9.9"]),
         ([61_119_528, 156], ["61,119,528", "156"]),
         ([244478.25, 1.5], ["244,478", "2"]),
-        # Zeros at every end say nothing.
+        # Trailing zeros that all values have are dropped.
         ([0.001, 0.02], ["0.001", "0.020"]),
         ([1, 2.5], ["1", "2.5"]),
         ([None, 0.25], ["", "0.25"]),
-        # One number far below the others keeps its digits.
+        # A value far below the others keeps its digits.
         ([0.9, 1.5e-7], ["0.9", "1.5e-07"]),
         ([0.0, 3.0], ["0", "3"]),
         ([float("nan"), 1.5], ["nan", "1.5"]),
         ([-0.5, 10.25], ["-0.50", "10.25"]),
     ],
 )
-def test_a_column_is_rounded_together(numbers: list[float], shown: list[str]) -> None:
-    assert formatted(numbers) == shown
+def test_a_column_has_one_precision(numbers: list[float], texts: list[str]) -> None:
+    assert formatted(numbers) == texts
 
 
-def test_numbers_are_columns_of_their_own() -> None:
+def test_a_column_is_numeric_if_all_its_cells_are() -> None:
     table = Table("c", ["layer", "n", "mixed"], [["conv", 1, "a"], ["pool", None, 2]], [TRAIN])
     assert table.numeric == [False, True, False]
     assert table.cells == [["conv", "1", "a"], ["pool", "", "2"]]
 
 
-def test_a_table_without_rows_is_a_header() -> None:
+def test_a_table_may_have_no_rows() -> None:
     assert Table("c", ["a", "b"], [], [TRAIN]).cells == []
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="2 cells below a header of 1"):
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="has 2 cells, the header 1"):
         Table("c", ["a"], [[1, 2]], [TRAIN])
-    with pytest.raises(ReportError, match="no step"):
+    with pytest.raises(ReportError, match="steps is empty"):
         Table("c", ["a"], [[1]], [])
-    with pytest.raises(ReportError, match=r"no file .*gone\.png"):
+    with pytest.raises(ReportError, match=r"gone\.png does not exist"):
         Figure("c", "alt", tmp_path / "gone.png", [PLOT])
-    (tmp_path / "picture.gif").touch()
+    (tmp_path / "figure.gif").touch()
     with pytest.raises(ReportError, match="neither"):
-        Figure("c", "alt", tmp_path / "picture.gif", [PLOT])
+        Figure("c", "alt", tmp_path / "figure.gif", [PLOT])
     answer = Question("?", [Table("c", ["a"], [[1]], [PLOT])])
     with pytest.raises(ReportError, match=r"torchlift plot filters run filters\.png is not among"):
         Page("t", "a", [Section("s", [answer])], [TRAIN])
 
 
 class Outline(HTMLParser):
-    """What a page holds: tags, ids, links, pictures."""
+    """The tags of a page with their attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -124,15 +124,15 @@ def page(tmp_path: Path) -> Page:
         ],
         [TRAIN, PLOT],
         {"torch": "2.9", "seed": "0"},
-        ["The digits stand in."],
+        ["The digits replace MNIST."],
     )
 
 
-def test_html_is_one_file_that_links_every_part_to_its_command(page: Page, tmp_path: Path) -> None:
-    html = write_lab_report(page, tmp_path)[0].read_text()
+def test_html_is_self_contained_and_links_parts_to_commands(page: Page, tmp_path: Path) -> None:
+    html = write_lab_report(page, tmp_path)[0].read_text(encoding="utf-8")
     outline = Outline(html)
     assert html.lstrip().startswith("<!DOCTYPE html>")
-    # Nothing is loaded from anywhere.
+    # Nothing is loaded from other files.
     sources = outline.all("img", "src") + outline.all("link", "href")
     assert all(source.startswith("data:") for source in sources)
     assert not [tag for tag, _ in outline.tags if tag == "script"]
@@ -147,28 +147,34 @@ def test_html_is_one_file_that_links_every_part_to_its_command(page: Page, tmp_p
         *("#command-2", "#command-2"),
     ]
     assert "torchlift train lenet5 &#39;my data.t7&#39; --lr 0.1" in html
-    # What looks like HTML is text, and Markdown is marked up.
+    # HTML in the text is escaped, Markdown is rendered.
     assert "&lt;script&gt;alert(1)" in html
     assert "<em>9216</em>" in html
     assert "<td>&lt;b&gt;</td>" in html
     assert '<td class="number">0.5</td>' in html
 
 
-def test_images_are_inlined_as_they_are_in_inches(page: Page, tmp_path: Path) -> None:
-    outline = Outline(write_lab_report(page, tmp_path)[0].read_text())
+def test_text_loads_no_image(tmp_path: Path) -> None:
+    section = Section("s", [Text("![x](http://example.org/x.png)", [TRAIN])])
+    html = write_lab_report(Page("t", "a", [section], [TRAIN]), tmp_path)[0]
+    assert not Outline(html.read_text(encoding="utf-8")).all("img", "src")
+
+
+def test_figures_are_inlined_at_their_size_in_inches(page: Page, tmp_path: Path) -> None:
+    outline = Outline(write_lab_report(page, tmp_path)[0].read_text(encoding="utf-8"))
     png, svg = outline.all("img", "src")
     for source, kind, name in ((png, "png", "filters.png"), (svg, "svg+xml", "curve.svg")):
         head, _, data = source.partition(",")
         assert head == f"data:image/{kind};base64"
         assert base64.b64decode(data) == (tmp_path / name).read_bytes()
-    # 400 pixels at 192 an inch take 200 of a page's 96 an inch; an SVG says its size itself.
+    # 400 pixels at 192 dpi are 200 CSS pixels at 96 dpi; an SVG holds its own size.
     assert outline.all("img", "width") == ["200"]
     assert outline.all("img", "alt") == ['a "grey" square', "a curve"]
 
 
-def test_markdown_has_the_same_with_its_images_beside(page: Page, tmp_path: Path) -> None:
-    text = write_lab_report(page, tmp_path)[1].read_text()
-    assert text.startswith("# A <lab>\n\nWhat *it* is.\n\n> The digits stand in.\n")
+def test_markdown_links_its_figures(page: Page, tmp_path: Path) -> None:
+    text = write_lab_report(page, tmp_path)[1].read_text(encoding="utf-8")
+    assert text.startswith("# A <lab>\n\nWhat *it* is.\n\n> The digits replace MNIST.\n")
     assert "| a\\|b | n |\n| --- | ---: |\n| x\\|y | 0.5 |\n" in text
     assert '![a "grey" square](<filters.png>)' in text
     assert "Made by torchlift train [1](#command-1), torchlift plot [2](#command-2)\n" in text

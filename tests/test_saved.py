@@ -1,24 +1,28 @@
-"""A saved model opens as the same model: same outputs bit for bit, same sharing, same facts.
+"""A saved model opens as an equal model: its outputs, sharing and metadata are unchanged.
 
-The reference is the module itself before it was saved, so nothing may differ at all. Damaged
-folders must be refused in words, and nothing may be replaced or left half-written.
+The reference is the module before it was saved, so that outputs must be equal bit for bit. Damaged
+folders are refused with an error that names the entry, and no folder that is not a saved model is
+replaced or left half-written.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from support import FIXTURES, SHARED
 from torch import nn
 
 from torchlift.converters import convert, saved, t7
-from torchlift.converters.errors import LabelsError
+from torchlift.converters.errors import LabelsError, WriteError
+from torchlift.converters.images import PreprocessingError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import Provenance, SavedModel, SavedModelError
 
@@ -35,8 +39,8 @@ IMAGE_MODELS = {
     "models/lenet5": (1, 32, 32),
     "models/alexnetowtbn_small": (3, 224, 224),
 }
-#: Saved as torch.nn's own class, which takes batches only.
-UNBATCHED = nn.modules.batchnorm._BatchNorm
+#: Saved as a class of torch.nn, which takes batches only.
+BATCHES_ONLY = nn.modules.batchnorm._BatchNorm
 
 
 def layer_cases() -> list[Any]:
@@ -47,10 +51,10 @@ def layer_cases() -> list[Any]:
     ]
 
 
-def run(module: nn.Module, given: Any) -> list[torch.Tensor]:
+def run(module: nn.Module, input: Any) -> list[torch.Tensor]:
     torch.manual_seed(0)
     with torch.no_grad():
-        return flat(module(copied(given)))
+        return flat(module(copied(input)))
 
 
 def copied(value: Any) -> Any:
@@ -66,31 +70,31 @@ def flat(value: Any) -> list[torch.Tensor]:
     return [tensor for item in items for tensor in flat(item)]
 
 
-def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(a.nan_to_num(), b.nan_to_num()) and a.dtype == b.dtype
         for a, b in zip(first, second, strict=True)
     )
 
 
-def tiny(**facts: Any) -> SavedModel:
+def tiny(**metadata: Any) -> SavedModel:
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
-    return SavedModel(network.eval(), "logits", (1, 8, 8), **facts)
+    return SavedModel(network.eval(), "logits", (1, 8, 8), **metadata)
 
 
 @pytest.mark.parametrize("case", layer_cases())
-def test_every_converted_layer_comes_back_bit_for_bit(case: t7.LuaTable, tmp_path: Path) -> None:
+def test_every_converted_layer_computes_the_same_bits(case: t7.LuaTable, tmp_path: Path) -> None:
     module = convert(case["module"]).eval()
-    given = t7.to_torch(case["input"])
-    if isinstance(module, UNBATCHED) and given.dim() in (1, 3):
-        given = given[None]
+    input = t7.to_torch(case["input"])
+    if isinstance(module, BATCHES_ONLY) and input.dim() in (1, 3):
+        input = input[None]
     saved.save(SavedModel(module, "features"), tmp_path / "m")
-    assert same(run(saved.load(tmp_path / "m").module, given), run(module, given))
+    assert equal(run(saved.load(tmp_path / "m").module, input), run(module, input))
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)
-def test_image_models_come_back_with_their_input_shape(name: str, tmp_path: Path) -> None:
+def test_image_models_keep_their_input_shape_and_outputs(name: str, tmp_path: Path) -> None:
     model = saved.open_model(FIXTURES / f"{name}.t7")
     assert model.input_shape == IMAGE_MODELS[name]
     assert model.output_kind == "log_probabilities"
@@ -99,25 +103,25 @@ def test_image_models_come_back_with_their_input_shape(name: str, tmp_path: Path
     assert again == SavedModel(**{**vars(model), "module": again.module})
     assert not again.module.training
     for batch in (1, 2, 7):
-        given = torch.randn(batch, *IMAGE_MODELS[name])
-        output = run(again.module, given)
-        assert same(output, run(model.module, given))
+        input = torch.randn(batch, *IMAGE_MODELS[name])
+        output = run(again.module, input)
+        assert equal(output, run(model.module, input))
         assert len(output[0]) == batch
 
 
-def test_everything_that_travels_with_a_model_comes_back(tmp_path: Path) -> None:
+def test_metadata_is_kept(tmp_path: Path) -> None:
     preprocessing = Preprocessing("gray", (8, 8), "pil-bicubic", None, 255, (12.5,), (3.25,))
-    facts = {
+    metadata = {
         "labels": ["zéro", 'o"ne', "two"],
         "preprocessing": preprocessing,
         "notes": ["a note"],
         "source": Provenance("m.t7", "ab" * 32),
     }
-    saved.save(tiny(**facts), tmp_path / "m")
+    saved.save(tiny(**metadata), tmp_path / "m")
     again = saved.load(tmp_path / "m")
-    assert {key: getattr(again, key) for key in facts} == facts
+    assert {key: getattr(again, key) for key in metadata} == metadata
     assert (again.output_kind, again.input_shape) == ("logits", (1, 8, 8))
-    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config = json.loads((tmp_path / "m" / "config.json").read_text(encoding="utf-8"))
     assert config["structure"]["children"][3] == {
         "class": "torch.nn.Linear",
         "arguments": {"in_features": 72, "out_features": 3},
@@ -137,17 +141,17 @@ def test_shared_modules_stay_shared_and_tied_parameters_tied(tmp_path: Path) -> 
     assert len(load_file(tmp_path / "m" / "model.safetensors")) == 3
 
 
-def test_views_of_one_memory_are_saved_by_themselves(tmp_path: Path) -> None:
-    numbers = torch.arange(24.0)
+def test_views_of_one_storage_are_saved_separately(tmp_path: Path) -> None:
+    storage = torch.arange(24.0)
     network = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False))
-    network[0].weight = nn.Parameter(numbers[4:12].view(2, 4))
-    network[1].weight = nn.Parameter(numbers[12:20].view(2, 4).t())
+    network[0].weight = nn.Parameter(storage[4:12].view(2, 4))
+    network[1].weight = nn.Parameter(storage[12:20].view(2, 4).t())
     saved.save(SavedModel(network, "logits"), tmp_path / "m")
-    given = torch.randn(3, 4)
-    assert same(run(saved.load(tmp_path / "m").module, given), run(network, given))
+    input = torch.randn(3, 4)
+    assert equal(run(saved.load(tmp_path / "m").module, input), run(network, input))
 
 
-def test_double_models_become_float32_with_a_note_unless_told(tmp_path: Path) -> None:
+def test_float64_is_cast_to_float32_with_a_note_by_open_model_only(tmp_path: Path) -> None:
     cases = t7.load(FIXTURES / "layers" / "linear.t7").values()
     linear = next(case["module"] for case in cases if case["class"] == "nn.Linear")
     linear.fields["weight"] = linear["weight"].astype(np.float64)
@@ -161,7 +165,7 @@ def test_double_models_become_float32_with_a_note_unless_told(tmp_path: Path) ->
     assert any("float64 to float32" in note for note in cast.notes)
 
 
-def test_a_checkpoints_class_list_is_taken_and_another_can_be_given() -> None:
+def test_a_checkpoints_class_names_are_used_unless_others_are_given() -> None:
     file = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
     assert saved.open_model(file).labels[:2] == ["zero", "one"]
     names = [f"digit {i}" for i in range(10)]
@@ -170,7 +174,7 @@ def test_a_checkpoints_class_list_is_taken_and_another_can_be_given() -> None:
         saved.open_model(file, labels=names[:9])
 
 
-def test_digits_reach_torch7s_numbers_from_files_alone() -> None:
+def test_digits_reach_torch7s_outputs_and_accuracy() -> None:
     """Labels, preprocessing and network together, against what Lua computed and printed."""
     folder = FIXTURES / "digits"
     model = saved.open_model(
@@ -187,22 +191,72 @@ def test_digits_reach_torch7s_numbers_from_files_alone() -> None:
         output = model.module(torch.from_numpy(model.preprocessing(test["data"])))
     expected = truth["log_probabilities"]
     assert (output - expected).abs().max() < 1e-5 * expected.abs().max()
-    right = output.argmax(1).numpy() + 1 == test["label"]
-    assert right.mean() == truth["test_accuracy"]
+    correct = output.argmax(1).numpy() + 1 == test["label"]
+    assert correct.mean() == truth["test_accuracy"]
 
 
-def test_the_input_size_can_be_given_where_layers_do_not_tell() -> None:
+#: Numbers within 0 to 1.
+NORMALIZED = t7.LuaTable({"mean": 0.5, "std": 0.25})
+#: Numbers that fit any value range.
+CENTERED = t7.LuaTable({"mean": 0.0, "std": 1.0})
+DIGITS = FIXTURES / "digits" / "digits-lenet5.t7"
+
+
+def test_mean_and_std_give_one_note_with_value_range_and_resizing() -> None:
+    model = saved.open_model(DIGITS, mean_std=NORMALIZED)
+    assert model.preprocessing is not None
+    assert model.preprocessing.resize == "pil-bilinear"
+    assert model.notes == [
+        "mean 0.5 and std 0.25 fit values from 0 to 1 (value_range=1); images are resized to "
+        "32×32 by pil-bilinear"
+    ]
+    model = saved.open_model(DIGITS, mean_std=NORMALIZED, resize="image.scale-bicubic:^40")
+    assert len(model.notes) == 1
+    assert "resized to ^40 by image.scale-bicubic and cropped to 32×32" in model.notes[0]
+
+
+def test_the_value_range_is_given_where_mean_and_std_fit_any(tmp_path: Path) -> None:
+    with pytest.raises(PreprocessingError, match=r"lenet5\.t7: mean 0 and std 1 .*value_range=1"):
+        saved.open_model(DIGITS, mean_std=CENTERED)
+    model = saved.open_model(DIGITS, mean_std=CENTERED, value_range=255)
+    assert model.preprocessing is not None
+    assert model.preprocessing.value_range == 255
+    with pytest.raises(PreprocessingError, match=r"value_range=1 needs mean and std too"):
+        saved.open_model(DIGITS, value_range=1)
+    with pytest.raises(PreprocessingError, match=r"resize=pil-box needs mean and std too"):
+        saved.open_model(DIGITS, resize="pil-box")
+    saved.save(model, tmp_path / "m")
+    assert saved.open_model(tmp_path / "m", value_range=255).preprocessing == model.preprocessing
+    with pytest.raises(PreprocessingError, match=r"value_range=1 is not the model's own"):
+        saved.open_model(tmp_path / "m", value_range=1)
+
+
+def test_a_checkpoints_own_mean_and_std_are_used(tmp_path: Path) -> None:
+    network = t7.load(DIGITS)
+    for value_range, mean in ((1, 0.25), (255, 33.5)):
+        file = tmp_path / f"{value_range}.t7"
+        t7.save({"model": network, "mean": mean, "std": 0.5}, file)
+        model = saved.open_model(file)
+        assert model.preprocessing is not None
+        assert (model.preprocessing.mean, model.preprocessing.value_range) == ((mean,), value_range)
+    file = tmp_path / "open.t7"
+    t7.save({"model": network, "mean": 0.0, "std": 1.0}, file)
+    with pytest.raises(PreprocessingError, match=r"open\.t7: .*value_range=255"):
+        saved.open_model(file)
+    assert saved.open_model(file, value_range=255).preprocessing is not None
+
+
+def test_the_input_size_can_be_given_if_it_does_not_follow_from_the_layers() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert saved.infer_input_shape(network) is None
     assert saved.infer_input_shape(network, (50, 70)) == (3, 50, 70)
     assert saved.infer_input_shape(nn.Sequential(nn.Linear(9, 2))) is None
-    file = FIXTURES / "digits" / "digits-lenet5.t7"
-    assert saved.open_model(file, input_size=(33, 32)).input_shape == (1, 33, 32)
+    assert saved.open_model(DIGITS, input_size=(33, 32)).input_shape == (1, 33, 32)
     with pytest.raises(SavedModelError, match=r"lenet5\.t7: .* no input of 64×64; 32×32 fits"):
-        saved.open_model(file, input_size=(64, 64))
+        saved.open_model(DIGITS, input_size=(64, 64))
 
 
-def test_finding_the_input_shape_leaves_shared_and_tied_layers_alone() -> None:
+def test_inferring_the_input_shape_does_not_change_shared_and_tied_layers() -> None:
     first, last = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
     last.weight = first.weight
     network = nn.Sequential(first, first, last, nn.Flatten(), nn.Linear(1024, 2)).eval()
@@ -222,30 +276,79 @@ def test_output_kinds() -> None:
     assert saved.infer_output_kind(nn.Sequential(linear, nn.ReLU())) == "features"
 
 
-def test_nothing_is_replaced_unless_asked_and_only_saved_models(tmp_path: Path) -> None:
+def test_only_saved_models_are_replaced_and_only_with_overwrite(tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
-    with pytest.raises(SavedModelError, match="is there already"):
+    with pytest.raises(WriteError, match=r"m already exists; overwrite=True replaces it"):
         saved.save(tiny(), tmp_path / "m")
     saved.save(tiny(labels=["a", "b", "c"]), tmp_path / "m", overwrite=True)
     assert saved.load(tmp_path / "m").labels == ["a", "b", "c"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text.tex").write_text("ten years")
-    with pytest.raises(SavedModelError, match="no saved model and is not replaced"):
+    with pytest.raises(WriteError, match="is not a saved model and is not replaced"):
         saved.save(tiny(), tmp_path / "thesis", overwrite=True)
-    with pytest.raises(SavedModelError, match="no such folder"):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="is not a saved model and is not replaced"):
+        saved.save(tiny(), tmp_path / "file", overwrite=True)
+    with pytest.raises(WriteError, match="no such folder"):
         saved.save(tiny(), tmp_path / "missing" / "m")
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    with pytest.raises(WriteError, match="link is a symbolic link and is not replaced"):
+        saved.save(tiny(), tmp_path / "link", overwrite=True)
+    (tmp_path / "empty").mkdir()
+    saved.save(tiny(), tmp_path / "empty")
+    assert saved.is_saved_model(tmp_path / "empty")
 
 
-def test_a_failed_save_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_of_the_same_file_names_is_not_a_saved_model(tmp_path: Path) -> None:
+    """Other programs also write `config.json` beside `model.safetensors`."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    assert not saved.is_saved_model(folder)
+    with pytest.raises(WriteError, match="is not a saved model and is not replaced"):
+        saved.save(tiny(), folder, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_saved_model_with_other_files_beside_it_is_not_replaced(tmp_path: Path) -> None:
+    folder = saved.save(tiny(), tmp_path / "m")
+    (folder / "__pycache__").mkdir()  # as importing model.py leaves it
+    saved.save(tiny(), folder, overwrite=True)
+    (folder / "notes.txt").write_text("what I tried")
+    with pytest.raises(WriteError, match=r"it also contains notes\.txt"):
+        saved.save(tiny(), folder, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "what I tried"
+
+
+def test_a_folder_of_0_1_0_opens_and_is_replaced(tmp_path: Path) -> None:
+    """It has a `ruff.toml`, which is no longer written."""
+    shutil.copytree(FIXTURES / "0.1.0" / "model", tmp_path / "m")
+    assert (tmp_path / "m" / "ruff.toml").is_file()
+    model = saved.load(tmp_path / "m")
+    saved.save(model, tmp_path / "m", overwrite=True)
+    names = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert names == ["config.json", "model.py", "model.safetensors"]
+    assert saved.load(tmp_path / "m").labels == model.labels
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("No space left on device (os error 28)"),
+    ],
+)
+def test_a_failed_save_keeps_the_old_model(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved.save(tiny(notes=["old"]), tmp_path / "m")
 
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(*_: Any) -> None:
+        raise error
 
-    monkeypatch.setattr("torchlift.converters.saved.folder.save_file", full)
-    with pytest.raises(SavedModelError, match="No space left"):
+    monkeypatch.setattr("torchlift.converters.saved.folder.save_file", fail)
+    with pytest.raises(WriteError, match="No space left"):
         saved.save(tiny(notes=["new"]), tmp_path / "m", overwrite=True)
     assert saved.load(tmp_path / "m").notes == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -263,57 +366,66 @@ def test_modules_that_cannot_be_described_are_named() -> None:
         saved.save(SavedModel(nn.Sequential(changed), "logits"), "m")
 
 
-def damage_structure(config: dict[str, Any]) -> dict[str, Any]:
-    return config["structure"]["children"][0]
+def first_layer(config: dict[str, Any]) -> dict[str, Any]:
+    layer: dict[str, Any] = config["structure"]["children"][0]
+    return layer
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c: c.pop("format"), "not a model saved by torchlift"),
         (lambda c: c.update(format_version=3), "format version 3"),
-        (lambda c: c.pop("labels"), "no 'labels'"),
-        (lambda c: c.update(labels=[1]), "a list of texts"),
+        (lambda c: c.pop("labels"), "no entry 'labels'"),
+        (lambda c: c.update(labels=[1]), "a list of strings"),
         (lambda c: c.update(output_kind="dog"), "output_kind is 'dog'"),
         (lambda c: c.update(input_shape=[1, 2]), "damaged"),
         (lambda c: c.update(preprocessing={"color": "blue"}), "color is 'blue'"),
         (lambda c: c.update(preprocessing={"sise": 3}), "sise"),
+        (lambda c: c.update(preprocessing="RGB"), "not a preprocessing"),
+        (lambda c: c.update(format_version=1, output="logits", preprocessing=7), "preprocessing"),
+        (lambda c: c.update(tied={"3.bias": []}), "a list of strings"),
         (lambda c: c.update(structure=[]), "a description of a module"),
-        (lambda c: damage_structure(c).update({"class": "os.system"}), r"0: no class 'os\.system'"),
-        (lambda c: damage_structure(c).update({"class": "torch.nn.init"}), "no class"),
-        (lambda c: damage_structure(c).update({"class": "torch.nn.Transformer"}), "no class"),
-        (lambda c: damage_structure(c).update({"class": 7}), "no class 7"),
-        (lambda c: damage_structure(c)["arguments"].update(groups=5), "cannot be built"),
-        (lambda c: damage_structure(c)["arguments"].update(colour=5), "colour"),
-        (lambda c: damage_structure(c)["arguments"].update(out_channels=5), "0.weight"),
-        (lambda c: c["structure"]["children"].append({"same_as": "9"}), "'9' is no earlier"),
+        (lambda c: first_layer(c).update({"class": "os.system"}), r"0: 'os\.system' is neither"),
+        (lambda c: first_layer(c).update({"class": "torch.nn.init"}), "is neither"),
+        (lambda c: first_layer(c).update({"class": "torch.nn.Transformer"}), "is neither"),
+        (lambda c: first_layer(c).update({"class": 7}), "7 is neither"),
+        (lambda c: first_layer(c)["arguments"].update(groups=5), "cannot be built"),
+        (lambda c: first_layer(c)["arguments"].update(colour=5), "colour"),
+        (lambda c: first_layer(c)["arguments"].update(out_channels=5), "0.weight"),
+        (lambda c: c["structure"]["children"].append({"same_as": "9"}), "'9' is not an earlier"),
     ],
 )
-def test_damaged_configs_are_refused_in_words(change: Any, said: str, tmp_path: Path) -> None:
+def test_a_damaged_entry_of_config_json_is_named(change: Any, message: str, tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     file = tmp_path / "m" / "config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     change(config)
     file.write_text(json.dumps(config))
-    with pytest.raises(SavedModelError, match=said) as caught:
+    with pytest.raises(SavedModelError, match=message) as caught:
         saved.load(tmp_path / "m")
     assert str(tmp_path / "m") in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "no JSON"), ("[1]", "not a model"), ("[" * 100_000, "no JSON"), ("\udcff", "no JSON")],
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[1]", "not a model"),
+        ("[" * 100_000, "not JSON"),
+        ("\udcff", "not JSON"),
+    ],
 )
-def test_configs_that_are_something_else(text: str, said: str, tmp_path: Path) -> None:
+def test_other_contents_of_config_json_are_refused(text: str, message: str, tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     content = text.encode("utf-8", "surrogateescape")
     (tmp_path / "m" / "config.json").write_bytes(content)
-    with pytest.raises(SavedModelError, match=said):
+    with pytest.raises(SavedModelError, match=message):
         saved.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.pop("3.bias"), r"3\.bias is missing"),
         (lambda t: t.update({"3.bias": torch.zeros(4)}), r"3\.bias has the shape \(4,\), \(3,\)"),
@@ -321,13 +433,13 @@ def test_configs_that_are_something_else(text: str, said: str, tmp_path: Path) -
         (lambda t: t.update({"3.bias": torch.zeros(3, dtype=torch.int64)}), "int64"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(change: Any, said: str, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_named(change: Any, message: str, tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     file = tmp_path / "m" / "model.safetensors"
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
-    with pytest.raises(SavedModelError, match=said) as caught:
+    with pytest.raises(SavedModelError, match=message) as caught:
         saved.load(tmp_path / "m")
     assert str(file) in str(caught.value)
 
@@ -343,13 +455,13 @@ def test_a_truncated_or_missing_tensor_file(tmp_path: Path) -> None:
         saved.load(tmp_path / "m")
 
 
-def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
+def test_folders_that_are_not_saved_models_are_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=r"nowhere: no such file or folder$"):
         saved.load(tmp_path / "nowhere")
-    with pytest.raises(SavedModelError, match=r"no config\.json in it; `torchlift convert"):
+    with pytest.raises(SavedModelError, match=r"contains no config\.json; `torchlift convert"):
         saved.load(tmp_path)
     saved.save(tiny(), tmp_path / "model")
-    with pytest.raises(SavedModelError, match=r"not a saved model; there is one in it: .*model$"):
+    with pytest.raises(SavedModelError, match=r"not a saved model, but it contains one: .*model$"):
         saved.load(tmp_path)
 
 
@@ -360,17 +472,17 @@ def test_opening_runs_no_code_from_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="other people's files are not here")
+@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="needs the shared files")
 @pytest.mark.parametrize(
     "file", sorted((SHARED / "wild").glob("*.io.t7")), ids=lambda path: path.name[:40]
 )
-def test_published_models_come_back_bit_for_bit(file: Path, tmp_path: Path) -> None:
+def test_published_models_compute_the_same_bits(file: Path, tmp_path: Path) -> None:
     for number, case in enumerate(t7.load(file).to_list()):
         model = saved.open_model(
             file.with_suffix("").with_suffix(""), at=case["path"] or None, dtype=None
         )
         folder = saved.save(model, tmp_path / str(number))
-        held = [p.dtype for p in model.module.parameters()] or [torch.float32]
-        given = [tensor.to(held[0]) for tensor in flat(t7.to_torch(case["input"]))]
-        given = given if isinstance(case["input"], t7.LuaTable) else given[0]
-        assert same(run(saved.load(folder).module, given), run(model.module, given))
+        dtypes = [p.dtype for p in model.module.parameters()] or [torch.float32]
+        tensors = [tensor.to(dtypes[0]) for tensor in flat(t7.to_torch(case["input"]))]
+        input = tensors if isinstance(case["input"], t7.LuaTable) else tensors[0]
+        assert equal(run(saved.load(folder).module, input), run(model.module, input))

@@ -1,8 +1,7 @@
 """The self-check finds a wrong layer, names it, and raises no false alarm.
 
-The activations were computed by Torch7 and lie in the files; where a case needs something that no
-file has (layers working in place, two calls of one layer), the file is made from Torch7's own by
-moving its tensors as Torch7 would have done.
+The activations in the files were computed by Torch7. For cases that no file covers (in-place
+layers, a layer that is called twice) tensors are moved as Torch7 would have left them.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def by_path(report: SelfCheck) -> dict[str, LayerCheck]:
 
 
 def tensor(array: Any, storage: TorchArray | None = None) -> TorchArray:
-    """A float tensor of the file, in the memory of another one if told."""
+    """Return a float tensor as in a file, optionally in the storage of another tensor."""
     result = np.asarray(array, np.float32).view(TorchArray)
     result.storage = np.ravel(result).view(TorchArray) if storage is None else storage
     return result
@@ -52,30 +51,30 @@ def linear(weight: Any, **fields: Any) -> LuaObject:
     return layer("nn.Linear", weight=tensor(weight), **fields)
 
 
-def test_a_good_checkpoint_is_equal_in_every_layer_that_can_be_computed() -> None:
+def test_a_correct_checkpoint_is_equal_in_every_layer() -> None:
     report = checked(checkpoint())
     assert [layer.status for layer in report.layers] == ["unchecked"] + ["equal"] * 14
-    assert "does not keep the network's input" in report.layers[0].reason
+    assert "the network's input is not in the file" in report.layers[0].reason
     assert report.first_difference is None
-    # float32 sums in another order; Torch7 and PyTorch agree to some units in the last place.
+    # float32 sums in another order differ by a few units in the last place.
     assert report.largest_error is not None
     assert report.largest_error < 1e-6
     assert report.layers[4].path == "model.modules[5]"
 
 
-def test_with_the_networks_input_the_first_layer_is_checked_too() -> None:
+def test_the_networks_input_makes_the_first_layer_checkable() -> None:
     statistics = t7.load(FIXTURES / "digits" / "digits_meanStd.t7")
     pixels = t7.load(FIXTURES / "digits" / "digits-test.t7")["data"][:3]
-    given = (np.asarray(pixels, np.float32) - statistics["mean"][1]) / statistics["std"][1]
-    report = checked(checkpoint(), input=tensor(given))
+    images = (np.asarray(pixels, np.float32) - statistics["mean"][1]) / statistics["std"][1]
+    report = checked(checkpoint(), input=tensor(images))
     assert report.count("equal") == 15
 
 
 @pytest.mark.parametrize(("index", "name"), [(2, "running_var"), (5, "weight"), (14, "bias")])
-def test_a_wrong_layer_is_named_and_its_neighbours_are_not(index: int, name: str) -> None:
+def test_only_the_wrong_layer_is_named(index: int, name: str) -> None:
     model = checkpoint()
-    broken = model["modules"][index]
-    broken.fields[name] = np.array(broken[name]) * np.float32(1.01)
+    wrong_layer = model["modules"][index]
+    wrong_layer.fields[name] = np.array(wrong_layer[name]) * np.float32(1.01)
     report = checked(model)
     assert report.first_difference is not None
     assert report.first_difference.path == f"model.modules[{index}]"
@@ -83,19 +82,19 @@ def test_a_wrong_layer_is_named_and_its_neighbours_are_not(index: int, name: str
     assert report.to_json()["first_difference"] == f"model.modules[{index}]"
 
 
-def test_a_layer_that_cannot_run_or_gives_another_shape_differs() -> None:
+def test_a_layer_that_fails_or_has_another_output_shape_differs() -> None:
     model = checkpoint()
     model["modules"][9].fields["size"] = np.array([200])
     model["modules"][8].fields["output"] = tensor(np.zeros((3, 16, 5, 4)))
     report = by_path(checked(model))
-    assert "16×5×5, Torch7 gave the shape 3×16×5×4" in report[".modules[8]"].reason
+    assert "16×5×5, Torch7's is 3×16×5×4" in report[".modules[8]"].reason
     assert report[".modules[9]"].status == "differs"
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_does_not_change() -> None:
     model = checkpoint()
-    for part in model["modules"].to_list():
-        part.fields["train"] = True
+    for module in model["modules"].to_list():
+        module.fields["train"] = True
     conversion = convert_recorded(model)
     before = {name: value.clone() for name, value in conversion.module.state_dict().items()}
     report = self_check(conversion)
@@ -106,8 +105,8 @@ def test_the_model_is_left_as_it_was() -> None:
     assert conversion.module[1].training
 
 
-def test_layers_in_place_are_checked_through_what_they_overwrote() -> None:
-    """Conv → batch norm → ReLU in place: the file has the ReLU's numbers twice."""
+def test_in_place_layers_are_checked_from_recomputed_inputs() -> None:
+    """Conv → batch norm → in-place ReLU: the file holds the output of the ReLU twice."""
     model = checkpoint()
     relu, norm = model["modules"][3], model["modules"][2]
     relu.fields["inplace"] = True
@@ -120,8 +119,8 @@ def test_layers_in_place_are_checked_through_what_they_overwrote() -> None:
     assert by_path(checked(model))[".modules[3]"].status == "differs"
 
 
-def test_overwritten_numbers_are_missed_through_views_as_well() -> None:
-    """Linear → View → ReLU in place, all in one memory, and nothing before the Linear."""
+def test_values_overwritten_through_a_view_are_missing() -> None:
+    """Linear → View → in-place ReLU in one storage; the input of the Linear is unknown."""
     output = tensor([[1.0, 0.0]])
     view = output.reshape(2).view(TorchArray)
     view.storage = output.storage
@@ -146,8 +145,8 @@ def test_a_layer_called_twice_is_compared_at_its_last_call() -> None:
     assert [item.path for item in report.layers] == ["model.modules[1]", "model.modules[2]"]
 
 
-def test_branches_get_the_containers_input() -> None:
-    given = tensor([[1.0, 2.0]])
+def test_branches_take_the_input_of_their_container() -> None:
+    input = tensor([[1.0, 2.0]])
     first, second = tensor([[2.0, 4.0]]), tensor([[3.0, 6.0]])
     both = tensor([[2.0, 4.0, 3.0, 6.0]])
     model = container(
@@ -166,62 +165,62 @@ def test_branches_get_the_containers_input() -> None:
         ),
         layer("nn.JoinTable", dimension=2, output=both),
     )
-    report = checked(model, input=given)
+    report = checked(model, input=input)
     assert [item.status for item in report.layers] == ["equal"] * 7
 
 
-def test_an_update_after_the_forward_pass_is_recognised_by_its_gradient() -> None:
-    """A layer saved right after a training step gave its output with the weights before it."""
+def test_an_update_after_the_forward_pass_is_undone() -> None:
+    """A layer saved after a training step computed its output with the weights before it."""
     generator = np.random.default_rng(0)
-    given, weight, gradient = (generator.normal(size=(4, 4)) for _ in range(3))
+    input, weight, gradient = (generator.normal(size=(4, 4)) for _ in range(3))
     bias, bias_gradient = generator.normal(size=(2, 4))
     trained = linear(
         weight - 0.25 * gradient,
         bias=tensor(bias - 0.25 * bias_gradient),
         gradWeight=tensor(gradient),
         gradBias=tensor(bias_gradient),
-        output=tensor(given @ weight.T + bias),
+        output=tensor(input @ weight.T + bias),
         train=True,
     )
-    report = checked(trained, input=tensor(given))
+    report = checked(trained, input=tensor(input))
     assert report.layers[0].status == "equal"
     assert report.layers[0].reason == "with its last update undone (learning rate 0.25)"
     trained.fields["gradWeight"] = tensor(gradient.T)
-    report = checked(trained, input=tensor(given))
+    report = checked(trained, input=tensor(input))
     assert report.layers[0].status == "unchecked"
     assert "may have been updated since" in report.layers[0].reason
 
 
-def test_one_number_proves_no_update() -> None:
-    """Some learning rate always gives a single number."""
-    given = tensor([[1.0, 2.0]])
+def test_one_value_does_not_prove_an_update() -> None:
+    """A single value can always be explained by some learning rate."""
+    input = tensor([[1.0, 2.0]])
     fields = {"gradWeight": tensor([[1.0, 1.0]]), "train": True}
-    report = checked(linear([[1.0, 1.0]], output=tensor([[4.5]]), **fields), input=given)
+    report = checked(linear([[1.0, 1.0]], output=tensor([[4.5]]), **fields), input=input)
     assert report.layers[0].status == "unchecked"
 
 
-def test_random_and_cleared_layers_are_said_to_be_so() -> None:
-    given = tensor(np.ones((2, 50)))
+def test_random_and_cleared_layers_are_unchecked() -> None:
+    ones = tensor(np.ones((2, 50)))
     model = container(
         "nn.Sequential",
-        layer("nn.Dropout", p=0.5, v2=True, train=True, output=given),
+        layer("nn.Dropout", p=0.5, v2=True, train=True, output=ones),
         layer("nn.Tanh", output=tensor(np.zeros(0))),
         layer("nn.Tanh", output=tensor(np.zeros((2, 50)))),
     )
-    reasons = [item.reason for item in checked(model, input=given).layers]
+    reasons = [item.reason for item in checked(model, input=ones).layers]
     assert reasons == [
         "it draws random numbers in training mode",
-        "its output was not kept",
-        "its input was not kept",
+        "its output is not in the file",
+        "its input is not in the file",
     ]
 
 
-def test_half_precision_is_compared_in_its_own_precision() -> None:
-    given = np.linspace(-2, 2, 7, dtype=np.float32)
-    model = layer("nn.Tanh", output=np.tanh(given).astype(np.float16))
-    assert checked(model, input=tensor(given)).layers[0].status == "equal"
-    model = layer("nn.Tanh", output=np.tanh(given * 1.01).astype(np.float16))
-    assert checked(model, input=tensor(given)).layers[0].status == "differs"
+def test_half_precision_outputs_have_a_larger_tolerance() -> None:
+    input = np.linspace(-2, 2, 7, dtype=np.float32)
+    model = layer("nn.Tanh", output=np.tanh(input).astype(np.float16))
+    assert checked(model, input=tensor(input)).layers[0].status == "equal"
+    model = layer("nn.Tanh", output=np.tanh(input * 1.01).astype(np.float16))
+    assert checked(model, input=tensor(input)).layers[0].status == "differs"
 
 
 @register("test.Broken")
@@ -231,8 +230,8 @@ def broken(source: LuaObject, context: Any) -> Any:
     return nn.Tanh()
 
 
-def test_a_converter_that_is_wrong_is_caught() -> None:
-    """What the check is for: the same file, another module than Torch7 had."""
+def test_a_wrong_converter_is_found() -> None:
+    """The file is unchanged, but a class is converted to another module."""
     model = checkpoint()
     model["modules"][7].class_name = "test.Broken"
     report = checked(model)
@@ -240,9 +239,9 @@ def test_a_converter_that_is_wrong_is_caught() -> None:
     assert report.first_difference.class_name == "test.Broken"
 
 
-@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="other people's files are not here")
+@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="the shared files are not available")
 def test_published_graphs_and_training_checkpoints_have_no_difference() -> None:
-    """A graph keeps its input, so all of it is checked; the other was saved after an update."""
+    """The graph holds its input, so all layers are checked; the other was saved after an update."""
     folder = SHARED / "wild"
     graph = t7.load(folder / "jsenellart+luatorch-onnx-convert__test__data__model2.t7")
     assert {item.status for item in checked(graph).layers} == {"equal"}
@@ -252,8 +251,8 @@ def test_published_graphs_and_training_checkpoints_have_no_difference() -> None:
     assert report.layers[2].reason == "with its last update undone (learning rate 0.3)"
 
 
-@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="other people's files are not here")
-def test_a_graph_that_never_ran_has_an_empty_input_and_no_difference() -> None:
-    """Its first node keeps `input = {}`, which is no input."""
+@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="the shared files are not available")
+def test_a_graph_that_never_ran_is_unchecked() -> None:
+    """Its first node holds the empty table `input = {}`."""
     file = SHARED / "wild" / "jsenellart+luatorch-onnx-convert__test__data__model3.t7@ab13d07"
     assert {item.status for item in checked(t7.load(file)).layers} == {"unchecked"}

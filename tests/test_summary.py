@@ -1,4 +1,4 @@
-"""The walk of shapes: against torch's own layers, published counts, and sums by hand."""
+"""Summaries of networks: against torch's own layers, published counts, and sums by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchlift.converters.modules.layers.container import Concat, ConcatTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.saved import open_model
 from torchlift.transfer.errors import SummaryError
-from torchlift.transfer.layers import follow_lua_path
+from torchlift.transfer.find_layers import follow_lua_path
 from torchlift.transfer.networks import NETWORKS
 from torchlift.transfer.summary import (
     LayerRow,
@@ -33,11 +33,11 @@ from torchlift.transfer.summary import (
 ALEXNET = str(FIXTURES / "models" / "alexnetowtbn_small.t7")
 
 
-def rows(found: Summary) -> dict[str, LayerRow]:
-    return {row.name: row for row in found.layers}
+def rows(summary: Summary) -> dict[str, LayerRow]:
+    return {row.torch_path: row for row in summary.layers}
 
 
-def _worked_out(text: str) -> int:
+def evaluated(text: str) -> int:
     return int(eval(text.replace("·", "*").replace("−", "-")))
 
 
@@ -49,7 +49,7 @@ class TestFormula:
         padding=st.integers(0, 6),
         dilation=st.integers(1, 3),
     )
-    def test_convolutions_have_the_size_that_torch_gives_them(
+    def test_the_size_of_a_convolution_is_that_of_torch(
         self, size: int, kernel: int, stride: int, padding: int, dilation: int
     ) -> None:
         assume(size + 2 * padding >= dilation * (kernel - 1) + 1)
@@ -68,7 +68,7 @@ class TestFormula:
         average=st.booleans(),
         ceil_mode=st.booleans(),
     )
-    def test_poolings_have_it_too_rounded_down_or_up(
+    def test_the_size_of_a_pooling_layer_is_that_of_torch_in_both_rounding_modes(
         self, size: int, kernel: int, stride: int, padding: int, average: bool, ceil_mode: bool
     ) -> None:
         assume(padding <= kernel // 2 and size + 2 * padding >= kernel)
@@ -79,12 +79,12 @@ class TestFormula:
         assert output.shape[2] == counted
         text = formula(real, (1, size), (1, counted))
         assert text is not None
-        # What is written is arithmetic: worked out, it gives the size.
+        # The formula is arithmetic that evaluates to the size.
         room, tail = text.removesuffix(f" = {counted}").split(f"/{stride}")
-        exact = _worked_out(room[1:]) / stride
+        exact = evaluated(room[1:]) / stride
         assert room[0] + tail[0] == ("⌈⌉" if ceil_mode else "⌊⌋")
         rounded = math.ceil(exact) if ceil_mode else math.floor(exact)
-        assert rounded + _worked_out(tail[1:]) == counted
+        assert rounded + evaluated(tail[1:]) == counted
 
     @given(
         size=st.integers(1, 60),
@@ -94,7 +94,7 @@ class TestFormula:
         dilation=st.integers(1, 2),
         extra=st.integers(0, 3),
     )
-    def test_transposed_convolutions(
+    def test_the_size_of_a_transposed_convolution_is_that_of_torch(
         self, size: int, kernel: int, stride: int, padding: int, dilation: int, extra: int
     ) -> None:
         assume(extra < max(stride, dilation))
@@ -107,7 +107,7 @@ class TestFormula:
         assert output.shape[2] == transposed_size(size, *sizes)
         assert formula(real, (1, size), tuple(output.shape[1:])) is not None
 
-    def test_what_is_written_down(self) -> None:
+    def test_formulas_as_text(self) -> None:
         first = nn.Conv2d(3, 64, 11, stride=4, padding=2)
         assert (
             formula(first, (3, 224, 224), (64, 55, 55))
@@ -120,10 +120,10 @@ class TestFormula:
         past = nn.MaxPool2d(1, 2, ceil_mode=True)
         assert formula(past, (8, 4, 4), (8, 2, 2)) == ("⌈(4 + 2·0 − 1·(1 − 1) − 1)/2⌉ + 1 − 1 = 2")
         same = nn.Conv2d(1, 1, 4, padding="same")
-        assert formula(same, (1, 9, 9), (1, 9, 9)) == "9, padded to stay the same"
+        assert formula(same, (1, 9, 9), (1, 9, 9)) == "9 (padding='same')"
         assert formula(nn.Flatten(), (256, 6, 6), (9216,)) == "256 × 6 × 6 = 9216"
         assert formula(nn.ReLU(), (3, 4, 4), (3, 4, 4)) is None
-        # Unpooling goes the other way: no formula is better than a wrong one.
+        # Unpooling follows another rule: no formula is better than a wrong one.
         assert formula(nn.MaxUnpool2d(2), (3, 4, 4), (3, 8, 8)) is None
 
 
@@ -134,36 +134,38 @@ class TestFormula:
         *(("mobilenet_v2", 53), ("googlenet", 22), ("vit_b_16", 50)),
     ],
 )
-def test_counts_are_those_that_torchvision_published(name: str, depth: int) -> None:
-    """`_ops` and `num_params` of its weights; where a name has a number, that is the depth."""
+def test_counts_are_those_that_torchvision_publishes(name: str, depth: int) -> None:
+    """Compare with `_ops` and `num_params` of its weights; a number in a name is the depth."""
     published = next(iter(get_model_weights(name))).meta
     with torch.device("meta"):
         network = get_model(name, weights=None, num_classes=1000)
-    if name == "googlenet":  # counted without what only a training uses
+    if name == "googlenet":  # published without its auxiliary classifiers
         network.aux1 = network.aux2 = None
-    found = summarize(network, (3, 224, 224))
-    assert found.parameters == published["num_params"]
-    assert found.multiply_adds / 1e9 == pytest.approx(published["_ops"], abs=0.0005)
-    assert found.depth == depth
-    assert found.output_shape == (1000,)
+    summary = summarize(network, (3, 224, 224))
+    assert summary.parameters == published["num_params"]
+    assert summary.multiply_adds / 1e9 == pytest.approx(published["_ops"], abs=0.0005)
+    assert summary.depth == depth
+    assert summary.output_shape == (1000,)
 
 
-def test_multiply_adds_and_bytes_of_a_small_network_are_those_worked_out_by_hand() -> None:
-    found = summarize(NETWORKS["convnet_bn"](), (3, 32, 32))
-    by_name = rows(found)
+def test_multiply_adds_and_bytes_of_a_small_network_are_those_counted_by_hand() -> None:
+    summary = summarize(NETWORKS["convnet_bn"](), (3, 32, 32))
+    by_name = rows(summary)
     # Each of 8·28·28 outputs is a sum over 3·5·5 products, and so on.
     products = {"0": 8 * 28 * 28 * 75, "4": 16 * 10 * 10 * 200}
     products |= {"9": 400 * 120, "11": 120 * 84, "13": 84 * 10}
-    assert {row.name: row.multiply_adds for row in found.layers if row.multiply_adds} == products
+    assert {
+        row.torch_path: row.multiply_adds for row in summary.layers if row.multiply_adds
+    } == products
     assert by_name["0"].parameters == 8 * 75 + 8
     assert by_name["0"].weight_bytes == 4 * (8 * 75 + 8)
     # Weight, bias, mean and variance; and an int64 that counts batches.
     assert by_name["1"].weight_bytes == 4 * 4 * 8 + 8
     assert by_name["3"].output_bytes == 4 * 8 * 14 * 14
-    assert found.depth == 5
+    assert summary.depth == 5
 
 
-def test_every_output_has_the_shape_that_a_real_pass_gives() -> None:
+def test_every_output_has_the_shape_of_a_real_forward_pass() -> None:
     model = open_model(FIXTURES / "digits" / "digits-lenet5-bn.t7").module
     real: dict[str, tuple[int, ...]] = {}
     for name, layer in model.named_children():
@@ -171,23 +173,23 @@ def test_every_output_has_the_shape_that_a_real_pass_gives() -> None:
             lambda _layer, _inputs, output, name=name: real.update({name: tuple(output.shape[1:])})
         )
     model(torch.rand(3, 1, 32, 32))
-    found = summarize(model, (1, 32, 32))
-    assert {row.name: row.output_shape for row in found.layers} == real
+    summary = summarize(model, (1, 32, 32))
+    assert {row.torch_path: row.output_shape for row in summary.layers} == real
     assert not any(parameter.is_meta for parameter in model.parameters())
 
 
-def test_lua_paths_lead_back_to_the_layers() -> None:
+def test_lua_paths_name_the_same_layers() -> None:
     model = open_model(ALEXNET).module
-    found = summarize(model, (3, 224, 224))
-    assert all(follow_lua_path(model, row.lua) == row.name for row in found.layers)
-    assert rows(found)["1.8"].lua == "get(2):get(9)"
+    summary = summarize(model, (3, 224, 224))
+    assert all(follow_lua_path(model, row.lua_path) == row.torch_path for row in summary.layers)
+    assert rows(summary)["1.8"].lua_path == "get(2):get(9)"
 
 
-def test_containers_show_only_where_they_add_something() -> None:
+def test_containers_have_a_row_only_if_they_change_the_output() -> None:
     branches = Concat(nn.Sequential(nn.Conv2d(3, 4, 1)), nn.MaxPool2d(1), dim=1)
     skip = nn.Sequential(ConcatTable(nn.Conv2d(7, 7, 1), nn.Identity()), CAddTable())
-    found = summarize(nn.Sequential(branches, skip), (3, 8, 8))
-    assert [(row.name, row.class_name) for row in found.layers] == [
+    summary = summarize(nn.Sequential(branches, skip), (3, 8, 8))
+    assert [(row.torch_path, row.torch_class) for row in summary.layers] == [
         ("0.0.0", "Conv2d"),
         ("0.1", "MaxPool2d"),
         ("0", "Concat"),
@@ -196,12 +198,12 @@ def test_containers_show_only_where_they_add_something() -> None:
         ("1.0", "ConcatTable"),
         ("1.1", "CAddTable"),
     ]
-    assert rows(found)["0"].output_shape == (7, 8, 8)
-    assert rows(found)["1.0"].output_shape == [(7, 8, 8), (7, 8, 8)]
-    assert found.depth == 2
+    assert rows(summary)["0"].output_shape == (7, 8, 8)
+    assert rows(summary)["1.0"].output_shape == [(7, 8, 8), (7, 8, 8)]
+    assert summary.depth == 2
 
 
-def test_shared_layers_run_often_and_count_once() -> None:
+def test_the_parameters_of_shared_layers_count_once() -> None:
     shared, separate = (
         summarize(NETWORKS[name](), (3, 32, 32)) for name in ("net_res_deep_shared", "net_res_deep")
     )
@@ -210,15 +212,15 @@ def test_shared_layers_run_often_and_count_once() -> None:
     assert len(shared.layers) == len(separate.layers)
 
 
-def test_parameters_that_no_layer_uses_by_itself_are_their_owners() -> None:
-    """nn.MultiheadAttention takes the weights of its output layer without running it."""
+def test_parameters_that_no_child_uses_belong_to_their_owner() -> None:
+    """nn.MultiheadAttention uses the weights of its output layer without running it."""
     network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    found = summarize(network, (5, 8))
-    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
-    assert rows(found)["self_attn"].parameters == 8 * 24 + 24 + 8 * 8 + 8
+    summary = summarize(network, (5, 8))
+    assert summary.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert rows(summary)["self_attn"].parameters == 8 * 24 + 24 + 8 * 8 + 8
 
 
-def test_an_input_that_does_not_fit_is_refused_where_it_fails() -> None:
+def test_an_error_names_the_layer_that_does_not_accept_the_input() -> None:
     with pytest.raises(SummaryError, match=r"does not take 3×20×20 at 7 \(Linear\)"):
         summarize(NETWORKS["convnet"](), (3, 20, 20))
 
@@ -229,14 +231,14 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return captured.out if code == 0 else captured.err
 
 
-def test_the_command_tells_why_alexnets_view_is_9216(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_why_alexnet_flattens_to_9216(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "alexnet_owt_bn", "--formulas")
     assert "256 × 6 × 6 = 9216" in text
     assert "⌊(224 + 2·2 − 1·(11 − 1) − 1)/4⌋ + 1 = 55" in text
     assert "61,119,528" in text
 
 
-def test_the_command_takes_files_and_says_everything_in_json(
+def test_the_command_takes_files_and_prints_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     facts = json.loads(printed(capsys, ALEXNET, "--json"))
@@ -244,29 +246,36 @@ def test_the_command_takes_files_and_says_everything_in_json(
     assert facts["parameters"] == sum(row["parameters"] for row in facts["layers"])
     assert facts["multiply_adds"] == sum(row["multiply_adds"] for row in facts["layers"])
     first, last = facts["layers"][0], facts["layers"][-1]
-    assert first["lua"] == "get(1):get(1)"
+    assert (first["torch_path"], first["lua_path"]) == ("0.0", "get(1):get(1)")
+    assert first["torch_class"] == "Conv2d"
     assert first["kernel_size"] == [11, 11]
     assert last["output_shape"] == [100]
     assert "get(2):get(9)" in printed(capsys, ALEXNET)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["convnet", "--input", "3x20x20"], "does not take 3×20×20 at 7"),
-        (["convnet", "--input", "big"], "a shape such as 3x224x224"),
-        ([ALEXNET, "--classes", "3"], "--classes is for networks of ours"),
+        ([ALEXNET, "--classes", "3"], "--classes is for built-in networks"),
         (["no_such_network"], "no_such_network"),
         (["model.onnx"], "give the model that it was exported from"),
     ],
 )
-def test_what_cannot_be_summarized_is_said(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_summarized_is_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in printed(capsys, *words)
+    assert message in printed(capsys, *words)
 
 
-def test_channels_and_classes_of_our_networks_can_be_chosen(
+def test_an_invalid_shape_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["summary", "convnet", "--input", "big"])
+    assert exit_.value.code == 2
+    assert "a shape such as 3x224x224" in capsys.readouterr().err
+
+
+def test_the_channels_and_classes_of_a_built_in_network_can_be_chosen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     facts = json.loads(printed(capsys, "lenet5", "--input", "1x32x32", "--classes", "3", "--json"))

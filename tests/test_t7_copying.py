@@ -1,4 +1,4 @@
-"""Tensors leave a file with their numbers, and a file's weights are in memory once."""
+"""Copies of tensors from a mapped file are exact, and release the pages they came from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from torchlift.converters import t7
-from torchlift.converters.t7.copying import copied
+from torchlift.converters.t7.copying import copy_array
 
-#: More than one piece, and no whole number of pages.
+#: More than one chunk, and not a whole number of pages.
 COUNT = 3_000_001
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A FloatStorage of 12 MB with the numbers 0, 1, 2, …, which begins at an odd byte."""
+    """A FloatStorage of 12 MB with the elements 0, 1, 2, …, at an unaligned offset."""
     path = tmp_path_factory.mktemp("large") / "large.t7"
     head = struct.pack("<iii", 4, 1, 3) + b"V 1" + struct.pack("<i", 18) + b"torch.FloatStorage"
     head += struct.pack("<q", COUNT)
@@ -30,39 +30,37 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_every_number_arrives_and_the_file_is_read_again_where_needed(
-    large: Path, writable: bool
-) -> None:
+def test_copies_are_exact_and_aligned(large: Path, writable: bool) -> None:
     storage = t7.load(large, writable=writable)
     for array in (storage, storage[5:2_000_000], storage[::7], storage[:0], storage):
-        copy = copied(array)
+        copy = copy_array(array)
         np.testing.assert_array_equal(copy, np.asarray(array))
         assert copy.flags.aligned
         assert copy.flags.writeable
         assert not np.shares_memory(copy, array)
 
 
-def test_changes_to_a_writable_map_are_copied_and_stay(large: Path) -> None:
+def test_changes_to_a_writable_map_are_copied_and_kept(large: Path) -> None:
     storage = t7.load(large)
     storage[2_000_000] = -1
-    assert copied(storage)[2_000_000] == -1
+    assert copy_array(storage)[2_000_000] == -1
     assert storage[2_000_000] == -1
     with pytest.raises(ValueError, match="read-only"):
         t7.load(large, writable=False)[0] = 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's account of memory")
-def test_a_read_only_map_gives_its_pages_back(large: Path) -> None:
-    """Else a model's weights would be in memory twice while it is converted."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_pages_of_a_read_only_map_are_released(large: Path) -> None:
+    """Otherwise a model's weights would be in memory twice during a conversion."""
     program = f"""
 import json, re
 from torchlift.converters import t7
-from torchlift.converters.t7.copying import copied
+from torchlift.converters.t7.copying import copy_array
 def mapped():
     return int(re.search(r"RssFile:\\s*(\\d+)", open("/proc/self/status").read())[1])
 storage = t7.load({str(large)!r}, writable=False)
 before = mapped()
-copy = copied(storage)
+copy = copy_array(storage)
 print(json.dumps(mapped() - before))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

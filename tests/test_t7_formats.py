@@ -1,8 +1,8 @@
-"""Every variant of the `.t7` format, as Torch7 itself wrote it (`fixtures/formats`).
+"""Every variant of the `.t7` format loads as Torch7 wrote it (`fixtures/formats`).
 
-What is protected: each property of the format loads to the values that the Lua script put in; the
-same value written in binary, ASCII, with 4-byte longs and big-endian loads alike; and what
-`torchfile`, an independent reader, can read agrees value by value.
+What is protected: each feature of the format loads with the values of the Lua script that wrote it;
+the same value in binary, in ASCII, with 4-byte longs and in big-endian order loads alike; and
+`torchfile`, an independent reader, gives equal values for every file that it can read.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from torchlift.converters.t7.reading.arrays import tensor_view
 FORMATS = FIXTURES / "formats"
 
 COUNTING = np.arange(-11, 13).reshape(2, 3, 4)
-THIRDS = np.arange(1, 25).reshape(2, 3, 4)
+NUMERATORS = np.arange(1, 25).reshape(2, 3, 4)
 
-#: Tensor class → numbers of its fixtures; sevenths are what each type holds of k / 7.
+#: Tensor class → elements of its fixtures; fractions are multiples of 1/7, rounded to the dtype.
 TENSORS = {
     "byte": np.arange(1, 25, dtype="u1").reshape(2, 3, 4),
     "char": COUNTING.astype("i1"),
     "short": COUNTING.astype("i2"),
     "int": COUNTING.astype("i4"),
     "long": COUNTING.astype("i8"),
-    "half": (THIRDS / 7).astype("f4").astype("f2"),
-    "float": (THIRDS / 7).astype("f4"),
-    "double": THIRDS / 7,
+    "half": (NUMERATORS / 7).astype("f4").astype("f2"),
+    "float": (NUMERATORS / 7).astype("f4"),
+    "double": NUMERATORS / 7,
 }
 VARIANTS = ("", "_ascii", "_bigendian", "_long4", "_big_long4")
 
 GRID = np.arange(1, 61, dtype="f8").reshape(3, 4, 5)
 
-#: Fixture → what it holds, as `plain` shows it.
+#: Fixture → its value, as returned by `to_builtins`.
 VALUES: dict[str, Any] = {
     "booleans": {1: True, 2: False, "x": True},
     "custom_class": ("my.Custom", 1, {"note": "kept", "field": [1.0, 1.0, 1.0]}),
@@ -73,20 +73,21 @@ VALUES: dict[str, Any] = {
 }
 
 
-def plain(value: Any) -> Any:
-    """A value without cycles as Python's own containers."""
+def to_builtins(value: Any) -> Any:
+    """Convert a value without cycles to builtin containers."""
     if isinstance(value, LuaTable):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_builtins(item) for key, item in value.items()}
     if isinstance(value, LuaObject):
-        return value.class_name, value.version, plain(value.fields)
+        return value.class_name, value.version, to_builtins(value.fields)
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values(name: str) -> None:
-    value = plain(t7.load(FORMATS / f"{name}.t7"))
+    value = to_builtins(t7.load(FORMATS / f"{name}.t7"))
     assert value == VALUES[name]
-    assert repr(value) == repr(VALUES[name])  # Tells 1 from 1.0 and True, and checks the order.
+    # Distinguishes 1 from 1.0 and True, and checks the order.
+    assert repr(value) == repr(VALUES[name])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -98,7 +99,7 @@ def test_tensors_in_every_variant(kind: str, variant: str) -> None:
     assert tensor.dtype == TENSORS[kind].dtype
     assert tensor.dtype.isnative
     assert tensor.flags.writeable
-    # ASCII has 9 digits of a half or float: its sevenths are those of the binary file.
+    # ASCII has 9 digits of a half or float, enough to restore it exactly.
     np.testing.assert_array_equal(tensor, TENSORS[kind])
 
 
@@ -111,7 +112,7 @@ def test_storages(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["special_values", "special_values_ascii"])
-def test_special_numbers_keep_their_signs(name: str) -> None:
+def test_special_values_keep_their_signs(name: str) -> None:
     numbers = t7.load(FORMATS / f"{name}.t7")
     expected = [math.inf, -math.inf, math.nan, -0.0, 1e308, 5e-324][: len(numbers)]
     np.testing.assert_array_equal(numbers, expected)
@@ -119,7 +120,7 @@ def test_special_numbers_keep_their_signs(name: str) -> None:
 
 
 def test_one_module_in_every_variant() -> None:
-    """The same Linear and Tanh; each file drew its own weights."""
+    """A Linear and a Tanh; the weights are random in each file."""
     data = t7.loads(t7.load(FORMATS / "module_mem_b64.txt"))
     files = [t7.load(FORMATS / f"module_{name}.t7") for name in ("ascii", "long4", "big")]
     for model in (data, *files):
@@ -162,13 +163,34 @@ def test_shared_storages_are_one_memory() -> None:
     assert a.storage is c.storage
     a[0, 0, 1] = 99
     assert b[0, 1] == c[0, 0, 0] == 99
-    assert t7.load(FORMATS / "shared_storage.t7")["a"][0, 0, 1] == 2, "the file stays as it is"
+    assert t7.load(FORMATS / "shared_storage.t7")["a"][0, 0, 1] == 2, "the file does not change"
 
 
 def test_expanded_tensors_stay_views() -> None:
     tensor = t7.load(FORMATS / "view_expand.t7")
     assert tensor.strides == (8, 0)
     assert len(tensor.storage) == 3
+    converted = t7.to_torch(tensor)
+    assert converted.stride() == (1, 0)
+    assert converted.untyped_storage().nbytes() == 3 * 8
+
+
+def test_infinities_and_nan_of_microsofts_printf() -> None:
+    tokens = ("1.#INF", "-1.#INF", "1.#QNAN")
+    numbers = [t7.loads(f"1\n{token}\n") for token in tokens]
+    np.testing.assert_array_equal(numbers, [math.inf, -math.inf, math.nan])
+
+
+@pytest.mark.parametrize("kind", ["Byte", "Char", "Short", "Int", "Long", "Half", "Double", ""])
+def test_every_class_of_cutorch(kind: str) -> None:
+    """A CudaTensor has the dtype in its name, or float32 without one."""
+    dtype = TENSORS[(kind or "Float").lower()].dtype
+    storage = np.arange(3, dtype=dtype).view(TorchArray)
+    storage.torch_class = f"torch.Cuda{kind}Storage"
+    value = t7.loads(t7.dumps(storage))
+    assert value.torch_class == f"torch.Cuda{kind}Storage"
+    assert value.dtype == dtype
+    assert value.tolist() == [0, 1, 2]
 
 
 def test_functions_are_kept_as_bytes() -> None:
@@ -181,8 +203,8 @@ def test_functions_are_kept_as_bytes() -> None:
     assert table["after"] == "still readable"
 
 
-def test_functions_of_old_tags() -> None:
-    """Tag 6 has no index, but for some days of July 2014; tag 7 lists upvalues alone."""
+def test_functions_with_old_tags() -> None:
+    """Tag 6 has no index, except in July 2014; tag 7 has a list of upvalues without names."""
     code = b"\x1bLJ\x02abc"
     upvalues = struct.pack("<iii", 3, 2, 1) + struct.pack("<idid", 1, 1, 1, 7)
     size = struct.pack("<i", len(code))
@@ -228,20 +250,20 @@ def test_several_objects() -> None:
     with pytest.warns(t7.T7Warning, match=r"two_objects\.t7: 1 more object.* t7\.load_all"):
         first = t7.load(FORMATS / "two_objects.t7")
     both = t7.load_all(FORMATS / "two_objects.t7")
-    assert [plain(value) for value in both] == [{1: 1}, {1: 2}]
-    assert plain(first) == {1: 1}
+    assert [to_builtins(value) for value in both] == [{1: 1}, {1: 2}]
+    assert to_builtins(first) == {1: 1}
 
 
 def test_files_joined_end_to_end() -> None:
-    """Each counts its objects from 1: an index must not be taken for one of the first file."""
+    """Each file numbers its objects from 1: an index must not refer to the first file."""
     data = (FORMATS / "map.t7").read_bytes() + (FORMATS / "list.t7").read_bytes()
-    assert [plain(value) for value in t7.load_all(data)] == [VALUES["map"], VALUES["list"]]
+    assert [to_builtins(value) for value in t7.load_all(data)] == [VALUES["map"], VALUES["list"]]
     text = (FORMATS / "strings_ascii.t7").read_bytes()
-    assert [plain(value) for value in t7.load_all(text * 2)] == [VALUES["strings_ascii"]] * 2
+    assert [to_builtins(value) for value in t7.load_all(text * 2)] == [VALUES["strings_ascii"]] * 2
 
 
 def test_files_without_version_strings() -> None:
-    """Before versions, the class name came first (File.lua reads both)."""
+    """Old files have only the class name (File.lua reads both)."""
     data = (FORMATS / "custom_class.t7").read_bytes()
     old = data.replace(struct.pack("<i", 3) + b"V 1", b"")
     value = t7.loads(old)
@@ -256,7 +278,7 @@ def test_versions_of_lua_5_3() -> None:
 
 
 @pytest.mark.parametrize("name", ["3", "11", "40", "330"])
-def test_truncated_files_say_so(name: str) -> None:
+def test_truncated_files(name: str) -> None:
     path = FORMATS / f"bad_truncated_{name}.t7"
     with pytest.raises(T7Error, match=rf"{path.name}: .*truncated.*\(byte \d+\)") as error:
         t7.load(path)
@@ -264,7 +286,7 @@ def test_truncated_files_say_so(name: str) -> None:
     assert error.value.offset is not None
 
 
-def test_truncation_names_the_place() -> None:
+def test_truncation_errors_have_a_path() -> None:
     data = (FIXTURES / "models" / "lenet5.t7").read_bytes()
     with pytest.raises(T7Error, match="truncated") as error:
         t7.load(data[: len(data) // 2])
@@ -272,17 +294,17 @@ def test_truncation_names_the_place() -> None:
     assert error.value.path.startswith("modules[")
 
 
-def same(ours: Any, theirs: Any) -> bool:
-    """Whether torchfile's value (bytes, lists, floats that are whole as int) is ours.
+def equals_torchfile(ours: Any, theirs: Any) -> bool:
+    """Return whether a value equals torchfile's (with bytes, lists, whole floats as int).
 
-    What a file refers to several times is compared once, and a cycle ends where it began.
+    Repeated objects are compared once, and cycles end where they began.
     """
-    return _same(ours, theirs, set())
+    return _equal(ours, theirs, set())
 
 
-def _same(ours: Any, theirs: Any, compared: set[tuple[int, int]]) -> bool:
-    def inside(first: Any, second: Any) -> bool:
-        return _same(first, second, compared)
+def _equal(ours: Any, theirs: Any, compared: set[tuple[int, int]]) -> bool:
+    def equal(first: Any, second: Any) -> bool:
+        return _equal(first, second, compared)
 
     if isinstance(ours, (LuaTable, LuaObject)):
         if (id(ours), id(theirs)) in compared:
@@ -290,33 +312,33 @@ def _same(ours: Any, theirs: Any, compared: set[tuple[int, int]]) -> bool:
         compared.add((id(ours), id(theirs)))
     if isinstance(ours, LuaTable):
         if isinstance(theirs, list):
-            return len(ours) == len(theirs) and all(map(inside, ours.to_list(), theirs))
+            return len(ours) == len(theirs) and all(map(equal, ours.to_list(), theirs))
         if len(ours) != len(theirs):
             return False
         entries = zip(ours.items(), theirs.items(), strict=True)
-        return all(inside(a, b) and inside(x, y) for (a, x), (b, y) in entries)
+        return all(equal(a, b) and equal(x, y) for (a, x), (b, y) in entries)
     if isinstance(ours, LuaObject):
         if isinstance(theirs, torchfile.TorchObject):
-            return ours.class_name.encode() == theirs._typename and inside(ours.fields, theirs._obj)
-        return inside(ours.fields, theirs)
+            return ours.class_name.encode() == theirs._typename and equal(ours.fields, theirs._obj)
+        return equal(ours.fields, theirs)
     if isinstance(ours, LuaFunction):
-        return ours.bytecode == theirs.dumped and inside(ours.upvalues, theirs.upvalues)
+        return ours.bytecode == theirs.dumped and equal(ours.upvalues, theirs.upvalues)
     if isinstance(ours, np.ndarray):
-        # torchfile gives shape (0,) for all that is empty.
+        # torchfile gives every empty tensor the shape (0,).
         return ours.dtype == theirs.dtype and np.array_equal(
             ours, theirs, equal_nan=ours.dtype.kind == "f"
         )
     return (ours.encode() if isinstance(ours, str) else ours) == theirs
 
 
-#: What torchfile 0.1.0 cannot read, gets wrong, or shows in a way that `same` cannot follow.
+#: Fixtures that torchfile 0.1.0 cannot read, reads wrong, or returns in an unknown form.
 TORCHFILE_FAILS = {
-    "custom_write": "no handler for the class: its version of a body",
+    "custom_write": "no handler for the class",
     "cuda_half": "no half",
     "cuda_model": "no half",
     "halftensor": "no half",
     "halfstorage": "no half",
-    "many_small_tensors": "it compares each entry of a list with the list",
+    "many_small_tensors": "compares each entry of a list with the list",
     "mixed_keys": "1 and true collide",
     "recursive": "a cycle",
     "table_key": "keys that are tables",
@@ -338,11 +360,11 @@ TORCHFILE_FAILS = {
 )
 def test_torchfile_agrees(name: str) -> None:
     path = FORMATS / f"{name}.t7"
-    assert same(t7.load(path), torchfile.load(str(path)))
+    assert equals_torchfile(t7.load(path), torchfile.load(str(path)))
 
 
-def test_torch_arrays_forget_their_class_when_derived() -> None:
-    """A slice is no longer the tensor of the file."""
+def test_derived_arrays_have_no_torch_class() -> None:
+    """A slice is not a tensor of the file."""
     tensor = t7.load(FORMATS / "floattensor.t7")
     assert isinstance(tensor[0], TorchArray)
     assert tensor[0].torch_class is None
@@ -354,10 +376,10 @@ def test_torch_arrays_forget_their_class_when_derived() -> None:
     [((-1,), (1,)), ((2,), (-1,)), ((0,), (-1,)), ((0, 2**60), (1, 1)), ((2**60,), (0,))],
     ids=str,
 )
-def test_sizes_and_strides_that_no_tensor_has_are_refused(
+def test_impossible_sizes_and_strides_raise(
     sizes: tuple[int, ...], strides: tuple[int, ...]
 ) -> None:
-    """By our own words, before numpy computes with them: also where nothing is stored."""
+    """Before numpy computes with them, and even if nothing is stored."""
     storage = np.zeros(4, np.float32).view(TorchArray)
     with pytest.raises(ValueError, match="has sizes"):
         tensor_view("torch.FloatTensor", sizes, strides, 0, storage)

@@ -1,6 +1,6 @@
-"""Whatever the bytes: a `.t7` loads or is a `T7Error`. Whatever the value: it survives a file.
+"""Any bytes load or raise a `T7Error`; any value survives a round trip through a file.
 
-The long run is `tests/fuzz/fuzz_t7.py`; what it found is replayed here.
+`tests/fuzz/fuzz_t7.py` runs longer; the inputs for which it found a bug are replayed here.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ slow_generation = settings(
 @given(values())
 @pytest.mark.parametrize("format", ["binary", "ascii"])
 @pytest.mark.parametrize("long_size", [8, 4])
-def test_what_is_written_reads_back_the_same(format: str, long_size: int, value: Any) -> None:
+def test_round_trip(format: str, long_size: int, value: Any) -> None:
     raw = t7.dumps(value, format=format, long_size=long_size)
     assert difference(value, t7.loads(raw)) == ""
 
 
-def test_the_comparison_sees_what_it_must() -> None:
-    """Else the round trip proves nothing."""
+def test_difference_detects_differences() -> None:
+    """Otherwise the round trip proves nothing."""
     shared = LuaTable({"a": 1})
     one = LuaTable.from_list([shared, shared])
     assert difference(one, one) == ""
@@ -58,23 +58,23 @@ def test_the_comparison_sees_what_it_must() -> None:
 
 @settings(deadline=5000)
 @given(st.integers(0, 2**32), st.sampled_from(SEEDS))
-def test_damaged_files_load_or_say_why_not(seed: int, data: bytes) -> None:
+def test_damaged_files_load_or_raise_t7_error(seed: int, data: bytes) -> None:
     exercise(mutate(data, random.Random(seed), SEEDS))
 
 
 @settings(deadline=5000)
 @given(st.binary(max_size=200))
-def test_garbage_loads_or_says_why_not(data: bytes) -> None:
+def test_random_bytes_load_or_raise_t7_error(data: bytes) -> None:
     exercise(data)
 
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.stem)
-def test_findings_stay_mended(path: Path) -> None:
+def test_fuzzing_findings_stay_fixed(path: Path) -> None:
     exercise(path.read_bytes())
 
 
-def test_damaged_files_cost_no_memory() -> None:
-    """No length in a file is believed: 2,000 damaged files together never need 64 MB at once."""
+def test_damaged_files_use_little_memory() -> None:
+    """No length in a file is trusted: 2,000 damaged files stay below a peak of 64 MB."""
     rng = random.Random(0)
     tracemalloc.start()
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""Paths into a value: what `format_path` writes `follow` finds, and a miss says what there is."""
+"""`follow` accepts what `format_path` returns, and a wrong path raises with the existing steps."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ KEYS = st.one_of(
 
 @pytest.fixture(scope="module")
 def checkpoint() -> LuaTable:
-    return t7.load(FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7")
+    table: LuaTable = t7.load(FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7")
+    return table
 
 
 @given(st.lists(KEYS))
-def test_what_is_formatted_parses_to_the_same_keys(keys: list[Any]) -> None:
+def test_parsing_inverts_formatting(keys: list[Any]) -> None:
     assert [(type(key), key) for key in parse_path(format_path(keys))] == [
         (type(key), key) for key in keys
     ]
@@ -43,7 +44,7 @@ def test_paths_are_written_as_in_lua() -> None:
 
 
 @given(st.lists(KEYS, min_size=1))
-def test_what_is_formatted_is_found(keys: list[Any]) -> None:
+def test_formatted_paths_lead_to_their_value(keys: list[Any]) -> None:
     leaf = LuaTable()
     value: Any = leaf
     for key in reversed(keys):
@@ -51,17 +52,17 @@ def test_what_is_formatted_is_found(keys: list[Any]) -> None:
     assert follow(value, format_path(keys, "value" if keys[0] != "value" else "")) is leaf
 
 
-def test_every_place_in_a_checkpoint_is_found(checkpoint: LuaTable) -> None:
-    """An independent walk over the values, against the paths that it spells out."""
+def test_every_path_in_a_checkpoint(checkpoint: LuaTable) -> None:
+    """Walk over all values independently, and follow the path of each."""
     seen = 0
-    waiting: list[tuple[list[Any], Any]] = [([], checkpoint)]
-    while waiting:
-        keys, value = waiting.pop()
+    stack: list[tuple[list[Any], Any]] = [([], checkpoint)]
+    while stack:
+        keys, value = stack.pop()
         assert follow(checkpoint, format_path(keys)) is value
         seen += 1
         fields = value.fields if isinstance(value, LuaObject) else value
         if isinstance(fields, LuaTable):
-            waiting += [([*keys, key], item) for key, item in fields.items()]
+            stack += [([*keys, key], item) for key, item in fields.items()]
     assert seen > 150
 
 
@@ -104,20 +105,22 @@ def test_bodies_and_upvalues() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "fragments"),
     [
         ("modle.modules", ["did you mean .model?", ".epoch", "(at value)"]),
         ("model.modules[1].weigth", ["did you mean .weight?", "(at value.model.modules[1])"]),
         ("model.modules[25]", ["no [25]", "[1] to [15]", "(at value.model.modules)"]),
         ("model.modules[1].weight[7]", ["6×1×5×5 tensor", "[1] to [6]"]),
         ("epoch.x", ["no .x", "this is 12"]),
-        ("model..modules", ["'..modules'", "model.modules[1].weight was expected"]),
-        ("model.modules[first]", ["[first]", "no key"]),
+        ("model..modules", ["'..modules'", "expected a path such as model.modules[1].weight"]),
+        ("model.modules[first]", ["[first]", "not a key"]),
         ("model.modules[1", ["[1"]),
     ],
 )
-def test_a_miss_says_what_there_is(checkpoint: LuaTable, path: str, words: list[str]) -> None:
+def test_a_wrong_path_raises_with_the_existing_steps(
+    checkpoint: LuaTable, path: str, fragments: list[str]
+) -> None:
     with pytest.raises(t7.T7Error) as caught:
         follow(checkpoint, path)
-    for word in words:
-        assert word in str(caught.value)
+    for fragment in fragments:
+        assert fragment in str(caught.value)

@@ -1,8 +1,8 @@
-"""Classes whose bodies nobody knows, and bytes that belong to nothing: never out of step.
+"""Classes with unknown layouts, and bytes that belong to no object.
 
-What is protected: an unknown class is read as one object only where the rest of the file then
-makes sense to its end; otherwise other layouts are tried, and if none fits the error names the
-class, its path and its offset. What is left over at the end is reported.
+What is protected: an unknown class is read as one object only if the rest of the file then parses
+to its end. Otherwise other layouts are tried, and if none fits, the error has the class, its path
+and its offset. Extra bytes at the end are reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABLE = LuaTable({"kW": 3, "weight": np.arange(4.0)})
 
 
 def instance(layout: ClassLayout | None, *body: Any, name: str = "my.Layer") -> LuaObject:
-    """An instance whose class writes its body in a way of its own."""
+    """Return an instance of a class that writes its body with a `write` method of its own."""
     value = LuaObject(name)
     value.body, value.layout = list(body), layout
     value.fields = next((part for part in body if isinstance(part, LuaTable)), LuaTable())
@@ -39,7 +39,7 @@ UNUSUAL: dict[str, LuaObject] = {
     "two objects": instance(None, "header", TABLE),
     "three objects": instance(None, 1, TABLE, "end"),
     "four objects": instance(None, TABLE, 1, 2, 3),
-    "a string": instance(None, "all of it"),
+    "a string": instance(None, "the only part"),
     "a long": instance(ClassLayout("parts", "l"), 77),
     "an int": instance(ClassLayout("parts", "i"), 77),
     "a double": instance(ClassLayout("parts", "d"), 0.25),
@@ -51,7 +51,7 @@ UNUSUAL: dict[str, LuaObject] = {
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
-    """What follows the instance is read as it was written, and so is the instance."""
+    """The instance and the values after it are read as they were written."""
     layer = UNUSUAL[kind]
     after = {"sizes": np.arange(3), "name": "after", "list": [1, 2, "three"]}
     data = t7.dumps({"layers": [layer, layer], "after": after}, **form)
@@ -81,7 +81,7 @@ def test_several_classes_at_once() -> None:
 
 
 def test_an_instance_alone_in_its_file() -> None:
-    """Two objects that are no default body are one instance; a table and another are two values."""
+    """A string and a table are one body; a table, the default body, and a string are two values."""
     value = t7.loads(t7.dumps(UNUSUAL["two objects"]))
     assert value.body[0] == "header"
     assert value["kW"] == 3
@@ -90,11 +90,11 @@ def test_an_instance_alone_in_its_file() -> None:
     assert value["kW"] == 3
 
 
-UNKNOWABLE = instance(ClassLayout("raw"), b"\x07\xff" * 9)
+UNPARSABLE = instance(ClassLayout("raw"), b"\x07\xff" * 9)
 
 
-def test_what_fits_nothing_is_named() -> None:
-    modules = [1, 2, {"indices": UNKNOWABLE}, "end"]
+def test_a_class_without_a_fitting_layout() -> None:
+    modules = [1, 2, {"indices": UNPARSABLE}, "end"]
     data = t7.dumps({"model": {"modules": modules}})
     with pytest.raises(T7Error, match=r"my\.Layer is written in a way") as error:
         t7.loads(data)
@@ -102,7 +102,7 @@ def test_what_fits_nothing_is_named() -> None:
     assert error.value.offset == data.index(b"my.Layer") + len("my.Layer")
 
 
-def test_truncated_files_with_unknown_classes_say_both() -> None:
+def test_errors_of_truncated_files_mention_an_unknown_class() -> None:
     data = t7.dumps({"layer": instance(None, TABLE), "x": np.ones(100)})
     with pytest.raises(T7Error, match=r"truncated.*or my\.Layer at layer, byte \d+"):
         t7.loads(data[:-8])
@@ -110,13 +110,13 @@ def test_truncated_files_with_unknown_classes_say_both() -> None:
 
 def test_bytes_left_at_the_end() -> None:
     data = (FIXTURES / "formats" / "module_long4.t7").read_bytes()
-    with pytest.warns(T7Warning, match="<bytes>: 6 bytes at the end are no Torch7 object"):
+    with pytest.warns(T7Warning, match="<bytes>: the last 6 bytes are not a Torch7 object"):
         value = t7.loads(data + b"\xffextra")
     assert value.class_name == "nn.Sequential"
 
 
 def test_bytes_left_after_an_unknown_class() -> None:
-    """They may well be the rest of its body."""
+    """They may be the rest of its body."""
     data = t7.dumps(instance(None, TABLE))
     with pytest.raises(T7Error, match=r"my\.Layer"):
         t7.loads(data + b"\xff\xff\xff")
@@ -131,7 +131,7 @@ def test_the_nul_of_a_memory_file(recwarn: pytest.WarningsRecorder) -> None:
 @pytest.mark.parametrize("size", [5048, 2544, 2540])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_generators_of_every_machine(form: dict[str, Any], size: int) -> None:
-    """sizeof(THGenerator) depends on the machine, and the file does not name it."""
+    """sizeof(THGenerator) depends on the machine, and the file does not store it."""
     state = bytes(np.random.default_rng(0).integers(0, 256, size, dtype="u1"))
     generator = instance(None, state, name="torch.Generator")
     after = {"x": np.arange(3), "s": "end"}
@@ -141,13 +141,27 @@ def test_generators_of_every_machine(form: dict[str, Any], size: int) -> None:
     assert t7.dumps(value, **form) == t7.dumps([generator, after], **form)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_data_parallel_tables_of_both_versions(version: int) -> None:
+    """Version 1 writes one table; version 2 writes a header and a table."""
+    table = LuaObject("nn.DataParallelTable", LuaTable({"dimension": 1}), version=version)
+    if version == 2:
+        table.body = [LuaTable({"gpus": 2}), table.fields]
+    data = t7.dumps([table, {"name": "after"}])
+    value = t7.loads(data)
+    assert value[1]["dimension"] == 1
+    assert len(value[1].body) == version
+    assert value[2]["name"] == "after"
+    assert t7.dumps(value) == data
+
+
 def ascii_file(words: str) -> bytes:
-    """An ASCII file of the given lines, with blanks for `_`."""
+    """Return an ASCII file with the given lines, with spaces for `_`."""
     return words.replace(" ", "\n").replace("_", " ").encode() + b"\n"
 
 
 def test_layers_of_2012() -> None:
-    """`nnx` wrote its fields after the table of `nn.Module`, as numbers without a tag."""
+    """`nnx` wrote fields after the table of `nn.Module`, as numbers without a type tag."""
     data = ascii_file(
         "3 1 2 1 1 4 2 3 V_1 12 nn.Threshold 3 3 1 2 3 val 1 0.5 0.25 0.5 1 2 2 3 end"
     )
@@ -159,7 +173,7 @@ def test_layers_of_2012() -> None:
 
 
 def test_layers_of_2011() -> None:
-    """Each class wrote its own fields, after the two of `nn.Module`."""
+    """Each class wrote its own fields after the two fields of `nn.Module`."""
     empty = "4 {} 3 V_1 18 torch.DoubleTensor 0 1 0"
     data = ascii_file(
         f"4 1 3 V_1 13 nn.Sequential {empty.format(2)} {empty.format(3)} 3 4 2 "
@@ -173,8 +187,8 @@ def test_layers_of_2011() -> None:
     assert t7.dumps(model, format="ascii") == data
 
 
-def test_garbage_takes_bounded_time() -> None:
-    """Many classes in doubt, and no layout that helps: the number of tries is bounded."""
+def test_the_search_takes_bounded_time() -> None:
+    """With many unknown classes and no fitting layout, the number of attempts is limited."""
     layers = [instance(None, 1, name=f"my.Layer{index}") for index in range(500)]
     data = t7.dumps([*layers, np.zeros(10)])[:-100] + struct.pack("<i", 99)
     start = time.process_time()

@@ -1,8 +1,8 @@
-"""Files that are no `.t7`: each is named as what it is, with the next step.
+"""Other kinds of files are recognized, with advice on what to do with them.
 
-What is protected: one plain sentence for everything that people meet under the name of a `.t7`
-(the kinds and their links are in the issue trackers of earlier readers), and that no real `.t7` is
-ever taken for something else. Where a library can write the format, it writes the file.
+What is protected: one sentence for each kind of file that users open as a `.t7` (collected from the
+issue trackers of earlier readers), and that no real `.t7` is recognized as something else. If a
+library can write the format, it writes the test's file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torchlift.converters.t7 import T7Error
 from torchlift.converters.t7.reading.sniff import sniff, sniff_text
 
 
-def written(write: Callable[[io.BytesIO], Any]) -> bytes:
+def stream_bytes(write: Callable[[io.BytesIO], Any]) -> bytes:
     stream = io.BytesIO()
     write(stream)
     return stream.getvalue()
@@ -40,7 +40,7 @@ def archive(name: str) -> bytes:
         with zipfile.ZipFile(stream, "w") as file:
             file.writestr(name, b"x")
 
-    return written(write)
+    return stream_bytes(write)
 
 
 def tar(stream: io.BytesIO) -> None:
@@ -49,13 +49,14 @@ def tar(stream: io.BytesIO) -> None:
 
 
 def image(kind: str) -> bytes:
-    return written(lambda stream: Image.new("RGB", (9, 9)).save(stream, kind))
+    return stream_bytes(lambda stream: Image.new("RGB", (9, 9)).save(stream, kind))
 
 
 def onnx_model() -> bytes:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [x], [y])
-    return helper.make_model(graph, producer_name="a test").SerializeToString()
+    model: bytes = helper.make_model(graph, producer_name="a test").SerializeToString()
+    return model
 
 
 def old_checkpoint(stream: io.BytesIO) -> None:
@@ -69,31 +70,37 @@ LFS = (
 )
 
 KINDS: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "is empty.* download or copy it again"),
+    "an empty file": (b"", "is empty.* download or copy it again"),
     "zeros": (bytes(5000), "zero bytes.* download it again"),
     "LFS pointer": (LFS, r"Git LFS pointer.* 155,401,927 bytes with `git lfs pull`"),
-    "HTML": (b"\n<!DOCTYPE html><html>Not Found", "HTML page.* open the address in a browser"),
+    "HTML": (b"\n<!DOCTYPE html><html>Not Found", "HTML page.* open the URL in a browser"),
     "XML": (b'<?xml version="1.0"?><Error>', "XML document.* download the file again"),
     "JSON": (b'{"message": "Not Found"}', "JSON text"),
     "a list in JSON": (b'["cat", "dog"]', "JSON text"),
     "a link": (b"../../vgg_7/art/noise2_model.t7", "symbolic link.* open ../../vgg_7/art/noise2_"),
     "text": (b"This is a text file", r'plain text that begins with "This is a text file"'),
     "numbers": (b"3 4 5\n1 2 3\n", "plain text"),
-    "PyTorch": (written(lambda s: torch.save({"a": 1}, s)), r"PyTorch checkpoint.* torch\.load"),
-    "old PyTorch": (written(old_checkpoint), r"old PyTorch checkpoint.* torch\.load"),
+    "PyTorch": (
+        stream_bytes(lambda s: torch.save({"a": 1}, s)),
+        r"PyTorch checkpoint.* torch\.load",
+    ),
+    "old PyTorch": (stream_bytes(old_checkpoint), r"old PyTorch checkpoint.* torch\.load"),
     "TorchScript": (archive("model/constants.pkl"), r"PyTorch checkpoint.* torch\.load"),
     "zip": (archive("model.t7"), "zip archive.* unpack it"),
-    "tar": (written(tar), "tar archive.* unpack it"),
+    "tar": (stream_bytes(tar), "tar archive.* unpack it"),
     **{
         f"pickle {protocol}": (pickle.dumps({"a": 1}, protocol), r"Python pickle.* torch\.load")
         for protocol in (2, 3, 4, 5)
     },
     "safetensors": (save({"a": torch.zeros(3)}), r"safetensors file.* safetensors\.torch"),
     "ONNX": (onnx_model(), r"ONNX model.* onnx\.load"),
-    "npy": (written(lambda s: np.save(s, np.zeros(3))), r"NumPy array.* numpy\.load"),
-    "npz": (written(lambda s: np.savez(s, x=np.zeros(3))), r"NumPy \.npz archive.* numpy\.load"),
+    "npy": (stream_bytes(lambda s: np.save(s, np.zeros(3))), r"NumPy array.* numpy\.load"),
+    "npz": (
+        stream_bytes(lambda s: np.savez(s, x=np.zeros(3))),
+        r"NumPy \.npz archive.* numpy\.load",
+    ),
     **{
-        kind: (image(kind), f"{name}.* name the model's file instead")
+        kind: (image(kind), f"{name}.* use the model's file instead")
         for kind, name in {
             "PNG": "PNG image",
             "JPEG": "JPEG image",
@@ -113,12 +120,12 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "LuaJIT": (b"\x1bLJ\x02", "compiled Lua code.* never runs"),
     "Lua": (b"\x1bLua\x51", "compiled Lua code"),
     "ELF": (b"\x7fELF\x02", "program or library"),
-    "noise": (bytes(range(50, 250)), r"type tag from 0 to 8 was expected, not b'23456789'"),
+    "noise": (bytes(range(50, 250)), r"expected a type tag from 0 to 8, found b'23456789'"),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_it_is(kind: str, tmp_path: Path) -> None:
+def test_recognized_kinds(kind: str, tmp_path: Path) -> None:
     data, sentence = KINDS[kind]
     path = tmp_path / "model.t7"
     path.write_bytes(data)
@@ -132,18 +139,18 @@ def test_what_it_is(kind: str, tmp_path: Path) -> None:
         t7.load_all(data)
 
 
-ALL = [path for path in FIXTURES.rglob("*.t7") if not path.stem.startswith("bad_")]
+T7_FILES = [path for path in FIXTURES.rglob("*.t7") if not path.stem.startswith("bad_")]
 
 
-def test_no_real_file_is_taken_for_another() -> None:
-    for path in ALL:
+def test_no_t7_file_is_recognized_as_another_kind() -> None:
+    for path in T7_FILES:
         data = path.read_bytes()
         assert sniff(data) is None, path
         assert sniff_text(data) is None or path.stem.endswith("_ascii"), path
 
 
-def test_a_text_that_begins_like_a_file_is_text() -> None:
-    """Numbers may be tags; what makes sense for some lines and then stops is a damaged file."""
+def test_text_files_that_start_like_an_ascii_t7() -> None:
+    """A number may be a type tag; a file that parses for some lines is a damaged `.t7`."""
     with pytest.raises(T7Error, match="plain text"):
         t7.loads(b"3\nbears and 4 wolves\n")
     data = (FIXTURES / "formats" / "module_ascii.t7").read_bytes()
@@ -152,7 +159,7 @@ def test_a_text_that_begins_like_a_file_is_text() -> None:
 
 
 def test_formats_that_begin_with_a_tag() -> None:
-    """The header of safetensors may have a length that is a tag, and ONNX begins with 8."""
+    """The header length of safetensors can be a type tag, and ONNX files start with 8."""
     header = b'{"__metadata__":{}}'.ljust(256, b" ")
     file = struct.pack("<Q", len(header)) + header
     assert "safetensors" in (sniff(file) or "")
@@ -160,7 +167,7 @@ def test_formats_that_begin_with_a_tag() -> None:
         t7.loads(b"\x08\x07\x12\x04test" + bytes(50))
 
 
-@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="other people's files are not here")
+@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="needs other people's files")
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -172,7 +179,7 @@ def test_formats_that_begin_with_a_tag() -> None:
         ("nagadomi+waifu2x", r"symbolic link.* open \.\./\.\./vgg_7/art/noise2_model\.t7"),
     ],
 )
-def test_files_that_people_published(name: str, sentence: str) -> None:
+def test_published_files(name: str, sentence: str) -> None:
     (path,) = (SHARED / "wild" / "not_torch7").glob(f"{name}*")
     with pytest.raises(T7Error, match=sentence):
         t7.load(path)

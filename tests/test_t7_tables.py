@@ -1,7 +1,7 @@
 """Lua tables as Python values: keys of every kind, and long runs of numbers.
 
-What is protected: no two keys of Lua are one in Python, and the other way round; a table of a
-million numbers is decoded as arrays, and holds the same as one that was decoded one by one.
+What is protected: different Lua keys stay different, and equal ones equal; a long table of numbers,
+which is decoded as arrays, equals one that is decoded entry by entry.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NUMBERS: dict[str, Callable[[int], float]] = {
 @pytest.mark.parametrize("form", [{}, {"format": "ascii"}, {"long_size": 4}], ids=str)
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_long_runs_of_numbers(kind: str, form: dict[str, Any]) -> None:
-    """As the short table does, which is decoded one by one."""
+    """They equal numbers in short tables, which are decoded one by one."""
     number = NUMBERS[kind]
     long = t7.loads(t7.dumps([number(index) for index in range(100)], **form)).to_list()
     short = [t7.loads(t7.dumps([number(index)], **form))[1] for index in range(100)]
@@ -66,8 +66,8 @@ def test_long_runs_of_numbers(kind: str, form: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("form", [{}, {"format": "ascii"}], ids=str)
 @pytest.mark.parametrize("run", [31, 32, 33, 63, 64, 65, 575, 576, 577, 4000])
-def test_runs_end_where_they_end(run: int, form: dict[str, Any]) -> None:
-    """Numbers after the table belong to the table around it, and other entries may follow."""
+def test_the_end_of_a_run(run: int, form: dict[str, Any]) -> None:
+    """Numbers after a table belong to the outer table, and other entries may follow a run."""
     numbers = {index: index / 2 for index in range(1, run + 1)}
     value = t7.loads(t7.dumps({1: numbers, 2: 7, 3: 8, 4: {**numbers, "name": "x", -1: 1}}, **form))
     assert dict(value[1].items()) == numbers
@@ -82,7 +82,7 @@ def test_runs_in_big_endian_files() -> None:
     assert table.to_list() == [-index for index in range(1, 101)]
 
 
-def test_a_table_of_numbers_can_be_changed() -> None:
+def test_a_table_of_numbers_can_be_modified() -> None:
     table = t7.loads(t7.dumps(list(range(100))))
     table[101] = "new"
     table[1] = None
@@ -95,12 +95,12 @@ def test_a_table_of_numbers_can_be_changed() -> None:
 def test_long_tables_are_not_read_value_by_value(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What makes them fast, counted rather than timed: hardly a value goes through `token`."""
+    """Count calls instead of time: only a few values are read by `token`."""
     tables = [{"name": f"item {index}", "id": index} for index in range(10_000)]
     values: dict[str, Any] = {"numbers": [index / 7 for index in range(10_000)]}
     raw = t7.dumps(values.get(kind, tables))
-    asked = []
+    calls = []
     token = BinaryDecoder.token
-    monkeypatch.setattr(BinaryDecoder, "token", lambda self: asked.append(1) or token(self))
+    monkeypatch.setattr(BinaryDecoder, "token", lambda self: calls.append(1) or token(self))
     assert len(t7.loads(raw)) == 10_000
-    assert 1 <= len(asked) <= 5
+    assert 1 <= len(calls) <= 5

@@ -1,8 +1,8 @@
-"""Writing `.t7` files: what Torch7 wrote comes out as it was, byte for byte, and nothing is lost.
+"""Written `.t7` files are identical to Torch7's own, and nothing is lost.
 
-What is protected: load → save gives back Torch7's own bytes for every fixture in the standard
-form; load → save → load is the identity in every other form; values of Python's own, numpy's and
-torch's are written as Torch7 would; a failure leaves the old file alone.
+What is protected: load → save reproduces Torch7's bytes for every fixture in the standard form;
+load → save → load is the identity in every other form; values of Python, numpy and torch are
+written as Torch7 would write them; a failure does not change the old file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import pytest
 import torch
 from fuzz.oracle import difference
 from support import FIXTURES, SHARED, wild_files
-from test_t7_formats import plain
+from test_t7_formats import to_builtins
 
 from torchlift.converters import t7
+from torchlift.converters.errors import WriteError
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error
 
-#: Fixtures that do not come out as they were, and why.
+#: Fixtures whose bytes are not reproduced, and why.
 OTHER_BYTES = {
-    "_bigendian": "we write little-endian, as every machine of today does",
-    "_big_long4": "the same",
-    "module_big": "the same",
-    "two_objects": "save writes one object; each of the two is written as it was, see below",
+    "_bigendian": "files are written little-endian",
+    "_big_long4": "files are written little-endian",
+    "module_big": "files are written little-endian",
+    "two_objects": "save writes one object",
 }
 
 ALL = [
@@ -38,23 +39,20 @@ ALL = [
 
 
 def form(path: Path) -> dict[str, Any]:
-    """How a fixture was written."""
+    """Return the arguments of `dumps` for the form of a fixture."""
     options: dict[str, Any] = {"format": "ascii"} if path.stem.endswith("_ascii") else {}
     return options | ({"long_size": 4} if path.stem.endswith("long4") else {})
 
 
 @pytest.mark.filterwarnings("ignore::torchlift.converters.t7.T7Warning")
 @pytest.mark.parametrize("path", ALL, ids=[str(path.relative_to(FIXTURES)) for path in ALL])
-def test_torch7s_own_bytes(path: Path) -> None:
-    same = t7.dumps(t7.load(path), **form(path)) == path.read_bytes()
-    assert same or any(path.stem.endswith(name) for name in OTHER_BYTES)
+def test_bytes_equal_those_of_torch7(path: Path) -> None:
+    is_equal = t7.dumps(t7.load(path), **form(path)) == path.read_bytes()
+    assert is_equal or any(path.stem.endswith(name) for name in OTHER_BYTES)
 
 
-def test_exceptions_are_exceptions() -> None:
-    """The big-endian files hold what their little-endian siblings hold, and are written as these.
-
-    (The module's weights were drawn for each file.)
-    """
+def test_big_endian_files_are_written_little_endian() -> None:
+    """The bytes equal those of the little-endian file with the same tensor."""
     formats = FIXTURES / "formats"
     for path in formats.glob("*tensor_big*.t7"):
         long4 = "_long4" if path.stem.endswith("_long4") else ""
@@ -68,16 +66,16 @@ def test_exceptions_are_exceptions() -> None:
 @pytest.mark.parametrize("name", [path.name for path in ALL if path.parent.name == "formats"])
 @pytest.mark.filterwarnings("ignore::torchlift.converters.t7.T7Warning")
 def test_round_trip_in_every_form(name: str, format: Any, long_size: int) -> None:
-    """Every form has room for all of it, whatever form it came from."""
+    """Every form can store any fixture, whatever form it was read from."""
     value = t7.load(FIXTURES / "formats" / name)
     again = t7.loads(t7.dumps(value, format=format, long_size=long_size))
     assert difference(value, again) == ""
 
 
-@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="other people's files are not here")
+@pytest.mark.skipif(not (SHARED / "wild").is_dir(), reason="needs other people's files")
 @pytest.mark.filterwarnings("ignore::torchlift.converters.t7.T7Warning")
-def test_other_peoples_bytes() -> None:
-    """Files of many authors, machines and years come out as they were."""
+def test_bytes_of_other_peoples_files() -> None:
+    """Files of many authors, machines and years are reproduced."""
     different = []
     for path in wild_files():
         if path.name.startswith(("jbr97", "WhoseSomebody")):
@@ -90,7 +88,7 @@ def test_other_peoples_bytes() -> None:
     assert different == [
         "FreeeG+RNN__examples.t7",  # several objects
         "torch+demos__face-detector__face.net.ascii",  # numbers of 6 digits: Torch before 2012
-        "torch+demos__face-detector__face.net",  # the same
+        "torch+demos__face-detector__face.net",  # numbers of 6 digits
         "torch+demos__face-detector__face.net",  # several objects
     ]
 
@@ -120,10 +118,10 @@ PYTHON: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", PYTHON)
 def test_values_of_python_numpy_and_torch(name: str, format: Any) -> None:
     value, expected = PYTHON[name]
-    assert plain(t7.loads(t7.dumps(value, format=format))) == expected
+    assert to_builtins(t7.loads(t7.dumps(value, format=format))) == expected
 
 
-def test_bytes_of_a_table_are_torch7s() -> None:
+def test_bytes_of_a_list_equal_those_of_torch7() -> None:
     assert t7.dumps([10, 20, 30]) == (FIXTURES / "formats" / "list.t7").read_bytes()
 
 
@@ -136,7 +134,7 @@ def test_tensors_keep_sharing_their_storage() -> None:
     assert value["a"].tolist() == [[2, 3, 4], [5, 6, 7]]
 
 
-def test_what_occurs_twice_is_written_once() -> None:
+def test_repeated_objects_are_written_once() -> None:
     array, table = np.zeros(3), {"x": 1}
     value = t7.loads(t7.dumps([array, array, table, table]))
     assert value[1] is value[2]
@@ -157,7 +155,7 @@ def test_cycles_and_depth() -> None:
     assert value == "end"
 
 
-def test_instances_that_python_makes() -> None:
+def test_instances_made_in_python() -> None:
     linear = LuaObject("nn.Linear", LuaTable({"weight": np.ones((2, 3))}), version=1)
     gpu = LuaObject("nn.GPU", LuaTable({"device": 1, "modules": [linear]}))
     gpu.body = [LuaTable.from_list(["torch.CudaTensor", 1]), gpu.fields]
@@ -172,7 +170,7 @@ def test_instances_that_python_makes() -> None:
 
 
 def test_new_fields_are_written() -> None:
-    """Whether a table was changed or another put in its place."""
+    """Both after a change of the table and after its replacement."""
     value = t7.load(FIXTURES / "formats" / "custom_class.t7")
     value.fields["note"] = "changed"
     assert t7.loads(t7.dumps(value))["note"] == "changed"
@@ -185,27 +183,27 @@ def test_functions_keep_their_tag() -> None:
         function = LuaFunction(b"\x1bLJabc", LuaTable.from_list([1]), tag=tag)
         value = t7.loads(t7.dumps([function, function, "end"]))
         assert (value[1].tag, value[1].bytecode, value[3]) == (tag, b"\x1bLJabc", "end")
-        assert (value[1] is value[2]) == (tag != 6), "tag 6 has no index to refer to"
+        assert (value[1] is value[2]) == (tag != 6), "tag 6 has no index"
 
 
 UNWRITABLE: dict[str, tuple[Any, str, str | None]] = {
-    "a set": ({"a": [1, {2}]}, "Torch7 has nothing like a set", "a[2]"),
-    "an object": (object(), "nothing like a object", None),
-    "a large integer": ([2**53 + 1], "no number of Lua's", "[1]"),
-    "a huge integer": ({"n": 10**400}, "no number of Lua's", "n"),
+    "a set": ({"a": [1, {2}]}, "Torch7 has no equivalent of type set", "a[2]"),
+    "an object": (object(), "no equivalent of type object", None),
+    "a large integer": ([2**53 + 1], "not a Lua number", "[1]"),
+    "a huge integer": ({"n": 10**400}, "not a Lua number", "n"),
     "a key of None": ({"a": {None: 1}}, "None cannot be a key", "a"),
-    "half a character": ({"s": "\ud800"}, "is no text", "s"),
+    "half a character": ({"s": "\ud800"}, "is not valid Unicode", "s"),
     "unsigned integers": ({"x": np.zeros(2, "u4")}, "no tensor of uint32", "x"),
     "complex numbers": ({"x": np.zeros(2, "c8")}, "no tensor of complex64", "x"),
     "objects": ({"x": np.array([{}])}, "no tensor of object", "x"),
     "bfloat16": ({"x": torch.zeros(2, dtype=torch.bfloat16)}, r"bfloat16.*\.float\(\)", "x"),
     "sparse": ({"x": torch.eye(2).to_sparse()}, r"\.to_dense\(\)", "x"),
-    "in an instance": (LuaObject("my.C", LuaTable({"f": [print]})), "nothing like", "f[1]"),
+    "in an instance": (LuaObject("my.C", LuaTable({"f": [print]})), "no equivalent", "f[1]"),
 }
 
 
 @pytest.mark.parametrize("name", UNWRITABLE)
-def test_what_torch7_has_not(name: str, tmp_path: Path) -> None:
+def test_values_without_an_equivalent_in_torch7(name: str, tmp_path: Path) -> None:
     value, problem, path = UNWRITABLE[name]
     target = tmp_path / "out.t7"
     target.write_bytes(b"old")
@@ -221,20 +219,20 @@ def test_longs_that_do_not_fit_four_bytes() -> None:
     value = {"x": np.array([2**31])}
     assert t7.loads(t7.dumps(value))["x"][0] == 2**31
     for format in ("binary", "ascii"):
-        with pytest.raises(T7Error, match="does not fit a long of 4 bytes") as error:
+        with pytest.raises(T7Error, match="4 bytes; use long_size=8") as error:
             t7.dumps(value, long_size=4, format=format)
         assert error.value.path == "x"
 
 
-def test_wrong_options() -> None:
-    with pytest.raises(T7Error, match="binary or ascii"):
-        t7.dumps(1, format="text")  # type: ignore[arg-type]  # what is tested
-    with pytest.raises(T7Error, match="8 or 4 bytes"):
+def test_invalid_options() -> None:
+    with pytest.raises(T7Error, match="format must be 'binary' or 'ascii', not 'text'"):
+        t7.dumps(1, format="text")  # type: ignore[arg-type]  # the wrong value is the test
+    with pytest.raises(T7Error, match="long_size must be 8 or 4, not 2"):
         t7.dumps(1, long_size=2)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A process that dies while writing leaves the old file as it was."""
+def test_files_are_written_atomically(tmp_path: Path) -> None:
+    """A process that dies while writing does not change the old file."""
     target = tmp_path / "model.t7"
     t7.save({"version": 1}, target)
     script = (
@@ -248,8 +246,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert t7.load(target)["version"] == 1
 
 
-def test_saving_over_the_file_that_is_open(tmp_path: Path) -> None:
-    """Its tensors are views of the old file, which lives on until they are gone."""
+def test_saving_over_a_loaded_file(tmp_path: Path) -> None:
+    """Loaded tensors are views of the old file, which exists as long as they do."""
     target = tmp_path / "model.t7"
     t7.save({"x": np.arange(1000.0)}, target)
     value = t7.load(target)
@@ -257,7 +255,7 @@ def test_saving_over_the_file_that_is_open(tmp_path: Path) -> None:
     assert value["x"].sum() == t7.load(target)["x"].sum() == 499_500
 
 
-def test_mode_and_links_are_kept(tmp_path: Path) -> None:
+def test_permissions_and_links_are_kept(tmp_path: Path) -> None:
     target, link = tmp_path / "model.t7", tmp_path / "latest.t7"
     t7.save(1, target)
     target.chmod(0o640)
@@ -268,13 +266,19 @@ def test_mode_and_links_are_kept(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o640
 
 
-def test_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(T7Error, match=r"x\.t7: cannot be written: No such file"):
-        t7.save(1, tmp_path / "nowhere" / "x.t7")
+def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="missing: no such folder"):
+        t7.save(1, tmp_path / "missing" / "x.t7")
+    with pytest.raises(WriteError, match="is a folder"):
+        t7.save(1, tmp_path)
+    link = tmp_path / "link.t7"
+    link.symlink_to(tmp_path / "missing" / "x.t7")
+    with pytest.raises(WriteError, match=r"x\.t7: cannot be written: No such file"):
+        t7.save(1, link)
 
 
-def test_nothing_imports_torch() -> None:
-    """Opening and saving a file must not wait for torch."""
+def test_torch_is_not_imported() -> None:
+    """Loading and saving do not need it."""
     script = (
         "import sys\nfrom torchlift.converters import t7\n"
         f"t7.dumps(t7.load({str(FIXTURES / 'formats' / 'module_ascii.t7')!r}))\n"

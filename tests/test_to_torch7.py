@@ -1,7 +1,7 @@
-"""Networks that go back to Torch7: as Torch7 itself wrote them, and with the same outputs.
+"""Conversion of PyTorch networks to Torch7 objects.
 
-The reference are files that Torch7 wrote: converted and written again, each object must have the
-same class, version, fields and numbers.
+Files that Torch7 wrote are converted and written again; each object must have the same class,
+version, fields and values. Other networks must have the same outputs when they are read again.
 """
 
 from __future__ import annotations
@@ -30,41 +30,42 @@ FILES = {
     "models/alexnetowtbn_small": (3, 224, 224),
     "digits/digits-lenet5-bn": (1, 32, 32),
 }
-#: What changes no number: notes and buffers of a pass, and whether one is saved.
-SCRATCH = {"iheight", "iwidth", "inplace", "addBuffer"}
+#: Fields that do not change the output: recorded sizes, `inplace` and buffers.
+IGNORED_FIELDS = {"iheight", "iwidth", "inplace", "addBuffer"}
 
 
-def plain(value: Any) -> Any:
-    """A value that compares by what is in it."""
+def comparable(value: Any) -> Any:
+    """Return a value of a `.t7` as Python values that compare by content."""
     if isinstance(value, LuaObject):
-        fields = {key: plain(item) for key, item in value.fields.items() if key not in SCRATCH}
+        fields = {
+            key: comparable(item) for key, item in value.fields.items() if key not in IGNORED_FIELDS
+        }
         return (value.class_name, value.version, fields)
     if isinstance(value, LuaTable):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: comparable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return (value.torch_class, value.shape, np.asarray(value).tolist())
     return value
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_torch7s_own_files_come_back_field_by_field(name: str, tmp_path: Path) -> None:
-    theirs = t7.load(FIXTURES / f"{name}.t7")
-    ours = to_torch7(convert(theirs), FILES[name])
-    t7.save(ours, tmp_path / "again.t7")
-    expected, actual = plain(theirs), plain(t7.load(tmp_path / "again.t7"))
-    assert _without_gradients(actual) == _without_gradients(expected)
+def test_round_trip_keeps_the_fields_of_torch7s_files(name: str, tmp_path: Path) -> None:
+    original = t7.load(FIXTURES / f"{name}.t7")
+    t7.save(to_torch7(convert(original), FILES[name]), tmp_path / "again.t7")
+    expected, actual = comparable(original), comparable(t7.load(tmp_path / "again.t7"))
+    assert without_gradients(actual) == without_gradients(expected)
 
 
-def _without_gradients(described: Any) -> Any:
-    """Gradients by their shapes only: a file keeps those of its last training step."""
-    class_name, version, fields = described
-    kept = {}
-    for key, value in fields.items():
+def without_gradients(value: Any) -> Any:
+    """Reduce gradients to their shapes: a file holds those of its last training step."""
+    class_name, version, fields = value
+    reduced = {}
+    for key, item in fields.items():
         if key == "modules":
-            kept[key] = {index: _without_gradients(child) for index, child in value.items()}
+            reduced[key] = {index: without_gradients(child) for index, child in item.items()}
         else:
-            kept[key] = value[:2] if key.startswith("grad") and key != "gradInput" else value
-    return class_name, version, kept
+            reduced[key] = item[:2] if key.startswith("grad") and key != "gradInput" else item
+    return class_name, version, reduced
 
 
 @pytest.mark.parametrize(
@@ -74,9 +75,7 @@ def _without_gradients(described: Any) -> Any:
         *("net_res_deep_projected", pytest.param("googlenet_bn", marks=pytest.mark.slow)),
     ],
 )
-def test_our_networks_compute_the_same_after_the_way_there_and_back(
-    name: str, tmp_path: Path
-) -> None:
+def test_round_trip_keeps_the_outputs_of_networks(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](3, 10).eval()
     shape = infer_input_shape(network)
@@ -88,32 +87,32 @@ def test_our_networks_compute_the_same_after_the_way_there_and_back(
         torch.testing.assert_close(again, network(images))
 
 
-def test_shared_layers_are_written_once(tmp_path: Path) -> None:
+def test_shared_layers_are_written_once() -> None:
     blocks = to_torch7(NETWORKS["net_res_deep_shared"](3, 2), (3, 32, 32))["modules"][4]["modules"]
     assert len({id(block) for block in blocks.values()}) == 1
     assert len(blocks) == 10
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"),
+    ("layer", "message"),
     [
         (nn.Conv2d(4, 4, 3, groups=2), "0: .* has groups"),
-        (nn.Conv2d(4, 4, 3, padding="same"), "0: .* has a padding without a number"),
-        (nn.GELU(), "0: GELU has no counterpart"),
-        # nn.SpatialDropout scales in evaluation, nn.Dropout2d in training.
-        (nn.Dropout2d(), "0: Dropout2d has no counterpart"),
+        (nn.Conv2d(4, 4, 3, padding="same"), "0: .* has a padding that is not a number"),
+        (nn.GELU(), "0: GELU has no Torch7 counterpart"),
+        # nn.SpatialDropout scales in evaluation mode, nn.Dropout2d in training mode.
+        (nn.Dropout2d(), "0: Dropout2d has no Torch7 counterpart"),
     ],
 )
-def test_what_torch7_lacks_is_refused_by_name(layer: nn.Module, said: str) -> None:
-    with pytest.raises(ConversionError, match=said):
+def test_unsupported_layers_are_named(layer: nn.Module, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
         to_torch7(nn.Sequential(layer), (4, 8, 8))
 
 
 def test_convert_writes_a_t7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = FIXTURES / "digits" / "digits-lenet5.t7", tmp_path / "again.t7"
     assert main(["convert", str(source), str(target)]) == 0
-    given = torch.rand(2, 1, 32, 32)
-    theirs, ours = (open_model(file).module(given) for file in (source, target))
-    assert torch.equal(ours, theirs)
+    images = torch.rand(2, 1, 32, 32)
+    expected, actual = (open_model(file).module(images) for file in (source, target))
+    assert torch.equal(actual, expected)
     assert main(["convert", str(source), str(target)]) == 1
     assert "--overwrite" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Whole runs of the commands: accuracy, several processes, and runs that are killed."""
+"""Whole runs of the commands: accuracy, several processes, and killed runs."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def even_or_odd(source: str, target: Path) -> str:
-    """The digits with the classes even and odd: labels 1 and 2."""
+    """Write the digits with the classes even and odd, labels 1 and 2."""
     table = t7.load(source)
     parity = (np.asarray(table["label"]) - 1) % 2
     t7.save(LuaTable({"data": table["data"], "label": (parity + 1).astype(np.uint8)}), target)
     return str(target)
 
 
-def test_a_new_head_on_the_lua_trained_network_tells_even_from_odd(
+def test_a_network_trained_in_lua_learns_even_and_odd_with_a_new_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = even_or_odd(TRAIN, tmp_path / "train.t7")
@@ -72,8 +72,8 @@ def test_a_network_learns_the_digits_from_scratch(
     assert time.perf_counter() - began < 60
 
 
-@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="other people's data is absent")
-def test_airplanes_and_birds_in_the_labs_network(
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the shared data is absent")
+def test_the_network_of_the_lab_learns_airplanes_and_birds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = run(
@@ -91,33 +91,35 @@ def test_airplanes_and_birds_in_the_labs_network(
 @pytest.mark.parametrize(
     "extra", [[], ["--freeze=until 7", "--unfreeze-at=2"]], ids=["all", "later"]
 )
-def test_two_processes_learn_what_one_learns(extra: list[str], tmp_path: Path) -> None:
-    # Without a BatchNorm, whose statistics are those of each process's batch_slice.
+def test_two_processes_equal_one(extra: list[str], tmp_path: Path) -> None:
+    # A BatchNorm would compute its statistics from each process's slice of a batch.
     network = str(DIGITS / "digits-lenet5.t7")
     words = ["finetune", network, TRAIN, SCALE, "--limit=450", "--epochs=2", "--lr=0.02", *extra]
     words += ["--device=cpu", "--tracker=none", "--crop-padding=1", "--debug"]
     assert main([*words, f"--output={tmp_path / 'one'}"]) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launch, "-m", "torchlift.cli", *words, f"--output={tmp_path / 'two'}"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
-    # Two sums of half a batch each round differently than one, 24 updates long.
+    # Two sums over half a batch round differently than one, in 24 updates.
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
-    rows = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
-    for first, second in zip(*rows, strict=True):
+    texts = [
+        (tmp_path / run / "metrics.jsonl").read_text(encoding="utf-8") for run in ("one", "two")
+    ]
+    for first, second in zip(*map(str.splitlines, texts), strict=True):
         assert json.loads(first) == pytest.approx(json.loads(second), rel=1e-4)
 
 
-#: What a run leaves behind that must not tell whether it was ever killed.
+#: The files of a run that must be the same whether it was killed or not.
 RESULTS = (
     *("metrics.csv", "metrics.jsonl", "evaluation.json"),
     *("model/model.safetensors", "model/config.json", "model/model.py"),
 )
 
 
-def test_a_run_that_is_killed_twenty_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
-    # Processes begin with everything imported, so that kills hit the work.
+def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    # Processes start with all modules imported, so that kills hit the training.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
         ["torchlift.cli.main", "torchlift.transfer.training.classifiers",
@@ -139,13 +141,13 @@ def test_a_run_that_is_killed_twenty_times_ends_as_one_that_is_not(tmp_path: Pat
 
     start(tmp_path / "warm-up").join()
     began = time.perf_counter()
-    start(tmp_path / "undisturbed").join()
+    start(tmp_path / "uninterrupted").join()
     duration = time.perf_counter() - began
-    expected = results(tmp_path / "undisturbed")
+    expected = results(tmp_path / "uninterrupted")
 
     moments = random.Random(0)
     kills = number = 0
-    seen = set()
+    checkpoints = set()
     while kills < 20:
         folder = tmp_path / f"killed-{number}"
         process = start(folder)
@@ -154,17 +156,17 @@ def test_a_run_that_is_killed_twenty_times_ends_as_one_that_is_not(tmp_path: Pat
             process.kill()
             process.join()
             kills += 1
-            seen.add(len(list(folder.glob("checkpoints/epoch-*"))))
+            checkpoints.add(len(list(folder.glob("checkpoints/epoch-*"))))
             continue
         assert results(folder) == expected
         number += 1
     process = start(folder)
     process.join()
     assert results(folder) == expected
-    assert len(seen) > 1, "every kill came before the first checkpoint"
+    assert len(checkpoints) > 1, "every kill came before the first checkpoint"
 
 
-def test_the_command_writes_everything_that_a_run_folder_promises(
+def test_the_command_writes_all_files_of_a_run_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -187,10 +189,10 @@ def test_the_command_writes_everything_that_a_run_folder_promises(
     assert model.labels == read_labels(names)
     assert model.preprocessing is not None
 
-    # The same model, evaluated by the other command on all images.
+    # `evaluate` evaluates the same model on all images.
     assert main(["evaluate", str(run / "model"), words[2], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
 
-    # The options that were written down are those of the run.
+    # The stored options are those of the run.
     assert main([*words, f"--config={run / 'config.yaml'}", "--resume=auto", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["history"] == report["history"]

@@ -1,4 +1,4 @@
-"""What a training goes by, each by its formula: rates, averages, patience, options that fit."""
+"""Schedules, moving averages, patience and the validation of options, each by its formula."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from torchlift.transfer.errors import TrainingError
-from torchlift.transfer.training.averaging import averaged_copy
 from torchlift.transfer.training.checkpoints import best_epoch
 from torchlift.transfer.training.loop import is_over
+from torchlift.transfer.training.optimizer import moving_average, schedule_factor
 from torchlift.transfer.training.options import Optimization
-from torchlift.transfer.training.schedules import rate_factor
 
 
 def test_patience_counts_from_the_best_epoch() -> None:
@@ -30,10 +29,10 @@ def test_patience_counts_from_the_best_epoch() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "step", "one-cycle", "constant"])
-def test_schedules_are_those_of_torch(name: str) -> None:
+def test_schedules_equal_those_of_torch(name: str) -> None:
     steps, epochs = 7, 6
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs: Any = {
+    expected: Any = {
         "cosine": lambda: lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs),
         "step": lambda: lr_scheduler.StepLR(optimizer, 2 * steps, gamma=0.1),
         "one-cycle": lambda: lr_scheduler.OneCycleLR(
@@ -43,22 +42,24 @@ def test_schedules_are_those_of_torch(name: str) -> None:
     }[name]()
     options = Optimization(epochs=epochs, schedule=name, step_epochs=2)  # type: ignore[arg-type]  # a name of the list
     for step in range(steps * epochs):
-        assert rate_factor(options, step, steps) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        assert schedule_factor(options, step, steps) == pytest.approx(
+            expected.get_last_lr()[0], abs=1e-9
+        )
         optimizer.step()
-        theirs.step()
+        expected.step()
 
 
-def test_warming_up_rises_evenly_to_the_schedules_start() -> None:
+def test_the_warm_up_rises_linearly_to_the_start_of_the_schedule() -> None:
     options = Optimization(epochs=4, schedule="cosine", warmup_epochs=1)
-    factors = [rate_factor(options, step, 9) for step in range(36)]
+    factors = [schedule_factor(options, step, 9) for step in range(36)]
     np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
     assert factors[10] < 1
     assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
 
 
-def test_the_average_follows_the_weights_as_its_formula_says() -> None:
+def test_the_moving_average_follows_its_formula() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = averaged_copy(network, 0.9, torch.device("cpu"))
+    average = moving_average(network, 0.9, torch.device("cpu"))
     expected = None
     for update in range(40):
         with torch.no_grad():
@@ -68,8 +69,8 @@ def test_the_average_follows_the_weights_as_its_formula_says() -> None:
         values = torch.cat([network[0].weight.detach().flatten(), network[1].running_mean])
         decay = min(0.9, (1 + update) / (10 + update))
         expected = values if expected is None else decay * expected + (1 - decay) * values
-    found = torch.cat([average.module[0].weight.flatten(), average.module[1].running_mean])
-    torch.testing.assert_close(found, expected)
+    actual = torch.cat([average.module[0].weight.flatten(), average.module[1].running_mean])
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,6 @@ def test_the_average_follows_the_weights_as_its_formula_says() -> None:
     ],
     ids=str,
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError):
         Optimization(**options)

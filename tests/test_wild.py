@@ -1,9 +1,8 @@
-"""Files that other people published: what becomes of each.
+"""Published files of other people: each converts, or is refused with the right message.
 
-What is protected: published models with inputs and outputs computed by Torch7 (`*.io.t7`) give
-those outputs; every other file converts, or is refused with the right sentence. The tolerance of
-1e-4 (relative) is for networks of many float32 layers. The files are not ours to copy: without
-them nothing here runs.
+Models with inputs and outputs that Torch7 computed (`*.io.t7`) must give those outputs. The
+relative tolerance of 1e-4 allows for networks of many float32 layers. We may not redistribute the
+files: without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torchlift.converters.modules.selfcheck import self_check
 
 WILD = SHARED / "wild"
 
-#: Files without a model, or with one that nobody can run: beginning of the name → the sentence.
+#: Files without a model, or with one that cannot be converted: start of the name → the message.
 REFUSED = {
     "Element-Research+rnn__test__mnistsample": "no model .* it holds a torch.FloatTensor",
     "FreeeG+RNN__examples": "no model",
@@ -33,7 +32,7 @@ REFUSED = {
             *("map_table", "nngraph_node", "recursive", "tds"),
         )
     },
-    # A class of the project's own, without the `nn.` that a module has.
+    # A class that the project defines, without the prefix `nn.` of modules.
     **dict.fromkeys(
         ("LukeInkster+char-rnn", "andrewaeva+lstm_dga", "samim23+obama-rnn"),
         "no converter for OneHot",
@@ -47,19 +46,19 @@ REFUSED = {
     "zeryx+subredditClassifier__classes": "no model",
     "jbr97+deepmask__model": "truncated",
     "jsenellart+luatorch-onnx-convert__test__data__model1": "several modules",
-    # Three bare objects, the first a tensor.
+    # Three objects in a row, the first a tensor.
     "torch+demos__face-detector__face.net@f25a888": "no model .* it holds a torch.DoubleTensor",
     "torch+demos__road-net__preproc": "no model",
     "tuotuoxp+cpp-torch__example__basic__x": "no model",
     "tuotuoxp+cpp-torch__example__basic__y": "no model",
-    # Lua functions are their computation; these are never run.
+    # They compute by Lua functions, which are never run.
     "twitter+torch-autograd__test__data__autoCriterion": "no converter for autograd",
     "twitter+torch-autograd__test__data__autoModel": "no converter for autograd",
 }
 
 
 def starting(table: dict[str, str], name: str) -> str | None:
-    """The entry of the first key that a name starts with."""
+    """Return the entry of the first key that is a prefix of a name."""
     return next((entry for start, entry in table.items() if name.startswith(start)), None)
 
 
@@ -68,7 +67,7 @@ def files() -> list[Any]:
 
 
 def recorded() -> list[Any]:
-    """Every call that Torch7 computed: (file, call)."""
+    """Return every call that Torch7 computed, as (file, call)."""
     return [
         pytest.param(path.with_name(path.name.removesuffix(".io.t7")), call, id=f"{path.name}-{i}")
         for path in sorted(WILD.glob("*.io.t7"))
@@ -79,10 +78,10 @@ def recorded() -> list[Any]:
 @pytest.mark.filterwarnings("ignore::torchlift.converters.t7.T7Warning")
 @pytest.mark.skipif(not WILD.is_dir(), reason="needs the shared files")
 @pytest.mark.parametrize("path", files())
-def test_every_file_converts_or_says_why_not(path: Path) -> None:
-    refused = starting(REFUSED, path.name)
-    if refused:
-        with pytest.raises(TorchliftError, match=refused):
+def test_every_file_converts_or_is_refused_with_a_reason(path: Path) -> None:
+    message = starting(REFUSED, path.name)
+    if message:
+        with pytest.raises(TorchliftError, match=message):
             load_conversion(path)
         return
     conversion = load_conversion(path)
@@ -92,7 +91,7 @@ def test_every_file_converts_or_says_why_not(path: Path) -> None:
 @pytest.mark.skipif(not WILD.is_dir(), reason="needs the shared files")
 @pytest.mark.parametrize(("path", "call"), recorded())
 def test_published_models_give_torch7s_outputs(path: Path, call: dict[str, Any]) -> None:
-    # The paths in these files write any name after a dot.
+    # The paths in these files have a dot before every name, also before one that is no identifier.
     name = call["path"].removeprefix(".")
     at = name if name.isidentifier() or not name else f'["{name}"]'
     conversion = load_conversion(path, at=at)
@@ -103,10 +102,10 @@ def test_published_models_give_torch7s_outputs(path: Path, call: dict[str, Any])
 
 
 @pytest.mark.skipif(not WILD.is_dir(), reason="needs the shared files")
-def test_a_face_detector_of_2011_computes_its_own_activations() -> None:
-    """Its classes wrote their own bodies, and the container wrote no class at all.
+def test_a_face_detector_of_2011_reproduces_its_stored_activations() -> None:
+    """Its classes serialized themselves, and the container was written without its class.
 
-    The file is ASCII with 6 digits a number: 1e-5 of the largest.
+    The tolerance is for an ASCII file with 6 digits per number: 1e-5 of the largest value.
     """
     conversion = load_conversion(WILD / "torch+demos__face-detector__face.net@a9a316d")
     assert [note.text for note in conversion.notes if "without its class" in note.text]

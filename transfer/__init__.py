@@ -1,1 +1,1 @@
-"""Retraining converted models: data, features, heads, training, evaluation."""
+"""Transfer learning with converted models: data, features, heads, training, evaluation, plots."""

@@ -1,4 +1,4 @@
-"""Errors of data, features, training and what is drawn or reported of them."""
+"""Errors of data, features, training, plots and reports."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class NetworkError(TorchliftError):
 
 
 class LayerError(TorchliftError):
-    """A name that no layer has, or a layer whose features cannot be taken."""
+    """A layer that does not exist, or whose features cannot be taken."""
 
 
 class HeadError(TorchliftError):
-    """A network without a head that could be replaced."""
+    """A network without a head that can be replaced."""
 
 
 class FreezingError(TorchliftError):
-    """A rule that matches no layer, or leaves nothing to train."""
+    """A freezing rule that matches no layer, or leaves nothing to train."""
 
 
 class TrainingError(TorchliftError):
@@ -30,11 +30,11 @@ class TrainingError(TorchliftError):
 
 
 class SweepError(TorchliftError):
-    """A sweep whose options cannot be understood."""
+    """A sweep with invalid options."""
 
 
 class StoreError(TorchliftError):
-    """A feature store that is missing, damaged, incomplete, or belongs to something else."""
+    """A feature store that is missing, damaged, incomplete, or was computed from something else."""
 
 
 class ProbeError(TorchliftError):
@@ -42,16 +42,16 @@ class ProbeError(TorchliftError):
 
 
 class SummaryError(TorchliftError):
-    """A network that does not take the given input."""
+    """A network that does not accept the given input."""
 
 
 class PlotError(TorchliftError):
-    """Something that cannot be drawn, or not in this way."""
+    """Something that cannot be plotted."""
 
 
 class ReportError(TorchliftError):
-    """A report whose parts do not fit together, or do not say where their data comes from."""
+    """A report whose parts are inconsistent, or do not say where their data comes from."""
 
 
 class LabError(TorchliftError):
-    """A lab that cannot continue: one of its commands failed, or its folder holds another lab."""
+    """A lab that cannot continue: a command failed, or its folder holds another lab."""

@@ -1,34 +1,62 @@
-"""Keeping layers as they are while others are trained.
+"""Freezing layers while the others are trained.
 
-Frozen means two things: no gradient, and evaluation mode whatever the rest of the network is in.
-The second is what is easily forgotten: a BatchNorm without gradients still moves its running
-statistics in training mode.
+A frozen layer has no gradients and stays in evaluation mode, whatever mode the network is in. The
+second is easily forgotten: a BatchNorm without gradients still updates its running statistics in
+training mode.
+
+Importing this file does not import torch: the command line takes its options from `Freezing`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import MethodType
+from typing import TYPE_CHECKING
 
-from torch import nn
+from .errors import FreezingError, LayerError, TrainingError
 
-from .errors import FreezingError, LayerError
-from .heads import find_head
-from .layers import find_tap
-from .training.options import Freezing
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """Which layers are frozen, until when, and how fast the others learn.
+
+    Attributes:
+        freeze: What is not trained: none, all-but-head, "until NAME" (every layer before NAME), or
+            a pattern of layer names such as "features.*".
+        unfreeze_at: The epoch, counted from 1, from which everything is trained.
+        body_lr: Learning rate of all layers before the head; by default the head's.
+        layer_decay: Factor on the learning rate for each layer, from the head down.
+    """
+
+    freeze: str = "none"
+    unfreeze_at: int | None = None
+    body_lr: float | None = None
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.unfreeze_at is not None and self.unfreeze_at < 1:
+            raise TrainingError("unfreeze_at must be at least 1: epochs count from 1")
+        if self.body_lr is not None and not self.body_lr > 0:
+            raise TrainingError("body_lr must be positive")
+        if not 0 < self.layer_decay <= 1:
+            raise TrainingError("layer_decay must be above 0 and at most 1")
 
 
 def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[str]:
-    """The names of the parts that are frozen in an epoch; nothing else decides about it.
+    """Return the names of the modules and parameters that are frozen in an epoch.
 
     Args:
-        network: a classifier.
-        freezing: the rule, and when it ends.
-        epoch: counted from 1.
+        network: A classifier.
+        freezing: The rule, and the epoch that ends it.
+        epoch: Counted from 1.
 
     Raises:
-        FreezingError: when the rule means no layer, or leaves nothing to train.
+        FreezingError: The rule matches no layer, or leaves nothing to train.
     """
     if freezing.unfreeze_at is not None and epoch >= freezing.unfreeze_at:
         return frozenset()
@@ -36,76 +64,79 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
 
 
 def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:
-    """The names of the modules and parameters that a rule freezes.
+    """Return the names of the modules and parameters that a rule freezes.
 
     Args:
-        network: a classifier.
-        rule: as `Freezing.freeze`. `until NAME` goes by the order of the layers in the network
-            and takes the name as `extract` does, also a Lua path; a pattern (as in a shell)
-            that fits a module's name stands for all within.
+        network: A classifier.
+        rule: As in `Freezing.freeze`. `until NAME` follows the order of the layers in the network
+            and accepts a PyTorch name or a Lua path (see `find_tap`). A pattern, as in a shell,
+            that matches a module's name includes everything inside the module.
 
     Raises:
-        FreezingError: when the rule means no layer, or leaves nothing to train.
+        FreezingError: The rule matches no layer, or leaves nothing to train.
     """
-    parts = list(_part_names(network))
+    from .heads import find_head
+
+    names = list(_module_and_parameter_names(network))
     if rule == "none":
         return frozenset()
     if rule == "all-but-head":
         head = find_head(network)
-        chosen = [name for name in parts if head not in _with_ancestors(name)]
+        matched = [name for name in names if head not in _with_ancestors(name)]
     elif rule.startswith("until "):
-        chosen = parts[: parts.index(_layer(network, rule.removeprefix("until ").strip()))]
+        matched = names[: names.index(_layer_name(network, rule.removeprefix("until ").strip()))]
     else:
-        chosen = [
+        matched = [
             name
-            for name in parts
+            for name in names
             if any(fnmatch.fnmatchcase(above, rule) for above in _with_ancestors(name) if above)
         ]
-    # A module is frozen only if all of its parts are.
-    trained = {above for name in set(parts) - set(chosen) for above in _with_ancestors(name)}
-    frozen = frozenset(chosen) - trained
+    # A module is frozen only if everything inside it is.
+    trained = {above for name in set(names) - set(matched) for above in _with_ancestors(name)}
+    frozen = frozenset(matched) - trained
     if not frozen:
         raise FreezingError(
-            f"--freeze {rule!r} fits no layer: none, all-but-head, 'until NAME' or a pattern of "
-            f"names was expected; the first names are {', '.join(parts[1:6])}"
+            f"freeze={rule!r} matches no layer: none, all-but-head, 'until NAME' or a pattern of "
+            f"names was expected; the first names are {', '.join(names[1:6])}"
         )
     if all(name in frozen for name, _ in network.named_parameters()):
-        raise FreezingError(f"--freeze {rule!r} leaves nothing to train")
+        raise FreezingError(f"freeze={rule!r} leaves nothing to train")
     return frozen
 
 
 def set_frozen(network: nn.Module, frozen: frozenset[str]) -> None:
-    """Freeze these parts of a network, and nothing else.
+    """Freeze these modules and parameters of a network, and unfreeze all others.
 
     Args:
-        network: it is changed: what is not frozen gets gradients again and obeys `train()`.
-        frozen: names of modules and parameters, from `frozen_at`.
+        network: Changed in place. What is not frozen has gradients and follows `train()`.
+        frozen: Names of modules and parameters, from `frozen_at`.
     """
     for name, module in network.named_modules(remove_duplicate=False):
         vars(module).pop("train", None)
         if name in frozen:
             module.training = False
-            # `network.train()` calls its children's `train`, and finds this one.
-            vars(module)["train"] = MethodType(_stay, module)
+            # `network.train()` calls each child's `train`: this one shadows the class's method.
+            vars(module)["train"] = MethodType(_keep_mode, module)
     parameters = list(network.named_parameters(remove_duplicate=False))
-    kept = {id(parameter) for name, parameter in parameters if name in frozen}
+    frozen_ids = {id(parameter) for name, parameter in parameters if name in frozen}
     for _, parameter in parameters:
-        parameter.requires_grad_(id(parameter) not in kept)
+        parameter.requires_grad_(id(parameter) not in frozen_ids)
 
 
 def count_parameters(network: nn.Module, frozen: frozenset[str]) -> tuple[int, int]:
-    """How many numbers of a network are trained and how many not, if these parts are frozen."""
+    """Return how many elements of the parameters are trained, and how many are frozen."""
+    total = sum(value.numel() for value in network.parameters())
     kept = sum(value.numel() for name, value in network.named_parameters() if name in frozen)
-    return sum(value.numel() for value in network.parameters()) - kept, kept
+    return total - kept, kept
 
 
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
-    """A frozen module's `train`: it changes nothing."""
+def _keep_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Replace the `train` of a frozen module: the mode does not change."""
     return module
 
 
-def _part_names(network: nn.Module) -> Iterator[str]:
-    """The names of all modules and, behind its module's, of each parameter, in order."""
+def _module_and_parameter_names(network: nn.Module) -> Iterator[str]:
+    """Yield the name of each module, followed by those of its own parameters, in order."""
     for name, module in network.named_modules(remove_duplicate=False):
         yield name
         for parameter, _ in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -113,16 +144,18 @@ def _part_names(network: nn.Module) -> Iterator[str]:
 
 
 def _with_ancestors(name: str) -> Iterator[str]:
-    """`a.b.c` → `a.b.c`, `a.b`, `a` and the network's own name, which is empty."""
+    """Yield `a.b.c`, `a.b`, `a` and the network's own name, which is empty."""
     while name:
         yield name
         name = name.rpartition(".")[0]
     yield ""
 
 
-def _layer(network: nn.Module, name: str) -> str:
-    """The PyTorch name of a layer that is named in any way."""
+def _layer_name(network: nn.Module, name: str) -> str:
+    """Return the PyTorch name of a layer, from that name or a Lua path."""
+    from .find_layers import find_tap
+
     try:
         return find_tap(network, name).layer
     except LayerError as error:
-        raise FreezingError(f"--freeze 'until {name}': {error}") from None
+        raise FreezingError(f"freeze='until {name}': {error}") from None

@@ -1,4 +1,4 @@
-"""The last linear layer of a classifier: finding it, and putting another in its place."""
+"""The head of a classifier, its last linear layer: finding it and replacing it."""
 
 from __future__ import annotations
 
@@ -8,44 +8,46 @@ from torch import nn
 from ..converters.saved import infer_output_kind
 from .errors import HeadError
 
-#: The layers that turn logits into something else at the end of a classifier.
+#: Layers that turn logits into probabilities, or their logarithms, at the end of a classifier.
 _SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d, nn.Sigmoid)
 
 
 def strip_softmax(network: nn.Module, output_kind: str | None = None) -> None:
-    """Replace a network's last softmax by nothing, so that it gives logits.
+    """Replace the softmax at the end of a network by `nn.Identity`, so that it returns logits.
 
-    Training needs logits: the loss takes their logarithmic softmax itself (`CrossEntropyLoss`).
+    Training needs logits, because `CrossEntropyLoss` includes the logarithm of the softmax.
 
     Args:
-        network: a classifier; it is changed. The other layers keep their names.
-        output_kind: what it gives (`SavedModel.output_kind`); by default it is told by its last layer.
+        network: A classifier, changed in place. The other layers keep their names.
+        output_kind: What its outputs mean (`SavedModel.output_kind`); by default inferred from its
+            last layer.
 
     Raises:
-        HeadError: when its last layer is neither linear nor a softmax behind a linear layer.
+        HeadError: The last layer is neither linear nor a softmax after a linear layer.
     """
     kind = output_kind or infer_output_kind(network)
     if kind in ("log_probabilities", "probabilities"):
-        named = [name for name, part in network.named_modules() if isinstance(part, _SOFTMAX)]
-        network.set_submodule(named[-1], nn.Identity())
+        names = [name for name, layer in network.named_modules() if isinstance(layer, _SOFTMAX)]
+        network.set_submodule(names[-1], nn.Identity())
         kind = infer_output_kind(network)
     if kind != "logits":
         raise HeadError(
-            "the network does not end in a linear layer (and a softmax): it has no head that "
-            "could be replaced; `extract` and `probe` work with its features instead"
+            "the network does not end in a linear layer (and a softmax), so it has no head to "
+            "replace; `extract` and `probe` use its features instead"
         )
 
 
 def find_head(network: nn.Module) -> str:
-    """The name of a classifier's last linear layer.
+    """Return the name of a classifier's last linear layer.
 
     Raises:
-        HeadError: when there is none, or it is the whole network.
+        HeadError: There is none, or it is the whole network.
     """
-    linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
-    if not linear or not linear[-1]:
-        raise HeadError("a network with a linear layer among its layers was expected")
-    return linear[-1]
+    layers = network.named_modules()
+    names: list[str] = [name for name, layer in layers if isinstance(layer, nn.Linear)]
+    if not names or not names[-1]:
+        raise HeadError("the network contains no linear layer, so it has no head")
+    return names[-1]
 
 
 def replace_head(
@@ -55,20 +57,20 @@ def replace_head(
     bias: torch.Tensor | None = None,
     output_kind: str | None = None,
 ) -> None:
-    """Give a classifier a new last linear layer, and logits as its outputs.
+    """Replace the last linear layer of a classifier, and make it return logits.
 
-    By default its numbers are zero, as in Big Transfer (Kolesnikov et al., 2020): all classes are
-    equally likely at first, and no noise of an untrained head reaches the layers before it.
+    The new weights are zero by default, as in Big Transfer (Kolesnikov et al., 2020): all classes
+    are equally probable at first, and no noise of a random head reaches the layers before it.
 
     Args:
-        network: a classifier; it is changed.
-        classes: number of outputs.
+        network: A classifier, changed in place.
+        classes: Number of outputs.
         weight: (classes, features), such as the coefficients of a probe.
         bias: (classes,).
-        output_kind: what the network gives (see `strip_softmax`).
+        output_kind: What the network's outputs mean (see `strip_softmax`).
 
     Raises:
-        HeadError: when the network does not end in a linear layer.
+        HeadError: The network does not end in a linear layer.
     """
     strip_softmax(network, output_kind)
     name = find_head(network)

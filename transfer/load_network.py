@@ -1,4 +1,4 @@
-"""Where a network comes from: a file, torchvision, a function, or a name of ours."""
+"""Loading a network from a file, from torchvision, from a function, or from `NETWORKS`."""
 
 from __future__ import annotations
 
@@ -21,77 +21,77 @@ from ..converters.saved import (
     open_model,
 )
 from .errors import NetworkError
-from .layers import nearest
+from .find_layers import nearest
 from .networks import NETWORKS
 
-#: How a source begins that is no file.
+#: Prefixes of a source that is not a file.
 TORCHVISION, PYTHON = "torchvision:", "python:"
 
-#: What checkpoints call the tensors of their network.
+#: Keys under which checkpoints keep the state dict of their network.
 _STATE_KEYS = ("state_dict", "model")
 
 
 def load_network(
-    source: str, weights: str | None = None, *, at: str | None = None, **known: Any
+    source: str, weights: str | None = None, *, at: str | None = None, **overrides: Any
 ) -> SavedModel:
-    """A trained network.
+    """Load a trained network.
 
     Args:
-        source: a `.t7` file or a saved model's folder; `torchvision:NAME`, such as
+        source: A `.t7` file or the folder of a saved model; `torchvision:NAME`, such as
             `torchvision:resnet18`; or `python:package.module:function`, a function that is called
-            without arguments and gives an `nn.Module`, or a `SavedModel` with what is known of it.
-        weights: a `.safetensors`, `.pth` or `.pt` file with the tensors of a network that is not
-            a file itself. No code in it is run.
-        at: where the model stands in a `.t7` (see `open_model`).
-        known: `labels`, `mean_std`, `input_size`, `resize`, as `open_model` takes them.
+            without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
+        weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
+            not a file itself. No code in it is run.
+        at: The path of the model in a `.t7` file (see `open_model`).
+        overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
     Raises:
-        NetworkError: when there is no such network, or the weights do not fit it.
-        TorchliftError: when a file cannot be opened.
+        NetworkError: There is no such network, or the weights do not fit it.
+        TorchliftError: A file cannot be opened.
     """
     if not source.startswith((TORCHVISION, PYTHON)):
         if weights is not None:
-            raise NetworkError(f"{source} is a file with weights of its own; leave out --weights")
-        return open_model(source, at=at, **known)
-    # Random weights are the same each time, so that a command gives the same again.
+            raise NetworkError(f"{source} has its own weights; leave out weights={weights!r}")
+        return open_model(source, at=at, **overrides)
+    # Random weights are the same each time, so that a command can be repeated.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
-            model = _torchvision(source.removeprefix(TORCHVISION))
+            model = _torchvision_classifier(source.removeprefix(TORCHVISION))
         else:
-            model = _given(source.removeprefix(PYTHON))
+            model = _model_from_function(source.removeprefix(PYTHON))
     if at is not None:
-        raise NetworkError(f"{source} is one network: nothing stands in it at {at}")
+        raise NetworkError(f"{source} is a single network; leave out at={at!r}")
     network = model.module
     if weights is not None:
         inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _fill(inner, Path(weights))
+        _load_weights(inner, Path(weights))
     elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
-    apply_overrides(model, source, **known)
+    apply_overrides(model, source, **overrides)
     return model
 
 
 def new_network(source: str, channels: int, classes: int) -> nn.Module:
-    """A network to train from scratch, with random weights (of torch's generator).
+    """Create a network with random weights, to train from scratch.
 
     Args:
-        source: a name of `NETWORKS`, `torchvision:NAME`, or `python:package.module:function`, a
-            function that takes the number of channels and of classes and gives an `nn.Module`.
-        channels: of an image.
-        classes: number of outputs.
+        source: A name of `NETWORKS`; `torchvision:NAME`; or `python:package.module:function`, a
+            function that takes the numbers of channels and classes and returns an `nn.Module`.
+        channels: Channels of an image.
+        classes: Number of outputs.
 
     Raises:
-        NetworkError: when there is no such network.
+        NetworkError: There is no such network.
     """
     if source in NETWORKS:
         return NETWORKS[source](channels, classes)
     if source.startswith(TORCHVISION):
-        return _torchvision(source.removeprefix(TORCHVISION), classes).module
+        return _torchvision_classifier(source.removeprefix(TORCHVISION), classes).module
     if source.startswith(PYTHON):
-        network = _call(source.removeprefix(PYTHON), channels, classes)
+        network = _call_function(source.removeprefix(PYTHON), channels, classes)
         if not isinstance(network, nn.Module):
-            raise NetworkError(f"{source} gave a {type(network).__name__}, not an nn.Module")
+            raise NetworkError(f"{source} returned {_type_of(network)}, not an nn.Module")
         return network
     raise NetworkError(
         f"no network {source!r}: one of {', '.join(NETWORKS)} was expected, or {TORCHVISION}NAME, "
@@ -99,13 +99,13 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     )
 
 
-def _torchvision(name: str, classes: int = 1000) -> SavedModel:
-    """A classifier of torchvision, prepared for as its own ImageNet weights were."""
+def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
+    """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
     from torchvision.models import get_model_weights, list_models
 
     if name not in list_models():
-        near = ", ".join(nearest(name, list_models())) or "see torchvision.models"
-        raise NetworkError(f"torchvision has no network {name!r}; near: {near}")
+        similar = ", ".join(nearest(name, list_models())) or "see torchvision.models"
+        raise NetworkError(f"torchvision has no network {name!r}; similar names: {similar}")
     module = TorchvisionNetwork(name, classes).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
@@ -119,21 +119,21 @@ def _torchvision(name: str, classes: int = 1000) -> SavedModel:
     return SavedModel(module, "logits", (3, crop, crop), preprocessing=preprocessing)
 
 
-def _given(name: str) -> SavedModel:
-    """The network that a function gives, in evaluation mode."""
-    given = _call(name)
-    if isinstance(given, nn.Module):
-        given = SavedModel(given, infer_output_kind(given))
-    if not isinstance(given, SavedModel):
-        raise NetworkError(f"{PYTHON}{name} gave a {type(given).__name__}, not an nn.Module")
-    given.module.eval()
-    return given
+def _model_from_function(name: str) -> SavedModel:
+    """Return the network that a function returns, in evaluation mode."""
+    result = _call_function(name)
+    if isinstance(result, nn.Module):
+        result = SavedModel(result, infer_output_kind(result))
+    if not isinstance(result, SavedModel):
+        raise NetworkError(f"{PYTHON}{name} returned {_type_of(result)}, not an nn.Module")
+    result.module.eval()
+    return result
 
 
-def _call(name: str, *arguments: Any) -> Any:
-    """What a function gives; `package.module:function` names it."""
+def _call_function(name: str, *arguments: Any) -> Any:
+    """Call a function by its name, `package.module:function`, and return its result."""
     module_name, _, function_name = name.partition(":")
-    # As uvicorn does: what stands in the current folder can be named too.
+    # As in uvicorn: modules in the current folder can be imported too.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -146,8 +146,12 @@ def _call(name: str, *arguments: Any) -> Any:
         raise NetworkError(f"{PYTHON}{name}: {error}") from error
 
 
-def _fill(network: nn.Module, file: Path) -> None:
-    """Load a state dict into a network, all of it."""
+def _type_of(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    """Load a state dict from a file into a network; the keys have to match."""
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
@@ -156,12 +160,12 @@ def _fill(network: nn.Module, file: Path) -> None:
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
     except Exception as error:
-        # Unpickling says "UnpicklingError", which pickle's own module defines.
+        # torch.load raises pickle's own UnpicklingError.
         raise NetworkError(f"{file}: no plain state dict: {str(error).splitlines()[0]}") from error
     state: dict[str, Any] = next(
         (content[key] for key in _STATE_KEYS if isinstance(content.get(key), dict)), content
     )
-    # DataParallel and DistributedDataParallel put this before every name.
+    # DataParallel and DistributedDataParallel prefix every name.
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:
         network.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""The order in memory in which a network's convolutions are fastest."""
+"""The memory format in which a network's convolutions are fastest."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from torch import nn
 
 
 def to_channels_last(network: nn.Module, example: torch.Tensor) -> None:
-    """Lay out a network's weights with the channels of a pixel side by side, if it bears that.
+    """Convert a network's weights to channels_last, if the network runs that way.
 
-    Convolutions and pooling are then faster, and compute the same but for rounding. A network
-    that takes a feature map for flat memory (`x.view(len(x), -1)`) cannot run so, and is left as
-    it was.
+    Convolutions and pooling are faster then, and differ in rounding only. A network that expects
+    contiguous feature maps (`x.view(len(x), -1)`) fails, and is converted back.
 
     Args:
-        network: the order of its weights in memory is changed; it is left in evaluation mode.
-        example: inputs (N, C, H, W) that it takes.
+        network: Changed in place; it is left in evaluation mode.
+        example: Inputs (N, C, H, W) that the network accepts.
     """
     network.eval().to(memory_format=torch.channels_last)
     try:

@@ -1,4 +1,4 @@
-"""How well frozen features tell classes apart: probes of several layers, compared."""
+"""How well frozen features separate classes: small classifiers (probes) on several layers."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ..converters.inference.classifier import class_name
 from .data import Dataset, split
 from .data.selection import class_count, labelled
 from .errors import ProbeError
-from .evaluation import Evaluation, outcomes, summarized
+from .evaluation import Evaluation, outcomes, summarize
 from .probe_methods import METHODS, Examples, Fitted, Scale
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What one probe made of one layer.
+    """The result of one probe of one layer.
 
     Attributes:
-        features: which features: the layer's name, after its store's where there are several.
-        dimensions: how many numbers an example has.
-        method: a name of `METHODS`.
-        setting: what validation chose, with the first seed.
-        val_accuracy: mean over the seeds.
-        test_accuracy: mean over the seeds.
-        test_std: standard deviation over the seeds; 0 for one.
-        test_accuracies: of each seed.
-        evaluation: of the test part, with the first seed.
-        notes: what is worth saying of the fits.
+        layer: The layer's name, preceded by its store's where there are several.
+        dimensions: The number of features of an example.
+        method: A name in `METHODS`.
+        setting: What validation chose, for the first seed.
+        val_accuracy: The mean over the seeds.
+        test_accuracy: The mean over the seeds.
+        test_std: The standard deviation over the seeds; 0 for one seed.
+        test_accuracies: The accuracy of each seed.
+        evaluation: The evaluation on the test split, for the first seed.
+        notes: Notes on the fits.
     """
 
-    features: str
+    layer: str
     dimensions: int
     method: str
     setting: str
@@ -45,19 +45,19 @@ class ProbeResult:
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values."""
+        """Return the result as JSON values."""
         return {**asdict(self), "evaluation": self.evaluation.to_json()}
 
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """Which part of the examples is what, where the data does not say it.
+    """How examples are split, where the data has no splits, and how often.
 
     Attributes:
-        val_fraction: fraction of the examples that settings are chosen by.
-        test_fraction: fraction that is tested on.
-        seed: of the draw and of what a probe draws.
-        repeats: how many seeds are used, one after the other.
+        val_fraction: The fraction of the examples that settings are chosen by.
+        test_fraction: The fraction of the examples that probes are tested on.
+        seed: The seed of the splits and of the probes.
+        repeats: The number of seeds, counted from `seed`.
     """
 
     val_fraction: float = 0.2
@@ -76,27 +76,37 @@ def probe(
     """Fit one probe on one layer's features, and test it.
 
     Args:
-        name: what the features are called.
-        data: features (N, D) in the place of images; parts of the source's own are kept.
-        method: a name of `METHODS`.
-        test_data: the features that are tested on, if they stand elsewhere.
-        options: the parts that are drawn otherwise.
+        name: The name of the features.
+        data: Features (N, D) in place of images; the source's own splits are kept.
+        method: A name in `METHODS`.
+        test_data: The features to test on, if they are another dataset.
+        options: How the other examples are split.
 
     Raises:
-        ProbeError: when there is no such method, or a class cannot be learnt.
-        DataError: when there are no labels.
+        ProbeError: If there is no such method, or a split or a class has no examples.
+        DataError: If there are no labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset
+        >>> from torchlift.transfer.probe import probe
+        >>> classes = np.arange(60) % 2
+        >>> features = np.stack([classes, -classes], axis=1).astype(np.float32)
+        >>> result = probe("penultimate", Dataset(features, classes), "knn")
+        >>> result.setting, result.test_accuracy
+        ('k=1', 1.0)
     """
     if method not in METHODS:
-        raise ProbeError(f"no method {method!r}: choose {', '.join(METHODS)}")
+        raise ProbeError(f"method={method!r}: expected one of {', '.join(METHODS)}")
     if options.repeats < 1:
-        raise ProbeError("repeats must be at least 1")
+        raise ProbeError(f"repeats={options.repeats}: expected at least 1")
     runs = [
         _run(data, method, test_data, options, seed)
         for seed in range(options.seed, options.seed + options.repeats)
     ]
     accuracies = [run.evaluation.accuracy for run in runs]
     return ProbeResult(
-        features=name,
+        layer=name,
         dimensions=data.images.shape[1],
         method=method,
         setting=runs[0].fitted.setting,
@@ -110,7 +120,7 @@ def probe(
 
 
 def best_of(results: Sequence[ProbeResult]) -> ProbeResult:
-    """The result with the best validation accuracy: what one would choose without the test."""
+    """Return the result with the best validation accuracy; test results must not decide."""
     return max(results, key=lambda result: result.val_accuracy)
 
 
@@ -123,16 +133,19 @@ class _Run:
 def _run(
     data: Dataset, method: str, test_data: Dataset | None, options: ProbeOptions, seed: int
 ) -> _Run:
-    parts = split(data, options.val_fraction, options.test_fraction, seed, test_data)
-    for part, images in (("validation", parts.val), ("test", parts.test)):
+    splits = split(data, options.val_fraction, options.test_fraction, seed, test_data)
+    for name, images in (("val", splits.val), ("test", splits.test)):
         if not len(images):
-            raise ProbeError(f"no examples are left for {part}: give it a larger share")
-    scale = _scale(parts.train)
-    train, val, test = (_examples(part, scale) for part in (parts.train, parts.val, parts.test))
+            raise ProbeError(f"the {name} split has no examples: use a larger {name}_fraction=…")
+    scale = _scale(splits.train)
+    train, val, test = (
+        Examples(scale(each.images), labelled(each))
+        for each in (splits.train, splits.val, splits.test)
+    )
     fitted = METHODS[method](train, val, seed)
-    found = outcomes(fitted.classify(test.features), "probabilities", test.classes)
-    labels = [class_name(data.names, index) for index in range(class_count(parts.train))]
-    return _Run(fitted, summarized(found, labels, parts.test.ids))
+    tested = outcomes(fitted.classify(test.features), "probabilities", test.classes)
+    labels = [class_name(data.names, index) for index in range(class_count(splits.train))]
+    return _Run(fitted, summarize(tested, labels, splits.test.ids))
 
 
 def _scale(train: Dataset) -> Scale:
@@ -141,7 +154,3 @@ def _scale(train: Dataset) -> Scale:
         names = ", ".join(class_name(train.names, int(index)) for index in missing)
         raise ProbeError(f"no training examples of class {names}")
     return Scale.of(train.images)
-
-
-def _examples(data: Dataset, scale: Scale) -> Examples:
-    return Examples(scale(data.images), labelled(data))

@@ -1,6 +1,6 @@
-"""Small classifiers on frozen features; validation data choose their settings.
+"""Small classifiers on frozen features, whose settings are chosen on the validation split.
 
-All of them see features that are standardized by the training part's mean and deviation.
+All of them take features standardized by the mean and standard deviation of the training split.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from torch.nn import functional
 #: Features (N, D) → probabilities (N, classes).
 Classifier = Callable[[np.ndarray], np.ndarray]
 
-#: Inverse strengths of regularization that are tried; the first of equals is kept, the strongest.
+#: The inverse strengths of regularization to try, the strongest first, which is kept on a tie.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _ITERATIONS = 300
 
-#: Numbers of neighbours that are tried.
-_NEIGHBOURS = (1, 3, 5, 10, 20)
+#: The numbers of neighbors to try.
+_NEIGHBORS = (1, 3, 5, 10, 20)
 
+#: The hidden units and the training of the two-layer network.
 _HIDDEN = 100
 _BATCH = 64
 _EPOCHS = 100
@@ -37,24 +38,24 @@ class Examples:
 
     Attributes:
         features: (N, D) float32, standardized.
-        classes: (N,) int64, counted from 0.
+        classes: (N,) int64 class indices, counted from 0.
     """
 
     features: np.ndarray
     classes: np.ndarray
 
     def accuracy(self, classify: Classifier) -> float:
-        """How often a classifier is right here."""
+        """Return the accuracy of a classifier on these examples."""
         return float((classify(self.features).argmax(axis=1) == self.classes).mean())
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What standardizes features.
+    """The standardization of features.
 
     Attributes:
-        mean: (D,) of the training part.
-        std: (D,) of the training part; 1 for a feature that never changes.
+        mean: (D,) of the training split.
+        std: (D,) of the training split; 1 for a constant feature.
     """
 
     mean: np.ndarray
@@ -62,26 +63,27 @@ class Scale:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Scale:
-        """The scale of features (N, D)."""
+        """Return the standardization of features (N, D)."""
         std = features.std(axis=0, dtype=np.float64)
         mean = features.mean(axis=0, dtype=np.float64)
-        # What rounding leaves of a constant is no deviation.
+        # Rounding may leave a tiny deviation of a constant feature.
         return cls(mean, np.where(std > 1e-6 * np.maximum(abs(mean), 1e-30), std, 1.0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Features (N, D) with mean 0 and deviation 1, as float32."""
-        return ((features - self.mean) / self.std).astype(np.float32)
+        """Return features (N, D) with mean 0 and standard deviation 1, as float32."""
+        scaled: np.ndarray = (features - self.mean) / self.std
+        return scaled.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe that was fitted.
+    """A fitted probe.
 
     Attributes:
-        classify: the classifier, of standardized features.
-        setting: what validation chose, such as `C=0.1`.
-        val_accuracy: with that setting, before anything was learnt from the validation part.
-        note: what is worth saying of the fit; empty for nothing.
+        classify: The classifier of standardized features.
+        setting: What validation chose, such as `C=0.1`.
+        val_accuracy: The accuracy with this setting, before training on the validation split.
+        note: A note on the fit; empty for none.
     """
 
     classify: Classifier
@@ -91,7 +93,7 @@ class Fitted:
 
 
 class Regression:
-    """Multinomial logistic regression; each fit begins where the one before it ended."""
+    """Multinomial logistic regression; each fit starts from the result of the one before it."""
 
     def __init__(self) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -99,10 +101,10 @@ class Regression:
         self._model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
 
     def fit(self, examples: Examples, strength: float) -> Classifier:
-        """The classifier that fits examples best.
+        """Fit the regression and return it as a classifier.
 
         Args:
-            examples: to learn from.
+            examples: The examples to fit.
             strength: C, the inverse strength of regularization.
         """
         from sklearn.exceptions import ConvergenceWarning
@@ -110,73 +112,74 @@ class Regression:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(examples.features, examples.classes)
-        return self._model.predict_proba
+        classify: Classifier = self._model.predict_proba
+        return classify
 
     @property
     def note(self) -> str:
-        """What is worth saying of the last fit; empty for nothing."""
+        """A note on the last fit; empty if it converged."""
         stopped = int(np.max(self._model.n_iter_)) >= _ITERATIONS
         return f"C={self._model.C:g} was stopped after {_ITERATIONS} iterations" if stopped else ""
 
     def linear(self, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-        """The last fit as a linear layer on features as they were before they were scaled.
+        """Return the last fit as a linear layer on features before standardization.
 
         Returns:
-            weight (classes, D) and bias (classes,) of logits.
+            The weight (classes, D) and the bias (classes,) of logits.
         """
         weight, bias = self._model.coef_, self._model.intercept_
         if len(weight) == 1:
-            # For two classes it keeps the difference of their logits.
+            # For two classes, scikit-learn keeps only the difference of their logits.
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         weight = weight / scale.std
         return weight, bias - weight @ scale.mean
 
 
 def fit_logistic(train: Examples, val: Examples, seed: int) -> Fitted:
-    """Logistic regression; C is chosen by validation, then all of both parts are learnt from.
+    """Fit a logistic regression; C is chosen on `val`, then both splits are fitted.
 
     Args:
-        train: to learn from.
-        val: to choose by.
-        seed: is not used: there is one optimum.
+        train: The training examples.
+        val: The validation examples.
+        seed: Unused, since there is a single optimum.
     """
-    # Each fit begins where the one with a stronger regularization ended.
     regression = Regression()
     scores = {strength: val.accuracy(regression.fit(train, strength)) for strength in _STRENGTHS}
     best = max(scores, key=lambda strength: scores[strength])
-    classify = regression.fit(_together(train, val), best)
+    classify = regression.fit(_concatenate(train, val), best)
     return Fitted(classify, f"C={best:g}", scores[best], regression.note)
 
 
 def fit_knn(train: Examples, val: Examples, seed: int) -> Fitted:
-    """The nearest neighbours by Euclidean distance; their number is chosen by validation.
+    """Fit nearest neighbors by Euclidean distance; k is chosen on `val`, then both are fitted.
 
     Args:
-        train: to learn from.
-        val: to choose by; then it is learnt from too.
-        seed: is not used: nothing is drawn.
+        train: The training examples.
+        val: The validation examples.
+        seed: Unused, since nothing is random.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    def fit(neighbours: int, examples: Examples) -> Classifier:
-        model = KNeighborsClassifier(neighbours, weights="distance", algorithm="brute")
-        return model.fit(examples.features, examples.classes).predict_proba
+    def fit(neighbors: int, examples: Examples) -> Classifier:
+        model = KNeighborsClassifier(neighbors, weights="distance", algorithm="brute")
+        classify: Classifier = model.fit(examples.features, examples.classes).predict_proba
+        return classify
 
-    tried = [count for count in _NEIGHBOURS if count <= len(train.classes)]
-    scores = {count: val.accuracy(fit(count, train)) for count in tried}
+    counts = [count for count in _NEIGHBORS if count <= len(train.classes)]
+    scores = {count: val.accuracy(fit(count, train)) for count in counts}
     best = max(scores, key=lambda count: scores[count])
-    return Fitted(fit(best, _together(train, val)), f"k={best}", scores[best])
+    return Fitted(fit(best, _concatenate(train, val)), f"k={best}", scores[best])
 
 
 def fit_network(train: Examples, val: Examples, seed: int) -> Fitted:
-    """The lab's network of two layers (Linear, ReLU, Linear), with 100 hidden units.
+    """Train a network of two layers (Linear, ReLU, Linear) with 100 hidden units.
 
-    AdamW; the weights of the epoch with the least validation loss are kept.
+    AdamW with early stopping; the weights of the epoch with the smallest validation loss are kept.
 
     Args:
-        train: to learn from.
-        val: to stop by.
-        seed: of the first weights and the order of the examples.
+        train: The training examples.
+        val: The validation examples, which are not trained on.
+        seed: The seed of the initial weights and of the order of the examples.
     """
     count = int(max(train.classes.max(), val.classes.max())) + 1
     x, y = torch.from_numpy(train.features), torch.from_numpy(train.classes)
@@ -187,7 +190,7 @@ def fit_network(train: Examples, val: Examples, seed: int) -> Fitted:
             nn.Linear(x.shape[1], _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, count)
         )
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE)
-        best, kept, kept_epoch = float("inf"), network.state_dict(), 0
+        best_loss, best_weights, best_epoch = float("inf"), network.state_dict(), 0
         for epoch in range(1, _EPOCHS + 1):
             for batch in torch.randperm(len(x)).split(_BATCH):
                 optimizer.zero_grad()
@@ -195,18 +198,19 @@ def fit_network(train: Examples, val: Examples, seed: int) -> Fitted:
                 optimizer.step()
             with torch.no_grad():
                 loss = float(functional.cross_entropy(network(val_x), val_y))
-            if loss < best:
-                best, kept_epoch = loss, epoch
-                kept = {name: value.clone() for name, value in network.state_dict().items()}
-            elif epoch - kept_epoch >= _PATIENCE:
+            if loss < best_loss:
+                best_loss, best_epoch = loss, epoch
+                best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+            elif epoch - best_epoch >= _PATIENCE:
                 break
-    network.load_state_dict(kept)
+    network.load_state_dict(best_weights)
 
     def classify(features: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return network(torch.from_numpy(features)).softmax(1).numpy()
+            probabilities: np.ndarray = network(torch.from_numpy(features)).softmax(1).numpy()
+        return probabilities
 
-    return Fitted(classify, f"{kept_epoch} epochs", val.accuracy(classify))
+    return Fitted(classify, f"{best_epoch} epochs", val.accuracy(classify))
 
 
 #: The probes, by name.
@@ -217,7 +221,7 @@ METHODS: dict[str, Callable[[Examples, Examples, int], Fitted]] = {
 }
 
 
-def _together(first: Examples, second: Examples) -> Examples:
+def _concatenate(first: Examples, second: Examples) -> Examples:
     return Examples(
         np.concatenate([first.features, second.features]),
         np.concatenate([first.classes, second.classes]),

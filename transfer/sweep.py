@@ -1,4 +1,4 @@
-"""Many runs of one command that differ in some options, and one table of their results."""
+"""Sweeps: runs of one command with different options, and one table of their results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..converters.files import atomic_path
 from .errors import SweepError
 from .training.checkpoints import best_row
-from .training.run_folder import RunFolder, write_text
+from .training.run_folder import RunFolder
 
-#: What a sweep's folder says about its runs.
+#: The file in which a sweep's folder describes its runs.
 _PLAN = "sweep.json"
 
-#: The options of one run, as words: `{"lr": "0.1", "freeze": "none"}`.
+#: The options of one run, as text: `{"lr": "0.1", "freeze": "none"}`.
 Trial = dict[str, str]
 
 
@@ -29,11 +30,11 @@ class Choice:
     """The values that one option may have.
 
     Attributes:
-        name: the option, such as `lr`.
-        values: those that are tried; empty for a range.
-        bounds: the smallest and the largest of a range, which is drawn from evenly by order of
-            magnitude.
-        whole: whether a range is of whole numbers.
+        name: The option, such as `lr`.
+        values: The values; empty for a range.
+        bounds: The smallest and the largest value of a range, which is sampled uniformly on a
+            logarithmic scale.
+        whole: Whether the values of a range are integers.
     """
 
     name: str
@@ -41,20 +42,20 @@ class Choice:
     bounds: tuple[float, float] | None = None
     whole: bool = False
 
-    def draw(self, random: np.random.Generator) -> str:
-        """One value."""
+    def draw(self, generator: np.random.Generator) -> str:
+        """Return a random value."""
         if self.bounds is None:
-            return self.values[random.integers(len(self.values))]
+            return self.values[generator.integers(len(self.values))]
         low, high = map(math.log, self.bounds)
-        value = math.exp(random.uniform(low, high))
+        value = math.exp(generator.uniform(low, high))
         return str(round(value)) if self.whole else f"{value:.4g}"
 
 
 def read_choice(text: str) -> Choice:
-    """What `lr=0.1,0.01` or `lr=1e-4..1e-1` means.
+    """Parse `lr=0.1,0.01` or `lr=1e-4..1e-1`.
 
     Raises:
-        SweepError: when it is neither.
+        SweepError: It is neither.
     """
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
@@ -68,41 +69,41 @@ def read_choice(text: str) -> Choice:
     except ValueError:
         raise SweepError(f"{text!r}: a range of numbers such as 1e-4..1e-1 was expected") from None
     if not 0 < bounds[0] < bounds[1]:
-        raise SweepError(f"{text!r}: a range goes from a positive number to a larger one")
+        raise SweepError(f"{text!r}: a range from a positive number to a larger one was expected")
     return Choice(name, bounds=bounds, whole=low.isdigit() and high.isdigit())
 
 
-def plan_trials(choices: Sequence[Choice], draws: int | None, seed: int) -> list[Trial]:
-    """The runs of a sweep.
+def plan_trials(choices: Sequence[Choice], random: int | None, seed: int) -> list[Trial]:
+    """Return the runs of a sweep.
 
     Args:
-        choices: of each option.
-        draws: how many runs are drawn at random; None for all combinations.
-        seed: of the draw. More draws with the same seed begin with the same runs.
+        choices: The values of each option.
+        random: How many runs to draw at random; None for all combinations.
+        seed: Seed of the draw. A larger draw with the same seed begins with the same runs.
 
     Raises:
-        SweepError: when an option is named twice, or a range has no end of combinations.
+        SweepError: An option is named twice, or a range has no number of random runs.
     """
     names = [choice.name for choice in choices]
     if len(set(names)) != len(names):
         raise SweepError("each option can be varied once")
-    if draws is not None:
-        random = np.random.default_rng(seed)
-        return [{choice.name: choice.draw(random) for choice in choices} for _ in range(draws)]
+    if random is not None:
+        generator = np.random.default_rng(seed)
+        return [{choice.name: choice.draw(generator) for choice in choices} for _ in range(random)]
     if any(choice.bounds for choice in choices):
-        raise SweepError("a range has no end of values: say how many runs with --random")
+        raise SweepError("a range has infinitely many values; set the number of runs with random=…")
     grid = itertools.product(*(choice.values for choice in choices))
     return [dict(zip(names, values, strict=True)) for values in grid]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs in a folder, each in one of its own within.
+    """The runs of a sweep, each in its own folder within one.
 
     Attributes:
-        path: the folder.
-        trials: the options of each run.
-        fixed: what is the same for all runs, such as the model.
+        path: The folder of the sweep.
+        trials: The options of each run.
+        fixed: What all runs have in common, such as the model.
     """
 
     path: Path
@@ -110,39 +111,30 @@ class Sweep:
     fixed: dict[str, str]
 
     def folder(self, index: int) -> RunFolder:
-        """The folder of a run."""
+        """Return the folder of a run."""
         return RunFolder(self.path / f"{index + 1:03d}")
 
-    def run(self, one: Callable[[Trial, Path], None]) -> None:
-        """Do every run that has not come to its end yet; the table is written after each.
+    def run(self, run_trial: Callable[[Trial, Path], None]) -> None:
+        """Do every run that is not finished, and write the table after each.
 
         Args:
-            one: does one run in a folder, from where it was stopped.
+            run_trial: Does one run in a folder, and resumes it if it was stopped.
 
         Raises:
-            SweepError: when the folder holds a sweep of other runs; it may have more or fewer.
+            SweepError: The folder holds a sweep with other runs; it may have more or fewer.
         """
-        self._check_same()
+        self._check_resumable()
         self.path.mkdir(parents=True, exist_ok=True)
         plan = {"fixed": self.fixed, "trials": self.trials}
-        write_text(self.path / _PLAN, json.dumps(plan, indent=1) + "\n")
+        self._write(_PLAN, json.dumps(plan, indent=1) + "\n")
         for index, trial in enumerate(self.trials):
             folder = self.folder(index)
             if not folder.is_finished():
-                one(trial, folder.path)
-            self._write_table()
-
-    def _check_same(self) -> None:
-        file = self.path / _PLAN
-        if not file.is_file():
-            return
-        before = json.loads(file.read_text(encoding="utf-8"))
-        pairs = zip(before["trials"], self.trials, strict=False)
-        if before["fixed"] != self.fixed or any(old != new for old, new in pairs):
-            raise SweepError(f"{self.path} holds another sweep; name another folder")
+                run_trial(trial, folder.path)
+            self._write_tables()
 
     def rows(self) -> list[dict[str, str]]:
-        """The finished runs, the best validation score first."""
+        """Return the results of the finished runs, the best validation results first."""
         scored = []
         for index, trial in enumerate(self.trials):
             folder = self.folder(index)
@@ -161,12 +153,21 @@ class Sweep:
                 scored.append((-best.get("val_accuracy", 0), best.get("val_loss", 0), index, row))
         return [row for *_, row in sorted(scored, key=lambda entry: entry[:3])]
 
+    def _check_resumable(self) -> None:
+        file = self.path / _PLAN
+        if not file.is_file():
+            return
+        before = json.loads(file.read_text(encoding="utf-8"))
+        pairs = zip(before["trials"], self.trials, strict=False)
+        if before["fixed"] != self.fixed or any(old != new for old, new in pairs):
+            raise SweepError(f"{self.path} holds another sweep; name another folder")
+
     def _varied(self) -> list[str]:
-        """The options that are not the same in all runs."""
+        """Return the options that differ between the runs."""
         first = self.trials[0]
         return [name for name in first if any(trial[name] != first[name] for trial in self.trials)]
 
-    def _write_table(self) -> None:
+    def _write_tables(self) -> None:
         """Write `results.csv` and `results.md`."""
         rows = self.rows()
         if not rows:
@@ -175,7 +176,11 @@ class Sweep:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.path / "results.csv", text.getvalue())
+        self._write("results.csv", text.getvalue())
         lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-        marked = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-        write_text(self.path / "results.md", marked)
+        table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        self._write("results.md", table)
+
+    def _write(self, name: str, text: str) -> None:
+        with atomic_path(self.path / name) as path:
+            path.write_text(text, encoding="utf-8")

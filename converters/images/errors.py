@@ -10,4 +10,4 @@ class ImageError(TorchliftError):
 
 
 class PreprocessingError(TorchliftError):
-    """Images, or a description of preprocessing, that do not fit together."""
+    """Preprocessing that is invalid, incomplete, or does not fit the images or the network."""

@@ -1,4 +1,4 @@
-"""Images as files: finding them, and reading one or saying why it cannot be read."""
+"""Image files: finding them, and decoding one or saying why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -12,60 +12,82 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import ImageError
 
-#: Endings of the files that are taken from a folder.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".webp"})
+#: The suffixes of the files that are taken from a folder.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".webp")
+
+#: The prefixes that distinguish a URI from a path.
+_URI_PREFIXES = ("file:", "http://", "https://")
 
 
-#: How a place begins that is no path.
-_URIS = ("file:", "http://", "https://")
+def local_path(location: str | os.PathLike[str]) -> Path:
+    """Return the path of a file on this machine, which may be given as a URI.
 
-
-def local_path(place: str | os.PathLike[str]) -> Path:
-    """The path of a file of this machine, which may be given as a URI (`file:///tmp/a%20cat.jpg`).
+    Args:
+        location: A path, or a URI such as `file:///tmp/a%20cat.jpg`.
 
     Raises:
-        ImageError: when it is a URI of another machine.
+        ImageError: If it is a URI of another machine.
+
+    Example:
+        >>> local_path("file:///tmp/a%20cat.jpg").name
+        'a cat.jpg'
     """
-    if not isinstance(place, str) or not place.lower().startswith(_URIS):
-        return Path(place)
-    uri = urlsplit(place)
+    if not isinstance(location, str) or not location.lower().startswith(_URI_PREFIXES):
+        return Path(location)
+    uri = urlsplit(location)
     if uri.scheme != "file" or uri.netloc not in ("", "localhost"):
-        raise ImageError(f"{place}: only files of this machine are read; download it first")
+        raise ImageError(f"{location}: only files of this machine are read; download it first")
     return Path(url2pathname(uri.path))
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The image files that paths mean: files as they are, folders with all that is below them.
+    """Return the image files that paths name; a folder stands for all images below it.
 
     Args:
-        paths: files and folders (see `local_path`).
+        paths: Files, which are returned whatever their suffix is, and folders, which are searched
+            for `SUFFIXES` and whose files are sorted. URIs as in `local_path`.
 
     Raises:
-        ImageError: when a path is missing, or a folder holds no image.
+        ImageError: If a path does not exist, or a folder contains no image.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> for name in ("cat.png", "dog.jpg", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in find_images([folder])]
+        ['cat.png', 'dog.jpg']
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(local_path, paths):
         if path.is_dir():
             inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            images = sorted(file for file in inside if file.is_file())
-            if not images:
+            files = sorted(file for file in inside if file.is_file())
+            if not files:
                 raise ImageError(f"{path}: no images in this folder ({', '.join(SUFFIXES)})")
-            found += images
+            images += files
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
             raise ImageError(f"{path}: no such file")
-    return found
+    return images
 
 
 def read_image(file: str | os.PathLike[str]) -> Image.Image:
-    """An image, decoded.
+    """Read and decode an image.
 
     Args:
-        file: of this machine (see `local_path`).
+        file: A file on this machine (see `local_path`).
 
     Raises:
-        ImageError: when the file is missing, is no image, or is damaged.
+        ImageError: If the file does not exist, is not an image, or is damaged.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> file = Path(mkdtemp()) / "gray.png"
+        >>> Image.new("L", (4, 3)).save(file)
+        >>> read_image(file).size
+        (4, 3)
     """
     path = local_path(file)
     try:
@@ -75,6 +97,6 @@ def read_image(file: str | os.PathLike[str]) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: no image in a format that is known") from None
-    except Exception as error:  # Pillow's decoders raise whatever their parsers do.
+        raise ImageError(f"{path}: not an image in a known format") from None
+    except Exception as error:  # Pillow's decoders raise any class of exception.
         raise ImageError(f"{path}: cannot be read: {error}") from error

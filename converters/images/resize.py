@@ -1,7 +1,8 @@
-"""Ways to bring an image to another size, by the name that a saved model gives them.
+"""Methods for resizing an image, by the name under which a saved model stores them.
 
-Networks are trained on one of them and see something else with another: PIL's (which averages
-where it shrinks), torch's (which averages only when told to) and Torch7's `image.scale`.
+A network expects the method that it was trained with; with another it sees other pixels. Pillow
+averages over all source pixels when it makes an image smaller, torch only with `antialias`, and
+Torch7's `image.scale` has rules of its own (see `image_scale`).
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from PIL import Image
 from . import image_scale
 from .errors import PreprocessingError
 
-#: Turns one (H, W, C) uint8 image into one of another (height, width): uint8, or float32 from
-#: 0 to 255 where the method does not round.
+#: Resizes an (H, W, C) uint8 image to a (height, width): uint8, or float32 from 0 to 255 where the
+#: method does not round.
 Resizer = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """A PIL image of (H, W, 1 or 3) uint8 pixels."""
+    """Return a PIL image of (H, W, 1 or 3) uint8 pixels."""
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 def as_pixels(image: Image.Image) -> np.ndarray:
-    """The (H, W, C) uint8 pixels of a PIL image."""
+    """Return the (H, W, C) uint8 pixels of a PIL image."""
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _pil(method: Image.Resampling) -> Resizer:
-    """Pillow's resampling, which averages over all source pixels when it makes them fewer."""
+    """Return a resizer that uses Pillow, which antialiases when it makes an image smaller."""
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return as_pixels(as_image(image).resize(size[::-1], method))
@@ -41,7 +42,7 @@ def _pil(method: Image.Resampling) -> Resizer:
 
 
 def _torch(mode: str, antialias: bool) -> Resizer:
-    """`torch.nn.functional.interpolate` in floating point, rounded to whole pixel values."""
+    """Return a resizer that uses `torch.nn.functional.interpolate` on floats and then rounds."""
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         import torch
@@ -58,7 +59,10 @@ def _torch(mode: str, antialias: bool) -> Resizer:
 
 
 def _torch7(mode: str) -> Resizer:
-    """Torch7's `image.scale` of a FloatTensor, which is not rounded and may leave 0 to 255."""
+    """Return a resizer that uses Torch7's `image.scale`, which does not round.
+
+    As with a FloatTensor in Torch7, `bicubic` may return values slightly outside 0 to 255.
+    """
     return partial(image_scale.scale_pixels, mode=mode)
 
 
@@ -67,7 +71,7 @@ def _refuse(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     raise PreprocessingError(f"an image of {height}×{width}, {size[0]}×{size[1]} was expected")
 
 
-#: Every way to resize.
+#: Every method, by name. A name is a contract: it gives the same pixels in every later version.
 RESIZERS: dict[str, Resizer] = {
     "none": _refuse,
     **{f"pil-{method.name.lower()}": _pil(method) for method in Image.Resampling},

@@ -3,6 +3,10 @@
 torch is imported when a PyTorch model is opened; an `.onnx` file runs without it.
 """
 
+from ..requirements import require
+
+require("torchlift.converters.inference", "onnxruntime", "PIL")
+
 from .classifier import Classifier, Prediction
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata

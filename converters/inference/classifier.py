@@ -1,4 +1,4 @@
-"""Images in, names and probabilities out."""
+"""`Classifier`: images in, class names and probabilities out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..images.files import read_image
 from .errors import InferenceError
 from .predictors import Predictor, open_predictor, prepare, probabilities
 
-#: An image: a file (or its URI), a PIL image, or the pixels of one (H, W) or (H, W, 3) in uint8.
+#: A file or its URI, a PIL image, or the uint8 pixels of one image, (H, W) or (H, W, 3).
 ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that an image may be of.
+    """A class that a classifier predicts for an image.
 
     Attributes:
-        index: of the network's output, from 0.
-        label: its name; without names the label that Torch7 gives it, counted from 1.
-        probability: from 0 to 1.
+        index: Index of the network's output, from 0.
+        label: Class name; without labels, the class number as Torch7 counts it, from 1.
+        probability: From 0 to 1.
     """
 
     index: int
@@ -34,20 +34,39 @@ class Prediction:
 
 
 class Classifier:
-    """A network that names what it sees, with the preprocessing that it was trained with.
+    """An image classifier with the labels and the preprocessing that it was trained with.
 
-    It is a `Predictor` too: calling it gives the scores of inputs that are preprocessed already.
-    Any number of threads may use one at the same time. For more files than fit into memory, and
-    for those that may be damaged, there is `predict_files`.
+    A classifier is also a `Predictor`: calling it returns the scores of preprocessed inputs. Any
+    number of threads may use the same one. Use `predict_files` for more images than fit into
+    memory, or for files that may be damaged.
 
     Args:
-        model: an `.onnx` file (or a `.t7`, or a saved model's folder), or a `Predictor`.
-        provider: `auto`, `cpu` or `cuda`; a named one that does not start is an error.
-        batch_size: how many images are decoded and run together.
+        model: An `.onnx` file, a `.t7` file, the folder of a saved model, or a `Predictor`.
+        provider: `auto`, `cpu` or `cuda`; `auto` falls back to the CPU.
+        batch_size: How many images are decoded and run together.
 
     Raises:
-        TorchliftError: when the model cannot be opened.
-        ProviderError: when the provider was named and does not start.
+        TorchliftError: If the model cannot be opened.
+        ProviderError: If the requested provider does not start.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.images import Preprocessing
+        >>> from torchlift.converters.onnx import Classifier, export
+        >>> path = f"{mkdtemp()}/colors.onnx"
+        >>> exported = export(
+        ...     nn.Sequential(nn.AvgPool2d(4), nn.Flatten()),
+        ...     path,
+        ...     input_shape=(3, 4, 4),
+        ...     labels=["red", "green", "blue"],
+        ...     preprocessing=Preprocessing(size=(4, 4)),
+        ...     output_kind="logits",
+        ... )
+        >>> classifier = Classifier(path, provider="cpu")
+        >>> predictions = classifier.predict([Image.new("RGB", (8, 8), "red")], top=2)
+        >>> [(p.label, round(p.probability, 3)) for p in predictions[0]]
+        [('red', 0.576), ('green', 0.212)]
     """
 
     def __init__(
@@ -65,46 +84,46 @@ class Classifier:
         self.provider, self.note = predictor.provider, predictor.note
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Scores (N, classes), as the network gives them, of inputs (N, C, H, W) that are ready."""
-        parts = (inputs[start : start + self.batch_size] for start in self._starts(len(inputs)))
-        return np.concatenate([self._predictor(part) for part in parts])
+        """Return the network's scores (N, classes) for preprocessed inputs (N, C, H, W)."""
+        return np.concatenate([self._predictor(batch) for batch in self._batches(inputs)])
 
     def probabilities(self, images: ImageInput | Sequence[ImageInput] | np.ndarray) -> np.ndarray:
-        """Probabilities (N, classes) of images.
+        """Return the probabilities (N, classes) of images.
 
         Args:
-            images: a file or PIL image, a list of images, or uint8 pixels (N, C, H, W).
+            images: A file or PIL image, a list of images, or uint8 pixels (N, C, H, W).
 
         Raises:
-            ImageError: when a file cannot be read.
-            PreprocessingError: when the images do not fit the preprocessing.
-            InferenceError: when the model is no classifier, or has no preprocessing.
+            ImageError: If a file cannot be read.
+            PreprocessingError: If the images do not fit the preprocessing.
+            InferenceError: If the model is not a classifier, or has no preprocessing.
         """
         if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-            raise InferenceError("pixels must be uint8; inputs that are ready go to predict_inputs")
+            raise InferenceError("pixels must be uint8; pass preprocessed inputs to predict_inputs")
         if isinstance(images, (str, os.PathLike, Image.Image)):
             images = [images]
-        return np.concatenate([self._batch(part) for part in self._batches(images)])
+        batches = self._batches(images)
+        return np.concatenate([self._batch_probabilities(batch) for batch in batches])
 
     def predict(
         self, images: ImageInput | Sequence[ImageInput] | np.ndarray, top: int = 5
     ) -> list[list[Prediction]]:
-        """The likeliest classes of each image, the first the likeliest.
+        """Return the most probable classes of each image, in descending order.
 
         Args:
-            images: as `probabilities` takes them.
-            top: how many classes.
+            images: As for `probabilities`.
+            top: How many classes to return for each image.
 
         Raises:
-            As `probabilities`.
+            TorchliftError: As `probabilities`.
         """
         return self._top_predictions(self.probabilities(images), top)
 
     def predict_inputs(self, inputs: np.ndarray, top: int = 5) -> list[list[Prediction]]:
-        """`predict`, for inputs (N, C, H, W) that are preprocessed already."""
+        """Return the most probable classes of preprocessed inputs (N, C, H, W)."""
         return self._top_predictions(probabilities(self(inputs), self.output_kind), top)
 
-    def _batch(self, images: Any) -> np.ndarray:
+    def _batch_probabilities(self, images: Any) -> np.ndarray:
         if not isinstance(images, np.ndarray):
             images = [
                 read_image(image) if isinstance(image, (str, os.PathLike)) else image
@@ -114,13 +133,10 @@ class Classifier:
         return probabilities(scores, self.output_kind)
 
     def _batches(self, images: Any) -> Iterator[Any]:
-        for start in self._starts(len(images)):
-            yield images[start : start + self.batch_size]
-
-    def _starts(self, count: int) -> range:
-        if count == 0:
+        if len(images) == 0:
             raise InferenceError("no images")
-        return range(0, count, self.batch_size)
+        for start in range(0, len(images), self.batch_size):
+            yield images[start : start + self.batch_size]
 
     def _top_predictions(self, probabilities: np.ndarray, top: int) -> list[list[Prediction]]:
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -131,5 +147,5 @@ class Classifier:
 
 
 def class_name(labels: Sequence[str] | None, index: int) -> str:
-    """The name of an output; without names Torch7's label for it, which counts from 1."""
+    """Return the label of an output; without labels, its number as Torch7 counts it, from 1."""
     return labels[index] if labels else str(index + 1)

@@ -6,8 +6,8 @@ from ..errors import TorchliftError
 
 
 class InferenceError(TorchliftError):
-    """A model that cannot be run, or inputs that it does not take."""
+    """A model that cannot be run, or inputs that it does not accept."""
 
 
 class ProviderError(InferenceError):
-    """An execution provider or a device that was asked for by name and does not start."""
+    """An execution provider or device that was requested by name and does not start."""

@@ -1,4 +1,4 @@
-"""What an exported model says of itself, in the file's own metadata."""
+"""What an exported model says about itself in the metadata of its `.onnx` file."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from typing import Any
 
 from ... import __version__
 from ..errors import TorchliftError
-from ..images.preprocessing import Preprocessing, preprocessing_of_format_1
+from ..images.preprocessing import Preprocessing
+from ..saved.config import preprocessing_of_format_1
 from .errors import InferenceError
 
-#: The arithmetic that a file may have inside.
-PRECISIONS = ("fp32", "fp16", "int8")
-
-#: Counts up when an older torchlift could not understand what this one writes.
+#: Increased when an older torchlift could not understand what this one writes.
 FORMAT_VERSION = 2
 
-#: What format 1, of torchlift 0.1.0, calls differently.
+#: Entries that have another name in format 1, which torchlift 0.1.0 wrote.
 _FORMAT_1 = {"output": "output_kind"}
 
-#: The entries that are a preprocessing.
+#: The entries that hold a `Preprocessing`.
 PREPROCESSING = ("preprocessing", "baked_preprocessing")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of an `.onnx` file; every entry is None where the file has none.
+    """The metadata of an `.onnx` file; an entry that the file lacks is None.
 
     Attributes:
-        labels: the names of the outputs.
-        preprocessing: what turns an image into an input.
-        baked_preprocessing: what turned it into the network's input, where the graph does a part
-            of that itself; `preprocessing` is what is left to do.
-        precision: the arithmetic inside, one of `PRECISIONS`.
-        output_kind: what the outputs mean: `logits`, `log_probabilities`, `probabilities`, `features`.
+        labels: Class names, in the order of the outputs.
+        preprocessing: How an image becomes an input of the graph.
+        baked_preprocessing: How an image becomes an input of the network, if the graph does a
+            part of that itself; `preprocessing` is the part that remains outside.
+        precision: The arithmetic inside the graph: `fp32`, `fp16` or `int8`.
+        output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
+            `features`.
         source: `{file, sha256}` of the file that the model was converted from.
-        torchlift_version: the version that exported it.
-        format_version: the version of these entries.
+        torchlift_version: The version of torchlift that exported the file.
+        format_version: The version of these entries.
     """
 
     labels: list[str] | None = None
@@ -51,34 +50,32 @@ class Metadata:
     format_version: int | None = FORMAT_VERSION
 
     def to_props(self) -> dict[str, str]:
-        """As ONNX keeps it: texts by name, each a JSON document."""
-        values = asdict(self)
+        """Return the entries as ONNX stores them: a JSON text for each name."""
         return {
             name: json.dumps(value, ensure_ascii=False)
-            for name, value in values.items()
+            for name, value in asdict(self).items()
             if value is not None
         }
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> Metadata:
-        """What `to_props` gave; entries of other programs are passed over.
+        """Return the metadata that `to_props` gave; entries of other programs are skipped.
 
         Raises:
-            InferenceError: when an entry of ours is damaged.
+            InferenceError: If one of our entries is damaged.
         """
         values: dict[str, Any] = dict.fromkeys(cls.__dataclass_fields__)
-        # Torchlift 0.1.0 wrote no version, and other names for some entries.
-        old = "format_version" not in props
-        try:
-            for key in props:
-                name = _FORMAT_1.get(key, key) if old else key
-                if name in values:
-                    values[name] = json.loads(props[key])
-            for name in PREPROCESSING:
-                if old and values[name] is not None:
-                    values[name] = preprocessing_of_format_1(values[name])
-                if values[name] is not None:
-                    values[name] = Preprocessing.from_json(values[name])
-        except (ValueError, TorchliftError) as error:
-            raise InferenceError(f"the metadata {name!r} is damaged: {error}") from error
+        is_format_1 = "format_version" not in props
+        for key, text in props.items():
+            name = _FORMAT_1.get(key, key) if is_format_1 else key
+            if name not in values:
+                continue
+            try:
+                value = json.loads(text)
+                if name in PREPROCESSING and value is not None:
+                    value = preprocessing_of_format_1(value) if is_format_1 else value
+                    value = Preprocessing.from_json(value)
+            except (ValueError, AttributeError, TorchliftError) as error:
+                raise InferenceError(f"the metadata {key!r} is damaged: {error}") from error
+            values[name] = value
         return cls(**values)

@@ -1,4 +1,4 @@
-"""One way to run a network, be it PyTorch's or an exported file: arrays in, scores out."""
+"""One way to run a network, in PyTorch or ONNX Runtime: arrays in, scores out."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..images.preprocessing import Preprocessing
-from .errors import InferenceError
+from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .providers import open_session
 
-#: NumPy's types for the inputs of a graph; one that takes pixels takes them as uint8.
-_NUMBERS = {
-    f"tensor({name})": np.dtype(kind)
-    for name, kind in (("float", "f4"), ("double", "f8"), ("uint8", "u1"), ("int64", "i8"))
+#: The input types of a graph that NumPy arrays are converted to.
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
 }
 
 
 class Predictor(Protocol):
-    """A network with what a person needs to use it.
+    """A network with its labels and preprocessing, ready to run.
 
     Attributes:
-        labels: the names of the outputs, or None.
-        preprocessing: what turns images into inputs, or None.
-        output_kind: what the scores mean: `logits`, `log_probabilities`, `probabilities`, `features`.
-        input_shape: (C, H, W) of one example, or None where it is open.
-        provider: what it runs on.
-        note: what is worth saying of that; empty for nothing.
+        labels: Class names, in the order of the outputs, or None.
+        preprocessing: How an image becomes an input, or None.
+        output_kind: What the scores mean: `logits`, `log_probabilities`, `probabilities` or
+            `features`.
+        input_shape: (C, H, W) of one example, or None if the network leaves it open.
+        provider: What runs the network, such as `CPUExecutionProvider` or `PyTorch (cuda)`.
+        note: Why `auto` chose this provider; empty if there is nothing to say.
     """
 
     labels: list[str] | None
@@ -41,194 +46,237 @@ class Predictor(Protocol):
     note: str
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Scores (N, classes) of preprocessed inputs, float32 (N, C, H, W)."""
+        """Return the scores (N, classes) of preprocessed inputs, float32 (N, C, H, W)."""
         ...
 
 
 class OnnxPredictor:
-    """An `.onnx` file in ONNX Runtime; its attributes are those of `Predictor`.
+    """An `.onnx` file in ONNX Runtime, with the attributes of a `Predictor`.
 
     Args:
-        path: the file.
-        provider: `auto`, `cpu` or `cuda` (see `open_session`).
+        path: The file.
+        provider: `auto`, `cpu`, `cuda` or `tensorrt` (see `open_session`).
 
     Raises:
-        InferenceError: when the file is missing, cannot be loaded, or takes more than one input.
-        ProviderError: when the provider was named and does not start.
+        InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
+            and one output.
+        ProviderError: If the requested provider does not start.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
-        given, results = session.runtime.get_inputs(), session.runtime.get_outputs()
-        if len(given) != 1 or len(results) != 1:
+        inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
             raise InferenceError(
-                f"{os.fspath(path)}: {len(given)} inputs and {len(results)} outputs, "
+                f"{os.fspath(path)}: {len(inputs)} inputs and {len(outputs)} outputs, "
                 "a classifier has one of each"
             )
-        metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
+        if inputs[0].type not in _DTYPES:
+            raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
+        try:
+            metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
+        except InferenceError as error:
+            raise InferenceError(f"{os.fspath(path)}: {error}") from error
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
-        self._input, self._type = given[0].name, _NUMBERS[given[0].type]
-        sizes = given[0].shape[1:]
-        whole = len(sizes) == 3 and all(isinstance(size, int) for size in sizes)
-        self.input_shape = (sizes[0], sizes[1], sizes[2]) if whole else None
+        self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
+        shape = inputs[0].shape[1:]
+        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Scores (N, classes) of preprocessed inputs (N, C, H, W).
+        """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
         Raises:
-            InferenceError: when the inputs have another shape than the network takes.
+            InferenceError: If the network does not accept inputs of this shape.
         """
         _check_shape(inputs, self.input_shape)
-        return self._session.run({self._input: as_numbers(inputs, self._type)})[0]
+        return self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
 
 
 class TorchPredictor:
-    """A network in PyTorch, in evaluation mode; its attributes are those of `Predictor`.
+    """A PyTorch network in evaluation mode, with the attributes of a `Predictor`.
 
     Args:
-        model: a `SavedModel` (see `open_model`); it is not changed.
-        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        model: A `SavedModel` (see `open_model`); it is not changed.
+        device: `auto` (CUDA if PyTorch finds a GPU), `cpu` or `cuda`.
 
     Raises:
-        InferenceError: when CUDA was named and there is none.
+        ProviderError: If the requested device does not start.
+
+    Example:
+        >>> from torch import nn
+        >>> from torchlift.converters.saved import SavedModel
+        >>> predictor = TorchPredictor(SavedModel(nn.Flatten(), "logits", (3, 1, 1)), "cpu")
+        >>> predictor(np.ones((2, 3, 1, 1), np.float32)).shape
+        (2, 3)
     """
 
     def __init__(self, model: Any, device: str = "auto") -> None:
-        # An exported classifier runs without waiting for torch.
+        # Running an exported classifier must not wait for torch to be imported.
         import torch
 
         from .torch_module import inference_copy
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InferenceError("cuda does not start: PyTorch finds no GPU; run on the CPU")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ProviderError(f"{device} does not start: PyTorch finds no GPU; run on the CPU")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._module = inference_copy(model.module).to(device)
+        try:
+            self._module = inference_copy(model.module, device=device)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
         self.labels, self.preprocessing = model.labels, model.preprocessing
         self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Scores (N, classes) of preprocessed inputs (N, C, H, W).
+        """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
         Raises:
-            InferenceError: when the network does not take inputs of this shape.
+            InferenceError: If the network does not accept inputs of this shape.
         """
         from .torch_module import as_inputs, run
 
         _check_shape(inputs, self.input_shape)
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
-            raise InferenceError(
-                f"the network gives {len(outputs)} outputs, a classifier gives one"
-            )
-        return outputs[0].cpu().numpy()
+            raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
+        scores: np.ndarray = outputs[0].cpu().numpy()
+        return scores
 
 
 def open_predictor(
     path: str | os.PathLike[str], provider: str = "auto", **options: Any
 ) -> Predictor:
-    """The network of an `.onnx` file, of a `.t7`, or of a saved model's folder, ready to run.
+    """Open an `.onnx` file, a `.t7` file or the folder of a saved model, ready to run.
 
     Args:
-        path: the model.
+        path: The model.
         provider: `auto`, `cpu` or `cuda`.
-        options: what `open_model` takes (`labels`, `mean_std`, …), not for an `.onnx` file.
+        options: Arguments of `open_model` (`labels`, `mean_std`, …); not for an `.onnx` file,
+            which has its own.
 
     Raises:
-        TorchliftError: when the model cannot be opened (see `open_model`, `OnnxPredictor`).
+        TorchliftError: If the model cannot be opened (see `open_model` and `OnnxPredictor`).
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.onnx import export
+        >>> path = f"{mkdtemp()}/linear.onnx"
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+        >>> exported = export(network, path, input_shape=(3, 1, 1))
+        >>> predictor = open_predictor(path, "cpu")
+        >>> predictor.output_kind, predictor.input_shape, predictor.provider
+        ('logits', (3, 1, 1), 'CPUExecutionProvider')
+        >>> predictor(np.zeros((5, 3, 1, 1), np.float32)).shape
+        (5, 2)
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     if Path(path).suffix.lower() == ".onnx":
-        if given:
-            raise InferenceError(f"{os.fspath(path)}: an .onnx file has its own {', '.join(given)}")
+        if options:
+            names = ", ".join(options)
+            raise InferenceError(f"{os.fspath(path)}: an .onnx file has its own {names}")
         return OnnxPredictor(path, provider)
     from ..saved import open_model
 
-    return TorchPredictor(open_model(path, **given), provider)
+    return TorchPredictor(open_model(path, **options), provider)
 
 
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
-    """Inputs for a network: images through its preprocessing, other numbers as they are.
+    """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
 
     Args:
         images: PIL images or uint8 pixels (see `Preprocessing`), or an array (N, …) of another
-            type that is an input already.
-        preprocessing: the network's.
+            dtype, which counts as preprocessed.
+        preprocessing: That of the network.
 
     Raises:
-        InferenceError: when images are given and the model has no preprocessing.
-        PreprocessingError: when they do not fit the preprocessing.
+        InferenceError: If the network has no preprocessing for its images.
+        PreprocessingError: If the images do not fit the preprocessing.
+
+    Example:
+        >>> pixels = np.full((1, 1, 2, 2), 255, np.uint8)
+        >>> prepare(pixels, Preprocessing("gray", mean=(0.5,), std=(0.5,))).tolist()
+        [[[[1.0, 1.0], [1.0, 1.0]]]]
     """
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         return images
     if preprocessing is None:
         raise InferenceError(
-            "the model says nothing of how images become inputs: convert it with its mean and "
-            "std (--mean-std), or give inputs that are ready (floats)"
+            "the model has no preprocessing, so it cannot read images: convert it with "
+            "mean_std=FILE, or pass preprocessed inputs (floats)"
         )
     return preprocessing(images)
 
 
-def as_numbers(inputs: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Inputs in the number type that a graph takes.
+def to_input_dtype(inputs: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Convert inputs to the dtype of a graph's input.
 
     Raises:
-        InferenceError: when a graph that takes pixels is given other numbers than 0 to 255.
+        InferenceError: If the graph takes pixels, and the inputs are not whole numbers from 0 to
+            255.
     """
     if dtype == np.uint8 and inputs.dtype != np.uint8:
-        pixels = np.clip(inputs, 0, 255).astype(np.uint8)
+        pixels: np.ndarray = np.clip(inputs, 0, 255).astype(np.uint8)
         if not np.array_equal(pixels, inputs):
             raise InferenceError(
                 "the network takes pixels, whole numbers from 0 to 255: its preprocessing is in "
                 "the graph"
             )
         return pixels
-    return np.ascontiguousarray(inputs, dtype)
+    return np.ascontiguousarray(inputs, dtype=dtype)
 
 
 def probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
-    """Scores (N, classes) as probabilities.
+    """Convert scores (N, classes) to probabilities.
 
     Args:
-        scores: what the network gave.
-        output_kind: what they mean (`Predictor.output_kind`).
+        scores: Outputs of a network.
+        output_kind: What they mean (`Predictor.output_kind`).
 
     Raises:
-        InferenceError: when they are no scores of classes.
+        InferenceError: If they are not scores of classes.
     """
     if output_kind == "probabilities":
         _check_classes(scores, output_kind)
         return scores
-    return np.exp(log_probabilities(scores, output_kind))
+    result: np.ndarray = np.exp(log_probabilities(scores, output_kind))
+    return result
 
 
 def log_probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
-    """Scores (N, classes) as logarithms of probabilities.
+    """Convert scores (N, classes) to log probabilities.
 
     Args:
-        scores: what the network gave.
-        output_kind: what they mean (`Predictor.output_kind`).
+        scores: Outputs of a network.
+        output_kind: What they mean (`Predictor.output_kind`).
 
     Raises:
-        InferenceError: when they are no scores of classes.
+        InferenceError: If they are not scores of classes.
     """
     _check_classes(scores, output_kind)
     if output_kind == "log_probabilities":
         return scores
+    result: np.ndarray
     if output_kind == "probabilities":
-        return np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
-    # Log-softmax; without its largest score a row cannot overflow.
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        result = np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
+    else:
+        # Log-softmax. Subtracting the largest score keeps exp from overflowing.
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        result = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
 
 
 def _check_classes(scores: np.ndarray, output_kind: str) -> None:
     if output_kind == "features" or scores.ndim != 2:
         shape = "×".join(map(str, scores.shape[1:]))
-        raise InferenceError(f"not a classifier: it gives {output_kind} ({shape} an example)")
+        raise InferenceError(
+            f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
+        )
 
 
 def _check_shape(inputs: np.ndarray, expected: Sequence[int] | None) -> None:

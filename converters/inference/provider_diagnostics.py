@@ -1,4 +1,4 @@
-"""Why CUDA or TensorRT does not start on a machine, and what to do."""
+"""Why CUDA or TensorRT does not start on this machine, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import onnxruntime
 
+#: The packages that install the module `onnxruntime`.
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+
 
 def driver_problem() -> str | None:
-    """Why the CUDA driver has no GPU for us (`cuInit`, `cuDeviceGetCount`); None if it has."""
+    """Return why the CUDA driver has no GPU (`cuInit`, `cuDeviceGetCount`), or None if it has."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     remedy = "run on a machine with an NVIDIA GPU and its driver, or on the CPU"
     try:
@@ -25,10 +28,10 @@ def driver_problem() -> str | None:
 
 
 def library_problem(provider: str) -> str:
-    """Which shared library keeps a provider's own library from loading.
+    """Return which shared library keeps a provider's own library from loading.
 
     Args:
-        provider: by ONNX Runtime's name, such as `CUDAExecutionProvider`.
+        provider: Its name in ONNX Runtime, such as `CUDAExecutionProvider`.
     """
     folder = Path(onnxruntime.__file__).parent / "capi"
     stem = provider.removesuffix("ExecutionProvider").lower()
@@ -44,7 +47,7 @@ def library_problem(provider: str) -> str:
 
 
 def library_remedy(provider: str) -> str:
-    """How to get the libraries that a provider loads.
+    """Return how to install the libraries that a provider loads.
 
     Args:
         provider: `cuda` or `tensorrt`.
@@ -61,16 +64,25 @@ def library_remedy(provider: str) -> str:
 
 
 def package_remedy() -> str:
-    """Which package of ONNX Runtime to install in the place of the one that is there."""
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
-        return (
-            "onnxruntime and onnxruntime-gpu are both installed and hide each other: "
-            "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"
-        )
+    """Return how to replace the installed ONNX Runtime by the one with GPU providers."""
+    if conflict := runtime_conflict():
+        return conflict
     return "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`"
 
 
-def _installed(package: str) -> bool:
+def runtime_conflict() -> str | None:
+    """Return which packages of ONNX Runtime overwrite each other and what to do, or None."""
+    installed = [package for package in _RUNTIMES if _is_installed(package)]
+    if len(installed) < 2:
+        return None
+    both = "both" if len(installed) == 2 else "all"
+    return (
+        f"{' and '.join(installed)} are {both} installed and overwrite each other: "
+        f"`pip uninstall {' '.join(installed)}`, then `pip install` one of them"
+    )
+
+
+def _is_installed(package: str) -> bool:
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Which execution provider of ONNX Runtime runs a model, and why not another.
+"""Opening an `.onnx` file on an execution provider of ONNX Runtime, or saying why it fails.
 
-ONNX Runtime goes on with the CPU in silence when CUDA does not start. Here a provider that was
-named starts or is an error; only `auto` may fall back, and it says so.
+When CUDA does not start, ONNX Runtime silently uses the CPU. Here a provider that is requested by
+name starts or is an error; only `auto` falls back, and it says so.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from .errors import InferenceError, ProviderError
 from .provider_diagnostics import driver_problem, library_problem, library_remedy, package_remedy
 from .threads import available_cpus
 
-#: Our names for the execution providers.
+#: ONNX Runtime's names of the execution providers, by ours.
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
 
-#: What `auto` tries. TensorRT is only for who asks: it builds an engine for minutes.
+#: What `auto` tries, in this order. Not TensorRT, which spends minutes building an engine.
 _AUTO = ("cuda", "cpu")
 
-#: A provider may leave nodes to the ones after it. TF32 would round products to 10 bits.
-_WITH: dict[str, list[str | tuple[str, dict[str, Any]]]] = {
+#: A provider and those that run the nodes it leaves. TF32 would round products to 10 bits.
+_PROVIDERS_WITH_FALLBACK: dict[str, list[str | tuple[str, dict[str, Any]]]] = {
     "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], {"use_tf32": 0}), PROVIDERS["cpu"]],
     "cuda": [(PROVIDERS["cuda"], {"use_tf32": 0}), PROVIDERS["cpu"]],
     "cpu": [PROVIDERS["cpu"]],
 }
 
-# Severities of ONNX Runtime's log.
+# Severities in ONNX Runtime's log.
 _WARNING, _ERROR, _FATAL = 2, 3, 4
 
 
 @dataclass(frozen=True)
 class Session:
-    """An ONNX Runtime session and what it really runs on.
+    """An ONNX Runtime session and the provider that it runs on.
 
     Attributes:
-        runtime: the session.
-        provider: the first of its execution providers, such as `CPUExecutionProvider`.
-        note: why `auto` took this one; empty where nothing was fallen back from.
+        runtime: The session.
+        provider: The first of its execution providers, such as `CPUExecutionProvider`.
+        note: Why `auto` chose this provider; empty if it did not fall back.
     """
 
     runtime: onnxruntime.InferenceSession
@@ -59,25 +59,35 @@ class Session:
     note: str = ""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs, in the order of the file.
+        """Return the outputs, in the order of the file.
 
-        Inputs and outputs are bound to their places, so that a GPU gets each batch once and gives
-        its outputs back once, at the end.
+        Inputs and outputs are bound, so that a batch is copied to a GPU once and its outputs are
+        copied back once, at the end.
 
         Args:
-            inputs: an array for each input, by name and in its number type.
+            inputs: An array for each input, by name and of the input's dtype.
+
+        Raises:
+            InferenceError: If ONNX Runtime cannot run inputs of this shape.
         """
-        binding = self.runtime.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        for output in self.runtime.get_outputs():
-            binding.bind_output(output.name, self.device)
-        self.runtime.run_with_iobinding(binding)
-        return list(binding.copy_outputs_to_cpu())
+        try:
+            binding = self.runtime.io_binding()
+            for name, array in inputs.items():
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            for output in self.runtime.get_outputs():
+                binding.bind_output(output.name, self.device)
+            self.runtime.run_with_iobinding(binding)
+            return list(binding.copy_outputs_to_cpu())
+        except Exception as error:  # ONNX Runtime's errors share no other base class.
+            shapes = ", ".join(str(array.shape) for array in inputs.values())
+            reason = str(error).splitlines()[0]
+            raise InferenceError(
+                f"ONNX Runtime fails on inputs of shape {shapes}: {reason}"
+            ) from error
 
     @property
     def device(self) -> str:
-        """Where its outputs are made: `cpu` or `cuda`."""
+        """Where its outputs are computed: `cpu` or `cuda`."""
         return "cpu" if self.provider == PROVIDERS["cpu"] else "cuda"
 
 
@@ -90,15 +100,16 @@ def open_session(
     """Open an `.onnx` file on an execution provider.
 
     Args:
-        file: the exported model.
-        provider: `cpu`, `cuda`, `tensorrt`, or `auto`: CUDA where it starts, else the CPU.
-        threads: how many work on one operator; by default all that this process may use.
-        profile: prefix of a file in which ONNX Runtime notes what it runs.
+        file: The exported model.
+        provider: `cpu`, `cuda`, `tensorrt`, or `auto`: CUDA if it starts, otherwise the CPU.
+        threads: How many threads work on one operator; by default one for each processor that
+            this process may use.
+        profile: Prefix of a file in which ONNX Runtime records the nodes that it runs.
 
     Raises:
-        ProviderError: when the provider is unknown, or was named and does not start; the message
-            has the reason and the remedy.
-        InferenceError: when ONNX Runtime cannot load the file.
+        ProviderError: If the provider is unknown or does not start; the message says why, and what
+            to do.
+        InferenceError: If ONNX Runtime cannot load the file.
     """
     if not Path(file).is_file():
         raise InferenceError(f"{os.fspath(file)}: no such file")
@@ -113,42 +124,46 @@ def open_session(
     if driver_problem():
         session = _start(os.fspath(file), "cpu", options)
         return Session(session.runtime, session.provider, "runs on the CPU: no NVIDIA GPU here")
-    reasons = []
+    problems = []
     for name in _AUTO:
         try:
             session = _start(os.fspath(file), name, options)
         except ProviderError as error:
-            reasons.append(str(error))
+            problems.append(str(error))
         else:
-            note = f"runs on {session.provider}: {'; '.join(reasons)}" if reasons else ""
+            note = f"runs on {session.provider}: {'; '.join(problems)}" if problems else ""
             return Session(session.runtime, session.provider, note)
-    raise ProviderError("; ".join(reasons))
+    raise ProviderError("; ".join(problems))
 
 
 def nodes_by_provider(session: Session) -> Counter[str]:
-    """How many nodes each provider has run in a session that was opened with `profile`.
+    """Count the nodes that each provider has run, in a session opened with `profile`.
 
-    ONNX Runtime's notes end here, so that they stay small.
+    This ends the recording, so that its file stays small.
     """
-    events = json.loads(Path(session.runtime.end_profiling()).read_text())
+    text = Path(session.runtime.end_profiling()).read_text(encoding="utf-8")
     nodes = {
         (event["args"]["provider"], event["name"])
-        for event in events
+        for event in json.loads(text)
         if event.get("cat") == "Node" and event.get("args", {}).get("provider")
     }
     return Counter(provider for provider, _ in nodes)
 
 
 def provider_problem(provider: str) -> str | None:
-    """Why a provider does not start on this machine, with the remedy; `None` where it does.
+    """Return why a provider does not start on this machine and what to do, or None if it starts.
 
-    It is tried, with a network of one node.
+    The answer comes from a network of one node that is opened on it.
 
     Args:
         provider: `cpu`, `cuda` or `tensorrt`.
 
     Raises:
-        ProviderError: when there is no provider of this name.
+        ProviderError: If no provider has this name.
+
+    Example:
+        >>> print(provider_problem("cpu"))
+        None
     """
     if problem := _known_problem(provider):
         return problem
@@ -160,7 +175,7 @@ def provider_problem(provider: str) -> str | None:
 
 
 def _known_problem(provider: str) -> str | None:
-    """What can be told before a session is tried, which would log pages."""
+    """Return a problem that shows before a session is opened, which would log pages."""
     if provider not in PROVIDERS:
         raise ProviderError(f"no provider {provider!r}: choose auto, {', '.join(PROVIDERS)}")
     if PROVIDERS[provider] not in onnxruntime.get_available_providers():
@@ -169,15 +184,14 @@ def _known_problem(provider: str) -> str | None:
 
 
 def _start(model: str | bytes, provider: str, options: onnxruntime.SessionOptions) -> Session:
+    """Open a session on a provider, and check that it is the one that started."""
     if problem := _known_problem(provider):
         raise ProviderError(f"{provider} does not start: {problem}")
-    wanted = PROVIDERS[provider]
     runtime = _create(model, provider, options)
     started = runtime.get_providers()[0]
-    if started != wanted:
-        raise ProviderError(
-            f"{provider} does not start: {library_problem(wanted)}; {library_remedy(provider)}"
-        )
+    if started != PROVIDERS[provider]:
+        problem = library_problem(PROVIDERS[provider])
+        raise ProviderError(f"{provider} does not start: {problem}; {library_remedy(provider)}")
     return Session(runtime, started)
 
 
@@ -186,15 +200,17 @@ def _create(
 ) -> onnxruntime.InferenceSession:
     with _quiet():
         if provider != "cpu":
-            # The CUDA libraries of torch's own wheels serve ONNX Runtime too.
+            # ONNX Runtime can use the CUDA libraries that torch's wheels bring.
             onnxruntime.preload_dlls()
         try:
-            runtime = onnxruntime.InferenceSession(model, options, providers=_WITH[provider])
+            runtime = onnxruntime.InferenceSession(
+                model, options, providers=_PROVIDERS_WITH_FALLBACK[provider]
+            )
         except Exception as error:  # ONNX Runtime's errors share no other base class.
             reason = str(error).splitlines()[0]
             name = model if isinstance(model, str) else provider
             raise InferenceError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
-    # Otherwise a failing run would go on with the CPU, in silence.
+    # Otherwise a run that fails on the GPU would silently be repeated on the CPU.
     runtime.disable_fallback()
     return runtime
 
@@ -211,7 +227,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _one_node() -> bytes:
-    """A network that any provider can run."""
+    """Return a network that every provider can run."""
     from onnx import TensorProto, helper
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]

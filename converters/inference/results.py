@@ -1,64 +1,100 @@
-"""Predictions as files that grow while they are made: CSV, JSON Lines or Parquet."""
+"""Predictions as files that grow while images are classified: CSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import WriteError
+from ..files import atomic_path, check_output
+from ..requirements import missing_package
 from .classifier import Prediction
 from .errors import InferenceError
 
-#: Takes one image: its name, its likeliest classes, and why it has none (or nothing).
+#: Adds one image: its name, its predictions, and why it has none (or an empty string).
 Write = Callable[[str, Sequence[Prediction], str], None]
 
-#: One row a prediction; an image that could not be used is one row with its problem.
+#: A prediction is one row; an image that could not be read is one row with its problem.
 COLUMNS = ("input", "rank", "label", "index", "probability", "problem")
 
-#: Rows that are kept until they are written together, as one row group.
+#: Rows that are collected and then written together, as one row group of a Parquet file.
 _ROWS = 20_000
 
 
 @contextmanager
 def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Write]:
-    """A file for predictions, in the format that its ending says.
+    """Open a file for predictions, in the format of its suffix.
 
-    What was written so far is in `FILE.partial`, which gets its name when all went well and stays
-    where it is when something stopped it. (A Parquet file can be read once it is closed.)
+    The results so far are in `FILE.partial`, which other programs can read. It gets its final name
+    when the block ends, and stays where it is when an error ends the block. (A Parquet file can be
+    read once it is closed.)
 
     Args:
         path: `.csv` and `.parquet` have the columns `COLUMNS`; `.jsonl` has a line
             `{"input": …, "predictions": [{"label", "index", "probability"}, …]}` for each image,
-            with `"problem"` where there is one.
-        overwrite: replace a file that is there.
+            and `"problem"` for an image that could not be read.
+        overwrite: Whether to replace an existing file.
 
     Raises:
-        InferenceError: when the ending is unknown, the file is there already, or pyarrow is missing.
+        InferenceError: If the suffix is unknown.
+        MissingPackageError: If pyarrow, which writes Parquet, is not installed.
+        WriteError: If the file exists already, or cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "results.csv"
+        >>> with open_results(path) as write:
+        ...     write("cat.jpg", [Prediction(index=3, label="cat", probability=0.75)], "")
+        >>> print(path.read_text(encoding="utf-8").strip())
+        input,rank,label,index,probability,problem
+        cat.jpg,1,cat,3,0.75,
     """
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
-        raise InferenceError(f"{target}: results go to files in {', '.join(_FORMATS)}")
-    if target.exists() and not overwrite:
-        raise InferenceError(f"{target}: is there already; --overwrite replaces it")
-    partial, written = target.with_name(f"{target.name}.partial"), 0
+        raise InferenceError(f"{target}: the suffix must be {' or '.join(_FORMATS)}")
+    check_output(target, overwrite)
+    partial, count = target.with_name(f"{target.name}.partial"), 0
+    caller_error: BaseException | None = None
     try:
         with _FORMATS[target.suffix.lower()](partial) as write:
 
-            def counted(name: str, predictions: Sequence[Prediction], problem: str = "") -> None:
-                nonlocal written
-                write(name, predictions, problem)
-                written += 1
+            def write_and_count(
+                name: str, predictions: Sequence[Prediction], problem: str = ""
+            ) -> None:
+                nonlocal count
+                try:
+                    write(name, predictions, problem)
+                except OSError as error:
+                    raise _write_error(target, error) from error
+                count += 1
 
-            yield counted
-    except BaseException:
-        if not written:
-            partial.unlink(missing_ok=True)
+            try:
+                yield write_and_count
+            except BaseException as error:
+                caller_error = error
+                raise
+        # Once they are on the disk, a kill during the rename below loses no results.
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+    except BaseException as error:
+        if count == 0:
+            with suppress(OSError):
+                partial.unlink()
+        if isinstance(error, OSError) and error is not caller_error:
+            raise _write_error(target, error) from error
         raise
-    partial.replace(target)
+    with atomic_path(target) as path_to_replace:
+        partial.rename(path_to_replace)
+
+
+def _write_error(target: Path, error: OSError) -> WriteError:
+    return WriteError(f"{target}: cannot be written: {error.strerror or error}")
 
 
 @contextmanager
@@ -81,12 +117,10 @@ def _parquet(file: Path) -> Iterator[Write]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise InferenceError(
-            f"{file.stem}: Parquet needs pyarrow: pip install 'torchlift[parquet]'"
-        ) from None
-    kinds = dict.fromkeys(COLUMNS, pyarrow.string())
-    kinds |= dict.fromkeys(("rank", "index"), pyarrow.int32()) | {"probability": pyarrow.float32()}
-    schema = pyarrow.schema(list(kinds.items()))
+        raise missing_package(f"{file.stem}: Parquet", "pyarrow") from None
+    types = dict.fromkeys(COLUMNS, pyarrow.string())
+    types |= dict.fromkeys(("rank", "index"), pyarrow.int32()) | {"probability": pyarrow.float32()}
+    schema = pyarrow.schema(list(types.items()))
     rows: list[tuple[Any, ...]] = []
 
     with parquet.ParquetWriter(file, schema) as writer:
@@ -108,24 +142,29 @@ def _parquet(file: Path) -> Iterator[Write]:
                 flush()
 
 
-#: The format of each ending.
+#: What writes a file of each suffix.
 _FORMATS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 
 def as_json(name: str, predictions: Sequence[Prediction], problem: str = "") -> dict[str, Any]:
-    """The predictions of one image as JSON values."""
-    result = {
+    """Return the predictions for one image as JSON values."""
+    return {
         "input": name,
         "predictions": [
-            {"label": item.label, "index": item.index, "probability": item.probability}
+            {"label": item.label, "index": item.index, "probability": _finite(item.probability)}
             for item in predictions
         ],
+        "problem": problem or None,
     }
-    return {**result, "problem": problem} if problem else result
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON can hold it: None for NaN and infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _rows(name: str, predictions: Sequence[Prediction], problem: str) -> list[tuple[Any, ...]]:
-    """The predictions of one image as rows of a table."""
+    """Return the predictions for one image as rows of a table."""
     if not predictions:
         return [(name, None, None, None, None, problem)]
     return [

@@ -13,66 +13,89 @@ from ..modules import keep_batch_dimension
 from .errors import InferenceError
 
 
-def inference_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """The model as it is exported: evaluation mode, the batch axis kept; the original is untouched.
+def inference_copy(
+    model: nn.Module,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """Return a copy of a model in evaluation mode that keeps the batch axis.
+
+    The copy shares its parameters and buffers with the model unless they must be converted; the
+    model itself is never changed.
 
     Args:
-        model: any module.
-        dtype: number type of its parameters and buffers; by default they are shared with `model`
-            as they are.
+        model: Any module.
+        dtype: Floating-point dtype of the copy; that of the model by default.
+        device: Device of the copy; that of the model by default.
     """
+    device = None if device is None else torch.device(device)
     tensors = [*model.parameters(), *model.buffers()]
-    as_they_are = all(not t.is_floating_point() or t.dtype == (dtype or t.dtype) for t in tensors)
-    result = copy.deepcopy(model, {id(t): t for t in tensors} if as_they_are else {})
+    shared = all(_has_dtype(t, dtype) and _is_on(t, device) for t in tensors)
+    result = copy.deepcopy(model, {id(t): t for t in tensors} if shared else {})
     keep_batch_dimension(result)
-    return result.eval() if as_they_are else result.eval().to(dtype)
+    result.eval()
+    return result if shared else result.to(device=device, dtype=dtype)
+
+
+def _has_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
+    return dtype is None or not tensor.is_floating_point() or tensor.dtype == dtype
+
+
+def _is_on(tensor: torch.Tensor, device: torch.device | None) -> bool:
+    """Whether a tensor is on a device; `cuda` without an index is any GPU."""
+    if device is None:
+        return True
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def as_inputs(module: nn.Module, inputs: Any) -> Any:
-    """Arrays or tensors, in the number type and on the device of a module's parameters."""
-    floating = (tensor for tensor in module.parameters() if tensor.is_floating_point())
-    like = next(floating, torch.zeros(0))
+    """Convert arrays or tensors to the dtype and device of a module's parameters."""
+    parameters = (tensor for tensor in module.parameters() if tensor.is_floating_point())
+    like = next(parameters, torch.zeros(0))
 
-    def converted(value: Any) -> torch.Tensor:
+    def convert(value: Any) -> torch.Tensor:
         tensor = torch.as_tensor(value)
         return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
 
-    return pytree.tree_map(converted, inputs)
+    return pytree.tree_map(convert, inputs)
 
 
 def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
-    """The module's outputs, tables flattened.
+    """Return the outputs of a module; tables are flattened.
 
     Raises:
-        InferenceError: when the module does not take these inputs, with their shapes.
+        InferenceError: If the module does not accept these inputs; the message has their shapes.
     """
     try:
         with torch.no_grad():
-            return pytree.tree_leaves(module(inputs))
+            outputs: list[torch.Tensor] = pytree.tree_leaves(module(inputs))
+            return outputs
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
         reason = str(error).splitlines()[0]
         raise InferenceError(
-            f"the model does not take inputs of shape {shapes}: {reason}"
+            f"the model does not accept inputs of shape {shapes}: {reason}"
         ) from error
 
 
 def batch_size(inputs: Any) -> int:
-    """How many examples inputs hold.
+    """Return how many examples a batch holds.
 
     Args:
-        inputs: a tensor or array (N, …), or a list of them.
+        inputs: A tensor or array (N, …), or a list of them.
 
     Raises:
-        InferenceError: when they have no batch axis, or hold different numbers of examples.
+        InferenceError: If an input has no batch axis, or the inputs disagree about its size.
     """
-    counts = {tuple(value.shape[:1]) for value in pytree.tree_leaves(inputs)}
-    if len(counts) != 1 or counts & {(), (0,)}:
-        raise InferenceError("every input needs a batch axis in front, and all the same examples")
-    return counts.pop()[0]
+    sizes = {tuple(value.shape[:1]) for value in pytree.tree_leaves(inputs)}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
+        raise InferenceError(
+            "every input needs a batch axis in front, of the same size in all of them"
+        )
+    return int(sizes.pop()[0])
 
 
 def resize_batch(inputs: Any, batch: int) -> Any:
-    """Inputs with another number of examples: the first ones, over again where they run out."""
-    chosen = torch.arange(batch) % batch_size(inputs)
-    return pytree.tree_map(lambda tensor: tensor[chosen], inputs)
+    """Return the first examples of a batch, repeated from the start where there are too few."""
+    indices = torch.arange(batch) % batch_size(inputs)
+    return pytree.tree_map(lambda tensor: tensor[indices], inputs)

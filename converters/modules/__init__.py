@@ -1,4 +1,8 @@
-"""Torch7's classes as PyTorch modules: one converter a class, one file a family."""
+"""Conversion of Torch7 objects to PyTorch modules: a converter for each class."""
+
+from ..requirements import require
+
+require("torchlift.converters.modules", "torch")
 
 from . import layers, packages
 from .context import Context, ConvertedLayer, Note

@@ -1,4 +1,4 @@
-"""What a converter may ask for while it turns one Torch7 object into a module."""
+"""The context of a conversion: what converters share, and the methods that they call."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from torch import nn
 from ..t7 import LuaObject, LuaTable
 from ..t7.tensors import tensor
 from .errors import ConversionError, UnknownClassError
+from .shared_memory import SharedMemory
 
-#: Turns one Torch7 object into a module; it asks the context for its children and parameters.
+#: Converts one Torch7 object to a module; the context converts its children and parameters.
 Converter = Callable[[LuaObject, "Context"], nn.Module]
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something decided for an old or odd file, worth telling its owner."""
+    """A decision about an old or unusual file, which its owner should know.
+
+    Attributes:
+        path: Lua path of the object.
+        class_name: Lua class of the object.
+        text: The decision.
+    """
 
     path: str
     class_name: str
@@ -29,7 +36,13 @@ class Note:
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """One Torch7 object and the module that it became."""
+    """A Torch7 object and the module that it was converted to.
+
+    Attributes:
+        path: Lua path of the object, such as `model.modules[3]`.
+        source: The object.
+        module: The module.
+    """
 
     path: str
     source: LuaObject
@@ -38,17 +51,17 @@ class ConvertedLayer:
 
 @dataclass
 class Context:
-    """One run of `convert`: what is shared between its converters.
+    """The state of one conversion, shared by its converters.
 
     Attributes:
-        find_converter: the converter of a class name, None for a class that has none.
+        find_converter: Function that returns the converter of an object, None if there is none.
         path: Lua path of the object that is being converted, such as `model.modules[3]`.
-        layers: what has been converted, children before parents.
-        notes: what was decided where a file leaves something open.
-        unknown: class name → paths of the objects that no converter takes.
+        layers: The objects converted so far, children before parents.
+        notes: Decisions where the file leaves something open.
+        unknown: Class name → paths of the objects without a converter.
     """
 
-    find_converter: Callable[[str], Converter | None]
+    find_converter: Callable[[LuaObject], Converter | None]
     path: str = "model"
     layers: list[ConvertedLayer] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -57,6 +70,7 @@ class Context:
     _parameters: dict[tuple[Any, ...], tuple[nn.Parameter, np.ndarray]] = field(
         default_factory=dict
     )
+    _memory: SharedMemory = field(default_factory=SharedMemory)
     _settled: set[int] = field(default_factory=set)
     _current: LuaObject | None = None
     _fields: dict[str, str] = field(default_factory=dict)
@@ -67,18 +81,18 @@ class Context:
         self.notes.append(Note(self.path, class_name, text))
 
     def error(self, problem: str) -> ConversionError:
-        """An error at the object that is being converted."""
+        """Return an error at the object that is being converted."""
         return ConversionError(problem, self.path)
 
     def convert(self, value: Any, step: str) -> nn.Module:
-        """The module of a child object; an object met twice gives the same module.
+        """Convert a child object; the same object always gives the same module.
 
         Args:
-            value: the child, an nn object.
-            step: the child's place in its parent, such as `.modules[1]`.
+            value: The child, an nn object.
+            step: Path from the parent to the child, such as `.modules[1]`.
 
         Raises:
-            ConversionError: when it is no object, or lacks a field that its class must have.
+            ConversionError: The value is not an object, or lacks a field that its class requires.
         """
         parent, current = self.path, self._current
         self.path = parent + step
@@ -93,7 +107,7 @@ class Context:
             self.path, self._current = parent, current
 
     def children(self, source: LuaObject, field_name: str = "modules") -> list[nn.Module]:
-        """The converted modules of a container, in order."""
+        """Convert the modules of a container and return them in order."""
         table = source.get(field_name)
         if not isinstance(table, LuaTable):
             raise self.error(f"{source.class_name} has no table {field_name!r}")
@@ -103,17 +117,20 @@ class Context:
         ]
 
     def fill(self, module: nn.Module, **arrays: np.ndarray | None) -> nn.Module:
-        """Give a module (made on the `meta` device) its parameters and buffers.
+        """Set parameters and buffers of a module, which may be on the `meta` device.
 
-        Arrays are taken in the shape that the module declares; two modules that hold the same
-        memory in the file share one parameter. Half precision becomes float32.
+        Arrays are reshaped to the shapes that the module declares. Two modules whose arrays are the
+        same memory in the file share one parameter. Half precision becomes float32.
 
         Args:
-            module: the module; every tensor of it that is not named here must be computable.
-            arrays: its parameters and buffers by name; `None` leaves one out.
+            module: The module; its tensors that are not named here must already have values.
+            arrays: Parameters and buffers by name; `None` skips one.
+
+        Returns:
+            The module.
 
         Raises:
-            ConversionError: when an array has another number of elements than the module needs.
+            ConversionError: An array has the wrong number of elements.
         """
         for name, array in arrays.items():
             if array is None:
@@ -121,8 +138,8 @@ class Context:
             declared = getattr(module, name)
             if array.size != declared.numel():
                 raise self.error(
-                    f"{name} has {array.size} numbers (shape {tuple(array.shape)}), "
-                    f"{tuple(declared.shape)} was expected"
+                    f"{name} has {array.size} elements (shape {tuple(array.shape)}), "
+                    f"but shape {tuple(declared.shape)} was expected"
                 )
             if isinstance(declared, nn.Parameter):
                 module.register_parameter(name, self.parameter(array, tuple(declared.shape)))
@@ -133,27 +150,40 @@ class Context:
         return module
 
     def parameter(self, array: np.ndarray, shape: tuple[int, ...] | None = None) -> nn.Parameter:
-        """The parameter that holds an array's numbers; the same memory gives the same parameter."""
+        """Return the parameter with an array's values; the same memory gives the same parameter."""
         shape = tuple(array.shape) if shape is None else shape
         address = array.__array_interface__["data"][0]
         key = (address, array.dtype.str, array.shape, array.strides, shape)
         if key not in self._parameters:
             parameter = nn.Parameter(_floating(array).reshape(shape))
-            # The array is kept with it: a converter's own would be freed, its address used again.
+            # Keep the array: the address of one that is freed may be used by another.
             self._parameters[key] = parameter, array
+            self._note_overlap(array)
         return self._parameters[key][0]
 
+    def _note_overlap(self, array: np.ndarray) -> None:
+        """Say it where two parameters are one piece of memory seen in two ways."""
+        other = self._memory.add(array, self.path) if array.size else None
+        if other is not None:
+            self.note(
+                f"shares memory with {other} in another layout (such as a transposed weight): the "
+                "values are equal here, but they are two parameters, which training changes apart"
+            )
+
     def finish(self) -> None:
-        """Check that nothing was left out.
+        """Check that every object has a converter.
 
         Raises:
-            UnknownClassError: when any object has no converter; it names them all.
+            UnknownClassError: Some object has none; the error names all of them.
         """
         if self.unknown:
             raise UnknownClassError(self.unknown, self._fields)
 
     def _convert_new(self, source: LuaObject) -> nn.Module:
-        converter = self.find_converter(source.class_name)
+        try:
+            converter = self.find_converter(source)
+        except ConversionError as error:
+            raise self.error(error.problem) from None
         if converter is None:
             return self._skip_unknown(source)
         try:
@@ -162,14 +192,14 @@ class Context:
             raise self.error(f"{source.class_name} has no field {error.args[0]!r}") from error
         for part in module.modules():
             if id(part) not in self._settled:
-                # As saved; a module that was never told is in training mode, as in Module.lua.
+                # As in Module.lua, a module without the field `train` is in training mode.
                 part.training = source.get("train", True) is not False
                 self._settled.add(id(part))
         self.layers.append(ConvertedLayer(self.path, source, module))
         return module
 
     def _skip_unknown(self, source: LuaObject) -> nn.Module:
-        """Remember an unknown object, look for more inside it, and go on."""
+        """Record an object without a converter, convert its children, and return a placeholder."""
         if not self.unknown:
             self._fields = {str(key): _kind(value) for key, value in source.fields.items()}
         self.unknown.setdefault(source.class_name, []).append(self.path)
@@ -179,11 +209,13 @@ class Context:
 
 
 def _floating(array: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor; half precision becomes float32."""
     result = tensor(array)
     return result.float() if result.dtype == torch.float16 else result
 
 
 def _kind(value: Any) -> str:
+    """Describe a field's value by its class and size."""
     if isinstance(value, np.ndarray):
         return f"{getattr(value, 'torch_class', 'array')} {'×'.join(map(str, value.shape))}"
     if isinstance(value, LuaObject):

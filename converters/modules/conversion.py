@@ -1,4 +1,4 @@
-"""From a Torch7 object to a PyTorch module."""
+"""Conversion of a Torch7 object to a PyTorch module."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from torch import nn
 
 from .context import Context, ConvertedLayer, Note
-from .registry import converter_for
+from .registry import find_converter
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted module and the record of how it came about.
+    """A converted module and a record of its conversion.
 
     Attributes:
-        module: the PyTorch module.
-        layers: every Torch7 object with the module it became, children before parents.
-        notes: what was decided where the file leaves something open.
+        module: The PyTorch module.
+        layers: Every Torch7 object with its module, children before parents.
+        notes: Decisions where the file leaves something open.
     """
 
     module: nn.Module
@@ -27,30 +27,49 @@ class Conversion:
 
 
 def convert(value: Any) -> nn.Module:
-    """The PyTorch module that computes what a Torch7 module (or criterion) computes.
+    """Convert a Torch7 module or criterion to a PyTorch module that computes the same values.
 
-    Structure, order, sharing, number type and train or evaluation mode are kept: Lua's
-    `model:get(2):get(9)` is `model[1][8]`. Indices inside the network stay 1-based; tables are
-    lists.
+    Structure, order, sharing, dtype and training mode are kept: Lua's `model:get(2):get(9)` is
+    `model[1][8]`. Indices that the network computes with still count from 1; tables are lists.
 
     Args:
-        value: an nn object of a `.t7` (see `t7.load`).
+        value: An nn object of a `.t7` file (see `t7.load`).
 
     Raises:
-        UnknownClassError: when classes have no converter; all their paths are named.
-        ConversionError: when an object lacks what its class must have.
+        UnknownClassError: Some classes have no converter; the error names them and their paths.
+        ConversionError: An object lacks a field that its class requires.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.converters import convert, t7
+        >>> fields = t7.LuaTable({"weight": np.eye(2), "bias": np.zeros(2)})
+        >>> convert(t7.LuaObject("nn.Linear", fields))
+        Linear(in_features=2, out_features=2, bias=True)
     """
     return convert_recorded(value).module
 
 
 def convert_recorded(value: Any, path: str = "model") -> Conversion:
-    """`convert`, with the record of what became what.
+    """Convert a Torch7 object and record which object became which module.
 
     Args:
-        value: an nn object of a `.t7`.
-        path: what to call the object in paths.
+        value: An nn object of a `.t7` file.
+        path: Path of the object, with which the paths in the record begin.
+
+    Raises:
+        UnknownClassError: Some classes have no converter.
+        ConversionError: An object lacks a field that its class requires.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> from torchlift.converters.modules import convert_recorded
+        >>> conversion = convert_recorded(t7.LuaObject("nn.HardTanh"))
+        >>> conversion.module
+        Hardtanh(min_val=-1.0, max_val=1.0)
+        >>> [note.text for note in conversion.notes]
+        ['no fields min_val and max_val (an older file): clips to [-1, 1]']
     """
-    context = Context(converter_for, path)
+    context = Context(find_converter, path)
     module = context.convert(value, "")
     context.finish()
     return Conversion(module, context.layers, context.notes)

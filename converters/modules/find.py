@@ -1,4 +1,4 @@
-"""Loading the model of a checkpoint, which may be a table such as `{model=…, epoch=…}`."""
+"""Finding and converting the model of a file, which may be a table such as `{model=…, epoch=…}`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,31 @@ from ..t7.paths import follow
 from .context import Note
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
-from .registry import converter_for
+from .registry import is_registered
 
 
 def find_model(value: Any, path: str = "") -> tuple[LuaObject, str]:
-    """The model inside a value of a `.t7`, and its path, as `t7.model.find_model` looks for it.
+    """Return the model in a value of a `.t7` file, and its path.
 
-    Classes that have a converter count as modules too, whatever fields they hold. A table with
-    the fields of a container is taken for the nn.Sequential whose class was not written
-    (`model:write(file)`).
+    It searches as `t7.model.find_model`, and takes an object of a class with a converter for a
+    module even if it has no fields of one. A table with the fields of a container becomes an
+    nn.Sequential: `model:write(file)` writes the fields without the class.
 
     Args:
-        value: what `t7.load` gave.
-        path: path of the value.
+        value: A value returned by `t7.load`.
+        path: Path of the value.
 
     Raises:
-        ConversionError: when there is no module, or several and none has a usual name.
+        ConversionError: There is no module, or there are several and none has a common name such as
+            `model`.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> from torchlift.converters.modules import find_model
+        >>> checkpoint = t7.LuaTable({"epoch": 3, "net": t7.LuaObject("nn.Tanh")})
+        >>> model, path = find_model(checkpoint)
+        >>> model.class_name, path
+        ('nn.Tanh', 'net')
     """
     if _is_bare_container(value):
         return LuaObject("nn.Sequential", value), path or "model"
@@ -40,12 +49,13 @@ def find_model(value: Any, path: str = "") -> tuple[LuaObject, str]:
 
 
 def is_module(value: Any) -> bool:
-    """Whether a value is an nn module: of a class that converts, or with a module's fields."""
-    known = isinstance(value, LuaObject) and converter_for(value.class_name) is not None
+    """Return whether a value is an nn module, by a registered class or by its fields."""
+    known = isinstance(value, LuaObject) and is_registered(value.class_name)
     return known or t7_model.is_module(value)
 
 
 def _is_bare_container(value: Any) -> bool:
+    """Return whether a value is a table with the fields of a container."""
     modules = value.get("modules") if isinstance(value, LuaTable) else None
     return (
         isinstance(modules, LuaTable)
@@ -57,40 +67,69 @@ def _is_bare_container(value: Any) -> bool:
 
 
 def load_model(file: str | os.PathLike[str], at: str | None = None) -> nn.Module:
-    """The model of a `.t7` file as a PyTorch module in evaluation mode.
+    """Load the model of a `.t7` file as a PyTorch module in evaluation mode.
 
     Args:
-        file: the checkpoint.
-        at: path of the model in it, such as `protos.cnn`; None to find it.
+        file: The `.t7` file.
+        at: Path of the model in the file, such as `protos.cnn`; None to search for it.
 
     Raises:
-        T7Error: when the file cannot be read, or has nothing at that path.
-        ConversionError: when it holds no model, or one that cannot be converted.
+        T7Error: The file cannot be read, or has no value at that path.
+        ConversionError: The file holds no model, or one that cannot be converted.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from torchlift.converters import load_model, t7
+        >>> file = Path(mkdtemp()) / "model.t7"
+        >>> t7.save(t7.LuaTable({"epoch": 3, "model": t7.LuaObject("nn.Tanh")}), file)
+        >>> load_model(file)
+        Tanh()
     """
     return load_conversion(file, at).module.eval()
 
 
 def load_conversion(file: str | os.PathLike[str], at: str | None = None) -> Conversion:
-    """The model of a `.t7` file with the record of its conversion, in the mode it was saved in.
+    """Load the model of a `.t7` file in its saved mode, with the record of its conversion.
 
-    The arguments and errors are those of `load_model`.
+    Args:
+        file: The `.t7` file.
+        at: Path of the model in the file, such as `protos.cnn`; None to search for it.
+
+    Raises:
+        T7Error: The file cannot be read, or has no value at that path.
+        ConversionError: The file holds no model, or one that cannot be converted.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from torchlift.converters import t7
+        >>> from torchlift.converters.modules import load_conversion
+        >>> file = Path(mkdtemp()) / "model.t7"
+        >>> t7.save(t7.LuaTable({"net": t7.LuaObject("nn.Tanh")}), file)
+        >>> [(layer.path, layer.module) for layer in load_conversion(file).layers]
+        [('net', Tanh())]
     """
     return convert_model(t7.load(file, writable=False), at, file)
 
 
 def convert_model(value: Any, at: str | None, source: str | os.PathLike[str]) -> Conversion:
-    """`load_conversion` for a file that is open.
+    """Convert the model in a value that `t7.load` returned (see `load_conversion`).
 
     Args:
-        value: what `t7.load` gave.
-        at: path of the model in it; None to find it.
-        source: the file's name, for errors.
+        value: The value.
+        at: Path of the model in it; None to search for it.
+        source: Name of the file, for error messages.
+
+    Raises:
+        T7Error: There is no value at that path.
+        ConversionError: There is no model, or one that cannot be converted.
     """
     try:
         model, path = find_model(follow(value, at or ""), at or "")
         conversion = convert_recorded(model, path)
         if model.fields is value:
-            text = "the file has a container's fields without its class: taken for a Sequential"
+            text = "a container's fields without its class: nn.Sequential is assumed"
             conversion.notes.append(Note(path, model.class_name, text))
         return conversion
     except (ConversionError, t7.T7Error) as error:

@@ -1,7 +1,7 @@
-"""The forward pass that a file remembers: which layer got what, and what is left of it.
+"""The last forward pass before a model was saved, reconstructed from the activations in its file.
 
-Every call of a layer has a time. What a tensor held at some time is still in the file if nothing
-wrote to its storage later; otherwise it has to be computed again.
+Each call of a layer has a time. The values that a tensor had at some time are still in the file if
+no later call wrote to its storage; otherwise they have to be recomputed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..t7 import LuaObject, LuaTable
 from ..t7.tensors import tensor
 from .conversion import Conversion
 
-#: Containers whose children run one after the other (`Sequential.lua` and what derives from it).
+#: Containers whose children run one after the other (`Sequential.lua` and its subclasses).
 _SEQUENTIAL = ("nn.Sequential", "nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling")
-#: Containers that hand their own input to every child (`Concat.lua`, …).
+#: Containers that pass their input to every child (`Concat.lua`, …).
 _BRANCHING = ("nn.Concat", "nn.ConcatTable", "nn.DepthConcat")
 
 
-class MissingError(Exception):
-    """A value that the file does not hold; says why."""
+class _MissingValueError(Exception):
+    """A value is not in the file; the message says why. Only `selfcheck` sees it."""
 
 
 @dataclass(frozen=True)
 class _Unknown:
-    """An input that nobody kept."""
+    """An input that is not in the file."""
 
     reason: str
 
@@ -43,13 +43,13 @@ class Call:
     """One call of a layer.
 
     Attributes:
-        layer: the Torch7 object.
-        path: where it stands in the file.
-        module: what it was converted to.
-        input: what it was given, as the file has it now.
-        start: time at which it read its input; a container's first layer reads then.
-        end: time at which it had written its output.
-        computed: its output computed again, when that was possible.
+        layer: The Torch7 object.
+        path: Path of the object in the file.
+        module: The converted module.
+        input: The input, with the values that it has in the file now.
+        start: Time at which it read its input, or the first layer in it did.
+        end: Time at which it had written its output.
+        recomputed: Its output computed again, None if that was not possible.
     """
 
     layer: LuaObject
@@ -58,11 +58,11 @@ class Call:
     input: Any
     start: int
     end: int
-    computed: Any = None
+    recomputed: Any = None
 
     @property
     def output(self) -> Any:
-        """What the file has of its output now."""
+        """The output, with the values that it has in the file now."""
         return self.layer.get("output")
 
     def __str__(self) -> str:
@@ -72,168 +72,180 @@ class Call:
 class ForwardPass:
     """The calls of a model's layers, in the order in which they ended.
 
-    Sequential containers are left out: what they do is what their children do.
+    nn.Sequential is left out: its output is that of its last child.
+
+    Args:
+        conversion: A converted model.
+        input: The network's input as a value of a `.t7` file, None if unknown.
+
+    Attributes:
+        calls: The calls.
     """
 
     def __init__(self, conversion: Conversion, input: Any = None) -> None:
         self.calls: list[Call] = []
         self._entries = {id(entry.source): entry for entry in conversion.layers}
-        #: storage → the calls that wrote over numbers of another call.
+        #: Storage → the calls that overwrote values of another call.
         self._writers: defaultdict[int, list[Call]] = defaultdict(list)
-        #: tensor → the calls that gave it, each with the tensor's place in its output.
-        self._givers: defaultdict[int, list[tuple[Call, tuple[Any, ...]]]] = defaultdict(list)
+        #: Tensor → the calls that output it, each with the tensor's keys in the output.
+        self._producers: defaultdict[int, list[tuple[Call, tuple[Any, ...]]]] = defaultdict(list)
         self._used: set[int] = set()
         self._time = 0
         root = conversion.layers[-1].source
-        given = _unknown_input(root) if input is None else input
-        self._trace(root, conversion.layers[-1].path, given)
+        root_input = _recorded_input(root) if input is None else input
+        self._trace(root, conversion.layers[-1].path, root_input)
 
     def input_of(self, call: Call) -> Any:
-        """What a call was given, as tensors, lists and dicts.
+        """Return the input of a call as tensors, lists and dicts.
 
         Raises:
-            MissingError: when it is not in the file and cannot be computed.
+            _MissingValueError: It is not in the file and cannot be recomputed.
         """
         return self._value(call.input, call.start)
 
     def output_of(self, call: Call) -> Any:
-        """What Torch7 computed in a call, as tensors, lists and dicts.
+        """Return the output that Torch7 computed in a call as tensors, lists and dicts.
 
         Raises:
-            MissingError: when it was cleared, or overwritten by a later call.
+            _MissingValueError: It was cleared, or overwritten by a later call.
         """
         arrays = [array for _, array in _arrays(call.output)]
         if not any(array.size for array in arrays):
-            raise MissingError("its output was not kept")
+            raise _MissingValueError("its output is not in the file")
         for array in arrays:
             for writer in self._writers[_storage(array)]:
                 if writer.end > call.end:
-                    raise MissingError(f"its output was overwritten by {writer}")
+                    raise _MissingValueError(f"its output was overwritten by {writer}")
         return _convert(call.output, tensor)
 
-    def _trace(self, layer: Any, path: str, given: Any) -> None:
-        """Follow a call of a layer and of all in it."""
+    def _trace(self, layer: Any, path: str, input: Any) -> None:
+        """Record a call of a layer and those of its children."""
         entry = self._entries.get(id(layer))
         if entry is None:
-            return  # a part that the converter of its container took in
+            return  # The converter of its container did not convert it separately.
         first, start = len(self.calls), self._time + 1
-        for step, child, childs_input in _children(layer, given):
-            self._trace(child, path + step, childs_input)
+        for step, child, child_input in _children(layer, input):
+            self._trace(child, path + step, child_input)
         if layer.class_name == "nn.Sequential":
             return
         self._time += 1
-        call = Call(layer, path, entry.module, given, start, self._time)
-        self._note_writing(call, inner=self.calls[first:])
+        call = Call(layer, path, entry.module, input, start, self._time)
+        self._record_writes(call, inner=self.calls[first:])
         self.calls.append(call)
-        for place, array in _arrays(call.output):
-            self._givers[id(array)].append((call, place))
+        for keys, array in _arrays(call.output):
+            self._producers[id(array)].append((call, keys))
 
-    def _note_writing(self, call: Call, inner: list[Call]) -> None:
-        """Find out whose numbers a call wrote over.
+    def _record_writes(self, call: Call, inner: list[Call]) -> None:
+        """Record the storages in which a call overwrote the output of an earlier one.
 
-        A layer that works in place says so, and one that is called again writes over its last
-        output. Any other that has its output where an earlier call had its own wrote over it too,
-        unless it only passes on what it was given (`View.lua`).
+        A layer with `inplace` does, and so does one that is called again. Any other layer does if
+        its output is in the storage of an earlier output, unless it returns a view of its own input
+        or of an inner output (`View.lua`).
         """
-        replaces = call.layer.get("inplace") is True or any(
+        overwrites = call.layer.get("inplace") is True or any(
             other.layer is call.layer for other in self.calls
         )
-        passed_on = {
+        own = {
             _storage(array)
-            for value in (call.input, *(part.output for part in inner))
+            for value in (call.input, *(other.output for other in inner))
             for _, array in _arrays(value)
         }
-        for key in {_storage(array) for _, array in _arrays(call.output)}:
-            if replaces or (key in self._used and key not in passed_on):
-                self._writers[key].append(call)
-            self._used.add(key)
+        for storage in {_storage(array) for _, array in _arrays(call.output)}:
+            if overwrites or (storage in self._used and storage not in own):
+                self._writers[storage].append(call)
+            self._used.add(storage)
 
     def _value(self, value: Any, time: int) -> Any:
-        """A value of the file as it was at a time, tensors for arrays.
+        """Return a value of the file as it was at a time, with tensors for arrays.
 
         Raises:
-            MissingError: when that is not known any more.
+            _MissingValueError: The values of that time are lost.
         """
         if isinstance(value, _Unknown):
-            raise MissingError(value.reason)
+            raise _MissingValueError(value.reason)
         empty = isinstance(value, (np.ndarray, LuaTable)) and not len(value)
         if value is None or empty:
-            raise MissingError("its input was not kept")
+            raise _MissingValueError("its input is not in the file")
         return _convert(value, lambda array: self._array(array, time))
 
     def _array(self, array: np.ndarray, time: int) -> torch.Tensor:
+        """Return an array of the file as it was at a time, as a tensor."""
         writers = self._writers[_storage(array)]
         later = [writer for writer in writers if writer.end >= time]
         if not later:
             return tensor(array)
-        for giver, place in reversed(self._givers[id(array)]):
-            if giver.end < time and giver.computed is not None:
-                if any(giver.end < writer.end < time for writer in writers):
+        for producer, keys in reversed(self._producers[id(array)]):
+            if producer.end < time and producer.recomputed is not None:
+                if any(producer.end < writer.end < time for writer in writers):
                     break
-                return reduce(getitem, place, giver.computed)
-        raise MissingError(f"its input was overwritten by {later[0]}")
+                recomputed: torch.Tensor = reduce(getitem, keys, producer.recomputed)
+                return recomputed
+        raise _MissingValueError(f"its input was overwritten by {later[0]}")
 
 
-def _unknown_input(root: LuaObject) -> Any:
-    """What a network was given: only graphs keep it, in their first node."""
-    kept = root["innode"]["data"].get("input") if root.class_name == "nn.gModule" else None
-    return _Unknown("the file does not keep the network's input") if kept is None else _single(kept)
+def _recorded_input(root: LuaObject) -> Any:
+    """Return the input of a network; only a graph records it, in its first node."""
+    input = root["innode"]["data"].get("input") if root.class_name == "nn.gModule" else None
+    return _Unknown("the network's input is not in the file") if input is None else _single(input)
 
 
-def _children(source: LuaObject, given: Any) -> Iterator[tuple[str, Any, Any]]:
-    """The parts of a container, each with its place and its input, in the order they ran in."""
+def _children(source: LuaObject, input: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the path, object and input of each child of a container, in the order of the calls."""
     if source.class_name == "nn.gModule":
         yield from _nodes(source)
         return
     modules = source.get("modules")
     for index, child in enumerate(modules.to_list() if isinstance(modules, LuaTable) else [], 1):
         if source.class_name in (*_SEQUENTIAL, *_BRANCHING):
-            taken = given
-        elif source.class_name == "nn.ParallelTable" and isinstance(given, LuaTable):
-            taken = given.get(index)
+            child_input = input
+        elif source.class_name == "nn.ParallelTable" and isinstance(input, LuaTable):
+            child_input = input.get(index)
         else:
-            taken = _Unknown(f"what {source.class_name} gave it was not kept")
-        yield f".modules[{index}]", child, taken
+            child_input = _Unknown(f"its input from {source.class_name} is not in the file")
+        yield f".modules[{index}]", child, child_input
         if source.class_name in _SEQUENTIAL:
-            given = child.get("output") if isinstance(child, LuaObject) else None
+            input = child.get("output") if isinstance(child, LuaObject) else None
 
 
 def _nodes(graph: LuaObject) -> Iterator[tuple[str, Any, Any]]:
-    """The modules in a graph's nodes, which keep what they were given (`gmodule.lua`)."""
+    """Yield the path, module and input of each node of a graph.
+
+    The nodes record their inputs (`gmodule.lua`), so the wiring is not needed here.
+    """
     for index, node in enumerate(graph["forwardnodes"].to_list(), 1):
         data = node["data"]
         if data.get("module") is not None:
-            given = _single(data.get("input"))
-            yield f".forwardnodes[{index}].data.module", data["module"], given
+            path = f".forwardnodes[{index}].data.module"
+            yield path, data["module"], _single(data.get("input"))
 
 
 def _single(values: Any) -> Any:
-    """A node's input: the list of its inputs, or the only one."""
+    """Return the only entry of a node's list of inputs, or the list if it has several."""
     return values[1] if isinstance(values, LuaTable) and len(values) == 1 else values
 
 
-def _arrays(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The tensors in a value, each with its place once the value is converted."""
+def _arrays(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the tensors in a value, each with its keys in the converted value."""
     if isinstance(value, np.ndarray):
-        yield place, value
+        yield keys, value
     elif isinstance(value, LuaTable):
-        shift = 1 if value.is_list() else 0
+        is_list = value.is_list()
         for key, item in value.items():
-            yield from _arrays(item, (*place, key - 1 if shift else key))
+            yield from _arrays(item, (*keys, key - 1 if is_list else key))
 
 
-def _convert(value: Any, leaf: Callable[[np.ndarray], torch.Tensor]) -> Any:
-    """Tables as lists or dicts, as converted modules take and give them."""
+def _convert(value: Any, to_tensor: Callable[[np.ndarray], torch.Tensor]) -> Any:
+    """Convert tables to lists or dicts, as converted modules take and return them."""
     if isinstance(value, np.ndarray):
-        return leaf(value)
+        return to_tensor(value)
     if not isinstance(value, LuaTable):
         return value
     if value.is_list():
-        return [_convert(item, leaf) for item in value.to_list()]
-    return {key: _convert(item, leaf) for key, item in value.items()}
+        return [_convert(item, to_tensor) for item in value.to_list()]
+    return {key: _convert(item, to_tensor) for key, item in value.items()}
 
 
 def _storage(array: np.ndarray) -> int:
-    """What identifies the memory of a tensor."""
+    """Return an identifier of a tensor's memory."""
     storage = getattr(array, "storage", None)
     return id(array if storage is None else storage)

@@ -1,4 +1,4 @@
-"""Converters from a user's own file, loaded when it is asked for by name and never otherwise."""
+"""Converters from a user's own file, which runs only when it is named."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import sys
 from pathlib import Path
 
 from .errors import ConversionError
+from .registry import PLUGIN, unregister_module
 
 
 def load_plugin(file: str | os.PathLike[str]) -> None:
-    """Run a Python file that registers converters with `@register`; once, however often asked.
+    """Run a Python file that registers converters, once, however often it is named.
 
     Args:
-        file: the user's `my_layers.py`.
+        file: The user's file, such as `my_layers.py`.
 
     Raises:
-        ConversionError: when the file is missing or fails.
+        ConversionError: The file is missing or fails (nothing that it registered stays), it
+            registers a name that is taken, or another plugin has the same file name.
     """
     path = Path(file).resolve()
     if not path.is_file():
         raise ConversionError(f"no such plugin file: {path}")
-    name = f"torchlift_plugin_{path.stem}"
-    if getattr(sys.modules.get(name), "__file__", None) == str(path):
+    name = f"{PLUGIN}{path.stem}"
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded == str(path):
         return
+    if loaded is not None:
+        raise ConversionError(f"plugin {path}: {loaded} has the same name; rename one of them")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConversionError(f"a plugin is a Python file (.py), not {path.name}")
@@ -32,7 +37,11 @@ def load_plugin(file: str | os.PathLike[str]) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException as error:
         del sys.modules[name]
-        # Whatever a user's file raises: it is named, and its own words are kept.
-        raise ConversionError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+        unregister_module(name)
+        if not isinstance(error, Exception):
+            raise
+        # A user's file may raise anything: the message names the file and keeps the error's words.
+        kind = "" if isinstance(error, ConversionError) else f"{type(error).__name__}: "
+        raise ConversionError(f"plugin {path} failed: {kind}{error}") from error

@@ -1,50 +1,174 @@
-"""Which function converts which Torch7 class, and which layers of ours a saved model may name."""
+"""Which function converts which Torch7 class, and which layers a saved model may name.
+
+A name is taken once: a second registration is an error that names both places.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import nn
 
+from ..t7 import LuaObject
 from .context import Converter
+from .errors import ConversionError
 
 _LayerClass = TypeVar("_LayerClass", bound=type[nn.Module])
 
-_CONVERTERS: dict[str, Converter] = {}
-_LAYERS: dict[str, type[nn.Module]] = {}
+#: The package of torchlift's own layers, whose names in saved models have no module.
+_OURS = __name__.split(".")[0]
+
+#: Prefix of the module name of a plugin's file; the rest is the file's stem (see `plugin`).
+PLUGIN = "torchlift_plugin_"
 
 
-def register(*class_names: str) -> Callable[[Converter], Converter]:
-    """Make a function the converter of Torch7 classes: `@register("nn.Linear")`."""
+@dataclass(frozen=True)
+class _Registration:
+    """A converter of a class and the fields that its objects must have."""
+
+    converter: Converter
+    fields: frozenset[str]
+
+
+_converters: dict[str, list[_Registration]] = {}
+_layers: dict[str, type[nn.Module]] = {}
+
+
+def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Converter], Converter]:
+    """Make a function the converter of Torch7 classes.
+
+    Args:
+        class_names: The classes, such as `nn.Linear`.
+        fields: Fields that distinguish this project's class from another project's class of the
+            same name. An object is converted by the converter whose fields it has; two converters
+            of one class must each name a field that the other does not.
+
+    Raises:
+        ConversionError: The name is taken by another converter; the error names both places.
+
+    Example:
+        >>> @register("my.Twice")
+        ... def twice(source, context):
+        ...     return nn.Identity()
+        >>> find_converter(LuaObject("my.Twice")) is twice
+        True
+        >>> unregister_module(twice.__module__)
+    """
+    distinguishing = frozenset(fields)
 
     def decorate(converter: Converter) -> Converter:
-        _CONVERTERS.update(dict.fromkeys(class_names, converter))
+        for name in class_names:
+            for other in _converters.get(name, []):
+                if distinguishing <= other.fields or other.fields <= distinguishing:
+                    raise ConversionError(
+                        f"{name} has a converter already: {_place(other.converter)}; "
+                        f"{_place(converter)} registers another one. Classes of two projects need "
+                        f'fields that tell them apart: @register("{name}", fields=(…,)) on both'
+                    )
+        for name in class_names:
+            _converters.setdefault(name, []).append(_Registration(converter, distinguishing))
         return converter
 
     return decorate
 
 
-def converter_for(class_name: str) -> Converter | None:
-    """The registered converter of a Torch7 class, if there is one."""
-    return _CONVERTERS.get(class_name)
+def find_converter(source: LuaObject) -> Converter | None:
+    """Return the converter of a Torch7 object, None if its class has none.
+
+    Raises:
+        ConversionError: The fields of the object fit several converters of its class.
+    """
+    fitting = [
+        registration.converter
+        for registration in _converters.get(source.class_name, [])
+        if all(name in source for name in registration.fields)
+    ]
+    if len(fitting) > 1:
+        places = " and ".join(map(_place, fitting))
+        raise ConversionError(f"the fields of this {source.class_name} fit {places}")
+    return fitting[0] if fitting else None
+
+
+def is_registered(class_name: str) -> bool:
+    """Return whether a Torch7 class has a converter, whatever its fields are."""
+    return class_name in _converters
 
 
 def registered_classes() -> list[str]:
-    """Every Torch7 class that has a converter, sorted."""
-    return sorted(_CONVERTERS)
+    """Return every Torch7 class that has a converter, sorted."""
+    return sorted(_converters)
 
 
 def layer(cls: _LayerClass) -> _LayerClass:
-    """Mark a module class of ours as a layer that saved models may name.
+    """Mark a module class as a layer that saved models may name.
 
-    Its constructor takes JSON values (or modules), and keeps each under the parameter's own name;
-    that is how `converters.saved` writes a layer down and builds it again.
+    The constructor takes JSON values or modules, and each is an attribute with the parameter's
+    name: `converters.saved` describes and rebuilds the layer from them. In a saved model the name
+    of a plugin's class includes its module (`my_layers.Scale`), so that it cannot replace a layer
+    of torchlift.
+
+    Raises:
+        ConversionError: The name is taken by another class; the error names both places.
+
+    Example:
+        >>> @layer
+        ... class Twice(nn.Module):
+        ...     def forward(self, input):
+        ...         return 2 * input
+        >>> layer_class(layer_name(Twice)) is Twice
+        True
+        >>> unregister_module(Twice.__module__)
     """
-    _LAYERS[cls.__name__] = cls
+    name = layer_name(cls)
+    if name in _layers:
+        raise ConversionError(
+            f"{name} is a layer already: {_place(_layers[name])}; {_place(cls)} is another one: "
+            "rename it"
+        )
+    _layers[name] = cls
     return cls
 
 
+def layer_name(cls: type[nn.Module]) -> str:
+    """Return the name of a layer in saved models: with its module, except for our own."""
+    module = cls.__module__
+    if module.split(".")[0] == _OURS:
+        return cls.__name__
+    return f"{module.removeprefix(PLUGIN)}.{cls.__name__}"
+
+
 def layer_class(name: str) -> type[nn.Module] | None:
-    """The layer of ours with this class name, if there is one."""
-    return _LAYERS.get(name)
+    """Return the layer of this name, None if there is none.
+
+    In models saved by torchlift 0.1.0 the name of a plugin's class lacks the module. It is accepted
+    if no layer of torchlift and exactly one layer of a plugin has the name.
+    """
+    if name in _layers or "." in name:
+        return _layers.get(name)
+    fitting = [cls for known, cls in _layers.items() if known.endswith(f".{name}")]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def unregister_module(module: str) -> None:
+    """Remove the converters and layers that a Python module registered."""
+    for name, registrations in list(_converters.items()):
+        kept = [one for one in registrations if one.converter.__module__ != module]
+        if kept:
+            _converters[name] = kept
+        else:
+            del _converters[name]
+    for name, cls in list(_layers.items()):
+        if cls.__module__ == module:
+            del _layers[name]
+
+
+def _place(definition: Callable[..., object]) -> str:
+    """Return the name, file and line of a function or class."""
+    try:
+        file, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
+    except (OSError, TypeError):
+        return f"{definition.__module__}.{definition.__qualname__}"
+    return f"{definition.__qualname__} ({file}:{line})"

@@ -1,9 +1,9 @@
-"""Checking a converted model against what its file remembers of a forward pass, without Lua.
+"""Check of a converted model against the activations in its file, without Lua.
 
-A checkpoint that was not cleared keeps each layer's last `output` (and an nngraph each node's
-inputs). A layer's input is its predecessor's output, so every layer can be computed again by
-itself and compared. Where a layer worked in place, what it overwrote is gone from the file and
-is computed from the last numbers that are still there.
+A checkpoint that was not cleared holds the last `output` of each layer, and an nngraph the inputs
+of each node. The input of a layer is the output of the one before it, so each layer can be computed
+and compared by itself. Values that an in-place layer overwrote are recomputed from the last ones
+that are still in the file.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch import nn
 
 from ..t7.tensors import tensor
 from .conversion import Conversion
-from .forward_pass import Call, ForwardPass, MissingError
+from .forward_pass import Call, ForwardPass, _MissingValueError
 
-#: Seeds that a layer which draws random numbers would hardly give the same output for.
+#: Two seeds for which a layer that draws random numbers gives different outputs.
 _SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """What became of one layer.
+    """The result for one call of a layer.
 
     Attributes:
-        path: where it stands in the file, such as `model.modules[3]`.
-        class_name: its Lua class.
-        status: `equal`, `differs`, or `unchecked` when it cannot be computed again.
-        error: largest difference, relative to the largest number that Torch7 computed.
-        reason: why it is unchecked, or what there is to know about the comparison.
+        path: Path of the layer in the file, such as `model.modules[3]`.
+        class_name: Lua class of the layer.
+        status: `equal`, `differs`, or `unchecked` if it cannot be compared.
+        error: Largest difference, relative to the largest value that Torch7 computed.
+        reason: Why it is unchecked, or under which assumption it is equal.
     """
 
     path: str
@@ -46,11 +46,11 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """A model compared with the activations in its own file.
+    """The comparison of a model with the activations in its file.
 
     Attributes:
-        layers: one entry a call of a layer, in the order in which they ran.
-        tolerance: relative error up to which a layer counts as equal.
+        layers: One entry for each call of a layer, in the order of the calls.
+        tolerance: Relative error up to which a layer is equal.
     """
 
     layers: list[LayerCheck]
@@ -58,47 +58,65 @@ class SelfCheck:
 
     @property
     def first_difference(self) -> LayerCheck | None:
-        """The first layer that does not compute what Torch7 computed."""
+        """The first layer whose output differs from Torch7's, None if there is none."""
         return next((layer for layer in self.layers if layer.status == "differs"), None)
 
     @property
     def largest_error(self) -> float | None:
-        """The largest relative error of the layers that were compared."""
+        """The largest relative error, None if no layer was compared."""
         return max((layer.error for layer in self.layers if layer.error is not None), default=None)
 
     def count(self, status: str) -> int:
-        """How many layers have a status."""
+        """Return the number of layers with a status."""
         return sum(layer.status == status for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the result as JSON values."""
         first = self.first_difference
         return {
             **{status: self.count(status) for status in ("equal", "differs", "unchecked")},
             "largest_error": self.largest_error,
             "first_difference": None if first is None else first.path,
             "tolerance": self.tolerance,
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": [
+                {
+                    "lua_path": layer.path,
+                    "lua_class": layer.class_name,
+                    "status": layer.status,
+                    "error": layer.error,
+                    "reason": layer.reason,
+                }
+                for layer in self.layers
+            ],
         }
 
 
 def self_check(conversion: Conversion, input: Any = None, tolerance: float = 1e-4) -> SelfCheck:
-    """Compute each layer again from the activations that the file kept, and compare.
+    """Recompute each layer from the activations in the file and compare the outputs.
 
-    Layers run in the mode that they were saved in; nothing in the model changes.
+    Layers run in the mode in which they were saved. The model does not change.
 
     Args:
-        conversion: a converted model (`convert_recorded`, `load_conversion`).
-        input: what the network was given, as a value of a `.t7`, where it is known; only graphs
-            keep it in the file, so that otherwise the first layer stays unchecked.
-        tolerance: relative error up to which a layer counts as equal; GPUs rounded otherwise.
+        conversion: A converted model (`convert_recorded`, `load_conversion`).
+        input: The network's input as a value of a `.t7` file, if known. Without it the first layer
+            is unchecked, except in a graph, which records its input.
+        tolerance: Relative error up to which a layer is equal; GPUs round differently from CPUs.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.converters import t7
+        >>> from torchlift.converters.modules import convert_recorded
+        >>> layer = t7.LuaObject("nn.Abs", t7.LuaTable({"output": np.ones(3)}))
+        >>> self_check(convert_recorded(layer), input=np.array([1.0, -1.0, 1.0])).count("equal")
+        1
     """
-    passed = ForwardPass(conversion, input)
-    return SelfCheck([_check(call, passed, tolerance) for call in passed.calls], tolerance)
+    forward_pass = ForwardPass(conversion, input)
+    layers = [_check(call, forward_pass, tolerance) for call in forward_pass.calls]
+    return SelfCheck(layers, tolerance)
 
 
-def _check(call: Call, passed: ForwardPass, tolerance: float) -> LayerCheck:
-    """Compute a call again and compare it with what the file kept of it."""
+def _check(call: Call, forward_pass: ForwardPass, tolerance: float) -> LayerCheck:
+    """Recompute a call and compare its output with the file's."""
 
     def result(
         status: Literal["equal", "differs", "unchecked"],
@@ -109,54 +127,54 @@ def _check(call: Call, passed: ForwardPass, tolerance: float) -> LayerCheck:
 
     module = call.module
     try:
-        given = passed.input_of(call)
-        computed, again = (_compute(module, given, seed) for seed in _SEEDS)
-        if _relative_error(computed, again) > 0:
+        input = forward_pass.input_of(call)
+        output, other_output = (_compute(module, input, seed) for seed in _SEEDS)
+        if _relative_error(output, other_output) > 0:
             return result("unchecked", reason="it draws random numbers in training mode")
-        call.computed = computed
-        expected = passed.output_of(call)
-        error = _relative_error(computed, expected)
+        call.recomputed = output
+        expected = forward_pass.output_of(call)
+        error = _relative_error(output, expected)
         limit = max([tolerance, *map(_precision, _tensors(expected))])
         if error <= limit:
             return result("equal", error)
-        if (explained := _explain(call, given, expected, limit)) is not None:
-            return result("equal", *explained)
-    except MissingError as missing:
+        if (explanation := _explain(call, input, expected, limit)) is not None:
+            return result("equal", *explanation)
+    except _MissingValueError as missing:
         return result("unchecked", reason=str(missing))
-    except Exception as problem:  # a layer may say anything to what Torch7 gave it
+    except Exception as problem:  # Any layer runs here, on any input.
         return result("differs", reason=str(problem))
     if module.training and any(True for _ in module.parameters()):
-        reason = "saved while training: its parameters may have been updated since"
+        reason = "it was saved in training mode: its parameters may have been updated since"
         return result("unchecked", reason=f"differs by {error:.1e}, but {reason}")
     return result("differs", error)
 
 
-def _explain(call: Call, given: Any, expected: Any, limit: float) -> tuple[float, str] | None:
-    """Why a layer's output in the file is right, although the layer as saved gives another one.
+def _explain(call: Call, input: Any, expected: Any, limit: float) -> tuple[float, str] | None:
+    """Explain an output in the file that differs from the output of the layer as it was saved.
 
     Returns:
-        The relative error under that explanation, and the explanation; None without one.
+        The relative error under that explanation, and the explanation; None if there is none.
     """
     training = call.module.training
-    error = _relative_error(_compute(call.module, given, training=not training), expected)
+    error = _relative_error(_compute(call.module, input, training=not training), expected)
     if error <= limit:
         modes = ("evaluation", "training") if training else ("training", "evaluation")
         return error, f"computed in {modes[0]} mode, saved in {modes[1]} mode"
-    rate, error = _last_update(call, given, expected) if training else (0.0, error)
+    rate, error = _last_update(call, input, expected) if training else (0.0, error)
     if rate > 0 and error <= limit:
         return error, f"with its last update undone (learning rate {rate:.4g})"
     return None
 
 
-def _last_update(call: Call, given: Any, expected: Any) -> tuple[float, float]:
-    """The step of gradient descent that best explains an output computed before it.
+def _last_update(call: Call, input: Any, expected: Any) -> tuple[float, float]:
+    """Fit the step of gradient descent after which a layer was saved.
 
-    The file keeps the gradients of that step, so that the parameters before it were those of now
-    plus rate times gradient. One rate that gives every number of the output is no accident.
+    The file holds the gradients of that step, so the parameters before it were the saved ones plus
+    rate times gradient. A single rate that reproduces all values of the output is no coincidence.
 
     Returns:
-        The learning rate and the relative error that it leaves; a rate of zero when the file
-        keeps no gradients, or there are too few numbers to tell.
+        The learning rate and the remaining relative error. The rate is 0 if the file holds no
+        gradients or the output has too few values.
     """
     gradients = {
         parameter: tensor(gradient).reshape(parameter.shape).to(parameter.dtype)
@@ -168,90 +186,96 @@ def _last_update(call: Call, given: Any, expected: Any) -> tuple[float, float]:
         return 0.0, float("inf")
 
     def output(rate: float) -> torch.Tensor:
-        """What the module gave when its parameters were one step back."""
+        """Return the module's output with the parameters from before the step."""
         before = {parameter: parameter + rate * step for parameter, step in gradients.items()}
-        return _compute(call.module, given, parameters=before)
+        result: torch.Tensor = _compute(call.module, input, parameters=before)
+        return result
 
-    now = output(0.0)
-    moved, wanted = (output(1.0) - now).double(), (expected - now).double()
-    rate = float((moved * wanted).sum() / moved.square().sum().clamp(min=1e-300))
+    # Least squares: the outputs of linear layers are linear in the rate.
+    current = output(0.0)
+    slope, difference = (output(1.0) - current).double(), (expected - current).double()
+    rate = float((slope * difference).sum() / slope.square().sum().clamp(min=1e-300))
     return rate, _relative_error(output(rate), expected)
 
 
 def _compute(
     module: nn.Module,
-    given: Any,
+    input: Any,
     seed: int = 0,
     training: bool | None = None,
     parameters: Mapping[nn.Parameter, torch.Tensor] | None = None,
 ) -> Any:
-    """A module's output, computed on a copy: running statistics and modes stay as they are.
+    """Compute a module's output with a copy, so that its buffers and mode do not change.
 
     Args:
-        module: the module; the copy shares its parameters.
-        given: its input.
-        seed: for layers that draw random numbers.
-        training: the mode to compute in, instead of its own.
-        parameters: numbers to compute with, instead of some parameters.
+        module: The module; the copy shares its parameters.
+        input: The input.
+        seed: Seed for layers that draw random numbers.
+        training: Whether to compute in training mode; None for the module's own mode.
+        parameters: Parameter → values to use instead.
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         memo: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
         memo |= {id(old): nn.Parameter(new) for old, new in (parameters or {}).items()}
-        copied = copy.deepcopy(module, memo)
+        module_copy = copy.deepcopy(module, memo)
         if training is not None:
-            copied.train(training)
-        return copied(_fresh(given))
+            module_copy.train(training)
+        return module_copy(_copy(input))
 
 
-def _fresh(value: Any) -> Any:
-    """A copy that a layer may work on in place, in a precision that CPUs compute in."""
+def _copy(value: Any) -> Any:
+    """Return a copy for in-place layers; half precision becomes float32, for CPUs."""
     if isinstance(value, list):
-        return [_fresh(item) for item in value]
+        return [_copy(item) for item in value]
     if isinstance(value, dict):
-        return {key: _fresh(item) for key, item in value.items()}
+        return {key: _copy(item) for key, item in value.items()}
     if not isinstance(value, torch.Tensor):
         return value
     return value.float() if value.dtype == torch.float16 else value.clone()
 
 
 def _relative_error(actual: Any, expected: Any) -> float:
-    """Largest difference, relative to the largest finite number that was expected.
+    """Return the largest difference, relative to the largest finite expected value.
 
     Raises:
-        ValueError: when the structures or shapes differ.
+        ValueError: The structures or shapes differ.
     """
     if isinstance(expected, (list, dict)):
         if type(actual) is not type(expected) or len(actual) != len(expected):
-            raise ValueError(f"gives {_kind(actual)}, Torch7 gave {_kind(expected)}")
+            raise ValueError(f"its output is {_kind(actual)}, Torch7's is {_kind(expected)}")
         keys = expected if isinstance(expected, dict) else range(len(expected))
         return max((_relative_error(actual[key], expected[key]) for key in keys), default=0.0)
     if not isinstance(expected, torch.Tensor):
         return 0.0 if actual == expected else float("inf")
     if not isinstance(actual, torch.Tensor) or actual.shape != expected.shape:
-        raise ValueError(f"gives {_kind(actual)}, Torch7 gave {_kind(expected)}")
+        raise ValueError(f"its output is {_kind(actual)}, Torch7's is {_kind(expected)}")
     if not expected.numel():
         return 0.0
     actual, expected = actual.double(), expected.double()
-    same = (actual == expected) | (actual.isnan() & expected.isnan())
-    difference = torch.where(same, 0.0, (actual - expected).abs()).nan_to_num(nan=float("inf"))
+    equal = (actual == expected) | (actual.isnan() & expected.isnan())
+    difference = torch.where(equal, 0.0, (actual - expected).abs()).nan_to_num(nan=float("inf"))
     largest = expected[expected.isfinite()].abs().amax() if expected.isfinite().any() else 1.0
     return float(difference.max() / max(float(largest), 1e-12))
 
 
 def _kind(value: Any) -> str:
+    """Describe a value by its shape or its number of entries."""
     if isinstance(value, torch.Tensor):
-        return f"the shape {'×'.join(map(str, value.shape)) or 'of a number'}"
-    return f"{type(value).__name__} of {len(value)}" if isinstance(value, (list, dict)) else "none"
+        return "×".join(map(str, value.shape)) or "a scalar"
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in a value, nested lists and dicts included."""
     if isinstance(value, torch.Tensor):
         return [value]
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [part for item in parts for part in _tensors(item)]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [leaf for item in items for leaf in _tensors(item)]
 
 
 def _precision(value: torch.Tensor) -> float:
-    """The relative error that a tensor's own number type allows for."""
+    """Return the relative error that the rounding of a tensor's dtype may cause."""
     return 4 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0

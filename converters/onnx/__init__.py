@@ -1,10 +1,14 @@
-"""ONNX files: exporting a model, checking what was written, quantizing it.
+"""ONNX files: exporting a model, checking the exported file, quantizing it.
 
-`Classifier` and `open_predictor` run a file (see `converters.inference`). What needs torch or onnx
-is imported when it is asked for.
+`Classifier` and `open_predictor` run a file (see `converters.inference`). Names that need torch or
+onnx are imported on first use.
 """
 
 from __future__ import annotations
+
+from ..requirements import require
+
+require("torchlift.converters.onnx", "onnxruntime", "PIL")
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,8 @@ from ..inference import Classifier, open_predictor
 from .errors import OnnxError
 
 if TYPE_CHECKING:
-    from .checker import PROFILES, CheckReport, Profile, check, write_check_report
+    from .checker import PROFILES, CheckReport, Profile, write_check_report
+    from .checker.check import check
     from .exporter import Exported, export
     from .onnx_file import describe_file
     from .quantizer import Quantized, quantize

@@ -1,4 +1,4 @@
-"""An `.onnx` file as it is stored: its graph, its weights and what it says of itself."""
+"""Reading an `.onnx` file: its graph, its weights and its metadata."""
 
 from __future__ import annotations
 
@@ -8,62 +8,98 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from ..images.preprocessing import Preprocessing
+from ..inference.errors import InferenceError
 from ..inference.metadata import PREPROCESSING, Metadata
 from .errors import OnnxError
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
-    """An `.onnx` file with its weights, and what it says of itself.
+    """Return the model in an `.onnx` file, with its weights, and the file's metadata.
 
     Raises:
-        OnnxError: when the file is missing, is no ONNX, or its metadata is damaged.
+        OnnxError: If the file is missing, is not ONNX, or its metadata is damaged.
     """
     try:
         model = onnx.load(Path(path))
+        metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
     except FileNotFoundError as error:
         raise OnnxError(f"{error.filename or os.fspath(path)}: no such file") from None
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise OnnxError(f"{os.fspath(path)}: no ONNX file: {error}") from error
-    return model, Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
+        raise OnnxError(f"{os.fspath(path)}: not an ONNX file: {error}") from error
+    except InferenceError as error:
+        raise OnnxError(f"{os.fspath(path)}: {error}") from error
+    return model, metadata
 
 
 def axes(value: onnx.ValueInfoProto) -> list[str | int]:
-    """The axes of an input or output: a number, a name, or 0 for one that is open."""
+    """Return the axes of an input or output: a size, a name, or 0 for a free axis without one."""
     return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
 
-def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What an `.onnx` file holds, as JSON values; neither torch nor ONNX Runtime is needed.
+def dtype_of(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    """Return the dtype of an input or output."""
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
-    `preprocessing` is what is left to do before the graph, `baked_preprocessing` what turned
-    images into the network's input where the graph does a part of that itself.
+
+def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what an `.onnx` file holds, as JSON values. Needs neither torch nor ONNX Runtime.
+
+    `inputs` and `outputs` are lists of `{"name", "shape", "dtype"}`; a free axis is its name, or
+    None. `preprocessing` is what turns an image into an input of the graph. `baked_preprocessing`
+    is what turns it into an input of the network, if the graph does a part of that itself.
 
     Raises:
-        OnnxError: when the file is missing, is no ONNX, or its metadata is damaged.
+        OnnxError: If the file is missing, is not ONNX, or its metadata is damaged.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.onnx import export
+        >>> path = f"{mkdtemp()}/linear.onnx"
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+        >>> exported = export(network, path, input_shape=(3, 1, 1))
+        >>> description = describe_file(path)
+        >>> description["inputs"]
+        [{'name': 'input', 'shape': ['batch', 3, 1, 1], 'dtype': 'float32'}]
+        >>> description["output_kind"], description["arithmetic"]
+        ('logits', 'fp32')
     """
     model, metadata = read_file(path)
     weights = {tensor.name for tensor in model.graph.initializer}
-    opsets = {each.domain: each.version for each in model.opset_import}
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
     return {
         "bytes": Path(path).stat().st_size,
-        "inputs": _shapes(value for value in model.graph.input if value.name not in weights),
-        "outputs": _shapes(model.graph.output),
+        "inputs": _describe(value for value in model.graph.input if value.name not in weights),
+        "outputs": _describe(model.graph.output),
         "nodes": len(model.graph.node),
         "parameters": sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         "opset": opsets.get(""),
         "ir_version": model.ir_version,
-        **vars(metadata),
+        "labels": metadata.labels,
         **{name: _to_json(getattr(metadata, name)) for name in PREPROCESSING},
+        "arithmetic": metadata.precision,
+        "output_kind": metadata.output_kind,
+        "source": metadata.source,
+        "torchlift_version": metadata.torchlift_version,
+        "format_version": metadata.format_version,
     }
 
 
-def _shapes(values: Iterable[onnx.ValueInfoProto]) -> dict[str, str]:
-    """Names and shapes, such as `batch×3×224×224`."""
-    return {value.name: "×".join(str(axis or "?") for axis in axes(value)) for value in values}
+def _describe(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": value.name,
+            "shape": [axis or None for axis in axes(value)],
+            # Sequences and maps, in other programs' files, have no dtype of their own.
+            "dtype": str(dtype_of(value)) if value.type.tensor_type.elem_type else None,
+        }
+        for value in values
+    ]
 
 
 def _to_json(preprocessing: Preprocessing | None) -> dict[str, Any] | None:

@@ -1,10 +1,9 @@
-"""A saved model as a folder: `config.json`, `model.safetensors` and a stand-alone `model.py`."""
+"""A saved model as a folder: `config.json`, `model.safetensors` and a standalone `model.py`."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,82 +14,98 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ... import __version__
-from ..errors import TorchliftError
-from ..images.preprocessing import Preprocessing, preprocessing_of_format_1
-from .code_writer import WIDTH
+from ..errors import TorchliftError, WriteError
+from ..files import atomic_path, check_output
+from ..images.preprocessing import Preprocessing
+from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
 from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
 
-CONFIG, WEIGHTS, SOURCE = "config.json", "model.safetensors", "model.py"
+SOURCE = "model.py"
 
-#: Lets ruff find `model.py` formatted wherever the folder is.
-_RUFF = ("ruff.toml", f"line-length = {WIDTH}\n")
-
-#: Counts up when an older torchlift could no longer open what this one writes.
-FORMAT_VERSION = 2
-
-#: What format 1, of torchlift 0.1.0, calls differently.
-_FORMAT_1 = {"output": "output_kind"}
+#: The names in a saved model's folder that replacing it may delete: torchlift 0.1.0 wrote a
+#: `ruff.toml`, Python and ruff leave their caches beside `model.py`.
+_ENTRIES = {CONFIG, WEIGHTS, SOURCE, "ruff.toml", "__pycache__", ".ruff_cache"}
 
 
 def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Write a model to a folder, all of it or nothing.
+    """Write a model to a folder, atomically.
 
     Args:
-        model: the model; its module is not changed.
-        folder: where to; its parent must be there.
-        overwrite: replace a saved model that is there already. Nothing else is ever replaced.
+        model: The model; its module is not changed.
+        folder: The folder to write; its parent must exist.
+        overwrite: Whether an existing saved model is replaced. Nothing else is ever replaced: if
+            the folder holds any other file, an error names it.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        SavedModelError: when the folder is taken, or the model cannot be described.
+        WriteError: If the folder exists and may not be replaced, or cannot be written.
+        SavedModelError: If the network contains a layer that cannot be saved.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+        >>> model = SavedModel(network, "logits", input_shape=(1, 28, 28))
+        >>> folder = save(model, Path(mkdtemp()) / "digits")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['config.json', 'model.py', 'model.safetensors']
     """
-    path = Path(folder)
-    _check_free(path, overwrite)
+    path = _check_output(folder, overwrite)
     structure = describe(model.module)
     tied = _check_described(model.module, structure)
     code = standalone_source(model, structure, tied)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        config = {**facts(model), "structure": structure, "tied": tied}
+    config = {**metadata(model), "structure": structure, "tied": tied}
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         (temporary / SOURCE).write_text(code, encoding="utf-8")
-        (temporary / _RUFF[0]).write_text(_RUFF[1], encoding="utf-8")
-        save_file(_tensors(model.module), temporary / WEIGHTS)
-        _replace(path, temporary)
-    except OSError as error:
-        raise SavedModelError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            save_file(_tensors(model.module), temporary / WEIGHTS)
+        except SafetensorError as error:  # also for a full disk
+            raise WriteError(f"{path}: cannot be written: {error}") from error
     return path
 
 
 def load(folder: str | os.PathLike[str]) -> SavedModel:
-    """The model of a folder that `save` wrote, in evaluation mode. Runs no code from the folder.
+    """Read the model in a folder that `save` wrote, in evaluation mode.
+
+    No code from the folder is run.
 
     Raises:
-        SavedModelError: when a file is missing or damaged, or structure and tensors do not fit.
+        SavedModelError: If a file is missing or damaged, or structure and tensors do not fit.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> model = SavedModel(nn.Linear(4, 2).eval(), "logits", labels=["cat", "dog"])
+        >>> folder = save(model, Path(mkdtemp()) / "pets")
+        >>> load(folder).labels
+        ['cat', 'dog']
     """
     path = Path(folder)
-    config = _read_config(path / CONFIG)
+    config = read_config(path)
     try:
         module = build(config["structure"])
         preprocessing, source = config["preprocessing"], config["source"]
         model = SavedModel(
             module=module,
-            output_kind=_one_of(config["output_kind"], OUTPUT_KINDS),
-            input_shape=_triple(config["input_shape"]),
+            output_kind=_output_kind(config["output_kind"]),
+            input_shape=_input_shape(config["input_shape"]),
             labels=config["labels"] if config["labels"] is None else _strings(config["labels"]),
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             notes=_strings(config["notes"]),
             source=None if source is None else Provenance(**source),
         )
         tied = dict(config["tied"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SavedModelError(f"{path / CONFIG}: damaged: {_said(error)}") from error
+        _strings([*tied, *tied.values()])
+    except KeyError as error:
+        raise SavedModelError(f"{path / CONFIG}: damaged: no entry {error}") from error
+    except (TypeError, ValueError) as error:
+        raise SavedModelError(f"{path / CONFIG}: damaged: {error}") from error
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     except RecursionError:
@@ -103,49 +118,71 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     return model
 
 
-def facts(model: SavedModel) -> dict[str, Any]:
-    """What travels with a network, as JSON values."""
+def metadata(model: SavedModel) -> dict[str, Any]:
+    """Return everything about a model but its network, as JSON values."""
     return {
         "format": "torchlift",
         "format_version": FORMAT_VERSION,
         "torchlift_version": __version__,
         "source": None if model.source is None else asdict(model.source),
         "input_shape": model.input_shape,
-        "output_kind": _one_of(model.output_kind, OUTPUT_KINDS),
+        "output_kind": _output_kind(model.output_kind),
         "labels": model.labels,
+        "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,
     }
 
 
-def is_saved_model(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a saved model."""
-    return (Path(folder) / CONFIG).is_file() and (Path(folder) / WEIGHTS).is_file()
+def _check_output(folder: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Check that a model may be written to a folder.
+
+    Raises:
+        WriteError: If something is there that may not be replaced.
+    """
+    path = check_output(folder, overwrite, folder=True)
+    if path.is_symlink():
+        raise WriteError(f"{path} is a symbolic link and is not replaced; choose another name")
+    entries = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if not entries and not path.is_file():
+        return path
+    if not is_saved_model(path):
+        raise WriteError(f"{path} is not a saved model and is not replaced; choose another name")
+    others = [name for name in entries if name not in _ENTRIES]
+    if others:
+        raise WriteError(
+            f"{path} is not replaced: it also contains {', '.join(others[:3])}"
+            f"{', …' if len(others) > 3 else ''}; move the other files or choose another name"
+        )
+    return path
 
 
 def _check_described(module: nn.Module, structure: Description) -> dict[str, str]:
-    """Check that the structure alone gives the same tensors; returns the names of tied ones.
+    """Check that a description rebuilds all tensors of a module with their names and shapes.
+
+    Returns:
+        Name of each tied tensor → the first name of the same tensor.
 
     Raises:
-        SavedModelError: when a layer's tensors do not follow from its constructor's arguments.
+        SavedModelError: If a layer's tensors do not follow from its constructor's arguments.
     """
     state = module.state_dict()
-    hollow = next((name for name, tensor in state.items() if tensor.is_meta), None)
-    if hollow is not None:
-        raise SavedModelError(f"{hollow} holds no numbers: its layer was not filled")
-    mine = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    theirs = {name: tuple(tensor.shape) for name, tensor in build(structure).state_dict().items()}
-    for name in [*mine, *theirs]:
-        if mine.get(name) != theirs.get(name):
+    unfilled = next((name for name, tensor in state.items() if tensor.is_meta), None)
+    if unfilled is not None:
+        raise SavedModelError(f"{unfilled} has no values: its layer was never filled")
+    actual = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    rebuilt = {name: tuple(tensor.shape) for name, tensor in build(structure).state_dict().items()}
+    for name in [*actual, *rebuilt]:
+        if actual.get(name) != rebuilt.get(name):
             raise SavedModelError(
-                f"{name} has the shape {mine.get(name)}, and {theirs.get(name)} when its layer is "
-                "built anew: a layer's tensors must follow from its constructor's arguments"
+                f"{name} has the shape {actual.get(name)}, but {rebuilt.get(name)} in a newly "
+                "built layer: a layer's tensors must follow from its constructor's arguments"
             )
     return {name: first for name, first in first_names(module).items() if name != first}
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors by their first names; safetensors takes no two from one memory."""
+    """Return the tensors by their first names; safetensors refuses two that share memory."""
     state = module.state_dict()
     result: dict[str, torch.Tensor] = {}
     used: set[int] = set()
@@ -158,14 +195,14 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, each in aligned memory of its own.
+    """Read the tensors of a safetensors file, each into aligned memory of its own.
 
-    Matrix products round differently where their numbers are not aligned, which those in the
-    file are not.
+    Matrix products round differently if their operands are not aligned, and in the file they are
+    not.
     """
     try:
         with safe_open(file, framework="pt") as tensors:
-            return {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118 (it is no dict)
+            return {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise SavedModelError(f"{file}: no such file") from None
     except (SafetensorError, OSError) as error:
@@ -173,10 +210,10 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], tied: dict[str, str]) -> None:
-    """Give a built network its tensors.
+    """Assign the tensors of a file to a network built on the `meta` device.
 
     Raises:
-        SavedModelError: when one is missing, left over, or of another shape.
+        SavedModelError: If a tensor is missing, has no layer, or has another shape or dtype.
     """
     expected = module.state_dict(keep_vars=True)
     values = {
@@ -187,102 +224,40 @@ def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], tied: dict[str, s
     }
     state = {name: values.get(tied.get(name, name)) for name in expected}
     for name, declared in expected.items():
-        found = state[name]
-        if found is None:
+        tensor = state[name]
+        if tensor is None:
             raise SavedModelError(f"{tied.get(name, name)} is missing")
-        if found.shape != declared.shape:
+        if tensor.shape != declared.shape:
             raise SavedModelError(
-                f"{name} has the shape {tuple(found.shape)}, {tuple(declared.shape)} was expected"
+                f"{name} has the shape {tuple(tensor.shape)}, {tuple(declared.shape)} was expected"
             )
-        if found.is_floating_point() != declared.is_floating_point():
-            raise SavedModelError(f"{name} is {found.dtype}, {declared.dtype} was expected")
-    left = sorted(set(values) - {tied.get(name, name) for name in expected})
-    if left:
-        raise SavedModelError(f"no layer has a tensor {left[0]}")
+        if tensor.is_floating_point() != declared.is_floating_point():
+            raise SavedModelError(f"{name} is {tensor.dtype}, {declared.dtype} was expected")
+    unused = sorted(set(values) - {tied.get(name, name) for name in expected})
+    if unused:
+        raise SavedModelError(f"no layer has a tensor {unused[0]}")
     module.load_state_dict(state, assign=True)
-    empty = next((name for name, buffer in module.named_buffers() if buffer.is_meta), None)
-    if empty is not None:
-        raise SavedModelError(f"{empty} is not saved (a buffer that is not persistent)")
+    unsaved = next((name for name, buffer in module.named_buffers() if buffer.is_meta), None)
+    if unsaved is not None:
+        raise SavedModelError(f"{unsaved} is not saved (a buffer that is not persistent)")
 
 
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SavedModelError(_no_model(file.parent)) from None
-    except OSError as error:
-        raise SavedModelError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise SavedModelError(f"{file}: no JSON that torchlift wrote: {error}") from None
-    if not isinstance(config, dict) or config.get("format") != "torchlift":
-        raise SavedModelError(f"{file}: not a model saved by torchlift")
-    version = config.get("format_version")
-    if version not in (1, FORMAT_VERSION):
+def _output_kind(value: Any) -> str:
+    if value not in OUTPUT_KINDS:
         raise SavedModelError(
-            f"{file}: format version {version!r}, this torchlift ({__version__}) reads 1 to "
-            f"{FORMAT_VERSION}: install the version that wrote it, "
-            f"{config.get('torchlift_version')}"
+            f"output_kind is {value!r}; one of {', '.join(OUTPUT_KINDS)} was expected"
         )
-    return _from_format_1(config) if version == 1 else config
-
-
-def _from_format_1(config: dict[str, Any]) -> dict[str, Any]:
-    """A description that torchlift 0.1.0 wrote, in today's words."""
-    renamed = {_FORMAT_1.get(key, key): value for key, value in config.items()}
-    if renamed.get("preprocessing"):
-        renamed["preprocessing"] = preprocessing_of_format_1(renamed["preprocessing"])
-    return renamed
-
-
-def _no_model(folder: Path) -> str:
-    if not folder.exists():
-        return f"{folder}: no such file or folder"
-    if (folder / "model" / CONFIG).exists():
-        return f"{folder}: not a saved model; there is one in it: {folder / 'model'}"
-    return (
-        f"{folder}: not a saved model, for there is no {CONFIG} in it; "
-        "`torchlift convert FILE.t7 FOLDER` writes one"
-    )
-
-
-def _check_free(path: Path, overwrite: bool) -> None:
-    if not path.parent.is_dir():
-        raise SavedModelError(f"{path.parent}: no such folder")
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not overwrite:
-        raise SavedModelError(f"{path}: is there already; --overwrite replaces it")
-    if not is_saved_model(path):
-        raise SavedModelError(f"{path}: is no saved model and is not replaced; choose another name")
-
-
-def _replace(path: Path, temporary: Path) -> None:
-    """Put a finished folder in its place; the one that was there goes last."""
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(old)
-    temporary.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _one_of(value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise SavedModelError(f"output_kind is {value!r}, one of {', '.join(choices)} was expected")
-    return value
+    return str(value)
 
 
 def _strings(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"a list of texts was expected, not {value!r}")
+        raise TypeError(f"a list of strings was expected, not {value!r}")
     return value
 
 
-def _triple(value: Any) -> tuple[int, int, int] | None:
+def _input_shape(value: Any) -> tuple[int, int, int] | None:
     if value is None:
         return None
     channels, height, width = (int(size) for size in value)
     return channels, height, width
-
-
-def _said(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -1,6 +1,6 @@
-"""Reading `model.safetensors` with torch alone: these functions are written into every `model.py`.
+"""Reading `model.safetensors` with torch alone: every `model.py` contains these definitions.
 
-`load` in `folder` reads the same file with the safetensors package, and checks more.
+`folder.load` reads the same file with the package safetensors, and checks more.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ DTYPES = {
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file: a JSON header, then all their numbers."""
+    """Read the tensors of a safetensors file: a JSON header, then the values of all tensors."""
     content = bytearray(file.read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header.pop("__metadata__", None)
-    numbers, tensors = torch.frombuffer(content, dtype=torch.uint8), {}
+    data, tensors = torch.frombuffer(content, dtype=torch.uint8), {}
     for name, entry in header.items():
         dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
         first, last = (start + offset for offset in entry["data_offsets"])
-        # A copy is aligned; matrix products round differently where numbers are not.
-        tensors[name] = numbers[first:last].clone().view(dtype).reshape(shape)
+        # The copy is aligned: matrix products of unaligned values round differently.
+        tensors[name] = data[first:last].clone().view(dtype).reshape(shape)
     return tensors
 
 
@@ -45,7 +45,7 @@ def fill(
     tensors: dict[str, torch.Tensor],
     tied: dict[str, str],
 ) -> nn.Module:
-    """Give a network its tensors; tied ones get the tensor that they are tied to."""
+    """Assign the tensors to a network; tied names share one tensor."""
     for name, _ in network.named_parameters():
         if name in tensors:
             tensors[name] = nn.Parameter(tensors[name])

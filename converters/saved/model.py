@@ -1,4 +1,4 @@
-"""A model with everything that must travel with it."""
+"""A model together with its labels, preprocessing and origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from ..images.preprocessing import Preprocessing
 
-#: What a model's outputs mean.
+#: The meanings that a model's outputs can have.
 OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "features")
 
 
@@ -17,8 +17,8 @@ class Provenance:
     """The file that a model was converted from.
 
     Attributes:
-        file: its name, without folders.
-        sha256: of its bytes, in hexadecimal.
+        file: Its name, without folders.
+        sha256: The SHA-256 of its bytes, in hexadecimal.
     """
 
     file: str
@@ -27,16 +27,21 @@ class Provenance:
 
 @dataclass
 class SavedModel:
-    """A network, and what a person needs to use it.
+    """A network, with everything that is needed to use it.
 
     Attributes:
-        module: the network, in evaluation mode; it takes batches (N, C, H, W).
-        output_kind: what its outputs mean, one of `OUTPUT_KINDS`.
-        input_shape: (C, H, W) of one example, or None where it is not known.
-        labels: the names of the outputs, or None.
-        preprocessing: what turns an image into an input, or None.
-        notes: what was decided or assumed on the way, for people to read.
-        source: the file it comes from, or None.
+        module: The network, in evaluation mode; it takes batches (N, C, H, W).
+        output_kind: What its outputs mean, one of `OUTPUT_KINDS`.
+        input_shape: (C, H, W) of one example, or None if it is not known.
+        labels: The class names of the outputs, or None.
+        preprocessing: The steps from an image to an input, or None.
+        notes: What was decided or assumed during the conversion, for people to read.
+        source: The file that it was converted from, or None.
+
+    Example:
+        >>> model = SavedModel(nn.Linear(4, 2).eval(), "logits", labels=["cat", "dog"])
+        >>> model.labels[1]
+        'dog'
     """
 
     module: nn.Module

@@ -1,4 +1,4 @@
-"""One way to open a model, whatever file it is in."""
+"""Opening a model from a `.t7` file or a saved model's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from .. import t7
 from ..images.errors import PreprocessingError
-from ..images.preprocessing import from_mean_std
+from ..images.mean_std import describe_resizing, from_mean_std
 from ..labels import check_labels, labels_in, read_labels
 from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
@@ -30,32 +30,48 @@ def open_model(
     at: str | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     mean_std: str | os.PathLike[str] | LuaTable | None = None,
+    value_range: int | None = None,
     input_size: tuple[int, int] | None = None,
     resize: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> SavedModel:
-    """The model in a `.t7` file or in a folder that `save` wrote, ready to be used.
+    """Open the model in a `.t7` file, or in a folder that `save` wrote.
 
-    It is in evaluation mode and always keeps its batch dimension, also for a batch of one.
-    A checkpoint's own class list, mean and std are taken where no others are given.
+    The model is in evaluation mode and always keeps its batch dimension, also for a batch of one.
+    Class names, mean and std that a checkpoint keeps beside its model are used unless others are
+    given.
 
     Args:
-        path: a `.t7` file or a saved model's folder.
-        at: where the model stands in the `.t7`, such as `nets[2].encoder`; found when not given.
-        labels: the class names, or a file of them (a `.t7`, or text with one name a line).
-        mean_std: a `.t7` with `{mean = …, std = …}`, or that table.
-        input_size: (height, width) of the input, where the layers do not tell.
-        resize: how images are resized (see `Preprocessing.resized_by`), where it is not as mean
-            and std say.
-        dtype: number type of the parameters; None keeps the file's.
+        path: A `.t7` file or a saved model's folder.
+        at: The Lua path of the model in the `.t7`, such as `nets[2].encoder`, if it cannot be
+            found.
+        labels: The class names, or a file of them (a `.t7`, or text with one name per line).
+        mean_std: A `.t7` with `{mean = …, std = …}`, or that table.
+        value_range: 1 or 255, the range of values that mean and std are for; inferred from them by
+            default.
+        input_size: (height, width) of the input, if it does not follow from the layers.
+        resize: How images are resized (see `Preprocessing.resized_by`), if not by `pil-bilinear`.
+        dtype: The dtype of the parameters; None keeps that of the file.
 
     Raises:
-        T7Error: when a `.t7` cannot be read.
-        ConversionError: when it holds no model, or one that cannot be converted.
-        SavedModelError: when a saved model is damaged, or does not take the given size.
-        LabelsError: when the class names do not fit the number of outputs.
-        PreprocessingError: when mean and std do not fit the network, or images are to be
-            resized in a way that does not exist, or without mean and std.
+        T7Error: If a `.t7` cannot be read.
+        ConversionError: If it holds no model, or one that cannot be converted.
+        SavedModelError: If a saved model is damaged, or the network does not take `input_size`.
+        LabelsError: If the class names do not fit the number of outputs.
+        PreprocessingError: If mean and std do not fit the network or leave the value range open,
+            or if `value_range` or `resize` is given for a model without mean and std.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> weight = torch.ones(2, 4)
+        >>> linear = t7.LuaObject("nn.Linear", LuaTable({"weight": weight, "bias": weight[:, 0]}))
+        >>> file = Path(mkdtemp()) / "linear.t7"
+        >>> t7.save(linear, file)
+        >>> model = open_model(file, labels=["cat", "dog"])
+        >>> model.module
+        Linear(in_features=4, out_features=2, bias=True)
+        >>> model.labels, model.output_kind
+        (['cat', 'dog'], 'logits')
     """
     file = Path(path)
     checkpoint = None if file.is_dir() else t7.load(file, writable=False)
@@ -70,6 +86,7 @@ def open_model(
         os.fspath(path),
         labels=labels,
         mean_std=mean_std,
+        value_range=value_range,
         input_size=input_size,
         resize=resize,
     )
@@ -82,30 +99,33 @@ def apply_overrides(
     *,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     mean_std: str | os.PathLike[str] | LuaTable | None = None,
+    value_range: int | None = None,
     input_size: tuple[int, int] | None = None,
     resize: str | None = None,
 ) -> None:
-    """Give a model what its user knows of it; its input shape is found out where it can be.
+    """Set what the user specifies about a model, and infer its input shape if it is not known.
 
     Args:
-        model: is changed.
-        name: what errors call it.
-        labels: as `open_model` takes them.
-        mean_std: the same, or the table itself.
-        input_size: as `open_model` takes it.
-        resize: the same.
+        model: The model, which is changed.
+        name: The name of the model in error messages.
+        labels: As for `open_model`.
+        mean_std: As for `open_model`.
+        value_range: As for `open_model`.
+        input_size: As for `open_model`.
+        resize: As for `open_model`.
 
     Raises:
-        TorchliftError: when something does not fit the model (see `open_model`).
+        TorchliftError: If something does not fit the model (see `open_model`).
     """
-    _size(model, name, input_size)
-    _label(model, _names(labels))
-    if isinstance(mean_std, LuaTable):
-        _prepare(model, mean_std, name)
-    elif mean_std is not None:
-        _prepare(model, t7.load(mean_std), mean_std)
+    _set_input_shape(model, name, input_size)
+    _set_labels(model, _names(labels))
+    if mean_std is not None:
+        _set_preprocessing(model, name, mean_std, value_range, resize)
+        return
+    if value_range is not None:
+        _check_value_range(model, name, value_range)
     if resize is not None:
-        _resize(model, name, resize)
+        _set_resizing(model, name, resize)
 
 
 def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
@@ -119,30 +139,30 @@ def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
 
 
 def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
-    """Bring a model to one number type, and say so."""
-    held = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), dtype)
-    if dtype is not None and held != dtype:
+    """Cast a model's parameters to one dtype, with a note."""
+    current = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), dtype)
+    if dtype is not None and current != dtype:
         model.module.to(dtype)
-        model.notes.append(f"parameters were cast from {_name(held)} to {_name(dtype)}")
+        model.notes.append(f"parameters were cast from {_name(current)} to {_name(dtype)}")
 
 
-def _size(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
-    """Find out what input a model takes, or check that it takes what it should."""
+def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
+    """Set the input shape to the given size, or infer it if it is not known."""
     if size is None:
         model.input_shape = model.input_shape or infer_input_shape(model.module)
         return
     shape = infer_input_shape(model.module, size)
     if shape is None:
         known = model.input_shape or infer_input_shape(model.module)
-        fits = "" if known is None else f"; {known[1]}×{known[2]} fits"
-        raise SavedModelError(f"{name}: the network takes no input of {size[0]}×{size[1]}{fits}")
+        hint = "" if known is None else f"; {known[1]}×{known[2]} fits"
+        raise SavedModelError(f"{name}: the network takes no input of {size[0]}×{size[1]}{hint}")
     model.input_shape = shape
     if model.preprocessing is not None:
         model.preprocessing = replace(model.preprocessing, size=size, crop=None)
 
 
-def _label(model: SavedModel, names: list[str] | None) -> None:
-    """Give a model its class names, checked against its outputs where they can be counted."""
+def _set_labels(model: SavedModel, names: list[str] | None) -> None:
+    """Set the class names; their number is checked if the number of outputs is known."""
     if names is None:
         return
     shape = output_shape(model.module, model.input_shape) if model.input_shape else None
@@ -157,20 +177,41 @@ def _names(labels: str | os.PathLike[str] | Sequence[str] | None) -> list[str] |
     return read_labels(labels) if isinstance(labels, (str, os.PathLike)) else list(labels)
 
 
-def _prepare(model: SavedModel, table: Any, file: str | os.PathLike[str]) -> None:
-    """Give a model the preprocessing that a table `{mean = …, std = …}` stands for."""
+def _set_preprocessing(
+    model: SavedModel,
+    name: str,
+    mean_std: str | os.PathLike[str] | LuaTable,
+    value_range: int | None,
+    resize: str | None,
+) -> None:
+    """Set the preprocessing that a table `{mean = …, std = …}` or a file of it defines."""
+    if isinstance(mean_std, LuaTable):
+        table = mean_std
+    else:
+        table, name = t7.load(mean_std), os.fspath(mean_std)
     try:
-        model.preprocessing, note = from_mean_std(table, model.input_shape)
+        model.preprocessing, note = from_mean_std(table, model.input_shape, value_range, resize)
     except PreprocessingError as error:
-        raise PreprocessingError(f"{os.fspath(file)}: {error}") from None
+        raise PreprocessingError(f"{name}: {error}") from None
     model.notes.append(note)
 
 
-def _resize(model: SavedModel, name: str, choice: str) -> None:
+def _check_value_range(model: SavedModel, name: str, value_range: int) -> None:
+    """Check that a value range without mean and std is the one that the model has."""
     if model.preprocessing is None:
-        raise PreprocessingError(f"{name}: how to resize images needs their mean and std too")
+        raise PreprocessingError(f"{name}: value_range={value_range} needs mean and std too")
+    if model.preprocessing.value_range != value_range:
+        raise PreprocessingError(
+            f"{name}: value_range={value_range} is not the model's own, which is "
+            f"{model.preprocessing.value_range}"
+        )
+
+
+def _set_resizing(model: SavedModel, name: str, choice: str) -> None:
+    if model.preprocessing is None:
+        raise PreprocessingError(f"{name}: resize={choice} needs mean and std too")
     model.preprocessing = model.preprocessing.resized_by(choice)
-    model.notes.append(f"images are resized by {choice}, as was asked for")
+    model.notes.append(f"{describe_resizing(model.preprocessing)}, as specified")
 
 
 def _name(dtype: torch.dtype | None) -> str:

@@ -1,4 +1,4 @@
-"""A model as `.pt2`: PyTorch's own exported program, with a dynamic batch."""
+"""Writing a model as `.pt2`, PyTorch's exported program, with a dynamic batch size."""
 
 from __future__ import annotations
 
@@ -9,46 +9,51 @@ from pathlib import Path
 import torch
 from torch.export import Dim
 
+from ..files import atomic_path, check_output
 from .errors import SavedModelError
-from .folder import facts
+from .folder import metadata
 from .model import SavedModel
 
 
 def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Write a model with `torch.export`, its batch dimension dynamic.
 
-    Labels, preprocessing and notes travel in the extra file `config.json`
+    Labels, preprocessing and notes are in the extra file `config.json`
     (`torch.export.load(path, extra_files={"config.json": ""})`).
 
     Args:
-        model: a model whose `input_shape` is known.
-        path: where to.
-        overwrite: replace a file that is there already.
+        model: A model with a known `input_shape`.
+        path: The file to write.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        SavedModelError: when the file is there, the input shape is not known, or the network
-            cannot be traced.
+        WriteError: If the file exists, or cannot be written.
+        SavedModelError: If the input shape is not known, or `torch.export` cannot trace the
+            network.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
+        >>> model = SavedModel(network, "logits", input_shape=(1, 28, 28))
+        >>> file = save_pt2(model, Path(mkdtemp()) / "digits.pt2")
+        >>> torch.export.load(file).module()(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
-    file = Path(path)
-    if file.exists() and not overwrite:
-        raise SavedModelError(f"{file}: is there already; --overwrite replaces it")
+    file = check_output(path, overwrite)
     if model.input_shape is None:
-        raise SavedModelError(f"{file}: the size of the input must be known: give --input-size")
-    dtype = next((p.dtype for p in model.module.parameters()), torch.float32)
+        raise SavedModelError(f"{file}: the input size is not known: give input_size=(H, W)")
+    dtype = next((parameter.dtype for parameter in model.module.parameters()), torch.float32)
     example = torch.zeros(2, *model.input_shape, dtype=dtype)
     try:
         program = torch.export.export(
             model.module.eval(), (example,), dynamic_shapes=({0: Dim("batch")},)
         )
-    except Exception as error:  # torch.export has no error class of its own
+    except Exception as error:  # torch.export has no exception class of its own
         raise SavedModelError(f"{file}: torch.export cannot trace the network: {error}") from error
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.pt2")
-    try:
-        config = json.dumps(facts(model), ensure_ascii=False)
+    config = json.dumps(metadata(model), ensure_ascii=False)
+    with atomic_path(file) as temporary:
         torch.export.save(program, temporary, extra_files={"config.json": config})
-        temporary.replace(file)
-    except OSError as error:
-        raise SavedModelError(f"{file}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return file

@@ -1,4 +1,4 @@
-"""What a network takes and what it gives, where its layers tell."""
+"""Input shapes, output shapes and the meaning of outputs, inferred from a network's layers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-#: Square sizes that image networks are trained on, the best guess first.
+#: Square input sizes that image networks are trained on, in the order in which they are tried.
 _USUAL_SIZES = (
     *(224, 227, 231, 221, 256, 299, 320, 384, 448, 512),
     *(32, 28, 64, 96, 128, 112, 48, 40, 36, 24, 20, 16, 8),
     *(60, 80, 100, 144, 160, 192, 200, 240),
 )
 
-#: The layers that end a classifier, by what they give (also our own that derive from them).
+#: Last layer of a classifier → kind of its outputs; classes of ours that derive from one count too.
 _KINDS: dict[type[nn.Module], str] = {
     nn.LogSoftmax: "log_probabilities",
     nn.Softmax: "probabilities",
@@ -24,34 +24,43 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "logits",
 }
 
-#: Layers that change no number in evaluation mode.
-_SILENT = (
+#: Layers that change no value in evaluation mode.
+_IDENTITIES = (
     *("View", "Reshape", "Collapse", "Squeeze", "Unsqueeze", "Flatten"),
     *("Identity", "Dropout", "Cast", "L1Penalty", "GradientReversal"),
 )
 
 
 def infer_output_kind(module: nn.Module) -> str:
-    """What a network's outputs mean, by its last layer that computes something.
+    """Return what a network's outputs mean, inferred from the last layer that changes values.
 
-    `log_probabilities`, `probabilities`, `logits` for a last linear layer, otherwise `features`.
+    Returns:
+        `log_probabilities`, `probabilities`, `logits` after a linear layer, otherwise `features`.
+
+    Example:
+        >>> infer_output_kind(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
+        'log_probabilities'
     """
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    computing = (leaf for leaf in reversed(leaves) if type(leaf).__name__ not in _SILENT)
+    leaves = [layer for layer in module.modules() if not any(True for _ in layer.children())]
+    computing = (leaf for leaf in reversed(leaves) if type(leaf).__name__ not in _IDENTITIES)
     last = next(computing, None)
     return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
 
 
 def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
-    """The shape of a network's output for two examples, without computing a number of it.
+    """Return the shape of a network's output for two examples, without computing any value.
 
     Args:
-        module: a network in evaluation mode.
-        input_shape: of one example, (C, H, W).
+        module: A network in evaluation mode.
+        input_shape: The shape of one example, (C, H, W).
 
     Returns:
-        (2, …), or None when the network does not take such an input, mixes the two examples up,
-        or gives no single tensor.
+        (2, …), or None if the network does not take such an input, does not keep the two examples
+        apart, or does not return a single tensor.
+
+    Example:
+        >>> output_shape(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), (1, 28, 28))
+        (2, 10)
     """
     return _output_shape(on_meta_device(module), input_shape)
 
@@ -59,20 +68,24 @@ def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
 def infer_input_shape(
     module: nn.Module, size: tuple[int, int] | None = None
 ) -> tuple[int, int, int] | None:
-    """The (C, H, W) that a network takes.
+    """Return the (C, H, W) that a network takes, inferred by trying usual sizes.
 
-    Without a size it must be a classifier whose layers tell: one that flattens its features for
-    a linear layer takes one size (or a few neighbouring ones, of which the usual one is meant);
-    one that takes twice that size as well takes any.
+    Without `size` only a classifier has an answer. If it flattens its features for a linear layer,
+    one size fits, or a few similar ones, of which the most usual is returned. If twice that size
+    fits too, the network takes any size, and there is no answer.
 
     Args:
-        module: a network in evaluation mode.
-        size: (height, width), when only the channels are not known.
+        module: A network in evaluation mode.
+        size: (height, width), if only the number of channels is to be inferred.
 
     Returns:
-        The shape, or None when none fits or the layers leave it open.
+        The shape, or None if no shape or any shape fits.
+
+    Example:
+        >>> infer_input_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
+        (1, 28, 28)
     """
-    weighted = (part for part in module.modules() if any(True for _ in part.parameters(False)))
+    weighted = (layer for layer in module.modules() if any(True for _ in layer.parameters(False)))
     first = getattr(next(weighted, None), "in_channels", None)
     channels = (3, 1) if first is None else (first,)
     module = on_meta_device(module)
@@ -81,30 +94,30 @@ def infer_input_shape(
     for side in _USUAL_SIZES:
         for count in channels:
             if _classifies(module, (count, side, side)):
-                open_ended = _classifies(module, (count, 2 * side, 2 * side))
-                return None if open_ended else (count, side, side)
+                takes_any_size = _classifies(module, (count, 2 * side, 2 * side))
+                return None if takes_any_size else (count, side, side)
     return None
 
 
 def on_meta_device(module: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes only (the `meta` device), shared ones shared."""
+    """Return a copy whose tensors are on the `meta` device; shared tensors stay shared."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor.to("meta") for tensor in tensors})
 
 
 def _output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
-    """`output_shape` of a network without numbers."""
+    """Return the `output_shape` of a network on the `meta` device."""
     dtype = next((t.dtype for t in module.parameters() if t.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
             output = module(torch.empty(2, *input_shape, dtype=dtype, device="meta"))
-    except Exception:  # each layer says in its own way that an input does not fit
+    except Exception:  # each layer raises its own class of exception for an input that does not fit
         return None
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
     return shape if shape[:1] == (2,) else None
 
 
 def _classifies(module: nn.Module, input_shape: tuple[int, int, int]) -> bool:
-    """Whether two examples of a shape give two rows of outputs."""
+    """Return whether a batch of two examples of a shape gives two rows of outputs."""
     shape = _output_shape(module, input_shape)
     return shape is not None and len(shape) == 2

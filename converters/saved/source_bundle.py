@@ -1,4 +1,4 @@
-"""Taking definitions out of our source files, together with what they need there."""
+"""Copying definitions out of source files, together with everything that they use there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from symtable import SymbolTable, symtable
 
@@ -14,19 +15,19 @@ from ..modules.registry import layer, register
 from .errors import SavedModelError
 
 _PACKAGE = __name__.split(".")[0]
-#: Decorators that only mark a definition: outside torchlift there is nobody to tell.
+#: Decorators that only register a definition with torchlift, which a copy does not need.
 _MARKERS = (layer, register)
 
 
 @dataclass(frozen=True)
 class _File:
-    """A source file.
+    """A parsed source file.
 
     Attributes:
-        lines: its text.
-        nodes: name → top-level definition.
-        scopes: name → what the compiler knows about the names in a function or class.
-        imports: name → (module, name there); the latter is empty for a module itself.
+        lines: The lines of its text.
+        nodes: Name → top-level definition.
+        scopes: Name → symbol table of a function or class.
+        imports: Name → (module, name in that module), the latter empty for a module itself.
     """
 
     lines: list[str]
@@ -35,27 +36,27 @@ class _File:
     imports: dict[str, tuple[str, str]]
 
     def needs(self, name: str) -> list[str]:
-        """The names that a definition takes from its file."""
+        """Return the names that a definition uses from its file, sorted."""
         used = _outer_names(self.nodes[name])
         if name in self.scopes:
             used |= _global_names(self.scopes[name])
         return sorted(used - {name})
 
     def text(self, name: str) -> str:
-        """The source of a definition, with the comment above it and without markers."""
+        """Return the source of a definition, with the comment above it and without markers."""
         node = self.nodes[name]
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
         while start and self.lines[start - 1].startswith("#"):
             start -= 1
-        left_out = {
+        omitted = {
             line - 1
             for decorator in decorators
             if isinstance(decorator, ast.Name)
             and _is_marker(*self.imports.get(decorator.id, ("", "")))
             for line in range(decorator.lineno, (decorator.end_lineno or decorator.lineno) + 1)
         }
-        kept = (i for i in range(start, node.end_lineno or node.lineno) if i not in left_out)
+        kept = (i for i in range(start, node.end_lineno or node.lineno) if i not in omitted)
         return "\n".join(self.lines[i] for i in kept)
 
 
@@ -64,32 +65,36 @@ class SourceBundle:
     """Definitions from several files, in an order in which they can be executed.
 
     Attributes:
-        definitions: name → source, after the sources of all that it needs.
-        imports: module → the names that are imported from it; empty for the module itself.
+        reserved: Names that no definition may have.
+        definitions: Name → source, after the sources of everything that it uses.
+        imports: Module → the names imported from it; an empty name stands for the module itself.
     """
 
+    reserved: Collection[str] = ()
     definitions: dict[str, str] = field(default_factory=dict)
     imports: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _files: dict[str, _File] = field(default_factory=dict)
     _origins: dict[str, str] = field(default_factory=dict)
 
     def add(self, module: str, name: str) -> None:
-        """Add a top-level definition of a module, after all that it needs.
+        """Add a top-level definition of a module, after everything that it uses.
 
         Raises:
-            SavedModelError: when its source is not there, or another definition has its name.
+            SavedModelError: If its source cannot be found, or its name is taken.
         """
+        if name in self.reserved:
+            raise SavedModelError(f"{module} defines {name!r}, a name that model.py uses itself")
         if self._origins.setdefault(name, module) != module:
             raise SavedModelError(
-                f"{self._origins[name]} and {module} both define {name!r}, "
-                "which cannot both stand in one model.py"
+                f"{self._origins[name]} and {module} both define {name!r}: "
+                "model.py cannot contain both"
             )
         if name in self.definitions:
             return
         file = self._file(module)
         if name not in file.nodes:
             raise SavedModelError(f"{module} does not define {name!r} at its top level")
-        self.definitions[name] = ""  # a definition may need itself
+        self.definitions[name] = ""  # a definition may use itself
         for needed in file.needs(name):
             if needed in file.nodes:
                 self.add(module, needed)
@@ -99,26 +104,26 @@ class SourceBundle:
         self.definitions[name] = file.text(name)
 
     def import_lines(self) -> str:
-        """The import statements, grouped and sorted as ruff does it."""
-        plain = [
-            (module, f"import {module}") for module in self.imports if "" in self.imports[module]
-        ]
-        named = [
-            (module, f"from {module} import {', '.join(sorted(names - {''}))}")
+        """Return the import statements, those of the standard library first."""
+        plain = {
+            module: f"import {module}" for module, names in self.imports.items() if "" in names
+        }
+        named = {
+            module: f"from {module} import {', '.join(sorted(names - {''}))}"
             for module, names in self.imports.items()
             if names - {""}
-        ]
+        }
         groups: dict[bool, list[str]] = {True: [], False: []}
-        for module, line in [*sorted(plain), *sorted(named)]:
+        for module, line in [*sorted(plain.items()), *sorted(named.items())]:
             groups[module.split(".")[0] in sys.stdlib_module_names].append(line)
         return "\n\n".join("\n".join(lines) for lines in groups.values() if lines)
 
-    def _import(self, module: str, name: str, known_as: str) -> None:
-        """Take over an import; what another file of ours defines is added instead."""
+    def _import(self, module: str, name: str, alias: str) -> None:
+        """Copy an import; a definition of torchlift itself is added instead."""
         if _is_marker(module, name):
             return
-        if known_as not in (name, module):
-            raise SavedModelError(f"{module}.{name} as {known_as}: imported under another name")
+        if alias not in (name, module):
+            raise SavedModelError(f"{module}.{name} is imported under another name: {alias}")
         if name and module.split(".")[0] == _PACKAGE:
             self.add(module, name)
         else:
@@ -131,7 +136,7 @@ class SourceBundle:
 
 
 def _is_marker(module: str, name: str) -> bool:
-    """Whether an import is that of a marker, from wherever it may be had."""
+    """Return whether an import is that of a marker, whichever module it comes from."""
     return getattr(sys.modules.get(module), name, None) in _MARKERS
 
 
@@ -140,7 +145,7 @@ def _read(module: str) -> _File:
     try:
         source = inspect.getsource(importlib.import_module(module))
     except (OSError, TypeError, ImportError) as error:
-        raise SavedModelError(f"the source of {module} is not there: {error}") from error
+        raise SavedModelError(f"the source of {module} cannot be found: {error}") from error
     nodes: dict[str, ast.stmt] = {}
     imports: dict[str, tuple[str, str]] = {}
     for node in ast.parse(source).body:
@@ -162,13 +167,13 @@ def _read(module: str) -> _File:
 
 
 def _global_names(scope: SymbolTable) -> set[str]:
-    """The names that a function or class takes from its file, those of inner scopes included."""
+    """Return the global names that a function or class uses, inner scopes included."""
     names = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
     return names.union(*map(_global_names, scope.get_children()))
 
 
 def _outer_names(definition: ast.stmt) -> set[str]:
-    """The names in those parts of a definition that belong to no scope of its own."""
+    """Return the names in the parts of a definition that are evaluated outside its own scope."""
     outer: list[ast.AST | None] = []
     if isinstance(definition, (ast.Assign, ast.AnnAssign)):
         outer += [definition.value]

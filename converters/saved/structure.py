@@ -1,13 +1,14 @@
-"""The structure of a network as JSON values, and back; no code is stored and none is run.
+"""A network's structure as JSON values, and the network of such a description.
 
-A module is described by its class, its constructor's arguments and its children:
+A description is data: no code is stored, and none is run to build it. A module is described by its
+class, the arguments of its constructor and its children:
 
     {"class": "torch.nn.Linear", "arguments": {"in_features": 84, "out_features": 10}}
     {"class": "torch.nn.Sequential", "children": [{…}, {…}, {"same_as": "0"}]}
 
-Arguments that have their default are left out. They are found from the constructor's signature
-and the attributes of the same names, which torch.nn keeps to and our own layers must
-(`registry.layer`). A module that stands in several places is described once.
+Arguments equal to their default are left out. The value of an argument is read from the attribute
+of the same name: torch.nn follows this convention, and layers of torchlift must (`registry.layer`).
+A module that occurs several times is described once.
 """
 
 from __future__ import annotations
@@ -20,49 +21,50 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..modules.registry import layer_class
+from ..modules.registry import layer_class, layer_name
 from .errors import SavedModelError
 
-#: What `describe` gives for one module.
+#: The JSON object that describes one module.
 Description = dict[str, Any]
 
-#: How the name of a class begins that is torch's own.
+#: The prefix of the names of torch.nn's own classes.
 TORCH = "torch.nn."
-#: Files of torch.nn whose classes loop as often as an argument says.
+#: Modules of torch.nn whose constructors loop as often as an argument says, which a damaged file
+#: could set to billions.
 _UNBOUNDED = ("torch.nn.modules.rnn", "torch.nn.modules.transformer")
-#: Where a tensor lives and of what type it is comes from the tensors, not from the structure.
+#: Arguments that are not described: the saved tensors have a dtype, and no device.
 _PLACEMENT = ("device", "dtype")
 
 
 def describe(module: nn.Module) -> Description:
-    """A network's structure as JSON values.
+    """Return a network's structure as JSON values.
 
     Raises:
-        SavedModelError: when it has a module that is neither torch.nn's nor a layer of ours, or
-            one whose constructor's arguments cannot be told from its attributes.
+        SavedModelError: If it contains a module that is neither a class of torch.nn nor a
+            registered layer, or one whose attributes do not contain its constructor's arguments.
     """
     return _describe(module, "", {})
 
 
 def build(description: Description) -> nn.Module:
-    """The network of a description, in evaluation mode, with its tensors on the `meta` device.
+    """Build the network of a description, in evaluation mode, with tensors on the `meta` device.
 
     Raises:
-        SavedModelError: when the description is damaged, or names a class that is not known.
+        SavedModelError: If the description is damaged, or names an unknown class.
     """
     with torch.device("meta"):
         return _build(description, "", {}).eval()
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
-    """Each name in the state dict → the first name of the same tensor (tied and shared ones)."""
+    """Map each name in the state dict to the first name of the same tensor, if it is shared."""
     first: dict[int, str] = {}
     state = module.state_dict(keep_vars=True)
     return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
 
 
 def class_of(name: str) -> type[nn.Module] | None:
-    """The class that a description means: `torch.nn.Conv2d`, or a layer of ours by its name."""
+    """Return the class that a description names: `torch.nn.Conv2d`, or a registered layer."""
     if not name.startswith(TORCH):
         return layer_class(name)
     cls = getattr(nn, name.removeprefix(TORCH), None)
@@ -79,13 +81,13 @@ def _describe(module: nn.Module, path: str, seen: dict[int, str]) -> Description
     if cls is None:
         raise SavedModelError(
             f"{path or 'the model'}: {type(module).__name__} is neither a class of torch.nn nor a "
-            "layer that torchlift knows; mark it with @layer (converters.modules.registry)"
+            "registered layer; register it with @layer (converters.modules.registry)"
         )
     arguments, children = {}, []
     for parameter in inspect.signature(cls).parameters.values():
         if _holds_children(cls, parameter):
             children = list(_children(module, cls))
-        elif _is_told(module, cls, parameter, path):
+        elif _has_value(module, cls, parameter, path):
             value = _argument(module, parameter, path, seen)
             if not _is_default(value, parameter.default):
                 arguments[parameter.name] = value
@@ -99,36 +101,40 @@ def _describe(module: nn.Module, path: str, seen: dict[int, str]) -> Description
 
 
 def _class_name(module: nn.Module) -> str:
-    """The name to write for a module's class."""
+    """Return the name that describes a module's class."""
     cls = type(module)
-    theirs = getattr(nn, cls.__name__, None)
-    if theirs is cls:
-        return TORCH + cls.__name__
+    if getattr(nn, cls.__name__, None) is cls:
+        return f"{TORCH}{cls.__name__}"
     if isinstance(module, _BatchNorm) and (module.weight is None) == (module.bias is None):
-        # Ours also take one example without its batch, which a saved model never gets.
-        return TORCH + cls.__name__
-    return cls.__name__ if layer_class(cls.__name__) is cls else f"{cls.__module__}.{cls.__name__}"
+        # Ours also takes one example without a batch dimension, which a saved model never gets.
+        return f"{TORCH}{cls.__name__}"
+    name = layer_name(cls)
+    return name if layer_class(name) is cls else f"{cls.__module__}.{cls.__name__}"
 
 
 def _holds_children(cls: type[nn.Module], parameter: inspect.Parameter) -> bool:
-    """Whether a constructor takes its children by this parameter: `*modules`."""
+    """Return whether a constructor takes its children by this parameter: `*modules`."""
     return parameter.kind is parameter.VAR_POSITIONAL or (
         cls is nn.ModuleList and parameter.name == "modules"
     )
 
 
 def _children(module: nn.Module, cls: type[nn.Module]) -> Iterator[nn.Module]:
-    """The children that stand in order; those with a parameter of their own are arguments."""
-    named = inspect.signature(cls).parameters
+    """Iterate over the children in order; one with a parameter of its own is an argument."""
+    parameters = inspect.signature(cls).parameters
     for name, child in module._modules.items():
-        if child is not None and name not in named:
+        if child is not None and name not in parameters:
             yield child
 
 
-def _is_told(
+def _has_value(
     module: nn.Module, cls: type[nn.Module], parameter: inspect.Parameter, path: str
 ) -> bool:
-    """Whether the module says what a parameter of its constructor was."""
+    """Return whether a module has the value of a constructor parameter that is described.
+
+    Raises:
+        SavedModelError: If it should have it and does not.
+    """
     name = parameter.name
     if name.startswith("_") or parameter.kind is parameter.VAR_KEYWORD:
         return False
@@ -136,11 +142,11 @@ def _is_told(
         return False
     if hasattr(module, name):
         return True
-    if parameter.default is None:  # an older name of another parameter, as in Hardtanh
+    if parameter.default is None:  # a deprecated name of another parameter, as in Hardtanh
         return False
     raise SavedModelError(
-        f"{path or 'the model'}: {type(module).__name__} keeps no attribute {name!r}, so that "
-        "its constructor's argument of that name is not known"
+        f"{path or 'the model'}: {type(module).__name__} has no attribute {name!r} that holds the "
+        "constructor's argument of that name"
     )
 
 
@@ -151,7 +157,7 @@ def _argument(
     where = join(path, parameter.name)
     if isinstance(value, nn.Module):
         return _describe(value, where, seen)
-    if isinstance(value, torch.Tensor):  # such as `bias`, which is asked for by a bool
+    if isinstance(value, torch.Tensor):  # such as `bias`, whose argument is a bool
         return True
     if value is None and (parameter.annotation in (bool, "bool") or parameter.default is True):
         return False
@@ -164,7 +170,7 @@ def _check_json(value: Any, where: str) -> None:
         for item in value:
             _check_json(item, where)
     elif value is not None and not isinstance(value, (bool, int, float, str)):
-        raise SavedModelError(f"{where} is {type(value).__name__}, not a number, text or list")
+        raise SavedModelError(f"{where} is {type(value).__name__}, not a number, string or list")
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -179,36 +185,39 @@ def _build(description: Any, path: str, built: dict[str, nn.Module]) -> nn.Modul
         raise SavedModelError(f"{where}: a description of a module was expected")
     if "same_as" in description:
         if description["same_as"] not in built:
-            raise SavedModelError(f"{where}: {description['same_as']!r} is no earlier module")
+            raise SavedModelError(f"{where}: {description['same_as']!r} is not an earlier module")
         return built[description["same_as"]]
     name = description.get("class")
     cls = class_of(name) if isinstance(name, str) else None
     if cls is None:
-        raise SavedModelError(f"{where}: no class {name!r} in torch.nn or among torchlift's layers")
+        raise SavedModelError(
+            f"{where}: {name!r} is neither a class of torch.nn nor a registered layer; if it is a "
+            "layer of your own, load the plugin that registers it"
+        )
     arguments, children = description.get("arguments", {}), description.get("children", [])
     if not isinstance(arguments, dict) or not isinstance(children, list):
         raise SavedModelError(f"{where}: its arguments or children are damaged")
-    given = {
+    values = {
         key: _build(value, join(path, key), built)
         if isinstance(value, dict)
-        else _as_taken(cls, value)
+        else _as_argument(cls, value)
         for key, value in arguments.items()
     }
     modules = [_build(child, join(path, str(i)), built) for i, child in enumerate(children)]
     try:
-        built[path] = cls(modules) if cls is nn.ModuleList else cls(*modules, **given)
-    except Exception as error:  # a constructor may do anything with values that it never expected
+        built[path] = cls(modules) if cls is nn.ModuleList else cls(*modules, **values)
+    except Exception as error:  # a constructor may raise anything for values of a damaged file
         raise SavedModelError(f"{where}: {name} cannot be built: {error}") from error
     return built[path]
 
 
-def _as_taken(cls: type[nn.Module], value: Any) -> Any:
-    """A JSON value as a class keeps it: torch.nn takes tuples, our own layers take lists."""
+def _as_argument(cls: type[nn.Module], value: Any) -> Any:
+    """Convert a JSON value: classes of torch.nn take tuples, registered layers take lists."""
     if isinstance(value, list) and cls.__module__.startswith(TORCH):
-        return tuple(_as_taken(cls, item) for item in value)
+        return tuple(_as_argument(cls, item) for item in value)
     return value
 
 
 def join(path: str, step: str) -> str:
-    """The path of a part of a module, as in its state dict."""
+    """Return the path of a submodule, as in a state dict."""
     return f"{path}.{step}" if path else step

@@ -1,4 +1,4 @@
-"""A model as `.t7` again, for Torch7."""
+"""Writing a model as `.t7`, for Torch7."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ import os
 from pathlib import Path
 
 from .. import t7
+from ..files import check_output
 from ..modules.to_torch7 import to_torch7
 from .errors import SavedModelError
 from .model import SavedModel
 
 
 def save_t7(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Write a model's network as Torch7 does; labels and preprocessing have no place in it.
+    """Write a model's network as a `.t7` file, without its labels and preprocessing.
 
     Args:
-        model: a model whose `input_shape` is known, of layers that Torch7 has too.
-        path: where to.
-        overwrite: replace a file that is there already.
+        model: A model with a known `input_shape` whose layers all exist in Torch7.
+        path: The file to write.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        SavedModelError: when the file is there, or the input shape is not known.
-        ConversionError: when Torch7 has no such layer.
-        T7Error: when the file cannot be written.
+        WriteError: If the file exists, or cannot be written.
+        SavedModelError: If the input shape is not known.
+        ConversionError: If Torch7 does not have one of the layers.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+        >>> model = SavedModel(network, "logits", input_shape=(1, 28, 28))
+        >>> file = save_t7(model, Path(mkdtemp()) / "digits.t7")
+        >>> t7.load(file).class_name
+        'nn.Sequential'
     """
-    file = Path(path)
-    if file.exists() and not overwrite:
-        raise SavedModelError(f"{file}: is there already; --overwrite replaces it")
+    file = check_output(path, overwrite)
     if model.input_shape is None:
-        raise SavedModelError(f"{file}: the size of the input must be known: give --input-size")
+        raise SavedModelError(f"{file}: the input size is not known: give input_size=(H, W)")
     t7.save(to_torch7(model.module, model.input_shape), file)
     return file

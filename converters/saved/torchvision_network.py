@@ -1,4 +1,4 @@
-"""A network of torchvision as one layer, so that a saved model can name it."""
+"""A torchvision network as one layer, so that a saved model can name it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class TorchvisionNetwork(nn.Module):
     """A classifier that torchvision builds.
 
     Args:
-        name: what torchvision calls it, such as `resnet18`.
-        num_classes: number of outputs.
+        name: Its name in torchvision, such as `resnet18`.
+        num_classes: Number of outputs.
     """
 
     def __init__(self, name: str, num_classes: int = 1000) -> None:
-        # Importing torchvision takes a second, which other models need not wait for.
+        # Importing torchvision takes a second, which opening other models should not cost.
         from torchvision.models import get_model
 
         super().__init__()
@@ -27,12 +27,13 @@ class TorchvisionNetwork(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Number of outputs; that of a new head, where the last linear layer was replaced."""
-        linear = [part for part in self.network.modules() if isinstance(part, nn.Linear)]
-        return linear[-1].out_features
+        """Number of outputs, also after the last linear layer was replaced."""
+        linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
+        return int(linear[-1].out_features)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) → logits (N, num_classes)."""
+        """Map (N, 3, H, W) to logits (N, num_classes)."""
         output = self.network(input)
-        # In training GoogLeNet and Inception also give what their auxiliary classifiers say.
-        return getattr(output, "logits", output)
+        # In training mode GoogLeNet and Inception return auxiliary logits too.
+        logits: torch.Tensor = getattr(output, "logits", output)
+        return logits

@@ -1,6 +1,9 @@
-"""The `.t7` file format of Torch7: files to values and back. Needs numpy only."""
+"""The `.t7` file format of Torch7: read files into Python values and write them back.
 
-from .errors import T7Error, T7Warning
+Needs numpy only; `to_torch` imports torch when it is called.
+"""
+
+from .errors import T7Error, T7Warning, TruncatedError
 from .reading.load import load, load_all, loads
 from .tensors import to_torch
 from .values import LuaFunction, LuaObject, LuaTable, TorchArray
@@ -13,6 +16,7 @@ __all__ = [
     "T7Error",
     "T7Warning",
     "TorchArray",
+    "TruncatedError",
     "dumps",
     "load",
     "load_all",

@@ -1,9 +1,9 @@
-"""Classes whose body in the file is not simply one object.
+"""Layouts of class instances in a file.
 
-Nothing in a `.t7` says how long an instance's body is: a reader has to know its class. What
-`torch`, `nn`, `cunn` and `tds` write by themselves stands here. Any other class most likely holds
-one object, a table, which is what `torch.File` writes for a class without a `write` of its own;
-`interpret` tries the alternatives where that does not fit.
+A `.t7` does not store the length of an instance's body, so a reader has to know the class. This
+module lists the classes of `torch`, `nn`, `cunn` and `tds` that write a body of their own. Any
+other class most likely stores one object, a table: that is what `torch.File` writes for a class
+without a `write` method. If that does not fit, `reading.format_search` tries the alternatives.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Literal, NamedTuple
 
 
 class ClassLayout(NamedTuple):
-    """How the body of an instance is laid out.
+    """The layout of an instance's body.
 
     Attributes:
-        kind: `parts`: one thing after the other; `pairs`: a long n, then n keys and values;
-            `items`: a long n, then n values; `raw`: bytes.
-        parts: a letter for each part: `o` an object, `i` an int, `l` a long, `d` a double.
-        size: number of raw bytes.
-        names: the fields that the parts are, where they are no table with names of its own.
+        kind: `parts`: a fixed sequence; `pairs`: a long n, then n keys and values; `items`: a
+            long n, then n values; `raw`: bytes.
+        parts: One letter for each part: `o` an object, `i` an int, `l` a long, `d` a double.
+        size: Number of raw bytes.
+        field_names: Names of the parts, if these are the fields and no table names them.
     """
 
     kind: Literal["parts", "pairs", "items", "raw"]
     parts: str = ""
     size: int = 0
-    names: tuple[str, ...] = ()
+    field_names: tuple[str, ...] = ()
 
 
 ONE_OBJECT = ClassLayout("parts", "o")
 
-_BODIES: dict[str, ClassLayout] = {
+_KNOWN_LAYOUTS: dict[str, ClassLayout] = {
     "tds.Hash": ClassLayout("pairs"),
     "tds_hash": ClassLayout("pairs"),
     "tds.Vec": ClassLayout("items"),
@@ -41,38 +41,43 @@ _BODIES: dict[str, ClassLayout] = {
     "nn.GPU": ClassLayout("parts", "oo"),
 }
 
-#: What a class that nobody knows may hold, the likeliest first.
-_UNKNOWN: tuple[ClassLayout, ...] = (
+#: Layouts to try for an unknown class, most probable first.
+_CANDIDATES: tuple[ClassLayout, ...] = (
     ONE_OBJECT,
     ClassLayout("items"),
     ClassLayout("pairs"),
     *(ClassLayout("parts", parts) for parts in ("oo", "ooo", "oooo", "", "l", "i", "d")),
 )
 
-#: Packages whose classes hold one table unless they stand above; people add classes of their own
-#: to `nn` too, so that the alternatives are tried all the same.
+#: Packages whose classes store one table unless listed above. Users add classes of their own to
+#: `nn` too, so the other candidates are tried for these as well.
 _PACKAGES = ("nn.", "cudnn.", "cunn.", "nngraph.", "inn.", "nnop.", "optim.", "torch.")
 
-# sizeof(THGenerator) in `THRandom.h`: where a long has 8 bytes; where it has 4; and where doubles
-# are moreover aligned to 4. A 64-bit Torch told to write 4-byte longs still writes the first.
-_GENERATOR = tuple(ClassLayout("raw", size=size) for size in (5048, 2544, 2540))
+# sizeof(THGenerator) in `THRandom.h`: with longs of 8 bytes; with longs of 4 bytes; the latter with
+# doubles aligned to 4 bytes. A 64-bit Torch that is set to write 4-byte longs still writes the
+# first.
+_GENERATOR_LAYOUTS = tuple(ClassLayout("raw", size=size) for size in (5048, 2544, 2540))
 
 
-def possible_bodies(class_name: str, version: int | str, long_size: int) -> tuple[ClassLayout, ...]:
-    """The layouts that the body of a class may have, the likeliest first.
+def possible_layouts(
+    class_name: str, version: int | str, long_size: int
+) -> tuple[ClassLayout, ...]:
+    """Return the layouts that the body of a class may have, most probable first.
 
     `nn.DataParallelTable` writes a header and a table since its version 2
     (`DataParallelTable.lua`).
     """
     if class_name == "nn.DataParallelTable":
-        is_new = isinstance(version, int) and version >= 2
-        return (ClassLayout("parts", "oo") if is_new else ONE_OBJECT,)
+        has_header = isinstance(version, int) and version >= 2
+        return (ClassLayout("parts", "oo") if has_header else ONE_OBJECT,)
     if class_name == "torch.Generator":
-        return _GENERATOR if long_size == 8 else (*_GENERATOR[1:], _GENERATOR[0])
-    known = _BODIES.get(class_name)
-    return _UNKNOWN if known is None else (known,)
+        if long_size == 8:
+            return _GENERATOR_LAYOUTS
+        return (*_GENERATOR_LAYOUTS[1:], _GENERATOR_LAYOUTS[0])
+    known = _KNOWN_LAYOUTS.get(class_name)
+    return _CANDIDATES if known is None else (known,)
 
 
 def is_known(class_name: str) -> bool:
-    """Whether a class belongs to a package whose way of writing is known."""
-    return class_name in _BODIES or class_name.startswith(_PACKAGES)
+    """Return whether a class is listed here or belongs to a package whose classes store a table."""
+    return class_name in _KNOWN_LAYOUTS or class_name.startswith(_PACKAGES)

@@ -1,4 +1,4 @@
-"""Copying tensors out of a memory-mapped file without having their numbers in memory twice."""
+"""Copy arrays out of a memory-mapped file without holding their data in memory twice."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from typing import Any
 
 import numpy as np
 
-#: Bytes that are copied before the pages that they came from are given back.
-_PIECE = 4 * 2**20
+#: Bytes to copy before their pages of the map are released.
+_CHUNK = 4 * 2**20
 
 
-def copied(array: np.ndarray) -> np.ndarray:
-    """The array's numbers in native, aligned, contiguous memory of their own.
+def copy_array(array: np.ndarray) -> np.ndarray:
+    """Copy an array into native, aligned, contiguous memory of its own.
 
-    Pages of a read-only map are given back on the way: nobody can have written to them, so the
-    file still has all of them. Pages of a writable map may hold somebody's changes, and stay.
+    Pages of a read-only map are released during the copy: nobody can have written to them, so they
+    can be read from the file again. Pages of a writable map may hold changes and are kept.
     """
     array = np.asarray(array)
-    target = np.empty(array.shape, array.dtype.newbyteorder("="))
+    copy = np.empty(array.shape, array.dtype.newbyteorder("="))
     mapped = _read_only_map(array)
     if mapped is None or not array.flags.c_contiguous:
-        target[...] = array
-        return target
-    numbers, into = array.reshape(-1), target.reshape(-1)
-    beginning = _address(np.frombuffer(mapped, np.uint8))
-    count = _PIECE // array.itemsize
+        copy[...] = array
+        return copy
+    flat_source, flat_copy = array.reshape(-1), copy.reshape(-1)
+    map_address = _address(np.frombuffer(mapped, np.uint8))
+    count = _CHUNK // array.itemsize
     for start in range(0, array.size, count):
-        piece = numbers[start : start + count]
-        into[start : start + count] = piece
-        offset = _address(piece) - beginning
+        chunk = flat_source[start : start + count]
+        flat_copy[start : start + count] = chunk
+        offset = _address(chunk) - map_address
         page = offset - offset % mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, page, offset + piece.nbytes - page)
-    return target
+        mapped.madvise(mmap.MADV_DONTNEED, page, offset + chunk.nbytes - page)
+    return copy
 
 
 def _read_only_map(array: np.ndarray) -> mmap.mmap | None:
-    """The read-only memory map that an array is a view of, if it is one that can give back."""
+    """Return the read-only memory map under an array, or None if there is none to release."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    is_map = isinstance(base, mmap.mmap) and not array.flags.writeable
-    return base if is_map and hasattr(mmap, "MADV_DONTNEED") else None
+    is_read_only_map = isinstance(base, mmap.mmap) and not array.flags.writeable
+    return base if is_read_only_map and hasattr(mmap, "MADV_DONTNEED") else None
 
 
 def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,4 +1,4 @@
-"""What goes wrong with a `.t7` file, said so that a person can act on it."""
+"""Errors and warnings about `.t7` files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ..errors import TorchliftError
 
 _Item = TypeVar("_Item")
 
-#: Steps that a path shows at each of its ends; what is deeper than both is left out.
-_STEPS = 16
+#: Number of steps shown at each end of a long path; those in the middle are omitted.
+_STEPS_AT_EACH_END = 16
 
 
 class T7Error(TorchliftError):
-    """A `.t7` file that cannot be read or written.
+    """A `.t7` file that cannot be read, or a value that cannot be written to one.
 
     Attributes:
-        problem: what was expected and what was found.
-        source: the file's name, or what stands for it.
-        offset: byte offset of the problem in the (decompressed) stream.
-        path: where in the value it happened, such as `model.modules[3].weight`.
+        problem: What was expected and what was found.
+        source: The file's name, or a placeholder such as `<bytes>`.
+        offset: Byte offset of the problem in the (decompressed) stream.
+        path: Path of the problem inside the value, such as `model.modules[3].weight`.
     """
 
     def __init__(
@@ -38,18 +38,19 @@ class T7Error(TorchliftError):
         self.path = path
 
     def __str__(self) -> str:
-        where = [] if self.path is None else [f"at {self.path}"]
-        where += [] if self.offset is None else [f"byte {self.offset}"]
-        place = f" ({', '.join(where)})" if where else ""
-        return f"{self.source}: {self.problem}{place}" if self.source else f"{self.problem}{place}"
+        places = [] if self.path is None else [f"at {self.path}"]
+        places += [] if self.offset is None else [f"byte {self.offset}"]
+        suffix = f" ({', '.join(places)})" if places else ""
+        prefix = f"{self.source}: " if self.source else ""
+        return f"{prefix}{self.problem}{suffix}"
 
 
 class TruncatedError(T7Error):
-    """A `.t7` file that ends before what its beginning promised."""
+    """A `.t7` file that ends before all of its declared contents."""
 
     @classmethod
     def of(cls, what: str, needed: int, left: int, offset: int) -> TruncatedError:
-        """The error for something of `needed` bytes at `offset`, where `left` are left."""
+        """Return the error for something of `needed` bytes at `offset` where only `left` remain."""
         return cls(
             f"{what} needs {needed:,} bytes and {left:,} are left; "
             "the file is truncated or damaged (download or copy it again)",
@@ -58,18 +59,21 @@ class TruncatedError(T7Error):
 
 
 class T7Warning(UserWarning):
-    """A `.t7` file that can be read, but holds something odd (such as bytes left at its end)."""
+    """A `.t7` file that can be read but has an anomaly, such as extra bytes at its end."""
 
 
-def short_path(stack: Sequence[_Item], step: Callable[[_Item], str]) -> str | None:
-    """The path that a stack of containers stands for, `None` for the value itself.
+def abbreviated_path(stack: Sequence[_Item], step: Callable[[_Item], str]) -> str | None:
+    """Return the path to the innermost of nested containers, without the middle of a long one.
 
     Args:
-        stack: the containers, the outermost first.
-        step: how one is written, such as `.name` or `[1]`.
+        stack: The containers, outermost first.
+        step: Returns one container's part of the path, such as `.name` or `[1]`.
+
+    Returns:
+        The path, or None for the outermost value itself.
     """
-    steps = [step(item) for item in stack[:_STEPS]]
-    if len(stack) > 2 * _STEPS:
+    steps = [step(item) for item in stack[:_STEPS_AT_EACH_END]]
+    if len(stack) > 2 * _STEPS_AT_EACH_END:
         steps.append(" … ")
-    steps += [step(item) for item in stack[_STEPS:][-_STEPS:]]
+    steps += [step(item) for item in stack[_STEPS_AT_EACH_END:][-_STEPS_AT_EACH_END:]]
     return "".join(steps).removeprefix(".") or None

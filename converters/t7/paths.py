@@ -1,7 +1,7 @@
 """Paths into a value: `model.modules[1].weight`, `["a b"]`, `optimState.dfdx`.
 
 A path is written as in Lua: names after a dot, any other key in brackets, counting from 1. Errors
-of the reader name places in this form, and `follow` finds them again.
+of the reader contain such paths, and `follow` returns the value at one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from .errors import T7Error
 from .values import LuaFunction, LuaObject, LuaTable, TorchArray
 
-#: The keys that can be written down; tables and tensors as keys cannot.
+#: The keys that can occur in a path; tables and tensors cannot.
 Key: TypeAlias = str | bytes | bool | int | float
 
-#: What the value itself may be called at the start of a path.
+#: Names for the value itself at the start of a path.
 ROOTS = ("value", "model")
 
 _STEP = re.compile(
@@ -37,9 +37,9 @@ _LUA_KEYS: dict[str, Key] = {
 
 
 def path_step(key: Any) -> str:
-    """How a key is written in a path: `.name`, `[1]`, `["a b"]`, `[true]`.
+    """Return a key as a step of a path: `.name`, `[1]`, `["a b"]`, `[true]`.
 
-    A key that is itself a table or a tensor is shown by its type, and cannot be followed.
+    A key that is a table or a tensor is shown by its type; `follow` does not accept such a step.
     """
     if isinstance(key, str):
         return f".{key}" if key.isidentifier() else f"[{json.dumps(key, ensure_ascii=False)}]"
@@ -49,15 +49,15 @@ def path_step(key: Any) -> str:
 
 
 def format_path(keys: Iterable[Any], root: str = "") -> str:
-    """The path of a chain of keys: `("modules", 1)` → `modules[1]`, or `model.modules[1]`."""
+    """Join keys to a path: `("modules", 1)` → `modules[1]`, or `model.modules[1]` with a root."""
     return (root + "".join(map(path_step, keys))).removeprefix("." if not root else "")
 
 
 def parse_path(path: str) -> list[Key]:
-    """The keys of a path.
+    """Split a path into its keys.
 
     Raises:
-        T7Error: when it is not written as a path, with the place where it stops being one.
+        T7Error: If the path is malformed; the message shows where.
     """
     keys: list[Key] = []
     position = 0
@@ -65,8 +65,8 @@ def parse_path(path: str) -> list[Key]:
         match = _STEP.match(path, position)
         if match is None or (match["name"] and position and path[position] != "."):
             raise T7Error(
-                f"a path such as model.modules[1].weight was expected, and {path!r} is none "
-                f'from {path[position:]!r} on (other names go in brackets: ["a b"])'
+                f"expected a path such as model.modules[1].weight; {path!r} is malformed "
+                f'at {path[position:]!r} (other names go in brackets: ["a b"])'
             )
         keys.append(match["name"] or _parse_key(match["key"], path))
         position = match.end()
@@ -74,18 +74,19 @@ def parse_path(path: str) -> list[Key]:
 
 
 def follow(value: Any, path: str) -> Any:
-    """The part of a value that a path names.
+    """Return the value at a path.
 
-    Fields of instances and entries of tables are named by their keys; `.body[1]` is the first
-    object of an instance that wrote several, `.upvalues` a function's, `.storage` a tensor's, and
-    `[1]` the first slice of a tensor. The value itself may be called `value` or `model`.
+    Fields of instances and entries of tables are selected by their keys. `.body[1]` is the first
+    object of an instance that wrote several; `.upvalues` belongs to a function, `.storage` to a
+    tensor; `[1]` is also the first slice of a tensor. `value` and `model` at the start of a path
+    stand for the value itself.
 
     Args:
-        value: what `t7.load` gave.
-        path: the path; an empty one is the value itself.
+        value: A value returned by `load`.
+        path: The path; an empty one is the value itself.
 
     Raises:
-        T7Error: when a part of the path does not exist; it says which does.
+        T7Error: If a step of the path does not exist; the message lists those that do.
     """
     keys = parse_path(path)
     if keys and keys[0] in ROOTS and not _has_key(value, keys[0]):
@@ -96,13 +97,13 @@ def follow(value: Any, path: str) -> Any:
         try:
             value = _child(value, key)
         except KeyError:
-            problem = f"there is no {path_step(key)} here; {_listing(value, key)}"
+            problem = f"there is no {path_step(key)} here; {_available_steps(value, key)}"
             raise T7Error(problem, path=format_path(keys[:index], root)) from None
     return value
 
 
 def children(value: Any) -> LuaTable:
-    """What can be reached in one step from a table, instance or function."""
+    """Return what one step of a path can select in a table, instance or function."""
     if isinstance(value, LuaTable):
         return value
     if isinstance(value, LuaFunction):
@@ -115,10 +116,10 @@ def children(value: Any) -> LuaTable:
 
 
 def _child(value: Any, key: Key) -> Any:
-    """One step.
+    """Follow one step of a path.
 
     Raises:
-        KeyError: when there is no such part.
+        KeyError: If the value has nothing under this key.
     """
     if not isinstance(value, np.ndarray):
         return children(value)[key]
@@ -142,22 +143,24 @@ def _parse_key(text: str, path: str) -> Key:
     except (ValueError, SyntaxError):
         key = None
     if not isinstance(key, Key):
-        raise T7Error(f"[{text}] in {path!r} is no key: a number, true, or a name in quotes is")
+        raise T7Error(f"[{text}] in {path!r} is not a key: use a number, true, or a quoted name")
     return key
 
 
-def _listing(value: Any, key: Key) -> str:
-    """What there is instead of a key that is missing, the likely ones first."""
+def _available_steps(value: Any, key: Key) -> str:
+    """Describe the steps that exist where a key is missing, similar ones first."""
     if isinstance(value, np.ndarray):
-        size = f"slices [1] to [{len(value)}]" if value.ndim and len(value) else "no slices"
-        return f"this is a {'×'.join(map(str, value.shape)) or 'scalar'} tensor with {size}"
-    found = children(value)
-    if not found:
+        slices = f"slices [1] to [{len(value)}]" if value.ndim and len(value) else "no slices"
+        return f"this is a {'×'.join(map(str, value.shape)) or 'scalar'} tensor with {slices}"
+    entries = children(value)
+    if not entries:
         return f"this is {value!r}"
-    if found.is_list():
-        return f"it is a list from [1] to [{len(found)}]"
-    steps = [path_step(name) for name in found]
-    near = difflib.get_close_matches(path_step(key), steps, n=3, cutoff=0.6)
-    others = [step for step in steps if step not in near]
+    if entries.is_list():
+        return f"it is a list from [1] to [{len(entries)}]"
+    steps = [path_step(name) for name in entries]
+    similar = difflib.get_close_matches(path_step(key), steps, n=3, cutoff=0.6)
+    others = [step for step in steps if step not in similar]
     shown = ", ".join(others[:12]) + (f" and {len(others) - 12:,} more" if len(others) > 12 else "")
-    return f"did you mean {' or '.join(near)}? Others are {shown}" if near else f"it has {shown}"
+    if not similar:
+        return f"it has {shown}"
+    return f"did you mean {' or '.join(similar)}?" + (f" It also has {shown}" if shown else "")

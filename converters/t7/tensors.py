@@ -1,4 +1,4 @@
-"""From the values of a `.t7` to torch tensors and back: the one part of `t7` that needs torch."""
+"""Convert the arrays of a `.t7` to torch tensors and back: the only module that needs torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .copying import copied
+from .copying import copy_array
 from .errors import T7Error
 from .values import LuaObject, LuaTable
 
@@ -15,57 +15,71 @@ if TYPE_CHECKING:
 
 
 def to_torch(value: Any) -> Any:
-    """Arrays become tensors, list-like tables lists, other tables dicts; the rest stays.
+    """Convert arrays to tensors, list-like tables to lists, and other tables to dicts.
 
-    Class instances stay `LuaObject`s, but for tds.Vec and tds.Hash, which are treated as tables.
-    Tensors are copies in native, aligned memory; an array that occurs twice gives one tensor.
-    Cycles between tables survive.
+    Class instances stay `LuaObject`s, except `tds.Vec` and `tds.Hash`, which are converted like
+    tables. Other values are returned unchanged. Tensors are copies in native, aligned memory; an
+    array that occurs twice becomes one tensor. Cycles between tables are preserved.
+
+    Args:
+        value: A value returned by `load`.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.converters import t7
+        >>> value = t7.loads(t7.dumps({"mean": np.array([1.0, 2.0]), "classes": ["cat", "dog"]}))
+        >>> t7.to_torch(value)
+        {'mean': tensor([1., 2.], dtype=torch.float64), 'classes': ['cat', 'dog']}
     """
-    done: dict[int, Any] = {}
-    waiting: list[tuple[LuaTable, Any]] = []
+    converted: dict[int, Any] = {}
+    unfilled: list[tuple[LuaTable, Any]] = []
 
-    def shallow(item: Any) -> Any:
+    def convert(item: Any) -> Any:
+        """Convert one value; the contents of a table are added later."""
         if isinstance(item, LuaObject) and item.class_name.startswith("tds") and len(item.fields):
             item = item.fields
-        if id(item) in done:
-            return done[id(item)]
+        if id(item) in converted:
+            return converted[id(item)]
         if isinstance(item, np.ndarray):
-            done[id(item)] = result = tensor(item)
+            converted[id(item)] = result = tensor(item)
             return result
         if isinstance(item, LuaTable):
             container: Any = [] if item.is_list() else {}
-            done[id(item)] = container
-            waiting.append((item, container))
+            converted[id(item)] = container
+            unfilled.append((item, container))
             return container
         return item
 
-    root = shallow(value)
-    while waiting:
-        table, container = waiting.pop()
+    root = convert(value)
+    while unfilled:
+        table, container = unfilled.pop()
         if isinstance(container, list):
-            container.extend(shallow(item) for item in table.to_list())
+            container.extend(convert(item) for item in table.to_list())
         else:
-            container.update((key, shallow(item)) for key, item in table.items())
+            container.update((key, convert(item)) for key, item in table.items())
     return root
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor with the array's numbers, in memory of its own.
+    """Copy an array into a tensor with memory of its own.
 
-    Dimensions that were expanded (stride 0) stay so: a file of some bytes cannot ask for more
-    memory than it has.
+    Expanded dimensions (stride 0) stay expanded, so that a small file cannot request more memory
+    than its own size.
     """
     import torch
 
-    held = tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)
-    return torch.from_numpy(copied(array[held])).expand(array.shape)
+    stored = tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)
+    return torch.from_numpy(copy_array(array[stored])).expand(array.shape)
 
 
 def strided_storage(tensor: torch.Tensor) -> tuple[np.ndarray, tuple[int, str]]:
-    """All elements (N,) of the storage behind a tensor, and what tells that storage from others.
+    """Return all elements of the storage behind a tensor, and a key that identifies that storage.
+
+    Returns:
+        The elements (N,), and the storage's address and device.
 
     Raises:
-        T7Error: when the tensor is sparse, quantized or of a type that numpy does not know.
+        T7Error: If the tensor is sparse, quantized or of a dtype that numpy does not have.
     """
     try:
         storage = tensor.untyped_storage()
@@ -75,5 +89,5 @@ def strided_storage(tensor: torch.Tensor) -> tuple[np.ndarray, tuple[int, str]]:
     except (RuntimeError, TypeError, NotImplementedError):
         raise T7Error(
             f"Torch7 has no tensor of {tensor.dtype} and {tensor.layout}: "
-            "use .float() or .to_dense() first"
+            "convert it with .float() or .to_dense() first"
         ) from None

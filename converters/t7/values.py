@@ -1,8 +1,8 @@
-"""What a `.t7` file holds, as Python values.
+"""The contents of a `.t7` file as Python values.
 
-Strings are `str` (or `bytes` where they are not text), numbers `int` or `float`, `nil` is `None`.
-Tables, class instances, functions, tensors and storages are the classes below.
-All of them compare by identity, as in Lua.
+Strings are `str` (`bytes` if they are not UTF-8), numbers `int` or `float`, `nil` is None. Tables,
+class instances, functions, tensors and storages are instances of the classes below. All of these
+compare by identity, as in Lua.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from .class_layouts import ClassLayout
-from .scalars import numbers
+from .scalars import lua_numbers
 
 
 class _Key:
-    """Stands for a key that Python's dict would confuse with another or cannot hash.
+    """A wrapper for a key that a Python dict confuses with another one or cannot hash.
 
-    `True` equals 1 in Python, and arrays have no hash; in Lua they are keys like any other.
+    `True` equals 1 in Python, and arrays have no hash; in Lua both are ordinary keys.
     """
 
     __slots__ = ("value",)
@@ -38,8 +38,8 @@ class _Key:
 _TRUE, _FALSE = _Key(True), _Key(False)
 
 
-def wrap(key: Any) -> Any:
-    """What stands for a key inside a `LuaTable`."""
+def wrap_key(key: Any) -> Any:
+    """Return the key to use in the dict inside a `LuaTable`."""
     if key is True:
         return _TRUE
     if key is False:
@@ -47,16 +47,23 @@ def wrap(key: Any) -> Any:
     return _Key(key) if isinstance(key, np.ndarray) else key
 
 
-def unwrap(key: Any) -> Any:
-    """The key for which something stands inside a `LuaTable`."""
+def unwrap_key(key: Any) -> Any:
+    """Return the Lua key for a key of the dict inside a `LuaTable`."""
     return key.value if type(key) is _Key else key
 
 
 class LuaTable:
-    """A Lua table: a mapping whose keys may be anything but `None`, in the file's order.
+    """A Lua table: a mapping with any keys but None, in the file's order.
 
     Indices count from 1, as in Lua: `table[1]` is the first entry of a list. 1 and 1.0 are the
-    same key, 1 and `True` are not.
+    same key; 1 and `True` are different keys.
+
+    Example:
+        >>> table = LuaTable([("name", "LeNet"), (1, "first"), (True, "yes")])
+        >>> table["name"], table[1], table[True], table.get("missing")
+        ('LeNet', 'first', 'yes', None)
+        >>> LuaTable.from_list(["cat", "dog"]).to_list()
+        ['cat', 'dog']
     """
 
     __slots__ = ("__weakref__", "_entries", "_pairs")
@@ -72,12 +79,12 @@ class LuaTable:
 
     @classmethod
     def from_list(cls, values: Any) -> LuaTable:
-        """A table with the keys 1..n."""
+        """Return a table with the keys 1..n."""
         return cls(enumerate(values, 1))
 
     @classmethod
     def from_numbers(cls, keys: np.ndarray, values: np.ndarray) -> LuaTable:
-        """A table whose keys and values are all numbers: they stay arrays until one is looked at.
+        """Return a table of numbers; keys and values stay arrays until the first access.
 
         Args:
             keys: (N,) of float64.
@@ -88,87 +95,95 @@ class LuaTable:
         return table
 
     def __getattr__(self, name: str) -> Any:
-        """The entries of a table of numbers, the first time that they are asked for."""
+        """Decode the entries of a table of numbers at the first access."""
         if name != "_entries":
             raise AttributeError(f"a LuaTable has no attribute {name!r}")
         keys, values = self._pairs
-        self._entries = dict(zip(numbers(keys), numbers(values), strict=True))
+        self._entries = dict(zip(lua_numbers(keys), lua_numbers(values), strict=True))
         return self._entries
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self._entries[wrap(key)]
+            return self._entries[wrap_key(key)]
         except KeyError:
             raise KeyError(key) from None
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Set an entry; as in Lua, `None` removes it."""
+        """Set an entry; as in Lua, None removes it."""
         if key is None:
             raise KeyError("a Lua table cannot have nil as a key")
         if value is None:
-            self._entries.pop(wrap(key), None)
+            self._entries.pop(wrap_key(key), None)
         else:
-            self._entries[wrap(key)] = value
+            self._entries[wrap_key(key)] = value
 
     def __contains__(self, key: Any) -> bool:
-        return wrap(key) in self._entries
+        return wrap_key(key) in self._entries
 
     def __len__(self) -> int:
-        """Number of entries, of every kind of key."""
+        """Return the number of entries, including those with keys other than 1..n."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Any]:
-        yield from map(unwrap, self._entries)
+        yield from map(unwrap_key, self._entries)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The entry of a key, or `default` where there is none."""
-        return self._entries.get(wrap(key), default)
+        """Return the value of a key, or `default` if there is no such key."""
+        return self._entries.get(wrap_key(key), default)
 
     def keys(self) -> list[Any]:
-        """All keys, in the file's order."""
+        """Return all keys, in the file's order."""
         return list(self)
 
     def values(self) -> list[Any]:
-        """All values, in the file's order."""
+        """Return all values, in the file's order."""
         return list(self._entries.values())
 
     def items(self) -> list[tuple[Any, Any]]:
-        """All pairs, in the file's order."""
+        """Return all (key, value) pairs, in the file's order."""
         return list(zip(self, self._entries.values(), strict=True))
 
     def is_list(self) -> bool:
-        """Whether the keys are exactly 1..n (true of an empty table)."""
+        """Return whether the keys are exactly 1..n; an empty table is a list."""
         entries = self._entries
         return all(index in entries for index in range(1, len(entries) + 1))
 
     def to_list(self) -> list[Any]:
-        """The values of the keys 1, 2, … up to the first that is missing, as Lua's `ipairs`."""
+        """Return the values of the keys 1, 2, … up to the first missing one, as Lua's `ipairs`."""
         entries, values = self._entries, list[Any]()
         while (index := len(values) + 1) in entries:
             values.append(entries[index])
         return values
 
     def __repr__(self) -> str:
-        return f"<LuaTable of {len(self)}{_listed(self)}>"
+        return f"<LuaTable of {len(self)}{_first_keys(self)}>"
 
 
-def _listed(table: LuaTable) -> str:
-    """The first keys of a table; keys that are tables are not looked into: they may be cycles."""
-    plain = (str, bytes, bool, int, float)
+def _first_keys(table: LuaTable) -> str:
+    """List the first keys of a table for repr(); keys that are tables, possibly cyclic, by type."""
+    scalars = (str, bytes, bool, int, float)
     first = itertools.islice(table, 6)
-    names = [repr(key) if isinstance(key, plain) else f"<{type(key).__name__}>" for key in first]
+    names = [repr(key) if isinstance(key, scalars) else f"<{type(key).__name__}>" for key in first]
     return f": {', '.join(names)}{', …' if len(table) > 6 else ''}" if names else ""
 
 
 class LuaObject:
-    """An instance of a Torch class, known or not: `nn.Linear`, `tds.Hash`, `my.Layer`.
+    """An instance of any Torch class: `nn.Linear`, `tds.Hash`, `my.Layer`.
 
     Attributes:
-        class_name: the Lua class, such as `nn.SpatialConvolution`.
-        version: the class version that the file names (0 where it names none).
-        body: the objects that the instance wrote; nearly always one table.
-        fields: the instance's fields (the last table of its body).
-        layout: how the body stands in the file, where the class does not tell (see `bodies`).
+        class_name: The Lua class, such as `nn.SpatialConvolution`.
+        version: The class version in the file (0 if the file has none).
+        body: The objects that the instance wrote; nearly always a single table.
+        fields: The instance's fields (the last table of its body).
+        layout: How the body is stored, if that differs from the usual layout of the class (see
+            `class_layouts`).
+
+    Example:
+        >>> layer = LuaObject("nn.Linear", LuaTable({"bias": 0.5}))
+        >>> layer.class_name, layer["bias"], "weight" in layer
+        ('nn.Linear', 0.5, False)
+        >>> layer
+        <nn.Linear: 'bias'>
     """
 
     __slots__ = ("__weakref__", "body", "class_name", "fields", "layout", "version")
@@ -189,20 +204,20 @@ class LuaObject:
         return key in self.fields
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """A field, or `default` where there is none."""
+        """Return a field, or `default` if there is no such field."""
         return self.fields.get(key, default)
 
     def __repr__(self) -> str:
-        return f"<{self.class_name}{_listed(self.fields)}>"
+        return f"<{self.class_name}{_first_keys(self.fields)}>"
 
 
 class LuaFunction:
     """A Lua function: bytecode that is kept and never run.
 
     Attributes:
-        tag: the type tag that it was written with (6, 7 or 8).
-        bytecode: what `string.dump` gave.
-        upvalues: the table of its upvalues, in the form that the tag has.
+        tag: The function's type tag in the file (6, 7 or 8).
+        bytecode: The output of `string.dump`.
+        upvalues: The table of its upvalues, in the form that the tag has.
     """
 
     __slots__ = ("__weakref__", "bytecode", "tag", "upvalues")
@@ -217,17 +232,17 @@ class LuaFunction:
 
 
 class TorchArray(np.ndarray):
-    """A tensor or storage of the file: a numpy array that remembers its Torch class.
+    """A tensor or storage of the file: a numpy array with its Torch class.
 
     Attributes:
-        torch_class: `torch.FloatTensor`, `torch.CudaLongStorage`, …; `None` on derived arrays.
-        storage: the storage that a tensor is a view of (`None` for an empty tensor, and for
-            storages themselves). Tensors that share memory in Torch share it here.
-        storage_offset: index of the tensor's first element in its storage, from 0.
-        stored_bytes: what a storage's numbers take in the file (text in ASCII files).
+        torch_class: `torch.FloatTensor`, `torch.CudaLongStorage`, …; None for derived arrays.
+        storage: The storage that a tensor is a view of (None for an empty tensor, and for storages
+            themselves). Tensors that share memory in Torch share it here.
+        storage_offset: Index of the tensor's first element in its storage, from 0.
+        stored_bytes: Bytes that a storage's elements occupy in the file (as text in ASCII files).
     """
 
-    # Slots, for a file has many arrays: they take half the time of a dict for each.
+    # A file can hold many arrays: setting slots takes half the time of filling a dict for each.
     __slots__ = ("storage", "storage_offset", "stored_bytes", "torch_class")
 
     torch_class: str | None
@@ -236,7 +251,7 @@ class TorchArray(np.ndarray):
     stored_bytes: int
 
     def __getattr__(self, name: str) -> Any:
-        """What an attribute is that was never set."""
+        """Return the default of an attribute that was never set."""
         if name in ("torch_class", "storage"):
             return None
         if name in ("storage_offset", "stored_bytes"):

@@ -1,8 +1,8 @@
-"""Feed the `.t7` reader damaged files for as long as you like: `fuzz_t7.py --minutes 60`.
+"""Fuzz the `.t7` reader with mutated files: `fuzz_t7.py --minutes 60`.
 
-Each round runs in a process of its own, with its memory limited and a clock on every input, so
-that a crash, a hang or an allocation of gigabytes is a finding like any wrong exception. Findings
-are kept under `findings/`, where `tests/test_t7_fuzz.py` replays them.
+Each round runs in its own process with a memory limit and a time limit for every input. A crash, a
+hang, an allocation of gigabytes or an unexpected exception is a finding. Findings are written to
+`findings/`, and `tests/test_t7_fuzz.py` replays them.
 """
 
 from __future__ import annotations
@@ -24,57 +24,62 @@ from mutations import mutate, seeds
 from oracle import exercise
 
 FINDINGS = Path(__file__).parent / "findings"
-#: A damaged file of at most 64 KiB must be answered within these, of the processor's time.
+#: Limit on the CPU time for an input of at most 64 KiB.
 SECONDS_PER_INPUT = 5
 MEMORY = 1 << 30
 INPUTS_PER_ROUND = 20_000
 
 
 class TooSlowError(Exception):
-    """An input that took longer than it may."""
+    """An input that exceeded the time limit."""
 
 
 def stop(signum: int, frame: FrameType | None) -> None:
+    """Handle the timer's signal."""
     raise TooSlowError(f"more than {SECONDS_PER_INPUT} s")
 
 
 def work(seed: int, current: Path) -> None:
-    """One round: mutate, try, and report what is wrong; the input at hand is kept in `current`."""
+    """Run one round, and report findings; `current` always holds the current input."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGPROF, stop)
     rng = random.Random(seed)
     corpus = seeds()
-    strange = list(corpus)
-    readable = found = 0
+    mutated = list(corpus)
+    readable = findings = 0
     for _ in range(INPUTS_PER_ROUND):
-        data = mutate(rng.choice(rng.choice((corpus, corpus, strange))), rng, corpus)
+        data = mutate(rng.choice(rng.choice((corpus, corpus, mutated))), rng, corpus)
         current.write_bytes(data)
         signal.setitimer(signal.ITIMER_PROF, SECONDS_PER_INPUT)
         try:
             if exercise(data):
                 readable += 1
-                # What can be read goes on into stranger files, until it is next to nothing.
-                strange[rng.randrange(len(strange))] = (
+                # Mutate readable files further, until hardly anything is left of them.
+                mutated[rng.randrange(len(mutated))] = (
                     data if len(data) > 40 else rng.choice(corpus)
                 )
         except Exception as error:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            kind = f"{type(error).__name__}-{Path(place.filename).stem}.{place.name}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            kind = f"{type(error).__name__}-{Path(frame.filename).stem}.{frame.name}"
             if keep(data, kind, current.parent):
-                found += 1
+                findings += 1
                 traceback.print_exc(limit=-4)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-    print(f"seed {seed}: {INPUTS_PER_ROUND:,} inputs, {readable:,} readable, {found} findings")
+    print(f"seed {seed}: {INPUTS_PER_ROUND:,} inputs, {readable:,} readable, {findings} findings")
 
 
 def keep(data: bytes, kind: str, scratch: Path) -> bool:
-    """Write a finding down, the first of its kind in this run; whether it was the first."""
+    """Write the first finding of a kind in this run to a file.
+
+    Returns:
+        Whether it was the first.
+    """
     kind = "".join(letter for letter in kind if letter not in "<>")
-    if (mark := scratch / kind).exists():
+    if (marker := scratch / kind).exists():
         return False
-    mark.touch()
+    marker.touch()
     path = FINDINGS / f"{kind}-{hashlib.sha256(data).hexdigest()[:8]}.t7"
     path.write_bytes(data)
     print(f"FOUND {path.name} ({len(data):,} bytes)", flush=True)
@@ -82,7 +87,7 @@ def keep(data: bytes, kind: str, scratch: Path) -> bool:
 
 
 def main() -> None:
-    """Run rounds until the time is over; exit 1 when there were findings."""
+    """Run rounds until the time is over; exit with 1 if there were findings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=int(time.time()))
@@ -104,7 +109,7 @@ def main() -> None:
             except subprocess.TimeoutExpired:
                 code = -signal.SIGKILL
             if code != 0 and not current.exists():
-                raise SystemExit("the reader cannot even be imported")
+                raise SystemExit("the reader cannot be imported")
             if code != 0:
                 keep(current.read_bytes(), f"exit{code}", current.parent)
             seed += 1

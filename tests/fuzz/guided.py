@@ -1,7 +1,7 @@
-"""The same as `fuzz_t7.py`, guided by coverage: needs `pip install atheris` (Linux).
+"""Fuzz the `.t7` reader guided by coverage; needs `pip install atheris` (Linux).
 
-`python tests/fuzz/guided.py -max_total_time=900 -rss_limit_mb=2048 CORPUS_FOLDER`, with copies of
-the files of `fixtures/formats` in the folder; further options are libFuzzer's.
+Copy the files of `fixtures/formats` to a corpus folder, then run `python tests/fuzz/guided.py
+-max_total_time=900 -rss_limit_mb=2048 CORPUS_FOLDER`. All options are libFuzzer's.
 """
 
 from __future__ import annotations

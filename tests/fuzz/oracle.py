@@ -1,4 +1,4 @@
-"""What must hold for any bytes and any value: it loads or says why not, and survives a file."""
+"""The properties that fuzzing checks: bytes load or raise T7Error, values survive a round trip."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torchlift.converters.t7.inspection import inspect_value
 
 
 def exercise(data: bytes) -> bool:
-    """Open bytes as a `.t7`, inspect what is inside, write it and read it again.
+    """Load bytes as a `.t7`, inspect the value, write it and load it again.
 
     Returns:
-        whether they could be read.
+        Whether the bytes could be loaded.
 
     Raises:
-        Exception: anything but a `T7Error` of the reader is a finding.
+        Exception: Any exception except the reader's `T7Error` is a finding.
     """
     message = None
     with warnings.catch_warnings():
@@ -33,59 +33,63 @@ def exercise(data: bytes) -> bool:
             repr(value)
             assert inspect_value(value, len(data)).bytes.total == len(data)
             written = t7.dumps(value)
-            if not any(is_guess(part) for part in walk(value)):
-                assert (found := difference(value, t7.loads(written))) == "", found
-    assert message != "", "an error without a word"
+            if not any(is_guess(item) for item in walk(value)):
+                assert (problem := difference(value, t7.loads(written))) == "", problem
+    assert message != "", "an error without a message"
     return message is None
 
 
 def is_guess(value: Any) -> bool:
-    """Whether a part was read in a way that made sense with what stood around it only."""
+    """Return whether a value was read in a form that only the rest of the file confirmed."""
     if isinstance(value, LuaFunction):
         return value.tag == 6 and not value.bytecode.startswith(b"\x1b")
     return isinstance(value, LuaObject) and value.layout is not None
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """A value and all that is in it, each once."""
-    # By identity; the values are kept so that no identity is used twice.
+    """Yield a value and everything inside it, each once."""
+    # By id; keeping the values makes sure that no id is used twice.
     seen: dict[int, Any] = {}
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if id(part) not in seen:
-            seen[id(part)] = part
-            yield part
-            waiting += inside(part)
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if id(item) not in seen:
+            seen[id(item)] = item
+            yield item
+            stack += inner_values(item)
 
 
 def difference(one: Any, other: Any) -> str:
-    """Where two values differ, "" if nowhere: in kind, order, bits, sharing, cycles."""
-    partners: dict[int, tuple[Any, Any]] = {}
-    waiting = [(one, other, "value")]
-    while waiting:
-        a, b, path = waiting.pop()
+    """Describe the first difference between two values: in kind, order, bits, sharing or cycles.
+
+    Returns:
+        The difference, or an empty string if the values are equal.
+    """
+    pairs: dict[int, tuple[Any, Any]] = {}
+    stack = [(one, other, "value")]
+    while stack:
+        a, b, path = stack.pop()
         if isinstance(a, (LuaTable, LuaObject, LuaFunction, np.ndarray)):
-            if id(a) in partners:
-                if partners[id(a)][1] is not b:
+            if id(a) in pairs:
+                if pairs[id(a)][1] is not b:
                     return f"{path}: shared in one only"
                 continue
-            partners[id(a)] = a, b
-        if facts(a) != facts(b):
-            return f"{path}: {facts(a)} and {facts(b)}"
-        parts = zip(inside(a), inside(b), strict=True)
-        waiting += [(x, y, f"{path}.{index}") for index, (x, y) in enumerate(parts)]
-    # The same number of partners on both sides: what is distinct in one is distinct in the other.
-    return "" if len(partners) == len({id(b) for _, b in partners.values()}) else "shared in one"
+            pairs[id(a)] = a, b
+        if own_properties(a) != own_properties(b):
+            return f"{path}: {own_properties(a)} and {own_properties(b)}"
+        inner = zip(inner_values(a), inner_values(b), strict=True)
+        stack += [(x, y, f"{path}.{index}") for index, (x, y) in enumerate(inner)]
+    # Equal numbers of objects on both sides: objects distinct in one are distinct in the other.
+    return "" if len(pairs) == len({id(b) for _, b in pairs.values()}) else "shared in one"
 
 
-def facts(value: Any) -> Any:
-    """What a value is by itself, without its parts."""
+def own_properties(value: Any) -> Any:
+    """Return everything to compare about a value except the values inside it."""
     if isinstance(value, TorchArray):
-        place = value.shape, value.strides if value.size else None, value.storage_offset
-        # A tensor's numbers are its storage's; expanded, they may be more than memory holds.
-        numbers = _bits(value) if value.storage is None else b""
-        return value.torch_class, value.dtype.str, place, numbers
+        geometry = value.shape, value.strides if value.size else None, value.storage_offset
+        # A tensor's elements are compared in its storage; an expanded one may not fit into memory.
+        elements = _bits(value) if value.storage is None else b""
+        return value.torch_class, value.dtype.str, geometry, elements
     if isinstance(value, LuaObject):
         return value.class_name, value.version, len(value.fields), len(value.body)
     if isinstance(value, LuaFunction):
@@ -93,19 +97,19 @@ def facts(value: Any) -> Any:
     return len(value) if isinstance(value, LuaTable) else (type(value), repr(value))
 
 
-def inside(value: Any) -> list[Any]:
-    """A value's parts, in order."""
+def inner_values(value: Any) -> list[Any]:
+    """Return the values directly inside a value, in order."""
     if isinstance(value, TorchArray):
         return [] if value.storage is None else [value.storage]
     if isinstance(value, LuaObject):
         return [value.fields, *value.body]
     if isinstance(value, LuaFunction):
         return [value.upvalues]
-    return [part for pair in value.items() for part in pair] if isinstance(value, LuaTable) else []
+    return [item for pair in value.items() for item in pair] if isinstance(value, LuaTable) else []
 
 
 def _bits(storage: TorchArray) -> bytes:
-    """The numbers of a storage; every NaN is the same one, as text knows only one."""
+    """Return the bytes of a storage, with one form of NaN: ASCII files have no other."""
     if storage.dtype.kind != "f":
         return storage.tobytes()
     return np.where(np.isnan(storage), np.array(np.nan, storage.dtype), storage).tobytes()

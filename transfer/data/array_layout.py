@@ -1,6 +1,6 @@
-"""What the arrays of a dataset mean: the shape of images, the numbers of pixels, labels.
+"""What the arrays of a dataset mean: the layout of images, the range of pixels, the first label.
 
-It is found by looking at them, and what was assumed becomes a note.
+The values themselves decide, and each assumption becomes a note.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .dataset import SPLIT_NAMES, Dataset
+from .dataset import SPLIT_NAMES, Dataset, check_same_kind
 
-#: What datasets call their images, their labels and the names of their classes, in lower case.
+#: Usual names of the images, the labels and the class names in a dataset, in lower case.
 IMAGE_KEYS = ("data", "x", "images", "image", "inputs", "input")
 LABEL_KEYS = ("label", "labels", "y", "targets", "target")
 NAME_KEYS = ("classes", "class_names", "classnames")
 
-#: Images that are saved flat, by their number of values: CIFAR, MNIST and MNIST padded to 32×32.
+#: Shapes of images that are saved flat, by their number of values: CIFAR, MNIST, and MNIST padded
+#: to 32×32.
 _FLAT_SHAPES = {3072: (3, 32, 32), 784: (1, 28, 28), 1024: (1, 32, 32)}
 
-#: Names that tell the split: `trainData`, `test_images`, `validation`, and `x_train`.
+#: Names that contain a split: `trainData`, `test_images`, `validation`, and `x_train`.
 _SPLIT = r"(train|val|test)(?:ing|idation|id)?"
-_PART_FIRST, _PART_LAST = re.compile(rf"{_SPLIT}_?(\w*)"), re.compile(rf"(\w+?)_?{_SPLIT}")
+_SPLIT_FIRST, _SPLIT_LAST = re.compile(rf"{_SPLIT}_?(\w*)"), re.compile(rf"(\w+?)_?{_SPLIT}")
 
-#: Images that are looked at together; bounds the memory for it.
+#: Images that are examined at a time, which bounds the memory.
 _CHUNK = 1024
 
 
-def assembled(
+def build_dataset(
     images: np.ndarray,
     labels: np.ndarray | None,
     names: tuple[str, ...] | None,
@@ -40,61 +41,64 @@ def assembled(
     image_shape: Sequence[int] | None = None,
     first_label: int | None = None,
 ) -> Dataset:
-    """A dataset of the arrays that a file holds.
+    """Return the arrays of a file as a dataset.
 
     Args:
-        images: (N, C, H, W), (N, H, W), flat (N, C·H·W), or the last transposed.
-        labels: N whole numbers; None without labels.
-        names: of the classes, if the file has them.
-        image_shape: (C, H, W) of one image, for data that is saved flat.
-        first_label: the label of the first class; by default 0 if that label occurs, else 1.
+        images: (N, C, H, W), (N, H, W), flat (N, C·H·W), or flat and transposed.
+        labels: N integers; None without labels.
+        names: The class names, if the file has them.
+        image_shape: (C, H, W) of one image, for images that are saved flat.
+        first_label: The label of the first class; by default 0 if that label occurs, else 1.
 
     Raises:
-        DataError: when the arrays are nothing of that, or not of one length.
+        DataError: If the arrays have another layout, or differ in length.
     """
-    classes, label_notes = (None, []) if labels is None else _classes(labels, first_label)
+    classes, label_notes = (None, []) if labels is None else _to_classes(labels, first_label)
     count = None if classes is None else len(classes)
-    images, shape_notes = _as_batch(images, count, image_shape)
+    images, shape_notes = _to_batch(images, count, image_shape)
     if classes is not None:
         _check_lengths(images, classes)
-    images, pixel_notes = _as_pixels(images)
+    images, pixel_notes = _to_pixels(images)
     return Dataset(images, classes, names, (*shape_notes, *pixel_notes, *label_notes))
 
 
-def assembled_splits(
+def build_dataset_of_splits(
     splits: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
     names: tuple[str, ...] | None,
     *,
     image_shape: Sequence[int] | None = None,
     first_label: int | None = None,
 ) -> Dataset:
-    """One dataset of all splits of a file, which says of each image where it is from.
+    """Return all splits of a file as one dataset that remembers the split of each image.
 
-    What labels and pixels mean is found by looking at all splits: one may lack the first class.
+    The meaning of labels and pixels is derived from all splits together: one split may lack the
+    first class.
 
     Args:
-        splits: `train`, `val`, `test`, those that there are: images and labels of each.
-        names: of the classes, if the file has them.
-        image_shape: as in `assembled`.
-        first_label: the same.
+        splits: Images and labels of what the file has of `train`, `val` and `test`.
+        names: The class names, if the file has them.
+        image_shape: As in `build_dataset`.
+        first_label: As in `build_dataset`.
 
     Raises:
-        DataError: when the arrays are nothing of that, or of different kinds.
+        DataError: If the arrays have another layout, or the splits differ in kind.
     """
-    batches, labels, notes = [], [], list[str]()
+    batches: list[np.ndarray] = []
+    labels: list[np.ndarray | None] = []
+    notes: list[str] = []
     for images, own in splits.values():
-        batch, said = _as_batch(images, None if own is None else own.size, image_shape)
+        batch, shape_notes = _to_batch(images, None if own is None else own.size, image_shape)
         batches.append(batch)
-        if own is not None:
-            labels.append(_one_each(own))
-            _check_lengths(batch, labels[-1])
-        notes += said
-    kinds = {(batch.shape[1:], batch.dtype.name) for batch in batches}
-    if len(kinds) != 1 or len(labels) not in (0, len(batches)):
-        raise DataError(f"the splits {', '.join(splits)} do not hold images of one kind: {kinds}")
-    whole = assembled(
+        notes += shape_notes
+        flat = None if own is None else _flatten_labels(own)
+        labels.append(flat)
+        if flat is not None:
+            _check_lengths(batch, flat)
+    check_same_kind(list(splits), batches, labels)
+    present = [own for own in labels if own is not None]
+    whole = build_dataset(
         np.concatenate(batches),
-        np.concatenate(labels) if labels else None,
+        np.concatenate(present) if present else None,
         names,
         first_label=first_label,
     )
@@ -105,45 +109,45 @@ def assembled_splits(
     )
 
 
-def by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Entries whose names tell a split, sorted by it: `{train_x, train_y}` → `{train: {x, y}}`.
+def group_by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Group the entries whose names contain a split: `{train_x, train_y}` → `{train: {x, y}}`.
 
     Args:
-        entries: by name; those that are of no split are left out.
+        entries: Values by name; those of no split are left out.
 
     Returns:
-        what there is of `train`, `val` and `test`, under the rest of its name in lower case.
+        What there is of `train`, `val` and `test`, under the rest of its name in lower case.
     """
-    found: dict[str, dict[str, Any]] = {split: {} for split in SPLIT_NAMES}
+    groups: dict[str, dict[str, Any]] = {split: {} for split in SPLIT_NAMES}
     for name, value in entries.items():
-        if match := _PART_FIRST.fullmatch(name.lower()):
+        if match := _SPLIT_FIRST.fullmatch(name.lower()):
             split, rest = match.groups()
-        elif match := _PART_LAST.fullmatch(name.lower()):
+        elif match := _SPLIT_LAST.fullmatch(name.lower()):
             rest, split = match.groups()
         else:
             continue
-        found[split][rest] = value
-    return {split: inner for split, inner in found.items() if inner}
+        groups[split][rest] = value
+    return {split: group for split, group in groups.items() if group}
 
 
-def _classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
-    """Labels as class indices from 0: Torch7's own count from 1, CIFAR's files from 0."""
-    labels = _one_each(labels)
+def _to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
+    """Return labels as class indices from 0: Torch7 counts from 1, CIFAR's files from 0."""
+    labels = _flatten_labels(labels)
     whole = labels.astype(np.int64)
     if not labels.size or (whole != labels).any():
-        raise DataError("the labels are no whole numbers" if labels.size else "no labels")
+        raise DataError("the labels are not integers" if labels.size else "no labels")
     low, high = int(whole.min()), int(whole.max())
     first = first_label if first_label is not None else min(max(low, 0), 1)
-    said = "as told" if first_label is not None else "as found"
-    return whole - first, [f"labels {low} to {high}, counted from {first} {said}"]
+    origin = "as given" if first_label is not None else "as found"
+    return whole - first, [f"labels {low} to {high}, counted from {first} {origin}"]
 
 
-def _one_each(labels: np.ndarray) -> np.ndarray:
-    """Labels (N,) in whatever shape they were saved."""
+def _flatten_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels as (N,), in whatever shape they were saved."""
     if labels.size != max(labels.shape, default=0):
-        raise DataError(f"one label an image was expected, not {_times(labels.shape)}")
+        raise DataError(f"expected one label per image, not {_format_shape(labels.shape)}")
     if labels.dtype.kind not in "biuf":
-        raise DataError("the labels are no numbers")
+        raise DataError("the labels are not numbers")
     return labels.reshape(-1)
 
 
@@ -152,38 +156,40 @@ def _check_lengths(images: np.ndarray, labels: np.ndarray) -> None:
         raise DataError(f"{len(images)} images, but {len(labels)} labels")
 
 
-def _as_batch(
+def _to_batch(
     images: np.ndarray, count: int | None, image_shape: Sequence[int] | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Images as (N, C, H, W)."""
+    """Return images as (N, C, H, W), with notes."""
     images = np.asarray(images)
     if images.ndim == 2 and count is not None and images.shape[0] != count == images.shape[1]:
         images = images.T
     if images.ndim == 4:
         return images, []
     if images.ndim == 3:
-        return images[:, None], [f"{_times(images.shape)} taken for grey images"]
+        return images[:, None], [f"{_format_shape(images.shape)} taken as gray images"]
     values = math.prod(images.shape[1:])
     shape = tuple(image_shape) if image_shape else _FLAT_SHAPES.get(values)
     if images.ndim != 2 or shape is None or math.prod(shape) != values:
-        raise DataError(f"images have the shape {_times(images.shape)}, N×C×H×W was expected")
-    return images.reshape(-1, *shape), [f"{values} values an image taken for {_times(shape)}"]
+        raise DataError(f"images have the shape {_format_shape(images.shape)}, expected N×C×H×W")
+    return images.reshape(-1, *shape), [
+        f"{values} values per image taken as {_format_shape(shape)}"
+    ]
 
 
-def _as_pixels(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Images as uint8 if their numbers are pixels, whatever type they were saved in.
+def _to_pixels(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return images as uint8 if their values are pixels in another dtype, with notes.
 
-    Zeros alone do not tell; then the number type decides, which is usual for inputs.
+    Images that are all zeros could be either; floats are then taken as inputs, which is usual.
     """
     if images.dtype == np.uint8:
         return images, []
-    for scale, said in ((255, "256 steps from 0 to 1"), (1, "whole numbers from 0 to 255")):
+    for scale, range_name in ((255, "256 steps from 0 to 1"), (1, "integers from 0 to 255")):
         if images.any() and all(_are_steps(chunk, scale) for chunk in _chunks(images)):
             pixels = np.empty(images.shape, np.uint8)
             for target, chunk in zip(_chunks(pixels), _chunks(images), strict=True):
                 target[...] = np.rint(chunk * scale)
-            return pixels, [f"{images.dtype} values are {said}: taken for pixels"]
-    return images, [f"{images.dtype} values are no pixels: taken for inputs, ready for the network"]
+            return pixels, [f"{images.dtype} values are {range_name}: taken as pixels"]
+    return images, [f"{images.dtype} values are not pixels: taken as a network's inputs"]
 
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -191,10 +197,10 @@ def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _are_steps(values: np.ndarray, scale: int) -> bool:
-    """Whether all values are k / scale for a whole k from 0 to 255."""
+    """Return whether all values are k / scale for integers k from 0 to 255."""
     scaled = values.astype(np.float64) * scale
     return bool(((scaled >= 0) & (scaled < 255.5) & (abs(scaled - np.rint(scaled)) < 1e-3)).all())
 
 
-def _times(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Batches for a network: uint8 in memory, augmented and normalised a batch at a time."""
+"""Batches for a network: uint8 in memory, augmented and normalized a batch at a time."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ import torch
 from torch.nn import functional
 
 from ...converters.images.preprocessing import Preprocessing
-from .augmentation import Augmentation, draw, mixed
+from ..errors import DataError
+from .augmentation import Augmentation, draw, mix
 from .dataset import Dataset
 from .image_files import ImageFiles
 from .pixels import pixel_source
-from .plan import BatchPlan, Sampling
+from .plan import BatchPlan
 from .selection import class_count
 
 
 class Batches:
-    """Iterates over a dataset in batches that a network takes.
+    """Iterates over a dataset in batches of inputs and targets.
 
-    `for inputs, targets in batches.epoch(3)` gives float32 (N, C, H, W) and int64 (N,); with mixup
-    or cutmix the targets are slices (N, classes) float32, which `cross_entropy` takes as well;
-    without labels they are -1. The order and everything random depend on the seed and the epoch
-    alone.
+    `for inputs, targets in batches.epoch(3)` yields float32 (N, C, H, W) and int64 (N,). With mixup
+    or cutmix, targets are float32 (N, classes), which `cross_entropy` takes too; without labels,
+    they are -1. The order and all random numbers depend on the plan's seed and the epoch alone.
 
     Args:
-        data: images, or inputs that are ready (floats).
-        preprocessing: the network's; None for inputs that are ready.
-        batch_size: of all processes together.
-        augmentation: what is done to training images.
-        shuffle_seed: of order and augmentation; None keeps the order (and augments by 0).
-        sampling: how an epoch's images are drawn by it (see `Sampling`).
-        device: where the batches are wanted.
-        drop_last: leave out a last batch that is smaller.
-        rank: of this process: it gets its batch_slice of each batch. A batch_slice may be empty if a batch
-            has fewer images than there are processes.
-        world_size: the number of processes.
-        keep: decode, resize and crop once and keep the pixels, if they take no more than 2 GB;
-            otherwise workers do it each time.
-        workers: processes that decode.
+        data: Images, or floats that are already inputs.
+        preprocessing: The network's; None for floats that are already inputs.
+        plan: Which image is in which batch; its `count` is the length of `data`.
+        augmentation: Random changes to training images.
+        device: The device of inputs and targets.
+        keep: Decode, resize and crop each image once and keep the pixels, if they take no more
+            than 2 GB; otherwise workers do it in each epoch.
+        workers: The number of processes that decode images.
 
     Raises:
-        DataError: when images have no preprocessing, or differ in size after it.
-        TorchliftError: when an image cannot be read, or does not fit the preprocessing.
+        DataError: If the plan is for another number of images, images have no preprocessing, or
+            they differ in size after it.
+        TorchliftError: If an image cannot be read, or does not fit the preprocessing.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.converters.images import Preprocessing
+        >>> from torchlift.transfer.data import BatchPlan, Batches, Dataset
+        >>> data = Dataset(np.zeros((5, 3, 8, 8), np.uint8), np.array([0, 1, 0, 1, 0]))
+        >>> plan = BatchPlan(len(data), batch_size=2, shuffle_seed=0)
+        >>> batches = Batches(data, Preprocessing("RGB", mean=(0.5,), std=(0.25,)), plan)
+        >>> [tuple(inputs.shape) for inputs, targets in batches.epoch(1)]
+        [(2, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)]
     """
 
     def __init__(
         self,
         data: Dataset | ImageFiles,
         preprocessing: Preprocessing | None,
-        batch_size: int,
+        plan: BatchPlan,
         *,
         augmentation: Augmentation | None = None,
-        shuffle_seed: int | None = None,
-        sampling: Sampling = "shuffle",
         device: str | torch.device = "cpu",
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
         keep: bool = True,
         workers: int = 2,
     ) -> None:
-        self.plan = BatchPlan(
-            len(data), batch_size, shuffle_seed, drop_last, rank, world_size, sampling
-        )
+        if plan.count != len(data):
+            raise DataError(f"a plan for {plan.count} images, but {len(data)} images")
+        self.plan = plan
         self.augmentation = augmentation or Augmentation()
         self._device = torch.device(device)
         self._source = pixel_source(data, preprocessing, keep=keep, workers=workers)
@@ -80,43 +80,44 @@ class Batches:
         return self.epoch(0)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of one epoch, from the batch `start` on."""
+        """Yield the batches of one epoch, beginning with the batch `start`."""
         order = self.plan.order(number)
         seed = self.plan.shuffle_seed or 0
         random_numbers = draw(seed, number, len(order))
-        slices = list(self.plan.slices(start))
         mixes = self.augmentation.mixes
-        wanted = [
-            batch_slice.with_neighbour() if mixes else batch_slice.positions()
-            for batch_slice in slices
+        positions_of_batches = [
+            batch_slice.with_neighbor() if mixes else batch_slice.positions()
+            for batch_slice in self.plan.slices(start)
         ]
-        pixels = self._source([order[positions] for positions in wanted])
-        for step, (positions, part) in enumerate(zip(wanted, pixels, strict=True), start):
-            part = part.to(self._device, non_blocking=True)
+        pixels_of_batches = self._source([order[positions] for positions in positions_of_batches])
+        for step, (positions, batch) in enumerate(
+            zip(positions_of_batches, pixels_of_batches, strict=True), start
+        ):
+            pixels = batch.to(self._device, non_blocking=True)
             targets = self._classes[order[positions]].to(self._device, non_blocking=True)
             if len(positions):
-                part = self.augmentation(part, random_numbers[positions], self._normalize.bgr)
-            inputs = self._normalize(part)
+                pixels = self.augmentation(pixels, random_numbers[positions], self._normalize.bgr)
+            inputs = self._normalize(pixels)
             if mixes:
                 one_hot = functional.one_hot(targets, self._class_count).float()
                 random = np.random.default_rng([seed, number, 2, step])
-                inputs, targets = mixed(inputs, one_hot, self.augmentation, random)
+                inputs, targets = mix(inputs, one_hot, self.augmentation, random)
             yield inputs, targets
 
 
 class _Normalization:
-    """Pixels as inputs: the last steps of `Preprocessing`, with the same rounding."""
+    """Turns pixels into inputs: the last steps of `Preprocessing`, with the same rounding."""
 
     def __init__(self, preprocessing: Preprocessing | None, device: torch.device) -> None:
         self.bgr = preprocessing is not None and preprocessing.color == "BGR"
         self._range = 1 if preprocessing is None else preprocessing.value_range
-        self._mean = _channels(preprocessing.mean if preprocessing else (), device)
-        self._std = _channels(preprocessing.std if preprocessing else (), device)
+        self._mean = _per_channel(preprocessing.mean if preprocessing else (), device)
+        self._std = _per_channel(preprocessing.std if preprocessing else (), device)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        if pixels.dtype != torch.uint8:
-            return pixels.float()
         inputs = pixels.float()
+        if pixels.dtype != torch.uint8:
+            return inputs
         if self._range == 1:
             inputs /= 255
         if self._mean is not None:
@@ -126,5 +127,5 @@ class _Normalization:
         return inputs
 
 
-def _channels(values: Sequence[float], device: torch.device) -> torch.Tensor | None:
+def _per_channel(values: Sequence[float], device: torch.device) -> torch.Tensor | None:
     return torch.tensor(values, device=device).view(-1, 1, 1) if values else None

@@ -1,31 +1,44 @@
-"""Labelled images in memory."""
+"""Labeled images in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import DataError
 
-#: What the splits of a source are called, in their order.
+#: The names of the splits, in their order.
 SPLIT_NAMES = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and their classes.
+    """Labeled images in memory.
 
     Attributes:
-        images: (N, C, H, W): uint8 pixels, or floats that are a network's input already.
-        classes: (N,) int64, counted from 0 as a network's outputs are; None without labels.
-        names: the classes' names, where the source has them.
-        notes: what was assumed.
-        ids: (N,) what the source calls each image: the path of its file, or its number from 0;
-            None stands for the numbers.
-        splits: (N,) the split of the source that each image comes from: `train`, `val` or
-            `test`; None where the source has no splits.
+        images: (N, C, H, W) uint8 pixels, or floats that are already a network's input.
+        classes: (N,) int64 class indices, counted from 0 like a network's outputs; None for
+            images without labels.
+        names: The class names, where the source has them.
+        notes: What was assumed when the source was read.
+        ids: (N,) what the source calls each image: the path of its file, or its position from 0.
+            None means the positions.
+        splits: (N,) the source's own split of each image: `train`, `val` or `test`; None where
+            the source has no splits.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset
+        >>> pixels = np.zeros((3, 1, 2, 2), np.uint8)
+        >>> data = Dataset(pixels, np.array([0, 1, 1]), names=("cat", "dog"))
+        >>> len(data)
+        3
+        >>> data.take(np.array([2, 0])).classes
+        array([1, 0])
+        >>> [images.shape for images, classes in data.batches(2)]
+        [(2, 1, 2, 2), (1, 1, 2, 2)]
     """
 
     images: np.ndarray
@@ -39,51 +52,76 @@ class Dataset:
         return len(self.images)
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Images and classes, `size` at a time; the last batch may be smaller."""
+        """Yield images and classes, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
-            split = slice(start, start + size)
-            yield self.images[split], None if self.classes is None else self.classes[split]
+            rows = slice(start, start + size)
+            yield self.images[rows], None if self.classes is None else self.classes[rows]
 
     def take(self, indices: np.ndarray) -> Dataset:
-        """The images at these indices (N,) int64, in that order."""
+        """Return the images at these indices (N,) int64, in this order."""
         return replace(
             self,
             images=self.images[indices],
-            classes=at(self.classes, indices),
+            classes=take_rows(self.classes, indices),
             ids=indices if self.ids is None else self.ids[indices],
-            splits=at(self.splits, indices),
+            splits=take_rows(self.splits, indices),
         )
 
 
-def joined(splits: dict[str, Dataset]) -> Dataset:
-    """The splits of a source as one dataset that remembers them.
+def join_splits(splits: Mapping[str, Dataset]) -> Dataset:
+    """Return the splits of a source as one dataset that remembers the split of each image.
 
     Args:
-        splits: `train`, `val` and `test`, those that there are.
+        splits: What the source has of `train`, `val` and `test`.
 
     Raises:
-        DataError: when their images differ in shape or number type, or only some have labels.
+        DataError: If their images differ in shape or dtype, or only some have labels.
     """
     datasets = list(splits.values())
-    kinds = {(split.images.shape[1:], split.images.dtype.name) for split in datasets}
-    labelled = [split.classes is not None for split in datasets]
-    if len(kinds) != 1 or len(set(labelled)) != 1:
-        raise DataError(f"the splits {', '.join(splits)} do not hold images of one kind: {kinds}")
+    check_same_kind(
+        list(splits), [data.images for data in datasets], [data.classes for data in datasets]
+    )
     return Dataset(
-        np.concatenate([split.images for split in datasets]),
-        _concatenated([split.classes for split in datasets]),
+        np.concatenate([data.images for data in datasets]),
+        _concatenate([data.classes for data in datasets]),
         datasets[0].names,
-        tuple(dict.fromkeys(note for split in datasets for note in split.notes)),
-        _concatenated([split.ids for split in datasets]),
-        np.repeat(list(splits), [len(split) for split in datasets]),
+        tuple(dict.fromkeys(note for data in datasets for note in data.notes)),
+        _concatenate([data.ids for data in datasets]),
+        np.repeat(list(splits), [len(data) for data in datasets]),
     )
 
 
-def at(array: np.ndarray | None, indices: np.ndarray) -> np.ndarray | None:
-    """An array of a dataset, if there is one, at these indices."""
+def check_same_kind(
+    names: Sequence[str],
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray | None],
+) -> None:
+    """Check that the images of several splits fit into one dataset.
+
+    Args:
+        names: The splits.
+        images: The images of each split.
+        labels: The labels of each split.
+
+    Raises:
+        DataError: If images differ in shape or dtype, or only some splits have labels.
+    """
+    kinds = {
+        name: f"{'×'.join(map(str, array.shape[1:]))} {array.dtype}"
+        f"{'' if own is None else ' with labels'}"
+        for name, array, own in zip(names, images, labels, strict=True)
+    }
+    if len(set(kinds.values())) != 1:
+        listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+        raise DataError(f"the splits hold images of different kinds ({listed})")
+
+
+def take_rows(array: np.ndarray | None, indices: np.ndarray) -> np.ndarray | None:
+    """Return the rows of an optional array at these indices."""
     return None if array is None else array[indices]
 
 
-def _concatenated(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    there = [array for array in arrays if array is not None]
-    return np.concatenate(there) if len(there) == len(arrays) else None
+def _concatenate(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return the arrays as one, or None if any is missing."""
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None

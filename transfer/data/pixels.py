@@ -1,4 +1,4 @@
-"""Where batches get their pixels from: kept in memory, or decoded by workers."""
+"""Where batches get their pixels from: memory, or workers that decode files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...converters.errors import TorchliftError
 from ...converters.images.preprocessing import Preprocessing
 from ..errors import DataError
 from .dataset import Dataset
-from .image_files import MEMORY, ImageFiles
+from .image_files import MEMORY_LIMIT, ImageFiles
 
-#: Index arrays, one a batch → the pixels of each, uint8 (N, C, H, W), or floats as they are.
+#: Index arrays, one per batch → the pixels of each: uint8 (N, C, H, W), or floats unchanged.
 PixelSource = Callable[[Sequence[np.ndarray]], Iterator[torch.Tensor]]
 
-#: Images that are decoded together while they are kept.
+#: Images that are decoded at a time when all are kept.
 _CHUNK = 64
 
 
@@ -30,45 +30,45 @@ def pixel_source(
     keep: bool = True,
     workers: int = 2,
 ) -> PixelSource:
-    """The pixels of a dataset in the colours and the size that a network takes.
+    """Return a source of pixels in the colors and the size that a network takes.
 
     Args:
-        data: images, or inputs that are ready (floats).
-        preprocessing: the network's.
-        keep: hold all of them in memory, if they take no more than 2 GB.
-        workers: processes that decode those that are not kept.
+        data: Images, or floats that are already inputs.
+        preprocessing: The network's.
+        keep: Hold all pixels in memory, if they take no more than 2 GB.
+        workers: The number of processes that decode images.
 
     Raises:
-        DataError: when images have no preprocessing, or differ in size after it.
-        TorchliftError: when an image cannot be read, or does not fit.
+        DataError: If images have no preprocessing, or differ in size after it.
+        TorchliftError: If an image cannot be read, or does not fit the preprocessing.
     """
     if isinstance(data, Dataset) and data.images.dtype != np.uint8:
-        return _kept(torch.from_numpy(np.ascontiguousarray(data.images, np.float32)))
+        return _from_memory(torch.from_numpy(np.ascontiguousarray(data.images, np.float32)))
     if preprocessing is None:
         raise DataError("images need a preprocessing (mean and std) to become inputs")
     if not len(data):
         raise DataError("no images")
-    prepared = _Prepared(data, preprocessing)
+    prepared = _PreparedImages(data, preprocessing)
     shape = prepared.read(0).shape
-    if not keep or len(data) * shape.numel() > MEMORY:
-        return lambda batches: _decoded(prepared, shape, batches, workers)
+    if not keep or len(data) * shape.numel() > MEMORY_LIMIT:
+        return lambda batches: _from_workers(prepared, shape, batches, workers)
     pixels = torch.empty(len(data), *shape, dtype=torch.uint8)
     if isinstance(data, Dataset):
-        parts = (preprocessing.pixels(images) for images, _ in data.batches(_CHUNK))
-        arrived: Iterator[torch.Tensor] = (torch.from_numpy(part).movedim(3, 1) for part in parts)
+        arrays = (preprocessing.pixels(images) for images, _ in data.batches(_CHUNK))
+        chunks: Iterator[torch.Tensor] = (torch.from_numpy(array).movedim(3, 1) for array in arrays)
     else:
-        chunks = np.array_split(np.arange(len(data)), -(-len(data) // _CHUNK))
-        # One chunk is not worth the start of workers.
-        arrived = _decoded(prepared, shape, chunks, workers if len(chunks) > 1 else 0)
+        indices = np.array_split(np.arange(len(data)), -(-len(data) // _CHUNK))
+        # Workers take longer to start than one chunk takes to decode.
+        chunks = _from_workers(prepared, shape, indices, workers if len(indices) > 1 else 0)
     start = 0
-    for part in arrived:
-        pixels[start : start + len(part)] = part
-        start += len(part)
-    return _kept(pixels)
+    for chunk in chunks:
+        pixels[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return _from_memory(pixels)
 
 
-class _Prepared(TorchDataset[torch.Tensor | TorchliftError]):
-    """One image at a time in the network's colours and size: uint8 (C, H, W)."""
+class _PreparedImages(TorchDataset[torch.Tensor | TorchliftError]):
+    """One image at a time in the network's colors and size: uint8 (C, H, W)."""
 
     def __init__(self, data: Dataset | ImageFiles, preprocessing: Preprocessing) -> None:
         self._data, self._preprocessing = data, preprocessing
@@ -80,38 +80,38 @@ class _Prepared(TorchDataset[torch.Tensor | TorchliftError]):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def __getitem__(self, index: int) -> torch.Tensor | TorchliftError:
-        # An error that a worker raises arrives as the text of a traceback: it is handed over.
+        # An error that a worker raises would arrive as the text of a traceback: return it instead.
         try:
             return self.read(index)
         except TorchliftError as error:
             return error
 
 
-def _kept(pixels: torch.Tensor) -> PixelSource:
+def _from_memory(pixels: torch.Tensor) -> PixelSource:
     return lambda batches: (
         pixels.index_select(0, torch.from_numpy(indices)) for indices in batches
     )
 
 
-def _decoded(
-    prepared: _Prepared, shape: torch.Size, batches: Sequence[np.ndarray], workers: int
+def _from_workers(
+    prepared: _PreparedImages, shape: torch.Size, batches: Sequence[np.ndarray], workers: int
 ) -> Iterator[torch.Tensor]:
     loader = DataLoader(
         prepared,
         batch_sampler=[indices.tolist() for indices in batches],
         num_workers=workers,
-        collate_fn=partial(_stacked, shape),
+        collate_fn=partial(_stack, shape),
     )
-    for part in loader:
-        if isinstance(part, TorchliftError):
-            raise part
-        yield part
+    for batch in loader:
+        if isinstance(batch, TorchliftError):
+            raise batch
+        yield batch
 
 
-def _stacked(
+def _stack(
     shape: torch.Size, images: list[torch.Tensor | TorchliftError]
 ) -> torch.Tensor | TorchliftError:
-    """Images as one tensor, or what is wrong with the first that has a problem."""
+    """Return the images as one tensor, or the first error among them."""
     batch = torch.empty(len(images), *shape, dtype=torch.uint8)
     for target, image in zip(batch, images, strict=True):
         if isinstance(image, TorchliftError):

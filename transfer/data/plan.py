@@ -1,4 +1,4 @@
-"""Which image is in which batch: a pure function of seed and epoch."""
+"""Which image is in which batch: a function of the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -10,27 +10,39 @@ import numpy as np
 
 from ..errors import DataError
 
-#: How the images of an epoch are drawn: all of them in a new order each time, in one order that
-#: stays (`nn.StochasticGradient` draws its own once), or each anew, so that one may come twice and
-#: another not at all.
+#: How the images of an epoch are drawn: all of them in a new order for each epoch; all of them in
+#: one order for all epochs (as `nn.StochasticGradient` does); or with replacement, so that an
+#: image may occur more than once or not at all.
 Sampling = Literal["shuffle", "shuffle-once", "replacement"]
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of each epoch, and this process's batch_slice of them.
+    """The batches of each epoch, and this process's slice of each batch.
 
-    A batch is of all processes together; each takes a contiguous batch_slice, so that the slices of all
-    are the batch, whatever their number. Nothing is lost or taken twice by them.
+    It does what PyTorch's samplers do. A batch belongs to all processes together, and each takes
+    a contiguous slice of it: together the slices are the batch, whatever the number of processes.
 
     Attributes:
-        count: images of an epoch.
-        batch_size: of all processes together.
-        shuffle_seed: the images of an epoch are drawn by this; None keeps their order.
-        drop_last: leave out a last batch that is smaller.
-        rank: of this process.
-        world_size: the number of processes.
-        sampling: how they are drawn.
+        count: The images of an epoch: the length of the dataset.
+        batch_size: The images of a batch, of all processes together.
+        shuffle_seed: The seed by which images are drawn and augmented; None keeps their order
+            (and augments by seed 0).
+        drop_last: Leave out a last batch that is smaller.
+        rank: The rank of this process. Its slice of a batch with fewer images than there are
+            processes may be empty.
+        world_size: The number of processes.
+        sampling: How images are drawn (see `Sampling`).
+
+    Example:
+        >>> from torchlift.transfer.data import BatchPlan
+        >>> plan = BatchPlan(count=5, batch_size=2, shuffle_seed=0)
+        >>> len(plan)
+        3
+        >>> sorted(plan.order(epoch=1).tolist())
+        [0, 1, 2, 3, 4]
+        >>> [batch_slice.positions().tolist() for batch_slice in plan.slices()]
+        [[0, 1], [2, 3], [4]]
     """
 
     count: int
@@ -42,9 +54,12 @@ class BatchPlan:
     sampling: Sampling = "shuffle"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
+        if self.batch_size < 1:
+            raise DataError(f"batch_size={self.batch_size}: expected at least 1")
+        if not 0 <= self.rank < self.world_size:
             raise DataError(
-                f"batches of {self.batch_size} for process {self.rank} of {self.world_size}"
+                f"rank={self.rank}: expected 0 to {self.world_size - 1} for "
+                f"world_size={self.world_size}"
             )
 
     def __len__(self) -> int:
@@ -52,17 +67,17 @@ class BatchPlan:
         return whole if self.drop_last or not rest else whole + 1
 
     def order(self, epoch: int) -> np.ndarray:
-        """(count,) int64: the index of the image at each position of an epoch."""
+        """Return (count,) int64: the index of the image at each position of an epoch."""
         if self.shuffle_seed is None:
             return np.arange(self.count)
-        drawn = 0 if self.sampling == "shuffle-once" else epoch
-        random = np.random.default_rng([self.shuffle_seed, drawn])
+        drawn_epoch = 0 if self.sampling == "shuffle-once" else epoch
+        random = np.random.default_rng([self.shuffle_seed, drawn_epoch])
         if self.sampling == "replacement":
             return random.integers(self.count, size=self.count)
         return random.permutation(self.count)
 
     def slices(self, start: int = 0) -> Iterator[BatchSlice]:
-        """This process's batch_slice of each batch, from the batch `start` on."""
+        """Yield this process's slice of each batch, beginning with the batch `start`."""
         for first in range(start * self.batch_size, self.count, self.batch_size):
             stop = min(first + self.batch_size, self.count)
             if self.drop_last and stop - first < self.batch_size:
@@ -86,13 +101,14 @@ class BatchSlice:
     batch_stop: int
 
     def positions(self) -> np.ndarray:
-        """The positions of this batch_slice."""
+        """Return the positions of this slice."""
         return np.arange(self.start, self.stop)
 
-    def with_neighbour(self) -> np.ndarray:
-        """The positions of this batch_slice, behind that of the image before it in its batch.
+    def with_neighbor(self) -> np.ndarray:
+        """Return the positions of this slice, preceded by the position before it in its batch.
 
-        Before a batch's first stands its last, so that each image has another one as neighbour.
+        The first position of a batch is preceded by the last one, so that each image has another
+        one as its neighbor.
         """
         if self.start == self.stop:
             return self.positions()

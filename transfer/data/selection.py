@@ -1,4 +1,4 @@
-"""Parts of a dataset: classes by name, a limited number of images, labels that are in range."""
+"""Taking some images of a dataset: by class, by number, or by valid labels."""
 
 from __future__ import annotations
 
@@ -12,136 +12,165 @@ from ..errors import DataError
 from .dataset import Dataset
 from .image_files import ImageFiles
 
-#: Labelled images, in memory or in files; what comes out is of the kind that went in.
+#: Labeled images, in memory or in files; a function returns the kind that it was given.
 Data = TypeVar("Data", Dataset, ImageFiles, Dataset | ImageFiles)
 
 
 def class_count(data: Dataset | ImageFiles) -> int:
-    """How many classes there are: as many as have names, else up to the largest that occurs.
+    """Return the number of classes: of names if there are any, else the largest label + 1.
 
     Raises:
-        DataError: when there are no labels.
+        DataError: If there are no labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, class_count
+        >>> pixels, classes = np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 2])
+        >>> class_count(Dataset(pixels, classes))
+        3
     """
     classes = labelled(data)
     return len(data.names) if data.names else int(classes.max(initial=-1)) + 1
 
 
 def labelled(data: Dataset | ImageFiles) -> np.ndarray:
-    """The classes (N,) int64 of images that must have some.
+    """Return the class indices (N,) int64 of images that must have labels.
 
     Raises:
-        DataError: when there are no labels.
+        DataError: If there are no labels.
     """
     if data.classes is None:
-        raise DataError("no labels: labelled images are needed here")
+        raise DataError("no labels: labeled images are required here")
     return data.classes
 
 
-def in_range(data: Data, on_error: str = "raise") -> Data:
-    """The images whose labels are classes that exist.
+def keep_valid_labels(data: Data, on_error: str = "raise") -> Data:
+    """Return the images whose labels are within the range of classes.
 
     Args:
-        data: classes below 0, or beyond its names, are out of range.
-        on_error: `raise`, or `skip` to leave them out, counted and named in the notes.
+        data: Classes below 0, or with an index that has no name, are out of range.
+        on_error: `raise`, or `skip` to leave these images out, counted and named in the notes.
 
     Raises:
-        DataError: when some are out of range and `on_error` is `raise`.
+        DataError: If labels are out of range and `on_error` is `raise`.
     """
     if data.classes is None:
         return data
     count = class_count(data)
-    wrong = np.flatnonzero((data.classes < 0) | (data.classes >= count))
-    if not len(wrong):
+    invalid = np.flatnonzero((data.classes < 0) | (data.classes >= count))
+    if not len(invalid):
         return data
-    ids = wrong if data.ids is None else data.ids[wrong]
-    pairs = list(zip(data.classes[wrong], ids, strict=True))
-    some = ", ".join(f"{label} of image {name}" for label, name in pairs[:5])
-    said = f"{len(wrong)} labels out of range 0 to {count - 1} (counted from 0): {some}"
+    ids = invalid if data.ids is None else data.ids[invalid]
+    pairs = list(zip(data.classes[invalid], ids, strict=True))
+    examples = ", ".join(f"{label} of image {name}" for label, name in pairs[:5])
+    problem = f"{len(invalid)} labels out of range 0 to {count - 1} (counted from 0): {examples}"
     if on_error == "raise":
-        raise DataError(said)
-    kept = data.take(np.setdiff1d(np.arange(len(data)), wrong))
-    return replace(kept, notes=(*data.notes, f"left out: {said}"))
+        raise DataError(problem)
+    kept = data.take(np.setdiff1d(np.arange(len(data)), invalid))
+    return replace(kept, notes=(*data.notes, f"left out: {problem}"))
 
 
-def select_classes(data: Data, wanted: Sequence[str]) -> Data:
-    """The images of some classes, which are numbered anew in the order asked for.
+def select_classes(data: Data, names: Sequence[str]) -> Data:
+    """Return the images of some classes, which are renumbered in the order of their names.
 
     Args:
-        data: labelled images.
-        wanted: names; where the data has none, labels as Torch7 counts them, from 1.
+        data: Labeled images.
+        names: Class names; for data without names, Torch7's labels, which count from 1.
 
     Raises:
-        DataError: when a class is not there, or named twice.
+        DataError: If a class does not exist, or is named twice.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, select_classes
+        >>> pixels = np.zeros((3, 1, 2, 2), np.uint8)
+        >>> data = Dataset(pixels, np.array([0, 1, 2]), names=("cat", "dog", "owl"))
+        >>> chosen = select_classes(data, ["owl", "cat"])
+        >>> chosen.classes.tolist(), chosen.names
+        ([1, 0], ('owl', 'cat'))
     """
     classes = labelled(data)
-    names = data.names or tuple(str(index + 1) for index in range(class_count(data)))
-    missing = [name for name in wanted if name not in names]
+    known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
+    missing = [name for name in names if name not in known]
     if missing:
-        known = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-        raise DataError(f"no class {', '.join(missing)}; there are: {known}")
-    if not wanted or len(set(wanted)) != len(wanted):
-        raise DataError("classes must be named, each once")
-    renumbered = np.full(len(names), -1)
-    renumbered[[names.index(name) for name in wanted]] = range(len(wanted))
+        listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        raise DataError(f"no class {', '.join(missing)}; the data has: {listed}")
+    if not names or len(set(names)) != len(names):
+        raise DataError("name at least one class, and each only once")
+    renumbered = np.full(len(known), -1)
+    renumbered[[known.index(name) for name in names]] = range(len(names))
     kept = np.flatnonzero(renumbered[classes] >= 0)
     return replace(
         data.take(kept),
         classes=renumbered[classes[kept]],
-        names=tuple(wanted),
-        notes=(*data.notes, f"classes {', '.join(wanted)}: {len(kept):,} of {len(data):,}"),
+        names=tuple(names),
+        notes=(*data.notes, f"classes {', '.join(names)}: {len(kept):,} of {len(data):,}"),
     )
 
 
 def limited(data: Data, count: int, *, balanced: bool = False, seed: int = 0) -> Data:
-    """At most so many images, drawn by seed, in their old order.
+    """Return at most this many images, drawn by seed, in their original order.
 
     Args:
-        data: images; of one with several splits, each split gives its proportion.
-        count: how many.
-        balanced: as many of each class as of any other, as far as they go; by default in the
+        data: Images; where it has several splits, each contributes in proportion.
+        count: The number of images.
+        balanced: Draw the same number from each class, as far as they go; by default in the
             data's own proportions.
-        seed: of the draw.
+        seed: The seed of the draw.
 
     Raises:
-        DataError: when fewer than one is asked for.
+        DataError: If `count` is less than 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, limited
+        >>> data = Dataset(np.zeros((9, 1, 2, 2), np.uint8), np.array([0, 0, 0, 0, 0, 0, 1, 1, 1]))
+        >>> limited(data, 3).classes.tolist()
+        [0, 0, 1]
+        >>> limited(data, 4, balanced=True).classes.tolist()
+        [0, 0, 1, 1]
     """
     if count < 1:
-        raise DataError(f"a limit of {count} images: at least 1 was expected")
+        raise DataError(f"limit={count}: expected at least 1")
     if count >= len(data):
         return data
-    return data.take(drawn(strata(data), count, balanced=balanced, seed=seed))
+    return data.take(draw_stratified(strata(data), count, balanced=balanced, seed=seed))
 
 
 def strata(data: Dataset | ImageFiles) -> np.ndarray:
-    """(N,) int64: the same number for images of the same class and split."""
+    """Return (N,) int64: the same number for images of the same class and split."""
     classes = np.zeros(len(data), np.int64) if data.classes is None else data.classes
     if data.splits is None:
         return classes
-    return np.unique(np.stack([classes.astype(str), data.splits]), axis=1, return_inverse=True)[1]
+    pairs = np.stack([classes.astype(str), data.splits])
+    numbers: np.ndarray = np.unique(pairs, axis=1, return_inverse=True)[1]
+    return numbers
 
 
-def drawn(groups: np.ndarray, count: int, *, balanced: bool = False, seed: int = 0) -> np.ndarray:
-    """Indices of `count` members, sorted, drawn from each group in its proportion.
+def draw_stratified(
+    groups: np.ndarray, count: int, *, balanced: bool = False, seed: int = 0
+) -> np.ndarray:
+    """Return the sorted indices of `count` members, drawn from each group in proportion.
 
     Args:
         groups: (N,) the group of each member.
-        count: how many are drawn in all, at most N.
-        balanced: equal counts, as far as the groups go; else in proportion to their sizes.
-        seed: of the draw.
+        count: The number of members to draw in total, at most N.
+        balanced: Equal counts, as far as the groups go; else in proportion to their sizes.
+        seed: The seed of the draw.
     """
     _, numbered, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     counts = _equal_counts(sizes, count) if balanced else _proportional_counts(sizes, count)
-    mixed = np.random.default_rng(seed).permutation(len(groups))
-    # The members of each group one after another, and the place of each in its group.
-    order = mixed[np.argsort(numbered[mixed], kind="stable")]
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.sort(order[place < np.repeat(counts, sizes)])
+    shuffled = np.random.default_rng(seed).permutation(len(groups))
+    # The members of each group one after another, and the position of each in its group.
+    order = shuffled[np.argsort(numbered[shuffled], kind="stable")]
+    position = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[position < np.repeat(counts, sizes)])
 
 
 def _proportional_counts(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Whole counts of `count` in proportion to sizes: the largest remainders are rounded up."""
+    """Return integers that sum to `count`, in proportion to sizes; largest remainders round up."""
     exact = sizes * (count / sizes.sum())
-    counts = np.floor(exact).astype(np.int64)
+    counts: np.ndarray = np.floor(exact).astype(np.int64)
     largest = np.argsort(counts - exact, kind="stable")[: count - counts.sum()]
     counts[largest] += 1
     return counts
@@ -149,9 +178,9 @@ def _proportional_counts(sizes: np.ndarray, count: int) -> np.ndarray:
 
 def _equal_counts(sizes: np.ndarray, count: int) -> np.ndarray:
     counts = np.zeros_like(sizes)
-    while (left := count - counts.sum()) > 0:
-        open_groups = np.flatnonzero(counts < sizes)
-        more = max(left // len(open_groups), 1)
-        chosen = open_groups[: left if more == 1 else None]
+    while (remaining := count - counts.sum()) > 0:
+        unfilled = np.flatnonzero(counts < sizes)
+        more = max(remaining // len(unfilled), 1)
+        chosen = unfilled[: remaining if more == 1 else None]
         counts[chosen] = np.minimum(counts[chosen] + more, sizes[chosen])
     return counts

@@ -1,4 +1,4 @@
-"""Training, validation and test split: the source's own, or drawn by seed and class."""
+"""Training, validation and test splits: the source's own, or drawn by seed and class."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Generic
 import numpy as np
 
 from ..errors import DataError
-from .selection import Data, drawn, strata
+from .selection import Data, draw_stratified, strata
 
 
 @dataclass(frozen=True)
 class Splits(Generic[Data]):
-    """The three splits of a dataset; one that there is not is empty.
+    """The three splits of a dataset; a split may be empty.
 
     Attributes:
-        train: what is learnt from.
-        val: what decides (early stopping, C of a probe); never learnt from.
-        test: what is reported; never looked at before.
-        notes: where each split comes from.
+        train: The images to train on.
+        val: The images that decide (early stopping, the C of a probe); never trained on.
+        test: The images of the reported results; never looked at before.
+        notes: Where each split comes from.
     """
 
     train: Data
@@ -35,56 +35,77 @@ def split(
     seed: int = 0,
     test_data: Data | None = None,
 ) -> Splits[Data]:
-    """Divide a dataset; no image is in two splits, and each class gives each split its fraction.
+    """Split a dataset: no image is in two splits, and each class is split in the same fractions.
 
-    Parts that the source has itself (`train`, `val`, `test` folders or files) stay as they are,
-    and only what is missing is drawn from its training split.
+    Splits that the source has itself (`train`, `val`, `test` folders or files) are kept; only the
+    missing ones are drawn, from its training split.
 
     Args:
-        data: images, labelled or not.
-        val_fraction: the fraction for validation, where the source has no such split.
-        test_fraction: the fraction for testing, where the source has no such split.
-        seed: of the draw.
-        test_data: the test split, if it stands elsewhere; then none is drawn, and the source's own
-            is left out.
+        data: Images, labeled or not.
+        val_fraction: The validation fraction, where the source has no such split.
+        test_fraction: The test fraction, where the source has no such split.
+        seed: The seed of the draw.
+        test_data: The test split, if it is another dataset; the source's own is then left out.
 
     Raises:
-        DataError: when the fractions leave nothing to learn from.
+        DataError: If the fractions leave nothing to train on, or there is no training split.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, split
+        >>> pixels = np.zeros((10, 1, 2, 2), np.uint8)
+        >>> data = Dataset(pixels, np.array([0, 1] * 5))
+        >>> splits = split(data, val_fraction=0.2, test_fraction=0.2, seed=0)
+        >>> len(splits.train), len(splits.val), len(splits.test)
+        (6, 2, 2)
+        >>> np.bincount(splits.val.classes).tolist()
+        [1, 1]
+        >>> splits.notes[0]
+        'test: 2 images drawn by seed 0, stratified by class'
     """
     if not (0 <= val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
         raise DataError(
-            f"fractions of {val_fraction} and {test_fraction} leave nothing to learn from"
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to "
+            "train on"
         )
-    splits = np.full(len(data), "train") if data.splits is None else data.splits
-    rest = data.take(np.flatnonzero(splits == "train"))
+    own_splits = np.full(len(data), "train") if data.splits is None else data.splits
+    rest = data.take(np.flatnonzero(own_splits == "train"))
     if not len(rest):
-        raise DataError("no images to learn from: the source has no training split")
-    found: dict[str, Data] = {} if test_data is None else {"test": test_data}
+        raise DataError("no images to train on: the source has no training split")
+    results: dict[str, Data] = {} if test_data is None else {"test": test_data}
     notes = [] if test_data is None else [f"test: {len(test_data):,} images, given"]
-    for split, fraction in (("test", test_fraction), ("val", val_fraction)):
-        own = np.flatnonzero(splits == split)
-        if split in found:
+    for name, fraction in (("test", test_fraction), ("val", val_fraction)):
+        own = np.flatnonzero(own_splits == name)
+        if name in results:
             continue
         if len(own):
-            found[split] = data.take(own)
-            notes.append(f"{split}: the source's own {len(own):,} images")
+            results[name] = data.take(own)
+            notes.append(f"{name}: the source's own {len(own):,} images")
             continue
-        count = round(fraction * int((splits == "train").sum()))
-        chosen = drawn(strata(rest), count, seed=seed + (split == "val"))
-        found[split] = rest.take(chosen)
+        count = round(fraction * int((own_splits == "train").sum()))
+        chosen = draw_stratified(strata(rest), count, seed=seed + (name == "val"))
+        results[name] = rest.take(chosen)
         rest = rest.take(np.setdiff1d(np.arange(len(rest)), chosen))
         if count:
-            notes.append(f"{split}: {count:,} images drawn by seed {seed}, stratified by class")
+            notes.append(f"{name}: {count:,} images drawn by seed {seed}, stratified by class")
     return Splits(
         replace(rest, splits=None),
-        replace(found["val"], splits=None),
-        replace(found["test"], splits=None),
+        replace(results["val"], splits=None),
+        replace(results["test"], splits=None),
         tuple(notes),
     )
 
 
 def test_split(data: Data) -> Data:
-    """The source's own test split, or everything where it has none."""
+    """Return the source's own test split, or all images if it has none.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, test_split
+        >>> names = np.array(["train", "train", "test"])
+        >>> len(test_split(Dataset(np.zeros((3, 1, 2, 2), np.uint8), splits=names)))
+        1
+    """
     if data.splits is None or "test" not in data.splits:
         return data
     return data.take(np.flatnonzero(data.splits == "test"))

@@ -1,4 +1,4 @@
-"""What is measured on a dataset: mean and std of channels, weights of classes, a fingerprint."""
+"""Measurements of a dataset: mean and std of channels, weights of classes, a fingerprint."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from .dataset import Dataset
 from .image_files import ImageFiles
 from .selection import class_count, labelled
 
-#: Images that are looked at together; bounds the memory.
+#: Images that are read at a time, which bounds the memory.
 _CHUNK = 256
 
 
 def channel_statistics(
     data: Dataset | ImageFiles, value_range: int = 1
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels; measure the training part.
+    """Return the mean and standard deviation of each channel over all pixels.
 
-    Pixels are counted, not summed in floating point: the result is exact to rounding.
+    Measure the training split only. Pixels are counted by value, not summed in floating point, so
+    the result is exact to rounding.
 
     Args:
         data: uint8 images.
-        value_range: what a white pixel is on the scale of the result: 1 or 255.
+        value_range: The value of a white pixel on the scale of the result: 1 or 255.
 
     Raises:
-        DataError: when there are no pixels, but inputs that are ready.
+        DataError: If there are no images, or they are a network's inputs and not pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, channel_statistics
+        >>> pixels = np.array([0, 255, 255, 0], np.uint8).reshape(1, 1, 2, 2)
+        >>> channel_statistics(Dataset(pixels))
+        ((0.5,), (0.5,))
     """
     counts = np.zeros((0, 256), np.int64)
     for images, _ in data.batches(_CHUNK):
@@ -41,17 +49,17 @@ def channel_statistics(
     values = np.arange(256)
     total = counts.sum(axis=1)
     mean = counts @ values / total
-    # The sum of squares as a whole number loses nothing when the mean's is taken away.
+    # As an integer, the sum of squares loses no digits when the squared mean is subtracted.
     variance = np.maximum(counts @ values**2 / total - mean**2, 0)
     scale = 255 / value_range
     return tuple((mean / scale).tolist()), tuple((np.sqrt(variance) / scale).tolist())
 
 
 def _pixels_by_channel(images: object) -> list[np.ndarray]:
-    """The values of each channel, one after another."""
+    """Return the values of each channel, flat."""
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8:
-            raise DataError(f"{images.dtype} values are inputs already, not pixels to measure")
+            raise DataError(f"{images.dtype} values are already inputs, not pixels to measure")
         return list(images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1))
     assert isinstance(images, list)
     flat = [np.atleast_3d(np.asarray(image)) for image in images]
@@ -59,13 +67,19 @@ def _pixels_by_channel(images: object) -> list[np.ndarray]:
 
 
 def class_weights(data: Dataset | ImageFiles) -> np.ndarray:
-    """Weights (classes,) float32 that make every class count alike in a loss.
+    """Return weights (classes,) float32 that give every class the same influence on a loss.
 
-    N / (classes · images of the class), scikit-learn's `balanced`; 0 for a class without
-    images.
+    N / (classes · images of the class), scikit-learn's `balanced`; 0 for a class without images.
 
     Raises:
-        DataError: when there are no labels.
+        DataError: If there are no labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, class_weights
+        >>> pixels = np.zeros((4, 1, 2, 2), np.uint8)
+        >>> class_weights(Dataset(pixels, np.array([0, 0, 0, 1]))).tolist()
+        [0.6666666865348816, 2.0]
     """
     counts = np.bincount(labelled(data), minlength=class_count(data))
     weights = len(data) / (len(counts) * np.maximum(counts, 1))
@@ -73,21 +87,28 @@ def class_weights(data: Dataset | ImageFiles) -> np.ndarray:
 
 
 def fingerprint(data: Dataset | ImageFiles) -> str:
-    """The SHA-256 of images (pixels, or the bytes of their files) and labels, in hexadecimal.
+    """Return the SHA-256 of images (pixels, or the bytes of their files) and labels, in hex.
 
-    It changes with any pixel, label, or the order of the images, not with their names or notes.
+    It depends on every pixel and label and on their order, not on names or notes.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, fingerprint
+        >>> data = Dataset(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]))
+        >>> fingerprint(data)[:16]
+        '4025730e01cfbb58'
     """
     digest = hashlib.sha256()
     if isinstance(data, Dataset):
-        _add(digest, data.images)
+        _update(digest, data.images)
     else:
         for file in data.files:
             digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
-    _add(digest, np.zeros(0, np.int64) if data.classes is None else data.classes)
+    _update(digest, np.zeros(0, np.int64) if data.classes is None else data.classes)
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, array: np.ndarray) -> None:
+def _update(digest: hashlib._Hash, array: np.ndarray) -> None:
     digest.update(f"{array.dtype.str} {array.shape}".encode())
     for start in range(0, len(array), _CHUNK):
         digest.update(array[start : start + _CHUNK].tobytes())

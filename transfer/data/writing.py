@@ -1,4 +1,4 @@
-"""A divided dataset as one file."""
+"""Writing a dataset and its splits to one file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...converters.files import atomic_path
 from ..errors import DataError
 from .dataset import SPLIT_NAMES, Dataset
 from .selection import class_count, labelled
@@ -14,17 +15,30 @@ from .splits import Splits
 
 
 def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
-    """Write the splits of a dataset to a `.npz` that `read_npz` takes.
+    """Write the splits of a dataset to a `.npz` file that `open_data` reads.
 
-    It holds `x_train` (N, C, H, W), `y_train` (N,) from 0, the same of `val` and `test` where
-    there are any, and the classes' names: `classes`, or the labels as Torch7 counts them, from 1.
+    It holds `x_train` (N, C, H, W), `y_train` (N,) counted from 0, the same for `val` and `test`
+    unless they are empty, and the class names `classes`: without names, the labels as Torch7
+    counts them, from 1.
 
     Args:
-        splits: labelled images in memory.
-        file: replaced when it is written to the end.
+        splits: Labeled images in memory.
+        file: The file to write, atomically; an existing file is replaced.
 
     Raises:
-        DataError: when the images have no labels.
+        DataError: If the images have no labels, or the file has another suffix.
+        WriteError: If the file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset, open_data, split
+        >>> from torchlift.transfer.data.writing import write_npz
+        >>> data = Dataset(np.zeros((10, 1, 2, 2), np.uint8), np.array([0, 1] * 5))
+        >>> file = write_npz(split(data, val_fraction=0.2), Path(mkdtemp()) / "data.npz")
+        >>> len(open_data(file, split="val"))
+        2
     """
     target = Path(file)
     if target.suffix != ".npz":
@@ -36,8 +50,6 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
             arrays |= {f"x_{split}": data.images, f"y_{split}": labelled(data)}
     names = splits.train.names or tuple(str(i + 1) for i in range(class_count(splits.train)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.npz")
-    # One by one, so that no name can be taken for an argument of numpy's.
-    np.savez(temporary, classes=np.array(names), **arrays)  # type: ignore[arg-type]  # its other keyword is a flag
-    temporary.replace(target)
+    with atomic_path(target) as path:
+        np.savez(path, classes=np.array(names), **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
     return target

@@ -1,8 +1,8 @@
-"""How good a classifier is: counted, calibrated, written down and drawn."""
+"""How good a classifier is: counted, calibrated, and written to a folder."""
 
 from .files import read_evaluation, write_evaluation
-from .outcomes import Outcomes, outcomes, together
-from .results import Bin, ClassResult, Evaluation, Mistake, summarized
+from .outcomes import Outcomes, concatenate_outcomes, outcomes
+from .results import Bin, ClassResult, Evaluation, Mistake, summarize
 from .run import evaluate
 
 __all__ = [
@@ -11,10 +11,10 @@ __all__ = [
     "Evaluation",
     "Mistake",
     "Outcomes",
+    "concatenate_outcomes",
     "evaluate",
     "outcomes",
     "read_evaluation",
-    "summarized",
-    "together",
+    "summarize",
     "write_evaluation",
 ]

@@ -1,4 +1,4 @@
-"""An evaluation as a folder: JSON, CSV tables and images."""
+"""An evaluation as a folder: JSON and CSV tables."""
 
 from __future__ import annotations
 
@@ -10,66 +10,69 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset, ImageFiles
+from ...converters.files import atomic_path
 from ..errors import DataError
 from .results import Bin, ClassResult, Evaluation, Mistake
 
 
-def write_evaluation(
-    result: Evaluation,
-    folder: str | os.PathLike[str],
-    data: Dataset | ImageFiles | None = None,
-) -> list[Path]:
-    """Write `evaluation.json`, tables as CSV and images as PNG; what is there is replaced.
+def write_evaluation(result: Evaluation, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write `evaluation.json` and CSV tables to a folder; existing files are replaced.
 
     Args:
-        result: the evaluation.
-        folder: made if it is not there.
-        data: what was evaluated; draws the worst mistakes.
+        result: The evaluation.
+        folder: It is created if it does not exist.
 
     Returns:
-        the files.
+        The files.
 
     Raises:
-        OSError: when the folder cannot be written.
-    """
-    from ..plots.evaluation import confusion_of, mistakes_of, reliability_of
-    from ..plots.figures import save_figure
+        WriteError: If a file cannot be written.
 
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> from torchlift.transfer.evaluation import outcomes, summarize, write_evaluation
+        >>> batch = outcomes(np.eye(2), "probabilities", np.array([0, 1]))
+        >>> files = write_evaluation(summarize(batch, ["cat", "dog"]), mkdtemp())
+        >>> [file.name for file in files][:2]
+        ['evaluation.json', 'classes.csv']
+    """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    labels = [part.label for part in result.classes]
-    whole = target / "evaluation.json"
-    whole.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
-    counted = [[label, *row] for label, row in zip(labels, result.confusion, strict=True)]
-    written = [
-        whole,
-        _table(target / "classes.csv", _names(ClassResult), _rows(result.classes)),
-        _table(target / "calibration.csv", _names(Bin), _rows(result.bins)),
-        _table(target / "mistakes.csv", _names(Mistake), _rows(result.mistakes)),
-        _table(target / "confusion.csv", ["label", *labels], counted),
-        save_figure(confusion_of(result), target / "confusion.png"),
-        save_figure(reliability_of(result), target / "reliability.png"),
+    labels = [row.label for row in result.classes]
+    confusion = [[label, *row] for label, row in zip(labels, result.confusion, strict=True)]
+    return [
+        _write_json(target / "evaluation.json", result.to_json()),
+        _write_csv(target / "classes.csv", _names(ClassResult), _rows(result.classes)),
+        _write_csv(target / "calibration.csv", _names(Bin), _rows(result.bins)),
+        _write_csv(target / "mistakes.csv", _names(Mistake), _rows(result.mistakes)),
+        _write_csv(target / "confusion.csv", ["label", *labels], confusion),
     ]
-    if data is not None and result.mistakes:
-        written.append(save_figure(mistakes_of(result, data), target / "mistakes.png"))
-    return written
 
 
 def read_evaluation(file: str | os.PathLike[str]) -> Evaluation:
-    """An evaluation that was written down, by `write_evaluation` or by a training.
+    """Return an evaluation from the `evaluation.json` of `write_evaluation` or of a training.
 
     Raises:
-        DataError: when the file holds something else.
+        DataError: If the file holds something else.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> from torchlift.transfer.evaluation import (
+        ...     outcomes, read_evaluation, summarize, write_evaluation,
+        ... )
+        >>> batch = outcomes(np.eye(2), "probabilities", np.array([0, 1]))
+        >>> folder = Path(mkdtemp())
+        >>> _ = write_evaluation(summarize(batch, ["cat", "dog"]), folder)
+        >>> read_evaluation(folder / "evaluation.json").accuracy
+        1.0
     """
     try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-        kinds = {"bins": Bin, "classes": ClassResult, "mistakes": Mistake}
-        values = {field.name: content[field.name] for field in fields(Evaluation)}
-        parts = {name: [kind(**part) for part in values[name]] for name, kind in kinds.items()}
-        return Evaluation(**values | parts)
+        return Evaluation.from_json(json.loads(Path(file).read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{os.fspath(file)}: no evaluation: {error}") from error
+        raise DataError(f"{os.fspath(file)}: holds no evaluation: {error}") from error
 
 
 def _names(kind: Any) -> list[str]:
@@ -80,8 +83,15 @@ def _rows(items: Sequence[Any]) -> Iterable[list[Any]]:
     return (list(asdict(item).values()) for item in items)
 
 
-def _table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+def _write_json(file: Path, values: Any) -> Path:
+    with atomic_path(file) as path:
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    return file
+
+
+def _write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    with atomic_path(file) as path, path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""What became of each image: enough to count everything, small enough for any number of them."""
+"""The outcome of each image: enough to count everything, and small for any number of classes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One entry an image.
+    """The outcomes of images, one entry per image.
 
     Attributes:
-        classes: (N,) int64, the right class.
-        predicted: (N,) int64, the likeliest class; of equal ones the first.
-        rank: (N,) int64, how many classes were held to be likelier than the right one.
-        confidence: (N,) float64, the probability of the likeliest class.
-        log_probability: (N,) float64, of the right class, in nats.
+        classes: (N,) int64, the true class.
+        predicted: (N,) int64, the predicted class; of equal scores the first.
+        rank: (N,) int64, how many classes rank before the true class.
+        confidence: (N,) float64, the probability of the predicted class.
+        log_probability: (N,) float64, of the true class, in nats.
     """
 
     classes: np.ndarray
@@ -34,46 +34,56 @@ class Outcomes:
 
     @property
     def correct(self) -> np.ndarray:
-        """(N,) bool: whether the likeliest class is the right one."""
-        return self.rank == 0
+        """(N,) bool: whether the predicted class is the true class."""
+        correct: np.ndarray = self.rank == 0
+        return correct
 
 
 def outcomes(scores: np.ndarray, output_kind: str, classes: np.ndarray) -> Outcomes:
-    """What became of a batch.
+    """Return the outcomes of a batch.
 
     Args:
-        scores: (N, classes), what a network gave.
-        output_kind: what they mean: `logits`, `log_probabilities` or `probabilities`.
-        classes: (N,) the right ones, from 0.
+        scores: (N, classes), the output of a network.
+        output_kind: What the scores are: `logits`, `log_probabilities` or `probabilities`.
+        classes: (N,) the true classes, from 0.
 
     Raises:
-        DataError: when a class is in the data that has no output.
-        OnnxError: when they are no scores of classes.
+        DataError: If the network has no output for a class.
+        InferenceError: If the output is not scores of classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.evaluation import outcomes
+        >>> batch = outcomes(np.array([[2.0, 1.0], [0.0, 3.0]]), "logits", np.array([0, 0]))
+        >>> batch.predicted.tolist(), batch.correct.tolist()
+        ([0, 1], [True, False])
     """
-    logs = log_probabilities(scores, output_kind)
+    log_scores = log_probabilities(scores, output_kind)
     count = scores.shape[1]
-    wrong = classes[(classes < 0) | (classes >= count)]
-    if len(wrong):
-        raise DataError(f"class {wrong[0] + 1} in the data, {count} in the model (from 1 on)")
-    each = np.arange(len(classes))
-    own = scores[each, classes][:, None]
-    # Equal scores count in their order, as in argmax.
+    invalid = classes[(classes < 0) | (classes >= count)]
+    if len(invalid):
+        raise DataError(
+            f"the data has class {invalid[0] + 1} (counted from 1), the model {count} outputs"
+        )
+    rows = np.arange(len(classes))
+    true_scores = scores[rows, classes][:, None]
+    # Equal scores rank in their order, as in argmax.
     before = np.arange(count) < classes[:, None]
     predicted = scores.argmax(axis=1)
     return Outcomes(
         classes=classes.astype(np.int64),
         predicted=predicted,
-        rank=((scores > own) | ((scores == own) & before)).sum(axis=1),
-        confidence=np.exp(logs[each, predicted], dtype=np.float64),
-        log_probability=logs[each, classes].astype(np.float64),
+        rank=((scores > true_scores) | ((scores == true_scores) & before)).sum(axis=1),
+        confidence=np.exp(log_scores[rows, predicted], dtype=np.float64),
+        log_probability=log_scores[rows, classes].astype(np.float64),
     )
 
 
-def together(parts: Sequence[Outcomes]) -> Outcomes:
-    """The outcomes of several batches, one after another."""
+def concatenate_outcomes(batches: Sequence[Outcomes]) -> Outcomes:
+    """Return the outcomes of several batches as one."""
     return Outcomes(
         *(
-            np.concatenate([getattr(part, field.name) for part in parts])
+            np.concatenate([getattr(batch, field.name) for batch in batches])
             for field in fields(Outcomes)
         )
     )

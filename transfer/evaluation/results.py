@@ -1,42 +1,43 @@
-"""The numbers of an evaluation."""
+"""The results of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from .outcomes import Outcomes
 
-#: Bins of equal width that confidence is sorted into (Guo et al. 2017, arXiv:1706.04599).
+#: The number of confidence bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 BINS = 15
 
-#: How many of the worst mistakes are named.
+#: The number of mistakes that are listed.
 MISTAKES = 25
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of an evaluation.
+    """The results of one class.
 
     Attributes:
-        label: its name, or the label that Torch7 gives it.
-        count: how many images are of it.
-        correct: how many of those were called so.
-        predicted: how many images were called so.
-        precision: the right share of those that were called so; 0 if none was.
-        recall: the share of its images that was called so, the class's accuracy; 0 if none is.
-        f1: the harmonic mean of the two.
+        label: The class name, or the label that Torch7 gives the class.
+        count: The number of its images.
+        correct: The number of its images that were predicted correctly.
+        predicted: The number of images for which it was predicted.
+        accuracy: correct / count, the recall; 0 without images.
+        precision: correct / predicted; 0 if it was never predicted.
+        f1: The harmonic mean of accuracy and precision.
     """
 
     label: str
     count: int
     correct: int
     predicted: int
+    accuracy: float
     precision: float
-    recall: float
     f1: float
 
 
@@ -45,11 +46,11 @@ class Bin:
     """The images whose confidence is in (low, high].
 
     Attributes:
-        low: the lower bound.
-        high: the upper bound.
-        count: how many images.
-        confidence: their mean confidence; 0 without images.
-        accuracy: the share of them that is right; 0 without images.
+        low: The lower bound.
+        high: The upper bound.
+        count: The number of images.
+        confidence: Their mean confidence; 0 without images.
+        accuracy: The fraction of them that is correct; 0 without images.
     """
 
     low: float
@@ -61,49 +62,49 @@ class Bin:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was called something else.
+    """An image whose predicted class is not its true class.
 
     Attributes:
-        index: of the image in the data, from 0.
-        id: what the source calls it (see `Dataset.ids`).
-        label: the right class.
-        predicted: what it was called.
-        confidence: the probability of that.
-        probability: the probability of the right class.
+        image_index: The position of the image in the data, from 0.
+        input: What the source calls the image (see `Dataset.ids`).
+        label: The true class.
+        probability: The probability of the true class.
+        predicted_label: The predicted class.
+        confidence: The probability of the predicted class.
     """
 
-    index: int
-    id: str
+    image_index: int
+    input: str
     label: str
-    predicted: str
-    confidence: float
     probability: float
+    predicted_label: str
+    confidence: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a classifier did on labelled images.
+    """The results of a classifier on labeled images.
 
     Attributes:
-        count: how many images.
-        correct: how many had the likeliest class right.
-        correct_top5: how many had the right class among the five likeliest.
-        loss: mean negative log-likelihood of the right classes, in nats (`ClassNLLCriterion`).
-        precision: mean over the classes that have images.
-        recall: mean over the classes that have images, also called balanced accuracy.
-        f1: mean over the classes that have images.
-        ece: expected calibration error: the mean distance between confidence and accuracy over
-            `bins`, weighted by their images.
-        bins: of confidence, each as wide as the others.
-        classes: the results of each class, in the order of the outputs.
-        confusion: rows are the right classes, columns what they were called.
-        mistakes: the worst, those that were most confidently wrong, first.
-        notes: how the data's classes were matched with the model's.
+        count: The number of images.
+        correct: The number of images whose predicted class is the true class.
+        top5_correct: The number of images whose true class is among the five most probable.
+        loss: The mean negative log-likelihood of the true classes, in nats (`ClassNLLCriterion`).
+        precision: The mean over the classes that have images.
+        recall: The mean accuracy of the classes that have images, also called balanced accuracy.
+        f1: The mean over the classes that have images.
+        ece: The expected calibration error: the mean distance between confidence and accuracy
+            over `bins`, weighted by their images.
+        bins: Bins of confidence, of equal width.
+        classes: The results of each class, in the order of the outputs.
+        confusion: A row for each true class, a column for each predicted class.
+        mistakes: The mistakes with the highest confidence, in descending order.
+        notes: How the data's classes were matched with the model's.
     """
 
     count: int
     correct: int
-    correct_top5: int
+    top5_correct: int
     loss: float
     precision: float
     recall: float
@@ -117,101 +118,152 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of images whose likeliest class is the right one."""
+        """The fraction of images whose predicted class is the true class."""
         return self.correct / self.count
 
     @property
     def top5_accuracy(self) -> float:
-        """Share of images whose right class is among the five likeliest."""
-        return self.correct_top5 / self.count
+        """The fraction of images whose true class is among the five most probable."""
+        return self.top5_correct / self.count
 
     def to_json(self) -> dict[str, Any]:
-        """The results as JSON values."""
-        return {"accuracy": self.accuracy, "top5_accuracy": self.top5_accuracy, **asdict(self)}
+        """Return the results as JSON values; what is not finite is None."""
+        values = {"accuracy": self.accuracy, "top5_accuracy": self.top5_accuracy, **asdict(self)}
+        return {name: _finite(value) for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+        """Return the results that `to_json` returned, also of torchlift 0.1.0.
+
+        Raises:
+            KeyError, TypeError, ValueError: If the values are something else.
+        """
+        results = {field.name: _entry(values, field.name) for field in fields(cls)}
+        kinds: dict[str, Any] = {"bins": Bin, "classes": ClassResult, "mistakes": Mistake}
+        for name, kind in kinds.items():
+            keys = [field.name for field in fields(kind)]
+            results[name] = [
+                kind(**{key: _entry(row, key) for key in keys}) for row in results[name]
+            ]
+        return cls(**results)
 
 
-def summarized(
-    found: Outcomes,
+#: Keys of torchlift 0.1.0.
+_KEYS_OF_0_1_0 = {
+    "top5_correct": "correct_top5",
+    "accuracy": "recall",
+    "image_index": "index",
+    "input": "id",
+    "predicted_label": "predicted",
+}
+
+
+def _entry(values: Mapping[str, Any], key: str) -> Any:
+    """Return a value under its key or its key of 0.1.0; a number that is not finite was None."""
+    value = values[key] if key in values else values[_KEYS_OF_0_1_0[key]]
+    return math.nan if value is None else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+
+
+def summarize(
+    images: Outcomes,
     labels: Sequence[str],
     ids: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Evaluation:
-    """The numbers of what became of the images, at least one.
+    """Return the results of images from their outcomes.
 
     Args:
-        found: what became of each.
-        labels: the names of all classes, in the order of the outputs.
-        ids: (N,) what the source calls each image; by default its number from 0.
-        notes: for the record.
+        images: The outcome of each image, at least one.
+        labels: The names of all classes, in the order of the outputs.
+        ids: (N,) what the source calls each image; by default its position from 0.
+        notes: Notes for the evaluation.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.evaluation import outcomes, summarize
+        >>> scores = np.array([[0.9, 0.1], [0.6, 0.4]])
+        >>> result = summarize(outcomes(scores, "probabilities", np.array([0, 1])), ["cat", "dog"])
+        >>> result.accuracy, round(result.loss, 3)
+        (0.5, 0.511)
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    every = list(range(len(labels)))
-    confusion = confusion_matrix(found.classes, found.predicted, labels=every)
+    indices = list(range(len(labels)))
+    confusion = confusion_matrix(images.classes, images.predicted, labels=indices)
     precision, recall, f1, counts = precision_recall_fscore_support(
-        found.classes, found.predicted, labels=every, zero_division=0
+        images.classes, images.predicted, labels=indices, zero_division=0
     )
-    there = counts > 0
-    bins = calibration(found)
+    present = counts > 0
+    bins = calibration(images)
     return Evaluation(
-        count=len(found),
-        correct=int(found.correct.sum()),
-        correct_top5=int((found.rank < 5).sum()),
-        loss=float(-found.log_probability.mean()),
-        precision=float(precision[there].mean()),
-        recall=float(recall[there].mean()),
-        f1=float(f1[there].mean()),
-        ece=sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / len(found),
+        count=len(images),
+        correct=int(images.correct.sum()),
+        top5_correct=int((images.rank < 5).sum()),
+        loss=float(-images.log_probability.mean()),
+        precision=float(precision[present].mean()),
+        recall=float(recall[present].mean()),
+        f1=float(f1[present].mean()),
+        ece=sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / len(images),
         bins=bins,
         classes=[
             ClassResult(
-                labels[index],
-                int(counts[index]),
-                int(confusion[index, index]),
-                int(confusion[:, index].sum()),
-                float(precision[index]),
-                float(recall[index]),
-                float(f1[index]),
+                label=labels[index],
+                count=int(counts[index]),
+                correct=int(confusion[index, index]),
+                predicted=int(confusion[:, index].sum()),
+                accuracy=float(recall[index]),
+                precision=float(precision[index]),
+                f1=float(f1[index]),
             )
-            for index in every
+            for index in indices
         ],
         confusion=confusion.tolist(),
-        mistakes=_worst(found, labels, ids),
+        mistakes=_worst_mistakes(images, labels, ids),
         notes=list(notes),
     )
 
 
-def calibration(found: Outcomes) -> list[Bin]:
-    """Confidence and accuracy in `BINS` bins of equal width."""
-    # A confidence of exactly a bound belongs to the bin below it; rounding may pass 1.
-    places = np.clip(np.ceil(found.confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
-    counts = np.bincount(places, minlength=BINS)
-    each = np.maximum(counts, 1)
-    confidence = np.bincount(places, found.confidence, BINS) / each
-    accuracy = np.bincount(places, found.correct, BINS) / each
+def calibration(images: Outcomes) -> list[Bin]:
+    """Return the confidence and the accuracy in `BINS` bins of equal width."""
+    # A confidence on a bound belongs to the bin below it; rounding may exceed 1.
+    bins = np.clip(np.ceil(images.confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    counts = np.bincount(bins, minlength=BINS)
+    divisors = np.maximum(counts, 1)
+    confidence = np.bincount(bins, images.confidence, BINS) / divisors
+    accuracy = np.bincount(bins, images.correct, BINS) / divisors
     return [
         Bin(
-            index / BINS,
-            (index + 1) / BINS,
-            int(counts[index]),
-            float(confidence[index]),
-            float(accuracy[index]),
+            low=index / BINS,
+            high=(index + 1) / BINS,
+            count=int(counts[index]),
+            confidence=float(confidence[index]),
+            accuracy=float(accuracy[index]),
         )
         for index in range(BINS)
     ]
 
 
-def _worst(found: Outcomes, labels: Sequence[str], ids: np.ndarray | None) -> list[Mistake]:
-    wrong = np.flatnonzero(~found.correct)
-    worst = wrong[np.argsort(-found.confidence[wrong], kind="stable")[:MISTAKES]]
+def _worst_mistakes(
+    images: Outcomes, labels: Sequence[str], ids: np.ndarray | None
+) -> list[Mistake]:
+    wrong = np.flatnonzero(~images.correct)
+    worst = wrong[np.argsort(-images.confidence[wrong], kind="stable")[:MISTAKES]]
     return [
         Mistake(
-            index,
-            str(index if ids is None else ids[index]),
-            labels[found.classes[index]],
-            labels[found.predicted[index]],
-            float(found.confidence[index]),
-            float(np.exp(found.log_probability[index])),
+            image_index=index,
+            input=str(index if ids is None else ids[index]),
+            label=labels[images.classes[index]],
+            probability=float(np.exp(images.log_probability[index])),
+            predicted_label=labels[images.predicted[index]],
+            confidence=float(images.confidence[index]),
         )
         for index in worst.tolist()
     ]

@@ -1,4 +1,4 @@
-"""Running a classifier on labelled images."""
+"""Running a classifier on labeled images."""
 
 from __future__ import annotations
 
@@ -6,32 +6,48 @@ import numpy as np
 
 from ...converters.inference.classifier import class_name
 from ...converters.inference.predictors import Predictor, prepare
-from ..data import Dataset, ImageFiles
+from ..data import Dataset, ImageFiles, match_classes
 from ..errors import DataError
-from .matching import matched
-from .outcomes import outcomes, together
-from .results import Evaluation, summarized
+from .outcomes import concatenate_outcomes, outcomes
+from .results import Evaluation, summarize
 
 
 def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int = 64) -> Evaluation:
-    """Run a dataset through a classifier and count; one batch is in memory at a time.
+    """Evaluate a classifier on labeled images; one batch is in memory at a time.
 
     Args:
-        predictor: the classifier (see `open_predictor`).
-        data: labelled images.
-        batch_size: how many are run together.
+        predictor: The classifier (see `open_predictor`).
+        data: Labeled images; their classes are matched with the classifier's (see
+            `match_classes`).
+        batch_size: The number of images that are run together.
 
     Raises:
-        DataError: when the dataset has no labels, or labels that the classifier does not have.
-        OnnxError: when the model is no classifier, or the images do not fit it.
+        DataError: If the data has no labels, or classes that the classifier lacks.
+        InferenceError: If the model is not a classifier, or the images do not fit it.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> from torchlift.converters.inference import TorchPredictor
+        >>> from torchlift.converters.saved import SavedModel
+        >>> from torchlift.transfer.data import Dataset
+        >>> from torchlift.transfer.evaluation import evaluate
+        >>> model = SavedModel(nn.Flatten(), "logits", (2, 1, 1), ["cat", "dog"])
+        >>> inputs = np.array([[3, 0], [0, 1], [2, 1]], np.float32).reshape(3, 2, 1, 1)
+        >>> data = Dataset(inputs, np.array([0, 1, 1]), names=("cat", "dog"))
+        >>> result = evaluate(TorchPredictor(model, "cpu"), data)
+        >>> result.correct, result.count, result.confusion
+        (2, 3, [[1, 0], [1, 1]])
+        >>> [mistake.predicted_label for mistake in result.mistakes]
+        ['cat']
     """
     if data.classes is None or not len(data):
-        raise DataError("no labels: only labelled images can be evaluated")
-    data, notes = matched(data, predictor.labels)
-    parts, count = [], 0
+        raise DataError("no labels: only labeled images can be evaluated")
+    data, notes = match_classes(data, predictor.labels)
+    batches, count = [], 0
     for images, classes in data.batches(batch_size):
         scores = predictor(prepare(images, predictor.preprocessing))
         count = scores.shape[1]
-        parts.append(outcomes(scores, predictor.output_kind, np.asarray(classes)))
+        batches.append(outcomes(scores, predictor.output_kind, np.asarray(classes)))
     labels = [class_name(predictor.labels, index) for index in range(count)]
-    return summarized(together(parts), labels, data.ids, notes)
+    return summarize(concatenate_outcomes(batches), labels, data.ids, notes)

@@ -1,4 +1,4 @@
-"""Features of any layer: computed (`extraction`) and kept on disk (`store`).
+"""Features of any layer: computed (`extraction`) and stored on disk (`store`).
 
-Nothing is imported here: stores are read without torch.
+Nothing is imported here, so that stores can be read without torch.
 """

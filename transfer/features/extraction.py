@@ -1,4 +1,4 @@
-"""From images to features on disk: planned first, then chunk by chunk."""
+"""From images to features on disk: planned first, then computed chunk by chunk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ... import __version__
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import prepare
 from ..data import Dataset, ImageFiles, fingerprint
+from .extractors import FeatureExtractor
 from .processes import ALONE, Process
 from .settings import AS_THEY_ARE, Settings
-from .sources import FeatureSource
 from .store import FORMAT_VERSION, FeatureStore, create_store, open_store
 
 _Result = TypeVar("_Result")
@@ -31,13 +31,13 @@ class ExtractionPlan:
     """What will be computed.
 
     Attributes:
-        source: the network.
-        data: the images.
-        settings: what becomes of the numbers.
-        manifest: what the store will say of itself.
+        extractor: The network.
+        data: The images.
+        settings: How features are computed and stored.
+        manifest: What the store will say about itself.
     """
 
-    source: FeatureSource
+    extractor: FeatureExtractor
     data: Dataset | ImageFiles
     settings: Settings
     manifest: dict[str, Any]
@@ -49,38 +49,57 @@ class ExtractionPlan:
 
     @property
     def bytes(self) -> int:
-        """What the features take on disk."""
+        """The size of the features on disk."""
         width = np.dtype(self.settings.dtype).itemsize
         return sum(math.prod(shape) for shape in self.shapes.values()) * width
 
 
 def example_of(data: Dataset | ImageFiles, preprocessing: Preprocessing | None) -> np.ndarray:
-    """The first images of a dataset as inputs (2, C, H, W); a single one twice."""
+    """Return the first two images of a dataset as inputs (2, C, H, W); a single image twice."""
     first = _inputs(data, range(min(2, len(data))), preprocessing)
     return first if len(first) == 2 else np.concatenate([first, first])
 
 
 def plan_extraction(
-    source: FeatureSource, data: Dataset | ImageFiles, settings: Settings = AS_THEY_ARE
+    extractor: FeatureExtractor, data: Dataset | ImageFiles, settings: Settings = AS_THEY_ARE
 ) -> ExtractionPlan:
-    """Find out what an extraction gives, by running two examples.
+    """Plan an extraction; two examples are run to know the shapes.
 
     Raises:
-        TorchliftError: when the images do not fit the network.
+        TorchliftError: If the images do not fit the network.
+
+    Example:
+        >>> import numpy as np
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.saved import SavedModel
+        >>> from torchlift.transfer.data import Dataset
+        >>> from torchlift.transfer.features.extraction import extract, plan_extraction
+        >>> from torchlift.transfer.features.extractors import TorchExtractor
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2))
+        >>> extractor = TorchExtractor(SavedModel(network, "logits"), ["penultimate"], "cpu")
+        >>> data = Dataset(np.zeros((10, 3, 2, 2), np.float32), np.arange(10) % 2)
+        >>> plan = plan_extraction(extractor, data)
+        >>> plan.shapes, plan.bytes
+        ({'penultimate': (10, 5)}, 200)
+        >>> store = extract(plan, Path(mkdtemp()) / "features")
+        >>> store.read("penultimate").images.shape
+        (10, 5)
     """
+    preprocessing = extractor.preprocessing
+    outputs = extractor(example_of(data, preprocessing))
     shapes = {
-        name: list(_reduced(values, settings).shape[1:])
-        for name, values in zip(
-            source.names, source(example_of(data, source.preprocessing)), strict=True
-        )
+        name: list(_reduce(values, settings).shape[1:])
+        for name, values in zip(extractor.names, outputs, strict=True)
     }
-    used = source.preprocessing
-    ready = isinstance(data, Dataset) and data.images.dtype != np.uint8
+    if isinstance(data, Dataset) and data.images.dtype != np.uint8:
+        preprocessing = None  # The images are inputs already.
     manifest = {
         "format_version": FORMAT_VERSION,
         "torchlift": __version__,
-        **source.identity,
-        "preprocessing": None if used is None or ready else used.to_json(),
+        **extractor.identity,
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "features": shapes,
         **asdict(settings),
         "data": {
@@ -89,7 +108,7 @@ def plan_extraction(
             "classes": None if data.names is None else list(data.names),
         },
     }
-    return ExtractionPlan(source, data, settings, manifest)
+    return ExtractionPlan(extractor, data, settings, manifest)
 
 
 def extract(
@@ -101,22 +120,23 @@ def extract(
     progress: Callable[[int], None] = lambda examples: None,
     overwrite: bool = False,
 ) -> FeatureStore:
-    """Compute the features that are not in a store yet; the store is created if need be.
+    """Compute the features that a store lacks; the store is created if it does not exist.
 
-    It may be stopped at any moment and started again, by any number of processes: chunk i is
-    process i mod n's. The bytes are the same, since each batch holds the same examples.
+    Extraction may be stopped at any time and resumed by any number of processes: process i mod n
+    computes chunk i. The bytes are the same, since each batch holds the same examples.
 
     Args:
-        plan: what to compute.
-        path: the store's folder.
-        process: this one, among those that share the work.
-        workers: how many batches are computed at once; by default one a core.
-        progress: is told how many examples were done, also of those that were there already.
-        overwrite: remove a store that is there, and begin anew.
+        plan: What to compute.
+        path: The store's folder.
+        process: This process among those that share the work.
+        workers: The number of batches that are computed at once; by default one per core.
+        progress: Called with the number of examples that were done, or found done.
+        overwrite: Replace an existing store.
 
     Raises:
-        StoreError: when the folder holds something else, or features of another network, data or
+        StoreError: If the folder is something else, or holds features of another network, data or
             settings.
+        WriteError: If the store cannot be written.
     """
     if process.is_first:
         columns = {"labels": plan.data.classes, "ids": plan.data.ids, "splits": plan.data.splits}
@@ -127,12 +147,12 @@ def extract(
     if process.is_first:
         store.remove_unfinished()
     process.wait()
-    mine = range(process.rank, len(store.chunks), process.count)
-    missing = [chunk for chunk in mine if not store.has(chunk)]
-    progress(sum(len(store.chunks[chunk]) for chunk in mine if chunk not in set(missing)))
-    if not plan.source.parallel:
+    own_chunks = range(process.rank, len(store.chunks), process.world_size)
+    missing = [chunk for chunk in own_chunks if not store.has(chunk)]
+    progress(sum(len(store.chunks[chunk]) for chunk in set(own_chunks) - set(missing)))
+    if not plan.extractor.parallel:
         workers = 2  # One computes, the other prepares the next batch.
-    with _one_core_a_batch(workers or process.cores) as pool:
+    with _single_threaded_workers(workers or process.cores) as pool:
         _fill(store, missing, plan, pool, workers or process.cores, progress)
     process.wait()
     return store
@@ -146,7 +166,7 @@ def _fill(
     workers: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Compute chunks and write each when its last batch is there."""
+    """Compute chunks, and write each when its last batch is done."""
     size = plan.settings.batch_size
     batches = [
         (chunk, rows[at : at + size])
@@ -155,18 +175,18 @@ def _fill(
         for at in range(0, len(rows), size)
     ]
     done: list[list[np.ndarray]] = []
-    results = _in_order(pool, lambda batch: _features(plan, batch[1]), batches, 2 * workers)
+    results = _map_in_order(pool, lambda batch: _features(plan, batch[1]), batches, 2 * workers)
     for (chunk, rows), features in zip(batches, results, strict=True):
         done.append(features)
         progress(len(rows))
         if rows.stop == store.chunks[chunk].stop:
-            store.write(chunk, (np.concatenate(parts) for parts in zip(*done, strict=True)))
+            store.write(chunk, (np.concatenate(arrays) for arrays in zip(*done, strict=True)))
             done = []
 
 
 def _features(plan: ExtractionPlan, rows: range) -> list[np.ndarray]:
-    inputs = _inputs(plan.data, rows, plan.source.preprocessing)
-    return [_reduced(values, plan.settings) for values in plan.source(inputs)]
+    inputs = _inputs(plan.data, rows, plan.extractor.preprocessing)
+    return [_reduce(values, plan.settings) for values in plan.extractor(inputs)]
 
 
 def _inputs(
@@ -178,19 +198,19 @@ def _inputs(
     return prepare(images, preprocessing)
 
 
-def _reduced(values: np.ndarray, settings: Settings) -> np.ndarray:
-    """Features (N, …) as they are stored."""
+def _reduce(values: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return features (N, …) as they are stored."""
     if settings.pool != "none" and values.ndim > 2:
-        places = values.reshape(*values.shape[:2], -1)
-        values = places.mean(2) if settings.pool == "avg" else places.max(2)
+        maps = values.reshape(*values.shape[:2], -1)
+        values = maps.mean(2) if settings.pool == "avg" else maps.max(2)
     if settings.flatten:
         values = values.reshape(len(values), -1)
     return values.astype(settings.dtype, copy=False)
 
 
 @contextmanager
-def _one_core_a_batch(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute on one core of their own."""
+def _single_threaded_workers(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Return a pool of threads in which torch uses one core each."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -200,13 +220,13 @@ def _one_core_a_batch(workers: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _in_order(
+def _map_in_order(
     pool: ThreadPoolExecutor,
     function: Callable[[Any], _Result],
     items: Iterable[Any],
     ahead: int,
 ) -> Iterator[_Result]:
-    """`map` in threads, at most so many items ahead of what is taken."""
+    """Map in threads, at most this many items ahead of the results that are consumed."""
     waiting: deque[Future[_Result]] = deque()
     try:
         for item in items:

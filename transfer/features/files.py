@@ -1,4 +1,4 @@
-"""Features as one file: a `.t7` for Torch7, or a `.npz` for numpy."""
+"""Features in a single file: a `.t7` for Torch7, or a `.npz` for NumPy."""
 
 from __future__ import annotations
 
@@ -10,77 +10,84 @@ from typing import Any
 import numpy as np
 
 from ...converters import t7
+from ...converters.files import atomic_path
 from ...converters.t7 import LuaTable
 from ..data import Dataset
 from ..errors import StoreError
 from .store import FeatureStore, open_store
 
-#: How features can be kept; all but the first in one file.
+#: The formats of features; all but the first are a single file.
 FORMATS = ("zarr", "t7", "npz")
 
 
 def format_of(path: str | os.PathLike[str], named: str | None = None) -> str:
-    """The format that is named, or else the one of the file's suffix.
+    """Return the format that is named, or else the format of the file's suffix.
 
     Raises:
-        StoreError: when there is no such format.
+        StoreError: If there is no such format.
     """
     suffix = Path(path).suffix.lower().removeprefix(".")
     chosen = named or (suffix if suffix in FORMATS else FORMATS[0])
     if chosen not in FORMATS:
-        raise StoreError(f"no format {chosen!r}: choose {', '.join(FORMATS)}")
+        raise StoreError(f"format={chosen!r}: expected one of {', '.join(FORMATS)}")
     return chosen
 
 
 def read_features(path: str | os.PathLike[str]) -> dict[str, Dataset]:
-    """The features that `extract` wrote: a store's folder, a `.t7` or a `.npz`.
+    """Return the features that `extract` wrote: a store's folder, a `.t7` or a `.npz`.
 
-    A single layer of a file, which has no name there, is called `data`.
+    The only layer of a file, which has no name there, is named `data`.
 
     Returns:
-        each layer's name → its features, one row (N, D) an example, in the place of images.
+        Each layer's name → its features, one row (N, D) per example in place of its image.
 
     Raises:
-        StoreError: when there are none, or a store is not complete.
-        T7Error: when a `.t7` cannot be read.
+        StoreError: If there are none, or a store is not complete.
+        T7Error: If a `.t7` cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> from torchlift.transfer.features.files import read_features
+        >>> file = Path(mkdtemp()) / "features.npz"
+        >>> np.savez(file, data=np.ones((3, 4), np.float32), labels=[0, 1, 1])
+        >>> {name: data.images.shape for name, data in read_features(file).items()}
+        {'data': (3, 4)}
     """
-    source = Path(path)
-    if source.suffix.lower() == ".t7":
-        return _read_t7(source)
-    if source.suffix.lower() == ".npz":
-        return _read_npz(source)
-    store = open_store(source)
+    target = Path(path)
+    if target.suffix.lower() == ".t7":
+        return _read_t7(target)
+    if target.suffix.lower() == ".npz":
+        return _read_npz(target)
+    store = open_store(target)
     return {name: store.read(name) for name in store.layers}
 
 
 def write_features(store: FeatureStore, path: str | os.PathLike[str], format: str) -> None:
-    """Write the features of a complete store to one file, whole or not at all.
+    """Write the features of a complete store to a single file, atomically.
 
-    One layer is `data` (N, …); of several, each is under its own name: in a `.t7` in the table
-    `data`, in a `.npz` as `data/NAME`. `labels` (N,) count from 1 in a `.t7` and from 0 in a
-    `.npz`; `classes` are their names.
+    A single layer is `data` (N, …); several are under their names: in the table `data` of a `.t7`,
+    as `data/NAME` in a `.npz`. `labels` (N,) count from 1 in a `.t7` and from 0 in a `.npz`;
+    `classes` are the class names.
 
     Args:
-        store: complete.
-        path: the file; one that is there is replaced.
+        store: A complete store.
+        path: The file; an existing file is replaced.
         format: `t7` or `npz`.
 
     Raises:
-        StoreError: when chunks are missing.
+        StoreError: If chunks are missing.
+        WriteError: If the file cannot be written.
     """
-    target = Path(path)
     layers = {name: store.read(name) for name in store.layers}
     arrays = {
         name: data.images.reshape(store.count, *store.layers[name]).astype(np.float32)
         for name, data in layers.items()
     }
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     write = _write_t7 if format == "t7" else _write_npz
-    try:
-        write(temporary, arrays, next(iter(layers.values())))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as file:
+        write(file, arrays, next(iter(layers.values())))
 
 
 def _write_t7(file: Path, arrays: Mapping[str, np.ndarray], data: Dataset) -> None:
@@ -136,10 +143,12 @@ def _read_npz(file: Path) -> dict[str, Dataset]:
 def _datasets(file: Path, arrays: Mapping[Any, Any], labels: Any, names: Any) -> dict[str, Dataset]:
     for array in arrays.values():
         if not isinstance(array, np.ndarray) or array.ndim < 2:
-            raise StoreError(f"{file}: no features: data=N×D and labels=N were expected")
+            raise StoreError(f"{file}: no features: expected data of N×D and labels of N")
     classes = None if labels is None else np.asarray(labels, np.int64)
-    named = None if names is None else tuple(map(str, names))
+    class_names = None if names is None else tuple(map(str, names))
     return {
-        str(name): Dataset(np.asarray(array, np.float32).reshape(len(array), -1), classes, named)
+        str(name): Dataset(
+            np.asarray(array, np.float32).reshape(len(array), -1), classes, class_names
+        )
         for name, array in arrays.items()
     }

@@ -1,4 +1,4 @@
-"""Several processes that share the work: `torchrun`, or `accelerate launch`, which starts it."""
+"""Processes that share the work: those that `torchrun` or `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from ...converters.inference.threads import available_cpus
 
-#: How long the first to finish waits for the last.
-_PATIENCE = timedelta(days=7)
+#: How long the first process to finish waits for the last.
+_TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -19,53 +19,53 @@ class Process:
     """This process among those that share the work.
 
     Attributes:
-        rank: its number, from 0.
-        count: how many there are.
-        neighbours: how many of them run on this machine.
+        rank: Its number, from 0.
+        world_size: The number of processes.
+        local_world_size: The number of processes on this machine.
     """
 
     rank: int = 0
-    count: int = 1
-    neighbours: int = 1
+    world_size: int = 1
+    local_world_size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that speaks for all."""
+        """Whether this process creates the store and reports for all."""
         return self.rank == 0
 
     @property
     def cores(self) -> int:
-        """The processors that are its share."""
-        return max(available_cpus() // self.neighbours, 1)
+        """The number of cores for this process."""
+        return max(available_cpus() // self.local_world_size, 1)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.count > 1:
+        """Wait until every process has called this."""
+        if self.world_size > 1:
             from torch import distributed
 
             distributed.barrier()
 
 
-#: No other process shares the work.
+#: The only process.
 ALONE = Process()
 
 
 @contextmanager
 def joined_process() -> Iterator[Process]:
-    """This process, able to wait for the others that its launcher started, if there are any."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Return this process, connected to the others that its launcher started, if there are any."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
         yield ALONE
         return
     import torch
     from torch import distributed
 
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        torch.cuda.set_device(local % torch.cuda.device_count())
-    distributed.init_process_group("gloo", timeout=_PATIENCE)
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
-        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        yield Process(distributed.get_rank(), count, neighbours)
+        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        yield Process(distributed.get_rank(), world_size, local_world_size)
     finally:
         distributed.destroy_process_group()

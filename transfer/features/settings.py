@@ -1,4 +1,4 @@
-"""What becomes of features on their way to disk."""
+"""How features are computed and stored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import StoreError
 
 @dataclass(frozen=True)
 class Settings:
-    """What becomes of the numbers that a layer gives.
+    """How the output of a layer is computed and stored.
 
     Attributes:
-        pool: One number a channel instead of a map: its avg or max over all places, or none.
-        flatten: Store one row of numbers an example, whatever the layer's shape.
-        dtype: The number type on disk.
+        pool: Store one value per channel of a feature map: its avg or max; or none for the map.
+        flatten: Store one row of values per example, whatever the layer's shape.
+        dtype: The dtype on disk.
         batch_size: Examples that are computed together, on one core.
-        chunk: Examples that are written together; what is lost at most when it is stopped.
+        chunk: Examples that are written together: the most that is lost when extract is stopped.
     """
 
     pool: Literal["none", "avg", "max"] = "none"
@@ -27,9 +27,10 @@ class Settings:
     chunk: int = 512
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.chunk < 1:
-            raise StoreError("batch_size and chunk must be at least 1")
+        for name in ("batch_size", "chunk"):
+            if getattr(self, name) < 1:
+                raise StoreError(f"{name}={getattr(self, name)}: expected at least 1")
 
 
-#: Every number of a layer, as float32.
+#: Every value of a layer, as float32.
 AS_THEY_ARE = Settings()

@@ -1,12 +1,12 @@
-"""Features on disk: a zarr v3 group that says what is in it, written chunk by chunk.
+"""Features on disk: a zarr v3 group that describes itself, written chunk by chunk.
 
-    features/<layer>   (N, …) one array a layer, chunks of the same examples in each
-    labels, ids, splits (N,) what the data says of the examples
-    attributes         the manifest: which network, layers, data and settings the numbers are of
+    features/<layer>    (N, …) one array per layer; a chunk holds the same examples in each
+    labels, ids, splits (N,) what the data says about the examples
+    attributes          the manifest: network, layers, data and settings of the features
 
-A chunk is the unit of work. It is written to a temporary name and renamed, so that a chunk that is
-there is whole, and what is missing is told by looking. Chunks are not compressed: their bytes
-depend on nothing but the numbers.
+A chunk is the unit of work. It is written to a temporary file and renamed, so a chunk is either
+complete or absent, and its size shows it even after a power failure. Chunks are not compressed:
+their bytes depend on nothing but the values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,18 +23,19 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ...converters.files import atomic_path, remove_abandoned
 from ..data import Dataset
 from ..errors import StoreError
 
 #: The attribute of the group that holds the manifest.
 _ATTRIBUTE = "torchlift_features"
 
-#: Counts up when an older torchlift could not read what this one writes. Version 1, of torchlift
-#: 0.1.0, has no entry for it, and calls the column of the splits `parts`.
+#: Incremented when an older torchlift could not read what this one writes. Version 1, of torchlift
+#: 0.1.0, has no entry for it, and its column of splits is named `parts`.
 FORMAT_VERSION = 2
+
+#: The group of the layers' arrays.
 _FEATURES = "features"
-#: What a file is called that is not finished.
-_UNFINISHED = "*.partial"
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FeatureStore:
     """A feature store (see `create_store` and `open_store`).
 
     Attributes:
-        path: its folder.
-        manifest: what its numbers are of, as JSON values.
+        path: Its folder.
+        manifest: What its features were computed from, as JSON values.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class FeatureStore:
 
     @property
     def count(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return int(self.manifest["data"]["count"])
 
     @cached_property
@@ -67,18 +67,25 @@ class FeatureStore:
         return [range(at, min(at + size, self.count)) for at in range(0, self.count, size)]
 
     def has(self, chunk: int) -> bool:
-        """Whether a chunk is there, for every layer."""
-        return all(self._chunk(name, shape, chunk).is_file() for name, shape in self.layers.items())
+        """Return whether a chunk is complete, for every layer."""
+        return all(
+            _file_size(self._chunk_file(name, shape, chunk)) == self._chunk_bytes(shape)
+            for name, shape in self.layers.items()
+        )
 
     def missing(self) -> list[int]:
-        """The chunks that are not there yet."""
+        """Return the chunks that are not complete yet."""
         return [chunk for chunk in range(len(self.chunks)) if not self.has(chunk)]
 
     def write(self, chunk: int, features: Iterable[np.ndarray]) -> None:
-        """Write the features of a chunk's examples, an array (n, …) a layer.
+        """Write the features of a chunk's examples, an array (n, …) per layer, atomically.
 
-        A chunk that is not compressed is its numbers one after another, the last one filled up
-        with zeros (Zarr v3, "bytes" codec). zarr itself needs some milliseconds for that.
+        An uncompressed chunk is its values in order, the last chunk padded with zeros (Zarr v3,
+        codec "bytes"). They are written without zarr, whose API takes 1.1 ms for a chunk of 512×84
+        float32 instead of 0.5 ms, 7 % of the time of a small network's fastest extraction.
+
+        Raises:
+            WriteError: If the disk is full, the folder is read-only, or the like.
         """
         dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
         for (name, shape), values in zip(self.layers.items(), features, strict=True):
@@ -86,17 +93,17 @@ class FeatureStore:
             if len(values) < self.manifest["chunk"]:
                 whole = np.zeros((self.manifest["chunk"], *shape), dtype)
                 whole[: len(values)] = values
-            file = self._chunk(name, shape, chunk)
+            file = self._chunk_file(name, shape, chunk)
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(_UNFINISHED.replace("*", f"{file.name}.{os.getpid()}"))
-            whole.tofile(temporary)
-            temporary.replace(file)
+            # Waiting for the disk would cost more than computing a chunk again: see `has`.
+            with atomic_path(file, durable=False) as path:
+                whole.tofile(path)
 
     def read(self, layer: str) -> Dataset:
-        """The features of a layer, each example one row (N, D) in the place of its image.
+        """Return the features of a layer as a dataset: one row (N, D) per example, for its image.
 
         Raises:
-            StoreError: when there is no such layer, or chunks are missing.
+            StoreError: If there is no such layer, or chunks are missing.
         """
         import zarr
 
@@ -106,7 +113,7 @@ class FeatureStore:
         if missing:
             raise StoreError(
                 f"{self.path}: {len(missing)} of {len(self.chunks)} chunks are missing: "
-                "extract was not finished; run it again"
+                "extract was interrupted; run it again"
             )
         values = np.asarray(zarr.open_array(self._array(layer), mode="r")[:])
         names = self.manifest["data"]["classes"]
@@ -119,35 +126,40 @@ class FeatureStore:
         )
 
     def remove_unfinished(self) -> None:
-        """Remove what a writer left that was killed. No other may be writing."""
-        for file in self.path.rglob(_UNFINISHED):
-            file.unlink(missing_ok=True)
+        """Remove the temporary files of processes that were killed."""
+        for folder in {path.parent for path in self.path.rglob(".torchlift-*")}:
+            remove_abandoned(folder)
 
     def check(self, manifest: Mapping[str, Any]) -> None:
-        """Check that the store is of what a manifest says.
+        """Check that the store's features are those of a manifest.
 
         Raises:
-            StoreError: when it is of something else; it says of what.
+            StoreError: If they are not; the message says what differs.
         """
         changed = list(_differences(self.manifest, manifest))
         if changed:
             raise StoreError(
                 f"{self.path} holds other features: {'; '.join(changed)}. "
-                "Write to another place, or replace them with --overwrite"
+                "Choose another path, or replace them with overwrite=True"
             )
 
     @property
     def format_version(self) -> int:
-        """The version of the format that the store was written in."""
+        """The version of the format in which the store was written."""
         return int(self.manifest.get("format_version", 1))
 
     def _array(self, layer: str) -> Path:
         # Layers of ONNX graphs have slashes in their names.
         return self.path / _FEATURES / quote(layer, safe="")
 
-    def _chunk(self, layer: str, shape: tuple[int, ...], chunk: int) -> Path:
-        """The file of a chunk: `c/7/0/0` has as many numbers as the array has axes."""
+    def _chunk_file(self, layer: str, shape: tuple[int, ...], chunk: int) -> Path:
+        """Return the file of a chunk: `c/7/0/0` has one number for each axis of the array."""
         return self._array(layer).joinpath("c", str(chunk), *("0" for _ in shape))
+
+    def _chunk_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the size of a layer's chunk file; the last one is padded."""
+        width: int = np.dtype(self.manifest["dtype"]).itemsize
+        return int(self.manifest["chunk"]) * math.prod(shape) * width
 
     def _column(self, name: str) -> np.ndarray | None:
         import zarr
@@ -156,7 +168,7 @@ class FeatureStore:
         if not path.is_dir():
             return None
         values = np.asarray(zarr.open_array(path, mode="r")[:])
-        # numpy casts no StringDType to text of a fixed length.
+        # NumPy cannot cast StringDType to strings of a fixed length.
         return values if values.dtype.kind == "i" else np.array(values.tolist(), str)
 
 
@@ -166,62 +178,60 @@ def create_store(
     columns: Mapping[str, np.ndarray | None],
     overwrite: bool = False,
 ) -> None:
-    """Create a store without features, or leave one as it is that is there.
+    """Create a store without features, atomically; an existing store is kept as it is.
 
     Args:
-        path: its folder.
-        manifest: what its features will be of: `features` (name → shape of an example), `dtype`,
-            `chunk` (examples a chunk), `data` with `count` and `classes`, and whatever else
-            decides the numbers.
+        path: Its folder.
+        manifest: What its features will be computed from: `features` (name → shape of an
+            example), `dtype`, `chunk` (examples per chunk), `data` with `count` and `classes`, and
+            whatever else determines the values.
         columns: `labels`, `ids`, `splits`: (N,) each, or None.
-        overwrite: remove a feature store that is there.
+        overwrite: Replace an existing feature store.
 
     Raises:
-        StoreError: when something else is there.
+        StoreError: If the path is something other than a feature store.
+        WriteError: If the store cannot be written.
     """
     import zarr
 
     target = Path(path)
     if target.exists() and not is_feature_store(target):
-        raise StoreError(f"{target} is there already, and is no feature store")
+        raise StoreError(f"{target} already exists and is not a feature store")
     if target.exists() and not overwrite:
         return
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    group = zarr.create_group(temporary, attributes={_ATTRIBUTE: dict(manifest)})
-    for name, shape in manifest["features"].items():
-        group.create_array(
-            f"{_FEATURES}/{quote(name, safe='')}",
-            shape=(manifest["data"]["count"], *shape),
-            chunks=(manifest["chunk"], *shape),
-            dtype=manifest["dtype"],
-            compressors=None,
-        )
-    for name, values in columns.items():
-        if values is not None:
-            text = values.dtype.kind == "U"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as folder:
+        group = zarr.create_group(folder, attributes={_ATTRIBUTE: dict(manifest)})
+        for name, shape in manifest["features"].items():
             group.create_array(
-                name,
-                shape=values.shape,
-                chunks=values.shape,
-                dtype="string" if text else values.dtype,
+                f"{_FEATURES}/{quote(name, safe='')}",
+                shape=(manifest["data"]["count"], *shape),
+                chunks=(manifest["chunk"], *shape),
+                dtype=manifest["dtype"],
                 compressors=None,
-            )[:] = values.astype(object) if text else values
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
+            )
+        for name, values in columns.items():
+            if values is not None:
+                text = values.dtype.kind == "U"
+                group.create_array(
+                    name,
+                    shape=values.shape,
+                    chunks=values.shape,
+                    dtype="string" if text else values.dtype,
+                    compressors=None,
+                )[:] = values.astype(object) if text else values
 
 
 def open_store(path: str | os.PathLike[str]) -> FeatureStore:
-    """The feature store in a folder, complete or not.
+    """Open the feature store in a folder, complete or not.
 
     Raises:
-        StoreError: when there is none.
+        StoreError: If there is none, or a newer torchlift wrote it.
     """
     target = Path(path)
-    manifest = _manifest(target)
+    manifest = _read_manifest(target)
     if manifest is None:
-        raise StoreError(f"{target}: no feature store (a folder that `torchlift extract` wrote)")
+        raise StoreError(f"{target}: not a feature store (a folder that `torchlift extract` wrote)")
     store = FeatureStore(target, manifest)
     if store.format_version not in (1, FORMAT_VERSION):
         raise StoreError(
@@ -232,50 +242,78 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
 
 
 def is_feature_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a feature store."""
-    return _manifest(Path(path)) is not None
+    """Return whether a folder is a feature store."""
+    return _read_manifest(Path(path)) is not None
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a feature store holds, as JSON values; no feature is read.
+    """Return what a feature store holds, as JSON values, without reading features.
 
     Raises:
-        StoreError: when there is none.
+        StoreError: If there is none.
     """
     store = open_store(path)
     width = np.dtype(store.manifest["dtype"]).itemsize
     values = sum(math.prod(shape) for shape in store.layers.values())
     done = len(store.chunks) - len(store.missing())
+    manifest = store.manifest
+    data = manifest["data"]
     return {
-        **store.manifest,
+        "features": [
+            {"layer": name, "shape": list(shape), "description": manifest["layers"][name]}
+            for name, shape in store.layers.items()
+        ],
+        "count": store.count,
+        "labels": data["classes"],
+        "dtype": manifest["dtype"],
+        "pool": manifest["pool"],
+        "flatten": manifest["flatten"],
+        "backend": manifest["backend"],
+        "preprocessing": manifest["preprocessing"],
+        "batch_size": manifest["batch_size"],
+        "model_fingerprint": manifest["model"],
+        "data_fingerprint": data["fingerprint"],
         "bytes": store.count * values * width,
-        "chunks": len(store.chunks),
+        "chunk_count": len(store.chunks),
         "chunks_done": done,
         "complete": done == len(store.chunks),
+        "torchlift_version": manifest["torchlift"],
+        "format_version": store.format_version,
     }
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
+def _read_manifest(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((path / "zarr.json").read_bytes())["attributes"][_ATTRIBUTE]
+        manifest = json.loads((path / "zarr.json").read_bytes())["attributes"][_ATTRIBUTE]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return manifest if isinstance(manifest, dict) else None
 
 
-def _differences(there: Any, now: Any, where: str = "") -> Iterator[str]:
-    """In words, where two JSON values differ."""
-    if isinstance(there, Mapping) and isinstance(now, Mapping) and set(there) == set(now):
-        for key in there:
-            yield from _differences(there[key], now[key], f"{where}.{key}" if where else str(key))
-    elif _plain(there) != _plain(now):
-        yield f"{where} was {_short(there)}, now {_short(now)}"
+def _file_size(file: Path) -> int:
+    """Return the size of a file in bytes, or -1 if there is none."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
-def _plain(value: Any) -> Any:
-    """A value as it comes back from JSON."""
+def _differences(stored: Any, current: Any, where: str = "") -> Iterator[str]:
+    """Yield descriptions of where two JSON values differ."""
+    both = isinstance(stored, Mapping) and isinstance(current, Mapping)
+    if both and set(stored) == set(current):
+        for key in stored:
+            inner = f"{where}.{key}" if where else str(key)
+            yield from _differences(stored[key], current[key], inner)
+    elif _as_json(stored) != _as_json(current):
+        yield f"{where} was {_shorten(stored)}, now {_shorten(current)}"
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as it comes back from JSON."""
     return json.loads(json.dumps(value))
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = ", ".join(value) if isinstance(value, Mapping) else str(value)
     return text if len(text) <= 60 else f"{text[:12]}…"

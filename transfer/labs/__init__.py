@@ -1,7 +1,8 @@
-"""The five labs: each a chain of torchlift commands, and a page that shows their results.
+"""The five labs: classic exercises of Torch7 and PyTorch courses, rerun with torchlift.
 
-A lab is a `Lab` in a file of its own. Its function runs commands with `steps.run`, and gives the
-sections of the report; whatever stands in them comes from the steps' results.
+Each lab is a `Lab` in a file of its own: a function that runs torchlift commands with
+`Steps.run` and returns the sections of a report. Every number in the report is a result of one of
+these commands. See docs/labs.md.
 """
 
 from __future__ import annotations
@@ -35,21 +36,33 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 
 
 def settings_of(lab: Lab, options: LabOptions) -> dict[str, Any]:
-    """What decides about a lab's results; a change of it makes another lab."""
+    """Return everything that the results of a lab depend on.
+
+    A lab is resumed only if these are unchanged.
+
+    Example:
+        >>> settings_of(LABS["blitz"], LabOptions(seed=3))["seed"]
+        3
+    """
     return {"lab": lab.name, **asdict(options), "torchlift": __version__}
 
 
 def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
-    """Do a lab's steps and put its page together.
+    """Run the commands of a lab and assemble its report.
+
+    Args:
+        lab: One of `LABS`.
+        steps: Runs the commands, or reads results that an earlier process recorded.
+        options: The options of the lab.
 
     Raises:
-        LabError: when a step fails.
+        LabError: When a command fails.
     """
     sections = lab.sections(steps, options)
-    given = {name: value for name, value in asdict(options).items() if value}
+    given_options = {name: value for name, value in asdict(options).items() if value}
     facts = {
         "lab": lab.name,
-        **{name.replace("_", " "): str(value) for name, value in given.items()},
+        **{name.replace("_", " "): str(value) for name, value in given_options.items()},
         "seed": str(options.seed),
         "device": _device(options.device),
         "seconds": f"{sum(step.seconds for step in steps.done):.0f}",
@@ -61,10 +74,10 @@ def do_lab(lab: Lab, steps: Steps, options: LabOptions) -> Page:
     return Page(lab.title, lab.about, sections, steps.done, facts, steps.notes)
 
 
-def _device(asked: str) -> str:
-    """What the networks were computed on."""
+def _device(choice: str) -> str:
+    """Return the name of the device that the networks ran on."""
     import torch
 
-    if asked == "cpu" or not torch.cuda.is_available():
+    if choice == "cpu" or not torch.cuda.is_available():
         return "CPU"
     return torch.cuda.get_device_name()

@@ -1,4 +1,4 @@
-"""The chapters of `lab torch7-convnets` about AlexNet's file: its memory, shapes and relatives."""
+"""Chapters of `lab torch7-convnets` about the AlexNet file: memory, shapes and similar networks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from ..reports import Cell, Figure, Question, Section, Table, Text
 from .steps import Steps
-from .tables import formula_table, shape_words
+from .tables import formula_table, shape_text
 
-#: What AlexNet is compared with, by what `summary` calls it.
-_RELATIVES = {
+#: The networks of the comparison: the name for `summary`, and the title.
+_NETWORKS = {
     "alexnet_owt_bn": "AlexNet-OWT-BN",
     **{f"vgg_bn_{name.lower()}": f"VGG-BN {name}" for name in "ABCDE"},
     "googlenet": "GoogLeNet",
@@ -21,48 +21,52 @@ _MIB = 2**20
 
 
 def memory_section(steps: Steps, file: str) -> Section:
-    """The bytes of the file, layer by layer; they add up to its size."""
-    found = steps.run("inspect", file, depth=0)
-    sizes = steps.path("alexnet-sizes.png")
-    drawn = steps.run("plot", "sizes", file, titles="AlexNet", output=sizes)
-    result, spent = found.result, found.result["bytes"]
-    held = [layer for layer in result["layers"] if sum(layer["bytes"].values())]
-    largest = max(held, key=_bytes_of)
+    """Return the chapter that attributes every byte of the file to a layer."""
+    inspected = steps.run("inspect", file, depth=0)
+    figure = steps.path("alexnet-sizes.png")
+    drawn = steps.run("plot", "sizes", file, titles="AlexNet", output=figure)
+    result, file_bytes = inspected.result, _bytes_by_group(inspected.result)
+    layers = [layer for layer in result["layers"] if layer["bytes"]]
+    largest = max(layers, key=lambda layer: layer["bytes"])
+    convolution_bytes = sum(
+        layer["bytes"] for layer in layers if layer["lua_class"].endswith("Convolution")
+    )
     rows = [
-        [_place(layer), layer["class_name"].removeprefix("nn."), *_kinds(layer["bytes"])]
-        for layer in held
+        [_lua_path(layer), layer["lua_class"].removeprefix("nn."), *_byte_cells(layer)]
+        for layer in layers
     ]
-    rest = result["size"] - sum(map(_bytes_of, held))
+    rest = result["bytes"] - sum(layer["bytes"] for layer in layers)
     rows.append(["names, settings", "", rest, None, None, None, rest])
-    rows.append(["the file", "", *_kinds(spent)])
+    rows.append(["the file", "", *_byte_cells(result)])
     return Section(
         "The memory of AlexNet",
         [
             Question(
-                f"Why does the file have {result['size'] / _MIB:.0f} MB?",
+                f"Why is the file {result['bytes'] / _MIB:.0f} MB large?",
                 [
                     Text(
-                        f"It holds {result['parameters']:,} parameters of 4 bytes, which are "
-                        f"{spent['weights'] / _MIB:.0f} MB, and as many bytes of gradients "
-                        f"({spent['gradients'] / _MIB:.0f} MB): Torch7 saves a layer with all that "
-                        f"a training needs. The largest layer, `{_place(largest)}`, takes "
-                        f"{_bytes_of(largest) / result['size']:.0%} of the file; all convolutions "
-                        f"together {_convolutions(held) / result['size']:.1%}.",
-                        [found],
+                        f"It holds {result['parameters']:,} parameters of 4 bytes each "
+                        f"({file_bytes['weights'] / _MIB:.0f} MB) and their gradients "
+                        f"({file_bytes['gradients'] / _MIB:.0f} MB), because Torch7 saves a layer "
+                        "with everything that training needs. The largest layer, "
+                        f"`{_lua_path(largest)}`, takes "
+                        f"{largest['bytes'] / result['bytes']:.0%} of the file; all convolutions "
+                        f"together take {convolution_bytes / result['bytes']:.1%}.",
+                        [inspected],
                     ),
                     Table(
-                        "Bytes of the file, layer by layer. They add up to its size.",
+                        "Bytes of each layer. They add up to the size of the file.",
                         [
                             *("layer", "class", "all", "weights", "gradients"),
                             *("running statistics", "other"),
                         ],
                         rows,
-                        [found],
+                        [inspected],
                     ),
                     Figure(
                         "Bytes of each layer.",
-                        "a chart of bars, those of the linear layers by far the longest",
-                        sizes,
+                        "a bar chart; the bars of the linear layers are by far the longest",
+                        figure,
                         [drawn],
                     ),
                 ],
@@ -71,45 +75,45 @@ def memory_section(steps: Steps, file: str) -> Section:
     )
 
 
-def _kinds(count: dict[str, int]) -> list[Cell]:
-    """Bytes of one layer or file: all, weights, gradients, running statistics, others."""
-    kinds = [count["weights"], count["gradients"], count["running_statistics"]]
-    whole = sum(count.values())
-    return [whole, *kinds, whole - sum(kinds)]
+def _bytes_by_group(result: dict[str, Any]) -> Counter[str]:
+    """Return the bytes of weights, gradients and so on, of a layer or of the file."""
+    return Counter({row["group"]: row["bytes"] for row in result["bytes_by_group"]})
 
 
-def _place(layer: dict[str, Any]) -> str:
-    """Where a layer stands, as Lua says it: `get(1):get(2)`."""
-    place: str = layer["get"] or layer["path"]
-    return place.removeprefix("model:")
+def _byte_cells(result: dict[str, Any]) -> list[Cell]:
+    """Return the bytes of a layer or of the file: all, weights, gradients, statistics, others."""
+    groups = _bytes_by_group(result)
+    named = [groups["weights"], groups["gradients"], groups["running_statistics"]]
+    return [result["bytes"], *named, result["bytes"] - sum(named)]
 
 
-def _bytes_of(layer: dict[str, Any]) -> int:
-    return sum(layer["bytes"].values())
-
-
-def _convolutions(layers: list[dict[str, Any]]) -> int:
-    return sum(_bytes_of(one) for one in layers if one["class_name"].endswith("Convolution"))
+def _lua_path(layer: dict[str, Any]) -> str:
+    """Return the path of a layer in Lua: `get(1):get(2)`."""
+    path: str = layer["lua_get"] or layer["lua_path"]
+    return path.removeprefix("model:")
 
 
 def shape_section(steps: Steps, file: str) -> Section:
-    """The walk of shapes, and why View has as many numbers."""
-    walked = steps.run("summary", file, formulas=True)
-    layers = walked.result["layers"]
+    """Return the chapter about the shape after each layer, and the size of the View."""
+    summarized = steps.run("summary", file, formulas=True)
+    layers = summarized.result["layers"]
     view = next(row for row in layers if len(row["output_shape"]) == 1 < len(row["input_shape"]))
     before, after = view["input_shape"], view["output_shape"][0]
     return Section(
         "The shapes in AlexNet",
         [
             Question(
-                f"Why is the View {after}?",
+                f"Why is the size of the View {after}?",
                 [
                     Text(
-                        f"A picture of {shape_words(walked.result['input_shape'])} has become "
-                        f"{shape_words(before)} by the time it gets there: {view['formula']}.",
-                        [walked],
+                        f"An input of {shape_text(summarized.result['input_shape'])} has been "
+                        f"reduced to {shape_text(before)} when it reaches the View: "
+                        f"{view['formula']}.",
+                        [summarized],
                     ),
-                    formula_table("How each convolution and pooling makes it smaller.", walked),
+                    formula_table(
+                        "The output size of each convolution and pooling layer.", summarized
+                    ),
                 ],
             )
         ],
@@ -117,24 +121,24 @@ def shape_section(steps: Steps, file: str) -> Section:
 
 
 def relatives_section(steps: Steps) -> Section:
-    """AlexNet, VGG-BN and GoogLeNet side by side, measured from the networks."""
-    summaries = {title: steps.run("summary", name) for name, title in _RELATIVES.items()}
+    """Return the chapter that compares AlexNet, VGG-BN and GoogLeNet."""
+    summaries = {title: steps.run("summary", name) for name, title in _NETWORKS.items()}
     rows: list[list[Cell]] = [
         [
             title,
-            found.result["depth"],
-            found.result["parameters"],
-            round(found.result["weight_bytes"] / _MIB),
-            round(found.result["output_bytes"] / _MIB),
-            round(found.result["multiply_adds"] / 1e6),
-            _kernels(found.result["layers"]),
+            summarized.result["depth"],
+            summarized.result["parameters"],
+            round(summarized.result["weight_bytes"] / _MIB),
+            round(summarized.result["output_bytes"] / _MIB),
+            round(summarized.result["multiply_adds"] / 1e6),
+            _kernel_counts(summarized.result["layers"]),
         ]
-        for title, found in summaries.items()
+        for title, summarized in summaries.items()
     ]
-    least = min(summaries, key=lambda title: summaries[title].result["parameters"])
-    most = max(summaries, key=lambda title: summaries[title].result["multiply_adds"])
-    spent = {title: found.result for title, found in summaries.items()}
-    times = spent[most]["multiply_adds"] / spent["AlexNet-OWT-BN"]["multiply_adds"]
+    results = {title: summarized.result for title, summarized in summaries.items()}
+    smallest = min(results, key=lambda title: results[title]["parameters"])
+    slowest = max(results, key=lambda title: results[title]["multiply_adds"])
+    ratio = results[slowest]["multiply_adds"] / results["AlexNet-OWT-BN"]["multiply_adds"]
     return Section(
         "AlexNet, VGG and GoogLeNet",
         [
@@ -142,10 +146,10 @@ def relatives_section(steps: Steps) -> Section:
                 "How do the three compare?",
                 [
                     Table(
-                        "Measured from the networks, for one picture of 3×224×224. Depth: layers "
-                        "with weights in a row. Memory in MB of 2²⁰ bytes: of the weights, and of "
-                        "all layers' outputs. Filters: kernels of the convolutions, and how many "
-                        "layers have them.",
+                        "Computed from the networks, for one image of 3×224×224. Depth: the layers "
+                        "with weights on the longest path. Weights and outputs: memory in MB "
+                        "(2²⁰ bytes) of the weights and of all layers' outputs. Filters: the "
+                        "kernel sizes of the convolutions, and the number of layers with each.",
                         [
                             *("network", "depth", "parameters", "weights", "outputs"),
                             *("million multiply-adds", "filters"),
@@ -154,11 +158,12 @@ def relatives_section(steps: Steps) -> Section:
                         list(summaries.values()),
                     ),
                     Text(
-                        f"{least} has the fewest parameters, {spent[least]['parameters']:,}: an "
-                        "average takes the place of the large linear layers. "
-                        f"{most} computes most, {times:.0f} times as much as AlexNet, with filters "
-                        "of 3×3 on large maps. AlexNet begins with large filters and a stride, "
-                        "which makes its maps small at once.",
+                        f"{smallest} has the fewest parameters, "
+                        f"{results[smallest]['parameters']:,}, because average pooling replaces "
+                        f"the large linear layers. {slowest} needs the most computation, "
+                        f"{ratio:.0f} times as much as AlexNet: it applies 3×3 filters to large "
+                        "feature maps. AlexNet starts with large filters and a stride, which "
+                        "makes its feature maps small from the first layer on.",
                         list(summaries.values()),
                     ),
                 ],
@@ -167,9 +172,9 @@ def relatives_section(steps: Steps) -> Section:
     )
 
 
-def _kernels(layers: list[dict[str, Any]]) -> str:
-    """`11×11 (1), 3×3 (3)`: the kernels of convolutions, the largest first."""
-    sizes = Counter(tuple(row["kernel_size"]) for row in layers if row["class_name"] == "Conv2d")
+def _kernel_counts(layers: list[dict[str, Any]]) -> str:
+    """Return the kernel sizes of the convolutions, largest first: `11×11 (1), 3×3 (3)`."""
+    sizes = Counter(tuple(row["kernel_size"]) for row in layers if row["torch_class"] == "Conv2d")
     return ", ".join(
-        f"{shape_words(size)} ({n})" for size, n in sorted(sizes.items(), reverse=True)
+        f"{shape_text(size)} ({count})" for size, count in sorted(sizes.items(), reverse=True)
     )

@@ -1,7 +1,7 @@
 """`lab blitz`: "Deep Learning with Torch: a 60-minute blitz" (S. Chintala, 2015).
 
-LeNet-5 on 10,000 CIFAR-10 pictures with nn.StochasticGradient (`StochasticGradient.lua`): plain
-SGD, one picture an update, a learning rate of 0.001, five epochs in one random order.
+LeNet-5 on 10,000 CIFAR-10 images with nn.StochasticGradient (`StochasticGradient.lua`): plain SGD
+with a batch size of 1, a learning rate of 0.001, and five epochs in one random order.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from .figures import confusion_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
-from .tables import class_table, epoch_table, layer_table, parts_table
+from .tables import class_table, epoch_table, layer_table, splits_table
 
-#: The lab's own, for updates of one picture.
-_RATE = 0.001
+#: The lab's learning rate, for a batch size of 1.
+_LR = 0.001
 
-#: Pictures an update in the small lab. The rate grows with them, so that an epoch goes as far.
+#: The batch size of the small lab. The learning rate grows with it.
 _SMALL_BATCH = 4
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
-    data = prepare_data(steps, options, "CIFAR-10", val=0, limit=None if options.full else 12_000)
-    channels, height, width = data.step.result["shape"]
+    limit = None if options.full else 12_000
+    data = prepare_data(steps, options, "CIFAR-10", val_fraction=0, limit=limit)
     summarized = steps.run(
         "summary",
         "lenet5",
-        input=f"{channels}x{height}x{width}",
-        classes=len(data.step.result["classes"]),
+        input="x".join(map(str, data.image_shape)),
+        classes=len(data.class_names),
     )
     untrained = _train(steps, options, data, 0, "untrained")
-    trained = _train(steps, options, data, options.sized(5, 5), "run")
+    trained = _train(steps, options, data, options.epoch_count(5, 5), "run")
     return [
         _data(steps, options, data),
         _network(steps, summarized),
@@ -47,14 +47,14 @@ def _train(steps: Steps, options: LabOptions, data: LabData, epochs: int, run: s
     return steps.run(
         "train",
         "lenet5",
-        data.word,
+        data.path,
         sampling="shuffle-once",
         momentum=0,
         weight_decay=0,
         schedule="constant",
-        lr=batch * _RATE,
+        lr=batch * _LR,
         batch_size=batch,
-        val=0,
+        val_fraction=0,
         epochs=epochs,
         seed=options.seed,
         device=options.device,
@@ -69,8 +69,8 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
     return Section(
         "The data",
         [
-            Text(f"What was found in the files:\n{notes}", [data.step]),
-            parts_table(data),
+            Text(f"Notes on the dataset:\n{notes}", [data.step]),
+            splits_table(data),
             training_samples(steps, options, data),
         ],
     )
@@ -78,28 +78,33 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
 
 def _network(steps: Steps, summarized: Step) -> Section:
     inspected = steps.run("inspect", steps.path("run/model"))
-    reading = inspected.result["preprocessing"]
-    pairs = zip(reading["mean"], reading["std"], strict=True)
-    names = ["red", "green", "blue"] if reading["color"] == "RGB" else ["grey"]
+    preprocessing = inspected.result["preprocessing"]
+    channels = ["red", "green", "blue"] if preprocessing["color"] == "RGB" else ["gray"]
+    rows: list[list[Cell]] = [
+        [channel, mean, std]
+        for channel, mean, std in zip(
+            channels, preprocessing["mean"], preprocessing["std"], strict=True
+        )
+    ]
     return Section(
         "The network",
         [
             Text(
-                "LeNet-5, with maximum pooling and ReLU for LeCun's subsampling and tanh: "
+                "LeNet-5, with max pooling and ReLU instead of LeCun's subsampling and tanh: "
                 f"{summarized.result['parameters']:,} parameters.",
                 [summarized],
             ),
-            layer_table("The way of one picture through LeNet-5.", summarized),
+            layer_table("The layers of LeNet-5. Shapes are for one image.", summarized),
             Text(
-                "Each channel is brought to a mean of 0 and a standard deviation of 1 on the "
-                "training pictures. The numbers are saved with the network, and the test pictures "
-                "are treated with the same ones: they are not looked at before."
+                "Each channel is normalized: its mean is subtracted, and the difference divided "
+                "by its standard deviation. Both are computed from the training images only and "
+                "saved with the network, which uses them for the test images too."
             ),
             Table(
-                "What is subtracted from each channel, and what it is divided by then, for "
-                f"pixels from 0 to {reading['value_range']}.",
+                "Mean and standard deviation of each channel, for pixels from 0 to "
+                f"{preprocessing['value_range']}.",
                 ["channel", "mean", "standard deviation"],
-                [[name, mean, std] for name, (mean, std) in zip(names, pairs, strict=True)],
+                rows,
                 [inspected],
             ),
         ],
@@ -111,23 +116,25 @@ def _training(steps: Steps, options: LabOptions, trained: Step) -> Section:
         "plot", "curves", steps.path("run"), titles="LeNet-5", output=steps.path("curves.png")
     )
     update = (
-        "One picture makes an update, as in the lab."
+        "The batch size is 1, as in the lab."
         if options.full
-        else f"{_SMALL_BATCH} pictures make an update, with {_SMALL_BATCH} times the lab's "
-        "learning rate; `--full` makes one of each picture, as the lab does."
+        else f"The batch size is {_SMALL_BATCH}, and the learning rate {_SMALL_BATCH} times the "
+        "lab's; `--full` uses the lab's own batch size of 1."
     )
     return Section(
         "Training",
         [
             Text(
                 "`nn.StochasticGradient` subtracts the gradient times the learning rate: no "
-                "momentum, no weight decay, no schedule. It draws one order of the pictures and "
-                f"keeps it for all epochs. {update}"
+                "momentum, no weight decay, no schedule. It shuffles the images once and keeps "
+                f"this order in all epochs. {update}"
             ),
-            epoch_table("Loss and accuracy on the training pictures, as they were seen.", trained),
+            epoch_table(
+                "Loss and accuracy on the training images, measured during each epoch.", trained
+            ),
             Figure(
                 "Loss and accuracy by epoch.",
-                "two charts of lines, loss falling and accuracy rising with the epochs",
+                "two line charts: loss falls and accuracy rises with the epochs",
                 steps.path("curves.png"),
                 [curves],
             ),
@@ -139,21 +146,25 @@ def _test(
     steps: Steps, options: LabOptions, data: LabData, untrained: Step, trained: Step
 ) -> Section:
     model = steps.path("run/model")
-    evaluated = steps.run("evaluate", model, data.word, output=steps.path("test"))
+    evaluated = steps.run("evaluate", model, data.path, output=steps.path("test"))
     confusion = confusion_figure(steps, steps.path("test"))
     samples = predicted_samples(steps, options, data, model)
     classes = evaluated.result["classes"]
+    chance = 1 / len(classes)
     before = untrained.result["evaluation"]
     after = evaluated.result
     return Section(
         "Test",
         [
             Question(
-                "How often is the network right, and how often by chance?",
+                "How accurate is the network, compared with chance?",
                 [
-                    Text(f"Guessing among {len(classes)} classes is right 1 time in as many."),
+                    Text(
+                        f"A random guess among {len(classes)} classes is right {chance:.0%} of "
+                        "the time."
+                    ),
                     Table(
-                        "The test part, before and after the training.",
+                        "Results on the test split, before and after training.",
                         ["network", "accuracy", "correct", "images", "loss"],
                         [_row("untrained", before), _row("trained", after)],
                         [untrained, evaluated],
@@ -161,10 +172,10 @@ def _test(
                 ],
             ),
             Question(
-                "Which classes does it know, and which not?",
+                "Which classes does it recognize best and worst?",
                 [
                     Text(_extremes(after), [evaluated]),
-                    class_table("Each class of the test part.", evaluated),
+                    class_table("Accuracy of each class on the test split.", evaluated),
                     confusion,
                 ],
             ),
@@ -173,31 +184,31 @@ def _test(
     )
 
 
-def _row(name: str, found: dict[str, Any]) -> list[Cell]:
-    return [name, *(found[key] for key in ("accuracy", "correct", "count", "loss"))]
+def _row(name: str, result: dict[str, Any]) -> list[Cell]:
+    return [name, *(result[key] for key in ("accuracy", "correct", "count", "loss"))]
 
 
 def _extremes(evaluation: dict[str, Any]) -> str:
-    """The best and the worst class, and the most frequent mistake."""
+    """Return a sentence about the best class, the worst class and the most frequent mistake."""
     classes, confusion = evaluation["classes"], evaluation["confusion"]
-    order = sorted(classes, key=lambda each: each["recall"])
+    order = sorted(classes, key=lambda row: row["accuracy"])
     mistakes = [
-        (count, classes[row]["label"], classes[column]["label"])
-        for row, counts in enumerate(confusion)
-        for column, count in enumerate(counts)
-        if row != column
+        (count, classes[true]["label"], classes[predicted]["label"])
+        for true, counts in enumerate(confusion)
+        for predicted, count in enumerate(counts)
+        if true != predicted
     ]
-    count, right, called = max(mistakes)
+    count, true_class, predicted_class = max(mistakes)
     return (
-        f"Best is *{order[-1]['label']}* with {order[-1]['recall']:.1%}, worst "
-        f"*{order[0]['label']}* with {order[0]['recall']:.1%}. The most frequent mistake is to "
-        f"call *{right}* *{called}*, {count:,} times."
+        f"The best class is *{order[-1]['label']}* with {order[-1]['accuracy']:.1%}, the worst "
+        f"*{order[0]['label']}* with {order[0]['accuracy']:.1%}. The most frequent mistake is to "
+        f"classify *{true_class}* as *{predicted_class}*, {count:,} times."
     )
 
 
 BLITZ = Lab(
     "blitz",
     "Deep Learning with Torch: a 60-minute blitz",
-    "LeNet-5 learns CIFAR-10 by plain gradient descent, as `nn.StochasticGradient` does it.",
+    "LeNet-5 on CIFAR-10, trained by plain gradient descent as in `nn.StochasticGradient`.",
     _sections,
 )

@@ -1,8 +1,8 @@
-"""`lab cifar2`: airplane or bird, and what width, depth, norms and skip connections do to it.
+"""`lab cifar2`: airplane or bird, and the effects of width, depth, norms and skip connections.
 
 Chapter 8 of "Deep Learning with PyTorch" (Stevens, Antiga, Viehmann, 2020) changes one small
-network in one way at a time. It trains each by plain SGD, batches of 64 and a learning rate of
-0.01, for 100 epochs.
+network in one way at a time. It trains each variant by plain SGD for 100 epochs, with batches of
+64 and a learning rate of 0.01.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .figures import training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps, Word
-from .tables import class_table, epoch_table, layer_table, parts_table
+from .tables import class_table, epoch_table, layer_table, splits_table
 
-#: Each network, and in what it differs from those before it.
+#: Each network, and how it differs from those before it.
 _CHANGES = {
     "tanhnet": "the lab's network",
     "net_width": "twice the filters",
@@ -26,85 +26,90 @@ _CHANGES = {
     "net_batch_norm": "wide, batch normalization",
     "net_depth": "a third convolution, ReLU",
     "net_res": "deep, a skip connection",
-    "net_res_deep_shared": "one residual block ten times",
+    "net_res_deep_shared": "one residual block, used ten times",
     "net_res_deep": "ten residual blocks",
-    "net_res_deep_projected": "ten, 1×1 projection halfway",
+    "net_res_deep_projected": "ten blocks, 1×1 projection halfway",
 }
 
-#: The networks that are drawn together.
-_PLAIN = ("tanhnet", "net_width", "net_dropout", "net_batch_norm")
+#: The networks of each figure.
+_SHALLOW = ("tanhnet", "net_width", "net_dropout", "net_batch_norm")
 _DEEP = ("net_depth", "net_res", "net_res_deep_shared", "net_res_deep", "net_res_deep_projected")
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """A network and what came of it: its training, and its saved model on the training part."""
+class _Run:
+    """A trained network: its training, and the evaluation of its saved model on the train split."""
 
     network: str
     trained: Step
-    relearnt: Step
+    evaluated: Step
 
     @property
     def steps(self) -> list[Step]:
-        return [self.trained, self.relearnt]
+        return [self.trained, self.evaluated]
 
     @property
     def parameters(self) -> int:
-        return self.trained.result["parameters"]
+        return int(self.trained.result["parameters"])
 
     @property
     def seconds(self) -> float:
-        return sum(self.trained.result["seconds"])
+        return float(sum(self.trained.result["epoch_seconds"]))
 
     @property
     def train_accuracy(self) -> float:
-        return self.relearnt.result["accuracy"]
+        return float(self.evaluated.result["accuracy"])
 
     @property
     def val_accuracy(self) -> float | None:
-        """Of the epoch whose network was kept; None where there was no epoch."""
-        kept = self.trained.result["evaluation"]["epoch"]
-        return self.trained.result["history"][kept - 1]["val_accuracy"] if kept else None
+        """The accuracy of the epoch that was kept; None without any epoch."""
+        epoch = self.trained.result["evaluation"]["epoch"]
+        return float(self.trained.result["history"][epoch - 1]["val_accuracy"]) if epoch else None
 
     @property
     def test_accuracy(self) -> float:
-        return self.trained.result["evaluation"]["accuracy"]
+        return float(self.trained.result["evaluation"]["accuracy"])
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
     data = prepare_data(
-        steps, options, "CIFAR-10", val=0.2, classes="airplane,bird", digit_classes="3,8"
+        steps,
+        options,
+        "CIFAR-10",
+        val_fraction=0.2,
+        classes="airplane,bird",
+        digit_classes="3,8",
     )
-    trials = {network: _trial(steps, options, data, network) for network in _CHANGES}
+    runs = {network: _train(steps, options, data, network) for network in _CHANGES}
     return [
         _data(steps, options, data),
-        _first(steps, data, trials["tanhnet"]),
-        _comparison(steps, data, trials),
-        _answers(trials),
+        _base_network(steps, data, runs["tanhnet"]),
+        _comparison(steps, data, runs),
+        _answers(runs),
         _mistakes(steps, data),
     ]
 
 
-def _trial(steps: Steps, options: LabOptions, data: LabData, network: str) -> _Trial:
-    # Few epochs need longer steps than the lab's hundred, and shorter ones at their end.
-    pace: dict[str, Word] = {"batch_size": 32, "momentum": 0.9, "schedule": "cosine"}
+def _train(steps: Steps, options: LabOptions, data: LabData, network: str) -> _Run:
+    # With 8 epochs instead of 100, larger steps that shrink towards the end reach a similar result.
+    schedule: dict[str, Word] = {"batch_size": 32, "momentum": 0.9, "schedule": "cosine"}
     if options.full:
-        pace = {"batch_size": 64, "momentum": 0, "schedule": "constant"}
+        schedule = {"batch_size": 64, "momentum": 0, "schedule": "constant"}
     trained = steps.run(
         "train",
         network,
-        data.word,
-        **pace,
+        data.path,
+        **schedule,
         lr=0.01,
         weight_decay=0,
-        epochs=options.sized(8, 100),
+        epochs=options.epoch_count(8, 100),
         seed=options.seed,
         device=options.device,
         output=steps.path(network),
         resume="auto",
     )
-    relearnt = steps.run("evaluate", steps.path(f"{network}/model"), data.word, split="train")
-    return _Trial(network, trained, relearnt)
+    evaluated = steps.run("evaluate", steps.path(f"{network}/model"), data.path, split="train")
+    return _Run(network, trained, evaluated)
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
@@ -112,75 +117,76 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
         "Two classes",
         [
             Text(
-                f"Of all classes {' and '.join(data.step.result['classes'])} are kept, and "
-                "numbered anew. A fifth of the training pictures is kept for validation."
+                f"Of all classes, only {' and '.join(data.class_names)} are used. A "
+                "fifth of the training images is the validation split."
             ),
-            parts_table(data),
+            splits_table(data),
             training_samples(steps, options, data),
         ],
     )
 
 
-def _first(steps: Steps, data: LabData, trial: _Trial) -> Section:
-    shape = "x".join(map(str, data.step.result["shape"]))
-    summarized = steps.run("summary", trial.network, input=shape, classes=2)
-    tested = steps.run("evaluate", steps.path(f"{trial.network}/model"), data.word, split="test")
+def _base_network(steps: Steps, data: LabData, run: _Run) -> Section:
+    shape = "x".join(map(str, data.image_shape))
+    summarized = steps.run("summary", run.network, input=shape, classes=2)
+    tested = steps.run("evaluate", steps.path(f"{run.network}/model"), data.path, split="test")
     return Section(
         "The lab's network",
         [
             Text(
-                f"Two convolutions with tanh, two poolings, a hidden layer of 32 units; it ran on "
-                f"{tested.result['provider']}.",
+                "Two convolutions with tanh, two pooling layers, and a hidden layer of 32 units. "
+                f"It ran on {tested.result['provider']}.",
                 [tested],
             ),
-            layer_table("The way of one picture through the network.", summarized),
-            epoch_table("Each epoch; the network of the best one is kept.", trial.trained),
-            class_table("Each class of the test part.", tested),
+            layer_table("The layers of the network. Shapes are for one image.", summarized),
+            epoch_table("Each epoch; the network of the best epoch is kept.", run.trained),
+            class_table("Accuracy of each class on the test split.", tested),
         ],
     )
 
 
-def _comparison(steps: Steps, data: LabData, trials: dict[str, _Trial]) -> Section:
+def _comparison(steps: Steps, data: LabData, runs: dict[str, _Run]) -> Section:
     rows: list[list[Cell]] = [
         [
             _CHANGES[name],
             name,
-            trial.parameters,
-            trial.train_accuracy,
-            trial.val_accuracy,
-            trial.test_accuracy,
-            trial.seconds,
+            run.parameters,
+            run.train_accuracy,
+            run.val_accuracy,
+            run.test_accuracy,
+            run.seconds,
         ]
-        for name, trial in trials.items()
+        for name, run in runs.items()
     ]
     return Section(
         "One change at a time",
         [
             Table(
-                "Each network after the same training. Accuracy is that of the epoch that was "
-                "best on the validation part; the time is that of all epochs.",
+                "All networks, trained in the same way. Accuracy is that of the epoch with the "
+                "best validation accuracy; the time is that of all epochs.",
                 [
                     *("change", "network", "parameters"),
                     *("training", "validation", "test", "seconds"),
                 ],
                 rows,
-                [step for trial in trials.values() for step in trial.steps],
+                [step for run in runs.values() for step in run.steps],
             ),
-            _scatter(data, trials["tanhnet"]),
-            _curves(steps, _PLAIN, "plain", "The lab's network, wider, and regularized."),
-            _curves(steps, _DEEP, "deep", "Deeper networks, with skip connections and without."),
+            _uncertainty(data, runs["tanhnet"]),
+            _curves(steps, _SHALLOW, "plain", "The lab's network, wider, and regularized."),
+            _curves(steps, _DEEP, "deep", "Deeper networks, with and without skip connections."),
         ],
     )
 
 
-def _scatter(data: LabData, trial: _Trial) -> Text:
-    """How much of a difference is chance: the standard deviation of a share."""
-    counts, accuracy = data.step.result["splits"], trial.test_accuracy
-    val, test = (math.sqrt(accuracy * (1 - accuracy) / counts[part]) for part in ("val", "test"))
+def _uncertainty(data: LabData, run: _Run) -> Text:
+    """Return a sentence about the standard deviation of an accuracy, a binomial proportion."""
+    counts, accuracy = data.counts, run.test_accuracy
+    val, test = (math.sqrt(accuracy * (1 - accuracy) / counts[split]) for split in ("val", "test"))
     return Text(
-        f"Among {counts['val']:,} validation pictures accuracy scatters by {val:.3f}, among "
-        f"{counts['test']:,} test pictures by {test:.3f}: what is no larger may be chance.",
-        [data.step, trial.trained],
+        f"The standard deviation of an accuracy is {val:.3f} with {counts['val']:,} validation "
+        f"images, and {test:.3f} with {counts['test']:,} test images. A smaller difference may be "
+        "chance.",
+        [data.step, run.trained],
     )
 
 
@@ -194,56 +200,58 @@ def _curves(steps: Steps, networks: tuple[str, ...], name: str, caption: str) ->
     )
     return Figure(
         caption,
-        "two charts of lines: loss and accuracy by epoch, a colour for each network",
+        "two line charts: loss and accuracy by epoch, a color for each network",
         steps.path(f"curves-{name}.png"),
         [drawn],
     )
 
 
-def _answers(trials: dict[str, _Trial]) -> Section:
-    shared, separate = trials["net_res_deep_shared"], trials["net_res_deep"]
+def _answers(runs: dict[str, _Run]) -> Section:
+    shared, separate = runs["net_res_deep_shared"], runs["net_res_deep"]
     block = (separate.parameters - shared.parameters) // 9
     return Section(
-        "What each change did",
+        "The effect of each change",
         [
             Question(
                 "Do more filters help?",
-                [_compared(trials, "tanhnet", "net_width")],
+                [_compared(runs, "tanhnet", "net_width")],
             ),
             Question(
                 "What do Dropout2d and batch normalization do to the same wide network?",
                 [
-                    _compared(trials, "net_width", "net_dropout"),
-                    _compared(trials, "net_width", "net_batch_norm"),
+                    _compared(runs, "net_width", "net_dropout"),
+                    _compared(runs, "net_width", "net_batch_norm"),
                 ],
             ),
             Question(
                 "What does a skip connection add?",
                 [
-                    _compared(trials, "net_depth", "net_res"),
+                    _compared(runs, "net_depth", "net_res"),
                     Text(
-                        "It adds what went into the third convolution to what comes out of it, "
-                        "and has no parameters."
+                        "It adds the input of the third convolution to its output, and has no "
+                        "parameters."
                     ),
                 ],
             ),
             Question(
-                "How can ten blocks have so few parameters?",
+                "Why do ten blocks have so few parameters?",
                 [
                     Text(
-                        "The lab multiplies a list of one block by ten. That repeats the block "
-                        "itself: ten layers share the weights of one, and each update changes all "
-                        f"of them. Blocks of their own have {separate.parameters:,} parameters "
-                        f"instead of {shared.parameters:,}, {block:,} more for each of nine.",
+                        "The lab multiplies a list of one block by ten. This repeats the same "
+                        "block object: ten layers share one set of weights, and each update "
+                        f"changes all of them. Ten separate blocks have {separate.parameters:,} "
+                        f"parameters instead of {shared.parameters:,}: {block:,} more for each of "
+                        "nine blocks.",
                         [shared.trained, separate.trained],
                     ),
-                    _compared(trials, "net_res_deep_shared", "net_res_deep"),
+                    _compared(runs, "net_res_deep_shared", "net_res_deep"),
                     Text(
-                        "The batch normalization is shared as well. It meets ten different inputs "
-                        "in a pass, and its running statistics, the mean of all, fit none of them. "
-                        "Accuracy in the last epoch on the training part, with each batch's own "
-                        "statistics, and on the validation part, with the running ones: "
-                        f"{_gap(shared)} with the shared block, {_gap(separate)} with ten.",
+                        "The batch normalization is shared too. It sees ten different inputs in "
+                        "one pass, and its running statistics, the mean over all of them, fit "
+                        "none. Accuracy in the last epoch on the training split, with the "
+                        "statistics of each batch, and on the validation split, with the running "
+                        f"statistics: {_gap(shared)} with the shared block, {_gap(separate)} with "
+                        "ten separate blocks.",
                         [shared.trained, separate.trained],
                     ),
                 ],
@@ -252,34 +260,34 @@ def _answers(trials: dict[str, _Trial]) -> Section:
                 "How does a block go from 32 to 64 filters?",
                 [
                     Text(
-                        "Its input no longer fits its output, so that the skip connection cannot "
-                        "just add it. A convolution of 1×1 with a stride of 2 projects it (He et "
-                        "al., 2016, option B)."
+                        "Its input and output have different shapes, so the skip connection cannot "
+                        "simply add them. A 1×1 convolution with a stride of 2 projects the input "
+                        "(He et al., 2016, option B)."
                     ),
-                    _compared(trials, "net_res_deep", "net_res_deep_projected"),
+                    _compared(runs, "net_res_deep", "net_res_deep_projected"),
                 ],
             ),
         ],
     )
 
 
-def _compared(trials: dict[str, _Trial], before: str, after: str) -> Text:
-    """Two networks side by side, in a sentence."""
-    one, other = trials[before], trials[after]
+def _compared(runs: dict[str, _Run], before: str, after: str) -> Text:
+    """Return a sentence that compares two networks."""
+    first, second = runs[before], runs[after]
     return Text(
         f"From *{_CHANGES[before]}* to *{_CHANGES[after]}*: validation accuracy "
-        f"{_change(one.val_accuracy, other.val_accuracy)}, training accuracy "
-        f"{_change(one.train_accuracy, other.train_accuracy)}, {one.parameters:,} → "
-        f"{other.parameters:,} parameters, {one.seconds:.1f} → {other.seconds:.1f} seconds.",
-        [*one.steps, *other.steps],
+        f"{_change(first.val_accuracy, second.val_accuracy)}, training accuracy "
+        f"{_change(first.train_accuracy, second.train_accuracy)}, {first.parameters:,} → "
+        f"{second.parameters:,} parameters, {first.seconds:.1f} → {second.seconds:.1f} seconds.",
+        [*first.steps, *second.steps],
     )
 
 
-def _gap(trial: _Trial) -> str:
-    """Accuracy on the training and on the validation part, in the last epoch."""
-    history = trial.trained.result["history"]
+def _gap(run: _Run) -> str:
+    """Return the training and validation accuracy of the last epoch."""
+    history = run.trained.result["history"]
     if not history:
-        return "nothing, untrained"
+        return "not measured"
     return f"{history[-1]['train_accuracy']:.1%} and {history[-1]['val_accuracy']:.1%}"
 
 
@@ -288,25 +296,27 @@ def _change(before: float | None, after: float | None) -> str:
 
 
 def _mistakes(steps: Steps, data: LabData) -> Section:
-    shape = "x".join(map(str, data.step.result["shape"]))
-    walked = steps.run("summary", "net_res_deep", input=shape, classes=2)
-    block = [layer for layer in walked.result["layers"] if layer["name"].startswith("3.0.")]
-    convolution = next(layer for layer in block if layer["class_name"] == "Conv2d")
+    shape = "x".join(map(str, data.image_shape))
+    summarized = steps.run("summary", "net_res_deep", input=shape, classes=2)
+    block = [
+        layer for layer in summarized.result["layers"] if layer["torch_path"].startswith("3.0.")
+    ]
+    convolution = next(layer for layer in block if layer["torch_class"] == "Conv2d")
     maps = convolution["output_shape"][0]
     with_bias = convolution["parameters"] + maps
     return Section(
-        "The lab's own mistakes",
+        "Mistakes in the lab",
         [
             Text(
-                '- `bias="False"`: a text that is not empty counts as true, so that the '
-                "convolution before the batch normalization kept a bias, which the normalization "
-                f"takes away again. With `bias=False` it has {convolution['parameters']:,} "
-                f"parameters instead of {with_bias:,}.\n"
-                "- `conv3d`: `nn.Conv3d` slides over three axes, and refuses pictures, which have "
-                "two. Here the third convolution is a `Conv2d` like the others.\n"
-                "- `n_blocks * [ResBlock(...)]`: one block ten times (see above). Both are in the "
-                "table: as the lab wrote it, and as it meant it.",
-                [walked],
+                '- `bias="False"`: a non-empty string is true, so the convolution before the '
+                "batch normalization kept a bias, which the normalization cancels. With "
+                f"`bias=False`, it has {convolution['parameters']:,} parameters instead of "
+                f"{with_bias:,}.\n"
+                "- `conv3d`: `nn.Conv3d` has three spatial axes and raises an error for images. "
+                "Here, the third convolution is a `Conv2d` like the others.\n"
+                "- `n_blocks * [ResBlock(...)]`: the same block ten times (see above). The table "
+                "has both versions: as the lab wrote it, and as it was meant.",
+                [summarized],
             )
         ],
     )
@@ -315,7 +325,7 @@ def _mistakes(steps: Steps, data: LabData) -> Section:
 CIFAR2 = Lab(
     "cifar2",
     "Airplane or bird",
-    "A small network with tanh, then one change at a time: width, dropout, batch normalization, "
-    "depth, skip connections.",
+    "A small network with tanh, changed in one way at a time: width, dropout, batch "
+    "normalization, depth, skip connections.",
     _sections,
 )

@@ -1,7 +1,7 @@
-"""The dataset of a lab: what is on disk, what torchvision downloads, or the digits.
+"""The dataset of a lab: given by the user, downloaded by torchvision, or scikit-learn's digits.
 
-Whichever it is, the first step of a lab writes it to one file with a training, a validation and a
-test part, and all further commands name that file alone.
+The first command of a lab writes the dataset to one file with a training, a validation and a test
+split. All later commands read that file.
 """
 
 from __future__ import annotations
@@ -9,22 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ...converters.files import atomic_path
 from ..data import class_count, open_data
 from ..errors import LabError
 from ..reports import Step
 from .options import LabOptions
 from .steps import Steps
 
-#: Where torchvision puts what it downloads.
+#: The folder that torchvision downloads to.
 _DOWNLOADS = "data"
 
-#: What torchvision calls each dataset, where our reader finds it there, and how much it is.
+#: For each dataset: its class in torchvision, where its files are after a download, and the size.
 _SOURCES = {
     "MNIST": ("MNIST", f"{_DOWNLOADS}/MNIST", "12 MB"),
     "CIFAR-10": ("CIFAR10", f"{_DOWNLOADS}/cifar-10-batches-py", "170 MB"),
 }
 
-#: CIFAR-10's classes; its .t7 files do not name them.
+#: The dataset that needs no files.
+_DIGITS = "sklearn:digits"
+
+#: The classes of CIFAR-10; `.t7` files of it do not name them.
 _CIFAR_CLASSES = (
     "airplane",
     "automobile",
@@ -41,17 +45,33 @@ _CIFAR_CLASSES = (
 
 @dataclass(frozen=True)
 class LabData:
-    """A lab's dataset, divided.
+    """The dataset of a lab, with its three splits.
 
     Attributes:
-        word: the file, as every command takes it.
-        step: the command that wrote it; its result has the parts' sizes and the classes.
-        is_digits: whether the digits stand in for the lab's own data.
+        path: The file.
+        step: The command that wrote it.
+        is_digits: Whether scikit-learn's digits replace the lab's own dataset.
     """
 
-    word: str
+    path: str
     step: Step
     is_digits: bool
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes."""
+        return [row["label"] for row in self.step.result["classes"]]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of an image: (C, H, W)."""
+        channels, height, width = self.step.result["image_shape"]
+        return channels, height, width
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images in each split: `train`, `val`, `test`."""
+        return {row["split"]: row["count"] for row in self.step.result["splits"]}
 
 
 def prepare_data(
@@ -59,39 +79,40 @@ def prepare_data(
     options: LabOptions,
     dataset: Literal["MNIST", "CIFAR-10"],
     *,
-    val: float,
-    test: float = 0.2,
+    val_fraction: float,
+    test_fraction: float = 0.2,
     limit: int | None = None,
     classes: str | None = None,
     digit_classes: str | None = None,
 ) -> LabData:
-    """Write the lab's dataset to `data.npz` in its folder, with its three parts.
+    """Write the dataset of a lab to `data.npz` in its folder, with its three splits.
 
     Args:
-        steps: of the lab.
-        options: of the lab; what they say about the data goes before what the lab says.
-        dataset: the lab's own.
-        val: share of the training pictures that is kept for validation.
-        test: share that is kept for testing, where the data has no test part of its own.
-        limit: at most so many pictures, drawn by seed; each part gives its share.
-        classes: only these, by name, such as `airplane,bird`.
-        digit_classes: the same where the digits stand in, such as `3,8`.
+        steps: The steps of the lab.
+        options: The options of the lab; they take precedence over the arguments below.
+        dataset: The lab's own dataset.
+        val_fraction: The fraction of the training images that becomes the validation split.
+        test_fraction: The fraction that becomes the test split, if the data has none.
+        limit: The largest number of images; the sample is random and keeps the proportions of
+            splits and classes.
+        classes: The names of the only classes to use, such as `airplane,bird`.
+        digit_classes: The same for scikit-learn's digits, such as `3,8`.
 
     Raises:
-        LabError: when the data cannot be read.
+        LabError: When the data cannot be read.
     """
     source, is_digits = _source(steps, options, dataset)
-    names = options.class_names
-    if dataset == "CIFAR-10" and names is None and not is_digits:
-        names = _cifar_names(steps, source)
+    class_names = options.class_names
+    if dataset == "CIFAR-10" and class_names is None and not is_digits:
+        class_names = _cifar_names(steps, source)
     step = steps.run(
         "split",
         source,
         steps.path("data.npz"),
-        val_fraction=val,
-        test_fraction=test,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
         test_data=options.test_data,
-        class_names=names,
+        class_names=class_names,
         classes=digit_classes if is_digits else classes,
         limit=options.limit or limit,
         seed=options.seed,
@@ -101,39 +122,41 @@ def prepare_data(
 
 
 def _source(steps: Steps, options: LabOptions, dataset: str) -> tuple[str, bool]:
-    """The word of the dataset, and whether it is the digits for want of another."""
-    name, place, size = _SOURCES[dataset]
+    """Return the name of the dataset to use, and whether the digits replace the lab's own."""
+    torchvision_class, folder, size = _SOURCES[dataset]
     if options.data is not None:
         return options.data, False
     if options.download:
-        _download(name, dataset)
-        return place, False
+        _download(torchvision_class, dataset)
+        return folder, False
     steps.note(
-        f"The digits of scikit-learn stand in for {dataset}: give `--data`, or `--download` to "
-        f"have torchvision download it ({size}, into the folder `{_DOWNLOADS}`)."
+        f"This report uses scikit-learn's digits instead of {dataset}. Name a dataset with "
+        f"`--data`, or use `--download` to download {dataset} with torchvision ({size}, into the "
+        f"folder `{_DOWNLOADS}`)."
     )
-    return "digits", True
+    return _DIGITS, True
 
 
 def _cifar_names(steps: Steps, source: str) -> str | None:
-    """A file of CIFAR-10's names, for ten classes that have none."""
+    """Write the class names of CIFAR-10 to a file, for a dataset of ten classes without names."""
     data = open_data(source)
     if data.names is not None or class_count(data) != len(_CIFAR_CLASSES):
         return None
     file = steps.path("classes.txt")
-    file.write_text("".join(f"{name}\n" for name in _CIFAR_CLASSES), encoding="utf-8")
-    steps.note(f"`{source}` does not name its classes: they are given CIFAR-10's, in its order.")
+    with atomic_path(file) as path:
+        path.write_text("".join(f"{name}\n" for name in _CIFAR_CLASSES), encoding="utf-8")
+    steps.note(f"`{source}` has no class names; the names of CIFAR-10 are used, in its order.")
     return str(file)
 
 
-def _download(name: str, dataset: str) -> None:
+def _download(torchvision_class: str, dataset: str) -> None:
     from torchvision import datasets
 
     for train in (True, False):
         try:
-            getattr(datasets, name)(_DOWNLOADS, train=train, download=True)
+            getattr(datasets, torchvision_class)(_DOWNLOADS, train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise LabError(
-                f"{dataset} could not be downloaded ({error}); give --data, or leave out "
-                "--download for the digits"
+                f"{dataset} could not be downloaded ({error}); name a dataset with --data, or "
+                "omit --download to use scikit-learn's digits"
             ) from None

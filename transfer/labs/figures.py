@@ -1,4 +1,4 @@
-"""Pictures of the labs' reports."""
+"""Figures that several labs show."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from .steps import Steps, Word
 def plotted(
     steps: Steps, name: str, caption: str, alt: str, *words: Word, **options: Word | None
 ) -> Figure:
-    """A picture that `plot` draws for the report.
+    """Draw a figure with the `plot` command.
 
     Args:
-        steps: of the lab.
-        name: the picture's file in the lab's folder.
-        caption: what can be seen in it.
-        alt: the same for somebody who cannot see it.
-        words: the kind of picture and its sources.
-        options: those of `plot`.
+        steps: The steps of the lab.
+        name: The file name of the figure, in the folder of the lab.
+        caption: One or two sentences about what the figure shows.
+        alt: A description for readers who cannot see it.
+        words: The kind of plot and its sources.
+        options: Options of `plot`.
     """
     drawn = steps.run("plot", *words, output=steps.path(name), **options)
     return Figure(caption, alt, steps.path(name), [drawn])
 
 
 def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure:
-    """A grid of a lab's training pictures."""
+    """Draw a grid of training images."""
     return plotted(
         steps,
         "samples.png",
-        "Training pictures, drawn by seed, with their labels.",
-        "a grid of small pictures, the label above each",
+        "A random sample of the training images, with their labels.",
+        "a grid of small images, the label above each",
         "samples",
-        data.word,
+        data.path,
         split="train",
         limit=24,
         seed=options.seed,
@@ -43,16 +43,16 @@ def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure
 
 
 def confusion_figure(steps: Steps, results: str | os.PathLike[str]) -> Figure:
-    """What is taken for what.
+    """Draw a confusion matrix.
 
     Args:
-        steps: of the lab.
-        results: the folder that `evaluate` wrote.
+        steps: The steps of the lab.
+        results: The folder that `evaluate` wrote.
     """
     return plotted(
         steps,
         "confusion.png",
-        "What is taken for what: rows are what the pictures show, columns what they are called.",
+        "Confusion matrix of the test split: true classes in rows, predicted classes in columns.",
         "a matrix of counts, dark where they are large",
         "confusion",
         results,
@@ -62,15 +62,15 @@ def confusion_figure(steps: Steps, results: str | os.PathLike[str]) -> Figure:
 def predicted_samples(
     steps: Steps, options: LabOptions, data: LabData, model: str | os.PathLike[str]
 ) -> Figure:
-    """A dozen of a lab's test pictures, with what a network takes them for."""
+    """Draw twelve test images with the predictions of a network."""
     return plotted(
         steps,
         "predictions.png",
-        "Test pictures with the five classes that the network holds likeliest, and their "
-        "probabilities. The right one is dark.",
-        "a grid of small pictures, bars of probabilities beside each",
+        "Test images with the five most probable classes and their probabilities. The true class "
+        "is dark.",
+        "a grid of small images, bars of probabilities beside each",
         "samples",
-        data.word,
+        data.path,
         split="test",
         limit=12,
         seed=options.seed,

@@ -1,4 +1,4 @@
-"""What a lab is."""
+"""The description of a lab."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Lab:
     """A lab.
 
     Attributes:
-        name: what it is called on the command line.
-        title: the heading of its report.
-        about: one line about what it is; Markdown.
-        sections: runs its commands and gives the chapters of its report.
+        name: Its name on the command line.
+        title: The heading of its report.
+        about: One line about its subject; Markdown.
+        sections: The function that runs its commands and returns the chapters of its report.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""`lab lenet-pytorch`: LeNet on MNIST, from the loaders to its certainty about test pictures.
+"""`lab lenet-pytorch`: LeNet on MNIST, from the data loaders to the probabilities of predictions.
 
-The lab trains Caffe's LeNet with Adam, a learning rate of 0.001 and batches of 64 for ten epochs,
-on three quarters of the training pictures; the last quarter validates.
+The lab trains Caffe's LeNet with Adam, a learning rate of 0.001 and batches of 64 for ten epochs.
+A quarter of the training images is the validation split.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ from .figures import confusion_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
-from .tables import class_table, epoch_table, formula_table, layer_table, parts_table, shape_words
+from .tables import class_table, epoch_table, formula_table, layer_table, shape_text, splits_table
 
-#: Pictures of the small lab, of all parts together.
+#: The number of images of the small lab, in all splits together.
 _SMALL = 12_000
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
-    data = prepare_data(steps, options, "MNIST", val=0.25, limit=None if options.full else _SMALL)
+    limit = None if options.full else _SMALL
+    data = prepare_data(steps, options, "MNIST", val_fraction=0.25, limit=limit)
     summarized = steps.run(
         "summary",
         "lenet",
-        input=f"{data.step.result['shape'][0]}x28x28",
-        classes=len(data.step.result["classes"]),
+        input=f"{data.image_shape[0]}x28x28",
+        classes=len(data.class_names),
         formulas=True,
     )
     trained = steps.run(
         "train",
         "lenet",
-        data.word,
+        data.path,
         optimizer="adamw",
         weight_decay=0,
         lr=0.001,
         schedule="constant",
         batch_size=64,
-        epochs=options.sized(5, 10),
+        epochs=options.epoch_count(5, 10),
         seed=options.seed,
         device=options.device,
         output=steps.path("run"),
@@ -55,53 +56,57 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
         "The data",
         [
             Text(
-                "Three loaders feed the network: one shuffles what is learnt from, one reads what "
-                "decides which epoch was best, and one what the result is measured on. A quarter "
-                "of the training pictures is kept for validation, each class in its share."
+                "There are three data loaders. The first shuffles the training split, the second "
+                "reads the validation split, which decides which epoch is best, and the third "
+                "reads the test split, which measures the result. The validation split is a "
+                "quarter of the training images, stratified by class."
             ),
-            parts_table(data),
+            splits_table(data),
             training_samples(steps, options, data),
         ],
     )
 
 
 def _network(summarized: Step) -> Section:
-    found = summarized.result
-    windows = [layer for layer in found["layers"] if layer["kernel_size"]]
+    layers = summarized.result["layers"]
+    windows = [layer for layer in layers if layer["kernel_size"]]
     agree = sum(layer["formula"] is not None for layer in windows)
-    before = next(layer for layer in found["layers"] if layer["class_name"] == "Flatten")
-    shape, count = before["input_shape"], before["output_shape"][0]
+    flatten = next(layer for layer in layers if layer["torch_class"] == "Flatten")
+    shape, count = flatten["input_shape"], flatten["output_shape"][0]
     return Section(
         "The network",
         [
             Text(
-                "Twice a convolution of 5×5, a ReLU and a maximum over 2×2; then a hidden layer "
+                "Two blocks of a 5×5 convolution, a ReLU and 2×2 max pooling; then a hidden layer "
                 "of 500 units, and one output for each class."
             ),
             layer_table(
-                "The way of one picture through LeNet. Multiply-adds are for one picture.",
+                "The layers of LeNet. Shapes and multiply-adds are for one image.",
                 summarized,
             ),
             Question(
-                "How large is the output of a convolution or a pooling?",
+                "How large is the output of a convolution or pooling layer?",
                 [
                     Text(
-                        "A window of *k* elements, *d* apart, that moves by *s* over *n* elements "
-                        "with *p* of padding at either end stands in ⌊(n + 2p − d(k − 1) − 1)/s⌋ "
-                        f"+ 1 places. For {agree} of the network's {len(windows)} convolutions "
-                        "and poolings this gives the size that the layer itself gives:",
+                        "A window with a kernel of *k* elements, a dilation of *d* and a stride of "
+                        "*s* has ⌊(n + 2p − d(k − 1) − 1)/s⌋ + 1 positions on *n* elements with a "
+                        f"padding of *p* at either end. For {agree} of the network's "
+                        f"{len(windows)} convolution and pooling layers, the formula gives the "
+                        "output size of the real layer:",
                         [summarized],
                     ),
-                    formula_table("The formula, and what comes out of the real layer.", summarized),
+                    formula_table(
+                        "The formula, and the output shape of the real layer.", summarized
+                    ),
                 ],
             ),
             Question(
-                f"Why has the first linear layer {count} inputs?",
+                f"Why does the first linear layer have {count} inputs?",
                 [
                     Text(
-                        f"It takes all that the last pooling gives, {shape_words(shape)}, "
-                        f"as one row of {count} numbers. Another size of picture needs another "
-                        "layer here.",
+                        f"Its input is the output of the last pooling layer, {shape_text(shape)}, "
+                        f"flattened to {count} values. Images of another size need another linear "
+                        "layer.",
                         [summarized],
                     )
                 ],
@@ -120,12 +125,12 @@ def _training(steps: Steps, trained: Step) -> Section:
             Text(
                 "Adam with a learning rate of 0.001 and batches of 64. The validation loss is "
                 "measured after each epoch, and the network of the best epoch is kept. "
-                f"TensorBoard shows the same numbers: `tensorboard --logdir {steps.path('run')}`."
+                f"`tensorboard --logdir {steps.path('run')}` shows the same curves."
             ),
             epoch_table("Each epoch.", trained),
             Figure(
                 "Loss and accuracy by epoch.",
-                "two charts of lines, loss falling and accuracy rising with the epochs",
+                "two line charts: loss falls and accuracy rises with the epochs",
                 steps.path("curves.png"),
                 [curves],
             ),
@@ -135,24 +140,24 @@ def _training(steps: Steps, trained: Step) -> Section:
 
 def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> list[Section]:
     model = steps.path("run/model")
-    evaluated = steps.run("evaluate", model, data.word, output=steps.path("test"))
+    evaluated = steps.run("evaluate", model, data.path, output=steps.path("test"))
     confusion = confusion_figure(steps, steps.path("test"))
-    certain = predicted_samples(steps, options, data, model)
+    predictions = predicted_samples(steps, options, data, model)
     before, after = trained.result["evaluation"], evaluated.result
     return [
         Section(
             "Save and load",
             [
                 Text(
-                    f"The training ended by saving the network to `{model}`. Read again from "
-                    "there, it gives the same results:"
+                    f"At its end, the training saved the network to `{model}`. The loaded network "
+                    "gives the same results:"
                 ),
                 Table(
-                    "The test part, by the network in memory and by the one that was loaded.",
+                    "Results on the test split: the network in memory and the loaded network.",
                     ["network", "accuracy", "correct", "loss"],
                     [
-                        [name, found["accuracy"], found["correct"], found["loss"]]
-                        for name, found in (("trained", before), ("loaded", after))
+                        [name, result["accuracy"], result["correct"], result["loss"]]
+                        for name, result in (("trained", before), ("loaded", after))
                     ],
                     [trained, evaluated],
                 ),
@@ -162,13 +167,13 @@ def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> li
             "Test",
             [
                 Text(
-                    f"The network is right about {after['correct']:,} of {after['count']:,} test "
-                    f"pictures, {after['accuracy']:.2%}.",
+                    f"The network classifies {after['correct']:,} of {after['count']:,} test "
+                    f"images correctly: {after['accuracy']:.2%}.",
                     [evaluated],
                 ),
-                class_table("Each class of the test part.", evaluated),
+                class_table("Accuracy of each class on the test split.", evaluated),
                 confusion,
-                certain,
+                predictions,
             ],
         ),
     ]
@@ -177,6 +182,6 @@ def _test(steps: Steps, options: LabOptions, data: LabData, trained: Step) -> li
 LENET_PYTORCH = Lab(
     "lenet-pytorch",
     "LeNet in PyTorch",
-    "A convolutional network learns handwritten characters: loaders, shapes, training, certainty.",
+    "A convolutional network for handwritten digits: loaders, shapes, training, probabilities.",
     _sections,
 )

@@ -1,8 +1,8 @@
-"""`lab mnist-features`: what the units of small networks look for, and what convolutions see.
+"""`lab mnist-features`: weights of small networks as images, and feature maps of convolutions.
 
-The lab trains a logistic regression and 30 hidden units on 2,000 digits with Adam, looks at the
-weights of each unit, then at feature maps: of filters with known numbers, of a small convolutional
-network, of AlexNet.
+The lab trains a logistic regression and 30 hidden units on 2,000 digits with Adam and shows the
+weights of each unit. Then it shows feature maps: of fixed filters, of a small convolutional
+network, and of AlexNet.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from .lab import Lab
 from .options import LabOptions
 from .photographs import alexnet_section, photograph_section
 from .steps import Steps
-from .tables import layer_table, parts_table
+from .tables import layer_table, splits_table
 
-#: Two fifths are learnt from and two decide: 2,000 each of a source without a test part.
-_IMAGES, _VAL, _TEST = 5_000, 0.4, 0.2
+#: Of 5,000 images without a test split, a fifth becomes one. Validation gets the fraction that
+#: leaves 2,000 images each for training and validation.
+_IMAGES, _VAL_FRACTION, _TEST_FRACTION = 5_000, 0.4, 0.2
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network, and how it is trained with Adam.
+    """A network and its training with Adam.
 
     Attributes:
-        network: its name for `train`.
-        title: what the lab calls it.
-        lr: learning rate.
-        epochs: of the small lab, and of the full one.
+        network: Its name for `train`.
+        title: Its name in the report.
+        lr: The learning rate.
+        epochs: The number of epochs in the small and in the full lab.
     """
 
     network: str
@@ -45,11 +46,18 @@ _CNN = Recipe("small_cnn", "4 and 8 filters", 0.003, (20, 50))
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
-    data = prepare_data(steps, options, "MNIST", val=_VAL, test=_TEST, limit=_IMAGES)
+    data = prepare_data(
+        steps,
+        options,
+        "MNIST",
+        val_fraction=_VAL_FRACTION,
+        test_fraction=_TEST_FRACTION,
+        limit=_IMAGES,
+    )
     runs = {recipe: _train(steps, options, data, recipe) for recipe in (_LOGISTIC, _MLP, _CNN)}
     return [
         _data(steps, options, data),
-        _learning(steps, data, runs),
+        _learning_curves(steps, data, runs),
         _units(steps, options, data),
         photograph_section(steps, options),
         _small_cnn(steps, options, data),
@@ -60,17 +68,17 @@ def _sections(steps: Steps, options: LabOptions) -> list[Section]:
 def _train(
     steps: Steps, options: LabOptions, data: LabData, recipe: Recipe, untrained: bool = False
 ) -> Step:
-    """One training with Adam; or the network as it begins."""
+    """Train a network, or save it untrained."""
     return steps.run(
         "train",
         recipe.network,
-        data.word,
+        data.path,
         optimizer="adamw",
         weight_decay=0,
         lr=recipe.lr,
         schedule="constant",
         batch_size=32,
-        epochs=0 if untrained else options.sized(*recipe.epochs),
+        epochs=0 if untrained else options.epoch_count(*recipe.epochs),
         seed=options.seed,
         device=options.device,
         output=steps.path(f"{recipe.network}-before" if untrained else recipe.network),
@@ -79,29 +87,29 @@ def _train(
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    return Section("The data", [training_samples(steps, options, data), parts_table(data)])
+    return Section("The data", [training_samples(steps, options, data), splits_table(data)])
 
 
-def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
+def _learning_curves(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
     rows: list[list[Cell]] = []
     for recipe, trained in runs.items():
-        kept = trained.result["evaluation"]
-        best = next(row for row in trained.result["history"] if row["epoch"] == kept["epoch"])
+        evaluation, history = trained.result["evaluation"], trained.result["history"]
+        best = next(row for row in history if row["epoch"] == evaluation["epoch"])
         rows.append(
             [
                 recipe.title,
-                kept["epoch"],
+                evaluation["epoch"],
                 best["train_accuracy"],
                 best.get("val_accuracy"),
-                kept["accuracy"],
+                evaluation["accuracy"],
             ]
         )
-    count = data.step.result["splits"]["train"]
+    count = data.counts["train"]
     curves = plotted(
         steps,
         "curves.png",
         "Loss and accuracy by epoch.",
-        "two charts of lines, losses falling and accuracies rising with the epochs",
+        "two line charts: losses fall and accuracies rise with the epochs",
         "curves",
         *(steps.path(recipe.network) for recipe in runs),
         titles=",".join(recipe.title for recipe in runs),
@@ -110,13 +118,13 @@ def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
         "Learning curves",
         [
             Text(
-                f"Three networks learn {count:,} pictures with Adam, 32 at a time: a logistic "
-                "regression, a network with 30 hidden units, and a convolutional one with 4 and 8 "
-                "filters. Of each, the epoch with the best validation accuracy is kept.",
+                f"Three networks are trained on {count:,} images with Adam and batches of 32: a "
+                "logistic regression, a network with 30 hidden units, and a convolutional network "
+                "with 4 and 8 filters. The epoch with the best validation accuracy is kept.",
                 [data.step],
             ),
             Table(
-                "Accuracy of the epoch that is kept, on each part.",
+                "Accuracy on each split, in the epoch that was kept.",
                 ["network", "epoch", "training", "validation", "test"],
                 rows,
                 list(runs.values()),
@@ -127,20 +135,22 @@ def _learning(steps: Steps, data: LabData, runs: dict[Recipe, Step]) -> Section:
 
 
 def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    bright = "Where a weight is bright, a bright pixel speaks for the {}; where it is dark, against"
+    caption = (
+        "A bright pixel at a bright weight is evidence for the {}, at a dark weight against it."
+    )
     _train(steps, options, data, _MLP, untrained=True)
     return Section(
-        "What a unit looks for",
+        "The weights of each unit",
         [
             Text(
-                "A unit of the first layer has one weight for each pixel. Laid out as the picture "
-                "is, they show what the unit looks for."
+                "A unit of the first layer has one weight for each pixel. Arranged as an image, "
+                "the weights show the pattern that the unit responds to."
             ),
             plotted(
                 steps,
                 "logistic-weights.png",
-                f"Logistic regression, a unit for each class. {bright.format('class')}.",
-                "a picture of weights for each class",
+                f"Logistic regression, one unit for each class. {caption.format('class')}",
+                "the weights of each class as an image",
                 "weights",
                 steps.path("logistic/model"),
                 titles=_LOGISTIC.title,
@@ -148,8 +158,8 @@ def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
             plotted(
                 steps,
                 "mlp30-weights.png",
-                f"The 30 hidden units, before and after training. {bright.format('unit')}.",
-                "two grids of 30 pictures of weights, noise on the left, strokes on the right",
+                f"The 30 hidden units, before and after training. {caption.format('unit')}",
+                "the weights of 30 units as images: noise on the left, strokes on the right",
                 "weights",
                 steps.path("mlp30-before/model"),
                 steps.path("mlp30/model"),
@@ -160,18 +170,20 @@ def _units(steps: Steps, options: LabOptions, data: LabData) -> Section:
 
 
 def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    walked = steps.run("summary", steps.path("small_cnn/model"))
+    summarized = steps.run("summary", steps.path("small_cnn/model"))
     _train(steps, options, data, _CNN, untrained=True)
-    layers = [row["name"] for row in walked.result["layers"] if len(row["output_shape"]) == 3]
+    layers = [
+        row["torch_path"] for row in summarized.result["layers"] if len(row["output_shape"]) == 3
+    ]
     return Section(
         "A small convolutional network",
         [
-            layer_table("The way of one picture through the network.", walked),
+            layer_table("The layers of the network. Shapes are for one image.", summarized),
             plotted(
                 steps,
                 "cnn-filters.png",
-                "Its 4 first filters, before and after training.",
-                "two grids of four filters of 3×3",
+                "The 4 filters of its first convolution, before and after training.",
+                "two grids of four 3×3 filters",
                 "filters",
                 steps.path("small_cnn-before/model"),
                 steps.path("small_cnn/model"),
@@ -180,23 +192,22 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
             plotted(
                 steps,
                 "cnn-maps.png",
-                "One digit on its way: each convolution, its ReLU, its pooling. Blue is negative, "
-                "which the ReLU sets to 0.",
-                "feature maps of a digit, four of each layer first, then eight",
+                "Feature maps of one digit after each convolution, ReLU and pooling. Blue values "
+                "are negative; the ReLU sets them to 0.",
+                "feature maps of a digit: four in each of the first layers, then eight",
                 "feature-maps",
                 steps.path("small_cnn/model"),
-                image=data.word,
+                image=data.path,
                 split="test",
                 layers=",".join(layers),
             ),
             plotted(
                 steps,
                 "cnn-samples.png",
-                "Test pictures with the classes that the network holds likeliest. The right one "
-                "is dark.",
-                "a grid of characters, bars of probabilities beside each",
+                "Test images with the most probable classes. The true class is dark.",
+                "a grid of digits, bars of probabilities beside each",
                 "samples",
-                data.word,
+                data.path,
                 split="test",
                 limit=12,
                 seed=options.seed,
@@ -208,8 +219,8 @@ def _small_cnn(steps: Steps, options: LabOptions, data: LabData) -> Section:
 
 MNIST_FEATURES = Lab(
     "mnist-features",
-    "Visualising weights and features",
-    "What the units of small networks look for, what convolutions make of a photograph, and what "
-    "AlexNet sees.",
+    "Visualizing weights and features",
+    "The weights of small networks as images, convolutions on a photograph, and the feature maps "
+    "of AlexNet.",
     _sections,
 )

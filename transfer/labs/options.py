@@ -1,4 +1,4 @@
-"""What can be chosen about a lab; the command line makes an option of each."""
+"""The options of a lab; the command line makes an option of each field."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class LabOptions:
-    """What a lab is done with, and how much of it.
+    """The data, the models and the size of a lab.
 
     Attributes:
-        data: The lab's dataset, in any form that train takes; else the digits, which are
-            always there.
-        test_data: Its test part, where that stands elsewhere.
-        class_names: Names of its classes: a .t7 list, or a text file with one name a line.
-        download: Have torchvision download the lab's own dataset into the folder data.
+        data: The lab's dataset, in any form that train takes; by default scikit-learn's digits.
+        test_data: The test split, if it is a dataset of its own.
+        class_names: Names of the dataset's classes: a .t7 list, or a text file with one name a
+            line.
+        download: Download the lab's own dataset with torchvision into the folder data.
         model: A pretrained AlexNet of Torch7, for the labs that use one.
-        labels: Names of what it tells apart: a .t7 list, or a text file with one name a line.
-        mean_std: What it was trained with: a .t7 with {mean=…, std=…}.
+        labels: Class names of that model: a .t7 list, or a text file with one name a line.
+        mean_std: Mean and std of that model: a .t7 with {mean=…, std=…}. Images are then resized
+            as Torch7's image.scale does.
         photo: A photograph, for the labs that use one.
-        full: The lab's own settings: all pictures, all epochs.
-        limit: At most so many pictures of the data, and of the test data.
-        epochs: So many epochs of each training, whatever the lab says.
+        full: Use all images, and the number of epochs of the original lab.
+        limit: The largest number of images, in the dataset and in the test data.
+        epochs: The number of epochs of every training.
         device: auto, cpu or cuda.
-        seed: Of all chance.
+        seed: The seed of every random choice.
     """
 
     data: str | None = None
@@ -41,8 +42,18 @@ class LabOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
 
-    def sized(self, small: int, full: int) -> int:
-        """The number of epochs: the one asked for, or that of the small or the full lab."""
+    def epoch_count(self, small: int, full: int) -> int:
+        """Return `epochs` if it is given, else the number for the small or the full lab."""
         if self.epochs is not None:
             return self.epochs
         return full if self.full else small
+
+    @property
+    def model_options(self) -> dict[str, str | None]:
+        """Options of the commands that open `model`.
+
+        The labs trained AlexNet on images that Torch7's `image.scale` had resized; the file with
+        mean and std does not say so.
+        """
+        resize = None if self.mean_std is None else "image.scale-bilinear"
+        return {"labels": self.labels, "mean_std": self.mean_std, "resize": resize}

@@ -1,4 +1,4 @@
-"""The chapters of `lab mnist-features` about a photograph: known filters, and AlexNet's maps."""
+"""Chapters of `lab mnist-features` about a photograph: fixed filters, and maps of AlexNet."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from ..reports import Cell, Question, Section, Table, Text
 from .figures import plotted
 from .options import LabOptions
 from .steps import Steps
-from .tables import formula_table, shape_words
+from .tables import formula_table, shape_text
 
-#: Filters with known numbers, and which of them are looked at together.
+#: Convolutions with fixed weights, and the layers that share a figure.
 _FILTERS = "python:torchlift.transfer.networks.photo_filters:photo_filters"
 _KERNELS = "blur,sharpen,outline,horizontal_edges,vertical_edges"
-_STEPS = "no_padding,vertical_edges,padding_2,stride_2,stride_4"
+_STRIDES = "no_padding,vertical_edges,padding_2,stride_2,stride_4"
 _POOLINGS = "max_pool_2,average_pool_2,max_pool_8,average_pool_8"
 
 _ALEXNET = "python:torchlift.transfer.networks:alexnet_owt_bn"
 
 
 def photograph_section(steps: Steps, options: LabOptions) -> Section:
-    """Filters with known numbers, paddings, strides and poolings on a photograph."""
+    """Return the chapter about fixed filters, padding, stride and pooling on a photograph."""
     photo = options.photo or "china"
     figures = [
         plotted(
             steps,
             f"photo-{name}.png",
             caption,
-            f"the photograph and, beside it, what {alt} makes of it",
+            f"the photograph, and beside it the output of {alt}",
             "feature-maps",
             _FILTERS,
             image=photo,
@@ -39,48 +39,52 @@ def photograph_section(steps: Steps, options: LabOptions) -> Section:
             (
                 "kernels",
                 _KERNELS,
-                "A mean, a sharpening, an outline, and Sobel's two filters. Above each map stands "
-                "its range: what is no longer a brightness may be negative.",
+                "Blurring, sharpening, an outline, and the two Sobel filters. Above each map is "
+                "its range; values may be negative, because they are no longer brightnesses.",
                 "each filter",
             ),
             (
                 "strides",
-                _STEPS,
-                "The same filter with other padding and stride. Zeros around the photograph look "
-                "like an edge to it.",
+                _STRIDES,
+                "The same filter with different padding and stride. The filter sees the zeros "
+                "around the photograph as an edge.",
                 "the filter with each padding and stride",
             ),
             (
                 "poolings",
                 _POOLINGS,
-                "Maximum and mean of 2×2 and 8×8. The maximum keeps what is bright and small, the "
-                "mean what is large.",
-                "each pooling",
+                "Maximum and average pooling over 2×2 and 8×8. The maximum keeps small bright "
+                "details, the average large areas.",
+                "each pooling layer",
             ),
         )
     ]
-    height, width, _ = figures[0].steps[0].result["input"]
-    walked = steps.run("summary", _FILTERS, input=f"1x{height}x{width}", formulas=True)
+    # The first filter keeps the size of the photograph.
+    _, height, width = figures[0].steps[0].result["layers"][0]["shape"]
+    summarized = steps.run("summary", _FILTERS, input=f"1x{height}x{width}", formulas=True)
     kernels, strides, poolings = figures
     return Section(
         "Convolutions on a photograph",
         [
             Text(
-                "A convolution lays a small filter on every place of a picture and adds up the "
-                "products. Networks learn their filters; these are known."
+                "A convolution moves a small filter over an image and, at every position, adds up "
+                "the products of filter weights and pixels. Networks learn their filters; the "
+                "filters here are fixed."
             ),
             kernels,
             strides,
             poolings,
             Question(
-                "How large is what comes out?",
+                "How large is the output?",
                 [
                     Text(
-                        "Without padding a filter of 3×3 loses the border, with 1 the size stays, "
-                        "with 2 it grows. A stride of *s* leaves every *s*-th place, and a "
-                        "pooling one number of each window."
+                        "With a 3×3 filter, the output is smaller than the input without padding, "
+                        "equally large with a padding of 1, and larger with 2. A stride of *s* "
+                        "keeps every *s*-th position, and pooling keeps one value of each window."
                     ),
-                    formula_table("The formula, and what comes out of the real layer.", walked),
+                    formula_table(
+                        "The formula, and the output shape of the real layer.", summarized
+                    ),
                 ],
             ),
         ],
@@ -88,66 +92,65 @@ def photograph_section(steps: Steps, options: LabOptions) -> Section:
 
 
 def alexnet_section(steps: Steps, options: LabOptions) -> Section:
-    """AlexNet's filters, and its first two layers' maps before and after the ReLU.
+    """Return the chapter about AlexNet's filters and the feature maps of its first two layers.
 
     Raises:
-        LabError: when `--model` is a network without two convolutions.
+        LabError: When the network of `--model` has fewer than two convolutions.
     """
     model, photo = options.model or _ALEXNET, options.photo or "china"
-    opening = {"labels": options.labels, "mean_std": options.mean_std} if options.model else {}
+    model_options = options.model_options if options.model else {}
     if options.model is None:
         steps.note(
-            "No pretrained AlexNet was given (`--model alexnet.t7 --mean-std …`): the one here "
-            "has its layers and random numbers. Its maps show what a layer does to a picture, not "
-            "what training makes of it."
+            "No pretrained AlexNet was given (`--model alexnet.t7 --mean-std …`). The AlexNet in "
+            "this report has random weights: its feature maps show what each layer does to an "
+            "image, not what training changes."
         )
-    walked = steps.run("summary", model, **opening)
-    first, second = _convolutions(walked.result["layers"])
+    summarized = steps.run("summary", model, **model_options)
+    first, second = _convolutions(summarized.result["layers"])
     filters = plotted(
         steps,
         "alexnet-filters.png",
-        "The filters of the first convolution"
-        + (", which nobody has trained." if options.model is None else "."),
-        "a grid of small coloured pictures",
+        "The filters of the first convolution" + (", untrained." if options.model is None else "."),
+        "a grid of small color images",
         "filters",
         model,
         titles="AlexNet",
-        **opening,
+        **model_options,
     )
     first_maps, second_maps = (
         plotted(
             steps,
             f"alexnet-maps-{number}.png",
-            f"The {said} convolution before and after its ReLU, on one scale.",
+            f"The {ordinal} convolution before and after its ReLU, on one scale.",
             "two grids of feature maps of the photograph",
             "feature-maps",
             model,
             image=photo,
             layers=",".join(layers),
-            **opening,
+            **model_options,
         )
-        for number, said, layers in ((1, "first", first), (2, "second", second))
+        for number, ordinal, layers in ((1, "first", first), (2, "second", second))
     )
     rows: list[list[Cell]] = [
-        [found["layer"], found["class"], shape_words(found["shape"]), *_range(found)]
+        [layer["layer"], layer["torch_class"], shape_text(layer["shape"]), *_value_range(layer)]
         for maps in (first_maps, second_maps)
-        for found in maps.steps[0].result["layers"]
+        for layer in maps.steps[0].result["layers"]
     ]
     return Section(
-        "AlexNet looks at a photograph",
+        "A photograph in AlexNet",
         [
             filters,
             first_maps,
             second_maps,
             Question(
-                "What does the ReLU do to the maps?",
+                "What does the ReLU do to the feature maps?",
                 [
                     Text(
-                        "It sets what is negative to 0 and leaves the rest: the maps lose one of "
-                        "their two sides, and the network its linearity."
+                        "It sets negative values to 0 and leaves the others unchanged. This makes "
+                        "the network nonlinear."
                     ),
                     Table(
-                        "The numbers of the maps; the share of those that are exactly 0.",
+                        "The values of the feature maps; `zeros` is the fraction of exact zeros.",
                         ["layer", "class", "shape", "lowest", "highest", "mean", "zeros"],
                         rows,
                         [*first_maps.steps, *second_maps.steps],
@@ -159,22 +162,23 @@ def alexnet_section(steps: Steps, options: LabOptions) -> Section:
 
 
 def _convolutions(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The names of the first two convolutions, each with that of the ReLU behind it.
+    """Return the names of the first two convolutions, each with that of the ReLU after it.
 
     Raises:
-        LabError: when the network does not have two of them.
+        LabError: When the network has fewer than two such pairs.
     """
-    pairs, last = list[tuple[str, str]](), None
+    pairs: list[tuple[str, str]] = []
+    convolution: str | None = None
     for layer in layers:
-        if layer["class_name"] == "Conv2d":
-            last = layer["name"]
-        elif "ReLU" in layer["class_name"] and last is not None:
-            pairs.append((last, layer["name"]))
-            last = None
+        if layer["torch_class"] == "Conv2d":
+            convolution = layer["torch_path"]
+        elif "ReLU" in layer["torch_class"] and convolution is not None:
+            pairs.append((convolution, layer["torch_path"]))
+            convolution = None
     if len(pairs) < 2:
-        raise LabError("--model: a network with two convolutions was expected, a ReLU behind each")
+        raise LabError("--model: the lab needs a network with two convolutions, each with a ReLU")
     return pairs[:2]
 
 
-def _range(found: dict[str, Any]) -> list[Cell]:
-    return [found[name] for name in ("lowest", "highest", "mean", "zeros")]
+def _value_range(layer: dict[str, Any]) -> list[Cell]:
+    return [layer[name] for name in ("lowest", "highest", "average", "zeros")]

@@ -1,8 +1,8 @@
-"""The second half of `lab torch7-convnets`: AlexNet's file, its relatives, and transfer.
+"""The second half of `lab torch7-convnets`: the AlexNet file, similar networks, and transfer.
 
-Without the file of a pretrained AlexNet one is written that has its layout and random numbers:
-what is told of memory, shapes and sizes is the same. The transfer is then from a small network
-that Torch7 trained, whose file comes with torchlift.
+Without the file of a pretrained AlexNet, the lab writes one with the same layers and random
+weights; its memory, shapes and sizes are the same. The transfer then starts from a small network
+that Torch7 trained, whose file is part of torchlift.
 """
 
 from __future__ import annotations
@@ -15,84 +15,81 @@ from .alexnet_file import memory_section, relatives_section, shape_section
 from .data import LabData
 from .options import LabOptions
 from .steps import Steps
-from .tables import shape_words
+from .tables import shape_text
 
 _FIXTURES = Path(__file__).parents[2] / "fixtures"
 
-#: The features that the lab takes: what the last ReLU of AlexNet gives.
+#: The layer whose output the lab uses as features: the last ReLU of AlexNet.
 _LAYER = "get(2):get(9)"
 
-#: Pictures whose features the small lab takes from AlexNet.
+#: The number of images whose features the small lab extracts with AlexNet.
 _SMALL = 200
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A network of Torch7's with what its lab keeps beside it.
+    """A Torch7 network, with the files that its lab keeps beside it.
 
     Attributes:
-        file: its `.t7`.
-        labels: names of its classes, if they are known.
-        mean_std: its preprocessing.
-        layer: whose output is taken for features.
-        title: what the report calls it.
+        file: The `.t7` of the network.
+        options: Options of the commands that open it: labels and preprocessing.
+        layer: The layer whose output is used as features.
+        title: The name of the network in the report.
     """
 
     file: str
-    labels: str | None
-    mean_std: str | None
+    options: dict[str, str | None]
     layer: str
     title: str
 
-    @property
-    def options(self) -> dict[str, str | None]:
-        """What a command that opens it is told."""
-        return {"labels": self.labels, "mean_std": self.mean_std}
-
 
 def pretrained_sections(steps: Steps, options: LabOptions, data: LabData) -> list[Section]:
-    """The chapters on AlexNet.
+    """Return the chapters about AlexNet.
 
     Args:
-        steps: of the lab.
-        options: of the lab; `model`, `labels` and `mean_std` are those of a pretrained AlexNet.
-        data: what is transferred to.
+        steps: The steps of the lab.
+        options: The options of the lab; `model`, `labels` and `mean_std` describe a pretrained
+            AlexNet.
+        data: The dataset that a network is transferred to.
     """
     alexnet = _alexnet(steps, options)
-    known = alexnet if options.model else _shipped(data)
+    pretrained = alexnet if options.model else _shipped(data)
     return [
         _classify(steps, options, alexnet),
         memory_section(steps, alexnet.file),
         shape_section(steps, alexnet.file),
         relatives_section(steps),
-        _transfer(steps, options, data, alexnet, known),
+        _transfer(steps, options, data, alexnet, pretrained),
     ]
 
 
 def _alexnet(steps: Steps, options: LabOptions) -> _Model:
-    """The AlexNet that was given, or one of random numbers."""
+    """Return the AlexNet that the user named, or one with random weights."""
     if options.model:
-        return _Model(options.model, options.labels, options.mean_std, _LAYER, "AlexNet")
+        return _Model(options.model, options.model_options, _LAYER, "AlexNet")
     file = steps.path("alexnet.t7")
     steps.run("convert", "python:torchlift.transfer.networks:alexnet_owt_bn", file, overwrite=True)
     steps.note(
-        "No pretrained AlexNet was given (`--model alexnet.t7 --labels … --mean-std …`): the one "
-        "here has the same layers and as large a file, but random numbers. What is said of its "
-        "memory, shapes and speed holds; what it takes pictures for means nothing. The transfer "
-        "at the end is from a small network that Torch7 trained."
+        "No pretrained AlexNet was given (`--model alexnet.t7 --labels … --mean-std …`). The "
+        "AlexNet in this report has the same layers and file size, but random weights: its "
+        "memory, shapes and speed are real, its predictions mean nothing. The transfer at the "
+        "end starts from a small network that Torch7 trained."
     )
-    return _Model(str(file), None, str(_FIXTURES / "cifar/cifar_meanStd.t7"), _LAYER, "AlexNet")
+    mean_std = str(_FIXTURES / "cifar/cifar_meanStd.t7")
+    return _Model(str(file), {"mean_std": mean_std}, _LAYER, "AlexNet")
 
 
 def _shipped(data: LabData) -> _Model:
-    """A network that Torch7 trained on such data."""
+    """Return a network that Torch7 trained on the digits or on CIFAR-10."""
     folder, name = (
         ("digits", "digits-lenet5-bn") if data.is_digits else ("cifar", "cifar-convnet-bn")
     )
     return _Model(
         str(_FIXTURES / folder / f"{name}.t7"),
-        str(_FIXTURES / folder / f"{folder}_classes.t7"),
-        str(_FIXTURES / folder / f"{folder}_meanStd.t7"),
+        {
+            "labels": str(_FIXTURES / folder / f"{folder}_classes.t7"),
+            "mean_std": str(_FIXTURES / folder / f"{folder}_meanStd.t7"),
+        },
         "penultimate",
         "the network that Torch7 trained",
     )
@@ -104,27 +101,27 @@ def _classify(steps: Steps, options: LabOptions, alexnet: _Model) -> Section:
     filters = steps.path("alexnet-filters.png")
     drawn = steps.run("plot", "filters", alexnet.file, output=filters)
     rows: list[list[Cell]] = [
-        [each["label"], each["probability"]]
-        for each in predicted.result["results"][0]["predictions"]
+        [prediction["label"], prediction["probability"]]
+        for prediction in predicted.result["results"][0]["predictions"]
     ]
-    random = "" if options.model else " Its numbers are random, so that these are guesses."
+    random = "" if options.model else " Its weights are random, so the predictions are guesses."
     return Section(
         "AlexNet",
         [
             Text(
-                "AlexNet-OWT-BN is read from its `.t7`, with class names and mean and standard "
-                f"deviation from files of their own.{random}"
+                "AlexNet-OWT-BN is read from its `.t7`; class names, mean and standard deviation "
+                f"come from separate files.{random}"
             ),
             Table(
-                f"The five likeliest classes of `{photo}`.",
+                f"The five most probable classes of `{photo}`.",
                 ["class", "probability"],
                 rows,
                 [predicted],
             ),
             Figure(
                 "The 64 filters of its first convolution, 11×11."
-                + ("" if options.model else " Untrained ones are noise."),
-                "a grid of 64 small pictures",
+                + ("" if options.model else " Untrained filters are noise."),
+                "a grid of 64 small images",
                 filters,
                 [drawn],
             ),
@@ -133,25 +130,25 @@ def _classify(steps: Steps, options: LabOptions, alexnet: _Model) -> Section:
 
 
 def _transfer(
-    steps: Steps, options: LabOptions, data: LabData, alexnet: _Model, known: _Model
+    steps: Steps, options: LabOptions, data: LabData, alexnet: _Model, pretrained: _Model
 ) -> Section:
     limit = options.limit or (None if options.full else _SMALL)
     parts: list[Text | Table | Figure] = []
-    if known is not alexnet:
-        shown = _extract(steps, options, alexnet, data, "train", _SMALL, "alexnet-features")
-        shape = next(iter(shown.result["features"].values()))
+    if pretrained is not alexnet:
+        extracted = _extract(steps, options, alexnet, data, "train", _SMALL, "alexnet-features")
+        shape = extracted.result["features"][0]["shape"]
         parts += [
             Text(
-                f"What `{alexnet.layer}` of AlexNet gives for {shape[0]:,} pictures: "
-                f"{shape_words(shape[1:])} numbers each, written as a `.t7` in "
-                f"{shown.seconds:.1f} seconds. They come from random weights, so that what "
-                f"follows is done with {known.title} instead.",
-                [shown],
+                f"Layer `{alexnet.layer}` of AlexNet gives {shape_text(shape[1:])} features for "
+                f"each image. Those of {shape[0]:,} images were written as a `.t7` in "
+                f"{extracted.seconds:.1f} seconds. They come from random weights, so the rest of "
+                f"this chapter uses {pretrained.title}.",
+                [extracted],
             )
         ]
         limit = options.limit
-    learnt = _extract(steps, options, known, data, "train", limit, "features-train")
-    tested = _extract(steps, options, known, data, "test", limit, "features-test")
+    train = _extract(steps, options, pretrained, data, "train", limit, "features-train")
+    test = _extract(steps, options, pretrained, data, "test", limit, "features-test")
     probed = steps.run(
         "probe",
         steps.path("features-train.t7"),
@@ -165,14 +162,14 @@ def _transfer(
     ]
     tuned = steps.run(
         "finetune",
-        known.file,
-        data.word,
-        **known.options,
+        pretrained.file,
+        data.path,
+        **pretrained.options,
         limit=limit,
         head="zeros",
         freeze="all-but-head",
         unfreeze_at=2,
-        epochs=options.sized(3, 3),
+        epochs=options.epoch_count(3, 3),
         batch_size=32,
         lr=0.01,
         body_lr=0.001,
@@ -183,35 +180,35 @@ def _transfer(
         resume="auto",
     )
     result = tuned.result["evaluation"]
-    best = next(r for r in tuned.result["history"] if r["epoch"] == result["epoch"])
-    features = next(iter(learnt.result["features"].values()))[1:]
+    best = next(row for row in tuned.result["history"] if row["epoch"] == result["epoch"])
+    features = train.result["features"][0]["shape"][1:]
     rows.append(["fine-tuned, new last layer", None, best["val_accuracy"], result["accuracy"]])
     parts += [
         Text(
-            f"The features of {known.title} ({known.layer}, {shape_words(features)} numbers a "
-            "picture) are written for every picture as a `.t7`. A network of two layers learns to "
-            "tell the classes by them; logistic regression does so for comparison. Then the "
-            "network itself goes on learning: its last layers make room for one new linear layer, "
-            "which is trained alone for an epoch, and with all others after that."
+            f"The features of {pretrained.title} (`{pretrained.layer}`, {shape_text(features)} "
+            "values an image) are written to a `.t7` for all images. A network of two layers and "
+            "a logistic regression are trained on these features. Then the pretrained network is "
+            "fine-tuned: a new linear layer replaces its last layers, is trained alone for one "
+            "epoch, and together with all other layers after that."
         ),
         Table(
-            "What is built on it.",
+            "Accuracy of the classifiers that use the pretrained network.",
             ["classifier", "features", "validation accuracy", "test accuracy"],
             rows,
-            [learnt, tested, probed, tuned],
+            [train, test, probed, tuned],
         ),
     ]
-    if known is not alexnet:
+    if pretrained is not alexnet:
         parts.append(
             Text(
-                "This network was trained on the same classes, and probably on these very "
-                "pictures: it shows how the work is done, not how well features transfer."
+                "This network was trained on the same classes, and probably on the same images: "
+                "the table demonstrates the method, not how well features transfer."
             )
         )
     return Section("Transfer", parts)
 
 
-#: What the report calls the probes.
+#: The names of the probes in the report.
 _METHODS = {"network": "two layers on features", "logistic": "logistic regression on features"}
 
 
@@ -227,7 +224,7 @@ def _extract(
     return steps.run(
         "extract",
         model.file,
-        data.word,
+        data.path,
         steps.path(f"{name}.t7"),
         layers=model.layer,
         split=split,

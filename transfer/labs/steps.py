@@ -1,7 +1,8 @@
-"""The chain of commands that a lab consists of, and the record of what they gave.
+"""Runs the commands of a lab and records their results.
 
-Every command is run as a person would type it. `steps.jsonl` in the lab's folder keeps its words,
-its result and its seconds, so that a lab that was stopped goes on where it was.
+Each command runs exactly as a person would type it. `steps.jsonl` in the folder of the lab keeps
+the command, its result and its time. A lab that was stopped resumes behind the last recorded
+command.
 """
 
 from __future__ import annotations
@@ -15,30 +16,36 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.errors import TorchliftError
+from ...converters.files import atomic_path, remove_abandoned
 from ..errors import LabError
 from ..reports.page import Step, command_line
 
-#: The record's name in a lab's folder.
+#: The file name of the record.
 _RECORD = "steps.jsonl"
 
-#: Runs the words of a command and gives what `--json` prints.
+#: Runs a command, given as its arguments after `torchlift`, and returns its JSON document.
 Runner = Callable[[list[str]], Any]
 
-#: What a word or an option of a command may be given as.
+#: A positional argument of a command, or the value of an option.
 Word = str | os.PathLike[str] | int | float
 
 
 class Steps:
-    """Runs a lab's commands, each once.
-
-        trained = steps.run("train", "lenet5", data, epochs=5, flip=True, output=steps.path("run"))
-        trained.result["history"][-1]["val_accuracy"]
-        Table("Each epoch.", ["epoch", "loss"], rows, steps=[trained])
+    """The commands of a lab, each of which runs once.
 
     Attributes:
-        folder: the lab's folder, as it was named: the commands' files are in it.
-        done: every step so far, in order.
-        notes: what the reader of the report must know first.
+        folder: The folder of the lab; the commands write into it.
+        done: Every step so far, in order.
+        notes: What the reader of the report must know first.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> steps = Steps(Path(mkdtemp()), lambda words: {"accuracy": 0.9}, settings={"seed": 0})
+        >>> trained = steps.run("train", "lenet5", "mnist.npz", epochs=5, flip=True)
+        >>> trained.command
+        'torchlift train lenet5 mnist.npz --epochs 5 --flip'
+        >>> trained.result["accuracy"]
+        0.9
     """
 
     def __init__(
@@ -49,110 +56,114 @@ class Steps:
         say: Callable[[str], None] = lambda text: None,
         overwrite: bool = False,
     ) -> None:
-        """Begin a lab, or go on with the one in the folder.
+        """Start a lab, or resume the one in the folder.
 
         Args:
-            folder: made if it is not there.
-            run: runs one command.
-            settings: what the lab is done with; a folder is gone on with only if they are equal.
-            say: is told each command before it runs, and each note.
-            overwrite: delete what an earlier lab left in the folder.
+            folder: Created if it does not exist.
+            run: Runs one command.
+            settings: Everything that the results depend on. A lab with other settings is not
+                resumed.
+            say: Called with each command before it runs, and with each note.
+            overwrite: Delete the files of an earlier lab in the folder.
 
         Raises:
-            LabError: when the folder holds something else, or a lab with other settings.
+            LabError: When the folder holds other files, or a lab with other settings.
         """
         self.folder = folder
         self.done: list[Step] = []
         self.notes: list[str] = []
         self._run = run
         self._say = say
-        self._known = self._open(json.loads(json.dumps(settings)), overwrite)
+        self._recorded = self._open(json.loads(json.dumps(settings)), overwrite)
 
     def run(self, *words: Word, **options: Word | bool | None) -> Step:
-        """The step of a command; the command is run unless the record has its result.
+        """Run a command, or return its recorded step.
 
-        A command that was killed is run again: let it go on (`resume="auto"` for a training) or
-        replace its files (`overwrite=True`) where it would refuse to otherwise.
+        A command that was killed is not recorded and runs again. Pass `resume="auto"` (training)
+        or `overwrite=True` where it would otherwise refuse to replace its own files.
 
         Args:
-            words: the command and its positional arguments.
-            options: the others: `batch_size=64` is `--batch-size 64`, True is a flag, and None or
-                False is left out.
+            words: The command and its positional arguments.
+            options: The options: `batch_size=64` becomes `--batch-size 64`, True a flag. None and
+                False are left out.
 
         Raises:
-            LabError: when the command fails; the error names it.
+            LabError: When the command fails; the message names it.
         """
-        line = [str(word) for word in words]
+        arguments = [str(word) for word in words]
         for name, value in options.items():
-            line += _option(name, value)
-        step = self._known.get(tuple(line)) or self._first_time(line)
+            arguments += _option(name, value)
+        step = self._recorded.get(tuple(arguments)) or self._run_now(arguments)
         if step not in self.done:
             self.done.append(step)
         return step
 
     def path(self, name: str) -> Path:
-        """A file or folder of the lab."""
+        """Return the path of a file or folder of the lab."""
         return self.folder / name
 
     def note(self, text: str) -> None:
-        """Tell the reader of the report, and whoever watches the lab."""
+        """Add a note to the report and show it to whoever runs the lab."""
         self.notes.append(text)
         self._say(f"note: {text}")
 
-    def _first_time(self, words: Sequence[str]) -> Step:
-        command = command_line(words)
+    def _run_now(self, arguments: Sequence[str]) -> Step:
+        command = command_line(arguments)
         self._say(f"$ {command}")
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
-            result = self._run(list(words))
+            result = self._run(list(arguments))
         except (TorchliftError, OSError) as error:
             raise LabError(f"{command}: {error}") from error
-        step = _step(
-            {"words": words, "result": result, "seconds": round(time.perf_counter() - began, 2)}
-        )
+        seconds = round(time.perf_counter() - start, 2)
+        step = _step({"words": arguments, "result": result, "seconds": seconds})
         with (self.folder / _RECORD).open("a", encoding="utf-8") as file:
             file.write(json.dumps(vars(step)) + "\n")
-        self._known[step.words] = step
+        self._recorded[step.words] = step
         return step
 
     def _open(self, settings: dict[str, Any], overwrite: bool) -> dict[tuple[str, ...], Step]:
-        """Make the folder, or read its record."""
+        """Create the folder and its record, or read the record."""
         record = self.folder / _RECORD
         if overwrite and record.is_file():
             shutil.rmtree(self.folder)
         if not record.is_file():
+            remove_abandoned(self.folder)
             if self.folder.exists() and any(self.folder.iterdir()):
-                raise LabError(f"{self.folder} is there already, and holds something else")
+                raise LabError(f"{self.folder} already exists and holds no lab")
             self.folder.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
-        first, *lines = _whole_lines(record)
-        before = json.loads(first)["settings"]
-        changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
-        if changed:
-            said = ", ".join(
-                f"{key} ({before.get(key)}, now {settings.get(key)})" for key in changed
-            )
+            with atomic_path(record) as path:
+                path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+        first_line, *lines = _complete_lines(record)
+        before = json.loads(first_line)["settings"]
+        changes = [
+            f"{name} ({before.get(name)}, now {settings.get(name)})"
+            for name in {**before, **settings}
+            if before.get(name) != settings.get(name)
+        ]
+        if changes:
             raise LabError(
-                f"{self.folder} holds the lab with another value of {said}; name another "
-                "--output, or --overwrite it"
+                f"{self.folder} holds the lab with another value of {', '.join(changes)}; choose "
+                "another folder with --output, or replace it with --overwrite"
             )
         steps = [_step(json.loads(line)) for line in lines]
         return {step.words: step for step in steps}
 
 
-def _whole_lines(record: Path) -> list[str]:
-    """The record's lines; one that a kill cut short is taken out of the file."""
+def _complete_lines(record: Path) -> list[str]:
+    """Return the lines of a record, and remove a last line that a kill left incomplete."""
     text = record.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        record.write_text(whole, encoding="utf-8")
-    return whole.splitlines()
+    complete = text[: text.rfind("\n") + 1]
+    if complete != text:
+        with atomic_path(record) as path:
+            path.write_text(complete, encoding="utf-8")
+    return complete.splitlines()
 
 
 def _step(entry: dict[str, Any]) -> Step:
-    """A step as the record keeps it: a new result and one read again must be the same."""
-    kept = json.loads(json.dumps(entry))
-    return Step(tuple(kept["words"]), kept["result"], kept["seconds"])
+    """Return the step of a record entry, the same whether it is new or was read from a file."""
+    recorded = json.loads(json.dumps(entry))
+    return Step(tuple(recorded["words"]), recorded["result"], recorded["seconds"])
 
 
 def _option(name: str, value: Word | bool | None) -> list[str]:

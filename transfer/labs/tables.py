@@ -9,79 +9,79 @@ from ..reports import Cell, Step, Table
 from .data import LabData
 
 
-def parts_table(data: LabData) -> Table:
-    """How many pictures of each class are in each part of a lab's dataset."""
-    found = data.step.result
-    names = {"train": "training", "val": "validation", "test": "test"}
-    parts = [part for part, count in found["splits"].items() if count]
+def splits_table(data: LabData) -> Table:
+    """Return a table with the number of images of each class in each split."""
+    titles = {"train": "training", "val": "validation", "test": "test"}
+    splits = [split for split, count in data.counts.items() if count]
     rows: list[list[Cell]] = [
-        [name, *(found["images"][part][index] for part in parts)]
-        for index, name in enumerate(found["classes"])
+        [row["label"], *(row[split] for split in splits)] for row in data.step.result["classes"]
     ]
-    rows.append(["all", *(found["splits"][part] for part in parts)])
-    header = ["class", *(names[part] for part in parts)]
-    return Table("Pictures of each class in each part.", header, rows, [data.step])
+    rows.append(["all", *(data.counts[split] for split in splits)])
+    header = ["class", *(titles[split] for split in splits)]
+    return Table("Images of each class in each split.", header, rows, [data.step])
 
 
 def epoch_table(caption: str, trained: Step) -> Table:
-    """Loss and accuracy after each epoch of a training; the epoch that is kept is marked."""
-    names = {
+    """Return a table with loss and accuracy of each epoch; it marks the epoch that was kept."""
+    titles = {
         "train_loss": "loss",
         "train_accuracy": "accuracy",
         "val_loss": "validation loss",
         "val_accuracy": "validation accuracy",
     }
-    history, kept = trained.result["history"], trained.result["evaluation"]["epoch"]
-    there = [name for name in names if any(name in row for row in history)]
+    history, best_epoch = trained.result["history"], trained.result["evaluation"]["epoch"]
+    metrics = [name for name in titles if any(name in row for row in history)]
     rows = [
-        [f"{row['epoch']:.0f}" + (" (kept)" if row["epoch"] == kept else "")]
-        + [row.get(name) for name in there]
+        [f"{row['epoch']:.0f}" + (" (kept)" if row["epoch"] == best_epoch else "")]
+        + [row.get(name) for name in metrics]
         for row in history
     ]
-    return Table(caption, ["epoch", *(names[name] for name in there)], rows, [trained])
+    return Table(caption, ["epoch", *(titles[name] for name in metrics)], rows, [trained])
 
 
 def class_table(caption: str, evaluated: Step) -> Table:
-    """How often each class is recognised, of an `evaluate`."""
-    found: dict[str, Any] = evaluated.result
+    """Return a table with the accuracy of each class, from an `evaluate`."""
+    result: dict[str, Any] = evaluated.result
     rows: list[list[Cell]] = [
-        [each["label"], each["recall"], each["precision"], each["correct"], each["count"]]
-        for each in found["classes"]
+        [row["label"], row["accuracy"], row["precision"], row["correct"], row["count"]]
+        for row in result["classes"]
     ]
-    rows.append(["all", found["accuracy"], found["precision"], found["correct"], found["count"]])
+    rows.append(
+        ["all", result["accuracy"], result["precision"], result["correct"], result["count"]]
+    )
     return Table(
         caption, ["class", "accuracy", "precision", "correct", "images"], rows, [evaluated]
     )
 
 
 def layer_table(caption: str, summarized: Step) -> Table:
-    """The walk of shapes through a network, of a `summary`."""
-    found = summarized.result
-    rows: list[list[Cell]] = [["input", "", shape_words(found["input_shape"]), None, None]]
+    """Return a table with the output shape of each layer, from a `summary`."""
+    result = summarized.result
+    rows: list[list[Cell]] = [["input", "", shape_text(result["input_shape"]), None, None]]
     rows += [
         [
-            layer["name"],
-            layer["class_name"],
-            shape_words(layer["output_shape"]),
+            layer["torch_path"],
+            layer["torch_class"],
+            shape_text(layer["output_shape"]),
             layer["parameters"] or None,
             layer["multiply_adds"] or None,
         ]
-        for layer in found["layers"]
+        for layer in result["layers"]
     ]
-    rows.append(["all", "", "", found["parameters"], found["multiply_adds"]])
+    rows.append(["all", "", "", result["parameters"], result["multiply_adds"]])
     header = ["layer", "class", "output", "parameters", "multiply-adds"]
     return Table(caption, header, rows, [summarized])
 
 
 def formula_table(caption: str, summarized: Step) -> Table:
-    """How each layer's output gets its size, of a `summary`, beside what the layer itself gives."""
+    """Return a table with the formula of each output size beside the shape of the real output."""
     rows = [
         [
-            layer["name"],
-            layer["class_name"],
-            shape_words(layer["input_shape"]),
+            layer["torch_path"],
+            layer["torch_class"],
+            shape_text(layer["input_shape"]),
             layer["formula"],
-            shape_words(layer["output_shape"]),
+            shape_text(layer["output_shape"]),
         ]
         for layer in summarized.result["layers"]
         if layer["formula"]
@@ -90,6 +90,11 @@ def formula_table(caption: str, summarized: Step) -> Table:
     return Table(caption, header, rows, [summarized])
 
 
-def shape_words(shape: Sequence[int]) -> str:
-    """A shape as people write it: `20×24×24`."""
+def shape_text(shape: Sequence[int]) -> str:
+    """Format a shape: `20×24×24`.
+
+    Example:
+        >>> shape_text((20, 24, 24))
+        '20×24×24'
+    """
     return "×".join(map(str, shape))

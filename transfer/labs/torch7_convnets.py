@@ -1,8 +1,8 @@
-"""`lab torch7-convnets`: four networks on CIFAR-10, and what is in AlexNet's file.
+"""`lab torch7-convnets`: four networks on CIFAR-10, the contents of an AlexNet file, and transfer.
 
-The lab's recipes: SGD with momentum 0.9 and nothing else (no weight decay, one learning rate all
-the time), batches drawn with replacement. The momentum is without the dampening that Torch7's
-`optim.sgd` has by default: weights that grew in Torch7 itself say so (`docs/labs.md`).
+All networks are trained with SGD: momentum 0.9, no weight decay, a constant learning rate, batches
+drawn with replacement. Unlike the default of Torch7's `optim.sgd`, the momentum has no dampening;
+the norms of weights that Torch7 trained confirm this (`docs/labs.md`).
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from .lab import Lab
 from .options import LabOptions
 from .pretrained import pretrained_sections
 from .steps import Steps
-from .tables import parts_table
+from .tables import splits_table
 
-#: Pictures of the small lab.
+#: The number of images in the small lab.
 _SMALL = 10_000
 
-#: Share of the pictures that is kept for validation: 10,000 of the 50,000.
-_VALIDATION = 0.2
+#: The fraction of the training images in the validation split: 10,000 of 50,000.
+_VAL_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the lab trains a network.
+    """A network and its training.
 
     Attributes:
-        network: its name for `train`.
-        title: what the lab calls it.
-        lr: learning rate.
-        batch_size: pictures in an update.
-        epochs: passes over the training pictures.
-        torch7: validation accuracy that Torch7 itself reached with this.
+        network: Its name for `train`.
+        title: Its name in the report.
+        lr: The learning rate.
+        batch_size: The number of images in a batch.
+        epochs: The number of epochs.
+        torch7: The validation accuracy that Torch7 reached with this training.
     """
 
     network: str
@@ -53,13 +53,19 @@ RECIPES = (
     Recipe("convnet_bn", "ConvNet with BatchNorm", 0.02, 32, 5, 0.619),
 )
 
-#: A fifth of the pictures: so many more epochs come nearer to the lab's number of updates.
+#: The small lab has a fifth of the images. This many times the epochs partly make up for the
+#: smaller number of updates.
 _SMALL_FACTOR = 2
 
 
 def _sections(steps: Steps, options: LabOptions) -> list[Section]:
-    full = options.full
-    data = prepare_data(steps, options, "CIFAR-10", val=_VALIDATION, limit=None if full else _SMALL)
+    data = prepare_data(
+        steps,
+        options,
+        "CIFAR-10",
+        val_fraction=_VAL_FRACTION,
+        limit=None if options.full else _SMALL,
+    )
     runs = {recipe: _train(steps, options, data, recipe) for recipe in RECIPES}
     return [
         _data(steps, options, data),
@@ -72,13 +78,13 @@ def _sections(steps: Steps, options: LabOptions) -> list[Section]:
 def _train(
     steps: Steps, options: LabOptions, data: LabData, recipe: Recipe, untrained: bool = False
 ) -> Step:
-    """One training by the lab's recipe; or the network as it begins."""
-    epochs = options.sized(_SMALL_FACTOR * recipe.epochs, recipe.epochs)
+    """Train a network, or save it untrained."""
+    epochs = options.epoch_count(_SMALL_FACTOR * recipe.epochs, recipe.epochs)
     name = f"{recipe.network}-before" if untrained else recipe.network
     return steps.run(
         "train",
         recipe.network,
-        data.word,
+        data.path,
         epochs=0 if untrained else epochs,
         batch_size=recipe.batch_size,
         sampling="replacement",
@@ -95,12 +101,12 @@ def _train(
 
 
 def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
-    described = steps.run("inspect", steps.path("softmax/model"))
-    preprocessing = described.result["preprocessing"]
+    inspected = steps.run("inspect", steps.path("softmax/model"))
+    preprocessing = inspected.result["preprocessing"]
     rows: list[list[Cell]] = [
-        [name, mean, std]
-        for name, mean, std in zip(
-            ("red", "green", "blue") if len(preprocessing["mean"]) == 3 else ("grey",),
+        [channel, mean, std]
+        for channel, mean, std in zip(
+            ("red", "green", "blue") if len(preprocessing["mean"]) == 3 else ("gray",),
             preprocessing["mean"],
             preprocessing["std"],
             strict=True,
@@ -110,17 +116,18 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
         "The data",
         [
             training_samples(steps, options, data),
-            parts_table(data),
+            splits_table(data),
             Text(
-                "Each channel is normalised: less its mean, divided by its standard deviation. "
-                "Both are measured on the training part alone, and travel with each model."
+                "Each channel is normalized: its mean is subtracted, and the difference divided "
+                "by its standard deviation. Both are computed from the training split only and "
+                "saved with each model."
             ),
             Table(
-                "Mean and standard deviation of each channel, of pixels from 0 to "
+                "Mean and standard deviation of each channel, for pixels from 0 to "
                 f"{preprocessing['value_range']:g}.",
                 ["channel", "mean", "standard deviation"],
                 rows,
-                [described],
+                [inspected],
             ),
         ],
     )
@@ -134,30 +141,30 @@ def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe
         titles=",".join(recipe.title for recipe in runs),
         output=steps.path("curves.png"),
     )
-    best = max(runs, key=lambda recipe: _best(runs[recipe])["val_accuracy"])
+    best = max(runs, key=lambda recipe: _best_epoch(runs[recipe])["val_accuracy"])
     confusion = steps.run(
         "plot", "confusion", steps.path(best.network), output=steps.path("confusion.png")
     )
-    order = sorted(runs, key=lambda recipe: _best(runs[recipe])["val_accuracy"])
+    order = sorted(runs, key=lambda recipe: _best_epoch(runs[recipe])["val_accuracy"])
     return Section(
         "Four networks",
         [
             _recipe_table(steps, options, data, runs),
             _results_table(options, data, runs),
             Text(
-                "From the least to the most accurate on the validation part: "
+                "The networks by validation accuracy, lowest first: "
                 f"{', '.join(recipe.title for recipe in order)}.",
                 list(runs.values()),
             ),
             Figure(
                 "Loss and accuracy of each network by epoch.",
-                "charts of lines, one for each network",
+                "line charts with a line for each network",
                 steps.path("curves.png"),
                 [curves],
             ),
             Figure(
-                f"What {best.title} takes for what, on the test part: rows are what the pictures "
-                "show, columns what they are called.",
+                f"Confusion matrix of {best.title} on the test split: true classes in rows, "
+                "predicted classes in columns.",
                 "a matrix of counts, dark on its diagonal",
                 steps.path("confusion.png"),
                 [confusion],
@@ -169,56 +176,56 @@ def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe
 def _recipe_table(
     steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe, Step]
 ) -> Table:
-    """The networks, and how each was trained."""
-    shape = "x".join(map(str, data.step.result["shape"]))
-    classes = len(data.step.result["classes"])
-    counted = {
+    """Return a table with the parameters and the training of each network."""
+    shape = "x".join(map(str, data.image_shape))
+    classes = len(data.class_names)
+    summaries = {
         recipe: steps.run("summary", recipe.network, input=shape, classes=classes)
         for recipe in runs
     }
     return Table(
-        "The networks, and how each was trained: SGD with momentum 0.9, batches drawn with "
-        "replacement, and the same learning rate all the time.",
+        "The networks and their training: SGD with momentum 0.9, batches drawn with replacement, "
+        "and a constant learning rate.",
         ["network", "parameters", "learning rate", "batch", "epochs"],
         [
             [
                 recipe.title,
-                counted[recipe].result["parameters"],
+                summaries[recipe].result["parameters"],
                 f"{recipe.lr:g}",
                 recipe.batch_size,
                 len(run.result["history"]),
             ]
             for recipe, run in runs.items()
         ],
-        [*runs.values(), *counted.values()],
+        [*runs.values(), *summaries.values()],
     )
 
 
 def _results_table(options: LabOptions, data: LabData, runs: dict[Recipe, Step]) -> Table:
-    """Loss and accuracy of each network; beside Torch7's where the settings are the lab's."""
-    compared = options.full and not data.is_digits
-    rows = list[list[Cell]]()
+    """Return a table of results, with Torch7's own if the settings are those of the lab."""
+    with_torch7 = options.full and not data.is_digits
+    rows: list[list[Cell]] = []
     for recipe, run in runs.items():
-        found = _best(run)
+        best = _best_epoch(run)
         rows.append(
             [
                 recipe.title,
-                found["train_loss"],
-                found["train_accuracy"],
-                found["val_loss"],
-                found["val_accuracy"],
+                best["train_loss"],
+                best["train_accuracy"],
+                best["val_loss"],
+                best["val_accuracy"],
                 run.result["evaluation"]["accuracy"],
-                *([recipe.torch7] if compared else []),
+                *([recipe.torch7] if with_torch7 else []),
             ]
         )
     header = ["network", "loss", "accuracy", "validation loss", "validation accuracy"]
-    header += ["test accuracy", *(["Torch7's validation accuracy"] if compared else [])]
-    caption = "Loss and accuracy of each network, in its best epoch by validation accuracy."
+    header += ["test accuracy", *(["Torch7's validation accuracy"] if with_torch7 else [])]
+    caption = "Loss and accuracy of each network, in the epoch with the best validation accuracy."
     return Table(caption, header, rows, list(runs.values()))
 
 
-def _best(run: Step) -> dict[str, float]:
-    """The results of the epoch that was kept."""
+def _best_epoch(run: Step) -> dict[str, float]:
+    """Return the metrics of the epoch that was kept."""
     history: list[dict[str, float]] = run.result["history"]
     epoch = run.result["evaluation"]["epoch"]
     return next(row for row in history if row["epoch"] == epoch)
@@ -228,40 +235,40 @@ def _filters(steps: Steps, options: LabOptions, data: LabData) -> Section:
     parts: list[Text | Figure] = [
         Text(
             "The filters of the first convolution before and after training, on one scale. Where "
-            "a filter has learnt something, noise has given way to edges and colours."
+            "a filter has learned something, edges and colors have replaced the noise."
         )
     ]
     for recipe in RECIPES[2:]:
         _train(steps, options, data, recipe, untrained=True)
-        image = steps.path(f"{recipe.network}-filters.png")
+        filters = steps.path(f"{recipe.network}-filters.png")
         drawn = steps.run(
             "plot",
             "filters",
             steps.path(f"{recipe.network}-before/model"),
             steps.path(f"{recipe.network}/model"),
             titles="before,after",
-            output=image,
+            output=filters,
         )
-        caption = f"{recipe.title}: its first filters before and after training."
-        parts.append(Figure(caption, "two grids of small pictures", image, [drawn]))
-    image = steps.path("softmax-weights.png")
-    drawn = steps.run("plot", "weights", steps.path("softmax/model"), output=image)
+        caption = f"{recipe.title}: the filters of its first convolution before and after training."
+        parts.append(Figure(caption, "two grids of small images", filters, [drawn]))
+    weights = steps.path("softmax-weights.png")
+    drawn = steps.run("plot", "weights", steps.path("softmax/model"), output=weights)
     parts.append(
         Figure(
-            "The linear classifier has one picture for each class: where it is bright, bright "
-            "pixels speak for the class.",
-            "a picture of weights for each class",
-            image,
+            "The weights of the linear classifier, as one image for each class. A bright pixel at "
+            "a bright weight is evidence for the class.",
+            "the weights of each class as an image",
+            weights,
             [drawn],
         )
     )
-    return Section("What the first layers look for", parts)
+    return Section("The weights of the first layers", parts)
 
 
 TORCH7_CONVNETS = Lab(
     "torch7-convnets",
     "ConvNets using Torch",
-    "From a linear classifier to convolutions with batch normalization on small pictures; then "
-    "what is in the file of a pretrained AlexNet, and what can be built on it.",
+    "From a linear classifier to convolutions with batch normalization on small images; then the "
+    "file of a pretrained AlexNet, and transfer learning from it.",
     _sections,
 )

@@ -1,6 +1,6 @@
-"""Networks to train from scratch, by name: of layers that a saved model can hold.
+"""Networks to train from scratch, by name, built from layers that a saved model can hold.
 
-Each takes images of one size, named in its docstring; others are resized for it.
+Each network takes images of one size, which its docstring names; training resizes others.
 """
 
 from __future__ import annotations
@@ -29,18 +29,25 @@ from .vgg import vgg_bn
 
 
 class Builder(Protocol):
-    """Builds a network that gives logits; without arguments it is the one of its lab or paper."""
+    """A function that builds a network that returns logits.
+
+    Without arguments the network is that of its lab or paper.
+
+    Example:
+        >>> NETWORKS["lenet5"](channels=1, classes=4)[-1]
+        Linear(in_features=84, out_features=4, bias=True)
+    """
 
     def __call__(self, channels: int = ..., classes: int = ...) -> nn.Module:
-        """The network.
+        """Return the network.
 
         Args:
-            channels: colours of an image.
-            classes: number of outputs.
+            channels: Channels of an image.
+            classes: Number of outputs.
         """
 
 
-#: Every network that `torchlift train` knows by name.
+#: The networks that `torchlift train` accepts by name.
 NETWORKS: dict[str, Builder] = {
     "softmax": softmax,
     "two_layer": two_layer,

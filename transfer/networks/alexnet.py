@@ -1,10 +1,10 @@
-"""AlexNet as the transfer-learning lab uses it, for 224×224."""
+"""AlexNet with batch normalization, the network of the transfer learning lab, for 224×224."""
 
 from __future__ import annotations
 
 from torch import nn
 
-#: Filters, kernel, stride, padding, and whether pooling follows.
+#: Filters, kernel size, stride, padding, and whether pooling follows.
 _CONVOLUTIONS = (
     (64, 11, 4, 2, True),
     (192, 5, 1, 2, True),
@@ -15,15 +15,21 @@ _CONVOLUTIONS = (
 
 
 def alexnet_owt_bn(channels: int = 3, classes: int = 1000) -> nn.Sequential:
-    """AlexNet of "One weird trick" with batch normalization: 61,119,528 parameters.
+    """Build the AlexNet of "One weird trick" with batch normalization, for 224×224.
 
     Krizhevsky (2014), arXiv:1404.5997; `models/alexnetowtbn_cudnn.lua` of S. Chintala's
-    imagenet-multiGPU.torch. As there, the network is two parts in a row, so that
-    `get(2):get(9)` is its last ReLU.
+    imagenet-multiGPU.torch. As in that file, the network is a sequence of two, features and
+    classifier, so that `get(2):get(9)` is its last ReLU.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     sum(parameter.numel() for parameter in alexnet_owt_bn().parameters())
+        61119528
     """
     features: list[nn.Module] = []
     planes = channels

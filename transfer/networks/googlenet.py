@@ -1,12 +1,12 @@
 """GoogLeNet with and without batch normalization, for 224×224.
 
 `models/googlenet.lua` and `googlenetbn.lua` of S. Chintala's imagenet-multiGPU.torch: the
-architecture of Szegedy et al. (2014), arXiv:1409.4842, with two 3×3 convolutions in place of one
-5×5 and strided convolutions in place of two poolings, as in Ioffe & Szegedy (2015),
-arXiv:1502.03167. (`torchvision:googlenet` is the paper's own.)
+architecture of Szegedy et al. (2014), arXiv:1409.4842, with two 3×3 convolutions instead of one
+5×5 and strided convolutions instead of two pooling layers, as in Ioffe & Szegedy (2015),
+arXiv:1502.03167. (`torchvision:googlenet` is that of the first paper.)
 
 The networks have one output. Those of the Lua files have a second one, an auxiliary classifier
-after the layer 4d, which helps a training on ImageNet and is thrown away after it.
+after module 4d, which is used during a training on ImageNet only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ...converters.modules.layers.container import Concat
 
 @dataclass(frozen=True)
 class Inception:
-    """One inception module: branches on the same input, joined along the channels.
+    """An inception module: branches on the same input, concatenated along the channels.
 
     Attributes:
-        one: filters of the 1×1 branch; 0 leaves it out.
-        three: filters of a 1×1 and of the 3×3 convolution behind it.
-        double: filters of a 1×1 and of each of the two 3×3 convolutions behind it.
-        pooling: of 3×3, at every place.
-        projection: filters of the 1×1 convolution behind the pooling; 0 leaves it out.
+        one: Filters of the 1×1 branch; 0 for no such branch.
+        three: Filters of a 1×1 convolution, and of a 3×3 convolution after it.
+        double: Filters of a 1×1 convolution, and of each of two 3×3 convolutions after it.
+        pooling: Kind of the 3×3 pooling with stride 1.
+        projection: Filters of a 1×1 convolution after the pooling; 0 for none.
     """
 
     one: int
@@ -38,11 +38,11 @@ class Inception:
     projection: int
 
     def outputs(self, inputs: int) -> int:
-        """How many feature maps it makes of so many."""
+        """Return the number of output channels for a number of input channels."""
         return self.one + self.three[1] + self.double[1] + (self.projection or inputs)
 
 
-#: Modules 3a-c, 4a-e and 5a-b: those between two convolutions of stride 2 are one stage.
+#: Modules 3a-c, 4a-e and 5a-b; a convolution with stride 2 separates the stages.
 STAGES: tuple[tuple[Inception, ...], ...] = (
     (
         Inception(64, (64, 64), (64, 96), "avg", 32),
@@ -64,21 +64,33 @@ STAGES: tuple[tuple[Inception, ...], ...] = (
 
 
 def googlenet(channels: int = 3, classes: int = 1000) -> nn.Sequential:
-    """GoogLeNet without batch normalization.
+    """Build GoogLeNet without batch normalization, for 224×224.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     sum(parameter.numel() for parameter in googlenet().parameters())
+        16708040
     """
     return _googlenet(channels, classes, batch_norm=False)
 
 
 def googlenet_bn(channels: int = 3, classes: int = 1000) -> nn.Sequential:
-    """GoogLeNet with batch normalization behind every convolution.
+    """Build GoogLeNet with batch normalization after every convolution, for 224×224.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     sum(parameter.numel() for parameter in googlenet_bn().parameters())
+        16731144
     """
     return _googlenet(channels, classes, batch_norm=True)
 
@@ -94,7 +106,7 @@ def _googlenet(channels: int, classes: int, batch_norm: bool) -> nn.Sequential:
     planes = 192
     for number, stage in enumerate(STAGES):
         if number:
-            # Without batch normalization the Lua file has no ReLU here either.
+            # Without batch normalization, the Lua file has no ReLU here either.
             layers += [nn.Conv2d(planes, planes, 2, 2), *_norm(planes, batch_norm)]
         for module in stage:
             layers += [_inception(planes, module, batch_norm)]
@@ -113,9 +125,9 @@ def _inception(inputs: int, module: Inception, batch_norm: bool) -> Concat:
         return nn.Sequential(*layers)
 
     def convolution(planes: int, filters: int, kernel: int) -> list[nn.Module]:
-        # The Lua file has a ReLU on both sides of the batch normalization.
-        plain = nn.Conv2d(planes, filters, kernel, padding=kernel // 2)
-        return [plain, nn.ReLU(), *_norm(filters, batch_norm)]
+        # The Lua file has a ReLU before and after the batch normalization.
+        layer = nn.Conv2d(planes, filters, kernel, padding=kernel // 2)
+        return [layer, nn.ReLU(), *_norm(filters, batch_norm)]
 
     pooling = nn.AvgPool2d if module.pooling == "avg" else nn.MaxPool2d
     reduced, last = module.double

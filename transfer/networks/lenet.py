@@ -1,7 +1,7 @@
 """LeNets: convolutions, pooling, and two or three linear layers.
 
-The layers stand in the order of the labs, whose last LogSoftMax belongs to the loss here. torch.nn
-draws the first weights as Torch7 does: uniform within 1/√(inputs of a unit).
+The layers have the order of the labs, without their LogSoftMax, which is part of the loss here.
+torch.nn initializes weights like Torch7: uniformly within ±1/√(inputs of a unit).
 """
 
 from __future__ import annotations
@@ -10,48 +10,64 @@ from torch import nn
 
 
 def lenet5(channels: int = 3, classes: int = 10) -> nn.Sequential:
-    """LeNet-5 as "Deep Learning with Torch: a 60-minute blitz" (S. Chintala, 2015) builds it.
+    """Build the LeNet-5 of "Deep Learning with Torch: a 60-minute blitz" (S. Chintala, 2015).
 
-    Max pooling and ReLU in place of LeCun's (1998) subsampling and tanh; 62,006 parameters for
-    ten classes of colour images of 32×32.
+    For 32×32, with max pooling and ReLU in place of the subsampling and tanh of LeCun et al.
+    (1998).
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in lenet5().parameters())
+        62006
     """
     return _five_layers(channels, classes, filters=(6, 16))
 
 
 def convnet(channels: int = 3, classes: int = 10) -> nn.Sequential:
-    """The ConvNet of the lab "ConvNets using Torch": 8 and 16 filters of 5×5, 120 and 84 units.
+    """Build the ConvNet of the lab "ConvNets using Torch", for 32×32.
 
-    62,958 parameters for ten classes of colour images of 32×32.
+    It has 8 and 16 filters of 5×5, and 120 and 84 units.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in convnet().parameters())
+        62958
     """
     return _five_layers(channels, classes, filters=(8, 16))
 
 
 def convnet_bn(channels: int = 3, classes: int = 10) -> nn.Sequential:
-    """`convnet` with batch normalization after each convolution; eps is the lab's, 1e-3.
+    """Build `convnet` with batch normalization after each convolution, with the lab's eps of 1e-3.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in convnet_bn().parameters())
+        63006
     """
     return _five_layers(channels, classes, filters=(8, 16), batch_norm=True)
 
 
 def lenet(channels: int = 1, classes: int = 10) -> nn.Sequential:
-    """The LeNet of the CNN lab in PyTorch: 20 and 50 filters of 5×5, 500 units, for 28×28.
+    """Build the LeNet of the CNN lab in PyTorch, for 28×28: 20 and 50 filters of 5×5, 500 units.
 
     It is Caffe's LeNet for MNIST (Jia et al., 2014), with a ReLU after each convolution.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in lenet().parameters())
+        431080
     """
     return nn.Sequential(
         nn.Conv2d(channels, 20, 5),
@@ -68,13 +84,17 @@ def lenet(channels: int = 1, classes: int = 10) -> nn.Sequential:
 
 
 def small_cnn(channels: int = 1, classes: int = 10) -> nn.Sequential:
-    """The network of the lab "visualising weights and features": 4 and 8 filters, for 28×28.
+    """Build the network of the lab "visualising weights and features", for 28×28.
 
-    So few that all their feature maps fit into one image.
+    It has 4 and 8 filters of 3×3: so few that one figure shows all of its feature maps.
 
     Args:
-        channels: colours of an image.
-        classes: number of outputs.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in small_cnn().parameters())
+        4266
     """
     return nn.Sequential(
         nn.Conv2d(channels, 4, 3, padding=1),
@@ -91,7 +111,7 @@ def small_cnn(channels: int = 1, classes: int = 10) -> nn.Sequential:
 def _five_layers(
     channels: int, classes: int, filters: tuple[int, int], batch_norm: bool = False
 ) -> nn.Sequential:
-    """Two convolutions of 5×5 and three linear layers, for 32×32."""
+    """Build two convolutions of 5×5 and three linear layers, for 32×32."""
     layers: list[nn.Module] = []
     for planes, outputs in ((channels, filters[0]), filters):
         layers += [nn.Conv2d(planes, outputs, 5)]

@@ -1,7 +1,7 @@
-"""Filters with known numbers, to see what a convolution does to a photograph.
+"""Filters with known weights, which show what a convolution does to a photograph.
 
-It is no network to train: every layer takes the image itself, so that their feature maps can be
-laid side by side (`torchlift plot feature-maps`).
+The network is not for training: every layer runs on the image itself, so that their feature maps
+can be compared (`torchlift plot feature-maps`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from torch import nn
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel
 
-#: Filters of 3×3, as image processing has them (Gonzalez and Woods, Digital Image Processing).
+#: Common 3×3 filters of image processing (Gonzalez and Woods, Digital Image Processing).
 _KERNELS = {
     "blur": [[1 / 9, 1 / 9, 1 / 9], [1 / 9, 1 / 9, 1 / 9], [1 / 9, 1 / 9, 1 / 9]],
     "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
     "outline": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
-    # Sobel's filters: dark to bright, downwards and to the right.
+    # Sobel filters; they respond to changes from dark to bright, downwards and to the right.
     "horizontal_edges": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
     "vertical_edges": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
 }  # fmt: skip
 
 
 class PhotoFilters(nn.Module):
-    """Convolutions and poolings beside each other, each on the grey image (N, 1, H, W).
+    """Convolution and pooling layers, each of which runs on the gray image (N, 1, H, W).
 
-    The filters keep the image's size (padding 1); `vertical_edges` stands there again with other
-    padding and stride.
+    The filters keep the size of the image (padding 1). Further layers repeat `vertical_edges` with
+    other paddings and strides.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,13 @@ class PhotoFilters(nn.Module):
         self.average_pool_8 = nn.AvgPool2d(8)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Run every layer on the image; gives what the last one gives."""
-        for layer in self.children():
-            output = layer(input)
-        return output
+        """Run every layer on the image, and return the output of the last one."""
+        outputs: list[torch.Tensor] = [layer(input) for layer in self.children()]
+        return outputs[-1]
 
 
 def photo_filters() -> SavedModel:
-    """The filters, which take photographs of any size; a command names them by this function."""
+    """Return the filters as a model; commands name it `python:…photo_filters:photo_filters`."""
     return SavedModel(PhotoFilters().eval(), "features", preprocessing=Preprocessing("gray"))
 
 

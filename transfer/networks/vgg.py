@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-#: A convolution by its filters and its kernel.
+#: The filters and the kernel size of a convolution.
 Convolution = tuple[int, int]
 
 
@@ -14,7 +14,7 @@ def _three(*filters: int) -> list[Convolution]:
     return [(count, 3) for count in filters]
 
 
-#: Table 1 of the paper: the convolutions before each pooling.
+#: Table 1 of the paper: the convolutions before each pooling layer.
 CONFIGURATIONS: dict[str, list[list[Convolution]]] = {
     "A": [_three(64), _three(128), *(_three(n, n) for n in (256, 512, 512))],
     "B": [_three(n, n) for n in (64, 128, 256, 512, 512)],
@@ -28,16 +28,22 @@ CONFIGURATIONS: dict[str, list[list[Convolution]]] = {
 
 
 def vgg_bn(configuration: str, channels: int = 3, classes: int = 1000) -> nn.Sequential:
-    """VGG (Simonyan & Zisserman, 2014, arXiv:1409.1556) as Torch7's ImageNet models had it.
+    """Build a VGG (Simonyan & Zisserman, 2014, arXiv:1409.1556) as in Torch7's ImageNet models.
 
-    `models/vggbn.lua` of S. Chintala's imagenet-multiGPU.torch: batch normalization follows the
-    two hidden linear layers only, whose threshold gives 1e-6 where ReLU gives 0. That file has A,
-    B, D and E; C, with 1×1 convolutions, is the paper's.
+    `models/vggbn.lua` of S. Chintala's imagenet-multiGPU.torch, for 224×224: batch normalization
+    follows the two hidden linear layers only, and their threshold returns 1e-6 where ReLU returns
+    0. That file has A, B, D and E; C, with 1×1 convolutions, is the paper's.
 
     Args:
-        configuration: A to E, of 11 to 19 layers with weights.
-        channels: colours of an image.
-        classes: number of outputs.
+        configuration: A to E, with 11 to 19 layers with weights.
+        channels: Channels of an image.
+        classes: Number of outputs.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     sum(parameter.numel() for parameter in vgg_bn("A").parameters())
+        132879720
     """
     features = _features(channels, CONFIGURATIONS[configuration])
     classifier: list[nn.Module] = [nn.Flatten()]

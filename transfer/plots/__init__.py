@@ -1,1 +1,1 @@
-"""Pictures of networks, data and results."""
+"""Figures of networks, datasets and results."""

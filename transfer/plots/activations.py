@@ -1,4 +1,4 @@
-"""What the layers of a network give for one picture, be it in PyTorch or ONNX Runtime."""
+"""The outputs of a network's layers for one image, computed by PyTorch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ...converters.images.preprocessing import Preprocessing
 from ...converters.onnx.onnx_file import axes, read_file
 from ...converters.saved import SavedModel
 from ..errors import PlotError
-from ..features.sources import FeatureSource, TorchFeatures, features_of_file
-from ..layers import find_taps
+from ..features.extractors import FeatureExtractor, TorchExtractor, open_extractor
+from ..find_layers import find_taps
 
 
 @dataclass(frozen=True)
 class Activation:
-    """What one layer gave for a picture.
+    """The output of one layer for an image.
 
     Attributes:
-        name: of the layer; of an exported file that of the value.
-        kind: of the layer: `Conv2d`, or an operator's.
-        values: (C, H, W), or (features,) of a layer that has no plane.
+        name: The name of the layer; in an `.onnx` file, that of the value.
+        kind: The class of the layer, such as `Conv2d`, or the type of the operator.
+        values: (C, H, W), or (features,) for a layer without height and width.
     """
 
     name: str
@@ -35,82 +35,82 @@ class Activation:
 
     @property
     def title(self) -> str:
-        """Name, kind and shape."""
+        """The name, the kind and the shape."""
         return f"{self.name} {self.kind}: {'×'.join(map(str, self.values.shape))}"
 
 
 @dataclass(frozen=True)
 class OpenedLayers:
-    """Layers of a network that can be looked at.
+    """Layers of a network whose outputs can be computed.
 
     Attributes:
-        source: computes what they give.
-        kinds: of each: `Conv2d`, or an operator's name.
-        preprocessing: what turns pictures into inputs.
-        note: what was assumed; empty for nothing.
+        extractor: Computes their outputs.
+        kinds: The kind of each layer (see `Activation`).
+        preprocessing: Turns images into inputs.
+        note: What was assumed; empty for nothing.
     """
 
-    source: FeatureSource
+    extractor: FeatureExtractor
     kinds: Sequence[str]
     preprocessing: Preprocessing
     note: str = ""
 
-    def look_at(self, image: Any) -> tuple[np.ndarray, list[Activation]]:
-        """A picture as the network sees it, (H, W, C) uint8, and what the layers give for it.
+    def run(self, image: Any) -> tuple[np.ndarray, list[Activation]]:
+        """Return an image as the network sees it, (H, W, C) uint8, and the layers' outputs for it.
 
         Args:
-            picture: a PIL image, or uint8 pixels (C, H, W).
+            image: A PIL image, or uint8 pixels (C, H, W).
 
         Raises:
-            TorchliftError: when it does not fit the network, or a layer gives no tensor.
+            TorchliftError: The image does not fit the network, or an output is no tensor.
         """
         images = image[None] if isinstance(image, np.ndarray) else [image]
-        seen = self.preprocessing.pixels(images)[0]
-        outputs = self.source(self.preprocessing(images))
-        named = zip(self.source.names, self.kinds, outputs, strict=True)
+        pixels = self.preprocessing.pixels(images)[0]
+        outputs = self.extractor(self.preprocessing(images))
+        layers = zip(self.extractor.names, self.kinds, outputs, strict=True)
         return (
-            seen[..., ::-1] if self.preprocessing.color == "BGR" else seen,
-            [Activation(name, kind, output[0]) for name, kind, output in named],
+            pixels[..., ::-1] if self.preprocessing.color == "BGR" else pixels,
+            [Activation(name, kind, output[0]) for name, kind, output in layers],
         )
 
 
 def layers_of(model: SavedModel, names: Sequence[str]) -> OpenedLayers:
-    """Layers of a network in PyTorch.
+    """Open layers of a PyTorch model.
 
     Args:
-        model: the network; without a preprocessing it is given pixels from 0 to 1.
-        names: of the layers (see `find_tap`); none for the first convolution and what follows it.
+        model: The model; without a preprocessing, its inputs are pixels from 0 to 1.
+        names: The names of the layers (see `find_tap`). If empty, the first convolution and the
+            layer after it.
 
     Raises:
-        LayerError: when there is no such layer.
-        PlotError: when none is named and the network has no convolution.
+        LayerError: There is no such layer.
+        PlotError: No layer is named and the network has no convolution.
     """
     network = model.module
     names = names or _first_layers(network)
-    source = TorchFeatures(model, names)
-    taps = find_taps(network, names)
     kinds = [
-        "given" if tap.before else type(network.get_submodule(tap.layer)).__name__ for tap in taps
+        "input" if tap.before else type(network.get_submodule(tap.layer)).__name__
+        for tap in find_taps(network, names)
     ]
-    channels, *size = model.input_shape or (_channels(network), None, None)
-    return _opened(source, kinds, channels, size)
+    channels, *size = model.input_shape or (_input_channels(network), None, None)
+    return _with_preprocessing(TorchExtractor(model, names), kinds, channels, size)
 
 
 def layers_of_file(file: str | os.PathLike[str], names: Sequence[str]) -> OpenedLayers:
-    """Layers of an `.onnx` file.
+    """Open layers of an `.onnx` file.
 
     Args:
-        file: an exported network with one input.
-        names: of its values, or of layers with weights, as PyTorch names them; none for the first
-            convolution and what follows it.
+        file: An exported network with one input.
+        names: The names of values, or the PyTorch names of layers with weights. If empty, the
+            first convolution and the operator after it.
 
     Raises:
-        LayerError: when there is no such value.
-        PlotError: when none is named and the network has no convolution.
-        OnnxError: when the file cannot be loaded.
+        LayerError: There is no such value.
+        PlotError: No layer is named and the network has no convolution.
+        OnnxError: The file cannot be loaded.
     """
     graph = read_file(file)[0].graph
-    makers = {output: node for node in graph.node for output in node.output}
+    producers = {output: node for node in graph.node for output in node.output}
     by_layer = {
         name.removesuffix(".weight"): node.output[0]
         for node in graph.node
@@ -118,44 +118,45 @@ def layers_of_file(file: str | os.PathLike[str], names: Sequence[str]) -> Opened
         if name.endswith(".weight")
     }
     values = [by_layer.get(name, name) for name in names] or _first_values(graph)
-    source = features_of_file(file, values)
-    kinds = [makers[name].op_type if name in makers else "given" for name in source.names]
+    extractor = open_extractor(file, values)
+    kinds = [producers[name].op_type if name in producers else "input" for name in extractor.names]
     channels, *size = axes(graph.input[0])[1:]
-    return _opened(source, kinds, channels, size)
+    return _with_preprocessing(extractor, kinds, channels, size)
 
 
-def _opened(
-    source: FeatureSource, kinds: Sequence[str], channels: Any, size: Sequence[Any]
+def _with_preprocessing(
+    extractor: FeatureExtractor, kinds: Sequence[str], channels: Any, size: Sequence[Any]
 ) -> OpenedLayers:
-    """Layers with the network's own preprocessing, or the plainest."""
-    if source.preprocessing is not None:
-        return OpenedLayers(source, kinds, source.preprocessing)
-    whole = all(isinstance(side, int) and side for side in size)
-    plain = Preprocessing("gray" if channels == 1 else "RGB", (size[0], size[1]) if whole else None)
-    note = "the model does not say how pictures become inputs: it was given pixels from 0 to 1"
-    return OpenedLayers(source, kinds, plain, note)
+    """Return layers with the network's own preprocessing, or one to pixels from 0 to 1."""
+    if extractor.preprocessing is not None:
+        return OpenedLayers(extractor, kinds, extractor.preprocessing)
+    fixed = all(isinstance(side, int) and side for side in size)
+    color = "gray" if channels == 1 else "RGB"
+    default = Preprocessing(color, (size[0], size[1]) if fixed else None)
+    note = "the model has no preprocessing: its inputs were pixels from 0 to 1"
+    return OpenedLayers(extractor, kinds, default, note)
 
 
 def _first_layers(network: nn.Module) -> list[str]:
-    """The first convolution, and the layer that follows it."""
+    """Return the names of the first convolution and of the layer after it."""
     leaves = [name for name, layer in network.named_modules() if not list(layer.children())]
     for name, following in zip(leaves, [*leaves[1:], None], strict=True):
         if isinstance(network.get_submodule(name), nn.Conv2d):
             return [name, following] if following else [name]
-    raise PlotError("the network has no convolution: name the layers to look at (--layers)")
+    raise PlotError("the network has no convolution; name the layers with layers=[…]")
 
 
 def _first_values(graph: onnx.GraphProto) -> list[str]:
-    """What the first convolution gives, and what is made of that."""
+    """Return the outputs of the first convolution and of the operator after it."""
     for index, node in enumerate(graph.node):
         if node.op_type == "Conv":
-            given = node.output[0]
-            following = [later for later in graph.node[index:] if given in later.input]
-            return [given, *(later.output[0] for later in following[:1])]
-    raise PlotError("the network has no convolution: name the values to look at (--layers)")
+            output = node.output[0]
+            consumers = [later for later in graph.node[index:] if output in later.input]
+            return [output, *(later.output[0] for later in consumers[:1])]
+    raise PlotError("the network has no convolution; name the values with layers=[…]")
 
 
-def _channels(network: nn.Module) -> int:
-    """Colours that a network of any size takes: those of its first convolution."""
+def _input_channels(network: nn.Module) -> int:
+    """Return the input channels of the first convolution, or 3 if there is none."""
     convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     return next((layer.in_channels for layer in convolutions), 3)

@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from ..errors import PlotError
 from .figures import line_colors, marker, new_figure, short, styled
 
-#: The parts of the data, and how their lines are drawn.
-_PARTS = {"train": "--", "val": "-"}
-_SAID = {"train": "training part", "val": "validation part"}
+#: The line style and the name of each split.
+_STYLES = {"train": "--", "val": "-"}
+_NAMES = {"train": "training", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Curve:
     """The results of one run.
 
     Attributes:
-        name: what it is called.
-        rows: a row an epoch: `epoch`, `train_loss`, `train_accuracy`, and `val_…` where there is a
-            validation part.
+        name: The name of the run.
+        rows: A row for each epoch: `epoch`, `train_loss`, `train_accuracy`, and `val_…` if there
+            is a validation split.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Curve:
 
 
 def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
-    """The results of a run.
+    """Read the results of a run.
 
     Args:
-        run: its folder, or its `metrics.csv`.
-        name: what it is called; by default as the folder is.
+        run: The folder of the run, or its `metrics.csv`.
+        name: The name of the run; by default that of its folder.
 
     Raises:
-        PlotError: when there are none, or they are no table of numbers.
+        PlotError: There are no results, or the file is not a table of numbers.
     """
     path = Path(run)
     file = path / "metrics.csv" if path.is_dir() else path
@@ -57,7 +57,7 @@ def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
             ]
     except (ValueError, TypeError, AttributeError) as error:
         raise PlotError(
-            f"{file}: a run's folder or its metrics.csv was expected, this is no table of numbers"
+            f"{file}: not a table of numbers; a run's folder or its metrics.csv was expected"
         ) from error
     if not rows or not {"epoch", "train_loss"} <= rows[0].keys():
         raise PlotError(f"{file}: a row for each epoch was expected, with epoch and train_loss")
@@ -66,46 +66,45 @@ def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
 
 @styled
 def draw_curves(curves: Sequence[Curve]) -> Figure:
-    """Loss and accuracy by epoch: a colour and a marker for each run, dashed for the training part.
+    """Draw loss and accuracy by epoch: a color and a marker for each run, dashed for training.
 
     Args:
-        curves: one or more runs.
+        curves: One or more runs.
     """
-    lines = math.ceil(len(curves) / 2) + 1
-    figure = new_figure(8.5, 3.4 + 0.2 * lines)
-    loss, accuracy = figure.subplots(1, 2)
+    legend_lines = math.ceil(len(curves) / 2) + 1
+    figure = new_figure(8.5, 3.4 + 0.2 * legend_lines)
+    panels = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
     colors = line_colors(len(curves))
     for index, (curve, color) in enumerate(zip(curves, colors, strict=True)):
-        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-            for part, dashes in _PARTS.items():
+        for quantity, axes in panels.items():
+            for split, style in _STYLES.items():
                 points = [
-                    (row["epoch"], row[f"{part}_{quantity}"])
+                    (row["epoch"], row[f"{split}_{quantity}"])
                     for row in curve.rows
-                    if f"{part}_{quantity}" in row
+                    if f"{split}_{quantity}" in row
                 ]
                 axes.plot(
                     *zip(*points, strict=True) if points else ([], []),
-                    dashes,
+                    style,
                     color=color,
                     marker=marker(index),
                     markersize=4,
-                    markerfacecolor=color if part == "val" else "white",
+                    markerfacecolor=color if split == "val" else "white",
                     markevery=max(1, len(points) // 12),
                     linewidth=1.5,
                 )
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-        axes.set(xlabel="epoch", title=name)
+    for quantity, axes in panels.items():
+        axes.set(xlabel="epoch", title=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
     runs = [
         Line2D([], [], color=color, marker=marker(index), markersize=4, label=short(curve.name, 44))
         for index, (curve, color) in enumerate(zip(curves, colors, strict=True))
     ]
-    there = {part for part in _PARTS for curve in curves if f"{part}_loss" in curve.rows[0]}
-    parts = [
-        Line2D([], [], color="black", ls=dashes, label=_SAID[part])
-        for part, dashes in _PARTS.items()
-        if part in there
+    splits = [
+        Line2D([], [], color="black", ls=style, label=_NAMES[split])
+        for split, style in _STYLES.items()
+        if any(f"{split}_loss" in curve.rows[0] for curve in curves)
     ]
-    figure.legend(handles=[*runs, *parts], loc="outside lower center", ncols=2)
+    figure.legend(handles=[*runs, *splits], loc="outside lower center", ncols=2)
     return figure

@@ -1,7 +1,7 @@
-"""How every picture looks, and how it becomes a file.
+"""The style of all figures, and writing them to files.
 
-Figures are made without pyplot: no window system, no state that is shared. The colours are ordered
-by their lightness, so that a picture says the same to colour-blind eyes and on grey paper.
+Figures are created without pyplot: no window system, no shared state. Colors are ordered by
+lightness, so that figures can be read without color vision and when printed in gray.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from ...converters.files import atomic_path
 from ..errors import PlotError
 
-#: Numbers on both sides of 0: dark blue, grey for 0, yellow.
+#: The color map of values on both sides of 0: dark blue, gray for 0, yellow.
 SIGNED = "cividis"
-#: Shares from 0 to 1: white to dark blue.
+#: The color map of fractions from 0 to 1: white to dark blue.
 FRACTIONS = "Blues"
-#: What is looked at, and what stands beside it.
+#: The colors of what a figure is about, and of the rest.
 STRONG, WEAK = "#1f4e79", "#a9b8c6"
 
 _DOTS_PER_INCH = 150
-#: What matplotlib would note in a file: date and version would be all that differs between two.
-_UNSAID = {".png": ("Software",), ".svg": ("Date", "Creator")}
+#: The metadata that matplotlib would write: with a date and a version, equal figures would have
+#: different bytes.
+_OMITTED_METADATA = {".png": ("Software",), ".svg": ("Date", "Creator")}
 _MARKERS = "osD^vPX*"
 _STYLE = {
     "font.size": 9,
@@ -43,9 +45,9 @@ _STYLE = {
     "grid.color": "0.9",
     "legend.frameon": False,
     "savefig.facecolor": "white",
-    # A class may be called $1: names are no formulas.
+    # A class may be named $1: names are no formulas.
     "text.parse_math": False,
-    # What stands in an SVG for random names.
+    # The names inside an SVG depend on it; by default they are random.
     "svg.hashsalt": "torchlift",
 }
 
@@ -54,7 +56,7 @@ _R = TypeVar("_R")
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that draws in our style, whatever the machine's own settings are."""
+    """Make a function draw in this style, whatever the settings of matplotlib are."""
 
     @functools.wraps(draw)
     def in_style(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -65,11 +67,11 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure whose parts make room for each other.
+    """Return an empty figure with constrained layout.
 
     Args:
-        width: in inches.
-        height: in inches.
+        width: Width in inches.
+        height: Height in inches.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -77,11 +79,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_page(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure, and a system of coordinates for it: inches from its left and from its top.
+    """Return an empty figure, and axes whose coordinates are inches from its left and its top.
 
     Args:
-        width: in inches.
-        height: in inches.
+        width: Width in inches.
+        height: Height in inches.
     """
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
@@ -90,49 +92,50 @@ def new_page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def check_image_name(file: Path) -> None:
-    """Check that a picture can be written under a name.
+def check_figure_name(file: Path) -> None:
+    """Check that a figure can be written to a file of this name.
 
     Raises:
-        PlotError: when it ends in something else than `.png` or `.svg`.
+        PlotError: The name does not end in `.png` or `.svg`.
     """
-    if file.suffix.lower() not in _UNSAID:
-        raise PlotError(f"{file}: a picture's name ends in {' or '.join(_UNSAID)}")
+    if file.suffix.lower() not in _OMITTED_METADATA:
+        suffixes = " or ".join(_OMITTED_METADATA)
+        raise PlotError(f"{file}: the name of a figure ends in {suffixes}")
 
 
 @styled
 def save_figure(figure: Figure, file: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG or SVG; the same figure gives the same bytes.
+    """Write a figure as PNG or SVG; equal figures give equal bytes.
 
     Args:
-        figure: what a function of this package drew.
-        file: ends in `.png` or `.svg`; what is there is replaced.
+        figure: A figure that a function of this package drew.
+        file: A name in `.png` or `.svg`; an existing file is replaced.
 
     Raises:
-        PlotError: when its name ends in something else.
+        PlotError: The name does not end in `.png` or `.svg`.
     """
     target = Path(file)
-    check_image_name(target)
+    check_figure_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = dict.fromkeys(_UNSAID[target.suffix.lower()])
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    figure.savefig(temporary, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return temporary.replace(target)
+    metadata = dict.fromkeys(_OMITTED_METADATA[target.suffix.lower()])
+    with atomic_path(target) as path:
+        figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
+    return target
 
 
 def line_colors(count: int) -> list[str]:
-    """A colour for each of several lines, from dark to light."""
+    """Return a color for each line, from dark to light."""
     shades = matplotlib.colormaps["viridis"](np.linspace(0.08, 0.78, max(count, 2)))
     return [to_hex(shade) for shade in shades[:count]]
 
 
 def marker(index: int) -> str:
-    """The marker of a line, so that it is known without its colour."""
+    """Return the marker of a line, which distinguishes it without color."""
     return _MARKERS[index % len(_MARKERS)]
 
 
 def short(label: str, length: int = 18) -> str:
-    """A label on one line, cut in its middle where it is too long: its end tells it from others."""
+    """Return a label on one line; the middle of a long one is replaced by an ellipsis."""
     words = " ".join(label.split())
     if len(words) <= length:
         return words
@@ -141,14 +144,14 @@ def short(label: str, length: int = 18) -> str:
 
 
 @styled
-def fit_texts(rooms: Mapping[Text, float]) -> None:
-    """Cut texts that are wider than their place.
+def fit_texts(widths: Mapping[Text, float]) -> None:
+    """Shorten texts that are wider than the space they have.
 
     Args:
-        rooms: how many inches each has, in a figure whose parts are placed already.
+        widths: The space for each text in inches, in a figure whose layout is final.
     """
-    for text, inches in rooms.items():
-        room = inches * text.figure.dpi
-        while (wide := text.get_window_extent().width) > room and len(text.get_text()) > 2:
-            kept = max(2, int(len(text.get_text()) * room / wide))
-            text.set_text(short(text.get_text().replace("…", ""), kept))
+    for text, inches in widths.items():
+        available = inches * text.figure.dpi
+        while (width := text.get_window_extent().width) > available and len(text.get_text()) > 2:
+            length = max(2, int(len(text.get_text()) * available / width))
+            text.set_text(short(text.get_text().replace("…", ""), length))

@@ -1,4 +1,4 @@
-"""How sure a classifier is, against how often it is right."""
+"""Reliability diagrams: the confidence of a classifier against its accuracy."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ def draw_reliability(
     accuracy: Sequence[float],
     title: str,
 ) -> Figure:
-    """Accuracy against confidence, above how many pictures had it.
+    """Draw the accuracy of each bin of confidence, above the number of its images.
 
     Args:
-        edges: of the bins of confidence, one more than there are bins.
-        counts: pictures in each bin.
-        confidence: their mean confidence.
-        accuracy: the share of them that is right.
-        title: stands above it.
+        edges: The edges of the bins, one more than there are bins.
+        counts: Number of images in each bin.
+        confidence: Mean confidence in each bin.
+        accuracy: Accuracy in each bin.
+        title: The title.
     """
     figure = new_figure(5, 5.5)
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    axes, count_axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     low, width = edges[:-1], edges[1] - edges[0]
-    bars = {"width": width, "align": "edge", "color": WEAK, "edgecolor": "white"}
-    axes.bar(low, accuracy, label="accuracy", **bars)
-    filled = [place for place, count in enumerate(counts) if count]
+    axes.bar(low, accuracy, width, align="edge", color=WEAK, edgecolor="white", label="accuracy")
+    filled = [index for index, count in enumerate(counts) if count]
     axes.plot(
-        [confidence[place] for place in filled],
-        [accuracy[place] for place in filled],
+        [confidence[index] for index in filled],
+        [accuracy[index] for index in filled],
         "o",
         color=STRONG,
         markersize=4,
@@ -44,6 +43,6 @@ def draw_reliability(
     axes.set(ylabel="accuracy", ylim=(0, 1.02))
     axes.set_title(title, loc="left")
     figure.legend(loc="outside lower center", ncols=3)
-    below.bar(low, counts, **bars)
-    below.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
+    count_axes.bar(low, counts, width, align="edge", color=WEAK, edgecolor="white")
+    count_axes.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
     return figure

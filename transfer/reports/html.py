@@ -1,4 +1,4 @@
-"""A page as one HTML file that needs nothing else: styles and pictures are in it."""
+"""A page as one self-contained HTML file: styles and figures are embedded."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image
 from .page import Figure, Page, Part
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
+_MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
-#: What looks like HTML is shown as it is written.
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+#: HTML in the text is shown as text, and images are not loaded: a text may quote names from files.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).disable("image")
 
-#: Pixels an inch of a browser's page.
+#: CSS pixels an inch.
 _PAGE_DPI = 96
 
 
 def render_html(page: Page) -> str:
-    """The page as HTML for screens of any width and for print."""
+    """Render a page as HTML for screens of any width and for print."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -56,13 +56,13 @@ def _kind(part: Part) -> str:
 
 def _data_uri(figure: Figure) -> str:
     data = base64.b64encode(figure.file.read_bytes()).decode()
-    return f"data:{_MEDIA[figure.file.suffix]};base64,{data}"
+    return f"data:{_MEDIA_TYPES[figure.file.suffix]};base64,{data}"
 
 
 def _width(figure: Figure) -> int | None:
-    """How many pixels of the page the picture takes: its size in inches; None for an SVG's own."""
+    """Return the width in CSS pixels that gives a PNG its size in inches; None for an SVG."""
     if figure.file.suffix == ".svg":
         return None
-    with Image.open(figure.file) as image:
-        dpi = image.info.get("dpi", (_PAGE_DPI, _PAGE_DPI))[0]
+    with Image.open(figure.file, formats=["PNG"]) as image:
+        dpi: float = image.info.get("dpi", (_PAGE_DPI, _PAGE_DPI))[0]
         return round(image.width * _PAGE_DPI / dpi)

@@ -1,4 +1,4 @@
-"""A page as Markdown, with its pictures in the files that they are in."""
+"""A page as Markdown, with links to the files of its figures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .page import Figure, Page, Part, Question, Step, Table, Text
 
 
 def render_markdown(page: Page, folder: Path) -> str:
-    """The page as Markdown.
+    """Render a page as Markdown.
 
     Args:
-        page: what to write.
-        folder: where the Markdown file will stand; pictures are named relative to it.
+        page: The report.
+        folder: The folder of the Markdown file; paths of figures are relative to it.
     """
     return "\n\n".join(_blocks(page, folder)) + "\n"
 
@@ -46,8 +46,8 @@ def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
                 yield _table(part)
                 yield f"*{part.caption}*"
             case Figure():
-                place = Path(os.path.relpath(part.file, folder)).as_posix()
-                yield f"![{part.alt}](<{place}>)"
+                path = Path(os.path.relpath(part.file, folder)).as_posix()
+                yield f"![{part.alt}](<{path}>)"
                 yield f"*{part.caption}*"
             case Question():
                 yield f"### {part.question}"
@@ -58,16 +58,16 @@ def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
 
 def _links(page: Page, steps: Sequence[Step]) -> str:
     groups = (
-        f"torchlift {name} {', '.join(f'[{each}](#command-{each})' for each in numbers)}"
+        f"torchlift {name} {', '.join(f'[{number}](#command-{number})' for number in numbers)}"
         for name, numbers in page.numbers_of(steps).items()
     )
     return f"Made by {', '.join(groups)}"
 
 
 def _table(table: Table) -> str:
-    rules = ["---:" if numeric else "---" for numeric in table.numeric]
+    alignments = ["---:" if numeric else "---" for numeric in table.numeric]
     rows = [[_escaped(cell) for cell in row] for row in ([*table.header], *table.cells)]
-    lines = [rows[0], rules, *rows[1:]]
+    lines = [rows[0], alignments, *rows[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

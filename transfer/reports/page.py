@@ -1,7 +1,7 @@
-"""What a report page is made of: sections of text, tables, figures and answered questions.
+"""The parts of a report page: sections of text, tables, figures and answered questions.
 
-Nothing but the result of a command stands in a table or a figure: each names the steps whose
-results it shows, and the page lists their commands, so that every number can be made again.
+Every table and figure shows results of commands. It names the steps that gave these results, and
+the page lists the commands of all steps, so that a reader can reproduce every number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import ReportError
 from .numbers import formatted
 
-#: What may stand in a table; None is an empty cell.
+#: The content of a table cell; None is an empty cell.
 Cell = str | int | float | None
 
 
@@ -24,9 +24,9 @@ class Step:
     """A torchlift command that was run.
 
     Attributes:
-        words: the command as typed behind `torchlift`, a word each.
-        result: what `--json` prints: dicts, lists, strings, numbers.
-        seconds: how long it took.
+        words: The arguments after `torchlift`, the name of the command first.
+        result: The document that `--json` prints.
+        seconds: The time that the command took.
     """
 
     words: tuple[str, ...]
@@ -40,7 +40,7 @@ class Step:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The line that a person types for these words: `torchlift train lenet5 digits`."""
+    """Return the shell command line for these words: `torchlift train lenet5 mnist.npz`."""
     return f"torchlift {shlex.join(words)}"
 
 
@@ -49,9 +49,8 @@ class Text:
     """Prose.
 
     Attributes:
-        markdown: paragraphs, lists, *emphasis*, `code`, fenced code and links, as in CommonMark;
-            HTML is shown as it is written.
-        steps: where the numbers in it come from, if there are any.
+        markdown: CommonMark. HTML in it is shown as text.
+        steps: The commands that the numbers in the text come from.
     """
 
     markdown: str
@@ -63,14 +62,14 @@ class Table:
     """Rows of results.
 
     Attributes:
-        caption: what the table shows, in a sentence.
-        header: the names of the columns.
-        rows: cells; the first column names the row. Columns of numbers are aligned to the right
-            and rounded together, to four digits of the largest.
-        steps: the commands that the numbers come from.
+        caption: One sentence about the content of the table.
+        header: The names of the columns.
+        rows: The cells of each row; the first cell names the row. A column of numbers is aligned
+            to the right and gets one precision (see `numbers.formatted`).
+        steps: The commands that the values come from.
 
     Raises:
-        ReportError: when a row is not as long as the header, or no step is named.
+        ReportError: When the length of a row differs from that of the header, or `steps` is empty.
     """
 
     caption: str
@@ -80,12 +79,12 @@ class Table:
 
     def __post_init__(self) -> None:
         _require_steps(self.steps, self.caption)
-        wrong = next((row for row in self.rows if len(row) != len(self.header)), None)
-        if wrong is not None:
-            raise ReportError(
-                f"table {self.caption!r}: a row of {len(wrong)} cells below a header of "
-                f"{len(self.header)}: {list(wrong)}"
-            )
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ReportError(
+                    f"table {self.caption!r}: a row has {len(row)} cells, the header "
+                    f"{len(self.header)}: {list(row)}"
+                )
 
     @property
     def numeric(self) -> list[bool]:
@@ -98,12 +97,12 @@ class Table:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows as they are shown."""
-        shown = [
+        """The rows with each cell formatted as text."""
+        columns = [
             formatted(list(column)) if numeric else ["" if c is None else str(c) for c in column]
             for column, numeric in zip(self._columns(), self.numeric, strict=True)
         ]
-        return [list(row) for row in zip(*shown, strict=True)]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def _columns(self) -> list[list[Any]]:
         return [[row[index] for row in self.rows] for index in range(len(self.header))]
@@ -111,16 +110,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture.
+    """A figure.
 
     Attributes:
-        caption: what can be seen in it, in a sentence or two.
-        alt: the same for somebody who cannot see it.
-        file: a PNG or SVG file, made by one of the steps.
-        steps: the commands that the picture comes from.
+        caption: One or two sentences about what the figure shows.
+        alt: A description for readers who cannot see it.
+        file: A PNG or SVG file that one of the steps wrote.
+        steps: The commands that drew the figure.
 
     Raises:
-        ReportError: when the file is not there or is no PNG or SVG, or no step is named.
+        ReportError: When the file does not exist or is no PNG or SVG, or `steps` is empty.
     """
 
     caption: str
@@ -134,18 +133,18 @@ class Figure:
             raise ReportError(f"figure {self.caption!r}: {self.file} is neither .png nor .svg")
         if not self.file.is_file():
             raise ReportError(
-                f"figure {self.caption!r}: there is no file {self.file}; if it was deleted, "
-                "--overwrite makes everything anew"
+                f"figure {self.caption!r}: {self.file} does not exist; if it was deleted, "
+                "overwrite=True runs every command again"
             )
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of the lab, answered from results.
+    """A question with its answer.
 
     Attributes:
-        question: as the lab asks it.
-        answer: any parts.
+        question: The question; it becomes a heading.
+        answer: The parts that answer it.
     """
 
     question: str
@@ -160,8 +159,8 @@ class Section:
     """A chapter of a page.
 
     Attributes:
-        title: its heading.
-        parts: what stands in it, from top to bottom.
+        title: The heading.
+        parts: The content, from top to bottom.
     """
 
     title: str
@@ -173,15 +172,15 @@ class Page:
     """A report.
 
     Attributes:
-        title: its heading.
-        about: one line about what it is.
-        sections: its chapters.
-        steps: every command that was run, in order; the parts' own steps are among them.
-        facts: settings and versions, by name.
-        notes: what the reader must know first, such as which data was taken for want of other.
+        title: The heading.
+        about: One line about the subject of the report; Markdown.
+        sections: The chapters.
+        steps: Every command that was run, in order, including the steps of all parts.
+        facts: Settings and versions, by name.
+        notes: What the reader must know first, such as a dataset that replaced another.
 
     Raises:
-        ReportError: when a part names a step that is not in the list.
+        ReportError: When a part names a step that is not in `steps`.
     """
 
     title: str
@@ -197,33 +196,33 @@ class Page:
                 self.number_of(step)
 
     def parts(self) -> Iterator[Text | Table | Figure]:
-        """Every part, those in answers too."""
+        """Iterate over the parts of all sections and of all answers."""
         for section in self.sections:
-            yield from _flat(section.parts)
+            yield from _flatten(section.parts)
 
     def numbers_of(self, steps: Sequence[Step]) -> dict[str, list[int]]:
-        """The numbers of steps' commands, by what the commands are called: `{"train": [2, 4]}`."""
-        found: dict[str, list[int]] = {}
+        """Return the numbers of steps, grouped by command name: `{"train": [2, 4]}`."""
+        numbers: dict[str, list[int]] = {}
         for step in steps:
-            found.setdefault(step.words[0], []).append(self.number_of(step))
-        return found
+            numbers.setdefault(step.words[0], []).append(self.number_of(step))
+        return numbers
 
     def number_of(self, step: Step) -> int:
-        """The place of a step's command in the page's list, from 1.
+        """Return the position of a step's command in the page's list, counted from 1.
 
         Raises:
-            ReportError: when it is not there.
+            ReportError: When the list does not contain it.
         """
-        commands = [each.words for each in self.steps]
+        commands = [other.words for other in self.steps]
         if step.words not in commands:
             raise ReportError(f"{self.title}: {step.command} is not among the page's commands")
         return commands.index(step.words) + 1
 
 
-def _flat(parts: Sequence[Part]) -> Iterator[Text | Table | Figure]:
+def _flatten(parts: Sequence[Part]) -> Iterator[Text | Table | Figure]:
     for part in parts:
         if isinstance(part, Question):
-            yield from _flat(part.answer)
+            yield from _flatten(part.answer)
         else:
             yield part
 
@@ -234,4 +233,4 @@ def _is_number(cell: Cell) -> bool:
 
 def _require_steps(steps: Sequence[Step], caption: str) -> None:
     if not steps:
-        raise ReportError(f"{caption!r}: no step is named that its data comes from")
+        raise ReportError(f"{caption!r}: steps is empty; name the steps that its data comes from")

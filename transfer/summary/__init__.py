@@ -1,8 +1,8 @@
-"""What a network does to the shape of its input, layer by layer, and what that costs."""
+"""What a network does to the shape of its input, layer by layer, and what each layer costs."""
 
 from ..errors import SummaryError
 from .formulas import formula, transposed_size, window_count
-from .walk import LayerRow, Summary, summarize
+from .layers import LayerRow, Summary, summarize
 
 __all__ = [
     "LayerRow",

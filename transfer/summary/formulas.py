@@ -1,4 +1,4 @@
-"""How large the output of a convolution or a pooling is, as a number and written out."""
+"""The size of the output of a convolution or a pooling layer, as a number and as a formula."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-#: What the axes after the channels are called, by their number.
+#: The names of the axes after the channels, by the number of axes.
 _AXES = {1: ("L",), 2: ("H", "W"), 3: ("T", "H", "W")}
 
 
@@ -20,23 +20,27 @@ def window_count(
     dilation: int = 1,
     ceil_mode: bool = False,
 ) -> int:
-    """How many windows of a convolution or pooling fit along one axis: the output's size.
+    """Return the output size of a convolution or a pooling layer along one axis.
 
-    (H + 2p − d(k−1) − 1)/s + 1, rounded down; or up with `ceil_mode`, where a last window that
-    would start past the input and its left padding is left out (`torch.nn.MaxPool2d`).
+    (H + 2p − d(k−1) − 1)/s + 1, rounded down; or up with `ceil_mode`, without a last window that
+    would start past the input and its left padding (`torch.nn.MaxPool2d`).
 
     Args:
-        size: the input's size along the axis.
-        kernel: elements of a window.
-        stride: from window to window.
-        padding: on either side.
-        dilation: from one element of a window to the next.
-        ceil_mode: count a window that stands over the edge.
+        size: Size of the input along the axis.
+        kernel: Kernel size.
+        stride: Distance between windows.
+        padding: Padding on each side.
+        dilation: Distance between the elements of a window.
+        ceil_mode: Include a last window that extends past the edge.
+
+    Example:
+        >>> window_count(224, kernel=11, stride=4, padding=2)
+        55
     """
-    room = size + 2 * padding - dilation * (kernel - 1) - 1
-    count = (-(-room // stride) if ceil_mode else room // stride) + 1
-    past = ceil_mode and (count - 1) * stride >= size + padding
-    return count - past
+    last_start = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (-(-last_start // stride) if ceil_mode else last_start // stride) + 1
+    starts_past_input = ceil_mode and (count - 1) * stride >= size + padding
+    return count - starts_past_input
 
 
 def transposed_size(
@@ -47,32 +51,40 @@ def transposed_size(
     dilation: int = 1,
     output_padding: int = 0,
 ) -> int:
-    """The output's size along one axis of a transposed convolution.
+    """Return the output size of a transposed convolution along one axis.
 
     (H − 1)s − 2p + d(k−1) + o + 1 (`torch.nn.ConvTranspose2d`).
 
     Args:
-        size: the input's size along the axis.
-        kernel: elements of a window.
-        stride: from window to window.
-        padding: left out on either side.
-        dilation: from one element of a window to the next.
-        output_padding: added on one side.
+        size: Size of the input along the axis.
+        kernel: Kernel size.
+        stride: Distance between windows.
+        padding: Elements that are removed on each side.
+        dilation: Distance between the elements of a window.
+        output_padding: Elements that are added on one side.
+
+    Example:
+        >>> transposed_size(7, kernel=4, stride=2, padding=1)
+        14
     """
     return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
 
 
 def formula(layer: nn.Module, input: Sequence[int], output: Sequence[int]) -> str | None:
-    """How a layer's output gets its size, with the numbers put in.
+    """Return the calculation of the size of a layer's output.
 
     Args:
-        layer: any layer; convolutions and poolings are known by their attributes.
-        input: shape of one example, (C, H, W).
-        output: shape of what the layer makes of it.
+        layer: Any layer; convolutions and pooling layers are recognized by their attributes.
+        input: Shape of one input, such as (C, H, W).
+        output: Shape of the layer's output for it.
 
     Returns:
-        such as `⌊(224 + 2·2 − 1·(11 − 1) − 1)/4⌋ + 1 = 55`; a product for a layer that only
-        flattens; None where there is nothing to work out.
+        Such as `⌊(224 + 2·2 − 1·(11 − 1) − 1)/4⌋ + 1 = 55`; a product for a layer that flattens
+        its input; None if there is nothing to calculate.
+
+    Example:
+        >>> formula(nn.Conv2d(3, 64, 11, stride=4, padding=2), (3, 224, 224), (64, 55, 55))
+        '⌊(224 + 2·2 − 1·(11 − 1) − 1)/4⌋ + 1 = 55'
     """
     if len(output) == 1 < len(input) and math.prod(input) == output[0]:
         return f"{' × '.join(map(str, input))} = {output[0]}"
@@ -80,7 +92,7 @@ def formula(layer: nn.Module, input: Sequence[int], output: Sequence[int]) -> st
         return None
     lines = [_axis(layer, axis, input[1:]) for axis in range(len(input) - 1)]
     texts, sizes = [text for text, _ in lines], [size for _, size in lines]
-    if sizes != list(output[1:]):  # another rule than those above
+    if sizes != list(output[1:]):  # the layer follows another rule, such as unpooling
         return None
     if len(set(texts)) == 1:
         return texts[0]
@@ -89,7 +101,7 @@ def formula(layer: nn.Module, input: Sequence[int], output: Sequence[int]) -> st
 
 
 def _axis(layer: Any, axis: int, sizes: Sequence[int]) -> tuple[str, int]:
-    """The formula along one axis, and what it gives."""
+    """Return the calculation along one axis, and its result."""
 
     def setting(name: str, default: int = 0) -> Any:
         value = getattr(layer, name, default)
@@ -98,20 +110,21 @@ def _axis(layer: Any, axis: int, sizes: Sequence[int]) -> tuple[str, int]:
     size, kernel, stride = sizes[axis], setting("kernel_size"), setting("stride")
     padding, dilation = setting("padding"), setting("dilation", 1)
     if padding == "same":
-        return f"{size}, padded to stay the same", size
+        return f"{size} (padding='same')", size
     padding = 0 if padding == "valid" else padding
-    reach = f"{dilation}·({kernel} − 1)"
+    extent = f"{dilation}·({kernel} − 1)"
     if getattr(layer, "transposed", False):
-        extra = setting("output_padding")
-        result = transposed_size(size, kernel, stride, padding, dilation, extra)
-        return f"({size} − 1)·{stride} − 2·{padding} + {reach} + {extra} + 1 = {result}", result
+        output_padding = setting("output_padding")
+        result = transposed_size(size, kernel, stride, padding, dilation, output_padding)
+        terms = f"({size} − 1)·{stride} − 2·{padding} + {extent} + {output_padding} + 1"
+        return f"{terms} = {result}", result
     ceil_mode = setting("ceil_mode", False)
     result = window_count(size, kernel, stride, padding, dilation, ceil_mode)
-    quotient = f"({size} + 2·{padding} − {reach} − 1)/{stride}"
+    quotient = f"({size} + 2·{padding} − {extent} − 1)/{stride}"
     if not ceil_mode:
         return f"⌊{quotient}⌋ + 1 = {result}", result
     floor = window_count(size, kernel, stride, padding, dilation)
     exact = (size + 2 * padding - dilation * (kernel - 1) - 1) % stride == 0
-    # The last window would start past the edge.
-    left_out = " − 1" if not exact and result == floor else ""
-    return f"⌈{quotient}⌉ + 1{left_out} = {result}", result
+    # The last window is left out if it would start past the edge.
+    correction = " − 1" if not exact and result == floor else ""
+    return f"⌈{quotient}⌉ + 1{correction} = {result}", result

@@ -1,4 +1,4 @@
-"""Counting what a network computes while it runs, whatever its layers are."""
+"""Counting the multiply-adds and the depth of a network while it runs, whatever its layers are."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Operations(TorchDispatchMode):
-    """Watches the operations of a pass: their multiply-adds, and how many stand in a row.
+    """Counts the multiply-adds of a forward pass, and the longest chain of layers with weights.
 
-    A multiply-add is a product in a convolution or between matrices, with the sum it goes into
-    (torch counts it as two floating-point operations). Everything else costs little beside them.
+    A multiply-add is one multiplication and addition of a convolution or a matrix product (torch
+    counts two floating-point operations). All other operations are cheap in comparison.
 
     Args:
-        input: what the network is given.
+        input: The input of the network.
     """
 
     def __init__(self, input: torch.Tensor) -> None:
         super().__init__()
         self.multiply_adds = 0
-        # By identity; the tensors are kept so that no identity is used twice.
+        # The depth of each tensor by its id. The tensors stay alive so that no id is reused.
         self._depths = {id(input): 0}
-        self._kept: list[Any] = [input]
+        self._tensors: list[Any] = [input]
 
     def depth(self, output: Any) -> int:
-        """How many operations with weights stand in the longest way from the input to here."""
+        """Return the number of operations with weights on the longest path to an output."""
         return max((self._depths.get(id(leaf), 0) for leaf in tree_leaves(output)), default=0)
 
     def __torch_dispatch__(
@@ -41,15 +41,14 @@ class Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         count = flop_registry.get(func.overloadpacket)
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        known = [self._depths[id(tensor)] for tensor in given if id(tensor) in self._depths]
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        depths = [self._depths[id(tensor)] for tensor in tensors if id(tensor) in self._depths]
         if count is not None:
             self.multiply_adds += count(*args, **kwargs, out_val=output) // 2
-        if known:
-            # A bias alone is no layer: it has one dimension.
-            weights = (t for t in given if id(t) not in self._depths and t.dim() > 1)
-            layer = count is not None and any(True for _ in weights)
+        if depths:
+            # A bias is no layer by itself: it has one dimension.
+            has_weights = any(t.dim() > 1 for t in tensors if id(t) not in self._depths)
             for leaf in tree_leaves(output):
-                self._depths[id(leaf)] = max(known) + layer
-                self._kept.append(leaf)
+                self._depths[id(leaf)] = max(depths) + (count is not None and has_weights)
+                self._tensors.append(leaf)
         return output

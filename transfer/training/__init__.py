@@ -1,1 +1,1 @@
-"""Training classifiers: one loop, exact resuming, a folder for each run."""
+"""Training classifiers: one loop, exact resuming, and a folder for each run."""

@@ -1,12 +1,11 @@
-"""Everything that a training needs to go on as if it had never stopped.
+"""Checkpoints: everything that a training needs to be resumed as if it had never stopped.
 
-A checkpoint is a folder `epoch-0007`, written under another name and renamed, so that one that
-is there is whole. The last and the best are kept.
+A checkpoint is a folder `epoch-0007`, written atomically. Those of the last and of the best epoch
+are kept.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -18,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-#: Results of one epoch, as they stand in `metrics.csv`.
+from ...converters.files import atomic_path
+
+#: The results of one epoch, a row of `metrics.csv`.
 Row = dict[str, float]
 
-WEIGHTS, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
+_WEIGHTS, _AVERAGE, _STATE = "model.safetensors", "average.safetensors", "state.pt"
 
 
 @dataclass
@@ -29,12 +30,12 @@ class TrainingState:
     """What changes during a training.
 
     Attributes:
-        network: the network, without the wrapping of several processes.
-        optimizer: its optimizer.
-        average: the moving average of its weights, if one is kept.
-        scaler: the gradient scaler of fp16, if there is one.
-        history: the results of each epoch.
-        seconds: what each epoch took, its validation included.
+        network: The network, without the wrapper for several processes.
+        optimizer: Its optimizer.
+        average: The moving average of its weights, or None.
+        scaler: The gradient scaler of fp16, or None.
+        history: The results of each epoch.
+        seconds: The duration of each epoch, validation included.
     """
 
     network: nn.Module
@@ -46,80 +47,79 @@ class TrainingState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network whose results count."""
+        """The network that is validated and saved: the moving average, if there is one."""
         return self.network if self.average is None else self.average.module
 
 
-def save_checkpoint(folder: Path, parts: TrainingState) -> None:
-    """Write a checkpoint of the epoch that `history` ends with; only the best other one stays.
+def save_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Write the checkpoint of the last epoch; delete all others but the best epoch's.
 
     Args:
-        folder: of all checkpoints of a run.
-        parts: what is saved.
+        folder: The folder of a run's checkpoints.
+        state: The state after the last epoch in its history.
     """
-    epoch = len(parts.history)
-    temporary = folder / f".{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _save_tensors(parts.network, temporary / WEIGHTS)
-    if parts.average is not None:
-        _save_tensors(parts.average, temporary / AVERAGE)
-    state = {
-        "optimizer": parts.optimizer.state_dict(),
-        "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
-        "history": parts.history,
-        "seconds": parts.seconds,
-    }
-    torch.save(state, temporary / STATE)
-    temporary.replace(checkpoint_path(folder, epoch))
-    kept = {checkpoint_path(folder, number) for number in (epoch, best_epoch(parts.history))}
-    for path in set(folder.iterdir()) - kept:
-        shutil.rmtree(path)
+    epoch = len(state.history)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(checkpoint_path(folder, epoch)) as path:
+        path.mkdir()
+        _save_tensors(state.network, path / _WEIGHTS)
+        if state.average is not None:
+            _save_tensors(state.average, path / _AVERAGE)
+        content = {
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": None if state.scaler is None else state.scaler.state_dict(),
+            "history": state.history,
+            "seconds": state.seconds,
+        }
+        torch.save(content, path / _STATE)
+    for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
+        shutil.rmtree(checkpoint_path(folder, other))
 
 
-def load_last_checkpoint(folder: Path, parts: TrainingState) -> None:
-    """Set everything to what the last checkpoint has; nothing happens where there is none."""
+def load_last_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Restore the state of the last checkpoint, if there is one."""
     epochs = saved_epochs(folder)
     if not epochs:
         return
     path = checkpoint_path(folder, epochs[-1])
-    parts.network.load_state_dict(load_file(path / WEIGHTS))
-    if parts.average is not None:
-        parts.average.load_state_dict(load_file(path / AVERAGE))
-    state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    parts.optimizer.load_state_dict(state["optimizer"])
-    if parts.scaler is not None:
-        parts.scaler.load_state_dict(state["scaler"])
-    parts.history[:], parts.seconds[:] = state["history"], state["seconds"]
+    state.network.load_state_dict(load_file(path / _WEIGHTS))
+    if state.average is not None:
+        state.average.load_state_dict(load_file(path / _AVERAGE))
+    content = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    state.optimizer.load_state_dict(content["optimizer"])
+    if state.scaler is not None:
+        state.scaler.load_state_dict(content["scaler"])
+    state.history[:], state.seconds[:] = content["history"], content["seconds"]
 
 
-def load_best(folder: Path, parts: TrainingState) -> None:
-    """Set the evaluated network to its weights of the best epoch, if there was one."""
-    if not parts.history:
+def load_best(folder: Path, state: TrainingState) -> None:
+    """Restore the weights of the best epoch in the evaluated network, if there was an epoch."""
+    if not state.history:
         return
-    path = checkpoint_path(folder, best_epoch(parts.history))
-    if parts.average is not None:
-        parts.average.load_state_dict(load_file(path / AVERAGE))
+    path = checkpoint_path(folder, best_epoch(state.history))
+    if state.average is not None:
+        state.average.load_state_dict(load_file(path / _AVERAGE))
     else:
-        parts.network.load_state_dict(load_file(path / WEIGHTS))
+        state.network.load_state_dict(load_file(path / _WEIGHTS))
 
 
 def saved_epochs(folder: Path) -> list[int]:
-    """The epochs that there are checkpoints of, in order."""
-    found = (re.fullmatch(r"epoch-(\d+)", path.name) for path in folder.glob("epoch-*"))
-    return sorted(int(match[1]) for match in found if match)
+    """Return the epochs that have a checkpoint, in order."""
+    names = (path.name for path in folder.glob("epoch-*"))
+    matches = (re.fullmatch(r"epoch-(\d{4}|[1-9]\d{4,})", name) for name in names)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """The folder of an epoch's checkpoint."""
+    """Return the folder of an epoch's checkpoint."""
     return folder / f"epoch-{epoch:04d}"
 
 
 def best_epoch(history: list[Row]) -> int:
-    """The number of the epoch that did best on the validation part, from 1.
+    """Return the number of the epoch with the best validation results, from 1.
 
-    The first with the highest accuracy, and the lowest loss of those; without a validation part
-    it is the last. Without epochs it is 0: the network as it began.
+    It is the first one with the highest accuracy, and of those the one with the lowest loss;
+    without a validation split it is the last. Without epochs it is 0, the network as it began.
     """
     if not history or "val_accuracy" not in history[-1]:
         return len(history)
@@ -128,12 +128,12 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def best_row(history: list[Row]) -> Row:
-    """The results of the best epoch."""
+    """Return the results of the best epoch."""
     return history[best_epoch(history) - 1] if history else {"epoch": 0}
 
 
 def _save_tensors(module: nn.Module, file: Path) -> None:
-    # Tied weights batch_slice their memory, which the format does not allow: each is written.
+    # Tied weights share their memory, which safetensors refuses: each is written by itself.
     save_file(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

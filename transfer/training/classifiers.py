@@ -1,36 +1,46 @@
-"""Classifiers that are ready to be trained on a dataset, new ones and trained ones."""
+"""Classifiers to train on a dataset: new networks, and trained ones with a new head."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
+import torch
 
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel, infer_input_shape
-from ..data import Dataset, ImageFiles, channel_statistics, class_count
+from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
+from ..data.batches import Batches
+from ..data.selection import labelled
 from ..errors import TrainingError
+from ..features.network import FeatureNetwork
+from ..find_layers import PENULTIMATE, find_tap
 from ..heads import replace_head, strip_softmax
 from ..load_network import new_network
-from .probe_start import probe_head
-from .seeding import seed_everything
+from ..probe_methods import Examples, Regression, Scale
+from .processes import seed_everything
 
-#: How the head of a trained network begins: with zeros, with what a linear probe finds on the
-#: features before it, or as it is.
+#: How the head of a trained network begins: with zeros, as a linear probe of the features before
+#: it, or as it is.
 HeadStart = Literal["zeros", "probe", "keep"]
+
+#: Images of a batch whose features are computed for a probe.
+_PROBE_BATCH = 256
+#: C of the probe. It matters little, since the whole head is trained afterwards.
+_PROBE_C = 1.0
 
 
 def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> SavedModel:
-    """An untrained network for the classes of a dataset.
+    """Return an untrained network for the classes of a dataset.
 
     Args:
-        source: what `new_network` takes.
-        train: the training part.
-        seed: of the weights.
+        source: As for `new_network`.
+        train: The training images.
+        seed: Seed of the weights.
 
     Raises:
-        NetworkError: when there is no such network.
-        DataError: when the images have no labels.
+        NetworkError: There is no such network.
+        DataError: The images have no labels.
     """
     if isinstance(train, Dataset):
         channels = train.images.shape[1]
@@ -39,24 +49,26 @@ def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> S
     seed_everything(seed)
     network = new_network(source, channels, class_count(train))
     model = SavedModel(network, "logits", infer_input_shape(network.eval()))
-    return _fitted(model, train)
+    return _with_labels_and_preprocessing(model, train)
 
 
 def adapted_classifier(
     model: SavedModel, train: Dataset | ImageFiles, head: HeadStart, device: str = "cpu"
 ) -> SavedModel:
-    """A trained classifier for the classes of a dataset; its own preprocessing stays.
+    """Return a trained classifier with a head for the classes of a dataset.
+
+    The classifier keeps its own preprocessing.
 
     Args:
-        model: its network is changed.
-        train: the training part.
-        head: how the last linear layer begins.
-        device: where features are computed for a probe.
+        model: Its network is changed in place.
+        train: The training images.
+        head: How the last linear layer begins.
+        device: Where the features for a probe are computed.
 
     Raises:
-        HeadError: when the network does not end in a linear layer.
-        TrainingError: when a head that is kept has another number of classes.
-        DataError: when the images have no labels.
+        HeadError: The network does not end in a linear layer.
+        TrainingError: The kept head has another number of classes.
+        DataError: The images have no labels.
     """
     classes = class_count(train)
     if head == "keep":
@@ -64,19 +76,50 @@ def adapted_classifier(
         model.output_kind = "logits"
         outputs = None if model.labels is None else len(model.labels)
         if outputs not in (None, classes):
-            raise TrainingError(
-                f"the head that is kept tells {outputs} classes apart, the data has {classes}"
-            )
-        return _fitted(model, train)
+            raise TrainingError(f"the kept head has {outputs} classes, but the data has {classes}")
+        return _with_labels_and_preprocessing(model, train)
     replace_head(model.module, classes, output_kind=model.output_kind)
     model.output_kind, model.labels = "logits", None
-    model = _fitted(model, train)
+    model = _with_labels_and_preprocessing(model, train)
     if head == "probe":
-        model.notes.append(probe_head(model, train, device))
+        features = _probe_head(model, train, device)
+        model.notes.append(f"the head began as a logistic regression on {features} features")
     return model
 
 
-def _fitted(model: SavedModel, train: Dataset | ImageFiles) -> SavedModel:
+def _probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str) -> int:
+    """Replace the head by a logistic regression on its inputs, and return their number.
+
+    Linear probing, then fine-tuning (Kumar et al., 2022): a head that fits the features from the
+    start does not distort them while it is trained.
+
+    Raises:
+        TrainingError: A class has no training image.
+    """
+    if len(np.unique(labelled(train))) != class_count(train):
+        raise TrainingError("a probe needs training images of every class; use head='zeros'")
+    features = _head_inputs(model, train, device)
+    scale = Scale.of(features)
+    regression = Regression()
+    regression.fit(Examples(scale(features), labelled(train)), _PROBE_C)
+    weight, bias = map(torch.from_numpy, regression.linear(scale))
+    replace_head(model.module, len(weight), weight, bias, output_kind=model.output_kind)
+    return int(features.shape[1])
+
+
+def _head_inputs(model: SavedModel, train: Dataset | ImageFiles, device: str) -> np.ndarray:
+    """Return what the head receives for each training image, (N, D) float32."""
+    tap = find_tap(model.module, PENULTIMATE)
+    network = FeatureNetwork(model.module.to(device).eval(), [tap])
+    plan = BatchPlan(len(train), _PROBE_BATCH)
+    batches = Batches(train, model.preprocessing, plan, device=device)
+    with torch.inference_mode():
+        rows = [network(inputs)[0].cpu() for inputs, _ in batches]
+    model.module.cpu()
+    return torch.cat(rows).numpy()
+
+
+def _with_labels_and_preprocessing(model: SavedModel, train: Dataset | ImageFiles) -> SavedModel:
     """Give a model the labels of a dataset and, if it has none, a preprocessing measured on it."""
     if train.names is not None:
         model.labels = list(train.names)
@@ -90,18 +133,18 @@ def _fitted(model: SavedModel, train: Dataset | ImageFiles) -> SavedModel:
         return model
     if model.input_shape is None:
         raise TrainingError(
-            "images of different sizes for a network that takes any: give --image-size"
+            "the images differ in size and the network accepts any size; give image_size=…"
         )
     channels, height, width = model.input_shape
     mean, std = channel_statistics(train)
     if len(mean) != channels:
-        # Grey images for a network of colours, or the other way round: one number for all.
+        # Gray images for a network of color images, or the reverse: one value for all channels.
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
     model.preprocessing = Preprocessing(
         color="gray" if channels == 1 else "RGB",
         size=(height, width),
         mean=mean,
-        # A channel without any contrast has a deviation of 0, by which nothing can be divided.
+        # A constant channel has a standard deviation of 0; dividing by 1 leaves it at 0.
         std=tuple(value or 1.0 for value in std),
     )
     return model

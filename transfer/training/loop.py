@@ -8,16 +8,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
 from torch.nn import functional
 
+from ...converters.saved import SavedModel
+from ..data import BatchPlan, class_weights
 from ..data.batches import Batches
+from ..errors import TrainingError
 from ..freezing import frozen_at, set_frozen
-from .averaging import averaged_copy
 from .checkpoints import (
     Row,
     TrainingState,
@@ -26,24 +29,29 @@ from .checkpoints import (
     load_last_checkpoint,
     save_checkpoint,
 )
-from .optimizers import build_optimizer, set_rates
-from .options import Freezing, Optimization
-from .schedules import rate_factor
-from .seeding import seed_everything
-from .validation import Count, count, mean_of, measure
+from .optimizer import build_optimizer, moving_average, schedule_factor, set_learning_rates
+from .options import Experiment, Optimization
+from .processes import seed_everything
+
+#: Called after each epoch with the results and the seconds of all epochs so far.
+OnEpoch = Callable[[list[Row], list[float]], None]
 
 #: The sum of the losses of logits (N, classes) for targets (N,) or (N, classes).
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+#: The sum of a batch's losses, the number of correct predictions, the number of images. The first
+#: two stay on the device until an epoch ends: reading a value waits for everything before it.
+Count = tuple[torch.Tensor, torch.Tensor, int]
+
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave.
+    """The result of a training.
 
     Attributes:
-        network: the network (or the average of its weights) of the best epoch, in evaluation mode.
-        history: the results of each epoch.
-        seconds: what each epoch took, its validation included.
+        network: The network (or the average of its weights) of the best epoch, in evaluation mode.
+        history: The results of each epoch.
+        seconds: The duration of each epoch, validation included.
     """
 
     network: nn.Module
@@ -52,48 +60,49 @@ class Trained:
 
 
 def fit(
-    network: nn.Module,
-    train: Batches,
-    val: Batches | None,
-    options: Optimization,
-    freezing: Freezing,
+    model: SavedModel,
+    experiment: Experiment,
     accelerator: Accelerator,
     checkpoints: Path,
-    *,
-    seed: int = 0,
-    class_weights: torch.Tensor | None = None,
-    on_epoch: Callable[[list[Row], list[float]], None] = lambda history, seconds: None,
+    on_epoch: OnEpoch = lambda history, seconds: None,
 ) -> Trained:
-    """Train a classifier, from the last checkpoint on if there is one.
+    """Train a classifier, from the last checkpoint if there is one.
 
-    What happens in an epoch depends on the options, the seed, the epoch's number and the state of
-    the checkpoint before it, and on nothing else: a run that was stopped ends as one that was not.
+    An epoch depends on the experiment, its own number and the state of the checkpoint before it,
+    and on nothing else: a run that was stopped and resumed ends like one that was not.
 
     Args:
-        network: gives logits; it is changed.
-        train: this process's fraction of the training images.
-        val: of the validation images, which decide about the best epoch; None takes the last.
-        options: how the weights are learnt; `lr` is a number.
-        freezing: which layers are learnt.
-        accelerator: the processes that train together.
-        checkpoints: where to keep the state of the last and the best epoch.
-        seed: of dropout and all other chance but that of the batches.
-        class_weights: (classes,) factors of the loss.
-        on_epoch: is told results and seconds of all epochs so far, in the first process.
+        model: A network that returns logits, changed in place; its preprocessing reads the images.
+        experiment: The images and the options; `lr` is a number. The validation split selects the
+            best epoch; if it is empty, the last epoch counts as the best.
+        accelerator: The processes that train together.
+        checkpoints: The folder that keeps the state of the last and of the best epoch.
+        on_epoch: Called in the first process.
+
+    Raises:
+        TorchliftError: Model, images and options do not fit together.
     """
+    network, options, freezing = model.module, experiment.optimization, experiment.freezing
+    train = build_batches(model, experiment, "train", accelerator)
+    val = None
+    if len(experiment.splits.val):
+        val = build_batches(model, experiment, "val", accelerator)
+    weights = None
+    if options.balanced:
+        weights = torch.from_numpy(class_weights(experiment.splits.train)).to(accelerator.device)
     loss: Loss = partial(
         functional.cross_entropy,
-        weight=class_weights,
+        weight=weights,
         label_smoothing=options.label_smoothing,
         reduction="sum",
     )
     optimizer: Any = build_optimizer(network, options, freezing)
-    average = averaged_copy(network, options.ema, accelerator.device) if options.ema else None
-    # Processes compare the gradients of what is trained now or later, not what is frozen for good.
+    average = moving_average(network, options.ema, accelerator.device) if options.ema else None
+    # Processes synchronize the gradients of all that is trained now or later.
     set_frozen(network, frozen_at(network, freezing, options.epochs))
-    model = accelerator.prepare(network)
+    prepared = accelerator.prepare(network)
     if accelerator.scaler is not None:
-        # The gradients of fp16 are scaled; otherwise an optimizer is faster by itself.
+        # The gradients of fp16 are scaled; otherwise the optimizer is faster without the wrapper.
         optimizer = accelerator.prepare(optimizer)
     state = TrainingState(network, optimizer, average, accelerator.scaler)
     load_last_checkpoint(checkpoints, state)
@@ -101,15 +110,15 @@ def fit(
 
     while len(history) < options.epochs and not is_over(history, options.patience):
         epoch, began = len(history) + 1, time.perf_counter()
-        seed_everything(seed, epoch, accelerator.process_index)
+        seed_everything(experiment.seed, epoch, accelerator.process_index)
         set_frozen(network, frozen_at(network, freezing, epoch))
-        model.train()
+        prepared.train()
         counts = []
         batches = zip(train.plan.slices(), train.epoch(epoch), strict=True)
-        for step, (batch_slice, (inputs, targets)) in enumerate(batches, (epoch - 1) * len(train)):
-            set_rates(optimizer, rate_factor(options, step, len(train)))
+        for step, (batch_slice, batch) in enumerate(batches, (epoch - 1) * len(train)):
+            set_learning_rates(optimizer, schedule_factor(options, step, len(train)))
             size = batch_slice.batch_stop - batch_slice.batch_start
-            counts += update(model, optimizer, loss, inputs, targets, size, options, accelerator)
+            counts += update(prepared, optimizer, loss, batch, size, options, accelerator)
             if average is not None:
                 average.update_parameters(network)
         train_loss, train_accuracy = mean_of(counts, accelerator)
@@ -130,56 +139,146 @@ def fit(
         accelerator.wait_for_everyone()
 
     load_best(checkpoints, state)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     set_frozen(network, frozenset())
     result = state.evaluated.to(memory_format=torch.contiguous_format)
     return Trained(result.eval(), history, state.seconds)
 
 
 def update(
-    model: nn.Module,
+    network: nn.Module,
     optimizer: Any,
     loss: Loss,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
+    batch: tuple[torch.Tensor, torch.Tensor],
     size: int,
     options: Optimization,
     accelerator: Accelerator,
 ) -> list[Count]:
-    """Learn from one batch: its mean loss, whatever the number of processes and parts.
+    """Update the weights from one batch, by its mean loss over all processes and steps.
 
     Args:
-        model: the network, prepared by accelerate.
-        optimizer: its optimizer.
-        loss: what is made smaller.
-        inputs: this process's batch_slice, (N, C, H, W).
-        targets: (N,) or (N, classes).
-        size: images in the whole batch.
-        options: parts, and the largest norm of the gradients.
-        accelerator: the processes.
+        network: The network, prepared by accelerate.
+        optimizer: Its optimizer.
+        loss: The loss to minimize.
+        batch: This process's inputs (N, C, H, W) and targets (N,) or (N, classes).
+        size: Number of images in the batch of all processes.
+        options: Accumulation steps, and the largest norm of the gradients.
+        accelerator: The processes.
 
     Returns:
-        what `count` says of each part.
+        The count of each accumulation step.
     """
     counts = []
-    parts = options.accumulate
-    pieces = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
-    for number, (part, wanted) in enumerate(pieces, 1):
-        with nullcontext() if number == parts else accelerator.no_sync(model):
-            logits = model(part)
-            total = loss(logits, wanted)
-            # Gradients are averaged over processes: each counts for as many as there are.
+    steps = options.accumulate
+    pieces = zip(*(tensor.tensor_split(steps) for tensor in batch), strict=True)
+    for step, (inputs, targets) in enumerate(pieces, 1):
+        with nullcontext() if step == steps else accelerator.no_sync(network):
+            logits = network(inputs)
+            total = loss(logits, targets)
+            # Gradients are averaged over the processes, but the loss is a sum over all of them.
             accelerator.backward(total * (accelerator.num_processes / size))
-        counts.append(count(total, logits, wanted))
+        counts.append(count(total, logits, targets))
     if options.clip_norm is not None:
-        accelerator.clip_grad_norm_(model.parameters(), options.clip_norm)
+        accelerator.clip_grad_norm_(network.parameters(), options.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
     return counts
 
 
+def measure(network: nn.Module, batches: Batches, accelerator: Accelerator) -> tuple[float, float]:
+    """Return the mean loss in nats and the accuracy of a network.
+
+    Args:
+        network: Returns logits; it is left in evaluation mode.
+        batches: This process's labeled images.
+        accelerator: The processes.
+    """
+    network.eval()
+    if accelerator.num_processes > 1:
+        # Each process has its own running statistics; those of the first one are saved.
+        broadcast(list(network.buffers()))
+    counts = []
+    with torch.inference_mode(), accelerator.autocast():
+        for inputs, targets in batches.epoch(0):
+            logits = network(inputs).float()
+            loss = functional.cross_entropy(logits, targets, reduction="sum")
+            counts.append(count(loss, logits, targets))
+    return mean_of(counts, accelerator)
+
+
+def count(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> Count:
+    """Return the summed loss, the correct predictions and the size of a batch.
+
+    Args:
+        loss: The sum of its losses.
+        logits: (N, classes).
+        targets: (N,), or fractions of classes (N, classes).
+    """
+    classes = targets if targets.dim() == 1 else targets.argmax(1)
+    return loss.detach(), (logits.argmax(1) == classes).sum(), len(logits)
+
+
+def mean_of(counts: list[Count], accelerator: Accelerator) -> tuple[float, float]:
+    """Return the mean loss and the accuracy over all batches of all processes."""
+    losses, correct, sizes = zip(*counts, strict=True)
+    sums = [torch.stack(losses).double().sum(), torch.stack(correct).sum().double()]
+    total = torch.stack([*sums, torch.full_like(sums[0], sum(sizes))])
+    loss, hits, images = accelerator.reduce(total, "sum").tolist()
+    return loss / images, hits / images
+
+
 def is_over(history: list[Row], patience: int | None) -> bool:
-    """Whether no epoch was better than the best one for as long as patience lasts."""
+    """Return whether the last `patience` epochs were no better than the best one before them."""
     if patience is None or not history:
         return False
     return len(history) - best_epoch(history) >= patience
+
+
+def build_batches(
+    model: SavedModel,
+    experiment: Experiment,
+    split: Literal["train", "val"],
+    accelerator: Accelerator,
+    *,
+    all_processes: bool = True,
+) -> Batches:
+    """Return the batches of a split, as a network takes them.
+
+    Args:
+        model: Its preprocessing reads the images.
+        experiment: The images and the options.
+        split: Training images are shuffled and augmented.
+        accelerator: The processes.
+        all_processes: Divide each batch among the processes; otherwise this process has all of it.
+
+    Raises:
+        TrainingError: A batch is too small to be divided.
+    """
+    options, images = experiment.optimization, getattr(experiment.splits, split)
+    training = split == "train"
+    processes = accelerator.num_processes if all_processes else 1
+    size = min(options.batch_size, len(images))
+    if training and size < processes * options.accumulate:
+        raise TrainingError(
+            f"a batch of {size} images cannot be divided among {processes} processes with "
+            f"accumulate={options.accumulate}"
+        )
+    plan = BatchPlan(
+        len(images),
+        size,
+        shuffle_seed=experiment.seed if training else None,
+        # A smaller last batch may not be divisible, or too small for a BatchNorm; which images
+        # are left out changes from epoch to epoch.
+        drop_last=training,
+        rank=accelerator.process_index if all_processes else 0,
+        world_size=processes,
+        sampling=options.sampling,
+    )
+    return Batches(
+        images,
+        model.preprocessing,
+        plan,
+        augmentation=experiment.augmentation if training else None,
+        device=accelerator.device,
+        workers=experiment.run.workers,
+    )

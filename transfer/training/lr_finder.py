@@ -1,4 +1,4 @@
-"""A learning-rate range test (Smith, 2017): how large a learning rate does a network bear?"""
+"""The learning rate range test (Smith, 2017): the loss of a network as its learning rate grows."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from accelerate import Accelerator
 from torch.nn import functional
 
+from ...converters.saved import SavedModel
 from ..data.batches import Batches
 from ..errors import TrainingError
 from ..freezing import frozen_at, set_frozen
-from .optimizers import build_optimizer, set_rates
-from .options import Freezing, Optimization
+from .loop import build_batches
+from .optimizer import build_optimizer, set_learning_rates
+from .options import Experiment
+from .processes import seed_everything
 
-#: The rates that are tried, and in how many updates.
+#: The first and the last learning rate, and the number of updates.
 _FIRST, _LAST, _UPDATES = 1e-6, 10.0, 100
-#: How much of the loss so far stays in its smoothed value.
+#: The fraction of the smoothed loss that remains in each update.
 _SMOOTHING = 0.9
-#: The loss has left for good when it is so many times the smallest.
-_BEYOND = 4
+#: The test ends once the loss is this many times the smallest.
+_DIVERGED = 4
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test showed.
+    """The result of a range test.
 
     Attributes:
-        rates: the learning rate of each update.
-        losses: the smoothed loss after each.
+        rates: The learning rate of each update.
+        losses: The smoothed loss after each update.
     """
 
     rates: list[float]
@@ -39,59 +42,56 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate with the smallest loss: near where it still falls fast (fastai)."""
+        """A tenth of the rate with the smallest loss, where it still falls fast (as in fastai)."""
         smallest = min(range(len(self.losses)), key=self.losses.__getitem__)
         return float(f"{self.rates[smallest] / 10:.2g}")
 
 
-def find_rate(
-    network: nn.Module,
-    train: Batches,
-    options: Optimization,
-    freezing: Freezing,
-    device: torch.device,
-) -> RangeTest:
-    """Train a copy of a network with a rate that grows at each update, and watch the loss.
+def find_rate(model: SavedModel, experiment: Experiment, accelerator: Accelerator) -> RangeTest:
+    """Train a copy of a network with a learning rate that grows in each update.
+
+    Each process does the same and has the same result.
 
     Args:
-        network: gives logits; it is not changed.
-        train: training images, all of them in this process.
-        options: the optimizer.
-        freezing: which layers are learnt.
-        device: where the batches are.
+        model: A network that returns logits; it is not changed.
+        experiment: The training images and the optimizer.
+        accelerator: The device.
 
     Raises:
-        TrainingError: when the loss is not finite from the start.
+        TrainingError: The loss is not finite from the start.
     """
-    network = copy.deepcopy(network).to(device)
-    set_frozen(network, frozen_at(network, freezing, 1))
-    optimizer = build_optimizer(network, replace(options, lr=_FIRST), freezing)
+    seed_everything(experiment.seed)
+    batches = build_batches(model, experiment, "train", accelerator, all_processes=False)
+    network = copy.deepcopy(model.module).to(accelerator.device)
+    set_frozen(network, frozen_at(network, experiment.freezing, 1))
+    options = replace(experiment.optimization, lr=_FIRST)
+    optimizer = build_optimizer(network, options, experiment.freezing)
     network.train()
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
-    for inputs, targets in _endless(train):
+    for inputs, targets in _endless(batches):
         growth = (_LAST / _FIRST) ** (len(rates) / (_UPDATES - 1))
-        set_rates(optimizer, growth)
+        set_learning_rates(optimizer, growth)
         loss = functional.cross_entropy(network(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss.item()
         smoothed = mean / (1 - _SMOOTHING ** (len(rates) + 1))
-        if not math.isfinite(smoothed) or (losses and smoothed > _BEYOND * min(losses)):
+        if not math.isfinite(smoothed) or (losses and smoothed > _DIVERGED * min(losses)):
             break
         rates.append(_FIRST * growth)
         losses.append(smoothed)
         if len(rates) == _UPDATES:
             break
     if not rates:
-        raise TrainingError("the loss is not finite: look at the data, or give --lr a number")
+        raise TrainingError("the loss is not finite; check the data, or set a rate such as lr=0.01")
     return RangeTest(rates, losses)
 
 
-def _endless(train: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _endless(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     epoch = 0
     while True:
-        yield from train.epoch(epoch)
+        yield from batches.epoch(epoch)
         epoch += 1

@@ -1,40 +1,49 @@
-"""What can be chosen about a training, in groups; the command line makes an option of each."""
+"""The options of a training, in groups; the command line turns each field into an option.
+
+Importing this file does not import torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
 from ..errors import TrainingError
+from ..freezing import Freezing
+
+if TYPE_CHECKING:
+    from ..data import Splits
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """How the weights are learnt.
+    """How the weights are optimized.
 
     Attributes:
-        epochs: How often all training images are seen; 0 leaves the network as it begins.
-        batch_size: Images in one update, over all processes and parts.
-        sampling: What an epoch sees: all images in a new order (shuffle), in the same order each
-            time (shuffle-once, as nn.StochasticGradient does), or as many, each drawn from all
-            (replacement).
-        accumulate: In how many parts each process computes its fraction of an update, to save memory.
+        epochs: Passes over the training images; 0 leaves the network as it is.
+        batch_size: Images in one update, over all processes and accumulation steps.
+        sampling: The images of an epoch: all of them in a new order (shuffle), in the same order
+            in each epoch (shuffle-once, as nn.StochasticGradient does), or as many, each drawn
+            from all of them (replacement).
+        accumulate: Accumulation steps of an update: each process splits its images into so many
+            smaller batches to save memory.
         optimizer: sgd, or adamw, which with weight_decay 0 is Adam.
         lr: Learning rate of the head, or "find" to measure one first.
-        momentum: Of sgd.
-        dampening: Of sgd: the fraction of a new gradient that momentum does not take. Torch7's
-            optim.sgd takes its momentum for it unless told otherwise.
-        weight_decay: Of weights with two or more dimensions; biases and norms have none.
-        schedule: How the learning rate goes on: constant, cosine, step or one-cycle.
+        momentum: Momentum of sgd.
+        dampening: Dampening of the momentum of sgd. Torch7's optim.sgd takes the momentum itself
+            by default.
+        weight_decay: Decay of weights with two or more dimensions; biases and norms have none.
+        schedule: Learning rate schedule: constant, cosine, step or one-cycle.
         warmup_epochs: Epochs in which the learning rate rises linearly, before the schedule.
         step_epochs: Epochs between the steps of "step".
-        step_factor: What "step" multiplies the learning rate by.
+        step_factor: Factor on the learning rate at each step of "step".
         label_smoothing: Fraction of each target that is spread over all classes.
-        balanced: Weigh each class by the inverse of its fraction of the training images.
+        balanced: Weight each class by the inverse of its fraction of the training images.
         clip_norm: Largest norm of all gradients together.
-        ema: Decay of a moving average of the weights, such as 0.999, which is then used.
-        patience: Stop after so many epochs without a better validation score.
+        ema: Decay of a moving average of the weights, such as 0.999, which replaces them.
+        patience: Stop after this many epochs without a better validation score.
     """
 
     epochs: int = 10
@@ -61,53 +70,31 @@ class Optimization:
         for name in ("batch_size", "accumulate", "step_epochs"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
         _require(self.lr == "find" or self.lr > 0, "lr must be positive")
-        _require(0 <= self.label_smoothing < 1, "label_smoothing must be from 0 to below 1")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing must be at least 0 and below 1")
         _require(self.ema is None or 0 < self.ema < 1, "ema must be between 0 and 1")
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm must be positive")
         _require(self.patience is None or self.patience >= 1, "patience must be at least 1")
-        _require(0 <= self.momentum < 1, "momentum must be from 0 to below 1")
-        _require(0 <= self.dampening < 1, "dampening must be from 0 to below 1")
+        _require(0 <= self.momentum < 1, "momentum must be at least 0 and below 1")
+        _require(0 <= self.dampening < 1, "dampening must be at least 0 and below 1")
         _require(
             self.warmup_epochs == 0 or 0 < self.warmup_epochs < self.epochs,
             "warmup_epochs must be below epochs",
         )
         _require(
             self.schedule != "one-cycle" or self.warmup_epochs == 0,
-            "one-cycle warms up by itself; leave out warmup_epochs",
+            "one-cycle has its own warm-up; leave out warmup_epochs",
         )
 
 
 @dataclass(frozen=True)
-class Freezing:
-    """Which layers are kept as they are, until when, and how fast the others learn.
-
-    Attributes:
-        freeze: What is not trained: none, all-but-head, "until NAME" (the layers before that
-            one), or a pattern of layer names such as "features.*".
-        unfreeze_at: The epoch, counted from 1, from which on everything is trained.
-        body_lr: Learning rate of all layers before the head; by default the head's.
-        layer_decay: What the learning rate is multiplied by for each layer, from the head down.
-    """
-
-    freeze: str = "none"
-    unfreeze_at: int | None = None
-    body_lr: float | None = None
-    layer_decay: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require(self.unfreeze_at is None or self.unfreeze_at >= 1, "epochs count from 1")
-        _require(self.body_lr is None or self.body_lr > 0, "body_lr must be positive")
-        _require(0 < self.layer_decay <= 1, "layer_decay must be above 0 and at most 1")
-
-
-@dataclass(frozen=True)
 class SplitOptions:
-    """Which images are learnt from, and which only tell how well.
+    """Which images are used for validation and for testing.
 
     Attributes:
-        val_fraction: Fraction of the training images that decides about the best epoch.
-        test_fraction: Fraction that the result is measured on, where the data has no test part.
-        test_data: Data for that, where it stands elsewhere.
+        val_fraction: Fraction of the training images that selects the best epoch.
+        test_fraction: Fraction that the trained model is evaluated on, if the data has no test
+            split.
+        test_data: A test split from elsewhere.
     """
 
     val_fraction: float = 0.1
@@ -120,10 +107,10 @@ class Run:
     """Where and on what a training runs.
 
     Attributes:
-        output: The run's folder; by default in runs/, named after the network and the data.
-        resume: auto goes on where the folder's run was, if there is one.
-        overwrite: Start anew in a folder that holds a run.
-        deterministic: Refuse operations whose result is not the same each time.
+        output: Folder of the run; by default in runs/, named after the network and the data.
+        resume: auto resumes the run in the folder, if there is one.
+        overwrite: Start again in a folder that holds a run.
+        deterministic: Refuse operations whose results differ from run to run.
         device: auto, cpu or cuda.
         threads: CPU threads, by default one for each core; 1 is faster for batches of a few small
             images.
@@ -145,6 +132,29 @@ class Run:
     def __post_init__(self) -> None:
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
         _require(self.workers >= 0, "workers must be at least 0")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that determines a training, beside the network that it begins with.
+
+    Attributes:
+        splits: The images.
+        optimization: How the weights are optimized.
+        freezing: Which layers are frozen.
+        augmentation: How the training images are changed at random.
+        run: Where and on what the training runs.
+        seed: Seed of all random numbers.
+        config: Every option by its name on the command line; stored in the run's folder.
+    """
+
+    splits: Splits[Any]
+    optimization: Optimization = field(default_factory=Optimization)
+    freezing: Freezing = field(default_factory=Freezing)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    run: Run = field(default_factory=Run)
+    seed: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -1,49 +1,54 @@
-"""The processes that train together, and what each computes on: accelerate's part."""
+"""What this process trains with: accelerate's devices and trackers, CPU threads, random seeds."""
 
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, set_seed
 
 from ..errors import TrainingError
-from .options import Freezing, Run
+from ..freezing import Freezing
+from .options import Run
 
 
 def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
-    """This process among those that `torchrun` or `accelerate launch` started, if they did.
+    """Return the accelerator of this process, one of those that torchrun started, if it did.
+
+    `accelerate launch` works like torchrun; without either there is one process.
 
     Args:
-        run: device, precision and tracker.
-        freezing: whether parameters are unfrozen later.
-        folder: where trackers write.
+        run: Device, precision and tracker.
+        freezing: Whether parameters are unfrozen later.
+        folder: Where trackers write.
 
     Raises:
-        TrainingError: when the device, its precision or a tracker is not to be had.
+        TrainingError: The device, its precision or a tracker is not available.
     """
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
-        raise TrainingError("cuda does not start: PyTorch finds no GPU; train on the CPU")
+        raise TrainingError("device='cuda': PyTorch finds no GPU; train on the CPU")
     on_cpu = run.device == "cpu" or not cuda
     if on_cpu and run.precision == "fp16":
-        raise TrainingError("fp16 needs a GPU; on a CPU take bf16 or fp32")
+        raise TrainingError("precision='fp16' needs a GPU; use bf16 or fp32 on a CPU")
     trackers = [] if run.tracker == "none" else run.tracker.split(",")
-    there = {"all", *map(str, get_available_trackers())}
-    if missing := ", ".join(sorted(set(trackers) - there)):
+    available = {"all", *map(str, get_available_trackers())}
+    if missing := ", ".join(sorted(set(trackers) - available)):
         raise TrainingError(
-            f"no tracker {missing} here: {', '.join(sorted(there))} or none can be taken; others "
-            "that accelerate knows, such as wandb or mlflow, have to be installed"
+            f"tracker={missing!r} is not installed; choose from {', '.join(sorted(available))} and "
+            "none, or install another one that accelerate supports, such as wandb or mlflow"
         )
-    # A second run (of a sweep) may want another precision; accelerate remembers the first one's
-    # and has no other way to forget it.
+    # A second run (of a sweep) may have another precision; accelerate keeps the first one's, and
+    # has no public way to forget it.
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
         cpu=on_cpu,
@@ -55,29 +60,53 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
             DistributedDataParallelKwargs(find_unused_parameters=freezing.unfreeze_at is not None)
         ],
     )
-    # Processes that have parted cannot join again, so they stay together for the runs to come.
+    # A process group cannot be joined again once it is destroyed: later runs use the same one.
     atexit.register(accelerator.state.destroy_process_group)
     return accelerator
 
 
+def start_trackers(accelerator: Accelerator, config: dict[str, Any]) -> None:
+    """Start the trackers with the options of a run; `accelerator.log` sends them the results."""
+    options = {key: value for key, value in config.items() if value is not None}
+    accelerator.init_trackers("tensorboard", config=options)
+
+
+def end_trackers(accelerator: Accelerator) -> None:
+    """Let the trackers write what they still hold."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed the random generators of Python, numpy and torch on every device.
+
+    Args:
+        numbers: Together they are the seed, such as the seed of a run, the epoch and the process.
+            Each epoch begins with its own generators, so that no state of theirs needs saving.
+    """
+    set_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+@contextmanager
+def determinism(enabled: bool) -> Iterator[None]:
+    """Make operations raise if their results differ from run to run, if enabled."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if enabled:
+        # cuBLAS requires it, and reads it at its first product.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Within, PyTorch computes with so many CPU threads; None leaves it as it is."""
+    """Let PyTorch use this number of CPU threads; None leaves the number as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def start_trackers(accelerator: Accelerator, config: dict[str, Any]) -> None:
-    """Tell the trackers what is asked for; `accelerator.log` tells them the results."""
-    plain = {key: value for key, value in config.items() if value is not None}
-    accelerator.init_trackers("tensorboard", config=plain)
-
-
-def end_trackers(accelerator: Accelerator) -> None:
-    """Have the trackers write what they hold."""
-    for tracker in accelerator.trackers:
-        tracker.finish()

@@ -1,12 +1,13 @@
-"""The folder of a run: what was asked for, what came out of it, and how to go on.
+"""The folder of a run: its options, its results, and what is needed to resume it.
 
-config.yaml       every option; `torchlift finetune … --config` takes it
+config.yaml       every option; `torchlift finetune … --config` reads it
 run.json          versions, machine, fingerprints of model and data
-metrics.csv       one row an epoch; metrics.jsonl holds the same
-seconds.csv       what each epoch took: all else is the same whenever the run is repeated
-checkpoints/      the last epoch and the best
+metrics.csv       one row for each epoch; metrics.jsonl holds the same
+seconds.csv       the duration of each epoch, in a file of its own: it differs from run to run
+lr_finder.csv     the learning rate range test, with lr: find
+checkpoints/      the last and the best epoch
 model/            the saved model
-evaluation.json   its results on the test part
+evaluation.json   its results on the test split, or else on the validation split
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import csv
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +29,12 @@ from typing import Any
 import yaml
 
 from ... import __version__
+from ...converters.files import atomic_path
 from ..errors import TrainingError
 from .checkpoints import Row
 
-#: Options that may be different when a run goes on.
-_FREE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
+#: Options that may change when a run is resumed.
+_CHANGEABLE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
 #: Options that had another name in 0.1.0, whose runs can be resumed.
 _RENAMED = {
     "part": "split",
@@ -39,25 +44,32 @@ _RENAMED = {
 }
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
+_CONFIG, _FACTS = "config.yaml", "run.json"
+#: What a run writes beside these two; nothing else in its folder is ever deleted.
+_RESULTS = (
+    *("metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv", "evaluation.json"),
+    *("checkpoints", "model", "tensorboard"),
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
     """The files of a run.
 
     Attributes:
-        path: the folder.
+        path: The folder.
     """
 
     path: Path
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """Where the saved model is, when the run has ended."""
+        """The folder of the saved model, once the run is finished."""
         return self.path / "model"
 
     @property
@@ -66,32 +78,44 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     def is_finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Return whether the run is finished."""
         return self.evaluation.is_file()
 
     def write_metrics(self, history: list[Row], seconds: list[float]) -> None:
         """Write the results of all epochs so far, as CSV and as lines of JSON.
 
         Args:
-            history: the results; without epochs the files have no rows.
-            seconds: what each epoch took.
+            history: The results; without epochs the files have no rows.
+            seconds: The duration of each epoch.
         """
         text = io.StringIO()
-        writer = csv.DictWriter(
-            text, list(history[-1] if history else ["epoch"]), lineterminator="\n"
-        )
+        columns = list(history[-1] if history else ["epoch"])
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        write_text(self.path / "metrics.csv", text.getvalue())
-        lines = "".join(json.dumps(row) + "\n" for row in history)
-        write_text(self.path / "metrics.jsonl", lines)
+        _write_text(self.path / "metrics.csv", text.getvalue())
+        lines = "".join(json.dumps(_finite(row)) + "\n" for row in history)
+        _write_text(self.path / "metrics.jsonl", lines)
         rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
-        write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
+        _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
 
     def read_metrics(self) -> list[Row]:
-        """The results of all epochs so far."""
+        """Return the results of all epochs so far; null is read as NaN."""
         text = (self.path / "metrics.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        rows: list[dict[str, float | None]] = [json.loads(line) for line in text.splitlines()]
+        return [
+            {name: math.nan if value is None else value for name, value in row.items()}
+            for row in rows
+        ]
+
+    def write_range_test(self, rates: Sequence[float], losses: Sequence[float]) -> None:
+        """Write the learning rate and the loss of each update of a range test."""
+        rows = (f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(rates, losses, strict=True))
+        _write_text(self.path / "lr_finder.csv", "".join(["lr,loss\n", *rows]))
+
+    def write_evaluation(self, result: dict[str, Any]) -> None:
+        """Write the results of the saved model."""
+        _write_text(self.evaluation, json.dumps(_finite(result), indent=1) + "\n")
 
 
 def open_run(
@@ -101,64 +125,97 @@ def open_run(
     resume: bool,
     overwrite: bool,
 ) -> RunFolder:
-    """The folder of a new run, or of one that goes on.
+    """Create the folder of a run, or open that of a run to resume.
 
     Args:
-        path: the folder; made if it is not there.
-        config: every option.
-        inputs: what tells the model and the data from others: fingerprints.
-        resume: go on with the run that is there, if there is one.
-        overwrite: delete the run that is there.
+        path: The folder; it is created if it does not exist.
+        config: Every option.
+        inputs: Fingerprints of the model and of the data.
+        resume: Resume the run in the folder, if there is one.
+        overwrite: Delete the run in the folder, if there is one.
 
     Raises:
-        TrainingError: when the folder is taken, or holds a run of other options, model or data.
+        TrainingError: The folder holds a run with other options, another model or other data, or
+            something that is no run.
     """
     folder = RunFolder(Path(path))
-    files = [folder.path / "config.yaml", folder.path / "run.json"]
-    if all(file.is_file() for file in files) and not overwrite:
-        if not resume:
-            raise TrainingError(
-                f"{path} holds a run: --resume auto goes on with it, --overwrite starts anew"
-            )
-        before = json.loads(files[1].read_text(encoding="utf-8"))["inputs"]
-        _check_same(before, inputs, f"{path} is a run with another")
-        stored = yaml.safe_load(files[0].read_text(encoding="utf-8"))
-        options = {_RENAMED.get(key, key): value for key, value in stored.items()}
-        _check_same(
-            {key: value for key, value in options.items() if key not in _FREE},
-            {key: value for key, value in config.items() if key not in _FREE},
-            f"{path} is a run with another value of",
-        )
-        _write_facts(folder.path, config, inputs)
+    # Other processes have to see the folder whole: with both files, or not at all.
+    if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder.path) as new:
+            new.mkdir()
+            _write_config(new, config, inputs)
         return folder
-    _clear(folder.path, overwrite)
-    # Renamed when both files are there, so that a run is never half begun.
-    temporary = folder.path.with_name(f".{folder.path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    _write_facts(temporary, config, inputs)
-    temporary.replace(folder.path)
+    if not _is_run(folder.path):
+        raise TrainingError(f"{path} exists and holds something else than a run")
+    if overwrite:
+        _delete_results(folder.path)
+    elif resume:
+        _check_resumable(folder.path, config, inputs)
+    else:
+        raise TrainingError(
+            f"{path} holds a run: resume='auto' resumes it, overwrite=True starts again"
+        )
+    _write_config(folder.path, config, inputs)
     return folder
 
 
 def flat_options(**groups: Any) -> dict[str, Any]:
-    """Options by name, those of dataclasses beside the others.
+    """Return options by name: the fields of dataclasses, and all other arguments.
 
-    Whether a folder is resumed or overwritten is said anew each time.
+    `resume` and `overwrite` are left out: they apply to one call, not to the run.
     """
     flat: dict[str, Any] = {}
     for name, value in groups.items():
-        flat |= asdict(value) if is_dataclass(value) else {name: value}  # type: ignore[arg-type]  # an instance, never a class
+        if is_dataclass(value) and not isinstance(value, type):
+            flat |= asdict(value)
+        else:
+            flat[name] = value
     return {name: value for name, value in flat.items() if name not in ("resume", "overwrite")}
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file, all of it or nothing."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+def _is_run(path: Path) -> bool:
+    """Return whether a folder holds a run: another program may have a config.yaml too."""
+    if not (path / _CONFIG).is_file():
+        return False
+    with suppress(OSError, ValueError):
+        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+        return isinstance(facts, dict) and {"torchlift", "inputs"} <= facts.keys()
+    return False
 
 
-def _write_facts(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
+def _delete_results(path: Path) -> None:
+    """Delete what a run wrote, but for the two files by which it is recognized."""
+    for name in _RESULTS:
+        entry = path / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
+    facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+    _check_equal(facts["inputs"], inputs, f"{path} is a run with another")
+    stored = yaml.safe_load((path / _CONFIG).read_text(encoding="utf-8"))
+    options = {_RENAMED.get(key, key): value for key, value in stored.items()}
+    _check_equal(
+        {key: value for key, value in options.items() if key not in _CHANGEABLE},
+        {key: value for key, value in config.items() if key not in _CHANGEABLE},
+        f"{path} is a run with another value of",
+    )
+
+
+def _check_equal(before: dict[str, Any], now: dict[str, Any], problem: str) -> None:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        changes = ", ".join(f"{key} ({before.get(key)}, now {now.get(key)})" for key in changed)
+        raise TrainingError(
+            f"{problem} {changes}; name another folder, or start again with overwrite=True"
+        )
+
+
+def _write_config(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
     facts = {
         "torchlift": __version__,
         "python": platform.python_version(),
@@ -166,21 +223,20 @@ def _write_facts(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> 
         "machine": platform.platform(),
         "inputs": inputs,
     }
-    write_text(path / "run.json", json.dumps(facts, indent=1) + "\n")
-    write_text(path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    _write_text(path / _FACTS, json.dumps(facts, indent=1) + "\n")
+    _write_text(path / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
-def _clear(path: Path, overwrite: bool) -> None:
-    """Make room for a new run; nothing but a run is ever deleted."""
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not overwrite or not (path / "config.yaml").is_file():
-        raise TrainingError(f"{path} is there already, and holds something else than a run")
-    shutil.rmtree(path)
+def _write_text(file: Path, text: str) -> None:
+    # Results are written after every epoch: waiting for the disk each time would slow small runs.
+    with atomic_path(file, durable=False) as path:
+        path.write_text(text, encoding="utf-8")
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], problem: str) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if changed:
-        said = ", ".join(f"{key} ({before.get(key)}, now {now.get(key)})" for key in changed)
-        raise TrainingError(f"{problem} {said}; name another folder, or --overwrite it")
+def _finite(value: Any) -> Any:
+    """Return a JSON value in which null stands for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The classes of torch/nn, one file a family: importing this registers their converters."""
+"""The classes of torch/nn, one file for each family; importing this registers their converters."""
 
 from importlib import import_module
 from pkgutil import iter_modules

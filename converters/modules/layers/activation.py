@@ -1,7 +1,7 @@
-"""Activations, most of them point by point (`Threshold.lua`, `PReLU.lua`, `CReLU.lua`, …).
+"""Activations, most of them element by element (`Threshold.lua`, `PReLU.lua`, `CReLU.lua`, …).
 
-Flags for working in place are dropped: they save memory and change no number, and a tensor that
-another branch still needs stays as it is.
+The `inplace` flag is dropped: it saves memory without changing the output, and an input that
+another branch also reads must not be overwritten.
 """
 
 from __future__ import annotations
@@ -17,56 +17,56 @@ from ..registry import layer, register
 
 @layer
 class Abs(nn.Module):
-    """`Abs.lua`: |x|."""
+    """`Abs.lua`: |x|, element by element."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.abs()
 
 
 @layer
 class Exp(nn.Module):
-    """`Exp.lua`: eˣ."""
+    """`Exp.lua`: eˣ, element by element."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.exp()
 
 
 @layer
 class Log(nn.Module):
-    """`Log.lua`: the natural logarithm."""
+    """`Log.lua`: the natural logarithm, element by element."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.log()
 
 
 @layer
 class Square(nn.Module):
-    """`Square.lua`: x²."""
+    """`Square.lua`: x², element by element."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.square()
 
 
 @layer
 class Sqrt(nn.Module):
-    """`Sqrt.lua`: √x, with the gradient 0 (not infinity) where x is 0."""
+    """`Sqrt.lua`: √x, element by element; its gradient at 0 is 0, `torch.sqrt`'s is infinite."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         zero = input == 0
         return input.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
 @layer
 class Power(nn.Module):
-    """`Power.lua`: xᵖ.
+    """`Power.lua`: xᵖ, element by element.
 
     Args:
-        exponent: p.
+        exponent: The exponent p.
     """
 
     def __init__(self, exponent: float) -> None:
@@ -74,20 +74,20 @@ class Power(nn.Module):
         self.exponent = exponent
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.pow(self.exponent)
 
     def extra_repr(self) -> str:
-        """The exponent."""
+        """Return the arguments shown by repr()."""
         return f"{self.exponent}"
 
 
 @layer
 class CReLU(nn.Module):
-    """`CReLU.lua`: ReLU of the input and of its negative, one after the other as channels.
+    """`CReLU.lua`: ReLU of x and of -x, concatenated along the channels.
 
     Args:
-        num_input_dims: dimensions of one example; an input with one more is a batch.
+        num_input_dims: Number of dimensions of one example; an input with one more is a batch.
     """
 
     def __init__(self, num_input_dims: int) -> None:
@@ -95,24 +95,26 @@ class CReLU(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, …) → (N, 2·C, …), or (C, …) → (2·C, …)."""
+        """Map (N, C, …) to (N, 2·C, …), or (C, …) to (2·C, …)."""
         dim = 1 if input.dim() == self.num_input_dims + 1 else 0
         return torch.cat([input, -input], dim).relu()
 
 
 @layer
 class ChannelPReLU(nn.PReLU):
-    """`PReLU.lua` with a slope for each channel: `nn.PReLU` that takes a single vector as well.
+    """`PReLU.lua` with a slope for each channel.
+
+    Unlike `torch.nn.PReLU` it takes a vector (C,) as one example with C channels.
 
     Args:
-        num_parameters: number of channels.
+        num_parameters: Number of channels.
     """
 
     def __init__(self, num_parameters: int) -> None:
         super().__init__(num_parameters)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, …) → (N, C, …), or (C,) → (C,)."""
+        """Map (N, C, …) or (C,) to the same shape."""
         if input.dim() == 1:
             return functional.prelu(input.unsqueeze(0), self.weight).squeeze(0)
         return functional.prelu(input, self.weight)
@@ -120,27 +122,28 @@ class ChannelPReLU(nn.PReLU):
 
 @layer
 class RReLU(nn.RReLU):
-    """`RReLU.lua`: `nn.RReLU`, written in evaluation mode as the leaky ReLU that it then is.
+    """`RReLU.lua`: leaky ReLU whose negative slopes are random in training mode.
 
-    ONNX knows no operator for the random one.
+    In evaluation mode it calls `leaky_relu` with the mean slope, which equals `torch.nn.RReLU`:
+    ONNX has no operator for the latter.
 
     Args:
-        lower: smallest slope that is drawn for a negative number.
-        upper: largest slope.
+        lower: Lower bound of the slopes.
+        upper: Upper bound of the slopes.
     """
 
     def __init__(self, lower: float, upper: float) -> None:
         super().__init__(lower, upper)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         if self.training:
             return super().forward(input)
         return functional.leaky_relu(input, (self.lower + self.upper) / 2)
 
 
-#: Classes without any setting that counts.
-_PLAIN: dict[str, type[nn.Module]] = {
+#: Classes whose fields (`inplace`, buffers) do not change the output.
+_WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
     "nn.Abs": Abs,
     "nn.Exp": Exp,
     "nn.Log": Log,
@@ -159,57 +162,63 @@ _PLAIN: dict[str, type[nn.Module]] = {
 }
 
 
-@register(*_PLAIN)
-def plain(source: LuaObject, context: Context) -> nn.Module:
-    """A function of each number alone, such as `Tanh.lua`."""
-    return _PLAIN[source.class_name]()
+@register(*_WITHOUT_ARGUMENTS)
+def without_arguments(source: LuaObject, context: Context) -> nn.Module:
+    """Convert an elementwise function without arguments, such as `Tanh.lua` or `Abs.lua`."""
+    return _WITHOUT_ARGUMENTS[source.class_name]()
 
 
 @register("nn.Power")
 def power(source: LuaObject, context: Context) -> nn.Module:
-    """`Power.lua`."""
+    """Convert `Power.lua`: xᵖ."""
     return Power(source["pow"])
 
 
 @register("nn.HardTanh", "nn.Clamp")
 def hardtanh(source: LuaObject, context: Context) -> nn.Module:
-    """`HardTanh.lua`, `Clamp.lua`; files before the limits became fields mean -1 and 1."""
+    """Convert `HardTanh.lua` or `Clamp.lua`: x clipped to [min_val, max_val].
+
+    Older files have no limits; they mean -1 and 1.
+    """
     if "min_val" not in source or "max_val" not in source:
-        context.note("no min_val and max_val: an older HardTanh, from -1 to 1")
+        context.note("no fields min_val and max_val (an older file): clips to [-1, 1]")
     return nn.Hardtanh(source.get("min_val", -1.0), source.get("max_val", 1.0))
 
 
 @register("cudnn.ClippedReLU")
 def clipped_relu(source: LuaObject, context: Context) -> nn.Module:
-    """`ClippedReLU.lua`: from 0 to `ceiling`."""
+    """Convert `ClippedReLU.lua` of cudnn.torch: x clipped to [0, ceiling]."""
     return nn.Hardtanh(0.0, source["ceiling"])
 
 
 @register("nn.Threshold")
 def threshold(source: LuaObject, context: Context) -> nn.Module:
-    """`Threshold.lua`: x where it is above `threshold`, elsewhere `val`."""
+    """Convert `Threshold.lua`: x where x > threshold, `val` elsewhere."""
     return nn.Threshold(source["threshold"], source["val"])
 
 
 @register("nn.ELU")
 def elu(source: LuaObject, context: Context) -> nn.Module:
-    """`ELU.lua`."""
+    """Convert `ELU.lua`: x where x > 0, alpha·(eˣ - 1) elsewhere."""
     return nn.ELU(source.get("alpha", 1.0))
 
 
 @register("nn.LeakyReLU")
 def leaky_relu(source: LuaObject, context: Context) -> nn.Module:
-    """`LeakyReLU.lua`; before torch/nn had one, waifu2x named its slope `negative_scale`."""
+    """Convert `LeakyReLU.lua`: x where x > 0, negval·x elsewhere.
+
+    waifu2x had a class of this name before torch/nn did; its slope is `negative_scale`.
+    """
     slope = source.get("negval", source.get("negative_scale"))
     if slope is None:
-        context.note("no negval: 1/100")
+        context.note("no field negval: the slope is 0.01")
         slope = 0.01
     return nn.LeakyReLU(slope)
 
 
 @register("nn.PReLU")
 def prelu(source: LuaObject, context: Context) -> nn.Module:
-    """`PReLU.lua`: one slope for all (`nOutputPlane` is 0) or one a channel."""
+    """Convert `PReLU.lua`: one learned slope (`nOutputPlane` is 0) or one per channel."""
     channels = source.get("nOutputPlane", 0)
     module = ChannelPReLU(channels) if channels else nn.PReLU(device="meta")
     return context.fill(module, weight=source["weight"])
@@ -217,39 +226,48 @@ def prelu(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.RReLU")
 def rrelu(source: LuaObject, context: Context) -> nn.Module:
-    """`RReLU.lua`; `channelwise` existed for a while."""
+    """Convert `RReLU.lua`: leaky ReLU with random slopes in training mode.
+
+    Some versions had the option `channelwise`, which `torch.nn.RReLU` lacks.
+    """
     if source.get("channelwise"):
-        context.note("channelwise: in training every number draws its own slope here")
+        context.note("channelwise is not supported: in training each element draws its own slope")
     return RReLU(source["lower"], source["upper"])
 
 
 @register("nn.SoftPlus")
 def softplus(source: LuaObject, context: Context) -> nn.Module:
-    """`SoftPlus.lua`; linear where beta·x is above 20, which became a field later."""
+    """Convert `SoftPlus.lua`: log(1 + e^(beta·x)) / beta, and x where beta·x > threshold.
+
+    In older files the threshold is not a field; it was always 20.
+    """
     return nn.Softplus(source.get("beta", 1.0), source.get("threshold", 20.0))
 
 
 @register("nn.HardShrink")
 def hardshrink(source: LuaObject, context: Context) -> nn.Module:
-    """`HardShrink.lua`."""
+    """Convert `HardShrink.lua`: x where |x| > lambda, 0 elsewhere."""
     return nn.Hardshrink(source.get("lambda", 0.5))
 
 
 @register("nn.SoftShrink")
 def softshrink(source: LuaObject, context: Context) -> nn.Module:
-    """`SoftShrink.lua`."""
+    """Convert `SoftShrink.lua`: |x| reduced by lambda, down to 0; the sign stays."""
     return nn.Softshrink(source.get("lambda", 0.5))
 
 
 @register("nn.GatedLinearUnit")
 def gated_linear_unit(source: LuaObject, context: Context) -> nn.Module:
-    """`GatedLinearUnit.lua`: halves `dim`, the last one where it is missing."""
+    """Convert `GatedLinearUnit.lua`: a·σ(b) for the halves a, b along `dim` (default: the last)."""
     return nn.GLU(source.get("dim", 0) - 1)
 
 
 @register("nn.CReLU")
 def crelu(source: LuaObject, context: Context) -> nn.Module:
-    """`CReLU.lua`; before `nInputDims` an input of three dimensions was one example."""
+    """Convert `CReLU.lua`: ReLU of x and of -x along the channels.
+
+    Older files have no `nInputDims`; their examples have three dimensions.
+    """
     if "nInputDims" not in source:
-        context.note("no nInputDims: an older CReLU, for images")
+        context.note("no field nInputDims (an older file): examples have three dimensions")
     return CReLU(source.get("nInputDims", 3))

@@ -1,4 +1,4 @@
-"""Learned and fixed sums and factors for each number (`CMul.lua`, `AddConstant.lua`, …)."""
+"""Elementwise sums and products with learned or fixed values (`CMul.lua`, `AddConstant.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..registry import layer, register
 
 
 def shaped_like_features(weight: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
-    """A weight in a shape that broadcasts over the input, as `CMul.lua` reads it.
+    """Reshape a weight so that it broadcasts over the input as in `CMul.lua`.
 
-    With as many dimensions as the input it broadcasts as it is, and one number goes everywhere.
-    Otherwise its numbers go with those of one example, or of an input without a batch.
+    A weight with as many dimensions as the input is returned unchanged, a single value as (1,).
+    Otherwise the weight takes the shape of one example, or of the input if that has no batch.
 
     Args:
-        weight: any shape.
+        weight: Tensor of any shape.
         input: (N, …) or (…).
     """
     if weight.dim() == input.dim():
@@ -34,10 +34,10 @@ def shaped_like_features(weight: torch.Tensor, input: torch.Tensor) -> torch.Ten
 
 @layer
 class Add(nn.Module):
-    """`Add.lua`, `CAdd.lua`: adds a learned number to each feature.
+    """`Add.lua`, `CAdd.lua`: a learned bias added to each feature.
 
     Args:
-        size: shape of the bias.
+        size: Shape of the bias.
     """
 
     def __init__(self, size: list[int]) -> None:
@@ -46,20 +46,20 @@ class Add(nn.Module):
         self.bias = nn.Parameter(torch.empty(size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) or (…) → the same shape."""
+        """Map (N, …) or (…) to the same shape."""
         return input + shaped_like_features(self.bias, input)
 
     def extra_repr(self) -> str:
-        """The shape of the bias."""
+        """Return the arguments shown by repr()."""
         return f"{self.size}"
 
 
 @layer
 class CMul(nn.Module):
-    """`CMul.lua`: multiplies each feature by a learned number.
+    """`CMul.lua`: each feature multiplied by a learned weight.
 
     Args:
-        size: shape of the weight.
+        size: Shape of the weight.
     """
 
     def __init__(self, size: list[int]) -> None:
@@ -68,79 +68,72 @@ class CMul(nn.Module):
         self.weight = nn.Parameter(torch.empty(size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) or (…) → the same shape."""
+        """Map (N, …) or (…) to the same shape."""
         return input * shaped_like_features(self.weight, input)
 
     def extra_repr(self) -> str:
-        """The shape of the weight."""
+        """Return the arguments shown by repr()."""
         return f"{self.size}"
 
 
 @layer
 class Mul(nn.Module):
-    """`Mul.lua`: multiplies everything by one learned number."""
+    """`Mul.lua`: the input multiplied by one learned weight."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input * self.weight
 
 
-@layer
-class AddConstant(nn.Module):
-    """`AddConstant.lua`: adds a fixed number, or one for each index of the last dimension.
+class _WithConstant(nn.Module):
+    """A layer with a constant operand.
 
     Args:
-        value: the number or the numbers.
+        value: One value, or one for each index of the last dimension.
     """
 
     def __init__(self, value: float | list[float]) -> None:
         super().__init__()
         self.value = value
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, F) → (…, F)."""
-        value = self.value
-        return input + (input.new_tensor(value) if isinstance(value, list) else value)
+    def _operand(self, input: torch.Tensor) -> torch.Tensor | float:
+        return input.new_tensor(self.value) if isinstance(self.value, list) else self.value
 
     def extra_repr(self) -> str:
-        """The constant."""
+        """Return the arguments shown by repr()."""
         return f"{self.value}"
 
 
 @layer
-class MulConstant(nn.Module):
-    """`MulConstant.lua`: multiplies by a fixed number, or one for each index of the last dimension.
-
-    Args:
-        value: the number or the numbers.
-    """
-
-    def __init__(self, value: float | list[float]) -> None:
-        super().__init__()
-        self.value = value
+class AddConstant(_WithConstant):
+    """`AddConstant.lua`: a constant added to the input."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, F) → (…, F)."""
-        value = self.value
-        return input * (input.new_tensor(value) if isinstance(value, list) else value)
+        """Map (…, F) to the same shape."""
+        return input + self._operand(input)
 
-    def extra_repr(self) -> str:
-        """The constant."""
-        return f"{self.value}"
+
+@layer
+class MulConstant(_WithConstant):
+    """`MulConstant.lua`: the input multiplied by a constant."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (…, F) to the same shape."""
+        return input * self._operand(input)
 
 
 @layer
 class Constant(nn.Module):
-    """`Constant.lua`: a fixed tensor, whatever the input.
+    """`Constant.lua`: a fixed tensor, independent of the input's values.
 
     Args:
-        size: shape of the tensor.
-        num_input_dims: dimensions of one example of the input; where the input has more, the
-            tensor is repeated for each example. None: never.
+        size: Shape of the tensor.
+        num_input_dims: Number of dimensions of one example of the input. If the input has more,
+            the tensor is repeated for each example; with None it never is.
     """
 
     value: torch.Tensor
@@ -152,31 +145,31 @@ class Constant(nn.Module):
         self.register_buffer("value", torch.empty(size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) → (N, *size), or (…) → size."""
+        """Map (N, …) to (N, *size), or (…) to size."""
         if self.num_input_dims is not None and input.dim() > self.num_input_dims:
             return self.value.expand(input.size(0), *self.size)
         return self.value
 
     def extra_repr(self) -> str:
-        """The shape of the tensor."""
+        """Return the arguments shown by repr()."""
         return f"{self.size}"
 
 
 @register("nn.Add", "nn.CAdd")
 def add(source: LuaObject, context: Context) -> nn.Module:
-    """`Add.lua`, whose `scalar` has a bias of one number, and `CAdd.lua`."""
+    """Convert `Add.lua` or `CAdd.lua`: x + bias, with one bias for all if `scalar`."""
     return context.fill(Add(list(source["bias"].shape)), bias=source["bias"])
 
 
 @register("nn.CMul")
 def cmul(source: LuaObject, context: Context) -> nn.Module:
-    """`CMul.lua`."""
+    """Convert `CMul.lua`: x · weight, feature by feature."""
     return context.fill(CMul(list(source["weight"].shape)), weight=source["weight"])
 
 
 @register("nn.Mul")
 def mul(source: LuaObject, context: Context) -> nn.Module:
-    """`Mul.lua`."""
+    """Convert `Mul.lua`: x · weight, with one weight for all features."""
     return context.fill(Mul(), weight=source["weight"])
 
 
@@ -188,7 +181,7 @@ _CONSTANTS: dict[str, Callable[[float | list[float]], nn.Module]] = {
 
 @register(*_CONSTANTS)
 def with_constant(source: LuaObject, context: Context) -> nn.Module:
-    """`AddConstant.lua`, `MulConstant.lua`; the constant may be a vector."""
+    """Convert `AddConstant.lua` or `MulConstant.lua`; the constant is a number or a vector."""
     value = source["constant_scalar"]
     value = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     return _CONSTANTS[source.class_name](value)
@@ -196,6 +189,6 @@ def with_constant(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.Constant")
 def constant(source: LuaObject, context: Context) -> nn.Module:
-    """`Constant.lua`."""
+    """Convert `Constant.lua`: a fixed tensor, repeated for a batch if `nInputDim` is set."""
     value = source["value"]
     return context.fill(Constant(list(value.shape), source.get("nInputDim")), value=value)

@@ -1,4 +1,4 @@
-"""Containers: modules that pass their input to children (`Sequential.lua`, `Concat.lua`, …)."""
+"""Containers, which run their children (`Sequential.lua`, `Concat.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,52 +15,64 @@ from ..registry import layer, register
 
 
 class _Container(nn.ModuleList):
-    """A list of modules that can be called, and prints its settings as other layers do."""
+    """A callable list of modules, whose repr() shows its arguments."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(modules)
 
     __repr__ = nn.Module.__repr__
 
 
 @layer
 class Concat(_Container):
-    """`Concat.lua`: every child on the same input, their outputs joined along `dim`."""
+    """`Concat.lua`: every child applied to the same input, the outputs concatenated along `dim`.
+
+    Args:
+        modules: The children.
+        dim: Dimension of the outputs, the batch included.
+    """
 
     def __init__(self, *modules: nn.Module, dim: int = 0) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.dim = dim
 
     def forward(self, input: Any) -> torch.Tensor:
-        """A tensor or table → one tensor."""
+        """Map any input of the children to one tensor."""
         return torch.cat([module(input) for module in self], self.dim)
 
     def extra_repr(self) -> str:
-        """Where the outputs are joined."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.Concat")
 def concat(source: LuaObject, context: Context) -> nn.Module:
-    """`Concat.lua`; the dimension counts the batch."""
+    """Convert `Concat.lua`: the children's outputs on one input, concatenated."""
     return Concat(*context.children(source), dim=int(source["dimension"]) - 1)
 
 
 @layer
 class DepthConcat(_Container):
-    """`DepthConcat.lua`: Concat of outputs of different sizes, the smaller ones centred in zeros.
+    """`DepthConcat.lua`: `Concat` of outputs of different sizes, padded with zeros to the largest.
 
-    Where the difference is odd, the extra zero comes after.
+    Each output is centered; if the difference is odd, the extra zero comes last.
+
+    Args:
+        modules: The children.
+        dim: Dimension of the outputs, the batch included.
     """
 
     def __init__(self, *modules: nn.Module, dim: int = 0) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.dim = dim
 
     def forward(self, input: Any) -> torch.Tensor:
-        """A tensor or table → one tensor, as large as the largest output in each dimension."""
+        """Map any input of the children to one tensor with the largest size in each dimension."""
         outputs = [module(input) for module in self]
         largest = [max(sizes) for sizes in zip(*(output.shape for output in outputs), strict=True)]
-        return torch.cat([self._centre(output, largest) for output in outputs], self.dim)
+        return torch.cat([self._pad(output, largest) for output in outputs], self.dim)
 
-    def _centre(self, output: torch.Tensor, largest: list[int]) -> torch.Tensor:
+    def _pad(self, output: torch.Tensor, largest: list[int]) -> torch.Tensor:
         pads: list[int] = []
         for dim, size in enumerate(output.shape):
             missing = 0 if dim == self.dim else largest[dim] - size
@@ -69,44 +81,44 @@ class DepthConcat(_Container):
         return functional.pad(output, pads)
 
     def extra_repr(self) -> str:
-        """Where the outputs are joined."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.DepthConcat")
 def depth_concat(source: LuaObject, context: Context) -> nn.Module:
-    """`DepthConcat.lua`; the dimension counts the batch."""
+    """Convert `DepthConcat.lua`: `Concat` of outputs padded with zeros to the same size."""
     return DepthConcat(*context.children(source), dim=int(source["dimension"]) - 1)
 
 
 @layer
 class Parallel(_Container):
-    """`Parallel.lua`: child i on slice i of the input, the outputs joined.
+    """`Parallel.lua`: child i applied to slice i of the input, the outputs concatenated.
 
     Args:
-        modules: one child a slice.
-        input_dim: dimension that is sliced, and removed.
-        output_dim: dimension of a child's output along which they are joined.
+        modules: One child for each slice.
+        input_dim: Dimension of the input that is sliced and removed.
+        output_dim: Dimension of the children's outputs along which they are concatenated.
     """
 
     def __init__(self, *modules: nn.Module, input_dim: int = 0, output_dim: int = 0) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.input_dim = input_dim
         self.output_dim = output_dim
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, slices, …) → the children's outputs, joined."""
+        """Map (…, number of children, …) to the concatenated outputs."""
         slices = input.unbind(self.input_dim)
-        return torch.cat([self[i](part) for i, part in enumerate(slices)], self.output_dim)
+        return torch.cat([self[i](item) for i, item in enumerate(slices)], self.output_dim)
 
     def extra_repr(self) -> str:
-        """Where the input is sliced and the outputs are joined."""
+        """Return the arguments shown by repr()."""
         return f"input_dim={self.input_dim}, output_dim={self.output_dim}"
 
 
 @register("nn.Parallel")
 def parallel(source: LuaObject, context: Context) -> nn.Module:
-    """`Parallel.lua`; both dimensions count the batch."""
+    """Convert `Parallel.lua`: child i on slice i; both dimensions count the batch."""
     return Parallel(
         *context.children(source),
         input_dim=int(source["inputDimension"]) - 1,
@@ -116,117 +128,114 @@ def parallel(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ConcatTable(_Container):
-    """`ConcatTable.lua`: every child on the same input, their outputs as a list."""
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
+    """`ConcatTable.lua`: every child applied to the same input, the outputs as a list."""
 
     def forward(self, input: Any) -> list[Any]:
-        """Anything → one output a child."""
+        """Map any input of the children to a list with one output for each."""
         return [module(input) for module in self]
 
 
 @register("nn.ConcatTable")
 def concat_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ConcatTable.lua`."""
+    """Convert `ConcatTable.lua`: a list of the children's outputs on one input."""
     return ConcatTable(*context.children(source))
 
 
 @layer
 class ParallelTable(_Container):
-    """`ParallelTable.lua`: child i on entry i of the input list, their outputs as a list."""
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
+    """`ParallelTable.lua`: child i applied to entry i of a list, the outputs as a list."""
 
     def forward(self, input: list[Any]) -> list[Any]:
-        """A list with an entry for every child → one output a child."""
+        """Map a list with one entry for each child to a list of their outputs."""
         return [module(input[i]) for i, module in enumerate(self)]
 
 
 @register("nn.ParallelTable")
 def parallel_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ParallelTable.lua`."""
+    """Convert `ParallelTable.lua`: child i on entry i of a table."""
     return ParallelTable(*context.children(source))
 
 
 @layer
 class MapTable(_Container):
-    """`MapTable.lua`: the same module on every entry of a list.
+    """`MapTable.lua`: one module applied to every entry of a list.
 
-    Torch7 keeps a clone an entry; clones that the file holds are used for theirs, and usually
-    share their parameters with the first. Entries beyond them get the first.
+    Torch7 clones the module for each entry; the clones usually share their parameters. Entry i is
+    given to clone i if the file holds it, and to the first module otherwise.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
-
     def forward(self, input: list[Any]) -> list[Any]:
-        """A list of any length → one output an entry."""
+        """Map a list of any length to a list of as many outputs."""
         return [self[i if i < len(self) else 0](entry) for i, entry in enumerate(input)]
 
 
 @register("nn.MapTable")
 def map_table(source: LuaObject, context: Context) -> nn.Module:
-    """`MapTable.lua`; `module` is the first of `modules` once more."""
+    """Convert `MapTable.lua`: one module on every entry of a table.
+
+    `modules` holds the module and its clones; the field `module` is the first of them again.
+    """
     return MapTable(*context.children(source))
 
 
 @layer
 class Bottle(_Container):
-    """`Bottle.lua`: leading dimensions are folded into one for the module, and unfolded again.
+    """`Bottle.lua`: a module applied to an input whose leading dimensions are flattened into one.
 
     Args:
-        module: takes inputs of `num_input_dims` dimensions, the first of them a batch.
-        num_input_dims: dimensions that the module takes.
+        modules: One module, which takes inputs of `num_input_dims` dimensions.
+        num_input_dims: Number of dimensions that the module takes, the batch included.
     """
 
     def __init__(self, *modules: nn.Module, num_input_dims: int = 2) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(A, B, …) of any number of leading dimensions; they come out as they went in."""
-        folded = input.dim() - self.num_input_dims
-        if folded <= 0:
-            return self[0](input)
-        output = self[0](input.flatten(0, folded))
-        return output.reshape([*input.shape[:folded], -1, *output.shape[1:]])
+        """Map (*leading, …) to an output with the same leading dimensions."""
+        flattened = input.dim() - self.num_input_dims
+        output: torch.Tensor = self[0](input.flatten(0, flattened) if flattened > 0 else input)
+        if flattened <= 0:
+            return output
+        return output.reshape([*input.shape[:flattened], -1, *output.shape[1:]])
 
     def extra_repr(self) -> str:
-        """Dimensions that the module takes."""
+        """Return the arguments shown by repr()."""
         return f"num_input_dims={self.num_input_dims}"
 
 
 @register("nn.Bottle")
 def bottle(source: LuaObject, context: Context) -> nn.Module:
-    """`Bottle.lua`; `nOutputDim` follows from what the module gives."""
+    """Convert `Bottle.lua`: a module on an input with flattened leading dimensions.
+
+    `nOutputDim` is not needed: the module's output has that many dimensions.
+    """
     return Bottle(*context.children(source), num_input_dims=int(source.get("nInputDim", 2)))
 
 
 @layer
 class DontCast(_Container):
-    """`DontCast.lua`: a module that keeps its own number type inside a model of another.
+    """`DontCast.lua`: a module with a dtype of its own inside a model of another dtype.
 
     Args:
-        modules: the module.
-        cast_in: dtype that floating or other inputs are cast to, such as `float32`, or None.
-        cast_out: dtype that outputs are cast to, or None.
+        modules: One module.
+        cast_in: Name of the dtype to which inputs are cast, such as `float32`; None for no cast.
+        cast_out: Name of the dtype to which outputs are cast; None for no cast.
     """
 
     def __init__(
         self, *modules: nn.Module, cast_in: str | None = None, cast_out: str | None = None
     ) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.cast_in = cast_in
         self.cast_out = cast_out
 
     def forward(self, input: Any) -> Any:
-        """What the module takes and gives, in other number types."""
+        """Map an input of the module to its output, both cast."""
         return _cast(self[0](_cast(input, self.cast_in)), self.cast_out)
 
     def extra_repr(self) -> str:
-        """The casts."""
+        """Return the arguments shown by repr()."""
         return f"cast_in={self.cast_in}, cast_out={self.cast_out}"
 
 
@@ -240,49 +249,53 @@ def _cast(value: Any, dtype: str | None) -> Any:
 
 @register("nn.DontCast")
 def dont_cast(source: LuaObject, context: Context) -> nn.Module:
-    """`DontCast.lua`; without `castin` and `castout` it only passes on."""
+    """Convert `DontCast.lua`: a module with its own dtype; a Sequential if nothing is cast."""
     if not source.get("castin") and not source.get("castout"):
         return nn.Sequential(*context.children(source))
-    outer = tensor_class(source.get("output"))
+    output_class = tensor_class(source.get("output"))
     return DontCast(
         *context.children(source),
         cast_in=dtype_name(source["moduleType"]) if source.get("castin") else None,
-        cast_out=dtype_name(outer) if source.get("castout") and outer else None,
+        cast_out=dtype_name(output_class) if source.get("castout") and output_class else None,
     )
 
 
 @register("nn.Sequential")
 def sequential(source: LuaObject, context: Context) -> nn.Module:
-    """`Sequential.lua`: the children one after the other; a child may stand in it twice."""
+    """Convert `Sequential.lua`: the children one after the other; a child may occur twice."""
     return nn.Sequential(*context.children(source))
 
 
 @register("nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU")
 def decorator(source: LuaObject, context: Context) -> nn.Module:
-    """`Decorator.lua`, and those that watch or place their only child and change no number."""
+    """Convert `Decorator.lua` or a class that watches or places its only child.
+
+    `NaN.lua` checks for NaN, `Profile.lua` prints times, `GPU.lua` selects a device; none of them
+    changes the output.
+    """
     return nn.Sequential(*context.children(source))
 
 
 @register("nn.DataParallelTable", "nn.DataParallel")
 def data_parallel(source: LuaObject, context: Context) -> nn.Module:
-    """`DataParallelTable.lua` of cunn (and fbcunn's older one): a batch shared out among GPUs.
+    """Convert `DataParallelTable.lua` of cunn or fbcunn's `DataParallel.lua`: a model on many GPUs.
 
-    All children are replicas of the first, which alone owns the parameters.
+    All children are replicas of the first one, which is kept.
     """
     replicas = source["modules"]
     if len(replicas) > 1:
-        context.note(f"{len(replicas)} replicas on as many GPUs: the first is kept")
+        context.note(f"{len(replicas)} replicas on {len(replicas)} GPUs: the first is kept")
     return nn.Sequential(context.convert(replicas[1], ".modules[1]"))
 
 
 @register("nn.Container")
 def bare_container(source: LuaObject, context: Context) -> nn.Module:
-    """`Container.lua` itself: it holds modules and computes nothing."""
+    """Convert `Container.lua`, the base class: it holds modules and has no forward pass."""
     return nn.ModuleList(context.children(source))
 
 
 @register("nn.Module")
 def bare_module(source: LuaObject, context: Context) -> nn.Module:
-    """`Module.lua` itself: it computes nothing, and cannot be called here."""
-    context.note("a bare nn.Module computes nothing")
+    """Convert `Module.lua`, the base class: it has no forward pass."""
+    context.note("a bare nn.Module has no forward pass")
     return nn.Module()

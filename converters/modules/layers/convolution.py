@@ -1,4 +1,4 @@
-"""Convolutions of images and volumes (`SpatialConvolution.lua`, `SpatialFullConvolution.lua`)."""
+"""Convolutions of images and volumes (`SpatialConvolution.lua`, `VolumetricConvolution.lua`, …)."""
 
 from __future__ import annotations
 
@@ -11,54 +11,53 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .geometry import PLANE, VOLUME, extents, paddings, pair, strides
+from .geometry import PLANE, VOLUME, height_width, paddings, per_axis, strides
 
 
-@layer
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """torch.nn's, that also takes {x, reference}: the output gets the reference's size."""
-
-    def forward(
-        self,
-        input: torch.Tensor | Sequence[torch.Tensor],
-        output_size: list[int] | None = None,
-    ) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W), or a list of such a tensor and a reference."""
-        if isinstance(input, torch.Tensor):
-            return super().forward(input, output_size)
-        return super().forward(input[0], _size_of(self, *input))
-
-
-@layer
-class ConvTranspose3d(nn.ConvTranspose3d):
-    """torch.nn's, that also takes {x, reference}: the output gets the reference's size."""
+class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
+    """A transposed convolution that also takes a list [input, reference]."""
 
     def forward(
         self,
         input: torch.Tensor | Sequence[torch.Tensor],
         output_size: list[int] | None = None,
     ) -> torch.Tensor:
-        """(N, C, T, H, W) or (C, T, H, W), or a list of such a tensor and a reference."""
-        if isinstance(input, torch.Tensor):
-            return super().forward(input, output_size)
-        return super().forward(input[0], _size_of(self, *input))
+        """Map a tensor, or a list [tensor, reference] to an output of the reference's size."""
+        if not isinstance(input, torch.Tensor):
+            input, reference = input
+            output_size = self._output_size_for(input, reference)
+        output: torch.Tensor = super().forward(input, output_size)
+        return output
+
+    def _output_size_for(self, input: torch.Tensor, reference: torch.Tensor) -> list[int]:
+        """Return the output size for a reference (`calculateAdj` of `SpatialFullConvolution.lua`).
+
+        It is the reference's size if the stride allows it.
+        """
+        sizes = []
+        for axis in range(-len(self.kernel_size), 0):
+            stride, padding = int(self.stride[axis]), int(self.padding[axis])
+            smallest = (input.shape[axis] - 1) * stride - 2 * padding + int(self.kernel_size[axis])
+            sizes.append(smallest + (reference.shape[axis] - smallest) % stride)
+        return sizes
 
 
-def _size_of(
-    module: nn.ConvTranspose2d | nn.ConvTranspose3d, input: torch.Tensor, reference: torch.Tensor
-) -> list[int]:
-    """The output's size for a reference: as much larger as `calculateAdj` says.
+@layer
+class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
+    """`SpatialFullConvolution.lua`: transposed convolution of (N, C, H, W) or (C, H, W).
 
-    That reaches the reference's size where the stride can, and another size where it cannot.
+    Unlike `torch.nn.ConvTranspose2d` it also takes a list [input, reference] and then gives the
+    output the reference's height and width.
     """
-    rank = len(module.kernel_size)
-    sizes = []
-    for axis in range(-rank, 0):
-        stride, padding = int(module.stride[axis]), int(module.padding[axis])
-        least = (input.shape[axis] - 1) * stride - 2 * padding + int(module.kernel_size[axis])
-        more = (reference.shape[axis] - least) % stride
-        sizes.append(least + more)
-    return sizes
+
+
+@layer
+class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
+    """`VolumetricFullConvolution.lua`: transposed convolution of (N, C, T, H, W) or (C, T, H, W).
+
+    Unlike `torch.nn.ConvTranspose3d` it also takes a list [input, reference] and then gives the
+    output the reference's size.
+    """
 
 
 @register(
@@ -69,9 +68,10 @@ def _size_of(
     "cudnn.SpatialDilatedConvolution",
 )
 def spatial_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialConvolution.lua`, (N, C, H, W) or (C, H, W).
+    """Convert `SpatialConvolution.lua` or a class like it: (N, C, H, W) or (C, H, W).
 
-    The weight is (out, in / groups, kH, kW), or the same numbers in two dimensions.
+    The weight is (out, in / groups, kH, kW); in older files and in `SpatialConvolutionMM.lua` it
+    has two dimensions, with the same elements in the same order.
     """
     return _convolution(nn.Conv2d, source, context, PLANE)
 
@@ -84,21 +84,21 @@ def spatial_convolution(source: LuaObject, context: Context) -> nn.Module:
     "cudnn.VolumetricDilatedConvolution",
 )
 def volumetric_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricConvolution.lua`, (N, C, T, H, W) or (C, T, H, W)."""
+    """Convert `VolumetricConvolution.lua` or a class like it: (N, C, T, H, W) or (C, T, H, W)."""
     return _convolution(nn.Conv3d, source, context, VOLUME)
 
 
 @register("nn.SpatialDepthWiseConvolution")
 def spatial_depth_wise_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialDepthWiseConvolution.lua`: each channel convolved by itself, several times.
+    """Convert `SpatialDepthWiseConvolution.lua`: each channel convolved with several kernels.
 
-    The weight is (multiplier, in · kH · kW) and the bias (multiplier, in); PyTorch wants the
-    channel outermost. For images that are not square THNN's CPU code swaps height and width;
-    that is not repeated here.
+    The weight is (multiplier, in · kH · kW) and the bias (multiplier, in); `torch.nn.Conv2d` with
+    groups has the channel first. THNN's CPU code swaps height and width of images that are not
+    square; this error is not reproduced.
     """
     weight, bias = source["weight"], source.get("bias")
     multiplier, planes = weight.shape[0], int(source["nInputPlane"])
-    kernel, stride = pair(source, "k"), pair(source, "d")
+    kernel, stride = height_width(source, "k"), height_width(source, "d")
     pad_h, pad_w = paddings(source, context, PLANE)
     module = nn.Conv2d(
         planes,
@@ -119,30 +119,31 @@ def spatial_depth_wise_convolution(source: LuaObject, context: Context) -> nn.Mo
 
 @register("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution")
 def spatial_full_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialFullConvolution.lua`: transposed convolution, weight (in, out, kH, kW)."""
+    """Convert `SpatialFullConvolution.lua`: transposed convolution, weight (in, out, kH, kW)."""
     if source.get("adjW") is None:
-        context.note("no fields adjW and adjH, an older file: the output is not made larger")
-    padding = extents(source, "pad", PLANE, default=0)
+        context.note("no fields adjW and adjH (an older file): they are 0")
+    padding = per_axis(source, "pad", PLANE, default=0)
     return _full_convolution(ConvTranspose2d, source, context, PLANE, source["weight"], padding)
 
 
 @register("nn.VolumetricFullConvolution", "cudnn.VolumetricFullConvolution")
 def volumetric_full_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricFullConvolution.lua`: transposed convolution, weight (in, out, kT, kH, kW).
+    """Convert `VolumetricFullConvolution.lua`: transposed convolution of volumes.
 
-    Before it had adjustments its weight was (out, in, …), and its paddings were pT, pW and pH.
+    The weight is (in, out, kT, kH, kW). In older files, which have no fields adjT, adjW and
+    adjH, it is (out, in, kT, kH, kW), and the paddings are pT, pW and pH.
     """
     weight = source["weight"]
     if source.get("adjW") is None and source.get("adjT") is None:
-        context.note("no fields adjT, adjW and adjH, an older file: its weight is (out, in, …)")
+        context.note("no fields adjT, adjW and adjH (an older file): the weight is (out, in, …)")
         weight = weight.swapaxes(0, 1)
     prefix = "pad" if "padW" in source else "p"
-    padding = extents(source, prefix, VOLUME, default=0)
+    padding = per_axis(source, prefix, VOLUME, default=0)
     return _full_convolution(ConvTranspose3d, source, context, VOLUME, weight, padding)
 
 
 def _full_convolution(
-    kind: Callable[..., nn.Module],
+    torch_class: Callable[..., nn.Module],
     source: LuaObject,
     context: Context,
     axes: str,
@@ -150,13 +151,13 @@ def _full_convolution(
     padding: tuple[int, ...],
 ) -> nn.Module:
     bias = source.get("bias")
-    module = kind(
+    module = torch_class(
         int(source["nInputPlane"]),
         int(source["nOutputPlane"]),
-        extents(source, "k", axes),
+        per_axis(source, "k", axes),
         stride=strides(source, context, axes),
         padding=padding,
-        output_padding=extents(source, "adj", axes, default=0),
+        output_padding=per_axis(source, "adj", axes, default=0),
         bias=bias is not None,
         device="meta",
     )
@@ -164,18 +165,18 @@ def _full_convolution(
 
 
 def _convolution(
-    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
+    torch_class: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
     weight, bias = source["weight"], source.get("bias")
     if weight.ndim != len(axes) + 2 and not source.class_name.endswith("MM"):
-        context.note(f"an older file, with a weight of {weight.ndim} dimensions: same numbers")
-    module = kind(
+        context.note(f"the weight has {weight.ndim} dimensions (an older file): it is reshaped")
+    module = torch_class(
         int(source["nInputPlane"]),
         int(source["nOutputPlane"]),
-        extents(source, "k", axes),
+        per_axis(source, "k", axes),
         stride=strides(source, context, axes),
         padding=paddings(source, context, axes),
-        dilation=extents(source, "dilation", axes, default=1),
+        dilation=per_axis(source, "dilation", axes, default=1),
         groups=int(source.get("groups", 1)),
         bias=bias is not None,
         device="meta",

@@ -1,7 +1,7 @@
-"""Criterions that compare numbers place by place (`MSECriterion.lua`, `BCECriterion.lua`, …).
+"""Criterions that compare element by element (`MSECriterion.lua`, `BCECriterion.lua`, …).
 
-They are called as `criterion(input, target)` and give the loss as a tensor without dimensions.
-A target may be a plain number where Torch7 allows it.
+They are called as `criterion(input, target)` and return the loss as a scalar tensor. A target may
+be a Python number where Torch7 allows it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,55 @@ from ..registry import layer, register
 
 
 def size_average(source: LuaObject, context: Context) -> str:
-    """The `reduction` of a criterion; without `sizeAverage` it is an average, Torch7's default."""
+    """Return the `reduction` of a criterion, "mean" (Torch7's default) or "sum"."""
     average = source.get("sizeAverage")
     if average is None:
-        context.note("no sizeAverage: the loss is an average")
+        context.note("no field sizeAverage: the loss is averaged")
     return "sum" if average is False else "mean"
 
 
 def reduced(losses: torch.Tensor, reduction: str) -> torch.Tensor:
-    """The mean or the sum of all losses."""
+    """Return the mean or the sum of all losses."""
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
+def num_weights(source: LuaObject) -> int:
+    """Return the number of weights of a criterion, 0 if it has none."""
+    weights = source.get("weights")
+    return 0 if weights is None else int(weights.size)
+
+
 def like(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
-    """The target in the input's type and shape; Torch7 only counts the elements of both."""
+    """Return the target with the input's dtype and shape; Torch7 only compares their sizes."""
     target = torch.as_tensor(target, dtype=input.dtype, device=input.device)
     return target.reshape(input.shape)
 
 
-@layer
-class PointwiseCriterion(nn.Module):
-    """A loss of torch.nn between numbers at the same place, such as `MSECriterion.lua`.
+class WeightedLoss(nn.Module):
+    """A criterion with an optional buffer `weights`.
 
     Args:
-        loss: the loss.
+        reduction: "mean" or "sum".
+        num_weights: Number of weights, 0 for none.
+    """
+
+    weights: torch.Tensor | None
+
+    def __init__(self, reduction: str = "mean", num_weights: int = 0) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.num_weights = num_weights
+        self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
+
+
+@layer
+class PointwiseCriterion(nn.Module):
+    """An elementwise loss of torch.nn, such as `MSECriterion.lua`.
+
+    Unlike torch.nn's losses it takes a target of another shape with as many elements, or a number.
+
+    Args:
+        loss: The loss of torch.nn.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -49,8 +74,9 @@ class PointwiseCriterion(nn.Module):
         self.loss = loss
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Any shape, and as many numbers → ()."""
-        return self.loss(input, like(target, input))
+        """Return the loss for an input of any shape and a target with as many elements."""
+        loss: torch.Tensor = self.loss(input, like(target, input))
+        return loss
 
 
 _POINTWISE: dict[str, Callable[[str], nn.Module]] = {
@@ -63,13 +89,16 @@ _POINTWISE: dict[str, Callable[[str], nn.Module]] = {
 
 @register(*_POINTWISE)
 def pointwise(source: LuaObject, context: Context) -> nn.Module:
-    """`MSECriterion.lua`, `AbsCriterion.lua`, `SmoothL1Criterion.lua` and the like."""
+    """Convert `MSECriterion.lua`, `AbsCriterion.lua` or another elementwise loss of torch.nn.
+
+    `SmoothL1Criterion.lua` and `SoftMarginCriterion.lua` are the others.
+    """
     return PointwiseCriterion(_POINTWISE[source.class_name](size_average(source, context)))
 
 
 @register("nn.HingeEmbeddingCriterion")
 def hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
-    """`HingeEmbeddingCriterion.lua`: targets are 1 and -1."""
+    """Convert `HingeEmbeddingCriterion.lua`: x for target 1, max(0, margin - x) for -1."""
     reduction = size_average(source, context)
     return PointwiseCriterion(nn.HingeEmbeddingLoss(source.get("margin", 1.0), reduction=reduction))
 
@@ -78,8 +107,10 @@ def hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
 class DistKLDivCriterion(nn.Module):
     """`DistKLDivCriterion.lua`: Kullback-Leibler divergence of log-probabilities from a target.
 
+    Targets below 0 count as 0, unlike in `torch.nn.KLDivLoss`.
+
     Args:
-        reduction: `mean` over all numbers, or `sum`.
+        reduction: "mean" over all elements, or "sum".
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -87,24 +118,24 @@ class DistKLDivCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities, and as many probabilities → ()."""
+        """Return the loss for log-probabilities of any shape and as many target probabilities."""
         target = like(target, input).clamp(min=0)
         return reduced(torch.xlogy(target, target) - target * input, self.reduction)
 
 
 @register("nn.DistKLDivCriterion")
 def dist_kl_div(source: LuaObject, context: Context) -> nn.Module:
-    """`DistKLDivCriterion.lua`."""
+    """Convert `DistKLDivCriterion.lua`: Kullback-Leibler divergence from the target."""
     return DistKLDivCriterion(size_average(source, context))
 
 
 @layer
 class MarginCriterion(nn.Module):
-    """`MarginCriterion.lua`: max(0, margin - x·y) for targets 1 and -1.
+    """`MarginCriterion.lua`: hinge loss max(0, margin - x·y) for targets y of 1 and -1.
 
     Args:
-        margin: the margin.
-        reduction: `mean` or `sum`.
+        margin: The margin.
+        reduction: "mean" or "sum".
     """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
@@ -113,38 +144,40 @@ class MarginCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Any shape, and as many targets → ()."""
+        """Return the loss for an input of any shape and as many targets 1 or -1."""
         return reduced((self.margin - input * like(target, input)).relu(), self.reduction)
 
 
 @register("nn.MarginCriterion")
 def margin(source: LuaObject, context: Context) -> nn.Module:
-    """`MarginCriterion.lua`."""
+    """Convert `MarginCriterion.lua`: hinge loss."""
     return MarginCriterion(source.get("margin", 1.0), size_average(source, context))
 
 
 @layer
 class L1Cost(nn.Module):
-    """`L1Cost.lua`: Σ|x|, without a target."""
+    """`L1Cost.lua`: Σ|x|; the target is ignored."""
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
-        """Any shape → ()."""
+        """Return the loss for an input of any shape."""
         return input.abs().sum()
 
 
 @register("nn.L1Cost")
 def l1_cost(source: LuaObject, context: Context) -> nn.Module:
-    """`L1Cost.lua`."""
+    """Convert `L1Cost.lua`: the sum of absolute values."""
     return L1Cost()
 
 
 @layer
 class WeightedMSECriterion(nn.Module):
-    """`WeightedMSECriterion.lua`: squared distance to the target multiplied by the weight.
+    """`WeightedMSECriterion.lua`: squared distance to the target multiplied by a weight.
+
+    The weight multiplies the target, not the squared distance.
 
     Args:
-        size: shape of the weight: of the target, or of one example of it.
-        reduction: `mean` or `sum`.
+        size: Shape of the weight, which is that of the target or of one example of it.
+        reduction: "mean" or "sum".
     """
 
     weight: torch.Tensor
@@ -156,16 +189,16 @@ class WeightedMSECriterion(nn.Module):
         self.register_buffer("weight", torch.empty(size))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(N, …) or (…), and as many targets → ()."""
-        by_example = input.dim() - 1 == self.weight.dim()
-        weight = self.weight if by_example else self.weight.reshape(input.shape)
+        """Return the loss for (N, …) or (…) and as many targets."""
+        per_example = input.dim() - 1 == self.weight.dim()
+        weight = self.weight if per_example else self.weight.reshape(input.shape)
         target = like(target, input) * weight
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
 @register("nn.WeightedMSECriterion")
 def weighted_mse(source: LuaObject, context: Context) -> nn.Module:
-    """`WeightedMSECriterion.lua`."""
+    """Convert `WeightedMSECriterion.lua`: squared distance to a weighted target."""
     weight = source["weight"]
     module = WeightedMSECriterion(list(weight.shape), size_average(source, context))
     return context.fill(module, weight=weight)
@@ -173,10 +206,10 @@ def weighted_mse(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class SpatialAutoCropMSECriterion(nn.Module):
-    """`SpatialAutoCropMSECriterion.lua`: squared distance to the middle of a larger target.
+    """`SpatialAutoCropMSECriterion.lua`: squared distance to the center crop of a larger target.
 
     Args:
-        reduction: `mean` or `sum`.
+        reduction: "mean" or "sum".
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -184,7 +217,7 @@ class SpatialAutoCropMSECriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) or (C, h, w), and the same with H ≥ h, W ≥ w → ()."""
+        """Return the loss for (N, C, h, w) or (C, h, w) and a target with H ≥ h and W ≥ w."""
         for dim in (-2, -1):
             start = (target.size(dim) - input.size(dim)) // 2
             target = target.narrow(dim, start, input.size(dim))
@@ -193,29 +226,23 @@ class SpatialAutoCropMSECriterion(nn.Module):
 
 @register("nn.SpatialAutoCropMSECriterion")
 def spatial_auto_crop_mse(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialAutoCropMSECriterion.lua`."""
+    """Convert `SpatialAutoCropMSECriterion.lua`: squared distance to the target's center."""
     return SpatialAutoCropMSECriterion(size_average(source, context))
 
 
 @layer
-class BCECriterion(nn.Module):
-    """`BCECriterion.lua`: binary cross-entropy, 1e-12 added to each probability.
+class BCECriterion(WeightedLoss):
+    """`BCECriterion.lua`: binary cross-entropy of probabilities.
+
+    It adds 1e-12 inside the logarithms; `torch.nn.BCELoss` clamps the logarithms at -100.
 
     Args:
-        reduction: `mean` or `sum`.
-        num_weights: size of the last dimension where each of its indices has a weight, or 0.
+        reduction: "mean" or "sum".
+        num_weights: Size of the last dimension if each of its indices has a weight, else 0.
     """
 
-    weights: torch.Tensor | None
-
-    def __init__(self, reduction: str = "mean", num_weights: int = 0) -> None:
-        super().__init__()
-        self.reduction = reduction
-        self.num_weights = num_weights
-        self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
-
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Probabilities (…, C), and as many targets from 0 to 1 → ()."""
+        """Return the loss for probabilities (…, C) and as many targets between 0 and 1."""
         target = like(target, input)
         losses = -((input + 1e-12).log() * target + (1 - input + 1e-12).log() * (1 - target))
         return reduced(losses if self.weights is None else losses * self.weights, self.reduction)
@@ -223,31 +250,22 @@ class BCECriterion(nn.Module):
 
 @register("nn.BCECriterion")
 def bce(source: LuaObject, context: Context) -> nn.Module:
-    """`BCECriterion.lua`."""
-    weights = source.get("weights")
-    module = BCECriterion(size_average(source, context), 0 if weights is None else weights.size)
-    return context.fill(module, weights=weights)
+    """Convert `BCECriterion.lua`: binary cross-entropy of probabilities."""
+    module = BCECriterion(size_average(source, context), num_weights(source))
+    return context.fill(module, weights=source.get("weights"))
 
 
 @layer
-class MultiLabelSoftMarginCriterion(nn.Module):
+class MultiLabelSoftMarginCriterion(WeightedLoss):
     """`MultiLabelSoftMarginCriterion.lua`: binary cross-entropy of logits.
 
     Args:
-        reduction: `mean` or `sum`.
-        num_weights: number of classes where each has a weight, or 0.
+        reduction: "mean" or "sum".
+        num_weights: Number of classes if each has a weight, else 0.
     """
 
-    weights: torch.Tensor | None
-
-    def __init__(self, reduction: str = "mean", num_weights: int = 0) -> None:
-        super().__init__()
-        self.reduction = reduction
-        self.num_weights = num_weights
-        self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
-
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Logits (N, C) or (C,), and as many targets 0 or 1 → ()."""
+        """Return the loss for logits (N, C) or (C,) and as many targets 0 or 1."""
         return functional.binary_cross_entropy_with_logits(
             input, like(target, input), self.weights, reduction=self.reduction
         )
@@ -255,8 +273,10 @@ class MultiLabelSoftMarginCriterion(nn.Module):
 
 @register("nn.MultiLabelSoftMarginCriterion")
 def multi_label_soft_margin(source: LuaObject, context: Context) -> nn.Module:
-    """`MultiLabelSoftMarginCriterion.lua`; at first it held a BCECriterion, `nll`."""
-    settings = source.get("nll", source)
-    weights, reduction = settings.get("weights"), size_average(settings, context)
-    module = MultiLabelSoftMarginCriterion(reduction, 0 if weights is None else weights.size)
-    return context.fill(module, weights=weights)
+    """Convert `MultiLabelSoftMarginCriterion.lua`: binary cross-entropy of logits.
+
+    Older objects keep their options in a BCECriterion, the field `nll`.
+    """
+    options = source.get("nll", source)
+    module = MultiLabelSoftMarginCriterion(size_average(options, context), num_weights(options))
+    return context.fill(module, weights=options.get("weights"))

@@ -1,4 +1,4 @@
-"""Criterions whose targets are classes, counted from 1 (`ClassNLLCriterion.lua`, …)."""
+"""Criterions whose targets are class indices, from 1 (`ClassNLLCriterion.lua`, …)."""
 
 from __future__ import annotations
 
@@ -9,73 +9,67 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .criterion import like, size_average
+from .criterion import WeightedLoss, like, num_weights, size_average
 
 
 def class_index(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
-    """Classes from 0 for an input (N, C, …) or (C,): of shape (N, …) or ()."""
+    """Return class indices from 0 in shape (N, …) for an input (N, C, …), or () for (C,)."""
     index = torch.as_tensor(target, device=input.device).long() - 1
     return index.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ())
 
 
 @layer
-class ClassNLLCriterion(nn.Module):
-    """`ClassNLLCriterion.lua`, `SpatialClassNLLCriterion.lua`: negative log-likelihood of a class.
+class ClassNLLCriterion(WeightedLoss):
+    """`ClassNLLCriterion.lua`, `SpatialClassNLLCriterion.lua`: negative log-likelihood.
 
-    A mean divides by the sum of the targets' weights; where all are ignored the loss is 0.
+    A mean divides by the sum of the targets' weights. If all targets are ignored the loss is 0;
+    `torch.nn.NLLLoss` returns NaN.
 
     Args:
-        reduction: `mean` or `sum`.
-        num_weights: number of classes where each has a weight, or 0.
-        ignore_index: a target, counted from 1, that does not count.
+        reduction: "mean" or "sum".
+        num_weights: Number of classes if each has a weight, else 0.
+        ignore_index: A target, counted from 1, that adds nothing to the loss.
     """
-
-    weights: torch.Tensor | None
 
     def __init__(
         self, reduction: str = "mean", num_weights: int = 0, ignore_index: int = -100
     ) -> None:
-        super().__init__()
-        self.reduction = reduction
-        self.num_weights = num_weights
+        super().__init__(reduction, num_weights)
         self.ignore_index = ignore_index
-        self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Log-probabilities (N, C, …) or (C,), classes (N, …) or one → ()."""
-        index, ignored = class_index(target, input), self.ignore_index - 1
-        loss = functional.nll_loss(input, index, self.weights, None, ignored, reduction="sum")
+        """Return the loss for log-probabilities (N, C, …) or (C,) and classes (N, …) or one."""
+        index, ignore_index = class_index(target, input), self.ignore_index - 1
+        loss = functional.nll_loss(input, index, self.weights, None, ignore_index, reduction="sum")
         if self.reduction == "sum":
             return loss
-        counted = index != ignored
+        counts = index != ignore_index
         if self.weights is None:
-            total = counted.sum().to(input.dtype)
+            total = counts.sum().to(input.dtype)
         else:
-            total = (self.weights[index.masked_fill(~counted, 0)] * counted).sum()
+            total = (self.weights[index.masked_fill(~counts, 0)] * counts).sum()
         return loss / total.masked_fill(total == 0, 1)
 
 
 @register("nn.ClassNLLCriterion", "nn.SpatialClassNLLCriterion")
 def class_nll(source: LuaObject, context: Context) -> nn.Module:
-    """`ClassNLLCriterion.lua`, `SpatialClassNLLCriterion.lua`."""
+    """Convert `ClassNLLCriterion.lua` or its spatial variant: negative log-likelihood."""
     return _class_nll(source, context, size_average(source, context))
 
 
 def _class_nll(source: LuaObject, context: Context, reduction: str) -> nn.Module:
-    weights = source.get("weights")
-    module = ClassNLLCriterion(
-        reduction, 0 if weights is None else weights.size, int(source.get("ignoreIndex", -100))
-    )
-    return context.fill(module, weights=weights)
+    ignore_index = int(source.get("ignoreIndex", -100))
+    module = ClassNLLCriterion(reduction, num_weights(source), ignore_index)
+    return context.fill(module, weights=source.get("weights"))
 
 
 @layer
 class CrossEntropyCriterion(nn.Module):
-    """`CrossEntropyCriterion.lua`: log-softmax and a criterion on log-probabilities.
+    """`CrossEntropyCriterion.lua`: log-softmax followed by a criterion on log-probabilities.
 
     Args:
-        criterion: the criterion.
-        squeeze: leave out the input's dimensions of size 1 first.
+        criterion: The criterion on log-probabilities.
+        squeeze: Whether to remove the input's dimensions of size 1 first.
     """
 
     def __init__(self, criterion: nn.Module, squeeze: bool = True) -> None:
@@ -84,14 +78,20 @@ class CrossEntropyCriterion(nn.Module):
         self.squeeze = squeeze
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Logits (N, C, …) or (C,), classes (N, …) or one → ()."""
+        """Return the loss for logits (N, C, …) or (C,) and classes (N, …) or one."""
         input = input.squeeze() if self.squeeze else input
-        return self.criterion(functional.log_softmax(input, 0 if input.dim() == 1 else 1), target)
+        log_probabilities = functional.log_softmax(input, 0 if input.dim() == 1 else 1)
+        loss: torch.Tensor = self.criterion(log_probabilities, target)
+        return loss
 
 
 @register("nn.CrossEntropyCriterion")
 def cross_entropy(source: LuaObject, context: Context) -> nn.Module:
-    """`CrossEntropyCriterion.lua`: a `sizeAverage` that was changed overrules that of `nll`."""
+    """Convert `CrossEntropyCriterion.lua`: negative log-likelihood of a log-softmax.
+
+    Torch7 copies the field `sizeAverage` to the criterion `nll` when it changes; a file may hold a
+    change that was not copied yet.
+    """
     nll = source["nll"]
     changed = source.get("sizeAverage") != source.get("oldSizeAverage")
     reduction = size_average(source if changed else nll, context)
@@ -100,45 +100,49 @@ def cross_entropy(source: LuaObject, context: Context) -> nn.Module:
 
 @register("cudnn.SpatialCrossEntropyCriterion")
 def spatial_cross_entropy(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialCrossEntropyCriterion.lua` of cudnn.torch: classes of the pixels of a batch."""
+    """Convert `SpatialCrossEntropyCriterion.lua` of cudnn.torch: cross-entropy of each pixel.
+
+    Older versions summed the loss over pixels and divided only the gradient by the batch size.
+    """
     nll, reduction = source["nll"], size_average(source, context)
     if nll.class_name == "nn.ClassNLLCriterion":
-        context.note("an older one: a sum over pixels, whose gradient Torch7 divided by the batch")
+        context.note(
+            "an older version: the loss is a sum over pixels; Torch7 also divided its gradient by "
+            "the batch size"
+        )
         reduction = "sum"
     return CrossEntropyCriterion(_class_nll(nll, context, reduction), squeeze=False)
 
 
 @register("cudnn.VolumetricCrossEntropyCriterion")
 def volumetric_cross_entropy(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricCrossEntropyCriterion.lua`: the same on volumes, where ours needs no folding."""
+    """Convert `VolumetricCrossEntropyCriterion.lua` of cudnn.torch: cross-entropy of each voxel.
+
+    Torch7 reshapes volumes for its spatial criterion `scec`; `CrossEntropyCriterion` takes both.
+    """
     return context.convert(source["scec"], ".scec")
 
 
 @layer
-class MultiMarginCriterion(nn.Module):
-    """`MultiMarginCriterion.lua`: the margin between the target's class and all others.
+class MultiMarginCriterion(WeightedLoss):
+    """`MultiMarginCriterion.lua`: hinge loss between the true class and every other class.
 
     Args:
-        p: exponent, 1 or 2.
-        margin: the margin.
-        reduction: `mean` or `sum` over examples.
-        num_weights: number of classes where each has a weight, or 0.
+        p: Exponent, 1 or 2.
+        margin: The margin.
+        reduction: "mean" or "sum" over examples.
+        num_weights: Number of classes if each has a weight, else 0.
     """
-
-    weights: torch.Tensor | None
 
     def __init__(
         self, p: int = 1, margin: float = 1.0, reduction: str = "mean", num_weights: int = 0
     ) -> None:
-        super().__init__()
+        super().__init__(reduction, num_weights)
         self.p = p
         self.margin = margin
-        self.reduction = reduction
-        self.num_weights = num_weights
-        self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """(N, C) or (C,), classes (N,) or one → ()."""
+        """Return the loss for (N, C) or (C,) and classes (N,) or one."""
         return functional.multi_margin_loss(
             input,
             class_index(target, input),
@@ -151,23 +155,22 @@ class MultiMarginCriterion(nn.Module):
 
 @register("nn.MultiMarginCriterion")
 def multi_margin(source: LuaObject, context: Context) -> nn.Module:
-    """`MultiMarginCriterion.lua`; `p` and `margin` came later than the class."""
-    weights = source.get("weights")
+    """Convert `MultiMarginCriterion.lua`: hinge loss; older files have no `p` and `margin`."""
     module = MultiMarginCriterion(
         int(source.get("p", 1)),
         source.get("margin", 1.0),
         size_average(source, context),
-        0 if weights is None else weights.size,
+        num_weights(source),
     )
-    return context.fill(module, weights=weights)
+    return context.fill(module, weights=source.get("weights"))
 
 
 @layer
 class MultiLabelMarginCriterion(nn.Module):
-    """`MultiLabelMarginCriterion.lua`: the margin between an example's classes and all others.
+    """`MultiLabelMarginCriterion.lua`: hinge loss between an example's classes and all others.
 
     Args:
-        reduction: `mean` or `sum` over examples.
+        reduction: "mean" or "sum" over examples.
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -175,24 +178,24 @@ class MultiLabelMarginCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(N, C) or (C,), and lists of classes of that shape, each ended by a 0 → ()."""
+        """Return the loss for (N, C) or (C,) and as many targets: classes, then zeros."""
         index = target.long() - 1
         return functional.multilabel_margin_loss(input, index, reduction=self.reduction)
 
 
 @register("nn.MultiLabelMarginCriterion")
 def multi_label_margin(source: LuaObject, context: Context) -> nn.Module:
-    """`MultiLabelMarginCriterion.lua`."""
+    """Convert `MultiLabelMarginCriterion.lua`: hinge loss for examples with several classes."""
     return MultiLabelMarginCriterion(size_average(source, context))
 
 
 @layer
 class ClassSimplexCriterion(nn.Module):
-    """`ClassSimplexCriterion.lua`: squared distance to the corner of a simplex that is the class's.
+    """`ClassSimplexCriterion.lua`: squared distance to the class's corner of a regular simplex.
 
     Args:
-        num_classes: number of classes; the buffer `simplex` holds their corners.
-        reduction: `mean` or `sum`.
+        num_classes: Number of classes; the buffer `simplex` holds a corner for each.
+        reduction: "mean" or "sum".
     """
 
     simplex: torch.Tensor
@@ -204,14 +207,14 @@ class ClassSimplexCriterion(nn.Module):
         self.register_buffer("simplex", torch.empty(num_classes, num_classes))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """(N, C) or (C,), classes (N,) or one → ()."""
+        """Return the loss for (N, C) or (C,) and classes (N,) or one."""
         corners = self.simplex[class_index(target, input)]
         return functional.mse_loss(input, like(corners, input), reduction=self.reduction)
 
 
 @register("nn.ClassSimplexCriterion")
 def class_simplex(source: LuaObject, context: Context) -> nn.Module:
-    """`ClassSimplexCriterion.lua`."""
+    """Convert `ClassSimplexCriterion.lua`: squared distance to a corner of a simplex."""
     simplex = source["simplex"]
     module = ClassSimplexCriterion(simplex.shape[0], size_average(source, context))
     return context.fill(module, simplex=simplex)

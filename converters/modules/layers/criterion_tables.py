@@ -1,4 +1,4 @@
-"""Criterions on tables, and criterions made of criterions (`ParallelCriterion.lua`, …)."""
+"""Criterions on tables and combinations of criterions (`ParallelCriterion.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .criterion import reduced, size_average
 
 @layer
 class L1HingeEmbeddingCriterion(nn.Module):
-    """`L1HingeEmbeddingCriterion.lua`: L1 distance of a pair, or how far it is below the margin.
+    """`L1HingeEmbeddingCriterion.lua`: L1 distance d of a pair, or max(0, margin - d).
 
     Args:
-        margin: the least distance of a pair that is apart.
+        margin: Distance from which a pair with target -1 adds no loss.
     """
 
     def __init__(self, margin: float = 1.0) -> None:
@@ -26,25 +26,27 @@ class L1HingeEmbeddingCriterion(nn.Module):
         self.margin = margin
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
-        """Two tensors of one shape, and -1 where they should be apart, else 1 → ()."""
+        """Return the loss for two tensors of one shape and a target: 1 for d, -1 for the hinge."""
         distance = (input[0] - input[1]).abs().sum()
-        apart = torch.as_tensor(target, device=distance.device).reshape(()) == -1
-        return torch.where(apart, (self.margin - distance).relu(), distance)
+        dissimilar = torch.as_tensor(target, device=distance.device).reshape(()) == -1
+        return torch.where(dissimilar, (self.margin - distance).relu(), distance)
 
 
 @register("nn.L1HingeEmbeddingCriterion")
 def l1_hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
-    """`L1HingeEmbeddingCriterion.lua`."""
+    """Convert `L1HingeEmbeddingCriterion.lua`: hinge loss of the L1 distance of a pair."""
     return L1HingeEmbeddingCriterion(source.get("margin", 1.0))
 
 
 @layer
 class CosineEmbeddingCriterion(nn.Module):
-    """`CosineEmbeddingCriterion.lua`: 1 - cosine of a pair, or how far that is above the margin.
+    """`CosineEmbeddingCriterion.lua`: 1 - cos of a pair, or max(0, cos - margin).
+
+    It adds 1e-12 to each squared norm, and takes any target but 1 as -1.
 
     Args:
-        margin: the greatest cosine of a pair that is apart.
-        reduction: `mean` or `sum`.
+        margin: Cosine up to which a pair with target -1 adds no loss.
+        reduction: "mean" or "sum".
     """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
@@ -53,7 +55,7 @@ class CosineEmbeddingCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
-        """Two tensors (N, D) or (D,), and targets (N,) or one, 1 or -1 → ()."""
+        """Return the loss for two tensors (N, D) or (D,) and targets (N,) or one, 1 or -1."""
         first, second = input
         squares = [tensor.square().sum(dim=-1) + 1e-12 for tensor in (first, second)]
         cosine = (first * second).sum(dim=-1) / (squares[0] * squares[1]).sqrt()
@@ -64,7 +66,7 @@ class CosineEmbeddingCriterion(nn.Module):
 
 @register("nn.CosineEmbeddingCriterion")
 def cosine_embedding(source: LuaObject, context: Context) -> nn.Module:
-    """`CosineEmbeddingCriterion.lua`."""
+    """Convert `CosineEmbeddingCriterion.lua`: loss of the cosine of a pair."""
     return CosineEmbeddingCriterion(source.get("margin", 0.0), size_average(source, context))
 
 
@@ -72,9 +74,12 @@ def cosine_embedding(source: LuaObject, context: Context) -> nn.Module:
 class MarginRankingCriterion(nn.Module):
     """`MarginRankingCriterion.lua`: max(0, margin - y·(x₁ - x₂)).
 
+    A mean divides by the size of the first dimension; `torch.nn.MarginRankingLoss` divides by the
+    number of elements.
+
     Args:
-        margin: the margin.
-        reduction: `mean` over the first dimension, or `sum`.
+        margin: The margin.
+        reduction: "mean" over the first dimension, or "sum".
     """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
@@ -83,23 +88,23 @@ class MarginRankingCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
-        """Two tensors (N, …), and targets of that shape or one number, 1 or -1 → ()."""
+        """Return the loss for two tensors (N, …) and targets of that shape or one, 1 or -1."""
         losses = (self.margin - target * (input[0] - input[1])).relu()
         return losses.sum() / losses.size(0) if self.reduction == "mean" else losses.sum()
 
 
 @register("nn.MarginRankingCriterion")
 def margin_ranking(source: LuaObject, context: Context) -> nn.Module:
-    """`MarginRankingCriterion.lua`."""
+    """Convert `MarginRankingCriterion.lua`: hinge loss of a difference."""
     return MarginRankingCriterion(source.get("margin", 1.0), size_average(source, context))
 
 
 @layer
 class DistanceRatioCriterion(nn.Module):
-    """`DistanceRatioCriterion.lua`: -log(e⁻ˣ / (e⁻ˣ + e⁻ʸ)) of two distances, without a target.
+    """`DistanceRatioCriterion.lua`: -log(e⁻ˣ / (e⁻ˣ + e⁻ʸ)) of two distances.
 
     Args:
-        reduction: `mean` over the first dimension, or `sum`.
+        reduction: "mean" over the first dimension, or "sum".
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -107,15 +112,15 @@ class DistanceRatioCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: Any = None) -> torch.Tensor:
-        """Distances (N, …) of similar and of different pairs → ()."""
-        similar, different = input
-        loss = (similar + torch.logaddexp(-similar, -different)).sum()
+        """Return the loss for distances (N, …) of similar and of dissimilar pairs; no target."""
+        similar, dissimilar = input
+        loss = (similar + torch.logaddexp(-similar, -dissimilar)).sum()
         return loss / similar.size(0) if self.reduction == "mean" else loss
 
 
 @register("nn.DistanceRatioCriterion")
 def distance_ratio(source: LuaObject, context: Context) -> nn.Module:
-    """`DistanceRatioCriterion.lua`."""
+    """Convert `DistanceRatioCriterion.lua`: log-ratio of the distances of two pairs."""
     return DistanceRatioCriterion(size_average(source, context))
 
 
@@ -124,8 +129,8 @@ class MultiCriterion(nn.ModuleList):
     """`MultiCriterion.lua`: a weighted sum of criterions on the same input and target.
 
     Args:
-        modules: the criterions.
-        weights: a factor for each.
+        modules: The criterions.
+        weights: One weight for each criterion.
     """
 
     def __init__(self, *modules: nn.Module, weights: list[float]) -> None:
@@ -133,25 +138,25 @@ class MultiCriterion(nn.ModuleList):
         self.weights = weights
 
     def forward(self, input: Any, target: Any) -> torch.Tensor:
-        """What each criterion takes → ()."""
+        """Return the weighted sum of the losses."""
         pairs = zip(self, self.weights, strict=True)
         return torch.stack([weight * criterion(input, target) for criterion, weight in pairs]).sum()
 
 
 @register("nn.MultiCriterion")
 def multi(source: LuaObject, context: Context) -> nn.Module:
-    """`MultiCriterion.lua`."""
+    """Convert `MultiCriterion.lua`: a weighted sum of criterions on the same input."""
     return MultiCriterion(*context.children(source, "criterions"), weights=_weights(source))
 
 
 @layer
 class ParallelCriterion(nn.ModuleList):
-    """`ParallelCriterion.lua`: a weighted sum of criterions, each on an entry of the table.
+    """`ParallelCriterion.lua`: a weighted sum of criterions, each on its own entry of the input.
 
     Args:
-        modules: the criterions.
-        weights: a factor for each.
-        repeat_target: give all of them the same target rather than an entry each.
+        modules: The criterions.
+        weights: One weight for each criterion.
+        repeat_target: Whether all criterions take the whole target instead of an entry each.
     """
 
     def __init__(
@@ -162,17 +167,17 @@ class ParallelCriterion(nn.ModuleList):
         self.repeat_target = repeat_target
 
     def forward(self, input: list[Any], target: Any) -> torch.Tensor:
-        """An input for each criterion, and a target for each or for all → ()."""
+        """Return the weighted sum of the losses for lists of inputs and targets."""
         losses = []
         for index, (criterion, weight) in enumerate(zip(self, self.weights, strict=True)):
-            own_target = target if self.repeat_target else target[index]
-            losses.append(weight * criterion(input[index], own_target))
+            entry = target if self.repeat_target else target[index]
+            losses.append(weight * criterion(input[index], entry))
         return torch.stack(losses).sum()
 
 
 @register("nn.ParallelCriterion")
 def parallel(source: LuaObject, context: Context) -> nn.Module:
-    """`ParallelCriterion.lua`."""
+    """Convert `ParallelCriterion.lua`: a weighted sum of criterions on the entries of a table."""
     return ParallelCriterion(
         *context.children(source, "criterions"),
         weights=_weights(source),
@@ -181,17 +186,17 @@ def parallel(source: LuaObject, context: Context) -> nn.Module:
 
 
 def _weights(source: LuaObject) -> list[float]:
-    """The factors: a table, or a storage."""
+    """Return the weights of the criterions, which are a table or a storage."""
     weights = source["weights"]
     return weights.to_list() if isinstance(weights, LuaTable) else weights.tolist()
 
 
 @layer
 class CriterionTable(nn.Module):
-    """`CriterionTable.lua`: a criterion as a layer, which takes input and target as a table.
+    """`CriterionTable.lua`: a criterion that takes its input and target as one list.
 
     Args:
-        criterion: the criterion.
+        criterion: The criterion.
     """
 
     def __init__(self, criterion: nn.Module) -> None:
@@ -199,24 +204,25 @@ class CriterionTable(nn.Module):
         self.criterion = criterion
 
     def forward(self, input: list[Any]) -> torch.Tensor:
-        """[input, target] → ()."""
-        return self.criterion(*input)
+        """Return the loss for [input, target]."""
+        loss: torch.Tensor = self.criterion(*input)
+        return loss
 
 
 @register("nn.CriterionTable")
 def criterion_table(source: LuaObject, context: Context) -> nn.Module:
-    """`CriterionTable.lua`."""
+    """Convert `CriterionTable.lua`: a criterion that takes input and target as one table."""
     return CriterionTable(context.convert(source["criterion"], ".criterion"))
 
 
 @layer
 class ModuleCriterion(nn.Module):
-    """`ModuleCriterion.lua`: layers on the way to a criterion's input and target.
+    """`ModuleCriterion.lua`: a criterion on an input and a target that pass through modules first.
 
     Args:
-        criterion: the criterion.
-        input_module: what the input goes through.
-        target_module: what the target goes through.
+        criterion: The criterion.
+        input_module: Module applied to the input.
+        target_module: Module applied to the target.
     """
 
     def __init__(
@@ -228,15 +234,16 @@ class ModuleCriterion(nn.Module):
         self.target_module = target_module
 
     def forward(self, input: Any, target: Any) -> torch.Tensor:
-        """What the two modules take → ()."""
-        return self.criterion(self.input_module(input), self.target_module(target))
+        """Return the loss for inputs of the two modules."""
+        loss: torch.Tensor = self.criterion(self.input_module(input), self.target_module(target))
+        return loss
 
 
 @register("nn.ModuleCriterion")
 def module_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """`ModuleCriterion.lua`; either module may be missing."""
-    paths = [
+    """Convert `ModuleCriterion.lua`: modules before a criterion; either may be missing."""
+    modules = [
         context.convert(source[name], f".{name}") if source.get(name) is not None else nn.Identity()
         for name in ("inputModule", "targetModule")
     ]
-    return ModuleCriterion(context.convert(source["criterion"], ".criterion"), *paths)
+    return ModuleCriterion(context.convert(source["criterion"], ".criterion"), *modules)

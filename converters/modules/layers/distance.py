@@ -1,4 +1,4 @@
-"""Distances and products of vectors, between inputs or with learned templates."""
+"""Distances and dot products of vectors (`Euclidean.lua`, `PairwiseDistance.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..registry import layer, register
 
 @layer
 class Euclidean(nn.Module):
-    """`Euclidean.lua`, `WeightedEuclidean.lua`: distance of the input to each template.
+    """`Euclidean.lua`, `WeightedEuclidean.lua`: Euclidean distance of the input to learned vectors.
 
     Args:
-        in_features: size of the input.
-        out_features: number of templates, the columns of the weight.
-        weighted: scale each difference by a learned number of its own, `diag_cov`.
+        in_features: Size of the input.
+        out_features: Number of learned vectors, which are the columns of the weight.
+        weighted: Whether each difference is multiplied by a learned factor in `diag_cov`.
     """
 
     def __init__(self, in_features: int, out_features: int, weighted: bool = False) -> None:
@@ -32,24 +32,27 @@ class Euclidean(nn.Module):
         self.diag_cov = nn.Parameter(torch.empty(in_features, out_features)) if weighted else None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in) → (N, out), or (in,) → (out,)."""
+        """Map (N, in) to (N, out), or (in,) to (out,)."""
         difference = input.unsqueeze(-1) - self.weight
         if self.diag_cov is not None:
             difference = difference * self.diag_cov
-        return torch.linalg.vector_norm(difference, dim=-2)
+        distance: torch.Tensor = torch.linalg.vector_norm(difference, dim=-2)
+        return distance
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
 @layer
 class Cosine(nn.Module):
-    """`Cosine.lua`: cosine between the input and each template, 1e-12 added to both norms.
+    """`Cosine.lua`: cosine similarity of the input and learned vectors.
+
+    It adds 1e-12 to both norms.
 
     Args:
-        in_features: size of the input.
-        out_features: number of templates, the rows of the weight.
+        in_features: Size of the input.
+        out_features: Number of learned vectors, which are the rows of the weight.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -59,21 +62,21 @@ class Cosine(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in) → (N, out), or (in,) → (out,)."""
-        weight_norm = torch.linalg.vector_norm(self.weight, dim=1) + 1e-12
-        input_norm = torch.linalg.vector_norm(input, dim=-1, keepdim=True) + 1e-12
+        """Map (N, in) to (N, out), or (in,) to (out,)."""
+        weight_norm: torch.Tensor = torch.linalg.vector_norm(self.weight, dim=1) + 1e-12
+        input_norm: torch.Tensor = torch.linalg.vector_norm(input, dim=-1, keepdim=True) + 1e-12
         return functional.linear(input, self.weight) / weight_norm / input_norm
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
 class _NearestCenter(torch.autograd.Function):
-    """Index of the nearest centre; its gradient is the step of online k-means.
+    """Index of the nearest center; its gradient is the step of online k-means.
 
-    Torch7 gives a centre the mean of (centre - example) over its examples, whatever comes back
-    from above, and the input nothing.
+    As in `Kmeans.lua`, a center's gradient is the mean of (center - example) over its examples,
+    independent of the output's gradient, and the input has no gradient.
     """
 
     @staticmethod
@@ -93,12 +96,12 @@ class _NearestCenter(torch.autograd.Function):
 
 @layer
 class Kmeans(nn.Module):
-    """`Kmeans.lua`: index of the nearest centre, from 1, as a floating number.
+    """`Kmeans.lua`: index of the nearest center, from 1, in the dtype of the weight.
 
     Args:
-        k: number of centres.
-        dim: size of the input.
-        scale: factor of a centre's gradient.
+        k: Number of centers.
+        dim: Size of the input.
+        scale: Factor of the centers' gradients.
     """
 
     def __init__(self, k: int, dim: int, scale: float = 1.0) -> None:
@@ -109,24 +112,25 @@ class Kmeans(nn.Module):
         self.weight = nn.Parameter(torch.empty(k, dim))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, dim) → (N,)."""
-        return _NearestCenter.apply(input, self.weight, self.scale)
+        """Map (N, dim) to (N,)."""
+        index: torch.Tensor = _NearestCenter.apply(input, self.weight, self.scale)
+        return index
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"k={self.k}, dim={self.dim}"
 
 
 @register("nn.Euclidean")
 def euclidean(source: LuaObject, context: Context) -> nn.Module:
-    """`Euclidean.lua`: the weight is (in, out)."""
+    """Convert `Euclidean.lua`: distance to the columns of the weight (in, out)."""
     n_in, n_out = source["weight"].shape
     return context.fill(Euclidean(n_in, n_out), weight=source["weight"])
 
 
 @register("nn.WeightedEuclidean")
 def weighted_euclidean(source: LuaObject, context: Context) -> nn.Module:
-    """`WeightedEuclidean.lua`: weight and `diagCov` are (in, out)."""
+    """Convert `WeightedEuclidean.lua`: as `Euclidean`, with factors `diagCov` (in, out)."""
     n_in, n_out = source["weight"].shape
     module = Euclidean(n_in, n_out, weighted=True)
     return context.fill(module, weight=source["weight"], diag_cov=source["diagCov"])
@@ -134,42 +138,42 @@ def weighted_euclidean(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.Cosine")
 def cosine(source: LuaObject, context: Context) -> nn.Module:
-    """`Cosine.lua`: the weight is (out, in)."""
+    """Convert `Cosine.lua`: cosine similarity to the rows of the weight (out, in)."""
     n_out, n_in = source["weight"].shape
     return context.fill(Cosine(n_in, n_out), weight=source["weight"])
 
 
 @register("nn.Kmeans")
 def kmeans(source: LuaObject, context: Context) -> nn.Module:
-    """`Kmeans.lua`."""
+    """Convert `Kmeans.lua`: index of the nearest center."""
     k, dim = source["weight"].shape
     return context.fill(Kmeans(k, dim, source.get("scale", 1.0)), weight=source["weight"])
 
 
 def _rows(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Two inputs as (N, D); vectors are a batch of one, and give an output of (1,)."""
+    """Return the two inputs as (N, D); a vector is a batch of one."""
     return [item.unsqueeze(0) if item.dim() == 1 else item for item in input[:2]]
 
 
 @layer
 class DotProduct(nn.Module):
-    """`DotProduct.lua`: the dot product of two vectors, row by row."""
+    """`DotProduct.lua`: dot product of two vectors, row by row."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
         first, second = _rows(input)
         return (first * second).sum(1)
 
 
 @layer
 class CosineDistance(nn.Module):
-    """`CosineDistance.lua`: the cosine of the angle between two vectors, row by row.
+    """`CosineDistance.lua`: cosine similarity of two vectors, row by row.
 
-    1e-12 is added to each squared length.
+    It adds 1e-12 to each squared norm; `torch.nn.CosineSimilarity` clamps the norms.
     """
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
         first, second = _rows(input)
         squares = (first.square().sum(1) + 1e-12) * (second.square().sum(1) + 1e-12)
         return (first * second).sum(1) / squares.sqrt()
@@ -177,12 +181,12 @@ class CosineDistance(nn.Module):
 
 @layer
 class PairwiseDistance(nn.Module):
-    """`PairwiseDistance.lua`: the p-norm of the difference of two vectors, row by row.
+    """`PairwiseDistance.lua`: p-norm of the difference of two vectors, row by row.
 
-    torch.nn's adds 1e-6 to the difference; this one does not.
+    `torch.nn.PairwiseDistance` adds 1e-6 to the difference; this layer does not.
 
     Args:
-        norm: p.
+        norm: The exponent p.
     """
 
     def __init__(self, norm: float = 2.0) -> None:
@@ -190,28 +194,29 @@ class PairwiseDistance(nn.Module):
         self.norm = norm
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, D), (N, D)] → (N,), or [(D,), (D,)] → (1,)."""
+        """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
         first, second = _rows(input)
-        return torch.linalg.vector_norm(first - second, self.norm, dim=1)
+        distance: torch.Tensor = torch.linalg.vector_norm(first - second, self.norm, dim=1)
+        return distance
 
     def extra_repr(self) -> str:
-        """The power."""
+        """Return the arguments shown by repr()."""
         return f"norm={self.norm}"
 
 
 @register("nn.PairwiseDistance")
 def pairwise_distance(source: LuaObject, context: Context) -> nn.Module:
-    """`PairwiseDistance.lua`; its `norm` is 2 where the file does not say."""
+    """Convert `PairwiseDistance.lua`: p-norm of a difference; a missing `norm` is 2."""
     return PairwiseDistance(source.get("norm", 2))
 
 
 @register("nn.DotProduct")
 def dot_product(source: LuaObject, context: Context) -> nn.Module:
-    """`DotProduct.lua`."""
+    """Convert `DotProduct.lua`: dot product of two vectors."""
     return DotProduct()
 
 
 @register("nn.CosineDistance")
 def cosine_distance(source: LuaObject, context: Context) -> nn.Module:
-    """`CosineDistance.lua`."""
+    """Convert `CosineDistance.lua`: cosine similarity of two vectors."""
     return CosineDistance()

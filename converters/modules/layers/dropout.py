@@ -12,14 +12,16 @@ from ..registry import layer, register
 
 @layer
 class BernoulliDropout(nn.Module):
-    """Torch7's dropouts that `nn.Dropout` is not (`Dropout.lua`, `SpatialDropout.lua`).
+    """Dropouts that torch.nn lacks (`Dropout.lua`, `SpatialDropout.lua`, `VolumetricDropout.lua`).
+
+    `torch.nn.Dropout` and its variants divide by 1 - p in training mode. Without `rescale` this
+    layer multiplies by 1 - p in evaluation mode instead.
 
     Args:
-        p: probability of a zero.
-        spatial_dims: trailing dimensions that share one draw; 2 drops whole feature maps.
-        rescale: divide what is kept by 1 - p. Otherwise everything is multiplied by 1 - p
-            when nothing is drawn.
-        stochastic_inference: draw in evaluation mode as well.
+        p: Probability that an element becomes 0.
+        spatial_dims: Number of trailing dimensions that share one draw; 2 drops whole feature maps.
+        rescale: Whether the kept elements are divided by 1 - p.
+        stochastic_inference: Whether elements are dropped in evaluation mode too.
     """
 
     def __init__(
@@ -36,27 +38,27 @@ class BernoulliDropout(nn.Module):
         self.stochastic_inference = stochastic_inference
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, …) or (C, …) → the same shape."""
+        """Map (N, C, …) or (C, …) to the same shape."""
         keep = 1 - self.p
         if not (self.training or self.stochastic_inference):
             return input if self.rescale else input * keep
-        drawn = input.dim() - self.spatial_dims
-        shape = [*input.shape[:drawn], *[1] * self.spatial_dims]
+        leading = input.dim() - self.spatial_dims
+        shape = [*input.shape[:leading], *[1] * self.spatial_dims]
         mask = torch.bernoulli(torch.full(shape, keep, dtype=input.dtype, device=input.device))
         return input * (mask / keep if self.rescale else mask)
 
     def extra_repr(self) -> str:
-        """The probability."""
+        """Return the arguments shown by repr()."""
         return f"p={self.p}"
 
 
 @layer
 class WhiteNoise(nn.Module):
-    """`WhiteNoise.lua`: adds Gaussian noise in training, and its mean in evaluation mode.
+    """`WhiteNoise.lua`: Gaussian noise added in training mode, its mean in evaluation mode.
 
     Args:
-        mean: of the noise.
-        std: of the noise.
+        mean: Mean of the noise.
+        std: Standard deviation of the noise.
     """
 
     def __init__(self, mean: float, std: float) -> None:
@@ -65,24 +67,29 @@ class WhiteNoise(nn.Module):
         self.std = std
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         if self.training:
             return input + torch.randn_like(input) * self.std + self.mean
         return input + self.mean
 
     def extra_repr(self) -> str:
-        """Mean and standard deviation."""
+        """Return the arguments shown by repr()."""
         return f"mean={self.mean}, std={self.std}"
 
 
 @register("nn.Dropout", "cudnn.Dropout")
 def dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`Dropout.lua`: with `v2` training rescales; before, and without it, evaluation does."""
+    """Convert `Dropout.lua`: elements set to 0 with probability p in training mode.
+
+    With the field `v2` it divides by 1 - p in training mode, as `torch.nn.Dropout`; without it, as
+    in files from before July 2014, it multiplies by 1 - p in evaluation mode. The options `lazy`
+    and `mono` are not supported.
+    """
     if "v2" not in source:
-        context.note("no v2: an older Dropout, which multiplies by 1 - p in evaluation mode")
-    for mode in ("lazy", "mono"):
-        if source.get(mode):
-            context.note(f"{mode}: in training every call and every number draws anew here")
+        context.note("no field v2 (an older file): multiplies by 1 - p in evaluation mode")
+    for option in ("lazy", "mono"):
+        if source.get(option):
+            context.note(f"{option} is not supported: each element is drawn anew in each call")
     p, rescale, stochastic = source["p"], bool(source.get("v2")), _is_stochastic(source)
     if rescale and not stochastic:
         return nn.Dropout(p)
@@ -91,13 +98,19 @@ def dropout(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialDropout")
 def spatial_dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialDropout.lua`: whole feature maps; evaluation multiplies by 1 - p."""
+    """Convert `SpatialDropout.lua`: whole feature maps set to 0.
+
+    It multiplies by 1 - p in evaluation mode; `torch.nn.Dropout2d` divides in training mode.
+    """
     return BernoulliDropout(source["p"], 2, stochastic_inference=_is_stochastic(source))
 
 
 @register("nn.VolumetricDropout")
 def volumetric_dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricDropout.lua`: whole feature volumes; evaluation multiplies by 1 - p."""
+    """Convert `VolumetricDropout.lua`: whole feature volumes set to 0.
+
+    It multiplies by 1 - p in evaluation mode; `torch.nn.Dropout3d` divides in training mode.
+    """
     return BernoulliDropout(source["p"], 3, stochastic_inference=_is_stochastic(source))
 
 
@@ -107,5 +120,5 @@ def _is_stochastic(source: LuaObject) -> bool:
 
 @register("nn.WhiteNoise")
 def white_noise(source: LuaObject, context: Context) -> nn.Module:
-    """`WhiteNoise.lua`."""
+    """Convert `WhiteNoise.lua`: Gaussian noise, by default with mean 0 and deviation 0.1."""
     return WhiteNoise(source.get("mean", 0.0), source.get("std", 0.1))

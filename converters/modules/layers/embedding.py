@@ -1,4 +1,4 @@
-"""Embeddings: rows of a weight that indices (from 1) select (`LookupTable.lua`)."""
+"""Embeddings: rows of a weight selected by indices from 1 (`LookupTable.lua`)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from ..registry import layer, register
 
 @layer
 class LookupTable(nn.Module):
-    """`LookupTable.lua`: the row of the weight that each index (from 1) names.
+    """`LookupTable.lua`: an embedding whose indices count from 1.
 
-    Rows longer than `max_norm` are shortened when they are looked up: for good in training, as
-    Torch7 does, and only in the output in evaluation mode, which so leaves the layer as it is.
+    As in Torch7, rows with a norm above `max_norm` are scaled down in the weight when they are
+    looked up in training mode. In evaluation mode only the output is scaled, so that the layer
+    does not change; `torch.nn.Embedding` changes its weight in both modes.
 
     Args:
-        num_embeddings: number of rows.
-        embedding_dim: size of a row.
-        padding_idx: a row, from 0, that is given out but gets no gradient.
-        max_norm: greatest norm of a row that is looked up.
-        norm_type: the p of that norm.
-        scale_grad_by_freq: divide a row's gradient by how often the batch names it.
+        num_embeddings: Number of rows.
+        embedding_dim: Size of a row.
+        padding_idx: Index (from 0) of a row without a gradient.
+        max_norm: Largest norm of a row, None for no limit.
+        norm_type: Exponent p of that norm.
+        scale_grad_by_freq: Whether gradients are divided by the frequency of the index in the
+            batch.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class LookupTable(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_dim))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Indices (…) of any type → (…, embedding_dim)."""
+        """Map indices (…) of any type to (…, embedding_dim)."""
         index = input.long() - 1
         if self.max_norm is not None and self.training:
             torch.embedding_renorm_(self.weight.detach(), index, self.max_norm, self.norm_type)
@@ -57,17 +59,17 @@ class LookupTable(nn.Module):
             return rows
         norm = torch.linalg.vector_norm(rows, self.norm_type, dim=-1, keepdim=True)
         scale = torch.where(norm > self.max_norm, self.max_norm / (norm + 1e-7), 1.0)
-        # Torch7 has changed the row itself by now: the gradient knows of no factor.
+        # Torch7 scales the row before it reads it, so its gradient does not contain the factor.
         return rows + (rows * scale - rows).detach()
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
 @register("nn.LookupTable")
 def lookup_table(source: LuaObject, context: Context) -> nn.Module:
-    """`LookupTable.lua`; rows of early files may have several dimensions."""
+    """Convert `LookupTable.lua`: rows of a weight; in early files a row has several dimensions."""
     weight = source["weight"]
     padding = int(source.get("paddingValue") or 0)
     module = LookupTable(

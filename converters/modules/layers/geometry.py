@@ -1,7 +1,7 @@
-"""Reading window sizes, strides and paddings, in the order that PyTorch wants them.
+"""Reading window sizes, strides and paddings in PyTorch's order.
 
-Torch7 names them by axis (`kW`, `dH`, `padT`) and lists width first; PyTorch lists the outermost
-axis first: (T, H, W).
+Torch7 has one field for each axis (`kW`, `dH`, `padT`) and lists the width first; PyTorch lists the
+outermost axis first: (T, H, W).
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from ..context import Context
 PLANE, VOLUME = "HW", "THW"
 
 
-def extents(
+def per_axis(
     source: LuaObject, prefix: str, axes: str, default: int | None = None
 ) -> tuple[int, ...]:
-    """The fields `prefix` + axis, such as (kH, kW).
+    """Return a size that has one field for each axis, such as (kH, kW).
 
     Args:
-        source: the Torch7 object.
-        prefix: `k`, `d`, `pad`, `dilation`, `adj` …
+        source: The Torch7 object.
+        prefix: Name of the fields without the axis: `k`, `d`, `pad`, `dilation`, `adj` …
         axes: `PLANE` or `VOLUME`.
-        default: what a missing field means.
+        default: Value of a missing field.
 
     Raises:
-        KeyError: when a field is missing and nothing stands for it.
+        KeyError: A field is missing and has no default.
     """
     names = [f"{prefix}{axis}" for axis in axes]
     return tuple(
@@ -33,27 +33,26 @@ def extents(
     )
 
 
-def pair(source: LuaObject, prefix: str) -> tuple[int, int]:
-    """The fields of a plane, (height, width)."""
-    height, width = extents(source, prefix, PLANE)
-    return height, width
+def height_width(source: LuaObject, prefix: str) -> tuple[int, int]:
+    """Return the fields `prefix` + H and `prefix` + W."""
+    return int(source[f"{prefix}H"]), int(source[f"{prefix}W"])
 
 
 def strides(source: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
-    """The stride of a convolution along each axis; the first ones had none."""
+    """Return a convolution's stride along each axis; the oldest files have none, it is 1."""
     if not any(f"d{axis}" in source for axis in axes):
-        context.note("no stride in the file, an older one: 1")
-    return extents(source, "d", axes, default=1)
+        context.note("no stride in the file (an older one): it is 1")
+    return per_axis(source, "d", axes, default=1)
 
 
 def paddings(source: LuaObject, context: Context, axes: str) -> tuple[int, ...]:
-    """The padding of each axis, whichever way the file's Torch7 wrote it.
+    """Return the padding along each axis.
 
-    One field `padding` stood for all axes until 2015, and before that nothing was padded.
+    Files from before 2015 have one field `padding` for all axes; still older ones have none.
     """
     if source.get("padding") is not None:
-        context.note("one field `padding`, as before 2015: the same on every side")
+        context.note("one field `padding` (a file from before 2015): it applies to all axes")
         return (int(source["padding"]),) * len(axes)
     if not any(f"pad{axis}" in source for axis in axes):
-        context.note("no field padW, an older file: nothing is padded")
-    return extents(source, "pad", axes, default=0)
+        context.note("no field padW (an older file): the padding is 0")
+    return per_axis(source, "pad", axes, default=0)

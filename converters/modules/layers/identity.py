@@ -1,4 +1,4 @@
-"""Layers that pass their input on: identities, casts, changed gradients (`Copy.lua`, …)."""
+"""Layers that return their input: identities, casts, gradient changes (`Copy.lua`, …)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class _ReverseGradient(torch.autograd.Function):
 
 @layer
 class GradientReversal(nn.Module):
-    """`GradientReversal.lua`: the identity, whose gradient is turned round.
+    """`GradientReversal.lua`: the identity; the gradient is multiplied by -factor.
 
     Args:
-        factor: the gradient is multiplied by its negative.
+        factor: The factor.
     """
 
     def __init__(self, factor: float = 1.0) -> None:
@@ -37,37 +37,38 @@ class GradientReversal(nn.Module):
         self.factor = factor
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same tensor."""
-        return _ReverseGradient.apply(input, self.factor)
+        """Return the input."""
+        output: torch.Tensor = _ReverseGradient.apply(input, self.factor)
+        return output
 
     def extra_repr(self) -> str:
-        """The factor."""
+        """Return the arguments shown by repr()."""
         return f"factor={self.factor}"
 
 
 class _PenaltyGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: torch.Tensor, weight: float, passes: bool) -> torch.Tensor:
+    def forward(ctx: Any, input: torch.Tensor, weight: float, add: bool) -> torch.Tensor:
         ctx.save_for_backward(input)
         ctx.weight = weight
-        ctx.passes = passes
+        ctx.add = add
         return input.view_as(input)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         penalty = input.sign() * ctx.weight
-        return (penalty + grad_outputs[0] if ctx.passes else penalty), None, None
+        return (penalty + grad_outputs[0] if ctx.add else penalty), None, None
 
 
 @layer
 class L1Penalty(nn.Module):
-    """`L1Penalty.lua`: the identity, whose gradient also holds that of `weight` · Σ|x|.
+    """`L1Penalty.lua`: the identity; the gradient of weight · Σ|x| is added to the gradient.
 
     Args:
-        weight: of the penalty.
-        size_average: divide the weight by the number of elements.
-        provide_output: whether the gradient from above passes as well.
+        weight: Weight of the penalty.
+        size_average: Whether the weight is divided by the number of elements.
+        provide_output: Whether the output's gradient is kept; otherwise only the penalty's is.
     """
 
     def __init__(
@@ -79,30 +80,31 @@ class L1Penalty(nn.Module):
         self.provide_output = provide_output
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same tensor."""
+        """Return the input."""
         weight = self.weight / input.numel() if self.size_average else self.weight
-        return _PenaltyGradient.apply(input, weight, self.provide_output)
+        output: torch.Tensor = _PenaltyGradient.apply(input, weight, self.provide_output)
+        return output
 
     def extra_repr(self) -> str:
-        """The weight."""
+        """Return the arguments shown by repr()."""
         return f"weight={self.weight}"
 
 
 @layer
 class ZeroGrad(nn.Module):
-    """`ZeroGrad.lua`: the identity, through which no gradient passes."""
+    """`ZeroGrad.lua`: the identity; the gradient is zero."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same tensor."""
+        """Return the input."""
         return input.detach()
 
 
 @layer
 class Cast(nn.Module):
-    """`Copy.lua`: the same numbers in another type.
+    """`Copy.lua`: a cast to another dtype.
 
     Args:
-        dtype: name of the type, such as `float32`.
+        dtype: Name of the dtype, such as `float32`.
     """
 
     def __init__(self, dtype: str) -> None:
@@ -110,47 +112,47 @@ class Cast(nn.Module):
         self.dtype = dtype
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
+        """Map any shape to the same shape."""
         return input.to(getattr(torch, self.dtype))
 
     def extra_repr(self) -> str:
-        """The type."""
+        """Return the arguments shown by repr()."""
         return self.dtype
 
 
 @register("nn.Identity", "nn.Contiguous")
 def identity(source: LuaObject, context: Context) -> nn.Module:
-    """`Identity.lua`, `Contiguous.lua`: the input, whatever it is."""
+    """Convert `Identity.lua` or `Contiguous.lua`: the input, unchanged."""
     return nn.Identity()
 
 
 @register("nn.PrintSize")
 def print_size(source: LuaObject, context: Context) -> nn.Module:
-    """`PrintSize.lua`: the identity that prints, in Torch7."""
+    """Convert `PrintSize.lua`: the identity; Torch7 prints the input's size."""
     context.note("sizes are not printed")
     return nn.Identity()
 
 
 @register("nn.Copy")
 def copy(source: LuaObject, context: Context) -> nn.Module:
-    """`Copy.lua`: `gradInput` has the type that comes in, `output` the one that goes out."""
-    incoming, outgoing = tensor_class(source.get("gradInput")), tensor_class(source.get("output"))
-    if incoming is None or outgoing is None:
-        context.note("no gradInput and output to tell the types: nothing is cast")
+    """Convert `Copy.lua`: a cast from the class of `gradInput` to that of `output`."""
+    input_class, output_class = (tensor_class(source.get(n)) for n in ("gradInput", "output"))
+    if input_class is None or output_class is None:
+        context.note("no fields gradInput and output, so the dtypes are unknown: nothing is cast")
         return nn.Identity()
-    dtype = dtype_name(outgoing)
-    return nn.Identity() if dtype == dtype_name(incoming) else Cast(dtype)
+    dtype = dtype_name(output_class)
+    return nn.Identity() if dtype == dtype_name(input_class) else Cast(dtype)
 
 
 @register("nn.GradientReversal")
 def gradient_reversal(source: LuaObject, context: Context) -> nn.Module:
-    """`GradientReversal.lua`; `lambda` came with its version 2."""
+    """Convert `GradientReversal.lua`: gradient times -lambda; version 1 has no field `lambda`."""
     return GradientReversal(source.get("lambda", 1.0))
 
 
 @register("nn.L1Penalty")
 def l1_penalty(source: LuaObject, context: Context) -> nn.Module:
-    """`L1Penalty.lua`."""
+    """Convert `L1Penalty.lua`: the gradient of an L1 penalty added to the gradient."""
     return L1Penalty(
         source["l1weight"], source.get("sizeAverage", False), source.get("provideOutput", True)
     )
@@ -158,5 +160,5 @@ def l1_penalty(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.ZeroGrad")
 def zero_grad(source: LuaObject, context: Context) -> nn.Module:
-    """`ZeroGrad.lua`."""
+    """Convert `ZeroGrad.lua`: a zero gradient."""
     return ZeroGrad()

@@ -1,4 +1,4 @@
-"""Layers that pick parts of a tensor, or are picked by an index (`Select.lua`, `Index.lua`, …)."""
+"""Layers that select elements of a tensor (`Select.lua`, `Narrow.lua`, `Index.lua`, …)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from .dimensions import dim_of
 
 @layer
 class Select(nn.Module):
-    """`Select.lua`: one slice along a dimension, which is removed; negatives count from the end."""
+    """`Select.lua`: one slice along a dimension, which is removed.
+
+    Args:
+        dim: The dimension.
+        index: Index of the slice, from 0 or negative from the end.
+    """
 
     def __init__(self, dim: int, index: int) -> None:
         super().__init__()
@@ -25,17 +30,17 @@ class Select(nn.Module):
         self.index = index
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…)."""
+        """Map (…, D, …) to (…)."""
         return input.select(self.dim, self.index)
 
     def extra_repr(self) -> str:
-        """The dimension and the slice."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}, index={self.index}"
 
 
 @register("nn.Select")
 def select(source: LuaObject, context: Context) -> nn.Module:
-    """`Select.lua`; the dimension counts the batch."""
+    """Convert `Select.lua`: one slice; the dimension counts the batch."""
     return Select(dim_of(source), dim_of(source, "index"))
 
 
@@ -44,9 +49,9 @@ class Narrow(nn.Module):
     """`Narrow.lua`: a range along a dimension.
 
     Args:
-        dim: the dimension.
-        start: first index.
-        end: index after the last; 0 and negative ones count from the end of the dimension.
+        dim: The dimension.
+        start: First index, from 0.
+        end: Index after the last one; 0 and negative values count from the end of the dimension.
     """
 
     def __init__(self, dim: int, start: int, end: int) -> None:
@@ -56,21 +61,21 @@ class Narrow(nn.Module):
         self.end = end
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…, end - start, …)."""
+        """Map (…, D, …) to (…, end - start, …)."""
         end = self.end if self.end > 0 else input.shape[self.dim] + self.end
         return input.narrow(self.dim, self.start, end - self.start)
 
     def extra_repr(self) -> str:
-        """The dimension and the range."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}, start={self.start}, end={self.end}"
 
 
 @register("nn.Narrow")
 def narrow(source: LuaObject, context: Context) -> nn.Module:
-    """`Narrow.lua`.
+    """Convert `Narrow.lua`: a range along a dimension, the batch included.
 
-    A negative length ends that far from the end. A negative index, whatever it says, starts at
-    the beginning and leaves out as many entries as there would have been in the range.
+    With a negative length the range ends at that index from the end. With any negative index it
+    starts at the beginning and leaves out as many entries as it would otherwise have.
     """
     index, length = int(source["index"]), int(source.get("length", 1))
     if index > 0:
@@ -82,53 +87,57 @@ def narrow(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class Index(nn.Module):
-    """`Index.lua`: slices along a dimension in the order that a second input gives."""
+    """`Index.lua`: slices along a dimension, selected by a second input.
+
+    Args:
+        dim: The dimension.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(…, D, …), (K,) indices from 1] → (…, K, …)."""
+        """Map [(…, D, …), (K,) indices from 1] to (…, K, …)."""
         values, index = input
         return values.index_select(self.dim, index.long() - 1)
 
     def extra_repr(self) -> str:
-        """The dimension."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.Index")
 def index(source: LuaObject, context: Context) -> nn.Module:
-    """`Index.lua`; the dimension counts the batch."""
+    """Convert `Index.lua`: slices selected by indices; the dimension counts the batch."""
     return Index(dim_of(source))
 
 
 @layer
 class MaskedSelect(nn.Module):
-    """`MaskedSelect.lua`: the numbers where a mask is not zero, one after the other."""
+    """`MaskedSelect.lua`: a vector of the values where a mask is not zero."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[values, mask] of one shape → (K,), as many as the mask selects."""
+        """Map [values, mask] of one shape to (K,), K being the number of selected values."""
         values, mask = input
-        # ONNX has no masked_select, and the same by places.
-        places = (mask != 0).flatten().nonzero().squeeze(1)
-        return values.flatten().index_select(0, places)
+        # masked_select has no ONNX operator.
+        indices = (mask != 0).flatten().nonzero().squeeze(1)
+        return values.flatten().index_select(0, indices)
 
 
 @register("nn.MaskedSelect")
 def masked_select(source: LuaObject, context: Context) -> nn.Module:
-    """`MaskedSelect.lua`."""
+    """Convert `MaskedSelect.lua`: values selected by a mask."""
     return MaskedSelect()
 
 
 @layer
 class OneHot(nn.Module):
-    """`OneHot.lua`: class numbers, counted from 1, as rows with a single 1.
+    """`OneHot.lua`: one-hot vectors of class indices, which count from 1.
 
     Args:
-        num_classes: length of a row.
-        dtype: dtype of the rows, such as `float32`.
+        num_classes: Length of a vector.
+        dtype: Name of the output's dtype, such as `float32`.
     """
 
     def __init__(self, num_classes: int, dtype: str = "float32") -> None:
@@ -137,16 +146,16 @@ class OneHot(nn.Module):
         self.dtype = dtype
 
     def forward(self, input: Any) -> torch.Tensor:
-        """(…) → (…, num_classes); a number gives (num_classes,)."""
+        """Map class indices (…) or a number to (…, num_classes)."""
         index = torch.as_tensor(input).long() - 1
         return functional.one_hot(index, self.num_classes).to(getattr(torch, self.dtype))
 
     def extra_repr(self) -> str:
-        """The length of a row."""
+        """Return the arguments shown by repr()."""
         return f"{self.num_classes}, dtype={self.dtype}"
 
 
 @register("nn.OneHot")
 def one_hot(source: LuaObject, context: Context) -> nn.Module:
-    """`OneHot.lua`."""
+    """Convert `OneHot.lua`: one-hot vectors of class indices."""
     return OneHot(int(source["outputSize"]), module_dtype(source))

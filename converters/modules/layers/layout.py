@@ -1,4 +1,4 @@
-"""Changing between layouts that are named by letters, such as `bchw` (`Convert.lua`)."""
+"""Conversion between layouts named by letters, such as `bchw` (`Convert.lua`)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..registry import layer, register
 
 @layer
 class Convert(nn.Module):
-    """`Convert.lua`: another number type, and another layout.
+    """`Convert.lua`: a change of dtype and layout.
 
     A layout has a letter for each dimension, `b` for the batch: `bchw` to `bhwc` moves the
-    channels, `bchw` to `bf` flattens each example, `bt` to `b` takes the first of each row.
+    channels, `bchw` to `bf` flattens each example, `bt` to `b` takes the first column.
 
     Args:
-        source: layout of the input; an input with one dimension less has no batch.
-        target: layout of the output; both are `b*` where only the type changes.
-        dtype: dtype of the output, such as `float32`.
+        source: Layout of the input; an input with one dimension less has no batch.
+        target: Layout of the output; equal to `source` if only the dtype changes.
+        dtype: Name of the output's dtype, such as `float32`.
     """
 
     def __init__(self, source: str, target: str, dtype: str = "float32") -> None:
@@ -31,7 +31,7 @@ class Convert(nn.Module):
         self.dtype = dtype
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """A tensor in the source layout → the same in the target layout."""
+        """Map a tensor in the source layout to the target layout."""
         input = input.to(getattr(torch, self.dtype))
         if self.source == self.target:
             return input
@@ -50,20 +50,23 @@ class Convert(nn.Module):
         return input.unsqueeze(1) if input.dim() == 1 else input.flatten(1)
 
     def extra_repr(self) -> str:
-        """Both layouts."""
+        """Return the arguments shown by repr()."""
         return f"{self.source} to {self.target}, dtype={self.dtype}"
 
 
 @register("nn.Convert")
 def convert_layout(source: LuaObject, context: Context) -> nn.Module:
-    """`Convert.lua`; the modules that it built for itself in its first run are not needed."""
+    """Convert `Convert.lua`: a change of dtype and layout.
+
+    Torch7 builds the modules for it in the first forward pass; they are ignored.
+    """
     before, after = source["inputShape"], source["outputShape"]
-    known = (
+    supported = (
         sorted(before) == sorted(after)
         or (after == "bf" and before != "bt")
         or (after == "b" and before in ("bt", "tb", "bf", "fb"))
         or (after, before) == ("bt", "b")
     )
-    if not known:
+    if not supported:
         raise context.error(f"nn.Convert cannot change the layout {before!r} to {after!r}")
     return Convert(before, after, module_dtype(source))

@@ -14,7 +14,7 @@ from ..registry import layer, register
 
 @register("nn.Linear")
 def linear(source: LuaObject, context: Context) -> nn.Module:
-    """`Linear.lua`: x·Wᵀ + b for (N, in) or (in,); the bias may be missing."""
+    """Convert `Linear.lua`: x·Wᵀ + b for (N, in) or (in,); the bias may be missing."""
     weight, bias = source["weight"], source.get("bias")
     n_out, n_in = weight.shape
     module = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
@@ -23,13 +23,15 @@ def linear(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class Bilinear(nn.Module):
-    """`Bilinear.lua`: x₁·Wₖ·x₂ + bₖ for each output k, on a table of two inputs.
+    """`Bilinear.lua`: x₁·Wₖ·x₂ + bₖ for each output k.
+
+    It takes a list of two inputs; `torch.nn.Bilinear` takes two arguments.
 
     Args:
-        in1_features: size of the first input.
-        in2_features: size of the second input.
-        out_features: size of the output.
-        bias: whether there is a bias.
+        in1_features: Size of the first input.
+        in2_features: Size of the second input.
+        out_features: Size of the output.
+        bias: Whether the layer has a bias.
     """
 
     def __init__(
@@ -43,25 +45,25 @@ class Bilinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """[(N, in1), (N, in2)] → (N, out)."""
+        """Map [(N, in1), (N, in2)] to (N, out)."""
         first, second = input
         return functional.bilinear(first, second, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"{self.in1_features}, {self.in2_features}, out_features={self.out_features}"
 
 
 @layer
 class PartialLinear(nn.Module):
-    """`PartialLinear.lua` with a partition: a linear layer that computes some of its outputs.
+    """`PartialLinear.lua`: a linear layer that computes only some of its outputs.
 
     Args:
-        in_features: size of the input.
-        out_features: number of all outputs.
-        part_features: number of outputs that are computed; the buffer `partition` says which
-            ones, from 0.
-        bias: whether there is a bias.
+        in_features: Size of the input.
+        out_features: Number of all outputs.
+        part_features: Number of outputs that are computed; the buffer `partition` holds their
+            indices, from 0.
+        bias: Whether the layer has a bias.
     """
 
     partition: torch.Tensor
@@ -78,18 +80,18 @@ class PartialLinear(nn.Module):
         self.register_buffer("partition", torch.empty(part_features, dtype=torch.int64))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in) → (N, part)."""
+        """Map (N, in) to (N, part_features)."""
         bias = None if self.bias is None else self.bias[self.partition]
         return functional.linear(input, self.weight[self.partition], bias)
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"{self.in_features}, {self.part_features} of {self.out_features}"
 
 
 @register("nn.Bilinear")
 def bilinear(source: LuaObject, context: Context) -> nn.Module:
-    """`Bilinear.lua`; the bias may be missing."""
+    """Convert `Bilinear.lua`: x₁·W·x₂ + b; the bias may be missing."""
     weight, bias = source["weight"], source.get("bias")
     n_out, n_first, n_second = weight.shape
     module = Bilinear(n_first, n_second, n_out, bias is not None)
@@ -98,7 +100,10 @@ def bilinear(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.PartialLinear")
 def partial_linear(source: LuaObject, context: Context) -> nn.Module:
-    """`PartialLinear.lua`: its weight is that of the lookup table inside `network`."""
+    """Convert `PartialLinear.lua`: some outputs of a linear layer, or all of them.
+
+    The weight is that of the LookupTable inside `network`.
+    """
     table = source["network"]["modules"][1]["modules"][2]
     weight, bias = table["weight"], source.get("bias")
     n_out, n_in = weight.shape
@@ -112,5 +117,5 @@ def partial_linear(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.Maxout")
 def maxout(source: LuaObject, context: Context) -> nn.Module:
-    """`Maxout.lua`: a Sequential of a linear layer, a view and a maximum."""
+    """Convert `Maxout.lua`: a linear layer, a view and a maximum, which are all in the file."""
     return nn.Sequential(*context.children(source))

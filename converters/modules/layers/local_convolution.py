@@ -1,4 +1,4 @@
-"""Convolutions whose kernels are not shared, or not between all planes.
+"""Convolutions with unshared kernels, or between some pairs of channels only.
 
 `SpatialConvolutionMap.lua`, `SpatialFullConvolutionMap.lua` and `SpatialConvolutionLocal.lua`.
 """
@@ -12,20 +12,21 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .geometry import PLANE, extents, paddings
+from .geometry import PLANE, height_width, paddings
 
 
 @layer
 class ConvMap2d(nn.Module):
-    """Convolution in which some pairs of planes are connected, each by a kernel of its own.
+    """`SpatialConvolutionMap.lua`: a convolution that connects some pairs of channels.
 
     Args:
-        in_channels: planes of the input.
-        out_channels: planes of the output.
-        connections: [input plane, output plane] of every kernel, from 0; a pair may come twice.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        connections: [input channel, output channel] of each kernel, from 0; a pair may occur
+            several times.
         kernel_size: (H, W).
         stride: (H, W).
-        transposed: a full (transposed) convolution.
+        transposed: Whether it is a transposed convolution (`SpatialFullConvolutionMap.lua`).
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ConvMap2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) or (in, H, W) to (N, out, H', W') or (out, H', W')."""
+        """Map (N, in, H, W) to (N, out, H', W'), or (in, H, W) to (out, H', W')."""
         if self.transposed:
             kernels = self._dense(0, 1, self.in_channels, self.out_channels)
             return functional.conv_transpose2d(input, kernels, self.bias, self.stride)
@@ -56,24 +57,24 @@ class ConvMap2d(nn.Module):
         return functional.conv2d(input, kernels, self.bias, self.stride)
 
     def _dense(self, row: int, column: int, rows: int, columns: int) -> torch.Tensor:
-        """The kernels of all pairs of planes, zero where they are not connected."""
-        places = [pair[row] * columns + pair[column] for pair in self.connections]
-        index = torch.tensor(places, device=self.weight.device)
+        """Return the kernels of all pairs of channels, zero if they are not connected."""
+        positions = [pair[row] * columns + pair[column] for pair in self.connections]
+        index = torch.tensor(positions, device=self.weight.device)
         dense = self.weight.new_zeros(rows * columns, *self.kernel_size)
         return dense.index_add(0, index, self.weight).reshape(rows, columns, *self.kernel_size)
 
 
 @layer
 class ConvLocal2d(nn.Module):
-    """Convolution with another kernel at every place of the output.
+    """`SpatialConvolutionLocal.lua`: a convolution with its own kernel at each output position.
 
     Args:
-        in_channels: planes of the input.
-        out_channels: planes of the output.
-        output_size: (H, W) of the output, which fixes the input's size.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        output_size: (H, W) of the output, which fixes the size of the input.
         kernel_size: (H, W).
         stride: (H, W).
-        padding: (H, W), on either side.
+        padding: (H, W), on both sides.
     """
 
     def __init__(
@@ -98,40 +99,46 @@ class ConvLocal2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels, *output_size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) or (in, H, W) to (N, out, H', W') or (out, H', W')."""
+        """Map (N, in, H, W) to (N, out, H', W'), or (in, H, W) to (out, H', W')."""
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         kernel, padding, stride = map(tuple, (self.kernel_size, self.padding, self.stride))
         columns = functional.unfold(input, kernel, padding=padding, stride=stride)
-        places, size = columns.shape[2], columns.shape[1]
-        kernels = self.weight.reshape(places, self.out_channels, size)
-        # One matrix product a place: (L, out, K) · (L, K, N) = (L, out, N).
+        positions, size = columns.shape[2], columns.shape[1]
+        kernels = self.weight.reshape(positions, self.out_channels, size)
+        # One matrix product for each position: (L, out, K) · (L, K, N) = (L, out, N).
         output = (kernels @ columns.permute(2, 1, 0)).permute(2, 1, 0)
         return output.reshape(-1, self.out_channels, *self.output_size) + self.bias
 
 
 @register("nn.SpatialConvolutionMap")
 def spatial_convolution_map(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialConvolutionMap.lua`; its table of connections counts planes from 1."""
+    """Convert `SpatialConvolutionMap.lua`: a convolution that connects some pairs of channels.
+
+    The pairs are the rows of `connTable`, counted from 1.
+    """
     return _convolution_map(source, context, transposed=False)
 
 
 @register("nn.SpatialFullConvolutionMap")
 def spatial_full_convolution_map(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialFullConvolutionMap.lua`: the transposed convolution with a table of connections."""
+    """Convert `SpatialFullConvolutionMap.lua`: the transposed convolution of some channel pairs."""
     return _convolution_map(source, context, transposed=True)
 
 
 @register("nn.SpatialConvolutionLocal")
 def spatial_convolution_local(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialConvolutionLocal.lua`: weight (oH, oW, out, in, kH, kW), bias (out, oH, oW)."""
+    """Convert `SpatialConvolutionLocal.lua`: a convolution with unshared kernels.
+
+    The weight is (oH, oW, out, in, kH, kW), the bias (out, oH, oW).
+    """
     with torch.device("meta"):
         module = ConvLocal2d(
             int(source["nInputPlane"]),
             int(source["nOutputPlane"]),
-            list(extents(source, "o", PLANE)),
-            list(extents(source, "k", PLANE)),
-            list(extents(source, "d", PLANE)),
+            list(height_width(source, "o")),
+            list(height_width(source, "k")),
+            list(height_width(source, "d")),
             list(paddings(source, context, PLANE)),
         )
     return context.fill(module, weight=source["weight"], bias=source["bias"])
@@ -144,8 +151,8 @@ def _convolution_map(source: LuaObject, context: Context, transposed: bool) -> n
             int(source["nInputPlane"]),
             int(source["nOutputPlane"]),
             connections,
-            list(extents(source, "k", PLANE)),
-            list(extents(source, "d", PLANE)),
+            list(height_width(source, "k")),
+            list(height_width(source, "d")),
             transposed,
         )
     return context.fill(module, weight=source["weight"], bias=source["bias"])

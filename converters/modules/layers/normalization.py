@@ -1,4 +1,4 @@
-"""Normalization over a batch or over the features of one example (`BatchNormalization.lua`, …)."""
+"""Normalization over a batch or over one example's features (`BatchNormalization.lua`, …)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from ..registry import layer, register
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What the three ranks share: Torch7's weight and bias are optional one by one.
+    """Batch normalization whose weight and bias are optional one by one, as in Torch7.
+
+    Unlike torch.nn's classes it takes one example without a batch in evaluation mode.
 
     Args:
-        num_features: channels.
-        eps: added to the variance.
-        momentum: share of a new batch in the running statistics.
-        scale: whether there is a weight.
-        shift: whether there is a bias.
+        num_features: Number of channels.
+        eps: Value added to the variance.
+        momentum: Weight of a new batch in the running statistics.
+        scale: Whether the layer has a weight.
+        shift: Whether the layer has a bias.
     """
 
-    #: Dimensions of a batch.
+    #: Number of dimensions of a batch.
     batch_dim: int
 
     def __init__(
@@ -44,7 +46,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.register_parameter("bias", None)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, …), and in evaluation mode also one example (C, …), as `makeBatch` allows."""
+        """Map (N, C, …) to the same shape; in evaluation mode also (C, …), as `makeBatch` does."""
         if not self.training and input.dim() == self.batch_dim - 1:
             return super().forward(input.unsqueeze(0)).squeeze(0)
         return super().forward(input)
@@ -52,48 +54,48 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 @layer
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
-    """torch.nn's, that in evaluation mode also takes (C,)."""
+    """`BatchNormalization.lua`, of (N, C) or in evaluation mode (C,)."""
 
     batch_dim = 2
 
 
 @layer
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
-    """torch.nn's, that in evaluation mode also takes (C, H, W)."""
+    """`SpatialBatchNormalization.lua`, of (N, C, H, W) or in evaluation mode (C, H, W)."""
 
     batch_dim = 4
 
 
 @layer
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
-    """torch.nn's, that in evaluation mode also takes (C, T, H, W)."""
+    """`VolumetricBatchNormalization.lua`, of (N, C, T, H, W) or in evaluation mode (C, T, H, W)."""
 
     batch_dim = 5
 
 
 @register("nn.BatchNormalization", "cudnn.BatchNormalization")
 def batch_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`BatchNormalization.lua`, (N, C)."""
+    """Convert `BatchNormalization.lua`: batch normalization of (N, C)."""
     return _batch_norm(BatchNorm1d, source, context)
 
 
 @register("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization")
 def spatial_batch_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialBatchNormalization.lua`, (N, C, H, W)."""
+    """Convert `SpatialBatchNormalization.lua`: batch normalization of (N, C, H, W)."""
     return _batch_norm(BatchNorm2d, source, context)
 
 
 @register("nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization")
 def volumetric_batch_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricBatchNormalization.lua`, (N, C, T, H, W)."""
+    """Convert `VolumetricBatchNormalization.lua`: batch normalization of (N, C, T, H, W)."""
     return _batch_norm(BatchNorm3d, source, context)
 
 
-def _batch_norm(kind: type[_BatchNorm], source: LuaObject, context: Context) -> nn.Module:
+def _batch_norm(cls: type[_BatchNorm], source: LuaObject, context: Context) -> nn.Module:
     weight, bias = source.get("weight"), source.get("bias")
     mean, eps = source["running_mean"], float(source.get("eps", 1e-5))
     with torch.device("meta"):
-        module = kind(
+        module = cls(
             mean.size,
             eps,
             float(source.get("momentum", 0.1)),
@@ -105,22 +107,24 @@ def _batch_norm(kind: type[_BatchNorm], source: LuaObject, context: Context) -> 
 
 
 def _running_var(source: LuaObject, context: Context, eps: float) -> np.ndarray:
-    """The running variance; the first version of the class kept 1/√(variance + eps)."""
-    if source.get("running_std") is None:
+    """Return the running variance; version 1 of the class stores 1/√(variance + eps) instead."""
+    std: np.ndarray | None = source.get("running_std")
+    if std is None:
         variance: np.ndarray = source["running_var"]
         return variance
-    context.note("running_std of a version 1 file: the variance is running_std⁻² - eps")
-    std = source["running_std"]
-    return (std.astype(np.float64) ** -2 - eps).astype(std.dtype)
+    context.note("running_std (version 1 of the class): the variance is running_std⁻² - eps")
+    return np.asarray(std.astype(np.float64) ** -2 - eps, std.dtype)
 
 
 @layer
 class Normalize(nn.Module):
-    """A vector divided by its p-norm, with a small number inside the root.
+    """`Normalize.lua`: a vector divided by its p-norm, (Σ|x|ᵖ + eps)^(1/p).
+
+    `torch.nn.functional.normalize` has no eps inside the root; it clamps the norm.
 
     Args:
-        p: of the norm; `inf` is the largest absolute value.
-        eps: added to the sum of powers.
+        p: Exponent of the norm; `inf` is the largest absolute value.
+        eps: Value added to the sum of powers.
     """
 
     def __init__(self, p: float, eps: float = 1e-10) -> None:
@@ -129,7 +133,7 @@ class Normalize(nn.Module):
         self.eps = eps
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, F) or (F,), the same size."""
+        """Map (N, F) or (F,) to the same shape."""
         if math.isinf(self.p):
             return input / (input.abs().max(-1, keepdim=True).values + self.eps)
         base = input if self.p % 2 == 0 else input.abs()
@@ -139,11 +143,15 @@ class Normalize(nn.Module):
 
 @register("nn.Normalize")
 def normalize(source: LuaObject, context: Context) -> nn.Module:
-    """`Normalize.lua`."""
+    """Convert `Normalize.lua`: division by the p-norm."""
     return Normalize(float(source["p"]), float(source.get("eps", 1e-10)))
 
 
 @register("nn.LayerNormalization")
 def layer_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`LayerNormalization.lua`: a Sequential; its parts are in the file."""
+    """Convert `LayerNormalization.lua`: a Sequential whose modules are all in the file.
+
+    They divide by √(Σ(x - mean)² + 1e-10) / √n: eps is added to the sum, not to the mean as in
+    `torch.nn.LayerNorm`.
+    """
     return nn.Sequential(*context.children(source))

@@ -1,4 +1,4 @@
-"""Maximum and average over windows (`SpatialMaxPooling.lua`, `SpatialAveragePooling.lua`, …)."""
+"""Max and average pooling (`SpatialMaxPooling.lua`, `SpatialAveragePooling.lua`, …)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .geometry import PLANE, VOLUME, extents, pair
+from .geometry import PLANE, VOLUME, per_axis
 
 
-def _counts(
+def _window_counts(
     input: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     ceil_mode: bool,
 ) -> list[int]:
-    """How many windows Torch7 counts along each axis (`SpatialDilatedMaxPooling.c`).
+    """Return the number of windows along each axis (`SpatialDilatedMaxPooling.c`).
 
-    Only where something is padded, a last window that would start past the input is dropped;
-    PyTorch and ONNX always drop it.
+    A last window that starts outside the input and its padding is dropped only if some axis is
+    padded; PyTorch and ONNX always drop it.
 
     Args:
-        input: the input's size along each axis.
-        kernel: a window's extent, with its dilation.
-        stride: from window to window.
-        padding: on either side.
-        ceil_mode: count windows that stand over the edge.
+        input: Size of the input along each axis.
+        kernel: Size of a window, including its dilation.
+        stride: Step between windows.
+        padding: Padding on both sides.
+        ceil_mode: Whether to count windows that extend over the edge.
     """
     counts = []
     for size, extent, step, pad in zip(input, kernel, stride, padding, strict=True):
@@ -44,33 +44,34 @@ def _counts(
     return counts
 
 
-def _overhang(
+def _floor_mode_padding(
     input: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     counts: Sequence[int],
 ) -> list[int]:
-    """The padding that floor mode needs for these windows, as `functional.pad` wants it."""
+    """Return the padding for `functional.pad` with which floor mode has these windows."""
     pads: list[int] = []
     for size, extent, step, pad, count in zip(input, kernel, stride, padding, counts, strict=True):
-        # Negative where the last stride leaves some of the input over.
+        # Negative if the last window ends before the input does.
         pads[:0] = [pad, (count - 1) * step + extent - size - pad]
     return pads
 
 
 @layer
 class CeilMaxPool(nn.Module):
-    """Maximum over windows that may stand over the edge, with Torch7's rule for the last one.
+    """`SpatialMaxPooling.lua`, `VolumetricMaxPooling.lua` in ceil mode.
 
-    Pads by hand and then pools in floor mode, which every ONNX runtime does alike. A window that
-    holds nothing gives the lowest number, as in THNN.
+    It keeps a last window that `torch.nn.MaxPool2d` drops (see `_window_counts`); a window outside
+    the input gives the lowest value of the dtype, as in THNN. It pads explicitly and pools in floor
+    mode, for which all ONNX runtimes agree.
 
     Args:
-        kernel_size: of a window, (H, W) or (T, H, W).
-        stride: from window to window.
-        padding: on either side.
-        dilation: between the elements of a window.
+        kernel_size: Size of a window, (H, W) or (T, H, W).
+        stride: Step between windows.
+        padding: Padding on both sides.
+        dilation: Step between the elements of a window.
     """
 
     def __init__(
@@ -87,11 +88,11 @@ class CeilMaxPool(nn.Module):
         self.dilation = dilation
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) to the same with fewer rows and columns; or (…, T, H, W)."""
+        """Map (…, H, W) to (…, H', W'), or (…, T, H, W) to (…, T', H', W')."""
         kernel = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
         sizes = input.shape[-len(kernel) :]
-        counts = _counts(sizes, kernel, self.stride, self.padding, ceil_mode=True)
-        pads = _overhang(sizes, kernel, self.stride, self.padding, counts)
+        counts = _window_counts(sizes, kernel, self.stride, self.padding, ceil_mode=True)
+        pads = _floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
         padded = functional.pad(input, pads, value=torch.finfo(input.dtype).min)
         pool = functional.max_pool2d if len(kernel) == 2 else functional.max_pool3d
         return pool(padded, self.kernel_size, self.stride, 0, self.dilation)
@@ -99,18 +100,21 @@ class CeilMaxPool(nn.Module):
 
 @layer
 class AvgPool(nn.Module):
-    """Mean over windows that stand over the edge, or their sum: what torch.nn computes otherwise.
+    """`SpatialAveragePooling.lua`, `VolumetricAveragePooling.lua` in ceil mode or without `divide`.
 
-    Pads with zeros by hand, pools in floor mode, and corrects the divisor by a constant: ONNX
-    runtimes disagree on the divisor at the edge.
+    It keeps a last window that `torch.nn.AvgPool2d` drops (see `_window_counts`). It pads with
+    zeros explicitly, pools in floor mode and corrects the divisor, because ONNX runtimes disagree
+    on the divisor at the edge.
 
     Args:
-        kernel_size: of a window, (H, W) or (T, H, W).
-        stride: from window to window.
-        padding: on either side.
-        ceil_mode: count windows that stand over the edge.
-        count_include_pad: whether the padding counts in the divisor (what is beyond never does).
-        divide: False multiplies the mean by the window's size: a sum, but for windows at the edge.
+        kernel_size: Size of a window, (H, W) or (T, H, W).
+        stride: Step between windows.
+        padding: Padding on both sides.
+        ceil_mode: Whether windows may extend over the edge.
+        count_include_pad: Whether the divisor includes the padding; it never includes what lies
+            beyond.
+        divide: If False, the mean is multiplied by the size of a whole window. That is the sum,
+            except for windows at the edge.
     """
 
     def __init__(
@@ -131,20 +135,21 @@ class AvgPool(nn.Module):
         self.divide = divide
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) to the same with fewer rows and columns; or (…, T, H, W)."""
+        """Map (…, H, W) to (…, H', W'), or (…, T, H, W) to (…, T', H', W')."""
         kernel, rank = self.kernel_size, len(self.kernel_size)
         sizes = input.shape[-rank:]
-        counts = _counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
-        padded = functional.pad(input, _overhang(sizes, kernel, self.stride, self.padding, counts))
+        counts = _window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
+        pads = _floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
+        padded = functional.pad(input, pads)
         pool = functional.avg_pool2d if rank == 2 else functional.avg_pool3d
         output = pool(padded, kernel, self.stride)
         for axis in range(rank):
-            counted = self._counted(axis, sizes[axis], counts[axis], input)
-            output = output * (kernel[axis] / counted).reshape([-1] + [1] * (rank - 1 - axis))
+            divisor = self._divisor(axis, sizes[axis], counts[axis], input)
+            output = output * (kernel[axis] / divisor).reshape([-1] + [1] * (rank - 1 - axis))
         return output if self.divide else output * math.prod(kernel)
 
-    def _counted(self, axis: int, size: int, count: int, input: torch.Tensor) -> torch.Tensor:
-        """How many elements of each window along one axis are in the divisor."""
+    def _divisor(self, axis: int, size: int, count: int, input: torch.Tensor) -> torch.Tensor:
+        """Return the divisor of each window along one axis."""
         pad = self.padding[axis]
         start = torch.arange(count, dtype=input.dtype, device=input.device)
         start = start * self.stride[axis] - pad
@@ -156,87 +161,91 @@ class AvgPool(nn.Module):
 
 @register("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
 def spatial_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialMaxPooling.lua`, (N, C, H, W) or (C, H, W)."""
+    """Convert `SpatialMaxPooling.lua`: max pooling of (N, C, H, W) or (C, H, W)."""
     return _max_pool(nn.MaxPool2d, source, context, PLANE)
 
 
 @register("nn.VolumetricMaxPooling", "nn.VolumetricDilatedMaxPooling", "cudnn.VolumetricMaxPooling")
 def volumetric_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricMaxPooling.lua`, (N, C, T, H, W) or (C, T, H, W)."""
+    """Convert `VolumetricMaxPooling.lua`: max pooling of (N, C, T, H, W) or (C, T, H, W)."""
     return _max_pool(nn.MaxPool3d, source, context, VOLUME)
 
 
 @register("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
 def spatial_average_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialAveragePooling.lua`, (N, C, H, W) or (C, H, W)."""
+    """Convert `SpatialAveragePooling.lua`: average pooling of (N, C, H, W) or (C, H, W)."""
     return _average_pool(nn.AvgPool2d, source, context, PLANE)
 
 
 @register("nn.VolumetricAveragePooling", "cudnn.VolumetricAveragePooling")
 def volumetric_average_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricAveragePooling.lua`, (N, C, T, H, W) or (C, T, H, W)."""
+    """Convert `VolumetricAveragePooling.lua`: average pooling of volumes, with or without batch."""
     return _average_pool(nn.AvgPool3d, source, context, VOLUME)
 
 
 def _max_pool(
-    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
+    torch_class: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
-    kernel = extents(source, "k", axes)
-    stride = extents(source, "d", axes)
-    padding = extents(source, "pad", axes, default=0)
-    dilation = extents(source, "dilation", axes, default=1)
+    kernel = per_axis(source, "k", axes)
+    stride = per_axis(source, "d", axes)
+    padding = per_axis(source, "pad", axes, default=0)
+    dilation = per_axis(source, "dilation", axes, default=1)
     ceil_mode = _ceil_mode(source, context)
-    # No window can start past the input, so that every rule for the last one says the same.
+    # With these sizes no window starts outside the input, so PyTorch has the same windows.
     same_windows = all(
         p + s <= d * (k - 1) + 1
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
     )
     if same_windows or not ceil_mode:
-        return kind(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+        return torch_class(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
     return CeilMaxPool(list(kernel), list(stride), list(padding), list(dilation))
 
 
 def _average_pool(
-    kind: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
+    torch_class: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
-    kernel = extents(source, "k", axes)
-    stride = extents(source, "d", axes)
-    padding = extents(source, "pad", axes, default=0)
+    kernel = per_axis(source, "k", axes)
+    stride = per_axis(source, "d", axes)
+    padding = per_axis(source, "pad", axes, default=0)
     ceil_mode = _ceil_mode(source, context)
     cudnn = source.class_name.startswith("cudnn.")
     if cudnn and ceil_mode:
-        context.note("cuDNN does not say what it divides by at the edge: taken to be as in nn")
+        context.note("cuDNN does not document its divisor at the edge: nn's is assumed")
     include = cudnn or source.get("count_include_pad", True) is not False
     divide = _divides(source, context)
     if divide and not ceil_mode:
-        return kind(kernel, stride, padding, count_include_pad=include)
+        return torch_class(kernel, stride, padding, count_include_pad=include)
     return AvgPool(list(kernel), list(stride), list(padding), ceil_mode, include, divide)
 
 
 def _ceil_mode(source: LuaObject, context: Context) -> bool:
-    """Whether windows may stand over the edge; nn's average over volumes never lets them."""
+    """Return whether windows may extend over the edge; in nn.VolumetricAveragePooling none does."""
     if source.get("ceil_mode") is None and source.class_name != "nn.VolumetricAveragePooling":
-        context.note("no field ceil_mode, an older file: windows over the edge are left out")
+        context.note("no field ceil_mode (an older file): it is false")
     return source.get("ceil_mode") is True
 
 
 def _divides(source: LuaObject, context: Context) -> bool:
-    """Whether windows are averaged: nn summed them before it had the field `divide`."""
+    """Return whether windows are averaged; nn summed them before it had the field `divide`."""
     if source.class_name != "nn.SpatialAveragePooling":
         return True
     if source.get("divide") is None:
-        context.note("no field divide: a file from before March 2015, windows are summed")
+        context.note("no field divide (a file from before March 2015): windows are summed")
     return source.get("divide") is True
 
 
 @layer
 class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
-    """torch.nn's with Torch7's windows, in operations that ONNX has."""
+    """`SpatialAdaptiveMaxPooling.lua`: max pooling to a fixed output size.
+
+    Unlike torch.nn's its window edges are rounded in float32 (see `_windows`), and it uses only
+    operations that ONNX has.
+    """
 
     output_size: tuple[int, int]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) to the output size."""
+        """Map (N, C, H, W) or (C, H, W) to the output size."""
         for dim, count in zip((-2, -1), self.output_size, strict=True):
             windows = _windows(input, dim, count)
             input = torch.cat([window.max(dim, keepdim=True).values for window in windows], dim)
@@ -245,12 +254,16 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
 
 @layer
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """torch.nn's with Torch7's windows, in operations that ONNX has."""
+    """`SpatialAdaptiveAveragePooling.lua`: average pooling to a fixed output size.
+
+    Unlike torch.nn's its window edges are rounded in float32 (see `_windows`), and it uses only
+    operations that ONNX has.
+    """
 
     output_size: tuple[int, int]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) to the output size."""
+        """Map (N, C, H, W) or (C, H, W) to the output size."""
         for dim, count in zip((-2, -1), self.output_size, strict=True):
             windows = _windows(input, dim, count)
             input = torch.cat([window.mean(dim, keepdim=True) for window in windows], dim)
@@ -258,10 +271,10 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
 
 def _windows(input: torch.Tensor, dim: int, count: int) -> list[torch.Tensor]:
-    """The windows along one dimension, with the edges of `SpatialAdaptiveMaxPooling.c`.
+    """Return the windows along one dimension, with the edges of `SpatialAdaptiveMaxPooling.c`.
 
-    It computes them in float32: 21 places in 7 windows begin with a window of 4, where PyTorch,
-    which counts in whole numbers, has one of 3.
+    THNN computes the edges in float32, PyTorch in integers: the first of 7 windows over 21 elements
+    has 4 elements in Torch7 and 3 in PyTorch.
     """
     edges = [_float32(_float32(index / count) * input.shape[dim]) for index in range(count + 1)]
     starts, ends = map(math.floor, edges[:-1]), map(math.ceil, edges[1:])
@@ -269,20 +282,25 @@ def _windows(input: torch.Tensor, dim: int, count: int) -> list[torch.Tensor]:
 
 
 def _float32(value: float) -> float:
-    """The nearest float32."""
+    """Round a number to float32."""
     fraction, exponent = math.frexp(value)
     return math.ldexp(round(fraction * 2**24), exponent - 24)
 
 
+def _output_size(source: LuaObject) -> tuple[int, int]:
+    """Return (height, width) of the output of adaptive pooling."""
+    return int(source["H"]), int(source["W"])
+
+
 @register("nn.SpatialAdaptiveMaxPooling")
 def spatial_adaptive_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialAdaptiveMaxPooling.lua`; to a single place all windows are the same."""
-    size = pair(source, "")
+    """Convert `SpatialAdaptiveMaxPooling.lua`; torch.nn's class is the same for size 1×1."""
+    size = _output_size(source)
     return nn.AdaptiveMaxPool2d(size) if size == (1, 1) else AdaptiveMaxPool2d(size)
 
 
 @register("nn.SpatialAdaptiveAveragePooling")
 def spatial_adaptive_average_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialAdaptiveAveragePooling.lua`; to a single place all windows are the same."""
-    size = pair(source, "")
+    """Convert `SpatialAdaptiveAveragePooling.lua`; torch.nn's class is the same for size 1×1."""
+    size = _output_size(source)
     return nn.AdaptiveAvgPool2d(size) if size == (1, 1) else AdaptiveAvgPool2d(size)

@@ -13,41 +13,41 @@ from .dimensions import AlongDimension, dim_of, num_input_dims
 
 @layer
 class Max(AlongDimension):
-    """`Max.lua`: the largest number along a dimension; of equal ones the first has the gradient."""
+    """`Max.lua`: maximum along a dimension; the first of equal values has the gradient."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…), or (D,) → (1,)."""
+        """Map (…, D, …) to (…), or (D,) to (1,)."""
         return input.max(self._dim(input), keepdim=input.dim() == 1).values
 
 
 @register("nn.Max")
 def max_along(source: LuaObject, context: Context) -> nn.Module:
-    """`Max.lua`."""
+    """Convert `Max.lua`: maximum along a dimension, by default the first."""
     return Max(dim_of(source, default=1), num_input_dims(source))
 
 
 @layer
 class Min(AlongDimension):
-    """`Min.lua`: the smallest number along a dimension, with gradients as in `Max`."""
+    """`Min.lua`: minimum along a dimension; the first of equal values has the gradient."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…), or (D,) → (1,)."""
+        """Map (…, D, …) to (…), or (D,) to (1,)."""
         return input.min(self._dim(input), keepdim=input.dim() == 1).values
 
 
 @register("nn.Min")
 def min_along(source: LuaObject, context: Context) -> nn.Module:
-    """`Min.lua`."""
+    """Convert `Min.lua`: minimum along a dimension, by default the first."""
     return Min(dim_of(source, default=1), num_input_dims(source))
 
 
 class _Reduction(AlongDimension):
-    """A layer that reduces one dimension to a single number.
+    """A layer that reduces one dimension to a single value.
 
     Args:
-        dim: the dimension, of one example where `num_input_dims` is given.
-        num_input_dims: dimensions of one example, or None where `dim` counts the batch.
-        keepdim: keep the dimension, with size 1; one-dimensional inputs always do.
+        dim: The dimension; it counts the batch if `num_input_dims` is None.
+        num_input_dims: Number of dimensions of one example, or None.
+        keepdim: Whether to keep the dimension with size 1; a one-dimensional input always keeps it.
     """
 
     def __init__(
@@ -57,38 +57,44 @@ class _Reduction(AlongDimension):
         self.keepdim = keepdim
 
     def extra_repr(self) -> str:
-        """The dimension, and whether it stays."""
+        """Return the arguments shown by repr()."""
         return super().extra_repr() + (", keepdim=True" if self.keepdim else "")
 
 
 @layer
 class Sum(_Reduction):
-    """`Sum.lua`: the sum along a dimension."""
+    """`Sum.lua`: sum along a dimension."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…), or (D,) → (1,)."""
+        """Map (…, D, …) to (…), or (D,) to (1,)."""
         return input.sum(self._dim(input), keepdim=self.keepdim or input.dim() == 1)
 
 
 @layer
 class Mean(_Reduction):
-    """`Mean.lua`: the mean along a dimension."""
+    """`Mean.lua`: mean along a dimension."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, D, …) → (…), or (D,) → (1,)."""
+        """Map (…, D, …) to (…), or (D,) to (1,)."""
         return input.mean(self._dim(input), keepdim=self.keepdim or input.dim() == 1)
 
 
 @register("nn.Sum")
 def sum_along(source: LuaObject, context: Context) -> nn.Module:
-    """`Sum.lua`; with `sizeAverage` it is a mean. A missing `squeeze` means that it squeezes."""
-    kind = Mean if source.get("sizeAverage") else Sum
-    return kind(dim_of(source, default=1), num_input_dims(source), source.get("squeeze") is False)
+    """Convert `Sum.lua`: sum along a dimension, or mean with `sizeAverage`.
+
+    It removes the dimension if `squeeze` is missing.
+    """
+    cls = Mean if source.get("sizeAverage") else Sum
+    return cls(dim_of(source, default=1), num_input_dims(source), source.get("squeeze") is False)
 
 
 @register("nn.Mean")
 def mean_along(source: LuaObject, context: Context) -> nn.Module:
-    """`Mean.lua`: a mean whether or not the file has the `sizeAverage` of its later base class."""
+    """Convert `Mean.lua`: mean along a dimension.
+
+    Since 2016 it derives from `Sum.lua` and sets its `sizeAverage`; older files lack that field.
+    """
     if "sizeAverage" not in source:
-        context.note("no field sizeAverage, as before 2016: nn.Mean is a mean all the same")
+        context.note("no field sizeAverage (a file from before 2016): nn.Mean averages anyway")
     return Mean(dim_of(source, default=1), num_input_dims(source), source.get("squeeze") is False)

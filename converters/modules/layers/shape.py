@@ -1,4 +1,4 @@
-"""Layers that rearrange a tensor (`View.lua`, `Reshape.lua`, `Transpose.lua`, …)."""
+"""Layers that change the shape of a tensor (`View.lua`, `Reshape.lua`, `Transpose.lua`, …)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .dimensions import dim_of, num_input_dims
 
 @layer
 class View(nn.Module):
-    """`View.lua`: the input's numbers in another shape, with a batch in front if there is one.
+    """`View.lua`: the input in another shape, with a batch in front if it has one.
 
-    The batch is what is left of the input's elements. Torch7 drops a batch of one unless
-    `num_input_dims` says how many dimensions one example has; `keep_batch` keeps it, which is
-    what an exported model needs (see `keep_batch_dimension`).
+    The batch size is the number of elements divided by that of one example. Torch7 drops a batch of
+    one if `num_input_dims` is None; `keep_batch` keeps it, which an exported model needs (see
+    `keep_batch_dimension`).
 
     Args:
-        size: shape of one example; -1 stands for what is left, and takes the batch in.
-        num_input_dims: dimensions of one example of the input, or None.
-        keep_batch: keep a batch of one.
+        size: Shape of one example; a -1 in it is inferred and takes in the batch.
+        num_input_dims: Number of dimensions of one example of the input, or None.
+        keep_batch: Whether to keep a batch of one.
     """
 
     def __init__(
@@ -37,38 +37,38 @@ class View(nn.Module):
         self.keep_batch = keep_batch
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) → (N, *size), or (…) → size."""
+        """Map (N, …) to (N, *size), or (…) to size."""
         dims = self.num_input_dims
         leading = 0 if dims is None else max(input.dim() - dims, 0)
         count = math.prod(input.shape[:leading])
         if -1 not in self.size:
-            # An example of another size multiplies the batch only if it is a whole multiple.
+            # An example that is n times as large as `size` makes n examples of it.
             count *= math.prod(input.shape[leading:]) // math.prod(self.size)
         if leading or (self.keep_batch and -1 not in self.size) or count != 1:
             return input.reshape([count, *self.size])
         return input.reshape(self.size)
 
     def extra_repr(self) -> str:
-        """The size, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         dims = "" if self.num_input_dims is None else f", num_input_dims={self.num_input_dims}"
         return f"{self.size}{dims}"
 
 
 @register("nn.View")
 def view(source: LuaObject, context: Context) -> nn.Module:
-    """`View.lua`; its `size` is a LongStorage."""
+    """Convert `View.lua`: another shape, given by the LongStorage `size`."""
     return View([int(size) for size in source["size"]], num_input_dims(source))
 
 
 @layer
 class Reshape(nn.Module):
-    """`Reshape.lua`: the input's numbers in another shape, with or without a batch in front.
+    """`Reshape.lua`: the input in another shape, with or without a batch in front.
 
     Args:
-        size: shape of one example.
-        batch_mode: whether the first dimension is a batch; None to find out: it is none only if
-            the input is as large as one example and its first dimension is not 1.
-        keep_batch: take the first dimension for a batch where `batch_mode` is None.
+        size: Shape of one example.
+        batch_mode: Whether the first dimension is a batch. With None it is one unless the input has
+            as many elements as one example and its first dimension is not 1.
+        keep_batch: Whether the first dimension is a batch if `batch_mode` is None.
     """
 
     def __init__(
@@ -80,39 +80,52 @@ class Reshape(nn.Module):
         self.keep_batch = keep_batch
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) → (N, *size), or (…) → size."""
+        """Map (N, …) to (N, *size), or (…) to size."""
         return input.reshape([input.shape[0], *self.size] if self._batched(input) else self.size)
 
     def _batched(self, input: torch.Tensor) -> bool:
         if self.batch_mode is not None:
             return self.batch_mode
-        # `keep_batch` first: a traced model must not ask for the size of its batch.
+        # `keep_batch` comes first, so that tracing does not depend on the batch size.
         return self.keep_batch or input.numel() != math.prod(self.size) or input.shape[0] == 1
 
     def extra_repr(self) -> str:
-        """The size, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         mode = "" if self.batch_mode is None else f", batch_mode={self.batch_mode}"
         return f"{self.size}{mode}"
 
 
 @register("nn.Reshape")
 def reshape(source: LuaObject, context: Context) -> nn.Module:
-    """`Reshape.lua`; its `size` is a LongStorage."""
+    """Convert `Reshape.lua`: another shape, given by the LongStorage `size`."""
     return Reshape([int(size) for size in source["size"]], source.get("batchMode"))
 
 
 @runtime_checkable
 class KeepsBatch(Protocol):
-    """A layer that can be told to keep a batch of one."""
+    """A layer with the option to keep a batch of one."""
 
     keep_batch: bool
 
 
 def keep_batch_dimension(model: nn.Module) -> None:
-    """Make a converted model keep its batch dimension at a batch of one, unlike Torch7.
+    """Make a converted model keep its batch dimension for a batch of one, unlike Torch7.
 
-    Torch7 guesses in nn.View and nn.Reshape whether there is a batch, and nn.Squeeze takes a
-    batch of one for a dimension to remove; an exported network must not guess.
+    Torch7's nn.View and nn.Reshape guess whether the input has a batch, and nn.Squeeze removes a
+    batch of one. The output of an exported model must not depend on such a guess.
+
+    Args:
+        model: The model, which is changed in place.
+
+    Example:
+        >>> import torch
+        >>> from torchlift.converters.modules.layers.shape import View
+        >>> view = View([4])
+        >>> view(torch.zeros(1, 2, 2)).shape
+        torch.Size([4])
+        >>> keep_batch_dimension(view)
+        >>> view(torch.zeros(1, 2, 2)).shape
+        torch.Size([1, 4])
     """
     for module in model.modules():
         if isinstance(module, KeepsBatch):
@@ -121,10 +134,10 @@ def keep_batch_dimension(model: nn.Module) -> None:
 
 @layer
 class Collapse(nn.Module):
-    """`Collapse.lua`: everything but the batch becomes one dimension.
+    """`Collapse.lua`: all dimensions but the batch flattened into one.
 
     Args:
-        num_input_dims: dimensions of one example; an input with more has a batch in front.
+        num_input_dims: Number of dimensions of one example; an input with more has a batch.
     """
 
     def __init__(self, num_input_dims: int) -> None:
@@ -132,17 +145,17 @@ class Collapse(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, …) → (N, D), or (…) → (D,)."""
+        """Map (N, …) to (N, D), or (…) to (D,)."""
         return input.flatten(1 if input.dim() > self.num_input_dims else 0)
 
     def extra_repr(self) -> str:
-        """Dimensions of one example."""
+        """Return the arguments shown by repr()."""
         return f"num_input_dims={self.num_input_dims}"
 
 
 @register("nn.Collapse")
 def collapse(source: LuaObject, context: Context) -> nn.Module:
-    """`Collapse.lua`."""
+    """Convert `Collapse.lua`: all dimensions but the batch flattened."""
     return Collapse(int(source["nInputDim"]))
 
 
@@ -151,8 +164,8 @@ class Transpose(nn.Module):
     """`Transpose.lua`: pairs of dimensions swapped, one pair after the other.
 
     Args:
-        swaps: the pairs, of one example where `num_input_dims` is given.
-        num_input_dims: dimensions of one example, or None where the pairs count the batch.
+        swaps: The pairs; they count the batch if `num_input_dims` is None.
+        num_input_dims: Number of dimensions of one example, or None.
     """
 
     def __init__(self, swaps: list[list[int]], num_input_dims: int | None = None) -> None:
@@ -161,33 +174,33 @@ class Transpose(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """The same numbers, with the dimensions in another order."""
+        """Map any shape to the same dimensions in another order."""
         offset = 0 if self.num_input_dims is None else input.dim() - self.num_input_dims
         for first, second in self.swaps:
             input = input.transpose(first + offset, second + offset)
         return input
 
     def extra_repr(self) -> str:
-        """The pairs."""
+        """Return the arguments shown by repr()."""
         dims = "" if self.num_input_dims is None else f", num_input_dims={self.num_input_dims}"
         return f"{self.swaps}{dims}"
 
 
 @register("nn.Transpose")
 def transpose(source: LuaObject, context: Context) -> nn.Module:
-    """`Transpose.lua`; `permutations` is a list of pairs counted from 1."""
+    """Convert `Transpose.lua`: swaps of dimensions, pairs counted from 1 in `permutations`."""
     swaps = [[int(dim) - 1 for dim in pair.to_list()] for pair in source["permutations"].to_list()]
     return Transpose(swaps, num_input_dims(source))
 
 
 @layer
 class Replicate(nn.Module):
-    """`Replicate.lua`: a new dimension with copies of the input.
+    """`Replicate.lua`: the input repeated along a new dimension.
 
     Args:
-        times: number of copies.
-        dim: where the new dimension stands, in one example where `num_input_dims` is given.
-        num_input_dims: dimensions of one example; an input with more has a batch in front.
+        times: Number of repetitions.
+        dim: Position of the new dimension; it counts the batch if `num_input_dims` is None.
+        num_input_dims: Number of dimensions of one example, or None.
     """
 
     def __init__(self, times: int, dim: int = 0, num_input_dims: int | None = None) -> None:
@@ -197,20 +210,20 @@ class Replicate(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…) → (…, times, …), a view."""
+        """Map (…) to (…, times, …), a view of the input."""
         batched = self.num_input_dims is not None and input.dim() > self.num_input_dims
         dim = self.dim + 1 if batched else self.dim
         sizes = [-1] * input.dim()
         return input.unsqueeze(dim).expand([*sizes[:dim], self.times, *sizes[dim:]])
 
     def extra_repr(self) -> str:
-        """The number of copies and where they stand."""
+        """Return the arguments shown by repr()."""
         return f"{self.times}, dim={self.dim}, num_input_dims={self.num_input_dims}"
 
 
 @register("nn.Replicate")
 def replicate(source: LuaObject, context: Context) -> nn.Module:
-    """`Replicate.lua`; older files have no `dim`: the first."""
+    """Convert `Replicate.lua`: repetition along a new dimension, the first by default."""
     return Replicate(
         int(source["nfeatures"]), dim_of(source, "dim", default=1), num_input_dims(source)
     )
@@ -218,12 +231,13 @@ def replicate(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class Squeeze(nn.Module):
-    """`Squeeze.lua`: dimensions of size 1 removed; the last one stays.
+    """`Squeeze.lua`: dimensions of size 1 removed; one dimension always remains.
 
     Args:
-        dim: the only dimension to look at, of one example where `num_input_dims` is given.
-        num_input_dims: dimensions of one example; a batch is never removed.
-        keep_batch: keep the first dimension where `dim` is None, whatever its size.
+        dim: The only dimension to remove, or None for all; it counts the batch if
+            `num_input_dims` is None.
+        num_input_dims: Number of dimensions of one example; with it a batch is never removed.
+        keep_batch: Whether to keep the first dimension if `dim` is None.
     """
 
     def __init__(
@@ -238,7 +252,7 @@ class Squeeze(nn.Module):
         self.keep_batch = keep_batch
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, 1, C, 1) → (N, C), or as `dim` says."""
+        """Map (N, 1, C, 1) to (N, C), or remove only `dim`."""
         batched = self.num_input_dims is not None and input.dim() == self.num_input_dims + 1
         if self.dim is not None:
             return input if input.dim() == 1 else input.squeeze(self.dim + int(batched))
@@ -250,13 +264,13 @@ class Squeeze(nn.Module):
         return input.reshape(kept or [1])
 
     def extra_repr(self) -> str:
-        """The dimension."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}, num_input_dims={self.num_input_dims}"
 
 
 @register("nn.Squeeze")
 def squeeze(source: LuaObject, context: Context) -> nn.Module:
-    """`Squeeze.lua`."""
+    """Convert `Squeeze.lua`: dimensions of size 1 removed."""
     dim = None if source.get("dim") is None else dim_of(source, "dim")
     return Squeeze(dim, num_input_dims(source))
 
@@ -266,8 +280,8 @@ class Unsqueeze(nn.Module):
     """`Unsqueeze.lua`: a new dimension of size 1.
 
     Args:
-        dim: where it stands, in one example where `num_input_dims` is given.
-        num_input_dims: dimensions of one example, or None where `dim` counts the batch.
+        dim: Position of the new dimension; it counts the batch if `num_input_dims` is None.
+        num_input_dims: Number of dimensions of one example, or None.
     """
 
     def __init__(self, dim: int, num_input_dims: int | None = None) -> None:
@@ -276,22 +290,22 @@ class Unsqueeze(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…) → (…, 1, …)."""
+        """Map (…) to (…, 1, …)."""
         offset = 0 if self.num_input_dims is None else input.dim() - self.num_input_dims
         return input.unsqueeze(self.dim + offset)
 
     def extra_repr(self) -> str:
-        """The dimension."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}, num_input_dims={self.num_input_dims}"
 
 
 @register("nn.Unsqueeze")
 def unsqueeze(source: LuaObject, context: Context) -> nn.Module:
-    """`Unsqueeze.lua`."""
+    """Convert `Unsqueeze.lua`: a new dimension of size 1 at `pos`."""
     return Unsqueeze(dim_of(source, "pos"), num_input_dims(source))
 
 
 @register("nn.PixelShuffle")
 def pixel_shuffle(source: LuaObject, context: Context) -> nn.Module:
-    """`PixelShuffle.lua`: (N, C·r², H, W) → (N, C, H·r, W·r), in PyTorch's order of channels."""
+    """Convert `PixelShuffle.lua`: (N, C·r², H, W) to (N, C, H·r, W·r), as torch.nn's class."""
     return nn.PixelShuffle(int(source["upscaleFactor"]))

@@ -1,4 +1,4 @@
-"""Softmax and its relatives, over the channels (`SoftMax.lua`, `LogSoftMax.lua`, …)."""
+"""Softmax, log-softmax and softmin over the channels (`SoftMax.lua`, `LogSoftMax.lua`, …)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def over_channels(
     """Apply a softmax along the dimension that Torch7 takes for the channels (`SoftMax.c`).
 
     Args:
-        function: `softmax` or its like, with a `dim`.
-        input: (N, C), (C,), or either with `spatial_dims` more.
+        function: `softmax`, `log_softmax` or `softmin`, with an argument `dim`.
+        input: (N, C) or (C,), or either with `spatial_dims` more dimensions.
         spatial_dims: 2 for images, 3 for volumes.
-        instance: over all numbers of an example rather than its channels at each point.
+        instance: Whether to normalize over all values of an example, not over the channels of each
+            pixel.
     """
     dim = 0 if input.dim() in (1, 1 + spatial_dims) else 1
     if instance:
@@ -34,9 +35,11 @@ def over_channels(
 class ChannelSoftmax(nn.Softmax):
     """`SoftMax.lua`: softmax over the channels, with or without a batch.
 
+    Unlike `torch.nn.Softmax` it finds the dimension from the input's number of dimensions.
+
     Args:
         spatial_dims: 2 for images, 3 for volumes.
-        instance: over all numbers of an example (`cudnn.SoftMax` on images).
+        instance: Whether to normalize over all values of an example (`cudnn.SoftMax`).
     """
 
     def __init__(self, spatial_dims: int = 2, instance: bool = False) -> None:
@@ -45,7 +48,7 @@ class ChannelSoftmax(nn.Softmax):
         self.instance = instance
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C), (C,), (C, H, W) or (N, C, H, W) → the same shape."""
+        """Map (N, C), (C,), (C, H, W) or (N, C, H, W) to the same shape."""
         return over_channels(functional.softmax, input, self.spatial_dims, self.instance)
 
 
@@ -53,9 +56,11 @@ class ChannelSoftmax(nn.Softmax):
 class ChannelLogSoftmax(nn.LogSoftmax):
     """`LogSoftMax.lua`: logarithm of the softmax over the channels, with or without a batch.
 
+    Unlike `torch.nn.LogSoftmax` it finds the dimension from the input's number of dimensions.
+
     Args:
         spatial_dims: 2 for images, 3 for volumes.
-        instance: over all numbers of an example (`cudnn.LogSoftMax` on images).
+        instance: Whether to normalize over all values of an example (`cudnn.LogSoftMax`).
     """
 
     def __init__(self, spatial_dims: int = 2, instance: bool = False) -> None:
@@ -64,59 +69,62 @@ class ChannelLogSoftmax(nn.LogSoftmax):
         self.instance = instance
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C), (C,), (C, H, W) or (N, C, H, W) → the same shape."""
+        """Map (N, C), (C,), (C, H, W) or (N, C, H, W) to the same shape."""
         return over_channels(functional.log_softmax, input, self.spatial_dims, self.instance)
 
 
 @layer
 class ChannelSoftmin(nn.Softmin):
-    """`SoftMin.lua`: softmax of the negative over the channels, with or without a batch."""
+    """`SoftMin.lua`: softmax of -x over the channels, with or without a batch.
+
+    Unlike `torch.nn.Softmin` it finds the dimension from the input's number of dimensions.
+    """
 
     def __init__(self) -> None:
         super().__init__(dim=1)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C), (C,), (C, H, W) or (N, C, H, W) → the same shape."""
+        """Map (N, C), (C,), (C, H, W) or (N, C, H, W) to the same shape."""
         return over_channels(functional.softmin, input, 2, False)
 
 
 @register("nn.SoftMax", "nn.SpatialSoftMax", "cudnn.SpatialSoftMax")
 def softmax(source: LuaObject, context: Context) -> nn.Module:
-    """`SoftMax.lua`, `SpatialSoftMax.lua`."""
+    """Convert `SoftMax.lua` or `SpatialSoftMax.lua`: softmax over the channels."""
     return ChannelSoftmax()
 
 
 @register("nn.LogSoftMax", "nn.SpatialLogSoftMax", "cudnn.SpatialLogSoftMax")
 def log_softmax(source: LuaObject, context: Context) -> nn.Module:
-    """`LogSoftMax.lua`, `SpatialLogSoftMax.lua`."""
+    """Convert `LogSoftMax.lua` or `SpatialLogSoftMax.lua`: log-softmax over the channels."""
     return ChannelLogSoftmax()
 
 
 @register("nn.SoftMin")
 def softmin(source: LuaObject, context: Context) -> nn.Module:
-    """`SoftMin.lua`."""
+    """Convert `SoftMin.lua`: softmax of -x over the channels."""
     return ChannelSoftmin()
 
 
 @register("cudnn.SoftMax")
 def cudnn_softmax(source: LuaObject, context: Context) -> nn.Module:
-    """The `SoftMax.lua` of cudnn.torch: images are normalised over channels and points together."""
+    """Convert `SoftMax.lua` of cudnn.torch: softmax over all values of an image, not per pixel."""
     return ChannelSoftmax(instance=True)
 
 
 @register("cudnn.LogSoftMax")
 def cudnn_log_softmax(source: LuaObject, context: Context) -> nn.Module:
-    """The `LogSoftMax.lua` of cudnn.torch: as its `SoftMax.lua`."""
+    """Convert `LogSoftMax.lua` of cudnn.torch: log-softmax over all values of an image."""
     return ChannelLogSoftmax(instance=True)
 
 
 @register("cudnn.VolumetricSoftMax")
 def volumetric_softmax(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricSoftMax.lua`: over the channels of (C, T, H, W), with or without a batch."""
+    """Convert `VolumetricSoftMax.lua` of cudnn.torch: softmax over the channels of a volume."""
     return ChannelSoftmax(spatial_dims=3)
 
 
 @register("cudnn.VolumetricLogSoftMax")
 def volumetric_log_softmax(source: LuaObject, context: Context) -> nn.Module:
-    """`VolumetricLogSoftMax.lua`: as `VolumetricSoftMax.lua`."""
+    """Convert `VolumetricLogSoftMax.lua` of cudnn.torch: log-softmax over a volume's channels."""
     return ChannelLogSoftmax(spatial_dims=3)

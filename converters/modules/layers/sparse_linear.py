@@ -1,4 +1,4 @@
-"""Linear layers on sparse vectors, whose indices count from 1 (`SparseLinear.lua`, …)."""
+"""Linear layers on sparse vectors, with indices from 1 (`SparseLinear.lua`, `IndexLinear.lua`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..registry import layer, register
 
 @layer
 class SparseLinear(nn.Module):
-    """`SparseLinear.lua`: a linear layer on sparse vectors, given as (index from 1, value) pairs.
+    """`SparseLinear.lua`: a linear layer on sparse vectors of (index from 1, value) pairs.
 
     Args:
-        in_features: size of a vector.
-        out_features: size of the output.
+        in_features: Size of a vector.
+        out_features: Size of the output.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -30,32 +30,32 @@ class SparseLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features))
 
     def forward(self, input: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-        """(nnz, 2) → (out,); (N, nnz, 2) or a table of N tensors (nnz, 2) → (N, out)."""
+        """Map (nnz, 2) to (out,), and (N, nnz, 2) or a list of N tensors (nnz, 2) to (N, out)."""
         if isinstance(input, list):
             return torch.stack([self.forward(pairs) for pairs in input]) if input else self.bias
         index, value = input[..., 0].long() - 1, input[..., 1]
-        # Pairs of value 0 fill up a batch; Torch7 does not look at their index.
+        # Pairs with value 0 pad a batch; Torch7 does not read their index, which may be invalid.
         columns = functional.embedding(index.masked_fill(value == 0, 0), self.weight.t())
         return (columns * value.unsqueeze(-1)).sum(dim=-2) + self.bias
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
 @layer
 class IndexLinear(nn.Module):
-    """`IndexLinear.lua`: a linear layer on sparse vectors, given as keys and values.
+    """`IndexLinear.lua`: a linear layer on sparse vectors of keys and values.
 
-    With `normalize` the weight has four more columns in front: a feature's largest absolute
-    value so far (updated in training), its inverse, a factor of the learning rate that is 1, and
-    a bias. Values are divided by that largest one and cut at ±1.
+    With `normalize` the weight has four more columns in front: the largest absolute value of each
+    feature so far (updated in training mode), its inverse, a factor of the learning rate, which is
+    1, and a bias. Values are divided by the largest one and clipped to [-1, 1].
 
     Args:
-        in_features: number of features.
-        out_features: size of the output.
-        offset: added to a key to get its row of the weight; -1 for keys from 1.
-        normalize: divide by each feature's largest value.
+        in_features: Number of features.
+        out_features: Size of the output.
+        offset: Value added to a key to get its row of the weight; -1 for keys from 1.
+        normalize: Whether values are divided by the feature's largest absolute value.
     """
 
     def __init__(
@@ -71,10 +71,14 @@ class IndexLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features))
 
     def forward(self, input: list[Any]) -> torch.Tensor:
-        """Keys and values of one example or of a batch.
+        """Return the output for keys and values of one example or of a batch.
 
-        [(nnz,), (nnz,)] → (out,); [N tensors of keys, N tensors of values] → (N, out); keys and
-        values of all examples one after the other, with the number of each, → (N, out).
+        Args:
+            input: [keys (nnz,), values (nnz,)] of one example; or [N tensors of keys, N tensors of
+                values]; or [keys of all examples, values of all examples, number of each example].
+
+        Returns:
+            (out,) for one example, (N, out) for a batch.
         """
         keys, values = input[:2]
         if len(input) == 3:
@@ -91,7 +95,7 @@ class IndexLinear(nn.Module):
         return output.index_add(0, example, self._terms(keys, values))
 
     def _terms(self, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """(nnz,), (nnz,) → (nnz, out): what each pair adds to its example's output."""
+        """Return the term (nnz, out) that each pair adds to its example's output."""
         index = keys.long() + self.offset
         if not self.normalize:
             return functional.embedding(index, self.weight) * values.unsqueeze(1)
@@ -111,13 +115,13 @@ class IndexLinear(nn.Module):
         self.weight[index, 2] = 1.0
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the arguments shown by repr()."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
 @register("nn.SparseLinear")
 def sparse_linear(source: LuaObject, context: Context) -> nn.Module:
-    """`SparseLinear.lua`."""
+    """Convert `SparseLinear.lua`: a linear layer on (index, value) pairs."""
     n_out, n_in = source["weight"].shape
     _note_weight_decay(source, context)
     return context.fill(SparseLinear(n_in, n_out), weight=source["weight"], bias=source["bias"])
@@ -125,7 +129,7 @@ def sparse_linear(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.IndexLinear")
 def index_linear(source: LuaObject, context: Context) -> nn.Module:
-    """`IndexLinear.lua`: the weight is (in, out), with four more columns to normalise."""
+    """Convert `IndexLinear.lua`: weight (in, out), or (in, 4 + out) if it normalizes its input."""
     weight, bias = source["weight"], source["bias"]
     normalize = weight.shape[1] > bias.size
     module = IndexLinear(weight.shape[0], bias.size, source.get("offset", -1), normalize)
@@ -135,4 +139,4 @@ def index_linear(source: LuaObject, context: Context) -> nn.Module:
 
 def _note_weight_decay(source: LuaObject, context: Context) -> None:
     if decay := source.get("weightDecay"):
-        context.note(f"weightDecay {decay}: give it to the optimizer, the layer does not add it")
+        context.note(f"weightDecay {decay} is not applied: pass weight_decay to the optimizer")

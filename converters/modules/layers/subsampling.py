@@ -1,4 +1,4 @@
-"""Sums and power means over windows (`SpatialSubSampling.lua`, `SpatialLPPooling.lua`, …)."""
+"""Sums and p-norms over windows (`SpatialSubSampling.lua`, `SpatialLPPooling.lua`, …)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .geometry import pair
+from .geometry import height_width
 
 
 @layer
 class SubSampling(nn.Module):
-    """The sum of each window, times a weight and plus a bias that each channel has.
+    """`SpatialSubSampling.lua`, `TemporalSubSampling.lua`: w · sum + b over windows.
+
+    Each channel has a weight w and a bias b.
 
     Args:
-        channels: of the input and the output.
-        kernel_size: of a window, (T,) or (H, W).
-        stride: from window to window.
+        channels: Number of channels.
+        kernel_size: Size of a window, (T,) or (H, W).
+        stride: Step between windows.
     """
 
     def __init__(self, channels: int, kernel_size: list[int], stride: list[int]) -> None:
@@ -33,7 +35,7 @@ class SubSampling(nn.Module):
         self.bias = nn.Parameter(torch.empty(channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W), or (N, C, T) or (C, T), to the same with fewer places."""
+        """Map (…, C, H, W) to (…, C, H', W'), or (…, C, T) to (…, C, T')."""
         pool = functional.avg_pool1d if len(self.kernel_size) == 1 else functional.avg_pool2d
         sums = pool(input, self.kernel_size, self.stride) * math.prod(self.kernel_size)
         shape = [-1, *(1 for _ in self.kernel_size)]
@@ -42,13 +44,13 @@ class SubSampling(nn.Module):
 
 @layer
 class FeatureLPPool(nn.Module):
-    """The p-norm over windows of features.
+    """`FeatureLPPooling.lua`: p-norm over windows of features.
 
     Args:
-        width: features in a window.
-        stride: from window to window.
-        power: p.
-        batch_mode: whether the features are the second dimension, after the batch.
+        width: Number of features in a window.
+        stride: Step between windows.
+        power: The exponent p.
+        batch_mode: Whether the first dimension is a batch and the features are the second.
     """
 
     def __init__(self, width: int, stride: int, power: float, batch_mode: bool = False) -> None:
@@ -59,10 +61,10 @@ class FeatureLPPool(nn.Module):
         self.batch_mode = batch_mode
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, F, …) or, without `batch_mode`, (F, …) to the same with fewer features."""
+        """Map (N, F, …) to (N, F', …), or without `batch_mode` (F, …) to (F', …)."""
         windows = input.unfold(1 if self.batch_mode else 0, self.width, self.stride)
         sums = windows.pow(self.power).sum(-1)
-        # As in FeatureLPPooling.c: a window of zeros has no gradient, rather than an infinite one.
+        # As in FeatureLPPooling.c a window of zeros has the gradient 0, not infinity.
         zero = sums == 0
         roots = torch.where(zero, torch.ones_like(sums), sums).pow(1 / self.power)
         return torch.where(zero, torch.zeros_like(sums), roots)
@@ -70,12 +72,15 @@ class FeatureLPPool(nn.Module):
 
 @register("nn.SpatialSubSampling")
 def spatial_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialSubSampling.lua`; some older files hold a weight for every place of the window."""
+    """Convert `SpatialSubSampling.lua`: w · sum + b over windows.
+
+    In some older files each position in the window has its own weight.
+    """
     weight, bias = source["weight"], source["bias"]
-    kernel, stride = pair(source, "k"), pair(source, "d")
+    kernel, stride = height_width(source, "k"), height_width(source, "d")
     channels = int(source["nInputPlane"])
     if weight.size != channels:
-        context.note("a weight for every place of the window: a convolution of each channel")
+        context.note("one weight for each position in the window (an older file): a convolution")
         convolution = nn.Conv2d(
             channels, channels, kernel, stride=stride, groups=channels, device="meta"
         )
@@ -87,13 +92,13 @@ def spatial_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialLPPooling")
 def spatial_lp_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialLPPooling.lua`: a Sequential of power, pooling and root, all in the file."""
+    """Convert `SpatialLPPooling.lua`: a Sequential of power, pooling and root, all in the file."""
     return nn.Sequential(*context.children(source))
 
 
 @register("nn.FeatureLPPooling")
 def feature_lp_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`FeatureLPPooling.lua`."""
+    """Convert `FeatureLPPooling.lua`: p-norm over windows of features."""
     return FeatureLPPool(
         int(source["width"]),
         int(source["stride"]),

@@ -1,6 +1,6 @@
-"""Layers that join, split, build and index tables (`JoinTable.lua`, `SelectTable.lua`, …).
+"""Layers that join, split, rearrange and index tables (`JoinTable.lua`, `SelectTable.lua`, …).
 
-Tables are Python lists, or dicts where the keys are names.
+A table is a Python list, or a dict if its keys are strings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SelectTable(nn.Module):
     """`SelectTable.lua`: one entry of a table.
 
     Args:
-        index: place in a list, from 0 or negative from the end; or a name.
+        index: Index in a list, from 0 or negative from the end; or the key in a dict.
     """
 
     def __init__(self, index: int | str) -> None:
@@ -29,24 +29,29 @@ class SelectTable(nn.Module):
         self.index = index
 
     def forward(self, input: Any) -> Any:
-        """A list or dict → its entry."""
+        """Map a list or dict to one of its entries."""
         return input[self.index]
 
     def extra_repr(self) -> str:
-        """The place or name."""
+        """Return the arguments shown by repr()."""
         return repr(self.index)
 
 
 @register("nn.SelectTable")
 def select_table(source: LuaObject, context: Context) -> nn.Module:
-    """`SelectTable.lua`; its index is a number from 1, or the name of an entry."""
-    name = source["index"]
-    return SelectTable(name if isinstance(name, str) else dim_of(source, "index"))
+    """Convert `SelectTable.lua`: one entry; the index is a number from 1 or a string."""
+    index = source["index"]
+    return SelectTable(index if isinstance(index, str) else dim_of(source, "index"))
 
 
 @layer
 class NarrowTable(nn.Module):
-    """`NarrowTable.lua`: a range of a list, shorter where the list ends."""
+    """`NarrowTable.lua`: a range of a list, which may end before it.
+
+    Args:
+        start: Index of the first entry, from 0.
+        length: Number of entries.
+    """
 
     def __init__(self, start: int, length: int = 1) -> None:
         super().__init__()
@@ -54,26 +59,26 @@ class NarrowTable(nn.Module):
         self.length = length
 
     def forward(self, input: list[Any]) -> list[Any]:
-        """A list → `length` of its entries."""
+        """Map a list to at most `length` of its entries."""
         return input[self.start : self.start + self.length]
 
     def extra_repr(self) -> str:
-        """The range."""
+        """Return the arguments shown by repr()."""
         return f"start={self.start}, length={self.length}"
 
 
 @register("nn.NarrowTable")
 def narrow_table(source: LuaObject, context: Context) -> nn.Module:
-    """`NarrowTable.lua`."""
+    """Convert `NarrowTable.lua`: a range of a table, by default of one entry."""
     return NarrowTable(dim_of(source, "offset"), int(source.get("length", 1)))
 
 
 @layer
 class FlattenTable(nn.Module):
-    """`FlattenTable.lua`: the tensors of nested lists in one list, in order."""
+    """`FlattenTable.lua`: the tensors of nested lists as one list, in order."""
 
     def forward(self, input: list[Any]) -> list[torch.Tensor]:
-        """Lists of lists of tensors → a list of tensors."""
+        """Map lists of lists of tensors to a list of tensors."""
         return _flatten(input)
 
 
@@ -85,48 +90,47 @@ def _flatten(value: Any) -> list[torch.Tensor]:
 
 @register("nn.FlattenTable")
 def flatten_table(source: LuaObject, context: Context) -> nn.Module:
-    """`FlattenTable.lua`."""
+    """Convert `FlattenTable.lua`: nested tables as one."""
     return FlattenTable()
 
 
 @layer
 class ZipTable(nn.Module):
-    """`ZipTable.lua`: rows to columns, [[a1, a2], [b1, b2]] → [[a1, b1], [a2, b2]]."""
+    """`ZipTable.lua`: rows become columns, [[a1, a2], [b1, b2]] → [[a1, b1], [a2, b2]]."""
 
     def forward(self, input: list[list[Any]]) -> list[list[Any]]:
-        """K lists of L entries → L lists of K entries."""
+        """Map K lists of L entries to L lists of K entries."""
         return [list(entries) for entries in zip(*input, strict=True)]
 
 
 @register("nn.ZipTable")
 def zip_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ZipTable.lua`."""
+    """Convert `ZipTable.lua`: rows of a nested table become columns."""
     return ZipTable()
 
 
 @layer
 class ZipTableOneToMany(nn.Module):
-    """`ZipTableOneToMany.lua`: one entry beside each of a list, [v, [a, b]] → [[v, a], [v, b]]."""
+    """`ZipTableOneToMany.lua`: a value paired with each entry, [v, [a, b]] → [[v, a], [v, b]]."""
 
     def forward(self, input: list[Any]) -> list[list[Any]]:
-        """[entry, list] → as many pairs as the list has entries."""
+        """Map [value, list] to a list of pairs."""
         one, many = input
         return [[one, item] for item in many]
 
 
 @register("nn.ZipTableOneToMany")
 def zip_table_one_to_many(source: LuaObject, context: Context) -> nn.Module:
-    """`ZipTableOneToMany.lua`."""
+    """Convert `ZipTableOneToMany.lua`: one value paired with each entry of a table."""
     return ZipTableOneToMany()
 
 
 @layer
 class MixtureTable(nn.Module):
-    """`MixtureTable.lua`: the sum of experts, each weighted by its gate.
+    """`MixtureTable.lua`: the sum of expert outputs weighted by gates.
 
     Args:
-        dim: dimension of the experts where they come as one tensor; None for the first after the
-            batch.
+        dim: Dimension of the experts if they are one tensor; None for the first after the batch.
     """
 
     def __init__(self, dim: int | None = None) -> None:
@@ -134,60 +138,63 @@ class MixtureTable(nn.Module):
         self.dim = dim
 
     def forward(self, input: list[Any]) -> torch.Tensor:
-        """[gates (N, K) or (K,), K experts (N, …) or (…)] → (N, …) or (…).
+        """Map [gates, experts] to the weighted sum.
 
-        The experts are a list, or one tensor with K along `dim`.
+        Args:
+            input: Gates (N, K) or (K,), and K experts (N, …) or (…): a list of tensors, or one
+                tensor with K entries along `dim`.
         """
         gates, experts = input
         batch = gates.dim() - 1
         if isinstance(experts, list):
-            one = [*gates.shape[:batch], *[1] * (experts[0].dim() - batch)]
+            gate_shape = [*gates.shape[:batch], *[1] * (experts[0].dim() - batch)]
             weighted = [
-                gate.reshape(one) * expert
+                gate.reshape(gate_shape) * expert
                 for gate, expert in zip(gates.unbind(-1), experts, strict=True)
             ]
             return torch.stack(weighted).sum(0)
         dim = batch if self.dim is None else self.dim
         shape = [*gates.shape[:batch], *[1] * (experts.dim() - batch)]
         shape[dim] = gates.shape[-1]
-        return (gates.reshape(shape) * experts).sum(dim)
+        mixture: torch.Tensor = (gates.reshape(shape) * experts).sum(dim)
+        return mixture
 
     def extra_repr(self) -> str:
-        """The dimension of the experts."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.MixtureTable")
 def mixture_table(source: LuaObject, context: Context) -> nn.Module:
-    """`MixtureTable.lua`; files that were run once hold the `dim` that it found."""
+    """Convert `MixtureTable.lua`: a mixture of experts; a forward pass in Torch7 sets `dim`."""
     return MixtureTable(None if source.get("dim") is None else dim_of(source, "dim"))
 
 
 @layer
 class SplitTable(AlongDimension):
-    """`SplitTable.lua`: the slices along a dimension as a list; the dimension is removed."""
+    """`SplitTable.lua`: a list of the slices along a dimension, which is removed."""
 
     def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
-        """(…, D, …) → D tensors (…)."""
+        """Map (…, D, …) to a list of D tensors (…)."""
         return list(input.unbind(self._dim(input)))
 
 
 @register("nn.SplitTable")
 def split_table(source: LuaObject, context: Context) -> nn.Module:
-    """`SplitTable.lua`."""
+    """Convert `SplitTable.lua`: a table of the slices along a dimension."""
     return SplitTable(dim_of(source), num_input_dims(source))
 
 
 @layer
 class JoinTable(AlongDimension):
-    """`JoinTable.lua`: the tensors of a list joined along a dimension."""
+    """`JoinTable.lua`: the tensors of a list concatenated along a dimension."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors (…, Dᵢ, …) → (…, ΣDᵢ, …); the first one tells whether there is a batch."""
+        """Map tensors (…, Dᵢ, …) to (…, ΣDᵢ, …); all have a batch if the first one does."""
         return torch.cat(input, self._dim(input[0]))
 
 
 @register("nn.JoinTable")
 def join_table(source: LuaObject, context: Context) -> nn.Module:
-    """`JoinTable.lua`."""
+    """Convert `JoinTable.lua`: the tensors of a table concatenated along a dimension."""
     return JoinTable(dim_of(source), num_input_dims(source))

@@ -1,6 +1,8 @@
-"""Arithmetic between the tensors of a table (`CAddTable.lua`, `MM.lua`, `DotProduct.lua`, …)."""
+"""Elementwise arithmetic between the tensors of a table (`CAddTable.lua`, `CMulTable.lua`, …)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,21 +12,22 @@ from ..context import Context
 from ..registry import layer, register
 
 
-def _alike(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors in the shape of the first: Torch7 goes by the number of elements, not by shape.
+def _same_shape(input: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the tensors in the shape of the first one.
 
-    PyTorch would broadcast (N, 1) and (N,) to (N, N).
+    Torch7 pairs elements by their position in memory; PyTorch would broadcast (N, 1) and (N,) to
+    (N, N).
     """
     shape = input[0].shape
     return [item if _equal(item.shape, shape) else item.flatten().view(shape) for item in input]
 
 
 def _equal(first: torch.Size, second: torch.Size) -> bool:
-    """Whether two shapes are the same; in an export, whether they are for every batch."""
+    """Return whether two shapes are equal; in an export, whether they are for every batch size."""
     if not torch.compiler.is_exporting():
         return first == second
-    # Whether (6, N) is (N, 6) depends on N, which torch.export must not have to ask:
-    # nn.LayerNormalization comes here with both. The import takes a second.
+    # In nn.LayerNormalization the shapes are (6, N) and (N, 6). `==` would make torch.export
+    # specialize N. The import is here because it takes a second.
     from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 
     return statically_known_true(sym_eq(first, second))
@@ -32,11 +35,11 @@ def _equal(first: torch.Size, second: torch.Size) -> bool:
 
 @layer
 class CAddTable(nn.Module):
-    """`CAddTable.lua`: the sum of all tensors of a list."""
+    """`CAddTable.lua`: the elementwise sum of a list of tensors."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → their sum."""
-        total, *others = _alike(input)
+        """Map tensors of one shape to their sum."""
+        total, *others = _same_shape(input)
         for item in others:
             total = total + item
         return total
@@ -44,11 +47,11 @@ class CAddTable(nn.Module):
 
 @layer
 class CMulTable(nn.Module):
-    """`CMulTable.lua`: the product of all tensors of a list."""
+    """`CMulTable.lua`: the elementwise product of a list of tensors."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → their product."""
-        product, *others = _alike(input)
+        """Map tensors of one shape to their product."""
+        product, *others = _same_shape(input)
         for item in others:
             product = product * item
         return product
@@ -56,11 +59,11 @@ class CMulTable(nn.Module):
 
 @layer
 class CSubTable(nn.Module):
-    """`CSubTable.lua`: the first tensor less the second."""
+    """`CSubTable.lua`: the first tensor minus the second."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Two tensors of one shape → their difference."""
-        first, second = _alike(input[:2])
+        """Map two tensors of one shape to their difference."""
+        first, second = _same_shape(input[:2])
         return first - second
 
 
@@ -69,18 +72,18 @@ class CDivTable(nn.Module):
     """`CDivTable.lua`: the first tensor divided by the second."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Two tensors of one shape → their quotient."""
-        first, second = _alike(input[:2])
+        """Map two tensors of one shape to their quotient."""
+        first, second = _same_shape(input[:2])
         return first / second
 
 
 @layer
 class CMaxTable(nn.Module):
-    """`CMaxTable.lua`: the largest of each element; the first of equal ones gets the gradient."""
+    """`CMaxTable.lua`: elementwise maximum; the first of equal values has the gradient."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → one of that shape."""
-        best, *others = _alike(input)
+        """Map tensors of one shape to their maximum."""
+        best, *others = _same_shape(input)
         for item in others:
             best = torch.where(item > best, item, best)
         return best
@@ -88,11 +91,11 @@ class CMaxTable(nn.Module):
 
 @layer
 class CMinTable(nn.Module):
-    """`CMinTable.lua`: the smallest of each element; the first of equal ones gets the gradient."""
+    """`CMinTable.lua`: elementwise minimum; the first of equal values has the gradient."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Tensors of one shape → one of that shape."""
-        best, *others = _alike(input)
+        """Map tensors of one shape to their minimum."""
+        best, *others = _same_shape(input)
         for item in others:
             best = torch.where(item < best, item, best)
         return best
@@ -102,15 +105,15 @@ class CMinTable(nn.Module):
 class CAddTensorTable(nn.Module):
     """`CAddTensorTable.lua`: a tensor added to each of a list, [t, [a, b]] → [a + t, b + t]."""
 
-    def forward(self, input: list) -> list[torch.Tensor]:
-        """[tensor, tensors of its shape] → as many tensors."""
+    def forward(self, input: list[Any]) -> list[torch.Tensor]:
+        """Map [tensor, list of tensors of its shape] to a list of tensors."""
         tensor, others = input
         return [item + tensor.reshape(item.shape) for item in others]
 
 
-_PLAIN: dict[str, type[nn.Module]] = {
-    f"nn.{kind.__name__}": kind
-    for kind in (
+_WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
+    f"nn.{cls.__name__}": cls
+    for cls in (
         CAddTable,
         CMulTable,
         CSubTable,
@@ -122,7 +125,7 @@ _PLAIN: dict[str, type[nn.Module]] = {
 }
 
 
-@register(*_PLAIN)
+@register(*_WITHOUT_ARGUMENTS)
 def table_arithmetic(source: LuaObject, context: Context) -> nn.Module:
-    """A layer without settings; `inplace` only saves memory, and is left out."""
-    return _PLAIN[source.class_name]()
+    """Convert `CAddTable.lua` or another elementwise operation; `inplace` only saves memory."""
+    return _WITHOUT_ARGUMENTS[source.class_name]()

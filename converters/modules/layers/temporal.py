@@ -1,4 +1,4 @@
-"""Layers for sequences of frames, (N, T, F) or (T, F) (`TemporalConvolution.lua`, …)."""
+"""Layers on sequences of frames, (N, T, F) or (T, F) (`TemporalConvolution.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .subsampling import SubSampling
 
 @layer
 class FramesFirst(nn.Module):
-    """A layer that wants (N, F, T), given frames as Torch7 orders them: (N, T, F) or (T, F).
+    """A layer on (N, F, T), such as `nn.Conv1d`, applied to Torch7's (N, T, F) or (T, F).
 
     Args:
-        module: the layer, such as nn.Conv1d.
+        module: The layer.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -26,18 +26,20 @@ class FramesFirst(nn.Module):
         self.module = module
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, T, F) or (T, F) to the same with other numbers of frames and features."""
+        """Map (N, T, F) to (N, T', F'), or (T, F) to (T', F')."""
         output: torch.Tensor = self.module(input.transpose(-1, -2))
         return output.transpose(-1, -2)
 
 
 @layer
 class DynamicKMaxPool(nn.Module):
-    """The k largest values of each feature over time, in their original order.
+    """`TemporalDynamicKMaxPooling.lua`: the k largest values of each feature, in temporal order.
+
+    k is max(min_k, ceil(factor · T)).
 
     Args:
-        min_k: the least k.
-        factor: share of the frames that k is at least.
+        min_k: Smallest k.
+        factor: Fraction of the frames.
     """
 
     def __init__(self, min_k: int, factor: float = 0.0) -> None:
@@ -46,26 +48,27 @@ class DynamicKMaxPool(nn.Module):
         self.factor = factor
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, T, F) or (T, F) to (N, k, F) or (k, F)."""
+        """Map (N, T, F) to (N, k, F), or (T, F) to (k, F)."""
         k = self.min_k
         if self.factor > 0:
             k = max(k, math.ceil(self.factor * input.shape[-2]))
-        # Where each of them stands, put in order: what `gather` takes is in order of time.
+        # Sorted indices give the values in temporal order.
         indices = input.topk(k, dim=-2).indices.sort(dim=-2).values
         return input.gather(-2, indices)
 
 
 @register("nn.TemporalConvolution")
 def temporal_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalConvolution.lua`: the weight is (out, kW · in), frame by frame."""
+    """Convert `TemporalConvolution.lua`: convolution over time, weight (out, kW · in)."""
     return _convolution(source, context, int(source["kW"]), int(source["dW"]), 0)
 
 
 @register("cudnn.TemporalConvolution")
 def cudnn_temporal_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`cudnn/TemporalConvolution.lua`: a convolution of the image whose rows are the frames.
+    """Convert `TemporalConvolution.lua` of cudnn.torch: convolution over time.
 
-    Its kW is the frame's size; kernel, stride and padding over time are kH, dH and padH.
+    It computes a convolution of an image whose rows are the frames: kW is the size of a frame;
+    kernel, stride and padding over time are kH, dH and padH.
     """
     padding = int(source.get("padH", 0))
     return _convolution(source, context, int(source["kH"]), int(source["dH"]), padding)
@@ -73,9 +76,9 @@ def cudnn_temporal_convolution(source: LuaObject, context: Context) -> nn.Module
 
 @register("nn.TemporalRowConvolution", "nn.TemporalRowConvolutionMM")
 def temporal_row_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalRowConvolution.lua`: each feature convolved by itself; weight (F, 1, kW).
+    """Convert `TemporalRowConvolution.lua`: each feature convolved with its own kernel.
 
-    With `featFirst` its input is (N, F, T) or (F, T).
+    The weight is (F, 1, kW). With `featFirst` the input is (N, F, T) or (F, T).
     """
     features, bias = int(source["inputFrameSize"]), source.get("bias")
     module = nn.Conv1d(
@@ -93,19 +96,19 @@ def temporal_row_convolution(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.TemporalMaxPooling")
 def temporal_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalMaxPooling.lua`."""
+    """Convert `TemporalMaxPooling.lua`: max pooling over time."""
     return FramesFirst(nn.MaxPool1d(int(source["kW"]), int(source["dW"])))
 
 
 @register("nn.TemporalDynamicKMaxPooling")
 def temporal_dynamic_k_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalDynamicKMaxPooling.lua`."""
+    """Convert `TemporalDynamicKMaxPooling.lua`: the k largest values in temporal order."""
     return DynamicKMaxPool(int(source["minK"]), float(source.get("factor", 0)))
 
 
 @register("nn.TemporalSubSampling")
 def temporal_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalSubSampling.lua`: the sum of a window times a weight, plus a bias, by feature."""
+    """Convert `TemporalSubSampling.lua`: w · sum + b over windows, for each feature."""
     with torch.device("meta"):
         module = SubSampling(
             int(source["inputFrameSize"]), [int(source["kW"])], [int(source["dW"])]
@@ -117,7 +120,7 @@ def temporal_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
 def _convolution(
     source: LuaObject, context: Context, kernel_size: int, stride: int, padding: int
 ) -> nn.Module:
-    """A convolution over time whose weight is kept as (out, frame, feature)."""
+    """Convert a convolution over time, whose weight is (out, frame · feature)."""
     weight, bias = source["weight"], source.get("bias")
     n_in, n_out = int(source["inputFrameSize"]), int(source["outputFrameSize"])
     module = nn.Conv1d(

@@ -1,4 +1,4 @@
-"""Putting values back where a maximum came from (`SpatialMaxUnpooling.lua`)."""
+"""Max unpooling (`SpatialMaxUnpooling.lua`, `VolumetricMaxUnpooling.lua`)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..registry import layer, register
 
 @layer
 class MaxUnpool(nn.Module):
-    """Puts each value where a pooling layer found its maximum in its last input; zero elsewhere.
+    """Each value at the position where a pooling layer found its maximum, zeros elsewhere.
 
-    The pooling layer stands elsewhere in the network. Whenever it runs, this layer keeps its
-    input until it has used it.
+    `torch.nn.MaxUnpool2d` takes the positions as an argument. This layer keeps the input of the
+    pooling layer, which is elsewhere in the network, from its forward pass until its own.
 
     Args:
-        pooling: that layer.
+        pooling: The pooling layer.
     """
 
     def __init__(self, pooling: nn.Module) -> None:
@@ -34,18 +34,20 @@ class MaxUnpool(nn.Module):
         self._pooled[:] = inputs[:1]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H', W') or (C, H', W') to the pooling layer's input size; or (…, T, H, W).
+        """Map the shape of the pooling layer's output to that of its input.
 
         Raises:
-            RuntimeError: when the pooling layer has not run since the last time.
+            RuntimeError: The pooling layer has not run since the last call.
         """
         if not self._pooled:
-            raise RuntimeError("unpooling needs the places of maxima: run its pooling layer first")
-        return _places(self.pooling, self._pooled.pop(), input)
+            raise RuntimeError(
+                "unpooling needs the positions of the maxima: run its pooling layer first"
+            )
+        return _unpool(self.pooling, self._pooled.pop(), input)
 
 
-def _places(pooling: Any, pooled: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Zeros of the size of `pooled`, but for the values where `pooling` found its maxima."""
+def _unpool(pooling: Any, pooled: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return zeros in the shape of `pooled`, with the values where `pooling` has its maxima."""
     rank = len(pooling.kernel_size)
     pool = functional.max_pool2d if rank == 2 else functional.max_pool3d
     _, indices = pool(
@@ -64,5 +66,8 @@ def _places(pooling: Any, pooled: torch.Tensor, values: torch.Tensor) -> torch.T
 
 @register("nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling")
 def max_unpooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialMaxUnpooling.lua`; `pooling` is the very layer that pools, elsewhere in the model."""
+    """Convert `SpatialMaxUnpooling.lua` or `VolumetricMaxUnpooling.lua`: max unpooling.
+
+    The field `pooling` is the pooling layer, the same object as elsewhere in the model.
+    """
     return MaxUnpool(context.convert(source["pooling"], ".pooling"))

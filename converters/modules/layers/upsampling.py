@@ -1,4 +1,4 @@
-"""Enlarging images and volumes (`SpatialUpSamplingNearest.lua`, `UpSampling.lua`, …)."""
+"""Upsampling of images and volumes (`SpatialUpSamplingNearest.lua`, `UpSampling.lua`, …)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from ..registry import layer, register
 
 @layer
 class Upsample(nn.Module):
-    """Enlarges images or volumes, with or without a batch.
+    """`SpatialUpSamplingNearest.lua`, `SpatialUpSamplingBilinear.lua`, `UpSampling.lua`.
+
+    Linear interpolation has `align_corners=True`, which is not the default of `torch.nn.Upsample`;
+    an image may come without a batch.
 
     Args:
-        scale_factor: times larger along each axis; or None, with a size.
-        size: of the output, (H, W) or (T, H, W); an image takes the last two.
-        linear: interpolate between the corners, instead of repeating the nearest value.
+        scale_factor: Factor along each axis; None if `size` is given.
+        size: Size of the output, (H, W) or (T, H, W); for an image its last two values are used.
+        linear: Whether to interpolate linearly instead of repeating the nearest value.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class Upsample(nn.Module):
         self.linear = linear
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W), or (N, C, T, H, W), to the same enlarged."""
+        """Map (N, C, H, W), (C, H, W) or (N, C, T, H, W) to larger sizes."""
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         rank = input.dim() - 2
@@ -47,24 +50,24 @@ class Upsample(nn.Module):
 
 @register("nn.SpatialUpSamplingNearest")
 def spatial_up_sampling_nearest(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialUpSamplingNearest.lua`, (N, C, H, W) or (C, H, W)."""
+    """Convert `SpatialUpSamplingNearest.lua`: each pixel repeated."""
     return Upsample(int(source["scale_factor"]))
 
 
 @register("nn.SpatialUpSamplingBilinear")
 def spatial_up_sampling_bilinear(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialUpSamplingBilinear.lua`, (N, C, H, W) or (C, H, W): corners stay where they are."""
+    """Convert `SpatialUpSamplingBilinear.lua`: bilinear interpolation with aligned corners."""
     return _upsample(source, linear=True)
 
 
 @register("nn.UpSampling")
 def up_sampling(source: LuaObject, context: Context) -> nn.Module:
-    """`UpSampling.lua`, (N, C, H, W) or (N, C, T, H, W)."""
+    """Convert `UpSampling.lua`: nearest or linear upsampling of images or volumes."""
     return _upsample(source, linear=source.get("mode") == "linear")
 
 
 def _upsample(source: LuaObject, linear: bool) -> nn.Module:
-    """By a factor if the file has one, otherwise to a size."""
+    """Convert with a scale factor if the file has one, otherwise with a size."""
     if source.get("scale_factor") is not None:
         return Upsample(int(source["scale_factor"]), None, linear)
     sizes = [source.get("odepth"), source["oheight"], source["owidth"]]

@@ -1,4 +1,4 @@
-"""Weights kept as a direction and a length (`WeightNorm.lua`, `LinearWeightNorm.lua`)."""
+"""Weight normalization (`WeightNorm.lua`, `LinearWeightNorm.lua`)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from ..registry import layer, register
 
 @layer
 class WeightNorm(nn.Module):
-    """`WeightNorm.lua`: runs a layer with the weight g · v / √(‖v‖² + eps), a norm for each output.
+    """`WeightNorm.lua`: a layer with the weight g · v / √(‖v‖² + eps), with one norm per output.
+
+    `torch.nn.utils.parametrizations.weight_norm` has no eps.
 
     Args:
-        module: the layer; its weight's shape becomes that of v, and it keeps none of its own.
-        dim: dimension of the weight that counts the outputs.
-        eps: added to the squared norm.
-        name: of the weight, which may be that of a layer inside: `module.weight`.
+        module: The layer; its weight is removed, and v takes the weight's shape.
+        dim: Dimension of the weight that corresponds to the outputs.
+        eps: Value added to the squared norm.
+        name: Name of the weight, which may be that of a submodule, such as `module.weight`.
     """
 
     def __init__(
@@ -33,34 +35,35 @@ class WeightNorm(nn.Module):
         self.eps = eps
         self.name = name
         self.v = nn.Parameter(torch.empty_like(weight))
-        lengths = [size if axis == dim else 1 for axis, size in enumerate(weight.shape)]
-        self.g = nn.Parameter(weight.new_empty(lengths))
-        owner, _, own_name = name.rpartition(".")
-        module.get_submodule(owner).register_parameter(own_name, None)
+        shape = [size if axis == dim else 1 for axis, size in enumerate(weight.shape)]
+        self.g = nn.Parameter(weight.new_empty(shape))
+        owner, _, attribute = name.rpartition(".")
+        module.get_submodule(owner).register_parameter(attribute, None)
         self.module = module
 
     def forward(self, input: Any) -> Any:
-        """What the layer takes → what it gives."""
+        """Map an input of the layer to its output."""
         others = [axis for axis in range(self.v.dim()) if axis != self.dim]
         norm = (self.v.square().sum(dim=others, keepdim=True) + self.eps).sqrt()
         weight = self.v * (self.g / norm)
         return torch.func.functional_call(self.module, {self.name: weight}, (input,))
 
     def extra_repr(self) -> str:
-        """The dimension of the outputs."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.WeightNorm")
 def weight_norm(source: LuaObject, context: Context) -> nn.Module:
-    """`WeightNorm.lua`: v is (out, rest), with the outputs in front; files leave the weight out.
+    """Convert `WeightNorm.lua`: a layer with a normalized weight.
 
-    The layer inside is converted with v as its weight, and so says how PyTorch orders it.
+    The file holds v as (out, rest) and no weight. The layer is converted with v as its weight, so
+    that its converter puts v in PyTorch's order.
     """
     v, g, child = source["v"], source["g"], source["modules"][1]
     dim = int(source.get("outputDim", 1)) - 1
     direction = np.moveaxis(v.reshape([int(size) for size in source["viewOut"]]), 0, dim)
-    module = context.convert(with_weight(child, direction), ".modules[1]")
+    module = context.convert(_with_weight(child, direction), ".modules[1]")
     weights = {
         name: parameter
         for name, parameter in module.named_parameters()
@@ -71,8 +74,8 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
     ((name, weight),) = weights.items()
     if weight.shape[dim] != g.size:
         raise context.error(
-            f"WeightNorm: g has {g.size} numbers, and the weight of {child.class_name} "
-            f"{tuple(weight.shape)}, of which dimension {dim + 1} should count the outputs"
+            f"WeightNorm: g has {g.size} elements, but dimension {dim + 1} of the weight "
+            f"{tuple(weight.shape)} of {child.class_name} has {weight.shape[dim]}"
         )
     result = WeightNorm(module, dim, name=name)
     result.v = weight
@@ -81,7 +84,11 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.LinearWeightNorm")
 def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
-    """`LinearWeightNorm.lua`: the norm is at least `eps`, which only matters for a row of zeros."""
+    """Convert `LinearWeightNorm.lua`: a linear layer with a normalized weight.
+
+    Torch7 clamps the norm at `eps`, which matters only for a row of zeros; adding eps² to the
+    squared norm has the same effect.
+    """
     v, bias = source["v"], source.get("bias")
     n_out, n_in = v.shape
     linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
@@ -89,8 +96,8 @@ def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(module, v=v, g=source["g"])
 
 
-def with_weight(source: LuaObject, weight: np.ndarray) -> LuaObject:
-    """The same Torch7 layer with another weight; the object of the file stays as it is."""
+def _with_weight(source: LuaObject, weight: np.ndarray) -> LuaObject:
+    """Return a copy of a Torch7 layer with another weight."""
     fields = LuaTable(source.fields)
     fields["weight"] = weight
     return LuaObject(source.class_name, fields, source.version)

@@ -1,4 +1,7 @@
-"""Layers of Lua packages beside torch/nn, one file a package: importing this registers them."""
+"""Layers of Lua packages other than torch/nn; importing this package registers them.
+
+Each file holds the layers of one package or project, or one kind of layer of a large package.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""Converting an object of one class by the converter of another."""
+"""Converting an object with the converter of another class."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
-from ..registry import converter_for
+from ..registry import find_converter
 
 
 def convert_as(class_name: str, source: LuaObject, context: Context, **fields: Any) -> nn.Module:
-    """What another class's converter makes of an object's fields.
+    """Convert an object with the converter of another class.
 
     Args:
-        class_name: the class whose converter is asked.
-        source: the object; it stays as it is.
-        context: the run that the object belongs to.
-        fields: fields to set before, by name.
+        class_name: The other class.
+        source: The object, which is not changed.
+        context: The conversion that the object belongs to.
+        fields: Fields to add or to replace before, by name.
 
     Raises:
-        ConversionError: when that class has no converter.
+        ConversionError: If the other class has no converter.
     """
-    converter = converter_for(class_name)
-    if converter is None:
-        raise context.error(f"{source.class_name} is converted as {class_name}, which is unknown")
     changed = LuaTable([*source.fields.items(), *fields.items()])
-    return converter(LuaObject(class_name, changed, source.version), context)
+    alias = LuaObject(class_name, changed, source.version)
+    converter = find_converter(alias)
+    if converter is None:
+        raise context.error(
+            f"{source.class_name} is converted like {class_name}, which has no converter"
+        )
+    return converter(alias, context)

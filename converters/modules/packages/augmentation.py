@@ -1,6 +1,6 @@
-"""Layers that vary images in training: dpnn's (`SpatialUniformCrop.lua`, …), cifar.torch's flip.
+"""Data augmentation as layers, of dpnn (`SpatialUniformCrop.lua`, …) and cifar.torch (`BatchFlip`).
 
-In evaluation mode they pass their input on, or crop its middle.
+In evaluation mode they return their input, or its center crop.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from ..registry import layer, register
 
 @layer
 class TotalDropout(nn.Module):
-    """`TotalDropout.lua`: in training the whole input passes, or zeros.
+    """`TotalDropout.lua`: in training mode the whole input, or zeros.
+
+    Unlike `torch.nn.Dropout` it drops all elements at once, and does not rescale the others.
 
     Args:
-        p: how often it is zeros.
+        p: Probability of zeros.
     """
 
     def __init__(self, p: float) -> None:
@@ -26,28 +28,28 @@ class TotalDropout(nn.Module):
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same."""
+        """Map any shape to the same shape."""
         if not self.training:
             return input
         return input * torch.rand((), device=input.device).ge(self.p).to(input.dtype)
 
     def extra_repr(self) -> str:
-        """The share, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"p={self.p}"
 
 
 @register("nn.TotalDropout")
 def total_dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`TotalDropout.lua`."""
+    """Convert `TotalDropout.lua`: all of the input or none of it in training mode."""
     return TotalDropout(source["p"])
 
 
 @layer
 class SpatialRegionDropout(nn.Module):
-    """`SpatialRegionDropout.lua`: in training the rows or columns along one edge are zeros.
+    """`SpatialRegionDropout.lua`: in training mode the rows or columns along one edge are zeros.
 
     Args:
-        p: the share of rows or columns; what is left is divided by 1-p.
+        p: Fraction of the rows or columns; the remaining values are divided by 1-p.
     """
 
     def __init__(self, p: float) -> None:
@@ -55,13 +57,13 @@ class SpatialRegionDropout(nn.Module):
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same."""
+        """Map (N, C, H, W) or (C, H, W) to the same shape."""
         if not self.training:
             return input
         height, width = input.shape[-2:]
         rows = torch.arange(height, device=input.device)[:, None]
         columns = torch.arange(width, device=input.device)[None, :]
-        # Distances from the top, bottom, left and right edge; one of the four is drawn.
+        # Distances from the top, bottom, left and right region; one of the four is drawn.
         distances = torch.stack(
             torch.broadcast_tensors(
                 rows - int(height * self.p),
@@ -74,23 +76,23 @@ class SpatialRegionDropout(nn.Module):
         return input * kept.to(input.dtype) / (1 - self.p)
 
     def extra_repr(self) -> str:
-        """The share, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"p={self.p}"
 
 
 @register("nn.SpatialRegionDropout")
 def spatial_region_dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialRegionDropout.lua`."""
+    """Convert `SpatialRegionDropout.lua`: zeros along one edge in training mode."""
     return SpatialRegionDropout(source["p"])
 
 
 @layer
 class SpatialUniformCrop(nn.Module):
-    """`SpatialUniformCrop.lua`: in training a crop anywhere for each image, else the middle.
+    """`SpatialUniformCrop.lua`: a random crop of each image in training mode, else a center crop.
 
     Args:
-        height: of the crop.
-        width: of the crop.
+        height: Height of the crop.
+        width: Width of the crop.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -99,39 +101,41 @@ class SpatialUniformCrop(nn.Module):
         self.width = width
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same with the crop's size."""
-        rooms = input.shape[-2] - self.height, input.shape[-1] - self.width
+        """Map (N, C, H, W) or (C, H, W) to the same shape with the height and width of the crop."""
+        margins = input.shape[-2] - self.height, input.shape[-1] - self.width
         if not self.training:
-            # The Lua rounds the middle up, and counts it from 1.
-            top, left = (max((room + 1) // 2 - 1, 0) for room in rooms)
+            # The Lua code rounds half the margin up and takes it as an index from 1.
+            top, left = (max((margin + 1) // 2 - 1, 0) for margin in margins)
             return input[..., top : top + self.height, left : left + self.width]
         if input.dim() == 3:
-            return self._crop_anywhere(input, *rooms)
-        return torch.stack([self._crop_anywhere(image, *rooms) for image in input])
+            return self._random_crop(input, *margins)
+        return torch.stack([self._random_crop(image, *margins) for image in input])
 
-    def _crop_anywhere(self, image: torch.Tensor, room_y: int, room_x: int) -> torch.Tensor:
-        top, left = (int(torch.randint(max(room, 1), ())) for room in (room_y, room_x))
+    def _random_crop(self, image: torch.Tensor, margin_y: int, margin_x: int) -> torch.Tensor:
+        top, left = (int(torch.randint(max(margin, 1), ())) for margin in (margin_y, margin_x))
         return image[:, top : top + self.height, left : left + self.width]
 
     def extra_repr(self) -> str:
-        """The size, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.height}, {self.width}"
 
 
 @register("nn.SpatialUniformCrop")
 def spatial_uniform_crop(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialUniformCrop.lua`."""
+    """Convert `SpatialUniformCrop.lua`: a random crop in training mode, else a center crop."""
     if source.get("scale") is not None:
-        context.note("crops have one size: Torch7 scaled them by a random factor in training")
+        context.note("crops have a fixed size: Torch7 scaled them by a random factor in training")
     return SpatialUniformCrop(int(source["oheight"]), int(source["owidth"]))
 
 
 @layer
 class SimpleColorTransform(nn.Module):
-    """`SimpleColorTransform.lua`: in training a random number is added to each channel.
+    """`SimpleColorTransform.lua`: in training mode a random number is added to each channel.
+
+    The number is uniform in (-limit, limit), with one limit per channel.
 
     Args:
-        channels: channels of the input.
+        channels: Number of channels.
     """
 
     limit: torch.Tensor
@@ -142,7 +146,7 @@ class SimpleColorTransform(nn.Module):
         self.register_buffer("limit", torch.empty(channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same."""
+        """Map (N, C, H, W) or (C, H, W) to the same shape."""
         if not self.training:
             return input
         noise = torch.rand(input.shape[:-2], device=input.device, dtype=input.dtype) * 2 - 1
@@ -151,7 +155,7 @@ class SimpleColorTransform(nn.Module):
 
 @register("nn.SimpleColorTransform")
 def simple_color_transform(source: LuaObject, context: Context) -> nn.Module:
-    """`SimpleColorTransform.lua`; the numbers are uniform within ± range."""
+    """Convert `SimpleColorTransform.lua`: a random number added to each channel in training."""
     with torch.device("meta"):
         module = SimpleColorTransform(source["range"].size)
     return context.fill(module, limit=source["range"])
@@ -159,11 +163,11 @@ def simple_color_transform(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class PCAColorTransform(nn.Module):
-    """`PCAColorTransform.lua`: in training colours move along the pixels' principal axes.
+    """`PCAColorTransform.lua`: in training mode colors are shifted along their principal axes.
 
     Args:
-        channels: channels of the input.
-        std: of the random factor of each axis.
+        channels: Number of channels.
+        std: Standard deviation of the random factor of each axis.
     """
 
     eigen_vectors: torch.Tensor
@@ -177,7 +181,7 @@ class PCAColorTransform(nn.Module):
         self.register_buffer("eigen_values", torch.empty(channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same."""
+        """Map (N, C, H, W) or (C, H, W) to the same shape."""
         if not self.training:
             return input
         factors = torch.randn(input.shape[:-2], device=input.device, dtype=input.dtype) * self.std
@@ -185,13 +189,13 @@ class PCAColorTransform(nn.Module):
         return input + noise[..., None, None]
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.channels}, std={self.std}"
 
 
 @register("nn.PCAColorTransform")
 def pca_color_transform(source: LuaObject, context: Context) -> nn.Module:
-    """`PCAColorTransform.lua`."""
+    """Convert `PCAColorTransform.lua`: colors shifted along principal axes in training mode."""
     vectors = source["eigenVectors"]
     with torch.device("meta"):
         module = PCAColorTransform(len(vectors), source["std"])
@@ -200,10 +204,10 @@ def pca_color_transform(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class BatchFlip(nn.Module):
-    """`BatchFlip` of cifar.torch's `train.lua`: in training half of the images are mirrored."""
+    """`BatchFlip` of cifar.torch's `train.lua`: half of the images are mirrored in training."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → the same."""
+        """Map (N, C, H, W) to the same shape."""
         if not self.training:
             return input
         count = len(input)
@@ -213,6 +217,6 @@ class BatchFlip(nn.Module):
 
 @register("nn.BatchFlip")
 def batch_flip(source: LuaObject, context: Context) -> nn.Module:
-    """`BatchFlip`, which every training script defined for itself after cifar.torch's."""
-    context.note("taken for cifar.torch's: it mirrors half of a batch in training")
+    """Convert `BatchFlip`, a class that training scripts defined after cifar.torch's example."""
+    context.note("assumed to be cifar.torch's BatchFlip, which mirrors half of a batch in training")
     return BatchFlip()

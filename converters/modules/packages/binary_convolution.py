@@ -1,4 +1,4 @@
-"""A layer of dpnn that convolves with signs (`SpatialBinaryConvolution.lua`)."""
+"""Binary convolution, of dpnn (`SpatialBinaryConvolution.lua`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from ..registry import layer, register
 
 @layer
 class BinaryConv2d(nn.Module):
-    """`SpatialBinaryConvolution.lua` (XNOR-Net): filters of ±1, scaled by their mean size.
+    """`SpatialBinaryConvolution.lua`: a convolution with the signs of the weights (XNOR-Net).
+
+    Each output channel is scaled by the mean absolute value of its weights.
 
     Args:
-        in_channels: planes of the input.
-        out_channels: planes of the output.
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the output.
         kernel_size: (kH, kW).
         stride: (dH, dW).
         padding: (padH, padW).
@@ -43,7 +45,7 @@ class BinaryConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel_size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → convolved."""
+        """Map (N, C, H, W) to (N, out_channels, H', W'), or both without N."""
         batch = input.unsqueeze(0) if input.dim() == 3 else input
         output: torch.Tensor = _BinaryConvolution.apply(
             batch, self.weight, self.stride, self.padding
@@ -51,7 +53,7 @@ class BinaryConv2d(nn.Module):
         return output.squeeze(0) if input.dim() == 3 else output
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, padding={self.padding}"
@@ -59,7 +61,7 @@ class BinaryConv2d(nn.Module):
 
 
 class _BinaryConvolution(torch.autograd.Function):
-    """The gradients are those of the Lua, which scales each by a mean of its own."""
+    """The convolution with the gradients of the Lua code, each scaled by another mean."""
 
     @staticmethod
     def forward(
@@ -94,7 +96,7 @@ class _BinaryConvolution(torch.autograd.Function):
 
 @register("nn.SpatialBinaryConvolution")
 def spatial_binary_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialBinaryConvolution.lua`."""
+    """Convert `SpatialBinaryConvolution.lua`: a convolution with the signs of its weights."""
     weight = source["weight"]
     size = [int(source["kH"]), int(source["kW"])]
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Blocks that the scripts of published networks defined (`ResidualDrop.lua`, `densenet.lua`)."""
+"""Blocks that the training scripts of published networks defined (`ResidualDrop.lua`, DenseNet)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ..registry import layer, register
 
 @layer
 class ResidualDrop(nn.ModuleList):
-    """`ResidualDrop.lua`: a residual block that is at times left out in training.
+    """`ResidualDrop.lua`: a residual block that training mode skips at random.
 
-    This is stochastic depth (Huang et al., 2016). In evaluation mode the block counts as much as
-    it was there. Torch7's script drew whether it is, before each batch; here the layer does.
+    This is stochastic depth (Huang et al., 2016). In evaluation mode the block's output is
+    multiplied by 1-p. In Torch7 the training script drew which blocks to skip before each batch;
+    here the layer draws.
 
     Args:
-        block: what is left out.
-        skip: what is not.
-        p: how often the block is left out.
+        block: The branch that is skipped.
+        skip: The branch that is always computed.
+        p: Probability of skipping the block.
     """
 
     def __init__(self, block: nn.Module, skip: nn.Module, p: float) -> None:
@@ -28,39 +29,44 @@ class ResidualDrop(nn.ModuleList):
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → what the skip makes of it."""
+        """Map (N, C, H, W) to the output shape of `skip`."""
         block, skip = self
+        output: torch.Tensor
         if not self.training:
-            return skip(input) + block(input) * (1 - self.p)
-        return skip(input) if torch.rand(()) < self.p else skip(input) + block(input)
+            output = skip(input) + block(input) * (1 - self.p)
+        elif torch.rand(()) < self.p:
+            output = skip(input)
+        else:
+            output = skip(input) + block(input)
+        return output
 
     def extra_repr(self) -> str:
-        """The share, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"p={self.p}"
 
 
 @register("nn.ResidualDrop")
 def residual_drop(source: LuaObject, context: Context) -> nn.Module:
-    """`ResidualDrop.lua`; its children are the block and the skip."""
+    """Convert `ResidualDrop.lua`: a block that is skipped at random, and the skip connection."""
     block, skip = context.children(source)
-    context.note("in training the layer draws whether its block is left out, as the script did")
+    context.note("in training mode the layer skips its block at random, as Torch7's script did")
     return ResidualDrop(block, skip, float(source["deathRate"]))
 
 
 @layer
 class DenseLayer(nn.ModuleList):
-    """`DenseConnectLayerCustom` of DenseNet: a list of feature maps grows by one.
+    """`DenseConnectLayerCustom` of DenseNet: appends new feature maps to a list of feature maps.
 
     Args:
-        first: what all of them, joined, pass at first (normalization and ReLU).
-        second: what makes new ones (convolutions).
+        first: Applied to all feature maps, concatenated (normalization and ReLU).
+        second: Computes the new feature maps from its output (convolutions).
     """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__([first, second])
 
     def forward(self, input: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
-        """(N, C, H, W), or a list of such → the list, and (N, growth, H, W)."""
+        """Map (N, C, H, W), or a list of such tensors, to the list with (N, growth, H, W) added."""
         maps = [input] if isinstance(input, torch.Tensor) else list(input)
         first, second = self
         return [*maps, second(first(torch.cat(maps, 1)))]
@@ -68,6 +74,6 @@ class DenseLayer(nn.ModuleList):
 
 @register("nn.DenseConnectLayerCustom")
 def dense_layer(source: LuaObject, context: Context) -> nn.Module:
-    """`DenseConnectLayerCustom`, as DenseNet's script built it where memory was short."""
+    """Convert `DenseConnectLayerCustom`, of DenseNet's memory-efficient option."""
     first, second = context.children(source)
     return DenseLayer(first, second)

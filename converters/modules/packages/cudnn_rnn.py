@@ -1,9 +1,9 @@
-"""Recurrent layers of cudnn (`RNN.lua` and its subclasses).
+"""Recurrent layers of cudnn.torch (`RNN.lua` and its subclasses).
 
-cuDNN keeps all weights in one vector: for each layer and, within it, for each direction the
-matrices of the input and then those of the state, gate after gate, row by row; after all matrices
-all biases in the same order. Gates come as in torch.nn (LSTM: i, f, g, o; GRU: r, z, n), and so do
-the equations. This is the order in which MXNet's FusedRNNCell and Keras' CuDNN layers cut it.
+cuDNN stores all weights in one vector: for each layer, and within it for each direction, the
+matrices of the input and then those of the state, gate by gate, row by row; after all matrices all
+biases in the same order. The gates have the order of torch.nn (LSTM: i, f, g, o; GRU: r, z, n) and
+its equations. MXNet's FusedRNNCell and Keras' CuDNN layers read the vector in the same order.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..registry import layer, register
 
 @layer
 class RecurrentLayers(nn.Module):
-    """`RNN.lua` of cudnn: the outputs of torch.nn's LSTM, GRU or RNN, without its last state.
+    """`RNN.lua` of cudnn.torch: the outputs of torch.nn's LSTM, GRU or RNN, without the last state.
 
     Args:
         mode: `LSTM`, `GRU`, `RNN_TANH` or `RNN_RELU`.
-        input_size: features of a step's input.
-        hidden_size: features of a direction's output.
-        num_layers: layers, one on the outputs of the other.
-        bidirectional: a second direction, from the last step to the first.
-        batch_first: sequences are (N, T, …), not (T, N, …).
-        dropout: share left out between two layers in training.
+        input_size: Number of features of a step's input.
+        hidden_size: Number of features of the output of one direction.
+        num_layers: Number of stacked layers.
+        bidirectional: Whether a second direction runs from the last step to the first.
+        batch_first: Whether sequences are (N, T, …) rather than (T, N, …).
+        dropout: Dropout probability between two layers in training mode.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RecurrentLayers(nn.Module):
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(T, N, in) → (T, N, directions · hidden); N first where the layer is batch-first."""
+        """Map (T, N, in) to (T, N, directions · hidden); N comes first if `batch_first`."""
         output: torch.Tensor = self.rnn(input)[0]
         return output
 
@@ -78,11 +78,11 @@ class RecurrentLayers(nn.Module):
     "cudnn.BGRU",
 )
 def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
-    """`RNN.lua` of cudnn; its tables of packed sequences of different lengths are not taken."""
+    """Convert `RNN.lua` of cudnn.torch; packed sequences of different lengths are not supported."""
     if source.get("rememberStates"):
         context.note("rememberStates: here every call starts from a zero state")
     if source.get("inputMode", "CUDNN_LINEAR_INPUT") != "CUDNN_LINEAR_INPUT":
-        raise context.error("a cudnn.RNN whose input has no matrices (CUDNN_SKIP_INPUT)")
+        raise context.error("cudnn.RNN without matrices for its input (CUDNN_SKIP_INPUT)")
     with torch.device("meta"):
         module = RecurrentLayers(
             str(source["mode"]).removeprefix("CUDNN_"),
@@ -97,23 +97,23 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
     expected = sum(parameter.numel() for parameter in module.parameters())
     if weight.size != expected:
         raise context.error(
-            f"cuDNN packed {weight.size} numbers and {expected} were expected: this is not the "
-            "layout of cuDNN 5 to 7. Save the layer's weights() and biases() from Torch7 instead"
+            f"cuDNN packed {weight.size} values, {expected} were expected: this is not the layout "
+            "of cuDNN 5 to 7. Save the layer's weights() and biases() from Torch7 instead"
         )
     for name in packed_order(module.rnn):
         shape = tuple(getattr(module.rnn, name).shape)
-        part = weight[position : position + getattr(module.rnn, name).numel()]
-        position += part.size
-        # Not Context.fill: torch.nn's recurrent layers must see their parameters being set.
-        setattr(module.rnn, name, context.parameter(part, shape))
+        values = weight[position : position + getattr(module.rnn, name).numel()]
+        position += values.size
+        # Not Context.fill: torch.nn's recurrent layers have a __setattr__ that must see it.
+        setattr(module.rnn, name, context.parameter(values, shape))
     return module
 
 
 def packed_order(rnn: nn.RNNBase) -> Iterator[str]:
-    """The names of a torch.nn recurrent layer's parameters, in the order of cuDNN's vector."""
+    """Iterate over the parameter names of a torch.nn recurrent layer in cuDNN's order."""
     directions = ["", "_reverse"] if rnn.bidirectional else [""]
     for kind in ("weight", "bias"):
         for index in range(rnn.num_layers):
             for direction in directions:
-                for source in ("ih", "hh"):
-                    yield f"{kind}_{source}_l{index}{direction}"
+                for operand in ("ih", "hh"):
+                    yield f"{kind}_{operand}_l{index}{direction}"

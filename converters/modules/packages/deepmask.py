@@ -12,12 +12,13 @@ from ..registry import layer, register
 
 @layer
 class SymmetricPad(nn.Module):
-    """`SpatialSymmetricPadding.lua`: the image mirrored at its edges, the edge pixels included.
+    """`SpatialSymmetricPadding.lua`: pads an image with its mirror image, edge pixels included.
 
-    Gradients do not pass through the mirrored pixels, as in the Lua.
+    `torch.nn.ReflectionPad2d` does not repeat the edge pixels. As in the Lua code, no gradient
+    passes through the padding.
 
     Args:
-        padding: left, right, top and bottom; negative widths crop.
+        padding: Widths on the left, right, top and bottom; negative widths crop.
     """
 
     def __init__(self, padding: list[int]) -> None:
@@ -25,42 +26,49 @@ class SymmetricPad(nn.Module):
         self.padding = padding
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → padded."""
+        """Map (N, C, H, W) to (N, C, top + H + bottom, left + W + right)."""
         left, right, top, bottom = self.padding
         return mirror(mirror(input, -2, top, bottom), -1, left, right)
 
     def extra_repr(self) -> str:
-        """The padding, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.padding}"
 
 
 def mirror(input: torch.Tensor, dim: int, before: int, after: int) -> torch.Tensor:
-    """A dimension continued on both sides by what it begins and ends with, in reverse order."""
+    """Pad a dimension on both sides with its first and last values in reverse order.
+
+    Args:
+        input: The tensor.
+        dim: The dimension.
+        before: Number of values to add in front; negative numbers crop.
+        after: Number of values to add at the end; negative numbers crop.
+    """
     size = input.shape[dim]
     first, last = max(-before, 0), size - max(-after, 0)
     middle = input.narrow(dim, first, last - first)
-    parts = [middle]
+    pieces = [middle]
     if before > 0:
-        parts.insert(0, middle.narrow(dim, 0, before).flip(dim).detach())
+        pieces.insert(0, middle.narrow(dim, 0, before).flip(dim).detach())
     if after > 0:
-        parts.append(middle.narrow(dim, middle.shape[dim] - after, after).flip(dim).detach())
-    return torch.cat(parts, dim)
+        pieces.append(middle.narrow(dim, middle.shape[dim] - after, after).flip(dim).detach())
+    return torch.cat(pieces, dim)
 
 
 @register("nn.SpatialSymmetricPadding")
 def spatial_symmetric_padding(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialSymmetricPadding.lua`."""
+    """Convert `SpatialSymmetricPadding.lua`: padding by the mirror image, edge pixels included."""
     return SymmetricPad([int(source[f"pad_{side}"]) for side in "lrtb"])
 
 
 @layer
 class DeepMask(nn.Module):
-    """`DeepMask.lua`: a mask of the object in an image's middle, and a score for it.
+    """`DeepMask.lua`: a mask of the object at the center of an image, and its objectness score.
 
     Args:
-        trunk: features of the image.
-        mask_branch: the mask, of the features.
-        score_branch: the score, of the features.
+        trunk: Computes the features of the image.
+        mask_branch: Computes the mask from the features.
+        score_branch: Computes the score from the features.
     """
 
     def __init__(self, trunk: nn.Module, mask_branch: nn.Module, score_branch: nn.Module) -> None:
@@ -70,14 +78,14 @@ class DeepMask(nn.Module):
         self.score_branch = score_branch
 
     def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
-        """(N, 3, H, W) → `[masks, scores]`."""
+        """Map (N, 3, H, W) to `[masks, scores]`."""
         features = self.trunk(input)
         return [self.mask_branch(features), self.score_branch(features)]
 
 
 @register("nn.DeepMask")
 def deep_mask(source: LuaObject, context: Context) -> nn.Module:
-    """`DeepMask.lua`, whose branches Torch7's scripts call one by one."""
+    """Convert `DeepMask.lua`; in Torch7 the training scripts call its branches one by one."""
     return DeepMask(
         *(
             context.convert(source[name], f".{name}")

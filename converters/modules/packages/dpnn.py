@@ -1,4 +1,4 @@
-"""Layers of dpnn: blocks of networks, index and table layers (`Inception.lua`, `ArgMax.lua`, …)."""
+"""Layers of dpnn: blocks of networks, argmax, clipping and others (`Inception.lua`, …)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .alias import convert_as
 
 @layer
 class ArgMax(nn.Module):
-    """`ArgMax.lua`: the index, from 1, of the largest value along a dimension.
+    """`ArgMax.lua`: the index, counted from 1, of the largest value along a dimension.
 
     Args:
-        dim: the dimension, without a batch.
-        input_dims: an input with more dimensions than this has a batch in front.
-        as_long: indices are integers; otherwise they have the input's number type.
+        dim: The dimension in one example.
+        input_dims: Number of dimensions of one example; an input with more is a batch.
+        as_long: Whether indices are int64; otherwise they have the dtype of the input.
     """
 
     def __init__(self, dim: int, input_dims: int, as_long: bool = True) -> None:
@@ -30,19 +30,19 @@ class ArgMax(nn.Module):
         self.as_long = as_long
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, size, …) → (…, …); a vector gives (1,)."""
+        """Map (…, size, …) to (…, …), and a vector to (1,)."""
         dim = self.dim + 1 if input.dim() > self.input_dims else self.dim
         index = input.argmax(dim, keepdim=input.dim() == 1) + 1
         return index if self.as_long else index.to(input.dtype)
 
     def extra_repr(self) -> str:
-        """The dimension, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.ArgMax")
 def arg_max(source: LuaObject, context: Context) -> nn.Module:
-    """`ArgMax.lua`."""
+    """Convert `ArgMax.lua`: the index of the largest value, counted from 1."""
     return ArgMax(
         int(source["dim"]) - 1, int(source["nInputDim"]), bool(source.get("asLong", True))
     )
@@ -50,11 +50,11 @@ def arg_max(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class Clip(nn.Module):
-    """`Clip.lua`: values within bounds; the gradient passes as if nothing had been clipped.
+    """`Clip.lua`: clips values; unlike `torch.clamp`'s, the gradient passes unchanged everywhere.
 
     Args:
-        lower: the smallest value.
-        upper: the largest value.
+        lower: The smallest value.
+        upper: The largest value.
     """
 
     def __init__(self, lower: float, upper: float) -> None:
@@ -63,47 +63,51 @@ class Clip(nn.Module):
         self.upper = upper
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same."""
-        return StraightThrough.apply(input, input.detach().clamp(self.lower, self.upper))
+        """Map any shape to the same shape."""
+        clipped = input.detach().clamp(self.lower, self.upper)
+        output: torch.Tensor = StraightThrough.apply(input, clipped)
+        return output
 
     def extra_repr(self) -> str:
-        """The bounds, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.lower}, {self.upper}"
 
 
 class StraightThrough(torch.autograd.Function):
-    """Gives the second tensor, and its gradient to the first."""
+    """Returns its second argument, and passes the gradient to the first."""
 
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """The output, whatever it was made of."""
+        """Return `output`."""
         return output.view_as(output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """The gradient as it comes."""
+        """Pass the gradient on unchanged."""
         return grad_output, None
 
 
 @register("nn.Clip")
 def clip(source: LuaObject, context: Context) -> nn.Module:
-    """`Clip.lua`."""
+    """Convert `Clip.lua`: clipping with an unchanged gradient."""
     return Clip(source["minval"], source["maxval"])
 
 
 @layer
 class Inception(nn.ModuleList):
-    """`Inception.lua`: a module for batches, which also takes one image.
+    """`Inception.lua`: parallel columns of convolutions whose outputs are concatenated.
+
+    Unlike the module inside, it also takes an image without a batch.
 
     Args:
-        modules: the columns and their concatenation, as one module.
+        modules: The columns and their concatenation, as one module.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same with other C, H, W."""
+        """Map (N, C, H, W) to (N, C', H', W'), or both without N."""
         batch = input.unsqueeze(0) if input.dim() == 3 else input
         output: torch.Tensor = self[0](batch)
         return output.squeeze(0) if input.dim() == 3 else output
@@ -111,43 +115,43 @@ class Inception(nn.ModuleList):
 
 @register("nn.Inception")
 def inception(source: LuaObject, context: Context) -> nn.Module:
-    """`Inception.lua`: all its columns stand in its first module, a DepthConcat."""
+    """Convert `Inception.lua`; its only child is a DepthConcat of all columns."""
     return Inception(*context.children(source))
 
 
 @register("nn.FireModule")
 def fire_module(source: LuaObject, context: Context) -> nn.Module:
-    """`FireModule.lua`, of SqueezeNet; its first version had no table of modules."""
+    """Convert `FireModule.lua` of SqueezeNet, whose first version had no table `modules`."""
     return nn.Sequential(context.convert(source["module"], ".module"))
 
 
 @register("nn.Serial")
 def serial(source: LuaObject, context: Context) -> nn.Module:
-    """`Serial.lua`: what it says about saving is done with once the file is written."""
+    """Convert `Serial.lua`; its settings only concern how Torch7 saves the module inside."""
     return nn.Sequential(*context.children(source))
 
 
 @layer
 class ReverseTable(nn.Module):
-    """`ReverseTable.lua`: a list in reverse order."""
+    """`ReverseTable.lua`: the entries of a list in reverse order."""
 
     def forward(self, input: list[Any]) -> list[Any]:
-        """T entries → T entries."""
+        """Map a list of T entries to a list of T entries."""
         return input[::-1]
 
 
 @register("nn.ReverseTable")
 def reverse_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ReverseTable.lua`."""
+    """Convert `ReverseTable.lua`: a list in reverse order."""
     return ReverseTable()
 
 
 @layer
 class ChannelNormalize(nn.Module):
-    """`SpatialFeatNormalization.lua`: (x - mean) / std, with constants for each channel.
+    """`SpatialFeatNormalization.lua`: (x - mean) / std, with fixed values per channel.
 
     Args:
-        channels: channels of the input.
+        channels: Number of channels.
     """
 
     mean: torch.Tensor
@@ -160,17 +164,17 @@ class ChannelNormalize(nn.Module):
         self.register_buffer("std", torch.empty(channels, 1, 1))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same."""
+        """Map (N, C, H, W) or (C, H, W) to the same shape."""
         return (input - self.mean) / self.std
 
     def extra_repr(self) -> str:
-        """The channels, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.channels}"
 
 
 @register("nn.SpatialFeatNormalization")
 def spatial_feat_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialFeatNormalization.lua`."""
+    """Convert `SpatialFeatNormalization.lua`: normalization by fixed values per channel."""
     with torch.device("meta"):
         module = ChannelNormalize(source["mean"].size)
     return context.fill(module, mean=source["mean"], std=source["std"])
@@ -178,5 +182,5 @@ def spatial_feat_normalization(source: LuaObject, context: Context) -> nn.Module
 
 @register("nn.Dictionary")
 def dictionary(source: LuaObject, context: Context) -> nn.Module:
-    """`Dictionary.lua`: a LookupTable that was updated row by row in Torch7."""
+    """Convert `Dictionary.lua`: a LookupTable with a sparse update rule of its own in Torch7."""
     return convert_as("nn.LookupTable", source, context)

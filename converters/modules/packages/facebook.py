@@ -1,4 +1,4 @@
-"""Layers of fbnn and fbcunn that are nn's under another name (`LinearNB.lua`, …)."""
+"""Layers of fbnn and fbcunn, which are layers of nn under other names (`LinearNB.lua`, …)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .alias import convert_as
 
 @register("nn.LinearNB")
 def linear_nb(source: LuaObject, context: Context) -> nn.Module:
-    """`LinearNB.lua`: nn.Linear without a bias."""
+    """Convert `LinearNB.lua`: nn.Linear without a bias."""
     return convert_as("nn.Linear", source, context, bias=None)
 
 
 @register("nn.SpatialConvolutionCuFFT")
 def spatial_convolution_cufft(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialConvolutionCuFFT.lua`: nn.SpatialConvolution, computed by Fourier transforms."""
+    """Convert `SpatialConvolutionCuFFT.lua`: nn.SpatialConvolution, computed by FFTs in Torch7."""
     return convert_as("nn.SpatialConvolution", source, context)
 
 
 @register("nn.CrossMapNormalization")
 def cross_map_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`CrossMapNormalization.lua`: nn.SpatialCrossMapLRN with other names."""
+    """Convert `CrossMapNormalization.lua`: nn.SpatialCrossMapLRN with other field names."""
     return convert_as(
         "nn.SpatialCrossMapLRN", source, context, alpha=source["scale"], beta=source["power"], k=1
     )
@@ -32,7 +32,7 @@ def cross_map_normalization(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.LookupTableGPU")
 def lookup_table_gpu(source: LuaObject, context: Context) -> nn.Module:
-    """`LookupTableGPU.lua`: nn.LookupTable, with the features in dimension 2 if it says so."""
+    """Convert `LookupTableGPU.lua`: nn.LookupTable; `featuresInDim2` moves features to dim 2."""
     table = convert_as("nn.LookupTable", source, context)
     if not source.get("featuresInDim2"):
         return table

@@ -1,4 +1,4 @@
-"""Layers of inn, imagine-nn (`SpatialMaxPooling.lua`, `ROIPooling.lua`, …)."""
+"""Layers of inn, imagine-nn (`SpatialMaxPooling.lua`, `SpatialStochasticPooling.lua`, …)."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from .alias import convert_as
 
 @register("inn.SpatialMaxPooling")
 def spatial_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialMaxPooling.lua`: windows over the edge count, whatever the file says."""
+    """Convert `SpatialMaxPooling.lua`: nn.SpatialMaxPooling in ceil mode, whatever the fields."""
     return convert_as("nn.SpatialMaxPooling", source, context, ceil_mode=True)
 
 
 @register("inn.SpatialAveragePooling")
 def spatial_average_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialAveragePooling.lua`: windows over the edge count, averaged over what is inside."""
+    """Convert `SpatialAveragePooling.lua`: nn.SpatialAveragePooling in ceil mode."""
     return convert_as("nn.SpatialAveragePooling", source, context, ceil_mode=True, divide=True)
 
 
 @register("inn.SpatialCrossResponseNormalization")
 def spatial_cross_response_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialCrossResponseNormalization.lua`: another name of nn.SpatialCrossMapLRN."""
+    """Convert `SpatialCrossResponseNormalization.lua`: another name of nn.SpatialCrossMapLRN."""
     return convert_as("nn.SpatialCrossMapLRN", source, context)
 
 
 @register("inn.SpatialSameResponseNormalization")
 def spatial_same_response_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialSameResponseNormalization.lua`: a Sequential of nn's own layers."""
+    """Convert `SpatialSameResponseNormalization.lua`: a Sequential of layers of nn."""
     return nn.Sequential(*context.children(source))
 
 
 @register("inn.LocalResponseNormalization")
 def local_response_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`LocalResponseNormalization.lua`: its `modules` is the Sequential itself."""
+    """Convert `LocalResponseNormalization.lua`, whose field `modules` is a Sequential."""
     return nn.Sequential(context.convert(source["modules"], ".modules"))
 
 
 @layer
 class SubtractMean(nn.Module):
-    """`MeanSubtraction.lua`: the input less a constant image.
+    """`MeanSubtraction.lua`: the input minus a fixed mean image.
 
     Args:
-        size: shape of the image.
+        size: Shape of the mean image.
     """
 
     mean: torch.Tensor
@@ -58,17 +58,17 @@ class SubtractMean(nn.Module):
         self.register_buffer("mean", torch.empty(size))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → the same."""
+        """Map (N, C, H, W) or (C, H, W) to the same shape."""
         return input - self.mean
 
     def extra_repr(self) -> str:
-        """The size, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.size}"
 
 
 @register("inn.MeanSubtraction")
 def mean_subtraction(source: LuaObject, context: Context) -> nn.Module:
-    """`MeanSubtraction.lua`; after a batch the file holds the image once for each example."""
+    """Convert `MeanSubtraction.lua`; after a batch its mean image is repeated per example."""
     mean = source["mean"]
     mean = mean[0] if mean.ndim == 4 else mean
     with torch.device("meta"):
@@ -78,10 +78,10 @@ def mean_subtraction(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ChannelAffine(nn.Module):
-    """`ConstAffine.lua`: a·x + b, with constants for each channel that are not trained.
+    """`ConstAffine.lua`: a·x + b, with fixed values of a and b per channel.
 
     Args:
-        channels: channels of the input.
+        channels: Number of channels.
     """
 
     a: torch.Tensor
@@ -94,18 +94,18 @@ class ChannelAffine(nn.Module):
         self.register_buffer("b", torch.empty(channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C) or (N, C, H, W) → the same."""
+        """Map (N, C) or (N, C, H, W) to the same shape."""
         shape = [self.channels, *[1] * (input.dim() - 2)]
         return input * self.a.reshape(shape) + self.b.reshape(shape)
 
     def extra_repr(self) -> str:
-        """The channels, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.channels}"
 
 
 @register("inn.ConstAffine", "inn.SpatialConstAffine", "nn.SpatialConstDiagonal")
 def const_affine(source: LuaObject, context: Context) -> nn.Module:
-    """`ConstAffine.lua`, and DeepMask's name for it: a BatchNormalization made constant."""
+    """Convert `ConstAffine.lua` (and DeepMask's name for it): a frozen BatchNormalization."""
     with torch.device("meta"):
         module = ChannelAffine(source["a"].size)
     return context.fill(module, a=source["a"], b=source["b"])
@@ -113,29 +113,31 @@ def const_affine(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class SpatialPyramidPooling(nn.ModuleList):
-    """`SpatialPyramidPooling.lua`: poolings of several sizes, their features joined.
+    """`SpatialPyramidPooling.lua`: pooling with several grids, the features concatenated.
 
     Args:
-        modules: one for each size, which gives (N, features), or (features,).
+        modules: One per grid, each returning (N, features) or (features,).
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → (N, features), or (C, H, W) → (features,)."""
+        """Map (N, C, H, W) to (N, features), or (C, H, W) to (features,)."""
         return torch.cat([module(input) for module in self], dim=-1)
 
 
 @register("inn.SpatialPyramidPooling")
 def spatial_pyramid_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialPyramidPooling.lua`."""
+    """Convert `SpatialPyramidPooling.lua`: pooling with several grids."""
     return SpatialPyramidPooling(*context.children(source))
 
 
 @layer
 class StochasticPool2d(nn.Module):
-    """`SpatialStochasticPooling.lua`: a pixel drawn by its size, or Σx² / Σx in evaluation mode.
+    """`SpatialStochasticPooling.lua`: a value drawn from each window, or Σx² / Σx in evaluation.
+
+    In training mode a value is drawn with a probability proportional to it.
 
     Args:
         kernel_size: (kH, kW).
@@ -148,7 +150,7 @@ class StochasticPool2d(nn.Module):
         self.stride = stride
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W), not negative → pooled, windows over the edge included."""
+        """Map nonnegative (N, C, H, W) or (C, H, W) to the pooled size, in ceil mode."""
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         kernel, stride = tuple(self.kernel_size), tuple(self.stride)
@@ -160,7 +162,7 @@ class StochasticPool2d(nn.Module):
             pads[:0] = [0, (counts[-1] - 1) * step + extent - size]
         planes = functional.pad(input, pads).flatten(0, 1).unsqueeze(1)
         windows = functional.unfold(planes, kernel, stride=stride)
-        # What was added after the edge is zero: it is neither drawn nor counted.
+        # The padding is zero, so that it is never drawn and adds nothing to the sums.
         if self.training:
             weights = windows.detach().transpose(1, 2) + torch.finfo(input.dtype).tiny
             drawn = weights.flatten(0, 1).multinomial(1).reshape(len(windows), 1, -1)
@@ -171,13 +173,13 @@ class StochasticPool2d(nn.Module):
         return pooled.reshape([*input.shape[:2], *counts])
 
     def extra_repr(self) -> str:
-        """The window, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}"
 
 
 @register("inn.SpatialStochasticPooling")
 def spatial_stochastic_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialStochasticPooling.lua`."""
+    """Convert `SpatialStochasticPooling.lua`: a value drawn from each window in training mode."""
     return StochasticPool2d(
         [int(source["kH"]), int(source["kW"])], [int(source["dH"]), int(source["dW"])]
     )

@@ -1,4 +1,4 @@
-"""Criterions of dpnn for two classes, ±1 (`BinaryLogisticRegression.lua` and its spatial twin)."""
+"""Criterions of dpnn for targets of ±1 (`BinaryLogisticRegression.lua`, its spatial version)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LogisticLoss(nn.Module):
     """`BinaryLogisticRegression.lua`: log(1 + exp(-target · input)).
 
     Args:
-        size_average: the mean over all numbers; otherwise their sum.
+        size_average: Whether to return the mean over all elements; otherwise their sum.
     """
 
     def __init__(self, size_average: bool = True) -> None:
@@ -24,17 +24,17 @@ class LogisticLoss(nn.Module):
         self.size_average = size_average
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(N,) or (N, 1), either of them → a scalar."""
+        """Map input and target, each (N,) or (N, 1), to a scalar."""
         losses = functional.softplus(-target.flatten() * input.flatten())
         return losses.mean() if self.size_average else losses.sum()
 
 
 @layer
 class SpatialLogisticLoss(nn.Module):
-    """`SpatialBinaryLogisticRegression.lua`: half the mean over the pixels of LogisticLoss.
+    """`SpatialBinaryLogisticRegression.lua`: half the mean of LogisticLoss over the pixels.
 
     Args:
-        size_average: also the mean over the images; otherwise their sum.
+        size_average: Whether to average over the images too; otherwise they are summed.
     """
 
     def __init__(self, size_average: bool = True) -> None:
@@ -42,18 +42,18 @@ class SpatialLogisticLoss(nn.Module):
         self.size_average = size_average
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) or (1, H, W), both alike → a scalar."""
+        """Map input and target, both (N, 1, H, W) or both (1, H, W), to a scalar."""
         images = functional.softplus(-target * input).mean(dim=(-2, -1)) / 2
         return images.mean() if self.size_average else images.sum()
 
 
 @register("nn.BinaryLogisticRegression")
 def binary_logistic_regression(source: LuaObject, context: Context) -> nn.Module:
-    """`BinaryLogisticRegression.lua`."""
+    """Convert `BinaryLogisticRegression.lua`: the logistic loss for targets of ±1."""
     return LogisticLoss(source.get("sizeAverage") is not False)
 
 
 @register("nn.SpatialBinaryLogisticRegression")
 def spatial_binary_logistic_regression(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialBinaryLogisticRegression.lua`."""
+    """Convert `SpatialBinaryLogisticRegression.lua`: the logistic loss per pixel."""
     return SpatialLogisticLoss(source.get("sizeAverage") is not False)

@@ -1,4 +1,4 @@
-"""Noise contrastive estimation of dpnn (`NCEModule.lua`)."""
+"""Noise contrastive estimation, of dpnn (`NCEModule.lua`)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from ..registry import layer, register
 
 @layer
 class NCEModule(nn.Module):
-    """`NCEModule.lua`: scores of the target and of k classes drawn from their frequencies.
+    """`NCEModule.lua`: a linear layer whose softmax is replaced by noise contrastive estimation.
+
+    It scores the target and k noise classes, drawn with the frequencies of the classes.
 
     Args:
-        in_features: features of the input.
-        out_features: classes.
-        noise_samples: k.
-        normalized: in evaluation mode give the probabilities of all classes instead.
-        log_softmax: these probabilities are logarithms.
+        in_features: Number of features of the input.
+        out_features: Number of classes.
+        noise_samples: The number k of noise classes per example.
+        normalized: Whether evaluation mode returns the probabilities of all classes instead.
+        log_softmax: Whether it returns their logarithms.
     """
 
     unigrams: torch.Tensor
@@ -45,9 +47,10 @@ class NCEModule(nn.Module):
         self.register_buffer("unigrams", torch.empty(out_features))
 
     def forward(self, input: list[torch.Tensor]) -> Any:
-        """`[x (N, in), target (N)]`, targets from 1 → `[p(target), p(noise), q(target), q(noise)]`.
+        """Map `[x (N, in), target (N)]` to `[p(target), p(noise), q(target), q(noise)]`.
 
-        p is what the model gives, q the frequency; (N) for the target, (N, k) for the noise.
+        p is the unnormalized probability of the model, q the frequency, (N) for the targets
+        (classes counted from 1) and (N, k) for the noise.
         """
         features, target = input[0], input[1]
         if self.normalized and not self.training:
@@ -61,13 +64,13 @@ class NCEModule(nn.Module):
         return [model[:, 0], model[:, 1:], frequency[:, 0], frequency[:, 1:]]
 
     def extra_repr(self) -> str:
-        """The sizes, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.in_features}, {self.out_features}, noise_samples={self.noise_samples}"
 
 
 @register("nn.NCEModule")
 def nce_module(source: LuaObject, context: Context) -> nn.Module:
-    """`NCEModule.lua`."""
+    """Convert `NCEModule.lua`: a linear layer with noise contrastive estimation."""
     weight = source["weight"]
     n_out, n_in = weight.shape
     normalized, log_softmax = bool(source.get("normalized")), bool(source.get("logsoftmax"))

@@ -1,6 +1,6 @@
-"""Layers of nnx, which came before torch/nn had their like (`SpatialNormalization.lua`, …).
+"""Layers of nnx, an early extension of torch/nn (`SpatialNormalization.lua`, …).
 
-Most take one image (C, H, W) and know no batch.
+Most of them take a single image (C, H, W), not a batch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .alias import convert_as
 
 @layer
 class SpatialNormalization(nn.Module):
-    """`SpatialNormalization.lua`: less the local mean, over the local standard deviation.
+    """`SpatialNormalization.lua`: minus the local mean, divided by the local standard deviation.
 
     Args:
-        mean_filter: a weighted mean round each pixel, the same for all features.
-        deviation_filter: the same filter, for squares.
-        features: features of the input.
-        threshold: the least deviation to divide by; None takes their mean, but at least 0.001.
+        mean_filter: A weighted mean around each pixel, over all channels.
+        deviation_filter: The filter that is applied to the squares.
+        features: Number of channels.
+        threshold: The smallest deviation to divide by; None takes their mean, but at least 0.001.
     """
 
     def __init__(
@@ -40,27 +40,27 @@ class SpatialNormalization(nn.Module):
         self.threshold = threshold
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(C, H, W) → the same; (H, W) is taken as one feature."""
+        """Map (C, H, W) to the same shape; (H, W) is taken as one channel."""
         if input.dim() == 2:
             input = input.unsqueeze(0)
-        # How much of the filter lies within the image.
+        # The weight of the filter that lies within the image.
         inside = self.mean_filter(torch.ones_like(input[:1]).expand(self.features, -1, -1))
-        centred = input - self.mean_filter(input) / inside
-        deviation = self.deviation_filter(centred.square()).sqrt() / inside
+        centered: torch.Tensor = input - self.mean_filter(input) / inside
+        deviation = self.deviation_filter(centered.square()).sqrt() / inside
         if self.threshold is None:
-            least = deviation.detach().mean().clamp(min=1e-3)
+            smallest = deviation.detach().mean().clamp(min=1e-3)
         else:
-            least = torch.full_like(deviation[0, 0, 0], self.threshold)
-        return centred / torch.where(deviation > least, deviation, least)
+            smallest = torch.full_like(deviation[0, 0, 0], self.threshold)
+        return centered / torch.where(deviation > smallest, deviation, smallest)
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.features}, threshold={self.threshold}"
 
 
 @register("nn.SpatialNormalization")
 def spatial_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialNormalization.lua`."""
+    """Convert `SpatialNormalization.lua`: local mean and standard deviation removed."""
     return SpatialNormalization(
         context.convert(source["convo"], ".convo"),
         context.convert(source["convostd"], ".convostd"),
@@ -71,7 +71,7 @@ def spatial_normalization(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialPadding")
 def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialPadding.lua`: zeros round an image; negative widths crop."""
+    """Convert `SpatialPadding.lua`: zeros around an image; negative widths crop."""
     dims = source.get("y_dim") or 2, source.get("x_dim") or 3
     if dims not in ((2, 3), (3, 4)):
         raise context.error(f"pads dimensions {dims[0]} and {dims[1]}; the last two are supported")
@@ -81,7 +81,7 @@ def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialLinear")
 def spatial_linear(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialLinear.lua`: a linear map at each pixel, which is a 1×1 convolution."""
+    """Convert `SpatialLinear.lua`: a linear layer at each pixel, which is a 1×1 convolution."""
     n_out, n_in = source["weight"].shape
     module = nn.Conv2d(n_in, n_out, 1, device="meta")
     return context.fill(module, weight=source["weight"], bias=source["bias"])
@@ -89,11 +89,11 @@ def spatial_linear(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class SpatialClassifier(nn.ModuleList):
-    """`SpatialClassifier.lua`: a classifier of vectors, at each pixel.
+    """`SpatialClassifier.lua`: a classifier of vectors, applied to each pixel.
 
     Args:
-        modules: the classifier, (pixels, C) → (pixels, classes).
-        spatial_output: give an image of classes; otherwise the list of all pixels.
+        modules: The classifier, from (pixels, C) to (pixels, classes).
+        spatial_output: Whether the output has rows and columns; otherwise it is (pixels, classes).
     """
 
     def __init__(self, *modules: nn.Module, spatial_output: bool = True) -> None:
@@ -101,7 +101,7 @@ class SpatialClassifier(nn.ModuleList):
         self.spatial_output = spatial_output
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(C, H, W) → (classes, H, W), or (H · W, classes); also with N in front."""
+        """Map (C, H, W) to (classes, H, W) or (H · W, classes); also with N in front."""
         pixels = input.movedim(-3, -1)
         output: torch.Tensor = self[0](pixels.reshape(-1, pixels.shape[-1]))
         if not self.spatial_output:
@@ -111,28 +111,28 @@ class SpatialClassifier(nn.ModuleList):
 
 @register("nn.SpatialClassifier")
 def spatial_classifier(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialClassifier.lua`; `spatialOutput` came later, before it images were given."""
+    """Convert `SpatialClassifier.lua`; older files have no `spatialOutput`, which means true."""
     classifier = context.convert(source["classifier"], ".classifier")
     return SpatialClassifier(classifier, spatial_output=source.get("spatialOutput") is not False)
 
 
 @register("nn.SpatialConvolutionSparse")
 def spatial_convolution_sparse(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialConvolutionSparse.lua`: the earlier name of nn.SpatialConvolutionMap."""
+    """Convert `SpatialConvolutionSparse.lua`: the earlier name of nn.SpatialConvolutionMap."""
     return convert_as("nn.SpatialConvolutionMap", source, context)
 
 
 @layer
 class Resample(nn.Module):
-    """`SpatialReSampling.lua`, `SpatialReSamplingEx.lua`: an image in another size.
+    """`SpatialReSampling.lua`, `SpatialReSamplingEx.lua`: resizes an image.
 
     Args:
-        mode: `bilinear` (corners stay where they are), `simple` (nearest) or `average`.
-        height: of the output; None where ratio_y says it.
-        width: of the output; None where ratio_x says it.
-        ratio_y: output height / input height.
-        ratio_x: output width / input width.
-        y_dim: dimension of the rows; columns come next.
+        mode: `bilinear` (with aligned corners), `simple` (nearest) or `average`.
+        height: Height of the output, or None to compute it from `ratio_y`.
+        width: Width of the output, or None to compute it from `ratio_x`.
+        ratio_y: Height of the output / height of the input.
+        ratio_x: Width of the output / width of the input.
+        y_dim: Dimension of the rows; that of the columns follows it.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Resample(nn.Module):
         self.y_dim = y_dim
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, H, W, …) → the same with another H and W."""
+        """Map (…, H, W, …) to (…, H', W', …)."""
         y_dim = self.y_dim % input.dim()
         rows, columns = input.shape[y_dim : y_dim + 2]
         size = [
@@ -169,9 +169,9 @@ class Resample(nn.Module):
             return functional.interpolate(planes, size, mode="bilinear", align_corners=True)
         rows, columns = planes.shape[-2:]
         if size[0] >= rows:
-            # Every pixel is repeated as often as the largest ratio asks for; the rest is cut off.
-            times = [-(-new // old) for new, old in zip(size, (rows, columns), strict=True)]
-            repeated = planes.repeat_interleave(times[0], -2).repeat_interleave(times[1], -1)
+            # Each pixel is repeated by the ratio, rounded up; what is too much is cut off.
+            repeats = [-(-new // old) for new, old in zip(size, (rows, columns), strict=True)]
+            repeated = planes.repeat_interleave(repeats[0], -2).repeat_interleave(repeats[1], -1)
             return repeated[..., : size[0], : size[1]]
         steps = [old // new for new, old in zip(size, (rows, columns), strict=True)]
         if self.mode == "average":
@@ -179,25 +179,28 @@ class Resample(nn.Module):
         return planes[..., :: steps[0], :: steps[1]][..., : size[0], : size[1]]
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         size = f"{self.height or self.ratio_y}, {self.width or self.ratio_x}"
         return f"{self.mode}, {size}"
 
 
 @register("nn.SpatialReSampling")
 def spatial_re_sampling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialReSampling.lua`; a ratio became a size at the first image, and was saved as one."""
+    """Convert `SpatialReSampling.lua`: bilinear resizing to a size or by a ratio.
+
+    Torch7 replaced a ratio by a size at the first image, and files have that size.
+    """
     return resample(source, "bilinear", y_dim=-2)
 
 
 @register("nn.SpatialReSamplingEx")
 def spatial_re_sampling_ex(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialReSamplingEx.lua`."""
+    """Convert `SpatialReSamplingEx.lua`: resizing by one of three modes."""
     return resample(source, source.get("mode", "simple"), y_dim=int(source.get("yDim", 2)) - 1)
 
 
 def resample(source: LuaObject, mode: str, y_dim: int) -> nn.Module:
-    """A Resample of the layer's size, or of its ratio."""
+    """Return a Resample with the size or the ratio of a layer."""
     height, width = source.get("oheight"), source.get("owidth")
     return Resample(
         mode,
@@ -211,12 +214,12 @@ def resample(source: LuaObject, mode: str, y_dim: int) -> nn.Module:
 
 @layer
 class Repeat2d(nn.Module):
-    """`SpatialUpSampling.lua`: every pixel becomes a rectangle of its value.
+    """`SpatialUpSampling.lua`: repeats every pixel in a rectangle.
 
     Args:
-        height: of the rectangle.
-        width: of the rectangle.
-        y_dim: dimension of the rows; columns come next.
+        height: Height of the rectangle.
+        width: Width of the rectangle.
+        y_dim: Dimension of the rows; that of the columns follows it.
     """
 
     def __init__(self, height: int, width: int, y_dim: int) -> None:
@@ -226,22 +229,22 @@ class Repeat2d(nn.Module):
         self.y_dim = y_dim
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(…, H, W, …) → (…, H · height, W · width, …)."""
+        """Map (…, H, W, …) to (…, H · height, W · width, …)."""
         tall = input.repeat_interleave(self.height, self.y_dim)
         return tall.repeat_interleave(self.width, self.y_dim + 1)
 
     def extra_repr(self) -> str:
-        """The rectangle, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.height}, {self.width}"
 
 
 @register("nn.SpatialUpSampling")
 def spatial_up_sampling(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialUpSampling.lua`."""
+    """Convert `SpatialUpSampling.lua`: every pixel repeated in a rectangle."""
     return Repeat2d(int(source["dH"]), int(source["dW"]), int(source.get("yDim", 2)) - 1)
 
 
 @register("nn.Minus")
 def minus(source: LuaObject, context: Context) -> nn.Module:
-    """`Minus.lua`: the input with the other sign."""
+    """Convert `Minus.lua`: the negative of the input."""
     return convert_as("nn.MulConstant", source, context, constant_scalar=-1)

@@ -1,4 +1,4 @@
-"""Layers that pass their input on and add a penalty to the loss, which only gradients show.
+"""Layers that return their input and add a penalty to the gradient.
 
 `TotalVariation.lua` of fast-neural-style, `CategoricalEntropy.lua` of dpnn, `NormStabilizer.lua`
 of rnn.
@@ -17,25 +17,27 @@ from ..registry import layer, register
 
 
 class AddPenalty(torch.autograd.Function):
-    """Passes a tensor on, and makes a penalty (a scalar) part of whatever loss is minimized."""
+    """Returns a tensor unchanged, and adds a scalar penalty to the loss that is differentiated."""
 
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-        """The input; the penalty is only there to be differentiated."""
+        """Return the input; the penalty takes part in the backward pass only."""
         return input.view_as(input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The gradient of (loss + penalty)."""
+        """Return the gradients of loss + penalty."""
         return grad_output, grad_output.new_ones(())
 
 
 @layer
 class TotalVariation(nn.Module):
-    """`TotalVariation.lua`: the identity; half the squared differences of neighbours are a penalty.
+    """`TotalVariation.lua`: the identity with a penalty on differences between neighboring pixels.
+
+    The penalty is half the sum of the squared differences; it appears in the gradient only.
 
     Args:
-        strength: weight of the penalty, which only the gradient shows.
+        strength: Weight of the penalty.
     """
 
     def __init__(self, strength: float) -> None:
@@ -43,30 +45,31 @@ class TotalVariation(nn.Module):
         self.strength = strength
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → the same."""
-        corner = input[..., :-1, :-1]
-        across, down = corner - input[..., :-1, 1:], corner - input[..., 1:, :-1]
-        penalty = (across.square().sum() + down.square().sum()) * (self.strength / 2)
-        return AddPenalty.apply(input, penalty)
+        """Map (N, C, H, W) to the same shape."""
+        pixel = input[..., :-1, :-1]
+        horizontal, vertical = pixel - input[..., :-1, 1:], pixel - input[..., 1:, :-1]
+        penalty = (horizontal.square().sum() + vertical.square().sum()) * (self.strength / 2)
+        output: torch.Tensor = AddPenalty.apply(input, penalty)
+        return output
 
     def extra_repr(self) -> str:
-        """The weight, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.strength}"
 
 
 @register("nn.TotalVariation", "nn.TVLoss")
 def total_variation(source: LuaObject, context: Context) -> nn.Module:
-    """`TotalVariation.lua`, and `TVLoss` of neural-style."""
+    """Convert `TotalVariation.lua`, or `TVLoss` of neural-style."""
     return TotalVariation(source["strength"])
 
 
 @layer
 class CategoricalEntropy(nn.Module):
-    """`CategoricalEntropy.lua`: the identity, whose gradient also raises the batch's entropy.
+    """`CategoricalEntropy.lua`: the identity with a gradient that increases the batch's entropy.
 
     Args:
-        scale: weight of the entropy.
-        min_entropy: a batch whose entropy is larger is left alone.
+        scale: Weight of the entropy.
+        min_entropy: The entropy above which a batch gets no penalty; None means no limit.
     """
 
     def __init__(self, scale: float = 1.0, min_entropy: float | None = None) -> None:
@@ -75,29 +78,30 @@ class CategoricalEntropy(nn.Module):
         self.min_entropy = min_entropy
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Probabilities (N, classes) → the same."""
+        """Map probabilities (N, classes) to the same shape."""
         fractions = input.sum(0) / input.detach().sum()
         entropy = -(fractions * (fractions + 1e-6).log()).sum()
         penalty = entropy * (-self.scale / input.shape[0])
         if self.min_entropy is not None:
             penalty = torch.where(entropy < self.min_entropy, penalty, torch.zeros_like(penalty))
-        return AddPenalty.apply(input, penalty)
+        output: torch.Tensor = AddPenalty.apply(input, penalty)
+        return output
 
 
 @register("nn.CategoricalEntropy")
 def categorical_entropy(source: LuaObject, context: Context) -> nn.Module:
-    """`CategoricalEntropy.lua`."""
+    """Convert `CategoricalEntropy.lua`: the identity with a penalty on low entropy."""
     return CategoricalEntropy(source.get("scale", 1), source.get("minEntropy"))
 
 
 @layer
 class NormStabilizer(nn.Module):
-    """`NormStabilizer.lua`: passes h on; in training it adds a penalty to the gradient.
+    """`NormStabilizer.lua`: returns h; training mode adds a penalty to the gradient.
 
     The penalty is the mean over the batch of beta · (‖h(t)‖ - ‖h(t-1)‖)².
 
     Args:
-        beta: weight of the penalty.
+        beta: Weight of the penalty.
     """
 
     def __init__(self, beta: float) -> None:
@@ -106,7 +110,7 @@ class NormStabilizer(nn.Module):
         self.step_state: list[torch.Tensor] | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, hidden) → the same."""
+        """Map (N, hidden) to the same shape."""
         output = input
         if self.training and self.step_state:
             change = input.norm(dim=1) - self.step_state[0].norm(dim=1)
@@ -116,11 +120,11 @@ class NormStabilizer(nn.Module):
         return output
 
     def extra_repr(self) -> str:
-        """The weight, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"beta={self.beta}"
 
 
 @register("nn.NormStabilizer")
 def norm_stabilizer(source: LuaObject, context: Context) -> nn.Module:
-    """`NormStabilizer.lua`."""
+    """Convert `NormStabilizer.lua`: a penalty on changes of the norm of h between steps."""
     return NormStabilizer(source["beta"])

@@ -1,9 +1,9 @@
-"""Layers of rnn that go one time step at a call (`AbstractRecurrent.lua` and its subclasses).
+"""Layers of rnn that compute one time step per call (`AbstractRecurrent.lua` and subclasses).
 
-Such a layer keeps what it remembers in `step_state` while a sequence runs through it: a
-`Sequencer` sets it to `[]` before the first step and back to None after the last. Called by itself
-it is one step from a zero state. The steps share all parameters, so the clones that a file keeps
-for each step (`sharedClones`) are not needed.
+While a sequence is processed, such a layer keeps its state in `step_state`: a `Sequencer` sets it
+to `[]` before the first step and back to None after the last. A call outside a sequencer is one
+step from a zero state. All steps share their parameters, so that the clones that a file holds for
+each step (`sharedClones`) are not needed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..registry import layer, register
 
 @layer
 class LSTM(nn.ModuleList):
-    """`LSTM.lua`, `FastLSTM.lua`: one step; output h(t) of `[x(t), h(t-1), c(t-1)]` → `[h, c]`.
+    """`LSTM.lua`, `FastLSTM.lua`: one step of an LSTM, returning h(t).
 
     Args:
-        modules: the module of one step, which takes and gives a list.
-        hidden_size: features of h and c.
+        modules: The module of one step, from `[x(t), h(t-1), c(t-1)]` to `[h(t), c(t)]`.
+        hidden_size: Number of features of h and c.
     """
 
     def __init__(self, *modules: nn.Module, hidden_size: int) -> None:
@@ -34,10 +34,11 @@ class LSTM(nn.ModuleList):
         self.step_state: list[torch.Tensor] | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, in) → (N, hidden_size), or without N."""
+        """Map (N, in) to (N, hidden_size), or both without N."""
         state = self.step_state
         if not state:
             state = [zeros([self.hidden_size], input, 1, self)] * 2
+        output: torch.Tensor
         output, cell = self[0]([input, *state])
         if self.step_state is not None:
             self.step_state = [output, cell]
@@ -46,12 +47,12 @@ class LSTM(nn.ModuleList):
 
 @layer
 class Recurrence(nn.ModuleList):
-    """`Recurrence.lua`, `GRU.lua`, `Mufuru.lua`: one step; h(t) of `[x(t), h(t-1)]`.
+    """`Recurrence.lua`, `GRU.lua`, `Mufuru.lua`: one step of a recurrent layer, returning h(t).
 
     Args:
-        modules: the module of one step.
-        output_size: shape of h for one example, or a list of such where h is a table.
-        input_dims: dimensions of x (or of its first tensor) for one example.
+        modules: The module of one step, from `[x(t), h(t-1)]` to h(t).
+        output_size: Shape of h for one example, or a list of shapes if h is a list.
+        input_dims: Number of dimensions of x (or of its first tensor) for one example.
     """
 
     def __init__(self, *modules: nn.Module, output_size: list[Any], input_dims: int) -> None:
@@ -61,7 +62,7 @@ class Recurrence(nn.ModuleList):
         self.step_state: list[Any] | None = None
 
     def forward(self, input: Any) -> Any:
-        """(N, *x) → (N, *output_size), or without N; tables are lists."""
+        """Map (N, …) to (N, *output_size), or both without N; tables are lists."""
         if self.step_state:
             previous = self.step_state[0]
         else:
@@ -74,9 +75,9 @@ class Recurrence(nn.ModuleList):
 
 @layer
 class Recurrent(nn.ModuleList):
-    """`Recurrent.lua`: transfer(merge(input(x(t)), feedback(h(t-1)))).
+    """`Recurrent.lua`: h(t) = transfer(merge(input(x(t)), feedback(h(t-1)))).
 
-    The first step has no h(0): there it is transfer(start(input(x(1)))).
+    At the first step, which has no h(0), h(1) = transfer(start(input(x(1)))).
 
     Args:
         modules: start, input, feedback, transfer and merge, in this order.
@@ -87,8 +88,9 @@ class Recurrent(nn.ModuleList):
         self.step_state: list[torch.Tensor] | None = None
 
     def forward(self, input: Any) -> torch.Tensor:
-        """(N, in) → (N, out)."""
+        """Map (N, in) to (N, out)."""
         start, encode, feedback, transfer, merge = self
+        output: torch.Tensor
         encoded = encode(input)
         if self.step_state:
             output = transfer(merge([encoded, feedback(self.step_state[0])]))
@@ -100,16 +102,16 @@ class Recurrent(nn.ModuleList):
 
 
 def zeros(size: list[Any], input: Any, input_dims: int, module: nn.Module) -> Any:
-    """The state before the first step: zeros, with the batch that the input has.
+    """Return the state before the first step: zeros, with the batch size of the input.
 
     Args:
-        size: shape for one example, or a list of such.
-        input: the first step's input; its first tensor tells the batch.
-        input_dims: dimensions of that tensor for one example.
-        module: its parameters tell number type and device.
+        size: Shape for one example, or a list of shapes.
+        input: The input of the first step, whose first tensor has the batch size.
+        input_dims: Number of dimensions of that tensor for one example.
+        module: A module whose parameters have the dtype and device of the result.
     """
     if size and isinstance(size[0], list):
-        return [zeros(part, input, input_dims, module) for part in size]
+        return [zeros(inner, input, input_dims, module) for inner in size]
     while isinstance(input, list):
         input = input[0]
     batch = input.shape[: input.dim() - input_dims]
@@ -118,14 +120,17 @@ def zeros(size: list[Any], input: Any, input_dims: int, module: nn.Module) -> An
 
 @register("nn.FastLSTM", "nn.BNFastLSTM")
 def lstm(source: LuaObject, context: Context) -> nn.Module:
-    """`LSTM.lua`: `recurrentModule` is the whole step, gates, peepholes and masks included."""
+    """Convert `LSTM.lua`; `recurrentModule` is a whole step with gates, peepholes and masks."""
     hidden_size = int(source["outputSize"])
     return LSTM(step_module(source, context), hidden_size=hidden_size)
 
 
 @register("nn.GRU", "nn.MuFuRu", "nn.Mufuru")
 def gru(source: LuaObject, context: Context) -> nn.Module:
-    """`GRU.lua`: (1-z)·h̃ + z·h(t-1), the reset gate before the candidate's linear map."""
+    """Convert `GRU.lua`: (1-z)·h̃ + z·h(t-1), the reset gate applied before the candidate's weights.
+
+    `torch.nn.GRU` applies it after them.
+    """
     return Recurrence(
         step_module(source, context), output_size=[int(source["outputSize"])], input_dims=1
     )
@@ -133,24 +138,24 @@ def gru(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.Recurrence")
 def recurrence(source: LuaObject, context: Context) -> nn.Module:
-    """`Recurrence.lua`; outputSize is a table, a LongStorage, or a table of these."""
+    """Convert `Recurrence.lua`; `outputSize` is a number, a table, a LongStorage, or nested."""
     output_size, input_dims = sizes(source["outputSize"]), int(source["nInputDim"])
     return Recurrence(step_module(source, context), output_size=output_size, input_dims=input_dims)
 
 
 @register("nn.Recurrent")
 def recurrent(source: LuaObject, context: Context) -> nn.Module:
-    """`Recurrent.lua`; its `initialModule` and `recurrentModule` are made of the same five."""
+    """Convert `Recurrent.lua` by its five children, of which its other modules are built."""
     return Recurrent(*context.children(source))
 
 
 def step_module(source: LuaObject, context: Context) -> nn.Module:
-    """The module of one step, with the weights that all steps share."""
+    """Return the module of one step, with the weights that all steps share."""
     return context.convert(source["recurrentModule"], ".recurrentModule")
 
 
 def sizes(value: Any) -> list[Any]:
-    """A size of `Recurrence.lua` as (nested) lists of int."""
+    """Return a size of `Recurrence.lua` as (nested) lists of int."""
     if isinstance(value, LuaTable):
-        return [sizes(part) if not isinstance(part, int) else part for part in value.to_list()]
+        return [item if isinstance(item, int) else sizes(item) for item in value.to_list()]
     return [int(size) for size in np.atleast_1d(value)]

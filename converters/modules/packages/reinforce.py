@@ -1,7 +1,7 @@
-"""Layers of dpnn that draw what they give, to be trained by rewards (`Reinforce.lua`, …).
+"""Layers of dpnn that draw random outputs and are trained by REINFORCE (`Reinforce.lua`, …).
 
-In evaluation mode they give what they would have drawn from. The rewards that trained them came
-from a criterion that called `reinforce()`; here no gradient passes through a draw.
+In evaluation mode they return the mean or the probabilities that they draw from. In Torch7 a
+criterion trained them by calling `reinforce()` with a reward; here no gradient passes through.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..registry import layer, register
 
 @layer
 class ReinforceNormal(nn.Module):
-    """`ReinforceNormal.lua`: a normal draw with the input as its mean.
+    """`ReinforceNormal.lua`: draws from a normal distribution with the input as its mean.
 
     Args:
-        std: standard deviation; None where the input is `[mean, std]`.
-        stochastic: draw in evaluation mode too.
+        std: Standard deviation, or None if the input is `[mean, std]`.
+        stochastic: Whether to draw in evaluation mode too.
     """
 
     def __init__(self, std: float | list[Any] | None, stochastic: bool = False) -> None:
@@ -32,7 +32,8 @@ class ReinforceNormal(nn.Module):
         self.stochastic = stochastic
 
     def forward(self, input: Any) -> torch.Tensor:
-        """A mean of any shape, or `[mean, std]` → the mean's shape."""
+        """Map a mean of any shape, or `[mean, std]`, to the shape of the mean."""
+        mean: torch.Tensor
         mean, std = input if isinstance(input, list) else (input, self.std)
         if not (self.training or self.stochastic):
             return mean
@@ -41,7 +42,7 @@ class ReinforceNormal(nn.Module):
 
 @register("nn.ReinforceNormal")
 def reinforce_normal(source: LuaObject, context: Context) -> nn.Module:
-    """`ReinforceNormal.lua`; `stdev` is a number or a tensor for one example."""
+    """Convert `ReinforceNormal.lua`; `stdev` is a number, or a tensor for one example."""
     std = source.get("stdev")
     std = std.tolist() if isinstance(std, np.ndarray) else std
     _note_rewards(context)
@@ -50,10 +51,10 @@ def reinforce_normal(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ReinforceBernoulli(nn.Module):
-    """`ReinforceBernoulli.lua`: 1 with the probability that the input gives, else 0.
+    """`ReinforceBernoulli.lua`: draws 1 with the probability that is the input, otherwise 0.
 
     Args:
-        stochastic: draw in evaluation mode too.
+        stochastic: Whether to draw in evaluation mode too.
     """
 
     def __init__(self, stochastic: bool = False) -> None:
@@ -61,7 +62,7 @@ class ReinforceBernoulli(nn.Module):
         self.stochastic = stochastic
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Probabilities of any shape → the same shape."""
+        """Map probabilities of any shape to the same shape."""
         if not (self.training or self.stochastic):
             return input
         return torch.rand_like(input).lt(input).to(input.dtype)
@@ -69,17 +70,17 @@ class ReinforceBernoulli(nn.Module):
 
 @register("nn.ReinforceBernoulli")
 def reinforce_bernoulli(source: LuaObject, context: Context) -> nn.Module:
-    """`ReinforceBernoulli.lua`."""
+    """Convert `ReinforceBernoulli.lua`: draws of 0 or 1."""
     _note_rewards(context)
     return ReinforceBernoulli(bool(source.get("stochastic", False)))
 
 
 @layer
 class ReinforceCategorical(nn.Module):
-    """`ReinforceCategorical.lua`: a class drawn with the input's probabilities, as one-hot.
+    """`ReinforceCategorical.lua`: draws a class with the probabilities in the input, as one-hot.
 
     Args:
-        stochastic: draw in evaluation mode too.
+        stochastic: Whether to draw in evaluation mode too.
     """
 
     def __init__(self, stochastic: bool = False) -> None:
@@ -87,7 +88,7 @@ class ReinforceCategorical(nn.Module):
         self.stochastic = stochastic
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Probabilities (N, classes) → the same shape."""
+        """Map probabilities (N, classes) to the same shape."""
         if not (self.training or self.stochastic):
             return input
         drawn = input.detach().multinomial(1)
@@ -96,18 +97,18 @@ class ReinforceCategorical(nn.Module):
 
 @register("nn.ReinforceCategorical")
 def reinforce_categorical(source: LuaObject, context: Context) -> nn.Module:
-    """`ReinforceCategorical.lua`."""
+    """Convert `ReinforceCategorical.lua`: draws of a class, as one-hot vectors."""
     _note_rewards(context)
     return ReinforceCategorical(bool(source.get("stochastic", False)))
 
 
 @layer
 class ReinforceGamma(nn.Module):
-    """`ReinforceGamma.lua`: a Gamma draw; in evaluation mode its mean.
+    """`ReinforceGamma.lua`: draws from a gamma distribution; its mean in evaluation mode.
 
     Args:
-        scale: of the distribution; None where the input is `[shape, scale]`.
-        stochastic: draw in evaluation mode too.
+        scale: Scale of the distribution, or None if the input is `[shape, scale]`.
+        stochastic: Whether to draw in evaluation mode too.
     """
 
     def __init__(self, scale: float | list[Any] | None, stochastic: bool = False) -> None:
@@ -116,7 +117,8 @@ class ReinforceGamma(nn.Module):
         self.stochastic = stochastic
 
     def forward(self, input: Any) -> torch.Tensor:
-        """Shape parameters of any shape, or `[shape, scale]` → the same shape."""
+        """Map shape parameters of any shape, or `[shape, scale]`, to the same shape."""
+        shape: torch.Tensor
         shape, scale = input if isinstance(input, list) else (input, self.scale)
         scale = torch.as_tensor(scale).to(shape)
         if not (self.training or self.stochastic):
@@ -126,7 +128,7 @@ class ReinforceGamma(nn.Module):
 
 @register("nn.ReinforceGamma")
 def reinforce_gamma(source: LuaObject, context: Context) -> nn.Module:
-    """`ReinforceGamma.lua`; `scale` is a number or a tensor for one example."""
+    """Convert `ReinforceGamma.lua`; `scale` is a number, or a tensor for one example."""
     scale = source.get("scale")
     scale = scale.tolist() if isinstance(scale, np.ndarray) else scale
     _note_rewards(context)
@@ -134,4 +136,6 @@ def reinforce_gamma(source: LuaObject, context: Context) -> nn.Module:
 
 
 def _note_rewards(context: Context) -> None:
-    context.note("trained by rewards in Torch7: in training it draws, and no gradient passes")
+    context.note(
+        "trained by rewards in Torch7; here no gradient passes through it in training mode"
+    )

@@ -1,4 +1,4 @@
-"""Small layers and criterions of rnn: masks, padding, and what its recurrent layers are made of."""
+"""Small layers of rnn: masking, padding, sequence dropout and the parts of recurrent layers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ScalarAdd(nn.Module):
     """`SAdd.lua`: input + addend, or its negative.
 
     Args:
-        addend: the number.
-        negate: change the sign of the sum.
+        addend: The number to add.
+        negate: Whether to negate the sum.
     """
 
     def __init__(self, addend: float, negate: bool = False) -> None:
@@ -29,27 +29,27 @@ class ScalarAdd(nn.Module):
         self.negate = negate
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same."""
+        """Map any shape to the same shape."""
         return -(input + self.addend) if self.negate else input + self.addend
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.addend}, negate={self.negate}"
 
 
 @register("nn.SAdd")
 def scalar_add(source: LuaObject, context: Context) -> nn.Module:
-    """`SAdd.lua`."""
+    """Convert `SAdd.lua`: a number added to the input, optionally negated."""
     return ScalarAdd(source["addend"], bool(source.get("negate", False)))
 
 
 @layer
 class MaskZero(nn.ModuleList):
-    """`MaskZero.lua`: zeros for the examples whose input is all zeros.
+    """`MaskZero.lua`: runs a module and sets the output to zero where the whole input is zero.
 
     Args:
-        modules: the module inside.
-        input_dims: dimensions of one example of the input's first tensor.
+        modules: The module inside.
+        input_dims: Number of dimensions of one example of the input's first tensor.
     """
 
     def __init__(self, *modules: nn.Module, input_dims: int) -> None:
@@ -57,7 +57,7 @@ class MaskZero(nn.ModuleList):
         self.input_dims = input_dims
 
     def forward(self, input: Any) -> Any:
-        """(N, …) or without N; input and output may be (nested) lists."""
+        """Map (N, …), or one example without N; input and output may be (nested) lists."""
         first = input
         while isinstance(first, list):
             first = first[0]
@@ -66,26 +66,33 @@ class MaskZero(nn.ModuleList):
 
 
 def mask(value: Any, padding: torch.Tensor) -> Any:
-    """The value with zeros where `padding`, of its first dimensions, is true."""
+    """Set a tensor, or each tensor of a list, to zero where `padding` is true.
+
+    Args:
+        value: The tensor, or a (nested) list of tensors.
+        padding: A boolean tensor with the first dimensions of each.
+    """
     if isinstance(value, list):
-        return [mask(part, padding) for part in value]
+        return [mask(item, padding) for item in value]
     trailing = [1] * (value.dim() - padding.dim())
     return value.masked_fill(padding.reshape([*padding.shape, *trailing]), 0)
 
 
 @register("nn.MaskZero", "nn.TrimZero")
 def mask_zero(source: LuaObject, context: Context) -> nn.Module:
-    """`MaskZero.lua`; `TrimZero.lua` leaves those examples out, which gives the same."""
+    """Convert `MaskZero.lua`, or `TrimZero.lua`, which skips those examples with equal results."""
     return MaskZero(*context.children(source), input_dims=int(source["nInputDim"]))
 
 
 @layer
 class LookupTableMaskZero(nn.Module):
-    """`LookupTableMaskZero.lua`: rows of a table by index from 1; index 0 gives zeros.
+    """`LookupTableMaskZero.lua`: an embedding of indices from 1; index 0 gives zeros.
+
+    `torch.nn.Embedding` with `padding_idx=0` returns row 0, which need not be zero in a file.
 
     Args:
-        rows: rows of the table, the unused one of index 0 included.
-        features: length of a row.
+        rows: Number of rows of the table, including the unused row of index 0.
+        features: Length of a row.
     """
 
     def __init__(self, rows: int, features: int) -> None:
@@ -95,18 +102,19 @@ class LookupTableMaskZero(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, features))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Indices (…) → (…, features)."""
+        """Map indices (…) to (…, features)."""
         index = input.long()
-        return mask(functional.embedding(index, self.weight), index == 0)
+        output: torch.Tensor = mask(functional.embedding(index, self.weight), index == 0)
+        return output
 
     def extra_repr(self) -> str:
-        """The sizes, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.rows}, {self.features}"
 
 
 @register("nn.LookupTableMaskZero")
 def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
-    """`LookupTableMaskZero.lua`."""
+    """Convert `LookupTableMaskZero.lua`: an embedding whose index 0 gives zeros."""
     weight = source["weight"]
     with torch.device("meta"):
         module = LookupTableMaskZero(*weight.shape)
@@ -115,10 +123,10 @@ def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ReverseSequence(nn.Module):
-    """`SeqReverseSequence.lua`: a tensor in reverse order along a dimension.
+    """`SeqReverseSequence.lua`: reverses a tensor along a dimension.
 
     Args:
-        dim: the dimension.
+        dim: The dimension.
     """
 
     def __init__(self, dim: int) -> None:
@@ -126,43 +134,44 @@ class ReverseSequence(nn.Module):
         self.dim = dim
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same."""
+        """Map any shape to the same shape."""
         return input.flip(self.dim)
 
     def extra_repr(self) -> str:
-        """The dimension, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"dim={self.dim}"
 
 
 @register("nn.SeqReverseSequence", "nn.ReverseSequence")
 def reverse_sequence(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqReverseSequence.lua`, and `ReverseSequence.lua` of torch-rnn."""
+    """Convert `SeqReverseSequence.lua`, or `ReverseSequence.lua` of torch-rnn."""
     return ReverseSequence(int(source["dim"]) - 1)
 
 
 @layer
 class ExpandAs(nn.Module):
-    """`ExpandAs.lua`: the second of two tensors in the shape of the first."""
+    """`ExpandAs.lua`: expands the second of two tensors to the shape of the first."""
 
     def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
-        """`[a, b]` → `[a, b expanded]`."""
+        """Map `[a, b]` to `[a, b expanded as a]`."""
         return [input[0], input[1].expand_as(input[0])]
 
 
 @register("nn.ExpandAs")
 def expand_as(source: LuaObject, context: Context) -> nn.Module:
-    """`ExpandAs.lua`."""
+    """Convert `ExpandAs.lua`: the second of two tensors expanded as the first."""
     return ExpandAs()
 
 
 @layer
 class SeqDropout(nn.Module):
-    """`SeqDropout.lua`: dropout that leaves out the same features at every step.
+    """`SeqDropout.lua`: dropout that drops the same features at every step of a sequence.
 
     Args:
-        p: share of the features that is left out.
-        scale_in_training: divide by 1-p in training; otherwise multiply by it in evaluation.
-        stochastic_inference: leave features out in evaluation too.
+        p: Probability of dropping a feature.
+        scale_in_training: Whether training mode divides by 1-p, as `torch.nn.Dropout` does;
+            otherwise evaluation mode multiplies by 1-p.
+        stochastic_inference: Whether to drop features in evaluation mode too.
     """
 
     def __init__(
@@ -174,20 +183,20 @@ class SeqDropout(nn.Module):
         self.stochastic_inference = stochastic_inference
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(T, …) → the same."""
+        """Map (T, …) to the same shape."""
         if self.training or self.stochastic_inference:
             kept = torch.rand_like(input[:1]).ge(self.p).to(input.dtype)
             return input * (kept / (1 - self.p) if self.scale_in_training else kept)
         return input if self.scale_in_training else input * (1 - self.p)
 
     def extra_repr(self) -> str:
-        """The share, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"p={self.p}"
 
 
 @register("nn.SeqDropout")
 def seq_dropout(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqDropout.lua`."""
+    """Convert `SeqDropout.lua`: dropout of the same features at every step."""
     return SeqDropout(
         source["p"], bool(source.get("v2", False)), bool(source.get("stochastic_inference", False))
     )
@@ -195,11 +204,11 @@ def seq_dropout(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.CopyGrad")
 def copy_grad(source: LuaObject, context: Context) -> nn.Module:
-    """`CopyGrad.lua`: the identity."""
+    """Convert `CopyGrad.lua`: the identity (in Torch7 it copies the gradient)."""
     return nn.Identity()
 
 
 @register("nn.LinearNoBias")
 def linear_no_bias(source: LuaObject, context: Context) -> nn.Module:
-    """`LinearNoBias.lua`; its first version kept a bias of zeros that was never trained."""
+    """Convert `LinearNoBias.lua`; the first version has a bias of zeros that is never trained."""
     return convert_as("nn.Linear", source, context, bias=None)

@@ -1,4 +1,4 @@
-"""Pooling of regions, of inn (`ROIPooling.lua`)."""
+"""Pooling of regions of interest, of inn (`ROIPooling.lua`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from ..registry import layer, register
 
 @layer
 class ROIPooling(nn.Module):
-    """`ROIPooling.lua`: the largest values in a grid of bins, for each region of an image.
+    """`ROIPooling.lua`: the maximum in each bin of a grid, for each region of an image.
+
+    Unlike `torchvision.ops.RoIPool` it counts examples and coordinates from 1.
 
     Args:
-        height: bins from top to bottom.
-        width: bins from left to right.
-        spatial_scale: pixels of the input for one pixel of the regions.
-        version2: a region ends before its last pixel, and bins do not overlap.
+        height: Number of bins from top to bottom.
+        width: Number of bins from left to right.
+        spatial_scale: Pixels of the input per pixel of the regions' coordinates.
+        version2: Whether regions end before their last pixel and bins do not overlap.
     """
 
     def __init__(self, height: int, width: int, spatial_scale: float, version2: bool) -> None:
@@ -29,9 +31,9 @@ class ROIPooling(nn.Module):
         self.version2 = version2
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """`[(N, C, H, W), regions (R, 5)]` → (R, C, height, width).
+        """Map `[(N, C, H, W), regions (R, 5)]` to (R, C, height, width).
 
-        A region is (example, x1, y1, x2, y2), all from 1.
+        A region is (example, x1, y1, x2, y2), all counted from 1.
         """
         maps, regions = input[0], input[1]
         corners = round_half_away((regions[:, 1:] - 1) * self.spatial_scale)
@@ -46,13 +48,13 @@ class ROIPooling(nn.Module):
             [in_rows.masked_fill(~column[:, None, None], lowest).amax(3) for column in columns],
             dim=3,
         )
-        # Where nothing is pooled, the Lua gives zero.
+        # The Lua code returns zero for an empty bin.
         return pooled.masked_fill(pooled == lowest, 0)
 
     def _bins(
         self, first: torch.Tensor, last: torch.Tensor, count: int, size: int
     ) -> list[torch.Tensor]:
-        """For each bin which of `size` pixels it covers, (R, size)."""
+        """Return for each bin a mask (R, size) of the pixels that it covers."""
         last = last - 1 if self.version2 else last
         extent = (last - first + 1).clamp(min=1) / count
         pixels = torch.arange(size, device=first.device)
@@ -66,18 +68,18 @@ class ROIPooling(nn.Module):
         return bins
 
     def extra_repr(self) -> str:
-        """The settings, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.height}, {self.width}, spatial_scale={self.spatial_scale}"
 
 
 def round_half_away(value: torch.Tensor) -> torch.Tensor:
-    """C's round: halves go away from zero (torch.round takes the even neighbour)."""
+    """Round as C does, halves away from zero (`torch.round` rounds them to even)."""
     return value.sign() * (value.abs() + 0.5).floor()
 
 
 @register("inn.ROIPooling")
 def roi_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """`ROIPooling.lua`; files without `v2` are of the first version."""
+    """Convert `ROIPooling.lua`; a file without `v2` is of the first version."""
     return ROIPooling(
         int(source["H"]), int(source["W"]), source.get("spatial_scale", 1), bool(source.get("v2"))
     )

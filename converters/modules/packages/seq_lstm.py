@@ -1,4 +1,4 @@
-"""Layers of rnn that take a whole sequence as one tensor (`SeqLSTM.lua`, `SeqGRU.lua`)."""
+"""Recurrent layers of rnn that take a sequence as one tensor (`SeqLSTM.lua`, `SeqGRU.lua`)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from .sequencer import note_remember
 
 @layer
 class SeqLSTM(nn.Module):
-    """`SeqLSTM.lua`, `SeqLSTMP.lua`: an LSTM without peepholes, gates in the order i, f, o, g.
+    """`SeqLSTM.lua`, `SeqLSTMP.lua`: an LSTM without peepholes.
+
+    It computes the equations of `torch.nn.LSTM`. Its weights are one matrix, (D + R, 4·H), with the
+    gates in the order i, f, o, g.
 
     Args:
-        input_size: features D of a step's input.
-        hidden_size: features H of the cell.
-        output_size: features R of the output where it is a projection of the cell's, else None.
-        batch_first: the sequence is (N, T, D), not (T, N, D).
-        mask_zero: a step whose input is all zeros gives zeros and forgets what was before.
+        input_size: Number of features D of a step's input.
+        hidden_size: Number of features H of the cell.
+        output_size: Number of features R of the output if it is projected, otherwise None (R = H).
+        batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
+        mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SeqLSTM(nn.Module):
             self.weight_o = nn.Parameter(torch.empty(hidden_size, output_size))
 
     def forward(self, input: Any) -> torch.Tensor:
-        """(T, N, D), or `[h0, x]`, or `[c0, h0, x]` with h0 (N, R) and c0 (N, H) → (T, N, R)."""
+        """Map x (T, N, D), `[h0, x]` or `[c0, h0, x]` to (T, N, R); h0 is (N, R), c0 (N, H)."""
         *states, sequence = input if isinstance(input, list) else [input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
@@ -73,20 +76,23 @@ class SeqLSTM(nn.Module):
         return torch.stack(outputs, dim=1 if self.batch_first else 0)
 
     def extra_repr(self) -> str:
-        """The sizes, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         projected = "" if self.output_size is None else f" -> {self.output_size}"
         return f"{self.input_size} -> {self.hidden_size}{projected}"
 
 
 @layer
 class SeqGRU(nn.Module):
-    """`SeqGRU.lua`: h = (1-u)·tanh(Wx + R(r·h) + b) + u·h, gates in the order r, u, candidate.
+    """`SeqGRU.lua`: a GRU, h = (1-u)·tanh(Wx + R(r·h) + b) + u·h.
+
+    The reset gate r is applied before the matrix R; `torch.nn.GRU` applies it after. The weights
+    are one matrix, (D + H, 3·H), in the order r, u, candidate.
 
     Args:
-        input_size: features D of a step's input.
-        hidden_size: features H of the output.
-        batch_first: the sequence is (N, T, D), not (T, N, D).
-        mask_zero: a step whose input is all zeros gives zeros and forgets what was before.
+        input_size: Number of features D of a step's input.
+        hidden_size: Number of features H of the output.
+        batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
+        mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
     """
 
     def __init__(
@@ -105,7 +111,7 @@ class SeqGRU(nn.Module):
         self.bias = nn.Parameter(torch.empty(3 * hidden_size))
 
     def forward(self, input: Any) -> torch.Tensor:
-        """(T, N, D), or `[h0, x]` with h0 (N, H) → (T, N, H)."""
+        """Map x (T, N, D), or `[h0, x]` with h0 (N, H), to (T, N, H)."""
         *states, sequence = input if isinstance(input, list) else [input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
@@ -125,17 +131,17 @@ class SeqGRU(nn.Module):
         return torch.stack(outputs, dim=1 if self.batch_first else 0)
 
     def extra_repr(self) -> str:
-        """The sizes, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.input_size} -> {self.hidden_size}"
 
 
 @register("nn.SeqLSTM", "nn.SeqLSTMP")
 def seq_lstm(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqLSTM.lua`; without `batchfirst` it is of the first version, which took (N, T, D)."""
+    """Convert `SeqLSTM.lua`; without a field `batchfirst` the sequences are (N, T, D)."""
     note_remember(source, context)
     batch_first = source.get("batchfirst")
     if batch_first is None:
-        context.note("no batchfirst: the first version of SeqLSTM, its sequences are (N, T, D)")
+        context.note("no field batchfirst: the first version, whose sequences are (N, T, D)")
         batch_first = True
     return fill_seq_lstm(source, context, source["weight"], source.get("weightO"), batch_first)
 
@@ -147,7 +153,7 @@ def fill_seq_lstm(
     projection: np.ndarray | None,
     batch_first: bool,
 ) -> nn.Module:
-    """A SeqLSTM with these weights and the layer's bias and flags."""
+    """Return a SeqLSTM with the given weights, and the bias and flags of a Torch7 layer."""
     hidden_size = weight.shape[1] // 4
     output_size = None if projection is None else projection.shape[1]
     recurrent_size = hidden_size if output_size is None else output_size
@@ -163,12 +169,12 @@ def fill_seq_lstm(
 
 @register("nn.SeqGRU")
 def seq_gru(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqGRU.lua`."""
+    """Convert `SeqGRU.lua`: a GRU over a whole sequence."""
     return fill_seq_gru(source, context, source["weight"])
 
 
 def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.Module:
-    """A SeqGRU with this weight and the layer's bias and flags."""
+    """Return a SeqGRU with the given weight, and the bias and flags of a Torch7 layer."""
     note_remember(source, context)
     hidden_size = weight.shape[1] // 3
     with torch.device("meta"):
@@ -183,7 +189,7 @@ def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.
 
 @register("nn.SeqLSTM_WN", "nn.SeqLSTMP_WN")
 def seq_lstm_weight_norm(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqLSTM_WN.lua`: input and recurrent weights are normalized by themselves."""
+    """Convert `SeqLSTM_WN.lua`, whose input and recurrent weights are normalized separately."""
     note_remember(source, context)
     inputs = int(source["inputsize"])
     weight = folded(source["v"], source["g"], [inputs], context)
@@ -193,7 +199,7 @@ def seq_lstm_weight_norm(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SeqGRU_WN")
 def seq_gru_weight_norm(source: LuaObject, context: Context) -> nn.Module:
-    """`SeqGRU_WN.lua`, as `SeqLSTM_WN.lua`."""
+    """Convert `SeqGRU_WN.lua`, whose input and recurrent weights are normalized separately."""
     weight = folded(source["v"], source["g"], [int(source["inputSize"])], context)
     return fill_seq_gru(source, context, weight)
 
@@ -201,13 +207,13 @@ def seq_gru_weight_norm(source: LuaObject, context: Context) -> nn.Module:
 def folded(
     direction: np.ndarray, length: np.ndarray, cuts: list[int], context: Context
 ) -> np.ndarray:
-    """The weight whose columns have these directions and lengths.
+    """Return the weight whose columns have the given directions and norms (weight normalization).
 
     Args:
         direction: (rows, columns).
-        length: (blocks, columns), one line for each block of rows.
-        cuts: where a new block begins.
-        context: is told that the weight is trained as a whole from now on.
+        length: (blocks, columns): the norms of the columns in each block of rows.
+        cuts: The first row of each block but the first.
+        context: Gets a note: training changes the weight as a whole from now on.
     """
     context.note("weight normalization is folded into the weight")
     blocks = [

@@ -1,4 +1,4 @@
-"""Criterions of rnn over sequences (`SequencerCriterion.lua`, `RepeaterCriterion.lua`, …)."""
+"""Criterions of rnn for sequences (`SequencerCriterion.lua`, `RepeaterCriterion.lua`, …)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SequencerCriterion(nn.Module):
     """`SequencerCriterion.lua`: the sum of a criterion over the steps of a sequence.
 
     Args:
-        criterion: the criterion of one step.
+        criterion: The criterion of one step.
     """
 
     def __init__(self, criterion: nn.Module) -> None:
@@ -25,23 +25,23 @@ class SequencerCriterion(nn.Module):
         self.criterion = criterion
 
     def forward(self, input: list[Any], target: list[Any]) -> torch.Tensor:
-        """T outputs and T targets → a scalar."""
+        """Map T outputs and T targets to a scalar."""
         pairs = zip(input, target, strict=True)
-        return torch.stack([self.criterion(step, goal) for step, goal in pairs]).sum()
+        return torch.stack([self.criterion(*pair) for pair in pairs]).sum()
 
 
 @register("nn.SequencerCriterion")
 def sequencer_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """`SequencerCriterion.lua`."""
+    """Convert `SequencerCriterion.lua`: a criterion summed over the steps."""
     return SequencerCriterion(context.convert(source["criterion"], ".criterion"))
 
 
 @layer
 class RepeaterCriterion(nn.Module):
-    """`RepeaterCriterion.lua`: SequencerCriterion with the same target at every step.
+    """`RepeaterCriterion.lua`: the sum of a criterion over the steps, with one target for all.
 
     Args:
-        criterion: the criterion of one step.
+        criterion: The criterion of one step.
     """
 
     def __init__(self, criterion: nn.Module) -> None:
@@ -49,23 +49,23 @@ class RepeaterCriterion(nn.Module):
         self.criterion = criterion
 
     def forward(self, input: list[Any], target: Any) -> torch.Tensor:
-        """T outputs and one target → a scalar."""
+        """Map T outputs and one target to a scalar."""
         return torch.stack([self.criterion(step, target) for step in input]).sum()
 
 
 @register("nn.RepeaterCriterion")
 def repeater_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """`RepeaterCriterion.lua`."""
+    """Convert `RepeaterCriterion.lua`: a criterion with one target for all steps."""
     return RepeaterCriterion(context.convert(source["criterion"], ".criterion"))
 
 
 @layer
 class MaskZeroCriterion(nn.Module):
-    """`MaskZeroCriterion.lua`: a criterion of the examples whose input is not all zeros.
+    """`MaskZeroCriterion.lua`: a criterion that skips examples whose input is all zeros.
 
     Args:
-        criterion: the criterion.
-        input_dims: dimensions of one example of the input's first tensor.
+        criterion: The criterion.
+        input_dims: Number of dimensions of one example of the input's first tensor.
     """
 
     def __init__(self, criterion: nn.Module, input_dims: int) -> None:
@@ -74,23 +74,26 @@ class MaskZeroCriterion(nn.Module):
         self.input_dims = input_dims
 
     def forward(self, input: Any, target: Any) -> torch.Tensor:
-        """(N, …) and N targets → a scalar, zero where no example is left."""
+        """Map (N, …) and N targets to a scalar, which is zero if all examples are skipped."""
         first = input
         while isinstance(first, list):
             first = first[0]
+        loss: torch.Tensor
         kept = (first != 0).flatten(1).any(1)
-        if not kept.any():
-            return first.sum() * 0
-        return self.criterion(rows(input, kept), rows(target, kept))
+        if kept.any():
+            loss = self.criterion(rows(input, kept), rows(target, kept))
+        else:
+            loss = first.sum() * 0
+        return loss
 
 
 def rows(value: Any, kept: torch.Tensor) -> Any:
-    """The examples of a tensor, or of every tensor of a list, that are kept."""
-    return [rows(part, kept) for part in value] if isinstance(value, list) else value[kept]
+    """Select examples of a tensor, or of each tensor of a list, by a boolean tensor."""
+    return [rows(item, kept) for item in value] if isinstance(value, list) else value[kept]
 
 
 @register("nn.MaskZeroCriterion")
 def mask_zero_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """`MaskZeroCriterion.lua`."""
+    """Convert `MaskZeroCriterion.lua`: a criterion without examples that are all zeros."""
     criterion = context.convert(source["criterion"], ".criterion")
     return MaskZeroCriterion(criterion, int(source["nInputDim"]))

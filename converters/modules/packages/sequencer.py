@@ -1,8 +1,8 @@
-"""Layers of rnn that run others over a sequence (`Sequencer.lua`, `Repeater.lua`, …).
+"""Layers of rnn that apply others to every step of a sequence (`Sequencer.lua`, `Repeater.lua`, …).
 
-A sequence is a list of T tensors. Every call starts from a zero state and ends without one; what
-`remember()` did in Torch7, going on where the last call had stopped, is noted and not done, so that
-the same input always gives the same output.
+A sequence is a list of T tensors. Every call starts from a zero state and discards the last one. In
+Torch7, `remember()` made a call continue from the state of the call before: this is noted, not
+done, so that equal inputs always give equal outputs.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..registry import layer, register
 
 @contextmanager
 def one_sequence(module: nn.Module) -> Iterator[None]:
-    """While it lasts, the recurrent layers inside a module go on from step to step."""
-    recurrent: list[Any] = [part for part in module.modules() if hasattr(part, "step_state")]
+    """Make the recurrent layers inside a module keep their state from call to call."""
+    recurrent: list[Any] = [inner for inner in module.modules() if hasattr(inner, "step_state")]
     try:
-        for part in recurrent:
-            part.step_state = []
+        for inner in recurrent:
+            inner.step_state = []
         yield
     finally:
-        for part in recurrent:
-            part.step_state = None
+        for inner in recurrent:
+            inner.step_state = None
 
 
 @layer
 class Sequencer(nn.ModuleList):
-    """`Sequencer.lua`: a module at every step of a sequence.
+    """`Sequencer.lua`: applies a module to every step of a sequence.
 
     Args:
-        modules: the module of one step.
+        modules: The module of one step.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
 
     def forward(self, input: Any) -> Any:
-        """T tensors (N, …) → T outputs; a tensor (T, N, …) gives one of the same kind."""
+        """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""
         with one_sequence(self):
             outputs = [self[0](step) for step in input]
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
@@ -52,11 +52,11 @@ class Sequencer(nn.ModuleList):
 
 @layer
 class Repeater(nn.ModuleList):
-    """`Repeater.lua`: a recurrent module that gets the same input at every step.
+    """`Repeater.lua`: applies a recurrent module to the same input at every step.
 
     Args:
-        modules: the recurrent module.
-        steps: how many steps.
+        modules: The recurrent module.
+        steps: Number of steps.
     """
 
     def __init__(self, *modules: nn.Module, steps: int) -> None:
@@ -64,21 +64,21 @@ class Repeater(nn.ModuleList):
         self.steps = steps
 
     def forward(self, input: Any) -> list[Any]:
-        """One input → a list of the outputs of all steps."""
+        """Map one input to the list of the outputs of all steps."""
         with one_sequence(self):
             return [self[0](input) for _ in range(self.steps)]
 
 
 @layer
 class RecurrentAttention(nn.ModuleList):
-    """`RecurrentAttention.lua`: a recurrent module that chooses at each step where to look.
+    """`RecurrentAttention.lua`: a recurrent module that chooses a location at each step.
 
     Args:
-        modules: the recurrent module, of `[input, action]`, and the module that makes an action
-            of its last output (of zeros at the first step).
-        steps: how many steps.
-        hidden_size: shape of the recurrent module's output for one example.
-        forward_actions: give `[output, action]` at every step.
+        modules: The recurrent module, which takes `[input, action]`, and the module that computes
+            an action from its last output (from zeros at the first step).
+        steps: Number of steps.
+        hidden_size: Shape of the recurrent module's output for one example.
+        forward_actions: Whether to return `[output, action]` for each step.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class RecurrentAttention(nn.ModuleList):
         self.forward_actions = forward_actions
 
     def forward(self, input: torch.Tensor) -> list[Any]:
-        """(N, …) → a list of the outputs of all steps."""
+        """Map (N, …) to the list of the outputs of all steps."""
         recurrent, choose = self
         hidden = input.new_zeros([input.shape[0], *self.hidden_size])
         outputs: list[Any] = []
@@ -108,18 +108,18 @@ class RecurrentAttention(nn.ModuleList):
 
 @layer
 class BiSequencerLM(nn.ModuleList):
-    """`BiSequencerLM.lua`: at each step what came before it and what comes after, merged.
+    """`BiSequencerLM.lua`: for each step, the merged outputs for the steps before and after it.
 
     Args:
-        modules: forward (over steps 1 to T-1), backward (over steps 2 to T), and the merge of
-            both lists, each filled with zeros where nothing is known.
+        modules: The forward module (over steps 1 to T-1), the backward module (over steps 2 to T),
+            and the module that merges their outputs, padded with zeros to T steps.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
 
     def forward(self, input: list[Any]) -> Any:
-        """T tensors (N, …), T > 1 → T outputs."""
+        """Map a list of T > 1 tensors (N, …) to T outputs."""
         forward, backward, merge = self
         before, after = forward(input[:-1]), backward(input[1:])
         first, last = torch.zeros_like(before[0]), torch.zeros_like(after[0])
@@ -128,21 +128,21 @@ class BiSequencerLM(nn.ModuleList):
 
 @register("nn.Sequencer")
 def sequencer(source: LuaObject, context: Context) -> nn.Module:
-    """`Sequencer.lua`."""
+    """Convert `Sequencer.lua`: a module applied to every step of a sequence."""
     note_remember(source, context)
     return Sequencer(*context.children(source))
 
 
 @register("nn.Repeater")
 def repeater(source: LuaObject, context: Context) -> nn.Module:
-    """`Repeater.lua`; the number of steps was first called `nStep`, then `rho`."""
+    """Convert `Repeater.lua`; the number of steps is `nStep`, in newer files `rho`."""
     steps = source["nStep"] if "nStep" in source else source["rho"]
     return Repeater(*context.children(source), steps=int(steps))
 
 
 @register("nn.RecurrentAttention")
 def recurrent_attention(source: LuaObject, context: Context) -> nn.Module:
-    """`RecurrentAttention.lua`; hiddenSize is a table."""
+    """Convert `RecurrentAttention.lua`, whose `hiddenSize` is a table."""
     return RecurrentAttention(
         *context.children(source),
         steps=int(source["nStep"]),
@@ -153,22 +153,22 @@ def recurrent_attention(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.BiSequencerLM")
 def bi_sequencer_lm(source: LuaObject, context: Context) -> nn.Module:
-    """`BiSequencerLM.lua`; forward, backward and merge are Sequencers with what is around them."""
+    """Convert `BiSequencerLM.lua` by its three children: forward, backward and merge."""
     return BiSequencerLM(*context.children(source))
 
 
 @register("nn.BiSequencer", "nn.SeqBRNN", "nn.Recursor")
 def decorator(source: LuaObject, context: Context) -> nn.Module:
-    """`BiSequencer.lua`, `SeqBRNN.lua`, `Recursor.lua`: all is done by the module inside."""
+    """Convert `BiSequencer.lua`, `SeqBRNN.lua` or `Recursor.lua` to the module inside."""
     return nn.Sequential(*context.children(source))
 
 
 def note_remember(source: LuaObject, context: Context) -> None:
-    """Tell that a layer kept its state between calls in Torch7 (`Sequencer:remember`)."""
+    """Add a note if a layer kept its state between calls in Torch7 (`Sequencer:remember`)."""
     remember = source.get("_remember", "neither")
     if remember != "neither" or source.get("remember_states"):
         when = {"train": "in training", "eval": "in evaluation"}.get(remember, "always")
         context.note(
-            f"Torch7 went on from the state of the call before ({when}); "
+            f"Torch7 continued from the state of the call before ({when}); "
             "here every call starts from zero"
         )

@@ -1,6 +1,6 @@
-"""Layers of stn, spatial transformers on (N, H, W, C) (`AffineGridGeneratorBHWD.lua`, …).
+"""Spatial transformers on (N, H, W, C), of stn (`AffineGridGeneratorBHWD.lua`, …).
 
-Coordinates go from -1 to 1 between the centres of the outermost pixels.
+Coordinates go from -1 to 1 between the centers of the outermost pixels (`align_corners=True`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from ..registry import layer, register
 
 @layer
 class AffineMatrix(nn.Module):
-    """`AffineTransformMatrixGenerator.lua`: matrices of a rotation, then scaling, then a shift.
+    """`AffineTransformMatrixGenerator.lua`: matrices of rotations, scalings and translations.
 
-    Without any of the three the input's six numbers are the matrix.
+    A matrix is the product rotation · scaling · translation. Without any of the three, the six
+    values of the input are the matrix.
 
     Args:
-        rotation: one number of the input is an angle.
-        scale: one is a factor, or two are, for x and y.
-        translation: two are shifts.
+        rotation: Whether a value of the input is an angle.
+        scale: Whether one value is a factor, or two are, for x and y.
+        translation: Whether two values are a translation.
     """
 
     def __init__(
@@ -35,44 +36,46 @@ class AffineMatrix(nn.Module):
         self.translation = translation
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, numbers) or (numbers,) → (N, 2, 3) or (2, 3)."""
+        """Map (N, values) or (values,) to (N, 2, 3) or (2, 3)."""
         batch = list(input.shape[:-1])
         if not (self.rotation or self.scale or self.translation):
             return input.reshape([*batch, 2, 3])
-        numbers = list(input.unbind(-1))
-        one, zero = torch.ones_like(numbers[0]), torch.zeros_like(numbers[0])
+        values = list(input.unbind(-1))
+        one, zero = torch.ones_like(values[0]), torch.zeros_like(values[0])
         linear = torch.stack([one, zero, zero, one], dim=-1).reshape([*batch, 2, 2])
         if self.rotation:
-            angle = numbers.pop(0)
-            turned = [angle.cos(), -angle.sin(), angle.sin(), angle.cos()]
-            linear = torch.stack(turned, dim=-1).reshape([*batch, 2, 2])
-        shift = [numbers.pop(-2), numbers.pop(-1)] if self.translation else [zero, zero]
+            angle = values.pop(0)
+            rotation = [angle.cos(), -angle.sin(), angle.sin(), angle.cos()]
+            linear = torch.stack(rotation, dim=-1).reshape([*batch, 2, 2])
+        shift = [values.pop(-2), values.pop(-1)] if self.translation else [zero, zero]
         if self.scale:
-            # What is left: one factor, or one for each column.
-            linear = linear * torch.stack(numbers, dim=-1).unsqueeze(-2)
+            # The remaining values: one factor, or one for each column.
+            linear = linear * torch.stack(values, dim=-1).unsqueeze(-2)
         shifts = torch.stack(shift, dim=-1).unsqueeze(-1)
         return torch.cat([linear, linear @ shifts], dim=-1)
 
     def extra_repr(self) -> str:
-        """The parts, as printed in the parent's listing."""
-        parts = "rotation", "scale", "translation"
-        return ", ".join(part for part in parts if getattr(self, part)) or "any affine matrix"
+        """Return the arguments shown by repr()."""
+        names = "rotation", "scale", "translation"
+        return ", ".join(name for name in names if getattr(self, name)) or "any affine matrix"
 
 
 @register("nn.AffineTransformMatrixGenerator")
 def affine_transform_matrix_generator(source: LuaObject, context: Context) -> nn.Module:
-    """`AffineTransformMatrixGenerator.lua`."""
+    """Convert `AffineTransformMatrixGenerator.lua`: matrices of angles, factors and shifts."""
     names = "useRotation", "useScale", "useTranslation"
     return AffineMatrix(*(bool(source.get(name, False)) for name in names))
 
 
 @layer
 class AffineGrid(nn.Module):
-    """`AffineGridGeneratorBHWD.lua`: where an affine map takes every pixel, as (y, x).
+    """`AffineGridGeneratorBHWD.lua`: the coordinates (y, x) that an affine map gives every pixel.
+
+    `torch.nn.functional.affine_grid` returns (x, y).
 
     Args:
-        height: of the grid.
-        width: of the grid.
+        height: Height of the grid.
+        width: Width of the grid.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -81,7 +84,7 @@ class AffineGrid(nn.Module):
         self.width = width
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Matrices (N, 2, 3) or (2, 3) → (N, H, W, 2) or (H, W, 2)."""
+        """Map matrices (N, 2, 3) or (2, 3) to (N, H, W, 2) or (H, W, 2)."""
         y = torch.linspace(-1, 1, self.height, dtype=input.dtype, device=input.device)
         x = torch.linspace(-1, 1, self.width, dtype=input.dtype, device=input.device)
         y, x = torch.meshgrid(y, x, indexing="ij")
@@ -90,26 +93,26 @@ class AffineGrid(nn.Module):
         return grid.reshape([*input.shape[:-2], self.height, self.width, 2])
 
     def extra_repr(self) -> str:
-        """The size, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.height}, {self.width}"
 
 
 @register("nn.AffineGridGeneratorBHWD")
 def affine_grid_generator(source: LuaObject, context: Context) -> nn.Module:
-    """`AffineGridGeneratorBHWD.lua`."""
+    """Convert `AffineGridGeneratorBHWD.lua`: the sampling grid of an affine map."""
     return AffineGrid(int(source["height"]), int(source["width"]))
 
 
 @layer
 class BilinearSampler(nn.Module):
-    """`BilinearSamplerBHWD.lua`: images read at the places of a grid, zeros outside."""
+    """`BilinearSamplerBHWD.lua`: samples images at the coordinates of a grid, zeros outside."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """`[images (N, H, W, C), grid (N, h, w, 2)]`, or without N → (N, h, w, C)."""
+        """Map `[images (N, H, W, C), grid (N, h, w, 2)]` to (N, h, w, C), or all without N."""
         images, grid = input[0], input[1]
         if images.dim() == 3:
             return self.forward([images.unsqueeze(0), grid.reshape(1, *grid.shape[-3:])])[0]
-        # torch.nn wants channels first, and (x, y).
+        # grid_sample takes channels first, and (x, y).
         sampled = functional.grid_sample(
             images.permute(0, 3, 1, 2), grid.flip(-1), padding_mode="zeros", align_corners=True
         )
@@ -118,5 +121,5 @@ class BilinearSampler(nn.Module):
 
 @register("nn.BilinearSamplerBHWD")
 def bilinear_sampler(source: LuaObject, context: Context) -> nn.Module:
-    """`BilinearSamplerBHWD.lua`."""
+    """Convert `BilinearSamplerBHWD.lua`: bilinear sampling of an image at a grid."""
     return BilinearSampler()

@@ -1,4 +1,4 @@
-"""Layers of fast-neural-style and its relatives (`InstanceNormalization.lua`, `ShaveImage.lua`)."""
+"""Layers of fast-neural-style and similar projects (`InstanceNormalization.lua`, …)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..registry import layer, register
 
 @register("nn.InstanceNormalization")
 def instance_normalization(source: LuaObject, context: Context) -> nn.Module:
-    """`InstanceNormalization.lua`: statistics of each image, in evaluation mode too.
+    """Convert `InstanceNormalization.lua`: each image is normalized, in evaluation mode too.
 
-    It runs a BatchNormalization `bn` of its own, made at the first call. Put into evaluation mode
-    before that, it used the running statistics that a new one begins with.
+    In Torch7 it runs a BatchNormalization `bn` that it creates at the first call. Set to evaluation
+    mode before that, it uses the initial running statistics of `bn`.
     """
     weight, bias = source.get("weight"), source.get("bias")
     eps, channels = float(source.get("eps", 1e-5)), int(source["nOutput"])
@@ -29,7 +29,7 @@ def instance_normalization(source: LuaObject, context: Context) -> nn.Module:
         device="meta",
     )
     if never_ran:
-        context.note("never ran, and in evaluation mode: images are scaled, not normalized")
+        context.note("never ran before evaluation mode: images are scaled, not normalized")
         dtype = np.float32 if weight is None else weight.dtype
         mean, variance = np.zeros(channels, dtype), np.ones(channels, dtype)
         context.fill(module, running_mean=mean, running_var=variance)
@@ -38,10 +38,10 @@ def instance_normalization(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ShaveImage(nn.Module):
-    """`ShaveImage.lua`: an image without its border.
+    """`ShaveImage.lua`: removes the border of an image.
 
     Args:
-        size: width of the border in pixels.
+        size: Width of the border in pixels.
     """
 
     def __init__(self, size: int) -> None:
@@ -49,27 +49,27 @@ class ShaveImage(nn.Module):
         self.size = size
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → (N, C, H - 2·size, W - 2·size)."""
+        """Map (N, C, H, W) to (N, C, H - 2·size, W - 2·size)."""
         height, width = input.shape[-2:]
         return input[..., self.size : height - self.size, self.size : width - self.size]
 
     def extra_repr(self) -> str:
-        """The width, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.size}"
 
 
 @register("nn.ShaveImage")
 def shave_image(source: LuaObject, context: Context) -> nn.Module:
-    """`ShaveImage.lua`."""
+    """Convert `ShaveImage.lua`: an image without its border."""
     return ShaveImage(int(source["size"]))
 
 
 @layer
 class GramMatrix(nn.Module):
-    """`GramMatrix.lua`: products of all pairs of feature maps.
+    """`GramMatrix.lua`: the inner products of all pairs of feature maps.
 
     Args:
-        normalize: divide by the number of features of an image.
+        normalize: Whether to divide by the number of values C · H · W of an image.
     """
 
     def __init__(self, normalize: bool = True) -> None:
@@ -77,7 +77,7 @@ class GramMatrix(nn.Module):
         self.normalize = normalize
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → (N, C, C) or (C, C)."""
+        """Map (N, C, H, W) or (C, H, W) to (N, C, C) or (C, C)."""
         maps = input.flatten(-2)
         gram = maps @ maps.transpose(-2, -1)
         return gram / (maps.shape[-2] * maps.shape[-1]) if self.normalize else gram
@@ -85,12 +85,12 @@ class GramMatrix(nn.Module):
 
 @register("nn.GramMatrix")
 def gram_matrix(source: LuaObject, context: Context) -> nn.Module:
-    """`GramMatrix.lua`."""
+    """Convert `GramMatrix.lua`: inner products of all pairs of feature maps."""
     return GramMatrix(bool(source.get("normalize", True)))
 
 
 @register("nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss")
 def observed_loss(source: LuaObject, context: Context) -> nn.Module:
-    """`ContentLoss.lua`, `StyleLoss.lua`, `DeepDreamLoss.lua`: the identity."""
-    context.note("a loss that watches its input: the input passes, the loss is left out")
+    """Convert `ContentLoss.lua`, `StyleLoss.lua` or `DeepDreamLoss.lua` to the identity."""
+    context.note("a loss on its input, which it returns unchanged: the loss is left out")
     return nn.Identity()

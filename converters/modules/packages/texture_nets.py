@@ -1,4 +1,4 @@
-"""Layers of texture_nets: noise as an input, and borders that wrap round (`GenNoise`, …)."""
+"""Layers of texture_nets: noise as an input, and circular padding (`GenNoise`, …)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..registry import layer, register
 
 @layer
 class GenNoise(nn.Module):
-    """`GenNoise`: normal noise of the input's size, which is not used otherwise.
+    """`GenNoise`: normally distributed noise of the input's size; the values are not used.
 
     Args:
-        planes: channels of noise.
-        scale: of the noise.
+        planes: Number of channels of noise.
+        scale: Standard deviation of the noise.
     """
 
     def __init__(self, planes: int, scale: float = 1.0) -> None:
@@ -26,23 +26,23 @@ class GenNoise(nn.Module):
         self.scale = scale
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → (N, planes, H, W)."""
+        """Map (N, C, H, W) to (N, planes, H, W)."""
         like = input[:, :1].expand(-1, self.planes, -1, -1)
         return torch.randn_like(like) * self.scale
 
     def extra_repr(self) -> str:
-        """The channels, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.planes}"
 
 
 @layer
 class NoiseFill(nn.Module):
-    """`NoiseFill`, and the first `GenNoise`: uniform noise in place of some channels.
+    """`NoiseFill`, and the first `GenNoise`: replaces some channels by uniform noise.
 
     Args:
-        first: the first channel of noise; negative numbers count from the last.
-        planes: channels of noise.
-        scale: the noise goes from 0 to this.
+        first: The first channel of noise; negative numbers count from the end.
+        planes: Number of channels of noise.
+        scale: The noise is uniform from 0 to this number.
     """
 
     def __init__(self, first: int, planes: int, scale: float = 1.0) -> None:
@@ -52,26 +52,26 @@ class NoiseFill(nn.Module):
         self.scale = scale
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → the same."""
+        """Map (N, C, H, W) to the same shape."""
         first = self.first % input.shape[1]
         noise = torch.rand_like(input[:, first : first + self.planes]) * self.scale
         return torch.cat([input[:, :first], noise, input[:, first + self.planes :]], dim=1)
 
     def extra_repr(self) -> str:
-        """The channels, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"first={self.first}, planes={self.planes}"
 
 
 @layer
 class MaskNoiseFill(nn.Module):
-    """`NoiseFill` of the doodles: colours, copies of them times noise, and noise.
+    """`NoiseFill` for doodles: the input, copies of it multiplied by noise, and noise.
 
     Args:
-        colors: channels of the input.
-        copies: how many noisy copies.
-        planes: channels of noise at the end.
-        mask_scale: the noise of the copies goes from 0 to this.
-        scale: the noise at the end goes from 0 to this.
+        colors: Number of channels of the input.
+        copies: Number of copies multiplied by noise.
+        planes: Number of channels of noise at the end.
+        mask_scale: The factors of the copies are uniform from 0 to this number.
+        scale: The noise at the end is uniform from 0 to this number.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MaskNoiseFill(nn.Module):
         self.scale = scale
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, colors, H, W) → (N, colors · (1 + copies) + planes, H, W)."""
+        """Map (N, colors, H, W) to (N, colors · (1 + copies) + planes, H, W)."""
         noisy = [input * torch.rand_like(input) * self.mask_scale for _ in range(self.copies)]
         noise = torch.rand_like(input[:, :1].expand(-1, self.planes, -1, -1)) * self.scale
         return torch.cat([input, *noisy, noise], dim=1)
@@ -93,10 +93,10 @@ class MaskNoiseFill(nn.Module):
 
 @layer
 class CircularPad(nn.Module):
-    """`SpatialCircularPadding`: the image goes on at the opposite edge.
+    """`SpatialCircularPadding`: circular padding; takes an image without a batch too.
 
     Args:
-        padding: left, right, top and bottom.
+        padding: Widths on the left, right, top and bottom.
     """
 
     def __init__(self, padding: list[int]) -> None:
@@ -104,24 +104,24 @@ class CircularPad(nn.Module):
         self.padding = padding
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) → padded."""
+        """Map (N, C, H, W) or (C, H, W) to the padded size."""
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         return functional.pad(input, self.padding, mode="circular")
 
     def extra_repr(self) -> str:
-        """The padding, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.padding}"
 
 
 @register("nn.GenNoise")
 def gen_noise(source: LuaObject, context: Context) -> nn.Module:
-    """`GenNoise`: three classes of this name are told apart by their fields.
+    """Convert `GenNoise`: noise of the input's size.
 
-    The first has none: it wrote noise over the first three channels of its input, which are all
-    that a texture's network has.
+    The first class of this name has no fields: it replaces the first three channels of its input by
+    noise, which are all channels in a texture network.
     """
-    context.note("noise is drawn anew at every call")
+    context.note("every call draws new noise")
     planes = source.get("num_planes")
     if planes is None:
         return NoiseFill(0, 3)
@@ -130,8 +130,8 @@ def gen_noise(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.NoiseFill")
 def noise_fill(source: LuaObject, context: Context) -> nn.Module:
-    """`NoiseFill`: noise in the last channels; with `n_colors` the one of the doodles."""
-    context.note("noise is drawn anew at every call")
+    """Convert `NoiseFill`: noise in the last channels; with `n_colors` the class for doodles."""
+    context.note("every call draws new noise")
     planes = int(source["num_noise_channels"])
     if "n_colors" in source:
         return MaskNoiseFill(
@@ -146,20 +146,20 @@ def noise_fill(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SpatialCircularPadding")
 def spatial_circular_padding(source: LuaObject, context: Context) -> nn.Module:
-    """`SpatialCircularPadding`.
+    """Convert `SpatialCircularPadding`.
 
-    The class that wrote layers with nothing to pad replaced the border instead: the first row by
-    the last but one, the last by the second, and columns likewise.
+    With widths of 0, the class replaces the border instead: the first row by the last but one, the
+    last row by the second, and columns likewise.
     """
     padding = [int(source[f"pad_{side}"]) for side in "lrtb"]
     if any(padding):
         return CircularPad(padding)
-    context.note("a circular padding of 0 replaces the border by what wraps round")
+    context.note("a circular padding of 0 replaces the border by pixels of the opposite side")
     return nn.Sequential(nn.ZeroPad2d(-1), CircularPad([1, 1, 1, 1]))
 
 
 @register("nn.GradNormalization", "nn.DummyGradOutput")
 def gradient_helper(source: LuaObject, context: Context) -> nn.Module:
-    """`GradNormalization`, `DummyGradOutput`: the identity, but for a training of their own."""
-    context.note("a layer that changes gradients: the input passes, and so does the gradient")
+    """Convert `GradNormalization` or `DummyGradOutput` to the identity."""
+    context.note("changes the gradient in Torch7; here input and gradient pass unchanged")
     return nn.Identity()

@@ -1,4 +1,4 @@
-"""Layers of torch-rnn, character models whose sequences are (N, T, D) (`LanguageModel.lua`)."""
+"""Layers of torch-rnn, whose sequences are (N, T, D) (`LanguageModel.lua`, `VanillaRNN.lua`, …)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .sequencer import note_remember
 
 @layer
 class VanillaRNN(nn.Module):
-    """`VanillaRNN.lua`: h(t) = tanh(W [x(t), h(t-1)] + b).
+    """`VanillaRNN.lua`: h(t) = tanh(W [x(t), h(t-1)] + b), as `torch.nn.RNN` with one bias.
 
     Args:
-        input_size: features D of a step's input.
-        hidden_size: features H of the output.
+        input_size: Number of features D of a step's input.
+        hidden_size: Number of features H of the output.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -32,7 +32,7 @@ class VanillaRNN(nn.Module):
         self.bias = nn.Parameter(torch.empty(hidden_size))
 
     def forward(self, input: Any) -> torch.Tensor:
-        """(N, T, D), or `[h0, x]` with h0 (N, H) → (N, T, H)."""
+        """Map x (N, T, D), or `[h0, x]` with h0 (N, H), to (N, T, H)."""
         *states, sequence = input if isinstance(input, list) else [input]
         from_input, from_output = self.weight.split([self.input_size, self.hidden_size])
         hidden = states[0] if states else sequence.new_zeros(len(sequence), self.hidden_size)
@@ -43,23 +43,23 @@ class VanillaRNN(nn.Module):
         return torch.stack(outputs, dim=1)
 
     def extra_repr(self) -> str:
-        """The sizes, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.input_size} -> {self.hidden_size}"
 
 
 @layer
 class TemporalAdapter(nn.ModuleList):
-    """`TemporalAdapter.lua`: modules that know no time, at every step of (N, T, …).
+    """`TemporalAdapter.lua`: applies modules to every step of (N, T, …) as one batch.
 
     Args:
-        modules: what is done at each step, one after the other.
+        modules: The modules, applied one after the other.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, T, A) → (N, T, B)."""
+        """Map (N, T, …) to (N, T, …)."""
         output = input.flatten(0, 1)
         for module in self:
             output = module(output)
@@ -68,7 +68,7 @@ class TemporalAdapter(nn.ModuleList):
 
 @register("nn.LSTM")
 def either_lstm(source: LuaObject, context: Context) -> nn.Module:
-    """`LSTM.lua` of torch-rnn has a `weight`; that of the package rnn a `recurrentModule`."""
+    """Convert `LSTM.lua` of torch-rnn, which has a `weight`, or of rnn, which has none."""
     if "weight" not in source:
         return lstm(source, context)
     note_remember(source, context)
@@ -77,7 +77,7 @@ def either_lstm(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.VanillaRNN")
 def vanilla_rnn(source: LuaObject, context: Context) -> nn.Module:
-    """`VanillaRNN.lua`."""
+    """Convert `VanillaRNN.lua`: a recurrent layer with tanh."""
     note_remember(source, context)
     weight = source["weight"]
     hidden_size = weight.shape[1]
@@ -88,7 +88,7 @@ def vanilla_rnn(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.TemporalAdapter")
 def temporal_adapter(source: LuaObject, context: Context) -> nn.Module:
-    """`TemporalAdapter.lua`: what stands between the two nn.View, whose sizes change with T."""
+    """Convert `TemporalAdapter.lua` by the modules between its two nn.View."""
     children = source["net"]["modules"].to_list()
     return TemporalAdapter(
         *(
@@ -100,18 +100,19 @@ def temporal_adapter(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.LanguageModel")
 def language_model(source: LuaObject, context: Context) -> nn.Module:
-    """`LanguageModel.lua`: scores (N, T, vocabulary) of the token after each of (N, T) indices.
+    """Convert `LanguageModel.lua`: scores (N, T, vocabulary) for the token after each of (N, T).
 
-    What stands between its nn.View, whose sizes are set at every call, becomes a TemporalAdapter.
+    The modules between two nn.View, whose sizes Torch7 sets at every call, become a
+    TemporalAdapter.
     """
-    entering = [source["view1"], *entries(source, "bn_view_in")]
-    leaving = [source["view2"], *entries(source, "bn_view_out")]
+    flattening = [source["view1"], *entries(source, "bn_view_in")]
+    restoring = [source["view2"], *entries(source, "bn_view_out")]
     modules: list[nn.Module] = []
     group: list[nn.Module] | None = None
     for index, child in enumerate(source["net"]["modules"].to_list(), 1):
-        if any(child is view for view in entering):
+        if any(child is view for view in flattening):
             group = []
-        elif any(child is view for view in leaving):
+        elif any(child is view for view in restoring):
             modules.append(TemporalAdapter(*(group or [])))
             group = None
         else:
@@ -121,5 +122,5 @@ def language_model(source: LuaObject, context: Context) -> nn.Module:
 
 
 def entries(source: LuaObject, name: str) -> list[Any]:
-    """The entries of a table that old files do not have."""
+    """Return the entries of a table, or none if the file has no such table."""
     return list(source.get(name, LuaTable()).to_list())

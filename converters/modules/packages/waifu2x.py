@@ -12,46 +12,38 @@ from ..context import Context
 from ..layers.identity import GradientReversal
 from ..registry import layer, register
 from .alias import convert_as
-
-
-class _ClipForward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input: torch.Tensor) -> torch.Tensor:
-        return input.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
-        return grad_outputs[0]
+from .dpnn import StraightThrough
 
 
 @layer
 class Clip01(nn.Module):
-    """`InplaceClip01.lua`: from 0 to 1; the gradient passes as it is, outside of them too."""
+    """`InplaceClip01.lua`: clips to 0 to 1; unlike `torch.clamp`'s, its gradient is not clipped."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Any shape → the same shape."""
-        return _ClipForward.apply(input)
+        """Map any shape to the same shape."""
+        output: torch.Tensor = StraightThrough.apply(input, input.detach().clamp(0, 1))
+        return output
 
 
 @register("w2nn.InplaceClip01")
 def clip01(source: LuaObject, context: Context) -> nn.Module:
-    """`InplaceClip01.lua`."""
+    """Convert `InplaceClip01.lua`: clipping to 0 to 1 with an unchanged gradient."""
     return Clip01()
 
 
 @layer
 class ScaleTable(nn.Module):
-    """`ScaleTable.lua`: each feature map times a number of its own (squeeze and excitation)."""
+    """`ScaleTable.lua`: multiplies each feature map by a factor (squeeze and excitation)."""
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """(N, C, H, W) and (N, C, 1, 1) → (N, C, H, W)."""
+        """Map `[(N, C, H, W), (N, C, 1, 1)]` to (N, C, H, W)."""
         maps, scale = input
         return maps * scale
 
 
 @register("w2nn.ScaleTable")
 def scale_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ScaleTable.lua`."""
+    """Convert `ScaleTable.lua`: feature maps multiplied by factors."""
     return ScaleTable()
 
 
@@ -70,29 +62,31 @@ class _ShakeShake(torch.autograd.Function):
 
 @layer
 class ShakeShakeTable(nn.Module):
-    """`ShakeShakeTable.lua`: the sum of two; in training each has a random share for each sample.
+    """`ShakeShakeTable.lua`: the sum of two inputs, weighted at random in training mode.
 
-    The gradient is shared out by another draw (Gastaldi, 2017).
+    The weights 2·(1-α) and 2·α are drawn per example; the gradient is divided between the inputs by
+    another draw (Gastaldi, 2017).
     """
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
-        """Two of (N, …) → (N, …)."""
+        """Map two tensors (N, …) to (N, …)."""
         first, second = input
-        return _ShakeShake.apply(first, second) if self.training else first + second
+        output: torch.Tensor = _ShakeShake.apply(first, second) if self.training else first + second
+        return output
 
 
 @register("w2nn.ShakeShakeTable")
 def shake_shake_table(source: LuaObject, context: Context) -> nn.Module:
-    """`ShakeShakeTable.lua`."""
+    """Convert `ShakeShakeTable.lua`: a sum with random weights in training mode."""
     return ShakeShakeTable()
 
 
 @layer
 class AuxiliaryLossTable(nn.Module):
-    """`AuxiliaryLossTable.lua`: in training a list for as many losses, otherwise one of it.
+    """`AuxiliaryLossTable.lua`: a list of outputs in training mode, otherwise one of them.
 
     Args:
-        index: place in the list, from 0.
+        index: Index in the list, from 0.
     """
 
     def __init__(self, index: int) -> None:
@@ -100,62 +94,61 @@ class AuxiliaryLossTable(nn.Module):
         self.index = index
 
     def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor] | torch.Tensor:
-        """A list → the list, or its entry."""
+        """Map a list to the list, or to one entry."""
         return list(input) if self.training else input[self.index]
 
     def extra_repr(self) -> str:
-        """The place, as printed in the parent's listing."""
+        """Return the arguments shown by repr()."""
         return f"{self.index}"
 
 
 @register("w2nn.AuxiliaryLossTable")
 def auxiliary_loss_table(source: LuaObject, context: Context) -> nn.Module:
-    """`AuxiliaryLossTable.lua`; its index is a number from 1."""
+    """Convert `AuxiliaryLossTable.lua`, whose index counts from 1."""
     return AuxiliaryLossTable(int(source.get("i", 1)) - 1)
 
 
 @layer
 class DepthExpand2x(nn.Module):
-    """`DepthExpand2x.lua`: four channels become a channel of twice the height and width.
+    """`DepthExpand2x.lua`: turns four channels into one of twice the height and width.
 
-    The channels of the four pixels follow each other in blocks, unlike those of
-    `nn.PixelShuffle`.
+    The channels of each of the four pixels are one block; `torch.nn.PixelShuffle` interleaves them.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, 4·C, H, W) → (N, C, 2·H, 2·W)."""
-        blocks = input.unflatten(1, (2, 2, input.shape[1] // 4))
+        """Map (N, 4·C, H, W) to (N, C, 2·H, 2·W)."""
+        blocks: torch.Tensor = input.unflatten(1, (2, 2, input.shape[1] // 4))
         return blocks.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
 
 
 @register("w2nn.DepthExpand2x")
 def depth_expand2x(source: LuaObject, context: Context) -> nn.Module:
-    """`DepthExpand2x.lua`."""
+    """Convert `DepthExpand2x.lua`: depth to space by 2×2."""
     return DepthExpand2x()
 
 
 @register("w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution")
 def fixed_convolution(source: LuaObject, context: Context) -> nn.Module:
-    """`EdgeFilter.lua`, `RandomBinaryConvolution.lua`: a convolution that is never trained."""
+    """Convert `EdgeFilter.lua` or `RandomBinaryConvolution.lua`: a frozen convolution."""
     module = convert_as("nn.SpatialConvolution", source, context)
-    context.note("its weight is never trained in Torch7: frozen")
+    context.note("frozen: Torch7 never trains its weight")
     return module.requires_grad_(False)
 
 
 @register("w2nn.GradWeight")
 def grad_weight(source: LuaObject, context: Context) -> nn.Module:
-    """`GradWeight.lua`: the identity, whose gradient is scaled."""
+    """Convert `GradWeight.lua`: the identity with a scaled gradient."""
     return GradientReversal(-float(source["constant_scalar"]))
 
 
 @register("w2nn.LeakyReLU")
 def leaky_relu(source: LuaObject, context: Context) -> nn.Module:
-    """`LeakyReLU_deprecated.lua`, which was nn.LeakyReLU before torch/nn had one."""
+    """Convert `LeakyReLU_deprecated.lua`, which was nn.LeakyReLU before torch/nn had one."""
     return convert_as("nn.LeakyReLU", source, context)
 
 
 @register("w2nn.Print", "w2nn.PrintTable")
 def print_input(source: LuaObject, context: Context) -> nn.Module:
-    """`Print.lua`, `PrintTable.lua`: the identity that prints, in Torch7."""
+    """Convert `Print.lua` or `PrintTable.lua` to the identity; in Torch7 they print their input."""
     context.note("inputs are not printed")
     return nn.Identity()

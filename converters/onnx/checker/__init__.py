@@ -1,4 +1,4 @@
-"""Comparing an ONNX file with the model that it should be."""
+"""Checking that an `.onnx` file computes what its model computes."""
 
 from .check import check
 from .profiles import PROFILES, Profile

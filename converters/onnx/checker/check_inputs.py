@@ -1,4 +1,4 @@
-"""What a check is run on: real examples, or noise from a seed."""
+"""The inputs of a check: real examples, or random ones from a seed."""
 
 from __future__ import annotations
 
@@ -8,154 +8,168 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-import onnx
 from torch.utils import _pytree as pytree
 
 from ...images.preprocessing import Preprocessing
-from ...inference.metadata import Metadata
 from ...inference.predictors import prepare
 from ...inference.torch_module import batch_size
-from ...saved import SavedModel
 from ..errors import OnnxError
-from ..exporter.tracing import SIZE_AXES
 from ..onnx_file import axes
+from .pair import ExportPair
 
-#: Where a network guesses at the batch, these differ. The rest of the data follows in larger ones.
+#: A network that guesses which axis is the batch gives itself away at one of these sizes.
 _FIRST_BATCHES = (1, 2, 7)
+#: The size of the batches that follow.
 _BATCH = 32
-#: What the other sizes of images are, of one that is known; an odd one among them.
+#: Factors for the height and width of other images, for a file that takes any size.
 _OTHER_SIZES = ((1.5, 2), (2, 1.3))
 
 
 @dataclass(frozen=True)
 class CheckBatch:
-    """One batch, as each side takes it.
+    """One batch, as the model and as the file take it.
 
     Attributes:
-        examples: index in all the data of each example.
-        model: the inputs of the model: an array, or a list of them.
-        file: the inputs of the file.
-        real: whether they are of the data, and not noise of another size.
+        examples: Index of each example in all the data.
+        model: The inputs of the model: an array, or a list of arrays.
+        file: The inputs of the file.
+        is_real: Whether the examples are those of the check, not random images of another size.
     """
 
     examples: np.ndarray
     model: Any
     file: Any
-    real: bool
+    is_real: bool
 
 
 class CheckInputs:
     """The batches of a check.
 
     Args:
-        model: with its own preprocessing.
-        stored: the file.
-        metadata: what the file says; its preprocessing is the one that counts for the file.
-        inputs: real examples (see `check`); None for noise.
-        seed: of the noise.
+        pair: The model and the file; images go through the preprocessing of each.
+        inputs: Real examples (see `check`); None for random ones.
+        seed: Seed of the random ones.
+
+    Attributes:
+        description: What the examples are.
 
     Raises:
-        OnnxError: when no noise can be made for the file's inputs, or when the inputs given hold
-            different numbers of examples.
+        OnnxError: If random inputs cannot be generated for the file.
+        InferenceError: If the real inputs hold different numbers of examples.
     """
 
-    def __init__(
-        self, model: SavedModel, stored: onnx.ModelProto, metadata: Metadata, inputs: Any, seed: int
-    ) -> None:
-        self._ours = model.preprocessing
-        self._theirs = metadata.preprocessing or model.preprocessing
+    def __init__(self, pair: ExportPair, inputs: Any, seed: int) -> None:
+        metadata = pair.metadata
+        self._model_preprocessing = pair.model.preprocessing
+        self._file_preprocessing = metadata.preprocessing or pair.model.preprocessing
         self._generator = np.random.default_rng(seed)
-        self._shapes = [axes(value)[1:] for value in stored.graph.input]
-        self._any_size = [shape[1:] == [*SIZE_AXES] for shape in self._shapes] == [True]
-        self._known = model.input_shape
-        # A quantized network knows the range of its inputs: noise is made of pixels there too.
-        self._pixels = metadata.baked_preprocessing is not None or metadata.precision == "int8"
-        if self._pixels and inputs is None and model.preprocessing is None:
-            raise OnnxError("noise is nothing for this file: give data, or the preprocessing")
-        self._noisy = inputs is None
-        kind = "pixels" if self._pixels else "noise"
-        self.said = f"{kind} from seed {seed} (no data given)"
-        self._inputs = inputs
+        self._shapes = [axes(value)[1:] for value in pair.onnx_model.graph.input]
+        self._takes_any_size = pair.takes_any_size and len(self._shapes) == 1
+        self._input_shape = pair.model.input_shape
+        # An int8 network is calibrated for the values that pixels give, not for noise.
+        self._takes_pixels = (
+            metadata.baked_preprocessing is not None or metadata.precision == "int8"
+        )
+        self._is_random = inputs is None
         if inputs is None:
-            count = sum(_FIRST_BATCHES)
-            self._inputs = self._noise(count)
-        elif not _is_images(inputs):
-            self._inputs = pytree.tree_map(np.asarray, inputs)
-        if not self._noisy:
-            self.said = f"data given ({self.count})"
+            if self._takes_pixels and pair.model.preprocessing is None:
+                raise OnnxError(
+                    "the file needs images, and the model has no preprocessing for random ones: "
+                    "pass real examples, or the preprocessing"
+                )
+            inputs = self._random(sum(_FIRST_BATCHES))
+            kind = "pixels" if self._takes_pixels else "noise"
+            self.description = f"{kind} from seed {seed} (no data given)"
+        else:
+            inputs = inputs if _is_image_files(inputs) else pytree.tree_map(np.asarray, inputs)
+            self.description = f"data given ({count_examples(inputs)})"
+        self._inputs = inputs
 
     @property
     def count(self) -> int:
         """How many examples there are."""
-        return count_of(self._inputs)
+        return count_examples(self._inputs)
 
     def __iter__(self) -> Iterator[CheckBatch]:
-        for indices in _batches(self.count):
-            yield self._trial(take(self._inputs, indices), indices, resized=False)
+        for indices in _batch_indices(self.count):
+            yield self._batch(take_examples(self._inputs, indices), indices, is_real=True)
         for size in self._other_sizes():
-            yield self._trial(self._noise(2, size), np.arange(2), resized=True)
+            yield self._batch(self._random(2, size), np.arange(2), is_real=False)
 
-    def _trial(self, batch: Any, indices: np.ndarray, resized: bool) -> CheckBatch:
-        as_is = resized or self._noisy
-        ours, theirs = (_inputs(batch, side, as_is) for side in (self._ours, self._theirs))
-        return CheckBatch(indices, ours, theirs, real=not resized)
+    def _batch(self, examples: Any, indices: np.ndarray, is_real: bool) -> CheckBatch:
+        keep_size = self._is_random or not is_real
+        model, file = (
+            _to_inputs(examples, preprocessing, keep_size)
+            for preprocessing in (self._model_preprocessing, self._file_preprocessing)
+        )
+        return CheckBatch(indices, model, file, is_real)
 
     def _other_sizes(self) -> list[tuple[int, int]]:
-        """Heights and widths besides the known one, where the file leaves them open."""
-        if not self._any_size:
+        """Return further heights and widths to check, if the file leaves them free."""
+        if not self._takes_any_size:
             return []
-        height, width = self._size()
+        if self._input_shape is None:
+            raise _unknown_size()
+        _, height, width = self._input_shape
         return [(int(height * down), int(width * across)) for down, across in _OTHER_SIZES]
 
-    def _size(self) -> tuple[int, int]:
-        if self._known is None:
-            raise OnnxError("the file leaves the size of its input open: give input_shape or data")
-        return self._known[1], self._known[2]
-
-    def _noise(self, count: int, size: tuple[int, int] | None = None) -> Any:
-        """Examples of the model's shape, or else of the file's."""
+    def _random(self, count: int, size: tuple[int, int] | None = None) -> Any:
+        """Return random examples of the model's input shape, or else of the file's."""
         shapes = self._shapes
-        if self._known is not None:
-            shapes = [[self._known[0], *(size or self._known[1:])]]
-        if not all(isinstance(n, int) and n for shape in shapes for n in shape):
-            raise OnnxError("the file leaves the size of its input open: give input_shape or data")
-        noise = [self._draw((count, *map(int, shape))) for shape in shapes]
-        return noise[0] if len(noise) == 1 else noise
+        if self._input_shape is not None:
+            shapes = [[self._input_shape[0], *(size or self._input_shape[1:])]]
+        if not all(isinstance(axis, int) and axis for shape in shapes for axis in shape):
+            raise _unknown_size()
+        arrays = [self._draw((count, *map(int, shape))) for shape in shapes]
+        return arrays[0] if len(arrays) == 1 else arrays
 
     def _draw(self, shape: tuple[int, ...]) -> np.ndarray:
-        if self._pixels:
+        if self._takes_pixels:
             return self._generator.integers(0, 256, shape, np.uint8)
         return self._generator.standard_normal(shape, np.float32)
 
 
-def take(inputs: Any, indices: np.ndarray) -> Any:
-    """Some of the examples: arrays, lists of arrays, or images that are still in their files."""
-    if _is_images(inputs):
+def take_examples(inputs: Any, indices: np.ndarray) -> Any:
+    """Return some of the examples: of arrays, of lists of arrays, or of images in their files."""
+    if _is_image_files(inputs):
         return [inputs[index] for index in indices.tolist()]
     return pytree.tree_map(lambda array: array[indices], inputs)
 
 
-def count_of(inputs: Any) -> int:
-    """How many examples there are."""
-    return len(inputs) if _is_images(inputs) else batch_size(inputs)
+def count_examples(inputs: Any) -> int:
+    """Return how many examples there are."""
+    return len(inputs) if _is_image_files(inputs) else batch_size(inputs)
 
 
-def _is_images(inputs: Any) -> bool:
-    """Whether images are read one by one, as `ImageFiles` gives them."""
+def _is_image_files(inputs: Any) -> bool:
+    """Whether images are read one by one, as by `ImageFiles`."""
     return hasattr(inputs, "files")
 
 
-def _batches(count: int) -> Iterator[np.ndarray]:
-    """Indices of the examples of each batch; too few for the first batches come over again."""
+def _unknown_size() -> OnnxError:
+    return OnnxError(
+        "the file leaves the size of its input free: pass real examples or input_shape=(C, H, W), "
+        "or open the model with input_size=(H, W)"
+    )
+
+
+def _batch_indices(count: int) -> Iterator[np.ndarray]:
+    """Yield the examples of each batch; the first batches repeat examples if there are too few."""
     edges = [0, *accumulate(_FIRST_BATCHES)]
     edges += [*range(edges[-1] + _BATCH, count, _BATCH), count] if count > edges[-1] else []
     for start, stop in pairwise(edges):
         yield np.arange(start, stop) % count
 
 
-def _inputs(batch: Any, preprocessing: Preprocessing | None, as_is: bool) -> Any:
-    """Pixels through a preprocessing; anything else is an input already."""
-    if as_is and preprocessing is not None:
+def _to_inputs(examples: Any, preprocessing: Preprocessing | None, keep_size: bool) -> Any:
+    """Preprocess images; anything else is an input already.
+
+    Args:
+        examples: Pixels, images, or inputs.
+        preprocessing: How an image becomes an input.
+        keep_size: Whether to leave out resizing and cropping.
+    """
+    if keep_size and preprocessing is not None:
         preprocessing = replace(preprocessing, size=None, crop=None)
-    images = isinstance(batch, np.ndarray) or not isinstance(batch[0], np.ndarray)
-    return prepare(batch, preprocessing) if images else batch
+    is_images = isinstance(examples, np.ndarray) or not isinstance(examples[0], np.ndarray)
+    return prepare(examples, preprocessing) if is_images else examples

@@ -1,26 +1,27 @@
-"""How far two networks' outputs are apart."""
+"""Comparing the outputs of two networks: errors, predicted classes and ties."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-#: How many of the likeliest classes are compared as a set.
+#: How many of the most probable classes are compared as a set.
 _TOP = 5
 
-#: However much may be off, classes tie only this close together, relative to the largest output.
+#: Whatever the tolerance, classes only tie this close together, relative to the largest output.
 _TIE = 1e-3
 
 
 @dataclass(frozen=True)
 class Tie:
-    """An example for which two networks name different classes of the same score.
+    """An example for which two networks predict different classes whose scores are equal.
 
     Attributes:
-        example: its index in all the data.
-        first: the likeliest class of the first network.
-        second: that of the second.
+        example: Index of the example in all the data.
+        first: The predicted class of the first network.
+        second: The predicted class of the second network.
     """
 
     example: int
@@ -30,25 +31,27 @@ class Tie:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outputs of two networks for one batch.
+    """The outputs of two networks for one batch, compared.
 
     Attributes:
-        batch: how many examples.
-        size: what one input was: (C, H, W).
-        not_finite: how many outputs are NaN or infinite, in the first and in the second network.
-        error: the largest difference, relative to the largest output of the first network.
-        above: how many outputs differ by more than the tolerance.
-        count: how many outputs there are.
-        where: index of the worst output (example, class, …); the example counts in all the data.
-        values: that output in the first and in the second network.
-        agreeing: examples whose likeliest class is the same, or a tie; None for no classifier.
-        top5: share of the five likeliest classes that are the same, ties included; None for no
-            classifier, or for one of five classes or fewer.
-        ties: where the likeliest class is another one by chance.
+        batch: How many examples the batch holds.
+        input_shape: (C, H, W) of one input.
+        not_finite: How many outputs of the first and of the second network are NaN or infinite.
+        error: Largest difference, relative to the largest output of the first network; NaN if
+            no output is finite in both.
+        above: How many outputs differ by more than the tolerance.
+        count: How many outputs there are.
+        where: Index (example, class, …) of the largest difference; the example is its index in
+            all the data.
+        values: The output there, of the first and of the second network.
+        agreeing: How many examples have the same predicted class, or a tie; None without classes.
+        top5: Fraction of the five most probable classes that agree, ties included; None without
+            classes, or with no more than five.
+        ties: Examples whose predicted classes differ only because of rounding.
     """
 
     batch: int
-    size: tuple[int, ...]
+    input_shape: tuple[int, ...]
     not_finite: tuple[int, int]
     error: float
     above: int
@@ -65,21 +68,21 @@ def compare(
     actual: np.ndarray,
     examples: np.ndarray,
     tolerance: float,
-    classes: bool,
-    size: tuple[int, ...] = (),
+    is_classifier: bool,
+    input_shape: tuple[int, ...] = (),
 ) -> Comparison:
-    """Compare two networks' outputs (N, …) for one batch.
+    """Compare the outputs (N, …) of two networks for one batch.
 
-    Two classes tie where the first network's scores for them differ by no more than rounding
-    does: which of them is called the likeliest is chance then.
+    Two classes tie if the first network's scores for them differ by no more than rounding does:
+    which of them is predicted is then chance.
 
     Args:
-        expected: of the first network.
-        actual: of the second, in the same shape.
-        examples: index in all the data of each example.
-        tolerance: of the error, relative to the largest output; for ties a thousandth at most.
-        classes: whether the outputs are scores of classes.
-        size: what one input was.
+        expected: Outputs of the first network.
+        actual: Outputs of the second network, of the same shape.
+        examples: Index of each example in all the data.
+        tolerance: Largest error, relative to the largest output; for ties a thousandth at most.
+        is_classifier: Whether the outputs are scores of classes.
+        input_shape: (C, H, W) of one input.
     """
     expected, actual = expected.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(expected) & np.isfinite(actual)
@@ -90,14 +93,14 @@ def compare(
     agreeing: int | None = None
     ties: list[Tie] = []
     top5: float | None = None
-    if classes and expected.ndim > 1:
+    if is_classifier and expected.ndim > 1:
         agreeing, ties = _predicted_classes(expected, actual, examples, margin)
         top5 = _top5(expected, actual, margin) if expected.shape[1] > _TOP else None
     return Comparison(
         batch=len(expected),
-        size=size,
+        input_shape=input_shape,
         not_finite=(_not_finite(expected), _not_finite(actual)),
-        error=float(difference[worst]) / scale,
+        error=float(difference[worst]) / scale if finite.any() else math.nan,
         above=int((difference > tolerance * scale).sum()),
         count=difference.size,
         where=(int(examples[example]), *map(int, place)),
@@ -115,22 +118,23 @@ def _not_finite(outputs: np.ndarray) -> int:
 def _predicted_classes(
     expected: np.ndarray, actual: np.ndarray, examples: np.ndarray, margin: float
 ) -> tuple[int, list[Tie]]:
-    """Examples whose likeliest class is the same, and the ties; classes are the second axis."""
-    ours, theirs = expected.argmax(axis=1), actual.argmax(axis=1)
-    lost = expected.max(axis=1) - np.take_along_axis(
-        expected, np.expand_dims(theirs, 1), axis=1
-    ).squeeze(1)
-    tied = (ours != theirs) & (lost <= margin)
-    agreeing = ((ours == theirs) | tied).reshape(len(expected), -1).all(axis=1)
+    """Return how many examples have the same predicted class, and the ties.
+
+    Classes are the second axis.
+    """
+    first, second = expected.argmax(axis=1), actual.argmax(axis=1)
+    score_of_second = np.take_along_axis(expected, np.expand_dims(second, 1), axis=1).squeeze(1)
+    tied = (first != second) & (expected.max(axis=1) - score_of_second <= margin)
+    agreeing = ((first == second) | tied).reshape(len(expected), -1).all(axis=1)
     ties = [
-        Tie(int(examples[place[0]]), int(ours[tuple(place)]), int(theirs[tuple(place)]))
+        Tie(int(examples[place[0]]), int(first[tuple(place)]), int(second[tuple(place)]))
         for place in np.argwhere(tied)
     ]
     return int(agreeing.sum()), ties
 
 
 def _top5(expected: np.ndarray, actual: np.ndarray, margin: float) -> float:
-    """The share of the second's five likeliest that are the first's too, or tie with them."""
+    """Return how many of the second's top-5 classes are in the first's too, or tie with them."""
     fifth = np.sort(expected, axis=1)[:, -_TOP : -_TOP + 1]
     chosen = np.argsort(actual, axis=1)[:, -_TOP:]
     return float((np.take_along_axis(expected, chosen, axis=1) >= fifth - margin).mean())

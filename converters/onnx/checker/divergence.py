@@ -1,15 +1,15 @@
-"""The first node of a file whose result is not what PyTorch computes in its place.
+"""Finding the first node of a file whose result differs from what PyTorch computes there.
 
-`torch.export` lists the operators of a network one by one. The exporter translates each and keeps
-the names of their results, and so do the conversions to float16 and int8. Running the list in
-PyTorch and the nodes in ONNX Runtime gives two results for each name; the exporter's own
-translation is not trusted anywhere.
+`torch.export` turns a network into a list of operators. The exporter translates each operator and
+keeps the name of its result, and so do the conversions to float16 and int8. Running the operators
+in PyTorch and the nodes in ONNX Runtime gives two results for each name, which are compared. The
+translation itself is not trusted.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,80 +24,91 @@ from torch.utils import _pytree as pytree
 from ...inference.torch_module import as_inputs
 from ..exporter.bake_preprocessing import NORMALIZED
 from ..exporter.tracing import operators
+from .check_inputs import CheckBatch
 from .comparison import compare
+from .pair import ExportPair
+from .report import Finding
 
-#: What the quantizer adds to the name of a value that has been through int8.
+#: What the quantizer adds to the name of a value that went through int8.
 _DEQUANTIZED = "_DequantizeLinear_Output"
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """A node whose result is another one than PyTorch's.
+class _Divergence:
+    """A node whose result differs from PyTorch's.
 
     Attributes:
-        node: its name in the file.
-        operator: such as `Conv`.
-        value: the name of its result.
-        layer: the layer of the PyTorch model that computes it, such as `0.4`.
-        error: the largest difference, relative to the largest number of PyTorch's result.
+        node: The node.
+        layer: The layer of the PyTorch model that computes the value, such as `0.4`.
+        error: Largest difference, relative to the largest value of PyTorch's result.
     """
 
-    node: str
-    operator: str
-    value: str
+    node: onnx.NodeProto
     layer: str
     error: float
 
 
-def first_divergence(
-    module: nn.Module,
-    path: str | os.PathLike[str],
-    inputs: tuple[Any, Any],
-    tolerance: float,
-    any_size: bool = False,
-) -> tuple[Divergence | None, int]:
-    """The first node that diverges, in the order of the file, and how many were compared.
+def check_nodes(pair: ExportPair, batches: Iterable[CheckBatch], tolerance: float) -> Finding:
+    """Find the first node of a file, in the file's order, whose result differs from PyTorch's.
 
     Args:
-        module: as it was exported (see `inference_copy`).
-        path: the file.
-        inputs: what the module takes, and what the file takes by name.
-        tolerance: largest error that passes.
-        any_size: whether the file takes images of any size.
+        pair: The model and the file.
+        batches: The first of them with several examples is run.
+        tolerance: Largest error that passes.
     """
-    ours, theirs = inputs
-    expected, outputs = _torch_values(module, as_inputs(module, ours), any_size)
-    stored = onnx.load(path, load_external_data=False)
-    # Only the outputs were given names of their own.
-    for value, output in zip(stored.graph.output, outputs, strict=False):
+    batch = next(batch for batch in batches if len(batch.examples) > 1)
+    try:
+        divergence, compared = _first_divergence(pair, batch, tolerance)
+    except Exception as error:  # A damaged file makes onnx and ONNX Runtime raise anything.
+        return Finding("locate", False, f"the nodes cannot be run: {str(error).splitlines()[0]}")
+    if divergence is None:
+        return Finding("locate", True, f"{compared} nodes compared, none diverges")
+    node = divergence.node
+    return Finding(
+        "locate",
+        False,
+        f"the first node that diverges is {node.name} ({node.op_type}), layer {divergence.layer}: "
+        f"error {divergence.error:.1e}, {tolerance:g} allowed",
+    )
+
+
+def _first_divergence(
+    pair: ExportPair, batch: CheckBatch, tolerance: float
+) -> tuple[_Divergence | None, int]:
+    """Return the first node that diverges, and how many nodes were compared."""
+    inputs = as_inputs(pair.module, batch.model)
+    expected, outputs = _torch_values(pair.module, inputs, pair.takes_any_size)
+    model = onnx.load(pair.path, load_external_data=False)
+    # The exporter renamed the outputs, and no other value.
+    for value, output in zip(model.graph.output, outputs, strict=False):
         expected[value.name] = expected[output]
-    makers = {name: node for node in stored.graph.node for name in node.output}
-    layers = {name: layer for name, (_, layer) in expected.items()}
-    if isinstance(ours, np.ndarray):
-        expected[NORMALIZED] = (ours, "input")
-        layers[NORMALIZED] = "the preprocessing in the graph"
-    # What the next node of an int8 graph gets: a ReLU is nothing but the range of its quantizer.
-    results = {
-        name: next((n for n in (f"{name}{_DEQUANTIZED}", name) if n in makers), name)
-        for name in makers
+    producers = {name: node for node in model.graph.node for name in node.output}
+    if isinstance(batch.model, np.ndarray):
+        expected[NORMALIZED] = (batch.model, "the preprocessing in the graph")
+    # In an int8 graph the next node gets the dequantized value, and a ReLU is nothing but the range
+    # of its quantizer.
+    result_names = {
+        name: next((n for n in (f"{name}{_DEQUANTIZED}", name) if n in producers), name)
+        for name in producers
         if name in expected
     }
-    values = _onnx_values(stored, Path(path).parent, list(results.values()), theirs)
+    file_inputs = pair.file_inputs(batch.file)
+    values = _onnx_values(model, pair.path.parent, list(result_names.values()), file_inputs)
     compared = 0
-    for name, result_name in results.items():
-        truth, value = expected[name][0], values[result_name]
-        if value.shape != truth.shape:
-            continue  # The exporter reshaped it on the way, to the same effect.
+    for name, result_name in result_names.items():
+        (torch_value, layer), value = expected[name], values[result_name]
+        if value.shape != torch_value.shape:
+            continue  # The exporter reshaped the value, to the same effect.
         compared += 1
-        result = compare(truth, value, np.arange(len(truth)), tolerance, classes=False)
+        examples = np.arange(len(torch_value))
+        result = compare(torch_value, value, examples, tolerance, is_classifier=False)
         if result.error > tolerance or result.not_finite[0] != result.not_finite[1]:
-            node = makers[name]
-            return Divergence(node.name, node.op_type, name, layers[name], result.error), compared
+            return _Divergence(producers[name], layer, result.error), compared
     return None, compared
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a list of operators and keeps every tensor, with the layer it comes from."""
+    """Runs a graph of operators and keeps every tensor, with the layer that computes it."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -111,7 +122,7 @@ class _Recorder(fx.Interpreter):
             self.outputs = [arg.name for arg in pytree.tree_leaves(n.args)]
         if n.op == "call_function" and isinstance(result, torch.Tensor) and result.dim():
             stack = list((n.meta.get("nn_module_stack") or {"": ("", "")}).values())
-            # A copy: an operator that works in place changes what the one before it gave.
+            # A copy, because an in-place operator changes the result of the one before it.
             self.values[n.name] = (result.float().cpu().numpy().copy(), stack[-1][0])
         return result
 
@@ -119,7 +130,7 @@ class _Recorder(fx.Interpreter):
 def _torch_values(
     module: nn.Module, inputs: Any, any_size: bool
 ) -> tuple[dict[str, tuple[np.ndarray, str]], list[str]]:
-    """Each operator's result and its layer, and the names of those that the module gives."""
+    """Return each operator's result and its layer, by name, and the names of the outputs."""
     recorder = _Recorder(operators(module, inputs, any_size))
     with torch.no_grad():
         recorder.run(*pytree.tree_leaves(inputs))
@@ -127,14 +138,21 @@ def _torch_values(
 
 
 def _onnx_values(
-    stored: onnx.ModelProto, folder: Path, names: list[str], inputs: Mapping[str, np.ndarray]
+    model: onnx.ModelProto, folder: Path, names: list[str], inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What ONNX Runtime computes for values inside a graph, in single precision."""
-    inside = onnx.ModelProto()
-    inside.CopyFrom(stored)
-    given = {value.name for value in inside.graph.output}
-    inside.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in names if name not in given
+    """Return what ONNX Runtime computes for values inside a graph, in single precision.
+
+    Args:
+        model: The graph, without the weights in other files.
+        folder: Where those files are.
+        names: The values.
+        inputs: Inputs of the graph, by name.
+    """
+    with_outputs = onnx.ModelProto()
+    with_outputs.CopyFrom(model)
+    existing = {value.name for value in with_outputs.graph.output}
+    with_outputs.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in existing
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -142,7 +160,7 @@ def _onnx_values(
         "session.model_external_initializers_file_folder_path", os.fspath(folder.resolve())
     )
     session = onnxruntime.InferenceSession(
-        inside.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        with_outputs.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     values = session.run(names, dict(inputs))
     return {name: np.asarray(value, np.float32) for name, value in zip(names, values, strict=True)}

@@ -1,107 +1,137 @@
-"""What an exported file holds, compared with the model before anything is run."""
+"""Findings about what a file holds: structure, interface, metadata, labels, folding, weights.
+
+Nothing is run; the file is compared with the model.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
-from torch import nn
 
 from ...images.preprocessing import Preprocessing
-from ...inference.metadata import Metadata
-from ...saved import SavedModel
-from ..exporter.export import baked, interface_names, metadata_of, output_name
+from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
 from ..exporter.tracing import BATCH_AXIS, SIZE_AXES
-from ..onnx_file import axes
-from .folding import unfolded
+from ..onnx_file import axes, dtype_of
+from .pair import ExportPair
 from .profiles import Profile
 from .report import Finding
 from .weights import differing_weights, weights_with_nan
 
-#: What ONNX Runtime reads since 1.14 (2023); per-channel quantization came with opset 13.
+#: What ONNX Runtime reads since 1.14 (2023). Quantization by channel came with opset 13.
 OPSETS = range(13, 19)
 IR_VERSIONS = range(7, 9)
 
+#: Operators whose weights can absorb the scale and shift of a batch normalization behind them.
+_LINEAR = ("Conv", "ConvTranspose", "Gemm")
+#: Operators that work on constants on purpose: quantized weights are expanded when they are used.
+_EXPANDING = ("DequantizeLinear", "QuantizeLinear", "Cast")
 
-def check_contents(
-    model: SavedModel,
-    module: nn.Module,
-    path: str | os.PathLike[str],
-    stored: onnx.ModelProto,
-    metadata: Metadata,
-    profile: Profile,
-) -> list[Finding]:
-    """Compare a file's structure, interface, metadata and weights with the model.
+
+def check_contents(pair: ExportPair, limits: Profile) -> list[Finding]:
+    """Compare a file's structure, interface, metadata and weights with its model.
 
     Args:
-        model: what the file should be.
-        module: its network as it was exported (see `inference_copy`).
-        path: the file.
-        stored: the file, as `read_file` gave it.
-        metadata: its metadata.
-        profile: what its arithmetic lets pass.
+        pair: The model and the file.
+        limits: How far weights may be rounded.
     """
     return [
-        _structure(path, stored),
-        _interface(model, stored, metadata),
-        *_metadata(model, metadata),
-        _labels(model, metadata, stored),
-        _folding(stored),
-        _weights(module, stored, profile),
+        _structure(pair.path, pair.onnx_model),
+        _interface(pair),
+        *_metadata(pair),
+        _labels(pair),
+        _folding(pair.onnx_model),
+        _weights(pair, limits),
     ]
 
 
-def _structure(path: str | os.PathLike[str], stored: onnx.ModelProto) -> Finding:
+def unfolded_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that compute at each run what could be computed once.
+
+    They work on constants alone, or are a batch normalization behind a linear layer.
+
+    Args:
+        model: The graph, with or without its external weights.
+    """
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(value.name for value in graph.output)
+    unfolded = []
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        if inputs and constants.issuperset(inputs) and node.op_type not in _EXPANDING:
+            unfolded.append(node.name)
+        elif node.op_type == "BatchNormalization" and uses[inputs[0]] == 1:
+            producer = producers.get(inputs[0])
+            if producer is not None and producer.op_type in _LINEAR:
+                unfolded.append(node.name)
+    return unfolded
+
+
+def _structure(path: Path, model: onnx.ModelProto) -> Finding:
     try:
-        # By its path, because a file with its weights beside it may be larger than a message.
+        # By path: a file and its external weights can be larger than a protobuf message.
         onnx.checker.check_model(os.fspath(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return Finding("structure", False, str(error).strip().splitlines()[0])
-    opset = max(entry.version for entry in stored.opset_import if not entry.domain)
-    text = f"{len(stored.graph.node)} nodes, opset {opset}, IR {stored.ir_version}"
-    if opset not in OPSETS or stored.ir_version not in IR_VERSIONS:
-        wide = f"{OPSETS[0]} to {OPSETS[-1]} and {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}"
-        return Finding("structure", False, f"{text}: {wide} can be read everywhere")
+    opset = max(entry.version for entry in model.opset_import if not entry.domain)
+    text = f"{len(model.graph.node)} nodes, opset {opset}, IR {model.ir_version}"
+    if opset not in OPSETS or model.ir_version not in IR_VERSIONS:
+        opsets, versions = (f"{r[0]} to {r[-1]}" for r in (OPSETS, IR_VERSIONS))
+        expected = f"opset {opsets} and IR {versions} were expected, which older runtimes read too"
+        return Finding("structure", False, f"{text}: {expected}")
     return Finding("structure", True, text)
 
 
-def _interface(model: SavedModel, stored: onnx.ModelProto, metadata: Metadata) -> Finding:
-    """Names, axes and types as the file has them."""
-    inputs, outputs = stored.graph.input, stored.graph.output
+def _interface(pair: ExportPair) -> Finding:
+    """Check the names, axes and dtypes of the inputs and outputs."""
+    inputs, outputs = pair.onnx_model.graph.input, pair.onnx_model.graph.output
+    model = pair.model
     text = f"{_described(inputs)} → {_described(outputs)}"
-    wrong = []
-    pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    if pixels != (metadata.baked_preprocessing is not None):
-        wrong.append("pixels go in only where the preprocessing is in the graph")
+    problems = []
+    takes_pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    if takes_pixels != (pair.metadata.baked_preprocessing is not None):
+        problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
     for values, name in ((inputs, "input"), (outputs, output_name(model.output_kind))):
         if [value.name for value in values] != interface_names(name, len(values)):
-            wrong.append(f"{name} was expected for a name")
+            problems.append(f"the name {name} was expected")
     if any(axes(value)[:1] != [BATCH_AXIS] for value in (*inputs, *outputs)):
-        wrong.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
-    if model.input_shape is not None and not _takes(axes(inputs[0]), model.input_shape):
-        wrong.append(f"an input of {_times(model.input_shape)} was expected")
-    return Finding("interface", not wrong, "; ".join([text, *wrong]))
+        problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
+    if model.input_shape is not None and not _accepts(axes(inputs[0]), model.input_shape):
+        problems.append(f"an input of {_times(model.input_shape)} was expected")
+    return Finding("interface", not problems, "; ".join([text, *problems]))
 
 
-def _metadata(model: SavedModel, metadata: Metadata) -> list[Finding]:
-    """Preprocessing, output kind and source; what the model does not know cannot be compared."""
-    known = metadata_of(model)
-    inside: list[Finding] = []
-    if metadata.baked_preprocessing is not None:
-        known = baked(known) if known.preprocessing else known
-        ours, theirs = known.baked_preprocessing, metadata.baked_preprocessing
-        inside = [_same("baked", _entries(ours), _entries(theirs))]
+def _metadata(pair: ExportPair) -> list[Finding]:
+    """Compare preprocessing, output kind and source; what the model lacks cannot be compared."""
+    expected, actual = metadata_of(pair.model), pair.metadata
+    baked: list[Finding] = []
+    if actual.baked_preprocessing is not None:
+        expected = baked_metadata(expected) if expected.preprocessing else expected
+        baked = [
+            _compare_entries(
+                "baked",
+                _entries(expected.baked_preprocessing),
+                _entries(actual.baked_preprocessing),
+            )
+        ]
     return [
-        _same("preprocessing", _entries(known.preprocessing), _entries(metadata.preprocessing)),
-        *inside,
-        _same(
-            "output_kind",
-            {"output_kind": known.output_kind},
-            {"output_kind": metadata.output_kind},
+        _compare_entries(
+            "preprocessing", _entries(expected.preprocessing), _entries(actual.preprocessing)
         ),
-        _same("source", known.source or {}, metadata.source or {}),
+        *baked,
+        _compare_entries(
+            "output_kind",
+            {"output_kind": expected.output_kind},
+            {"output_kind": actual.output_kind},
+        ),
+        _compare_entries("source", expected.source or {}, actual.source or {}),
     ]
 
 
@@ -109,62 +139,63 @@ def _entries(preprocessing: Preprocessing | None) -> dict[str, Any]:
     return {} if preprocessing is None else preprocessing.to_json()
 
 
-def _same(name: str, known: Mapping[str, Any], found: Mapping[str, Any]) -> Finding:
+def _compare_entries(name: str, model: Mapping[str, Any], file: Mapping[str, Any]) -> Finding:
     """Compare what the model and the file say, entry by entry."""
-    if not known:
-        return Finding(name, True, "the model has none to compare with" if found else "none")
-    wrong = [key for key in known if found.get(key) != known[key]]
-    if wrong:
-        said = (f"{key} is {found.get(key)!r}, the model has {known[key]!r}" for key in wrong)
-        return Finding(name, False, "; ".join(said))
-    return Finding(name, True, ", ".join(f"{key} {_short(value)}" for key, value in known.items()))
+    if not model:
+        return Finding(name, True, "the model has none to compare with" if file else "none")
+    differences = [
+        f"{key} is {file.get(key)!r}, the model has {value!r}"
+        for key, value in model.items()
+        if file.get(key) != value
+    ]
+    if differences:
+        return Finding(name, False, "; ".join(differences))
+    return Finding(name, True, ", ".join(f"{key} {_short(value)}" for key, value in model.items()))
 
 
-def _labels(model: SavedModel, metadata: Metadata, stored: onnx.ModelProto) -> Finding:
-    found, known = metadata.labels, model.labels
-    if known is not None and found is not None and list(known) != found:
-        for index, (theirs, ours) in enumerate(zip(found, known, strict=False)):
-            if theirs != ours:
-                text = f"output {index} is {theirs!r} in the file, {ours!r} in the model"
+def _labels(pair: ExportPair) -> Finding:
+    labels, expected = pair.metadata.labels, pair.model.labels
+    if expected is not None and labels is not None and list(expected) != labels:
+        for index, (label, expected_label) in enumerate(zip(labels, expected, strict=False)):
+            if label != expected_label:
+                text = f"output {index} is {label!r} in the file, {expected_label!r} in the model"
                 return Finding("labels", False, text)
-        return Finding("labels", False, f"{len(found)} in the file, {len(known)} in the model")
-    if found is None:
-        return Finding("labels", known is None, "none" if known is None else "none in the file")
-    classes = axes(stored.graph.output[0])[-1]
-    if classes != len(found):
-        return Finding("labels", False, f"{len(found)} names for {classes} outputs")
-    return Finding("labels", True, f"{len(found)} names, {found[0]!r} to {found[-1]!r}")
+        return Finding("labels", False, f"{len(labels)} in the file, {len(expected)} in the model")
+    if labels is None:
+        return Finding(
+            "labels", expected is None, "none" if expected is None else "none in the file"
+        )
+    classes = axes(pair.onnx_model.graph.output[0])[-1]
+    if classes != len(labels):
+        return Finding("labels", False, f"{len(labels)} names for {classes} outputs")
+    return Finding("labels", True, f"{len(labels)} names, {labels[0]!r} to {labels[-1]!r}")
 
 
-def _folding(stored: onnx.ModelProto) -> Finding:
-    left = unfolded(stored)
-    if left:
-        return Finding("folding", False, f"could be computed ahead: {', '.join(left[:10])}")
+def _folding(model: onnx.ModelProto) -> Finding:
+    unfolded = unfolded_nodes(model)
+    if unfolded:
+        return Finding("folding", False, f"could be computed ahead: {', '.join(unfolded[:10])}")
     return Finding("folding", True, "constants and batch normalization are folded")
 
 
-def _weights(module: nn.Module, stored: onnx.ModelProto, profile: Profile) -> Finding:
-    nan = weights_with_nan(stored)
+def _weights(pair: ExportPair, limits: Profile) -> Finding:
+    nan = weights_with_nan(pair.onnx_model)
     if nan:
         return Finding("weights", False, f"NaN in {', '.join(nan)}")
-    differing, compared = differing_weights(module, stored, profile.rounding)
+    differing, compared = differing_weights(pair.module, pair.onnx_model, limits.rounding)
     if differing:
-        return Finding("weights", False, f"not the model's numbers: {', '.join(differing)}")
-    rounded = "" if profile.name.startswith("fp32") else f", rounded to {profile.name}"
-    return Finding("weights", True, f"{compared} tensors have the model's numbers{rounded}")
+        return Finding("weights", False, f"not the model's values: {', '.join(differing)}")
+    rounded = "" if limits.name.startswith("fp32") else f", rounded to {limits.name}"
+    return Finding("weights", True, f"{compared} tensors have the model's values{rounded}")
 
 
-def _takes(found: Sequence[str | int], shape: Sequence[int]) -> bool:
-    """Whether an input takes one example of this shape."""
-    return found[1:] == [*shape] or found[1:] == [shape[0], *SIZE_AXES]
+def _accepts(input_axes: Sequence[str | int], shape: Sequence[int]) -> bool:
+    """Whether an input accepts one example of this shape."""
+    return input_axes[1:] == [*shape] or input_axes[1:] == [shape[0], *SIZE_AXES]
 
 
 def _described(values: Sequence[onnx.ValueInfoProto]) -> str:
-    return ", ".join(f"{value.name} {_times(axes(value))} {_numbers(value)}" for value in values)
-
-
-def _numbers(value: onnx.ValueInfoProto) -> str:
-    return str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return ", ".join(f"{value.name} {_times(axes(value))} {dtype_of(value)}" for value in values)
 
 
 def _times(shape: Sequence[str | int]) -> str:

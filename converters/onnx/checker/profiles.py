@@ -1,23 +1,23 @@
-"""How close a file must come to its model, for each kind of arithmetic."""
+"""Profiles: how close a file must come to its model, for each kind of arithmetic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OnnxError
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What `check` lets pass.
+    """The limits of a check.
 
     Attributes:
-        name: its name in `PROFILES`.
-        tolerance: largest error of an output, relative to the largest output of its batch.
-        top1: smallest share of examples whose likeliest class is the same.
-        top5: smallest share of the five likeliest classes that are the same.
-        drop: largest loss of accuracy.
-        rounding: largest error of a stored weight, relative to the largest of its channel.
+        name: Its name in `PROFILES`.
+        tolerance: Largest error of an output, relative to the largest output of its batch.
+        top1: Smallest fraction of examples with the same predicted class.
+        top5: Smallest fraction of the five most probable classes that agree.
+        drop: Largest loss of accuracy.
+        rounding: Largest error of a stored weight, relative to the largest of its channel.
     """
 
     name: str
@@ -31,31 +31,39 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        # Two orders of summation leave 1e-6 in single precision; folded weights are rounded twice.
+        # Another order of summation changes 1e-6 in single precision; folded weights are rounded
+        # twice.
         Profile("fp32-cpu", 1e-4, 1, 1, 0, 1e-5),
         # cuDNN chooses among algorithms (Winograd, FFT) that round more; TF32 is off on both sides.
         Profile("fp32-gpu", 1e-3, 1, 1, 0, 1e-5),
-        # 11 bits: each number is off by up to 5e-4, and a network adds them up.
+        # 11 bits: each value is off by up to 5e-4, and a network adds the errors up.
         Profile("fp16", 1e-2, 0.99, 0.98, 0.005, 1e-3),
-        # 7 bits for a weight: half a step of 1/63. What counts is the accuracy.
+        # 7 bits for a weight: half a step of 1/63. What matters is the accuracy.
         Profile("int8", 0.2, 0.95, 0.9, 0.01, 0.6 / 63),
     )
 }
 
 
-def profile_for(precision: str | None, provider: str) -> Profile:
-    """The profile of a file's arithmetic (`Metadata.precision`) on an execution provider."""
-    if precision in PROFILES:
-        return PROFILES[precision]
-    return PROFILES["fp32-cpu" if provider in ("", "CPUExecutionProvider") else "fp32-gpu"]
+def choose_profile(
+    profile: str | Profile | None, tolerance: float | None, precision: str | None, provider: str
+) -> Profile:
+    """Return the limits of a check.
 
-
-def find_profile(name: str) -> Profile:
-    """A profile by its name.
+    Args:
+        profile: The requested limits, or their name; None for those of the file's arithmetic.
+        tolerance: Replaces the profile's; None keeps it.
+        precision: The arithmetic in the file (`Metadata.precision`).
+        provider: The execution provider that runs the file; empty if none does.
 
     Raises:
-        OnnxError: when there is none.
+        OnnxError: If no profile has this name.
     """
-    if name not in PROFILES:
-        raise OnnxError(f"no profile {name!r}: choose {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if profile is None:
+        on_cpu = provider in ("", "CPUExecutionProvider")
+        fp32 = "fp32-cpu" if on_cpu else "fp32-gpu"
+        profile = precision if precision in PROFILES else fp32
+    if isinstance(profile, str):
+        if profile not in PROFILES:
+            raise OnnxError(f"no profile {profile!r}: choose {', '.join(PROFILES)}")
+        profile = PROFILES[profile]
+    return profile if tolerance is None else replace(profile, tolerance=tolerance)

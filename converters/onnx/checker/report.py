@@ -1,24 +1,26 @@
-"""What a check found, for people and for programs."""
+"""The report of a check, for people and for programs."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files import atomic_path
 from .comparison import Comparison
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
+    """The result of one part of a check.
 
     Attributes:
-        name: what was checked: `structure`, `interface`, `labels`, `weights`, `finite`, …
-        passed: whether it is as it must be.
-        text: what was found.
+        name: What was checked: `structure`, `interface`, `labels`, `weights`, `finite`, …
+        passed: Whether it is as it must be.
+        text: What was found.
     """
 
     name: str
@@ -28,16 +30,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """An exported file compared with the network that it was exported from.
+    """How an exported file compares with its model.
 
     Attributes:
-        path: the file.
-        provider: the execution provider that really ran it; empty when it could not be run.
-        data: what it was run on.
-        profile: what was let pass, a name of `PROFILES`.
-        tolerance: largest error that passes, relative to the largest output.
-        findings: one a check, in the order in which they were made.
-        comparisons: one a batch that was run.
+        path: The file.
+        provider: The execution provider that ran it; empty if it could not be run.
+        data: What it was run on.
+        profile: Name of the limits that applied (see `PROFILES`).
+        tolerance: Largest error that passes, relative to the largest output.
+        findings: The result of each part, in order.
+        comparisons: The outputs of each batch, compared.
     """
 
     path: str
@@ -50,39 +52,51 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
+        """Whether every part of the check passed."""
         return all(finding.passed for finding in self.findings)
 
     @property
     def error(self) -> float:
-        """The largest error, relative to the largest output of its batch; NaN if nothing ran."""
-        return max((part.error for part in self.comparisons), default=float("nan"))
+        """The largest error, relative to the largest output of its batch.
+
+        NaN if nothing ran, or if a batch has no finite output.
+        """
+        errors = [comparison.error for comparison in self.comparisons]
+        return math.nan if not errors or any(map(math.isnan, errors)) else max(errors)
 
     @property
     def agreement(self) -> tuple[int, int] | None:
-        """Examples with the same likeliest class, and all of them; None for no classifier."""
-        counted = [(part.agreeing, part.batch) for part in self.comparisons]
-        if not counted or any(agreeing is None for agreeing, _ in counted):
+        """How many examples have the same predicted class, of how many; None without classes."""
+        counts = [(comparison.agreeing, comparison.batch) for comparison in self.comparisons]
+        if not counts or any(agreeing is None for agreeing, _ in counts):
             return None
-        return sum(agreeing or 0 for agreeing, _ in counted), sum(batch for _, batch in counted)
+        return sum(agreeing or 0 for agreeing, _ in counts), sum(batch for _, batch in counts)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values; numbers that are not finite are None."""
         return {
-            "path": self.path,
+            "file": self.path,
             "passed": self.passed,
             "provider": self.provider,
-            "data": self.data,
+            "compared_on": self.data,
             "profile": self.profile,
             "tolerance": self.tolerance,
-            "error": self.error if self.comparisons else None,
-            "agreement": self.agreement,
+            "error": _finite(self.error),
+            "agreeing": None if self.agreement is None else self.agreement[0],
+            "count": None if self.agreement is None else self.agreement[1],
             "findings": [asdict(finding) for finding in self.findings],
-            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "comparisons": [
+                {
+                    **asdict(comparison),
+                    "error": _finite(comparison.error),
+                    "values": [_finite(value) for value in comparison.values],
+                }
+                for comparison in self.comparisons
+            ],
         }
 
     def lines(self) -> Iterator[str]:
-        """The report for people: what was run, a line a check, and the verdict."""
+        """Yield the report for people: what was run, a line for each part, and the verdict."""
         yield f"{self.path}: {self.data}, {self.provider or 'not run'}, profile {self.profile}"
         width = max(len(finding.name) for finding in self.findings)
         for finding in self.findings:
@@ -93,13 +107,32 @@ class CheckReport:
         yield f"{self.path}: {verdict}"
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def write_check_report(report: CheckReport) -> list[Path]:
-    """Write a report beside its file: `….check.json` for programs, `….check.txt` for people."""
+    """Write a report beside its file: `….check.json` for programs, `….check.txt` for people.
+
+    Existing reports are replaced.
+
+    Raises:
+        WriteError: If a report cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = f"{mkdtemp()}/network.onnx"
+        >>> finding = Finding("finite", True, "no NaN and no infinity")
+        >>> report = CheckReport(path, "", "no data", "fp32-cpu", 1e-4, [finding], [])
+        >>> [file.name for file in write_check_report(report)]
+        ['network.check.json', 'network.check.txt']
+    """
     file = Path(report.path)
     texts = {
-        file.with_suffix(".check.json"): json.dumps(report.to_json(), indent=2) + "\n",
-        file.with_suffix(".check.txt"): "\n".join(report.lines()) + "\n",
+        file.with_suffix(".check.json"): json.dumps(report.to_json(), indent=2),
+        file.with_suffix(".check.txt"): "\n".join(report.lines()),
     }
     for target, text in texts.items():
-        target.write_text(text, encoding="utf-8")
+        with atomic_path(target) as path:
+            path.write_text(f"{text}\n", encoding="utf-8")
     return list(texts)

@@ -1,7 +1,8 @@
-"""What the comparisons of a check say, against what its profile lets pass."""
+"""Findings about the outputs: whether the compared batches stay within the limits of a profile."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,84 +13,97 @@ from .comparison import Comparison
 from .profiles import Profile
 from .report import Finding
 
-#: How many ties are named.
+#: How many ties a finding names.
 _NAMED = 3
 
 
-def check_errors(
-    comparisons: Sequence[Comparison], profile: Profile, labels: Sequence[str] | None
+def check_outputs(
+    comparisons: Sequence[Comparison], limits: Profile, labels: Sequence[str] | None
 ) -> list[Finding]:
-    """NaN and infinity first, then the error, then the classes."""
+    """Check for NaN and infinity, then the errors, then the predicted classes.
+
+    Args:
+        comparisons: One for each batch and output; without any there are no findings.
+        limits: What passes.
+        labels: Class names, in the order of the outputs.
+    """
     if not comparisons:
         return []
-    findings = [_finite(comparisons), _error(comparisons, profile)]
-    if all(part.agreeing is not None for part in comparisons):
-        findings.append(_top1(comparisons, profile, labels))
-    overlaps = [(part.top5, part.batch) for part in comparisons if part.top5 is not None]
-    if overlaps:
-        fraction = sum(top5 * batch for top5, batch in overlaps) / sum(n for _, n in overlaps)
-        text = f"{fraction:.2%} of the five likeliest are the same, {profile.top5:.0%} needed"
-        findings.append(Finding("top-5", fraction >= profile.top5, text))
+    findings = [_finite(comparisons), _errors(comparisons, limits.tolerance)]
+    if all(comparison.agreeing is not None for comparison in comparisons):
+        findings.append(_top1(comparisons, limits.top1, labels))
+    top5 = [(comparison.top5, comparison.batch) for comparison in comparisons]
+    agreeing = sum(fraction * batch for fraction, batch in top5 if fraction is not None)
+    count = sum(batch for fraction, batch in top5 if fraction is not None)
+    if count:
+        text = f"{agreeing / count:.2%} of the top-5 classes agree, {limits.top5:.0%} required"
+        findings.append(Finding("top-5", agreeing / count >= limits.top5, text))
     return findings
 
 
 def check_accuracy(
-    classes: np.ndarray, ours: np.ndarray, theirs: np.ndarray, ties: int, drop: float
+    classes: np.ndarray, predictions: tuple[np.ndarray, np.ndarray], ties: int, drop: float
 ) -> Finding:
-    """The accuracy of both, and what the file loses.
+    """Check how much accuracy the file loses.
 
     Args:
-        classes: (N,) the right ones.
-        ours: (N,) what the model says.
-        theirs: (N,) what the file says.
-        ties: examples that may go either way.
-        drop: largest loss that passes.
+        classes: (N,) the true classes.
+        predictions: (N,) the classes that the model and the file predict.
+        ties: How many predictions are ties, which rounding may decide either way.
+        drop: Largest loss that passes.
     """
-    model, file = float((ours == classes).mean()), float((theirs == classes).mean())
+    correct = [int((predicted == classes).sum()) for predicted in predictions]
+    model, file = (count / len(classes) for count in correct)
     text = f"{model:.4f} of the model, {file:.4f} of the file ({file - model:+.4f})"
     if ties:
-        text += f"; {ties} of {len(classes)} may go either way"
-    lost = int((ours == classes).sum()) - int((theirs == classes).sum()) - ties
-    return Finding("accuracy", lost <= drop * len(classes), f"{text}, a loss of {drop:g} allowed")
+        text += f"; {ties} of {len(classes)} are ties"
+    passed = correct[0] - correct[1] - ties <= drop * len(classes)
+    return Finding("accuracy", passed, f"{text}, a loss of {drop:g} allowed")
 
 
 def _finite(comparisons: Sequence[Comparison]) -> Finding:
-    ours, theirs = (sum(part.not_finite[side] for part in comparisons) for side in (0, 1))
+    model, file = (
+        sum(comparison.not_finite[side] for comparison in comparisons) for side in (0, 1)
+    )
     text = "no NaN and no infinity"
-    if ours or theirs:
-        text = f"NaN or infinite: {ours} outputs of the model, {theirs} of the file"
-    return Finding("finite", not (ours or theirs), text)
+    if model or file:
+        text = f"NaN or infinite: {model} outputs of the model, {file} of the file"
+    return Finding("finite", not (model or file), text)
 
 
-def _error(comparisons: Sequence[Comparison], profile: Profile) -> Finding:
-    worst = max(comparisons, key=lambda part: part.error)
-    above, count = (sum(getattr(part, name) for part in comparisons) for name in ("above", "count"))
+def _errors(comparisons: Sequence[Comparison], tolerance: float) -> Finding:
+    batches = _batches(comparisons)
+    if any(math.isnan(comparison.error) for comparison in comparisons):
+        return Finding("outputs", False, f"a batch has no finite output to compare; {batches}")
+    worst = max(comparisons, key=lambda comparison: comparison.error)
+    above = sum(comparison.above for comparison in comparisons)
+    count = sum(comparison.count for comparison in comparisons)
     return Finding(
-        "numbers",
-        worst.error <= profile.tolerance,
-        f"largest error {worst.error:.1e} of the largest output, {profile.tolerance:g} allowed "
+        "outputs",
+        worst.error <= tolerance,
+        f"largest error {worst.error:.1e} of the largest output, {tolerance:g} allowed "
         f"({above:,} of {count:,} outputs above): {worst.values[0]:.7g} in the model, "
-        f"{worst.values[1]:.7g} in the file, at {list(worst.where)}; {_sizes(comparisons)}",
+        f"{worst.values[1]:.7g} in the file, at {list(worst.where)}; {batches}",
     )
 
 
-def _sizes(comparisons: Sequence[Comparison]) -> str:
-    """The batches that were run, and the sizes of their inputs where there are several."""
-    batches = Counter(part.batch for part in comparisons)
-    text = ", ".join(str(size) if n == 1 else f"{n} of {size}" for size, n in batches.items())
-    sizes = list(dict.fromkeys("×".join(map(str, part.size)) for part in comparisons))
-    return f"batches: {text}" + (f"; sizes: {', '.join(sizes)}" if len(sizes) > 1 else "")
+def _batches(comparisons: Sequence[Comparison]) -> str:
+    """Return the sizes of the batches, and the input shapes if there are several."""
+    counts = Counter(comparison.batch for comparison in comparisons)
+    text = ", ".join(str(size) if n == 1 else f"{n} of {size}" for size, n in counts.items())
+    shapes = dict.fromkeys("×".join(map(str, c.input_shape)) for c in comparisons)
+    return f"batches: {text}" + (f"; sizes: {', '.join(shapes)}" if len(shapes) > 1 else "")
 
 
 def _top1(
-    comparisons: Sequence[Comparison], profile: Profile, labels: Sequence[str] | None
+    comparisons: Sequence[Comparison], required: float, labels: Sequence[str] | None
 ) -> Finding:
-    same = sum(part.agreeing or 0 for part in comparisons)
-    count = sum(part.batch for part in comparisons)
-    text = f"{same} of {count} the same"
-    if profile.top1 < 1:
-        text += f", {profile.top1:.0%} needed"
-    ties = [tie for part in comparisons for tie in part.ties]
+    agreeing = sum(comparison.agreeing or 0 for comparison in comparisons)
+    count = sum(comparison.batch for comparison in comparisons)
+    text = f"{agreeing} of {count} predictions agree"
+    if required < 1:
+        text += f", {required:.0%} required"
+    ties = [tie for comparison in comparisons for tie in comparison.ties]
     if ties:
         named = "; ".join(
             f"example {tie.example}: {class_name(labels, tie.first)} or "
@@ -97,4 +111,4 @@ def _top1(
             for tie in ties[:_NAMED]
         )
         text += f", {len(ties)} of them ties ({named}{', …' if ties[_NAMED:] else ''})"
-    return Finding("top-1", same >= profile.top1 * count, text)
+    return Finding("top-1", agreeing >= required * count, text)

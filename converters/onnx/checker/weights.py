@@ -1,9 +1,9 @@
-"""Whether the weights in an exported file are the model's, number by number.
+"""Comparing the weights in an exported file with the model's, value by value.
 
 The outputs of a few images cannot show every weight; the weights themselves can. The exporter
 keeps their names. It folds batch normalization into the convolution before it, which scales each
-output channel by one factor and changes the bias; besides that, numbers are rounded to the file's
-precision, and nothing else may have changed.
+output channel by one factor and changes the bias. Values are also rounded to the file's precision;
+nothing else may change.
 """
 
 from __future__ import annotations
@@ -18,58 +18,60 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 #: What a quantizer adds to the name of a weight, of its scale and of its zero point.
 _QUANTIZED, _SCALE, _ZERO_POINT = "_quantized", "_scale", "_zero_point"
+#: What newer quantizers add before that, when they turn a Gemm into a MatMul.
+_TRANSPOSED = "_Transposed"
 
 
 def differing_weights(
-    model: nn.Module, file: onnx.ModelProto, rounding: float
+    module: nn.Module, onnx_model: onnx.ModelProto, rounding: float
 ) -> tuple[list[str], int]:
-    """Names of the weights that differ, and how many were compared.
+    """Return the names of the weights that differ, and how many were compared.
 
-    Weights that the exporter renamed (by computing with them ahead) are not compared, and of a
-    quantized file no biases: they are stored by the scale of what they are added to.
+    Weights that the exporter renamed (because it computed with them) are not compared, nor are the
+    biases of a quantized file, whose scale is that of the products they are added to.
 
     Args:
-        model: the network that was exported.
-        file: the exported file, with its weights.
-        rounding: largest error of a number that was rounded, relative to the largest of its
-            channel (`Profile.rounding`).
+        module: The network that was exported.
+        onnx_model: The exported file, with its weights.
+        rounding: Largest error of a rounded value, relative to the largest of its channel
+            (`Profile.rounding`).
     """
     state = {
         name: (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in module.state_dict().items()
     }
-    stored = {name: array for name, array in _stored(file).items() if name in state}
-    for name in _factors(file) & stored.keys():
-        # A linear layer's weight is turned round where a quantizer made it the factor of a MatMul.
+    stored = {name: array for name, array in _stored(onnx_model).items() if name in state}
+    for name in _second_factors(onnx_model) & stored.keys():
+        # Older quantizers transpose a linear layer's weight under its own name.
         if stored[name].ndim == 2 and not _equal(stored[name], state[name], rounding):
             stored[name] = stored[name].T
     changed = {name for name, array in stored.items() if not _equal(array, state[name], rounding)}
-    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+    if any(isinstance(part, _BatchNorm) for part in module.modules()):
         changed -= _folded(changed, stored, state, rounding)
     return sorted(changed), len(stored)
 
 
-def weights_with_nan(file: onnx.ModelProto) -> list[str]:
-    """Names of the constants in a file that hold NaN (an infinity may be meant)."""
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in file.graph.initializer}
+def weights_with_nan(onnx_model: onnx.ModelProto) -> list[str]:
+    """Return the names of the constants with NaN. An infinity may be on purpose."""
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_model.graph.initializer}
     return [name for name, a in arrays.items() if a.dtype.kind == "f" and np.isnan(a).any()]
 
 
-def _factors(file: onnx.ModelProto) -> set[str]:
-    """Names of the weights that are the second factor of a product of matrices."""
+def _second_factors(onnx_model: onnx.ModelProto) -> set[str]:
+    """Return the names of the weights that are the second factor of a MatMul."""
     return {
         node.input[1].removesuffix(_QUANTIZED)
-        for node in file.graph.node
+        for node in onnx_model.graph.node
         if node.op_type in ("MatMul", "MatMulInteger")
     }
 
 
-def _stored(file: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """The weights of a file by their names in the model; quantized ones are numbers again."""
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in file.graph.initializer}
+def _stored(onnx_model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Return the weights of a file by their names in the model, dequantized."""
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_model.graph.initializer}
     axes = {
         node.input[0]: next((a.i for a in node.attribute if a.name == "axis"), 1)
-        for node in file.graph.node
+        for node in onnx_model.graph.node
         if node.op_type == "DequantizeLinear"
     }
     for name in [name for name in arrays if name.endswith(_QUANTIZED)]:
@@ -80,27 +82,29 @@ def _stored(file: onnx.ModelProto) -> dict[str, np.ndarray]:
             if scale.size > 1:
                 shape[axes.get(name, weight.ndim - 1)] = -1
             steps = scale.astype(np.float64).reshape(shape)
-            arrays[base] = (weight - zero.reshape(shape)) * steps
+            values = (weight - zero.reshape(shape)) * steps
+            is_transposed = base.endswith(_TRANSPOSED)
+            arrays[base.removesuffix(_TRANSPOSED)] = values.T if is_transposed else values
     return arrays
 
 
 def _folded(
     changed: set[str],
     stored: Mapping[str, np.ndarray],
-    model: Mapping[str, np.ndarray],
+    state: Mapping[str, np.ndarray],
     rounding: float,
 ) -> set[str]:
-    """Of the changed weights, those that batch normalization explains, with their biases."""
+    """Return the changed weights that batch normalization explains, with their biases."""
     weights = {
         name
         for name in changed
-        if any(_scaled(model[name], stored[name], axis, rounding) for axis in (0, 1))
+        if any(_is_scaled(state[name], stored[name], axis, rounding) for axis in (0, 1))
     }
     biases = {f"{name.removesuffix('weight')}bias" for name in weights}
     return weights | (biases & changed)
 
 
-def _scaled(before: np.ndarray, after: np.ndarray, axis: int, rounding: float) -> bool:
+def _is_scaled(before: np.ndarray, after: np.ndarray, axis: int, rounding: float) -> bool:
     """Whether each channel of `axis` was multiplied by one factor."""
     if before.ndim < 2 or before.shape != after.shape:
         return False
@@ -110,7 +114,7 @@ def _scaled(before: np.ndarray, after: np.ndarray, axis: int, rounding: float) -
 
 
 def _equal(stored: np.ndarray, array: np.ndarray, rounding: float) -> bool:
-    """Whether two weights are the same; float32 was not rounded, other types were."""
+    """Whether two weights are equal: exactly in the same dtype, otherwise but for rounding."""
     if stored.shape != array.shape:
         return False
     if stored.dtype == array.dtype or array.ndim == 0:
@@ -119,6 +123,6 @@ def _equal(stored: np.ndarray, array: np.ndarray, rounding: float) -> bool:
 
 
 def _near(expected: np.ndarray, actual: np.ndarray, rounding: float) -> bool:
-    """Whether each row is the same but for rounding, by its largest number."""
+    """Whether each row is equal but for rounding, relative to its largest value."""
     largest = np.abs(actual).max(axis=1, initial=0)
     return bool((np.abs(actual - expected).max(axis=1, initial=0) <= rounding * largest).all())

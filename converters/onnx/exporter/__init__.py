@@ -1,4 +1,4 @@
-"""Writing a model as ONNX."""
+"""Exporting a model to an `.onnx` file."""
 
 from .export import Exported, export
 

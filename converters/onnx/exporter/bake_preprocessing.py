@@ -1,4 +1,4 @@
-"""Preprocessing inside the graph: a network that takes the pixels as they are in an image."""
+"""Baking preprocessing: normalization moves into the graph, which then takes uint8 pixels."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from onnx_ir import tape
 from ...images.preprocessing import Preprocessing
 from ..errors import OnnxError
 
-#: What the network's own input is called inside a graph that takes pixels.
+#: The name of the network's own input in a graph that takes pixels.
 NORMALIZED = "normalized_input"
-#: How the names of the nodes and constants begin that preprocessing became.
+#: The prefix of the names of the nodes and constants that do the preprocessing.
 BAKED = "baked_"
 
 
-def left_outside(preprocessing: Preprocessing) -> Preprocessing:
-    """What is still to be done to an image before a graph that has this preprocessing inside.
+def remaining_preprocessing(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that stays outside the graph when the rest is baked into it.
 
-    Resizing and cropping; the pixels go in as they are, 0 to 255, in the order RGB. (What
-    `image.scale` gives is rounded for that.)
+    That is resizing and cropping. The graph takes RGB pixels from 0 to 255, so that the result of
+    `image.scale` is rounded to whole values.
     """
     color = "gray" if preprocessing.channels == 1 else "RGB"
     return replace(preprocessing, color=color, value_range=255, mean=(), std=(), round_pixels=True)
 
 
 def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
-    """Put what preprocessing does to pixels in front of a graph: its input becomes uint8.
+    """Put the normalization of pixels in front of a graph, in place; its input becomes uint8.
 
-    The order of the channels, the value range, mean and std become one Gather (for BGR), one
-    Mul and one Sub, computed in single precision.
+    The channel order, the value range, mean and std become one Gather (for BGR), one Mul and one
+    Sub, computed in single precision.
 
     Args:
-        model: takes one float32 input (N, C, H, W); it is changed.
-        preprocessing: what its input was prepared by until now.
+        model: A graph with one float32 input (N, C, H, W).
+        preprocessing: That of the graph's input so far.
 
     Raises:
-        OnnxError: when the network takes several inputs, or no images of these channels.
+        OnnxError: If the graph has several inputs, or does not take images of these channels.
     """
     graph = model.graph
     if len(graph.inputs) != 1:
-        raise OnnxError("preprocessing can only be baked into a network of one input")
+        raise OnnxError("preprocessing can only be baked into a network with one input")
     input = graph.inputs[0]
     if input.shape is None or len(input.shape) != 4 or input.shape[1] != preprocessing.channels:
         raise OnnxError(
@@ -57,7 +57,7 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     if preprocessing.color == "BGR":
         order = operators.initializer(onnx_ir.tensor(np.array([2, 1, 0]), name=f"{BAKED}order"))
         value = operators.op("Gather", [value, order], {"axis": 1})
-    scale, shift = _affine(preprocessing)
+    scale, shift = _scale_and_shift(preprocessing)
     value = operators.op("Mul", [value, _constant(operators, scale, f"{BAKED}scale")])
     if shift.any():
         value = operators.op("Sub", [value, _constant(operators, shift, f"{BAKED}shift")])
@@ -73,8 +73,8 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     graph.insert_before(graph[0], list(operators.nodes))
 
 
-def _affine(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """(x / range − mean) / std as x · scale − shift."""
+def _scale_and_shift(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale and shift with (x / range − mean) / std = x · scale − shift."""
     std = np.asarray(preprocessing.std or (1,), np.float64)
     mean = np.asarray(preprocessing.mean or (0,), np.float64)
     largest = 255 if preprocessing.value_range == 1 else 1
@@ -82,6 +82,6 @@ def _affine(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _constant(operators: tape.Tape, values: np.ndarray, name: str) -> onnx_ir.Value:
-    """Numbers for each channel, as they broadcast over (N, C, H, W)."""
+    """Add a constant of one value for each channel, which broadcasts over (N, C, H, W)."""
     array = values.astype(np.float32).reshape(1, -1, 1, 1)
     return operators.initializer(onnx_ir.tensor(array, name=name))

@@ -1,14 +1,12 @@
-"""A model as one `.onnx` file that carries its labels and preprocessing."""
+"""Export: a model becomes one `.onnx` file that carries its labels and preprocessing."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import onnx
 import onnx_ir
@@ -17,30 +15,49 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .... import __version__
+from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
 from ...saved import SavedModel, infer_output_kind
 from ..errors import OnnxError
-from .bake_preprocessing import bake, left_outside
+from ..onnx_file import axes
+from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
 from .tracing import BATCH_AXIS, OPSET, trace
 
-#: Weights above this go to a second file: a protobuf message ends at 2 GiB, graph included.
+#: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
+
+
+class ModelDetails(TypedDict, total=False):
+    """What `export` and `check` must know about a module; replaces what a `SavedModel` says.
+
+    Attributes:
+        input_shape: (C, H, W) of one example.
+        labels: Class names, in the order of the outputs.
+        preprocessing: How an image becomes an input.
+        output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
+            `features`; by default what the last layer suggests.
+    """
+
+    input_shape: Sequence[int] | None
+    labels: Sequence[str] | None
+    preprocessing: Preprocessing | None
+    output_kind: str | None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of `export`.
 
     Attributes:
-        files: the `.onnx` file, and the file of its weights if they are too large for one.
-        inputs: names of the inputs.
-        outputs: names of the outputs.
-        output_kind: what the outputs mean (`SavedModel.output_kind`).
-        opset: the ONNX operator set.
+        files: The `.onnx` file, and the file of its weights if they are too large for one file.
+        inputs: Names of the inputs.
+        outputs: Names of the outputs.
+        output_kind: What the outputs mean (`SavedModel.output_kind`).
+        opset: Version of the ONNX operator set.
     """
 
     files: list[Path]
@@ -54,86 +71,101 @@ def export(
     model: nn.Module | SavedModel,
     path: str | os.PathLike[str],
     *,
-    input_shape: Sequence[int] | None = None,
     inputs: Any = None,
-    labels: Sequence[str] | None = None,
-    preprocessing: Preprocessing | None = None,
-    output_kind: str | None = None,
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
     overwrite: bool = False,
+    **details: Unpack[ModelDetails],
 ) -> Exported:
-    """Write a model as ONNX with a symbolic batch axis; the model is not changed.
+    """Export a model to ONNX, for batches of any size.
 
-    The input is called `input` and the output by what it means: `logits`, `log_probabilities`,
-    `probabilities`, or `output`. Several are numbered: `input_1`, `input_2`.
+    The model itself is not changed. The input is named `input`; the output is named after its
+    kind: `logits`, `log_probabilities`, `probabilities`, or `output` for features. Several inputs
+    or outputs are numbered from 1: `input_1`, `input_2`.
 
     Args:
-        model: a module that takes (N, …), or a saved model.
-        path: where to; its folder must be there.
-        input_shape: (C, H, W) of one example, where `model` does not know it.
-        inputs: an example in its place, for a network that takes no single image: a tensor
-            (N, …), or a list of them.
-        labels: the names of the outputs, in the place of the model's.
-        preprocessing: what turns an image into an input, in the place of the model's.
-        output_kind: what the outputs mean, in the place of the model's.
-        bake_preprocessing: put normalization into the graph, which then takes uint8 pixels.
-        fp16: compute in half precision inside; inputs and outputs stay float32.
-        any_size: leave the height and width of the images free.
-        overwrite: replace a file that is there.
+        model: A `SavedModel`, or a module that takes (N, …).
+        path: The file to write, in an existing folder.
+        inputs: Example inputs, a tensor (N, …) or a list of tensors; needed for a network that
+            does not take one image, in place of `input_shape`.
+        bake_preprocessing: Put the normalization into the graph, which then takes uint8 pixels.
+        fp16: Compute in half precision; inputs and outputs stay float32.
+        any_size: Leave the height and width of images free.
+        overwrite: Replace an existing file.
+        details: `input_shape`, `labels`, `preprocessing` and `output_kind` (see `ModelDetails`),
+            for a module, or to replace those of a `SavedModel`.
 
     Raises:
-        OnnxError: when the model cannot be exported so, or the file is there already.
-        LabelsError: when there are more or fewer labels than outputs.
+        OnnxError: If ONNX cannot express the model, or not with these options.
+        InferenceError: If the model does not accept the example inputs.
+        LabelsError: If the number of labels is not the number of outputs.
+        WriteError: If the file exists already, or cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.LogSoftmax(1))
+        >>> path = f"{mkdtemp()}/network.onnx"
+        >>> exported = export(network, path, input_shape=(3, 2, 2), labels=["cat", "dog"])
+        >>> exported.inputs, exported.outputs
+        (['input'], ['log_probabilities'])
     """
-    described = as_saved_model(
-        model, input_shape=input_shape, labels=labels, preprocessing=preprocessing, output_kind=output_kind
-    )
-    target = Path(path)
-    check_free(target, overwrite)
-    module = inference_copy(described.module, torch.float32)
+    saved_model = as_saved_model(model, **details)
+    target = check_output(path, overwrite)
+    module = inference_copy(saved_model.module, torch.float32)
     if inputs is None:
-        inputs = torch.zeros(2, *_input_shape(described))
+        shape = _input_shape(saved_model, is_saved=isinstance(model, SavedModel))
+        inputs = torch.zeros(2, *shape)
     example = as_inputs(module, inputs)
     outputs = run(module, example)
-    if described.labels is not None:
-        check_labels(described.labels, outputs[0].shape[1])
+    if saved_model.labels is not None:
+        check_labels(saved_model.labels, outputs[0].shape[1])
     input_names = interface_names("input", len(pytree.tree_leaves(example)))
-    output_names = interface_names(output_name(described.output_kind), len(outputs))
+    output_names = interface_names(output_name(saved_model.output_kind), len(outputs))
     graph = trace(module, example, input_names, output_names, any_size)
-    metadata = replace(metadata_of(described), precision="fp16" if fp16 else "fp32")
+    metadata = replace(metadata_of(saved_model), precision="fp16" if fp16 else "fp32")
     if fp16:
         graph = to_half(graph)
     if bake_preprocessing:
-        if described.preprocessing is None:
-            raise OnnxError("the model has no preprocessing to bake: give its mean and std")
-        bake(graph, described.preprocessing)
-        metadata = baked(metadata)
+        if saved_model.preprocessing is None:
+            raise OnnxError(
+                "the model has no preprocessing to bake: convert it with its mean and std"
+            )
+        bake(graph, saved_model.preprocessing)
+        metadata = baked_metadata(metadata)
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
-    return Exported(_write(graph, target), input_names, output_names, described.output_kind)
+    return Exported(_write(graph, target), input_names, output_names, saved_model.output_kind)
 
 
 def as_saved_model(
-    model: nn.Module | SavedModel, *, input_shape: Sequence[int] | None = None, **given: Any
+    model: nn.Module | SavedModel,
+    *,
+    input_shape: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    output_kind: str | None = None,
 ) -> SavedModel:
-    """A model with what is known of it; what is given (and not None) goes before its own.
+    """Return a model with its details; those that are not None replace its own.
 
     Raises:
-        OnnxError: when the input's shape is not that of an image.
+        OnnxError: If `input_shape` is not (C, H, W).
     """
     if not isinstance(model, SavedModel):
         model = SavedModel(model, infer_output_kind(model))
-    if input_shape is not None:
-        if len(input_shape) != 3:
-            raise OnnxError(f"input_shape is {tuple(input_shape)}, (C, H, W) was expected")
-        given["input_shape"] = tuple(input_shape)
-    return replace(model, **{name: value for name, value in given.items() if value is not None})
+    if input_shape is not None and len(input_shape) != 3:
+        raise OnnxError(f"input_shape must be (C, H, W), not {tuple(input_shape)}")
+    details: dict[str, Any] = {
+        "input_shape": None if input_shape is None else tuple(input_shape),
+        "labels": labels,
+        "preprocessing": preprocessing,
+        "output_kind": output_kind,
+    }
+    return replace(model, **{name: value for name, value in details.items() if value is not None})
 
 
 def metadata_of(model: SavedModel) -> Metadata:
-    """What the exported file says of a model."""
+    """Return the metadata for the exported file of a model."""
     return Metadata(
         labels=None if model.labels is None else list(model.labels),
         preprocessing=model.preprocessing,
@@ -142,74 +174,51 @@ def metadata_of(model: SavedModel) -> Metadata:
     )
 
 
-def baked(metadata: Metadata) -> Metadata:
-    """What a file says whose graph takes pixels."""
+def baked_metadata(metadata: Metadata) -> Metadata:
+    """Return the metadata of a file whose graph takes pixels."""
     assert metadata.preprocessing is not None
-    left = left_outside(metadata.preprocessing)
-    return replace(metadata, preprocessing=left, baked_preprocessing=metadata.preprocessing)
+    return replace(
+        metadata,
+        preprocessing=remaining_preprocessing(metadata.preprocessing),
+        baked_preprocessing=metadata.preprocessing,
+    )
 
 
 def output_name(output_kind: str) -> str:
-    """What an output of a kind is called; features may be anything, also images."""
+    """Return the name of an output; features are named `output`, since they can be anything."""
     return "output" if output_kind == "features" else output_kind
 
 
 def interface_names(name: str, count: int) -> list[str]:
-    """The names of inputs or outputs: numbered from 1 where there are several."""
+    """Return the names of the inputs or outputs: numbered from 1 if there are several."""
     return [name] if count == 1 else [f"{name}_{index}" for index in range(1, count + 1)]
 
 
-def _input_shape(model: SavedModel) -> tuple[int, int, int]:
+def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
     if model.input_shape is None:
-        raise OnnxError(
-            "the size of the input is not known: give it with input_shape=(C, H, W) or --input-size"
-        )
+        remedy = "open it with input_size=(H, W)" if is_saved else "pass input_shape=(C, H, W)"
+        raise OnnxError(f"the input shape of the model is unknown: {remedy}")
     return model.input_shape
 
 
-def check_free(target: Path, overwrite: bool) -> None:
-    """Make sure that a file can be written.
-
-    Raises:
-        OnnxError: when its folder is missing, or it is there already.
-    """
-    if not target.parent.is_dir():
-        raise OnnxError(f"{target.parent}: no such folder")
-    if target.is_dir():
-        raise OnnxError(f"{target}: is a folder")
-    if target.exists() and not overwrite:
-        raise OnnxError(f"{target}: is there already; --overwrite replaces it")
-
-
 def _write(graph: onnx_ir.Model, target: Path) -> list[Path]:
-    """Write the files under their own names in a folder beside the target, then move them."""
+    """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
-    names = [target.name]
-    if size > SINGLE_FILE_BYTES:
-        names.append(f"{target.name}.data")
-    try:
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            onnx_ir.save(graph, folder / names[0], external_data=names[1] if names[1:] else None)
-            _check_batch(folder / names[0])
-            # The weights first: the model must never be there without them.
-            for name in reversed(names):
-                (folder / name).replace(target.parent / name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise OnnxError(f"{target}: cannot be written: {error.strerror or error}") from error
-    return [target.parent / name for name in names]
+    weights_name = f"{target.name}.data" if size > SINGLE_FILE_BYTES else None
+    with atomic_path(target) as path:
+        onnx_ir.save(graph, path, external_data=weights_name)
+        _check_batch(path)
+    return [target, target.with_name(weights_name)] if weights_name else [target]
 
 
 def _check_batch(file: Path) -> None:
-    """Read back from a file that its inputs and outputs hold any number of examples."""
+    """Check in the written file that the inputs and outputs hold any number of examples."""
     graph = onnx.load(file, load_external_data=False).graph
     for value in (*graph.input, *graph.output):
-        axes = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        if axes[:1] != [BATCH_AXIS]:
+        shape = axes(value)
+        if shape[:1] != [BATCH_AXIS]:
             raise OnnxError(
-                f"the model does not keep its batch: {value.name} comes out as "
-                f"{'×'.join(map(str, axes))}, with the batch in front as {BATCH_AXIS}"
+                f"the model does not keep its batch: {value.name} has the shape "
+                f"{'×'.join(map(str, shape))}, which does not begin with {BATCH_AXIS}"
             )

@@ -1,4 +1,4 @@
-"""Half precision: weights and arithmetic in float16, inputs and outputs as they were."""
+"""Half precision: weights and arithmetic in float16, inputs and outputs in float32."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
-    """A float32 graph with float16 inside.
+    """Return a float32 graph in half precision.
 
     Args:
-        model: it is left as it is.
+        model: The graph; it is not changed.
 
     Raises:
-        OnnxError: when a weight is too large for float16.
+        OnnxError: If a weight is too large for float16.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -29,12 +29,12 @@ def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
         and np.abs(value.const_value.numpy()).max(initial=0) > _LARGEST
     ]
     if too_large:
-        raise OnnxError(f"numbers above {_LARGEST:.0f} do not fit float16: {', '.join(too_large)}")
-    # The graph has the shapes already: inferring them again would end at 2 GiB.
+        raise OnnxError(f"values above {_LARGEST:.0f} do not fit float16: {', '.join(too_large)}")
+    # The graph has its shapes already, and shape inference fails above 2 GiB.
     converted = convert_float_to_float16(
         onnx_ir.to_proto(model), keep_io_types=True, disable_shape_infer=True
     )
-    result = onnx_ir.from_proto(converted)
-    # The casts at inputs were appended at the end.
+    result: onnx_ir.Model = onnx_ir.from_proto(converted)
+    # The converter appends the casts of the inputs after the nodes that need them.
     result.graph.sort()
     return result

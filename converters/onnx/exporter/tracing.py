@@ -1,4 +1,4 @@
-"""From a PyTorch module to an ONNX graph with a symbolic batch axis."""
+"""Tracing: a PyTorch module becomes an ONNX graph with a symbolic batch axis."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from torch.utils import _pytree as pytree
 from ...inference.torch_module import resize_batch
 from ..errors import OnnxError
 
-#: The exporter's own opset: nothing is down-converted, and ONNX Runtime 1.14 (2023), TensorRT 8.6
-#: and OpenCV 4.8 and later read it.
+#: The opset that torch.onnx.export generates, so that no operator is down-converted. ONNX Runtime
+#: 1.14 (2023), TensorRT 8.6, OpenCV 4.8 and later versions read it.
 OPSET = 18
-#: The IR version that came with opset 18; the exporter would write a newer one for no use here.
+#: The IR version that came with opset 18. The exporter writes a newer one, which fewer programs
+#: read, although the graph uses nothing of it.
 IR_VERSION = 8
 
 BATCH_AXIS = "batch"
 #: The last two axes of a network that takes images of any size.
 SIZE_AXES = ("height", "width")
-#: torch.export takes sizes of 0 and 1 for constants, so that a batch is traced with two.
+#: torch.export treats sizes of 0 and 1 as constants, so a batch is traced with two examples.
 _TRACED_BATCH = 2
 
 
@@ -37,35 +38,37 @@ def trace(
     output_names: Sequence[str],
     any_size: bool = False,
 ) -> onnx_ir.Model:
-    """The ONNX graph of a module, for any number of examples.
+    """Return the ONNX graph of a module, for any number of examples.
 
     Args:
-        module: in evaluation mode (see `inference_copy`).
-        inputs: an example: a tensor (N, …), or a list of them (a Torch7 table).
-        input_names: a name for each tensor of `inputs`.
-        output_names: a name for each tensor of the output.
-        any_size: the last two axes of images are free too.
+        module: In evaluation mode (see `inference_copy`).
+        inputs: Example inputs: a tensor (N, …), or a list of them (a Torch7 table).
+        input_names: A name for each tensor of `inputs`.
+        output_names: A name for each tensor of the output.
+        any_size: Whether the last two axes of images are free too.
 
     Raises:
-        OnnxError: when ONNX cannot express the module, or not for every batch or size.
+        OnnxError: If ONNX cannot express the module, or not for every batch or size.
     """
     model = _translate(module, inputs, any_size, input_names, output_names).model
     model.ir_version = IR_VERSION
-    _strip_notes(model)
+    _strip_metadata(model)
     return model
 
 
 def operators(module: nn.Module, inputs: Any, any_size: bool = False) -> torch.fx.GraphModule:
-    """The operators that `trace` translates, one by one, to be run by PyTorch.
+    """Return the operators that `trace` translates, as a graph that PyTorch can run one by one.
 
-    Each value has the name that it has in the ONNX graph; the inputs are the flattened ones.
+    Each value has the name that it has in the ONNX graph; the inputs are flattened.
 
     Raises:
-        OnnxError: as `trace`.
+        OnnxError: As `trace`.
     """
     program = _translate(module, inputs, any_size).exported_program
     assert program is not None
-    return program.module()
+    graph_module = program.module()
+    assert isinstance(graph_module, torch.fx.GraphModule)
+    return graph_module
 
 
 def _translate(
@@ -75,29 +78,29 @@ def _translate(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> torch.onnx.ONNXProgram:
-    names = dict(enumerate((BATCH_AXIS, None, *SIZE_AXES) if any_size else (BATCH_AXIS,)))
-    free: dict[int, Any] = {0: torch.export.Dim(BATCH_AXIS)}
+    axis_names = dict(enumerate((BATCH_AXIS, None, *SIZE_AXES) if any_size else (BATCH_AXIS,)))
+    dynamic_axes: dict[int, Any] = {0: torch.export.Dim(BATCH_AXIS)}
     if any_size:
-        # A smallest size is found for these: a network with strides takes no single pixel.
-        free |= dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
+        # DYNAMIC infers the smallest size: a network with strides does not take a single pixel.
+        dynamic_axes |= dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
     try:
         with _quiet():
-            # Exporting by itself keeps torch.onnx from trying one way of tracing after another.
+            # Given a module, torch.onnx would try one way of tracing after another.
             exported = torch.export.export(
                 module,
                 (resize_batch(inputs, _TRACED_BATCH),),
-                dynamic_shapes=(pytree.tree_map(lambda _: free, inputs),),
+                dynamic_shapes=(pytree.tree_map(lambda _: dynamic_axes, inputs),),
             )
             program = torch.onnx.export(
                 exported,
                 input_names=input_names,
                 output_names=output_names,
-                dynamic_shapes=(pytree.tree_map(lambda _: names, inputs),),
+                dynamic_shapes=(pytree.tree_map(lambda _: axis_names, inputs),),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # Tracing runs the module's own code: anything may come out.
+    except Exception as error:  # Tracing runs the module's own code, which may raise anything.
         raise OnnxError(f"the model cannot be exported: {_root_cause(error)}") from error
     assert program is not None
     return program
@@ -105,8 +108,8 @@ def _translate(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own remarks off both streams; what matters comes as an exception."""
-    disabled = logging.root.manager.disable
+    """Keep the exporter's remarks off both streams; its errors are exceptions."""
+    previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with (
@@ -114,15 +117,15 @@ def _quiet() -> Iterator[None]:
             redirect_stdout(io.StringIO()),
             redirect_stderr(io.StringIO()),
         ):
-            # Several inputs share one batch axis, on purpose.
+            # Several inputs share one batch axis on purpose.
             warnings.filterwarnings("ignore", message=".*shares the same shape constraints")
             yield
     finally:
-        logging.disable(disabled)
+        logging.disable(previous_level)
 
 
-def _strip_notes(model: onnx_ir.Model) -> None:
-    """Drop what the exporter notes on each node: stack traces with paths of this machine."""
+def _strip_metadata(model: onnx_ir.Model) -> None:
+    """Remove the exporter's metadata of nodes and values: stack traces with local paths."""
     for graph in model.graphs():
         graph.metadata_props.clear()
         for value in (*graph.inputs, *graph.initializers.values()):
@@ -134,12 +137,14 @@ def _strip_notes(model: onnx_ir.Model) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first line of the error that began it; the exporter wraps it in pages of advice."""
+    """Return the first line of the original error, which the exporter wraps in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()
     if text.startswith("Constraints violated"):
         if any(f"({name}" in text.splitlines()[0] for name in SIZE_AXES):
             return "it does not work for images of any size"
-        return f"it works for a batch of {_TRACED_BATCH} only, because its code fixes that number"
+        return (
+            f"it works only for a batch of {_TRACED_BATCH}, because its code fixes the batch size"
+        )
     return f"{type(error).__name__}: {text}".splitlines()[0]

@@ -1,4 +1,4 @@
-"""Writing an ONNX file as int8."""
+"""Quantizing an `.onnx` file to int8."""
 
 from .quantize import Quantized, quantize
 

@@ -1,7 +1,7 @@
-"""int8 forms of a graph: which layers can be quantized, and the quantized graph.
+"""Quantizing a graph with ONNX Runtime's quantizer: its layers, calibration, int8 graphs.
 
-ONNX Runtime's own quantizer does the work. Weights are int8 with a scale for each channel,
-activations uint8, as quantize-dequantize pairs (QDQ) that every runtime can read.
+Weights become int8 with a scale for each channel, activations uint8, as quantize-dequantize pairs
+(QDQ) that every runtime reads.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ import onnx
 
 from ..exporter.bake_preprocessing import BAKED
 
-#: The layers with weights, and those of them that find the range of their inputs by themselves.
+#: Operators with weights.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+#: Operators with weights that can measure the range of their inputs while they run.
 LINEAR = ("Gemm", "MatMul")
 
-#: What int8 passes through on its way from one layer to the next. In this list and no other
-#: operator is quantized: a softmax in 8 bits would lose what is small.
+#: Operators between the layers that are quantized too. Other operators stay in float: a softmax
+#: in 8 bits would lose all small values.
 _BETWEEN = (
     *("Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Mul"),
     *("ReduceMean", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
 )
 
 
-def layers_of(model: onnx.ModelProto, kinds: Sequence[str] = LAYERS) -> list[str]:
-    """Names of the nodes that multiply by a constant weight, in the order of the graph."""
+def layers_of(model: onnx.ModelProto, operators: Sequence[str] = LAYERS) -> list[str]:
+    """Return the names of the nodes that multiply by a constant weight, in the graph's order."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in kinds and constants.intersection(node.input)
+        if node.op_type in operators and constants.intersection(node.input)
     ]
 
 
@@ -46,28 +47,20 @@ class Calibration:
     """The range of each value inside a graph.
 
     Attributes:
-        ranges: as ONNX Runtime's calibrator gave them.
+        ranges: The result of ONNX Runtime's calibrator.
     """
 
     ranges: Any
 
 
 def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibration:
-    """The ranges that the values inside a graph have on examples.
+    """Measure the ranges of the values inside a graph.
 
     Args:
-        file: the graph in single precision.
-        batches: inputs by name.
+        file: The graph in single precision.
+        batches: Inputs by name.
     """
-    from onnxruntime.quantization import CalibrationDataReader
     from onnxruntime.quantization.calibrate import create_calibrator
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._batches: Iterator[dict[str, np.ndarray]] = iter(batches)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self._batches, None)
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         calibrator = create_calibrator(
@@ -75,30 +68,41 @@ def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibrati
             [*LAYERS, *_BETWEEN],
             str(Path(folder) / "calibrated.onnx"),
         )
-        calibrator.collect_data(Reader())
+        calibrator.collect_data(_BatchReader(iter(batches)))
         return Calibration(calibrator.compute_data())
+
+
+@dataclass
+class _BatchReader:
+    """Gives batches to ONNX Runtime's calibrator (its `CalibrationDataReader`)."""
+
+    batches: Iterator[dict[str, np.ndarray]]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next batch, or None at the end."""
+        return next(self.batches, None)
 
 
 def static_int8(
     model: onnx.ModelProto, calibration: Calibration, keep: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """A graph whose layers and what stands between them work in int8.
+    """Return a graph whose layers, and the operators between them, compute in int8.
 
     Args:
-        model: in single precision; it is left as it is.
-        calibration: of this graph.
-        keep: names of the nodes that stay in single precision.
+        model: The graph in single precision; it is not changed.
+        calibration: The ranges of its values.
+        keep: Names of the nodes that stay in single precision.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    # Pixels need more than 8 bits once they are normalized for each channel.
+    # Pixels need more than 8 bits once each channel is normalized.
     baked = [node.name for node in model.graph.node if node.name.startswith(BAKED)]
     with _quiet():
         quantizer = QDQQuantizer(
             _copy(model),
             per_channel=True,
-            # Processors without VNNI add pairs of products in 16 bits: 8-bit weights overflow there.
+            # Processors without VNNI add pairs of products in 16 bits: 8-bit weights overflow.
             reduce_range=True,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
@@ -110,25 +114,25 @@ def static_int8(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    return _named(quantizer.model.model, model)
+    return _with_metadata_of(model, quantizer.model.model)
 
 
 def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """A graph whose linear layers have int8 weights and find their inputs' range by themselves.
+    """Return a graph whose linear layers have int8 weights and measure the range of their inputs.
 
     Args:
-        model: in single precision; it is left as it is.
-        keep: names of the nodes that stay in single precision.
+        model: The graph in single precision; it is not changed.
+        keep: Names of the nodes that stay in single precision.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    changed = _copy(model)
-    # A Gemm becomes a MatMul with its weight transposed, and the shapes would be the old ones.
-    del changed.graph.value_info[:]
+    copied = _copy(model)
+    # A Gemm becomes a MatMul with its weight transposed, which the recorded shapes do not fit.
+    del copied.graph.value_info[:]
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "dynamic.onnx"
         quantize_dynamic(
-            changed,
+            copied,
             target,
             op_types_to_quantize=[*LINEAR],
             per_channel=True,
@@ -136,18 +140,18 @@ def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Model
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(keep),
         )
-        return _named(onnx.load(target), model)
+        return _with_metadata_of(model, onnx.load(target))
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The quantizers change the graph that they are given."""
+    """Return a copy: the quantizers change the graph that they are given."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     return result
 
 
-def _named(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The quantized graph with what the original says of itself."""
+def _with_metadata_of(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a graph's metadata, producer and IR version to its quantized form."""
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)
     quantized.producer_name, quantized.producer_version = (
@@ -161,9 +165,9 @@ def _named(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProt
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the quantizer's advice off the streams."""
-    disabled = logging.root.manager.disable
+    previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(disabled)
+        logging.disable(previous_level)

@@ -1,4 +1,4 @@
-"""An exported file as int8: smaller, faster, and only written if it is nearly as often right."""
+"""Quantizing an exported file to int8, on condition that it stays accurate."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...files import atomic_path, check_output
+from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.predictors import OnnxPredictor, prepare
-from ..checker.check_inputs import count_of, take
+from ..checker.check_inputs import count_examples, take_examples
 from ..errors import OnnxError
-from ..exporter.export import check_free
-from ..onnx_file import read_file
+from ..onnx_file import dtype_of, read_file
 from .ort_quantizer import (
     LAYERS,
     LINEAR,
@@ -28,26 +29,27 @@ from .ort_quantizer import (
     static_int8,
 )
 
-#: Called with what is being done, how much of it is done, and how much there is.
+#: Called with the name of the current step, how many examples it has run, and of how many.
 Progress = Callable[[str, int, int], None]
 
 _BATCH = 32
-#: How many of the layers that cost most are named.
+#: How many of the layers that cost most accuracy an error names.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What was written.
+    """The result of `quantize`.
 
     Attributes:
-        file: the int8 file.
-        before: accuracy of the float file on the data given.
-        after: accuracy of the int8 file.
-        labelled: whether the data had labels; else the float file's own answers were the truth.
-        kept: the layers that stayed in single precision.
-        layers: how many layers could have been quantized.
-        bytes: sizes of the float file and of the int8 file.
+        file: The int8 file.
+        before: Accuracy of the float file on the examples.
+        after: Accuracy of the int8 file.
+        labelled: Whether the true classes were given; otherwise the float file's predictions count
+            as true.
+        kept: Names of the layers that stayed in single precision.
+        layers: How many layers could be quantized.
+        bytes: Sizes of the float file and of the int8 file.
     """
 
     file: Path
@@ -73,162 +75,186 @@ def quantize(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Quantized:
-    """Write an int8 form of an exported file, if its accuracy on the data stays.
+    """Quantize an exported file to int8, and write the result only if it stays accurate.
 
     Args:
-        path: the float32 file, as `export` wrote it.
-        target: where to.
-        inputs: the data (see `check`).
-        classes: (N,) the right classes, counted from 0; without, the float file is taken to be
-            right.
-        dynamic: only the weights of linear layers become int8; nothing is calibrated.
-        max_drop: largest loss of accuracy.
-        keep: names of nodes that stay in single precision.
-        search: find those that have to.
-        calibration: how many of the examples, evenly spread, tell the ranges.
-        progress: told of what is being done.
-        overwrite: replace a file that is there.
+        path: The float32 file that `export` wrote.
+        target: The file to write.
+        inputs: Real examples, as for `check`.
+        classes: (N,) the true classes, counted from 0; by default the float file's predictions.
+        dynamic: Quantize only the weights of linear layers, without calibration.
+        max_drop: Largest loss of accuracy.
+        keep: Names of the nodes that stay in single precision.
+        search: Find the nodes that must stay in single precision.
+        calibration: How many examples, evenly spread, the ranges are measured on.
+        progress: Called while the files run the examples.
+        overwrite: Replace an existing file.
 
     Raises:
-        OnnxError: when the file is none of ours in float32, or when too much accuracy is lost;
-            nothing is written then, and the message names the layers that lose it.
+        OnnxError: If the file is not a float32 classifier, or loses too much accuracy. Nothing is
+            written then, and the message names the layers that lose it.
+        WriteError: If the target exists already, or cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.onnx import export
+        >>> folder = Path(mkdtemp())
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+        >>> exported = export(network, folder / "fp32.onnx", input_shape=(1, 4, 4))
+        >>> inputs = np.random.default_rng(0).standard_normal((64, 1, 4, 4), np.float32)
+        >>> quantized = quantize(folder / "fp32.onnx", folder / "int8.onnx", inputs, max_drop=0.5)
+        >>> quantized.layers, quantized.kept, quantized.before
+        (1, [], 1.0)
     """
-    check_free(Path(target), overwrite)
-    model, metadata = read_file(path)
+    source, output = Path(path), check_output(target, overwrite)
+    model, metadata = read_file(source)
     if metadata.precision not in (None, "fp32"):
-        raise OnnxError(f"{os.fspath(path)}: is {metadata.precision} already; give the fp32 file")
+        raise OnnxError(f"{source}: is already {metadata.precision}; pass the fp32 file")
     layers = layers_of(model, LINEAR if dynamic else LAYERS)
     unknown = [name for name in keep if name not in layers]
     if unknown:
         raise OnnxError(f"no layer {', '.join(unknown)}: choose from {', '.join(layers)}")
-    with tempfile.TemporaryDirectory() as folder:
-        data = _Data(inputs, metadata, progress or (lambda *_: None), Path(folder))
-        expected = data.scores(Path(path), "float")
-        truth = expected.argmax(axis=1) if classes is None else np.asarray(classes)
-        work = _Work(model, dynamic, Path(path), data, truth, calibration)
-        before = work.accuracy(expected)
-        kept = list(keep)
-        result, after = work.attempt(kept)
-        if before - after > max_drop:
-            ranking = work.ranking([name for name in layers if name not in kept])
-            if not search:
-                worst = ", ".join(ranking[:_NAMED])
-                raise OnnxError(
-                    f"accuracy falls from {before:.4f} to {after:.4f}, by more than {max_drop:g}: "
-                    f"nothing was written. Of {len(layers)} layers these lose the most: {worst}; "
-                    "keep them in float (--keep), or let --search find how many it takes"
-                )
-            while before - after > max_drop and ranking:
-                kept.append(ranking.pop(0))
-                result, after = work.attempt(kept)
-            if before - after > max_drop or not ranking:
-                raise OnnxError("every layer loses too much accuracy in int8: nothing was written")
-        _write(result, metadata, Path(target))
-    sizes = (Path(path).stat().st_size, Path(target).stat().st_size)
-    return Quantized(Path(target), before, after, classes is not None, kept, len(layers), sizes)
+    report = progress or (lambda *_: None)
+    examples = _Examples(inputs, metadata.preprocessing, calibration, report)
+    trials = _Int8Trials(source, model, examples, classes)
+    if not dynamic:
+        trials.calibrate()
+    before = trials.float_accuracy
+    kept = list(keep)
+    quantized, after = trials.quantize(kept)
+    if before - after > max_drop:
+        ranking = trials.rank([name for name in layers if name not in kept])
+        if not search:
+            raise OnnxError(
+                f"accuracy falls from {before:.4f} to {after:.4f}, by more than "
+                f"max_drop={max_drop:g}: nothing was written. Of {len(layers)} layers these lose "
+                f"the most: {', '.join(ranking[:_NAMED])}; keep them in float with keep=[…], or "
+                "find out how many it takes with search=True"
+            )
+        while before - after > max_drop and ranking:
+            kept.append(ranking.pop(0))
+            quantized, after = trials.quantize(kept)
+        if before - after > max_drop or not ranking:
+            raise OnnxError("every layer loses too much accuracy in int8: nothing was written")
+    _write(quantized, metadata, output)
+    sizes = (source.stat().st_size, output.stat().st_size)
+    return Quantized(output, before, after, classes is not None, kept, len(layers), sizes)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The examples, as often as they are needed."""
+class _Examples:
+    """The examples that the float file and its quantized forms run.
 
-    inputs: Any
-    metadata: Metadata
-    progress: Progress
-    folder: Path
+    Args:
+        inputs: As `quantize` takes them.
+        preprocessing: That of the file.
+        sample_size: How many of them, evenly spread, form `sample`.
+        progress: Called before each batch.
 
-    def batches(self, what: str, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Inputs for the network, a batch at a time."""
-        for start in range(0, len(indices), _BATCH):
-            self.progress(what, start, len(indices))
-            part = take(self.inputs, indices[start : start + _BATCH])
-            yield prepare(part, self.metadata.preprocessing)
-        self.progress(what, len(indices), len(indices))
-
-    def all(self) -> np.ndarray:
-        """The index of each example."""
-        return np.arange(count_of(self.inputs))
-
-    def scores(self, file: Path, what: str, indices: np.ndarray | None = None) -> np.ndarray:
-        """Scores (N, classes) that a file gives."""
-        predictor = OnnxPredictor(file, "cpu")
-        batches = self.batches(what, self.all() if indices is None else indices)
-        scores = np.concatenate([predictor(part) for part in batches])
-        if scores.ndim != 2:
-            raise OnnxError(f"{file}: not a classifier, so that no accuracy can be kept")
-        return scores
-
-
-class _Work:
-    """One graph, quantized in several ways and judged on the same data."""
+    Attributes:
+        all: Indices of all examples.
+        sample: Indices of some examples, for what does not need all of them.
+    """
 
     def __init__(
         self,
-        model: onnx.ModelProto,
-        dynamic: bool,
-        file: Path,
-        data: _Data,
-        truth: np.ndarray,
-        calibration: int,
+        inputs: Any,
+        preprocessing: Preprocessing | None,
+        sample_size: int,
+        progress: Progress,
     ) -> None:
-        self._model, self._file, self._data, self._truth = model, file, data, truth
-        count = len(data.all())
-        if len(truth) != count:
-            raise OnnxError(f"{len(truth)} classes were given for {count} examples")
-        self._sample = np.linspace(0, count - 1, min(calibration, count)).astype(int)
-        self._calibration = None if dynamic else self._calibrate()
+        self._inputs, self._preprocessing, self._progress = inputs, preprocessing, progress
+        count = count_examples(inputs)
+        self.all = np.arange(count)
+        self.sample = np.linspace(0, count - 1, min(sample_size, count)).astype(int)
 
-    def accuracy(self, scores: np.ndarray) -> float:
-        """The share of examples that are called what they are."""
-        return float((scores.argmax(axis=1) == self._truth).mean())
+    def batches(self, step: str, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the preprocessed inputs of these examples, a batch at a time."""
+        for start in range(0, len(indices), _BATCH):
+            self._progress(step, start, len(indices))
+            batch = take_examples(self._inputs, indices[start : start + _BATCH])
+            yield prepare(batch, self._preprocessing)
+        self._progress(step, len(indices), len(indices))
 
-    def attempt(self, keep: Sequence[str]) -> tuple[onnx.ModelProto, float]:
-        """The graph with all layers in int8 but these, and its accuracy."""
-        result = self._quantized(keep)
-        what = f"int8, {len(keep)} layers in float" if keep else "int8"
-        return result, self.accuracy(self._scores(result, what))
+    def scores(self, file: Path, step: str, indices: np.ndarray) -> np.ndarray:
+        """Return the scores (N, classes) that a file gives for these examples."""
+        predictor = OnnxPredictor(file, "cpu")
+        scores = np.concatenate([predictor(batch) for batch in self.batches(step, indices)])
+        if scores.ndim != 2:
+            raise OnnxError(f"{file}: not a classifier, so its accuracy cannot be measured")
+        return scores
 
-    def ranking(self, layers: Sequence[str]) -> list[str]:
-        """Layers by what each one, quantized alone, changes in the scores; the worst first."""
-        expected = self._data.scores(self._file, "float", self._sample)
-        everything = layers_of(self._model)
 
-        def damage(name: str) -> float:
-            others = [other for other in everything if other != name]
-            scores = self._scores(self._quantized(others), f"int8, {name} alone", self._sample)
+class _Int8Trials:
+    """A float file, quantized with different layers kept in float, on the same examples.
+
+    Args:
+        file: The float file.
+        model: Its graph.
+        examples: What the accuracy is measured on.
+        classes: Their true classes; None for the float file's predictions.
+
+    Attributes:
+        float_accuracy: The accuracy of the float file.
+    """
+
+    def __init__(
+        self, file: Path, model: onnx.ModelProto, examples: _Examples, classes: np.ndarray | None
+    ) -> None:
+        if classes is not None and len(classes) != len(examples.all):
+            raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
+        self._file, self._model, self._examples = file, model, examples
+        scores = examples.scores(file, "float", examples.all)
+        self._classes = scores.argmax(axis=1) if classes is None else np.asarray(classes)
+        self.float_accuracy = self._accuracy(scores)
+        self._calibration: Calibration | None = None
+
+    def calibrate(self) -> None:
+        """Measure the ranges for static quantization, on the sample."""
+        value = self._model.graph.input[0]
+        batches = self._examples.batches("calibration", self._examples.sample)
+        inputs = ({value.name: batch.astype(dtype_of(value))} for batch in batches)
+        self._calibration = calibrate(self._file, inputs)
+
+    def quantize(self, keep: Sequence[str]) -> tuple[onnx.ModelProto, float]:
+        """Return the graph with all layers in int8 but these, and its accuracy."""
+        quantized = self._quantized(keep)
+        step = f"int8, {len(keep)} layers in float" if keep else "int8"
+        return quantized, self._accuracy(self._scores(quantized, step, self._examples.all))
+
+    def rank(self, layers: Sequence[str]) -> list[str]:
+        """Sort layers by how much each one, quantized alone, changes the scores of the sample.
+
+        The layer that changes them most comes first.
+        """
+        sample = self._examples.sample
+        expected = self._examples.scores(self._file, "float", sample)
+        all_layers = layers_of(self._model)
+
+        def damage(layer: str) -> float:
+            others = [other for other in all_layers if other != layer]
+            scores = self._scores(self._quantized(others), f"int8, {layer} alone", sample)
             return float(np.abs(scores - expected).mean())
 
         return sorted(layers, key=damage, reverse=True)
-
-    def _calibrate(self) -> Calibration:
-        name = self._model.graph.input[0].name
-        kind = onnx.helper.tensor_dtype_to_np_dtype(
-            self._model.graph.input[0].type.tensor_type.elem_type
-        )
-        batches = self._data.batches("calibration", self._sample)
-        return calibrate(self._file, ({name: part.astype(kind)} for part in batches))
 
     def _quantized(self, keep: Sequence[str]) -> onnx.ModelProto:
         if self._calibration is None:
             return dynamic_int8(self._model, keep)
         return static_int8(self._model, self._calibration, keep)
 
-    def _scores(
-        self, model: onnx.ModelProto, what: str, indices: np.ndarray | None = None
-    ) -> np.ndarray:
-        file = self._data.folder / "attempt.onnx"
-        onnx.save(model, file)
-        return self._data.scores(file, what, indices)
+    def _scores(self, model: onnx.ModelProto, step: str, indices: np.ndarray) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "trial.onnx"
+            onnx.save(model, file)
+            return self._examples.scores(file, step, indices)
+
+    def _accuracy(self, scores: np.ndarray) -> float:
+        return float((scores.argmax(axis=1) == self._classes).mean())
 
 
 def _write(model: onnx.ModelProto, metadata: Metadata, target: Path) -> None:
     props = {prop.key: prop.value for prop in model.metadata_props}
     onnx.helper.set_model_props(model, props | replace(metadata, precision="int8").to_props())
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        onnx.save(model, temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise OnnxError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(target) as path:
+        onnx.save(model, path)

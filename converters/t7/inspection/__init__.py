@@ -1,4 +1,4 @@
-"""What is inside a `.t7`, told without torch and without reading a tensor: `torchlift inspect`."""
+"""Inspect the contents of a `.t7` without torch and without reading tensors."""
 
 from .layers import Layer
 from .report import Inspection, inspect, inspect_value

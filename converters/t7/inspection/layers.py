@@ -1,4 +1,4 @@
-"""The modules in a value, each with its place, settings, parameters and attribution of the bytes."""
+"""List the modules in a value, with their paths, settings, parameters and bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .settings import settings
 from .storage_usage import Bytes, TensorUse, attribute_bytes
 
-#: Parameters of torch/nn, for files whose gradients were thrown away; a gradient names any other.
+#: Parameters of torch/nn, for files saved without gradients. Any other parameter is recognized by
+#: the field with its gradient.
 _PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
-_NO_PARAMETERS = {"input", "output"}
-#: Containers that become one PyTorch module: what is inside them has no path there.
+_NOT_PARAMETERS = {"input", "output"}
+#: Containers that become one PyTorch module: the modules inside have no PyTorch path.
 _INDIVISIBLE = {"nn.CReLU", "nn.NormStabilizer", "nn.WeightNorm"}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
-_CONTAINERS = {LuaTable, LuaObject, LuaFunction, TorchArray}
+_CONTAINER_TYPES = {LuaTable, LuaObject, LuaFunction, TorchArray}
 
 
 @dataclass
@@ -32,19 +33,20 @@ class Layer:
 
     Attributes:
         path: Lua path from the file's value: `model.modules[1].modules[3]`.
-        get: the same in Lua's calls, `model:get(1):get(3)`; None where it is no container's child.
-        torch_path: path in the converted model: `0.2`; "" for a model itself, None where unknown.
-        depth: how many modules it stands in.
+        lua_get: The same as Lua calls, `model:get(1):get(3)`; None unless every module on the path
+            is the child of a container.
+        torch_path: Path in the converted model: `0.2`; "" for a model itself, None if unknown.
+        depth: Number of modules that contain it.
         class_name: `nn.SpatialConvolution`.
         settings: `3→64, 11×11, stride 4, pad 2`.
-        shapes: shapes of its own parameters by name.
-        parameters: how many numbers these have.
-        bytes: what the file spends on its tensors, those of modules inside it not counted.
-        same_as: path of the place where the same module stands first, if it stands there again.
+        shapes: Name → shape of each of its own parameters.
+        parameters: Number of elements of its own parameters.
+        bytes: Bytes of its own tensors, without those of modules inside it.
+        same_as: For a repeated module, the path of its first occurrence.
     """
 
     path: str
-    get: str | None
+    lua_get: str | None
     torch_path: str | None
     depth: int
     class_name: str
@@ -54,15 +56,31 @@ class Layer:
     bytes: Bytes = field(default_factory=Bytes)
     same_as: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the layer as dicts, lists, strings and numbers."""
+        return {
+            "lua_path": self.path,
+            "lua_get": self.lua_get,
+            "torch_path": self.torch_path,
+            "lua_class": self.class_name,
+            "level": self.depth,
+            "settings": self.settings,
+            "shapes": [{"name": name, "shape": list(size)} for name, size in self.shapes.items()],
+            "parameters": self.parameters,
+            "bytes": self.bytes.total,
+            "bytes_by_group": self.bytes.to_json(),
+            "same_as": self.same_as,
+        }
+
 
 @dataclass
 class ModuleInventory:
-    """Everything with numbers in a value.
+    """The modules and tensors in a value.
 
     Attributes:
-        layers: the modules, parents before children, in the order of the containers.
-        parameters: distinct numbers among all parameters: shared ones count once.
-        outside: what the file spends on tensors outside every module.
+        layers: The modules, parents before children, in the order of the containers.
+        parameters: Number of distinct elements of all parameters: shared ones count once.
+        outside: Bytes of tensors outside every module.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -71,48 +89,48 @@ class ModuleInventory:
 
 
 def list_modules(value: Any) -> ModuleInventory:
-    """The modules and tensors of a value, found without looking at a tensor's numbers.
+    """List the modules and tensors in a value without reading the tensors.
 
-    The file's model comes first (see `find_model`), whatever else refers to parts of it.
+    The file's model comes first (see `find_model`), even if other values refer to parts of it.
     """
     inventory = ModuleInventory()
     layers, uses = inventory.layers, list[TensorUse]()
-    # By identity; the values are kept so that no identity is used twice.
+    # By id; keeping the values makes sure that no id is used twice.
     seen: dict[int, Any] = {}
-    numbers: dict[int, int] = {}
-    waiting = _start(value)
-    while waiting:
-        place = waiting.pop()
+    layer_indices: dict[int, int] = {}
+    stack = _roots(value)
+    while stack:
+        place = stack.pop()
         value = place.value
         if id(value) in seen:
-            if id(value) in numbers and _child_number(place, layers) is not None:
-                again = _layer(place, layers)
-                again.same_as = layers[numbers[id(value)]].path
-                layers.append(again)
+            if id(value) in layer_indices and _child_number(place, layers) is not None:
+                repeated = _layer(place, layers)
+                repeated.same_as = layers[layer_indices[id(value)]].path
+                layers.append(repeated)
             continue
         seen[id(value)] = value
         if isinstance(value, TorchArray):
             uses.append(TensorUse(value, place.owner, place.group))
             continue
         if is_module(value):
-            numbers[id(value)] = len(layers)
+            layer_indices[id(value)] = len(layers)
             layer = _layer(place, layers)
             layer.shapes = _parameter_shapes(value)
             layer.parameters = sum(map(math.prod, layer.shapes.values()))
             layers.append(layer)
-            place = replace(place, owner=numbers[id(value)], group="buffers")
-        waiting += reversed(list(_inside(place)))
+            place = replace(place, owner=layer_indices[id(value)], group="buffers")
+        stack += reversed(list(_inner_places(place)))
     for attribution in attribute_bytes(uses):
-        owner = attribution.use.owner
-        spent = inventory.outside if owner is None else layers[owner].bytes
-        spent.add(attribution.use.group, attribution.bytes)
-        inventory.parameters += attribution.numbers if attribution.use.group == "weights" else 0
+        owner, group = attribution.use.owner, attribution.use.group
+        counts = inventory.outside if owner is None else layers[owner].bytes
+        counts.add(group, attribution.bytes)
+        inventory.parameters += attribution.elements if group == "weights" else 0
     return inventory
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A value on the way through the file: its path, the module it stands in, its group there."""
+    """A value during the walk through a file: its path, the module it is in, and its group."""
 
     value: Any
     path: str
@@ -120,39 +138,39 @@ class _Place:
     group: str = "other"
 
 
-def _start(value: Any) -> list[_Place]:
-    """Where to begin: the last is the first to be looked at."""
-    whole = _Place(value, root_path(value))
+def _roots(value: Any) -> list[_Place]:
+    """Return the places to start from; the last one, the model, is visited first."""
+    root = _Place(value, root_path(value))
     try:
-        return [whole, _Place(*find_model(value))]
+        return [root, _Place(*find_model(value))]
     except T7Error:
-        return [whole]
+        return [root]
 
 
-def _inside(place: _Place) -> Iterator[_Place]:
-    """What stands in a table, instance or function and may hold tensors; child modules first."""
-    found = children(place.value)
-    if _CONTAINERS.isdisjoint(map(type, found.values())):
+def _inner_places(place: _Place) -> Iterator[_Place]:
+    """Yield the values in a table, instance or function that may hold tensors, modules first."""
+    entries = children(place.value)
+    if _CONTAINER_TYPES.isdisjoint(map(type, entries.values())):
         return
-    items = found.items()
-    if "modules" in found:
-        # A key may be a tensor, which would compare number by number.
+    items = entries.items()
+    if "modules" in entries:
+        # A key may be a tensor, for which == is not a bool.
         items.sort(key=lambda item: not (isinstance(item[0], str) and item[0] == "modules"))
     for key, value in items:
-        if type(value) in _CONTAINERS:
+        if type(value) in _CONTAINER_TYPES:
             group = place.group
             if place.owner is not None and isinstance(key, str):
-                group = _group(key, found) or group
+                group = _group(key, entries) or group
             path = (place.path + path_step(key)).removeprefix(".")
             yield _Place(value, path, place.owner, group)
 
 
 def _group(name: str, fields: LuaTable) -> str | None:
-    """The group that a field's name speaks of, if it does."""
+    """Return the group that a field's name implies, if any."""
     if name.startswith("running_"):
         return "running_statistics"
     gradient = f"grad{name[:1].upper()}{name[1:]}"
-    if name in _PARAMETERS or (gradient in fields and name not in _NO_PARAMETERS):
+    if name in _PARAMETERS or (gradient in fields and name not in _NOT_PARAMETERS):
         return "weights"
     return "gradients" if re.match("grad(?!Input|Output)", name) else None
 
@@ -167,7 +185,7 @@ def _parameter_shapes(module: LuaObject) -> dict[str, tuple[int, ...]]:
 
 
 def _child_number(place: _Place, layers: list[Layer]) -> int | None:
-    """Which child of its container a module is, if it is one."""
+    """Return the number of a module in its container, from 1, or None if it has no container."""
     if place.owner is None:
         return None
     match = _CHILD.fullmatch(place.path.removeprefix(layers[place.owner].path))
@@ -177,15 +195,15 @@ def _child_number(place: _Place, layers: list[Layer]) -> int | None:
 def _layer(place: _Place, layers: list[Layer]) -> Layer:
     parent = None if place.owner is None else layers[place.owner]
     number = _child_number(place, layers)
-    get, torch_path = (place.path, "") if parent is None else (None, None)
+    lua_get, torch_path = (place.path, "") if parent is None else (None, None)
     if parent and number:
-        if parent.get is not None:
-            get = f"{parent.get}:get({number})"
+        if parent.lua_get is not None:
+            lua_get = f"{parent.lua_get}:get({number})"
         if parent.torch_path is not None and parent.class_name not in _INDIVISIBLE:
             torch_path = f"{parent.torch_path}.{number - 1}".removeprefix(".")
     return Layer(
         path=place.path,
-        get=get,
+        lua_get=lua_get,
         torch_path=torch_path,
         depth=parent.depth + 1 if parent else 0,
         class_name=place.value.class_name,

@@ -1,16 +1,16 @@
-"""What a `.t7` file holds: the tree of its values, its layers, and where its bytes go."""
+"""Report what a `.t7` file contains: its values, its layers, and its bytes by group."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import T7Error, T7Warning
 from ..model import find_model
 from ..reading.load import read_file
-from ..reading.variants import Interpretation
+from ..reading.stream_format import StreamFormat
 from .layers import Layer, list_modules
 from .storage_usage import Bytes
 from .tree import Node, value_tree
@@ -18,26 +18,26 @@ from .tree import Node, value_tree
 
 @dataclass
 class Inspection:
-    """What is known of a file without looking at its tensors' numbers.
+    """The contents of a file, found without reading its tensors.
 
     Attributes:
-        source: the file's name.
-        size: bytes of the file (of what is inside, where it is compressed).
-        format: how it is written: `binary, 8-byte longs, little endian`, or `ASCII`.
-        tree: its values; of a file with several objects, a list of them.
-        model: path of its model, None where there is none or where several might be it.
-        layers: every module in it, the model's first.
-        parameters: distinct parameters of them all.
-        bytes: where the bytes go; they add up to `size`.
-        outside: those of tensors outside every module, part of `bytes`.
-        notes: what is odd about the file.
+        file: The file's path.
+        size: Bytes of the file (decompressed, if it is compressed).
+        tree: Its values; a file with several objects is shown as a list of them.
+        format: `binary, 8-byte longs, little endian`, or `ASCII`.
+        model_path: Lua path of its model; None if there is none or several are possible.
+        layers: Every module in the file, the model's first.
+        parameters: Number of distinct elements of all parameters.
+        bytes: Bytes by group; they add up to `size`.
+        outside: The part of `bytes` that belongs to tensors outside every module.
+        notes: Anomalies of the file.
     """
 
-    source: str
+    file: str
     size: int
     tree: Node
     format: str = ""
-    model: str | None = None
+    model_path: str | None = None
     layers: list[Layer] = field(default_factory=list)
     parameters: int = 0
     bytes: Bytes = field(default_factory=Bytes)
@@ -45,63 +45,92 @@ class Inspection:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as dicts, lists and strings."""
-        return asdict(self)
+        """Return the inspection as dicts, lists, strings and numbers.
+
+        The counts in `bytes_by_group` add up to `bytes`.
+        """
+        return {
+            "file": self.file,
+            "bytes": self.size,
+            "bytes_by_group": self.bytes.to_json(),
+            "bytes_outside_layers": self.outside.total,
+            "stream_format": self.format,
+            "model_lua_path": self.model_path,
+            "parameters": self.parameters,
+            "layers": [layer.to_json() for layer in self.layers],
+            "tree": self.tree.to_json(),
+            "notes": self.notes,
+        }
 
 
 def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> Inspection:
-    """Open a `.t7` and tell what is inside; no tensor is read, and torch is not needed.
+    """Inspect a `.t7` file; no tensor is read, and torch is not needed.
 
     Args:
-        file: the file.
-        depth: levels of the value tree.
-        entries: entries of a table that the tree shows.
+        file: The file.
+        depth: Levels of the value tree.
+        entries: Entries of a table that the tree shows.
 
     Raises:
-        T7Error: when the file cannot be read.
+        T7Error: If the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from torchlift.converters import t7
+        >>> from torchlift.converters.t7.inspection import inspect
+        >>> path = Path(tempfile.mkdtemp()) / "model.t7"
+        >>> fields = t7.LuaTable({"weight": np.zeros((2, 3)), "gradInput": np.zeros(0)})
+        >>> t7.save({"epoch": 12, "model": t7.LuaObject("nn.Linear", fields)}, path)
+        >>> result = inspect(path)
+        >>> [(layer.path, layer.class_name, layer.settings) for layer in result.layers]
+        [('model', 'nn.Linear', '3→2')]
+        >>> result.parameters, result.bytes.weights, result.bytes.total == path.stat().st_size
+        (6, 48, True)
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", T7Warning)
-        read = read_file(file)
-    result = inspect_value(read.value, read.end + read.left, depth, entries)
-    result.source, result.format = os.fspath(file), _format(read.how)
+        attempt = read_file(file)
+    result = inspect_value(attempt.value, attempt.end + attempt.trailing_bytes, depth, entries)
+    result.file, result.format = os.fspath(file), _describe_format(attempt.format)
     result.notes += [str(warning.message) for warning in caught]
     return result
 
 
 def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> Inspection:
-    """`inspect` for a value that is there already.
+    """Inspect a value that is already loaded.
 
     Args:
-        value: what `t7.load` gave.
-        size: bytes of the file it came from.
-        depth: levels of the value tree.
-        entries: entries of a table that the tree shows.
+        value: A value returned by `load`.
+        size: Bytes of the file it came from.
+        depth: Levels of the value tree.
+        entries: Entries of a table that the tree shows.
     """
     inventory = list_modules(value)
-    spent = Bytes()
-    for part in (inventory.outside, *(layer.bytes for layer in inventory.layers)):
-        for group in fields(part):
-            spent.add(group.name, getattr(part, group.name))
-    spent.structure = size - spent.total
+    total = Bytes()
+    for counts in (inventory.outside, *(layer.bytes for layer in inventory.layers)):
+        for group in fields(counts):
+            total.add(group.name, getattr(counts, group.name))
+    total.structure = size - total.total
     result = Inspection(
-        source="<value>",
+        file="<value>",
         size=size,
         tree=value_tree(value, depth, entries),
         layers=inventory.layers,
         parameters=inventory.parameters,
-        bytes=spent,
+        bytes=total,
         outside=inventory.outside,
     )
     try:
-        result.model = find_model(value)[1]
+        result.model_path = find_model(value)[1]
     except T7Error as error:
         if inventory.layers:
             result.notes.append(str(error))
     return result
 
 
-def _format(how: Interpretation) -> str:
-    if how.format == "ascii":
+def _describe_format(format: StreamFormat) -> str:
+    if format.encoding == "ascii":
         return "ASCII"
-    return f"binary, {how.long_size}-byte longs, {how.byte_order} endian"
+    return f"binary, {format.long_size}-byte longs, {format.byte_order} endian"

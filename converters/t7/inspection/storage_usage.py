@@ -1,9 +1,9 @@
-"""Where the bytes of a file go: every storage counted once, split between the tensors that view it.
+"""Attribute the bytes of a file to its tensors, with every storage counted once.
 
-Torch7 writes a storage where it first meets it, and everything else that attributions the memory only
-refers to it: `getParameters` puts the weights of a whole network in one storage, an optimizer's
-state views it again. So the numbers of a storage belong to whom they mean most: weights before
-running statistics, those before gradients, buffers, and anything outside a network.
+Torch7 writes a storage at its first use; later uses refer to it by index. `getParameters` puts the
+weights of a whole network into one storage, and an optimizer's state may be a view of it too. So
+each element of a storage is attributed to the most important tensor that views it: weights before
+running statistics, then gradients, then buffers, and tensors outside every module last.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from ..values import TorchArray
 
-#: The kinds of numbers, the one that uses a storage first in front.
+#: Groups of tensors, in the order of precedence.
 GROUPS = ("weights", "running_statistics", "gradients", "buffers", "other")
 
 
 @dataclass
 class Bytes:
-    """Bytes of a file by what they hold.
+    """Bytes of a file by group.
 
     Attributes:
-        weights: parameters.
-        running_statistics: batch normalization's `running_mean`, `running_var`, `running_std`.
-        gradients: gradients with respect to parameters.
-        buffers: outputs, gradients with respect to inputs, scratch memory.
-        other: tensors outside every module: optimizer state, data.
-        structure: everything that is no tensor's numbers: names, scalars, sizes.
+        weights: Parameters.
+        running_statistics: Batch normalization's `running_mean`, `running_var`, `running_std`.
+        gradients: Gradients with respect to parameters.
+        buffers: Outputs, gradients with respect to inputs, scratch memory.
+        other: Tensors outside every module: optimizer state, data.
+        structure: Everything but the elements of tensors: names, scalars, sizes.
     """
 
     weights: int = 0
@@ -42,22 +43,27 @@ class Bytes:
 
     @property
     def total(self) -> int:
-        """All of them; for a whole file, its size."""
+        """Sum over all groups; for a whole file, its size."""
         return sum(getattr(self, field.name) for field in fields(self))
 
     def add(self, group: str, count: int) -> None:
-        """Count bytes of one group."""
+        """Add bytes to one group."""
         setattr(self, group, getattr(self, group) + count)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the groups that are not empty as `{"group": …, "bytes": …}`."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [{"group": group, "bytes": count} for group, count in counts.items() if count]
 
 
 @dataclass(frozen=True)
 class TensorUse:
-    """One tensor (or storage) that was met, and to whom its numbers belong.
+    """An occurrence of a tensor or storage in a file.
 
     Attributes:
-        array: the tensor or storage.
-        owner: number of the module it was met in, or None outside every module.
-        group: one of `GROUPS`.
+        array: The tensor or storage.
+        owner: Index of the module it belongs to, or None outside every module.
+        group: One of `GROUPS`.
     """
 
     array: TorchArray
@@ -67,30 +73,37 @@ class TensorUse:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a use got: numbers of a storage, and the bytes that they take in the file."""
+    """The part of a storage that is attributed to one use.
+
+    Attributes:
+        use: The use.
+        elements: Number of elements.
+        bytes: Bytes that these occupy in the file.
+    """
 
     use: TensorUse
-    numbers: int
+    elements: int
     bytes: int
 
 
 def attribute_bytes(uses: Sequence[TensorUse]) -> list[Attribution]:
-    """Split the storages behind uses, each number once; a storage's attributions add up to its bytes.
+    """Divide storages among their uses; a storage's attributions add up to its bytes.
 
-    Numbers that no tensor shows (of a storage larger than its views) go to the last use.
+    Elements that no tensor views (of a storage larger than its views) are attributed to the use of
+    lowest precedence.
 
     Args:
-        uses: in the order in which they were met: the first of a kind comes before others.
+        uses: In the order of the file; within a group the first has precedence.
     """
     by_storage: defaultdict[int, list[TensorUse]] = defaultdict(list)
     for use in uses:
         if (storage := _storage(use.array)) is not None:
             by_storage[id(storage)].append(use)
-    return [attribution for users in by_storage.values() for attribution in _split(users)]
+    return [attribution for users in by_storage.values() for attribution in _divide(users)]
 
 
-def _split(users: list[TensorUse]) -> list[Attribution]:
-    """The attributions of one storage."""
+def _divide(users: list[TensorUse]) -> list[Attribution]:
+    """Divide one storage among its users."""
     storage = _storage(users[0].array)
     assert storage is not None
     if len(users) == 1:
@@ -98,17 +111,19 @@ def _split(users: list[TensorUse]) -> list[Attribution]:
     users = sorted(users, key=lambda use: GROUPS.index(use.group))
     extents = [_extent(use.array) for use in users]
     bounds = np.unique(np.array([0, len(storage), *(end for extent in extents for end in extent)]))
-    # Painted from the weakest use to the strongest, so that the strongest shows in the end.
-    winner = np.full(len(bounds) - 1, len(users) - 1)
+    # Assign each interval in order of increasing precedence, so that the last assignment wins.
+    owner_of_interval = np.full(len(bounds) - 1, len(users) - 1)
     for index in reversed(range(len(users))):
         start, stop = np.searchsorted(bounds, extents[index])
-        winner[start:stop] = index
-    won = np.bincount(winner, weights=np.diff(bounds), minlength=len(users)).astype(int).tolist()
-    sizes = [storage.stored_bytes * count // max(len(storage), 1) for count in won]
+        owner_of_interval[start:stop] = index
+    elements = (
+        np.bincount(owner_of_interval, weights=np.diff(bounds), minlength=len(users))
+        .astype(int)
+        .tolist()
+    )
+    sizes = [storage.stored_bytes * count // max(len(storage), 1) for count in elements]
     sizes[-1] += storage.stored_bytes - sum(sizes)
-    return [
-        Attribution(use, *attribution) for use, *attribution in zip(users, won, sizes, strict=True)
-    ]
+    return [Attribution(*row) for row in zip(users, elements, sizes, strict=True)]
 
 
 def _storage(array: TorchArray) -> TorchArray | None:
@@ -117,14 +132,14 @@ def _storage(array: TorchArray) -> TorchArray | None:
 
 
 def _extent(array: TorchArray) -> tuple[int, int]:
-    """First number of a tensor in its storage, and the one after its last."""
+    """Return the index of a tensor's first element in its storage, and the one after its last."""
     if array.storage is None:
         return 0, len(array)
     start = array.storage_offset
     if array.size == 0:
         return 0, 0
-    reach = sum(
-        (size - 1) * (step // array.itemsize)
-        for size, step in zip(array.shape, array.strides, strict=True)
+    last = sum(
+        (size - 1) * (stride // array.itemsize)
+        for size, stride in zip(array.shape, array.strides, strict=True)
     )
-    return start, start + reach + 1
+    return start, start + last + 1

@@ -1,9 +1,8 @@
-"""The tree of values in a file, as deep as asked, with every value described in a few words."""
+"""Build the tree of values in a file, with a short description of every value."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +13,11 @@ from ..paths import children, path_step
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .settings import settings
 
-#: Deeper trees are for nobody, and JSON writers give up on them.
+#: Deeper trees are not readable, and exceed the recursion limit of JSON writers.
 MAX_DEPTH = 100
 
-_FIRST_NUMBERS = 4
-_TEXT = 60
+_SHOWN_ELEMENTS = 4
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass
@@ -26,13 +25,13 @@ class Node:
     """One value in the tree.
 
     Attributes:
-        path: where it stands: `model.modules[1].weight`; `value` or `model` is the whole.
-        name: the last step of the path.
+        path: Its path, such as `model.modules[1].weight`; `value` or `model` for the root.
+        name: The last step of the path.
         kind: nil, boolean, number, string, bytes, table, object, function, tensor or storage.
-        text: what it is, in a few words.
-        same_as: path of the place where the same table or tensor stands first, if this is another.
-        children: what is inside, as far as it is shown.
-        hidden: how many entries are inside and not shown.
+        text: A short description.
+        same_as: For a repeated table or tensor, the path of its first occurrence.
+        children: The entries inside that are shown.
+        hidden: Number of entries inside that are not shown.
     """
 
     path: str
@@ -43,67 +42,79 @@ class Node:
     children: list[Node] = field(default_factory=list)
     hidden: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the node, and those below it, as dicts, lists, strings and numbers."""
+        return {
+            "lua_path": self.path,
+            "name": self.name,
+            "value_kind": self.kind,
+            "text": self.text,
+            "same_as": self.same_as,
+            "hidden": self.hidden,
+            "children": [child.to_json() for child in self.children],
+        }
+
 
 def value_tree(value: Any, depth: int = 4, entries: int = 20) -> Node:
-    """The tree of a value.
+    """Build the tree of a value.
 
-    Lists of numbers are one line, however long. A table, instance or tensor that was met before
-    refers to that place; so cycles end.
+    A list of numbers is one node, however long. A repeated table, instance or tensor refers to its
+    first occurrence, so cycles end.
 
     Args:
-        value: what `t7.load` gave.
-        depth: levels below the value itself, at most 100.
-        entries: entries of a table that are shown.
+        value: A value returned by `load`.
+        depth: Levels below the value itself, at most 100.
+        entries: Entries of a table that are shown.
     """
     prefix = root_path(value)
     root = _node(value, prefix or "value", prefix or "value")
-    # By identity; the values are kept so that no identity is used twice.
-    first: dict[int, tuple[Any, str]] = {}
-    waiting: list[tuple[Node, Any, int]] = [(root, value, min(depth, MAX_DEPTH))]
-    while waiting:
-        node, value, left = waiting.pop()
+    # By id; keeping the values makes sure that no id is used twice.
+    first_paths: dict[int, tuple[Any, str]] = {}
+    stack: list[tuple[Node, Any, int]] = [(root, value, min(depth, MAX_DEPTH))]
+    while stack:
+        node, value, levels = stack.pop()
         if isinstance(value, (LuaTable, LuaObject, LuaFunction, np.ndarray)):
-            if id(value) in first:
-                node.same_as = first[id(value)][1]
+            if id(value) in first_paths:
+                node.same_as = first_paths[id(value)][1]
                 continue
-            first[id(value)] = value, node.path
-        found = LuaTable() if _is_leaf(value) else children(value)
-        shown = min(len(found), entries) if left else 0
-        node.hidden = len(found) - shown
+            first_paths[id(value)] = value, node.path
+        inner = LuaTable() if _is_leaf(value) else children(value)
+        shown = min(len(inner), entries) if levels else 0
+        node.hidden = len(inner) - shown
         below = []
-        for key in itertools.islice(found, shown):
+        for key in itertools.islice(inner, shown):
             step = path_step(key)
             path = ((prefix if node is root else node.path) + step).removeprefix(".")
-            below.append((_node(found[key], path, step), found[key], left - 1))
+            below.append((_node(inner[key], path, step), inner[key], levels - 1))
         node.children = [entry[0] for entry in below]
-        waiting += reversed(below)
+        stack += reversed(below)
     return root
 
 
 def describe(value: Any) -> str:
-    """A value in a few words: class, shape, first numbers."""
+    """Describe a value briefly: class, shape, first elements."""
     if value is None or isinstance(value, bool):
         return {None: "nil", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        return (
-            repr(value) if len(value) <= _TEXT else f"{value[:_TEXT]!r}… ({len(value):,} letters)"
-        )
+        if len(value) <= _SHOWN_CHARACTERS:
+            return repr(value)
+        return f"{value[:_SHOWN_CHARACTERS]!r}… ({len(value):,} characters)"
     if isinstance(value, bytes):
         return f"{value[:16]!r}{'…' if len(value) > 16 else ''} ({len(value):,} bytes, not text)"
     if isinstance(value, np.ndarray):
         return _describe_array(value)
     if isinstance(value, LuaObject):
-        words = settings(value) if is_module(value) else ""
-        return f"{value.class_name} {words}".rstrip()
+        summary = settings(value) if is_module(value) else ""
+        return f"{value.class_name} {summary}".rstrip()
     if isinstance(value, LuaFunction):
         return f"function ({len(value.bytecode):,} bytes of bytecode, never run)"
     return _describe_table(value)
 
 
-def kind_of(value: Any) -> str:
-    """The kind of a value, as `Node.kind` has it."""
+def _kind(value: Any) -> str:
+    """Return the kind of a value for `Node.kind`."""
     if value is None:
         return "nil"
     if isinstance(value, TorchArray) and (value.torch_class or "").endswith("Storage"):
@@ -122,18 +133,14 @@ def kind_of(value: Any) -> str:
 
 
 def _node(value: Any, path: str, name: str) -> Node:
-    return Node(path, name, kind_of(value), describe(value))
+    return Node(path, name, _kind(value), describe(value))
 
 
 def _is_leaf(value: Any) -> bool:
-    """Whether a value is told in one line: tables of numbers alone are."""
+    """Return whether a value has no nodes below it; a list of numbers has none."""
     if not isinstance(value, LuaTable):
         return not isinstance(value, (LuaObject, LuaFunction))
-    return value.is_list() and _are_numbers(value.values())
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    return {*map(type, values)} <= {int, float}
+    return value.is_list() and {*map(type, value.values())} <= {int, float}
 
 
 def _describe_table(table: LuaTable) -> str:
@@ -143,8 +150,8 @@ def _describe_table(table: LuaTable) -> str:
         return f"table of {len(table):,}"
     if not _is_leaf(table):
         return f"list of {len(table):,}"
-    first = ", ".join(map(repr, table.to_list()[:_FIRST_NUMBERS]))
-    more = ", …" if len(table) > _FIRST_NUMBERS else ""
+    first = ", ".join(map(repr, table.to_list()[:_SHOWN_ELEMENTS]))
+    more = ", …" if len(table) > _SHOWN_ELEMENTS else ""
     return f"list of {len(table):,}: {first}{more}"
 
 
@@ -153,12 +160,12 @@ def _describe_array(array: np.ndarray) -> str:
     if array.size == 0:
         return f"{name}, empty"
     shape = "×".join(f"{size}" for size in array.shape) or "scalar"
-    # The first numbers in Lua's order; taken one by one, so that nothing else is read from disk.
-    numbers = range(min(array.size, _FIRST_NUMBERS))
-    first = ", ".join(f"{array[np.unravel_index(i, array.shape)]:.4g}" for i in numbers)
-    more = ", …" if array.size > _FIRST_NUMBERS else ""
+    # Index the first elements, in Lua's order, one by one: nothing else is read from disk.
+    indices = range(min(array.size, _SHOWN_ELEMENTS))
+    first = ", ".join(f"{array[np.unravel_index(i, array.shape)]:.4g}" for i in indices)
+    more = ", …" if array.size > _SHOWN_ELEMENTS else ""
     storage = array.storage if isinstance(array, TorchArray) else None
-    part = ""
+    larger_storage = ""
     if storage is not None and len(storage) != array.size:
-        part = f" of a storage of {len(storage):,}"
-    return f"{name} {shape}{part}: {first}{more}"
+        larger_storage = f" of a storage of {len(storage):,}"
+    return f"{name} {shape}{larger_storage}: {first}{more}"

@@ -1,1 +1,1 @@
-"""From the bytes of a `.t7` to its values."""
+"""Read the bytes of a `.t7` into values."""

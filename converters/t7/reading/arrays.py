@@ -1,4 +1,4 @@
-"""Tensors as numpy views over their storages."""
+"""Tensors as numpy views of their storages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from operator import mul
 from ..types import TENSOR_DTYPES
 from ..values import TorchArray
 
-#: numpy's limit on dimensions; Torch7 has none, its files never came near.
+#: numpy's limit on dimensions. Torch7 has no limit, but its files have far fewer.
 MAX_DIMENSIONS = 64
 
-# numpy's limit on a tensor's size is 2^63 bytes, and an element has 8 of them at most.
-_MAX_NUMBERS = 2**59
+# numpy's limit on the size of a tensor is 2^63 bytes, and an element has at most 8 bytes.
+_MAX_ELEMENTS = 2**59
 
 
 def tensor_view(
@@ -23,26 +23,26 @@ def tensor_view(
     offset: int,
     storage: TorchArray | None,
 ) -> TorchArray:
-    """A Torch tensor over its storage, with whatever strides it has.
+    """Return a Torch tensor as a view of its storage, with any strides.
 
     Args:
-        class_name: a tensor class.
-        sizes: its dimensions; none for an empty tensor, which becomes one of shape (0,).
-        strides: of each dimension, in elements.
-        offset: its first element in the storage, from 0.
-        storage: (N,), or `None` for an empty tensor.
+        class_name: A tensor class.
+        sizes: Size of each dimension; none for an empty tensor, which gets the shape (0,).
+        strides: Stride of each dimension, in elements.
+        offset: Index of the first element in the storage, from 0.
+        storage: (N,), or None for an empty tensor.
 
     Raises:
-        ValueError: when it reaches beyond its storage.
+        ValueError: If the tensor extends beyond its storage.
     """
     dtype = TENSOR_DTYPES[class_name]
     if not sizes:
         tensor: TorchArray = TorchArray((0,), dtype)
     elif (
         min(*sizes, *strides) < 0
-        or max(strides) > _MAX_NUMBERS
-        # Expanded tensors may be larger than the file, but not than what can be counted.
-        or prod(filter(None, sizes)) > _MAX_NUMBERS
+        or max(strides) > _MAX_ELEMENTS
+        # An expanded tensor may be larger than the file, but numpy has to be able to count it.
+        or prod(filter(None, sizes)) > _MAX_ELEMENTS
     ):
         raise ValueError(f"a {class_name} has sizes {tuple(sizes)} and strides {tuple(strides)}")
     elif 0 in sizes:
@@ -57,8 +57,8 @@ def tensor_view(
                 f"of a storage of {len(storage):,}"
             )
         width = dtype.itemsize
-        steps = [width * stride for stride in strides]
-        tensor = TorchArray(sizes, dtype, storage, offset * width, steps)
+        byte_strides = [width * stride for stride in strides]
+        tensor = TorchArray(sizes, dtype, storage, offset * width, byte_strides)
     tensor.torch_class = class_name
     if storage is not None:
         tensor.storage = storage

@@ -1,4 +1,4 @@
-"""Where the bytes of a `.t7` come from: a path, bytes, or an open file, compressed or not."""
+"""Open the bytes of a `.t7`: from a path, bytes or an open file, compressed or not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..errors import T7Error, TruncatedError
 
 File: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-#: The bytes of a stream; only no bytes at all are no memory map.
+#: The bytes of a stream: a memory map, except that an empty stream is an empty `bytes`.
 Buffer: TypeAlias = mmap.mmap | bytes
 
-#: Weights hardly shrink at all: what grows more than this, and beyond what every machine can hold,
-#: was made to do so.
-_GROWTH, _ALWAYS_FINE = 64, 256 * 2**20
+#: Weights hardly compress: a file that expands by more than this factor, and beyond a size that
+#: fits into any machine's memory, is an attack.
+_MAX_EXPANSION, _ALWAYS_ALLOWED = 64, 256 * 2**20
 
 _CHUNK = 2**20
 
@@ -36,12 +36,12 @@ _OPENERS: dict[bytes, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class ByteStream:
-    """A stream of bytes and the name to call it by in errors.
+    """The bytes of a file and a name for error messages.
 
     Attributes:
-        name: the path, or what stands for it.
-        buffer: a memory map: copy-on-write or read-only of a file, or of memory alone.
-        start: offset of the first byte to read.
+        name: The path, or a placeholder such as `<bytes>`.
+        buffer: A memory map: of a file, copy-on-write or read-only, or of anonymous memory.
+        start: Offset of the first byte to read.
     """
 
     name: str
@@ -50,25 +50,25 @@ class ByteStream:
 
 
 def open_stream(file: File, *, writable: bool = True) -> ByteStream:
-    """The bytes of a file, memory-mapped where it is one on disk, unpacked where it is compressed.
+    """Map a file on disk into memory, or read it from elsewhere; decompress it if necessary.
 
-    An open file is read from its present position on.
+    An open file is read from its current position.
 
     Args:
-        file: a path, bytes, or an open file.
-        writable: a memory map may be written to (the file stays as it is).
+        file: A path, bytes, or an open file.
+        writable: Whether the memory map can be written to (the file does not change).
 
     Raises:
-        T7Error: when the file is missing, a folder, or cannot be read.
+        T7Error: If the file is missing, is a folder, or cannot be read.
     """
     if isinstance(file, (bytes, bytearray, memoryview)):
-        return _unpacked(ByteStream("<bytes>", _in_memory([bytes(file)])))
+        return _decompress(ByteStream("<bytes>", _join_in_memory([bytes(file)])))
     if not isinstance(file, (str, os.PathLike)):
-        return _unpacked(_from_open_file(file, writable))
+        return _decompress(_read_open_file(file, writable))
     path = os.fspath(file)
     try:
         with io.FileIO(path) as stream:
-            return _unpacked(ByteStream(path, _mapped(stream, writable)))
+            return _decompress(ByteStream(path, _map_file(stream, writable)))
     except IsADirectoryError:
         raise T7Error("is a folder, not a .t7 file", source=path) from None
     except FileNotFoundError:
@@ -77,20 +77,20 @@ def open_stream(file: File, *, writable: bool = True) -> ByteStream:
         raise T7Error(f"cannot be read: {error.strerror}", source=path) from error
 
 
-def _from_open_file(file: BinaryIO, writable: bool) -> ByteStream:
+def _read_open_file(file: BinaryIO, writable: bool) -> ByteStream:
     name = str(getattr(file, "name", "<file>"))
-    # A GzipFile has a fileno too, of another file than the one that it reads.
+    # A GzipFile has a fileno too, but that is the compressed file.
     if isinstance(getattr(file, "raw", file), io.FileIO) and file.seekable():
         file.flush()
-        return ByteStream(name, _mapped(file, writable), file.tell())
+        return ByteStream(name, _map_file(file, writable), file.tell())
     data = file.read()
     if not isinstance(data, bytes):
         raise T7Error('was opened as text; open it with "rb"', source=name)
-    return ByteStream(name, _in_memory([data]))
+    return ByteStream(name, _join_in_memory([data]))
 
 
-def _in_memory(chunks: list[bytes]) -> Buffer:
-    """Memory of its own for the bytes in `chunks`, which is emptied on the way."""
+def _join_in_memory(chunks: list[bytes]) -> Buffer:
+    """Copy chunks into anonymous memory; the list is emptied on the way."""
     chunks.reverse()
     size = sum(map(len, chunks))
     if size == 0:
@@ -101,49 +101,49 @@ def _in_memory(chunks: list[bytes]) -> Buffer:
     return memory
 
 
-def _mapped(stream: BinaryIO, writable: bool) -> Buffer:
+def _map_file(stream: BinaryIO, writable: bool) -> Buffer:
     status = os.fstat(stream.fileno())
     if status.st_size == 0 or not stat.S_ISREG(status.st_mode):
-        return _in_memory([stream.read()])
+        return _join_in_memory([stream.read()])
     access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
     return mmap.mmap(stream.fileno(), 0, access=access)
 
 
-def _unpacked(source: ByteStream) -> ByteStream:
-    """The source itself, or what a gzip, bzip2 or xz stream holds.
+def _decompress(stream: ByteStream) -> ByteStream:
+    """Decompress a gzip, bzip2 or xz stream; return any other stream unchanged.
 
     Raises:
-        T7Error: when the stream is damaged, or grows beyond all measure.
+        T7Error: If the compressed data is damaged or expands beyond the limit.
     """
-    packed = source.buffer
-    magic = bytes(packed[source.start : source.start + 6])
+    packed = stream.buffer
+    magic = bytes(packed[stream.start : stream.start + 6])
     if not magic.startswith(tuple(_OPENERS)):
-        return source
+        return stream
     opener = next(opener for start, opener in _OPENERS.items() if magic.startswith(start))
     assert isinstance(packed, mmap.mmap)
-    packed.seek(source.start)
-    limit = max(_ALWAYS_FINE, _GROWTH * (len(packed) - source.start))
+    packed.seek(stream.start)
+    limit = max(_ALWAYS_ALLOWED, _MAX_EXPANSION * (len(packed) - stream.start))
     chunks: list[bytes] = []
     size = 0
     try:
-        with opener(packed) as stream:
-            while chunk := stream.read(_CHUNK):
+        with opener(packed) as unpacked:
+            while chunk := unpacked.read(_CHUNK):
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
                     raise T7Error(
-                        f"unpacks to more than {limit:,} bytes, which no .t7 does; "
-                        "unpack it yourself if you trust it",
-                        source=source.name,
+                        f"decompresses to more than {limit:,} bytes, far more than any .t7; "
+                        "decompress it yourself if you trust it",
+                        source=stream.name,
                     )
     except EOFError:
         raise TruncatedError(
             "is a compressed file that ends too early: truncated (download or copy it again)",
-            source=source.name,
+            source=stream.name,
         ) from None
     except (OSError, zlib.error, lzma.LZMAError) as error:
         raise T7Error(
-            f"is a compressed file that is damaged ({error}); download or copy it again",
-            source=source.name,
+            f"is a damaged compressed file ({error}); download or copy it again",
+            source=stream.name,
         ) from None
-    return ByteStream(source.name, _in_memory(chunks))
+    return ByteStream(stream.name, _join_in_memory(chunks))

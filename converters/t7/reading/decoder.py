@@ -1,4 +1,4 @@
-"""What the reader asks of a stream, whatever its form: `binary` and `ascii` give it."""
+"""The interface between the reader and a stream, implemented by `binary` and `ascii`."""
 
 from __future__ import annotations
 
@@ -13,100 +13,101 @@ from .classes import Classes, ClassHeader
 #: A table, or an instance whose body is one.
 Container: TypeAlias = LuaTable | LuaObject
 
-#: A container that is being filled, its entries, how many are left, and the key that waits for its
-#: value (`None` where a key comes next).
+#: An incomplete container, its entries, the number of entries left, and the key whose value comes
+#: next (None if a key comes next).
 OpenTable: TypeAlias = tuple[Container, dict[Any, Any], int, Any]
 
 
 class Decoder(Protocol):
-    """Reads numbers and strings, and knows nothing of what they mean.
+    """Decodes values and strings without knowledge of the objects they belong to.
 
     Attributes:
-        long_size: bytes of a C long on the writer's machine.
-        position: offset of the next byte to read.
+        long_size: Bytes of a C long on the writer's machine.
+        position: Offset of the next byte to read.
     """
 
     long_size: int
     position: int
 
     def remaining(self) -> int:
-        """Bytes that have not been read."""
+        """Return the number of unread bytes."""
 
     def error(self, problem: str, offset: int | None = None) -> T7Error:
-        """An error at the current byte, or at `offset`."""
+        """Return an error at the current byte, or at `offset`."""
 
     def token(self) -> tuple[int, Any]:
-        """The type tag of the next object, and what follows it directly.
+        """Read the type tag of the next object and its operand.
 
-        That is the object itself for nil, a number or a string, and an int for all others.
+        The operand is the object itself for nil, a number or a string, and an int for the others.
 
         Raises:
-            T7Error: when there is no object here.
+            T7Error: If there is no object at this position.
         """
 
     def integer(self) -> int:
-        """A C int."""
+        """Read a C int."""
 
     def double(self) -> float:
-        """A C double."""
+        """Read a C double."""
 
     def longs(self, count: int) -> tuple[int, ...]:
-        """`count` C longs of the writer's machine."""
+        """Read `count` C longs of the writer's machine."""
 
     def string(self) -> str | bytes:
-        """A Lua string: its size and its bytes; `str` where they are text."""
+        """Read a Lua string, its length and its bytes; `str` if it is UTF-8."""
 
     def raw(self, count: int) -> bytes:
-        """`count` raw bytes.
+        """Read `count` raw bytes.
 
         Raises:
-            T7Error: when fewer are left, or `count` is negative; so do the other methods.
+            T7Error: If fewer are left, or `count` is negative. The other methods raise it too.
         """
 
-    def array(self, dtype: np.dtype, count: int, *, is_long: bool = False) -> TorchArray:
-        """`count` elements, as a view of the stream where its form is the native one.
+    def array(self, dtype: np.dtype[Any], count: int, *, is_long: bool = False) -> TorchArray:
+        """Read `count` elements, as a view of the stream if its encoding is the native one.
 
         Args:
-            dtype: the native dtype of the result.
-            count: number of elements.
-            is_long: the file holds C longs, whatever the size of `dtype`.
+            dtype: The native dtype of the result.
+            count: Number of elements.
+            is_long: The stream holds C longs, whatever the size of `dtype`.
         """
 
     def number_pairs(self, limit: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The longest run of number-number table entries from here, at most `limit` of them.
+        """Read the longest run of number-number table entries, at most `limit` of them.
 
         Returns:
-            keys and values (N,) of float64, or None where the next entry is of another kind.
+            Keys and values (N,) of float64, or None if the next entry is of another kind.
         """
 
-    def plain_tables(
+    def fast_tables(
         self, container: Container, count: int, memo: dict[int, Any], classes: Classes | None
     ) -> list[OpenTable]:
-        """Read a table, and those inside it, for as long as all is plain and short.
+        """Read a table, and those inside it, on the fast path as far as that goes.
 
-        Plain are names and numbers as keys; numbers, strings, booleans and tables as values; and
-        objects that came before, tensors, storages and instances that are a table, where the
-        stream has the form of this machine. Whatever else comes (another instance, a damaged
-        string, the end of the stream) is left to `token`; the key before it is not.
+        The fast path handles keys that are strings or numbers, and values that are numbers,
+        strings, booleans, short tables or tables read before. In a stream with 8-byte longs and
+        this machine's byte order it also handles tensors, storages, instances that are a table, and
+        any of these read before. It stops at the first other value (another instance, a damaged
+        string, the end of the stream), after reading that value's key.
 
         Args:
-            container: the table to fill, or an instance with the fields to fill.
-            count: how many entries it has, at least one.
-            memo: index → object that was read; what is read is added.
-            classes: those of the stream; `None` where instances are left to `token`.
+            container: The table to fill, or the instance whose fields to fill.
+            count: Number of its entries, at least one.
+            memo: Index → object read before; new objects are added.
+            classes: Those of the stream; None to leave instances to the reader.
 
         Returns:
-            the containers that are not complete, the outermost first; none if all are.
+            The incomplete containers, outermost first; an empty list if all are complete.
         """
 
 
 def read_class_header(decoder: Decoder) -> ClassHeader:
-    """The version and the name of a class, or its name alone, string by string."""
+    """Read the version and the name of a class, or its name alone, one string at a time."""
     first = decoder.string()
-    versioned = isinstance(first, str) and first.startswith("V ")
-    return first, decoder.string() if versioned else None
+    has_version = isinstance(first, str) and first.startswith("V ")
+    return first, decoder.string() if has_version else None
 
 
 def entries_of(container: Container) -> dict[Any, Any]:
-    """Where the entries of a table, or the fields of an instance, are kept."""
+    """Return the dict with the entries of a table or the fields of an instance."""
     return (container if isinstance(container, LuaTable) else container.fields)._entries

@@ -1,7 +1,10 @@
-"""The short way through tables in a binary stream: nearly all of a file's values are plain.
+"""The fast path through the tables of a binary stream.
 
-The reader knows every value and every way to be damaged. This knows the values that nearly all
-are, in one loop with hardly a call, and leaves the others to the reader.
+This module and `fast_tensors` duplicate the semantics of `Reader` for speed;
+`tests/test_t7_fast_path.py` checks that both give equal values and errors.
+
+`Reader` handles every value and every kind of damage. The fast path handles the most frequent kinds
+of values, in one loop with few calls, and leaves the others to `Reader`.
 """
 
 from __future__ import annotations
@@ -9,34 +12,44 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from ..scalars import BOOLEAN, EXACT, NUMBER, RUN, STRING, TABLE, TORCH, number
+from ..scalars import (
+    BOOLEAN,
+    MAX_EXACT_INTEGER,
+    MIN_NUMBER_RUN,
+    NUMBER,
+    STRING,
+    TABLE,
+    TORCH,
+    lua_number,
+)
 from ..values import LuaObject, LuaTable
 from .classes import Classes
 from .decoder import Container, OpenTable, entries_of
-from .fast_tensors import STORAGE_FORMS, TENSOR_FORMS, read_plain_storage, read_plain_tensor
+from .fast_tensors import STORAGE_FORMS, TENSOR_FORMS, read_storage_fast, read_tensor_fast
 from .primitives import Unpackers
 
-#: Bytes of a class's name; more are left to the reader.
-_LONGEST_NAME = 100
+#: Longer class names are left to the reader.
+_MAX_NAME_LENGTH = 100
 
-#: Most whole numbers of a model: they are found faster than converted. Not 0, which -0 equals.
-_SMALL = {float(value): value for value in range(1, 256)}
+#: Most whole numbers of a model are small: a dict lookup is faster than a conversion. 0 is not in
+#: it because -0 equals it.
+_SMALL_INTEGERS = {float(value): value for value in range(1, 256)}
 
 
 class FastTables:
-    """Reads tables of a binary stream for as long as all in them is plain and short.
+    """Reads tables of a binary stream until it meets a value that it does not handle.
 
     Args:
-        buffer: the whole stream.
-        words: its byte order.
-        long_size: bytes of a C long in it; instances and arrays are plain where it has 8.
+        buffer: The whole stream.
+        unpackers: Those of its byte order.
+        long_size: Bytes of a C long in it; the fast path handles instances and arrays if it is 8.
     """
 
-    def __init__(self, buffer: Any, words: Unpackers, long_size: int) -> None:
+    def __init__(self, buffer: Any, unpackers: Unpackers, long_size: int) -> None:
         self._buffer = buffer
-        self._words = words
-        self._is_native = words.is_native and long_size == 8
-        self._names: dict[bytes, str] = {}
+        self._unpackers = unpackers
+        self._is_native = unpackers.is_native and long_size == 8
+        self._strings: dict[bytes, str] = {}
 
     def read(
         self,
@@ -46,20 +59,25 @@ class FastTables:
         memo: dict[int, Any],
         classes: Classes | None,
     ) -> tuple[list[OpenTable], int]:
-        """The containers that are not complete, and the offset of the first byte not read.
+        """Read a table and those inside it.
 
         Args:
-            position: where the container's next entry begins.
-            container: see `Decoder.plain_tables`, as for the others.
-            count: how many entries are left.
-            memo: index → object that was read.
-            classes: those of the stream.
+            position: Offset of the container's next entry.
+            container: See `Decoder.fast_tables`, also for the other arguments.
+            count: Number of entries left.
+            memo: Index → object read before.
+            classes: Those of the stream.
+
+        Returns:
+            The incomplete containers, and the offset of the first unread byte.
         """
-        buffer, size, names, native = self._buffer, len(self._buffer), self._names, self._is_native
-        words = self._words
-        int_at, two_ints, three_ints = words.int, words.two_ints, words.three_ints
-        double, after_number = words.double, words.after_number
-        new, exact, small, tensor_forms = LuaTable.__new__, EXACT, _SMALL, TENSOR_FORMS
+        # Local names: the loop below runs once for each value of a file.
+        buffer, size, strings = self._buffer, len(self._buffer), self._strings
+        is_native, unpackers = self._is_native, self._unpackers
+        int_at, two_ints, three_ints = unpackers.int, unpackers.two_ints, unpackers.three_ints
+        double, after_number = unpackers.double, unpackers.after_number
+        new, max_exact, small = LuaTable.__new__, MAX_EXACT_INTEGER, _SMALL_INTEGERS
+        tensor_forms = TENSOR_FORMS
         outer: list[OpenTable] = []
         entries, left = entries_of(container), count
         key: Any = None
@@ -67,78 +85,78 @@ class FastTables:
         try:
             while True:
                 key = None
-                tag, word = two_ints(buffer, position)
+                tag, operand = two_ints(buffer, position)
                 if tag == STRING:
                     start = position + 8
-                    end = start + word
-                    if word < 0 or end > size:
+                    end = start + operand
+                    if operand < 0 or end > size:
                         break
-                    name = buffer[start:end]
-                    key = names.get(name)
+                    raw = buffer[start:end]
+                    key = strings.get(raw)
                     if key is None:
-                        key = names[name] = name.decode()
+                        key = strings[raw] = raw.decode()
                     position = end
-                    tag, word, inner = three_ints(buffer, position)
+                    tag, operand, inner_count = three_ints(buffer, position)
                 elif tag == NUMBER:
-                    key, tag, word, inner = after_number(buffer, position + 4)
+                    key, tag, operand, inner_count = after_number(buffer, position + 4)
                     position += 12
-                    if key.is_integer() and -exact <= key <= exact:
-                        key = int(key) or number(key)
+                    if key.is_integer() and -max_exact <= key <= max_exact:
+                        key = int(key) or lua_number(key)
                 else:
                     break
                 if tag == NUMBER:
-                    (numeral,) = double(buffer, position + 4)
+                    (number,) = double(buffer, position + 4)
                     end = position + 12
-                    value = small.get(numeral, numeral)
-                    if value is numeral and value.is_integer() and -exact <= value <= exact:
-                        value = int(value) or number(value)
+                    value = small.get(number, number)
+                    if value is number and value.is_integer() and -max_exact <= value <= max_exact:
+                        value = int(value) or lua_number(value)
                 elif tag == STRING:
                     start = position + 8
-                    end = start + word
-                    if word < 0 or end > size:
+                    end = start + operand
+                    if operand < 0 or end > size:
                         break
                     value = buffer[start:end].decode()
-                elif tag == TORCH and native and key not in entries:
-                    value = memo.get(word)
+                elif tag == TORCH and is_native and key not in entries:
+                    value = memo.get(operand)
                     end = position + 8
                     if value is None:
-                        (length,) = int_at(buffer, position + 15)
-                        if not 0 < length < _LONGEST_NAME:
+                        (name_length,) = int_at(buffer, position + 15)
+                        if not 0 < name_length < _MAX_NAME_LENGTH:
                             break
-                        start, end = position + 8, position + 19 + length
+                        start, end = position + 8, position + 19 + name_length
                         header = buffer[start : end + 4]
                         form = tensor_forms.get(header)
                         if form is not None:
-                            tensor = read_plain_tensor(buffer, end + 4, form, word, memo)
+                            tensor = read_tensor_fast(buffer, end + 4, form, operand, memo)
                             if tensor is None:
                                 break
                             value, end = tensor
                         else:
-                            found = self._read_instance(header[:-4], end, word, memo, classes)
-                            if found is None:
+                            instance = self._read_instance(header[:-4], end, operand, memo, classes)
+                            if instance is None:
                                 break
-                            value, end, inner = found
-                            if inner:
+                            value, end, inner_count = instance
+                            if inner_count:
                                 outer.append((container, entries, left, key))
-                                container, entries, left = value, value.fields._entries, inner
-                                position = end
+                                container, entries = value, value.fields._entries
+                                left, position = inner_count, end
                                 continue
-                elif tag == TABLE and word not in memo:
-                    if not 0 <= inner < RUN:
+                elif tag == TABLE and operand not in memo:
+                    if not 0 <= inner_count < MIN_NUMBER_RUN:
                         break
                     end = position + 12
-                    value = memo[word] = new(LuaTable)
+                    value = memo[operand] = new(LuaTable)
                     value._entries = {}
-                    if inner:
+                    if inner_count:
                         outer.append((container, entries, left, key))
-                        container, entries, left = value, value._entries, inner
-                        position = end
+                        container, entries = value, value._entries
+                        left, position = inner_count, end
                         continue
                 elif tag == TABLE:
-                    value = memo[word]
+                    value = memo[operand]
                     end = position + 8
                 elif tag == BOOLEAN:
-                    value = word == 1
+                    value = operand == 1
                     end = position + 8
                 else:
                     break
@@ -164,25 +182,38 @@ class FastTables:
         memo: dict[int, Any],
         classes: Classes | None,
     ) -> tuple[Any, int, int] | None:
-        """The storage or instance whose class ends at `position`, where it is plain.
+        """Read a storage, or the start of an instance that is a table.
+
+        Args:
+            header: The bytes of its class header.
+            position: Offset after the header.
+            index: Index of the object.
+            memo: Index → object read before; the new object is added.
+            classes: Those of the stream.
 
         Returns:
-            it, the offset of the first byte not read, and how many fields it waits for; `None`,
-            with nothing changed, where it is not plain.
+            The object, the offset of the first unread byte, and the number of fields to read; None,
+            with nothing changed, if the fast path does not handle it.
 
         Raises:
-            struct.error: when the stream ends here.
+            struct.error: If the stream ends here.
         """
         if header in STORAGE_FORMS:
-            storage = read_plain_storage(self._buffer, position, STORAGE_FORMS[header], index, memo)
+            storage = read_storage_fast(self._buffer, position, STORAGE_FORMS[header], index, memo)
             return None if storage is None else (*storage, 0)
-        known = None if classes is None else classes.of_bytes(header)
-        if classes is None or known is None or not known.is_table:
+        lua_class = None if classes is None else classes.find_by_bytes(header)
+        if classes is None or lua_class is None or not lua_class.is_table:
             return None
-        tag, fields_index, count = self._words.three_ints(self._buffer, position)
-        if tag != TABLE or not 0 <= count < RUN or fields_index == index or fields_index in memo:
+        tag, fields_index, count = self._unpackers.three_ints(self._buffer, position)
+        is_short_new_table = (
+            tag == TABLE
+            and 0 <= count < MIN_NUMBER_RUN
+            and fields_index != index
+            and fields_index not in memo
+        )
+        if not is_short_new_table:
             return None
-        classes.begin(known, position)
+        classes.record_instance(lua_class, position)
         fields = memo[fields_index] = LuaTable()
-        value = memo[index] = LuaObject(known.name, fields, known.version)
+        value = memo[index] = LuaObject(lua_class.name, fields, lua_class.version)
         return value, position + 12, count

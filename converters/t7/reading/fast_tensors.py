@@ -1,8 +1,11 @@
-"""The short way to a tensor in a binary stream: a model's file is mostly those.
+"""The fast path for tensors and storages in a binary stream.
 
-The reader knows every form that a tensor may have, and what to say of one that is damaged. This
-knows the form that nearly all have, written by a 64-bit machine of the byte order of this one, and
-leaves the others to the reader.
+This module and `fast_tables` duplicate the semantics of `Reader` for speed;
+`tests/test_t7_fast_path.py` checks that both give equal values and errors.
+
+Most of a model's file is tensors. The fast path handles those in the form that nearly all have,
+written by a 64-bit machine with this machine's byte order, and leaves the others to `Reader`, which
+also reports damaged ones.
 """
 
 from __future__ import annotations
@@ -18,39 +21,39 @@ from ..types import STORAGE_DTYPES, TENSOR_DTYPES, storage_class
 from ..values import TorchArray
 from .arrays import tensor_view
 
-_count = struct.Struct("=q").unpack_from
+_unpack_count = struct.Struct("=q").unpack_from
 
-#: Most dimensions of a tensor that is read here.
-_DIMENSIONS = 8
+#: Tensors with more dimensions are left to the reader.
+_MAX_DIMENSIONS = 8
 
-#: What follows the dimensions of a tensor without elements: offset (from 1), type tag of a nil.
+#: The bytes after the dimensions of a tensor without elements: offset (from 1), type tag of a nil.
 _NO_STORAGE = struct.pack("=qi", 1, NIL)
 
 
 class StorageForm(NamedTuple):
-    """Storages of one class.
+    """The usual form of the storages of one class.
 
     Attributes:
         name: `torch.FloatStorage`.
-        dtype: of its elements.
-        header: how one begins.
+        dtype: dtype of the elements.
+        header: The bytes of the class header.
     """
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     header: bytes
 
 
 class TensorForm(NamedTuple):
-    """Tensors of one class and number of dimensions.
+    """The usual form of the tensors of one class and number of dimensions.
 
     Attributes:
         name: `torch.FloatTensor`.
-        dimensions: 0 for one without elements.
-        storage: the form of its storage.
-        unpack: gives sizes, strides, offset (from 1), and the type tag, index and header of the
-            storage and its number of elements.
-        size: bytes of these up to the storage's header.
+        dimensions: Number of dimensions; 0 for a tensor without elements.
+        storage: Form of the storage.
+        unpack: Unpacks sizes, strides, offset (from 1), then the storage's type tag, index, header
+            and number of elements.
+        size: Bytes of these up to the storage's header.
     """
 
     name: str
@@ -61,7 +64,7 @@ class TensorForm(NamedTuple):
 
 
 def _header(name: str) -> bytes:
-    """How an instance begins: the version of its class and its name."""
+    """Return the bytes of a class header: version and name."""
     return struct.pack("=i3si", 3, b"V 1", len(name)) + name.encode()
 
 
@@ -73,48 +76,48 @@ def _tensor_form(name: str, dimensions: int) -> TensorForm:
     return TensorForm(name, dimensions, storage, unpack, struct.calcsize(start))
 
 
-#: How an instance begins → the form of its storage.
+#: Bytes of the class header → form of the storage.
 STORAGE_FORMS = {
     _header(name): StorageForm(name, dtype, _header(name)) for name, dtype in STORAGE_DTYPES.items()
 }
 
-#: How an instance begins, and its number of dimensions → the form of its tensor.
+#: Bytes of the class header and the number of dimensions → form of the tensor.
 TENSOR_FORMS = {
     _header(name) + struct.pack("=i", dimensions): _tensor_form(name, dimensions)
     for name in TENSOR_DTYPES
-    for dimensions in range(_DIMENSIONS + 1)
+    for dimensions in range(_MAX_DIMENSIONS + 1)
 }
 
 
-def read_plain_tensor(
+def read_tensor_fast(
     buffer: Any, position: int, form: TensorForm, index: int, memo: dict[int, Any]
 ) -> tuple[TorchArray, int] | None:
-    """A tensor, and its storage if that comes with it.
+    """Read a tensor, and its storage unless that was read before.
 
     Args:
-        buffer: the whole stream.
-        position: offset after the number of dimensions.
-        form: what was read up to there.
-        index: its index; it and its storage are put into `memo`.
-        memo: index → object that was read.
+        buffer: The whole stream.
+        position: Offset after the number of dimensions.
+        form: Form of the tensor.
+        index: Index of the tensor.
+        memo: Index → object read before; the tensor and its storage are added.
 
     Returns:
-        it and the offset after it; `None`, with nothing changed, where the form is not the usual
-        one or something is damaged.
+        The tensor and the offset after it; None, with nothing changed, if it has an unusual form or
+        is damaged.
 
     Raises:
-        struct.error: when the stream is too short for a storage.
+        struct.error: If the stream is too short for a storage.
     """
     name, dimensions, storage_form, unpack, size = form
     dtype = storage_form.dtype
     if not dimensions:
-        # Every module has some of these.
+        # Every module has some empty tensors.
         if buffer[position : position + 12] != _NO_STORAGE:
             return None
         tensor = memo[index] = TorchArray((0,), dtype)
         tensor.torch_class = name
         return tensor, position + 12
-    *numbers, offset, tag, storage_index, header, count = unpack(buffer, position)
+    *sizes_and_strides, offset, tag, storage_index, header, count = unpack(buffer, position)
     if tag != TORCH:
         return None
     end = position + size
@@ -125,16 +128,16 @@ def read_plain_tensor(
         count = len(storage)
     else:
         start = end + len(header) + 8
-        storage = _storage(buffer, start, count, storage_form)
+        storage = _storage_view(buffer, start, count, storage_form)
         if storage is None or header != storage_form.header:
             return None
         end = start + storage.stored_bytes
-    sizes, strides = numbers[:dimensions], numbers[dimensions:]
-    # Most are vectors, and nearly all the whole of their storage: `tensor_view` takes longer.
-    if offset == 1 and numbers == [count, 1]:
+    sizes, strides = sizes_and_strides[:dimensions], sizes_and_strides[dimensions:]
+    # Most tensors are vectors, and nearly all cover their whole storage: `tensor_view` is slower.
+    if offset == 1 and sizes_and_strides == [count, 1]:
         tensor = storage.view()
         tensor.torch_class, tensor.storage = name, storage
-    elif offset == 1 and _is_whole(sizes, strides, count):
+    elif offset == 1 and _is_contiguous(sizes, strides, count):
         tensor = cast(TorchArray, storage.reshape(sizes))
         tensor.torch_class, tensor.storage = name, storage
     else:
@@ -147,34 +150,34 @@ def read_plain_tensor(
     return tensor, end
 
 
-def read_plain_storage(
+def read_storage_fast(
     buffer: Any, position: int, form: StorageForm, index: int, memo: dict[int, Any]
 ) -> tuple[TorchArray, int] | None:
-    """A storage that no tensor came with.
+    """Read a storage that is not inside a tensor.
 
     Args:
-        buffer: the whole stream.
-        position: offset of its number of elements.
-        form: what was read up to there.
-        index: its index; it is put into `memo`.
-        memo: index → object that was read.
+        buffer: The whole stream.
+        position: Offset of the number of elements.
+        form: Form of the storage.
+        index: Index of the storage.
+        memo: Index → object read before; the storage is added.
 
     Returns:
-        it and the offset after it; `None`, with nothing changed, where it is damaged.
+        The storage and the offset after it; None, with nothing changed, if it is damaged.
 
     Raises:
-        struct.error: when the stream ends here.
+        struct.error: If the stream ends here.
     """
-    (count,) = _count(buffer, position)
-    storage = _storage(buffer, position + 8, count, form)
+    (count,) = _unpack_count(buffer, position)
+    storage = _storage_view(buffer, position + 8, count, form)
     if storage is None:
         return None
     memo[index] = storage
     return storage, position + 8 + storage.stored_bytes
 
 
-def _storage(buffer: Any, start: int, count: int, form: StorageForm) -> TorchArray | None:
-    """The storage of `count` elements from `start`; `None` where the stream is shorter."""
+def _storage_view(buffer: Any, start: int, count: int, form: StorageForm) -> TorchArray | None:
+    """Return a view of `count` elements at `start`, or None if the stream is too short."""
     end = start + count * form.dtype.itemsize
     if not start <= end <= len(buffer):
         return None
@@ -183,8 +186,8 @@ def _storage(buffer: Any, start: int, count: int, form: StorageForm) -> TorchArr
     return storage
 
 
-def _is_whole(sizes: list[int], strides: list[int], count: int) -> bool:
-    """Whether a tensor has `count` elements, one after the other."""
+def _is_contiguous(sizes: list[int], strides: list[int], count: int) -> bool:
+    """Return whether a tensor is contiguous and has `count` elements."""
     expected = 1
     for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
         if stride != expected or size < 1:

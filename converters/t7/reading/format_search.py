@@ -1,8 +1,8 @@
-"""Finding the way in which a stream makes sense.
+"""Find the format in which a stream parses to its end.
 
-A `.t7` names neither its format nor the size of its longs, and not how long the body of an
-instance is. All of that is guessed, and a guess is only accepted if the stream then parses to its
-end; until one does, the likeliest of the remaining ones is tried.
+A `.t7` stores neither its encoding, nor the size of its longs, nor the length of an instance's
+body. All of these are guessed, and a guess is accepted only if the whole stream then parses. Until
+one does, the most promising of the remaining formats is tried next.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..class_layouts import ONE_OBJECT, is_known, possible_bodies
+from ..class_layouts import ONE_OBJECT, is_known, possible_layouts
 from ..errors import T7Error, TruncatedError
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .classes import Guess
 from .legacy_layouts import LEGACY_LAYOUTS
 from .reader import Reader
-from .variants import Interpretation
+from .stream_format import StreamFormat
 
-#: How often a stream is parsed before its own error is believed.
-_TRIES = 64
+#: Number of formats to try before the search fails.
+_MAX_ATTEMPTS = 64
 
-#: Classes that are looked at where a stream stops making sense: those that began last before it.
-_RECENT = 16
+#: Number of classes whose layouts are varied after a failure: those last seen before it.
+_MAX_VARIED_CLASSES = 16
 
-#: What is numbered in a stream.
-_INDEXED = (LuaTable, LuaObject, LuaFunction, TorchArray)
+#: Values that have an index in a stream.
+_INDEXED_TYPES = (LuaTable, LuaObject, LuaFunction, TorchArray)
 
 
 @dataclass
 class Attempt:
-    """What came of reading a stream in one way.
+    """The result of reading a stream in one format.
 
     Attributes:
-        how: the way.
-        values: the objects that were complete.
-        ends: offsets after each of them.
-        left: bytes after the last.
-        error: why there are no more, or `None` where the stream ends with an object.
-        guesses: classes whose bodies may have other layouts.
-        oddities: offsets of entries of tables that Torch would hardly have written so.
+        format: The format.
+        values: The complete objects.
+        ends: Offset after each of them.
+        trailing_bytes: Number of bytes after the last of them.
+        error: The error that ended the attempt, or None if the stream ends with an object.
+        guesses: Class name → guess, for classes that may have other layouts.
+        anomalies: Offsets of table entries that Torch is unlikely to have written.
     """
 
-    how: Interpretation
+    format: StreamFormat
     values: list[Any]
     ends: list[int]
-    left: int
+    trailing_bytes: int
     error: T7Error | None
     guesses: dict[str, Guess]
-    oddities: list[int]
+    anomalies: list[int]
 
     @property
     def value(self) -> Any:
-        """The object of the file, or a table of them all where there are several."""
+        """The object of the file, or a table of all of them if there are several."""
         return self.values[0] if len(self.values) == 1 else LuaTable.from_list(self.values)
 
     @property
@@ -66,179 +66,179 @@ class Attempt:
         return self.ends[-1]
 
     @property
-    def reach(self) -> int:
-        """How far the stream could be read."""
+    def furthest(self) -> int:
+        """Largest offset that was read without an error."""
         offset = None if self.error is None else self.error.offset
         return max([*self.ends[-1:], offset or 0])
 
     @property
     def progress(self) -> int:
-        """How far the stream made sense, as far as one can tell."""
-        stop = self.ends[0] if self.values else self.reach
+        """Estimated offset up to which the format is right, to rank attempts."""
+        stop = self.ends[0] if self.values else self.furthest
         if not self.values and isinstance(self.error, TruncatedError):
-            # It swallowed all without a hint of where it went wrong: the last class is as good
-            # a guess as any.
-            stop = max((guess.offset for guess in self.guesses.values()), default=0)
-        return min([stop, *self.oddities[:1]])
+            # The error does not show where the wrong guess was: assume it was the last class.
+            stop = max((guess.first_offset for guess in self.guesses.values()), default=0)
+        return min([stop, *self.anomalies[:1]])
 
-    def is_sound(self, single: bool) -> bool:
-        """Whether the stream parsed to its end.
+    def parses(self, single: bool) -> bool:
+        """Return whether the stream parsed to its end, with a plausible result.
 
-        Where one object was expected and several came, an instance has more likely written them,
-        unless it is the outermost object itself and wrote a table, as Torch does by default.
+        Several objects where one was expected are more likely the body of an instance, unless the
+        instance is itself outermost and holds a table, as Torch writes by default.
         """
-        if self.error is not None or self._repeats():
+        if self.error is not None or self._has_repeated_value():
             return False
-        tried = dict(self.how.bodies)
-        several_are_fine = not single or all(
-            guess.is_table and (is_known(name) or (guess.is_outermost and name not in tried))
+        varied = dict(self.format.layouts)
+        several_are_plausible = not single or all(
+            guess.is_table and (is_known(name) or (guess.first_is_outermost and name not in varied))
             for name, guess in self.guesses.items()
         )
-        return several_are_fine or len(self.values) == 1
+        return several_are_plausible or len(self.values) == 1
 
-    def suspects(self) -> list[tuple[str, Guess]]:
-        """The classes whose layouts are in doubt, the last one seen at the end."""
+    def ambiguous_classes(self) -> list[tuple[str, Guess]]:
+        """Return the classes whose layouts are doubtful, ordered by their last instance."""
         return [
             (name, guess)
-            for name, guess in self.recent()
+            for name, guess in self.guessed_classes()
             if not (guess.is_table and is_known(name))
         ]
 
-    def recent(self) -> list[tuple[str, Guess]]:
-        """The classes whose bodies may have other layouts, the last one seen at the end."""
-        return sorted(self.guesses.items(), key=lambda item: item[1].last)
+    def guessed_classes(self) -> list[tuple[str, Guess]]:
+        """Return the classes that may have other layouts, ordered by their last instance."""
+        return sorted(self.guesses.items(), key=lambda item: item[1].last_offset)
 
-    def _repeats(self) -> bool:
-        """Whether an outermost object came twice: more likely, the numbering started anew."""
-        objects = [id(value) for value in self.values if isinstance(value, _INDEXED)]
-        return len(set(objects)) < len(objects) and not self.how.restarts
+    def _has_repeated_value(self) -> bool:
+        """Return whether an outermost object occurs twice: the indices more likely restarted."""
+        ids = [id(value) for value in self.values if isinstance(value, _INDEXED_TYPES)]
+        return len(set(ids)) < len(ids) and not self.format.indices_restart
 
 
-def interpret(
-    buffer: Any, start: int, interpretations: list[Interpretation], *, single: bool
-) -> Attempt:
-    """Read all objects of a stream, in the first way that makes sense of all of it.
+def find_format(buffer: Any, start: int, formats: list[StreamFormat], *, single: bool) -> Attempt:
+    """Read all objects of a stream in the first format in which the whole stream parses.
 
-    Where none does but the outermost object is complete, and nothing in it is in doubt, that is
-    the result too; its `left` bytes are then no object.
+    If there is no such format, but the first object is complete and its layouts are beyond doubt,
+    that is the result; its `trailing_bytes` then belong to no object.
 
     Args:
-        buffer: the whole stream.
-        start: offset of its first object.
-        interpretations: what to try first; at least one.
-        single: one object is expected.
+        buffer: The whole stream.
+        start: Offset of its first object.
+        formats: Formats to try first; at least one.
+        single: Whether one object is expected.
 
     Raises:
-        T7Error: when nothing makes sense of it.
+        T7Error: If the stream parses in no format.
     """
-    # Nothing that is being read can be garbage: looking for it takes half of the time.
-    collects = gc.isenabled()
+    # Nothing becomes garbage during a read, and garbage collection takes half of the time.
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _first_sound(buffer, start, interpretations, single)
+        return _search(buffer, start, formats, single)
     finally:
-        if collects:
+        if was_enabled:
             gc.enable()
 
 
-def _first_sound(
-    buffer: Any, start: int, interpretations: list[Interpretation], single: bool
-) -> Attempt:
-    # Those that came furthest first, and among these the oldest.
-    waiting = [(-math.inf, order, how) for order, how in enumerate(interpretations)]
-    orders = itertools.count(len(waiting))
-    known = set(interpretations)
+def _search(buffer: Any, start: int, formats: list[StreamFormat], single: bool) -> Attempt:
+    # Formats derived from the attempt with the most progress come first, then the oldest.
+    queue = [(-math.inf, order, format) for order, format in enumerate(formats)]
+    orders = itertools.count(len(queue))
+    queued = set(formats)
     best: Attempt | None = None
-    sound: list[Attempt] = []
-    for _ in range(_TRIES):
-        if not waiting:
+    with_anomalies: list[Attempt] = []
+    for _ in range(_MAX_ATTEMPTS):
+        if not queue:
             break
-        *_, how = heapq.heappop(waiting)
-        attempt = _try(buffer, start, how)
-        if attempt.is_sound(single):
-            if how in interpretations or not attempt.oddities:
+        *_, format = heapq.heappop(queue)
+        attempt = _read_all(buffer, start, format)
+        if attempt.parses(single):
+            if format in formats or not attempt.anomalies:
                 return attempt
-            sound.append(attempt)
+            with_anomalies.append(attempt)
             continue
-        if how in interpretations and (best is None or attempt.reach > best.reach):
+        if format in formats and (best is None or attempt.furthest > best.furthest):
             best = attempt
         for alternative in _alternatives(attempt):
-            if alternative not in known:
-                known.add(alternative)
-                heapq.heappush(waiting, (-attempt.progress, next(orders), alternative))
-    if sound:
-        return min(sound, key=lambda attempt: len(attempt.oddities))
+            if alternative not in queued:
+                queued.add(alternative)
+                heapq.heappush(queue, (-attempt.progress, next(orders), alternative))
+    if with_anomalies:
+        return min(with_anomalies, key=lambda attempt: len(attempt.anomalies))
     assert best is not None
-    return _unsound(best, buffer, start)
+    return _accept_incomplete(best, buffer, start)
 
 
-def _try(buffer: Any, start: int, how: Interpretation, stop: int | None = None) -> Attempt:
-    decoder = how.decoder(buffer, start)
-    reader = Reader(decoder, dict(how.bodies), stop)
+def _read_all(
+    buffer: Any, start: int, format: StreamFormat, stop_offset: int | None = None
+) -> Attempt:
+    """Read objects in one format until the end of the stream or an error."""
+    decoder = format.decoder(buffer, start)
+    reader = Reader(decoder, dict(format.layouts), stop_offset)
     values: list[Any] = []
     ends: list[int] = []
-    error, left = None, decoder.remaining()
+    error, trailing_bytes = None, decoder.remaining()
     try:
-        while left or not values:
+        while trailing_bytes or not values:
             values.append(reader.read())
             ends.append(decoder.position)
-            left = decoder.remaining()
-            if how.restarts:
-                reader.forget()
+            trailing_bytes = decoder.remaining()
+            if format.indices_restart:
+                reader.restart_indices()
     except T7Error as caught:
         error = caught
-    return Attempt(how, values, ends, left, error, reader.guesses, reader.oddities)
+    return Attempt(format, values, ends, trailing_bytes, error, reader.guesses, reader.anomalies)
 
 
-def _alternatives(attempt: Attempt) -> Iterator[Interpretation]:
-    """What else an attempt that failed leaves to try, the likeliest first."""
-    how = attempt.how
-    if attempt.values and not how.restarts:
-        yield how._replace(restarts=True)
-    # Files that were cut off are many, classes of the packages with odd bodies very few.
-    is_cut = isinstance(attempt.error, TruncatedError)
-    if not how.bodies and not is_cut:
-        for era in LEGACY_LAYOUTS:
-            if era.keys() & attempt.guesses.keys():
-                yield how._replace(bodies=frozenset(era.items()))
+def _alternatives(attempt: Attempt) -> Iterator[StreamFormat]:
+    """Yield further formats to try after a failed attempt, most probable first."""
+    format = attempt.format
+    if attempt.values and not format.indices_restart:
+        yield format._replace(indices_restart=True)
+    # Truncated files are common; classes of the known packages with unusual layouts are rare.
+    is_truncated = isinstance(attempt.error, TruncatedError)
+    if not format.layouts and not is_truncated:
+        for layouts in LEGACY_LAYOUTS:
+            if layouts.keys() & attempt.guesses.keys():
+                yield format._replace(layouts=frozenset(layouts.items()))
     progress = attempt.progress
-    passed = [name for name, guess in attempt.recent() if guess.offset <= progress]
-    for name in reversed(passed[-_RECENT:]):
-        possible = possible_bodies(name, 1, how.long_size)
-        if is_cut and is_known(name) and possible[0] == ONE_OBJECT:
+    before_failure = [
+        name for name, guess in attempt.guessed_classes() if guess.first_offset <= progress
+    ]
+    for name in reversed(before_failure[-_MAX_VARIED_CLASSES:]):
+        possible = possible_layouts(name, 1, format.long_size)
+        if is_truncated and is_known(name) and possible[0] == ONE_OBJECT:
             continue
-        others = dict(how.bodies)
+        others = dict(format.layouts)
         others.pop(name, None)
-        for body in possible:
-            chosen = others if body == possible[0] else {**others, name: body}
-            yield how._replace(bodies=frozenset(chosen.items()))
+        for layout in possible:
+            chosen = others if layout == possible[0] else {**others, name: layout}
+            yield format._replace(layouts=frozenset(chosen.items()))
 
 
-def _unsound(attempt: Attempt, buffer: Any, start: int) -> Attempt:
-    """An attempt whose outermost object is beyond doubt, though something follows it.
+def _accept_incomplete(attempt: Attempt, buffer: Any, start: int) -> Attempt:
+    """Return an attempt whose first object is beyond doubt, though the rest does not parse.
 
     Raises:
-        T7Error: when there is none.
+        T7Error: If there is no such object.
     """
     error = attempt.error
-    suspects = attempt.suspects()
-    if error is None or (attempt.values and not suspects):
+    ambiguous = attempt.ambiguous_classes()
+    if error is None or (attempt.values and not ambiguous):
         return attempt
-    if not suspects:
+    if not ambiguous:
         raise error
-    name, guess = suspects[-1]
-    # Nobody asks for the path of a class that fits: it is looked for once more where one does not.
-    stopped = _try(buffer, start, attempt.how, guess.offset).error
+    name, guess = ambiguous[-1]
+    # Paths of instances are not recorded while reading: read again, up to this one.
+    stopped = _read_all(buffer, start, attempt.format, guess.first_offset).error
     path = None if stopped is None else stopped.path
     if isinstance(error, TruncatedError):
         error.problem += (
-            f"; or {name} at {path or 'the root'}, byte {guess.offset}, "
+            f"; or {name} at {path or 'the root'}, byte {guess.first_offset}, "
             "is written in a way that torchlift does not know"
         )
         raise error
     raise T7Error(
-        f"{name} is written in a way that torchlift does not know: what follows it makes no sense "
+        f"{name} is written in a way that torchlift does not know: the bytes after it do not parse "
         f"({error.problem})",
-        offset=guess.offset,
+        offset=guess.first_offset,
         path=path,
     )

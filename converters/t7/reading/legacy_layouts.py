@@ -1,8 +1,9 @@
-"""How `nn` wrote its layers before 2013, when each class had a `write` of its own.
+"""Class layouts of `nn` before 2013, when each class had a `write` method of its own.
 
-Until 2011 `Module.lua` wrote `gradInput` and `output`, and every class its own fields after them.
-Then modules were written as one table, but those of the `nnx` package went on writing their
-fields after it. Nothing in a file tells these eras apart: they are tried where all else fails.
+Until 2011 `Module.lua` wrote `gradInput` and `output`, and each class wrote its own fields after
+them. Later versions wrote a module as one table, but the classes of the `nnx` package still wrote
+their fields after it. The file does not say which of the two it uses: `format_search` tries both
+if the current layouts do not fit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ..class_layouts import ClassLayout
 _SIZES = "kW:i kH:i dW:i dH:i"
 _WEIGHTS = "weight bias gradWeight gradBias"
 
-#: The fields of `nnx`'s classes, in the order of their `write`; an object unless it says otherwise.
+#: The fields of `nnx`'s classes, in the order of their `write`, each with the letter of its kind
+#: (see `ClassLayout.parts`) unless it is an object.
 _NNX: dict[str, str] = {
     "Replicate": "nfeatures:i",
     "SpatialConvolutionMap": f"{_SIZES} nInputPlane:i nOutputPlane:i {_WEIGHTS} connTable",
@@ -45,25 +47,24 @@ _NN: dict[str, str] = {
     "TemporalConvolution": f"kW:i dW:i inputFrameSize:i outputFrameSize:i {_WEIGHTS}",
 }
 
-#: Classes without fields of their own.
-_PLAIN = "Abs CAddTable CDivTable CMulTable CSubTable Exp Sigmoid Sqrt Square Tanh"
+_WITHOUT_FIELDS = "Abs CAddTable CDivTable CMulTable CSubTable Exp Sigmoid Sqrt Square Tanh"
 
 
-def _body(fields: str) -> ClassLayout:
-    """The layout of fields such as `dimension:i indices`."""
-    parts = [field.partition(":") for field in fields.split()]
-    letters = "".join(letter or "o" for _, _, letter in parts)
-    return ClassLayout("parts", letters, names=tuple(name for name, _, _ in parts))
+def _layout(fields: str) -> ClassLayout:
+    """Return the layout of fields such as `dimension:i indices`."""
+    pairs = [field.partition(":") for field in fields.split()]
+    letters = "".join(letter or "o" for _, _, letter in pairs)
+    return ClassLayout("parts", letters, field_names=tuple(name for name, _, _ in pairs))
 
 
-#: Class → layout, for each era.
+#: Class → layout: those of `nnx` after 2011, and those of all classes in 2011.
 LEGACY_LAYOUTS: tuple[Mapping[str, ClassLayout], ...] = (
     {
-        f"nn.{name}": ClassLayout("parts", "o" + _body(fields).parts)
+        f"nn.{name}": ClassLayout("parts", "o" + _layout(fields).parts)
         for name, fields in _NNX.items()
     },
     {
-        f"nn.{name}": _body(f"gradInput output {fields}")
-        for name, fields in (_NNX | _NN | dict.fromkeys(_PLAIN.split(), "")).items()
+        f"nn.{name}": _layout(f"gradInput output {fields}")
+        for name, fields in (_NNX | _NN | dict.fromkeys(_WITHOUT_FIELDS.split(), "")).items()
     },
 )

@@ -1,4 +1,4 @@
-"""Opening a `.t7`: from a file to its values."""
+"""Load the values of a `.t7`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from ..errors import T7Error, T7Warning
 from ..scalars import ByteOrder, Format
 from .byte_stream import ByteStream, File, open_stream
-from .format_search import Attempt, interpret
+from .format_search import Attempt, find_format
 from .sniff import sniff, sniff_text
-from .variants import likely_interpretations
+from .stream_format import possible_formats
 
-#: A file that is understood for longer than this is a damaged .t7, and not plain text.
-_TEXT = 16
+#: A text file that parses as a .t7 beyond this offset is a damaged ASCII .t7, not plain text.
+_TEXT_LIMIT = 16
 
-#: Bytes that show which formats a file may have.
-_HEAD = 64
+#: Number of first bytes that decide which formats are possible.
+_HEAD_SIZE = 64
 
 
 def load(
@@ -29,21 +29,34 @@ def load(
     byte_order: ByteOrder | None = None,
     writable: bool = True,
 ) -> Any:
-    """The first (nearly always the only) object of a `.t7` file.
+    """Load the first (nearly always the only) object of a `.t7` file.
 
-    Tensors are copy-on-write views of the memory-mapped file: opening costs nothing for the
-    numbers that nobody looks at. The file may be compressed (gzip, bzip2, xz).
+    Tensors are copy-on-write views of the memory-mapped file: elements are read from disk when they
+    are accessed. The file may be compressed (gzip, bzip2, xz).
 
     Args:
-        file: a path, the bytes themselves, or a file opened with "rb" (read from its position on).
-        long_size: bytes of a C long on the writer's machine, 8 or 4; found out by default.
-        format: `binary` or `ascii`; found out by default.
-        byte_order: `little` or `big`; found out by default.
-        writable: tensors of a file on disk may be written to (the file stays as it is). Those that
-            may not are copied to torch without ever being in memory twice.
+        file: A path, the bytes themselves, or a file opened with "rb" (read from its current
+            position).
+        long_size: Bytes of a C long on the writer's machine, 8 or 4; detected by default.
+        format: `binary` or `ascii`; detected by default.
+        byte_order: `little` or `big`; detected by default.
+        writable: Whether tensors of a file on disk can be written to (the file does not change).
+            Read-only tensors are copied to torch without being in memory twice.
 
     Raises:
-        T7Error: when the file is missing, is no `.t7`, or is damaged.
+        T7Error: If the file is missing, is not a `.t7`, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchlift.converters import t7
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.t7"
+        >>> t7.save({"epoch": 12, "classes": ["cat", "dog"]}, path)
+        >>> checkpoint = t7.load(path)
+        >>> checkpoint
+        <LuaTable of 2: 'epoch', 'classes'>
+        >>> checkpoint["epoch"], checkpoint["classes"][1]
+        (12, 'cat')
     """
     return read_file(file, long_size, format, byte_order, writable=writable).values[0]
 
@@ -55,18 +68,23 @@ def load_all(
     format: Format | None = None,
     byte_order: ByteOrder | None = None,
 ) -> list[Any]:
-    """All objects of a file that holds several, one after the other.
+    """Load all objects of a file that holds several in sequence.
 
-    They may have been written to one open file, or be whole files that were joined.
+    They may have been written to one open file, or be whole files joined end to end.
 
     Args:
-        file: see `load`.
-        long_size: see `load`.
-        format: see `load`.
-        byte_order: see `load`.
+        file: See `load`.
+        long_size: See `load`.
+        format: See `load`.
+        byte_order: See `load`.
 
     Raises:
-        T7Error: when the file is missing, is no `.t7`, or is damaged.
+        T7Error: If the file is missing, is not a `.t7`, or is damaged.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> t7.load_all(t7.dumps("first") + t7.dumps("second"))
+        ['first', 'second']
     """
     return read_file(file, long_size, format, byte_order, single=False).values
 
@@ -78,22 +96,27 @@ def loads(
     format: Format | None = None,
     byte_order: ByteOrder | None = None,
 ) -> Any:
-    """The object in a string or CharStorage that `torch.serialize` made, or in bytes.
+    """Load the object in bytes, or in a string or CharStorage made by `torch.serialize`.
 
     Args:
-        data: a string of a `.t7` (which may be `str` or `bytes`), or an array of one-byte elements.
-        long_size: see `load`.
-        format: see `load`.
-        byte_order: see `load`.
+        data: The bytes; a string of a `.t7` (`str` or `bytes`); or an array of one-byte elements.
+        long_size: See `load`.
+        format: See `load`.
+        byte_order: See `load`.
 
     Raises:
-        T7Error: when it is no `.t7`, or is damaged.
+        T7Error: If the data is not a `.t7`, or is damaged.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> t7.loads(t7.dumps([10, 20, 30])).to_list()
+        [10, 20, 30]
     """
     if isinstance(data, str):
         data = data.encode()
     elif isinstance(data, np.ndarray):
         if data.dtype.itemsize != 1:
-            raise T7Error(f"an array of bytes was expected, not of {data.dtype}")
+            raise T7Error(f"expected an array of one-byte elements, not of {data.dtype}")
         data = data.tobytes()
     return read_file(data, long_size, format, byte_order).values[0]
 
@@ -107,54 +130,54 @@ def read_file(
     single: bool = True,
     writable: bool = True,
 ) -> Attempt:
-    """All objects of a file and how they are written, for `load`, `load_all` and `inspection`.
+    """Read all objects of a file, with its format.
 
-    There is a warning where somebody ought to know about the rest of the file.
+    Warns about further objects where one was expected, and about extra bytes at the end.
 
     Raises:
-        T7Error: when the file is missing, is no `.t7`, or is damaged.
+        T7Error: If the file is missing, is not a `.t7`, or is damaged.
     """
-    source = open_stream(file, writable=writable)
-    attempt = _interpret(source, long_size, format, byte_order, single=single)
+    stream = open_stream(file, writable=writable)
+    attempt = _read_stream(stream, long_size, format, byte_order, single=single)
     further = len(attempt.values) - 1
     if single and further:
-        _warn(source, f"{further} more object(s) follow the first: t7.load_all reads them all")
+        _warn(stream, f"{further} more object(s) follow the first; t7.load_all reads them all")
     # The storage of a MemoryFile ends with a NUL (THMemoryFile.c).
-    if attempt.left and source.buffer[attempt.end : attempt.end + 2] != b"\0":
-        _warn(source, f"{attempt.left:,} bytes at the end are no Torch7 object")
+    if attempt.trailing_bytes and stream.buffer[attempt.end : attempt.end + 2] != b"\0":
+        _warn(stream, f"the last {attempt.trailing_bytes:,} bytes are not a Torch7 object")
     return attempt
 
 
-def _warn(source: ByteStream, problem: str) -> None:
-    # Whoever called `load`, `load_all` or `read_file` for a command is to be named.
-    warnings.warn(T7Warning(f"{source.name}: {problem}"), stacklevel=4)
+def _warn(stream: ByteStream, problem: str) -> None:
+    # The stack level is that of the caller of `load`, `load_all` or (in a command) `read_file`.
+    warnings.warn(T7Warning(f"{stream.name}: {problem}"), stacklevel=4)
 
 
-def _interpret(
-    source: ByteStream,
+def _read_stream(
+    stream: ByteStream,
     long_size: int | None,
     format: Format | None,
     byte_order: ByteOrder | None,
     *,
     single: bool,
 ) -> Attempt:
-    """What makes sense of a file's bytes, or what they are instead.
+    """Read all objects of a stream.
 
     Raises:
-        T7Error: when they are no `.t7`.
+        T7Error: If the stream is not a `.t7`; the message names its file type if it is recognized.
     """
-    buffer, start = source.buffer, source.start
-    head = buffer[start : start + _HEAD]
-    ways = likely_interpretations(head, long_size, format, byte_order)
+    buffer, start = stream.buffer, stream.start
+    head = buffer[start : start + _HEAD_SIZE]
+    formats = possible_formats(head, long_size, format, byte_order)
     try:
-        if not ways or head == bytes(_HEAD):
-            raise T7Error(f"a type tag from 0 to 8 was expected, not {head[:8]!r}", offset=start)
-        return interpret(buffer, start, ways, single=single)
+        if not formats or head == bytes(_HEAD_SIZE):
+            raise T7Error(f"expected a type tag from 0 to 8, found {head[:8]!r}", offset=start)
+        return find_format(buffer, start, formats, single=single)
     except T7Error as error:
-        # Some other formats begin like a .t7, as a text of numbers does.
-        what = sniff(buffer, start)
-        if what is None and (error.offset or 0) - start < _TEXT:
-            what = sniff_text(buffer, start)
-        error = error if what is None else T7Error(what)
-        error.source = source.name
+        # Some other formats start like a .t7, for example a text file of numbers.
+        problem = sniff(buffer, start)
+        if problem is None and (error.offset or 0) - start < _TEXT_LIMIT:
+            problem = sniff_text(buffer, start)
+        error = error if problem is None else T7Error(problem)
+        error.source = stream.name
         raise error from None

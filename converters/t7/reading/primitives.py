@@ -1,4 +1,4 @@
-"""The numbers of a binary stream, in each byte order."""
+"""Unpack the integers and doubles of a binary stream, in either byte order."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ Unpack = Callable[[Any, int], tuple[Any, ...]]
 
 
 class Unpackers(NamedTuple):
-    """How numbers that often stand together are unpacked.
+    """Functions that unpack groups of values at an offset of a buffer.
 
     Attributes:
-        mark: the byte order, as `struct` and numpy name it.
-        is_native: it is that of this machine.
-        int: a C int.
-        two_ints: two of them: a type tag and what follows it.
-        three_ints: three of them: a type tag, an index and what follows it.
-        double: a C double.
-        after_number: a double and three ints: what follows the type tag of a key that is a number.
-        pair: an entry of a table whose key and value are both numbers: (tag 1, double) twice.
+        order_char: The byte order, as `struct` and numpy write it.
+        is_native: Whether it is this machine's byte order.
+        int: A C int.
+        two_ints: Two ints: a type tag and its operand.
+        three_ints: Three ints: a type tag, an index and a count.
+        double: A C double.
+        after_number: A double and three ints, which follow the type tag of a number used as a key.
+        pair: dtype of a table entry whose key and value are both numbers: (tag 1, double) twice.
     """
 
-    mark: Literal["<", ">"]
+    order_char: Literal["<", ">"]
     is_native: bool
     int: Unpack
     two_ints: Unpack
     three_ints: Unpack
     double: Unpack
     after_number: Unpack
-    pair: np.dtype
+    pair: np.dtype[Any]
 
 
-def _words(byte_order: ByteOrder) -> Unpackers:
-    mark: Literal["<", ">"] = "<" if byte_order == "little" else ">"
+def _unpackers(byte_order: ByteOrder) -> Unpackers:
+    order_char: Literal["<", ">"] = "<" if byte_order == "little" else ">"
     fields = (("key_tag", "i4"), ("key", "f8"), ("value_tag", "i4"), ("value", "f8"))
     return Unpackers(
-        mark,
+        order_char,
         byte_order == sys.byteorder,
-        int=struct.Struct(f"{mark}i").unpack_from,
-        two_ints=struct.Struct(f"{mark}ii").unpack_from,
-        three_ints=struct.Struct(f"{mark}iii").unpack_from,
-        double=struct.Struct(f"{mark}d").unpack_from,
-        after_number=struct.Struct(f"{mark}diii").unpack_from,
-        pair=np.dtype([(name, mark + code) for name, code in fields]),
+        int=struct.Struct(f"{order_char}i").unpack_from,
+        two_ints=struct.Struct(f"{order_char}ii").unpack_from,
+        three_ints=struct.Struct(f"{order_char}iii").unpack_from,
+        double=struct.Struct(f"{order_char}d").unpack_from,
+        after_number=struct.Struct(f"{order_char}diii").unpack_from,
+        pair=np.dtype([(name, order_char + code) for name, code in fields]),
     )
 
 
-#: Made once: a stream that is short is read faster than they are made.
-WORDS: dict[ByteOrder, Unpackers] = {"little": _words("little"), "big": _words("big")}
+#: Made at import: to read a short stream takes less time than to make these.
+UNPACKERS: dict[ByteOrder, Unpackers] = {
+    "little": _unpackers("little"),
+    "big": _unpackers("big"),
+}

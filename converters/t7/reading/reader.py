@@ -1,8 +1,8 @@
-"""Building values from a decoded stream (`File.lua`'s readObject, without its recursion).
+"""Build values from a decoded stream: `File.lua`'s readObject without its recursion.
 
-The reader knows what the type tags mean and how values are nested; the decoder knows how a number
-is written. Containers that are still being filled wait on an explicit stack, so that depth is
-bounded by memory alone and an error can say where in the value it happened.
+The reader knows type tags and the nesting of values; the decoder knows how each number is encoded.
+Incomplete containers are kept on an explicit stack. Depth is therefore limited by memory alone, and
+an error can include the path of the value.
 """
 
 from __future__ import annotations
@@ -12,72 +12,71 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..class_layouts import ClassLayout
-from ..errors import T7Error, short_path
-from ..scalars import BOOLEAN, NIL, OLD_FUNCTION, RUN, STRING, TABLE, TORCH
+from ..errors import T7Error, abbreviated_path
+from ..scalars import BOOLEAN, MIN_NUMBER_RUN, NIL, OLD_FUNCTION, STRING, TABLE, TORCH
 from ..types import STORAGE_DTYPES, TENSOR_DTYPES
-from ..values import LuaFunction, LuaObject, LuaTable, TorchArray, wrap
+from ..values import LuaFunction, LuaObject, LuaTable, TorchArray, wrap_key
 from .arrays import MAX_DIMENSIONS, tensor_view
 from .classes import Classes, Guess, LuaClass
 from .decoder import Container, Decoder, read_class_header
 from .frames import Frame
 
-#: So many things fit anywhere, or end with the file soon.
-_FEW = 1000
+#: Smaller counts are not checked against the bytes that are left: if one is wrong, the read soon
+#: fails anyway.
+_MIN_CHECKED_COUNT = 1000
 
-_PLAIN = (int, str, float)
+_USUAL_KEY_TYPES = (int, str, float)
 
 
 class Reader:
     """Reads the objects of one stream.
 
     Args:
-        decoder: the stream.
-        bodies: class name → layout of its bodies, where it is not the likeliest.
-        stop: offset of an instance's body that is not to be read: an error there tells its path.
+        decoder: The stream.
+        layouts: Class name → layout, for classes that do not use the most probable one.
+        stop_offset: Raise an error in front of the instance's body at this offset. The error has
+            the path of the instance.
 
     Attributes:
-        oddities: offsets where an entry of a table has a key that is no name or number, which is
-            rare, or nil for a value or a key that came before, which Torch never writes.
+        anomalies: Offsets of table entries with a key that is neither string nor number (rare), or
+            with nil as the value or a repeated key (never written by Torch).
     """
 
     def __init__(
         self,
         decoder: Decoder,
-        bodies: Mapping[str, ClassLayout] | None = None,
-        stop: int | None = None,
+        layouts: Mapping[str, ClassLayout] | None = None,
+        stop_offset: int | None = None,
     ) -> None:
         self._decoder = decoder
-        self._classes = Classes(bodies or {}, decoder.long_size)
-        self._stop = stop
+        self._classes = Classes(layouts or {}, decoder.long_size)
+        self._stop_offset = stop_offset
         self._memo: dict[int, Any] = {}
         self._stack: list[Frame] = []
-        self.oddities: list[int] = []
+        self.anomalies: list[int] = []
 
     @property
     def guesses(self) -> dict[str, Guess]:
-        """The classes whose bodies may have other layouts."""
+        """The classes that may have other layouts."""
         return self._classes.guesses
 
-    def forget(self) -> None:
-        """Let the numbering of objects start anew, as where one file was appended to another."""
+    def restart_indices(self) -> None:
+        """Forget all indexed objects, for a file that was appended to another one."""
         self._memo.clear()
 
     def read(self) -> Any:
-        """The next object of the stream.
+        """Read the next object of the stream.
 
         Raises:
-            T7Error: when the stream is damaged, with its offset and the path in the value.
+            T7Error: If the stream is damaged; the error has the offset and the path in the value.
         """
         try:
             return self._read()
         except T7Error as error:
-            error.path = error.path or self._path()
+            error.path = error.path or abbreviated_path(self._stack, Frame.step)
             raise
         finally:
             self._stack.clear()
-
-    def _path(self) -> str | None:
-        return short_path(self._stack, Frame.step)
 
     def _read(self) -> Any:
         stack, token = self._stack, self._decoder.token
@@ -90,41 +89,41 @@ class Reader:
                 value = self._open(tag, value)
                 if len(stack) > depth:
                     continue
-            # A value that is complete goes to the container that waits for it, and may complete it.
+            # Put a complete value into the container on top of the stack, which may complete it.
             while stack:
                 frame = stack[-1]
                 key = frame.key
                 if key is None:
                     if value is None:
                         raise self._decoder.error("a table has nil as a key")
-                    if type(value) not in _PLAIN:
-                        self.oddities.append(self._decoder.position)
-                        value = wrap(value)
+                    if type(value) not in _USUAL_KEY_TYPES:
+                        self.anomalies.append(self._decoder.position)
+                        value = wrap_key(value)
                     frame.key = value
                     break
                 if frame.numbered:
                     frame.entries[key] = value
                 elif value is None or key in frame.entries:
-                    self.oddities.append(self._decoder.position)
+                    self.anomalies.append(self._decoder.position)
                 if value is not None:
                     frame.entries[key] = value
                 frame.left -= 1
                 frame.key = key + 1 if frame.numbered else None
                 if frame.parts:
-                    self._read_numbers(frame)
+                    self._read_untagged(frame)
                 if frame.left and frame.numbered:
                     break
                 stack.pop()
-                if frame.left and self._fill(frame.result, frame.left):
+                if frame.left and self._fill_table(frame.result, frame.left):
                     break
                 value = frame.result
                 if frame.numbered:
-                    self._close(frame)
+                    self._complete(frame)
             else:
                 return value
 
     def _open(self, tag: int, index: int) -> Any:
-        """An indexed object: known already, complete, or pushed on the stack to be filled."""
+        """Return an indexed object: read before, complete, or on the stack to be filled."""
         if tag == OLD_FUNCTION:
             return self._open_function(tag, index)
         if index in self._memo:
@@ -138,10 +137,15 @@ class Reader:
         return function
 
     def _open_table(self, index: int, owner: LuaObject | None = None) -> LuaTable:
-        """A new table; where an instance owns it, that is what is complete with its last entry."""
+        """Open a new table.
+
+        Args:
+            index: Index of the table.
+            owner: The instance whose fields the table is; complete with the table's last entry.
+        """
         count = self._decoder.integer()
         self._check_count(count, "a table", "entries")
-        pairs = self._decoder.number_pairs(count) if count >= RUN else None
+        pairs = self._decoder.number_pairs(count) if count >= MIN_NUMBER_RUN else None
         table = LuaTable.from_numbers(*pairs) if pairs else LuaTable()
         self._memo[index] = table
         if pairs:
@@ -149,16 +153,20 @@ class Reader:
         if owner is not None:
             owner.fields, owner.body = table, [table]
         if count:
-            self._fill(table if owner is None else owner, count)
+            self._fill_table(table if owner is None else owner, count)
         return table
 
-    def _fill(self, container: Container, count: int) -> bool:
-        """Read what is plain in a table, and let it wait for the rest if there is any."""
-        classes = self._classes if self._stop is None else None
-        waiting = self._decoder.plain_tables(container, count, self._memo, classes)
-        for waits, entries, left, key in waiting:
-            self._stack.append(Frame(entries, left, waits, key))
-        return bool(waiting)
+    def _fill_table(self, container: Container, count: int) -> bool:
+        """Read a table on the fast path, and push what remains of it.
+
+        Returns:
+            Whether the table is incomplete.
+        """
+        classes = self._classes if self._stop_offset is None else None
+        incomplete = self._decoder.fast_tables(container, count, self._memo, classes)
+        for result, entries, left, key in incomplete:
+            self._stack.append(Frame(entries, left, result, key))
+        return bool(incomplete)
 
     def _open_function(self, tag: int, size: int) -> LuaFunction:
         bytecode = self._read_old_bytecode(size) if tag == OLD_FUNCTION else self._decoder.raw(size)
@@ -167,9 +175,10 @@ class Reader:
         return function
 
     def _read_old_bytecode(self, size: int) -> bytes:
-        """Bytecode, which begins with ESC; for some days of July 2014 after an index and its size.
+        """Read the bytecode of a function with tag 6.
 
-        Nobody referred to that index.
+        Bytecode begins with ESC. For some days of July 2014, Torch wrote an index in front of the
+        size; then `size` is that index, which nothing refers to.
         """
         decoder = self._decoder
         start = decoder.position
@@ -192,28 +201,33 @@ class Reader:
             return tensor
         if class_name in STORAGE_DTYPES:
             return self._read_storage(class_name, index)
-        decoder, body = self._decoder, lua_class.body
-        if decoder.position == self._stop:
-            raise decoder.error(f"the body of a {class_name} was not to be read")
+        decoder, layout = self._decoder, lua_class.layout
+        if decoder.position == self._stop_offset:
+            raise decoder.error(f"stopped at the body of a {class_name}")
         value = self._memo[index] = LuaObject(class_name, version=lua_class.version)
-        value.layout = lua_class.layout
-        self._classes.begin(lua_class, decoder.position, is_outermost=not self._stack)
-        if body.kind == "raw":
-            value.body = [decoder.raw(body.size)]
-        elif body.kind == "parts":
+        value.layout = lua_class.unusual_layout
+        is_outermost = not self._stack
+        self._classes.record_instance(lua_class, decoder.position, is_outermost=is_outermost)
+        if layout.kind == "raw":
+            value.body = [decoder.raw(layout.size)]
+        elif layout.kind == "parts":
             if not (lua_class.is_table and self._open_fields(value)):
-                self._open_parts(value, body.parts)
+                self._open_parts(value, layout.parts)
         else:
             (count,) = decoder.longs(1)
             self._check_count(count, f"a {class_name}", "objects")
-            if count and body.kind == "pairs":
-                self._fill(value, count)
+            if count and layout.kind == "pairs":
+                self._fill_table(value, count)
             elif count:
                 self._stack.append(Frame(value.fields._entries, count, value, numbered=True))
         return value
 
     def _open_fields(self, value: LuaObject) -> bool:
-        """Read a body that is a new table, as nearly all are; otherwise nothing."""
+        """Open the table of an instance's fields.
+
+        Returns:
+            False, with nothing read, if the body is not a new table.
+        """
         start = self._decoder.position
         tag, index = self._decoder.token()
         if tag != TABLE or index in self._memo:
@@ -224,14 +238,14 @@ class Reader:
 
     def _open_parts(self, value: LuaObject, parts: str) -> None:
         frame = Frame({}, len(parts), value, numbered=True, parts=parts.strip("o") and parts)
-        self._read_numbers(frame)
+        self._read_untagged(frame)
         if frame.left:
             self._stack.append(frame)
         else:
-            self._close(frame)
+            self._complete(frame)
 
-    def _read_numbers(self, frame: Frame) -> None:
-        """Read the numbers of a body up to its next object."""
+    def _read_untagged(self, frame: Frame) -> None:
+        """Read the parts of a body without a type tag, up to the next object."""
         decoder = self._decoder
         while frame.parts and frame.left and (letter := frame.parts[-frame.left]) != "o":
             if letter == "i":
@@ -244,36 +258,36 @@ class Reader:
             frame.key += 1
             frame.left -= 1
 
-    def _close(self, frame: Frame) -> None:
-        """Hand the objects of a body or function over to it."""
-        result, objects = frame.result, list(frame.entries.values())
+    def _complete(self, frame: Frame) -> None:
+        """Assign the parts in a frame to their instance or function."""
+        result, parts = frame.result, list(frame.entries.values())
         if type(result) is LuaFunction:
-            result.upvalues = objects[0]
-        elif not frame.is_items():
-            result.body = objects
-            tables = [item for item in objects if type(item) is LuaTable]
-            names = () if result.layout is None else result.layout.names
+            result.upvalues = parts[0]
+        elif not frame.fills_items():
+            result.body = parts
+            tables = [part for part in parts if type(part) is LuaTable]
+            names = () if result.layout is None else result.layout.field_names
             if names:
-                result.fields = LuaTable(zip(names, objects, strict=True))
+                result.fields = LuaTable(zip(names, parts, strict=True))
             else:
                 result.fields = tables[-1] if tables else LuaTable()
             if result.layout is None and not tables and result.class_name in self.guesses:
                 self.guesses[result.class_name].is_table = False
 
-    def _check_count(self, count: int, what: str, things: str) -> None:
-        # The smallest thing is a tag of 4 bytes, in ASCII a digit and a blank.
-        if not (0 <= count < _FEW or 0 <= count <= self._decoder.remaining() // 2):
+    def _check_count(self, count: int, what: str, items: str) -> None:
+        # The smallest entry is a tag of 4 bytes; in ASCII it is a digit and whitespace.
+        if not (0 <= count < _MIN_CHECKED_COUNT or 0 <= count <= self._decoder.remaining() // 2):
             raise self._decoder.error(
-                f"{what} of {count:,} {things} does not fit in the "
+                f"{what} of {count:,} {items} does not fit in the "
                 f"{self._decoder.remaining():,} bytes that are left"
             )
 
     def _read_class(self) -> LuaClass:
         header = read_class_header(self._decoder)
-        lua_class = self._classes.of(header)
+        lua_class = self._classes.find(header)
         if lua_class is None:
             *_, name = (part for part in header if part is not None)
-            raise self._decoder.error(f"a class name was expected, not {name[:40]!r}")
+            raise self._decoder.error(f"expected a class name, found {name[:40]!r}")
         return lua_class
 
     def _read_tensor(self, class_name: str) -> TorchArray:
@@ -290,7 +304,7 @@ class Reader:
             raise decoder.error(str(error)) from None
 
     def _read_tensor_storage(self, tensor_class: str) -> TorchArray | None:
-        """The storage object that ends a tensor's body; nil for an empty tensor."""
+        """Read the storage at the end of a tensor's body; nil for an empty tensor."""
         decoder = self._decoder
         tag, index = decoder.token()
         if tag == NIL:
@@ -302,14 +316,14 @@ class Reader:
             isinstance(storage, TorchArray)
             and STORAGE_DTYPES.get(storage.torch_class or "") == TENSOR_DTYPES[tensor_class]
         ):
-            raise decoder.error(f"a {tensor_class} was expected to end with its storage")
+            raise decoder.error(f"expected the storage of a {tensor_class}")
         return storage
 
     def _read_storage(self, class_name: str, index: int) -> TorchArray:
         decoder = self._decoder
         dtype = STORAGE_DTYPES.get(class_name)
         if dtype is None:
-            raise decoder.error(f"a storage was expected, not a {class_name}")
+            raise decoder.error(f"expected a storage, found a {class_name}")
         is_long = class_name in ("torch.LongStorage", "torch.CudaLongStorage")
         (count,) = decoder.longs(1)
         start = decoder.position

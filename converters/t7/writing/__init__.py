@@ -1,1 +1,1 @@
-"""From values to the bytes of a `.t7`."""
+"""Write values as the bytes of a `.t7`."""

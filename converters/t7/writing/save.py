@@ -1,4 +1,4 @@
-"""Writing a `.t7`: from values to a file."""
+"""Save values to a `.t7`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import io
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...files import atomic_path, check_output
 from ..errors import T7Error
 from ..scalars import Format
 from .encoders import AsciiEncoder, BinaryEncoder
@@ -23,52 +23,61 @@ _ENCODERS: dict[str, Callable[..., BinaryEncoder | AsciiEncoder]] = {
 def save(
     value: Any, path: str | os.PathLike[str], *, format: Format = "binary", long_size: int = 8
 ) -> None:
-    """Write a value to a `.t7` file that Torch7 reads.
+    """Save a value to a `.t7` file that Torch7 can read.
 
-    The file appears whole or not at all: until then an older one of that name stays as it is.
+    The file is written atomically: until it is complete, an older file at the path is unchanged. A
+    symbolic link and the permissions of an older file are kept.
 
     Args:
-        value: whatever `t7.load` gives; None, numbers, strings, booleans; dicts, lists and tuples,
-            which become tables (None among their values leaves a gap); numpy arrays, and torch
-            tensors, which keep sharing their storages.
-        path: the file.
+        value: Any value returned by `load`; None, numbers, strings, booleans; dicts, lists and
+            tuples, which become tables (None among their values leaves a gap); numpy arrays; and
+            torch tensors, which keep sharing their storages.
+        path: The file.
         format: `binary` or `ascii`.
-        long_size: bytes of a C long on the machine that is to read it: 8, or 4 for Windows and
-            32-bit ones.
+        long_size: Bytes of a C long on the machine that will read the file: 8, or 4 for Windows and
+            32-bit machines.
 
     Raises:
-        T7Error: when Torch7 has nothing for some part of the value (the error names its path), or
-            the file cannot be written.
+        T7Error: If Torch7 has no equivalent of a part of the value; the error has its path.
+        WriteError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from torchlift.converters import t7
+        >>> path = Path(tempfile.mkdtemp()) / "mean.t7"
+        >>> t7.save({"mean": np.array([0.5, 0.25], dtype="float32")}, path)
+        >>> t7.load(path)["mean"]
+        TorchArray([0.5 , 0.25], dtype=float32)
     """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target = check_output(path, overwrite=True).resolve()
     try:
-        with temporary.open("xb", buffering=2**20) as stream:
-            _write(value, stream, format, long_size)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise T7Error(f"cannot be written: {error.strerror}", source=str(path)) from error
+        with atomic_path(target) as temporary:
+            with temporary.open("wb", buffering=2**20) as stream:
+                _write(value, stream, format, long_size)
+            if target.exists():
+                shutil.copymode(target, temporary)
     except T7Error as error:
         error.source = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def dumps(value: Any, *, format: Format = "binary", long_size: int = 8) -> bytes:
-    """The bytes of a `.t7` with the given value, as `torch.serialize` makes them.
+    """Return the bytes of a `.t7` with a value, as `torch.serialize` does.
 
     Args:
-        value: see `save`.
-        format: see `save`.
-        long_size: see `save`.
+        value: See `save`.
+        format: See `save`.
+        long_size: See `save`.
 
     Raises:
-        T7Error: when Torch7 has nothing for some part of the value; the error names its path.
+        T7Error: If Torch7 has no equivalent of a part of the value; the error has its path.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> t7.dumps({"epoch": 12}, format="ascii").split()
+        [b'3', b'1', b'1', b'2', b'5', b'epoch', b'1', b'12']
     """
     stream = io.BytesIO()
     _write(value, stream, format, long_size)
@@ -76,8 +85,8 @@ def dumps(value: Any, *, format: Format = "binary", long_size: int = 8) -> bytes
 
 
 def _write(value: Any, stream: BinaryIO, format: Format, long_size: int) -> None:
-    if format not in _ENCODERS or long_size not in (4, 8):
-        raise T7Error(
-            f"a .t7 is binary or ascii and its longs have 8 or 4 bytes, not {format}, {long_size}"
-        )
+    if format not in _ENCODERS:
+        raise T7Error(f"format must be 'binary' or 'ascii', not {format!r}")
+    if long_size not in (8, 4):
+        raise T7Error(f"long_size must be 8 or 4, not {long_size!r}")
     Writer(_ENCODERS[format](stream, long_size)).write(value)

@@ -1,0 +1,141 @@
+"""From the text of an option to its value: sizes, shapes and lists, each parsed in one place."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from functools import partial
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def parse_size(value: Any) -> tuple[int, int]:
+    """Return the height and width that `224` or `240x320` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no size.
+
+    Example:
+        >>> parse_size("224"), parse_size("240x320")
+        ((224, 224), (240, 320))
+    """
+    found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", _joined(value))
+    if not found:
+        raise ArgumentTypeError(f"a size such as 224 or 240x320 was expected, not {value!r}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def parse_shape(value: Any) -> tuple[int, ...]:
+    """Return the shape that `3x224x224` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no shape.
+
+    Example:
+        >>> parse_shape("3x224x224")
+        (3, 224, 224)
+    """
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", _joined(value)):
+        raise ArgumentTypeError(f"a shape such as 3x224x224 was expected, not {value!r}")
+    return tuple(map(int, _joined(value).split("x")))
+
+
+def _joined(value: Any) -> str:
+    """Return a size as text: the parser gives what it has parsed already once more."""
+    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def parse_list(value: Any) -> list[str]:
+    """Return the entries of a list with commas; blanks around them are dropped.
+
+    Raises:
+        ArgumentTypeError: when an entry is empty.
+
+    Example:
+        >>> parse_list("airplane, bird")
+        ['airplane', 'bird']
+    """
+    entries = value if isinstance(value, list) else str(value).split(",")
+    names = [str(entry).strip() for entry in entries]
+    if not all(names):
+        raise ArgumentTypeError(f"names with commas between were expected, not {value!r}")
+    return names
+
+
+def as_text(value: Any) -> Any:
+    """Return an option's value as it is written on the command line and in config.yaml.
+
+    Example:
+        >>> as_text((224, 224)), as_text((240, 320)), as_text(["airplane", "bird"])
+        ('224', '240x320', 'airplane,bird')
+    """
+    if isinstance(value, tuple):
+        square = len(value) == 2 and value[0] == value[1]
+        return str(value[0]) if square else "x".join(map(str, value))
+    return ",".join(value) if isinstance(value, list) else value
+
+
+def parser_of(annotation: Any) -> Callable[[Any], Any]:
+    """Return the function that turns the text of an option into a value of its type.
+
+    Args:
+        annotation: `str`, `int`, `float`, a `Literal`, one of the types above, or a union of them.
+
+    Raises:
+        TypeError: when no parser is known for the type.
+    """
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return _first_of([parser_of(kind) for kind in get_args(annotation) if kind is not NoneType])
+    if get_origin(annotation) is Literal:
+        return partial(_parse_choice, choices=get_args(annotation))
+    if annotation not in _PARSERS:
+        raise TypeError(f"no option has the type {annotation}")
+    return _PARSERS[annotation]
+
+
+def _parse_whole(value: Any) -> int:
+    if not re.fullmatch(r"[+-]?\d+", str(value)):
+        raise ArgumentTypeError(f"a whole number was expected, not {value!r}")
+    return int(value)
+
+
+def _parse_number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"a number was expected, not {value!r}") from None
+
+
+def _parse_choice(value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ArgumentTypeError(f"one of {', '.join(choices)} was expected, not {value!r}")
+    return str(value)
+
+
+def _first_of(parsers: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return a function that tries one parser after the other."""
+    if len(parsers) == 1:
+        return parsers[0]
+
+    def parse(value: Any) -> Any:
+        problems = []
+        for parser in parsers:
+            try:
+                return parser(value)
+            except ArgumentTypeError as error:
+                problems.append(str(error).partition(" was expected")[0])
+        raise ArgumentTypeError(f"{' or '.join(problems)} was expected, not {value!r}")
+
+    return parse
+
+
+#: The parser of each type that an option may have, by its annotation.
+_PARSERS: dict[Any, Callable[[Any], Any]] = {
+    str: str,
+    int: _parse_whole,
+    float: _parse_number,
+    tuple[int, int]: parse_size,
+    tuple[int, ...]: parse_shape,
+    list[str]: parse_list,
+}

@@ -1,0 +1,70 @@
+"""Which extra of torchlift installs a package that is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from .errors import TorchliftError
+
+#: The extra that installs each package that torchlift imports beside its base.
+_EXTRAS = {
+    **dict.fromkeys(
+        (
+            *("accelerate", "jinja2", "joblib", "markdown_it", "matplotlib", "onnx", "onnx_ir"),
+            *("onnxruntime", "onnxscript", "PIL", "sklearn", "tensorboard", "torch"),
+            *("torchvision", "zarr"),
+        ),
+        "cpu",
+    ),
+    "pyarrow": "data",
+}
+
+
+class MissingPackageError(TorchliftError, ImportError):
+    """A part of torchlift whose packages are not installed; the message names the extra."""
+
+
+def require(feature: str, *packages: str) -> None:
+    """Check that packages are installed, without importing them.
+
+    Args:
+        feature: what needs them, such as `torchlift.converters.modules`.
+        packages: by the names that are imported.
+
+    Raises:
+        MissingPackageError: when one is missing.
+
+    Example:
+        >>> require("this example", "numpy")
+    """
+    for package in packages:
+        if not is_installed(package):
+            raise missing_package(feature, package)
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it.
+
+    Example:
+        >>> is_installed("numpy")
+        True
+    """
+    return find_spec(package) is not None
+
+
+def missing_package(feature: str, package: str) -> MissingPackageError:
+    """Return the error for a package that is missing.
+
+    Example:
+        >>> str(missing_package("export", "torch"))
+        "export needs torch: pip install 'torchlift[cpu]'"
+    """
+    extra = _EXTRAS.get(package, "cpu")
+    return MissingPackageError(
+        f"{feature} needs {package}: pip install 'torchlift[{extra}]'", name=package
+    )
+
+
+def is_optional(package: str) -> bool:
+    """Return whether an extra installs a package."""
+    return package in _EXTRAS

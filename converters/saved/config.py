@@ -1,0 +1,135 @@
+"""What a saved model's folder says of itself: `config.json` and the header of its tensors.
+
+Needs neither torch nor an image library: `torchlift inspect` works without them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ... import __version__
+from .errors import SavedModelError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+#: Increased when an older torchlift could not open what this one writes.
+FORMAT_VERSION = 2
+
+#: Keys of format version 1, which torchlift 0.1.0 wrote → their names today.
+_FORMAT_1 = {"output": "output_kind"}
+
+#: Tensors of a batch normalization that are no parameters.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+#: What `describe_folder` takes from `config.json`, in this order.
+_DESCRIBED = (
+    *("parameters", "input_shape", "output_kind", "labels", "preprocessing", "source"),
+    *("torchlift_version", "format_version", "notes"),
+)
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the `config.json` of a saved model, with the keys of today's format version.
+
+    Raises:
+        SavedModelError: If it is missing, damaged, or not written by torchlift.
+    """
+    file = Path(folder) / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise SavedModelError(_why_no_model(file.parent)) from None
+    except OSError as error:
+        raise SavedModelError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise SavedModelError(f"{file}: not JSON written by torchlift: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != "torchlift":
+        raise SavedModelError(f"{file}: not a model saved by torchlift")
+    version = config.get("format_version")
+    if version not in (1, FORMAT_VERSION):
+        raise SavedModelError(
+            f"{file}: format version {version!r}; torchlift {__version__} reads versions 1 to "
+            f"{FORMAT_VERSION}: install the version that wrote it, "
+            f"{config.get('torchlift_version')}"
+        )
+    return _from_format_1(config) if version == 1 else config
+
+
+def _from_format_1(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a description that torchlift 0.1.0 wrote, with today's names."""
+    renamed = {_FORMAT_1.get(key, key): value for key, value in config.items()}
+    if isinstance(renamed.get("preprocessing"), dict):
+        renamed["preprocessing"] = preprocessing_of_format_1(renamed["preprocessing"])
+    return renamed
+
+
+def _why_no_model(folder: Path) -> str:
+    """Return the message for a folder without a `config.json`."""
+    if not folder.exists():
+        return f"{folder}: no such file or folder"
+    if (folder / "model" / CONFIG).exists():
+        return f"{folder}: not a saved model, but it contains one: {folder / 'model'}"
+    return (
+        f"{folder}: not a saved model: it contains no {CONFIG}; "
+        "`torchlift convert FILE.t7 FOLDER` writes one"
+    )
+
+
+def is_saved_model(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder holds a model that `save` wrote.
+
+    Example:
+        >>> is_saved_model(".")
+        False
+    """
+    try:
+        read_config(folder)
+    except SavedModelError:
+        return False
+    return (Path(folder) / WEIGHTS).is_file()
+
+
+def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describe a saved model as JSON values, without building its network.
+
+    Raises:
+        SavedModelError: If the folder holds no saved model, or a damaged one.
+    """
+    path = Path(folder)
+    config = read_config(path)
+    shapes = _tensor_shapes(path / WEIGHTS)
+    # Format 1 does not count the parameters.
+    config.setdefault(
+        "parameters",
+        sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_STATISTICS)),
+    )
+    return {
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        **{key: config.get(key) for key in _DESCRIBED},
+    }
+
+
+def preprocessing_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a description of preprocessing that torchlift 0.1.0 wrote, in today's names.
+
+    Its `torch-nearest` computed what torch calls `nearest-exact`.
+    """
+    if values.get("resize") != "torch-nearest":
+        return values
+    return {**values, "resize": "torch-nearest-exact"}
+
+
+def _tensor_shapes(file: Path) -> dict[str, list[int]]:
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (it is no dict)
+    except FileNotFoundError:
+        raise SavedModelError(f"{file}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise SavedModelError(f"{file}: damaged: {error}") from error

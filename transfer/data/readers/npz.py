@@ -1,0 +1,66 @@
+"""NumPy's `.npz` archives."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...errors import DataError
+from ..array_layout import (
+    IMAGE_KEYS,
+    LABEL_KEYS,
+    NAME_KEYS,
+    build_dataset,
+    build_dataset_of_splits,
+    group_by_split,
+)
+from ..dataset import Dataset
+from .registry import ReadOptions, has_suffix, reader
+
+
+@reader("a .npz file", accepts=has_suffix(".npz"), order=30)
+def read_npz(source: str, options: ReadOptions) -> Dataset:
+    """Return the labeled images of a `.npz` file.
+
+    Arrays have usual names: `x` and `y`, `x_train` and `y_train`, `test_images`, …. Channels may be
+    first (N, C, H, W) or last (N, H, W, C). Pickled objects are not loaded.
+
+    Raises:
+        DataError: If it cannot be read, or holds no images under a usual name.
+    """
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            arrays = {name.lower(): archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{source}: cannot be read: {error}") from None
+    listed = _entry(arrays, NAME_KEYS)
+    names = None if listed is None else tuple(map(str, listed.tolist()))
+    images, first_label = _images(arrays), options.first_label
+    if images is not None:
+        return build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
+    splits = {
+        split: (own, _entry(group, LABEL_KEYS))
+        for split, group in group_by_split(arrays).items()
+        if (own := _images(group)) is not None
+    }
+    if not splits:
+        raise DataError(
+            f"{source}: no images under a usual name (x, data, images, x_train, train_images) "
+            f"among: {', '.join(list(arrays)[:8])}"
+        )
+    return build_dataset_of_splits(splits, names, first_label=first_label)
+
+
+def _images(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return the images, if there are any, with the channels first."""
+    images = _entry(arrays, IMAGE_KEYS)
+    if images is None or images.ndim != 4:
+        return images
+    channels_last = images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if channels_last else images
+
+
+def _entry(arrays: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
+    return next((arrays[name] for name in names if name in arrays), None)
