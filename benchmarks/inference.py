@@ -61,8 +61,8 @@ def main() -> None:
 {machine("torch", "onnxruntime-gpu", _OPENCV)}.
 
 AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters) on 3×224×224 inputs, \
-{options.batch} at a time, {available_cpus()} threads each, the best of {options.rounds} turns. The \
-difference is that of the outputs from PyTorch's, relative to the largest.
+{options.batch} at a time, {available_cpus()} threads each, the best of {options.rounds} turns. \
+The difference is that of the outputs from PyTorch's, relative to the largest.
 
 {table(header, rows)}
 """
@@ -72,7 +72,7 @@ difference is that of the outputs from PyTorch's, relative to the largest.
 
 
 def open_networks(folder: Path, images: np.ndarray) -> tuple[dict[str, Network], dict[str, int]]:
-    """The network in each runtime, and the sizes of their files in bytes."""
+    """Return the network in each runtime, and the sizes of their files in bytes."""
     source, single, int8 = folder / "alexnet.t7", folder / "fp32.onnx", folder / "int8.onnx"
     save_alexnet(source)
     module = load_model(source)
@@ -119,7 +119,7 @@ def measure_in_turns(
 
 
 def difference(outputs: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest expected output."""
+    """Return the largest difference, relative to the largest expected output."""
     return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 

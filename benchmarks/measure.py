@@ -80,9 +80,9 @@ def installed(package: str) -> bool:
 
 
 def machine(*packages: str) -> str:
-    """This machine and these packages' versions in one sentence."""
+    """Describe this machine and these packages' versions in one sentence."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     versions = [
         f"{name} {importlib.metadata.version(name)}" for name in packages if installed(name)
     ]
@@ -93,14 +93,14 @@ def machine(*packages: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def write_section(title: str, text: str) -> None:
     """Put a section into `docs/benchmarks.md`, in place of the one with the same title."""
-    document = DOCUMENT.read_text() if DOCUMENT.exists() else "# Benchmarks\n"
+    document = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else "# Benchmarks\n"
     section = f"## {title}\n\n{text.strip()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
     if pattern.search(document):
@@ -112,10 +112,10 @@ def write_section(title: str, text: str) -> None:
 
 
 def seconds(value: float) -> str:
-    """A duration with three digits: `4.21 ms`, `1.37 s`."""
+    """Format a duration with three digits: `4.21 ms`, `1.37 s`."""
     return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
 def megabytes(value: float) -> str:
-    """A number of bytes in MB."""
+    """Format a number of bytes in MB."""
     return f"{value / 1e6:,.0f} MB"

@@ -98,7 +98,7 @@ def measured(
     files: list[Path],
     rounds: int,
 ) -> tuple[float, float, float]:
-    """Images a second: the session alone, decoding alone, both. In turns, for a fair batch_slice."""
+    """Measure images a second in turns: the session alone, decoding alone, both."""
     inputs = prepare([read_image(file) for file in files[:_BATCH]], classifier.preprocessing)
     seconds = np.zeros(3)
     with ThreadPoolExecutor(available_cpus()) as pool:
@@ -122,7 +122,7 @@ def bare_session(model: Path, provider: str) -> onnxruntime.InferenceSession:
 
 
 def run_session(session: onnxruntime.InferenceSession, inputs: np.ndarray, count: int) -> None:
-    """The network on ready inputs, `count` images."""
+    """Run the network on ready inputs, `count` images."""
     name = session.get_inputs()[0].name
     for start in range(0, count, _BATCH):
         session.run(None, {name: inputs[: count - start]})
@@ -135,7 +135,7 @@ def decode(classifier: Classifier, files: list[Path], pool: ThreadPoolExecutor) 
 
 
 def predict(classifier: Classifier, files: list[Path]) -> None:
-    """What `torchlift predict --output results.csv` does."""
+    """Do what `torchlift predict --output results.csv` does."""
     results = Path(files[0]).with_name("results.csv")
     with open_results(results, overwrite=True) as write:
         for found in predict_files(classifier, files):

@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def training_section(rounds: int) -> str:
-    """The training loop, with images as they are and with flips and crops."""
+    """Run the training loop, with images as they are and with flips and crops."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (EPOCH, 3, 32, 32), np.uint8)
     data = Dataset(images, random.integers(0, 10, EPOCH), tuple("0123456789"))
@@ -175,7 +175,7 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
 
 
 def our_batches(data: Dataset, augmentation: Augmentation) -> Batches:
-    """The batches that `train` would make."""
+    """Return the batches that `train` would make."""
     preprocessing = Preprocessing(mean=MEAN, std=STD)
     plan = BatchPlan(len(data), BATCH, shuffle_seed=0)
     return Batches(data, preprocessing, plan, augmentation=augmentation)
@@ -275,7 +275,7 @@ def extract_once(plan: ExtractionPlan) -> float:
 
 
 def bare_torch(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
-    """The layers up to the features, on tensors."""
+    """Return the layers up to the features, on tensors."""
     part = FeatureNetwork(network, find_taps(network, ["penultimate"])).eval()
     batches = torch.from_numpy(inputs).split(FEATURE_BATCH)
 
@@ -288,7 +288,7 @@ def bare_torch(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
 
 
 def bare_onnx(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
-    """The same part of the network, exported, in one session."""
+    """Return the same part of the network, exported, in one session."""
     taps = find_taps(network, ["penultimate"])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "part.onnx"

@@ -1,4 +1,4 @@
-"""The commands: what a person types after `torchlift`, and what a lab consists of."""
+"""The names of the commands, and how each is imported."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "lab", "doctor", "demo")
 
 
 def load_commands(words: Sequence[str], names: Sequence[str] = COMMANDS) -> tuple[Command, ...]:
-    """The command that words name, or all where they name none, for `parse_command`.
+    """Import the command that the words name, or all of them if they name none.
 
-    Each is the function of its name in the module of its name. Only what is asked for is imported:
-    all of them take longer than most of them to run.
+    Each command is a function in the module of its name. Only the one that is named is imported:
+    importing all takes longer than most of them take to run.
 
     Args:
         words: what stands after `torchlift`, as a shell splits it.
-        names: those to choose from.
+        names: the commands to choose from.
     """
     chosen = [name for name in names if [*words[:1]] == [name]]
     return tuple(getattr(import_module(f".{name}", __package__), name) for name in chosen or names)

@@ -127,7 +127,7 @@ def _source(
     provider: str,
     model_options: ModelOptions,
 ) -> tuple[FeatureExtractor, list[str]]:
-    """What computes the features, and what is worth saying of its network."""
+    """Return what computes the features, and the notes on its network."""
     from ..transfer.features.extraction import example_of
     from ..transfer.features.extractors import build_extractor, open_extractor
 

@@ -49,7 +49,8 @@ def inspect(file: str, *, depth: int = 3, plugin: str | None = None) -> CommandR
 
 
 def _described(file: str, kind: str, description: dict[str, Any]) -> CommandResult:
-    return CommandResult({"file": file, "file_kind": kind, **description}, metadata_view(description))
+    data = {"file": file, "file_kind": kind, **description}
+    return CommandResult(data, metadata_view(description))
 
 
 def _view(found: Inspection) -> RenderableType:
@@ -70,8 +71,7 @@ def _tree(root: Node) -> Tree:
     waiting = [(root, drawn)]
     while waiting:
         node, branch = waiting.pop()
-        for child in node.children:
-            waiting.append((child, branch.add(_line(child))))
+        waiting.extend((child, branch.add(_line(child))) for child in node.children)
         if node.hidden and node.children:
             branch.add(f"[dim]… {node.hidden:,} more[/]")
     return drawn

@@ -9,13 +9,13 @@ from rich.console import Group
 from rich.markup import escape
 
 from ..converters.errors import TorchliftError
-from ..transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, settings_of
-from ..transfer.reports import write_lab_report
+from ..transfer.errors import LabError
+from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
 from .parser import parse_command, run_command
 from .result import CommandResult, console
 
-#: Small settings, the digits.
+#: Small settings, scikit-learn's digits.
 _OPTIONS = LabOptions()
 
 
@@ -26,18 +26,22 @@ def lab(
     overwrite: bool = False,
     options: LabOptions = _OPTIONS,
 ) -> CommandResult:
-    """Do one of the five labs, and write its report.
+    """Run one of the five labs, and write its report.
 
-    A lab is a chain of ordinary torchlift commands; the report lists them, so that each can be
-    typed by itself. Small settings take minutes on two CPU cores. A lab that was stopped goes on
-    where it was when it is run again.
+    A lab is a sequence of ordinary torchlift commands; the report lists them, so that each can be
+    run by itself. Small settings take minutes on two CPU cores. A lab that was stopped is resumed
+    when the command is given again.
 
     Args:
         name: torch7-convnets, lenet-pytorch, blitz, mnist-features or cifar2.
         output: The lab's folder; by default labs/NAME.
-        overwrite: Start anew in a folder that holds a lab.
-        options: What it is done with.
+        overwrite: Replace the lab that the folder holds.
+        options: The data, the models and the size of the lab.
     """
+    from ..transfer.labs.run import LABS, do_lab, settings_of
+    from ..transfer.labs.steps import Steps
+    from ..transfer.reports import write_lab_report
+
     if name not in LABS:
         raise LabError(f"no lab {name!r}; there are {', '.join(LABS)}")
     chosen, folder = LABS[name], Path(output or f"labs/{name}")
@@ -66,7 +70,7 @@ def lab(
 
 
 def _run_command(words: list[str]) -> Any:
-    """What a command gives; an error where its own verdict is bad."""
+    """Run a command and return its data; a command that does not pass is an error."""
     try:
         report = run_command(*parse_command(load_commands(words, FILE_COMMANDS), words))
     except SystemExit as stopped:

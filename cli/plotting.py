@@ -158,7 +158,11 @@ def draw_feature_maps(request: PlotRequest) -> PlotResult:
     ]
     return PlotResult(
         draw_feature_maps(seen, found, plot_options.scale == "together"),
-        {"image": plot_options.image, "input_shape": list(seen.shape), "layers": layer_data},
+        {
+            "image": plot_options.image,
+            "input_shape": [seen.shape[-1], *seen.shape[:-1]],
+            "layers": layer_data,
+        },
         [one.title for one in found],
         [*notes, *filter(None, [layers.note])],
         {"image": seen, **{one.name: one.values for one in found}},
@@ -315,7 +319,7 @@ def _is_onnx(source: str, model_options: ModelOptions) -> bool:
 
 
 def _statistics(array: np.ndarray) -> dict[str, Any]:
-    """An array in a few numbers; `zeros` is the probability of them that is 0."""
+    """Return statistics of an array; `zeros` is the fraction of its values that are 0."""
     return {
         "shape": list(array.shape),
         "lowest": float(array.min()),

@@ -76,9 +76,9 @@ def predict(
     if output is None:
         data = {**metadata, "results": results}
         return CommandResult(data, Group(_table(results), *lines), not unreadable)
-    data = {**metadata, "files": [output], "count": count, "unreadable": unreadable}
+    written = {"files": [output], "count": count, "unreadable": unreadable}
     wrote = f"{count:,} images classified on {classifier.provider}: {escape(output)}"
-    return CommandResult(data, Group(wrote, *lines), not unreadable)
+    return CommandResult({**metadata, **written}, Group(wrote, *lines), not unreadable)
 
 
 @dataclass(frozen=True)

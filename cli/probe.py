@@ -55,8 +55,9 @@ def probe(
         csv: A .csv file for the table.
     """
     from ..converters.files import atomic_path
-    from ..transfer.probe import METHODS, ProbeOptions, best_of
+    from ..transfer.probe import ProbeOptions, best_of
     from ..transfer.probe import probe as probe_layer
+    from ..transfer.probe_methods import METHODS
 
     options = ProbeOptions(val_fraction, test_fraction, seed, repeats)
     results = [

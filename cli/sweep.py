@@ -88,7 +88,8 @@ def sweep(
     for row in rows:
         view.add_row(*(escape(cell) for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
-    return CommandResult({"files": [output], "runs": list(map(_as_json, rows))}, Group(view, "", escape(files)))
+    results = {"files": [output], "runs": list(map(_as_json, rows))}
+    return CommandResult(results, Group(view, "", escape(files)))
 
 
 #: Columns of the table of results that are no options; numbers but for the last.

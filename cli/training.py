@@ -1,4 +1,4 @@
-"""What `train` and `finetune` share: the parts of the data, the run and its report."""
+"""What `train` and `finetune` have in common: the splits, the run and its result."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DIVISION, RUN = SplitOptions(), Run()
 
 
 def open_splits(data: str, data_options: DataOptions, split_options: SplitOptions) -> Splits[Any]:
-    """The parts of a dataset, with the notes of its opening.
+    """Open a dataset and split it; the notes say what was assumed.
 
     Raises:
-        TorchliftError: when the data cannot be read, or lacks what is asked for.
+        TorchliftError: when the data cannot be read, or has no such class or split.
     """
     from ..transfer.data import split
 
@@ -51,18 +51,18 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
 
 
 def default_run(command: str, network: str, data: str) -> Path:
-    """A folder for a run without a name: `runs/finetune-digits-lenet5-digits-train`."""
+    """Return the default folder of a run, such as `runs/finetune-digits-lenet5-digits-train`."""
     words = [re.sub(r"[^\w.]+", "-", Path(word).stem or word) for word in (network, data)]
     return Path("runs") / "-".join([command, *words])
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all that torchrun or accelerate launch started."""
+    """Return whether this is the first process of those that torchrun or accelerate started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def run_training(model: SavedModel, experiment: Experiment, path: Path) -> CommandResult:
-    """Train a classifier and say how it went.
+    """Train a classifier and return its results.
 
     Raises:
         TorchliftError: when model, data and options do not fit together.
@@ -80,7 +80,7 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
     )
     if not is_first_process():
-        sys.exit(0)  # One report for all.
+        sys.exit(0)  # The first process reports for all.
     found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes]
     metadata = {
         "run": str(path),
@@ -134,7 +134,7 @@ def _verdict(found: dict[str, Any]) -> str:
 def _line_printer(
     print_line: Callable[[str], None], epochs: int
 ) -> Callable[[list[Row], list[float]], None]:
-    """Prints a line an epoch, so that a run can be watched."""
+    """Return a function that prints one line for each epoch."""
 
     def line(history: list[Row], seconds: list[float]) -> None:
         row = history[-1]

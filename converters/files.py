@@ -50,7 +50,7 @@ def check_output(
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
-    """A path to write to, which takes the place of `target` when the block ends without an error.
+    """Yield a path to write to, which replaces `target` when the block ends without an error.
 
     It has the target's name, in a temporary folder beside it. A file or a folder may be written
     there; what else is written into the temporary folder is moved beside the target first. When
@@ -109,17 +109,17 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _process_id() -> str:
-    """What tells this process from every other one, also from a later one of its number."""
+    """Return what no other process has: its number alone may be given again later."""
     return f"{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}"
 
 
 def _machine() -> str:
-    """Eight hexadecimal digits for this machine: several may write into one shared folder."""
+    """Return eight digits for this machine: several may write into one shared folder."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _start_time(process: int) -> int | None:
-    """When a process started, in ticks since the system did; 0 if unknown, None if it is gone."""
+    """Return when a process started, in ticks of the system; 0 if unknown, None if it is gone."""
     stat = Path("/proc", str(process), "stat")
     if stat.exists():
         # The second field is the program's name in parentheses, which may hold blanks.

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from torchlift.converters.errors import TorchliftError
-from torchlift.transfer.labs import LABS, LabError, LabOptions, Steps, do_lab, settings_of
+from torchlift.transfer.errors import LabError
+from torchlift.transfer.labs.options import LabOptions
+from torchlift.transfer.labs.run import LABS, do_lab, settings_of
+from torchlift.transfer.labs.steps import Steps
 
 
 class Commands:

@@ -20,9 +20,11 @@ import torch
 from browser import DESKTOP, PHONE, browser, check_page
 
 from torchlift.cli.main import main
-from torchlift.transfer.errors import TrainingError
-from torchlift.transfer.labs import LABS, LabError, LabOptions, Steps
+from torchlift.transfer.errors import LabError, TrainingError
 from torchlift.transfer.labs.data import prepare_data
+from torchlift.transfer.labs.options import LabOptions
+from torchlift.transfer.labs.run import LABS
+from torchlift.transfer.labs.steps import Steps
 from torchlift.transfer.training.options import Run
 from torchlift.transfer.training.processes import torch_threads
 

@@ -175,7 +175,7 @@ def test_unknown_names_and_files(file: Path) -> None:
     with pytest.raises(InferenceError, match=r"nowhere\.onnx: no such file"):
         providers.open_session(file.with_name("nowhere.onnx"), "cpu")
     # The real ONNX Runtime, with a file that is not a model.
-    file.write_text("This is not a model.\n")
+    file.write_text("This is not a model.\n", encoding="utf-8")
     with pytest.raises(InferenceError, match=r"model\.onnx: ONNX Runtime cannot load it"):
         providers.open_session(file, "cpu")
 

@@ -27,6 +27,10 @@ class Step:
         words: The arguments after `torchlift`, the name of the command first.
         result: The document that `--json` prints.
         seconds: The time that the command took.
+
+    Example:
+        >>> Step(("plot", "filters", "my run"), {}, 0.5).command
+        "torchlift plot filters 'my run'"
     """
 
     words: tuple[str, ...]
@@ -70,6 +74,14 @@ class Table:
 
     Raises:
         ReportError: When the length of a row differs from that of the header, or `steps` is empty.
+
+    Example:
+        >>> step = Step(("train", "lenet5", "mnist.npz"), {}, 12.3)
+        >>> table = Table("Losses.", ["epoch", "loss"], [["1", 2.302585], ["2", 0.04]], [step])
+        >>> table.cells
+        [['1', '2.303'], ['2', '0.040']]
+        >>> table.numeric
+        [False, True]
     """
 
     caption: str
@@ -181,6 +193,13 @@ class Page:
 
     Raises:
         ReportError: When a part names a step that is not in `steps`.
+
+    Example:
+        >>> train = Step(("train", "lenet5", "mnist.npz"), {}, 12.3)
+        >>> plot = Step(("plot", "curves", "run"), {}, 0.5)
+        >>> page = Page("LeNet", "Digits.", [Section("Data", [Text("10 classes.")])], [train, plot])
+        >>> page.numbers_of([plot])
+        {'plot': [2]}
     """
 
     title: str

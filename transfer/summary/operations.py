@@ -21,7 +21,7 @@ class Operations(TorchDispatchMode):
     """
 
     def __init__(self, input: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch annotates it in part
         self.multiply_adds = 0
         # The depth of each tensor by its id. The tensors stay alive so that no id is reused.
         self._depths = {id(input): 0}
