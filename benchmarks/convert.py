@@ -62,9 +62,9 @@ def main() -> None:
     text = f"""\
 `python benchmarks/convert.py`, on {machine("torch", _OPENCV)}.
 
-AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters and their gradients): from the file
-to a network that runs, in {options.repeats} fresh processes each; the least time and the most
-memory count, without imports.
+AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters and their gradients), from the
+file to a network that runs, in {options.repeats} fresh processes each. The table shows the
+shortest time and the largest memory, without imports.
 
 {table(header, rows)}
 

@@ -58,11 +58,11 @@ def main() -> None:
     header = ["", "images/s", "against eager", "largest difference", "file"]
     text = f"""\
 `python benchmarks/inference.py --batch {options.batch} --rounds {options.rounds}`, on \
-{machine("torch", "onnxruntime-gpu", _OPENCV)}.
+{machine("torch", "onnxruntime", _OPENCV)}.
 
-AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters) on 3×224×224 inputs, \
-{options.batch} at a time, {available_cpus()} threads each, the best of {options.rounds} turns. \
-The difference is that of the outputs from PyTorch's, relative to the largest.
+AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters) on 3×224×224 inputs, in batches
+of {options.batch}, {available_cpus()} threads each, the best of {options.rounds} rounds. The
+difference is between the outputs and those of PyTorch, relative to the largest output.
 
 {table(header, rows)}
 """

@@ -64,11 +64,11 @@ def main() -> None:
         ["`predict_files`, results to CSV", rate(predict), f"{predict / session:.2f}"],
     ]
     text = f"""\
-`python benchmarks/predict.py`, on {machine("onnxruntime-gpu", "pillow", "numpy")}; \
+`python benchmarks/predict.py`, on {machine("onnxruntime", "pillow", "numpy")}; \
 {available_cpus()} of the processors, {classifier.provider}.
 
 {len(files):,} JPEG files of 500×375 pixels ({size / 1e3:.0f} kB each) through AlexNet-OWT-BN, in \
-batches of {_BATCH}, resized by image.scale; in {options.rounds} turns of each.
+batches of {_BATCH}, resized by image.scale; {options.rounds} rounds each.
 
 {table(["", "images a second", "of the bare session"], rows)}
 
@@ -155,7 +155,10 @@ def exported_alexnet(folder: Path) -> Path:
     t7.save(numbers, folder / "meanStd.t7")
     t7.save(alexnet(), folder / "alexnet.t7")
     target = folder / "alexnet.onnx"
-    export(open_model(folder / "alexnet.t7", mean_std=folder / "meanStd.t7"), target)
+    model = open_model(
+        folder / "alexnet.t7", mean_std=folder / "meanStd.t7", resize="image.scale-bilinear"
+    )
+    export(model, target)
     (folder / "alexnet.t7").unlink()
     return target
 

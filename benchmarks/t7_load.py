@@ -134,10 +134,10 @@ def main() -> None:
     text = f"""\
 `python benchmarks/t7_load.py`, on {machine("numpy", "torchfile", "opencv-python-headless")}.
 
-Each reader runs in {options.repeats} fresh processes on a file in the page cache; the least time
-and the most memory count, without imports. *alexnet* is AlexNet-OWT-BN at full size with its
-gradients (61,119,528 parameters); *numbers* is a table of a million random numbers; *small tables*
-are 200,000 tables of a file name and a label.
+Each reader runs in {options.repeats} fresh processes on a file in the page cache. The table
+shows the shortest time and the largest memory, without imports. *alexnet* is AlexNet-OWT-BN at
+full size with its gradients (61,119,528 parameters); *numbers* is a table of a million random
+numbers; *small tables* 200,000 tables of a file name and a label.
 
 {table(header, rows)}
 """

@@ -138,16 +138,17 @@ def training_section(rounds: int) -> str:
     return f"""\
 `python benchmarks/transfer.py`, on {machine("torch", "torchvision", "accelerate")}.
 
-The lab's ConvNet, {EPOCH:,} images of 3×32×32 an epoch, batches of {BATCH}, SGD with momentum,
-{torch.get_num_threads()} threads; the best of {rounds} turns. *flip and crop*: mirrored at random,
-and cut from a border of 4; by torchvision one image at a time, here a batch at a time.
+The network `convnet` (see [the labs](labs.md)), {EPOCH:,} images of 3×32×32 in each epoch,
+batches of {BATCH}, SGD with momentum, {torch.get_num_threads()} threads; the best of {rounds}
+rounds. *flip and crop* mirrors images at random and crops them from a padding of 4: torchvision
+does so for each image, torchlift for each batch.
 
 {table(header, rows)}
 
-The network itself takes most of the time: with inputs that are ready, and cost nothing, the same
-loop is {bounds[0]:.2f} times as fast as with torchvision's DataLoader, {bounds[1]:.2f} times where
-that flips and crops. More than that is only possible by a faster network: `train` keeps the
-channels of a pixel side by side in memory."""
+The network takes most of the time. With inputs that are ready in memory, the loop is
+{bounds[0]:.2f} times as fast as with torchvision's DataLoader, and {bounds[1]:.2f} times with
+flip and crop. Only a faster network can exceed that: `train` uses the channels-last memory
+format."""
 
 
 def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
@@ -240,11 +241,12 @@ def features_section(rounds: int) -> str:
     return f"""\
 `python benchmarks/transfer.py`, on {machine("torch", "onnxruntime", "zarr")}.
 
-The best of {rounds} turns, on {available_cpus()} of the cores. The bare forward pass runs the same
-part of the network on inputs that are ready, in batches of {FEATURE_BATCH}, all cores on one batch;
-`extract` begins with uint8 images and ends with chunks on disk, and computes a batch on each
-core, with the channels of a pixel side by side. The lab's way puts one image after another into a
-batch, normalizes it there and runs the whole network, layer by layer.
+The best of {rounds} rounds, on {available_cpus()} cores. The bare forward pass runs the same
+layers on inputs that are ready in memory, in batches of {FEATURE_BATCH}, with all cores on one
+batch. `extract` starts with uint8 images and ends with chunks on disk; each core computes a
+batch of its own, in the channels-last memory format. *The lab's way* is the loop of the
+[lab](labs.md) `torch7-convnets`: it copies and normalizes one image after another into a batch
+and runs the whole network, layer by layer.
 
 {table(header, rows)}"""
 

@@ -7,7 +7,6 @@ name options, not Python arguments.
 
 from __future__ import annotations
 
-import doctest
 import re
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from support import FIXTURES
 
-from torchlift.cli import messages, outputs, values
+from torchlift.cli import values
 from torchlift.cli.commands import COMMANDS, load_commands
 from torchlift.cli.main import main
 from torchlift.cli.messages import as_options
@@ -28,11 +27,6 @@ MODEL = str(FIXTURES / "digits" / "digits-lenet5-bn.t7")
 
 def parsed(*words: str) -> dict[str, Any]:
     return parse_command(load_commands(words), words)[1]
-
-
-@pytest.mark.parametrize("module", [messages, outputs, values])
-def test_examples(module: Any) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_sizes_shapes_and_lists() -> None:

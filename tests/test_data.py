@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -238,20 +236,3 @@ def test_a_cifar_file() -> None:
     assert dataset.classes is not None
     assert np.bincount(dataset.classes).sum() == 5000
     assert dataset.classes.max() == 9
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("data.augmentation", "data.batches", "data.class_matching", "data.dataset"),
-        *("data.image_files", "data.open", "data.plan", "data.readers.image_folder"),
-        *("data.readers.torch7", "data.selection", "data.splits"),
-        *("data.statistics", "data.writing", "evaluation.files", "evaluation.outcomes"),
-        *("evaluation.results", "evaluation.run", "features.extraction", "features.extractors"),
-        *("features.files", "features.network", "find_layers", "probe"),
-    ],
-)
-def test_the_examples_in_docstrings_run(module: str) -> None:
-    result = doctest.testmod(import_module(f"torchlift.transfer.{module}"))
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,12 +1,10 @@
-"""Finding the model in a checkpoint, and the examples in the docstrings of `converters.modules`.
+"""Finding the model in a checkpoint.
 
 An unambiguous model is found; otherwise the error lists the candidates and how to choose one.
 """
 
 from __future__ import annotations
 
-import doctest
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,6 @@ from torch import nn
 
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, find_model, load_conversion
-
-
-@pytest.mark.parametrize(
-    "name", ["conversion", "find", "layers.shape", "registry", "selfcheck", "to_torch7"]
-)
-def test_docstring_examples(name: str) -> None:
-    result = doctest.testmod(import_module(f"torchlift.converters.modules.{name}"))
-    assert result.attempted
-    assert not result.failed
 
 
 def module(class_name: str = "nn.Identity") -> t7.LuaObject:
