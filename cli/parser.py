@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 import typing
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NoReturn
@@ -133,9 +134,6 @@ def _parser_of(commands: tuple[Command, ...]) -> _Parser:
         subcommands.add_subcommand(
             command.__name__, _command_parser(command), help=doc.short_description
         )
-        parser.flags |= {
-            f"{command.__name__}.{one.name}": one.flag for one in arguments_of(command)
-        }
         names = {f"{command.__name__}.{one.name}": one.flag for one in arguments_of(command)}
         parser.flags |= names
     return parser
@@ -151,7 +149,6 @@ def _command_parser(command: Command) -> _Parser:
         if argument.group and argument.group not in groups:
             groups[argument.group] = parser.add_argument_group(argument.group)
         _add(groups.get(argument.group, parser), argument)
-        parser.flags[argument.name] = argument.flag
         parser.flags[argument.name] = argument.flag
     for name, text in _COMMON.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
@@ -218,7 +215,13 @@ def _readable(message: str, flags: dict[str, str]) -> tuple[str, str]:
 
 
 class _Paragraphs(DefaultHelpFormatter):
-    """Help whose description keeps the paragraphs of the docstring."""
+    """Help that keeps the paragraphs of the docstring, and shows defaults that say something."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        if not action.option_strings or any(action.default is v for v in (None, False, SUPPRESS)):
+            return text
+        return f"{text} (default: %(default)s)"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text
@@ -241,12 +244,13 @@ def _add(parser: Any, argument: Argument) -> None:
     options: dict[str, Any] = {"help": argument.help}
     if argument.default is not _REQUIRED:
         options["default"] = argument.default
+    choices = _choices(argument.type)
     if argument.positional:
         if typing.get_origin(argument.type) is list:
             options["nargs"] = "+"
         elif argument.default is not _REQUIRED:
             options["nargs"] = "?"
-        if typing.get_origin(argument.type) is typing.Literal:
+        if choices:
             options |= {"type": parser_of(argument.type), "metavar": argument.name}
         parser.add_argument(argument.name, **options)
         return
@@ -256,4 +260,14 @@ def _add(parser: Any, argument: Argument) -> None:
     else:
         if argument.default is _REQUIRED:
             options["required"] = True
+        if choices:
+            options["metavar"] = "{" + ",".join(choices) + "}"
         parser.add_argument(*flags, type=parser_of(argument.type), **options)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Return the values of a Literal, optional or not; of any other type none."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if typing.get_origin(kind) is typing.Literal:
+            return tuple(map(str, typing.get_args(kind)))
+    return ()

@@ -66,7 +66,7 @@ def test_filters_of_a_t7_a_saved_model_and_an_onnx_file(
     assert result["files"] == ["filters.png", "filters.npz"]
     assert Image.open("filters.png").format == "PNG"
     weight = t7.load(MODEL)["modules"][1]["weight"]
-    assert [layer["source"] for layer in result["layers"]] == ["digits-lenet5", "saved", "model"]
+    assert [layer["title"] for layer in result["layers"]] == ["digits-lenet5", "saved", "model"]
     for layer in result["layers"]:
         assert layer["shape"] == [6, 1, 5, 5]
         assert layer["lowest"] == pytest.approx(float(weight.min()))
@@ -84,8 +84,8 @@ def test_feature_maps_are_the_same_in_pytorch_and_onnxruntime(
     torch_maps = dict(np.load("maps.npz"))
     of_onnx = plot(capsys, "feature-maps", files["model.onnx"], *image, "--layers", "0,relu,3")
     assert [layer["shape"] for layer in of_t7["layers"]] == [[6, 28, 28], [6, 28, 28], [16, 10, 10]]
-    assert [layer["class"] for layer in of_onnx["layers"]] == ["Conv", "Relu", "Conv"]
-    assert of_t7["input"] == of_onnx["input"] == [32, 32, 1]
+    assert [layer["torch_class"] for layer in of_onnx["layers"]] == ["Conv", "Relu", "Conv"]
+    assert of_t7["input_shape"] == of_onnx["input_shape"] == [1, 32, 32]
     onnx_maps = dict(np.load("maps.npz"))
     for actual, expected in zip(onnx_maps.values(), torch_maps.values(), strict=True):
         # Two implementations in float32.
@@ -109,7 +109,8 @@ def test_units_runs_samples_confusion_and_sizes(
     assert len(samples) == 5
     for sample in samples:
         assert len(sample["predictions"]) == 5
-        assert next(iter(sample["predictions"].values())) == max(sample["predictions"].values())
+        probabilities = [prediction["probability"] for prediction in sample["predictions"]]
+        assert probabilities == sorted(probabilities, reverse=True)
     confusion = plot(capsys, "confusion", files["results"])
     stored = json.loads((files["results"] / "evaluation.json").read_text(encoding="utf-8"))
     assert (confusion["accuracy"], confusion["confusion"]) == (

@@ -99,10 +99,12 @@ def test_features_equal_a_plain_forward_pass(complete: Path) -> None:
 
 def test_the_manifest_describes_the_features(plan: ExtractionPlan, complete: Path) -> None:
     manifest = describe_store(complete)
-    assert manifest["features"] == {"penultimate": [84], "3": [6, 14, 14]}
-    assert manifest["layers"] == {"penultimate": "the input of 13", "3": "3"}
+    assert manifest["features"] == [
+        {"layer": "penultimate", "shape": [84], "description": "the input of 13"},
+        {"layer": "3", "shape": [6, 14, 14], "description": "3"},
+    ]
     assert manifest["preprocessing"]["mean"] == pytest.approx([60.42], abs=0.01)
-    assert manifest["data"]["count"] == 500
+    assert manifest["count"] == 500
     assert (manifest["dtype"], manifest["complete"]) == ("float32", True)
     arrays = [complete / "features" / name for name in ("penultimate", "3")]
     files = [file for array in arrays for file in array.rglob("c/**/*") if file.is_file()]

@@ -169,7 +169,7 @@ def test_check_writes_its_report_beside_the_file(
     assert main(words) == 0, capsys.readouterr()
     values = json.loads(path.with_suffix(".check.json").read_text(encoding="utf-8"))
     assert values["passed"] is True
-    assert values["data"] == "data given (50)"
+    assert values["compared_on"] == "data given (50)"
     text = path.with_suffix(".check.txt").read_text(encoding="utf-8")
     assert text.splitlines()[-1] == f"{path}: passed"
     chosen = np.linspace(0, 499, 50).astype(int)

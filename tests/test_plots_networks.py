@@ -304,7 +304,7 @@ def test_bars_have_the_lengths_of_the_sizes() -> None:
 
 def test_sizes_as_json() -> None:
     assert LayerSize("a", 3, {"weights": 12, "buffers": 5}).to_json() == {
-        "name": "a",
+        "layer": "a",
         "parameters": 3,
         "bytes": 17,
         "bytes_by_group": [

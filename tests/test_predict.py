@@ -94,7 +94,7 @@ def test_damaged_files_are_reported_and_do_not_stop_the_others(
         assert [(p["index"], p["label"]) for p in result["predictions"]] == [
             (p.index, p.label) for p in predictions
         ]
-        assert ("problem" in result) is (not predictions)
+        assert (result["problem"] is None) is bool(predictions)
     assert [line.split(": ")[1] for line in err.splitlines()] == [
         str(folder / "1.png"),
         str(folder / "4.png"),

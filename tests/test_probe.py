@@ -149,12 +149,12 @@ def test_features_of_torch7s_network_separate_digits(
         *(capsys, "probe", digits / "train.zarr", "--test", digits / "test.zarr"),
         *("--methods", "logistic,knn", "--csv", table),
     )
-    tested = {(r["features"], r["method"]): r["test_accuracy"] for r in result["results"]}
+    tested = {(r["layer"], r["method"]): r["test_accuracy"] for r in result["results"]}
     assert tested["penultimate", "logistic"] >= 0.97
     assert tested["penultimate", "knn"] >= 0.97
-    assert result["best"]["features"] == "penultimate"
+    assert result["best"]["layer"] == "penultimate"
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
-    assert [row["features"] for row in rows] == ["input", "input", "penultimate", "penultimate"]
+    assert [row["layer"] for row in rows] == ["input", "input", "penultimate", "penultimate"]
     assert float(rows[2]["test_accuracy"]) == tested["penultimate", "logistic"]
 
 
@@ -170,7 +170,7 @@ def test_features_of_any_format_can_be_compared(
     both = run_json(
         capsys, "probe", digits / "train.zarr", digits / "test.t7", *options, "--seed", "1"
     )
-    assert [r["features"] for r in both["results"]] == [
+    assert [r["layer"] for r in both["results"]] == [
         "train.zarr:penultimate",
         "test.t7:penultimate",
     ]
@@ -226,7 +226,7 @@ def test_cifar_features_beat_the_same_probe_on_pixels(
         *(capsys, "probe", tmp_path / "train", "--test", tmp_path / "test"),
         *("--methods", "logistic"),
     )
-    tested = {r["features"]: r["test_accuracy"] for r in result["results"]}
+    tested = {r["layer"]: r["test_accuracy"] for r in result["results"]}
     # Measured: 0.887 and 0.795, with a standard deviation of 0.012 for 1,003 images.
     assert tested["penultimate"] > 0.86
     assert tested["penultimate"] > tested["input"] + 0.05

@@ -59,7 +59,8 @@ def test_the_architecture_page_has_each_class_in_the_row_of_its_file() -> None:
     expected: dict[str, set[str]] = {}
     for name in registered_classes():
         converter = find_converter(LuaObject(name))
-        assert converter is not None
+        if converter is None or not converter.__module__.startswith("torchlift.converters."):
+            continue  # A plugin of another test in this process.
         file = converter.__module__.removeprefix("torchlift.").replace(".", "/") + ".py"
         package, _, class_name = name.partition(".")
         is_nn = package == "nn" or "/layers/" in file

@@ -172,7 +172,7 @@ def test_json_of_a_layer() -> None:
         "lua_get": "model:get(2)",
         "torch_path": "1",
         "lua_class": "nn.SpatialBatchNormalization",
-        "depth": 1,
+        "level": 1,
         "settings": "eps 0.001, momentum 0.1",
         "shapes": [{"name": "weight", "shape": [6]}, {"name": "bias", "shape": [6]}],
         "parameters": 12,
