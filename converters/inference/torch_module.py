@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -49,9 +50,9 @@ def _is_on(tensor: torch.Tensor, device: torch.device | None) -> bool:
 
 
 def as_inputs(module: nn.Module, inputs: Any) -> Any:
-    """Convert arrays or tensors to the dtype and device of a module's parameters."""
-    parameters = (tensor for tensor in module.parameters() if tensor.is_floating_point())
-    like = next(parameters, torch.zeros(0))
+    """Convert arrays or tensors to the dtype and device of a module's parameters and buffers."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(0))
 
     def convert(value: Any) -> torch.Tensor:
         tensor = torch.as_tensor(value)

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..modules.registry import layer_class, layer_name
 from .errors import SavedModelError
@@ -104,9 +103,6 @@ def _class_name(module: nn.Module) -> str:
     """Return the name that describes a module's class."""
     cls = type(module)
     if getattr(nn, cls.__name__, None) is cls:
-        return f"{TORCH}{cls.__name__}"
-    if isinstance(module, _BatchNorm) and (module.weight is None) == (module.bias is None):
-        # Ours also takes one example without a batch dimension, which a saved model never gets.
         return f"{TORCH}{cls.__name__}"
     name = layer_name(cls)
     return name if layer_class(name) is cls else f"{cls.__module__}.{cls.__name__}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,19 +16,19 @@ from ..registry import layer, register
 def shaped_like_features(weight: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
     """Reshape a weight so that it broadcasts over the input as in `CMul.lua`.
 
-    A weight with as many dimensions as the input is returned unchanged, a single value as (1,).
-    Otherwise the weight takes the shape of one example, or of the input if that has no batch.
+    A weight with as many elements as the input takes its shape, whatever the shapes are. Otherwise
+    a weight with as many dimensions as the input is returned unchanged, a single value as (1,), and
+    any other takes the shape of one example.
 
     Args:
         weight: Tensor of any shape.
         input: (N, …) or (…).
     """
+    if weight.numel() == input.numel():
+        return weight.reshape(input.shape)
     if weight.dim() == input.dim():
         return weight
-    if weight.numel() == 1:
-        return weight.reshape(1)
-    features = input.shape[1:]
-    return weight.reshape(features if math.prod(features) == weight.numel() else input.shape)
+    return weight.reshape(1 if weight.numel() == 1 else input.shape[1:])
 
 
 @layer

@@ -12,6 +12,7 @@ from ...t7 import LuaObject
 from ..context import Context
 from ..dtypes import dtype_name, tensor_class
 from ..registry import layer, register
+from .dimensions import join
 
 
 class _Container(nn.ModuleList):
@@ -38,7 +39,7 @@ class Concat(_Container):
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map any input of the children to one tensor."""
-        return torch.cat([module(input) for module in self], self.dim)
+        return join([module(input) for module in self], self.dim)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -70,7 +71,7 @@ class DepthConcat(_Container):
         """Map any input of the children to one tensor with the largest size in each dimension."""
         outputs = [module(input) for module in self]
         largest = [max(sizes) for sizes in zip(*(output.shape for output in outputs), strict=True)]
-        return torch.cat([self._pad(output, largest) for output in outputs], self.dim)
+        return join([self._pad(output, largest) for output in outputs], self.dim)
 
     def _pad(self, output: torch.Tensor, largest: list[int]) -> torch.Tensor:
         pads: list[int] = []
@@ -109,7 +110,7 @@ class Parallel(_Container):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, number of children, …) to the concatenated outputs."""
         slices = input.unbind(self.input_dim)
-        return torch.cat([self[i](item) for i, item in enumerate(slices)], self.output_dim)
+        return join([self[i](item) for i, item in enumerate(slices)], self.output_dim)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

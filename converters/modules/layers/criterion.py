@@ -79,9 +79,27 @@ class PointwiseCriterion(nn.Module):
         return loss
 
 
+@layer
+class AbsoluteLoss(nn.Module):
+    """`AbsCriterion.lua`: |input - target|; unlike `torch.nn.L1Loss`'s its gradient at 0 is 1.
+
+    Args:
+        reduction: "mean" over all elements, or "sum".
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss for an input and a target of the same shape."""
+        difference = input - target
+        return reduced(torch.where(difference >= 0, difference, -difference), self.reduction)
+
+
 _POINTWISE: dict[str, Callable[[str], nn.Module]] = {
     "nn.MSECriterion": lambda reduction: nn.MSELoss(reduction=reduction),
-    "nn.AbsCriterion": lambda reduction: nn.L1Loss(reduction=reduction),
+    "nn.AbsCriterion": lambda reduction: AbsoluteLoss(reduction),
     "nn.SmoothL1Criterion": lambda reduction: nn.SmoothL1Loss(reduction=reduction),
     "nn.SoftMarginCriterion": lambda reduction: nn.SoftMarginLoss(reduction=reduction),
 }

@@ -61,3 +61,33 @@ class AlongDimension(nn.Module):
         """Return the arguments shown by repr()."""
         dims = "" if self.num_input_dims is None else f", num_input_dims={self.num_input_dims}"
         return f"dim={self.dim}{dims}"
+
+
+def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
+    """Concatenate tensors as `JoinTable.lua` and `Concat.lua` do.
+
+    The first tensor gives the sizes of all dimensions but `dim`. Another tensor with as many
+    elements is copied in memory order, whatever its number of dimensions is.
+
+    Args:
+        tensors: At least one tensor.
+        dim: The dimension; a negative one counts from the end of the first tensor.
+
+    Raises:
+        RuntimeError: A tensor has another number of elements.
+
+    Example:
+        >>> join([torch.zeros(2, 3), torch.zeros(2, 4, 1)], 1).shape
+        torch.Size([2, 7])
+    """
+    first = tensors[0]
+    dim = dim + first.dim() if dim < 0 else dim
+    return torch.cat(
+        [
+            tensor
+            if tensor.dim() == first.dim()
+            else tensor.reshape([*first.shape[:dim], tensor.shape[dim], *first.shape[dim + 1 :]])
+            for tensor in tensors
+        ],
+        dim,
+    )

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
@@ -16,7 +17,9 @@ from ..registry import layer, register
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalization whose weight and bias are optional one by one, as in Torch7.
 
-    Unlike torch.nn's classes it takes one example without a batch in evaluation mode.
+    Unlike torch.nn's classes it takes one example without a batch in evaluation mode, and in
+    training mode it normalizes a batch of one by the running statistics and leaves them alone, as
+    `BatchNormalization.lua` does.
 
     Args:
         num_features: Number of channels.
@@ -46,9 +49,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.register_parameter("bias", None)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, …) to the same shape; in evaluation mode also (C, …), as `makeBatch` does."""
+        """Map (N, C, …) to the same shape; in evaluation mode also (C, …) to (1, C, …)."""
         if not self.training and input.dim() == self.batch_dim - 1:
-            return super().forward(input.unsqueeze(0)).squeeze(0)
+            return super().forward(input.unsqueeze(0))
+        if self.training and input.dim() == self.batch_dim and input.shape[0] == 1:
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(input)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -238,7 +238,8 @@ def _divides(source: LuaObject, context: Context) -> bool:
 class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
     """`SpatialAdaptiveMaxPooling.lua`: max pooling to a fixed output size.
 
-    Unlike torch.nn's its window edges are rounded in float32 (see `_windows`), and it uses only
+    Unlike torch.nn's its window edges are rounded in float32, as in `SpatialAdaptiveMaxPooling.c`:
+    the first of 7 windows over 21 elements has 4 elements in Torch7 and 3 in PyTorch. It uses only
     operations that ONNX has.
     """
 
@@ -246,8 +247,12 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) or (C, H, W) to the output size."""
-        for dim, count in zip((-2, -1), self.output_size, strict=True):
-            windows = _windows(input, dim, count)
+        # Columns first: of equal values the gradient goes to the first one, row by row.
+        for dim, count in zip((-1, -2), self.output_size[::-1], strict=True):
+            edges = [
+                _float32(_float32(index / count) * input.shape[dim]) for index in range(count + 1)
+            ]
+            windows = _windows(input, dim, map(math.floor, edges[:-1]), map(math.ceil, edges[1:]))
             input = torch.cat([window.max(dim, keepdim=True).values for window in windows], dim)
         return input
 
@@ -256,8 +261,8 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """`SpatialAdaptiveAveragePooling.lua`: average pooling to a fixed output size.
 
-    Unlike torch.nn's its window edges are rounded in float32 (see `_windows`), and it uses only
-    operations that ONNX has.
+    It has torch.nn's windows, computed exactly as in `SpatialAdaptiveAveragePooling.c`, but uses
+    only operations that ONNX has.
     """
 
     output_size: tuple[int, int]
@@ -265,19 +270,18 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) or (C, H, W) to the output size."""
         for dim, count in zip((-2, -1), self.output_size, strict=True):
-            windows = _windows(input, dim, count)
+            size = input.shape[dim]
+            starts = [index * size // count for index in range(count)]
+            ends = [(index * size + count - 1) // count for index in range(1, count + 1)]
+            windows = _windows(input, dim, starts, ends)
             input = torch.cat([window.mean(dim, keepdim=True) for window in windows], dim)
         return input
 
 
-def _windows(input: torch.Tensor, dim: int, count: int) -> list[torch.Tensor]:
-    """Return the windows along one dimension, with the edges of `SpatialAdaptiveMaxPooling.c`.
-
-    THNN computes the edges in float32, PyTorch in integers: the first of 7 windows over 21 elements
-    has 4 elements in Torch7 and 3 in PyTorch.
-    """
-    edges = [_float32(_float32(index / count) * input.shape[dim]) for index in range(count + 1)]
-    starts, ends = map(math.floor, edges[:-1]), map(math.ceil, edges[1:])
+def _windows(
+    input: torch.Tensor, dim: int, starts: Iterable[int], ends: Iterable[int]
+) -> list[torch.Tensor]:
+    """Return the windows along one dimension, as many as there are ends."""
     return [input.narrow(dim, start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 

@@ -255,7 +255,9 @@ class Squeeze(nn.Module):
         """Map (N, 1, C, 1) to (N, C), or remove only `dim`."""
         batched = self.num_input_dims is not None and input.dim() == self.num_input_dims + 1
         if self.dim is not None:
-            return input if input.dim() == 1 else input.squeeze(self.dim + int(batched))
+            dim = self.dim + int(batched)
+            # ONNX's Squeeze does not accept another size than 1.
+            return input.squeeze(dim) if input.dim() > 1 and input.shape[dim] == 1 else input
         kept = [
             size
             for dim, size in enumerate(input.shape)
@@ -280,7 +282,8 @@ class Unsqueeze(nn.Module):
     """`Unsqueeze.lua`: a new dimension of size 1.
 
     Args:
-        dim: Position of the new dimension; it counts the batch if `num_input_dims` is None.
+        dim: Position of the new dimension; it counts the batch if `num_input_dims` is None. With
+            `num_input_dims`, -1 is the position before the example, and so on.
         num_input_dims: Number of dimensions of one example, or None.
     """
 
@@ -290,8 +293,14 @@ class Unsqueeze(nn.Module):
         self.num_input_dims = num_input_dims
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (…) to (…, 1, …)."""
+        """Map (…) to (…, 1, …).
+
+        Raises:
+            IndexError: The position is outside the input.
+        """
         offset = 0 if self.num_input_dims is None else input.dim() - self.num_input_dims
+        if self.dim + offset < 0:
+            raise IndexError(f"no position {self.dim} before an input {tuple(input.shape)}")
         return input.unsqueeze(self.dim + offset)
 
     def extra_repr(self) -> str:
@@ -302,7 +311,7 @@ class Unsqueeze(nn.Module):
 @register("nn.Unsqueeze")
 def unsqueeze(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Unsqueeze.lua`: a new dimension of size 1 at `pos`."""
-    return Unsqueeze(dim_of(source, "pos"), num_input_dims(source))
+    return Unsqueeze(int(source["pos"]) - 1, num_input_dims(source))
 
 
 @register("nn.PixelShuffle")

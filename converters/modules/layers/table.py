@@ -13,7 +13,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .dimensions import AlongDimension, dim_of, num_input_dims
+from .dimensions import AlongDimension, dim_of, join, num_input_dims
 
 
 @layer
@@ -191,7 +191,7 @@ class JoinTable(AlongDimension):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors (…, Dᵢ, …) to (…, ΣDᵢ, …); all have a batch if the first one does."""
-        return torch.cat(input, self._dim(input[0]))
+        return join(input, self._dim(input[0]))
 
 
 @register("nn.JoinTable")

@@ -52,8 +52,14 @@ class DynamicKMaxPool(nn.Module):
         k = self.min_k
         if self.factor > 0:
             k = max(k, math.ceil(self.factor * input.shape[-2]))
+        # Torch7 and ONNX's TopK prefer the earlier one of equal values, PyTorch only in a stable
+        # sort, which ONNX lacks.
+        if torch.compiler.is_exporting():
+            largest = input.topk(k, dim=-2).indices
+        else:
+            largest = input.sort(dim=-2, descending=True, stable=True).indices.narrow(-2, 0, k)
         # Sorted indices give the values in temporal order.
-        indices = input.topk(k, dim=-2).indices.sort(dim=-2).values
+        indices = largest.sort(dim=-2).values
         return input.gather(-2, indices)
 
 

@@ -15,6 +15,7 @@ import onnx
 
 from ...images.preprocessing import Preprocessing
 from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
+from ..exporter.optimizer import EXPANDING
 from ..exporter.tracing import BATCH_AXIS, SIZE_AXES
 from ..onnx_file import axes, dtype_of
 from .pair import ExportPair
@@ -28,8 +29,9 @@ IR_VERSIONS = range(7, 9)
 
 #: Operators whose weights can absorb the scale and shift of a batch normalization behind them.
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
-#: Operators that work on constants on purpose: quantized weights are expanded when they are used.
-_EXPANDING = ("DequantizeLinear", "QuantizeLinear", "Cast")
+#: Operators that work on constants on purpose: their output is larger than the constants, as that of
+#: quantized weights.
+_EXPANDING = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast")
 
 
 def check_contents(pair: ExportPair, limits: Profile) -> list[Finding]:

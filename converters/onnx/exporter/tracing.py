@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ...inference.torch_module import resize_batch
 from ..errors import OnnxError
+from .optimizer import optimize
 
 #: The opset that torch.onnx.export generates, so that no operator is down-converted. ONNX Runtime
 #: 1.14 (2023), TensorRT 8.6, OpenCV 4.8 and later versions read it.
@@ -98,11 +99,13 @@ def _translate(
                 dynamic_shapes=(pytree.tree_map(lambda _: axis_names, inputs),),
                 opset_version=OPSET,
                 dynamo=True,
+                optimize=False,
                 verbose=False,
             )
     except Exception as error:  # Tracing runs the module's own code, which may raise anything.
         raise OnnxError(f"the model cannot be exported: {_root_cause(error)}") from error
     assert program is not None
+    optimize(program.model)
     return program
 
 
