@@ -12,7 +12,6 @@ from support import SHARED, relative_error
 from torch.nn import functional
 
 from torchlift.converters import convert, t7
-from torchlift.converters.modules import ConversionError
 
 #: nn.SpatialNormalization, SpatialPadding and SpatialClassifier, with all activations.
 FACES = SHARED / "wild" / "torch+demos__face-detector__face.net.ascii@8907ed5"
@@ -131,6 +130,16 @@ def test_roi_pooling_equals_the_kernel(version2: bool) -> None:
         assert torch.equal(convert(layer)([maps, regions]), torch.stack(expected))
 
 
+@pytest.mark.parametrize("version2", [True, False])
+def test_roi_pooling_sends_the_gradient_to_the_first_maximum(version2: bool) -> None:
+    maps = torch.tensor([[[[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]]])
+    layer = convert(lua("inn.ROIPooling", W=1, H=1, v2=version2 or None))
+    leaf = maps.clone().requires_grad_()
+    layer([leaf, torch.tensor([[1.0, 1.0, 1.0, 3.0 + version2, 3.0 + version2]])]).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.flatten().nonzero().flatten().tolist() == [1]
+
+
 def box_filter(features: int) -> object:
     """Return the mean over 3×3 pixels of all features, as built by `SpatialNormalization.lua`."""
     table = torch.tensor([[index, index] for index in range(1, features + 1)])
@@ -192,8 +201,9 @@ def test_spatial_padding_pads_and_crops() -> None:
     output = convert(lua("nn.SpatialPadding", **fields))(image)
     assert torch.equal(output[:, :, 1:6], image[:, 1:])
     assert output.shape == (3, 3, 8)
-    with pytest.raises(ConversionError, match="pads dimensions 1 and 2"):
-        convert(lua("nn.SpatialPadding", y_dim=1, x_dim=2, **fields))
+    other = convert(lua("nn.SpatialPadding", y_dim=1, x_dim=2, **fields))(image)
+    assert torch.equal(other[:, 1:5], image[1:])
+    assert other.shape == (2, 7, 5)
 
 
 def test_spatial_classifiers_classify_every_pixel() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..modules import keep_batch_dimension
+from ..modules.forward_errors import explain
 from .errors import InferenceError
 
 
@@ -73,7 +74,7 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
             return outputs
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
-        reason = str(error).splitlines()[0]
+        reason = "; ".join(filter(None, [str(error).splitlines()[0], explain(error, module)]))
         raise InferenceError(
             f"the model does not accept inputs of shape {shapes}: {reason}"
         ) from error

@@ -59,6 +59,7 @@ class Context:
         layers: The objects converted so far, children before parents.
         notes: Decisions where the file leaves something open.
         unknown: Class name → paths of the objects without a converter.
+        arrays: The id of a parameter or buffer → the array that its values come from.
     """
 
     find_converter: Callable[[LuaObject], Converter | None]
@@ -66,6 +67,7 @@ class Context:
     layers: list[ConvertedLayer] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    arrays: dict[int, np.ndarray] = field(default_factory=dict)
     _modules: dict[int, nn.Module] = field(default_factory=dict)
     _parameters: dict[tuple[Any, ...], tuple[nn.Parameter, np.ndarray]] = field(
         default_factory=dict
@@ -145,6 +147,7 @@ class Context:
                 module.register_parameter(name, self.parameter(array, tuple(declared.shape)))
             else:
                 module.register_buffer(name, _floating(array).reshape(declared.shape))
+                self.arrays[id(getattr(module, name))] = array
         if "num_batches_tracked" in dict(module.named_buffers(recurse=False)):
             module.register_buffer("num_batches_tracked", torch.tensor(0))
         return module
@@ -158,6 +161,7 @@ class Context:
             parameter = nn.Parameter(_floating(array).reshape(shape))
             # Keep the array: the address of one that is freed may be used by another.
             self._parameters[key] = parameter, array
+            self.arrays[id(parameter)] = array
             self._note_overlap(array)
         return self._parameters[key][0]
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from .context import Context, ConvertedLayer, Note
+from .forward_errors import note_layer
+from .in_place import share_memory
 from .registry import find_converter
+from .torch7_source import Torch7Source
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,13 @@ class Conversion:
         module: The PyTorch module.
         layers: Every Torch7 object with its module, children before parents.
         notes: Decisions where the file leaves something open.
+        arrays: The id of a parameter or buffer → the array that its values come from.
     """
 
     module: nn.Module
     layers: list[ConvertedLayer]
     notes: list[Note]
+    arrays: dict[int, np.ndarray]
 
 
 def convert(value: Any) -> nn.Module:
@@ -72,4 +78,14 @@ def convert_recorded(value: Any, path: str = "model") -> Conversion:
     context = Context(find_converter, path)
     module = context.convert(value, "")
     context.finish()
-    return Conversion(module, context.layers, context.notes)
+    module, containers = share_memory(module, context.layers)
+    notes = [Note(place, "", _OVERWRITTEN) for place in containers]
+    module.torch7_source = Torch7Source(value)  # type: ignore[assignment]  # no tensor or module
+    module.register_forward_hook(note_layer, always_call=True)
+    return Conversion(module, context.layers, [*context.notes, *notes], context.arrays)
+
+
+_OVERWRITTEN = (
+    "a layer overwrites its input (inplace), which another branch reads: the container runs with "
+    "Torch7's memory, and is one level deeper in the PyTorch module"
+)

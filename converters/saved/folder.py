@@ -14,9 +14,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ... import __version__
+from .. import t7
 from ..errors import TorchliftError, WriteError
 from ..files import atomic_path, check_output
 from ..images.preprocessing import Preprocessing
+from ..modules.errors import ConversionError
+from ..modules.forward_errors import note_layer
+from ..modules.to_torch7 import torch7_skeleton
+from ..modules.torch7_source import SKELETON, Torch7Source, source_of
+from ..t7 import LuaObject, T7Error
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -24,10 +30,12 @@ from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
 
 SOURCE = "model.py"
+#: The Torch7 object that the network was converted from, without the values in WEIGHTS.
+TORCH7 = "torch7.t7"
 
 #: The names in a saved model's folder that replacing it may delete: torchlift 0.1.0 wrote a
 #: `ruff.toml`, Python and ruff leave their caches beside `model.py`.
-_ENTRIES = {CONFIG, WEIGHTS, SOURCE, "ruff.toml", "__pycache__", ".ruff_cache"}
+_ENTRIES = {CONFIG, WEIGHTS, SOURCE, TORCH7, "ruff.toml", "__pycache__", ".ruff_cache"}
 
 
 def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -55,6 +63,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         ['config.json', 'model.py', 'model.safetensors']
     """
     path = _check_output(folder, overwrite)
+    torch7 = _torch7_object(model)
     structure = describe(model.module)
     tied = _check_described(model.module, structure)
     code = standalone_source(model, structure, tied)
@@ -64,6 +73,8 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         (temporary / SOURCE).write_text(code, encoding="utf-8")
+        if torch7 is not None:
+            t7.save(torch7, temporary / TORCH7)
         try:
             save_file(_tensors(model.module), temporary / WEIGHTS)
         except SafetensorError as error:  # also for a full disk
@@ -110,12 +121,36 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     except RecursionError:
         raise SavedModelError(f"{path / CONFIG}: nested too deeply") from None
+    module.register_forward_hook(note_layer, always_call=True)
+    if (path / TORCH7).exists():
+        module.torch7_source = _torch7_source(path / TORCH7)
     tensors = _read_tensors(path / WEIGHTS)
     try:
         _fill(module, tensors, tied)
     except SavedModelError as error:
         raise SavedModelError(f"{path / WEIGHTS}: {error}") from None
     return model
+
+
+def _torch7_object(model: SavedModel) -> LuaObject | None:
+    """Return what a saved model keeps of the Torch7 object that it was converted from, if any."""
+    if source_of(model.module) is None:
+        return None
+    try:
+        return torch7_skeleton(model.module, model.input_shape)
+    except ConversionError as error:
+        model.notes.append(f"cannot be written back to .t7: {error}")
+        return None
+
+
+def _torch7_source(file: Path) -> Torch7Source:
+    try:
+        value = t7.load(file, writable=False)
+    except T7Error as error:
+        raise SavedModelError(str(error)) from error
+    if not (isinstance(value, LuaObject) and value.class_name == SKELETON):
+        raise SavedModelError(f"{file}: damaged: a {SKELETON} was expected")
+    return Torch7Source(value)
 
 
 def metadata(model: SavedModel) -> dict[str, Any]:

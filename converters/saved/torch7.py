@@ -8,7 +8,6 @@ from pathlib import Path
 from .. import t7
 from ..files import check_output
 from ..modules.to_torch7 import to_torch7
-from .errors import SavedModelError
 from .model import SavedModel
 
 
@@ -16,7 +15,7 @@ def save_t7(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = F
     """Write a model's network as a `.t7` file, without its labels and preprocessing.
 
     Args:
-        model: A model with a known `input_shape` whose layers all exist in Torch7.
+        model: A model that was converted from a `.t7`, or whose layers all exist in Torch7.
         path: The file to write.
         overwrite: Whether an existing file is replaced.
 
@@ -25,8 +24,8 @@ def save_t7(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = F
 
     Raises:
         WriteError: If the file exists, or cannot be written.
-        SavedModelError: If the input shape is not known.
-        ConversionError: If Torch7 does not have one of the layers.
+        ConversionError: If Torch7 does not have one of the layers, or the input shape is needed and
+            not known.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -38,7 +37,5 @@ def save_t7(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = F
         'nn.Sequential'
     """
     file = check_output(path, overwrite)
-    if model.input_shape is None:
-        raise SavedModelError(f"{file}: the input size is not known: give input_size=(H, W)")
     t7.save(to_torch7(model.module, model.input_shape), file)
     return file

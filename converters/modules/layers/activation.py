@@ -43,6 +43,19 @@ class Log(nn.Module):
 
 
 @layer
+class LogSigmoid(nn.Module):
+    """`LogSigmoid.lua`: log(1 / (1 + e⁻ˣ)), element by element.
+
+    `torch.nn.LogSigmoid` is exported to ONNX as the logarithm of a sigmoid, which is -inf for x
+    below -104. The softplus that takes its place here is linear only where e⁻ˣ no longer counts.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map any shape to the same shape."""
+        return -functional.softplus(-input, threshold=50)
+
+
+@layer
 class Square(nn.Module):
     """`Square.lua`: x², element by element."""
 
@@ -147,7 +160,7 @@ _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
     "nn.Abs": Abs,
     "nn.Exp": Exp,
     "nn.Log": Log,
-    "nn.LogSigmoid": nn.LogSigmoid,
+    "nn.LogSigmoid": LogSigmoid,
     "nn.ReLU": nn.ReLU,
     "nn.ReLU6": nn.ReLU6,
     "nn.Sigmoid": nn.Sigmoid,

@@ -154,9 +154,19 @@ class Constant(nn.Module):
         return f"{self.size}"
 
 
-@register("nn.Add", "nn.CAdd")
+@register("nn.Add")
 def add(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `Add.lua` or `CAdd.lua`: x + bias, with one bias for all if `scalar`."""
+    """Convert `Add.lua`: x + bias, with one bias for all if `scalar`.
+
+    Whatever the shape of the bias is, it is added to each example in memory order.
+    """
+    bias = source["bias"]
+    return context.fill(Add([bias.size]), bias=bias)
+
+
+@register("nn.CAdd")
+def cadd(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `CAdd.lua`: x + bias; a bias of the input's rank is repeated along sizes of 1."""
     return context.fill(Add(list(source["bias"].shape)), bias=source["bias"])
 
 

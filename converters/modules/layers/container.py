@@ -39,7 +39,11 @@ class Concat(_Container):
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map any input of the children to one tensor."""
-        return join([module(input) for module in self], self.dim)
+        return self.combine([module(input) for module in self])
+
+    def combine(self, outputs: list[torch.Tensor]) -> torch.Tensor:
+        """Return the output for those of the children."""
+        return join(outputs, self.dim)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -69,7 +73,16 @@ class DepthConcat(_Container):
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map any input of the children to one tensor with the largest size in each dimension."""
-        outputs = [module(input) for module in self]
+        return self.combine([module(input) for module in self])
+
+    def combine(self, outputs: list[torch.Tensor]) -> torch.Tensor:
+        """Return the output for those of the children."""
+        # The first output gives the number of dimensions; others may have more, of size 1.
+        rank = outputs[0].dim()
+        outputs = [
+            output if output.dim() == rank else output.reshape(output.shape[:rank])
+            for output in outputs
+        ]
         largest = [max(sizes) for sizes in zip(*(output.shape for output in outputs), strict=True)]
         return join([self._pad(output, largest) for output in outputs], self.dim)
 
@@ -110,7 +123,11 @@ class Parallel(_Container):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, number of children, …) to the concatenated outputs."""
         slices = input.unbind(self.input_dim)
-        return join([self[i](item) for i, item in enumerate(slices)], self.output_dim)
+        return self.combine([self[i](item) for i, item in enumerate(slices)])
+
+    def combine(self, outputs: list[torch.Tensor]) -> torch.Tensor:
+        """Return the output for those of the children."""
+        return join(outputs, self.output_dim)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -167,7 +184,11 @@ class MapTable(_Container):
 
     def forward(self, input: list[Any]) -> list[Any]:
         """Map a list of any length to a list of as many outputs."""
-        return [self[i if i < len(self) else 0](entry) for i, entry in enumerate(input)]
+        return [self.child(i)(entry) for i, entry in enumerate(input)]
+
+    def child(self, index: int) -> nn.Module:
+        """Return the module that an entry is given to."""
+        return self[index if index < len(self) else 0]
 
 
 @register("nn.MapTable")
@@ -194,11 +215,20 @@ class Bottle(_Container):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (*leading, …) to an output with the same leading dimensions."""
+        output: torch.Tensor = self[0](self.flatten(input))
+        return self.unflatten(output, input.shape)
+
+    def flatten(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the input of the module."""
         flattened = input.dim() - self.num_input_dims
-        output: torch.Tensor = self[0](input.flatten(0, flattened) if flattened > 0 else input)
+        return input.flatten(0, flattened) if flattened > 0 else input
+
+    def unflatten(self, output: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """Return the module's output with the leading dimensions of an input of this shape."""
+        flattened = len(shape) - self.num_input_dims
         if flattened <= 0:
             return output
-        return output.reshape([*input.shape[:flattened], -1, *output.shape[1:]])
+        return output.reshape([*shape[:flattened], -1, *output.shape[1:]])
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

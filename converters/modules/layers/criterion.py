@@ -43,7 +43,7 @@ def like(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
 
 
 class WeightedLoss(nn.Module):
-    """A criterion with an optional buffer `weights`.
+    """A criterion with an optional buffer `weights`, one for each class.
 
     Args:
         reduction: "mean" or "sum".
@@ -57,6 +57,12 @@ class WeightedLoss(nn.Module):
         self.reduction = reduction
         self.num_weights = num_weights
         self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
+
+    def _weights_of(self, target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor | None:
+        """Return a weight for each input; the target's last dimension counts the classes."""
+        if self.weights is None:
+            return None
+        return self.weights.expand(torch.as_tensor(target).shape).reshape(input.shape)
 
 
 @layer
@@ -101,31 +107,21 @@ _POINTWISE: dict[str, Callable[[str], nn.Module]] = {
     "nn.MSECriterion": lambda reduction: nn.MSELoss(reduction=reduction),
     "nn.AbsCriterion": lambda reduction: AbsoluteLoss(reduction),
     "nn.SmoothL1Criterion": lambda reduction: nn.SmoothL1Loss(reduction=reduction),
-    "nn.SoftMarginCriterion": lambda reduction: nn.SoftMarginLoss(reduction=reduction),
 }
 
 
 @register(*_POINTWISE)
 def pointwise(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `MSECriterion.lua`, `AbsCriterion.lua` or another elementwise loss of torch.nn.
-
-    `SmoothL1Criterion.lua` and `SoftMarginCriterion.lua` are the others.
-    """
+    """Convert `MSECriterion.lua`, `AbsCriterion.lua` or `SmoothL1Criterion.lua`."""
     return PointwiseCriterion(_POINTWISE[source.class_name](size_average(source, context)))
-
-
-@register("nn.HingeEmbeddingCriterion")
-def hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `HingeEmbeddingCriterion.lua`: x for target 1, max(0, margin - x) for -1."""
-    reduction = size_average(source, context)
-    return PointwiseCriterion(nn.HingeEmbeddingLoss(source.get("margin", 1.0), reduction=reduction))
 
 
 @layer
 class DistKLDivCriterion(nn.Module):
     """`DistKLDivCriterion.lua`: Kullback-Leibler divergence of log-probabilities from a target.
 
-    Targets below 0 count as 0, unlike in `torch.nn.KLDivLoss`.
+    Where the target is 0 or less the loss is 0, whatever the input is, unlike in
+    `torch.nn.KLDivLoss`.
 
     Args:
         reduction: "mean" over all elements, or "sum".
@@ -137,39 +133,15 @@ class DistKLDivCriterion(nn.Module):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for log-probabilities of any shape and as many target probabilities."""
-        target = like(target, input).clamp(min=0)
-        return reduced(torch.xlogy(target, target) - target * input, self.reduction)
+        target = like(target, input)
+        losses = torch.xlogy(target, target) - target * input
+        return reduced(torch.where(target > 0, losses, 0), self.reduction)
 
 
 @register("nn.DistKLDivCriterion")
 def dist_kl_div(source: LuaObject, context: Context) -> nn.Module:
     """Convert `DistKLDivCriterion.lua`: Kullback-Leibler divergence from the target."""
     return DistKLDivCriterion(size_average(source, context))
-
-
-@layer
-class MarginCriterion(nn.Module):
-    """`MarginCriterion.lua`: hinge loss max(0, margin - x·y) for targets y of 1 and -1.
-
-    Args:
-        margin: The margin.
-        reduction: "mean" or "sum".
-    """
-
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__()
-        self.margin = margin
-        self.reduction = reduction
-
-    def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Return the loss for an input of any shape and as many targets 1 or -1."""
-        return reduced((self.margin - input * like(target, input)).relu(), self.reduction)
-
-
-@register("nn.MarginCriterion")
-def margin(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `MarginCriterion.lua`: hinge loss."""
-    return MarginCriterion(source.get("margin", 1.0), size_average(source, context))
 
 
 @layer
@@ -194,7 +166,8 @@ class WeightedMSECriterion(nn.Module):
     The weight multiplies the target, not the squared distance.
 
     Args:
-        size: Shape of the weight, which is that of the target or of one example of it.
+        size: Shape of the weight, which has as many elements as the target, or as one example of
+            it if it has one dimension less than the input.
         reduction: "mean" or "sum".
     """
 
@@ -209,7 +182,7 @@ class WeightedMSECriterion(nn.Module):
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for (N, …) or (…) and as many targets."""
         per_example = input.dim() - 1 == self.weight.dim()
-        weight = self.weight if per_example else self.weight.reshape(input.shape)
+        weight = self.weight.reshape(input.shape[1:] if per_example else input.shape)
         target = like(target, input) * weight
         return functional.mse_loss(input, target, reduction=self.reduction)
 
@@ -252,18 +225,23 @@ def spatial_auto_crop_mse(source: LuaObject, context: Context) -> nn.Module:
 class BCECriterion(WeightedLoss):
     """`BCECriterion.lua`: binary cross-entropy of probabilities.
 
-    It adds 1e-12 inside the logarithms; `torch.nn.BCELoss` clamps the logarithms at -100.
+    It adds 1e-12 inside the logarithms; `torch.nn.BCELoss` clamps the logarithms at -100. Torch7's
+    gradient, (x - y) / ((x + 1e-12)(1 - x + 1e-12)), is 0 where x and y are both 0 or both 1: 1e-12
+    in the factors gives it, and is too small to change the loss.
 
     Args:
         reduction: "mean" or "sum".
-        num_weights: Size of the last dimension if each of its indices has a weight, else 0.
+        num_weights: Size of the target's last dimension if each of its indices has a weight, else
+            0.
     """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for probabilities (…, C) and as many targets between 0 and 1."""
-        target = like(target, input)
-        losses = -((input + 1e-12).log() * target + (1 - input + 1e-12).log() * (1 - target))
-        return reduced(losses if self.weights is None else losses * self.weights, self.reduction)
+        weights, target = self._weights_of(target, input), like(target, input)
+        ones = (input + 1e-12).log() * (target + 1e-12)
+        zeros = (1 - input + 1e-12).log() * (1 - target + 1e-12)
+        losses = -(ones + zeros)
+        return reduced(losses if weights is None else losses * weights, self.reduction)
 
 
 @register("nn.BCECriterion")
@@ -285,7 +263,10 @@ class MultiLabelSoftMarginCriterion(WeightedLoss):
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for logits (N, C) or (C,) and as many targets 0 or 1."""
         return functional.binary_cross_entropy_with_logits(
-            input, like(target, input), self.weights, reduction=self.reduction
+            input,
+            like(target, input),
+            self._weights_of(target, input),
+            reduction=self.reduction,
         )
 
 

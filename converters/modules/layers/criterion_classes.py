@@ -207,8 +207,8 @@ class ClassSimplexCriterion(nn.Module):
         self.register_buffer("simplex", torch.empty(num_classes, num_classes))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Return the loss for (N, C) or (C,) and classes (N,) or one."""
-        corners = self.simplex[class_index(target, input)]
+        """Return the loss for N·C values of any shape and classes (N,) or one."""
+        corners = self.simplex[torch.as_tensor(target, device=input.device).long() - 1]
         return functional.mse_loss(input, like(corners, input), reduction=self.reduction)
 
 

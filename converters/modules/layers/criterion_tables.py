@@ -10,7 +10,16 @@ from torch import nn
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..registry import layer, register
-from .criterion import reduced, size_average
+from .criterion import like, size_average
+from .criterion_margin import hinge
+from .distance import rows
+from .table_arithmetic import same_shape
+
+
+def _reduced(losses: torch.Tensor, target: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Return the sum of the losses; a mean divides it by the first size of the target."""
+    loss = losses.sum()
+    return loss / target.size(0) if reduction == "mean" and target.dim() else loss
 
 
 @layer
@@ -26,10 +35,11 @@ class L1HingeEmbeddingCriterion(nn.Module):
         self.margin = margin
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
-        """Return the loss for two tensors of one shape and a target: 1 for d, -1 for the hinge."""
-        distance = (input[0] - input[1]).abs().sum()
+        """Return the loss for two tensors of one size and a target: 1 for d, -1 for the hinge."""
+        first, second = same_shape(input[:2])
+        distance = (first - second).abs().sum()
         dissimilar = torch.as_tensor(target, device=distance.device).reshape(()) == -1
-        return torch.where(dissimilar, (self.margin - distance).relu(), distance)
+        return torch.where(dissimilar, hinge(self.margin - distance), distance)
 
 
 @register("nn.L1HingeEmbeddingCriterion")
@@ -42,11 +52,11 @@ def l1_hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
 class CosineEmbeddingCriterion(nn.Module):
     """`CosineEmbeddingCriterion.lua`: 1 - cos of a pair, or max(0, cos - margin).
 
-    It adds 1e-12 to each squared norm, and takes any target but 1 as -1.
+    It adds 1e-12 to each squared norm. For any target but 1 and -1 the loss is the cosine.
 
     Args:
         margin: Cosine up to which a pair with target -1 adds no loss.
-        reduction: "mean" or "sum".
+        reduction: "mean" over the first dimension of the target, or "sum".
     """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
@@ -56,12 +66,14 @@ class CosineEmbeddingCriterion(nn.Module):
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for two tensors (N, D) or (D,) and targets (N,) or one, 1 or -1."""
-        first, second = input
-        squares = [tensor.square().sum(dim=-1) + 1e-12 for tensor in (first, second)]
-        cosine = (first * second).sum(dim=-1) / (squares[0] * squares[1]).sqrt()
-        target = torch.as_tensor(target, device=cosine.device).reshape(cosine.shape)
-        losses = torch.where(target == 1, 1 - cosine, (cosine - self.margin).relu())
-        return reduced(losses, self.reduction)
+        first, second = rows(input)
+        norms = [(tensor.square().sum(dim=1) + 1e-12).sqrt() for tensor in (first, second)]
+        cosine = (first * second).sum(dim=1) / norms[0] / norms[1]
+        target = torch.as_tensor(target, device=cosine.device)
+        label = target.reshape(cosine.shape)
+        losses = torch.where(label == 1, 1 - cosine, cosine)
+        losses = torch.where(label == -1, (cosine - self.margin).relu(), losses)
+        return _reduced(losses, target, self.reduction)
 
 
 @register("nn.CosineEmbeddingCriterion")
@@ -74,12 +86,12 @@ def cosine_embedding(source: LuaObject, context: Context) -> nn.Module:
 class MarginRankingCriterion(nn.Module):
     """`MarginRankingCriterion.lua`: max(0, margin - y·(x₁ - x₂)).
 
-    A mean divides by the size of the first dimension; `torch.nn.MarginRankingLoss` divides by the
-    number of elements.
+    A mean divides by the first size of the target; `torch.nn.MarginRankingLoss` divides by the
+    number of elements. The gradient where a loss is exactly 0 is that of a larger loss.
 
     Args:
         margin: The margin.
-        reduction: "mean" over the first dimension, or "sum".
+        reduction: "mean" over the first dimension of the target, or "sum".
     """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
@@ -88,9 +100,17 @@ class MarginRankingCriterion(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
-        """Return the loss for two tensors (N, …) and targets of that shape or one, 1 or -1."""
-        losses = (self.margin - target * (input[0] - input[1])).relu()
-        return losses.sum() / losses.size(0) if self.reduction == "mean" else losses.sum()
+        """Return the loss for two tensors of one size and as many targets, 1 or -1.
+
+        A number is the target of the first values; the others are ignored.
+        """
+        first, second = same_shape(input[:2])
+        difference = first - second
+        target = torch.as_tensor(target, device=difference.device)
+        if target.dim() == 0:
+            difference = difference.flatten()[0]
+        losses = hinge(self.margin - like(target, difference) * difference)
+        return _reduced(losses, target, self.reduction)
 
 
 @register("nn.MarginRankingCriterion")
@@ -113,7 +133,7 @@ class DistanceRatioCriterion(nn.Module):
 
     def forward(self, input: list[torch.Tensor], target: Any = None) -> torch.Tensor:
         """Return the loss for distances (N, …) of similar and of dissimilar pairs; no target."""
-        similar, dissimilar = input
+        similar, dissimilar = same_shape(input)
         loss = (similar + torch.logaddexp(-similar, -dissimilar)).sum()
         return loss / similar.size(0) if self.reduction == "mean" else loss
 
@@ -149,6 +169,11 @@ def multi(source: LuaObject, context: Context) -> nn.Module:
     return MultiCriterion(*context.children(source, "criterions"), weights=_weights(source))
 
 
+def _entry(target: Any, index: int) -> Any:
+    """Return an entry of the target, None for an absent one: some criterions take no target."""
+    return target[index] if index < len(target) else None
+
+
 @layer
 class ParallelCriterion(nn.ModuleList):
     """`ParallelCriterion.lua`: a weighted sum of criterions, each on its own entry of the input.
@@ -170,7 +195,7 @@ class ParallelCriterion(nn.ModuleList):
         """Return the weighted sum of the losses for lists of inputs and targets."""
         losses = []
         for index, (criterion, weight) in enumerate(zip(self, self.weights, strict=True)):
-            entry = target if self.repeat_target else target[index]
+            entry = target if self.repeat_target else _entry(target, index)
             losses.append(weight * criterion(input[index], entry))
         return torch.stack(losses).sum()
 

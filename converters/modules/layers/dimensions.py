@@ -67,7 +67,7 @@ def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
     """Concatenate tensors as `JoinTable.lua` and `Concat.lua` do.
 
     The first tensor gives the sizes of all dimensions but `dim`. Another tensor with as many
-    elements is copied in memory order, whatever its number of dimensions is.
+    elements is copied in memory order, whatever its other sizes and its number of dimensions are.
 
     Args:
         tensors: At least one tensor.
@@ -82,12 +82,9 @@ def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
     """
     first = tensors[0]
     dim = dim + first.dim() if dim < 0 else dim
-    return torch.cat(
-        [
-            tensor
-            if tensor.dim() == first.dim()
-            else tensor.reshape([*first.shape[:dim], tensor.shape[dim], *first.shape[dim + 1 :]])
-            for tensor in tensors
-        ],
-        dim,
-    )
+    pieces = [first]
+    for tensor in tensors[1:]:
+        shape = (*first.shape[:dim], tensor.shape[dim], *first.shape[dim + 1 :])
+        # A reshape to the same shape would be an operation of an exported graph.
+        pieces.append(tensor if tuple(tensor.shape) == shape else tensor.reshape(shape))
+    return torch.cat(pieces, dim)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
+from .table_arithmetic import same_shape
 
 
 @layer
@@ -150,9 +151,16 @@ def kmeans(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(Kmeans(k, dim, source.get("scale", 1.0)), weight=source["weight"])
 
 
-def _rows(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the two inputs as (N, D); a vector is a batch of one."""
-    return [item.unsqueeze(0) if item.dim() == 1 else item for item in input[:2]]
+def rows(input: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the two inputs as (N, D).
+
+    The second one takes the shape of the first; a vector is a batch of one; dimensions behind the
+    second must have size 1.
+    """
+    pair = same_shape(input[:2])
+    if pair[0].dim() == 1:
+        return [item.unsqueeze(0) for item in pair]
+    return [item.reshape(item.shape[:2]) if item.dim() > 2 else item for item in pair]
 
 
 @layer
@@ -161,7 +169,7 @@ class DotProduct(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
-        first, second = _rows(input)
+        first, second = rows(input)
         return (first * second).sum(1)
 
 
@@ -174,9 +182,9 @@ class CosineDistance(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
-        first, second = _rows(input)
-        squares = (first.square().sum(1) + 1e-12) * (second.square().sum(1) + 1e-12)
-        return (first * second).sum(1) / squares.sqrt()
+        first, second = rows(input)
+        norms = [(item.square().sum(1) + 1e-12).sqrt() for item in (first, second)]
+        return (first * second).sum(1) / norms[0] / norms[1]
 
 
 @layer
@@ -195,7 +203,7 @@ class PairwiseDistance(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
-        first, second = _rows(input)
+        first, second = rows(input)
         distance: torch.Tensor = torch.linalg.vector_norm(first - second, self.norm, dim=1)
         return distance
 

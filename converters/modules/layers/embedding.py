@@ -75,7 +75,7 @@ def lookup_table(source: LuaObject, context: Context) -> nn.Module:
     module = LookupTable(
         weight.shape[0],
         weight[0].size,
-        padding - 1 if padding else None,
+        padding - 1 if 1 <= padding <= len(weight) else None,
         source.get("maxNorm"),
         source.get("normType") or 2.0,
         bool(source.get("shouldScaleGradByFreq")),

@@ -49,7 +49,12 @@ class ConvMap2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, in, H, W) to (N, out, H', W'), or (in, H, W) to (out, H', W')."""
+        """Map (N, in, H, W) to (N, out, H', W'), or (in, H, W) to (out, H', W').
+
+        Channels behind the last connected one are ignored, as in `SpatialConvolutionMap.c`.
+        """
+        if input.shape[-3] > self.in_channels:
+            input = input.narrow(-3, 0, self.in_channels)
         if self.transposed:
             kernels = self._dense(0, 1, self.in_channels, self.out_channels)
             return functional.conv_transpose2d(input, kernels, self.bias, self.stride)

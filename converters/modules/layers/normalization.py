@@ -144,7 +144,12 @@ class Normalize(nn.Module):
         if math.isinf(self.p):
             return input / (input.abs().max(-1, keepdim=True).values + self.eps)
         base = input if self.p % 2 == 0 else input.abs()
-        sums = base.pow(self.p).sum(-1, keepdim=True) + self.eps
+        powers = base.pow(self.p)
+        if self.p < 1:
+            # The derivative of |x|ᵖ at 0 is infinite; Torch7's is 0.
+            zero = input == 0
+            powers = base.masked_fill(zero, 1).pow(self.p).masked_fill(zero, 0)
+        sums = powers.sum(-1, keepdim=True) + self.eps
         return input / sums.pow(1 / self.p)
 
 

@@ -61,10 +61,11 @@ def _floor_mode_padding(
 
 @layer
 class CeilMaxPool(nn.Module):
-    """`SpatialMaxPooling.lua`, `VolumetricMaxPooling.lua` in ceil mode.
+    """`SpatialMaxPooling.lua`, `SpatialDilatedMaxPooling.lua` … in ceil mode, or dilated and padded.
 
-    It keeps a last window that `torch.nn.MaxPool2d` drops (see `_window_counts`); a window outside
-    the input gives the lowest value of the dtype, as in THNN. It pads explicitly and pools in floor
+    In ceil mode it keeps a last window that `torch.nn.MaxPool2d` drops (see `_window_counts`). A
+    window without an element of the input, which a dilation may step over, gives the lowest value
+    of the dtype, as in `SpatialDilatedMaxPooling.c`, not -∞. It pads explicitly and pools in floor
     mode, for which all ONNX runtimes agree.
 
     Args:
@@ -72,6 +73,7 @@ class CeilMaxPool(nn.Module):
         stride: Step between windows.
         padding: Padding on both sides.
         dilation: Step between the elements of a window.
+        ceil_mode: Whether windows may extend over the edge.
     """
 
     def __init__(
@@ -80,18 +82,20 @@ class CeilMaxPool(nn.Module):
         stride: list[int],
         padding: list[int],
         dilation: list[int],
+        ceil_mode: bool = True,
     ) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
+        self.ceil_mode = ceil_mode
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, H, W) to (…, H', W'), or (…, T, H, W) to (…, T', H', W')."""
         kernel = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
         sizes = input.shape[-len(kernel) :]
-        counts = _window_counts(sizes, kernel, self.stride, self.padding, ceil_mode=True)
+        counts = _window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
         pads = _floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
         padded = functional.pad(input, pads, value=torch.finfo(input.dtype).min)
         pool = functional.max_pool2d if len(kernel) == 2 else functional.max_pool3d
@@ -192,13 +196,15 @@ def _max_pool(
     dilation = per_axis(source, "dilation", axes, default=1)
     ceil_mode = _ceil_mode(source, context)
     # With these sizes no window starts outside the input, so PyTorch has the same windows.
-    same_windows = all(
+    same_windows = not ceil_mode or all(
         p + s <= d * (k - 1) + 1
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
     )
-    if same_windows or not ceil_mode:
+    # A window that starts in the padding may step over the whole input.
+    empty_windows = any(p > 0 and d > 1 for p, d in zip(padding, dilation, strict=True))
+    if same_windows and not empty_windows:
         return torch_class(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
-    return CeilMaxPool(list(kernel), list(stride), list(padding), list(dilation))
+    return CeilMaxPool(list(kernel), list(stride), list(padding), list(dilation), ceil_mode)
 
 
 def _average_pool(
@@ -208,6 +214,9 @@ def _average_pool(
     stride = per_axis(source, "d", axes)
     padding = per_axis(source, "pad", axes, default=0)
     ceil_mode = _ceil_mode(source, context)
+    if source.class_name == "nn.SpatialAveragePooling" and source.get("ceil_mode") is None:
+        # `backwardCompatible` of SpatialAveragePooling.lua takes older files to be without padding.
+        padding = (0, 0)
     cudnn = source.class_name.startswith("cudnn.")
     if cudnn and ceil_mode:
         context.note("cuDNN does not document its divisor at the edge: nn's is assumed")

@@ -11,6 +11,16 @@ from ..registry import layer, register
 from .dimensions import AlongDimension, dim_of, num_input_dims
 
 
+def _along(source: LuaObject) -> tuple[int, int | None]:
+    """Return the dimension, by default the first, and the number of dimensions of one example.
+
+    With `nInputDims` Torch7 adds 1 to the dimension if the input is a batch. So dimension 0 is the
+    batch; Torch7 refuses an input without one.
+    """
+    dim, dims = dim_of(source, default=1), num_input_dims(source)
+    return (0, None) if source.get("dimension") == 0 else (dim, dims)
+
+
 @layer
 class Max(AlongDimension):
     """`Max.lua`: maximum along a dimension; the first of equal values has the gradient."""
@@ -23,7 +33,7 @@ class Max(AlongDimension):
 @register("nn.Max")
 def max_along(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Max.lua`: maximum along a dimension, by default the first."""
-    return Max(dim_of(source, default=1), num_input_dims(source))
+    return Max(*_along(source))
 
 
 @layer
@@ -38,7 +48,7 @@ class Min(AlongDimension):
 @register("nn.Min")
 def min_along(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Min.lua`: minimum along a dimension, by default the first."""
-    return Min(dim_of(source, default=1), num_input_dims(source))
+    return Min(*_along(source))
 
 
 class _Reduction(AlongDimension):
@@ -86,7 +96,7 @@ def sum_along(source: LuaObject, context: Context) -> nn.Module:
     It removes the dimension if `squeeze` is missing.
     """
     cls = Mean if source.get("sizeAverage") else Sum
-    return cls(dim_of(source, default=1), num_input_dims(source), source.get("squeeze") is False)
+    return cls(*_along(source), keepdim=source.get("squeeze") is False)
 
 
 @register("nn.Mean")
@@ -97,4 +107,4 @@ def mean_along(source: LuaObject, context: Context) -> nn.Module:
     """
     if "sizeAverage" not in source:
         context.note("no field sizeAverage (a file from before 2016): nn.Mean averages anyway")
-    return Mean(dim_of(source, default=1), num_input_dims(source), source.get("squeeze") is False)
+    return Mean(*_along(source), keepdim=source.get("squeeze") is False)

@@ -48,8 +48,8 @@ class IndexLinear(nn.Module):
     """`IndexLinear.lua`: a linear layer on sparse vectors of keys and values.
 
     With `normalize` the weight has four more columns in front: the largest absolute value of each
-    feature so far (updated in training mode), its inverse, a factor of the learning rate, which is
-    1, and a bias. Values are divided by the largest one and clipped to [-1, 1].
+    feature so far (updated in training mode, pair by pair), its inverse, a factor of the learning
+    rate, which is 1, and a bias. Values are divided by the largest one and clipped to [-1, 1].
 
     Args:
         in_features: Number of features.
@@ -75,7 +75,8 @@ class IndexLinear(nn.Module):
 
         Args:
             input: [keys (nnz,), values (nnz,)] of one example; or [N tensors of keys, N tensors of
-                values]; or [keys of all examples, values of all examples, number of each example].
+                values]; or [keys of all examples, values of all examples, number of each example];
+                pairs behind the last example are not used.
 
         Returns:
             (out,) for one example, (N, out) for a batch.
@@ -91,8 +92,8 @@ class IndexLinear(nn.Module):
     def _flat(self, keys: torch.Tensor, values: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
         position = torch.arange(keys.size(0), device=keys.device)
         example = (position.unsqueeze(1) >= sizes.cumsum(0)).sum(dim=1)
-        output = self.bias.expand(sizes.size(0), self.out_features)
-        return output.index_add(0, example, self._terms(keys, values))
+        output = self.bias.expand(sizes.size(0) + 1, self.out_features)
+        return output.index_add(0, example, self._terms(keys, values))[:-1]
 
     def _terms(self, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return the term (nnz, out) that each pair adds to its example's output."""
@@ -100,19 +101,33 @@ class IndexLinear(nn.Module):
         if not self.normalize:
             return functional.embedding(index, self.weight) * values.unsqueeze(1)
         if self.training:
-            self._update_largest(index, values)
+            scales = self._update_scales(index, values)
         rows = functional.embedding(index, self.weight)
-        largest, inverse = rows[:, 0].detach(), rows[:, 1].detach()
+        largest, inverse = (scales if self.training else rows[:, :2].detach()).unbind(1)
         values = torch.where(values.abs() > largest, values.sign(), values * inverse) + rows[:, 3]
         return rows[:, 4:] * values.unsqueeze(1)
 
     @torch.no_grad()
-    def _update_largest(self, index: torch.Tensor, values: torch.Tensor) -> None:
-        largest = self.weight[:, 0].scatter_reduce(0, index, values.abs(), "amax")
-        grown = largest > self.weight[:, 0]
-        self.weight[:, 1] = torch.where(grown, 1 / largest, self.weight[:, 1])
-        self.weight[:, 0] = largest
+    def _update_scales(self, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Update the largest values and their inverses, and return those that each pair meets.
+
+        A pair meets what the pairs before it have left. Each round takes one pair of every feature.
+        """
+        scales = torch.empty(len(index), 2, dtype=self.weight.dtype, device=self.weight.device)
+        order = index.argsort(stable=True)
+        ordered = index[order]
+        rounds = torch.arange(len(index), device=index.device) - torch.searchsorted(
+            ordered, ordered
+        )
+        for count in range(int(rounds.max()) + 1 if len(index) else 0):
+            pairs = order[rounds == count]
+            row, size = index[pairs], values[pairs].abs()
+            largest = self.weight[row, 0]
+            self.weight[row, 1] = torch.where(size > largest, 1 / size, self.weight[row, 1])
+            self.weight[row, 0] = torch.maximum(size, largest)
+            scales[pairs] = self.weight[row, :2]
         self.weight[index, 2] = 1.0
+        return scales
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

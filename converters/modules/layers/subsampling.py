@@ -62,12 +62,13 @@ class FeatureLPPool(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, F, …) to (N, F', …), or without `batch_mode` (F, …) to (F', …)."""
-        windows = input.unfold(1 if self.batch_mode else 0, self.width, self.stride)
-        sums = windows.pow(self.power).sum(-1)
-        # As in FeatureLPPooling.c a window of zeros has the gradient 0, not infinity.
-        zero = sums == 0
-        roots = torch.where(zero, torch.ones_like(sums), sums).pow(1 / self.power)
-        return torch.where(zero, torch.zeros_like(sums), roots)
+        # As in FeatureLPPooling.c powers are summed in double precision, and a window whose sum is
+        # 0 has the gradient 0, not infinity.
+        windows = input.unfold(1 if self.batch_mode else 0, self.width, self.stride).double()
+        zero = windows.pow(self.power).sum(-1, keepdim=True) == 0
+        sums = torch.where(zero, torch.ones_like(windows), windows).pow(self.power).sum(-1)
+        roots = sums.pow(1 / self.power)
+        return torch.where(zero.squeeze(-1), torch.zeros_like(roots), roots).to(input.dtype)
 
 
 @register("nn.SpatialSubSampling")

@@ -75,7 +75,10 @@ def narrow_table(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class FlattenTable(nn.Module):
-    """`FlattenTable.lua`: the tensors of nested lists as one list, in order."""
+    """`FlattenTable.lua`: the tensors of nested lists as one list, in order.
+
+    Entries with strings as keys are left out.
+    """
 
     def forward(self, input: list[Any]) -> list[torch.Tensor]:
         """Map lists of lists of tensors to a list of tensors."""
@@ -85,7 +88,7 @@ class FlattenTable(nn.Module):
 def _flatten(value: Any) -> list[torch.Tensor]:
     if isinstance(value, list):
         return [tensor for item in value for tensor in _flatten(item)]
-    return [value]
+    return [] if isinstance(value, dict) else [value]
 
 
 @register("nn.FlattenTable")
@@ -96,11 +99,15 @@ def flatten_table(source: LuaObject, context: Context) -> nn.Module:
 
 @layer
 class ZipTable(nn.Module):
-    """`ZipTable.lua`: rows become columns, [[a1, a2], [b1, b2]] → [[a1, b1], [a2, b2]]."""
+    """`ZipTable.lua`: rows become columns, [[a1, a2], [b1, b2]] → [[a1, b1], [a2, b2]].
+
+    A shorter row has no entry in the last columns.
+    """
 
     def forward(self, input: list[list[Any]]) -> list[list[Any]]:
         """Map K lists of L entries to L lists of K entries."""
-        return [list(entries) for entries in zip(*input, strict=True)]
+        columns = max(map(len, input), default=0)
+        return [[row[i] for row in input if i < len(row)] for i in range(columns)]
 
 
 @register("nn.ZipTable")
@@ -145,14 +152,18 @@ class MixtureTable(nn.Module):
                 tensor with K entries along `dim`.
         """
         gates, experts = input
-        batch = gates.dim() - 1
+        batch = min(gates.dim() - 1, 1)
+        gates = gates.flatten(batch)
         if isinstance(experts, list):
             gate_shape = [*gates.shape[:batch], *[1] * (experts[0].dim() - batch)]
             weighted = [
                 gate.reshape(gate_shape) * expert
                 for gate, expert in zip(gates.unbind(-1), experts, strict=True)
             ]
-            return torch.stack(weighted).sum(0)
+            # The first expert gives the shape; others are added in memory order.
+            shape = experts[0].shape
+            alike = [one if one.shape == shape else one.reshape(shape) for one in weighted]
+            return torch.stack(alike).sum(0)
         dim = batch if self.dim is None else self.dim
         shape = [*gates.shape[:batch], *[1] * (experts.dim() - batch)]
         shape[dim] = gates.shape[-1]

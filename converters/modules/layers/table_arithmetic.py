@@ -12,7 +12,7 @@ from ..context import Context
 from ..registry import layer, register
 
 
-def _same_shape(input: list[torch.Tensor]) -> list[torch.Tensor]:
+def same_shape(input: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return the tensors in the shape of the first one.
 
     Torch7 pairs elements by their position in memory; PyTorch would broadcast (N, 1) and (N,) to
@@ -39,7 +39,7 @@ class CAddTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors of one shape to their sum."""
-        total, *others = _same_shape(input)
+        total, *others = same_shape(input)
         for item in others:
             total = total + item
         return total
@@ -51,7 +51,7 @@ class CMulTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors of one shape to their product."""
-        product, *others = _same_shape(input)
+        product, *others = same_shape(input)
         for item in others:
             product = product * item
         return product
@@ -63,7 +63,7 @@ class CSubTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map two tensors of one shape to their difference."""
-        first, second = _same_shape(input[:2])
+        first, second = same_shape(input[:2])
         return first - second
 
 
@@ -73,7 +73,7 @@ class CDivTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map two tensors of one shape to their quotient."""
-        first, second = _same_shape(input[:2])
+        first, second = same_shape(input[:2])
         return first / second
 
 
@@ -83,7 +83,7 @@ class CMaxTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors of one shape to their maximum."""
-        best, *others = _same_shape(input)
+        best, *others = same_shape(input)
         for item in others:
             best = torch.where(item > best, item, best)
         return best
@@ -95,7 +95,7 @@ class CMinTable(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors of one shape to their minimum."""
-        best, *others = _same_shape(input)
+        best, *others = same_shape(input)
         for item in others:
             best = torch.where(item < best, item, best)
         return best
@@ -103,12 +103,15 @@ class CMinTable(nn.Module):
 
 @layer
 class CAddTensorTable(nn.Module):
-    """`CAddTensorTable.lua`: a tensor added to each of a list, [t, [a, b]] → [a + t, b + t]."""
+    """`CAddTensorTable.lua`: a tensor added to each of a list, [t, [a, b]] → [a + t, b + t].
+
+    The sums have the shape of t; the others are read in memory order.
+    """
 
     def forward(self, input: list[Any]) -> list[torch.Tensor]:
-        """Map [tensor, list of tensors of its shape] to a list of tensors."""
+        """Map [tensor, list of tensors of its size] to a list of tensors of its shape."""
         tensor, others = input
-        return [item + tensor.reshape(item.shape) for item in others]
+        return [item + tensor for item in same_shape([tensor, *others])[1:]]
 
 
 _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {

@@ -15,25 +15,33 @@ from ..registry import layer, register
 
 @layer
 class WeightNorm(nn.Module):
-    """`WeightNorm.lua`: a layer with the weight g · v / √(‖v‖² + eps), with one norm per output.
+    """A layer with the weight g · v / √(‖v‖² + eps), with one norm per output.
 
-    `torch.nn.utils.parametrizations.weight_norm` has no eps.
+    `WeightNorm.lua` adds eps; `LinearWeightNorm.lua` has a least norm instead.
+    `torch.nn.utils.parametrizations.weight_norm` has neither.
 
     Args:
         module: The layer; its weight is removed, and v takes the weight's shape.
         dim: Dimension of the weight that corresponds to the outputs.
         eps: Value added to the squared norm.
         name: Name of the weight, which may be that of a submodule, such as `module.weight`.
+        min_norm: Least value of the norm.
     """
 
     def __init__(
-        self, module: nn.Module, dim: int = 0, eps: float = 1e-4, name: str = "weight"
+        self,
+        module: nn.Module,
+        dim: int = 0,
+        eps: float = 1e-4,
+        name: str = "weight",
+        min_norm: float = 0.0,
     ) -> None:
         super().__init__()
         weight = module.get_parameter(name)
         self.dim = dim
         self.eps = eps
         self.name = name
+        self.min_norm = min_norm
         self.v = nn.Parameter(torch.empty_like(weight))
         shape = [size if axis == dim else 1 for axis, size in enumerate(weight.shape)]
         self.g = nn.Parameter(weight.new_empty(shape))
@@ -43,8 +51,11 @@ class WeightNorm(nn.Module):
 
     def forward(self, input: Any) -> Any:
         """Map an input of the layer to its output."""
+        squares = self.v.square()
         others = [axis for axis in range(self.v.dim()) if axis != self.dim]
-        norm = (self.v.square().sum(dim=others, keepdim=True) + self.eps).sqrt()
+        if others:  # torch.sum takes no dimension for all of them.
+            squares = squares.sum(dim=others, keepdim=True)
+        norm = (squares + self.eps).clamp(min=self.min_norm**2).sqrt()
         weight = self.v * (self.g / norm)
         return torch.func.functional_call(self.module, {self.name: weight}, (input,))
 
@@ -86,13 +97,13 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
 def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LinearWeightNorm.lua`: a linear layer with a normalized weight.
 
-    Torch7 clamps the norm at `eps`, which matters only for a row of zeros; adding eps² to the
-    squared norm has the same effect.
+    Here `eps` is the least value of the norm.
     """
     v, bias = source["v"], source.get("bias")
     n_out, n_in = v.shape
     linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
-    module = WeightNorm(context.fill(linear, bias=bias), eps=source.get("eps", 1e-16) ** 2)
+    eps = float(source.get("eps", 1e-16))
+    module = WeightNorm(context.fill(linear, bias=bias), eps=0.0, min_norm=eps)
     return context.fill(module, v=v, g=source["g"])
 
 

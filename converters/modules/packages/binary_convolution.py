@@ -61,7 +61,11 @@ class BinaryConv2d(nn.Module):
 
 
 class _BinaryConvolution(torch.autograd.Function):
-    """The convolution with the gradients of the Lua code, each scaled by another mean."""
+    """The convolution with the gradients of the Lua code in training mode.
+
+    They are those of a convolution with the signs; that of the input is scaled by the mean absolute
+    value of the weights of each input channel, that of the weight is not scaled.
+    """
 
     @staticmethod
     def forward(
@@ -73,7 +77,7 @@ class _BinaryConvolution(torch.autograd.Function):
     ) -> torch.Tensor:
         signs = torch.where(weight >= 0, 1.0, -1.0).to(weight.dtype)
         scale = weight.abs().mean(dim=(1, 2, 3))
-        ctx.save_for_backward(input, weight, signs, scale)
+        ctx.save_for_backward(input, weight, signs)
         ctx.settings = stride, padding
         return functional.conv2d(input, signs, None, stride, padding) * scale[:, None, None]
 
@@ -81,17 +85,12 @@ class _BinaryConvolution(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        input, weight, signs, scale = ctx.saved_tensors
+        input, weight, signs = ctx.saved_tensors
         stride, padding = ctx.settings
         grad_input = conv2d_input(input.shape, signs, grad_output, stride, padding)
         grad_weight = conv2d_weight(input, weight.shape, grad_output, stride, padding)
         input_scale = weight.abs().mean(dim=(0, 2, 3))
-        return (
-            grad_input * input_scale[:, None, None],
-            grad_weight * scale[:, None, None, None],
-            None,
-            None,
-        )
+        return grad_input * input_scale[:, None, None], grad_weight, None, None
 
 
 @register("nn.SpatialBinaryConvolution")

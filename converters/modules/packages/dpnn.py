@@ -64,7 +64,8 @@ class Clip(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map any shape to the same shape."""
-        clipped = input.detach().clamp(self.lower, self.upper)
+        # The lower limit is applied last: it wins if it is above the upper one.
+        clipped = input.detach().clamp(max=self.upper).clamp(min=self.lower)
         output: torch.Tensor = StraightThrough.apply(input, clipped)
         return output
 

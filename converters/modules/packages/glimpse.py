@@ -29,11 +29,17 @@ class SpatialGlimpse(nn.Module):
     Args:
         height: Height of a scaled crop.
         width: Width of a scaled crop.
-        scales: Size of each crop, as a multiple of height and width.
+        scales: Size of each crop, as a multiple of height and width or as [height, width].
         bilinear: Whether to scale by bilinear interpolation; otherwise by average pooling.
     """
 
-    def __init__(self, height: int, width: int, scales: list[int], bilinear: bool = False) -> None:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        scales: list[int | list[int]],
+        bilinear: bool = False,
+    ) -> None:
         super().__init__()
         self.height = height
         self.width = width
@@ -50,8 +56,13 @@ class SpatialGlimpse(nn.Module):
             return self.forward([images.unsqueeze(0), locations.reshape(1, 2)]).squeeze(0)
         return torch.cat([self._crop(images, locations, scale) for scale in self.scales], dim=1)
 
-    def _crop(self, images: torch.Tensor, locations: torch.Tensor, scale: int) -> torch.Tensor:
-        height, width = self.height * scale, self.width * scale
+    def _crop(
+        self, images: torch.Tensor, locations: torch.Tensor, scale: int | list[int]
+    ) -> torch.Tensor:
+        if isinstance(scale, int):
+            height, width = self.height * scale, self.width * scale
+        else:
+            height, width = scale
         rows = positions(locations[:, 0], images.shape[2], height)
         columns = positions(locations[:, 1], images.shape[3], width)
         pad_y, pad_x = (height - 1) // 2, (width - 1) // 2
@@ -62,7 +73,7 @@ class SpatialGlimpse(nn.Module):
             return functional.interpolate(
                 crop, [self.height, self.width], mode="bilinear", align_corners=True
             )
-        return functional.avg_pool2d(crop, scale)
+        return functional.avg_pool2d(crop, [height // self.height, width // self.width])
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -75,13 +86,27 @@ def spatial_glimpse(source: LuaObject, context: Context) -> nn.Module:
 
     Its first version has a field `size`; its crops are 1, scale, 2 · scale, … times that size.
     """
-    depth, scale = int(source["depth"]), int(source["scale"])
+    depth, scale = int(source["depth"]), source["scale"]
+    scales: list[int | list[int]]
     if "width" in source:
-        scales = [scale**level for level in range(depth)]
-        return SpatialGlimpse(int(source["height"]), int(source["width"]), scales, scale != 2)
+        height, width = int(source["height"]), int(source["width"])
+        if scale == int(scale):
+            scales = [int(scale) ** level for level in range(depth)]
+        else:
+            scales = crop_sizes(height, width, depth, scale)
+        return SpatialGlimpse(height, width, scales, bilinear=scale != 2)
     context.note("no field width: the first version of SpatialGlimpse, whose scales grow linearly")
-    scales = [1, *(level * scale for level in range(1, depth))]
+    scales = [1, *(level * int(scale) for level in range(1, depth))]
     return SpatialGlimpse(int(source["size"]), int(source["size"]), scales, bilinear=True)
+
+
+def crop_sizes(height: int, width: int, depth: int, scale: float) -> list[int | list[int]]:
+    """Return [height, width] of each crop, each rounded down before the next is computed."""
+    sizes: list[int | list[int]] = []
+    for _ in range(depth):
+        sizes.append([height, width])
+        height, width = int(height * scale), int(width * scale)
+    return sizes
 
 
 @layer

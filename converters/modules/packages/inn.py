@@ -46,6 +46,8 @@ def local_response_normalization(source: LuaObject, context: Context) -> nn.Modu
 class SubtractMean(nn.Module):
     """`MeanSubtraction.lua`: the input minus a fixed mean image.
 
+    The mean image is taken in the shape of the input's images, whatever its own shape is.
+
     Args:
         size: Shape of the mean image.
     """
@@ -59,7 +61,7 @@ class SubtractMean(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) or (C, H, W) to the same shape."""
-        return input - self.mean
+        return input - self.mean.reshape(input.shape[-3:])
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -41,10 +42,14 @@ class GModule(nn.ModuleList):
 
     def forward(self, input: Any) -> Any:
         """Map the input, or a list of inputs, to the output, or a list of outputs."""
+        return self.walk(input, lambda child, value: child(value))
+
+    def walk(self, input: Any, call: Callable[[nn.Module, Any], Any]) -> Any:
+        """Return the output of the graph in which `call` runs a child."""
         values = [input]
         for child, edges in self.steps:
             value = _values_of(values, edges)
-            values.append(value if child is None else self[child](value))
+            values.append(value if child is None else call(self[child], value))
         return _values_of(values, self.outputs)
 
     __repr__ = nn.Module.__repr__

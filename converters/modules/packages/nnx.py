@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.activation import Sqrt
 from ..registry import layer, register
 from .alias import convert_as
 
@@ -38,6 +39,7 @@ class SpatialNormalization(nn.Module):
         self.deviation_filter = deviation_filter
         self.features = features
         self.threshold = threshold
+        self.sqrt = Sqrt()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (C, H, W) to the same shape; (H, W) is taken as one channel."""
@@ -46,7 +48,7 @@ class SpatialNormalization(nn.Module):
         # The weight of the filter that lies within the image.
         inside = self.mean_filter(torch.ones_like(input[:1]).expand(self.features, -1, -1))
         centered: torch.Tensor = input - self.mean_filter(input) / inside
-        deviation = self.deviation_filter(centered.square()).sqrt() / inside
+        deviation = self.sqrt(self.deviation_filter(centered.square())) / inside
         if self.threshold is None:
             smallest = deviation.detach().mean().clamp(min=1e-3)
         else:
@@ -69,14 +71,51 @@ def spatial_normalization(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
+@layer
+class SpatialPadding(nn.Module):
+    """`SpatialPadding.lua`: a constant around an image; negative widths crop.
+
+    Unlike `torch.nn.ConstantPad2d` it counts its dimensions from the first one: with a batch,
+    dimensions 1 and 2 are the channels and the rows.
+
+    Args:
+        padding: Widths on the left, right, top and bottom.
+        y_dim: Dimension of the rows.
+        x_dim: Dimension of the columns.
+        value: The constant.
+    """
+
+    def __init__(
+        self, padding: list[int], y_dim: int = 1, x_dim: int = 2, value: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.padding = padding
+        self.y_dim = y_dim
+        self.x_dim = x_dim
+        self.value = value
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (…, H, …, W, …) to (…, top + H + bottom, …, left + W + right, …)."""
+        widths = {self.x_dim: self.padding[:2], self.y_dim: self.padding[2:]}
+        # functional.pad lists the last dimension first.
+        dims = range(input.dim() - 1, min(widths) - 1, -1)
+        pads = [width for dim in dims for width in widths.get(dim, [0, 0])]
+        return functional.pad(input, pads, value=self.value)
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by repr()."""
+        return f"{self.padding}, y_dim={self.y_dim}, x_dim={self.x_dim}, value={self.value}"
+
+
 @register("nn.SpatialPadding")
 def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `SpatialPadding.lua`: zeros around an image; negative widths crop."""
-    dims = source.get("y_dim") or 2, source.get("x_dim") or 3
-    if dims not in ((2, 3), (3, 4)):
-        raise context.error(f"pads dimensions {dims[0]} and {dims[1]}; the last two are supported")
-    left, right, top, bottom = (int(source[f"pad_{side}"]) for side in "lrtb")
-    return nn.ZeroPad2d((left, right, top, bottom))
+    """Convert `SpatialPadding.lua`; older files have no dimensions and pad with zeros."""
+    return SpatialPadding(
+        [int(source[f"pad_{side}"]) for side in "lrtb"],
+        int(source.get("y_dim") or 2) - 1,
+        int(source.get("x_dim") or 3) - 1,
+        float(source.get("val") or 0),
+    )
 
 
 @register("nn.SpatialLinear")
@@ -133,6 +172,7 @@ class Resample(nn.Module):
         ratio_y: Height of the output / height of the input.
         ratio_x: Width of the output / width of the input.
         y_dim: Dimension of the rows; that of the columns follows it.
+        round_size: Whether a size computed from a ratio is rounded; otherwise it is rounded down.
     """
 
     def __init__(
@@ -143,6 +183,7 @@ class Resample(nn.Module):
         ratio_y: float | None = None,
         ratio_x: float | None = None,
         y_dim: int = -2,
+        round_size: bool = True,
     ) -> None:
         super().__init__()
         self.mode = mode
@@ -151,14 +192,16 @@ class Resample(nn.Module):
         self.ratio_y = ratio_y
         self.ratio_x = ratio_x
         self.y_dim = y_dim
+        self.round_size = round_size
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, H, W, …) to (…, H', W', …)."""
         y_dim = self.y_dim % input.dim()
         rows, columns = input.shape[y_dim : y_dim + 2]
+        half = 0.5 if self.round_size else 0.0
         size = [
-            int(rows * (self.ratio_y or 1) + 0.5) if self.height is None else self.height,
-            int(columns * (self.ratio_x or 1) + 0.5) if self.width is None else self.width,
+            int(rows * (self.ratio_y or 1) + half) if self.height is None else self.height,
+            int(columns * (self.ratio_x or 1) + half) if self.width is None else self.width,
         ]
         moved = input.movedim([y_dim, y_dim + 1], [-2, -1])
         output = self._resample(moved.reshape(1, -1, rows, columns), size)
@@ -188,18 +231,20 @@ class Resample(nn.Module):
 def spatial_re_sampling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReSampling.lua`: bilinear resizing to a size or by a ratio.
 
-    Torch7 replaced a ratio by a size at the first image, and files have that size.
+    Torch7 replaced a ratio by a size at the first image, and files have that size; its C code
+    rounds it down.
     """
-    return resample(source, "bilinear", y_dim=-2)
+    return resample(source, "bilinear", y_dim=-2, round_size=False)
 
 
 @register("nn.SpatialReSamplingEx")
 def spatial_re_sampling_ex(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReSamplingEx.lua`: resizing by one of three modes."""
-    return resample(source, source.get("mode", "simple"), y_dim=int(source.get("yDim", 2)) - 1)
+    y_dim = int(source.get("yDim", 2)) - 1
+    return resample(source, source.get("mode", "simple"), y_dim, round_size=True)
 
 
-def resample(source: LuaObject, mode: str, y_dim: int) -> nn.Module:
+def resample(source: LuaObject, mode: str, y_dim: int, round_size: bool) -> nn.Module:
     """Return a Resample with the size or the ratio of a layer."""
     height, width = source.get("oheight"), source.get("owidth")
     return Resample(
@@ -209,6 +254,7 @@ def resample(source: LuaObject, mode: str, y_dim: int) -> nn.Module:
         source.get("rheight"),
         source.get("rwidth"),
         y_dim,
+        round_size,
     )
 
 

@@ -41,12 +41,17 @@ class ROIPooling(nn.Module):
         rows = self._bins(corners[:, 1], corners[:, 3], self.height, maps.shape[2])
         columns = self._bins(corners[:, 0], corners[:, 2], self.width, maps.shape[3])
         lowest = torch.finfo(maps.dtype).min
-        in_rows = torch.stack(
-            [chosen.masked_fill(~row[:, None, :, None], lowest).amax(2) for row in rows], dim=2
+        # Columns first: of equal values the gradient goes to the first one, row by row.
+        in_columns = torch.stack(
+            [
+                chosen.masked_fill(~column[:, None, None], lowest).max(3).values
+                for column in columns
+            ],
+            dim=3,
         )
         pooled = torch.stack(
-            [in_rows.masked_fill(~column[:, None, None], lowest).amax(3) for column in columns],
-            dim=3,
+            [in_columns.masked_fill(~row[:, None, :, None], lowest).max(2).values for row in rows],
+            dim=2,
         )
         # The Lua code returns zero for an empty bin.
         return pooled.masked_fill(pooled == lowest, 0)

@@ -18,22 +18,28 @@ class SequencerCriterion(nn.Module):
 
     Args:
         criterion: The criterion of one step.
+        size_average: Whether to divide the sum by the number of steps.
     """
 
-    def __init__(self, criterion: nn.Module) -> None:
+    def __init__(self, criterion: nn.Module, size_average: bool = False) -> None:
         super().__init__()
         self.criterion = criterion
+        self.size_average = size_average
 
-    def forward(self, input: list[Any], target: list[Any]) -> torch.Tensor:
-        """Map T outputs and T targets to a scalar."""
+    def forward(
+        self, input: list[Any] | torch.Tensor, target: list[Any] | torch.Tensor
+    ) -> torch.Tensor:
+        """Map T outputs and T targets, as lists or as tensors (T, …), to a scalar."""
         pairs = zip(input, target, strict=True)
-        return torch.stack([self.criterion(*pair) for pair in pairs]).sum()
+        losses = torch.stack([self.criterion(*pair) for pair in pairs])
+        return losses.mean() if self.size_average else losses.sum()
 
 
 @register("nn.SequencerCriterion")
 def sequencer_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `SequencerCriterion.lua`: a criterion summed over the steps."""
-    return SequencerCriterion(context.convert(source["criterion"], ".criterion"))
+    """Convert `SequencerCriterion.lua`: a criterion summed over the steps, or their mean."""
+    criterion = context.convert(source["criterion"], ".criterion")
+    return SequencerCriterion(criterion, bool(source.get("sizeAverage", False)))
 
 
 @layer
@@ -79,7 +85,7 @@ class MaskZeroCriterion(nn.Module):
         while isinstance(first, list):
             first = first[0]
         loss: torch.Tensor
-        kept = (first != 0).flatten(1).any(1)
+        kept = (first != 0).reshape(len(first), -1).any(1)
         if kept.any():
             loss = self.criterion(rows(input, kept), rows(target, kept))
         else:

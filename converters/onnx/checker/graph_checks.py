@@ -29,8 +29,7 @@ IR_VERSIONS = range(7, 9)
 
 #: Operators whose weights can absorb the scale and shift of a batch normalization behind them.
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
-#: Operators that work on constants on purpose: their output is larger than the constants, as that of
-#: quantized weights.
+#: Operators that work on constants on purpose: their output is larger, as that of int8 weights.
 _EXPANDING = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast")
 
 

@@ -51,7 +51,10 @@ def trace(
     Raises:
         OnnxError: If ONNX cannot express the module, or not for every batch or size.
     """
-    model = _translate(module, inputs, any_size, input_names, output_names).model
+    model = _translate(module, inputs, any_size).model
+    for values, names in ((model.graph.inputs, input_names), (model.graph.outputs, output_names)):
+        for value, name in zip(values, names, strict=True):
+            value.name = name
     model.ir_version = IR_VERSION
     _strip_metadata(model)
     return model
@@ -76,8 +79,6 @@ def _translate(
     module: nn.Module,
     inputs: Any,
     any_size: bool,
-    input_names: Sequence[str] | None = None,
-    output_names: Sequence[str] | None = None,
 ) -> torch.onnx.ONNXProgram:
     axis_names = dict(enumerate((BATCH_AXIS, None, *SIZE_AXES) if any_size else (BATCH_AXIS,)))
     dynamic_axes: dict[int, Any] = {0: torch.export.Dim(BATCH_AXIS)}
@@ -94,8 +95,6 @@ def _translate(
             )
             program = torch.onnx.export(
                 exported,
-                input_names=input_names,
-                output_names=output_names,
                 dynamic_shapes=(pytree.tree_map(lambda _: axis_names, inputs),),
                 opset_version=OPSET,
                 dynamo=True,

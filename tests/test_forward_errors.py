@@ -1,0 +1,61 @@
+"""An error in a forward pass names the layer: its path in Lua and in PyTorch, and what came in."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from support import FIXTURES
+
+from torchlift.converters import convert, t7
+from torchlift.converters.inference.errors import InferenceError
+from torchlift.converters.inference.torch_module import run
+from torchlift.converters.saved import SavedModel, load, save
+
+MODEL = FIXTURES / "digits" / "digits-lenet5-bn.t7"
+TOO_SMALL = (
+    r"layer model\.modules\[9\] \(in PyTorch 8\), View\(\[400\]\), got an input of shape "
+    r"\(2, 16, 4, 4\) \(Map \(N, …\) to \(N, \*size\), or \(…\) to size\)"
+)
+
+
+def network() -> torch.nn.Module:
+    return convert(t7.load(MODEL)).eval()
+
+
+def test_a_converted_network_names_the_layer() -> None:
+    with pytest.raises(RuntimeError, match=TOO_SMALL):
+        network()(torch.zeros(2, 1, 28, 28))
+
+
+def test_a_copy_and_a_saved_model_name_it_too(tmp_path: Path) -> None:
+    save(SavedModel(network(), "logits"), tmp_path / "model")
+    for model in (copy.deepcopy(network()), load(tmp_path / "model").module):
+        with pytest.raises(RuntimeError, match=TOO_SMALL):
+            model(torch.zeros(2, 1, 28, 28))
+
+
+def test_the_command_lines_error_names_it() -> None:
+    with pytest.raises(InferenceError, match=TOO_SMALL):
+        run(network(), torch.zeros(2, 1, 28, 28))
+
+
+def test_a_layer_in_a_container_is_named_by_its_whole_path() -> None:
+    source = t7.load(FIXTURES / "fuzz" / "written_residual.t7")["module"]
+    module = convert(source)
+    names = [name for name, layer in module.named_modules() if isinstance(layer, torch.nn.Conv2d)]
+    with pytest.raises(RuntimeError) as caught:
+        module(torch.zeros(2, 7, 9, 9))
+    assert f"(in PyTorch {names[0]})" in caught.value.__notes__[0]
+
+
+def test_a_pass_without_an_error_is_left_alone() -> None:
+    model, images = network(), torch.zeros(1, 1, 32, 32)
+    error = ValueError("of the caller")
+    try:
+        raise error
+    except ValueError:
+        assert model(images).shape == (1, 10) or model(images).shape == (10,)
+    assert not hasattr(error, "__notes__")

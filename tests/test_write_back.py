@@ -1,0 +1,209 @@
+"""Networks written back to `.t7`: object for object what Torch7 itself wrote.
+
+The truth are files that Torch7 wrote. Buffers and gradients, which a network does not keep, are
+left out on both sides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import FIXTURES, SHARED, wild_files
+from torch import nn
+
+from torchlift.converters import TorchliftError, convert, t7
+from torchlift.converters.modules import load_model
+from torchlift.converters.modules.errors import ConversionError
+from torchlift.converters.modules.to_torch7 import to_torch7
+from torchlift.converters.saved import SavedModel, load, save, save_t7
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
+
+#: What `clearState` empties, and what the backward pass fills.
+BUFFERS = {"output", "gradInput", "finput", "fgradInput", "noise", "save_mean", "save_std"}
+
+FILES = sorted(
+    file
+    for folder in ("layers", "fuzz", "digits", "models", "projects", "0.1.0")
+    for root in (FIXTURES, SHARED / "fixtures")
+    for file in (root / folder).glob("*.t7")
+    if root == FIXTURES or not (FIXTURES / folder / file.name).exists()
+)
+
+
+def modules_in(value: Any) -> list[LuaObject]:
+    """Return the modules that a file holds: itself, or those in the cases of a list."""
+    if isinstance(value, LuaObject):
+        return [value] if ".Tensor" not in value.class_name else []
+    if not isinstance(value, LuaTable):
+        return []
+    found = [value[key] for key in ("module", "model", "net") if key in value]
+    if found:
+        return [module for module in found if isinstance(module, LuaObject)]
+    return [module for entry in value.values() for module in modules_in(entry)]
+
+
+def difference(ours: Any, theirs: Any, path: str, seen: set[tuple[int, int]]) -> str | None:
+    """Return where two Torch7 values differ first, None if they are the same."""
+    if (id(ours), id(theirs)) in seen:
+        return None
+    seen.add((id(ours), id(theirs)))
+    if type(ours) is not type(theirs):
+        return f"{path}: {type(ours).__name__}, Torch7 wrote {type(theirs).__name__}"
+    if isinstance(theirs, LuaObject):
+        if (ours.class_name, ours.version) != (theirs.class_name, theirs.version):
+            return f"{path}: {ours.class_name}, Torch7 wrote {theirs.class_name}"
+        pairs = zip(ours.body, theirs.body, strict=True)
+        found = (difference(*pair, path, seen) for pair in pairs)
+        return next((text for text in found if text), None)
+    if isinstance(theirs, LuaTable):
+        if len(ours) != len(theirs):
+            return f"{path}: fields {ours.keys()}, Torch7 wrote {theirs.keys()}"
+        for (our_key, our_value), (key, value) in zip(ours.items(), theirs.items(), strict=True):
+            if text := difference(our_key, key, f"{path}'s key", seen):
+                return text
+            if key in BUFFERS and not isinstance(value, (LuaObject, float, int)):
+                if type(our_value) is not type(value):
+                    return f"{path}.{key}: {type(our_value)}, Torch7 wrote {type(value)}"
+            elif text := difference(our_value, value, f"{path}.{key}", seen):
+                return text
+        return None
+    if isinstance(theirs, np.ndarray):
+        if ours.torch_class != theirs.torch_class or ours.shape != theirs.shape:
+            return (
+                f"{path}: {ours.torch_class} {ours.shape}, "
+                f"Torch7 wrote {theirs.torch_class} {theirs.shape}"
+            )
+        is_gradient = path.rpartition(".")[2].startswith("grad")
+        same = is_gradient or np.array_equal(ours, theirs, equal_nan=theirs.dtype.kind == "f")
+        return None if same else f"{path}: values"
+    if isinstance(theirs, LuaFunction):
+        return None if ours.bytecode == theirs.bytecode else f"{path}: bytecode"
+    same = ours == theirs or (ours != ours and theirs != theirs)  # NaN equals NaN
+    return None if same else f"{path}: {ours}, Torch7 wrote {theirs}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_what_torch7_wrote_is_written_back_as_it_was(file: Path) -> None:
+    for source in modules_in(t7.load(file)):
+        try:
+            module = convert(source)
+        except TorchliftError:
+            continue  # Files that are not to be converted; other tests say which.
+        written = t7.loads(t7.dumps(to_torch7(module)))
+        assert difference(written, source, "model", set()) is None
+
+
+@pytest.mark.parametrize("file", wild_files(), ids=lambda file: file.stem)
+def test_files_from_the_wild_are_written_back_as_they_were(file: Path) -> None:
+    try:
+        module = load_model(file)
+    except TorchliftError:
+        pytest.skip("holds no model that can be converted")
+    source = module.torch7_source.value
+    assert isinstance(source, LuaObject)
+    written = t7.loads(t7.dumps(to_torch7(module)))
+    if source.class_name in ("nn.DataParallelTable", "nn.DataParallel"):
+        source = source["modules"][1]  # Written without its replicas.
+    assert difference(written, source, "model", set()) is None
+
+
+def case(name: str) -> Any:
+    return t7.load(FIXTURES / "fuzz" / f"{name}.t7")
+
+
+@pytest.mark.parametrize("name", ["written_residual", "bn_spatial_single_view", "inplace_graph"])
+def test_a_saved_model_is_written_back_too(name: str, tmp_path: Path) -> None:
+    """A saved model keeps what its weights do not say, beside them."""
+    source = case(name)["module"]
+    save(SavedModel(convert(source), "features"), tmp_path / "model")
+    save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
+    assert difference(t7.load(tmp_path / "model.t7"), source, "model", set()) is None
+    # It is opened and saved a second time without a loss.
+    save(load(tmp_path / "model"), tmp_path / "again")
+    save_t7(load(tmp_path / "again"), tmp_path / "again.t7")
+    assert difference(t7.load(tmp_path / "again.t7"), source, "model", set()) is None
+
+
+def test_trained_weights_and_a_new_head_are_written() -> None:
+    source = t7.load(FIXTURES / "digits" / "digits-lenet5-bn.t7")
+    network = convert(source)
+    last = max(i for i, layer in enumerate(network) if isinstance(layer, nn.Linear))
+    head = nn.Linear(network[last].in_features, 3)
+    with torch.no_grad():
+        network[0].weight.mul_(2)
+    network[last] = head
+    written = t7.loads(t7.dumps(to_torch7(network)))
+    assert np.array_equal(written["modules"][1]["weight"], 2 * source["modules"][1]["weight"])
+    assert np.array_equal(written["modules"][last + 1]["weight"], head.weight.detach())
+    assert difference(written["modules"][2], source["modules"][2], "model", set()) is None
+    again, images = convert(written), torch.randn(2, 1, 32, 32)
+    assert torch.equal(again.eval()(images), network.eval()(images))
+
+
+def test_layers_may_be_added_and_taken_away() -> None:
+    network = convert(case("written_residual")["module"])
+    shorter = network[:-1]
+    shorter.torch7_source = network.torch7_source
+    written = to_torch7(shorter)
+    assert len(written["modules"]) == len(network) - 1
+    network.append(nn.Dropout(0.25))
+    written = to_torch7(network)
+    assert written["modules"][len(network)].class_name == "nn.Dropout"
+    assert written["modules"][len(network)]["p"] == 0.25
+
+
+def test_a_changed_argument_is_written_or_refused() -> None:
+    """What the file would not say is never written in silence."""
+    network = nn.Sequential(nn.Dropout(0.5))
+    source = to_torch7(network)
+    network = convert(source)
+    network[0].p = 0.1
+    assert to_torch7(network)["modules"][1]["p"] == 0.1
+    network = convert(case("k_max_after_relu")["module"])
+    for layer in network.modules():
+        if hasattr(layer, "min_k"):
+            layer.min_k += 1
+    with pytest.raises(ConversionError, match="DynamicKMaxPool has no Torch7 counterpart"):
+        to_torch7(network)
+
+
+def test_doubles_stay_doubles() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).double()
+    written = t7.loads(t7.dumps(to_torch7(network)))
+    assert written["modules"][1]["weight"].torch_class == "torch.DoubleTensor"
+    assert written["modules"][2]["output"].torch_class == "torch.DoubleTensor"
+    assert written["_type"] == "torch.DoubleTensor"
+    assert np.array_equal(written["modules"][1]["weight"], network[0].weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("offset", -1), ("offset", 10**6), ("shape", [10**9]), ("strides", [10**6]), ("name", None)],
+)
+def test_a_damaged_skeleton_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    """A stranger's file is data: nothing outside a storage is read or written."""
+    save(SavedModel(convert(case("bn_single")["module"]), "features"), tmp_path / "model")
+    damaged = t7.load(tmp_path / "model" / "torch7.t7", writable=True)
+    place = next(
+        storage["places"][1] for storage in damaged["storages"].to_list() if storage["places"]
+    )
+    place[key] = LuaTable.from_list(value) if isinstance(value, list) else value
+    t7.save(damaged, tmp_path / "model" / "torch7.t7")
+    with pytest.raises(ConversionError, match="damaged"):
+        save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
+    assert not (tmp_path / "model.t7").exists()
+
+
+def test_a_small_skeleton_cannot_request_much_memory(tmp_path: Path) -> None:
+    save(SavedModel(convert(case("bn_single")["module"]), "features"), tmp_path / "model")
+    damaged = t7.load(tmp_path / "model" / "torch7.t7", writable=True)
+    for storage in damaged["storages"].to_list():
+        storage["size"] = 10**15
+        storage["content"] = None
+    t7.save(damaged, tmp_path / "model" / "torch7.t7")
+    with pytest.raises(ConversionError, match="damaged"):
+        save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
