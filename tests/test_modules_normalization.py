@@ -46,7 +46,7 @@ def test_an_example_is_normalized_like_a_batch(
     scale = (fields["weight"] / (fields["running_var"] + 1e-3).sqrt()).reshape(ones)
     shift, mean = fields["bias"].reshape(ones), fields["running_mean"].reshape(ones)
     assert relative_error(module(batch), (batch - mean) * scale + shift) < TOLERANCE
-    assert relative_error(module(batch[1]), module(batch)[1].detach()) < TOLERANCE
+    assert relative_error(module(batch[1]), module(batch)[1:2].detach()) < TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -145,12 +145,14 @@ def test_cudnn_always_includes_the_padding() -> None:
 def test_adaptive_pooling_rounds_edges_as_thnn(size: int, windows: int) -> None:
     image = torch.randn(2, 3, size, 6)
     f = np.float32
-    edges = [
+    # SpatialAdaptiveMaxPooling.c divides first, SpatialAdaptiveAveragePooling.c multiplies first.
+    rounded = [
         (math.floor(f(i) / f(windows) * f(size)), math.ceil(f(i + 1) / f(windows) * f(size)))
         for i in range(windows)
     ]
-    maxima = torch.stack([image[:, :, a:b].amax((2, 3)) for a, b in edges], 2)
-    means = torch.stack([image[:, :, a:b].mean((2, 3)) for a, b in edges], 2)
+    exact = [(i * size // windows, -(-(i + 1) * size // windows)) for i in range(windows)]
+    maxima = torch.stack([image[:, :, a:b].amax((2, 3)) for a, b in rounded], 2)
+    means = torch.stack([image[:, :, a:b].mean((2, 3)) for a, b in exact], 2)
     output = layer("nn.SpatialAdaptiveMaxPooling", H=windows, W=1)(image)
     assert torch.equal(output, maxima.unsqueeze(3))
     output = layer("nn.SpatialAdaptiveAveragePooling", H=windows, W=1)(image)

@@ -105,7 +105,7 @@ def test_a_correct_file_passes_and_the_report_says_what_was_run(exported: tuple)
     assert values["passed"] is True
     assert [finding["name"] for finding in values["findings"]] == [
         *("structure", "interface", "preprocessing", "output_kind", "source", "labels", "folding"),
-        *("weights", "provider", "finite", "outputs", "top-1", "top-5"),
+        *("weights", "provider", "finite", "outputs", "top-1", "top-5", "edge_cases"),
     ]
     assert values["file"] == str(path)
     assert values["error"] == max(part["error"] for part in values["comparisons"])
@@ -296,7 +296,7 @@ def test_a_network_that_is_wrong_for_one_batch_size(tmp_path: Path) -> None:
     export(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output_kind="logits")
     model.wrong = True
     report = check(model, tmp_path / "model.onnx", input_shape=(1, 2, 2), output_kind="logits")
-    assert failed(report) == ["outputs"]
+    assert failed(report) == ["outputs", "edge_cases"]
     assert [comparison.error < 1e-6 for comparison in report.comparisons] == [True, True, False]
 
 
@@ -380,7 +380,7 @@ def test_limits_can_be_named_given_or_changed(exported: tuple) -> None:
         check(model, path, PIXELS, profile=strict),
         check(model, path, PIXELS, tolerance=0),
     ):
-        assert failed(report) == ["outputs"]
+        assert failed(report) == ["outputs", "edge_cases"]
     with pytest.raises(OnnxError, match="no profile 'fp8': choose fp32-cpu, fp32-gpu, fp16, int8"):
         check(model, path, PIXELS, profile="fp8")
 

@@ -118,7 +118,7 @@ def test_it_is_readable(tmp_path: Path) -> None:
     start = text.index("    return nn.Sequential(\n")
     assert text[start:].splitlines()[1:5] == [
         "        nn.Conv2d(1, 6, (5, 5)),",
-        "        nn.BatchNorm2d(6, eps=0.001),",
+        "        BatchNorm2d(6, eps=0.001),",
         "        nn.ReLU(),",
         "        nn.MaxPool2d((2, 2), stride=(2, 2)),",
     ]

@@ -10,8 +10,8 @@ from torch import nn
 
 from .context import Context, ConvertedLayer, Note
 from .forward_errors import note_layer
-from .in_place import share_memory
 from .registry import find_converter
+from .shared_writes import share_memory
 from .torch7_source import Torch7Source
 
 

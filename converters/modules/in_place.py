@@ -9,13 +9,11 @@ runs it with Torch7's memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from .context import ConvertedLayer
 from .layers.container import (
     Bottle,
     Concat,
@@ -30,22 +28,6 @@ from .layers.table_arithmetic import CAddTable
 from .packages.nngraph import GModule, JustElement, JustTable
 from .registry import layer
 
-#: Classes whose field `inplace` makes them overwrite their input.
-_OVERWRITING = frozenset(
-    {
-        *("nn.AddConstant", "nn.CAddTable", "nn.Clamp", "nn.Dropout", "nn.ELU", "nn.HardTanh"),
-        *("nn.LeakyReLU", "nn.MulConstant", "nn.ReLU", "nn.ReLU6", "nn.RReLU", "nn.Threshold"),
-        *("cudnn.ClippedReLU", "cudnn.ReLU", "cudnn.Sigmoid", "cudnn.Tanh", "inn.ConstAffine"),
-    }
-)
-#: Classes whose output is the memory of their input.
-_VIEWING = frozenset(
-    {
-        *("nn.Collapse", "nn.Contiguous", "nn.GradientReversal", "nn.Identity"),
-        *("nn.L1Penalty", "nn.PrintSize", "nn.Replicate", "nn.Reshape", "nn.SplitTable"),
-        *("nn.Squeeze", "nn.Unsqueeze", "nn.View", "nn.ZeroGrad"),
-    }
-)
 #: Layers that only move the entries of tables.
 _MOVING = (
     *(FlattenTable, NarrowTable, SelectTable, ZipTable, ZipTableOneToMany),
@@ -53,8 +35,11 @@ _MOVING = (
 )
 
 
-@dataclass(eq=False)
-class _Memory:
+#: What a view makes of a tensor.
+_View: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Memory:
     """The memory of a tensor.
 
     Attributes:
@@ -63,13 +48,13 @@ class _Memory:
         entries: If it is a table of an unknown length: the memory of its entries.
     """
 
-    tensor: torch.Tensor | None = None
-    writes: int = 0
-    entries: dict[Any, _Ref] = field(default_factory=dict)
+    def __init__(self, tensor: torch.Tensor | None = None) -> None:
+        self.tensor = tensor
+        self.writes = 0
+        self.entries: dict[Any, Ref] = {}
 
 
-@dataclass(frozen=True)
-class _Ref:
+class Ref:
     """A tensor that a layer returned: memory, seen through views.
 
     Attributes:
@@ -78,9 +63,10 @@ class _Ref:
         writes: How often the memory had been overwritten when the layer returned.
     """
 
-    memory: _Memory
-    views: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = ()
-    writes: int = 0
+    def __init__(self, memory: Memory, views: tuple[_View, ...] = ()) -> None:
+        self.memory = memory
+        self.views = views
+        self.writes = memory.writes
 
     def __getitem__(self, index: Any) -> Any:
         """Return an entry of a table of an unknown length."""
@@ -88,11 +74,13 @@ class _Ref:
             return [self[i] for i in range(index.start, index.stop)]
         if self.views:
             return self
-        return self.memory.entries.setdefault(index, _Ref(_Memory()))
+        return self.memory.entries.setdefault(index, Ref(Memory()))
 
-    def view(self, view: Callable[[torch.Tensor], torch.Tensor]) -> _Ref:
+    def view(self, view: _View) -> Ref:
         """Return the same memory seen through one view more."""
-        return _Ref(self.memory, (*self.views, view), self.writes)
+        ref = Ref(self.memory, (*self.views, view))
+        ref.writes = self.writes
+        return ref
 
     def apply_views(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return what a tensor is behind the views."""
@@ -101,8 +89,7 @@ class _Ref:
         return tensor
 
 
-@dataclass
-class _Run:
+class Run:
     """One run of a module with Torch7's memory.
 
     Attributes:
@@ -111,9 +98,10 @@ class _Run:
         stale: Whether a tensor was read that was overwritten after a layer had returned it.
     """
 
-    writers: set[int]
-    viewers: set[int]
-    stale: bool = False
+    def __init__(self, writers: set[int], viewers: set[int]) -> None:
+        self.writers = writers
+        self.viewers = viewers
+        self.stale = False
 
     def run(self, module: nn.Module, value: Any) -> Any:
         """Return what a module makes of references."""
@@ -133,7 +121,7 @@ class _Run:
             return self._new(module.combine, [self.run(child, value) for child in module])
         if isinstance(module, GModule):
             return module.walk(value, self.run)
-        if isinstance(module, (Parallel, Bottle)) and isinstance(value, _Ref):
+        if isinstance(module, (Parallel, Bottle)) and isinstance(value, Ref):
             return self._run_on_views(module, value)
         if isinstance(module, _MOVING):
             return module(value)
@@ -149,7 +137,7 @@ class _Run:
             return [self.read(entry) for entry in value]
         if isinstance(value, dict):
             return {key: self.read(entry) for key, entry in value.items()}
-        if not isinstance(value, _Ref):
+        if not isinstance(value, Ref):
             return value
         self.stale |= value.writes != value.memory.writes
         self.stale |= any(entry.memory.writes for entry in value.memory.entries.values())
@@ -167,11 +155,11 @@ class _Run:
     def _new(self, module: Callable[[Any], Any], value: Any) -> Any:
         """Return the output of a layer that has memory of its own."""
         tensors = self.read(value)
-        return _Ref(_Memory()) if _is_unknown(tensors) else reference(module(tensors))
+        return Ref(Memory()) if _is_unknown(tensors) else reference(module(tensors))
 
     def _view(self, module: nn.Module, value: Any) -> Any:
         """Return the memory of the input as a layer returns it: one tensor, or a list of parts."""
-        if not isinstance(value, _Ref):
+        if not isinstance(value, Ref):
             return value
         tensor = self.read(value)
         parts = None if tensor is None else module(tensor)
@@ -179,9 +167,9 @@ class _Run:
             return value.view(module)
         return [value.view(_Part(module, index)) for index in range(len(parts))]
 
-    def _overwrite(self, module: nn.Module, value: Any) -> _Ref:
+    def _overwrite(self, module: nn.Module, value: Any) -> Ref:
         """Write the output of a layer into the memory of its input, the first of a table."""
-        target: _Ref = value[0] if isinstance(module, CAddTable) else value
+        target: Ref = value[0] if isinstance(module, CAddTable) else value
         tensors, memory = self.read(value), target.memory
         if memory.tensor is not None:
             output = module(tensors)
@@ -192,12 +180,12 @@ class _Run:
             elif output.numel() == memory.tensor.numel():
                 whole = output.reshape(memory.tensor.shape)
             else:  # Repeated by nn.Replicate: what Torch7 makes of the memory is undefined.
-                return _Ref(_Memory(output))
+                return Ref(Memory(output))
             memory.tensor = whole
         memory.writes += 1
-        return _Ref(memory, target.views, memory.writes)
+        return Ref(memory, target.views)
 
-    def _run_on_views(self, module: Parallel | Bottle, value: _Ref) -> Any:
+    def _run_on_views(self, module: Parallel | Bottle, value: Ref) -> Any:
         """Run a container that gives its children views of its input."""
         tensor = self.read(value)
         if isinstance(module, Parallel):
@@ -208,40 +196,40 @@ class _Run:
             ]
             return self._new(module.combine, outputs)
         output = self.run(module[0], value.view(module.flatten))
-        if not isinstance(output, _Ref) or tensor is None:
+        if not isinstance(output, Ref) or tensor is None:
             return output
         return output.view(_Unflatten(module, tensor.shape))
 
 
-@dataclass(frozen=True)
 class _Part:
     """The view of one of several tensors that a layer returns."""
 
-    module: nn.Module
-    index: int
+    def __init__(self, module: nn.Module, index: int) -> None:
+        self.module = module
+        self.index = index
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         part: torch.Tensor = self.module(tensor)[self.index]
         return part
 
 
-@dataclass(frozen=True)
 class _Slice:
     """The view of one slice along a dimension."""
 
-    dim: int
-    index: int
+    def __init__(self, dim: int, index: int) -> None:
+        self.dim = dim
+        self.index = index
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.select(self.dim, self.index)
 
 
-@dataclass(frozen=True)
 class _Unflatten:
     """The view in which a Bottle returns the output of its child."""
 
-    bottle: Bottle
-    shape: torch.Size
+    def __init__(self, bottle: Bottle, shape: torch.Size) -> None:
+        self.bottle = bottle
+        self.shape = shape
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.bottle.unflatten(tensor, self.shape)
@@ -251,9 +239,7 @@ def _renewed(value: Any) -> Any:
     """Return references as if a layer had just returned them."""
     if isinstance(value, list):
         return [_renewed(entry) for entry in value]
-    return (
-        _Ref(value.memory, value.views, value.memory.writes) if isinstance(value, _Ref) else value
-    )
+    return Ref(value.memory, value.views) if isinstance(value, Ref) else value
 
 
 def _is_unknown(value: Any) -> bool:
@@ -265,7 +251,7 @@ def _is_unknown(value: Any) -> bool:
 
 def reference(value: Any) -> Any:
     """Return references to the tensors of nested tables; one tensor is one memory."""
-    memories: dict[int, _Memory] = {}
+    memories: dict[int, Memory] = {}
 
     def refer(item: Any) -> Any:
         if isinstance(item, list):
@@ -274,7 +260,7 @@ def reference(value: Any) -> Any:
             return {key: refer(entry) for key, entry in item.items()}
         if not isinstance(item, torch.Tensor):
             return item
-        return _Ref(memories.setdefault(id(item), _Memory(item)))
+        return Ref(memories.setdefault(id(item), Memory(item)))
 
     return refer(value)
 
@@ -302,7 +288,7 @@ class InPlace(nn.ModuleList):
             {id(self.get_submodule(path)) for path in paths}
             for paths in (self.writers, self.viewers)
         )
-        run = _Run(writers, viewers)
+        run = Run(writers, viewers)
         return run.read(run.run(self[0], reference(input)))
 
     __repr__ = nn.Module.__repr__
@@ -310,56 +296,3 @@ class InPlace(nn.ModuleList):
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
         return f"writers={self.writers}"
-
-
-def share_memory(module: nn.Module, layers: list[ConvertedLayer]) -> tuple[nn.Module, list[str]]:
-    """Put each container in which a layer overwrites what another one reads into an InPlace.
-
-    Args:
-        module: The converted module, which is changed.
-        layers: What it was converted from, children before parents.
-
-    Returns:
-        The module, itself in an InPlace where needed, and the Lua paths of the containers.
-    """
-    writers = {id(e.module) for e in layers if _overwrites(e)}
-    if not writers:
-        return module, []
-    viewers = {id(e.module) for e in layers if _views(e)}
-    paths = []
-    for entry in layers:
-        container = entry.module
-        if not isinstance(container, (nn.Sequential, nn.ModuleList)):
-            continue
-        run = _Run(writers, viewers)
-        run.read(run.run(container, _Ref(_Memory())))
-        if run.stale:
-            paths.append(entry.path)
-            names = [(f"0.{name}", id(part)) for name, part in container.named_modules() if name]
-            wrapper = InPlace(
-                container,
-                writers=[name for name, key in names if key in writers],
-                viewers=[name for name, key in names if key in viewers],
-            )
-            wrapper.training = container.training
-            module = _replace(module, container, wrapper)
-    return module, paths
-
-
-def _overwrites(entry: ConvertedLayer) -> bool:
-    return entry.source.class_name in _OVERWRITING and entry.source.get("inplace") is True
-
-
-def _views(entry: ConvertedLayer) -> bool:
-    # nn.Copy returns its input if the type is the same.
-    is_copy = entry.source.class_name == "nn.Copy" and isinstance(entry.module, nn.Identity)
-    return entry.source.class_name in _VIEWING or is_copy
-
-
-def _replace(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put a module in another's place wherever it occurs, and return the whole module."""
-    for parent in module.modules():
-        for name, child in parent._modules.items():
-            if child is old and parent is not new:
-                parent._modules[name] = new
-    return new if module is old else module

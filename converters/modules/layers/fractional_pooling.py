@@ -47,15 +47,16 @@ class FixedFractionalMaxPool(nn.Module):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, …) or (C, …) to the output size, N and C being the numbers of `regions`."""
         planar = len(self.kernel_size) == 2
-        pool = functional.fractional_max_pool2d if planar else functional.fractional_max_pool3d
-        output: torch.Tensor = pool(
+        pool: Callable[..., torch.Tensor] = (
+            functional.fractional_max_pool2d if planar else functional.fractional_max_pool3d
+        )
+        return pool(
             input,
             self.kernel_size,
             self.output_size,
             self.output_ratio,
             _random_samples=self.samples,
         )
-        return output
 
 
 @register("nn.SpatialFractionalMaxPooling")

@@ -61,7 +61,7 @@ def _floor_mode_padding(
 
 @layer
 class CeilMaxPool(nn.Module):
-    """`SpatialMaxPooling.lua`, `SpatialDilatedMaxPooling.lua` … in ceil mode, or dilated and padded.
+    """`SpatialMaxPooling.lua`, `VolumetricMaxPooling.lua` in ceil mode, or dilated and padded.
 
     In ceil mode it keeps a last window that `torch.nn.MaxPool2d` drops (see `_window_counts`). A
     window without an element of the input, which a dilation may step over, gives the lowest value
@@ -214,8 +214,9 @@ def _average_pool(
     stride = per_axis(source, "d", axes)
     padding = per_axis(source, "pad", axes, default=0)
     ceil_mode = _ceil_mode(source, context)
-    if source.class_name == "nn.SpatialAveragePooling" and source.get("ceil_mode") is None:
-        # `backwardCompatible` of SpatialAveragePooling.lua takes older files to be without padding.
+    older = source.class_name == "nn.SpatialAveragePooling" and source.get("ceil_mode") is None
+    if older and any(padding):
+        context.note("`backwardCompatible` of SpatialAveragePooling.lua sets its padding to 0")
         padding = (0, 0)
     cudnn = source.class_name.startswith("cudnn.")
     if cudnn and ceil_mode:

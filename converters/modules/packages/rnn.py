@@ -164,9 +164,10 @@ class LookupTableMaskZero(LookupTable):
 def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LookupTableMaskZero.lua`: an embedding whose index 0 gives zeros."""
     weight = source["weight"]
+    count, features = weight.shape
     with torch.device("meta"):
         module = LookupTableMaskZero(
-            *weight.shape, source.get("maxNorm"), source.get("normType") or 2.0
+            count, features, source.get("maxNorm"), source.get("normType") or 2.0
         )
     return context.fill(module, weight=weight)
 

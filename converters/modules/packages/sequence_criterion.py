@@ -87,15 +87,15 @@ class MaskZeroCriterion(nn.Module):
         loss: torch.Tensor
         kept = (first != 0).reshape(len(first), -1).any(1)
         if kept.any():
-            loss = self.criterion(rows(input, kept), rows(target, kept))
+            loss = self.criterion(kept_rows(input, kept), kept_rows(target, kept))
         else:
             loss = first.sum() * 0
         return loss
 
 
-def rows(value: Any, kept: torch.Tensor) -> Any:
+def kept_rows(value: Any, kept: torch.Tensor) -> Any:
     """Select examples of a tensor, or of each tensor of a list, by a boolean tensor."""
-    return [rows(item, kept) for item in value] if isinstance(value, list) else value[kept]
+    return [kept_rows(item, kept) for item in value] if isinstance(value, list) else value[kept]
 
 
 @register("nn.MaskZeroCriterion")

@@ -30,6 +30,7 @@ from ..exporter.export import ModelDetails, as_saved_model
 from .check_inputs import CheckBatch, CheckInputs
 from .comparison import Comparison, compare
 from .divergence import check_nodes
+from .edge_cases import check_edge_cases
 from .graph_checks import check_contents
 from .pair import ExportPair
 from .profiles import Profile, choose_profile
@@ -53,7 +54,8 @@ def check(
     """Check that an exported file holds and computes what its model does.
 
     The model and the file run batches of 1, 2 and 7 examples, and then the other examples. Images
-    go through the preprocessing of each side: the model's own, and the one in the file.
+    go through the preprocessing of each side: the model's own, and the one in the file. Then both
+    run edge cases: zeros, constants, ties, tiny and huge values.
 
     Args:
         model: A `SavedModel`, or a module that takes (N, …).
@@ -97,12 +99,14 @@ def check(
     if classes is not None and len(classes) != examples.count:
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
     limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)
-    results = _run_batches(pair, examples, provider, limits)
+    results = _run_batches(pair, examples, provider, limits, seed)
     findings = [
         *check_contents(pair, results.limits),
         *results.findings,
         *check_outputs(results.comparisons, results.limits, pair.model.labels),
     ]
+    if results.edge_cases is not None:
+        findings.append(results.edge_cases)
     if classes is not None and results.is_classifier:
         predictions, ties = results.predictions(len(classes)), results.count_ties()
         findings.append(check_accuracy(np.asarray(classes), predictions, ties, results.limits.drop))
@@ -128,12 +132,14 @@ class _BatchResults:
         provider: The execution provider that ran the file; empty if it did not run.
         findings: Which provider ran, and why a run failed.
         comparisons: The outputs of each batch, compared.
+        edge_cases: What special inputs showed; None if the file takes pixels.
     """
 
     limits: Profile
     provider: str = ""
     findings: list[Finding] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    edge_cases: Finding | None = None
     _predicted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(
@@ -171,6 +177,7 @@ def _run_batches(
     batches: Iterable[CheckBatch],
     provider: str,
     limits: Callable[[str], Profile],
+    seed: int,
 ) -> _BatchResults:
     """Run a model and its file on the same batches; a run that fails is a finding.
 
@@ -179,11 +186,13 @@ def _run_batches(
         batches: What they run.
         provider: As for `check`.
         limits: Returns what passes on an execution provider.
+        seed: Seed of the edge cases.
 
     Raises:
         ProviderError: If the requested provider does not start.
     """
     results = _BatchResults(limits(""))
+    example: Any = None
     is_classifier = pair.model.output_kind != "features"
     try:
         with tempfile.TemporaryDirectory() as folder, full_float32():
@@ -198,6 +207,15 @@ def _run_batches(
                 results.add(batch, outputs, is_classifier)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
+                example = batch.model
+            if pair.takes_model_inputs:
+                results.edge_cases = check_edge_cases(
+                    example,
+                    partial(_run_both, pair, module, session),
+                    results.limits.tolerance,
+                    scales=pair.metadata.precision != "fp16",
+                    seed=seed,
+                )
     except ProviderError:
         raise
     except TorchliftError as error:

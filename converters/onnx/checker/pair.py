@@ -53,6 +53,11 @@ class ExportPair:
         """Whether the file leaves the height and width of images free."""
         return axes(self.onnx_model.graph.input[0])[2:] == [*SIZE_AXES]
 
+    @property
+    def takes_model_inputs(self) -> bool:
+        """Whether the file takes any input of the model: not pixels, nor calibrated values."""
+        return self.metadata.baked_preprocessing is None and self.metadata.precision != "int8"
+
     def file_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Return arrays by the names of the file's inputs, in their dtypes."""
         arrays = [np.asarray(array) for array in pytree.tree_leaves(inputs)]

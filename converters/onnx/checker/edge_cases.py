@@ -1,0 +1,103 @@
+"""Inputs on which a file shows what noise does not: zeros, constants, ties, tiny and huge values.
+
+A constant that the export dropped matters only there: without its `eps` a normalization divides 0
+by 0, and of two equal values another one may be chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch.utils import _pytree as pytree
+
+from .check_inputs import CheckBatch
+from .report import Finding
+
+#: The examples of the first batch, which ordinary noise gives its scale.
+_KINDS = (
+    ("noise", lambda noise: noise),
+    ("zeros", np.zeros_like),
+    ("ones", np.ones_like),
+    ("a constant", lambda noise: np.full_like(noise, -0.5)),
+    ("negative values", lambda noise: -np.abs(noise)),
+    ("no negative values", lambda noise: np.maximum(noise, 0)),
+    ("ties", lambda noise: np.round(noise)),
+)
+#: Factors of the noise in further batches, of which each has its own largest output.
+_SCALES = (1e-6, 1e6)
+
+
+def check_edge_cases(
+    example: Any,
+    run_both: Callable[[CheckBatch], list[tuple[np.ndarray, np.ndarray]]],
+    tolerance: float,
+    scales: bool,
+    seed: int,
+) -> Finding:
+    """Run the model and the file on inputs where a dropped constant would show.
+
+    Args:
+        example: Inputs of the model: an array (N, …), or a list of arrays; only their shapes and
+            dtypes are used, except for integers, which are indices and stay as they are.
+        run_both: Returns the outputs of the model and of the file for a batch.
+        tolerance: Largest error, relative to the largest finite output of a batch.
+        scales: Whether to run tiny and huge values too, which float16 cannot represent.
+        seed: Seed of the noise.
+    """
+    worst = 0.0
+    for kinds, batch in _batches(example, scales, np.random.default_rng(seed)):
+        for expected, actual in run_both(batch):
+            finite = np.isfinite(expected)
+            # Where the model overflows, the file may overflow in another way.
+            lost = finite & ~np.isfinite(actual)
+            if lost.any():
+                kind = kinds[int(np.argwhere(lost)[0][0]) % len(kinds)]
+                text = f"on {kind} the file has NaN or infinity where the model has none"
+                return Finding("edge_cases", False, text)
+            values = np.where(finite, expected, 0).astype(np.float64)
+            errors = np.abs(values - np.where(finite, actual, 0))
+            error = float(errors.max(initial=0)) / max(float(np.abs(values).max(initial=0)), 1e-12)
+            if error > tolerance:
+                kind = kinds[int(np.unravel_index(errors.argmax(), errors.shape)[0]) % len(kinds)]
+                text = f"on {kind} an error of {error:.1e} of the largest output"
+                return Finding("edge_cases", False, f"{text}, {tolerance:g} allowed")
+            worst = max(worst, error)
+    names = ", ".join(name for name, _ in _KINDS[1:])
+    scaled = f", {_SCALES[0]:g} and {_SCALES[1]:g}" if scales else ""
+    text = f"{names}{scaled}: largest error {worst:.1e} of the largest output"
+    return Finding("edge_cases", True, text)
+
+
+def _batches(
+    example: Any, scales: bool, generator: np.random.Generator
+) -> Iterator[tuple[list[str], CheckBatch]]:
+    """Yield batches with the kind of each example."""
+    leaves, structure = pytree.tree_flatten(example)
+
+    def batch(count: int, change: Callable[[np.ndarray], np.ndarray]) -> CheckBatch:
+        arrays = [_like(leaf, count, change, generator) for leaf in leaves]
+        inputs = pytree.tree_unflatten(arrays, structure)
+        return CheckBatch(np.arange(count), inputs, inputs, is_real=False)
+
+    def each_kind(noise: np.ndarray) -> np.ndarray:
+        return np.stack([change(row) for (_, change), row in zip(_KINDS, noise, strict=True)])
+
+    yield [name for name, _ in _KINDS], batch(len(_KINDS), each_kind)
+    for scale in _SCALES if scales else ():
+        yield [f"noise of {scale:g}"] * 2, batch(2, partial(np.multiply, np.float32(scale)))
+
+
+def _like(
+    leaf: np.ndarray,
+    count: int,
+    change: Callable[[np.ndarray], np.ndarray],
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Return an array of as many examples, of the shape and dtype of another one."""
+    if not np.issubdtype(leaf.dtype, np.floating):
+        return np.resize(leaf, (count, *leaf.shape[1:]))
+    noise = generator.standard_normal((count, *leaf.shape[1:]), np.float32)
+    return change(noise).astype(leaf.dtype)

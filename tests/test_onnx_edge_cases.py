@@ -1,0 +1,85 @@
+"""The exported file computes what the module does where noise does not show it.
+
+The files of `fixtures/fuzz` were written by Torch7: module, input and output. The exporter's own
+optimizer loses constants; with it, each file must fail the check.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnxscript.optimizer import optimize_ir
+from support import FIXTURES
+from torch import nn
+
+from torchlift.converters import convert, t7
+from torchlift.converters.modules.layers.normalization import Normalize
+from torchlift.converters.onnx import check, export
+from torchlift.converters.onnx.exporter import tracing
+from torchlift.converters.saved import SavedModel
+
+CASES = sorted((FIXTURES / "fuzz").glob("onnx_*.t7"))
+
+
+def model_of(file: Path) -> tuple[SavedModel, torch.Tensor, torch.Tensor]:
+    case = t7.load(file)
+    module = convert(case["module"])
+    inputs, output = t7.to_torch(case["input"]), t7.to_torch(case["output"])
+    return SavedModel(module, "features"), inputs.float(), output.float()
+
+
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
+def test_the_file_computes_torch7s_output(file: Path, tmp_path: Path) -> None:
+    model, inputs, output = model_of(file)
+    path = tmp_path / "model.onnx"
+    export(model, path, inputs=inputs)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (actual,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    # Single precision on both sides.
+    np.testing.assert_allclose(actual, output, atol=1e-5)
+    report = check(model, path, inputs.numpy())
+    assert report.passed, list(report.lines())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("onnx_normalize_zero_row", "onnx_normalize_3_zero_row", "onnx_embedding_after_relu"),
+        *("onnx_layer_normalization_constant_row", "onnx_cosine_distance_zero"),
+    ],
+)
+def test_the_check_fails_a_file_that_lost_its_eps(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without data: the edge cases alone must show it."""
+    model, inputs, _ = model_of(FIXTURES / "fuzz" / f"{name}.t7")
+    monkeypatch.setattr(tracing, "optimize", optimize_ir)
+    export(model, tmp_path / "model.onnx", inputs=inputs)
+    report = check(model, tmp_path / "model.onnx")
+    assert "edge_cases" in [finding.name for finding in report.findings if not finding.passed]
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-10, 1e-8, 3e-7])
+def test_every_eps_is_in_the_graph(eps: float, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 3), Normalize(2, eps))
+    export(network, tmp_path / "model.onnx", inputs=torch.zeros(2, 3))
+    assert np.float32(eps) in constants(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("factor", [1.000002, 0.999998])
+def test_a_factor_close_to_one_is_in_the_graph(factor: float, tmp_path: Path) -> None:
+    source = t7.LuaObject("nn.MulConstant", t7.LuaTable({"constant_scalar": factor}))
+    export(convert(source), tmp_path / "model.onnx", inputs=torch.ones(2, 3))
+    assert np.float32(factor) in constants(tmp_path / "model.onnx")
+
+
+def constants(file: Path) -> list[Any]:
+    """Return the scalars among the constants of a graph."""
+    arrays = map(onnx.numpy_helper.to_array, onnx.load(file).graph.initializer)
+    return [array.item() for array in arrays if array.size == 1]
