@@ -39,7 +39,8 @@ def convert(
     from ..converters.saved import save, save_pt2, save_t7
 
     target = check_output(output or Path(model).stem, overwrite, folder=not suffix)
-    opened = model_options.model(model)
+    # Torch7 computes in float64 too; the other formats are for float32.
+    opened = model_options.model(model, keep_dtype=suffix == ".t7")
     if Path(model).is_file():
         compared = verdict(model_options.self_check(model, LAYER_TOLERANCE))
         opened.notes.append(f"self-check: {compared}")

@@ -38,15 +38,20 @@ class ModelOptions:
     resize: str | None = None
     plugin: str | None = None
 
-    def model(self, path: str) -> SavedModel:
+    def model(self, path: str, keep_dtype: bool = False) -> SavedModel:
         """Return the model of a `.t7` file, a saved model's folder, torchvision or a function.
 
+        Args:
+            path: The model.
+            keep_dtype: Whether the parameters of a file keep their dtype; else they are float32.
+
         Raises:
-            TorchliftError: when it cannot be opened.
+            TorchliftError: If it cannot be opened.
         """
         from ..transfer.load_network import load_network
 
-        return load_network(path, self.weights, **self._options())
+        dtype = {"dtype": None} if keep_dtype and Path(path).exists() else {}
+        return load_network(path, self.weights, **self._options(), **dtype)
 
     def predictor(self, path: str, provider: str) -> Predictor:
         """Return a model of any kind, an `.onnx` file too, ready to run.

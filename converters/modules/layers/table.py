@@ -9,11 +9,46 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
 from .dimensions import AlongDimension, dim_of, join, num_input_dims
+
+
+class _ZeroGradients(torch.autograd.Function):
+    """Returns its first input; the gradient of the others is zero, not missing."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*tensors[1:])
+        return tensors[0].view_as(tensors[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return grad_outputs[0], *map(torch.zeros_like, ctx.saved_tensors)
+
+
+def _with_zero_gradients(selected: Any, table: Any) -> Any:
+    """Return the selected entries of a table so that a backward pass reaches the others too.
+
+    Torch7 runs the backward pass of every branch. It matters where a layer adds to the gradient
+    that comes in, as `L1Penalty.lua` does.
+    """
+    if not torch.is_grad_enabled():
+        return selected
+    leaves, structure = pytree.tree_flatten(selected)
+    unused = [
+        tensor
+        for tensor in pytree.tree_leaves(table)
+        if isinstance(tensor, torch.Tensor)
+        and tensor.requires_grad
+        and all(tensor is not leaf for leaf in leaves)
+    ]
+    if not unused or not leaves or not isinstance(leaves[0], torch.Tensor):
+        return selected
+    return pytree.tree_unflatten([_ZeroGradients.apply(leaves[0], *unused), *leaves[1:]], structure)
 
 
 @layer
@@ -29,8 +64,8 @@ class SelectTable(nn.Module):
         self.index = index
 
     def forward(self, input: Any) -> Any:
-        """Map a list or dict to one of its entries."""
-        return input[self.index]
+        """Map a list or dict to one of its entries; the others get a gradient of zeros."""
+        return _with_zero_gradients(input[self.index], input)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -59,8 +94,8 @@ class NarrowTable(nn.Module):
         self.length = length
 
     def forward(self, input: list[Any]) -> list[Any]:
-        """Map a list to at most `length` of its entries."""
-        return input[self.start : self.start + self.length]
+        """Map a list to at most `length` of its entries; the others get a gradient of zeros."""
+        return _with_zero_gradients(input[self.start : self.start + self.length], input)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

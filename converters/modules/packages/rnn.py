@@ -12,7 +12,7 @@ from ..context import Context
 from ..layers.embedding import LookupTable
 from ..registry import layer, register
 from .alias import convert_as
-from .sequence_criterion import rows
+from .sequence_criterion import kept_rows
 
 
 @layer
@@ -111,7 +111,7 @@ class TrimZero(MaskZero):
         kept = (first != 0).reshape(len(first), -1).any(1)
         if not kept.any():
             return super().forward(input)
-        return spread(self[0](rows(input, kept)), kept)
+        return spread(self[0](kept_rows(input, kept)), kept)
 
 
 def spread(value: Any, kept: torch.Tensor) -> Any:
