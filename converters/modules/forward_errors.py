@@ -36,7 +36,8 @@ def explain(error: BaseException, network: nn.Module) -> str | None:
     while trace is not None:
         values = trace.tb_frame.f_locals
         module = values.get("self")
-        if trace.tb_frame.f_code.co_name == "_call_impl" and names.get(id(module)):
+        is_call = trace.tb_frame.f_code.co_name == "_call_impl"
+        if is_call and isinstance(module, nn.Module) and names.get(id(module)):
             found = module, values.get("args")
         trace = trace.tb_next
     if found is None:

@@ -123,7 +123,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
         raise SavedModelError(f"{path / CONFIG}: nested too deeply") from None
     module.register_forward_hook(note_layer, always_call=True)
     if (path / TORCH7).exists():
-        module.torch7_source = _torch7_source(path / TORCH7)
+        module.torch7_source = _torch7_source(path / TORCH7)  # type: ignore[assignment]  # no tensor or module
     tensors = _read_tensors(path / WEIGHTS)
     try:
         _fill(module, tensors, tied)

@@ -95,7 +95,9 @@ class NarrowTable(nn.Module):
 
     def forward(self, input: list[Any]) -> list[Any]:
         """Map a list to at most `length` of its entries; the others get a gradient of zeros."""
-        return _with_zero_gradients(input[self.start : self.start + self.length], input)
+        selected = input[self.start : self.start + self.length]
+        entries: list[Any] = _with_zero_gradients(selected, input)
+        return entries
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""

@@ -17,7 +17,7 @@ from .check_inputs import CheckBatch
 from .report import Finding
 
 #: The examples of the first batch, which ordinary noise gives its scale.
-_KINDS = (
+_KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("noise", lambda noise: noise),
     ("zeros", np.zeros_like),
     ("ones", np.ones_like),
