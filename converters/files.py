@@ -1,4 +1,4 @@
-"""Writing files and folders: all of it or nothing, whatever ends the process."""
+"""Atomic writes of files and folders: completely or not at all, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from pathlib import Path
 
 from .errors import WriteError
 
-#: The name of a temporary folder: machine, process, when that started, a number of its own.
+#: The name of a temporary folder: machine, process, start time of the process, and a counter.
 _TEMPORARY = re.compile(r"\.torchlift-([0-9a-f]{8})-(\d+)-(\d+)-\d+")
 _numbers = itertools.count()
 _cleaned: set[Path] = set()
 
-#: `renameat2` of Linux: paths are relative to the current folder; both names change places.
+#: Arguments of Linux's `renameat2`: paths relative to the current folder; exchange both names.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def check_output(
     target: str | os.PathLike[str], overwrite: bool = False, *, folder: bool = False
 ) -> Path:
-    """Check that something can be written to a path, before the work that it takes is done.
+    """Check that a path can be written to, before the expensive work starts.
 
     Args:
-        target: where to; its folder must exist.
-        overwrite: whether what is there may be replaced.
-        folder: a folder will be written; an empty one may be there.
+        target: The path; its parent folder must exist.
+        overwrite: Whether an existing file or folder may be replaced.
+        folder: Whether a folder will be written; it may exist if it is empty.
 
     Raises:
-        WriteError: when the path is taken, or its folder does not exist.
+        WriteError: If the path exists already, or its parent folder does not.
     """
     path = Path(target)
+    if not path.name:
+        path = path.resolve()
     if not path.parent.is_dir():
         raise WriteError(f"{path.parent}: no such folder")
     if path.is_dir() and not folder:
@@ -52,17 +54,19 @@ def check_output(
 def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a path to write to, which replaces `target` when the block ends without an error.
 
-    It has the target's name, in a temporary folder beside it. A file or a folder may be written
-    there; what else is written into the temporary folder is moved beside the target first. When
-    the block raises, nothing is changed and nothing is left behind. What a process that was killed
-    left in a folder is removed by the next one that writes there.
+    The path is in a temporary folder beside the target and has the target's name. A file or a
+    folder may be written there; other files in the temporary folder are moved beside the target
+    first. If the block raises an error, nothing is changed and nothing is left behind. The
+    temporary folders of a killed process are removed by the next process that writes to the same
+    parent folder.
 
     Args:
-        target: a file or a folder; what is there is replaced (see `check_output`).
-        durable: wait until it is on the disk, so that not even a power failure leaves half of it.
+        target: A file or a folder, which is replaced if it exists (see `check_output`).
+        durable: Whether to wait until the disk has the data, so that even a power failure cannot
+            leave a part of it.
 
     Raises:
-        WriteError: when the disk is full, the folder is read-only, and the like.
+        WriteError: If the disk is full, the folder is read-only, and the like.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -73,6 +77,7 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
         'all of it'
     """
     path = Path(target)
+    path = path if path.name else path.resolve()
     remove_abandoned(path.parent)
     temporary = path.parent / f".torchlift-{_process_id()}-{next(_numbers)}"
     written = temporary / path.name
@@ -91,11 +96,20 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
             raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, even if a signal interrupts the removal."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that no longer run left in a folder, once a process."""
+    """Remove the temporary folders of processes that no longer run; once for each folder."""
     if folder in _cleaned:
         return
     _cleaned.add(folder)
@@ -109,20 +123,20 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _process_id() -> str:
-    """Return what no other process has: its number alone may be given again later."""
+    """Return a unique name for this process; a process number alone is reused."""
     return f"{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}"
 
 
 def _machine() -> str:
-    """Return eight digits for this machine: several may write into one shared folder."""
+    """Return eight digits that identify this machine, because folders can be shared."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _start_time(process: int) -> int | None:
-    """Return when a process started, in ticks of the system; 0 if unknown, None if it is gone."""
+    """Return the start time of a process in clock ticks; 0 if unknown, None if it has ended."""
     stat = Path("/proc", str(process), "stat")
     if stat.exists():
-        # The second field is the program's name in parentheses, which may hold blanks.
+        # The second field is the program's name in parentheses, which may contain blanks.
         return int(
             stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
         )
@@ -138,7 +152,7 @@ def _start_time(process: int) -> int | None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    """Wait until the disk has a file, or a folder with its contents."""
     if path.is_dir():
         for entry in path.iterdir():
             _sync(entry)
@@ -146,7 +160,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_one(path: Path) -> None:
-    # Not every system opens folders, nor every file system waits for them.
+    # Not every system can open folders, and not every file system can sync them.
     with suppress(OSError) if path.is_dir() else nullcontext():
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -156,7 +170,7 @@ def _sync_one(path: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Give something its final name; a folder that had it gets the source's, to be removed."""
+    """Move a file or folder to its final name; an existing folder takes the temporary name."""
     if target.is_dir() and not target.is_symlink():
         if not _exchange(source, target):
             target.rename(source.with_name(f"{source.name}.old"))
@@ -166,7 +180,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Let two names change places in one step, where the system can (Linux)."""
+    """Exchange two names in one step, on systems that can (Linux)."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):

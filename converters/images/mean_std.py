@@ -39,7 +39,8 @@ def from_mean_std(
 
     Raises:
         PreprocessingError: If mean or std is missing or does not fit the channels, if the numbers
-            fit any value range and none is given, or if there is no such method of resizing.
+            fit any value range and none is given or do not fit the one that is given, or if there
+            is no such method of resizing.
 
     Example:
         >>> table = LuaTable({"mean": 0.5, "std": 0.25})
@@ -48,7 +49,7 @@ def from_mean_std(
         ((0.5,), (0.25,), 1)
         >>> for part in note.split("; "):
         ...     print(part)
-        mean 0.5 and std 0.25 fit values from 0 to 1 (value_range=1)
+        mean 0.5 and std 0.25 fit values from 0 to 1
         images are resized to 28×28 by pil-bilinear
     """
     if not isinstance(value, LuaTable) or "mean" not in value or "std" not in value:
@@ -56,8 +57,12 @@ def from_mean_std(
     mean, std = _numbers(value["mean"], "mean"), _numbers(value["std"], "std")
     subject = f"mean {_abbreviated(mean)} and std {_abbreviated(std)}"
     verb = "fit" if value_range is None else "are used for"
-    if value_range is None:
-        value_range = _infer_value_range(mean, std)
+    inferred = _infer_value_range(mean, std)
+    if value_range == 1 and inferred == 255:
+        raise PreprocessingError(
+            f"{subject} are for values from 0 to 255, since one is above 1: leave out value_range=1"
+        )
+    value_range = value_range or inferred
     if value_range is None:
         raise PreprocessingError(
             f"{subject} fit any range of values: give value_range=1 (0 to 1) or value_range=255 "
@@ -74,8 +79,8 @@ def from_mean_std(
     if resize is not None:
         result = result.resized_by(resize)
     order = "" if channels == 1 else ", with channels in the order RGB"
-    values = f"values from 0 to {value_range} (value_range={value_range})"
-    return result, f"{subject} {verb} {values}{order}; {describe_resizing(result)}"
+    values = f"values from 0 to {value_range}{order}"
+    return result, f"{subject} {verb} {values}; {describe_resizing(result)}"
 
 
 def describe_resizing(preprocessing: Preprocessing) -> str:

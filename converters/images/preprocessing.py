@@ -71,7 +71,7 @@ class Preprocessing:
         )
         _require(
             self.resize in RESIZERS,
-            f"resize is {self.resize!r}; {_alternatives(RESIZERS)} was expected",
+            f"resize={self.resize!r}: {_alternatives(RESIZERS)} was expected",
         )
         _require(self.value_range in VALUE_RANGES, "value_range must be 1 or 255")
         if isinstance(self.size, str):
@@ -83,7 +83,8 @@ class Preprocessing:
             count = len(getattr(self, name))
             _require(
                 count in (0, 1, self.channels),
-                f"{name} has {count} numbers, {self.color} input needs 1 or {self.channels}",
+                f"{name} has {count} values, but {self.color} images need "
+                f"{'1' if self.channels == 1 else f'1 or {self.channels}'}",
             )
         _require(all(value > 0 for value in self.std), "std must be positive")
 

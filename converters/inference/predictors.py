@@ -119,8 +119,13 @@ class TorchPredictor:
 
         from .torch_module import inference_copy
 
+        if device not in ("auto", "cpu") and not device.startswith("cuda"):
+            also = " (tensorrt is for .onnx files)" if device == "tensorrt" else ""
+            raise ProviderError(f"no device {device!r} in PyTorch: choose auto, cpu or cuda{also}")
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ProviderError(f"{device} does not start: PyTorch finds no GPU; run on the CPU")
+            raise ProviderError(
+                f"{device} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
+            )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -178,8 +183,11 @@ def open_predictor(
     options = {name: value for name, value in options.items() if value is not None}
     if Path(path).suffix.lower() == ".onnx":
         if options:
-            names = ", ".join(options)
-            raise InferenceError(f"{os.fspath(path)}: an .onnx file has its own {names}")
+            names = ", ".join(f"{name}=…" for name in options)
+            raise InferenceError(
+                f"{os.fspath(path)}: an .onnx file is used as it was exported, without {names}: "
+                "export the model again with these"
+            )
         return OnnxPredictor(path, provider)
     from ..saved import open_model
 

@@ -120,7 +120,11 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile)
     if provider != "auto":
-        return _start(os.fspath(file), provider, options)
+        try:
+            return _start(os.fspath(file), provider, options)
+        except ProviderError as error:
+            remedy = "; provider='cpu' runs on the CPU" if provider in _AUTO[:-1] else ""
+            raise ProviderError(f"{error}{remedy}") from error
     if driver_problem():
         session = _start(os.fspath(file), "cpu", options)
         return Session(session.runtime, session.provider, "runs on the CPU: no NVIDIA GPU here")

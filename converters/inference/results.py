@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WriteError
-from ..files import atomic_path, check_output
+from ..files import check_output
 from ..requirements import missing_package
 from .classifier import Prediction
 from .errors import InferenceError
@@ -79,7 +79,7 @@ def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             except BaseException as error:
                 caller_error = error
                 raise
-        # Once they are on the disk, a kill during the rename below loses no results.
+        # It stands beside the target and is renamed in one step: a kill loses no results.
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
     except BaseException as error:
@@ -89,8 +89,10 @@ def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         if isinstance(error, OSError) and error is not caller_error:
             raise _write_error(target, error) from error
         raise
-    with atomic_path(target) as path_to_replace:
-        partial.rename(path_to_replace)
+    try:
+        partial.replace(target)
+    except OSError as error:
+        raise _write_error(target, error) from error
 
 
 def _write_error(target: Path, error: OSError) -> WriteError:

@@ -174,14 +174,18 @@ class Context:
                 "values are equal here, but they are two parameters, which training changes apart"
             )
 
-    def finish(self) -> None:
+    def finish(self, is_registered: Callable[[str], bool]) -> None:
         """Check that every object has a converter.
+
+        Args:
+            is_registered: Returns whether a class has a converter, whatever its fields are.
 
         Raises:
             UnknownClassError: Some object has none; the error names all of them.
         """
         if self.unknown:
-            raise UnknownClassError(self.unknown, self._fields)
+            is_taken = is_registered(next(iter(self.unknown)))
+            raise UnknownClassError(self.unknown, self._fields, is_taken)
 
     def _convert_new(self, source: LuaObject) -> nn.Module:
         try:

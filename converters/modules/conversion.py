@@ -10,7 +10,7 @@ from torch import nn
 
 from .context import Context, ConvertedLayer, Note
 from .forward_errors import note_layer
-from .registry import find_converter
+from .registry import find_converter, is_registered
 from .shared_writes import share_memory
 from .torch7_source import Torch7Source
 
@@ -77,7 +77,7 @@ def convert_recorded(value: Any, path: str = "model") -> Conversion:
     """
     context = Context(find_converter, path)
     module = context.convert(value, "")
-    context.finish()
+    context.finish(is_registered)
     module, containers = share_memory(module, context.layers)
     notes = [Note(place, "", _OVERWRITTEN) for place in containers]
     module.torch7_source = Torch7Source(value)  # type: ignore[assignment]  # no tensor or module

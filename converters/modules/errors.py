@@ -34,25 +34,35 @@ class UnknownClassError(ConversionError):
         skeleton: Source code of a converter for the first class, to be completed.
     """
 
-    def __init__(self, paths: Mapping[str, Sequence[str]], fields: Mapping[str, str]) -> None:
+    def __init__(
+        self, paths: Mapping[str, Sequence[str]], fields: Mapping[str, str], is_taken: bool = False
+    ) -> None:
+        """Describe the classes.
+
+        Args:
+            paths: Class name → paths of its objects.
+            fields: Names and kinds of the fields of the first object.
+            is_taken: Whether another project's class of the name of the first has a converter.
+        """
         first = next(iter(paths))
+        register = f"{first!r}, fields={tuple(fields)[:1]!r}" if is_taken else repr(first)
         classes = "; ".join(f"{name} at {', '.join(places)}" for name, places in paths.items())
         field_list = ", ".join(f"{name}: {kind}" for name, kind in fields.items()) or "none"
         super().__init__(
             f"no converter for {classes}. Fields of the first: {field_list}. "
-            f'Write a converter with @register("{first}") and load its file (plugin=FILE)'
+            f"Write a converter with @register({register}) and load its file (plugin=FILE)"
         )
         self.paths = paths
-        self.skeleton = _skeleton(first, fields)
+        self.skeleton = _skeleton(register, fields)
 
 
-def _skeleton(class_name: str, fields: Mapping[str, str]) -> str:
+def _skeleton(arguments: str, fields: Mapping[str, str]) -> str:
     """Return the source of a converter to begin with.
 
     A file's own words stand in it through `repr` only, so that they are data wherever it is pasted.
     """
     lines = [f"    # {name!r}: {kind!r}" for name, kind in fields.items()] or ["    # no fields"]
-    return _SKELETON.format(name=repr(class_name), fields="\n".join(lines))
+    return _SKELETON.format(arguments=arguments, fields="\n".join(lines))
 
 
 _SKELETON = """\
@@ -62,7 +72,7 @@ from torchlift.converters.modules import Context, register
 from torchlift.converters.t7 import LuaObject
 
 
-@register({name})
+@register({arguments})
 def convert_layer(source: LuaObject, context: Context) -> nn.Module:
     # The fields of an object, by name: read one as source["name"].
 {fields}

@@ -40,7 +40,7 @@ def load_plugin(file: str | os.PathLike[str]) -> None:
     except BaseException as error:
         del sys.modules[name]
         unregister_module(name)
-        if not isinstance(error, Exception):
+        if not isinstance(error, (Exception, SystemExit)):
             raise
         # A user's file may raise anything: the message names the file and keeps the error's words.
         kind = "" if isinstance(error, ConversionError) else f"{type(error).__name__}: "

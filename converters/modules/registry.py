@@ -57,6 +57,13 @@ def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Conve
         True
         >>> unregister_module(twice.__module__)
     """
+    if isinstance(fields, str) or not all(isinstance(name, str) for name in class_names):
+        raise ConversionError(
+            '@register takes class names and fields=("core",): names of classes and a collection '
+            "of names of fields"
+        )
+    if not class_names:
+        raise ConversionError('@register needs a class name: @register("my.Layer")')
     distinguishing = frozenset(fields)
 
     def decorate(converter: Converter) -> Converter:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ...t7 import LuaObject
 from ..context import Context
@@ -38,17 +38,17 @@ def _with_zero_gradients(selected: Any, table: Any) -> Any:
     """
     if not torch.is_grad_enabled():
         return selected
-    leaves, structure = pytree.tree_flatten(selected)
+    leaves, structure = tree_flatten(selected)
     unused = [
         tensor
-        for tensor in pytree.tree_leaves(table)
+        for tensor in tree_leaves(table)
         if isinstance(tensor, torch.Tensor)
         and tensor.requires_grad
         and all(tensor is not leaf for leaf in leaves)
     ]
     if not unused or not leaves or not isinstance(leaves[0], torch.Tensor):
         return selected
-    return pytree.tree_unflatten([_ZeroGradients.apply(leaves[0], *unused), *leaves[1:]], structure)
+    return tree_unflatten([_ZeroGradients.apply(leaves[0], *unused), *leaves[1:]], structure)
 
 
 @layer

@@ -98,7 +98,7 @@ def temporal_adapter(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.LanguageModel")
+@register("nn.LanguageModel", fields=("net", "view1", "view2"))
 def language_model(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LanguageModel.lua`: scores (N, T, vocabulary) for the token after each of (N, T).
 

@@ -128,14 +128,14 @@ def export(
         graph = to_half(graph)
     if bake_preprocessing:
         if saved_model.preprocessing is None:
-            raise OnnxError(
-                "the model has no preprocessing to bake: convert it with its mean and std"
-            )
+            raise OnnxError("the model has no preprocessing to bake: open it with mean_std=FILE")
         bake(graph, saved_model.preprocessing)
         metadata = baked_metadata(metadata)
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
-    return Exported(_write(graph, target), input_names, output_names, saved_model.output_kind)
+    return Exported(
+        _write(graph, target, any_size), input_names, output_names, saved_model.output_kind
+    )
 
 
 def as_saved_model(
@@ -201,23 +201,25 @@ def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
     return model.input_shape
 
 
-def _write(graph: onnx_ir.Model, target: Path) -> list[Path]:
+def _write(graph: onnx_ir.Model, target: Path, any_size: bool) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     weights_name = f"{target.name}.data" if size > SINGLE_FILE_BYTES else None
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
-        _check_batch(path)
+        _check_batch(path, any_size)
     return [target, target.with_name(weights_name)] if weights_name else [target]
 
 
-def _check_batch(file: Path) -> None:
+def _check_batch(file: Path, any_size: bool) -> None:
     """Check in the written file that the inputs and outputs hold any number of examples."""
     graph = onnx.load(file, load_external_data=False).graph
     for value in (*graph.input, *graph.output):
         shape = axes(value)
         if shape[:1] != [BATCH_AXIS]:
+            if any_size:
+                raise OnnxError("the network has a fixed input size: leave out any_size=True")
             raise OnnxError(
                 f"the model does not keep its batch: {value.name} has the shape "
                 f"{'×'.join(map(str, shape))}, which does not begin with {BATCH_AXIS}"

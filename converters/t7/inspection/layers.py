@@ -112,7 +112,9 @@ def list_modules(value: Any) -> ModuleInventory:
         if isinstance(value, TorchArray):
             uses.append(TensorUse(value, place.owner, place.group))
             continue
-        if is_module(value):
+        # A class that nobody knows is a layer too where a container has it as one.
+        is_child = isinstance(value, LuaObject) and _child_number(place, layers) is not None
+        if is_child or is_module(value):
             layer_indices[id(value)] = len(layers)
             layer = _layer(place, layers)
             layer.shapes = _parameter_shapes(value)

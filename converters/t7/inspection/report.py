@@ -94,7 +94,11 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
         attempt = read_file(file)
     result = inspect_value(attempt.value, attempt.end + attempt.trailing_bytes, depth, entries)
     result.file, result.format = os.fspath(file), _describe_format(attempt.format)
-    result.notes += [str(warning.message) for warning in caught]
+    count = len(attempt.values)
+    if count > 1:
+        result.notes.append(f"{count} objects in one file: [1] to [{count}]")
+    texts = (str(warning.message) for warning in caught)
+    result.notes += [text for text in texts if count == 1 or "more object" not in text]
     return result
 
 
