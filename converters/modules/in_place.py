@@ -23,7 +23,14 @@ from .layers.container import (
     Parallel,
     ParallelTable,
 )
-from .layers.table import FlattenTable, NarrowTable, SelectTable, ZipTable, ZipTableOneToMany
+from .layers.table import (
+    FlattenTable,
+    NarrowTable,
+    SelectTable,
+    SplitTable,
+    ZipTable,
+    ZipTableOneToMany,
+)
 from .layers.table_arithmetic import CAddTable
 from .packages.nngraph import GModule, JustElement, JustTable
 from .registry import layer
@@ -124,7 +131,12 @@ class Run:
         if isinstance(module, (Parallel, Bottle)) and isinstance(value, Ref):
             return self._run_on_views(module, value)
         if isinstance(module, _MOVING):
-            return module(value)
+            # The entries of an unknown table stay unknown when it is flattened.
+            return (
+                value
+                if isinstance(value, Ref) and isinstance(module, FlattenTable)
+                else module(value)
+            )
         if id(module) in self.viewers:
             return self._view(module, value)
         if id(module) in self.writers:
@@ -158,14 +170,14 @@ class Run:
         return Ref(Memory()) if _is_unknown(tensors) else reference(module(tensors))
 
     def _view(self, module: nn.Module, value: Any) -> Any:
-        """Return the memory of the input as a layer returns it: one tensor, or a list of parts."""
+        """Return the memory of the input as a layer returns it: one tensor, or a list of slices."""
         if not isinstance(value, Ref):
             return value
         tensor = self.read(value)
-        parts = None if tensor is None else module(tensor)
-        if not isinstance(parts, list):
+        if not isinstance(module, SplitTable) or tensor is None:
             return value.view(module)
-        return [value.view(_Part(module, index)) for index in range(len(parts))]
+        dim = module.dim_in(tensor)
+        return [value.view(_Slice(dim, index)) for index in range(tensor.shape[dim])]
 
     def _overwrite(self, module: nn.Module, value: Any) -> Ref:
         """Write the output of a layer into the memory of its input, the first of a table."""
@@ -173,7 +185,7 @@ class Run:
         tensors, memory = self.read(value), target.memory
         if memory.tensor is not None:
             output = module(tensors)
-            if any(isinstance(view, (_Part, _Slice)) for view in target.views):
+            if any(isinstance(view, _Slice) for view in target.views):
                 # A copy, because an earlier layer's gradient may need the old values.
                 whole = memory.tensor.clone(memory_format=torch.contiguous_format)
                 target.apply_views(whole).copy_(output)
@@ -199,18 +211,6 @@ class Run:
         if not isinstance(output, Ref) or tensor is None:
             return output
         return output.view(_Unflatten(module, tensor.shape))
-
-
-class _Part:
-    """The view of one of several tensors that a layer returns."""
-
-    def __init__(self, module: nn.Module, index: int) -> None:
-        self.module = module
-        self.index = index
-
-    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        part: torch.Tensor = self.module(tensor)[self.index]
-        return part
 
 
 class _Slice:

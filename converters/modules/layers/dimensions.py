@@ -52,7 +52,7 @@ class AlongDimension(nn.Module):
         self.dim = dim
         self.num_input_dims = num_input_dims
 
-    def _dim(self, input: torch.Tensor) -> int:
+    def dim_in(self, input: torch.Tensor) -> int:
         """Return the dimension in this input, counting its batch if it has one."""
         batched = self.num_input_dims is not None and input.dim() == self.num_input_dims + 1
         return self.dim + 1 if batched and self.dim >= 0 else self.dim

@@ -27,7 +27,7 @@ class Max(AlongDimension):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, D, …) to (…), or (D,) to (1,)."""
-        return input.max(self._dim(input), keepdim=input.dim() == 1).values
+        return input.max(self.dim_in(input), keepdim=input.dim() == 1).values
 
 
 @register("nn.Max")
@@ -42,7 +42,7 @@ class Min(AlongDimension):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, D, …) to (…), or (D,) to (1,)."""
-        return input.min(self._dim(input), keepdim=input.dim() == 1).values
+        return input.min(self.dim_in(input), keepdim=input.dim() == 1).values
 
 
 @register("nn.Min")
@@ -77,7 +77,7 @@ class Sum(_Reduction):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, D, …) to (…), or (D,) to (1,)."""
-        return input.sum(self._dim(input), keepdim=self.keepdim or input.dim() == 1)
+        return input.sum(self.dim_in(input), keepdim=self.keepdim or input.dim() == 1)
 
 
 @layer
@@ -86,7 +86,7 @@ class Mean(_Reduction):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (…, D, …) to (…), or (D,) to (1,)."""
-        return input.mean(self._dim(input), keepdim=self.keepdim or input.dim() == 1)
+        return input.mean(self.dim_in(input), keepdim=self.keepdim or input.dim() == 1)
 
 
 @register("nn.Sum")

@@ -224,7 +224,7 @@ class SplitTable(AlongDimension):
 
     def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
         """Map (…, D, …) to a list of D tensors (…)."""
-        return list(input.unbind(self._dim(input)))
+        return list(input.unbind(self.dim_in(input)))
 
 
 @register("nn.SplitTable")
@@ -239,7 +239,7 @@ class JoinTable(AlongDimension):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map tensors (…, Dᵢ, …) to (…, ΣDᵢ, …); all have a batch if the first one does."""
-        return join(input, self._dim(input[0]))
+        return join(input, self.dim_in(input[0]))
 
 
 @register("nn.JoinTable")
