@@ -186,9 +186,9 @@ class MixtureTable(nn.Module):
 
         Args:
             input: Gates (N, K) or (K,), and K experts (N, …) or (…): a list of tensors, or one
-                tensor with K entries along `dim`.
+                tensor with K entries along `dim`. Further entries are ignored.
         """
-        gates, experts = input
+        gates, experts = input[:2]
         batch = min(gates.dim() - 1, 1)
         gates = gates.flatten(batch)
         if isinstance(experts, list):

@@ -26,7 +26,11 @@ class WeightNorm(nn.Module):
         eps: Value added to the squared norm.
         name: Name of the weight, which may be that of a submodule, such as `module.weight`.
         min_norm: Least value of the norm.
+        keeps_weight: Whether evaluation uses the weight of the last forward pass in training, a
+            buffer `weight`, as `LinearWeightNorm.lua` does.
     """
+
+    weight: torch.Tensor
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class WeightNorm(nn.Module):
         eps: float = 1e-4,
         name: str = "weight",
         min_norm: float = 0.0,
+        keeps_weight: bool = False,
     ) -> None:
         super().__init__()
         weight = module.get_parameter(name)
@@ -42,6 +47,9 @@ class WeightNorm(nn.Module):
         self.eps = eps
         self.name = name
         self.min_norm = min_norm
+        self.keeps_weight = keeps_weight
+        if keeps_weight:
+            self.register_buffer("weight", torch.empty_like(weight))
         self.v = nn.Parameter(torch.empty_like(weight))
         shape = [size if axis == dim else 1 for axis, size in enumerate(weight.shape)]
         self.g = nn.Parameter(weight.new_empty(shape))
@@ -57,6 +65,11 @@ class WeightNorm(nn.Module):
             squares = squares.sum(dim=others, keepdim=True)
         norm = (squares + self.eps).clamp(min=self.min_norm**2).sqrt()
         weight = self.v * (self.g / norm)
+        if self.keeps_weight and self.training:
+            self.weight.copy_(weight.detach())
+        elif self.keeps_weight:
+            # The kept values; the gradient is that of v and g.
+            weight = weight + (self.weight - weight).detach()
         return torch.func.functional_call(self.module, {self.name: weight}, (input,))
 
     def extra_repr(self) -> str:
@@ -97,14 +110,18 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
 def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LinearWeightNorm.lua`: a linear layer with a normalized weight.
 
-    Here `eps` is the least value of the norm.
+    Here `eps` is the least value of the norm. Only training computes the weight: in evaluation mode
+    Torch7 uses the one in the file, unless it was cleared.
     """
-    v, bias = source["v"], source.get("bias")
+    v, bias, weight = source["v"], source.get("bias"), source.get("weight")
     n_out, n_in = v.shape
     linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
     eps = float(source.get("eps", 1e-16))
-    module = WeightNorm(context.fill(linear, bias=bias), eps=0.0, min_norm=eps)
-    return context.fill(module, v=v, g=source["g"])
+    kept = weight if isinstance(weight, np.ndarray) and weight.size == v.size else None
+    module = WeightNorm(
+        context.fill(linear, bias=bias), eps=0.0, min_norm=eps, keeps_weight=kept is not None
+    )
+    return context.fill(module, v=v, g=source["g"], weight=kept)
 
 
 def _with_weight(source: LuaObject, weight: np.ndarray) -> LuaObject:
