@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .converters import TorchliftError, convert, load_model, onnx, register, t7
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["TorchliftError", "convert", "load_model", "onnx", "register", "t7"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from rich.markup import escape
 
 from ..converters.errors import TorchliftError
+from .outputs import output_suffix
 from .result import CommandResult
 
 
@@ -23,12 +25,13 @@ def cat(
 
     Args:
         file: The .t7 file.
-        path: Where the value stands, such as 'model.modules[1].weight'; it begins with [1] for the
-            first of several objects in one file.
+        path: The path of the value, such as 'model.modules[1].weight'. If the file holds several
+            objects, it begins with the number of one: [1] is the first.
         output: A file for the value: .npy for a tensor, .t7 for anything.
         overwrite: Replace a file that is there.
         plugin: A Python file with converters for classes of your own; it is run.
     """
+    suffix = "" if output is None else output_suffix(output, [".npy", ".t7"])
     import numpy as np
 
     from ..converters import t7
@@ -40,32 +43,41 @@ def cat(
 
     run_plugin(plugin)
     target = None if output is None else check_output(output, overwrite)
-    value = follow(read_file(file).value, path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", t7.T7Warning)
+        # All objects of the file: the path says which of them is meant.
+        value = follow(read_file(file, single=False).value, path)
+    notes = [str(warning.message) for warning in caught]
     text = describe(value)
     if target is None:
-        shown = str(np.asarray(value)) if isinstance(value, np.ndarray) else ""
-        data = {"file": file, "lua_path": path, "text": text, "value": _json(value)}
-        return CommandResult(data, escape(f"{path}: {text}\n{shown}".rstrip()))
-    if target.suffix == ".t7":
+        shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []
+        data = {"file": file, "lua_path": path, "text": text, "value": _json(value), "notes": notes}
+        lines = [f"{path}: {text}", *shown, *(f"note: {note}" for note in notes)]
+        return CommandResult(data, escape("\n".join(lines)))
+    if suffix == ".t7":
         t7.save(value, target)
     elif isinstance(value, np.ndarray):
         with atomic_path(target) as temporary:
             np.save(temporary, np.asarray(value))
     else:
-        raise TorchliftError(f"{path} is {text}, no tensor: save it as .t7")
+        raise TorchliftError(f"{path} is not a tensor ({text}): save it as .t7")
     return CommandResult(
-        {"file": file, "lua_path": path, "text": text, "files": [str(target)]},
-        escape(f"{text} → {target}"),
+        {"file": file, "lua_path": path, "text": text, "files": [str(target)], "notes": notes},
+        escape("\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)])),
     )
 
 
 def _json(value: Any) -> Any:
-    """Return a plain value as JSON has it; None for what has no such form (see the text).
+    """Return a value, or a list of values, as JSON; None for others, such as tables with names.
 
     What is not finite is a value of the file here, and not a result: a string names it.
     """
     import numpy as np
 
+    from ..converters.t7 import LuaTable
+
+    if isinstance(value, LuaTable) and value.is_list():
+        return [_json(item) for item in value.to_list()]
     if isinstance(value, np.ndarray):
         return _named(np.asarray(value).tolist())
     return _named(value) if isinstance(value, (str, int, float, bool)) else None

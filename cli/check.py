@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
-from .data_options import ALL_DATA, DataOptions
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .data_options import ALL_DATA, DataOptions, given_options
+from .errors import UsageError
+from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .result import CommandResult, table
+from .values import Count, NotNegative
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
@@ -31,10 +34,10 @@ def check(
     onnx: str | None = None,
     *,
     data: str | None = None,
-    examples: int | None = None,
-    provider: str = "cpu",
-    profile: str | None = None,
-    tolerance: float | None = None,
+    examples: Count | None = None,
+    provider: Provider = "cpu",
+    profile: Literal["fp32-cpu", "fp32-gpu", "fp16", "int8"] | None = None,
+    tolerance: NotNegative | None = None,
     locate: bool = False,
     report: bool = False,
     data_options: DataOptions = ALL_DATA,
@@ -62,7 +65,19 @@ def check(
         model_options: How to open the model.
     """
     if onnx is None:
-        return _check_activations(model, model_options, tolerance or LAYER_TOLERANCE)
+        given = {"data": data, "examples": examples, "profile": profile}
+        flags = {"locate": locate, "report": report}
+        unused = [name for name, value in {**given, **flags}.items() if value]
+        if unused or Path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
+            raise UsageError(
+                f"{model}: name the .onnx file too: torchlift check MODEL FILE.onnx; without one, "
+                "a .t7 is compared with the activations that it holds"
+            )
+        limit = LAYER_TOLERANCE if tolerance is None else tolerance
+        return _check_activations(model, model_options, limit)
+    unused = given_options(data_options, ALL_DATA) + (["examples"] if examples else [])
+    if data is None and unused:
+        raise UsageError(f"{unused[0]}=… is for the images of data=…")
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
 
@@ -79,7 +94,7 @@ def check(
     )
     lines = [*found.lines()]
     if report:
-        lines += [f"written: {file}" for file in write_check_report(found)]
+        lines += [f"wrote {file}" for file in write_check_report(found)]
     return CommandResult(
         {"model": model, **found.to_json()}, escape("\n".join(lines)), found.passed
     )

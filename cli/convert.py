@@ -50,6 +50,8 @@ def convert(
         save_pt2(opened, target, overwrite=overwrite)
     elif suffix == ".t7":
         save_t7(opened, target, overwrite=overwrite)
+        if opened.labels is not None or opened.preprocessing is not None:
+            opened.notes.append("the .t7 holds the network only, without labels and preprocessing")
     else:
         save(opened, target, overwrite=overwrite)
     files = [target] if suffix else sorted(target.iterdir())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .values import Count, CountOrZero
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -21,17 +23,17 @@ class DataOptions:
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
         image_size: Height and width that a folder's images are brought to, such as 224.
         on_error: What to do with an unreadable image or a label out of range.
-        seed: Of every draw.
+        seed: Seed of all random draws.
     """
 
     classes: list[str] | None = None
     class_names: str | None = None
     split: Literal["train", "val", "test"] | None = None
-    limit: int | None = None
+    limit: Count | None = None
     first_label: int | None = None
     image_size: tuple[int, int] | None = None
     on_error: Literal["raise", "skip"] = "raise"
-    seed: int = 0
+    seed: CountOrZero = 0
 
     def open(self, source: str) -> Dataset | ImageFiles:
         """Return the images of a source (see `open_data`).
@@ -57,3 +59,14 @@ class DataOptions:
 
 #: Every image.
 ALL_DATA = DataOptions()
+
+
+def given_options(options: Any, usual: Any) -> list[str]:
+    """Return the names of the options in a group that differ from their defaults.
+
+    Example:
+        >>> given_options(DataOptions(limit=3), ALL_DATA)
+        ['limit']
+    """
+    defaults = asdict(usual)
+    return [name for name, value in asdict(options).items() if value != defaults[name]]

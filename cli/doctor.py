@@ -42,6 +42,7 @@ def doctor() -> CommandResult:
         "problems": problems,
     }
     machine = {name: value for name, value in data.items() if name not in _OWN_LINES}
+    machine["int8_dot_products"] = data["int8_dot_products"] or "none"
     view = Group(
         metadata_view(machine),
         "",

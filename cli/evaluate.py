@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from .data_options import ALL_DATA, DataOptions
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .result import CommandResult, table
+from .values import Count
 
 if TYPE_CHECKING:
     from ..transfer.evaluation import Evaluation
@@ -21,8 +22,8 @@ def evaluate(
     data: str,
     *,
     output: str | None = None,
-    batch_size: int = 64,
-    provider: str = "auto",
+    batch_size: Count = 64,
+    provider: Provider = "auto",
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
@@ -38,7 +39,7 @@ def evaluate(
         data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}.
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         batch_size: How many images are run together.
-        provider: What to run on: auto, cpu or cuda.
+        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
         model_options: How to open the model.
         data_options: Which images are used.
     """

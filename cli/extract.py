@@ -14,9 +14,11 @@ from rich.markup import escape
 from ..converters.errors import TorchliftError, WriteError
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult, console
+from .values import Count
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -31,9 +33,9 @@ def extract(
     *,
     layers: list[str] | None = None,
     backend: Literal["torch", "onnxruntime"] | None = None,
-    provider: str = "auto",
+    provider: Provider = "auto",
     format: Literal["zarr", "t7", "npz"] | None = None,
-    workers: int | None = None,
+    workers: Count | None = None,
     overwrite: bool = False,
     settings: Settings = AS_THEY_ARE,
     data_options: DataOptions = ALL_DATA,
@@ -54,7 +56,7 @@ def extract(
             input, a
             PyTorch name (1.8) or a Lua path (get(2):get(9)); of an .onnx file a value's name.
         backend: What computes; onnxruntime is faster on a CPU.
-        provider: What to run on: auto, cpu or cuda.
+        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
         format: The format of the output; by default by its suffix, else zarr.
         workers: How many batches are computed at once; by default one per core.
         overwrite: Replace features that are there.
@@ -62,6 +64,8 @@ def extract(
         data_options: Which images are used.
         model_options: How to open the model.
     """
+    if format is None:
+        output_suffix(output, ["", ".zarr", ".t7", ".npz"])
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features

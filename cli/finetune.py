@@ -40,20 +40,21 @@ def finetune(
 
     The last Linear and its softmax are replaced by a head for the classes of the data; --freeze
     says what else may change. With --head probe it begins as a linear probe: probing, then
-    fine-tuning. A run's folder is as in train; a run that was stopped goes on with --resume auto.
+    fine-tuning. A run's folder is as in train; --resume auto resumes a run that was stopped.
 
     Args:
         model: A .t7 file, a saved model's folder, torchvision:NAME, or
             python:package.module:function.
-        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
+        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
+            sklearn:digits.
         head: How the last layer begins: zeros, probe (logistic regression on its features), or
             keep, which leaves it as it is.
         freezing: What is trained.
-        optimization: How the weights are learnt.
+        optimization: How the weights are optimized.
         augmentation: What is done to the training images.
-        data_options: Which images are taken.
-        split_options: Which of them are learnt from.
-        run: Where and on what.
+        data_options: Which images are used.
+        split_options: Which of them are for validation and for testing.
+        run: Where and on what the training runs.
         model_options: How to open the model.
     """
     from ..transfer.training.classifiers import adapted_classifier

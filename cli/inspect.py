@@ -9,15 +9,24 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.tree import Tree
 
+from ..converters.errors import TorchliftError
 from .describe import metadata_view
 from .model_options import run_plugin
 from .result import CommandResult, table
+from .values import CountOrZero
 
 if TYPE_CHECKING:
     from ..converters.t7.inspection import Bytes, Inspection, Node
 
+#: Files that other commands write, and what opens them.
+_OTHER_KINDS = {
+    ".npz": "numpy.load opens it",
+    ".pt2": "torch.export.load opens it",
+    ".safetensors": "it holds the weights of a saved model: name its folder",
+}
 
-def inspect(file: str, *, depth: int = 3, plugin: str | None = None) -> CommandResult:
+
+def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> CommandResult:
     """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
     Neither torch nor the tensors' values are loaded. A saved model, an .onnx file and stored
@@ -42,6 +51,11 @@ def inspect(file: str, *, depth: int = 3, plugin: str | None = None) -> CommandR
 
             return _described(file, "features", describe_store(file))
         return _described(file, "saved_model", describe_folder(path))
+    if path.suffix.lower() in _OTHER_KINDS:
+        raise TorchliftError(
+            f"{file}: {_OTHER_KINDS[path.suffix.lower()]}; inspect is for .t7 and .onnx files, "
+            "saved models and folders of features"
+        )
     from ..converters.t7 import inspection
 
     found = inspection.inspect(file, depth)

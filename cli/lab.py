@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.markup import escape
 
 from ..converters.errors import TorchliftError
-from ..transfer.errors import LabError
 from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
+from .errors import Terminated, UsageError
 from .parser import parse_command, run_command
 from .result import CommandResult, console
 
@@ -43,7 +43,7 @@ def lab(
     from ..transfer.reports import write_lab_report
 
     if name not in LABS:
-        raise LabError(f"no lab {name!r}; there are {', '.join(LABS)}")
+        raise UsageError(f"no lab {name!r}; there are {', '.join(LABS)}")
     chosen, folder = LABS[name], Path(output or f"labs/{name}")
     aside = console(stderr=True)
     steps = Steps(
@@ -73,6 +73,8 @@ def _run_command(words: list[str]) -> Any:
     """Run a command and return its data; a command that does not pass is an error."""
     try:
         report = run_command(*parse_command(load_commands(words, FILE_COMMANDS), words))
+    except Terminated:
+        raise
     except SystemExit as stopped:
         raise TorchliftError(f"stopped with exit code {stopped.code}") from None
     if not report.passed:

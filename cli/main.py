@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from ..converters.errors import TorchliftError
 from ..converters.requirements import is_optional, missing_package
 from .commands import load_commands
-from .errors import UsageError
-from .messages import as_options
+from .errors import Terminated, UsageError
+from .messages import as_options, texts_of
 from .parser import Command, arguments_of, parse_command, run_command
 from .result import show
 
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(command, options)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TorchliftError, OSError) as error:
         if options["debug"]:
             raise
-        _print_error(error, command)
+        _print_error(error, command, options)
         return 2 if isinstance(error, UsageError) else 1
 
 
@@ -65,11 +67,13 @@ def _run(command: Command, options: dict[str, Any]) -> int:
     return 0 if result.passed else 1
 
 
-def _print_error(error: TorchliftError | OSError, command: Command) -> None:
+def _print_error(
+    error: TorchliftError | OSError, command: Command, given: dict[str, Any]
+) -> None:
     """Print an error in one line on stderr, and for an unknown class how to write a converter."""
     if isinstance(error, TorchliftError):
         options = {argument.name for argument in arguments_of(command) if not argument.positional}
-        text = as_options(" ".join(str(error).split()), options)
+        text = as_options(" ".join(str(error).split()), options, texts_of(given))
     else:
         place = f"{error.filename}: " if error.filename is not None else ""
         text = f"{place}{error.strerror or error}"
@@ -94,10 +98,10 @@ def _print_missing(error: ImportError, command: str) -> int:
 
 @contextmanager
 def _terminated_by_exception() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that temporary files are removed on the way out."""
+    """Turn SIGTERM into `Terminated`, so that temporary files are removed on the way out."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..converters.errors import TorchliftError
+
 if TYPE_CHECKING:
     from ..converters.inference import Predictor
     from ..converters.modules.selfcheck import SelfCheck
     from ..converters.saved import SavedModel
+
+
+#: What a network may run on.
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class ModelOptions:
 
     Attributes:
         weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
-        at: Where the model stands in a .t7 with several, such as protos.cnn.
+        at: The path of the model in a .t7 that holds several, such as protos.cnn.
         labels: Class names: a .t7 list, or a text file with one name a line.
         mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
         value_range: The largest value of a pixel that mean and std are for, where they do not tell.
@@ -38,6 +44,12 @@ class ModelOptions:
     resize: str | None = None
     plugin: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.resize is not None:
+            from ..converters.images import Preprocessing
+
+            Preprocessing().resized_by(self.resize)
+
     def model(self, path: str, keep_dtype: bool = False) -> SavedModel:
         """Return the model of a `.t7` file, a saved model's folder, torchvision or a function.
 
@@ -50,6 +62,11 @@ class ModelOptions:
         """
         from ..transfer.load_network import load_network
 
+        if Path(path).suffix.lower() in (".onnx", ".pt2"):
+            raise TorchliftError(
+                f"{path} is an exported graph: name the model that it was made from (a .t7 file, a "
+                "saved model's folder, torchvision:NAME or python:package.module:function)"
+            )
         dtype = {"dtype": None} if keep_dtype and Path(path).exists() else {}
         return load_network(path, self.weights, **self._options(), **dtype)
 

@@ -14,13 +14,17 @@ import sys
 import typing
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import cache
+from types import NoneType, UnionType
 from typing import Any, NoReturn
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from .. import __version__
+from ..converters.errors import TorchliftError
+from .errors import UsageError
 from .result import CommandResult
 from .values import parser_of
 
@@ -86,12 +90,22 @@ def parse_command(
 
 
 def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
-    """Call a command with the arguments that its parser gave."""
+    """Call a command with the arguments that its parser gave.
+
+    Raises:
+        UsageError: when an option has an invalid value.
+        TorchliftError: when the command fails.
+    """
     arguments: dict[str, Any] = {}
     for name, kind in _parameter_types(command).items():
         if dataclasses.is_dataclass(kind):
             fields = dataclasses.fields(kind)
-            arguments[name] = kind(**{field.name: options[field.name] for field in fields})  # type: ignore[operator]  # a class, never an instance
+            values = {field.name: options[field.name] for field in fields}
+            try:
+                arguments[name] = kind(**values)  # type: ignore[operator]  # a class, never an instance
+            except TorchliftError as error:
+                # Nothing but the options is known yet: one of them is wrong in itself.
+                raise UsageError(str(error)) from error
         else:
             arguments[name] = options[name]
     return command(**arguments)
@@ -105,7 +119,7 @@ def arguments_of(command: Command) -> list[Argument]:
     for parameter in inspect.signature(command).parameters.values():
         kind = types[parameter.name]
         if dataclasses.is_dataclass(kind):
-            kinds, texts = typing.get_type_hints(kind), _helps(kind)
+            kinds, texts = typing.get_type_hints(kind, include_extras=True), _helps(kind)
             title = (parse_docstring(kind.__doc__ or "").short_description or "").rstrip(".")
             arguments += [
                 Argument(field.name, kinds[field.name], field.default, texts.get(field.name), title)
@@ -131,9 +145,10 @@ def _parser_of(commands: tuple[Command, ...]) -> _Parser:
     subcommands = parser.add_subcommands(metavar="COMMAND", required=True)
     for command in commands:
         doc = parse_docstring(command.__doc__ or "")
-        subcommands.add_subcommand(
-            command.__name__, _command_parser(command), help=doc.short_description
-        )
+        inner = _command_parser(command)
+        subcommands.add_subcommand(command.__name__, inner, help=doc.short_description)
+        # jsonargparse would show the options of `torchlift` itself, which has none.
+        inner.prog = f"torchlift {command.__name__}"
         names = {f"{command.__name__}.{one.name}": one.flag for one in arguments_of(command)}
         parser.flags |= names
     return parser
@@ -189,7 +204,7 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and how to see the options, and exit with 2."""
-        prog = self.prog.replace(" [options]", "")
+        prog = self.prog
         text, command = _readable(message, self.flags)
         prog += f" {command}" if command else ""
         sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
@@ -208,7 +223,10 @@ def _readable(message: str, flags: dict[str, str]) -> tuple[str, str]:
     if found := re.match(r"argument COMMAND: invalid choice: ('.*?')", text):
         return f"no command {found[1]}", ""
     if found := re.match(r"unrecognized arguments: (.*)", text):
-        return f"no such argument: {found[1]}", ""
+        option = found[1].partition("=")[0].split()[0]
+        similar = get_close_matches(option, flags.values(), n=1, cutoff=0.7)
+        hint = "".join(f"; did you mean {name}?" for name in similar)
+        return f"no such argument: {found[1]}{hint}", ""
     if text.startswith('expected "subcommand"'):
         return "a command is missing", ""
     return re.sub(r"^argument (?:-\w, ?|-\w/)?(--[\w-]+|\w+):", r"\1:", text), ""
@@ -229,7 +247,7 @@ class _Paragraphs(DefaultHelpFormatter):
 
 
 def _parameter_types(command: Command) -> dict[str, Any]:
-    types = typing.get_type_hints(command)
+    types = typing.get_type_hints(command, include_extras=True)
     return {name: types[name] for name in inspect.signature(command).parameters}
 
 
@@ -261,8 +279,20 @@ def _add(parser: Any, argument: Argument) -> None:
         if argument.default is _REQUIRED:
             options["required"] = True
         if choices:
-            options["metavar"] = "{" + ",".join(choices) + "}"
+            name = argument.name.upper()
+            free = not _is_choice(argument.type)
+            options["metavar"] = "|".join([name, *choices]) if free else f"{{{','.join(choices)}}}"
         parser.add_argument(*flags, type=parser_of(argument.type), **options)
+
+
+def _is_choice(annotation: Any) -> bool:
+    """Return whether a type is a Literal, optional or not, without other values."""
+    kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    return all(typing.get_origin(kind) is typing.Literal for kind in kinds if kind is not NoneType)
+
+
+def _is_union(annotation: Any) -> bool:
+    return isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from rich.console import Group
 from rich.markup import escape
 
 from . import plotting
-from .data_options import ALL_DATA, DataOptions
+from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .outputs import output_suffix
 from .plotting import PlotOptions, PlotRequest, PlotResult
 from .result import CommandResult
 
@@ -62,7 +63,7 @@ def plot(
 
     curves RUN…: loss and accuracy by epoch, of folders that train wrote (--titles).
 
-    samples DATA: labelled images (--limit); with --model, its most probable classes.
+    samples DATA: labeled images (--limit); with --model, its most probable classes.
 
     confusion RESULTS: true classes against predicted classes, of a folder that evaluate --output or
     train wrote; or of a model with --data.
@@ -81,10 +82,12 @@ def plot(
         model_options: How to open a model.
         data_options: Which images of a dataset are used.
     """
-    from ..transfer.plots.figures import check_figure_name, save_figure
-
     target = Path(output or f"{kind}.png")
-    check_figure_name(target)
+    output_suffix(str(target), [".png", ".svg"])
+    if plot_options.arrays is not None:
+        output_suffix(plot_options.arrays, [".npz"])
+    from ..transfer.plots.figures import save_figure
+
     draw, taken = _KINDS[kind]
     _check_options(kind, taken, plot_options, model_options, data_options)
     drawn = draw(PlotRequest(sources, plot_options, model_options, data_options))
@@ -110,14 +113,9 @@ def _check_options(
     data_options: DataOptions,
 ) -> None:
     given = [
-        name
-        for options, usual in (
-            (plot_options, _PLAIN),
-            (model_options, FILE_DEFAULTS),
-            (data_options, ALL_DATA),
-        )
-        for name, value in asdict(options).items()
-        if value != asdict(usual)[name]
+        *given_options(plot_options, _PLAIN),
+        *given_options(model_options, FILE_DEFAULTS),
+        *given_options(data_options, ALL_DATA),
     ]
     foreign = [name for name in given if name not in taken]
     if foreign:
@@ -134,8 +132,6 @@ def _save_arrays(file: str, drawn: PlotResult) -> Path:
     from ..converters.files import atomic_path
 
     target = Path(file)
-    if target.suffix.lower() != ".npz":
-        raise UsageError(f"--arrays {file}: a name in .npz was expected")
     arrays: dict[str, Any] = dict(drawn.arrays)
     with atomic_path(target) as temporary:
         np.savez(temporary, **arrays)

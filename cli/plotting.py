@@ -11,6 +11,7 @@ from ..converters.errors import TorchliftError
 from .data_options import DataOptions
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .values import CountOrZero
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +35,12 @@ class PlotOptions:
             feature-maps), or the first linear layer.
         titles: The title of each source in the plot, with commas between.
         scale: One color scale for all that is compared, or one for each tile.
-        shape: Of the image that a linear layer takes, such as 28x28 or 3x32x32.
+        shape: Shape of the image that a linear layer takes, such as 28x28 or 3x32x32.
         image: The input of the network: an image file, a dataset (see --index), or china or flower,
             two photographs that come with scikit-learn.
-        index: Of the image in a dataset, from 0.
+        index: Index of the image in a dataset, from 0.
         model: The model whose predictions are drawn beside the samples.
-        data: Labelled images that a model is evaluated on.
+        data: Labeled images that a model is evaluated on.
         arrays: An .npz file for the values of filters, weights or feature maps.
     """
 
@@ -48,7 +49,7 @@ class PlotOptions:
     scale: Literal["together", "each"] = "together"
     shape: tuple[int, ...] | None = None
     image: str | None = None
-    index: int = 0
+    index: CountOrZero = 0
     model: str | None = None
     data: str | None = None
     arrays: str | None = None

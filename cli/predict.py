@@ -14,9 +14,11 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult, console, table
+from .values import Count
 
 if TYPE_CHECKING:
     from ..converters.inference import Classifier, Prediction
@@ -26,11 +28,11 @@ def predict(
     model: str,
     inputs: list[str],
     *,
-    top: int = 5,
-    provider: str = "auto",
+    top: Count = 5,
+    provider: Provider = "auto",
     output: str | None = None,
     overwrite: bool = False,
-    batch_size: int = 32,
+    batch_size: Count = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
     """Classify images.
@@ -42,15 +44,17 @@ def predict(
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        inputs: Images, folders of images, or .t7 datasets; china and flower are two photographs
-            that come with scikit-learn.
+        inputs: Images, folders of images, .t7 or .npz datasets, or sklearn:digits; china and flower
+            are two photographs that come with scikit-learn.
         top: How many classes to list for each image.
-        provider: What to run on: auto, cpu or cuda.
+        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
         overwrite: Replace a file that is there.
         batch_size: How many images are run together.
         model_options: How to open the model.
     """
+    if output is not None:
+        output_suffix(output, [".csv", ".jsonl", ".parquet"])
     from ..converters.inference import Classifier
     from ..converters.inference.results import as_json, open_results
 
@@ -97,15 +101,22 @@ class _Input:
 def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     from ..converters.images import find_images, local_path
     from ..converters.inference import predict_array, predict_files
-    from ..transfer.data import read_dataset
+    from ..transfer.data import Dataset, open_data, read_dataset
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
 
+    path = local_path(name)
+    suffix = path.suffix.lower()
     if name in PHOTOGRAPHS and not Path(name).exists():
         return _Input(1, iter([(name, classifier.predict(photograph(name), top)[0], "")]))
-    if Path(name).suffix.lower() == ".t7":
-        images = read_dataset(local_path(name)).images
+    if suffix in (".t7", ".npz") or name == "sklearn:digits":
+        # Images of a .t7 need no labels here.
+        data = read_dataset(path) if suffix == ".t7" else open_data(name)
+        assert isinstance(data, Dataset)
+        images = data.images
         numbered = enumerate(predict_array(classifier, images, top), 1)
         return _Input(len(images), ((f"{name}[{index}]", found, "") for index, found in numbered))
+    if not path.exists():
+        return _Input(1, iter([(name, [], f"{name}: no such file")]))
     files = find_images([name])
     predicted = predict_files(classifier, files, top)
     return _Input(len(files), ((str(one.file), one.predictions, one.problem) for one in predicted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv as csv_files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
 from rich.markup import escape
@@ -12,7 +12,9 @@ from rich.table import Table
 
 from ..converters.errors import TorchliftError
 from .evaluate import class_table
+from .outputs import output_suffix
 from .result import CommandResult, table
+from .values import Count, CountOrZero, Fraction
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset
@@ -29,11 +31,11 @@ def probe(
     *,
     test: list[str] | None = None,
     layers: list[str] | None = None,
-    methods: list[str] | None = None,
-    val_fraction: float = 0.2,
-    test_fraction: float = 0.2,
-    seed: int = 0,
-    repeats: int = 1,
+    methods: list[Literal["logistic", "knn", "network"]] | None = None,
+    val_fraction: Fraction = 0.2,
+    test_fraction: Fraction = 0.2,
+    seed: CountOrZero = 0,
+    repeats: Count = 1,
     csv: str | None = None,
 ) -> CommandResult:
     """Measure how well stored features separate classes, layer by layer.
@@ -50,10 +52,12 @@ def probe(
         val_fraction: Fraction of the examples that settings are chosen on.
         test_fraction: Fraction that is tested on, where neither --test nor the data has a test
             split.
-        seed: Of every draw.
+        seed: Seed of all random draws.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A .csv file for the table.
     """
+    if csv is not None:
+        output_suffix(csv, [".csv"])
     from ..converters.files import atomic_path
     from ..transfer.probe import ProbeOptions, best_of
     from ..transfer.probe import probe as probe_layer

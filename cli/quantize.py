@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Group
 from rich.markup import escape
 
 from .data_options import ALL_DATA, DataOptions
+from .errors import UsageError
+from .outputs import output_suffix
 from .progress import phases
 from .result import CommandResult
+from .values import Count, Fraction
 
 
 def quantize(
@@ -16,10 +21,10 @@ def quantize(
     *,
     data: str,
     dynamic: bool = False,
-    max_drop: float = 0.01,
+    max_drop: Fraction = 0.01,
     keep: list[str] | None = None,
     search: bool = False,
-    calibration: int = 256,
+    calibration: Count = 256,
     overwrite: bool = False,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
@@ -42,6 +47,9 @@ def quantize(
         overwrite: Replace a file that is there.
         data_options: Which images are used.
     """
+    if Path(model).suffix.lower() != ".onnx":
+        raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
+    output_suffix(output, [".onnx"])
     from ..converters.onnx import quantize as quantize_onnx
     from ..transfer.data import Dataset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.table import Table
 from ..converters.errors import TorchliftError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult, table
+from .values import Count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +25,7 @@ def summary(
     model: str,
     *,
     input: tuple[int, ...] | None = None,
-    classes: int | None = None,
+    classes: Count | None = None,
     formulas: bool = False,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
@@ -51,7 +53,11 @@ def summary(
     network, known, notes = _network(model, input, classes, model_options)
     if input is None and known is None:
         raise SummaryError(f"{model} takes inputs of more than one size: give input=(C, H, W)")
-    found = summarize(network, input or known or ())
+    try:
+        found = summarize(network, input or known or ())
+    except SummaryError as error:
+        hint = "" if input is None or known is None else f"; {_words(known)} fits"
+        raise SummaryError(f"{error}{hint}") from error
     facts = {"model": model, **found.to_json(), "notes": notes}
     parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
     if formulas:
@@ -71,6 +77,10 @@ def _network(
     if source not in NETWORKS:
         if classes is not None:
             raise TorchliftError(f"--classes is for built-in networks: {', '.join(NETWORKS)}")
+        if ":" not in source and not Path(source).exists():
+            raise TorchliftError(
+                f"{source}: no such file or network; the networks are {', '.join(NETWORKS)}"
+            )
         opened = model_options.model(source)
         return opened.module, opened.input_shape, opened.notes
     sizes = {"channels": shape[0] if shape else None, "classes": classes}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from .parser import Command, parse_command, run_command
 from .result import CommandResult, console, table
 from .train import train
 from .training import is_first_process
+from .values import Count, CountOrZero
 
 #: The commands whose options can be varied.
 _COMMANDS: dict[str, Command] = {"train": train, "finetune": finetune}
@@ -28,8 +28,8 @@ def sweep(
     *,
     output: str = "sweep",
     base: str | None = None,
-    random: int | None = None,
-    seed: int = 0,
+    random: Count | None = None,
+    seed: CountOrZero = 0,
 ) -> CommandResult:
     """Train once for each combination of options, and compare the results.
 
@@ -46,7 +46,7 @@ def sweep(
         output: The folder of the sweep.
         base: A YAML file with options for all runs, such as another run's config.yaml.
         random: Draw so many combinations instead of all of them.
-        seed: Of the draw; the runs have an option seed of their own, as in seed=1.
+        seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
     from ..transfer.sweep import Sweep, Trial, plan_trials, read_choice
 
@@ -73,8 +73,11 @@ def sweep(
             said = " ".join(f"{name}={value}" for name, value in trial.items())
             console(stderr=True).print(escape(f"run {folder.name}: {said}"))
         # Of several processes only the first has a report; the others exit.
-        with suppress(SystemExit):
+        try:
             run_command(*parse_command(commands, words(trial, folder)))
+        except SystemExit as stopped:
+            if stopped.code or is_first_process():
+                raise
 
     for index, trial in enumerate(planned.trials):
         parse_command(

@@ -39,12 +39,13 @@ def train(
     Args:
         network: A name such as convnet_bn (docs/networks.md lists them); torchvision:NAME; or
             python:package.module:function, which takes the numbers of channels and of classes.
-        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or digits.
-        optimization: How the weights are learnt.
+        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
+            sklearn:digits.
+        optimization: How the weights are optimized.
         augmentation: What is done to the training images.
-        data_options: Which images are taken.
-        split_options: Which of them are learnt from.
-        run: Where and on what.
+        data_options: Which images are used.
+        split_options: Which of them are for validation and for testing.
+        run: Where and on what the training runs.
     """
     from ..transfer.training.classifiers import new_classifier
     from ..transfer.training.run_folder import flat_options

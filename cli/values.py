@@ -5,9 +5,39 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+
+@dataclass(frozen=True)
+class Within:
+    """The limits of a number; both are allowed.
+
+    Attributes:
+        lowest: The smallest number.
+        highest: The largest number; None for no limit.
+    """
+
+    lowest: float
+    highest: float | None = None
+
+    def __str__(self) -> str:
+        if self.highest is None:
+            return f"of at least {self.lowest:g}"
+        return f"from {self.lowest:g} to {self.highest:g}"
+
+    def __contains__(self, value: float) -> bool:
+        # Not a number is in no range.
+        return value >= self.lowest and (self.highest is None or value <= self.highest)
+
+
+#: Types of options with a limited range.
+Count = Annotated[int, Within(1)]
+CountOrZero = Annotated[int, Within(0)]
+Fraction = Annotated[float, Within(0, 1)]
+NotNegative = Annotated[float, Within(0)]
 
 
 def parse_size(value: Any) -> tuple[int, int]:
@@ -80,15 +110,21 @@ def parser_of(annotation: Any) -> Callable[[Any], Any]:
     """Return the function that turns the text of an option into a value of its type.
 
     Args:
-        annotation: `str`, `int`, `float`, a `Literal`, one of the types above, or a union of them.
+        annotation: `str`, `int`, `float`, a `Literal` or a list of them, one of the types above,
+            or a union of them.
 
     Raises:
         TypeError: when no parser is known for the type.
     """
     if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
         return _first_of([parser_of(kind) for kind in get_args(annotation) if kind is not NoneType])
+    if get_origin(annotation) is Annotated:
+        kind, limits = get_args(annotation)
+        return partial(_parse_limited, parse=parser_of(kind), limits=limits)
     if get_origin(annotation) is Literal:
         return partial(_parse_choice, choices=get_args(annotation))
+    if get_origin(annotation) is list and get_origin(get_args(annotation)[0]) is Literal:
+        return partial(_parse_choices, choices=get_args(get_args(annotation)[0]))
     if annotation not in _PARSERS:
         raise TypeError(f"no option has the type {annotation}")
     return _PARSERS[annotation]
@@ -111,6 +147,18 @@ def _parse_choice(value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ArgumentTypeError(f"one of {', '.join(choices)} was expected, not {value!r}")
     return str(value)
+
+
+def _parse_choices(value: Any, choices: tuple[str, ...]) -> list[str]:
+    return [_parse_choice(name, choices) for name in parse_list(value)]
+
+
+def _parse_limited(value: Any, parse: Callable[[Any], float], limits: Within) -> float:
+    number = parse(value)
+    if number not in limits:
+        kind = "a whole number" if isinstance(number, int) else "a number"
+        raise ArgumentTypeError(f"{kind} {limits} was expected, not {value!r}")
+    return number
 
 
 def _first_of(parsers: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:

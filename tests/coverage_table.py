@@ -22,12 +22,14 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 _HEAD = """\
 # What converts
 
-Written by `make coverage` from the registry and from the contract tests, never by hand.
+`make coverage` generates this page (tests/coverage_table.py) from the registry of converters and
+the results of the tests. Do not edit it.
 
-{count} Torch7 classes have a converter. *Becomes* is what the fixtures' layers of that class turned
-into: `torch.` is PyTorch's own class, `torchlift.` a layer of ours. *Outputs* and *gradients* say
-whether they were compared with Torch7's own numbers (1e-5 and 1e-4 of the largest), *ONNX* whether
-ONNX Runtime gave Torch7's outputs (1e-4). An empty field is a class of which there is no fixture.
+{count} Torch7 classes have a converter. *Becomes* lists the PyTorch classes that the layers of
+the fixtures become: `torch.` is a class of PyTorch, `torchlift.` a class of torchlift. *Outputs*
+and *gradients* say whether they are compared with those of Torch7 (relative tolerances 1e-5 and
+1e-4), *ONNX* whether the outputs of ONNX Runtime are (1e-4). A field is empty if no fixture has the
+class.
 
 | class | becomes | outputs | gradients | ONNX |
 |---|---|---|---|---|

@@ -144,7 +144,7 @@ def test_options_that_do_not_fit_the_kind_are_usage_errors(
     assert "no --data" in usage_error(capsys, "sizes", MODEL, "--data", DATA)
     assert "2 --titles for 1 sources" in usage_error(capsys, "filters", onnx, "--titles", "a,b")
     assert "this kind of plot takes one" in usage_error(capsys, "sizes", onnx, onnx)
-    assert "--arrays a.txt" in usage_error(capsys, "filters", onnx, "--arrays", "a.txt")
+    assert "a.txt: .npz is written" in usage_error(capsys, "filters", onnx, "--arrays", "a.txt")
     assert "need an image: --image FILE" in usage_error(capsys, "feature-maps", onnx)
     assert "--shape: a shape such as" in usage_error(capsys, "weights", onnx, "--shape", "5")
     assert not Path("sizes.png").exists()
@@ -154,12 +154,14 @@ def test_sources_that_cannot_be_drawn_are_refused(
     files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     onnx = files["model.onnx"]
-    assert "ends in .png or .svg" in refusal(capsys, "sizes", onnx, "--output", "a.gif")
+    assert ".png or .svg is written" in usage_error(capsys, "sizes", onnx, "--output", "a.gif")
     assert "no value 'nowhere'" in refusal(
         capsys, "feature-maps", onnx, "--image", "china", "--layers", "nowhere"
     )
     message = refusal(capsys, "weights", onnx, "--shape", "7x7")
-    assert "inputs are no image of 1×7×7; give its shape, such as --shape 1x28x28" in message
+    assert (
+        "inputs do not form an image of 1×7×7; give its shape, such as --shape 1x28x28" in message
+    )
     assert "do not apply to an .onnx file" in refusal(capsys, "filters", onnx, *NAMES)
     assert "name the images too: --data" in refusal(capsys, "confusion", MODEL)
     assert "no evaluation" in refusal(capsys, "confusion", _empty(Path("evaluation.json")))

@@ -130,7 +130,7 @@ def test_a_lab_that_was_killed_gives_the_same_results(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_unknown_lab_lists_all_labs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lab", "lenet"]) == 1
+    assert main(["lab", "lenet"]) == 2
     message = capsys.readouterr().err
     assert all(name in message for name in LABS)
 

@@ -103,6 +103,32 @@ def test_missing_limits_are_noted() -> None:
     assert torch.equal(conversion.module(torch.tensor([-3.0, 3.0])), torch.tensor([-1.0, 1.0]))
 
 
+@pytest.mark.parametrize(
+    ("name", "inputs", "outputs"),
+    [
+        # The constructors' defaults: HardShrink.lua and SoftShrink.lua `lambda or 0.5`.
+        ("nn.HardShrink", [-0.6, -0.4, 0.4, 0.6, 0.9], [-0.6, 0, 0, 0.6, 0.9]),
+        ("nn.SoftShrink", [-0.75, -0.4, 0.4, 0.75, 1.0], [-0.25, 0, 0, 0.25, 0.5]),
+        # SoftPlus.lua: log(1 + e^x), and x above 20.
+        ("nn.SoftPlus", [-1.0, 0.0, 3.0, 19.0], [0.3132616, 0.6931472, 3.0485873, 19.0]),
+        ("nn.ELU", [-1.0, 2.0], [-0.6321206, 2]),
+        ("nn.LeakyReLU", [-1.0, 2.0], [-0.01, 2]),
+    ],
+)
+def test_fields_that_older_files_lack_have_the_defaults_of_lua(
+    name: str, inputs: list[float], outputs: list[float]
+) -> None:
+    assert relative_error(convert(lua(name))(torch.tensor(inputs)), torch.tensor(outputs)) < 1e-6
+
+
+def test_the_threshold_of_an_older_soft_plus_is_20() -> None:
+    """In double precision log(1 + e^x) is not x yet at 20: below it is computed, above it is x."""
+    inputs = torch.tensor([19.9, 20.1], dtype=torch.float64)
+    computed, copied = (convert(lua("nn.SoftPlus"))(inputs) - inputs).tolist()
+    assert computed == pytest.approx(2.28e-9, rel=0.01)
+    assert copied == 0
+
+
 def test_inplace_layers_do_not_change_their_input() -> None:
     input = torch.tensor([-1.0, 2.0])
     for name in ("nn.ReLU", "nn.ELU", "nn.LeakyReLU", "nn.HardTanh", "cudnn.Tanh"):

@@ -224,7 +224,7 @@ def test_a_failing_run_is_an_error_of_one_sentence(tmp_path: Path) -> None:
 
 def test_a_pytorch_device_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SavedModel(nn.Linear(2, 2), "logits")
-    with pytest.raises(ProviderError, match="PyTorch cannot run the model on tensorrt: "):
+    with pytest.raises(ProviderError, match=r"tensorrt is for \.onnx files; PyTorch runs on auto"):
         TorchPredictor(model, "tensorrt")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ProviderError, match="cuda does not start: PyTorch finds no GPU"):

@@ -179,7 +179,7 @@ def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
     # Without color, markers distinguish the runs and line styles the splits.
     assert loss.lines[0].get_marker() != loss.lines[2].get_marker()
     assert [line.get_linestyle() for line in loss.lines[:2]] == ["--", "-"]
-    with pytest.raises(PlotError, match="no run"):
+    with pytest.raises(PlotError, match="not the folder of a training"):
         read_curve(tmp_path / "nothing")
     (tmp_path / "metrics.csv").write_text("epoch,train_loss\n1,much\n", encoding="utf-8")
     with pytest.raises(PlotError, match="not a table of numbers"):
@@ -291,7 +291,7 @@ def test_images_come_from_files_datasets_and_scikit_learn(tmp_path: Path) -> Non
     images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     data = Dataset(images)
     np.testing.assert_array_equal(open_image("data", 1, lambda _: data), images[1])
-    with pytest.raises(PlotError, match="has the images 0 to 1; index=2 is none"):
+    with pytest.raises(PlotError, match="has no image index=2: they count from 0 to 1"):
         open_image("data", 2, lambda _: data)
     with pytest.raises(PlotError, match="holds inputs of dtype float32, not images"):
         open_image("data", 0, lambda _: Dataset(images.astype(np.float32)))

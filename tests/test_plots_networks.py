@@ -128,7 +128,7 @@ def test_units_are_reshaped_as_the_network_flattens_images() -> None:
     assert image_shape(3072, None) == (3, 32, 32)
     with pytest.raises(PlotError, match="400 inputs are not the network's image"):
         image_shape(400, (1, 32, 32))
-    with pytest.raises(PlotError, match="24 inputs are no image of 1×5×5"):
+    with pytest.raises(PlotError, match="24 inputs do not form an image of 1×5×5"):
         unit_panel("", rows, (1, 5, 5))
 
 

@@ -216,8 +216,8 @@ def test_files_that_cannot_hold_results(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, out, err = run(capsys, model, DATA, "--output", tmp_path / "results.xls")
-    assert (code, out) == (1, "")
-    assert "the suffix must be .csv or .jsonl or .parquet" in err
+    assert (code, out) == (2, "")
+    assert ".csv or .jsonl or .parquet is written, not .xls" in err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = run(capsys, model, DATA, "--output", tmp_path / "results.parquet")
     assert code == 1

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.modules import ConversionError, convert, convert_recorded, layer, register
+from torchlift.converters.modules import (
+    ConversionError,
+    UnknownClassError,
+    convert,
+    convert_recorded,
+    layer,
+    register,
+)
 from torchlift.converters.modules.context import Context
 from torchlift.converters.modules.plugin import load_plugin
 from torchlift.converters.modules.registry import (
@@ -213,3 +221,21 @@ def test_weights_side_by_side_in_one_storage_are_no_note() -> None:
 def test_the_same_view_is_one_parameter_without_a_note() -> None:
     weight = torch.arange(9.0).reshape(3, 3)
     assert notes_of(linear(weight), linear(weight)) == []
+
+
+def test_a_projects_class_stands_beside_ours_of_the_same_name() -> None:
+    register("nn.LanguageModel", fields=("core",))(identity)
+    assert find_converter(lua("nn.LanguageModel", core=1)) is identity
+    ours = find_converter(lua("nn.LanguageModel", net=1, view1=1, view2=1))
+    assert ours is not None
+    assert ours.__name__ == "language_model"
+    with pytest.raises(
+        UnknownClassError, match=r"@register\('nn.LanguageModel', fields=\('x',\)\)"
+    ):
+        convert(lua("nn.LanguageModel", x=1))
+
+
+@pytest.mark.parametrize("arguments", [{"fields": "core"}, {}])
+def test_a_registration_by_mistake_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConversionError, match="@register"):
+        register(*(["my.Layer"] if arguments else []), **arguments)

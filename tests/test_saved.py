@@ -207,8 +207,7 @@ def test_mean_and_std_give_one_note_with_value_range_and_resizing() -> None:
     assert model.preprocessing is not None
     assert model.preprocessing.resize == "pil-bilinear"
     assert model.notes == [
-        "mean 0.5 and std 0.25 fit values from 0 to 1 (value_range=1); images are resized to "
-        "32×32 by pil-bilinear"
+        "mean 0.5 and std 0.25 fit values from 0 to 1; images are resized to 32×32 by pil-bilinear"
     ]
     model = saved.open_model(DIGITS, mean_std=NORMALIZED, resize="image.scale-bicubic:^40")
     assert len(model.notes) == 1
@@ -272,6 +271,10 @@ def test_output_kinds() -> None:
     linear = nn.Linear(2, 2)
     assert saved.infer_output_kind(nn.Sequential(linear, nn.LogSoftmax(1))) == "log_probabilities"
     assert saved.infer_output_kind(nn.Sequential(linear, nn.Softmax(1))) == "probabilities"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.Sigmoid())) == "probabilities"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.Softmax2d())) == "probabilities"
+    assert saved.infer_output_kind(nn.Sequential(linear, nn.Tanh())) == "features"
+    assert saved.infer_output_kind(nn.Sequential(nn.Sigmoid(), linear)) == "logits"
     assert saved.infer_output_kind(nn.Sequential(nn.ReLU(), linear, nn.Dropout())) == "logits"
     assert saved.infer_output_kind(nn.Sequential(linear, nn.ReLU())) == "features"
 
@@ -364,6 +367,9 @@ def test_modules_that_cannot_be_described_are_named() -> None:
     changed.weight = nn.Parameter(torch.zeros(3, 2))
     with pytest.raises(SavedModelError, match=r"0\.weight has the shape \(3, 2\)"):
         saved.save(SavedModel(nn.Sequential(changed), "logits"), "m")
+    empty = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
+    with pytest.raises(SavedModelError, match=r"1\.weight has no values: its layer was never fil"):
+        saved.save(SavedModel(empty, "logits"), "m")
 
 
 def first_layer(config: dict[str, Any]) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def test_parameters_that_no_child_uses_belong_to_their_owner() -> None:
 
 
 def test_an_error_names_the_layer_that_does_not_accept_the_input() -> None:
-    with pytest.raises(SummaryError, match=r"does not take 3×20×20 at 7 \(Linear\)"):
+    with pytest.raises(SummaryError, match=r"does not take 3×20×20: layer 7, Linear\("):
         summarize(NETWORKS["convnet"](), (3, 20, 20))
 
 
@@ -256,7 +256,7 @@ def test_the_command_takes_files_and_prints_json(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["convnet", "--input", "3x20x20"], "does not take 3×20×20 at 7"),
+        (["convnet", "--input", "3x20x20"], "does not take 3×20×20: layer 7, Linear("),
         ([ALEXNET, "--classes", "3"], "--classes is for built-in networks"),
         (["no_such_network"], "no_such_network"),
         (["model.onnx"], "give the model that it was exported from"),

@@ -175,6 +175,15 @@ def test_expanded_tensors_stay_views() -> None:
     assert converted.untyped_storage().nbytes() == 3 * 8
 
 
+def test_what_occurs_twice_is_converted_to_one_tensor_and_one_table() -> None:
+    array, inner = np.arange(3.0), LuaTable({"x": 1})
+    value = LuaTable({"a": array, "b": array, "c": inner, "d": inner, "e": array.copy()})
+    converted = t7.to_torch(t7.loads(t7.dumps(value)))
+    assert converted["a"] is converted["b"]
+    assert converted["a"] is not converted["e"]
+    assert converted["c"] is converted["d"]
+
+
 def test_infinities_and_nan_of_microsofts_printf() -> None:
     tokens = ("1.#INF", "-1.#INF", "1.#QNAN")
     numbers = [t7.loads(f"1\n{token}\n") for token in tokens]

@@ -303,8 +303,7 @@ def test_all_objects_of_a_file_are_shown() -> None:
     assert [node.name for node in result.tree.children] == ["[1]", "[2]"]
     assert result.format == "binary, 8-byte longs, little endian"
     assert result.bytes.total == result.size
-    assert len(result.notes) == 1
-    assert "1 more object" in result.notes[0]
+    assert result.notes == ["2 objects in one file: [1] to [2]"]
 
 
 def test_find_model() -> None:

@@ -94,6 +94,44 @@ def test_shared_layers_are_written_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
+        nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True),
+        nn.Conv2d(4, 2, (3, 1), (1, 2), (2, 0), bias=False),
+        nn.BatchNorm2d(4, eps=0.5),
+        nn.BatchNorm2d(4, affine=False),
+        nn.Threshold(0.25, -3),
+        nn.ReLU(),
+        nn.Sequential(nn.Flatten(), nn.Linear(256, 3, bias=False), nn.LogSoftmax(1)),
+        nn.Sequential(nn.Flatten(), nn.Linear(256, 3), nn.Softmax(1), nn.Tanh(), nn.Sigmoid()),
+        nn.Dropout(0.3),
+    ],
+    ids=str,
+)
+def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
+    """What is read again computes the same; a lost argument would mean Lua's default."""
+    torch.manual_seed(0)
+    for name, buffer in layer.named_buffers():
+        if name.startswith("running_"):
+            buffer.uniform_(0.5, 2)
+    written = to_torch7(nn.Sequential(layer.eval()), (4, 8, 8))
+    again = convert(t7.loads(t7.dumps(written))).eval()
+    images = torch.randn(3, 4, 8, 8)
+    torch.testing.assert_close(again(images), layer(images), rtol=0, atol=0)
+    # Dropout and the momentum act in training mode only.
+    layer.train()
+    again.train()
+    torch.manual_seed(1)
+    expected = layer(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(again(images), expected, rtol=0, atol=0)
+    for name, buffer in layer.named_buffers():
+        torch.testing.assert_close(again.get_buffer(f"0.{name}"), buffer, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
     ("layer", "message"),
     [
         (nn.Conv2d(4, 4, 3, groups=2), "0: .* has groups"),

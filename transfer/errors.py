@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..converters.errors import TorchliftError
 
 
@@ -27,6 +29,22 @@ class FreezingError(TorchliftError):
 
 class TrainingError(TorchliftError):
     """Options that do not fit together, or a run that cannot be resumed."""
+
+
+def require(options: Any, name: str, condition: bool, expected: str) -> None:
+    """Check one of the options of a training.
+
+    Args:
+        options: Has the option as an attribute.
+        name: The name of the option.
+        condition: Whether its value is valid.
+        expected: What the value must be, such as "at least 1".
+
+    Raises:
+        TrainingError: The condition is false.
+    """
+    if not condition:
+        raise TrainingError(f"{name}={getattr(options, name)} must be {expected}")
 
 
 class SweepError(TorchliftError):

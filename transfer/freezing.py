@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from .errors import FreezingError, LayerError, TrainingError
+from .errors import FreezingError, LayerError, TrainingError, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +39,12 @@ class Freezing:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.unfreeze_at is not None and self.unfreeze_at < 1:
-            raise TrainingError("unfreeze_at must be at least 1: epochs count from 1")
-        if self.body_lr is not None and not self.body_lr > 0:
-            raise TrainingError("body_lr must be positive")
-        if not 0 < self.layer_decay <= 1:
-            raise TrainingError("layer_decay must be above 0 and at most 1")
+        start = self.unfreeze_at
+        require(self, "unfreeze_at", start is None or start >= 1, "at least 1: epochs count from 1")
+        require(self, "body_lr", self.body_lr is None or self.body_lr > 0, "positive")
+        require(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        if start is not None and self.freeze == "none":
+            raise TrainingError(f"unfreeze_at={start} needs layers to unfreeze: freeze=…")
 
 
 def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[str]:

@@ -52,6 +52,10 @@ def load_network(
     if not source.startswith((TORCHVISION, PYTHON)):
         if weights is not None:
             raise NetworkError(f"{source} has its own weights; leave out weights={weights!r}")
+        if source in NETWORKS and not Path(source).exists():
+            raise NetworkError(
+                f"{source} is a network without weights: `torchlift train` trains it"
+            )
         return open_model(source, at=at, **overrides)
     # Random weights are the same each time, so that a command can be repeated.
     with torch.random.fork_rng(devices=[]):

@@ -119,9 +119,8 @@ class TorchPredictor:
 
         from .torch_module import inference_copy
 
-        if device not in ("auto", "cpu") and not device.startswith("cuda"):
-            also = " (tensorrt is for .onnx files)" if device == "tensorrt" else ""
-            raise ProviderError(f"no device {device!r} in PyTorch: choose auto, cpu or cuda{also}")
+        if device == "tensorrt":
+            raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ProviderError(
                 f"{device} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"

@@ -104,6 +104,11 @@ def is_registered(class_name: str) -> bool:
     return class_name in _converters
 
 
+def converters_of(class_name: str) -> list[Converter]:
+    """Return the converters of a Torch7 class: several if projects have classes of one name."""
+    return [registration.converter for registration in _converters.get(class_name, [])]
+
+
 def registered_classes() -> list[str]:
     """Return every Torch7 class that has a converter, sorted."""
     return sorted(_converters)

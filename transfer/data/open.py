@@ -76,6 +76,9 @@ def open_data(
     name = os.fspath(source)
     options = ReadOptions(first_label=first_label, size=size, split=split, on_error=on_error)
     data = find_reader(name).read(name, options)
+    if size is not None and isinstance(data, Dataset) and data.images.shape[2:] != size:
+        note = "the images keep their size: only those of a folder are resized"
+        data = replace(data, notes=(*data.notes, note))
     if names is not None:
         data = replace(data, names=tuple(names))
     data = keep_valid_labels(data, on_error)

@@ -137,6 +137,50 @@ def limited(data: Data, count: int, *, balanced: bool = False, seed: int = 0) ->
     return data.take(draw_stratified(strata(data), count, balanced=balanced, seed=seed))
 
 
+def image_shape(data: Dataset | ImageFiles) -> str:
+    """Return the shape of the images in words; those of files may have any size.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset
+        >>> from torchlift.transfer.data.selection import image_shape
+        >>> image_shape(Dataset(np.zeros((5, 1, 8, 8), np.uint8)))
+        '1×8×8'
+    """
+    if isinstance(data, Dataset):
+        return "×".join(map(str, data.images.shape[1:]))
+    return data.color
+
+
+def conversion_note(data: Dataset | ImageFiles, channels: int) -> tuple[str, ...]:
+    """Return a note if a network's preprocessing changes the colors of images.
+
+    Args:
+        data: The images; a network's inputs are not changed.
+        channels: The channels that the network takes.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchlift.transfer.data import Dataset
+        >>> from torchlift.transfer.data.selection import conversion_note
+        >>> conversion_note(Dataset(np.zeros((5, 3, 8, 8), np.uint8)), 1)
+        ('the images are RGB and are converted to gray, which the network takes',)
+    """
+    if isinstance(data, ImageFiles):
+        own = 1 if data.color == "gray" else 3
+    elif data.images.dtype == np.uint8 and data.images.ndim == 4:
+        own = data.images.shape[1]
+    else:
+        return ()
+    names = {1: "gray", 3: "RGB"}
+    if own == channels or own not in names:
+        return ()
+    return (
+        f"the images are {names[own]} and are converted to {names[channels]}, "
+        "which the network takes",
+    )
+
+
 def strata(data: Dataset | ImageFiles) -> np.ndarray:
     """Return (N,) int64: the same number for images of the same class and split."""
     classes = np.zeros(len(data), np.int64) if data.classes is None else data.classes

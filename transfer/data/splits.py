@@ -8,7 +8,7 @@ from typing import Generic
 import numpy as np
 
 from ..errors import DataError
-from .selection import Data, draw_stratified, strata
+from .selection import Data, draw_stratified, image_shape, strata
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ def split(
     if not len(rest):
         raise DataError("no images to train on: the source has no training split")
     results: dict[str, Data] = {} if test_data is None else {"test": test_data}
-    notes = [] if test_data is None else [f"test: {len(test_data):,} images, given"]
+    notes = []
+    if test_data is not None:
+        notes.append(f"test: {len(test_data):,} images, given")
+        own_shape, test_shape = image_shape(data), image_shape(test_data)
+        if own_shape != test_shape:
+            notes.append(f"test images are {test_shape}, the others {own_shape}: each is converted")
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         own = np.flatnonzero(own_splits == name)
         if name in results:

@@ -10,7 +10,7 @@ import numpy as np
 from ...converters.files import atomic_path
 from ..errors import DataError
 from .dataset import SPLIT_NAMES, Dataset
-from .selection import class_count, labelled
+from .selection import class_count, image_shape, labelled
 from .splits import Splits
 
 
@@ -26,7 +26,8 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
         file: The file to write, atomically; an existing file is replaced.
 
     Raises:
-        DataError: If the images have no labels, or the file has another suffix.
+        DataError: If the images have no labels or the splits other shapes, or the file has another
+            suffix.
         WriteError: If the file cannot be written.
 
     Example:
@@ -48,6 +49,9 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
         data: Dataset = getattr(splits, split)
         if len(data):
             arrays |= {f"x_{split}": data.images, f"y_{split}": labelled(data)}
+            if data.images.shape[1:] != splits.train.images.shape[1:]:
+                shapes = f"{image_shape(data)} in {split}, {image_shape(splits.train)} in train"
+                raise DataError(f"{target}: one file holds images of one shape, not {shapes}")
     names = splits.train.names or tuple(str(i + 1) for i in range(class_count(splits.train)))
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as path:

@@ -7,6 +7,7 @@ import numpy as np
 from ...converters.inference.classifier import class_name
 from ...converters.inference.predictors import Predictor, prepare
 from ..data import Dataset, ImageFiles, match_classes
+from ..data.selection import conversion_note
 from ..errors import DataError
 from .outcomes import concatenate_outcomes, outcomes
 from .results import Evaluation, summarize
@@ -44,6 +45,8 @@ def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int =
     if data.classes is None or not len(data):
         raise DataError("no labels: only labeled images can be evaluated")
     data, notes = match_classes(data, predictor.labels)
+    if predictor.preprocessing is not None:
+        notes = [*notes, *conversion_note(data, predictor.preprocessing.channels)]
     batches, count = [], 0
     for images, classes in data.batches(batch_size):
         scores = predictor(prepare(images, predictor.preprocessing))

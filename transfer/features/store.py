@@ -231,7 +231,8 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
     target = Path(path)
     manifest = _read_manifest(target)
     if manifest is None:
-        raise StoreError(f"{target}: not a feature store (a folder that `torchlift extract` wrote)")
+        problem = "not a feature store" if target.exists() else "no such feature store"
+        raise StoreError(f"{target}: {problem} (a folder that `torchlift extract` writes)")
     store = FeatureStore(target, manifest)
     if store.format_version not in (1, FORMAT_VERSION):
         raise StoreError(
@@ -306,7 +307,8 @@ def _differences(stored: Any, current: Any, where: str = "") -> Iterator[str]:
             inner = f"{where}.{key}" if where else str(key)
             yield from _differences(stored[key], current[key], inner)
     elif _as_json(stored) != _as_json(current):
-        yield f"{where} was {_shorten(stored)}, now {_shorten(current)}"
+        words = where.replace(".", " ").replace("_", " ")
+        yield f"{words} was {_shorten(stored)}, now {_shorten(current)}"
 
 
 def _as_json(value: Any) -> Any:

@@ -48,7 +48,7 @@ def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
     path = Path(run)
     file = path / "metrics.csv" if path.is_dir() else path
     if not file.is_file():
-        raise PlotError(f"{path}: no run (a folder with metrics.csv, which training writes)")
+        raise PlotError(f"{path}: not the folder of a training (it has no metrics.csv)")
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             rows = [

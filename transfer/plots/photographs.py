@@ -36,7 +36,9 @@ def open_image(
         return ImageOps.exif_transpose(read_image(source))
     data = open_data(source)
     if not 0 <= index < len(data):
-        raise PlotError(f"{source} has the images 0 to {len(data) - 1}; index={index} is none")
+        raise PlotError(
+            f"{source} has no image index={index}: they count from 0 to {len(data) - 1}"
+        )
     if isinstance(data, ImageFiles):
         return data[index]
     if data.images.dtype != np.uint8:

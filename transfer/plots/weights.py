@@ -57,7 +57,7 @@ def unit_panel(
     if math.prod(shape) != rows.shape[1]:
         size = "×".join(map(str, shape))
         raise PlotError(
-            f"{rows.shape[1]} inputs are no image of {size}; give its shape, such as "
+            f"{rows.shape[1]} inputs do not form an image of {size}; give its shape, such as "
             "shape=(1, 28, 28)"
         )
     panel, limit = filter_panel(title, rows.reshape(-1, *shape))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from ...converters.modules.forward_errors import explain
 from ...converters.saved.shapes import on_meta_device
 from ..errors import SummaryError
 from .formulas import formula
@@ -143,9 +144,9 @@ def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
             output = network(input)
     except Exception as error:  # layers raise different errors for an input that does not fit
         size = "×".join(map(str, input_shape))
-        place = f" at {recorder.running}" if recorder.running else ""
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SummaryError(f"the network does not take {size}{place}: {problem}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = explain(error, network) or f"{recorder.running}: {reason}".removeprefix(": ")
+        raise SummaryError(f"the network does not take {size}: {problem}") from error
     return Summary(tuple(input_shape), _shape(output), recorder.rows, operations.depth(output))
 
 

@@ -11,7 +11,7 @@ from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
-from ..data.selection import labelled
+from ..data.selection import conversion_note, labelled
 from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
@@ -130,12 +130,14 @@ def _with_labels_and_preprocessing(model: SavedModel, train: Dataset | ImageFile
             model.preprocessing = None
             return model
     if model.preprocessing is not None:
+        model.notes += conversion_note(train, model.preprocessing.channels)
         return model
     if model.input_shape is None:
         raise TrainingError(
             "the images differ in size and the network accepts any size; give image_size=…"
         )
     channels, height, width = model.input_shape
+    model.notes += conversion_note(train, channels)
     mean, std = channel_statistics(train)
     if len(mean) != channels:
         # Gray images for a network of color images, or the reverse: one value for all channels.

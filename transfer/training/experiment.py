@@ -61,10 +61,13 @@ def run_experiment(
         on_epoch: As for `fit`.
 
     Raises:
+        FreezingError: The rule for freezing matches no layer, or leaves nothing to train.
         TrainingError: The folder is not empty, or the run in it differs in options, model or data.
         TorchliftError: Model, images and options do not fit together.
     """
     run = experiment.run
+    # An invalid rule is an error before anything is written.
+    frozen_at(model.module, experiment.freezing, 1)
     accelerator = start_processes(run, experiment.freezing, path)
     folder = RunFolder(path)
     if accelerator.is_main_process:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
-from ..errors import TrainingError
+from ..errors import TrainingError, require
 from ..freezing import Freezing
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Optimization:
             from all of them (replacement).
         accumulate: Accumulation steps of an update: each process splits its images into so many
             smaller batches to save memory.
-        optimizer: sgd, or adamw, which with weight_decay 0 is Adam.
-        lr: Learning rate of the head, or "find" to measure one first.
+        optimizer: sgd, or adamw, which is Adam if the weight decay is 0.
+        lr: Learning rate of the head: a number, or "find" to measure one first.
         momentum: Momentum of sgd.
         dampening: Dampening of the momentum of sgd. Torch7's optim.sgd takes the momentum itself
             by default.
@@ -66,24 +66,22 @@ class Optimization:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 0, "epochs must be at least 0")
+        require(self, "epochs", self.epochs >= 0, "at least 0")
         for name in ("batch_size", "accumulate", "step_epochs"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        _require(self.lr == "find" or self.lr > 0, "lr must be positive")
-        _require(0 <= self.label_smoothing < 1, "label_smoothing must be at least 0 and below 1")
-        _require(self.ema is None or 0 < self.ema < 1, "ema must be between 0 and 1")
-        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm must be positive")
-        _require(self.patience is None or self.patience >= 1, "patience must be at least 1")
-        _require(0 <= self.momentum < 1, "momentum must be at least 0 and below 1")
-        _require(0 <= self.dampening < 1, "dampening must be at least 0 and below 1")
-        _require(
-            self.warmup_epochs == 0 or 0 < self.warmup_epochs < self.epochs,
-            "warmup_epochs must be below epochs",
-        )
-        _require(
-            self.schedule != "one-cycle" or self.warmup_epochs == 0,
-            "one-cycle has its own warm-up; leave out warmup_epochs",
-        )
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "lr", self.lr == "find" or self.lr > 0, "positive")
+        for name in ("label_smoothing", "momentum", "dampening"):
+            require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        require(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
+        require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive")
+        require(self, "patience", self.patience is None or self.patience >= 1, "at least 1")
+        warmup = self.warmup_epochs
+        below = f"below epochs={self.epochs}"
+        require(self, "warmup_epochs", warmup == 0 or 0 < warmup < self.epochs, below)
+        if self.schedule == "one-cycle" and warmup:
+            raise TrainingError(
+                "schedule='one-cycle' has its own warm-up; leave out warmup_epochs=…"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,12 @@ class SplitOptions:
     """Which images are used for validation and for testing.
 
     Attributes:
-        val_fraction: Fraction of the training images that selects the best epoch.
+        val_fraction: Fraction of the training images for validation: where a training chooses its
+            best epoch.
         test_fraction: Fraction that the trained model is evaluated on, if the data has no test
             split.
-        test_data: A test split from elsewhere.
+        test_data: Another dataset as the test split. Options for the data, such as --classes,
+            --limit and --split, apply to it too.
     """
 
     val_fraction: float = 0.1
@@ -130,8 +130,8 @@ class Run:
     tracker: str = "tensorboard"
 
     def __post_init__(self) -> None:
-        _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
-        _require(self.workers >= 0, "workers must be at least 0")
+        require(self, "threads", self.threads is None or self.threads >= 1, "at least 1")
+        require(self, "workers", self.workers >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,3 @@ class Experiment:
     run: Run = field(default_factory=Run)
     seed: int = 0
     config: dict[str, Any] = field(default_factory=dict)
-
-
-def _require(condition: bool, problem: str) -> None:
-    if not condition:
-        raise TrainingError(problem)

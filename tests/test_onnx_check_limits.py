@@ -1,0 +1,287 @@
+"""The limits of `check` bite: a file just outside one fails, and nothing else makes up for it.
+
+The files are put together by hand, not exported, so that each has exactly one fault. What a limit is
+comes from the table in docs/checks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from support import ROOT
+from torch import nn
+
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.onnx import PROFILES, CheckReport, check
+from torchlift.converters.onnx.checker.check import full_float32
+from torchlift.converters.onnx.checker.comparison import compare
+from torchlift.converters.onnx.checker.profiles import choose_profile
+from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
+from torchlift.converters.onnx.checker.weights import differing_weights
+from torchlift.converters.saved import SavedModel
+
+
+def documented() -> dict[str, list[float]]:
+    """The table of docs/checks.md: profile → error, top-1, top-5, loss, error of a weight."""
+    text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    rows = text.split("| error of a weight |")[1].split("\n\n")[0].splitlines()[2:]
+
+    def number(cell: str) -> float:
+        if cell.endswith("%"):
+            return float(cell[:-1]) / 100
+        over, _, under = cell.partition("/")
+        return float(over) / float(under or 1)
+
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {row[0].split()[0]: [number(cell) for cell in row[1:]] for row in cells}
+
+
+def test_profiles_are_those_of_the_documentation() -> None:
+    values = {
+        name: [limits.tolerance, limits.top1, limits.top5, limits.drop, limits.rounding]
+        for name, limits in PROFILES.items()
+    }
+    assert values == {name: pytest.approx(row) for name, row in documented().items()}
+
+
+def test_the_profile_follows_the_arithmetic_and_the_provider() -> None:
+    for precision, provider, name in (
+        ("fp16", "CPUExecutionProvider", "fp16"),
+        ("int8", "CUDAExecutionProvider", "int8"),
+        ("fp32", "CPUExecutionProvider", "fp32-cpu"),
+        (None, "", "fp32-cpu"),
+        ("fp32", "CUDAExecutionProvider", "fp32-gpu"),
+    ):
+        assert choose_profile(None, None, precision, provider).name == name
+    assert choose_profile("fp16", 0.0, "fp32", "").tolerance == 0
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_file_may_lose_as_much_accuracy_as_its_profile_says(name: str) -> None:
+    allowed = round(PROFILES[name].drop * 1000)
+    classes = np.zeros(1000, np.int64)
+    for lost, ties, passes in ((allowed, 0, True), (allowed + 1, 0, False), (allowed + 3, 3, True)):
+        file = classes.copy()
+        file[:lost] = 1
+        finding = check_accuracy(classes, (classes, file), ties, PROFILES[name].drop)
+        assert finding.passed is passes, finding.text
+        # A file may be more accurate than its model.
+        assert check_accuracy(file, (classes, file), 0, PROFILES[name].drop).passed
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_as_many_predictions_must_agree_as_a_profile_says(name: str) -> None:
+    limits = replace(PROFILES[name], tolerance=10)
+    needed = round(limits.top1 * 100)
+    for agreeing, passes in ((needed, True), (needed - 1, False)):
+        expected = np.tile([2.0, 1.0], (100, 1))
+        actual = expected.copy()
+        actual[agreeing:] = [1.0, 2.0]
+        result = compare(expected, actual, np.arange(100), limits.tolerance, is_classifier=True)
+        findings = {f.name: f.passed for f in check_outputs([result], limits, None)}
+        assert findings == {"finite": True, "outputs": True, "top-1": passes}
+
+
+def test_top5_is_a_mean_over_examples_not_over_batches() -> None:
+    scores = np.arange(10.0)[None]
+    other = scores.copy()
+    other[0, [4, 5]] = other[0, [5, 4]]  # One of the five is another.
+    agreeing = compare(scores.repeat(9, 0), scores.repeat(9, 0), np.arange(9), 10, True)
+    differing = compare(scores, other, np.arange(1), 10, True)
+    assert (agreeing.top5, differing.top5) == (1, 0.8)
+    limits = replace(PROFILES["fp16"], tolerance=10, top5=0.98)
+    assert {f.name: f.passed for f in check_outputs([agreeing, differing], limits, None)}["top-5"]
+    limits = replace(limits, top5=0.981)
+    findings = {f.name: f.passed for f in check_outputs([agreeing, differing], limits, None)}
+    assert not findings["top-5"]
+
+
+def test_only_a_thousandth_of_the_largest_output_is_a_tie_whatever_the_tolerance() -> None:
+    for gap, agreeing in ((0.0009, 1), (0.0011, 0)):
+        expected = np.array([[100.0, 100.0 * (1 - gap), 0]])
+        actual = expected[:, [1, 0, 2]]
+        for tolerance in (0.2, 0.01):
+            result = compare(expected, actual, np.arange(1), tolerance, is_classifier=True)
+            assert (result.agreeing, len(result.ties)) == (agreeing, agreeing)
+
+
+def graph(
+    bias: np.ndarray, metadata: Metadata, pixels: bool = False, shape: tuple[int, ...] = (2, 1, 1)
+) -> onnx.ModelProto:
+    """Return what `export` writes for `classifier`, with another bias."""
+    kind = TensorProto.UINT8 if pixels else TensorProto.FLOAT
+    values = [
+        helper.make_tensor_value_info("input", kind, ["batch", *shape]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(bias)]),
+    ]
+    nodes = [
+        helper.make_node("Flatten", ["floats" if pixels else "input"], ["flatten"], "flat", axis=1),
+        helper.make_node("Gemm", ["flatten", "1.weight", "1.bias"], ["logits"], "gemm", transB=1),
+    ]
+    if pixels:
+        nodes.insert(0, helper.make_node("Cast", ["input"], ["floats"], "cast", to=1))
+    weights = [
+        numpy_helper.from_array(np.eye(2, dtype=np.float32), "1.weight"),
+        numpy_helper.from_array(bias.astype(np.float32), "1.bias"),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "hand-made", values[:1], values[1:], weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    helper.set_model_props(model, metadata.to_props())
+    return model
+
+
+def classifier(**details: Any) -> SavedModel:
+    """Return a network whose scores are its input's two values."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.eye(2))
+        network[1].bias.zero_()
+    return SavedModel(network, "logits", (2, 1, 1), **details)
+
+
+def metadata(**entries: Any) -> Metadata:
+    return Metadata(**{"output_kind": "logits", "precision": "fp32", **entries})
+
+
+def failed(report: CheckReport) -> list[str]:
+    return [finding.name for finding in report.findings if not finding.passed]
+
+
+@pytest.mark.parametrize(("flipped", "passes"), [(1, True), (2, False)])
+def test_an_int8_file_that_loses_accuracy_fails(
+    flipped: int, passes: bool, tmp_path: Path
+) -> None:
+    """Its outputs are within 0.2 and 98 % of its predictions agree: only the accuracy tells."""
+    scores = np.tile(np.float32([1, 0]), (100, 1))
+    scores[:flipped] = [0.5, 0.45]
+    # The bias of a quantized file is not compared with the model's under another name.
+    model = graph(np.zeros(2), metadata(precision="int8"))
+    gemm = model.graph.node[1]
+    gemm.input[2] = "shifted"
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.float32([-0.1, 0]), "shifted"))
+    onnx.save(model, tmp_path / "int8.onnx")
+    inputs, classes = scores.reshape(100, 2, 1, 1), np.zeros(100, np.int64)
+    report = check(classifier(), tmp_path / "int8.onnx", inputs, classes=classes)
+    assert report.profile == "int8"
+    assert failed(report) == ([] if passes else ["accuracy"])
+
+
+def test_pixels_without_preprocessing_in_the_graph(tmp_path: Path) -> None:
+    """Such a file would get pixels that nothing has normalized, without an error."""
+    preprocessing = Preprocessing("gray", (1, 1), value_range=255)
+    model = replace(classifier(), preprocessing=preprocessing)
+    file = tmp_path / "pixels.onnx"
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 2, 1, 1)).astype(np.float32)
+    for baked, expected in ((None, ["interface"]), (preprocessing, [])):
+        entries = metadata(preprocessing=preprocessing, baked_preprocessing=baked)
+        onnx.save(graph(np.zeros(2), entries, pixels=True), file)
+        names = failed(check(model, file, pixels))
+        assert [name for name in names if name == "interface"] == expected
+    # And the other way: a graph that takes floats has no preprocessing inside.
+    onnx.save(graph(np.zeros(2), entries), file)
+    assert "interface" in failed(check(model, file, pixels))
+
+
+def test_a_node_whose_result_is_nan_is_located(tmp_path: Path) -> None:
+    """NaN is in no difference: where it is finite, the node's result is the model's."""
+    onnx.save(graph(np.array([np.nan, 0]), metadata()), tmp_path / "nan.onnx")
+    report = check(classifier(), tmp_path / "nan.onnx", locate=True)
+    assert report.findings[-1].name == "locate"
+    assert not report.findings[-1].passed
+    assert "diverges is gemm (Gemm), layer 1" in report.findings[-1].text
+
+
+class Recorder(nn.Module):
+    """Keeps whether products may be rounded to TF32 while it runs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.allowed: set[bool] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        return self
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.allowed |= {
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+        }
+        return self.network(input)  # type: ignore[no-any-return]  # a module's call
+
+
+@pytest.fixture
+def _tf32_allowed() -> Any:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("_tf32_allowed")
+def test_pytorch_does_not_round_to_tf32_during_a_check(tmp_path: Path) -> None:
+    """TF32 keeps 10 bits, an error of 5e-4 where 1e-3 is allowed; the flags need no GPU."""
+    onnx.save(graph(np.zeros(2), metadata()), tmp_path / "model.onnx")
+    recorder = Recorder(classifier().module)
+    check(recorder, tmp_path / "model.onnx", input_shape=(2, 1, 1), output_kind="logits")
+    assert recorder.allowed == {False}
+    # The caller's choice is back, whether the check ends well or not.
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    with pytest.raises(ZeroDivisionError), full_float32():
+        _ = 1 / 0
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("_tf32_allowed")
+def test_products_on_a_gpu_have_the_precision_of_float32() -> None:
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 512, 512, dtype=torch.float64)
+    with full_float32():
+        product = (first.float().cuda() @ second.float().cuda()).double().cpu()
+    expected = first @ second
+    # float32 keeps 24 bits, TF32 11: errors of 1e-7 and 5e-4 of a factor, averaged over 512 terms.
+    assert float((product - expected).abs().max() / expected.abs().max()) < 5e-6
+
+
+def folded(factors: np.ndarray, change: float, bits: type = np.float32) -> list[str]:
+    """Return which weights differ in a file whose convolution absorbed a batch normalization.
+
+    Args:
+        factors: one for each channel.
+        change: added to one value, relative to the largest of its channel.
+        bits: the dtype in which the file was computed.
+    """
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, len(factors), 3, bias=False), nn.BatchNorm2d(len(factors)))
+    weight = network[0].weight.detach().numpy()
+    stored = weight.astype(np.float64) * factors[:, None, None, None]
+    stored[1, 1, 2, 0] += change * np.abs(stored[1]).max()
+    array = stored.astype(bits).astype(np.float32)
+    model = onnx.ModelProto()
+    model.graph.initializer.append(numpy_helper.from_array(array, "0.weight"))
+    return differing_weights(network, model, PROFILES["fp32-cpu"].rounding)[0]
+
+
+def test_a_weight_folded_with_a_batch_normalization_is_its_channels_factor_away() -> None:
+    factors = np.array([1.7, -0.3, 0.02, 5.0])
+    assert folded(factors, 0) == []
+    # Rounded twice, each time by 6e-8.
+    assert folded(factors, 2e-6) == []
+    assert folded(factors, 5e-5) == ["0.weight"]
+    assert folded(factors, -1e-3) == ["0.weight"]
