@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..modules import keep_batch_dimension
+from ..modules.conversion import lua_paths
 from ..modules.forward_errors import explain
 from .errors import InferenceError
 
@@ -74,7 +75,9 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
             return outputs
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
-        reason = "; ".join(filter(None, [str(error).splitlines()[0], explain(error, module)]))
+        reason = "; ".join(
+            filter(None, [str(error).splitlines()[0], explain(error, module, lua_paths)])
+        )
         raise InferenceError(
             f"the model does not accept inputs of shape {shapes}: {reason}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from .context import Context, ConvertedLayer, Note
 from .forward_errors import note_layer
 from .registry import find_converter, is_registered
 from .shared_writes import share_memory
-from .torch7_source import Torch7Source
+from .torch7_source import Torch7Source, source_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def convert_recorded(value: Any, path: str = "model") -> Conversion:
     module, containers = share_memory(module, context.layers)
     notes = [Note(place, "", _OVERWRITTEN) for place in containers]
     module.torch7_source = Torch7Source(value)  # type: ignore[assignment]  # no tensor or module
-    module.register_forward_hook(note_layer, always_call=True)
+    name_layers_in_errors(module)
     return Conversion(module, context.layers, [*context.notes, *notes], context.arrays)
 
 
@@ -89,3 +90,19 @@ _OVERWRITTEN = (
     "a layer overwrites its input (inplace), which another branch reads: the container runs with "
     "Torch7's memory, and is one level deeper in the PyTorch module"
 )
+
+
+def name_layers_in_errors(network: nn.Module) -> None:
+    """Make errors in a forward pass of a network name the layer that they come from."""
+    network.register_forward_hook(partial(note_layer, lua_paths), always_call=True)
+
+
+def lua_paths(network: nn.Module) -> dict[str, str]:
+    """Return the Lua path of each layer of a converted network by its name in PyTorch."""
+    source = source_of(network)
+    if source is None:
+        return {}
+    conversion = convert_recorded(source.object(network))
+    paths = {id(layer.module): layer.path for layer in conversion.layers}
+    named = conversion.module.named_modules()
+    return {name: paths[id(module)] for name, module in named if id(module) in paths}

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .torch7_source import source_of
+#: Returns the Lua path of each layer of a network by its name in PyTorch (see `lua_paths`).
+Paths: TypeAlias = Callable[[nn.Module], dict[str, str]]
 
 
-def explain(error: BaseException, network: nn.Module) -> str | None:
+def explain(error: BaseException, network: nn.Module, paths: Paths) -> str | None:
     """Return a sentence about the layer that an error was raised in.
 
     Args:
         error: An error that was raised during a call of the network.
         network: The network.
+        paths: Returns the Lua paths of its layers.
 
     Returns:
         The sentence; None if the error was not raised in a layer below the network.
@@ -27,7 +30,7 @@ def explain(error: BaseException, network: nn.Module) -> str | None:
         >>> try:
         ...     network(torch.zeros(1, 5))
         ... except RuntimeError as error:
-        ...     explain(error, network)
+        ...     explain(error, network, lambda network: {})
         'layer 1, Linear(in_features=4, out_features=2, bias=True), got an input of shape (1, 5)'
     """
     names = {id(module): name for name, module in network.named_modules()}
@@ -44,7 +47,7 @@ def explain(error: BaseException, network: nn.Module) -> str | None:
         return None
     module, inputs = found
     name = names[id(module)]
-    lua = lua_paths(network).get(name)
+    lua = paths(network).get(name)
     shapes = " and ".join(
         str(tuple(value.shape))
         for value in pytree.tree_leaves(inputs)
@@ -59,20 +62,7 @@ def explain(error: BaseException, network: nn.Module) -> str | None:
     return f"{where}, {summary}, got an input of shape {shapes or 'unknown'}{hint}"
 
 
-def lua_paths(network: nn.Module) -> dict[str, str]:
-    """Return the Lua path of each layer of a converted network by its name in PyTorch."""
-    from .conversion import convert_recorded
-
-    source = source_of(network)
-    if source is None:
-        return {}
-    conversion = convert_recorded(source.object(network))
-    paths = {id(layer.module): layer.path for layer in conversion.layers}
-    named = conversion.module.named_modules()
-    return {name: paths[id(module)] for name, module in named if id(module) in paths}
-
-
-def note_layer(network: nn.Module, inputs: Any, output: Any) -> None:
+def note_layer(paths: Paths, network: nn.Module, inputs: Any, output: Any) -> None:
     """Add to an error of a forward pass which layer it comes from; a forward hook of the network.
 
     PyTorch calls it after each forward pass, and while an error is handled if it was registered
@@ -80,6 +70,6 @@ def note_layer(network: nn.Module, inputs: Any, output: Any) -> None:
     """
     error = sys.exception()
     if error is not None and not getattr(error, "__notes__", None):
-        text = explain(error, network)
+        text = explain(error, network, paths)
         if text is not None:
             error.add_note(text)

@@ -18,8 +18,8 @@ from .. import t7
 from ..errors import TorchliftError, WriteError
 from ..files import atomic_path, check_output
 from ..images.preprocessing import Preprocessing
+from ..modules.conversion import name_layers_in_errors
 from ..modules.errors import ConversionError
-from ..modules.forward_errors import note_layer
 from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..t7 import LuaObject, T7Error
@@ -121,7 +121,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     except RecursionError:
         raise SavedModelError(f"{path / CONFIG}: nested too deeply") from None
-    module.register_forward_hook(note_layer, always_call=True)
+    name_layers_in_errors(module)
     if (path / TORCH7).exists():
         module.torch7_source = _torch7_source(path / TORCH7)  # type: ignore[assignment]  # no tensor or module
     tensors = _read_tensors(path / WEIGHTS)

@@ -205,6 +205,12 @@ class _Int8Trials:
             raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
         self._file, self._model, self._examples = file, model, examples
         scores = examples.scores(file, "float", examples.all)
+        unknown = int(np.isnan(scores).any(axis=1).sum())
+        if unknown:
+            raise OnnxError(
+                f"{file}: the outputs of {unknown:,} of {len(scores):,} examples are not numbers "
+                "(NaN): weights of the network are damaged, or its training diverged"
+            )
         self._classes = scores.argmax(axis=1) if classes is None else np.asarray(classes)
         self.float_accuracy = self._accuracy(scores)
         self._calibration: Calibration | None = None
