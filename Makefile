@@ -4,7 +4,7 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all coverage lint format install clean
+.PHONY: demo test test-all soak coverage lint format install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -17,6 +17,16 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json
 	$(BIN)/python tests/coverage_table.py build/proofs.json --check
+
+# Random trials that run for hours: networks drawn from a seed, and damaged .t7 files.
+NETWORKS ?= 10000
+SEED ?= 0
+MINUTES ?= 30
+
+soak: install
+	TORCHLIFT_NETWORKS=$(NETWORKS) $(BIN)/python -m pytest -q -n auto -m "" \
+		--hypothesis-seed=$(SEED) --hypothesis-show-statistics tests/test_random_networks.py
+	$(BIN)/python tests/fuzz/fuzz_t7.py --seed $(SEED) --minutes $(MINUTES)
 
 coverage: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \

@@ -162,7 +162,7 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
         Splits(data, no_images, no_images),
         Optimization(epochs=2, batch_size=BATCH, lr=0.01, weight_decay=0),
         augmentation=augmentation,
-        run=Run(device="cpu", tracker="none"),
+        run=Run(device="cpu", tracker=["none"]),
     )
     with tempfile.TemporaryDirectory() as folder:
         fit(

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.markup import escape
 
+from ..converters.files import atomic_path
 from ..converters.requirements import require
 from .commands import load_commands
 from .parser import parse_command, run_command
@@ -79,5 +80,6 @@ def _save_first_image(data: str, target: Path) -> Path:
 
     from ..transfer.data import read_dataset
 
-    Image.fromarray(read_dataset(data).images[0, 0]).save(target)
+    with atomic_path(target) as path:
+        Image.fromarray(read_dataset(data).images[0, 0]).save(path)
     return target

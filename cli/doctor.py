@@ -48,7 +48,7 @@ def doctor() -> CommandResult:
         "",
         metadata_view(
             {f"onnx {one['provider']}": one["problem"] or "starts" for one in providers}
-            or {"onnx": "onnxruntime is not installed: pip install 'torchlift[cpu]'"}
+            or {"onnx": f"{_missing()} is not installed: pip install 'torchlift[cpu]'"}
         ),
         "",
         metadata_view({one["package"]: one["version"] for one in data["packages"]}),
@@ -62,8 +62,17 @@ def doctor() -> CommandResult:
 _OWN_LINES = ("providers", "packages", "problems")
 
 
+def _can_infer() -> bool:
+    """Return whether `converters.inference` can be imported."""
+    return is_installed("onnxruntime") and is_installed("PIL")
+
+
+def _missing() -> str:
+    return "pillow" if is_installed("onnxruntime") else "onnxruntime"
+
+
 def _providers() -> list[dict[str, str | None]]:
-    if not is_installed("onnxruntime"):
+    if not _can_infer():
         return []
     from ..converters.inference import PROVIDERS, provider_problem
 
@@ -72,7 +81,7 @@ def _providers() -> list[dict[str, str | None]]:
 
 def _problems() -> list[str]:
     """Return what is wrong with the installation as a whole."""
-    if not is_installed("onnxruntime"):
+    if not _can_infer():
         return []
     from ..converters.inference.provider_diagnostics import runtime_conflict
 
@@ -91,8 +100,8 @@ def _torch_devices() -> list[str]:
 
 
 def _cpus() -> int | None:
-    """Return how many CPUs this process may use; None without the package that counts them."""
-    if not is_installed("joblib"):
+    """Return how many CPUs this process may use; None without the packages that count them."""
+    if not (_can_infer() and is_installed("joblib")):
         return None
     from ..converters.inference.threads import available_cpus
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from rich.console import Group
 from rich.markup import escape
 
 from ..converters.errors import TorchliftError
+from ..converters.requirements import require
 from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
 from .errors import Terminated, UsageError
+from .messages import for_command
 from .parser import parse_command, run_command
 from .result import CommandResult, console
 
@@ -38,6 +41,8 @@ def lab(
         overwrite: Replace the lab that the folder holds.
         options: The data, the models and the size of the lab.
     """
+    # The report, which needs them, is written last.
+    require("lab", "jinja2", "markdown_it")
     from ..transfer.labs.run import LABS, do_lab, settings_of
     from ..transfer.labs.steps import Steps
     from ..transfer.reports import write_lab_report
@@ -45,15 +50,16 @@ def lab(
     if name not in LABS:
         raise UsageError(f"no lab {name!r}; there are {', '.join(LABS)}")
     chosen, folder = LABS[name], Path(output or f"labs/{name}")
-    aside = console(stderr=True)
+    aside, given = console(stderr=True), {"output": output, **asdict(options)}
     steps = Steps(
         folder,
         _run_command,
         settings_of(chosen, options),
-        say=lambda text: aside.print(escape(text), soft_wrap=True),
+        say=lambda text: aside.print(escape(for_command(text, lab, given)), soft_wrap=True),
         overwrite=overwrite,
     )
     page = do_lab(chosen, steps, options)
+    page = replace(page, notes=[for_command(note, lab, given) for note in page.notes])
     files = write_lab_report(page, folder)
     facts = {
         "lab": name,
@@ -72,7 +78,11 @@ def lab(
 def _run_command(words: list[str]) -> Any:
     """Run a command and return its data; a command that does not pass is an error."""
     try:
-        report = run_command(*parse_command(load_commands(words, FILE_COMMANDS), words))
+        command, options = parse_command(load_commands(words, FILE_COMMANDS), words)
+        try:
+            report = run_command(command, options)
+        except TorchliftError as error:
+            raise TorchliftError(for_command(str(error), command, options)) from error
     except Terminated:
         raise
     except SystemExit as stopped:

@@ -15,8 +15,8 @@ from ..converters.errors import TorchliftError
 from ..converters.requirements import is_optional, missing_package
 from .commands import load_commands
 from .errors import Terminated, UsageError
-from .messages import as_options, texts_of
-from .parser import Command, arguments_of, parse_command, run_command
+from .messages import for_command
+from .parser import Command, parse_command, run_command
 from .result import show
 
 
@@ -67,13 +67,10 @@ def _run(command: Command, options: dict[str, Any]) -> int:
     return 0 if result.passed else 1
 
 
-def _print_error(
-    error: TorchliftError | OSError, command: Command, given: dict[str, Any]
-) -> None:
+def _print_error(error: TorchliftError | OSError, command: Command, given: dict[str, Any]) -> None:
     """Print an error in one line on stderr, and for an unknown class how to write a converter."""
     if isinstance(error, TorchliftError):
-        options = {argument.name for argument in arguments_of(command) if not argument.positional}
-        text = as_options(" ".join(str(error).split()), options, texts_of(given))
+        text = for_command(str(error), command, given)
     else:
         place = f"{error.filename}: " if error.filename is not None else ""
         text = f"{place}{error.strerror or error}"

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from .parser import Command, arguments_of
+
 #: An argument in a message: its name, and its value unless that is an ellipsis. It may stand in a
 #: call, as in "load_model(file, at='net')", of which the command line has the argument only. What
 #: is part of a longer word, as in "runs/lr=0.1/data.t7", is none.
@@ -51,6 +53,18 @@ def as_options(message: str, options: Collection[str], texts: Collection[str] = 
         return flag if value in ("", "True", "…") else f"{flag} {_typed(value)}"
 
     return re.sub(kept + _ARGUMENT, option, message)
+
+
+def for_command(message: str, command: Command, given: Mapping[str, Any]) -> str:
+    """Return a message of the library in one line, with a command's arguments as its options.
+
+    Args:
+        message: names arguments as `name=value`.
+        command: the command that runs.
+        given: its arguments by name.
+    """
+    options = {argument.name for argument in arguments_of(command) if not argument.positional}
+    return as_options(" ".join(message.split()), options, texts_of(given))
 
 
 def texts_of(arguments: Mapping[str, Any]) -> set[str]:

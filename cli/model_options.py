@@ -83,8 +83,11 @@ class ModelOptions:
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():
-            # The notes of a file are part of the result of its conversion.
             predictor.note = "; ".join(model.notes)
+        elif self.mean_std is not None or self.resize is not None:
+            # What these options decided is noted last; the notes before it are part of the result
+            # of the file's conversion.
+            predictor.note = model.notes[-1]
         return predictor
 
     def self_check(self, path: str, tolerance: float) -> SelfCheck:

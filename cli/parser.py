@@ -12,9 +12,8 @@ import inspect
 import re
 import sys
 import typing
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS, Action, ArgumentTypeError
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, NoReturn
@@ -25,6 +24,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from .. import __version__
 from ..converters.errors import TorchliftError
 from .errors import UsageError
+from .parser_errors import readable
 from .result import CommandResult
 from .values import parser_of
 
@@ -165,7 +165,9 @@ def _command_parser(command: Command) -> _Parser:
             groups[argument.group] = parser.add_argument_group(argument.group)
         _add(groups.get(argument.group, parser), argument)
         parser.flags[argument.name] = argument.flag
+        parser.types[argument.name] = argument.type
     for name, text in _COMMON.items():
+        parser.types[name] = bool
         parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.add_argument("--config", action="config", help="Read options from a YAML file.")
     return parser
@@ -196,40 +198,33 @@ class _Parser(ArgumentParser):
 
     Attributes:
         flags: what is typed for each argument, by the name that jsonargparse gives it.
+        types: the type of each argument of a command, by name.
     """
 
     def __init__(self, **options: Any) -> None:
         self.flags: dict[str, str] = {}
+        self.types: dict[str, Any] = {}
         super().__init__(allow_abbrev=False, formatter_class=_Paragraphs, **options)
+
+    def parse_string(self, content: str, path: str = "", **options: Any) -> Any:
+        """Parse the text of a config file, once its names and values are known to be right."""
+        import yaml
+
+        from .config_files import read_config
+
+        try:
+            config = read_config(content, self.types)
+        except ArgumentTypeError as error:
+            self.error(f"{path}: {error}" if path else str(error))
+        return super().parse_string(yaml.safe_dump(config), path, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and how to see the options, and exit with 2."""
         prog = self.prog
-        text, command = _readable(message, self.flags)
+        text, command = readable(message, self.flags)
         prog += f" {command}" if command else ""
         sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
         sys.exit(2)
-
-
-def _readable(message: str, flags: dict[str, str]) -> tuple[str, str]:
-    """Return one of jsonargparse's messages in one line, and the command that it names."""
-    text = " ".join(message.split())
-    if found := re.match(r"the following arguments are required: (.*)", text):
-        names = found[1].split(", ")
-        missing = ", ".join(flags.get(name, name) for name in names)
-        return f"missing: {missing}", names[0].partition(".")[0] if "." in names[0] else ""
-    if found := re.match(r'Parser key "(\w+)": (.*)', text):
-        return f"{flags.get(found[1], found[1])}: {found[2]}", ""
-    if found := re.match(r"argument COMMAND: invalid choice: ('.*?')", text):
-        return f"no command {found[1]}", ""
-    if found := re.match(r"unrecognized arguments: (.*)", text):
-        option = found[1].partition("=")[0].split()[0]
-        similar = get_close_matches(option, flags.values(), n=1, cutoff=0.7)
-        hint = "".join(f"; did you mean {name}?" for name in similar)
-        return f"no such argument: {found[1]}{hint}", ""
-    if text.startswith('expected "subcommand"'):
-        return "a command is missing", ""
-    return re.sub(r"^argument (?:-\w, ?|-\w/)?(--[\w-]+|\w+):", r"\1:", text), ""
 
 
 class _Paragraphs(DefaultHelpFormatter):

@@ -249,8 +249,8 @@ def _draw_weights(
     opened = [_weights(source, request.model_options) for source in request.sources]
     notes = [note for weights in opened for note in weights.notes]
     groups, layer_data, arrays = [], [], {}
-    wanted: Sequence[str | None] = request.layers or [None]
-    for layer in wanted:
+    layers: Sequence[str | None] = request.layers or [None]
+    for layer in layers:
         group = []
         for title, weights in zip(request.titles, opened, strict=True):
             name, array = weights.of(layer, rank)

@@ -17,7 +17,7 @@ from rich.table import Table
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
-from .result import CommandResult, console, table
+from .result import CommandResult, as_number, console, table
 from .values import Count
 
 if TYPE_CHECKING:
@@ -129,6 +129,6 @@ def _table(results: list[dict[str, Any]]) -> Table:
             view.add_row(
                 "" if place else escape(result["input"]),
                 escape(prediction["label"]),
-                f"{prediction['probability']:.4f}",
+                as_number(prediction["probability"], ".4f"),
             )
     return view

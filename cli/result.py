@@ -59,6 +59,16 @@ def finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
+def as_number(value: float | None, form: str) -> str:
+    """Return a number as text; None, which stands for one that is not finite, is `nan`.
+
+    Example:
+        >>> as_number(0.5, ".4f"), as_number(None, ".4f")
+        ('0.5000', 'nan')
+    """
+    return format(math.nan if value is None else value, form)
+
+
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table with these columns; those in `right` are aligned to the right."""
     empty = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

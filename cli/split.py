@@ -48,7 +48,8 @@ def split(
     names = splits.train.names or [str(index + 1) for index in range(count)]
     images = {name: getattr(splits, name) for name in SPLIT_NAMES}
     classes = {
-        name: np.bincount(labelled(part), minlength=count).tolist() for name, part in images.items()
+        name: np.bincount(labelled(split), minlength=count).tolist()
+        for name, split in images.items()
     }
     sizes = {name: sum(counts) for name, counts in classes.items()}
     facts = {

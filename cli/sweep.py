@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rich.console import Group
 from rich.markup import escape
 
+from .choices import read_choice
 from .finetune import finetune
 from .parser import Command, parse_command, run_command
 from .result import CommandResult, console, table
@@ -48,7 +49,7 @@ def sweep(
         random: Draw so many combinations instead of all of them.
         seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
-    from ..transfer.sweep import Sweep, Trial, plan_trials, read_choice
+    from ..transfer.sweep import Sweep, Trial, plan_trials
 
     options = "" if base is None else Path(base).read_text(encoding="utf-8")
     planned = Sweep(
@@ -70,8 +71,8 @@ def sweep(
 
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
-            said = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(escape(f"run {folder.name}: {said}"))
+            settings = " ".join(f"{name}={value}" for name, value in trial.items())
+            console(stderr=True).print(escape(f"run {folder.name}: {settings}"))
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))

@@ -17,7 +17,7 @@ from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
-from .result import CommandResult, console, table
+from .result import CommandResult, as_number, console, table
 from .values import as_text
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
 
     test = None if split_options.test_data is None else data_options.open(split_options.test_data)
     images: Any = data_options.open(data)
-    parts = split(
+    splits = split(
         images,
         split_options.val_fraction,
         split_options.test_fraction,
         data_options.seed,
         test_data=test,
     )
-    return replace(parts, notes=(*images.notes, *parts.notes))
+    return replace(splits, notes=(*images.notes, *splits.notes))
 
 
 def default_run(command: str, network: str, data: str) -> Path:
@@ -127,7 +127,8 @@ def _verdict(found: dict[str, Any]) -> str:
     names = {"test": "test", "val": "validation"}
     return (
         f"; {names[found['split']]} accuracy {found['accuracy']:.4g} "
-        f"({found['correct']:,} of {found['count']:,}), loss {found['loss']:.4g}"
+        f"({found['correct']:,} of {found['count']:,}), "
+        f"loss {as_number(found['loss'], '.4g')}"
     )
 
 
@@ -138,7 +139,7 @@ def _line_printer(
 
     def line(history: list[Row], seconds: list[float]) -> None:
         row = history[-1]
-        results = [f"{said} {_number(row, name)}" for name, said in _COLUMNS.items() if name in row]
+        results = [f"{text} {_number(row, name)}" for name, text in _COLUMNS.items() if name in row]
         took = f"{seconds[-1]:.1f} s"
         print_line(f"epoch {row['epoch']:.0f} of {epochs}: {', '.join([*results, took])}")
 

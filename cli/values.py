@@ -94,16 +94,18 @@ def parse_list(value: Any) -> list[str]:
 
 
 def as_text(value: Any) -> Any:
-    """Return an option's value as it is written on the command line and in config.yaml.
+    """Return an option's value as it is written in config.yaml.
+
+    A list stays one: a name in it may hold a comma.
 
     Example:
         >>> as_text((224, 224)), as_text((240, 320)), as_text(["airplane", "bird"])
-        ('224', '240x320', 'airplane,bird')
+        ('224', '240x320', ['airplane', 'bird'])
     """
     if isinstance(value, tuple):
         square = len(value) == 2 and value[0] == value[1]
         return str(value[0]) if square else "x".join(map(str, value))
-    return ",".join(value) if isinstance(value, list) else value
+    return value
 
 
 def parser_of(annotation: Any) -> Callable[[Any], Any]:
@@ -144,7 +146,7 @@ def _parse_number(value: Any) -> float:
 
 
 def _parse_choice(value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if str(value) not in choices:
         raise ArgumentTypeError(f"one of {', '.join(choices)} was expected, not {value!r}")
     return str(value)
 

@@ -20,6 +20,15 @@ _EXTRAS = {
 }
 
 
+#: The name under which pip knows a package, where it is not the one that is imported.
+_PIP_NAMES = {
+    "PIL": "pillow",
+    "markdown_it": "markdown-it-py",
+    "onnx_ir": "onnx-ir",
+    "sklearn": "scikit-learn",
+}
+
+
 class MissingPackageError(TorchliftError, ImportError):
     """A part of torchlift whose packages are not installed; the message names the extra."""
 
@@ -58,10 +67,12 @@ def missing_package(feature: str, package: str) -> MissingPackageError:
     Example:
         >>> str(missing_package("export", "torch"))
         "export needs torch: pip install 'torchlift[cpu]'"
+        >>> str(missing_package("predict", "PIL"))
+        "predict needs pillow: pip install 'torchlift[cpu]'"
     """
-    extra = _EXTRAS.get(package, "cpu")
+    name, extra = _PIP_NAMES.get(package, package), _EXTRAS.get(package, "cpu")
     return MissingPackageError(
-        f"{feature} needs {package}: pip install 'torchlift[{extra}]'", name=package
+        f"{feature} needs {name}: pip install 'torchlift[{extra}]'", name=package
     )
 
 

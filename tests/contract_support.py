@@ -59,13 +59,18 @@ SAME_AS: dict[str, tuple[str, dict[str, Any]]] = {
         f"cudnn.{name}": (f"nn.{name}", {})
         for name in (
             *("BatchNormalization", "Dropout", "LogSoftMax", "ReLU", "Sigmoid", "SoftMax", "Tanh"),
-            *("SpatialAveragePooling", "SpatialBatchNormalization", "SpatialConvolution"),
+            *("SpatialBatchNormalization", "SpatialConvolution"),
             *("SpatialCrossMapLRN", "SpatialDilatedConvolution", "SpatialFullConvolution"),
             *("SpatialLogSoftMax", "SpatialMaxPooling", "SpatialSoftMax"),
             *("VolumetricAveragePooling", "VolumetricBatchNormalization", "VolumetricConvolution"),
             *("VolumetricDilatedConvolution", "VolumetricFullConvolution", "VolumetricMaxPooling"),
         )
     },
+    # cuDNN always counts the padding.
+    "cudnn.SpatialAveragePooling": (
+        "nn.SpatialAveragePooling",
+        {"count_include_pad": True, "padW": 1},
+    ),
     "inn.SpatialAveragePooling": ("nn.SpatialAveragePooling", {"ceil_mode": True}),
     "inn.SpatialCrossResponseNormalization": ("nn.SpatialCrossMapLRN", {}),
     "inn.SpatialMaxPooling": ("nn.SpatialMaxPooling", {"ceil_mode": True}),
@@ -84,25 +89,58 @@ SAME_AS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def examples(class_name: str) -> list[Example]:
-    """Return the examples of a class, the best one first; none if there is neither case nor builder."""
+#: Class → the case that can be exported too: a batch, counted by no layer, and not as a table.
+PREFERRED = {
+    "nn.CAdd": "fuzz/onnx_subtractive_normalization, inside",
+    "nn.Concat": "container/Concat_2",
+    "nn.FlattenTable": "packages/rnn_BiSequencer, inside",
+    "nn.Max": "shape/Max_nid",
+    "nn.NCEModule": "fuzz/nce_z_given",
+    "nn.NarrowTable": "packages/rnn_BiSequencer, inside",
+    "nn.Padding": "resampling/Padding_neg",
+    "nn.Replicate": "shape/Replicate_dim",
+    "nn.ReverseTable": "packages/rnn_BiSequencer, inside",
+    "nn.SelectTable": "packages/rnn_BiSequencer, inside",
+    "nn.SeqLSTM": "packages/rnn_SeqLSTM_batchfirst",
+    "nn.SpatialConvolutionMap": "fuzz/convolution_map_unused_plane_batch",
+    "nn.Transpose": "packages/stn_spatial_transformer, inside",
+    "nn.ZipTable": "packages/rnn_BiSequencer, inside",
+}
+
+#: Classes whose cases are one example without a batch: they get a batch of two.
+SINGLE = {"nn.SpatialFullConvolutionMap", "nn.TemporalSubSampling", "nn.VolumetricMaxUnpooling"}
+
+
+def example(class_name: str) -> Example | None:
+    """Return the example of a class, None if there is neither a case nor a builder."""
     if class_name in BUILDERS:
-        return [_built(class_name)]
+        return _built(class_name)
     if class_name in SAME_AS:
         other, fields = SAME_AS[class_name]
-        return [
-            replace(found, source=_renamed(found.source, class_name), origin=f"{found.origin}, renamed")
-            for found in examples(other)
-            if all(found.source.get(name) == value for name, value in fields.items())
-        ]
+        found = _found(other, fields)
+        return found and replace(
+            found,
+            source=LuaObject(class_name, found.source.fields, found.source.version),
+            origin=f"{found.origin}, as {other}",
+        )
+    return _found(class_name, {})
+
+
+def _found(class_name: str, fields: dict[str, Any]) -> Example | None:
+    """Return the case of a class, or the object of the class inside one, that has these fields."""
     whole, parts = _cases()
-    if class_name in IN_A_CONTAINER:
-        return parts[class_name, "container"]
-    return whole[class_name] + parts[class_name, "alone"]
+    known = whole[class_name] + parts[class_name, "alone"]
+    for found in parts[class_name, "container"] if class_name in IN_A_CONTAINER else known:
+        if found.origin != PREFERRED.get(class_name, found.origin):
+            continue
+        if all(found.source.get(name) == value for name, value in fields.items()):
+            return _twice(found) if class_name in SINGLE else found
+    return None
 
 
-def _renamed(source: LuaObject, class_name: str) -> LuaObject:
-    return LuaObject(class_name, source.fields, source.version)
+def _twice(found: Example) -> Example:
+    input, output = (torch.stack([value, value]) for value in (found.input, found.output))
+    return replace(found, input=input, output=output)
 
 
 def _built(class_name: str) -> Example:
@@ -127,11 +165,15 @@ def _cases() -> tuple[dict[str, list[Example]], dict[tuple[str, str], list[Examp
     whole: dict[str, list[Example]] = defaultdict(list)
     parts: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for origin, case in _stored():
-        source = case["criterion"] if isinstance(case.get("criterion"), LuaObject) else case["module"]
+        source = (
+            case["criterion"] if isinstance(case.get("criterion"), LuaObject) else case["module"]
+        )
         data = t7.to_torch(case)
         example = Example(origin, source, data["input"], data.get("target"))
         if case.get("criterion"):
-            whole[source.class_name].append(replace(example, is_criterion=True, output=data["output"]))
+            whole[source.class_name].append(
+                replace(example, is_criterion=True, output=data["output"])
+            )
             continue
         if case.get("mode", "evaluate") != "train" and source.class_name not in RANDOM:
             example = replace(example, output=data["output"])
@@ -227,7 +269,9 @@ def language_model() -> _Built:
 
 def temporal_adapter() -> _Built:
     views = [lua("nn.View", size=torch.tensor([1, -1])) for _ in range(2)]
-    return lua("nn.TemporalAdapter", net=sequential(views[0], linear(3, 2), views[1])), rand(2, 5, 3)
+    return lua("nn.TemporalAdapter", net=sequential(views[0], linear(3, 2), views[1])), rand(
+        2, 5, 3
+    )
 
 
 def weight_norm_lstm(class_name: str) -> _Built:
@@ -236,7 +280,7 @@ def weight_norm_lstm(class_name: str) -> _Built:
     fields = {"v": rand(6, 4 * hidden), "g": rand(2, 4 * hidden).abs(), "bias": rand(4 * hidden)}
     if hidden == 3:
         fields |= {"vO": rand(3, 2), "gO": rand(1, 2).abs()}
-    return lua(class_name, **fields, inputsize=4), rand(5, 2, 4)
+    return lua(class_name, **fields, inputsize=4, batchfirst=True), rand(2, 5, 4)
 
 
 def temporal_row_convolution(class_name: str) -> _Built:
@@ -278,6 +322,14 @@ def bi_sequencer_lm() -> _Built:
 def recurrence() -> _Built:
     joined = sequential(lua("nn.JoinTable", dimension=1, nInputDims=1), linear(5, 2))
     return lua("nn.Recurrence", recurrentModule=joined, outputSize=2, nInputDim=1), rand(2, 3)
+
+
+def parallel() -> _Built:
+    """The case that Torch7 wrote joins its outputs along the batch; here along the features."""
+    modules = [lua("nn.Tanh"), lua("nn.Square")]
+    layer = lua("nn.Parallel", modules=modules, inputDimension=2, outputDimension=2)
+    rows = rand(3, 2, 4)
+    return layer, rows, torch.cat([rows[:, 0].tanh(), rows[:, 1].square()], 1)
 
 
 def pyramid() -> _Built:
@@ -360,14 +412,20 @@ BUILDERS: dict[str, Callable[[], _Built]] = {
     "cudnn.RNN": cudnn_rnn("cudnn.RNN", "RNN_TANH", 1, False),
     "cudnn.RNNReLU": cudnn_rnn("cudnn.RNNReLU", "RNN_RELU", 1, False),
     "cudnn.RNNTanh": cudnn_rnn("cudnn.RNNTanh", "RNN_TANH", 1, False),
-    "cudnn.SpatialCrossEntropyCriterion": of(
-        cross_entropies, "cudnn.SpatialCrossEntropyCriterion"
-    ),
+    "cudnn.SpatialCrossEntropyCriterion": of(cross_entropies, "cudnn.SpatialCrossEntropyCriterion"),
     "cudnn.TemporalConvolution": lambda: (
         lua(
             "cudnn.TemporalConvolution",
-            **{"weight": rand(4, 6), "bias": rand(4), "inputFrameSize": 3, "outputFrameSize": 4},
-            **{"kW": 3, "kH": 2, "dW": 1, "dH": 1, "padW": 0, "padH": 0},
+            weight=rand(4, 6),
+            bias=rand(4),
+            inputFrameSize=3,
+            outputFrameSize=4,
+            kW=3,
+            kH=2,
+            dW=1,
+            dH=1,
+            padW=0,
+            padH=0,
         ),
         rand(2, 5, 3),
     ),
@@ -408,6 +466,12 @@ BUILDERS: dict[str, Callable[[], _Built]] = {
         lua("nn.BinaryLogisticRegression", sizeAverage=True),
         rand(4, 1),
         torch.tensor([1.0, -1, 1, -1]),
+    ),
+    # The case that Torch7 wrote joins its outputs along the batch.
+    "nn.CReLU": lambda: (
+        lua("nn.CReLU", nInputDims=3, inplace=False),
+        maps := images(),
+        torch.cat([maps, -maps], 1).relu(),
     ),
     "nn.CategoricalEntropy": unchanged("nn.CategoricalEntropy", rand(3, 4).softmax(1), scale=1),
     "nn.Container": lambda: (lua("nn.Container", modules=[linear(4, 3)]), rand(2, 4)),
@@ -464,9 +528,12 @@ BUILDERS: dict[str, Callable[[], _Built]] = {
     "nn.PCAColorTransform": unchanged(
         "nn.PCAColorTransform",
         images(),
-        **{"eigenVectors": torch.eye(3), "eigenValues": torch.ones(3), "std": 0.1},
+        eigenVectors=torch.eye(3),
+        eigenValues=torch.ones(3),
+        std=0.1,
     ),
     "nn.Recurrence": recurrence,
+    "nn.Parallel": parallel,
     "nn.RecurrentAttention": attention,
     "nn.ReinforceBernoulli": unchanged("nn.ReinforceBernoulli", torch.rand(2, 3)),
     "nn.ReinforceCategorical": unchanged("nn.ReinforceCategorical", rand(2, 3).softmax(1)),
@@ -488,14 +555,19 @@ BUILDERS: dict[str, Callable[[], _Built]] = {
     ),
     "nn.SeqDropout": unchanged("nn.SeqDropout", rand(5, 2, 3), p=0.5, v2=True),
     "nn.SeqGRU_WN": lambda: (
-        lua("nn.SeqGRU_WN", v=rand(6, 6), g=rand(2, 6).abs(), bias=rand(6), inputSize=4),
-        rand(5, 2, 4),
+        lua(
+            "nn.SeqGRU_WN",
+            v=rand(6, 6),
+            g=rand(2, 6).abs(),
+            bias=rand(6),
+            inputSize=4,
+            batchfirst=True,
+        ),
+        rand(2, 5, 4),
     ),
     "nn.SeqLSTMP_WN": of(weight_norm_lstm, "nn.SeqLSTMP_WN"),
     "nn.SeqLSTM_WN": of(weight_norm_lstm, "nn.SeqLSTM_WN"),
-    "nn.SimpleColorTransform": unchanged(
-        "nn.SimpleColorTransform", images(), range=torch.ones(3)
-    ),
+    "nn.SimpleColorTransform": unchanged("nn.SimpleColorTransform", images(), range=torch.ones(3)),
     "nn.SpatialAutoCropMSECriterion": lambda: (
         lua("nn.SpatialAutoCropMSECriterion", sizeAverage=True),
         images(),

@@ -24,8 +24,8 @@ Layer: TypeAlias = tuple[LuaObject, Shape]
 #: Draws a layer for inputs of a shape.
 Maker: TypeAlias = "Callable[[Drawing, Shape], Layer]"
 
-#: The shape of each kind of example. Sizes stay small: the rules are in the shapes, not in numbers.
-KINDS = {"features": 1, "sequence": 2, "image": 3}
+#: The largest shape of each kind of example. Sizes stay small: rules depend on shapes, not on size.
+KINDS: dict[str, Shape] = {"features": (7,), "sequence": (6, 6), "image": (4, 7, 7)}
 #: No layer may make more values of one example than this.
 LARGEST = 600
 
@@ -72,7 +72,8 @@ def module(class_name: str, **fields: Any) -> LuaObject:
         if fields.get(name) is not None:
             values[f"grad{name.capitalize()}"] = np.zeros_like(fields[name])
     return LuaObject(
-        class_name, LuaTable({key: _value(value) for key, value in values.items() if value is not None})
+        class_name,
+        LuaTable({key: _value(value) for key, value in values.items() if value is not None}),
     )
 
 
@@ -107,7 +108,11 @@ _ELEMENTWISE: dict[str, Callable[[Drawing], dict[str, Any]]] = {
     "nn.Dropout": lambda d: {"p": 0.5, "v2": d.boolean(), "inplace": d.boolean(), "train": True},
     "nn.ELU": lambda d: {"alpha": d.choice(1, 0.3, 2), "inplace": d.boolean()},
     "nn.GradientReversal": lambda d: {"lambda": 0.5},
-    "nn.HardTanh": lambda d: {"min_val": d.choice(-1, -0.3), "max_val": 0.7, "inplace": d.boolean()},
+    "nn.HardTanh": lambda d: {
+        "min_val": d.choice(-1, -0.3),
+        "max_val": 0.7,
+        "inplace": d.boolean(),
+    },
     "nn.Identity": lambda d: {},
     "nn.LeakyReLU": lambda d: {"negval": d.choice(0.01, 0.3), "inplace": d.boolean()},
     "nn.LogSigmoid": lambda d: {},
@@ -238,7 +243,10 @@ def normalized(d: Drawing, shape: Shape) -> Layer:
 
 
 def batch_normalization(d: Drawing, shape: Shape) -> Layer:
-    planes, name = shape[0], "nn.BatchNormalization" if len(shape) == 1 else "nn.SpatialBatchNormalization"
+    planes, name = (
+        shape[0],
+        "nn.BatchNormalization" if len(shape) == 1 else "nn.SpatialBatchNormalization",
+    )
     affine = d.boolean()
     values = {
         "weight": d.uniform(0.5, 1.5, planes) if affine else None,
@@ -321,7 +329,13 @@ def _window(d: Drawing, shape: Shape, largest: int = 3) -> dict[str, int]:
     height, width = shape[-2:]
     kw, kh = d.integer(1, min(largest, width)), d.integer(1, min(largest, height))
     steps = {"dW": d.integer(1, 3), "dH": d.integer(1, 3)}
-    return {"kW": kw, "kH": kh, **steps, "padW": d.integer(0, kw // 2), "padH": d.integer(0, kh // 2)}
+    return {
+        "kW": kw,
+        "kH": kh,
+        **steps,
+        "padW": d.integer(0, kw // 2),
+        "padH": d.integer(0, kh // 2),
+    }
 
 
 def _pooled(shape: Shape, w: dict[str, int], ceil_mode: bool) -> Shape:
@@ -339,7 +353,9 @@ def _pooled(shape: Shape, w: dict[str, int], ceil_mode: bool) -> Shape:
 def convolution(d: Drawing, shape: Shape) -> Layer:
     planes, out, window = shape[0], d.integer(1, 4), _window(d, shape)
     k = window["kH"], window["kW"]
-    name = d.choice("nn.SpatialConvolution", "nn.SpatialConvolutionMM", "nn.SpatialDilatedConvolution")
+    name = d.choice(
+        "nn.SpatialConvolution", "nn.SpatialConvolutionMM", "nn.SpatialDilatedConvolution"
+    )
     weight = d.normal(out, planes, *k, fan_in=planes * k[0] * k[1])
     fields: dict[str, Any] = {"nInputPlane": planes, "nOutputPlane": out}
     if name == "nn.SpatialConvolutionMM":
@@ -356,7 +372,10 @@ def full_convolution(d: Drawing, shape: Shape) -> Layer:
     out, window = d.integer(1, 3), _window(d, shape)
     adjust = {"adjW": d.integer(0, window["dW"] - 1), "adjH": d.integer(0, window["dH"] - 1)}
     sizes = [
-        (size - 1) * window[f"d{axis}"] - 2 * window[f"pad{axis}"] + window[f"k{axis}"] + adjust[f"adj{axis}"]
+        (size - 1) * window[f"d{axis}"]
+        - 2 * window[f"pad{axis}"]
+        + window[f"k{axis}"]
+        + adjust[f"adj{axis}"]
         for size, axis in ((height, "H"), (width, "W"))
     ]
     weight = d.normal(planes, out, window["kH"], window["kW"], fan_in=planes)
@@ -371,7 +390,10 @@ def depthwise(d: Drawing, shape: Shape) -> Layer:
     k = d.integer(1, min(*shape[1:], 3))
     window = {"kW": k, "kH": k, "dW": 1, "dH": 1, "padW": 0, "padH": 0}
     fields = {"nInputPlane": planes, "nOutputPlane": times}
-    values = {"weight": d.normal(times, planes, k, k, fan_in=k * k), "bias": d.normal(times, planes)}
+    values = {
+        "weight": d.normal(times, planes, k, k, fan_in=k * k),
+        "bias": d.normal(times, planes),
+    }
     layer = module("nn.SpatialDepthWiseConvolution", **values, **fields, **window)
     return layer, (planes * times, *_pooled(shape, window, ceil_mode=False)[1:])
 
@@ -390,14 +412,25 @@ def local_convolution(d: Drawing, shape: Shape) -> Layer:
     return layer, (out, rows, columns)
 
 
-def max_pooling(d: Drawing, shape: Shape) -> Layer:
+def _pooling_window(d: Drawing, shape: Shape) -> tuple[dict[str, int], bool]:
+    """Draw a window, and whether to round up.
+
+    With steps wider than the window, the last one could be empty: its maximum is the smallest
+    number of the type.
+    """
     window, ceil_mode = _window(d, shape), d.boolean()
+    is_covering = window["dW"] <= window["kW"] and window["dH"] <= window["kH"]
+    return window, ceil_mode and is_covering
+
+
+def max_pooling(d: Drawing, shape: Shape) -> Layer:
+    window, ceil_mode = _pooling_window(d, shape)
     layer = module("nn.SpatialMaxPooling", **window, ceil_mode=ceil_mode, indices=_empty())
     return layer, _pooled(shape, window, ceil_mode)
 
 
 def average_pooling(d: Drawing, shape: Shape) -> Layer:
-    window, ceil_mode = _window(d, shape), d.boolean()
+    window, ceil_mode = _pooling_window(d, shape)
     fields = {"ceil_mode": ceil_mode, "count_include_pad": d.boolean(), "divide": d.boolean()}
     layer = module("nn.SpatialAveragePooling", **window, **fields)
     return layer, _pooled(shape, window, ceil_mode)
@@ -417,11 +450,14 @@ def subsampling(d: Drawing, shape: Shape) -> Layer:
 
 
 def border(d: Drawing, shape: Shape) -> Layer:
-    name = d.choice("nn.SpatialZeroPadding", "nn.SpatialReplicationPadding", "nn.SpatialReflectionPadding")
+    name = d.choice(
+        "nn.SpatialZeroPadding", "nn.SpatialReplicationPadding", "nn.SpatialReflectionPadding"
+    )
     widths = {f"pad_{side}": d.integer(0, 2) for side in "lrtb"}
     if name == "nn.SpatialReflectionPadding":  # Narrower than the image.
         widths = {
-            side: min(width, shape[2 if side[-1] in "lr" else 1] - 1) for side, width in widths.items()
+            side: min(width, shape[2 if side[-1] in "lr" else 1] - 1)
+            for side, width in widths.items()
         }
     height = shape[1] + widths["pad_t"] + widths["pad_b"]
     width = shape[2] + widths["pad_l"] + widths["pad_r"]
@@ -431,7 +467,11 @@ def border(d: Drawing, shape: Shape) -> Layer:
 def upsampling(d: Drawing, shape: Shape) -> Layer:
     if d.boolean():
         fields = {"scale_factor": 2, "inputSize": (0,) * 4, "outputSize": (0,) * 4}
-        return module("nn.SpatialUpSamplingNearest", **fields), (shape[0], 2 * shape[1], 2 * shape[2])
+        return module("nn.SpatialUpSamplingNearest", **fields), (
+            shape[0],
+            2 * shape[1],
+            2 * shape[2],
+        )
     height, width = shape[1] + d.integer(1, 3), shape[2] + d.integer(1, 3)
     fields = {"oheight": height, "owidth": width, "inputSize": (0,) * 4, "outputSize": (0,) * 4}
     return module("nn.SpatialUpSamplingBilinear", **fields), (shape[0], height, width)
@@ -512,7 +552,13 @@ def keeping(d: Drawing, shape: Shape) -> LuaObject:
     if len(shape) == 1:
         makers += [probabilities, batch_normalization, normalized, _square_linear]
     if len(shape) == 3:
-        makers += [probabilities, batch_normalization, response_normalization, channel_slopes, _square_convolution]
+        makers += [
+            probabilities,
+            batch_normalization,
+            response_normalization,
+            channel_slopes,
+            _square_convolution,
+        ]
     drawn = [d.choice(*makers) for _ in range(d.integer(1, 2))]
     # One example comes out of it with a batch dimension, which tables with others cannot have.
     d.batched_only |= batch_normalization in drawn
@@ -575,7 +621,9 @@ def _node(layer: LuaObject | None = None) -> LuaObject:
     data = LuaTable({"annotations": LuaTable(), "mapindex": LuaTable()})
     if layer is not None:
         data["module"] = layer
-    return LuaObject("nngraph.Node", LuaTable({"data": data, "children": LuaTable(), "marked": False}))
+    return LuaObject(
+        "nngraph.Node", LuaTable({"data": data, "children": LuaTable(), "marked": False})
+    )
 
 
 def _connect(origin: LuaObject, consumer: LuaObject, position: int) -> None:
@@ -624,8 +672,7 @@ class Network:
     is_continuous: bool
 
     def __repr__(self) -> str:
-        names = [layer for layer in _class_names(self.source)]
-        return f"Network({' '.join(names)}; input {self.input.shape})"
+        return f"Network({' '.join(_class_names(self.source))}; input {self.input.shape})"
 
 
 def _class_names(source: LuaObject) -> list[str]:
@@ -633,7 +680,9 @@ def _class_names(source: LuaObject) -> list[str]:
     name = source.class_name.removeprefix("nn.")
     children = source["modules"].to_list() if isinstance(source.get("modules"), LuaTable) else []
     if not children:
-        shown = {k: v for k, v in source.fields.items() if isinstance(v, (int, float)) and k != "train"}
+        shown = {
+            k: v for k, v in source.fields.items() if isinstance(v, (int, float)) and k != "train"
+        }
         return [f"{name}({', '.join(f'{k}={v}' for k, v in shown.items())})"]
     return [f"{name}[", *(text for child in children for text in _class_names(child)), "]"]
 
@@ -642,8 +691,7 @@ def _class_names(source: LuaObject) -> list[str]:
 def networks(draw: st.DrawFn, kind: str, deepest: int = 5) -> Network:
     """Draw a network for examples of a kind (see `KINDS`)."""
     d = Drawing(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    largest = {1: 7, 2: 6, 3: 7}[KINDS[kind]]
-    shape: Shape = tuple(d.integer(1, largest if i or len(kind) == 8 else 4) for i in range(KINDS[kind]))
+    shape: Shape = tuple(d.integer(1, largest) for largest in KINDS[kind])
     batch, first = d.integer(2, 4), shape
     modules = []
     for _ in range(d.integer(1, deepest)):
@@ -655,6 +703,9 @@ def networks(draw: st.DrawFn, kind: str, deepest: int = 5) -> Network:
             continue
         modules.append(layer)
         shape = following
+    if not modules:
+        modules.append(elementwise(d, shape)[0])
+    # As a file holds it: its tensors have storages.
     source = t7.loads(t7.dumps(sequential(*modules)))
     input = d.rng.standard_normal((batch, *first)).astype("f4")
     return Network(source, input, not d.batched_only, d.is_continuous)

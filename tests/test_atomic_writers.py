@@ -8,7 +8,6 @@ is beside it. A writer that opens the target itself ends without noticing the ki
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,6 @@ from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import files, t7
-from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.onnx import CheckReport, export, write_check_report
 from torchlift.converters.onnx.checker.report import Finding

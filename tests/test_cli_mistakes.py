@@ -7,6 +7,8 @@ the message says what to type instead, and nothing that was typed is ignored wit
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from support import FIXTURES
 from torchlift.cli.main import main
 from torchlift.cli.messages import as_options
 from torchlift.converters import t7
+from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.labs.options import LabOptions
 
 DIGITS = FIXTURES / "digits"
 MODEL, DATA = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
@@ -84,6 +88,13 @@ def typed(
         ("train softmax d --mixup -1", "--mixup -1.0: expected at least 0"),
         ("finetune {m} d --unfreeze-at 3", "--unfreeze-at 3 needs layers to unfreeze: --freeze"),
         ("lab nolab", "no lab 'nolab'; there are torch7-convnets"),
+        ("lab blitz --seed -1", "--seed -1 must be at least 0"),
+        ("lab blitz --epochs 0", "--epochs 0 must be at least 1"),
+        ("lab blitz --limit 0", "--limit 0 must be at least 1"),
+        ("train softmax d --seed -1", "--seed: a whole number of at least 0"),
+        ("sweep train softmax d lr=1 --seed -1", "--seed: a whole number of at least 0"),
+        ("probe f --seed -1", "--seed: a whole number of at least 0"),
+        ("check {m} {onnx} --data d --examples 0", "--examples: a whole number of at least 1"),
         (f"cat {SCALE} mean -o x", "x: .npy or .t7 is written"),
         (f"cat {SCALE} mean -o x.csv", "x.csv: .npy or .t7 is written"),
     ],
@@ -189,6 +200,14 @@ def test_what_is_converted_or_left_out_has_a_note(
     assert "test images are 3×16×16, the others 1×32×32: each is converted" in tested
     kept = notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --image-size 16")
     assert "the images keep their size: only those of a folder are resized" in kept
+    decided = notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --mean-std {SCALE}")
+    assert any("fit values from 0 to 255; images are resized to" in note for note in decided)
+    assert any(
+        "as specified" in note
+        for note in notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --resize pil-nearest")
+    )
+    err = typed(files, capsys, "predict", "{m}", "china", "--mean-std", SCALE)[2]
+    assert "fit values from 0 to 255" in err
     back = notes(files, capsys, f"convert {{m}} {tmp_path}/back.t7")
     assert "the .t7 holds the network only, without labels and preprocessing" in back
 
@@ -232,9 +251,129 @@ def test_what_was_typed_is_never_rewritten(
     assert err.startswith(f"torchlift: {said}")
 
 
-def test_sigterm_ends_a_sweep_and_a_lab(
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("epochs: many", "c.yaml: epochs: a whole number was expected, not 'many'"),
+        ("batchsize: 3", "c.yaml: no such option: batchsize; did you mean batch_size?"),
+        ("image_size: x", "c.yaml: image_size: a size such as 224 or 240x320 was expected"),
+        ("flip: 3", "c.yaml: flip: true or false was expected, not 3"),
+        ("- epochs", "c.yaml: options and their values were expected, such as epochs: 5"),
+        ("epochs: [", "c.yaml: not YAML: "),
+    ],
+)
+def test_a_mistake_in_a_config_names_the_file_and_the_command(
+    config: str,
+    said: str,
+    files: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    code, _, err = typed(files, capsys, "train", "softmax", "d", "--config", "c.yaml")
+    assert code == 2
+    assert err.startswith(f"torchlift train: {said}")
+    assert err.endswith("torchlift train --help lists the arguments\n")
+
+
+def test_a_class_name_may_hold_a_comma(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A config file holds a list, and so does the config.yaml of the run that is resumed."""
+    data, config, run = tmp_path / "d.npz", tmp_path / "c.yaml", tmp_path / "run"
+    names, classes = ["salt, pepper", "oil", "rice"], np.arange(30) % 3
+    np.savez(data, x=np.zeros((30, 1, 8, 8), np.uint8), y=classes, classes=names)
+    config.write_text("classes: ['salt, pepper', rice]\ntracker: [tensorboard]\n")
+    words = ["train", "softmax", str(data), "--epochs", "1", "--output", str(run), "--json"]
+    code, out, err = typed(files, capsys, *words, "--config", str(config))
+    assert code == 0, err
+    assert [one["label"] for one in json.loads(out)["evaluation"]["classes"]] == [names[0], "rice"]
+    resumed = [*words[:-1], "--config", str(run / "config.yaml"), "--resume", "auto"]
+    assert typed(files, capsys, *resumed)[0] == 0
+    # As 0.1.0 wrote it.
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    assert "classes:\n- salt, pepper\n- rice\n" in text
+    old = ["train", "softmax", "digits", "--epochs", "0", "--output", str(tmp_path / "old")]
+    assert typed(files, capsys, *old, "--classes", "3,8")[0] == 0
+    stored = tmp_path / "old" / "config.yaml"
+    text = stored.read_text(encoding="utf-8").replace("classes:\n- '3'\n- '8'\n", "classes: 3, 8\n")
+    stored.write_text(text, encoding="utf-8")
+    code, _, err = typed(files, capsys, *old, "--classes", "3,8", "--resume", "auto")
+    assert code == 0, err
+
+
+def test_a_run_whose_replacement_was_killed_is_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A kill while the old run was deleted left half a checkpoint, which could not be resumed."""
+    words = ["train", "softmax", "sklearn:digits", "--epochs", "2", "--limit", "60"]
+    words += ["--output", str(tmp_path / "run"), "--tracker", "none"]
+    assert main(words) == 0
+
+    def killed(folder: Path, *_: Any, **__: Any) -> None:
+        for file in Path(folder).rglob("state.pt"):
+            file.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        assert main([*words, "--overwrite"]) == 130
+    assert main([*words, "--resume", "auto"]) == 0
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+
+
+def test_a_saved_model_without_its_plugin_names_the_option(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(files["m"], tmp_path / "m")
+    config = tmp_path / "m" / "config.json"
+    text = config.read_text(encoding="utf-8").replace("torch.nn.Linear", "my_layers.Linear")
+    config.write_text(text, encoding="utf-8")
+    code, _, err = typed(files, capsys, "predict", str(tmp_path / "m"), "china")
+    assert code == 1
+    assert "'my_layers.Linear' is neither a class of torch.nn nor a registered layer" in err
+    assert err.endswith("load the file that registers it (--plugin FILE)\n")
+    assert LabOptions(model="a.t7", plugin="p.py").model_options["plugin"] == "p.py"
+
+
+def test_a_lab_names_options_in_its_notes_and_errors(
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    import torchlift.cli.lab as lab
+
+    def failing(command: Any, options: dict[str, Any]) -> Any:
+        raise TrainingError("val_fraction=3 is too large; overwrite=True does not help")
+
+    monkeypatch.setattr(lab, "run_command", failing)
+    code, _, err = typed(files, capsys, "lab", "lenet-pytorch", "-o", str(tmp_path / "lab"))
+    assert code == 1
+    assert "Name a dataset with `--data`, or use `--download` to download MNIST" in err
+    assert "--val-fraction 3 is too large; --overwrite does not help" in err
+    words = ("lab", "lenet-pytorch", "-o", str(tmp_path / "lab"), "--seed", "1")
+    err = typed(files, capsys, *words)[2]
+    assert "another folder with --output, or replace it with --overwrite" in err
+
+
+def test_a_report_has_no_python_values(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = typed(files, capsys, "check", "{m}", "{onnx}")[1]
+    assert "size 32×32" in out
+    assert "crop none" in out
+    assert "round pixels no" in out
+    assert not {"None", "False", "True"} & set(re.findall(r"\w+", out))
+    err = typed(files, capsys, "cat", SCALE, "mean[1][7]")[2]
+    assert "tensor with" not in err
+    err = typed(files, capsys, "cat", DATA, "label[501]")[2]
+    assert "this is a tensor of size 500; its slices are [1] to [500]" in err
+
+
+def test_sigterm_ends_a_sweep_and_a_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Both took SIGTERM for the end of one of their commands."""
     import torchlift.cli.lab as lab
     import torchlift.cli.sweep as sweep

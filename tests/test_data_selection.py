@@ -109,6 +109,13 @@ def test_every_class_is_split_in_the_same_fractions(data: Dataset, val: float, t
         assert ids(split(data, val, test, seed=4).val) != ids(splits.val)
 
 
+def test_the_splits_of_a_seed_are_the_same_in_every_version() -> None:
+    """A run that is resumed, or compared with an older one, must not validate on other images."""
+    plain = Dataset(np.zeros((20, 1, 1, 1), np.uint8), np.arange(20) % 2, ids=np.arange(20))
+    splits = split(plain, 0.2, 0.2, seed=7)
+    assert (ids(splits.val), ids(splits.test)) == ([0, 4, 9, 15], [3, 8, 12, 13])
+
+
 def test_the_sources_own_splits_are_kept(data: Dataset) -> None:
     names = np.array(["train"] * 300 + ["val"] * 40 + ["test"] * 200)
     own = split(replace(data, splits=names), 0.5, 0.4)
@@ -160,7 +167,7 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
 
 
 def test_open_data_selects_and_limits() -> None:
-    chosen = open_data("sklearn:digits", classes="3, 8", limit=20, balanced=True, seed=5)
+    chosen = open_data("sklearn:digits", classes=["3", "8"], limit=20, balanced=True, seed=5)
     assert isinstance(chosen, Dataset)
     assert counts(chosen, 2) == [10, 10]
     assert chosen.names == ("3", "8")
@@ -230,7 +237,7 @@ def test_real_cifar_classes_by_name() -> None:
     if not folder.exists():
         pytest.skip("needs the CIFAR-10 images")
     names = t7.load(FIXTURES / "cifar" / "cifar_classes.t7").to_list()
-    data = open_data(folder / "cifar10-small-train.t7", names=names, classes="airplane,bird")
+    data = open_data(folder / "cifar10-small-train.t7", names=names, classes=["airplane", "bird"])
     assert isinstance(data, Dataset)
     # The training images of the fifth lab.
     assert counts(data, 2) == [1029, 996]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from support import FIXTURES
 
 from torchlift.cli.main import main
@@ -89,6 +90,30 @@ def test_stored_features_are_read_and_probed(capsys: pytest.CaptureFixture[str])
     assert float(data.images.astype(float).sum()) == pytest.approx(expected["sum"])
     assert main(["probe", str(OLD / "features"), "--methods", "logistic", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"]
+
+
+def test_stored_features_that_are_incomplete_are_completed(tmp_path: Path) -> None:
+    store = tmp_path / "features"
+    shutil.copytree(OLD / "features", store)
+    chunk = store / "features" / "penultimate" / "c" / "0" / "0"
+    before = np.frombuffer(chunk.read_bytes(), np.float32)
+    chunk.unlink()
+    model, scale = (str(DIGITS / name) for name in ("digits-lenet5-bn.t7", "digits_meanStd.t7"))
+    data = str(DIGITS / "digits-test.t7")
+    words = ["extract", model, data, str(store), "--mean-std", scale, "--limit", "60"]
+    assert main(words) == 0
+    assert_as_before(np.frombuffer(chunk.read_bytes(), np.float32), before)
+
+
+def test_the_config_of_a_run_is_taken(tmp_path: Path) -> None:
+    config = str(OLD / "run" / "config.yaml")
+    words = ["softmax", "digits", "--output"]
+    assert main(["train", "--config", config, *words, str(tmp_path / "run")]) == 0
+    sweep = ["sweep", "train", *words[:2], "epochs=0", "--base", config]
+    assert main([*sweep, "--output", str(tmp_path / "sweep")]) == 0
+    for folder in (tmp_path / "run", tmp_path / "sweep" / "001"):
+        options = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        assert (options["limit"], options["test_fraction"]) == (300, 0.2)
 
 
 def test_a_run_goes_on_as_it_would_have_gone_on_then(tmp_path: Path) -> None:

@@ -96,13 +96,29 @@ def test_a_failed_command_is_named_and_runs_again(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused_and_overwrite_starts_again(tmp_path: Path) -> None:
     folder, commands = tmp_path / "lab", Commands()
-    start(folder, commands, seed=0, data="a").run("inspect", "a")
-    with pytest.raises(LabError, match=r"seed \(0, now 1\).*--overwrite"):
+    steps = start(folder, commands, seed=0, data="a")
+    steps.run("inspect", "a", output=steps.path("run/model"))
+    with pytest.raises(LabError, match=r"seed \(0, now 1\).*overwrite=True"):
         start(folder, commands, seed=1, data="a")
-    (folder / "figure.png").write_bytes(b"old")
+    (folder / "run" / "model").mkdir(parents=True)
+    # A command that was killed is not recorded, but its file is the lab's all the same.
+    (start(folder, commands, seed=0, data="a").path("figure.png")).write_bytes(b"old")
+    (folder / "report.md").write_bytes(b"old")
     start(folder, commands, overwrite=True, seed=1, data="a").run("inspect", "a")
     assert len(commands.run) == 2
     assert [path.name for path in folder.iterdir()] == ["steps.jsonl"]
+
+
+def test_files_of_other_people_are_never_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    start(folder, Commands(), seed=0).path("figure.png").write_bytes(b"old")
+    (folder / "letter.txt").write_text("mine")
+    with pytest.raises(LabError, match=r"more than the files of a lab: letter\.txt\. Move"):
+        start(folder, Commands(), overwrite=True, seed=1)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("figure.png", "letter.txt", "steps.jsonl")
+    ]
+    start(folder, Commands(), seed=0)
 
 
 def test_a_folder_without_a_lab_is_never_deleted(tmp_path: Path) -> None:
@@ -129,3 +145,18 @@ def test_every_lab_is_described(name: str) -> None:
     assert lab.title
     assert lab.about.endswith(".")
     assert callable(do_lab)
+
+
+def test_alexnets_images_are_resized_by_image_scale_where_its_mean_and_std_are_given() -> None:
+    """Its file does not say that Torch7's `image.scale` resized them; slow tests run the labs."""
+    options = LabOptions(
+        model="alexnet.t7", mean_std="mean-std.t7", labels="names.txt"
+    ).model_options
+    assert options == {
+        "labels": "names.txt",
+        "mean_std": "mean-std.t7",
+        "resize": "image.scale-bilinear",
+        "plugin": None,
+    }
+    # Without them there is no preprocessing whose resizing could be chosen.
+    assert set(LabOptions(model="alexnet.t7").model_options.values()) == {None}

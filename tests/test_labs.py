@@ -172,7 +172,7 @@ class TestData:
         words, notes = self.first(tmp_path / "lab")
         assert words[:2] == ["split", "sklearn:digits"]
         assert words[words.index("--limit") + 1] == "50"
-        assert "--download" in notes[0]
+        assert "download=True" in notes[0]
 
     def test_options_about_files_take_precedence(self, tmp_path: Path) -> None:
         options = {"data": "a.t7", "test_data": "b.t7", "class_names": "names.txt", "limit": 7}
@@ -204,7 +204,7 @@ class TestData:
 
         monkeypatch.setattr("torchvision.datasets.CIFAR10", fail)
         steps = Steps(tmp_path / "lab", lambda words: None, {})
-        with pytest.raises(LabError, match=r"no network.*--data"):
+        with pytest.raises(LabError, match=r"no network.*data=…"):
             prepare_data(steps, LabOptions(download=True), "CIFAR-10", val_fraction=0.25)
 
 

@@ -51,6 +51,8 @@ def test_a_criterion_is_the_model_only_if_nothing_else_is() -> None:
     assert find_model(table(criterion=loss, cnn=model)) == (model, "cnn")
     assert find_model(table(criterion=loss, inner=table(cnn=model))) == (model, "inner.cnn")
     assert find_model(table(criterion=loss)) == (loss, "criterion")
+    # A loss whose name does not say so.
+    assert find_model(table(penalty=module("nn.L1Cost"), cnn=model)) == (model, "cnn")
 
 
 def test_an_unknown_class_with_the_fields_of_a_module_is_a_module() -> None:

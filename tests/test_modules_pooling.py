@@ -135,6 +135,26 @@ def test_missing_fields_have_their_old_meaning_and_are_noted() -> None:
     assert torch.equal(cudnn.module(ones), torch.ones(1, 2, 2))
 
 
+def test_older_average_pooling_has_no_padding_whatever_its_fields_say() -> None:
+    """`backwardCompatible` of SpatialAveragePooling.lua sets padW and padH to 0."""
+    fields = {"kW": 3, "kH": 3, "dW": 1, "dH": 1, "padW": 1, "padH": 1, "divide": True}
+    images = torch.randn(2, 3, 5, 4)
+    old = convert_recorded(lua("nn.SpatialAveragePooling", **fields))
+    assert torch.equal(old.module(images), nn.AvgPool2d(3, 1)(images))
+    assert any("padding to 0" in note.text for note in old.notes)
+    new = convert(lua("nn.SpatialAveragePooling", ceil_mode=False, **fields))
+    assert torch.equal(new(images), nn.AvgPool2d(3, 1, 1)(images))
+
+
+def test_a_window_that_a_dilation_takes_past_the_input_has_the_lowest_value() -> None:
+    """`SpatialDilatedMaxPooling.c` begins with -THInf, the lowest float, where PyTorch has -∞."""
+    fields = {"kW": 2, "kH": 1, "dW": 1, "dH": 1, "padW": 1, "padH": 0, "dilationW": 3}
+    pool = layer("nn.SpatialDilatedMaxPooling", dilationH=1, ceil_mode=False, **fields)
+    images = torch.tensor([[[[1.0, 2.0]]]])
+    # The only window has the columns -1 and 2 of an image with the columns 0 and 1.
+    assert pool(images).tolist() == [[[[torch.finfo(torch.float32).min]]]]
+
+
 def test_cudnn_always_includes_the_padding() -> None:
     sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 1, "padH": 1}
     module = layer("cudnn.SpatialAveragePooling", **sizes, ceil_mode=False, count_include_pad=False)

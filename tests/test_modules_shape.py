@@ -108,6 +108,7 @@ def test_keep_batch_dimension_keeps_a_batch_of_one() -> None:
     keep_batch_dimension(model)
     for batch in (1, 2, 7):
         assert model(numbered(batch, 3, 1, 4)).shape == (batch, 12)
+        assert model[0](numbered(batch, 1, 4)).shape == (batch, 4)
 
 
 def test_narrow_with_every_sign_of_index_and_length() -> None:

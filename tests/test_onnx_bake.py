@@ -94,7 +94,7 @@ def test_channel_order_and_value_range_are_baked_too(tmp_path: Path) -> None:
 
 
 def test_baked_preprocessing_rounds_what_image_scale_returns(tmp_path: Path) -> None:
-    """The AlexNet case: Torch7 resized to fractions of a pixel value, the graph takes whole ones."""
+    """The AlexNet case: Torch7 resized to fractions of a value, the graph takes whole values."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 5 * 7, 4)).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -209,3 +209,6 @@ def test_unfolded_nodes_are_found(baked: Path) -> None:
     constant = onnx.helper.make_node("Add", ["scale", "shift"], ["sum"], "constant")
     stored.graph.node.extend([norm, constant])
     assert sorted(unfolded_nodes(stored)) == ["constant", "norm"]
+    # Where something else uses the convolution too, its weights cannot absorb the normalization.
+    stored.graph.node.append(onnx.helper.make_node("Relu", ["raw"], ["other"], "other"))
+    assert unfolded_nodes(stored) == ["constant"]

@@ -1,7 +1,7 @@
 """The limits of `check` bite: a file just outside one fails, and nothing else makes up for it.
 
-The files are put together by hand, not exported, so that each has exactly one fault. What a limit is
-comes from the table in docs/checks.md.
+The files are put together by hand, not exported, so that each has exactly one fault. The limits are
+those of the table in docs/checks.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.onnx import PROFILES, CheckReport, check
+from torchlift.converters.onnx.checker import divergence
 from torchlift.converters.onnx.checker.check import full_float32
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.profiles import choose_profile
@@ -88,6 +89,16 @@ def test_as_many_predictions_must_agree_as_a_profile_says(name: str) -> None:
         result = compare(expected, actual, np.arange(100), limits.tolerance, is_classifier=True)
         findings = {f.name: f.passed for f in check_outputs([result], limits, None)}
         assert findings == {"finite": True, "outputs": True, "top-1": passes}
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_nan_and_infinity_of_either_side_fail(side: int) -> None:
+    for value in (np.nan, np.inf):
+        outputs = np.ones((2, 3)), np.ones((2, 3))
+        outputs[side][1, 1] = value
+        result = compare(*outputs, np.arange(2), 10, is_classifier=False)
+        findings = {f.name: f.passed for f in check_outputs([result], PROFILES["fp16"], None)}
+        assert not findings["finite"]
 
 
 def test_top5_is_a_mean_over_examples_not_over_batches() -> None:
@@ -159,9 +170,7 @@ def failed(report: CheckReport) -> list[str]:
 
 
 @pytest.mark.parametrize(("flipped", "passes"), [(1, True), (2, False)])
-def test_an_int8_file_that_loses_accuracy_fails(
-    flipped: int, passes: bool, tmp_path: Path
-) -> None:
+def test_an_int8_file_that_loses_accuracy_fails(flipped: int, passes: bool, tmp_path: Path) -> None:
     """Its outputs are within 0.2 and 98 % of its predictions agree: only the accuracy tells."""
     scores = np.tile(np.float32([1, 0]), (100, 1))
     scores[:flipped] = [0.5, 0.45]
@@ -175,6 +184,27 @@ def test_an_int8_file_that_loses_accuracy_fails(
     report = check(classifier(), tmp_path / "int8.onnx", inputs, classes=classes)
     assert report.profile == "int8"
     assert failed(report) == ([] if passes else ["accuracy"])
+
+
+def test_random_images_of_other_sizes_do_not_count_as_the_examples(tmp_path: Path) -> None:
+    """A file for images of any size runs noise of other sizes too, which has no true class."""
+    model = graph(np.array([0, 3]), metadata())
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    model.graph.node.insert(0, helper.make_node("GlobalAveragePool", ["input"], ["pooled"], "pool"))
+    model.graph.node[1].input[0] = "pooled"
+    onnx.save(model, tmp_path / "model.onnx")
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), *classifier().module).eval()
+    with torch.no_grad():
+        network[2].bias[1] = 3
+    # Class 0 for these, class 1 for whatever has a mean near 0.
+    images = np.zeros((10, 2, 4, 6), np.float32)
+    images[:, 0] = 10
+    saved = SavedModel(network, "logits", (2, 4, 6))
+    report = check(saved, tmp_path / "model.onnx", images, classes=np.zeros(10, np.int64))
+    assert len({comparison.input_shape for comparison in report.comparisons}) == 3
+    text = next(finding.text for finding in report.findings if finding.name == "accuracy")
+    assert text.startswith("1.0000 of the model, 1.0000 of the file")
 
 
 def test_pixels_without_preprocessing_in_the_graph(tmp_path: Path) -> None:
@@ -193,8 +223,20 @@ def test_pixels_without_preprocessing_in_the_graph(tmp_path: Path) -> None:
     assert "interface" in failed(check(model, file, pixels))
 
 
-def test_a_node_whose_result_is_nan_is_located(tmp_path: Path) -> None:
+def test_a_node_whose_result_is_nan_is_located(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NaN is in no difference: where it is finite, the node's result is the model's."""
+
+    def torch_values(module: nn.Sequential, inputs: torch.Tensor, _: bool) -> Any:
+        flat = module[0](inputs)
+        values = {"flatten": (flat, "0"), "linear": (module[1](flat), "1")}
+        return {name: (v.detach().numpy(), layer) for name, (v, layer) in values.items()}, [
+            "linear"
+        ]
+
+    # Tracing takes seconds, and `test_onnx_check` does it.
+    monkeypatch.setattr(divergence, "_torch_values", torch_values)
     onnx.save(graph(np.array([np.nan, 0]), metadata()), tmp_path / "nan.onnx")
     report = check(classifier(), tmp_path / "nan.onnx", locate=True)
     assert report.findings[-1].name == "locate"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_a_file_that_loses_too_much_is_not_written_and_the_layers_are_named(
     )
     assert set(searched.kept) == set(requested.kept) == set(fragile)
     assert accuracy(delicate) - accuracy(target) <= 0.01
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(10, [0, 3, 6, 9]), (3, [0, 1, 2])])
+def test_ranges_are_measured_on_evenly_spread_examples(count: int, chosen: list[int]) -> None:
+    """The first examples of a dataset are often of one class."""
+    module = import_module("torchlift.converters.onnx.quantizer.quantize")
+    examples = module._Examples(np.zeros((count, 1, 2, 2)), None, 4, lambda *_: None)
+    assert examples.sample.tolist() == chosen
+    assert len(examples.all) == count
 
 
 def test_arguments_that_do_not_fit(exported: tuple[SavedModel, Path], tmp_path: Path) -> None:

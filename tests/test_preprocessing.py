@@ -6,6 +6,7 @@ References: Pillow and torchvision themselves, and arithmetic written out in the
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def test_another_method_of_resizing_and_a_size_before_the_crop(image: Image.Imag
     assert first.resized_by("pil-box") == Preprocessing(size=(24, 20), resize="pil-box", mean=MEAN)
     chosen = first.resized_by("image.scale-bicubic:^32")
     assert (chosen.size, chosen.crop, chosen.mean) == ("^32", (24, 20), MEAN)
+    # A crop that there is stays what the network takes.
+    assert replace(first, crop=(16, 16)).resized_by("pil-box:^32").crop == (16, 16)
     planes = pixels_of(image)[0].astype(np.float32) / np.float32(255)
     # 46×60 becomes 32×41: floor(60 × 32 / 46); the crop begins at floor((41 - 20) / 2) = 10, 4.
     crop = scale(planes, (32, 41), "bicubic")[:, 4:28, 10:30]
@@ -342,8 +345,9 @@ def test_class_names_are_read_from_t7_and_text(tmp_path: Path) -> None:
     text.write_text("\ufeffzero\n  one \n\nzwölf\n", encoding="utf-8")
     assert read_labels(text) == ["zero", "one", "zwölf"]
     check_labels(names, 10)
-    with pytest.raises(LabelsError, match="10 class names for 1000 outputs"):
-        check_labels(names, 1000)
+    for outputs in (1000, 9):
+        with pytest.raises(LabelsError, match=f"10 class names for {outputs} outputs"):
+            check_labels(names, outputs)
 
 
 def test_files_and_values_without_class_names_are_refused(tmp_path: Path) -> None:

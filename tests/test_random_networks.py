@@ -11,6 +11,7 @@ dimension; single and double precision agree; ONNX Runtime agrees.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ import onnxruntime
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from random_networks_support import KINDS, Network, networks
 from torch import nn
 
@@ -41,7 +43,7 @@ PRECISION = 1e-4
 def trials(few: int, share: float) -> settings:
     """Return how many networks a test draws: a few of a fixed seed, or a share of a long run."""
     return settings(
-        max_examples=max(1, round(SOAK * share)) if SOAK else few,
+        max_examples=math.ceil(SOAK * share) if SOAK else few,
         derandomize=not SOAK,
         deadline=None,
         database=None,
@@ -81,30 +83,30 @@ def assert_close(actual: Any, expected: Any, error: float, what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_way_of_keeping_a_network_keeps_its_bits(kind: str) -> None:
-    @trials(25, 1 / 3)
-    @given(networks(kind))
-    def check(network: Network) -> None:
-        module = convert(network.source).eval()
-        expected = run(module, network.input)
-        with tempfile.TemporaryDirectory() as name:
-            folder = save(SavedModel(module, "features"), Path(name) / "model")
-            assert_same_bits(run(load(folder).module, network.input), expected, "saved")
-            assert_same_bits(run(standalone(folder), network.input), expected, "model.py")
-            for model in (SavedModel(module, "features"), load(folder)):
-                file = save_t7(model, Path(name) / "model.t7", overwrite=True)
-                written = convert(t7.load(file)).eval()
-                assert_same_bits(run(written, network.input), expected, "written to .t7")
-        assert_same_bits(run(module, network.input), expected, "run again")
-        consistent(network, module, expected)
-
-    check()
+@trials(few=25, share=1 / 3)
+@given(data=st.data())
+def test_every_way_of_keeping_a_network_keeps_its_bits(kind: str, data: st.DataObject) -> None:
+    network = data.draw(networks(kind))
+    module = convert(network.source).eval()
+    expected = run(module, network.input)
+    with tempfile.TemporaryDirectory() as name:
+        folder = save(SavedModel(module, "features"), Path(name) / "model")
+        assert_same_bits(run(load(folder).module, network.input), expected, "saved")
+        assert_same_bits(run(standalone(folder), network.input), expected, "model.py")
+        for model in (SavedModel(module, "features"), load(folder)):
+            file = save_t7(model, Path(name) / "model.t7", overwrite=True)
+            written = convert(t7.load(file)).eval()
+            assert_same_bits(run(written, network.input), expected, "written to .t7")
+    assert_same_bits(run(module, network.input), expected, "run again")
+    assert_consistent(network, module, expected)
 
 
-def consistent(network: Network, module: nn.Module, expected: torch.Tensor) -> None:
+def assert_consistent(network: Network, module: nn.Module, expected: torch.Tensor) -> None:
     """Check batches against single examples, and single against double precision."""
     singles = [run(module, network.input[i : i + 1]) for i in range(len(network.input))]
-    assert_close(torch.stack([s.flatten() for s in singles]), expected, ORDER, "batches of one")
+    # Every View of these networks knows how many dimensions an example has: the batch is kept.
+    assert {single.shape for single in singles} == {(1, *expected.shape[1:])}
+    assert_close(torch.cat(singles), expected, ORDER, "batches of one")
     if network.has_single:
         alone = [run(module, example).flatten() for example in network.input]
         assert_close(torch.stack(alone), expected, ORDER, "without a batch")
@@ -116,21 +118,19 @@ def consistent(network: Network, module: nn.Module, expected: torch.Tensor) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_onnx_runtime_computes_the_same_for_every_batch(kind: str) -> None:
-    @trials(8, 1 / 100)
-    @given(networks(kind, deepest=4))
-    def check(network: Network) -> None:
-        module = convert(network.source).eval()
-        keep_batch_dimension(module)
-        with tempfile.TemporaryDirectory() as name:
-            file = Path(name) / "model.onnx"
-            example = torch.from_numpy(network.input.copy())
-            export(SavedModel(module, "features"), file, inputs=example)
-            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        (input,) = session.get_inputs()
-        for size in (1, len(network.input)):
-            batch = network.input[:size]
-            (output,) = session.run(None, {input.name: batch})
-            assert_close(output, run(module, batch), ORDER, f"batch of {size}")
-
-    check()
+@trials(few=8, share=1 / 100)
+@given(data=st.data())
+def test_onnx_runtime_computes_the_same_for_every_batch(kind: str, data: st.DataObject) -> None:
+    network = data.draw(networks(kind, deepest=4))
+    module = convert(network.source).eval()
+    keep_batch_dimension(module)
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "model.onnx"
+        example = torch.from_numpy(network.input.copy())
+        export(SavedModel(module, "features"), file, inputs=example)
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (input,) = session.get_inputs()
+    for size in (1, len(network.input)):
+        batch = network.input[:size]
+        (output,) = session.run(None, {input.name: batch})
+        assert_close(output, run(module, batch), ORDER, f"batch of {size}")

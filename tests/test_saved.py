@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,10 @@ def test_views_of_one_storage_are_saved_separately(tmp_path: Path) -> None:
     saved.save(SavedModel(network, "logits"), tmp_path / "m")
     input = torch.randn(3, 4)
     assert equal(run(saved.load(tmp_path / "m").module, input), run(network, input))
+    # safetensors refuses tensors that overlap.
+    network[1].weight = nn.Parameter(storage[8:16].view(4, 2))
+    saved.save(SavedModel(network, "logits"), tmp_path / "m", overwrite=True)
+    assert equal(run(saved.load(tmp_path / "m").module, input), run(network, input))
 
 
 def test_float64_is_cast_to_float32_with_a_note_by_open_model_only(tmp_path: Path) -> None:
@@ -253,6 +258,18 @@ def test_the_input_size_can_be_given_if_it_does_not_follow_from_the_layers() -> 
     assert saved.open_model(DIGITS, input_size=(33, 32)).input_shape == (1, 33, 32)
     with pytest.raises(SavedModelError, match=r"lenet5\.t7: .* no input of 64×64; 32×32 fits"):
         saved.open_model(DIGITS, input_size=(64, 64))
+
+
+def test_a_given_input_size_replaces_resizing_and_crop(tmp_path: Path) -> None:
+    """Images of the given size reach the network whole."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    preprocessing = Preprocessing(size="^40", crop=(32, 32), mean=(0.5,), std=(0.25,))
+    folder = tmp_path / "m"
+    saved.save(SavedModel(network, "features", (3, 32, 32), preprocessing=preprocessing), folder)
+    assert saved.open_model(folder).preprocessing == preprocessing
+    model = saved.open_model(folder, input_size=(20, 24))
+    assert model.input_shape == (3, 20, 24)
+    assert model.preprocessing == replace(preprocessing, size=(20, 24), crop=None)
 
 
 def test_inferring_the_input_shape_does_not_change_shared_and_tied_layers() -> None:

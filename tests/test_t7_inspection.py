@@ -74,6 +74,21 @@ def test_a_storage_is_divided_element_by_element(
     assert attributed == expected
 
 
+@pytest.mark.parametrize("stored", [11, 12, 13, 47])
+def test_the_bytes_of_a_printed_storage_are_divided_without_a_rest(stored: int) -> None:
+    """In ASCII files numbers have different lengths: an element has no whole number of bytes."""
+    base = storage(7)
+    base.stored_bytes = stored
+    parts = ((0, 3, "weights"), (3, 2, "gradients"), (5, 2, "buffers"))
+    uses = [TensorUse(view(base, start, size), None, group) for start, size, group in parts]
+    attributed = [attribution.bytes for attribution in attribute_bytes(uses)]
+    assert sum(attributed) == stored
+    assert all(
+        abs(count - stored * size / 7) < len(parts)
+        for count, (_, size, _) in zip(attributed, parts, strict=True)
+    )
+
+
 def test_a_strided_view_uses_its_whole_extent() -> None:
     base = storage(12)
     columns = TensorUse(view(base, 1, 3, 2, strides=(4, 1)), 0, "weights")
@@ -253,6 +268,16 @@ def test_a_repeated_module_is_counted_once() -> None:
     assert (first.same_as, second.same_as) == (None, "model.modules[1]")
     assert (second.lua_get, second.torch_path) == ("model:get(2)", "1")
     assert (result.parameters, result.bytes.weights, result.bytes.total) == (6, 24, 1000)
+
+
+def test_recorded_inputs_and_outputs_are_no_parameters() -> None:
+    """They stand beside a gradient of the same name, as a parameter does."""
+    names = ("weight", "gradWeight", "input", "gradInput", "output", "gradOutput")
+    fields = {name: view(storage(6), 0, 2, 3) for name in names}
+    result = inspect_value(LuaObject("nn.Linear", LuaTable(fields)), 1000)
+    (layer,) = result.layers
+    assert (result.parameters, layer.shapes) == (6, {"weight": (2, 3)})
+    assert (result.bytes.weights, result.bytes.gradients, result.bytes.buffers) == (24, 24, 96)
 
 
 def test_tied_weights_are_counted_once() -> None:

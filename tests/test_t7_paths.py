@@ -110,7 +110,7 @@ def test_bodies_and_upvalues() -> None:
         ("modle.modules", ["did you mean .model?", ".epoch", "(at value)"]),
         ("model.modules[1].weigth", ["did you mean .weight?", "(at value.model.modules[1])"]),
         ("model.modules[25]", ["no [25]", "[1] to [15]", "(at value.model.modules)"]),
-        ("model.modules[1].weight[7]", ["6×1×5×5 tensor", "[1] to [6]"]),
+        ("model.modules[1].weight[7]", ["a tensor of size 6×1×5×5", "[1] to [6]"]),
         ("epoch.x", ["no .x", "this is 12"]),
         ("model..modules", ["'..modules'", "expected a path such as model.modules[1].weight"]),
         ("model.modules[first]", ["[first]", "not a key"]),

@@ -78,7 +78,10 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "JSON": (b'{"message": "Not Found"}', "JSON text"),
     "a list in JSON": (b'["cat", "dog"]', "JSON text"),
     "a link": (b"../../vgg_7/art/noise2_model.t7", "symbolic link.* open ../../vgg_7/art/noise2_"),
-    "text": (b"This is a text file", r'plain text that begins with "This is a text file"'),
+    "text": (
+        b"This is a text file",
+        r'plain text that begins with "This is a text file", not a .t7 file; name the .t7 file',
+    ),
     "numbers": (b"3 4 5\n1 2 3\n", "plain text"),
     "PyTorch": (
         stream_bytes(lambda s: torch.save({"a": 1}, s)),

@@ -27,6 +27,7 @@ from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet_bn, lenet5
 from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
 from torchlift.transfer.training.experiment import RunResult, run_experiment
+from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.lr_finder import RangeTest, find_rate
 from torchlift.transfer.training.options import Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
@@ -35,7 +36,7 @@ from torchlift.transfer.training.run_folder import RunFolder
 DIGITS = FIXTURES / "digits"
 PREPROCESSING = Preprocessing(color="gray", size=(32, 32), mean=(0.2,), std=(0.3,))
 #: Training without trackers, which have their own test.
-QUIET = Run(device="cpu", tracker="none")
+QUIET = Run(device="cpu", tracker=["none"])
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +270,26 @@ def test_accumulation_steps_add_up_to_the_gradient_of_the_batch(
     assert first.history[-1]["train_loss"] == pytest.approx(second.history[-1]["train_loss"], 1e-6)
 
 
+def test_only_training_images_are_augmented(splits: Splits[Any], tmp_path: Path) -> None:
+    """The validation split decides: it has to be the same in each epoch and each run."""
+    augmentation = Augmentation(flip=True, crop_padding=4)
+    options = experiment(splits, augmentation=augmentation)
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    for name, is_changed in (("val", False), ("train", True)):
+        batches = build_batches(classifier(), options, name, accelerator)  # type: ignore[arg-type]  # one of its literals
+        inputs = torch.cat([inputs for inputs, _ in batches.epoch(1)])
+        images = getattr(splits, name).images[batches.plan.order(1)][: len(inputs)]
+        assert torch.equal(inputs, torch.from_numpy(PREPROCESSING(images))) is not is_changed
+
+
+def test_the_reported_learning_rate_is_that_of_the_head(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    freezing = Freezing(body_lr=0.001)
+    _, outcome = trained(splits, tmp_path / "run", epochs=1, schedule="constant", freezing=freezing)
+    assert outcome.history[0]["lr"] == 0.05
+
+
 def test_frozen_layers_are_unchanged_by_training(splits: Splits[Any], tmp_path: Path) -> None:
     network = convnet_bn(1, 10)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -478,5 +499,5 @@ def test_diverged_results_are_null_in_json(tmp_path: Path) -> None:
 
 def test_a_missing_tracker_is_named(splits: Splits[Any], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="tracker='nonsense' is not installed"):
-        trained(splits, tmp_path / "run", run=replace(QUIET, tracker="tensorboard,nonsense"))
+        trained(splits, tmp_path / "run", run=replace(QUIET, tracker=["tensorboard", "nonsense"]))
     assert not (tmp_path / "run").exists()

@@ -65,12 +65,15 @@ def test_the_moving_average_follows_its_formula() -> None:
         with torch.no_grad():
             network[0].weight.add_(torch.randn(2, 2))
             network[1].running_mean.add_(1)
+            network[1].num_batches_tracked.add_(1)
         average.update_parameters(network)
         values = torch.cat([network[0].weight.detach().flatten(), network[1].running_mean])
         decay = min(0.9, (1 + update) / (10 + update))
         expected = values if expected is None else decay * expected + (1 - decay) * values
     actual = torch.cat([average.module[0].weight.flatten(), average.module[1].running_mean])
     torch.testing.assert_close(actual, expected)
+    # What is counted has no average.
+    assert average.module[1].num_batches_tracked == 40
 
 
 @pytest.mark.parametrize(

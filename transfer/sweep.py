@@ -13,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..converters.requirements import require
+
+require("torchlift.transfer.sweep", "torch")
+
 from ..converters.files import atomic_path
 from .errors import SweepError
-from .training.checkpoints import best_row
+from .training.checkpoints import best_row, validation_score
 from .training.run_folder import RunFolder
 
 #: The file in which a sweep's folder describes its runs.
@@ -49,28 +53,6 @@ class Choice:
         low, high = map(math.log, self.bounds)
         value = math.exp(generator.uniform(low, high))
         return str(round(value)) if self.whole else f"{value:.4g}"
-
-
-def read_choice(text: str) -> Choice:
-    """Parse `lr=0.1,0.01` or `lr=1e-4..1e-1`.
-
-    Raises:
-        SweepError: It is neither.
-    """
-    name, equals, values = text.partition("=")
-    name = name.strip().lstrip("-").replace("-", "_")
-    if not equals or not name or not values:
-        raise SweepError(f"{text!r}: lr=0.1,0.01 or lr=1e-4..1e-1 was expected")
-    if ".." not in values:
-        return Choice(name, tuple(value.strip() for value in values.split(",")))
-    low, _, high = values.partition("..")
-    try:
-        bounds = float(low), float(high)
-    except ValueError:
-        raise SweepError(f"{text!r}: a range of numbers such as 1e-4..1e-1 was expected") from None
-    if not 0 < bounds[0] < bounds[1]:
-        raise SweepError(f"{text!r}: a range from a positive number to a larger one was expected")
-    return Choice(name, bounds=bounds, whole=low.isdigit() and high.isdigit())
 
 
 def plan_trials(choices: Sequence[Choice], random: int | None, seed: int) -> list[Trial]:
@@ -150,8 +132,9 @@ class Sweep:
                     scores["test_accuracy"] = f"{evaluation['accuracy']:.4f}"
                 varied = {name: trial[name] for name in self._varied()}
                 row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}
-                scored.append((-best.get("val_accuracy", 0), best.get("val_loss", 0), index, row))
-        return [row for *_, row in sorted(scored, key=lambda entry: entry[:3])]
+                scored.append((validation_score(best), row))
+        scored.sort(key=lambda entry: entry[0], reverse=True)
+        return [row for _, row in scored]
 
     def _check_resumable(self) -> None:
         file = self.path / _PLAN

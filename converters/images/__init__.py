@@ -22,6 +22,10 @@ name of a resizing method (`RESIZERS`) is a contract: a model that was saved wit
 pixels from every later version of torchlift.
 """
 
+from ..requirements import require
+
+require("torchlift.converters.images", "PIL")
+
 from .errors import ImageError, PreprocessingError
 from .files import find_images, local_path, read_image
 from .preprocessing import Preprocessing

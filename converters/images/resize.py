@@ -74,7 +74,12 @@ def _refuse(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 #: Every method, by name. A name is a contract: it gives the same pixels in every later version.
 RESIZERS: dict[str, Resizer] = {
     "none": _refuse,
-    **{f"pil-{method.name.lower()}": _pil(method) for method in Image.Resampling},
+    "pil-nearest": _pil(Image.Resampling.NEAREST),
+    "pil-box": _pil(Image.Resampling.BOX),
+    "pil-bilinear": _pil(Image.Resampling.BILINEAR),
+    "pil-hamming": _pil(Image.Resampling.HAMMING),
+    "pil-bicubic": _pil(Image.Resampling.BICUBIC),
+    "pil-lanczos": _pil(Image.Resampling.LANCZOS),
     "torch-nearest": _torch("nearest", antialias=False),
     "torch-nearest-exact": _torch("nearest-exact", antialias=False),
     "torch-bilinear": _torch("bilinear", antialias=False),

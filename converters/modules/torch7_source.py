@@ -109,7 +109,7 @@ def _storage(described: LuaTable, tensors: Mapping[str, torch.Tensor], room: int
     storage.torch_class = described["class"]
     for place in described["places"].to_list():
         value, view = tensors.get(place["name"]), _view(storage, place)
-        if value is not None and value.numel() == view.size:
+        if value is not None and not value.is_meta and value.numel() == view.size:
             view[...] = value.detach().cpu().reshape(view.shape).numpy()
     return storage
 

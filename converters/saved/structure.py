@@ -188,7 +188,7 @@ def _build(description: Any, path: str, built: dict[str, nn.Module]) -> nn.Modul
     if cls is None:
         raise SavedModelError(
             f"{where}: {name!r} is neither a class of torch.nn nor a registered layer; if it is a "
-            "layer of your own, load the plugin that registers it"
+            "layer of your own, load the file that registers it (plugin=FILE)"
         )
     arguments, children = description.get("arguments", {}), description.get("children", [])
     if not isinstance(arguments, dict) or not isinstance(children, list):

@@ -150,8 +150,9 @@ def _parse_key(text: str, path: str) -> Key:
 def _available_steps(value: Any, key: Key) -> str:
     """Describe the steps that exist where a key is missing, similar ones first."""
     if isinstance(value, np.ndarray):
-        slices = f"slices [1] to [{len(value)}]" if value.ndim and len(value) else "no slices"
-        return f"this is a {'×'.join(map(str, value.shape)) or 'scalar'} tensor with {slices}"
+        size = f"a tensor of size {'×'.join(map(str, value.shape))}" if value.ndim else "one number"
+        slices = f"its slices are [1] to [{len(value)}]" if value.ndim and len(value) else ""
+        return f"this is {size}" + (f"; {slices}" if slices else ", without slices")
     entries = children(value)
     if not entries:
         return f"this is {value!r}"

@@ -18,7 +18,7 @@ from .selection import keep_valid_labels, limited, select_classes
 def open_data(
     source: str | os.PathLike[str],
     *,
-    classes: str | Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     limit: int | None = None,
     balanced: bool = False,
     first_label: int | None = None,
@@ -38,8 +38,7 @@ def open_data(
             with `train`, `val`, `test` of these; the files of CIFAR or MNIST, or their folder;
             `sklearn:digits` for scikit-learn's digits. `digits` is the same, unless there is a
             file or folder of that name; `sklearn:digits` is unambiguous.
-        classes: Only these classes, renumbered in this order: a list of names, or a string with
-            commas.
+        classes: The names of the only classes to use, renumbered in this order.
         limit: At most this many images, drawn by seed.
         balanced: Draw the same number from each class, not in the data's own proportions.
         first_label: For a `.t7` or `.npz`, the label of the first class; by default 0 if that
@@ -63,7 +62,7 @@ def open_data(
         >>> file = Path(mkdtemp()) / "data.npz"
         >>> pixels = np.zeros((4, 1, 8, 8), np.uint8)
         >>> np.savez(file, x=pixels, y=[0, 1, 2, 1], classes=["cat", "dog", "owl"])
-        >>> data = open_data(file, classes="owl, dog")
+        >>> data = open_data(file, classes=["owl", "dog"])
         >>> data.images.shape, data.classes.tolist(), data.names
         ((3, 1, 8, 8), [1, 0, 1], ('owl', 'dog'))
         >>> data.ids.tolist()
@@ -73,6 +72,8 @@ def open_data(
     """
     if on_error not in ("raise", "skip"):
         raise DataError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
+    if isinstance(classes, str):
+        raise DataError(f"classes={classes!r}: a list of names was expected")
     name = os.fspath(source)
     options = ReadOptions(first_label=first_label, size=size, split=split, on_error=on_error)
     data = find_reader(name).read(name, options)
@@ -85,8 +86,7 @@ def open_data(
     if split is not None:
         data = _take_split(data, split, name)
     if classes is not None:
-        listed = classes.split(",") if isinstance(classes, str) else classes
-        data = select_classes(data, [label.strip() for label in listed])
+        data = select_classes(data, classes)
     if limit is not None:
         data = limited(data, limit, balanced=balanced, seed=seed)
     if not len(data):

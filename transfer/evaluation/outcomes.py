@@ -17,9 +17,11 @@ class Outcomes:
 
     Attributes:
         classes: (N,) int64, the true class.
-        predicted: (N,) int64, the predicted class; of equal scores the first.
+        predicted: (N,) int64, the predicted class; of equal scores the first. A score that is
+            not a number counts as the highest, as in argmax.
         rank: (N,) int64, how many classes rank before the true class.
-        confidence: (N,) float64, the probability of the predicted class.
+        confidence: (N,) float64, the probability of the predicted class; NaN if a score is not a
+            number.
         log_probability: (N,) float64, of the true class, in nats.
     """
 
@@ -66,6 +68,7 @@ def outcomes(scores: np.ndarray, output_kind: str, classes: np.ndarray) -> Outco
             f"the data has class {invalid[0] + 1} (counted from 1), the model {count} outputs"
         )
     rows = np.arange(len(classes))
+    scores = np.where(np.isnan(scores), np.inf, scores)
     true_scores = scores[rows, classes][:, None]
     # Equal scores rank in their order, as in argmax.
     before = np.arange(count) < classes[:, None]

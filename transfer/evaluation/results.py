@@ -94,8 +94,9 @@ class Evaluation:
         recall: The mean accuracy of the classes that have images, also called balanced accuracy.
         f1: The mean over the classes that have images.
         ece: The expected calibration error: the mean distance between confidence and accuracy
-            over `bins`, weighted by their images.
-        bins: Bins of confidence, of equal width.
+            over `bins`, weighted by their images; NaN if a confidence is not a number.
+        bins: Bins of confidence, of equal width; they leave out images whose confidence is not a
+            number.
         classes: The results of each class, in the order of the outputs.
         confusion: A row for each true class, a column for each predicted class.
         mistakes: The mistakes with the highest confidence, in descending order.
@@ -203,6 +204,10 @@ def summarize(
     )
     present = counts > 0
     bins = calibration(images)
+    errors = sum(each.count * abs(each.confidence - each.accuracy) for each in bins)
+    unknown = int(np.isnan(images.confidence).sum())
+    if unknown:
+        notes = [*notes, f"the scores of {unknown:,} of {len(images):,} images are not numbers"]
     return Evaluation(
         count=len(images),
         correct=int(images.correct.sum()),
@@ -211,7 +216,7 @@ def summarize(
         precision=float(precision[present].mean()),
         recall=float(recall[present].mean()),
         f1=float(f1[present].mean()),
-        ece=sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / len(images),
+        ece=math.nan if unknown else errors / len(images),
         bins=bins,
         classes=[
             ClassResult(
@@ -233,12 +238,14 @@ def summarize(
 
 def calibration(images: Outcomes) -> list[Bin]:
     """Return the confidence and the accuracy in `BINS` bins of equal width."""
+    known = ~np.isnan(images.confidence)
+    confidences = images.confidence[known]
     # A confidence on a bound belongs to the bin below it; rounding may exceed 1.
-    bins = np.clip(np.ceil(images.confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    bins = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(np.int64)
     counts = np.bincount(bins, minlength=BINS)
     divisors = np.maximum(counts, 1)
-    confidence = np.bincount(bins, images.confidence, BINS) / divisors
-    accuracy = np.bincount(bins, images.correct, BINS) / divisors
+    confidence = np.bincount(bins, confidences, BINS) / divisors
+    accuracy = np.bincount(bins, images.correct[known], BINS) / divisors
     return [
         Bin(
             low=index / BINS,

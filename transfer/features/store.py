@@ -24,7 +24,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ...converters.files import atomic_path, remove_abandoned
-from ..data import Dataset
+from ..data.dataset import Dataset
 from ..errors import StoreError
 
 #: The attribute of the group that holds the manifest.
@@ -33,6 +33,9 @@ _ATTRIBUTE = "torchlift_features"
 #: Incremented when an older torchlift could not read what this one writes. Version 1, of torchlift
 #: 0.1.0, has no entry for it, and its column of splits is named `parts`.
 FORMAT_VERSION = 2
+
+#: Entries of the manifest that say what wrote the store, and nothing about its features.
+_VERSIONS = ("format_version", "torchlift")
 
 #: The group of the layers' arrays.
 _FEATURES = "features"
@@ -133,10 +136,16 @@ class FeatureStore:
     def check(self, manifest: Mapping[str, Any]) -> None:
         """Check that the store's features are those of a manifest.
 
+        A store that another version of torchlift began, in another format, is continued as it is.
+
         Raises:
             StoreError: If they are not; the message says what differs.
         """
-        changed = list(_differences(self.manifest, manifest))
+        stored, current = (
+            {name: value for name, value in entries.items() if name not in _VERSIONS}
+            for entries in (self.manifest, manifest)
+        )
+        changed = list(_differences(stored, current))
         if changed:
             raise StoreError(
                 f"{self.path} holds other features: {'; '.join(changed)}. "

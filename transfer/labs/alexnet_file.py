@@ -20,11 +20,11 @@ _NETWORKS = {
 _MIB = 2**20
 
 
-def memory_section(steps: Steps, file: str) -> Section:
+def memory_section(steps: Steps, file: str, plugin: str | None = None) -> Section:
     """Return the chapter that attributes every byte of the file to a layer."""
-    inspected = steps.run("inspect", file, depth=0)
+    inspected = steps.run("inspect", file, depth=0, plugin=plugin)
     figure = steps.path("alexnet-sizes.png")
-    drawn = steps.run("plot", "sizes", file, titles="AlexNet", output=figure)
+    drawn = steps.run("plot", "sizes", file, titles="AlexNet", output=figure, plugin=plugin)
     result, file_bytes = inspected.result, _bytes_by_group(inspected.result)
     layers = [layer for layer in result["layers"] if layer["bytes"]]
     largest = max(layers, key=lambda layer: layer["bytes"])
@@ -93,9 +93,9 @@ def _lua_path(layer: dict[str, Any]) -> str:
     return path.removeprefix("model:")
 
 
-def shape_section(steps: Steps, file: str) -> Section:
+def shape_section(steps: Steps, file: str, plugin: str | None = None) -> Section:
     """Return the chapter about the shape after each layer, and the size of the View."""
-    summarized = steps.run("summary", file, formulas=True)
+    summarized = steps.run("summary", file, formulas=True, plugin=plugin)
     layers = summarized.result["layers"]
     view = next(row for row in layers if len(row["output_shape"]) == 1 < len(row["input_shape"]))
     before, after = view["input_shape"], view["output_shape"][0]

@@ -131,8 +131,8 @@ def _source(steps: Steps, options: LabOptions, dataset: str) -> tuple[str, bool]
         return folder, False
     steps.note(
         f"This report uses scikit-learn's digits instead of {dataset}. Name a dataset with "
-        f"`--data`, or use `--download` to download {dataset} with torchvision ({size}, into the "
-        f"folder `{_DOWNLOADS}`)."
+        f"`data=…`, or use `download=True` to download {dataset} with torchvision ({size}, into "
+        f"the folder `{_DOWNLOADS}`)."
     )
     return _DIGITS, True
 
@@ -157,6 +157,6 @@ def _download(torchvision_class: str, dataset: str) -> None:
             getattr(datasets, torchvision_class)(_DOWNLOADS, train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise LabError(
-                f"{dataset} could not be downloaded ({error}); name a dataset with --data, or "
-                "omit --download to use scikit-learn's digits"
+                f"{dataset} could not be downloaded ({error}); name a dataset with data=…, or "
+                "omit download=True to use scikit-learn's digits"
             ) from None

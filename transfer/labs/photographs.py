@@ -95,13 +95,13 @@ def alexnet_section(steps: Steps, options: LabOptions) -> Section:
     """Return the chapter about AlexNet's filters and the feature maps of its first two layers.
 
     Raises:
-        LabError: When the network of `--model` has fewer than two convolutions.
+        LabError: When the network of `model` has fewer than two convolutions.
     """
     model, photo = options.model or _ALEXNET, options.photo or "china"
     model_options = options.model_options if options.model else {}
     if options.model is None:
         steps.note(
-            "No pretrained AlexNet was given (`--model alexnet.t7 --mean-std …`). The AlexNet in "
+            "No pretrained AlexNet was given (`model=alexnet.t7`, `mean_std=…`). The AlexNet in "
             "this report has random weights: its feature maps show what each layer does to an "
             "image, not what training changes."
         )
@@ -176,7 +176,7 @@ def _convolutions(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
             pairs.append((convolution, layer["torch_path"]))
             convolution = None
     if len(pairs) < 2:
-        raise LabError("--model: the lab needs a network with two convolutions, each with a ReLU")
+        raise LabError("model=…: the lab needs a network with two convolutions, each with a ReLU")
     return pairs[:2]
 
 

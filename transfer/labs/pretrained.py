@@ -54,10 +54,11 @@ def pretrained_sections(steps: Steps, options: LabOptions, data: LabData) -> lis
     """
     alexnet = _alexnet(steps, options)
     pretrained = alexnet if options.model else _shipped(data)
+    plugin = alexnet.options.get("plugin")
     return [
         _classify(steps, options, alexnet),
-        memory_section(steps, alexnet.file),
-        shape_section(steps, alexnet.file),
+        memory_section(steps, alexnet.file, plugin),
+        shape_section(steps, alexnet.file, plugin),
         relatives_section(steps),
         _transfer(steps, options, data, alexnet, pretrained),
     ]
@@ -70,7 +71,7 @@ def _alexnet(steps: Steps, options: LabOptions) -> _Model:
     file = steps.path("alexnet.t7")
     steps.run("convert", "python:torchlift.transfer.networks:alexnet_owt_bn", file, overwrite=True)
     steps.note(
-        "No pretrained AlexNet was given (`--model alexnet.t7 --labels … --mean-std …`). The "
+        "No pretrained AlexNet was given (`model=alexnet.t7`, `labels=…`, `mean_std=…`). The "
         "AlexNet in this report has the same layers and file size, but random weights: its "
         "memory, shapes and speed are real, its predictions mean nothing. The transfer at the "
         "end starts from a small network that Torch7 trained."
@@ -99,7 +100,8 @@ def _classify(steps: Steps, options: LabOptions, alexnet: _Model) -> Section:
     photo = options.photo or "china"
     predicted = steps.run("predict", alexnet.file, photo, top=5, **alexnet.options)
     filters = steps.path("alexnet-filters.png")
-    drawn = steps.run("plot", "filters", alexnet.file, output=filters)
+    plugin = alexnet.options.get("plugin")
+    drawn = steps.run("plot", "filters", alexnet.file, output=filters, plugin=plugin)
     rows: list[list[Cell]] = [
         [prediction["label"], prediction["probability"]]
         for prediction in predicted.result["results"][0]["predictions"]

@@ -1,15 +1,14 @@
 """Runs the commands of a lab and records their results.
 
 Each command runs exactly as a person would type it. `steps.jsonl` in the folder of the lab keeps
-the command, its result and its time. A lab that was stopped resumes behind the last recorded
-command.
+the command, its result and its time, and the names of the lab's files. A lab that was stopped
+resumes behind the last recorded command.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,9 @@ from ..reports.page import Step, command_line
 
 #: The file name of the record.
 _RECORD = "steps.jsonl"
+
+#: Files that every lab has.
+_REPORT = (_RECORD, "report.html", "report.md")
 
 #: Runs a command, given as its arguments after `torchlift`, and returns its JSON document.
 Runner = Callable[[list[str]], Any]
@@ -64,14 +66,16 @@ class Steps:
             settings: Everything that the results depend on. A lab with other settings is not
                 resumed.
             say: Called with each command before it runs, and with each note.
-            overwrite: Delete the files of an earlier lab in the folder.
+            overwrite: Replace an earlier lab in the folder.
 
         Raises:
-            LabError: When the folder holds other files, or a lab with other settings.
+            LabError: When the folder holds files that are not a lab's, or a lab with other
+                settings.
         """
         self.folder = folder
         self.done: list[Step] = []
         self.notes: list[str] = []
+        self._names: set[str] = set()
         self._run = run
         self._say = say
         self._recorded = self._open(json.loads(json.dumps(settings)), overwrite)
@@ -99,7 +103,11 @@ class Steps:
         return step
 
     def path(self, name: str) -> Path:
-        """Return the path of a file or folder of the lab."""
+        """Return the path of a file or folder of the lab, and record its name."""
+        entry = Path(name).parts[0]
+        if entry not in self._names:
+            self._names.add(entry)
+            self._record({"file": entry})
         return self.folder / name
 
     def note(self, text: str) -> None:
@@ -117,23 +125,31 @@ class Steps:
             raise LabError(f"{command}: {error}") from error
         seconds = round(time.perf_counter() - start, 2)
         step = _step({"words": arguments, "result": result, "seconds": seconds})
-        with (self.folder / _RECORD).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(step)) + "\n")
+        self._record(vars(step))
         self._recorded[step.words] = step
         return step
+
+    def _record(self, entry: dict[str, Any]) -> None:
+        with (self.folder / _RECORD).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
     def _open(self, settings: dict[str, Any], overwrite: bool) -> dict[tuple[str, ...], Step]:
         """Create the folder and its record, or read the record."""
         record = self.folder / _RECORD
-        if overwrite and record.is_file():
-            shutil.rmtree(self.folder)
+        begin = json.dumps({"settings": settings}) + "\n"
+        remove_abandoned(self.folder)
         if not record.is_file():
-            remove_abandoned(self.folder)
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise LabError(f"{self.folder} already exists and holds no lab")
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(record) as path:
-                path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+                path.write_text(begin, encoding="utf-8")
+        elif overwrite:
+            _check_replaceable(self.folder)
+            # The folder is exchanged in one step: a kill leaves the old lab or the new one.
+            with atomic_path(self.folder.resolve()) as path:
+                path.mkdir()
+                (path / _RECORD).write_text(begin, encoding="utf-8")
         first_line, *lines = _complete_lines(record)
         before = json.loads(first_line)["settings"]
         changes = [
@@ -144,10 +160,30 @@ class Steps:
         if changes:
             raise LabError(
                 f"{self.folder} holds the lab with another value of {', '.join(changes)}; choose "
-                "another folder with --output, or replace it with --overwrite"
+                "another folder with output=…, or replace it with overwrite=True"
             )
-        steps = [_step(json.loads(line)) for line in lines]
+        entries = [json.loads(line) for line in lines]
+        self._names |= {entry["file"] for entry in entries if "file" in entry}
+        steps = [_step(entry) for entry in entries if "words" in entry]
         return {step.words: step for step in steps}
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Check that a folder holds the files of a lab and nothing else.
+
+    Raises:
+        LabError: When it holds something else; the message names it.
+    """
+    entries = [json.loads(line) for line in _complete_lines(folder / _RECORD)]
+    names = {entry["file"] for entry in entries if "file" in entry}
+    # While `extract` writes a file, the features are in a folder beside it.
+    names |= {f".{name}.zarr" for name in names}
+    foreign = sorted({entry.name for entry in folder.iterdir()} - names - {*_REPORT})
+    if foreign:
+        raise LabError(
+            f"{folder} holds more than the files of a lab: {', '.join(foreign)}. Move it elsewhere "
+            "or choose another folder with output=…"
+        )
 
 
 def _complete_lines(record: Path) -> list[str]:

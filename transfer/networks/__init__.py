@@ -8,6 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
+from ...converters.requirements import require
+
+require("torchlift.transfer.networks", "torch")
+
 from torch import nn
 
 from .alexnet import alexnet_owt_bn

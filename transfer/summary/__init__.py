@@ -1,5 +1,9 @@
 """What a network does to the shape of its input, layer by layer, and what each layer costs."""
 
+from ...converters.requirements import require
+
+require("torchlift.transfer.summary", "torch")
+
 from ..errors import SummaryError
 from .formulas import formula, transposed_size, window_count
 from .layers import LayerRow, Summary, summarize

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from ...converters.modules.conversion import lua_paths
 from ...converters.modules.forward_errors import explain
 from ...converters.saved.shapes import on_meta_device
 from ..errors import SummaryError
@@ -145,7 +146,9 @@ def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
     except Exception as error:  # layers raise different errors for an input that does not fit
         size = "×".join(map(str, input_shape))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        problem = explain(error, network) or f"{recorder.running}: {reason}".removeprefix(": ")
+        problem = explain(
+            error, network, lua_paths
+        ) or f"{recorder.running}: {reason}".removeprefix(": ")
         raise SummaryError(f"the network does not take {size}: {problem}") from error
     return Summary(tuple(input_shape), _shape(output), recorder.rows, operations.depth(output))
 

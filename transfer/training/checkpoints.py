@@ -6,6 +6,7 @@ are kept.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -118,13 +119,20 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 def best_epoch(history: list[Row]) -> int:
     """Return the number of the epoch with the best validation results, from 1.
 
-    It is the first one with the highest accuracy, and of those the one with the lowest loss;
-    without a validation split it is the last. Without epochs it is 0, the network as it began.
+    It is the first one with the highest accuracy, and of those the one with the lowest loss, which
+    NaN never is; without a validation split it is the last. Without epochs it is 0, the network as
+    it began.
     """
     if not history or "val_accuracy" not in history[-1]:
         return len(history)
-    scores = [(row["val_accuracy"], -row["val_loss"]) for row in history]
+    scores = [validation_score(row) for row in history]
     return scores.index(max(scores)) + 1
+
+
+def validation_score(row: Row) -> tuple[float, float]:
+    """Return what orders results, the best last: by accuracy, then by loss."""
+    loss = row.get("val_loss", 0.0)
+    return row.get("val_accuracy", 0.0), -math.inf if math.isnan(loss) else -loss
 
 
 def best_row(history: list[Row]) -> Row:

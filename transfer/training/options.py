@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from ..data import Splits
 
 
+#: Options that had another name in 0.1.0: its runs can be resumed, and their config.yaml read.
+RENAMED_OPTIONS = {
+    "part": "split",
+    "picture_size": "image_size",
+    "val": "val_fraction",
+    "test": "test_fraction",
+}
+
+
 @dataclass(frozen=True)
 class Optimization:
     """How the weights are optimized.
@@ -93,8 +102,8 @@ class SplitOptions:
             best epoch.
         test_fraction: Fraction that the trained model is evaluated on, if the data has no test
             split.
-        test_data: Another dataset as the test split. Options for the data, such as --classes,
-            --limit and --split, apply to it too.
+        test_data: Another dataset as the test split. Options for the data, such as classes, limit
+            and split, apply to it too.
     """
 
     val_fraction: float = 0.1
@@ -116,7 +125,8 @@ class Run:
             images.
         workers: Processes that read the images of a folder too large for memory.
         precision: fp32, bf16 or fp16 (the weights stay fp32).
-        tracker: Where accelerate logs to, such as tensorboard, wandb, mlflow, all or none.
+        tracker: Where accelerate logs to, such as wandb,mlflow, all or none; by default
+            tensorboard.
     """
 
     output: str | None = None
@@ -127,7 +137,7 @@ class Run:
     threads: int | None = None
     workers: int = 2
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    tracker: str = "tensorboard"
+    tracker: list[str] | None = None
 
     def __post_init__(self) -> None:
         require(self, "threads", self.threads is None or self.threads >= 1, "at least 1")

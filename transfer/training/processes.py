@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, set_seed
 
+from ...converters.requirements import missing_package
 from ..errors import TrainingError
 from ..freezing import Freezing
 from .options import Run
@@ -33,6 +34,7 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
 
     Raises:
         TrainingError: The device, its precision or a tracker is not available.
+        MissingPackageError: TensorBoard is not installed.
     """
     cuda = torch.cuda.is_available()
     if run.device == "cuda" and not cuda:
@@ -40,8 +42,11 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
     on_cpu = run.device == "cpu" or not cuda
     if on_cpu and run.precision == "fp16":
         raise TrainingError("precision='fp16' needs a GPU; use bf16 or fp32 on a CPU")
-    trackers = [] if run.tracker == "none" else run.tracker.split(",")
+    chosen = ["tensorboard"] if run.tracker is None else run.tracker
+    trackers = [name for name in chosen if name != "none"]
     available = {"all", *map(str, get_available_trackers())}
+    if "tensorboard" in chosen and "tensorboard" not in available:
+        raise missing_package("tracker='tensorboard'", "tensorboard")
     if missing := ", ".join(sorted(set(trackers) - available)):
         raise TrainingError(
             f"tracker={missing!r} is not installed; choose from {', '.join(sorted(available))} and "
@@ -67,7 +72,11 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
 
 def start_trackers(accelerator: Accelerator, config: dict[str, Any]) -> None:
     """Start the trackers with the options of a run; `accelerator.log` sends them the results."""
-    options = {key: value for key, value in config.items() if value is not None}
+    options = {
+        key: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        for key, value in config.items()
+        if value is not None
+    }
     accelerator.init_trackers("tensorboard", config=options)
 
 

@@ -19,7 +19,6 @@ import json
 import math
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -32,22 +31,17 @@ from ... import __version__
 from ...converters.files import atomic_path
 from ..errors import TrainingError
 from .checkpoints import Row
+from .options import RENAMED_OPTIONS
 
 #: Options that may change when a run is resumed.
 _CHANGEABLE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
-#: Options that had another name in 0.1.0, whose runs can be resumed.
-_RENAMED = {
-    "part": "split",
-    "picture_size": "image_size",
-    "val": "val_fraction",
-    "test": "test_fraction",
-}
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
 _CONFIG, _FACTS = "config.yaml", "run.json"
-#: What a run writes beside these two; nothing else in its folder is ever deleted.
+#: What a run writes beside these two; nothing else in its folder is ever deleted. The file that
+#: shows that a run is finished comes first: what is left when a deletion is killed is no such run.
 _RESULTS = (
-    *("metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv", "evaluation.json"),
+    *("evaluation.json", "metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv"),
     *("checkpoints", "model", "tensorboard"),
 )
 
@@ -189,7 +183,10 @@ def _delete_results(path: Path) -> None:
     for name in _RESULTS:
         entry = path / name
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            # The folder is moved aside in one step and then deleted: a kill leaves no half of it.
+            with atomic_path(entry, durable=False) as empty:
+                empty.mkdir()
+            entry.rmdir()
         else:
             entry.unlink(missing_ok=True)
 
@@ -198,7 +195,13 @@ def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any])
     facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
     _check_equal(facts["inputs"], inputs, f"{path} is a run with another")
     stored = yaml.safe_load((path / _CONFIG).read_text(encoding="utf-8"))
-    options = {_RENAMED.get(key, key): value for key, value in stored.items()}
+    options = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
+    # 0.1.0 wrote a list as it was typed.
+    options |= {
+        key: [name.strip() for name in options[key].split(",")]
+        for key, value in config.items()
+        if isinstance(value, list) and isinstance(options.get(key), str)
+    }
     _check_equal(
         {key: value for key, value in options.items() if key not in _CHANGEABLE},
         {key: value for key, value in config.items() if key not in _CHANGEABLE},

@@ -145,13 +145,15 @@ def _compare_entries(name: str, model: Mapping[str, Any], file: Mapping[str, Any
     if not model:
         return Finding(name, True, "the model has none to compare with" if file else "none")
     differences = [
-        f"{key} is {file.get(key)!r}, the model has {value!r}"
+        f"{_name(key)} is {_text(file.get(key))}, the model has {_text(value)}"
         for key, value in model.items()
         if file.get(key) != value
     ]
     if differences:
         return Finding(name, False, "; ".join(differences))
-    return Finding(name, True, ", ".join(f"{key} {_short(value)}" for key, value in model.items()))
+    return Finding(
+        name, True, ", ".join(f"{_name(key)} {_short(value)}" for key, value in model.items())
+    )
 
 
 def _labels(pair: ExportPair) -> Finding:
@@ -203,10 +205,24 @@ def _times(shape: Sequence[str | int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _short(value: Any) -> str:
+def _name(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    """Return a value as people write it: a size is 32×32, and there is no True, False and None."""
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
-        return "/".join(map(_short, value)) or "none"
-    text = str(value)
-    return text if len(text) <= 32 else f"{text[:12]}…"
+        sizes = all(isinstance(item, int) for item in value)
+        return ("×" if sizes else "/").join(map(_text, value))
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    text = _text(value)
+    return f"{text[:12]}…" if isinstance(value, str) and len(text) > 32 else text

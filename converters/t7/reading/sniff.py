@@ -37,7 +37,8 @@ def sniff_text(buffer: Any, start: int = 0) -> str | None:
         return None
     line = head.decode(errors="replace").strip().splitlines()[0]
     shown = line if len(line) <= 40 else f"{line[:40]}…"
-    return _sentence(f'plain text that begins with "{shown}"', "download the file itself")
+    advice = "name the .t7 file instead, or download it again if this is an error message"
+    return _sentence(f'plain text that begins with "{shown}"', advice)
 
 
 def _sentence(kind: str, advice: str) -> str:

@@ -1,0 +1,163 @@
+"""The contract of every class that has a converter, old and new alike.
+
+An object of the class converts and runs; where Torch7's output or a formula is known, it computes
+that. The network is saved and opened again, and written back to `.t7` and read again, with equal
+bits; it is exported, and `check` finds nothing. A criterion converts and gives a loss. What a class
+cannot do is in `CANNOT`, with the reason: an entry that is no longer needed fails, and so does a
+class without an example (see `contract_support`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from contract_support import Example, example
+from support import relative_error
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from torchlift.converters import convert, t7
+from torchlift.converters.modules import convert_recorded, registered_classes
+from torchlift.converters.onnx import check, export
+from torchlift.converters.saved import SavedModel, load, save, save_t7
+
+CLASSES = registered_classes()
+
+NO_FORWARD = 'is missing the required "forward" function'
+NO_BATCH = "every input needs a batch axis in front, of the same size in all of them"
+TIME_FIRST = "it works only for a batch of 2, because its code fixes the batch size"
+SPLIT = "could be computed ahead: node_Split"
+SMALL = "on noise of 1e-06 an error of"
+
+#: (class, what it cannot do) → why, as the error says it; it cannot do what follows either.
+CANNOT: dict[tuple[str, str], str] = {
+    # Base classes, which Torch7 cannot run either.
+    ("nn.Container", "run"): NO_FORWARD,
+    ("nn.Module", "run"): NO_FORWARD,
+    # Faults: their layers lack the attributes that `registry.layer` asks for.
+    ("nn.DenseConnectLayerCustom", "save"): "DenseLayer has no attribute 'first'",
+    ("nn.ResidualDrop", "save"): "ResidualDrop has no attribute 'block'",
+    # An exported network has a batch in front, in every input and output.
+    ("nn.CriterionTable", "export"): "output has the shape , which does not begin with batch",
+    ("nn.Index", "export"): NO_BATCH,
+    ("nn.IndexLinear", "export"): NO_BATCH,
+    ("nn.MaskedSelect", "export"): "output has the shape u0, which does not begin with batch",
+    ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not begin with batch",
+    ("nn.SparseLinear", "export"): NO_BATCH,
+    ("nn.SpatialNormalization", "export"): TIME_FIRST,  # One image: its channels come first.
+    ("nn.ZipTableOneToMany", "export"): NO_BATCH,
+    # Their sequences are (T, N, …).
+    ("nn.SeqBRNN", "export"): TIME_FIRST,
+    ("nn.SeqGRU", "export"): TIME_FIRST,
+    ("nn.SeqLSTMP", "export"): TIME_FIRST,
+    # A fault: `len` of a tensor fixes the batch size.
+    ("nn.NCEModule", "export"): TIME_FIRST,
+    ("nn.VanillaRNN", "export"): TIME_FIRST,
+    # Regions are drawn, or belong to the examples of one batch.
+    ("nn.SpatialFractionalMaxPooling", "export"): "No ONNX function found for",
+    ("nn.VolumetricFractionalMaxPooling", "export"): TIME_FIRST,
+    # Every call draws other noise.
+    ("nn.GenNoise", "check"): "FAILED: outputs, edge_cases",
+    ("nn.NoiseFill", "check"): "FAILED: outputs, edge_cases",
+    # ONNX Runtime subtracts 1 from exp(x), and x from tanh(x); all of a small x is rounding then.
+    ("nn.ELU", "check"): SMALL,
+    ("nn.TanhShrink", "check"): SMALL,
+    # Rounding divided by rounding: on a constant image, mean and deviation are zero.
+    ("nn.SpatialContrastiveNormalization", "check"): "on ones an error of",
+    # Regions are made up like any other numbers, and name examples that do not exist.
+    ("inn.ROIPooling", "check"): "is out of bounds for dimension 0 with size 2",
+    # Faults of `check`: it refuses correct files.
+    ("nn.LanguageModel", "check"): SPLIT,
+    ("nn.SeqGRU_WN", "check"): SPLIT,
+    ("nn.SeqLSTM", "check"): SPLIT,
+    ("nn.SeqLSTMP_WN", "check"): SPLIT,
+    ("nn.SeqLSTM_WN", "check"): SPLIT,
+    (
+        "nn.VolumetricMaxUnpooling",
+        "check",
+    ): "[ShapeInferenceError] Inferred shape and existing shape",
+    ("nn.ZipTable", "check"): "the model has no preprocessing, so it cannot read images",
+}
+
+
+def attempt(class_name: str, what: str, action: Callable[[], Any]) -> Any:
+    """Return the result of an action; where `CANNOT` says why it fails, end the test.
+
+    Raises:
+        AssertionError: It fails for another reason, or not at all.
+    """
+    if (class_name, what) not in CANNOT:
+        return action()
+    with pytest.raises(Exception, match=re.escape(CANNOT[class_name, what])):
+        action()
+    pytest.skip(f"cannot {what}: {CANNOT[class_name, what]}")
+
+
+def run(module: nn.Module, found: Example) -> Any:
+    torch.manual_seed(0)  # Some layers draw random numbers in evaluation mode too.
+    # In-place layers write into their input.
+    input = pytree.tree_map_only(torch.Tensor, torch.clone, found.input)
+    with torch.no_grad():
+        return module(input, found.target) if found.is_criterion else module(input)
+
+
+def assert_same_bits(actual: Any, expected: Any) -> None:
+    actual, expected = pytree.tree_flatten(actual), pytree.tree_flatten(expected)
+    assert actual[1] == expected[1]
+    for ours, theirs in zip(actual[0], expected[0], strict=True):
+        assert ours.shape == theirs.shape
+        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+
+
+@pytest.mark.parametrize("class_name", CLASSES)
+def test_it_converts_runs_is_saved_and_written_back(class_name: str, tmp_path: Path) -> None:
+    found = example(class_name)
+    assert found is not None, f"{class_name} needs an example in contract_support.BUILDERS"
+    conversion = convert_recorded(found.source)
+    assert class_name in {layer.source.class_name for layer in conversion.layers}
+    module = conversion.module.eval()
+    output = attempt(class_name, "run", lambda: run(module, found))
+    if found.output is not None:
+        # As in `test_layers`: float32 in another order of summation.
+        assert relative_error(output, found.output) < 1e-5
+    if found.is_criterion:
+        assert output.numel() == 1
+        assert output.isfinite().all()
+        return
+    model = SavedModel(module, "features")
+    attempt(class_name, "save", lambda: save(model, tmp_path / "model"))
+    reopened = load(tmp_path / "model")
+    assert_same_bits(run(reopened.module, found), output)
+    for origin in (model, reopened):
+        file = save_t7(origin, tmp_path / "model.t7", overwrite=True)
+        assert_same_bits(run(convert(t7.load(file)).eval(), found), output)
+
+
+MODULES = [name for name in CLASSES if not (found := example(name)) or not found.is_criterion]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_name", MODULES)
+def test_it_is_exported_and_passes_check(class_name: str, tmp_path: Path) -> None:
+    if {(class_name, "run"), (class_name, "save")} & CANNOT.keys():
+        pytest.skip("the fast test says why it cannot")
+    found = example(class_name)
+    assert found is not None
+    model, file = SavedModel(convert(found.source).eval(), "features"), tmp_path / "model.onnx"
+    attempt(class_name, "export", lambda: export(model, file, inputs=found.input))
+
+    def passes() -> None:
+        report = check(model, file, inputs=found.input)
+        assert report.passed, "\n".join(report.lines())
+
+    attempt(class_name, "check", passes)
+
+
+def test_every_exception_is_of_a_class() -> None:
+    assert {name for name, _ in CANNOT} <= set(CLASSES)
+    assert {what for _, what in CANNOT} <= {"run", "save", "export", "check"}
