@@ -397,6 +397,7 @@ def test_a_call_in_a_message_is_an_option_in_quotes() -> None:
     assert as_options(text, {"at"}) == """Choose one: --at '["linear-nobias"]'"""
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_commands_that_it_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

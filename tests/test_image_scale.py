@@ -6,6 +6,7 @@ pixel into Python, for sizes and dtypes that the fixtures do not contain.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,3 +200,16 @@ def test_preprocessing_takes_torch7s_forms_of_a_size(case: Any) -> None:
     prepare = Preprocessing(size=case["size"], resize="image.scale-bilinear")
     assert np.abs(prepare(pixels[None])[0] - case["output"]).max() < TOLERANCE
     assert Preprocessing.from_json(prepare.to_json()) == prepare
+
+
+def test_values_beyond_white_and_black_are_cut_when_they_are_rounded() -> None:
+    """`bicubic` overshoots at edges; as bytes, a white of 256 would become black."""
+    edge = np.zeros((1, 1, 6, 6), np.uint8)
+    edge[..., 3:] = 255
+    prepare = Preprocessing("gray", (6, 12), "image.scale-bicubic", value_range=255)
+    floats = prepare(edge)
+    assert floats.min() < -1
+    assert floats.max() > 256
+    expected = np.rint(np.minimum(np.maximum(floats, 0), 255))
+    assert np.array_equal(prepare.pixels(edge).transpose(0, 3, 1, 2), expected)
+    assert np.array_equal(replace(prepare, round_pixels=True)(edge), expected)

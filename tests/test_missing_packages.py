@@ -49,6 +49,7 @@ def test_features_are_inspected_without_pillow_and_zarr(tmp_path: Path) -> None:
     assert "format version     1" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "name"), [("onnxruntime", "onnxruntime"), ("PIL", "pillow"), ("joblib", None)]
 )
@@ -62,6 +63,7 @@ def test_doctor_works_without_what_it_looks_for(
         assert f"onnx  {name} is not installed: pip install 'torchlift[cpu]'" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "name", "words"),
     [

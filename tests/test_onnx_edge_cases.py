@@ -34,6 +34,7 @@ def model_of(file: Path) -> tuple[SavedModel, torch.Tensor, torch.Tensor]:
     return SavedModel(module, "features"), inputs.float(), output.float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_the_file_computes_torch7s_output(file: Path, tmp_path: Path) -> None:
     model, inputs, output = model_of(file)
