@@ -31,17 +31,12 @@ CLASSES = registered_classes()
 NO_FORWARD = 'is missing the required "forward" function'
 NO_BATCH = "every input needs a batch axis in front, of the same size in all of them"
 TIME_FIRST = "it works only for a batch of 2, because its code fixes the batch size"
-SPLIT = "could be computed ahead: node_Split"
-SMALL = "on noise of 1e-06 an error of"
 
 #: (class, what it cannot do) → why, as the error says it; it cannot do what follows either.
 CANNOT: dict[tuple[str, str], str] = {
     # Base classes, which Torch7 cannot run either.
     ("nn.Container", "run"): NO_FORWARD,
     ("nn.Module", "run"): NO_FORWARD,
-    # Faults: their layers lack the attributes that `registry.layer` asks for.
-    ("nn.DenseConnectLayerCustom", "save"): "DenseLayer has no attribute 'first'",
-    ("nn.ResidualDrop", "save"): "ResidualDrop has no attribute 'block'",
     # An exported network has a batch in front, in every input and output.
     ("nn.CriterionTable", "export"): "output has the shape , which does not begin with batch",
     ("nn.Index", "export"): NO_BATCH,
@@ -55,28 +50,17 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.SeqBRNN", "export"): TIME_FIRST,
     ("nn.SeqGRU", "export"): TIME_FIRST,
     ("nn.SeqLSTMP", "export"): TIME_FIRST,
-    # A fault: `len` of a tensor fixes the batch size.
-    ("nn.NCEModule", "export"): TIME_FIRST,
-    ("nn.VanillaRNN", "export"): TIME_FIRST,
     # Regions are drawn, or belong to the examples of one batch.
     ("nn.SpatialFractionalMaxPooling", "export"): "No ONNX function found for",
     ("nn.VolumetricFractionalMaxPooling", "export"): TIME_FIRST,
     # Every call draws other noise.
     ("nn.GenNoise", "check"): "FAILED: outputs, edge_cases",
     ("nn.NoiseFill", "check"): "FAILED: outputs, edge_cases",
-    # ONNX Runtime subtracts 1 from exp(x), and x from tanh(x); all of a small x is rounding then.
-    ("nn.ELU", "check"): SMALL,
-    ("nn.TanhShrink", "check"): SMALL,
     # Rounding divided by rounding: on a constant image, mean and deviation are zero.
     ("nn.SpatialContrastiveNormalization", "check"): "on ones an error of",
     # Regions are made up like any other numbers, and name examples that do not exist.
     ("inn.ROIPooling", "check"): "is out of bounds for dimension 0 with size 2",
     # Faults of `check`: it refuses correct files.
-    ("nn.LanguageModel", "check"): SPLIT,
-    ("nn.SeqGRU_WN", "check"): SPLIT,
-    ("nn.SeqLSTM", "check"): SPLIT,
-    ("nn.SeqLSTMP_WN", "check"): SPLIT,
-    ("nn.SeqLSTM_WN", "check"): SPLIT,
     (
         "nn.VolumetricMaxUnpooling",
         "check",

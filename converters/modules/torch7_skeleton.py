@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject, LuaTable, TorchArray
+from ..t7 import LuaObject, LuaTable, TorchArray, dumps, loads
 from ..t7.types import TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
@@ -44,6 +44,9 @@ def skeleton(network: nn.Module, describe: Callable[[nn.Module, str], LuaObject]
     source = source_of(network)
     assert source is not None
     value = source.object(network)
+    if any(type(array) is np.ndarray for array in tensors_in(value)):
+        # Plain arrays, of an object that was made in Python, have no storages.
+        value = loads(dumps(value))
     aligned = _Alignment(convert_recorded(value), describe, _Storages(value))
     aligned.align(aligned.conversion.module, network, "")
     root = aligned.replaced.get(id(value), value)

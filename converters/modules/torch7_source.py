@@ -182,12 +182,13 @@ class TreeCopy:
         return value
 
 
-def tensors_in(root: Any) -> list[TorchArray]:
+def tensors_in(root: Any) -> list[np.ndarray]:
     """Return the tensors in nested Torch7 values."""
-    found: list[TorchArray] = []
+    found: list[np.ndarray] = []
 
     def leaf(value: Any, key: Any) -> Any:
-        if isinstance(value, TorchArray) and not str(value.torch_class).endswith("Storage"):
+        is_storage = str(getattr(value, "torch_class", None)).endswith("Storage")
+        if isinstance(value, np.ndarray) and not is_storage:
             found.append(value)
         return value
 

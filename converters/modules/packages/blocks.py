@@ -19,13 +19,12 @@ class ResidualDrop(nn.ModuleList):
     here the layer draws.
 
     Args:
-        block: The branch that is skipped.
-        skip: The branch that is always computed.
+        modules: The branch that is skipped, and the branch that is always computed.
         p: Probability of skipping the block.
     """
 
-    def __init__(self, block: nn.Module, skip: nn.Module, p: float) -> None:
-        super().__init__([block, skip])
+    def __init__(self, *modules: nn.Module, p: float) -> None:
+        super().__init__(modules)
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -50,7 +49,7 @@ def residual_drop(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ResidualDrop.lua`: a block that is skipped at random, and the skip connection."""
     block, skip = context.children(source)
     context.note("in training mode the layer skips its block at random, as Torch7's script did")
-    return ResidualDrop(block, skip, float(source["deathRate"]))
+    return ResidualDrop(block, skip, p=float(source["deathRate"]))
 
 
 @layer
@@ -58,12 +57,12 @@ class DenseLayer(nn.ModuleList):
     """`DenseConnectLayerCustom` of DenseNet: appends new feature maps to a list of feature maps.
 
     Args:
-        first: Applied to all feature maps, concatenated (normalization and ReLU).
-        second: Computes the new feature maps from its output (convolutions).
+        modules: The first is applied to all feature maps, concatenated (normalization and ReLU);
+            the second computes the new feature maps from its output (convolutions).
     """
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        super().__init__([first, second])
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(modules)
 
     def forward(self, input: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
         """Map (N, C, H, W), or a list of such tensors, to the list with (N, growth, H, W) added."""

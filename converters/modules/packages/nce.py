@@ -64,9 +64,9 @@ class NCEModule(nn.Module):
         if self.normalized and not self.training:
             scores = nn.functional.linear(features, self.weight, self.bias)
             return scores.log_softmax(1) if self.log_softmax else scores.softmax(1)
-        draws = 1 if self.batch_noise else len(features)
+        draws = 1 if self.batch_noise else features.shape[0]
         noise = self.unigrams.multinomial(draws * self.noise_samples, replacement=True)
-        noise = noise.reshape(draws, -1).expand(len(features), -1)
+        noise = noise.reshape(draws, -1).expand(features.shape[0], -1)
         classes = torch.cat([target.long()[:, None] - 1, noise], dim=1)
         scores = (self.weight[classes] * features[:, None]).sum(2) + self.bias[classes]
         model, frequency = scores.exp(), self.unigrams[classes].to(scores.dtype)

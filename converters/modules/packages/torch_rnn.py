@@ -35,7 +35,7 @@ class VanillaRNN(nn.Module):
         """Map x (N, T, D), or `[h0, x]` with h0 (N, H), to (N, T, H)."""
         *states, sequence = input if isinstance(input, list) else [input]
         from_input, from_output = self.weight.split([self.input_size, self.hidden_size])
-        hidden = states[0] if states else sequence.new_zeros(len(sequence), self.hidden_size)
+        hidden = states[0] if states else sequence.new_zeros(sequence.shape[0], self.hidden_size)
         outputs = []
         for step in (sequence @ from_input + self.bias).unbind(1):
             hidden = (step + hidden @ from_output).tanh()

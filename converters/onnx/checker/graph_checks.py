@@ -66,7 +66,9 @@ def unfolded_nodes(model: onnx.ModelProto) -> list[str]:
     unfolded = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
-        if inputs and constants.issuperset(inputs) and node.op_type not in _EXPANDING:
+        # Only operators with one output are folded.
+        is_folded = len(node.output) == 1 and node.op_type not in _EXPANDING
+        if inputs and constants.issuperset(inputs) and is_folded:
             unfolded.append(node.name)
         elif node.op_type == "BatchNormalization" and uses[inputs[0]] == 1:
             producer = producers.get(inputs[0])
