@@ -29,8 +29,9 @@ IR_VERSIONS = range(7, 9)
 
 #: Operators whose weights can absorb the scale and shift of a batch normalization behind them.
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
-#: Operators that work on constants on purpose: their output is larger, as that of int8 weights.
-_EXPANDING = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast")
+#: Operators that work on constants on purpose: their output is larger, as that of int8 weights, or
+#: random.
+_UNFOLDED = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast", "Multinomial", "Bernoulli")
 
 
 def check_contents(pair: ExportPair, limits: Profile) -> list[Finding]:
@@ -67,7 +68,7 @@ def unfolded_nodes(model: onnx.ModelProto) -> list[str]:
     for node in graph.node:
         inputs = [name for name in node.input if name]
         # Only operators with one output are folded.
-        is_folded = len(node.output) == 1 and node.op_type not in _EXPANDING
+        is_folded = len(node.output) == 1 and node.op_type not in _UNFOLDED
         if inputs and constants.issuperset(inputs) and is_folded:
             unfolded.append(node.name)
         elif node.op_type == "BatchNormalization" and uses[inputs[0]] == 1:
