@@ -61,6 +61,7 @@ def run_in_onnx(module: torch.nn.Module, inputs: Any) -> list[torch.Tensor]:
     return [torch.as_tensor(output) for output in session.run(None, feed)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases())
 def test_onnx_runtime_computes_torch7s_outputs(
     case: t7.LuaTable, record_property: Callable[[str, object], None]
