@@ -130,3 +130,20 @@ def test_repr_shows_the_arguments() -> None:
     text = repr(convert(lua("nn.Concat", linear(4, 3), dimension=2)))
     assert "dim=1" in text
     assert "(0): Linear(in_features=4, out_features=3" in text
+
+
+@pytest.mark.parametrize(
+    "class_name", ["nn.ZipTable", "nn.ZipTableOneToMany", "nngraph.JustElement"]
+)
+def test_a_table_of_unknown_length_is_not_walked_through(class_name: str) -> None:
+    """Looking for layers that overwrite what others read ends, whatever the input is."""
+    model = convert(lua("nn.Sequential", lua(class_name), lua("nn.ReLU", inplace=True)))
+    assert len(model) == 2
+
+
+def test_tables_that_do_not_fit_are_no_error_of_the_conversion() -> None:
+    relu = lua("nn.ReLU", inplace=True)
+    branches = lua("nn.ConcatTable", lua("nn.Identity"))
+    model = convert(lua("nn.Sequential", branches, lua("nn.ParallelTable", relu, relu)))
+    with pytest.raises(IndexError):
+        model(torch.ones(2))

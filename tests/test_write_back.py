@@ -46,33 +46,12 @@ def modules_in(value: Any) -> list[LuaObject]:
     return [module for entry in value.values() for module in modules_in(entry)]
 
 
-def buffers_in(root: Any) -> set[int]:
-    """Return the ids of the tensors in buffers, which other fields may hold too."""
-    found: set[int] = set()
-    seen: set[int] = set()
-    pending = [(root, False)]
-    while pending:
-        value, is_buffer = pending.pop()
-        if isinstance(value, np.ndarray) and is_buffer:
-            found.add(id(value))
-        if id(value) in seen or not isinstance(value, (LuaObject, LuaTable)):
-            continue
-        seen.add(id(value))
-        fields = value.fields if isinstance(value, LuaObject) else value
-        for key, entry in fields.items():
-            is_table = is_buffer and isinstance(entry, LuaTable)
-            pending += [(key, False), (entry, is_table or key in BUFFERS)]
-    return found
-
-
 def difference(ours: Any, theirs: Any) -> str | None:
     """Return where two Torch7 values differ first, None if they are the same."""
-    return _difference(ours, theirs, "model", set(), buffers_in(theirs))
+    return _difference(ours, theirs, "model", set())
 
 
-def _difference(
-    ours: Any, theirs: Any, path: str, seen: set[tuple[int, int]], buffers: set[int]
-) -> str | None:
+def _difference(ours: Any, theirs: Any, path: str, seen: set[tuple[int, int]]) -> str | None:
     if (id(ours), id(theirs)) in seen:
         return None
     seen.add((id(ours), id(theirs)))
@@ -82,23 +61,21 @@ def _difference(
         if (ours.class_name, ours.version) != (theirs.class_name, theirs.version):
             return f"{path}: {ours.class_name}, Torch7 wrote {theirs.class_name}"
         pairs = zip(ours.body, theirs.body, strict=True)
-        found = (_difference(*pair, path, seen, buffers) for pair in pairs)
+        found = (_difference(*pair, path, seen) for pair in pairs)
         return next((text for text in found if text), None)
     if isinstance(theirs, LuaTable):
         if len(ours) != len(theirs):
             return f"{path}: fields {ours.keys()}, Torch7 wrote {theirs.keys()}"
         for (our_key, our_value), (key, value) in zip(ours.items(), theirs.items(), strict=True):
-            if text := _difference(our_key, key, f"{path}'s key", seen, buffers):
+            if text := _difference(our_key, key, f"{path}'s key", seen):
                 return text
             if key in BUFFERS and not isinstance(value, (LuaObject, float, int)):
                 if type(our_value) is not type(value):
                     return f"{path}.{key}: {type(our_value)}, Torch7 wrote {type(value)}"
-            elif text := _difference(our_value, value, f"{path}.{key}", seen, buffers):
+            elif text := _difference(our_value, value, f"{path}.{key}", seen):
                 return text
         return None
     if isinstance(theirs, np.ndarray):
-        if id(theirs) in buffers:
-            return None
         if ours.torch_class != theirs.torch_class or ours.shape != theirs.shape:
             return (
                 f"{path}: {ours.torch_class} {ours.shape}, "
@@ -243,3 +220,47 @@ def test_an_object_made_in_python_is_written_with_its_values() -> None:
         module.weight.mul_(3)
     written = t7.loads(t7.dumps(to_torch7(module)))
     assert np.array_equal(written["weight"], np.full((2, 3), 3, "f4"))
+
+
+def linear(weight: torch.Tensor, **fields: Any) -> LuaObject:
+    return LuaObject("nn.Linear", LuaTable({"weight": weight, "bias": torch.zeros(2), **fields}))
+
+
+def reread(*layers: LuaObject) -> LuaObject:
+    modules = LuaTable({"modules": LuaTable.from_list(layers)})
+    source: LuaObject = t7.loads(t7.dumps(LuaObject("nn.Sequential", modules)))
+    return source
+
+
+def test_the_rest_of_a_storage_that_two_weights_share_is_kept(tmp_path: Path) -> None:
+    """Two weights over the same elements do not make up for those that neither has."""
+    memory = torch.arange(8.0)
+    weight = memory[:4].view(2, 2)
+    source = reread(linear(weight), linear(weight.t(), mask=memory[4:]))
+    save(SavedModel(convert(source), "features"), tmp_path / "model")
+    save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
+    assert difference(t7.load(tmp_path / "model.t7"), source) is None
+
+
+def test_tied_weights_that_were_trained_apart_are_refused() -> None:
+    weight = torch.arange(4.0).view(2, 2)
+    network = convert(reread(linear(weight), linear(weight.t())))
+    with torch.no_grad():
+        network[0].weight.mul_(2)
+        network[1].weight.mul_(2)
+    # Both have changed alike: they are still one memory.
+    assert np.array_equal(to_torch7(network)["modules"][1]["weight"], 2 * weight)
+    with torch.no_grad():
+        network[1].weight.add_(1)
+    with pytest.raises(ConversionError, match=r"weight: shares memory with another tensor"):
+        to_torch7(network)
+
+
+def test_a_tensor_that_is_more_than_a_buffer_is_kept() -> None:
+    """Torch7 writes one tensor for `output` and another field; only the buffer is emptied."""
+    shared = torch.ones(3)
+    source = reread(linear(torch.eye(2), output=shared, target=shared, gradScale=shared))
+    written = to_torch7(convert(source))["modules"][1]
+    assert written["output"].size == 0
+    assert np.array_equal(written["target"], shared)
+    assert np.array_equal(written["gradScale"], shared)

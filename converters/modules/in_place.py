@@ -41,7 +41,6 @@ _MOVING = (
     *(JustElement, JustTable),
 )
 
-
 #: What a view makes of a tensor.
 _View: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
@@ -74,6 +73,9 @@ class Ref:
         self.memory = memory
         self.views = views
         self.writes = memory.writes
+
+    #: A table of an unknown length cannot be walked through, as `__getitem__` alone would allow.
+    __iter__ = None
 
     def __getitem__(self, index: Any) -> Any:
         """Return an entry of a table of an unknown length."""
@@ -131,12 +133,9 @@ class Run:
         if isinstance(module, (Parallel, Bottle)) and isinstance(value, Ref):
             return self._run_on_views(module, value)
         if isinstance(module, _MOVING):
-            # The entries of an unknown table stay unknown when it is flattened.
-            return (
-                value
-                if isinstance(value, Ref) and isinstance(module, FlattenTable)
-                else module(value)
-            )
+            # A table of an unknown length has entries, but cannot be walked through.
+            has_index = isinstance(module, (SelectTable, NarrowTable))
+            return value if isinstance(value, Ref) and not has_index else module(value)
         if id(module) in self.viewers:
             return self._view(module, value)
         if id(module) in self.writers:
@@ -179,9 +178,11 @@ class Run:
         dim = module.dim_in(tensor)
         return [value.view(_Slice(dim, index)) for index in range(tensor.shape[dim])]
 
-    def _overwrite(self, module: nn.Module, value: Any) -> Ref:
+    def _overwrite(self, module: nn.Module, value: Any) -> Any:
         """Write the output of a layer into the memory of its input, the first of a table."""
-        target: Ref = value[0] if isinstance(module, CAddTable) else value
+        target = value[0] if isinstance(module, CAddTable) else value
+        if not isinstance(target, Ref):
+            return self._new(module, value)
         tensors, memory = self.read(value), target.memory
         if memory.tensor is not None:
             output = module(tensors)

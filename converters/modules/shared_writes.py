@@ -44,9 +44,7 @@ def share_memory(module: nn.Module, layers: list[ConvertedLayer]) -> tuple[nn.Mo
         container = entry.module
         if not isinstance(container, (nn.Sequential, nn.ModuleList)):
             continue
-        run = Run(writers, viewers)
-        run.read(run.run(container, Ref(Memory())))
-        if run.stale:
+        if _reads_what_is_overwritten(container, writers, viewers):
             paths.append(entry.path)
             names = [(f"0.{name}", id(part)) for name, part in container.named_modules() if name]
             wrapper = InPlace(
@@ -57,6 +55,16 @@ def share_memory(module: nn.Module, layers: list[ConvertedLayer]) -> tuple[nn.Mo
             wrapper.training = container.training
             module = _replace(module, container, wrapper)
     return module, paths
+
+
+def _reads_what_is_overwritten(container: nn.Module, writers: set[int], viewers: set[int]) -> bool:
+    run = Run(writers, viewers)
+    try:
+        run.read(run.run(container, Ref(Memory())))
+    except (IndexError, KeyError, TypeError, ValueError):
+        # Tables that do not fit are an error of the forward pass, not of the conversion.
+        return False
+    return run.stale
 
 
 def _overwrites(entry: ConvertedLayer) -> bool:

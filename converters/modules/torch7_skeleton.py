@@ -19,7 +19,7 @@ from ..t7 import LuaObject, LuaTable, TorchArray, dumps, loads
 from ..t7.types import TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
-from .torch7_source import SKELETON, TENSOR, TreeCopy, source_of, tensors_in
+from .torch7_source import SKELETON, TENSOR, TreeCopy, part_of, source_of, tensors_in
 
 #: What `clearState` empties in every module, and the large buffers of some.
 _BUFFERS = frozenset(
@@ -63,6 +63,7 @@ class _Alignment:
         storages: The storages of the object.
         replaced: The objects of changed layers → what stands for them, by the id of the object.
         places: The id of a storage → where in it the tensors of the network are.
+        tensors: Those tensors, by their name.
     """
 
     conversion: Conversion
@@ -70,6 +71,7 @@ class _Alignment:
     storages: _Storages
     replaced: dict[int, LuaObject] = field(default_factory=dict)
     places: dict[int, list[LuaTable]] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
 
     def align(self, fresh: nn.Module, current: nn.Module, name: str) -> None:
@@ -97,6 +99,7 @@ class _Alignment:
             storage, offset = found
             place = {"name": name, "offset": offset, **_layout(array)}
             self.places.setdefault(id(storage), []).append(LuaTable(place))
+            self.tensors[name] = current
             return
         # Torch7's object holds these values in another form, or not at all.
         is_counter = name.rpartition(".")[2] == "num_batches_tracked"
@@ -143,51 +146,81 @@ class _Skeleton:
     """
 
     aligned: _Alignment
+    _storages: dict[int, np.ndarray] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
-    _storages: list[LuaTable] = field(default_factory=list)
+    _needed: set[int] = field(default_factory=set)
 
     def build(self, root: LuaObject) -> LuaObject:
         """Return the skeleton of an object."""
-        value = TreeCopy(self._tensor, self.aligned.replaced).copy(root)
-        return LuaObject(
-            SKELETON, LuaTable({"object": value, "storages": LuaTable.from_list(self._storages)})
-        )
+        value = TreeCopy(self._tensor, self.aligned.replaced, self._emptied).copy(root)
+        storages = LuaTable.from_list(map(self._described, self._storages.values()))
+        return LuaObject(SKELETON, LuaTable({"object": value, "storages": storages}))
 
-    def _tensor(self, value: Any, name: Any) -> Any:
-        """Return the description of a tensor; buffers are emptied, gradients become zeros."""
-        if isinstance(value, LuaTable) and name in ("output", "gradInput"):
+    def _emptied(self, value: Any, key: Any) -> Any:
+        """Return an empty tensor or table for a buffer."""
+        if isinstance(value, LuaTable) and key in ("output", "gradInput"):
             return LuaTable()
-        if not isinstance(value, np.ndarray):
+        if key not in _BUFFERS or not isinstance(value, np.ndarray):
+            return None
+        return None if id(_storage_of(value)) in self.aligned.places else _empty(value)
+
+    def _tensor(self, value: Any, key: Any) -> Any:
+        """Return the description of a tensor; anything else is left as it is."""
+        if not isinstance(value, np.ndarray) or not value.size or _is_storage(value):
             return value
-        array, class_name = value, _tensor_class(value)
-        if not array.size or class_name.endswith("Storage"):
-            return value
-        storage = _storage_of(array)
-        if name in _BUFFERS and id(storage) not in self.aligned.places:
-            return _empty(class_name)
-        if id(storage) not in self._numbers:
-            is_gradient = isinstance(name, str) and name.startswith("grad")
-            self._storages.append(self._described(storage, is_gradient))
-            self._numbers[id(storage)] = len(self._storages)
+        storage = _storage_of(value)
+        number = self._numbers.setdefault(id(storage), len(self._numbers) + 1)
+        self._storages[id(storage)] = storage
+        if not str(key).startswith("grad"):
+            self._needed.add(id(storage))
         fields = {
-            "class": class_name,
-            "storage": self._numbers[id(storage)],
-            "offset": (_address(array) - _address(storage)) // array.itemsize,
-            **_layout(array),
+            "class": _class_of(value),
+            "storage": number,
+            "offset": (_address(value) - _address(storage)) // value.itemsize,
+            **_layout(value),
         }
         return LuaObject(TENSOR, LuaTable(fields))
 
-    def _described(self, storage: np.ndarray, is_gradient: bool) -> LuaTable:
+    def _described(self, storage: np.ndarray) -> LuaTable:
+        """Return the description of a storage: with its values if the network does not have them.
+
+        A storage of gradients alone has neither: they are zeros.
+        """
         places = self.aligned.places.get(id(storage), [])
-        covered = sum(np.prod(place["shape"].to_list(), dtype=int) for place in places)
+        name = _class_of(storage)
         fields = {
-            "class": _storage_class(storage),
+            "class": name if _is_storage(storage) else storage_class(name),
             "size": storage.size,
             "places": LuaTable.from_list(places),
         }
-        if covered < storage.size and (places or not is_gradient):
+        covered = np.zeros(storage.size, bool)
+        for place in places:
+            part_of(covered, place)[...] = True
+        if sum(self.aligned.tensors[place["name"]].numel() for place in places) > covered.sum():
+            self._check_shared(storage, places)
+        if not covered.all() and (places or id(storage) in self._needed):
             fields["content"] = np.asarray(storage)
         return LuaTable(fields)
+
+    def _check_shared(self, storage: np.ndarray, places: list[LuaTable]) -> None:
+        """Check that tensors over the same memory still agree, such as a weight and its transpose.
+
+        Raises:
+            ConversionError: They have been trained apart.
+        """
+        values = np.empty(storage.size, storage.dtype)
+        arrays = {}
+        for place in places:
+            tensor = self.aligned.tensors[place["name"]].detach().cpu()
+            part = part_of(values, place)
+            arrays[place["name"]] = tensor.reshape(part.shape).numpy().astype(part.dtype)
+            part[...] = arrays[place["name"]]
+        for place in places:
+            if not np.array_equal(part_of(values, place), arrays[place["name"]]):
+                raise ConversionError(
+                    f"{place['name']}: shares memory with another tensor in Torch7, and both have "
+                    "changed apart: they cannot be written back"
+                )
 
 
 def _same_arguments(first: nn.Module, second: nn.Module) -> bool:
@@ -269,18 +302,18 @@ def _address(array: np.ndarray) -> int:
     return address
 
 
-def _storage_class(storage: np.ndarray) -> str:
-    name = _tensor_class(storage)
-    return name if name.endswith("Storage") else storage_class(name)
+def _is_storage(array: np.ndarray) -> bool:
+    return _class_of(array).endswith("Storage")
 
 
-def _tensor_class(array: np.ndarray) -> str:
+def _class_of(array: np.ndarray) -> str:
     """Return the Torch7 class of an array of a file, or of a plain one of that dtype."""
     name: str | None = getattr(array, "torch_class", None)
     return name or TENSOR_CLASSES[array.dtype.newbyteorder("=")]
 
 
-def _empty(class_name: str) -> TorchArray:
-    result = np.empty(0, TENSOR_DTYPES[class_name]).view(TorchArray)
-    result.torch_class = class_name
+def _empty(array: np.ndarray) -> TorchArray:
+    """Return an empty tensor of the class of another one."""
+    result = np.empty(0, TENSOR_DTYPES[_class_of(array)]).view(TorchArray)
+    result.torch_class = _class_of(array)
     return result

@@ -87,7 +87,7 @@ def materialize(skeleton: LuaObject, tensors: Mapping[str, torch.Tensor]) -> Lua
             if not (isinstance(value, LuaObject) and value.class_name == TENSOR):
                 return value
             storage = storages[value["storage"]]
-            tensor = _view(storage, value).view(TorchArray)
+            tensor = part_of(storage, value).view(TorchArray)
             tensor.torch_class, tensor.storage = value["class"], storage
             tensor.storage_offset = int(value["offset"])
             return tensor
@@ -108,13 +108,13 @@ def _storage(described: LuaTable, tensors: Mapping[str, torch.Tensor], room: int
     storage = np.array(np.zeros(size, dtype) if content is None else content).view(TorchArray)
     storage.torch_class = described["class"]
     for place in described["places"].to_list():
-        value, view = tensors.get(place["name"]), _view(storage, place)
+        value, view = tensors.get(place["name"]), part_of(storage, place)
         if value is not None and not value.is_meta and value.numel() == view.size:
             view[...] = value.detach().cpu().reshape(view.shape).numpy()
     return storage
 
 
-def _view(storage: np.ndarray, place: LuaTable | LuaObject) -> np.ndarray:
+def part_of(storage: np.ndarray, place: LuaTable | LuaObject) -> np.ndarray:
     """Return the part of a storage that a place describes.
 
     Raises:
@@ -136,10 +136,13 @@ class TreeCopy:
     Attributes:
         leaf: Returns what stands for a value, given its key where it is an entry of a table.
         replaced: Objects that others stand for, by their id.
+        emptied: Returns what stands for an entry of a table, given its key, whatever stands for the
+            same value elsewhere; None for an entry that is copied.
     """
 
     leaf: Callable[[Any, Any], Any]
     replaced: Mapping[int, LuaObject] = field(default_factory=dict)
+    emptied: Callable[[Any, Any], Any] = lambda value, key: None
     _copies: dict[int, Any] = field(default_factory=dict)
     _kept: list[Any] = field(default_factory=list)
 
@@ -171,7 +174,8 @@ class TreeCopy:
                 target.fields = copied(value.fields)
             else:
                 for key, entry in value.items():
-                    target[copied(key)] = copied(entry, key)
+                    empty = self.emptied(entry, key)
+                    target[copied(key)] = copied(entry, key) if empty is None else empty
         return result
 
     def _object(self, value: LuaObject) -> LuaObject:

@@ -139,7 +139,8 @@ def _torch7_object(model: SavedModel) -> LuaObject | None:
     try:
         return torch7_skeleton(model.module, model.input_shape)
     except ConversionError as error:
-        model.notes.append(f"cannot be written back to .t7: {error}")
+        note = f"cannot be written back to .t7: {error}"
+        model.notes += [note] if note not in model.notes else []
         return None
 
 
