@@ -39,6 +39,7 @@ def explain(error: BaseException, network: nn.Module, paths: Paths) -> str | Non
     while trace is not None:
         values = trace.tb_frame.f_locals
         module = values.get("self")
+        # `nn.Module._call_impl` runs every module; its frame has the module and its inputs.
         is_call = trace.tb_frame.f_code.co_name == "_call_impl"
         if is_call and isinstance(module, nn.Module) and names.get(id(module)):
             found = module, values.get("args")

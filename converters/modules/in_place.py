@@ -98,8 +98,8 @@ class Ref:
         return tensor
 
 
-class Run:
-    """One run of a module with Torch7's memory.
+class Interpreter:
+    """Runs a module with Torch7's memory.
 
     Attributes:
         writers: The layers that overwrite their input, by their id.
@@ -289,8 +289,8 @@ class InPlace(nn.ModuleList):
             {id(self.get_submodule(path)) for path in paths}
             for paths in (self.writers, self.viewers)
         )
-        run = Run(writers, viewers)
-        return run.read(run.run(self[0], reference(input)))
+        interpreter = Interpreter(writers, viewers)
+        return interpreter.read(interpreter.run(self[0], reference(input)))
 
     __repr__ = nn.Module.__repr__
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from .context import ConvertedLayer
-from .in_place import InPlace, Memory, Ref, Run
+from .in_place import InPlace, Interpreter, Memory, Ref
 
 #: Classes whose field `inplace` makes them overwrite their input.
 _OVERWRITING = frozenset(
@@ -58,13 +58,13 @@ def share_memory(module: nn.Module, layers: list[ConvertedLayer]) -> tuple[nn.Mo
 
 
 def _reads_what_is_overwritten(container: nn.Module, writers: set[int], viewers: set[int]) -> bool:
-    run = Run(writers, viewers)
+    interpreter = Interpreter(writers, viewers)
     try:
-        run.read(run.run(container, Ref(Memory())))
+        interpreter.read(interpreter.run(container, Ref(Memory())))
     except (IndexError, KeyError, TypeError, ValueError):
         # Tables that do not fit are an error of the forward pass, not of the conversion.
         return False
-    return run.stale
+    return interpreter.stale
 
 
 def _overwrites(entry: ConvertedLayer) -> bool:

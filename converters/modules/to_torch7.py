@@ -21,7 +21,7 @@ from .layers.container import Concat, ConcatTable, ParallelTable
 from .layers.shape import View
 from .layers.table_arithmetic import CAddTable
 from .torch7_skeleton import skeleton
-from .torch7_source import materialize, source_of
+from .torch7_source import materialize, source_of, submodule_path
 
 #: A Torch7 class and its own fields, without those that every module has.
 _ClassAndFields = tuple[str, dict[str, Any]]
@@ -49,9 +49,8 @@ def to_torch7(network: nn.Module, input_shape: tuple[int, ...] | None = None) ->
         >>> to_torch7(nn.Sequential(nn.Linear(4, 2), nn.Tanh())).class_name
         'nn.Sequential'
     """
-    description = _Description(network, input_shape)
     if source_of(network) is None:
-        return description.object(network, "")
+        return _Description(network, input_shape).object(network, "")
     return materialize(torch7_skeleton(network, input_shape), network.state_dict())
 
 
@@ -90,7 +89,7 @@ class _Description:
                 raise ConversionError(f"{path or 'the network'}: {error}") from None
             if class_name in _CONTAINERS:
                 children = [
-                    self.object(child, f"{path}.{name}".removeprefix("."))
+                    self.object(child, submodule_path(path, name))
                     for name, child in layer._modules.items()
                     if child is not None
                 ]

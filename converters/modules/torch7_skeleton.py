@@ -19,7 +19,15 @@ from ..t7 import LuaObject, LuaTable, TorchArray, dumps, loads
 from ..t7.types import TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
-from .torch7_source import SKELETON, TENSOR, TreeCopy, part_of, source_of, tensors_in
+from .torch7_source import (
+    SKELETON,
+    TENSOR,
+    TreeCopy,
+    part_of,
+    source_of,
+    submodule_path,
+    tensors_in,
+)
 
 #: What `clearState` empties in every module, and the large buffers of some.
 _BUFFERS = frozenset(
@@ -84,9 +92,9 @@ class _Alignment:
         if list(fresh._modules) != list(current._modules):
             return self._replace_children(fresh, current, name)
         for key, tensor in _tensors(fresh):
-            self._align_tensor(tensor, dict(_tensors(current))[key], _join(name, key))
+            self._align_tensor(tensor, dict(_tensors(current))[key], submodule_path(name, key))
         for key, child in fresh.named_children():
-            self.align(child, current.get_submodule(key), _join(name, key))
+            self.align(child, current.get_submodule(key), submodule_path(name, key))
         return None
 
     def _align_tensor(self, fresh: torch.Tensor, current: torch.Tensor, name: str) -> None:
@@ -129,10 +137,10 @@ class _Alignment:
         for key, child in current.named_children():
             old = before.get(key)
             if old is not None and id(old) in objects:
-                self.align(old, child, _join(name, key))
+                self.align(old, child, submodule_path(name, key))
                 children.append(objects[id(old)])
             else:
-                children.append(self.describe(child, _join(name, key)))
+                children.append(self.describe(child, submodule_path(name, key)))
         changed = LuaTable(dict(source.fields.items()) | {"modules": LuaTable.from_list(children)})
         self._replace(fresh, LuaObject(source.class_name, changed, source.version), name)
 
@@ -260,10 +268,6 @@ def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
     return [(name, tensor.shape) for name, tensor in _tensors(module)]
-
-
-def _join(name: str, key: str) -> str:
-    return f"{name}.{key}" if name else key
 
 
 def _layout(array: np.ndarray) -> dict[str, LuaTable]:

@@ -63,6 +63,11 @@ def source_of(network: nn.Module) -> Torch7Source | None:
     return source
 
 
+def submodule_path(path: str, name: str) -> str:
+    """Return the path of a submodule, as in a state dict."""
+    return f"{path}.{name}" if path else name
+
+
 def materialize(skeleton: LuaObject, tensors: Mapping[str, torch.Tensor]) -> LuaObject:
     """Return the Torch7 object of a skeleton.
 

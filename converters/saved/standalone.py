@@ -12,10 +12,11 @@ from typing import Any
 from torch import nn
 
 from ... import __version__
+from ..modules.torch7_source import submodule_path
 from . import loader
 from .model import SavedModel
 from .source_bundle import SourceBundle
-from .structure import TORCH, Description, class_of, join
+from .structure import TORCH, Description, class_of
 
 #: The length up to which an expression stays on one line; its indentation is not counted.
 _WIDTH = 72
@@ -124,13 +125,13 @@ class _Body:
         cls = _class(description["class"])
         from_torch = description["class"].startswith(TORCH)
         arguments = {
-            name: self._expression(value, join(path, name))
+            name: self._expression(value, submodule_path(path, name))
             if isinstance(value, dict)
             else _literal(value, tuples=from_torch)
             for name, value in description.get("arguments", {}).items()
         }
         items = [
-            self._expression(child, join(path, str(index)))
+            self._expression(child, submodule_path(path, str(index)))
             for index, child in enumerate(description.get("children", []))
         ]
         constructor = f"{'nn.' if from_torch else ''}{cls.__name__}"

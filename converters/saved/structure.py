@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from ..modules.registry import layer_class, layer_name
+from ..modules.torch7_source import submodule_path
 from .errors import SavedModelError
 
 #: The JSON object that describes one module.
@@ -90,7 +91,9 @@ def _describe(module: nn.Module, path: str, seen: dict[int, str]) -> Description
             value = _argument(module, parameter, path, seen)
             if not _is_default(value, parameter.default):
                 arguments[parameter.name] = value
-    described = [_describe(child, join(path, str(i)), seen) for i, child in enumerate(children)]
+    described = [
+        _describe(child, submodule_path(path, str(i)), seen) for i, child in enumerate(children)
+    ]
     result: Description = {"class": name}
     if arguments:
         result["arguments"] = arguments
@@ -150,7 +153,7 @@ def _argument(
     module: nn.Module, parameter: inspect.Parameter, path: str, seen: dict[int, str]
 ) -> Any:
     value = getattr(module, parameter.name)
-    where = join(path, parameter.name)
+    where = submodule_path(path, parameter.name)
     if isinstance(value, nn.Module):
         return _describe(value, where, seen)
     if isinstance(value, torch.Tensor):  # such as `bias`, whose argument is a bool
@@ -194,12 +197,14 @@ def _build(description: Any, path: str, built: dict[str, nn.Module]) -> nn.Modul
     if not isinstance(arguments, dict) or not isinstance(children, list):
         raise SavedModelError(f"{where}: its arguments or children are damaged")
     values = {
-        key: _build(value, join(path, key), built)
+        key: _build(value, submodule_path(path, key), built)
         if isinstance(value, dict)
         else _as_argument(cls, value)
         for key, value in arguments.items()
     }
-    modules = [_build(child, join(path, str(i)), built) for i, child in enumerate(children)]
+    modules = [
+        _build(child, submodule_path(path, str(i)), built) for i, child in enumerate(children)
+    ]
     try:
         built[path] = cls(modules) if cls is nn.ModuleList else cls(*modules, **values)
     except Exception as error:  # a constructor may raise anything for values of a damaged file
@@ -212,8 +217,3 @@ def _as_argument(cls: type[nn.Module], value: Any) -> Any:
     if isinstance(value, list) and cls.__module__.startswith(TORCH):
         return tuple(_as_argument(cls, item) for item in value)
     return value
-
-
-def join(path: str, step: str) -> str:
-    """Return the path of a submodule, as in a state dict."""
-    return f"{path}.{step}" if path else step
