@@ -10,21 +10,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import sys
 import typing
-from argparse import SUPPRESS, Action, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, NoReturn
+from typing import Any
 
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from .. import __version__
 from ..converters.errors import TorchliftError
+from .argument_parser import CommandLineParser
 from .errors import UsageError
-from .parser_errors import readable
 from .result import CommandResult
 from .values import parser_of
 
@@ -135,9 +132,9 @@ def arguments_of(command: Command) -> list[Argument]:
 
 
 @cache
-def _parser_of(commands: tuple[Command, ...]) -> _Parser:
+def _parser_of(commands: tuple[Command, ...]) -> CommandLineParser:
     """Return the parser of `torchlift COMMAND …`."""
-    parser = _Parser(
+    parser = CommandLineParser(
         prog="torchlift",
         description="Torch7 .t7 models as PyTorch modules and checked ONNX classifiers.",
         version=__version__,
@@ -154,8 +151,8 @@ def _parser_of(commands: tuple[Command, ...]) -> _Parser:
     return parser
 
 
-def _command_parser(command: Command) -> _Parser:
-    parser = _Parser(
+def _command_parser(command: Command) -> CommandLineParser:
+    parser = CommandLineParser(
         prog=f"torchlift {command.__name__}",
         description=parse_docstring(command.__doc__ or "").description,
     )
@@ -181,9 +178,13 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
     arguments = arguments_of(command)
     flags = {argument.flag for argument in arguments if argument.type is bool}
     flags |= {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
-    positional, options = [], []
+    positional: list[str] = []
+    options: list[str] = []
     waiting = iter(words)
     for word in waiting:
+        if word == "--":
+            # What follows is no option, whatever it looks like.
+            return [*options, word, *positional, *waiting]
         if not word.startswith("-") or re.fullmatch(r"-(\d.*)?", word):
             positional.append(word)
         else:
@@ -191,54 +192,6 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
             if "=" not in word and word not in flags:
                 options += [value for value in [next(waiting, None)] if value is not None]
     return [*positional, *options]
-
-
-class _Parser(ArgumentParser):
-    """A parser whose options are never abbreviated and whose errors take two lines.
-
-    Attributes:
-        flags: what is typed for each argument, by the name that jsonargparse gives it.
-        types: the type of each argument of a command, by name.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self.flags: dict[str, str] = {}
-        self.types: dict[str, Any] = {}
-        super().__init__(allow_abbrev=False, formatter_class=_Paragraphs, **options)
-
-    def parse_string(self, content: str, path: str = "", **options: Any) -> Any:
-        """Parse the text of a config file, once its names and values are known to be right."""
-        import yaml
-
-        from .config_files import read_config
-
-        try:
-            config = read_config(content, self.types)
-        except ArgumentTypeError as error:
-            self.error(f"{path}: {error}" if path else str(error))
-        return super().parse_string(yaml.safe_dump(config), path, **options)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and how to see the options, and exit with 2."""
-        prog = self.prog
-        text, command = readable(message, self.flags)
-        prog += f" {command}" if command else ""
-        sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
-        sys.exit(2)
-
-
-class _Paragraphs(DefaultHelpFormatter):
-    """Help that keeps the paragraphs of the docstring, and shows defaults that say something."""
-
-    def _get_help_string(self, action: Action) -> str:
-        text = action.help or ""
-        if not action.option_strings or any(action.default is v for v in (None, False, SUPPRESS)):
-            return text
-        return f"{text} (default: %(default)s)"
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        fill = super()._fill_text
-        return "\n\n".join(fill(part, width, indent) for part in text.split("\n\n"))
 
 
 def _parameter_types(command: Command) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
-from .plotting import PlotOptions, PlotRequest, PlotResult
+from .plot_options import PlotOptions, PlotRequest, PlotResult
 from .result import CommandResult
 
 Kind = Literal["filters", "feature-maps", "weights", "curves", "samples", "confusion", "sizes"]

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from ..transfer.formatting import finite
+
 #: Columns of a page when the output is not a terminal, and of the widest table in one.
 _PAGE_WIDTH, _WIDEST = 110, 1000
 
@@ -48,15 +50,6 @@ def show(result: CommandResult, *, as_json: bool) -> None:
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
         page.width = max(_PAGE_WIDTH, natural)
     page.print(result.view)
-
-
-def finite(data: Any) -> Any:
-    """Return JSON values with null where a result is not finite: JSON has no NaN."""
-    if isinstance(data, dict):
-        return {key: finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def as_number(value: float | None, form: str) -> str:

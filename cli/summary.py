@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
+from ..transfer.formatting import format_bytes
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult, table
 from .values import Count
@@ -144,10 +145,4 @@ def _words(shape: Shape) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes for people: `151.0 MB`."""
-    if not count:
-        return ""
-    if count < 1000:
-        return f"{count} B"
-    unit, name = next((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= u)
-    return f"{count / unit:.1f} {name}"
+    return format_bytes(count) if count else ""

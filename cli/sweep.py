@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
 from rich.markup import escape
 
-from .choices import read_choice
+from .errors import UsageError
 from .finetune import finetune
 from .parser import Command, parse_command, run_command
 from .result import CommandResult, console, table
 from .train import train
 from .training import is_first_process
-from .values import Count, CountOrZero
+from .values import Count, CountOrZero, parse_list
+
+if TYPE_CHECKING:
+    from ..transfer.sweep import Choice
 
 #: The commands whose options can be varied.
 _COMMANDS: dict[str, Command] = {"train": train, "finetune": finetune}
@@ -51,7 +56,8 @@ def sweep(
     """
     from ..transfer.sweep import Sweep, Trial, plan_trials
 
-    options = "" if base is None else Path(base).read_text(encoding="utf-8")
+    # Recorded with the sweep. What is not text is an error when a run's options are parsed.
+    options = "" if base is None else Path(base).read_text(encoding="utf-8", errors="replace")
     planned = Sweep(
         Path(output),
         plan_trials([read_choice(text) for text in vary], random, seed),
@@ -107,3 +113,34 @@ def _as_json(row: dict[str, str]) -> dict[str, Any]:
     ]
     results = {name: float(row[name]) for name in _RESULTS[:-1] if name in row}
     return {"run": row["run"], "options": options, **results}
+
+
+def read_choice(text: str) -> Choice:
+    """Parse the values of an option, `lr=0.1,0.01` or `lr=1e-4..1e-1`.
+
+    Raises:
+        UsageError: If it is neither.
+
+    Example:
+        >>> read_choice("--batch-size=16, 32").name, read_choice("--batch-size=16, 32").values
+        ('batch_size', ('16', '32'))
+    """
+    from ..transfer.sweep import Choice
+
+    name, equals, values = text.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    if not equals or not name or not values:
+        raise UsageError(f"{text!r}: lr=0.1,0.01 or lr=1e-4..1e-1 was expected")
+    if ".." not in values:
+        try:
+            return Choice(name, tuple(parse_list(values)))
+        except ArgumentTypeError:
+            raise UsageError(f"{text!r}: values with commas between were expected") from None
+    low, _, high = values.partition("..")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        raise UsageError(f"{text!r}: a range of numbers such as 1e-4..1e-1 was expected") from None
+    if not 0 < bounds[0] < bounds[1] < math.inf:
+        raise UsageError(f"{text!r}: a range from a positive number to a larger one was expected")
+    return Choice(name, bounds=bounds, whole=low.isdigit() and high.isdigit())

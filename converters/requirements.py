@@ -19,8 +19,7 @@ _EXTRAS = {
     "pyarrow": "data",
 }
 
-
-#: The name under which pip knows a package, where it is not the one that is imported.
+#: The name of a package on PyPI, if it differs from the name that is imported.
 _PIP_NAMES = {
     "PIL": "pillow",
     "markdown_it": "markdown-it-py",
@@ -37,11 +36,11 @@ def require(feature: str, *packages: str) -> None:
     """Check that packages are installed, without importing them.
 
     Args:
-        feature: what needs them, such as `torchlift.converters.modules`.
-        packages: by the names that are imported.
+        feature: What needs them, such as `torchlift.converters.modules`.
+        packages: The names under which they are imported.
 
     Raises:
-        MissingPackageError: when one is missing.
+        MissingPackageError: If one is missing.
 
     Example:
         >>> require("this example", "numpy")

@@ -1,55 +1,37 @@
 """Mistakes on the command line: what is typed wrong, and files and options that do not fit.
 
 What is protected: a mistake is found before anything is written, an invalid option exits with 2,
-the message says what to type instead, and nothing that was typed is ignored without a note.
+the message says what to type instead, and nothing that was typed is ignored or rewritten.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import signal
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from cli_support import DATA, MODEL, SCALE, typed, write_files
 from support import FIXTURES
-
-from torchlift.cli.main import main
-from torchlift.cli.messages import as_options
-from torchlift.converters import t7
-from torchlift.transfer.errors import TrainingError
-from torchlift.transfer.labs.options import LabOptions
-
-DIGITS = FIXTURES / "digits"
-MODEL, DATA = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
-SCALE = str(DIGITS / "digits_meanStd.t7")
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A saved model, its .onnx, and ten RGB images, one of each class."""
-    folder = tmp_path_factory.mktemp("mistakes")
-    saved, onnx, rgb = (str(folder / name) for name in ("m", "d.onnx", "rgb.npz"))
-    assert main(["convert", MODEL, saved, "--mean-std", SCALE]) == 0
-    assert main(["export", saved, onnx]) == 0
-    np.savez(rgb, x=np.zeros((10, 3, 16, 16), np.uint8), y=np.arange(10))
-    return {"m": saved, "onnx": onnx, "rgb": rgb}
+    return write_files(tmp_path_factory.mktemp("files"))
 
 
-def typed(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[Any, str, str]:
-    """The exit code, stdout and stderr of a command; {m}, {onnx} and {rgb} are files."""
-    capsys.readouterr()
-    try:
-        code: Any = main([word.format(**files) for word in words])
-    except SystemExit as stopped:
-        code = stopped.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+def assert_refused(
+    code: int,
+    said: str,
+    line: str,
+    files: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Type a line in an empty folder, and require one error and no file."""
+    found, out, err = typed(files, capsys, *line.split())
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+    assert not [*Path.cwd().iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +90,7 @@ def test_an_invalid_option_or_output_exits_with_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = typed(files, capsys, *line.split())
-    assert (code, out) == (2, "")
-    assert said in err
-    assert not [*tmp_path.iterdir()]
+    assert_refused(2, said, line, files, capsys)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +127,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = typed(files, capsys, *line.split())
-    assert (code, out) == (1, "")
-    assert said in err
-    assert "Traceback" not in err
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_refused(1, said, line, files, capsys)
 
 
 def test_a_file_is_not_replaced_by_a_name_without_suffix(
@@ -180,55 +155,10 @@ def test_predict_takes_datasets_without_a_file(
     assert len(json.loads(out)["results"]) == count
 
 
-def notes(files: dict[str, str], capsys: pytest.CaptureFixture[str], line: str) -> list[str]:
-    code, out, err = typed(files, capsys, *line.split(), "--json")
-    assert code == 0, err
-    found: list[str] = json.loads(out)["notes"]
-    return found
-
-
-def test_what_is_converted_or_left_out_has_a_note(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    gray = "the images are RGB and are converted to gray, which the network takes"
-    assert gray in notes(files, capsys, "evaluate {m} {rgb}")
-    run = f"--epochs 0 --output {tmp_path}"
-    assert gray in notes(files, capsys, f"finetune {{m}} {{rgb}} {run}/one")
-    tested = notes(
-        files, capsys, f"train softmax sklearn:digits --limit 60 --test-data {{rgb}} {run}/two"
-    )
-    assert "test images are 3×16×16, the others 1×32×32: each is converted" in tested
-    kept = notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --image-size 16")
-    assert "the images keep their size: only those of a folder are resized" in kept
-    decided = notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --mean-std {SCALE}")
-    assert any("fit values from 0 to 255; images are resized to" in note for note in decided)
-    assert any(
-        "as specified" in note
-        for note in notes(files, capsys, f"evaluate {{m}} {DATA} --limit 20 --resize pil-nearest")
-    )
-    err = typed(files, capsys, "predict", "{m}", "china", "--mean-std", SCALE)[2]
-    assert "fit values from 0 to 255" in err
-    back = notes(files, capsys, f"convert {{m}} {tmp_path}/back.t7")
-    assert "the .t7 holds the network only, without labels and preprocessing" in back
-
-
-def test_an_unknown_class_is_a_layer_of_its_container(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    values = np.zeros((3, 2))
-    strange = t7.LuaObject("my.Strange", t7.LuaTable({"weight": values, "gradWeight": values}))
-    fields = t7.LuaTable({"modules": t7.LuaTable.from_list([strange]), "output": np.zeros(0)})
-    t7.save(t7.LuaObject("nn.Sequential", fields), tmp_path / "strange.t7")
-    out = typed(files, capsys, "inspect", f"{tmp_path}/strange.t7", "--json")[1]
-    found = json.loads(out)
-    assert found["parameters"] == 6
-    assert [layer["lua_class"] for layer in found["layers"]] == ["nn.Sequential", "my.Strange"]
-
-
 def test_a_tolerance_of_0_is_not_the_default(
     files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = str(DIGITS / "digits-lenet5-bn_uncleared.t7")
+    checkpoint = str(FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7")
     out = typed(files, capsys, "check", checkpoint, "--tolerance", "0", "--json")[1]
     assert json.loads(out)["tolerance"] == 0
 
@@ -249,197 +179,3 @@ def test_what_was_typed_is_never_rewritten(
     code, _, err = typed(files, capsys, *line.split())
     assert code == 1
     assert err.startswith(f"torchlift: {said}")
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ("epochs: many", "c.yaml: epochs: a whole number was expected, not 'many'"),
-        ("batchsize: 3", "c.yaml: no such option: batchsize; did you mean batch_size?"),
-        ("image_size: x", "c.yaml: image_size: a size such as 224 or 240x320 was expected"),
-        ("flip: 3", "c.yaml: flip: true or false was expected, not 3"),
-        ("- epochs", "c.yaml: options and their values were expected, such as epochs: 5"),
-        ("epochs: [", "c.yaml: not YAML: "),
-    ],
-)
-def test_a_mistake_in_a_config_names_the_file_and_the_command(
-    config: str,
-    said: str,
-    files: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
-    code, _, err = typed(files, capsys, "train", "softmax", "d", "--config", "c.yaml")
-    assert code == 2
-    assert err.startswith(f"torchlift train: {said}")
-    assert err.endswith("torchlift train --help lists the arguments\n")
-
-
-def test_a_class_name_may_hold_a_comma(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """A config file holds a list, and so does the config.yaml of the run that is resumed."""
-    data, config, run = tmp_path / "d.npz", tmp_path / "c.yaml", tmp_path / "run"
-    names, classes = ["salt, pepper", "oil", "rice"], np.arange(30) % 3
-    np.savez(data, x=np.zeros((30, 1, 8, 8), np.uint8), y=classes, classes=names)
-    config.write_text("classes: ['salt, pepper', rice]\ntracker: [tensorboard]\n")
-    words = ["train", "softmax", str(data), "--epochs", "1", "--output", str(run), "--json"]
-    code, out, err = typed(files, capsys, *words, "--config", str(config))
-    assert code == 0, err
-    assert [one["label"] for one in json.loads(out)["evaluation"]["classes"]] == [names[0], "rice"]
-    resumed = [*words[:-1], "--config", str(run / "config.yaml"), "--resume", "auto"]
-    assert typed(files, capsys, *resumed)[0] == 0
-    # As 0.1.0 wrote it.
-    text = (run / "config.yaml").read_text(encoding="utf-8")
-    assert "classes:\n- salt, pepper\n- rice\n" in text
-    old = ["train", "softmax", "digits", "--epochs", "0", "--output", str(tmp_path / "old")]
-    assert typed(files, capsys, *old, "--classes", "3,8")[0] == 0
-    stored = tmp_path / "old" / "config.yaml"
-    text = stored.read_text(encoding="utf-8").replace("classes:\n- '3'\n- '8'\n", "classes: 3, 8\n")
-    stored.write_text(text, encoding="utf-8")
-    code, _, err = typed(files, capsys, *old, "--classes", "3,8", "--resume", "auto")
-    assert code == 0, err
-
-
-def test_a_run_whose_replacement_was_killed_is_resumed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A kill while the old run was deleted left half a checkpoint, which could not be resumed."""
-    words = ["train", "softmax", "sklearn:digits", "--epochs", "2", "--limit", "60"]
-    words += ["--output", str(tmp_path / "run"), "--tracker", "none"]
-    assert main(words) == 0
-
-    def killed(folder: Path, *_: Any, **__: Any) -> None:
-        for file in Path(folder).rglob("state.pt"):
-            file.unlink()
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", killed)
-        assert main([*words, "--overwrite"]) == 130
-    assert main([*words, "--resume", "auto"]) == 0
-    assert (tmp_path / "run" / "evaluation.json").is_file()
-
-
-def test_a_saved_model_without_its_plugin_names_the_option(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    shutil.copytree(files["m"], tmp_path / "m")
-    config = tmp_path / "m" / "config.json"
-    text = config.read_text(encoding="utf-8").replace("torch.nn.Linear", "my_layers.Linear")
-    config.write_text(text, encoding="utf-8")
-    code, _, err = typed(files, capsys, "predict", str(tmp_path / "m"), "china")
-    assert code == 1
-    assert "'my_layers.Linear' is neither a class of torch.nn nor a registered layer" in err
-    assert err.endswith("load the file that registers it (--plugin FILE)\n")
-    assert LabOptions(model="a.t7", plugin="p.py").model_options["plugin"] == "p.py"
-
-
-def test_a_lab_names_options_in_its_notes_and_errors(
-    monkeypatch: pytest.MonkeyPatch,
-    files: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    import torchlift.cli.lab as lab
-
-    def failing(command: Any, options: dict[str, Any]) -> Any:
-        raise TrainingError("val_fraction=3 is too large; overwrite=True does not help")
-
-    monkeypatch.setattr(lab, "run_command", failing)
-    code, _, err = typed(files, capsys, "lab", "lenet-pytorch", "-o", str(tmp_path / "lab"))
-    assert code == 1
-    assert "Name a dataset with `--data`, or use `--download` to download MNIST" in err
-    assert "--val-fraction 3 is too large; --overwrite does not help" in err
-    words = ("lab", "lenet-pytorch", "-o", str(tmp_path / "lab"), "--seed", "1")
-    err = typed(files, capsys, *words)[2]
-    assert "another folder with --output, or replace it with --overwrite" in err
-
-
-def test_a_report_has_no_python_values(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = typed(files, capsys, "check", "{m}", "{onnx}")[1]
-    assert "size 32×32" in out
-    assert "crop none" in out
-    assert "round pixels no" in out
-    assert not {"None", "False", "True"} & set(re.findall(r"\w+", out))
-    err = typed(files, capsys, "cat", SCALE, "mean[1][7]")[2]
-    assert "tensor with" not in err
-    err = typed(files, capsys, "cat", DATA, "label[501]")[2]
-    assert "this is a tensor of size 500; its slices are [1] to [500]" in err
-
-
-def test_sigterm_ends_a_sweep_and_a_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Both took SIGTERM for the end of one of their commands."""
-    import torchlift.cli.lab as lab
-    import torchlift.cli.sweep as sweep
-
-    ran = []
-
-    def terminated(command: Any, options: dict[str, Any]) -> Any:
-        ran.append(command.__name__)
-        signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(sweep, "run_command", terminated)
-    monkeypatch.setattr(lab, "run_command", terminated)
-    words = ["sweep", "train", "softmax", "sklearn:digits", "lr=0.1,0.2"]
-    assert main([*words, "--output", str(tmp_path / "sweep")]) == 143
-    assert main(["lab", "lenet-pytorch", "--output", str(tmp_path / "lab")]) == 143
-    assert ran == ["train", "split"]
-
-
-def test_a_call_in_a_message_is_an_option_in_quotes() -> None:
-    text = """Choose one: load_model(file, at='["linear-nobias"]')"""
-    assert as_options(text, {"at"}) == """Choose one: --at '["linear-nobias"]'"""
-
-
-@pytest.mark.slow
-def test_the_demo_shows_the_commands_that_it_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    import torchlift.cli.demo as demo
-
-    ran = []
-    run_command = demo.run_command
-
-    def record(command: Any, options: dict[str, Any]) -> Any:
-        ran.append(command.__name__)
-        return run_command(command, options)
-
-    monkeypatch.setattr(demo, "run_command", record)
-    assert main(["demo", str(tmp_path)]) == 0
-    captured = capsys.readouterr()
-    lines = [line for line in captured.out.splitlines() if line.startswith("$ torchlift ")]
-    assert [line.split()[2] for line in lines] == ran
-    assert all(str(DIGITS) in line or str(tmp_path) in line for line in lines)
-    assert "runs on the CPU" not in captured.out + captured.err
-
-
-def test_the_usage_line_shows_only_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "predict"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-    text = capsys.readouterr().out
-    assert "[options]" not in text
-    assert "[--lr LR|find]" in text
-
-
-def test_small_things_that_people_read(
-    files: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    out = typed(files, capsys, "check", "{m}", "{onnx}", "--report")[1]
-    assert "wrote " in out
-    assert "written:" not in out
-    monkeypatch.setattr("torchlift.cli.doctor._dot_products", list)
-    assert "int8 dot products  none" in typed(files, capsys, "doctor")[1]
-    store = str(tmp_path / "features")
-    assert typed(files, capsys, "extract", "{m}", DATA, store, "--limit", "8")[0] == 0
-    err = typed(files, capsys, "extract", "{m}", DATA, store, "--limit", "9")[2]
-    assert "data fingerprint was" in err

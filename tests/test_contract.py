@@ -101,7 +101,7 @@ def assert_same_bits(actual: Any, expected: Any) -> None:
 @pytest.mark.parametrize("class_name", CLASSES)
 def test_it_converts_runs_is_saved_and_written_back(class_name: str, tmp_path: Path) -> None:
     found = example(class_name)
-    assert found is not None, f"{class_name} needs an example in contract_support.BUILDERS"
+    assert found is not None, f"{class_name} needs an example in contract_builders_support.BUILDERS"
     conversion = convert_recorded(found.source)
     assert class_name in {layer.source.class_name for layer in conversion.layers}
     module = conversion.module.eval()

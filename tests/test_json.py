@@ -18,7 +18,7 @@ from support import FIXTURES, ROOT
 
 from torchlift.cli.commands import COMMANDS
 from torchlift.cli.main import main
-from torchlift.cli.result import finite
+from torchlift.transfer.formatting import finite
 
 SCHEMAS = ROOT / "docs" / "schemas"
 DIGITS = FIXTURES / "digits"

@@ -193,9 +193,9 @@ def test_the_first_version_of_seq_lstm_is_batch_first() -> None:
     conversion = convert_recorded(layer)
     assert conversion.module.batch_first
     assert [note.text.split(":")[0] for note in conversion.notes] == [
+        "no field batchfirst",
         "Torch7 continued from the state of the call before (always); "
         "here every call starts from zero",
-        "no field batchfirst",
     ]
     remembering = lua("nn.Sequencer", modules=[lua("nn.Identity")], _remember="eval")
     assert "in evaluation" in convert_recorded(remembering).notes[0].text

@@ -15,12 +15,13 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_check_support import failed
 from support import ROOT
 from torch import nn
 
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference.metadata import Metadata
-from torchlift.converters.onnx import PROFILES, CheckReport, check
+from torchlift.converters.onnx import PROFILES, check
 from torchlift.converters.onnx.checker import divergence
 from torchlift.converters.onnx.checker.check import full_float32
 from torchlift.converters.onnx.checker.comparison import compare
@@ -165,10 +166,6 @@ def metadata(**entries: Any) -> Metadata:
     return Metadata(**{"output_kind": "logits", "precision": "fp32", **entries})
 
 
-def failed(report: CheckReport) -> list[str]:
-    return [finding.name for finding in report.findings if not finding.passed]
-
-
 @pytest.mark.parametrize(("flipped", "passes"), [(1, True), (2, False)])
 def test_an_int8_file_that_loses_accuracy_fails(flipped: int, passes: bool, tmp_path: Path) -> None:
     """Its outputs are within 0.2 and 98 % of its predictions agree: only the accuracy tells."""
@@ -235,7 +232,7 @@ def test_a_node_whose_result_is_nan_is_located(
             "linear"
         ]
 
-    # Tracing takes seconds, and `test_onnx_check` does it.
+    # Tracing takes seconds, and `test_onnx_check_faults` does it.
     monkeypatch.setattr(divergence, "_torch_values", torch_values)
     onnx.save(graph(np.array([np.nan, 0]), metadata()), tmp_path / "nan.onnx")
     report = check(classifier(), tmp_path / "nan.onnx", locate=True)

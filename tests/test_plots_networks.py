@@ -23,8 +23,9 @@ from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.errors import PlotError
 from torchlift.transfer.networks.photo_filters import photo_filters
 from torchlift.transfer.plots.activations import layers_of, layers_of_file
+from torchlift.transfer.plots.color_scales import scale_of
 from torchlift.transfer.plots.figures import SIGNED, save_figure
-from torchlift.transfer.plots.mosaic import draw_panels, scale_of
+from torchlift.transfer.plots.mosaic import draw_panels
 from torchlift.transfer.plots.sizes import (
     LayerSize,
     draw_sizes,

@@ -56,8 +56,8 @@ def test_the_architecture_page_has_each_class_in_the_row_of_its_file() -> None:
     rows = dict(re.findall(r"^\| \[\w+\.py\]\(\.\./(\S+)\) \| (.*) \|$", text, re.MULTILINE))
     listed = {file: set(classes.split(", ")) for file, classes in rows.items()}
     expected: dict[str, set[str]] = {}
-    for name in registered_classes():
-        converter = converters_of(name)[0]
+    every = [(name, one) for name in registered_classes() for one in converters_of(name)]
+    for name, converter in every:
         if not converter.__module__.startswith("torchlift.converters."):
             continue  # A plugin of another test in this process.
         file = converter.__module__.removeprefix("torchlift.").replace(".", "/") + ".py"

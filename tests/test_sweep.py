@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from support import FIXTURES
 
-from torchlift.cli.choices import read_choice
 from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
+from torchlift.cli.sweep import read_choice
 from torchlift.transfer.errors import SweepError
 from torchlift.transfer.sweep import Sweep, Trial, plan_trials
 

@@ -31,7 +31,7 @@ class TrainingError(TorchliftError):
     """Options that do not fit together, or a run that cannot be resumed."""
 
 
-def require(options: Any, name: str, condition: bool, expected: str) -> None:
+def check_option(options: Any, name: str, condition: bool, expected: str) -> None:
     """Check one of the options of a training.
 
     Args:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from .errors import FreezingError, LayerError, TrainingError, require
+from .errors import FreezingError, LayerError, TrainingError, check_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,9 +40,11 @@ class Freezing:
 
     def __post_init__(self) -> None:
         start = self.unfreeze_at
-        require(self, "unfreeze_at", start is None or start >= 1, "at least 1: epochs count from 1")
-        require(self, "body_lr", self.body_lr is None or self.body_lr > 0, "positive")
-        require(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        check_option(
+            self, "unfreeze_at", start is None or start >= 1, "at least 1: epochs count from 1"
+        )
+        check_option(self, "body_lr", self.body_lr is None or self.body_lr > 0, "positive")
+        check_option(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
         if start is not None and self.freeze == "none":
             raise TrainingError(f"unfreeze_at={start} needs layers to unfreeze: freeze=…")
 

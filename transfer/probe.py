@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..converters.inference.classifier import class_name
-from .data import Dataset, split
+from .data import Dataset, match_classes, split
 from .data.selection import class_count, labelled
 from .errors import ProbeError
 from .evaluation import Evaluation, outcomes, summarize
@@ -30,7 +30,7 @@ class ProbeResult:
         test_std: The standard deviation over the seeds; 0 for one seed.
         test_accuracies: The accuracy of each seed.
         evaluation: The evaluation on the test split, for the first seed.
-        notes: Notes on the fits.
+        notes: How the classes of the test features were matched, and notes on the fits.
     """
 
     layer: str
@@ -79,12 +79,14 @@ def probe(
         name: The name of the features.
         data: Features (N, D) in place of images; the source's own splits are kept.
         method: A name in `METHODS`.
-        test_data: The features to test on, if they are another dataset.
+        test_data: The features to test on, if they are another dataset; its classes are matched
+            with those of `data` (see `match_classes`).
         options: How the other examples are split.
 
     Raises:
-        ProbeError: If there is no such method, or a split or a class has no examples.
-        DataError: If there are no labels.
+        ProbeError: If there is no such method, a split or a class has no examples, or a feature
+            is not a finite number.
+        DataError: If there are no labels, or `data` lacks a class of `test_data`.
 
     Example:
         >>> import numpy as np
@@ -100,6 +102,10 @@ def probe(
         raise ProbeError(f"method={method!r}: expected one of {', '.join(METHODS)}")
     if options.repeats < 1:
         raise ProbeError(f"repeats={options.repeats}: expected at least 1")
+    notes: list[str] = []
+    if test_data is not None:
+        test_data, matching = match_classes(test_data, data.names)
+        notes += [f"test: {note}" for note in matching]
     runs = [
         _run(data, method, test_data, options, seed)
         for seed in range(options.seed, options.seed + options.repeats)
@@ -115,7 +121,7 @@ def probe(
         test_std=float(np.std(accuracies)),
         test_accuracies=accuracies,
         evaluation=runs[0].evaluation,
-        notes=list(dict.fromkeys(run.fitted.note for run in runs if run.fitted.note)),
+        notes=[*notes, *dict.fromkeys(run.fitted.note for run in runs if run.fitted.note)],
     )
 
 

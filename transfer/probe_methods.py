@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .errors import ProbeError
+
 #: Features (N, D) → probabilities (N, classes).
 Classifier = Callable[[np.ndarray], np.ndarray]
 
@@ -63,14 +65,24 @@ class Scale:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Scale:
-        """Return the standardization of features (N, D)."""
+        """Return the standardization of features (N, D).
+
+        Raises:
+            ProbeError: If a feature is not a finite number.
+        """
+        _check_finite(features)
         std = features.std(axis=0, dtype=np.float64)
         mean = features.mean(axis=0, dtype=np.float64)
         # Rounding may leave a tiny deviation of a constant feature.
         return cls(mean, np.where(std > 1e-6 * np.maximum(abs(mean), 1e-30), std, 1.0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return features (N, D) with mean 0 and standard deviation 1, as float32."""
+        """Return features (N, D) with mean 0 and standard deviation 1, as float32.
+
+        Raises:
+            ProbeError: If a feature is not a finite number.
+        """
+        _check_finite(features)
         scaled: np.ndarray = (features - self.mean) / self.std
         return scaled.astype(np.float32)
 
@@ -106,9 +118,14 @@ class Regression:
         Args:
             examples: The examples to fit.
             strength: C, the inverse strength of regularization.
+
+        Raises:
+            ProbeError: If there is only one class.
         """
         from sklearn.exceptions import ConvergenceWarning
 
+        if len(np.unique(examples.classes)) < 2:
+            raise ProbeError("a logistic regression needs examples of at least two classes")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(examples.features, examples.classes)
@@ -219,6 +236,14 @@ METHODS: dict[str, Callable[[Examples, Examples, int], Fitted]] = {
     "knn": fit_knn,
     "network": fit_network,
 }
+
+
+def _check_finite(features: np.ndarray) -> None:
+    bad = int((~np.isfinite(features)).any(axis=1).sum())
+    if bad:
+        raise ProbeError(
+            f"{bad:,} of {len(features):,} examples have features that are not finite numbers"
+        )
 
 
 def _concatenate(first: Examples, second: Examples) -> Examples:

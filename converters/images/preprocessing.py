@@ -7,8 +7,10 @@ of resizing import torch when they are used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -77,13 +79,23 @@ class Preprocessing:
         if isinstance(self.size, str):
             output_size(self.size, *_LARGE)
         else:
-            _require_lengths("size", self.size)
-        _require_lengths("crop", self.crop)
-        for name in ("mean", "std"):
-            count = len(getattr(self, name))
             _require(
-                count in (0, 1, self.channels),
-                f"{name} has {count} values, but {self.color} images need "
+                self.size is None or _is_length(self.size) or _is_size(self.size),
+                f"size is {self.size!r}; a height and width were expected",
+            )
+        _require(
+            self.crop is None or _is_size(self.crop),
+            f"crop is {self.crop!r}; a height and width were expected",
+        )
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            _require(
+                all(isinstance(value, Real) and math.isfinite(value) for value in values),
+                f"{name} is {values!r}; numbers were expected",
+            )
+            _require(
+                len(values) in (0, 1, self.channels),
+                f"{name} has {len(values)} values, but {self.color} images need "
                 f"{'1' if self.channels == 1 else f'1 or {self.channels}'}",
             )
         _require(all(value > 0 for value in self.std), "std must be positive")
@@ -271,12 +283,13 @@ def _require(condition: bool, problem: str) -> None:
         raise PreprocessingError(problem)
 
 
-def _require_lengths(name: str, value: tuple[int, ...] | int | None) -> None:
-    lengths = value if isinstance(value, tuple) else (1 if value is None else value,)
-    _require(
-        len(lengths) in (1, 2) and all(isinstance(n, int) and n > 0 for n in lengths),
-        f"{name} is {value!r}; a height and width were expected",
-    )
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_size(value: Any) -> bool:
+    """Return whether a value is (height, width)."""
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_length, value))
 
 
 def _alternatives(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..images.files import read_image
+from ..labels import check_labels
 from .errors import InferenceError
 from .predictors import Predictor, open_predictor, prepare, probabilities
 
@@ -139,6 +140,8 @@ class Classifier:
             yield images[start : start + self.batch_size]
 
     def _top_predictions(self, probabilities: np.ndarray, top: int) -> list[list[Prediction]]:
+        if self.labels is not None:
+            check_labels(self.labels, probabilities.shape[1])
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         return [
             [Prediction(int(i), class_name(self.labels, int(i)), float(row[i])) for i in indices]

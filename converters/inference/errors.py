@@ -9,5 +9,9 @@ class InferenceError(TorchliftError):
     """A model that cannot be run, or inputs that it does not accept."""
 
 
+class ModelInputError(InferenceError):
+    """Inputs that a PyTorch module does not accept."""
+
+
 class ProviderError(InferenceError):
     """An execution provider or device that was requested by name and does not start."""

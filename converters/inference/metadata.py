@@ -10,7 +10,7 @@ from typing import Any
 from ... import __version__
 from ..errors import TorchliftError
 from ..images.preprocessing import Preprocessing
-from ..saved.config import preprocessing_of_format_1
+from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
 from .errors import InferenceError
 
 #: Increased when an older torchlift could not understand what this one writes.
@@ -62,7 +62,7 @@ class Metadata:
         """Return the metadata that `to_props` gave; entries of other programs are skipped.
 
         Raises:
-            InferenceError: If one of our entries is damaged.
+            InferenceError: If one of our entries is damaged, or a later version wrote them.
         """
         values: dict[str, Any] = dict.fromkeys(cls.__dataclass_fields__)
         is_format_1 = "format_version" not in props
@@ -71,11 +71,29 @@ class Metadata:
             if name not in values:
                 continue
             try:
-                value = json.loads(text)
-                if name in PREPROCESSING and value is not None:
-                    value = preprocessing_of_format_1(value) if is_format_1 else value
-                    value = Preprocessing.from_json(value)
-            except (ValueError, AttributeError, TorchliftError) as error:
+                values[name] = _from_json(name, json.loads(text), is_format_1)
+            except (ValueError, AttributeError, RecursionError, TorchliftError) as error:
                 raise InferenceError(f"the metadata {key!r} is damaged: {error}") from error
-            values[name] = value
         return cls(**values)
+
+
+def _from_json(name: str, value: Any, is_format_1: bool) -> Any:
+    """Return an entry of `Metadata` from its JSON value.
+
+    Raises:
+        ValueError: If this entry cannot have the value.
+        PreprocessingError: If a preprocessing is invalid.
+    """
+    if value is None:
+        return None
+    if name in PREPROCESSING:
+        return Preprocessing.from_json(preprocessing_of_format_1(value) if is_format_1 else value)
+    is_valid = {
+        "labels": isinstance(value, list) and all(isinstance(label, str) for label in value),
+        "output_kind": value in OUTPUT_KINDS,
+        "source": isinstance(value, dict),
+        "format_version": value == FORMAT_VERSION,
+    }.get(name, isinstance(value, str))
+    if not is_valid:
+        raise ValueError(f"torchlift {__version__} does not know the value {str(value)[:50]!r}")
+    return value

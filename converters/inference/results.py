@@ -37,8 +37,8 @@ def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
 
     Args:
         path: `.csv` and `.parquet` have the columns `COLUMNS`; `.jsonl` has a line
-            `{"input": …, "predictions": [{"label", "index", "probability"}, …]}` for each image,
-            and `"problem"` for an image that could not be read.
+            `{"input", "predictions": [{"label", "index", "probability"}, …], "problem"}` for each
+            image.
         overwrite: Whether to replace an existing file.
 
     Raises:
@@ -82,6 +82,7 @@ def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         # It stands beside the target and is renamed in one step: a kill loses no results.
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
+        partial.replace(target)
     except BaseException as error:
         if count == 0:
             with suppress(OSError):
@@ -89,10 +90,6 @@ def open_results(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         if isinstance(error, OSError) and error is not caller_error:
             raise _write_error(target, error) from error
         raise
-    try:
-        partial.replace(target)
-    except OSError as error:
-        raise _write_error(target, error) from error
 
 
 def _write_error(target: Path, error: OSError) -> WriteError:

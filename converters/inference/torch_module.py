@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from ..modules import keep_batch_dimension
 from ..modules.conversion import lua_paths
 from ..modules.forward_errors import explain
-from .errors import InferenceError
+from .errors import InferenceError, ModelInputError
 
 
 def inference_copy(
@@ -67,7 +67,7 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
     """Return the outputs of a module; tables are flattened.
 
     Raises:
-        InferenceError: If the module does not accept these inputs; the message has their shapes.
+        ModelInputError: If the module does not accept these inputs; the message has their shapes.
     """
     try:
         with torch.no_grad():
@@ -78,7 +78,7 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
         reason = "; ".join(
             filter(None, [str(error).splitlines()[0], explain(error, module, lua_paths)])
         )
-        raise InferenceError(
+        raise ModelInputError(
             f"the model does not accept inputs of shape {shapes}: {reason}"
         ) from error
 

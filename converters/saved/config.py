@@ -18,6 +18,9 @@ from .errors import SavedModelError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
+#: The meanings that a model's outputs can have.
+OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "features")
+
 #: Increased when an older torchlift could not open what this one writes.
 FORMAT_VERSION = 2
 

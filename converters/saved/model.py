@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from ..images.preprocessing import Preprocessing
-
-#: The meanings that a model's outputs can have.
-OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "features")
+from .config import OUTPUT_KINDS as OUTPUT_KINDS
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def build_dataset(
     Raises:
         DataError: If the arrays have another layout, or differ in length.
     """
-    classes, label_notes = (None, []) if labels is None else _to_classes(labels, first_label)
+    classes, label_notes = (None, []) if labels is None else to_classes(labels, first_label)
     count = None if classes is None else len(classes)
     images, shape_notes = _to_batch(images, count, image_shape)
     if classes is not None:
@@ -130,7 +130,7 @@ def group_by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {split: group for split, group in groups.items() if group}
 
 
-def _to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
+def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
     """Return labels as class indices from 0: Torch7 counts from 1, CIFAR's files from 0."""
     labels = _flatten_labels(labels)
     whole = labels.astype(np.int64)

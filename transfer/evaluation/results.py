@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..formatting import finite
 from .outcomes import Outcomes
 
 #: The number of confidence bins of equal width (Guo et al. 2017, arXiv:1706.04599).
@@ -130,7 +131,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return the results as JSON values; what is not finite is None."""
         values = {"accuracy": self.accuracy, "top5_accuracy": self.top5_accuracy, **asdict(self)}
-        return {name: _finite(value) for name, value in values.items()}
+        return {name: finite(value) for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
@@ -163,14 +164,6 @@ def _entry(values: Mapping[str, Any], key: str) -> Any:
     """Return a value under its key or its key of 0.1.0; a number that is not finite was None."""
     value = values[key] if key in values else values[_KEYS_OF_0_1_0[key]]
     return math.nan if value is None else value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def summarize(

@@ -19,9 +19,10 @@ from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import prepare
 from ..data import Dataset, ImageFiles, fingerprint
 from .extractors import FeatureExtractor
+from .manifest import FORMAT_VERSION
 from .processes import ALONE, Process
 from .settings import AS_THEY_ARE, Settings
-from .store import FORMAT_VERSION, FeatureStore, create_store, open_store
+from .store import FeatureStore, create_store, open_store
 
 _Result = TypeVar("_Result")
 

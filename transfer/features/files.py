@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from ...converters import t7
+from ...converters.errors import LabelsError
 from ...converters.files import atomic_path
+from ...converters.labels import labels_from
 from ...converters.t7 import LuaTable
 from ..data import Dataset
-from ..errors import StoreError
+from ..data.array_layout import to_classes
+from ..data.readers.npz import load_arrays
+from ..data.readers.torch7 import label_array
+from ..errors import DataError, StoreError
 from .store import FeatureStore, open_store
 
 #: The formats of features; all but the first are a single file.
@@ -42,7 +47,9 @@ def read_features(path: str | os.PathLike[str]) -> dict[str, Dataset]:
         Each layer's name → its features, one row (N, D) per example in place of its image.
 
     Raises:
-        StoreError: If there are none, or a store is not complete.
+        StoreError: If there are none, a store is not complete, or the labels or class
+            names of a file are invalid.
+        DataError: If a `.npz` cannot be read.
         T7Error: If a `.t7` cannot be read.
 
     Example:
@@ -116,36 +123,41 @@ def _write_npz(file: Path, arrays: Mapping[str, np.ndarray], data: Dataset) -> N
 def _read_t7(file: Path) -> dict[str, Dataset]:
     value = t7.load(file)
     entries = dict(value.items()) if isinstance(value, LuaTable) else {}
-    data, labels, names = (entries.get(key) for key in ("data", "labels", "classes"))
+    data = entries.get("data")
     arrays = dict(data.items()) if isinstance(data, LuaTable) else {"data": data}
-    return _datasets(
-        file,
-        arrays,
-        None if labels is None else np.asarray(labels) - 1,
-        None if names is None else names.to_list(),
-    )
+    return _datasets(file, arrays, entries.get("labels"), entries.get("classes"), first_label=1)
 
 
 def _read_npz(file: Path) -> dict[str, Dataset]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            entries = dict(archive.items())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file}: cannot be read: {error}") from None
+    entries = load_arrays(file)
     arrays = {
         name.removeprefix("data/"): values
         for name, values in entries.items()
         if name.split("/")[0] == "data"
     }
-    return _datasets(file, arrays, entries.get("labels"), entries.get("classes"))
+    names = entries.get("classes")
+    listed = None if names is None else names.tolist()
+    return _datasets(file, arrays, entries.get("labels"), listed, first_label=0)
 
 
-def _datasets(file: Path, arrays: Mapping[Any, Any], labels: Any, names: Any) -> dict[str, Dataset]:
+def _datasets(
+    file: Path, arrays: Mapping[Any, Any], labels: Any, names: Any, first_label: int
+) -> dict[str, Dataset]:
+    """Return the features of each layer, with the labels and class names of the file."""
+    try:
+        classes = None if labels is None else to_classes(label_array(labels), first_label)[0]
+        class_names = None if names is None else tuple(labels_from(names))
+    except (DataError, LabelsError) as error:
+        raise StoreError(f"{file}: {error}") from None
     for array in arrays.values():
-        if not isinstance(array, np.ndarray) or array.ndim < 2:
+        if not isinstance(array, np.ndarray) or array.ndim < 2 or array.dtype.kind not in "biuf":
             raise StoreError(f"{file}: no features: expected data of N×D and labels of N")
-    classes = None if labels is None else np.asarray(labels, np.int64)
-    class_names = None if names is None else tuple(map(str, names))
+        if classes is not None and len(classes) != len(array):
+            raise StoreError(
+                f"{file}: features of {len(array)} examples, but {len(classes)} labels"
+            )
+    if not arrays:
+        raise StoreError(f"{file}: no features: expected data of N×D")
     return {
         str(name): Dataset(
             np.asarray(array, np.float32).reshape(len(array), -1), classes, class_names

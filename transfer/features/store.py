@@ -11,10 +11,9 @@ their bytes depend on nothing but the values.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +25,7 @@ import numpy as np
 from ...converters.files import atomic_path, remove_abandoned
 from ..data.dataset import Dataset
 from ..errors import StoreError
-
-#: The attribute of the group that holds the manifest.
-_ATTRIBUTE = "torchlift_features"
-
-#: Incremented when an older torchlift could not read what this one writes. Version 1, of torchlift
-#: 0.1.0, has no entry for it, and its column of splits is named `parts`.
-FORMAT_VERSION = 2
-
-#: Entries of the manifest that say what wrote the store, and nothing about its features.
-_VERSIONS = ("format_version", "torchlift")
+from .manifest import ATTRIBUTE, check_readable, differences, read_manifest, version_of
 
 #: The group of the layers' arrays.
 _FEATURES = "features"
@@ -125,7 +115,7 @@ class FeatureStore:
             self._column("labels"),
             None if names is None else tuple(names),
             ids=self._column("ids"),
-            splits=self._column("parts" if self.format_version == 1 else "splits"),
+            splits=self._column("parts" if version_of(self.manifest) == 1 else "splits"),
         )
 
     def remove_unfinished(self) -> None:
@@ -141,21 +131,12 @@ class FeatureStore:
         Raises:
             StoreError: If they are not; the message says what differs.
         """
-        stored, current = (
-            {name: value for name, value in entries.items() if name not in _VERSIONS}
-            for entries in (self.manifest, manifest)
-        )
-        changed = list(_differences(stored, current))
+        changed = differences(self.manifest, manifest)
         if changed:
             raise StoreError(
                 f"{self.path} holds other features: {'; '.join(changed)}. "
                 "Choose another path, or replace them with overwrite=True"
             )
-
-    @property
-    def format_version(self) -> int:
-        """The version of the format in which the store was written."""
-        return int(self.manifest.get("format_version", 1))
 
     def _array(self, layer: str) -> Path:
         # Layers of ONNX graphs have slashes in their names.
@@ -210,7 +191,7 @@ def create_store(
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as folder:
-        group = zarr.create_group(folder, attributes={_ATTRIBUTE: dict(manifest)})
+        group = zarr.create_group(folder, attributes={ATTRIBUTE: dict(manifest)})
         for name, shape in manifest["features"].items():
             group.create_array(
                 f"{_FEATURES}/{quote(name, safe='')}",
@@ -235,69 +216,61 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
     """Open the feature store in a folder, complete or not.
 
     Raises:
-        StoreError: If there is none, or a newer torchlift wrote it.
+        StoreError: If there is none, it is damaged, or a newer torchlift wrote it.
     """
     target = Path(path)
-    manifest = _read_manifest(target)
+    manifest = read_manifest(target)
     if manifest is None:
         problem = "not a feature store" if target.exists() else "no such feature store"
         raise StoreError(f"{target}: {problem} (a folder that `torchlift extract` writes)")
-    store = FeatureStore(target, manifest)
-    if store.format_version not in (1, FORMAT_VERSION):
-        raise StoreError(
-            f"{target}: format version {store.format_version}, this torchlift reads 1 and "
-            f"{FORMAT_VERSION}: install the version that wrote it, {manifest.get('torchlift')}"
-        )
-    return store
+    try:
+        check_readable(manifest)
+    except StoreError as error:
+        raise StoreError(f"{target}: {error}") from error
+    return FeatureStore(target, manifest)
 
 
 def is_feature_store(path: str | os.PathLike[str]) -> bool:
     """Return whether a folder is a feature store."""
-    return _read_manifest(Path(path)) is not None
+    return read_manifest(Path(path)) is not None
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a feature store holds, as JSON values, without reading features.
 
     Raises:
-        StoreError: If there is none.
+        StoreError: If there is none, it is damaged, or a newer torchlift wrote it.
     """
     store = open_store(path)
-    width = np.dtype(store.manifest["dtype"]).itemsize
+    manifest, data = store.manifest, store.manifest["data"]
+    width = np.dtype(manifest["dtype"]).itemsize
     values = sum(math.prod(shape) for shape in store.layers.values())
     done = len(store.chunks) - len(store.missing())
-    manifest = store.manifest
-    data = manifest["data"]
-    return {
-        "features": [
-            {"layer": name, "shape": list(shape), "description": manifest["layers"][name]}
-            for name, shape in store.layers.items()
-        ],
-        "count": store.count,
-        "labels": data["classes"],
-        "dtype": manifest["dtype"],
-        "pool": manifest["pool"],
-        "flatten": manifest["flatten"],
-        "backend": manifest["backend"],
-        "preprocessing": manifest["preprocessing"],
-        "batch_size": manifest["batch_size"],
-        "model_fingerprint": manifest["model"],
-        "data_fingerprint": data["fingerprint"],
-        "bytes": store.count * values * width,
-        "chunk_count": len(store.chunks),
-        "chunks_done": done,
-        "complete": done == len(store.chunks),
-        "torchlift_version": manifest["torchlift"],
-        "format_version": store.format_version,
-    }
-
-
-def _read_manifest(path: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((path / "zarr.json").read_bytes())["attributes"][_ATTRIBUTE]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if isinstance(manifest, dict) else None
+        return {
+            "features": [
+                {"layer": name, "shape": list(shape), "description": manifest["layers"][name]}
+                for name, shape in store.layers.items()
+            ],
+            "count": store.count,
+            "labels": data["classes"],
+            "dtype": manifest["dtype"],
+            "pool": manifest["pool"],
+            "flatten": manifest["flatten"],
+            "backend": manifest["backend"],
+            "preprocessing": manifest["preprocessing"],
+            "batch_size": manifest["batch_size"],
+            "model_fingerprint": manifest["model"],
+            "data_fingerprint": data["fingerprint"],
+            "bytes": store.count * values * width,
+            "chunk_count": len(store.chunks),
+            "chunks_done": done,
+            "complete": done == len(store.chunks),
+            "torchlift_version": manifest["torchlift"],
+            "format_version": version_of(manifest),
+        }
+    except KeyError as error:
+        raise StoreError(f"{store.path}: its manifest has no entry {error}") from error
 
 
 def _file_size(file: Path) -> int:
@@ -306,25 +279,3 @@ def _file_size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return -1
-
-
-def _differences(stored: Any, current: Any, where: str = "") -> Iterator[str]:
-    """Yield descriptions of where two JSON values differ."""
-    both = isinstance(stored, Mapping) and isinstance(current, Mapping)
-    if both and set(stored) == set(current):
-        for key in stored:
-            inner = f"{where}.{key}" if where else str(key)
-            yield from _differences(stored[key], current[key], inner)
-    elif _as_json(stored) != _as_json(current):
-        words = where.replace(".", " ").replace("_", " ")
-        yield f"{words} was {_shorten(stored)}, now {_shorten(current)}"
-
-
-def _as_json(value: Any) -> Any:
-    """Return a value as it comes back from JSON."""
-    return json.loads(json.dumps(value))
-
-
-def _shorten(value: Any) -> str:
-    text = ", ".join(value) if isinstance(value, Mapping) else str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"

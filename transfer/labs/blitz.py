@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..reports import Cell, Figure, Question, Section, Step, Table, Text
+from ..reports import Cell, Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import confusion_figure, predicted_samples, training_samples
+from .figures import confusion_figure, curves_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -112,9 +112,7 @@ def _network(steps: Steps, summarized: Step) -> Section:
 
 
 def _training(steps: Steps, options: LabOptions, trained: Step) -> Section:
-    curves = steps.run(
-        "plot", "curves", steps.path("run"), titles="LeNet-5", output=steps.path("curves.png")
-    )
+    curves = curves_figure(steps, "LeNet-5")
     update = (
         "The batch size is 1, as in the lab."
         if options.full
@@ -132,12 +130,7 @@ def _training(steps: Steps, options: LabOptions, trained: Step) -> Section:
             epoch_table(
                 "Loss and accuracy on the training images, measured during each epoch.", trained
             ),
-            Figure(
-                "Loss and accuracy by epoch.",
-                "two line charts: loss falls and accuracy rises with the epochs",
-                steps.path("curves.png"),
-                [curves],
-            ),
+            curves,
         ],
     )
 

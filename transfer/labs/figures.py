@@ -42,6 +42,24 @@ def training_samples(steps: Steps, options: LabOptions, data: LabData) -> Figure
     )
 
 
+def curves_figure(steps: Steps, title: str) -> Figure:
+    """Draw loss and accuracy of the lab's run by epoch.
+
+    Args:
+        steps: The steps of the lab; the run is in `run`.
+        title: The name of the network.
+    """
+    return plotted(
+        steps,
+        "curves.png",
+        "Loss and accuracy by epoch.",
+        "two line charts: loss falls and accuracy rises with the epochs",
+        "curves",
+        steps.path("run"),
+        titles=title,
+    )
+
+
 def confusion_figure(steps: Steps, results: str | os.PathLike[str]) -> Figure:
     """Draw a confusion matrix.
 

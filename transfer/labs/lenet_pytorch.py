@@ -6,9 +6,9 @@ A quarter of the training images is the validation split.
 
 from __future__ import annotations
 
-from ..reports import Figure, Question, Section, Step, Table, Text
+from ..reports import Question, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import confusion_figure, predicted_samples, training_samples
+from .figures import confusion_figure, curves_figure, predicted_samples, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .steps import Steps
@@ -116,9 +116,7 @@ def _network(summarized: Step) -> Section:
 
 
 def _training(steps: Steps, trained: Step) -> Section:
-    curves = steps.run(
-        "plot", "curves", steps.path("run"), titles="LeNet", output=steps.path("curves.png")
-    )
+    curves = curves_figure(steps, "LeNet")
     return Section(
         "Training",
         [
@@ -128,12 +126,7 @@ def _training(steps: Steps, trained: Step) -> Section:
                 f"`tensorboard --logdir {steps.path('run')}` shows the same curves."
             ),
             epoch_table("Each epoch.", trained),
-            Figure(
-                "Loss and accuracy by epoch.",
-                "two line charts: loss falls and accuracy rises with the epochs",
-                steps.path("curves.png"),
-                [curves],
-            ),
+            curves,
         ],
     )
 

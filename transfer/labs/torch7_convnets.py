@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..reports import Cell, Figure, Section, Step, Table, Text
 from .data import LabData, prepare_data
-from .figures import training_samples
+from .figures import plotted, training_samples
 from .lab import Lab
 from .options import LabOptions
 from .pretrained import pretrained_sections
@@ -134,16 +134,24 @@ def _data(steps: Steps, options: LabOptions, data: LabData) -> Section:
 
 
 def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe, Step]) -> Section:
-    curves = steps.run(
-        "plot",
+    curves = plotted(
+        steps,
+        "curves.png",
+        "Loss and accuracy of each network by epoch.",
+        "line charts with a line for each network",
         "curves",
         *(steps.path(recipe.network) for recipe in runs),
         titles=",".join(recipe.title for recipe in runs),
-        output=steps.path("curves.png"),
     )
     best = max(runs, key=lambda recipe: _best_epoch(runs[recipe])["val_accuracy"])
-    confusion = steps.run(
-        "plot", "confusion", steps.path(best.network), output=steps.path("confusion.png")
+    confusion = plotted(
+        steps,
+        "confusion.png",
+        f"Confusion matrix of {best.title} on the test split: true classes in rows, predicted "
+        "classes in columns.",
+        "a matrix of counts, dark on its diagonal",
+        "confusion",
+        steps.path(best.network),
     )
     order = sorted(runs, key=lambda recipe: _best_epoch(runs[recipe])["val_accuracy"])
     return Section(
@@ -156,19 +164,8 @@ def _results(steps: Steps, options: LabOptions, data: LabData, runs: dict[Recipe
                 f"{', '.join(recipe.title for recipe in order)}.",
                 list(runs.values()),
             ),
-            Figure(
-                "Loss and accuracy of each network by epoch.",
-                "line charts with a line for each network",
-                steps.path("curves.png"),
-                [curves],
-            ),
-            Figure(
-                f"Confusion matrix of {best.title} on the test split: true classes in rows, "
-                "predicted classes in columns.",
-                "a matrix of counts, dark on its diagonal",
-                steps.path("confusion.png"),
-                [confusion],
-            ),
+            curves,
+            confusion,
         ],
     )
 
@@ -240,26 +237,27 @@ def _filters(steps: Steps, options: LabOptions, data: LabData) -> Section:
     ]
     for recipe in RECIPES[2:]:
         _train(steps, options, data, recipe, untrained=True)
-        filters = steps.path(f"{recipe.network}-filters.png")
-        drawn = steps.run(
-            "plot",
-            "filters",
-            steps.path(f"{recipe.network}-before/model"),
-            steps.path(f"{recipe.network}/model"),
-            titles="before,after",
-            output=filters,
+        parts.append(
+            plotted(
+                steps,
+                f"{recipe.network}-filters.png",
+                f"{recipe.title}: the filters of its first convolution before and after training.",
+                "two grids of small images",
+                "filters",
+                steps.path(f"{recipe.network}-before/model"),
+                steps.path(f"{recipe.network}/model"),
+                titles="before,after",
+            )
         )
-        caption = f"{recipe.title}: the filters of its first convolution before and after training."
-        parts.append(Figure(caption, "two grids of small images", filters, [drawn]))
-    weights = steps.path("softmax-weights.png")
-    drawn = steps.run("plot", "weights", steps.path("softmax/model"), output=weights)
     parts.append(
-        Figure(
+        plotted(
+            steps,
+            "softmax-weights.png",
             "The weights of the linear classifier, as one image for each class. A bright pixel at "
             "a bright weight is evidence for the class.",
             "the weights of each class as an image",
-            weights,
-            [drawn],
+            "weights",
+            steps.path("softmax/model"),
         )
     )
     return Section("The weights of the first layers", parts)

@@ -9,15 +9,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from .figures import SIGNED, fit_texts, new_figure, short, styled
+from .color_scales import color_map, colored, scale_of
+from .figures import fit_texts, new_figure, short, styled
 
 #: Pixels of a tile's longer side, at least. Smaller tiles are enlarged, so that the gaps between
 #: them stay narrow.
@@ -30,8 +30,6 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _TILE, _LABELED_TILE = 4.6, 6.0, 0.2, 0.8
 _LABEL, _TITLE, _GAP, _ROW_WIDTH = 0.2, 0.32, 0.25, 11.5
 #: Inches: the width and the height of a color bar, and the width of the numbers beside it.
 _BAR_WIDTH, _BAR_HEIGHT, _BAR_NUMBERS = 0.14, 2.5, 0.7
-#: The fraction of the values that a color scale covers.
-_COVERED = 0.995
 #: Inches: an average letter of a title, at most.
 _LETTER = 0.085
 
@@ -53,20 +51,6 @@ class Panel:
     labels: Sequence[str] | None = None
     columns: int | None = None
     scale: tuple[float, float] | None = None
-
-
-def scale_of(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the values of the first and the last color for some arrays together.
-
-    A scale starts at 0 if no value is negative; otherwise it is symmetric about 0. The largest
-    half percent of the values have the last color, so that a few do not make all others gray.
-    """
-    values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays])
-    if not values.any():
-        return 0.0, 1.0
-    sizes = np.abs(values)
-    limit = float(np.quantile(sizes, _COVERED, method="higher") or sizes.max())
-    return (-limit if values.min() < 0 else 0.0), limit
 
 
 @styled
@@ -168,7 +152,7 @@ class _Mosaic:
         height, width = self.tile
         for index, (tile, scale) in enumerate(zip(self.panel.tiles, scales, strict=True)):
             top, left = self.corner(index)
-            pixels = _colored(tile, scale).repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
+            pixels = colored(tile, scale).repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
             canvas[top : top + height, left : left + width] = pixels
         return canvas
 
@@ -231,7 +215,7 @@ class _Block:
             height = max(min(_BAR_HEIGHT, max(mosaic.height for mosaic in self.mosaics)), 0.5)
             place = _place(figure, left - _GAP / 2, top + _TITLE, _BAR_WIDTH, height)
             axes_of_values = min(mosaic.panel.tiles[0].ndim for mosaic in self.mosaics)
-            colors = ScalarMappable(Normalize(*self.scale), _color_map(axes_of_values, self.scale))
+            colors = ScalarMappable(Normalize(*self.scale), color_map(axes_of_values, self.scale))
             bar = figure.colorbar(
                 colors,
                 cax=figure.add_axes(place),
@@ -299,22 +283,6 @@ def _best_columns(count: int, ratio: float) -> int:
     best = max(1, round(math.sqrt(count * ratio * 1.3)))
     candidates = range(max(1, best - 1), min(count, best + 2) + 1)
     return min(candidates, key=lambda columns: (-count % columns, abs(columns - best), -columns))
-
-
-def _colored(tile: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Return values as colors (H, W, 3) from 0 to 1; NaN and infinity are white."""
-    low, high = scale
-    fractions = (tile.astype(np.float64) - low) / (high - low)
-    if tile.ndim == 2:
-        colors: np.ndarray = _color_map(tile.ndim, scale)(np.ma.masked_invalid(fractions))
-        return colors[..., :3]
-    return np.clip(np.where(np.isfinite(fractions), fractions, 1.0), 0, 1)
-
-
-def _color_map(axes: int, scale: tuple[float, float]) -> Colormap:
-    """Return the color map of (H, W) values; for the channels of (H, W, 3) it is always gray."""
-    name = SIGNED if scale[0] < 0 and axes == 2 else "gray"
-    return matplotlib.colormaps[name].with_extremes(bad="white")
 
 
 def _with_ranges(panel: Panel) -> Panel:

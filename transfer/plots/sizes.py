@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...converters.t7 import inspection
+from ..formatting import format_bytes
 from .figures import STRONG, new_figure, short, styled
 
 if TYPE_CHECKING:
@@ -170,14 +171,6 @@ def draw_sizes(layers: Sequence[LayerSize], title: str) -> Figure:
         axes.spines["bottom"].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
-
-
-def format_bytes(count: int) -> str:
-    """Return a number of bytes with a unit: `466.1 MB`."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
 
 
 def _with_smallest_joined(layers: Sequence[LayerSize]) -> list[LayerSize]:

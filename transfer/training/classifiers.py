@@ -6,16 +6,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
+from ..data.class_matching import match_names
 from ..data.selection import conversion_note, labelled
 from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
-from ..heads import replace_head, strip_softmax
+from ..heads import find_head, replace_head, strip_softmax
 from ..load_network import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
@@ -39,8 +41,8 @@ def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> S
         seed: Seed of the weights.
 
     Raises:
-        NetworkError: There is no such network.
-        DataError: The images have no labels.
+        NetworkError: If there is no such network.
+        DataError: If the images have no labels.
     """
     if isinstance(train, Dataset):
         channels = train.images.shape[1]
@@ -66,25 +68,49 @@ def adapted_classifier(
         device: Where the features for a probe are computed.
 
     Raises:
-        HeadError: The network does not end in a linear layer.
-        TrainingError: The kept head has another number of classes.
-        DataError: The images have no labels.
+        HeadError: If the network does not end in a linear layer.
+        TrainingError: If the kept head has another number of classes.
+        DataError: If the images have no labels, or the kept head has classes of other names.
     """
-    classes = class_count(train)
     if head == "keep":
         strip_softmax(model.module, model.output_kind)
         model.output_kind = "logits"
-        outputs = None if model.labels is None else len(model.labels)
-        if outputs not in (None, classes):
-            raise TrainingError(f"the kept head has {outputs} classes, but the data has {classes}")
+        _match_outputs(model, train)
         return _with_labels_and_preprocessing(model, train)
-    replace_head(model.module, classes, output_kind=model.output_kind)
+    replace_head(model.module, class_count(train), output_kind=model.output_kind)
     model.output_kind, model.labels = "logits", None
     model = _with_labels_and_preprocessing(model, train)
     if head == "probe":
         features = _probe_head(model, train, device)
         model.notes.append(f"the head began as a logistic regression on {features} features")
     return model
+
+
+def _match_outputs(model: SavedModel, train: Dataset | ImageFiles) -> None:
+    """Give the outputs of a kept head the order of a dataset's classes.
+
+    Raises:
+        TrainingError: If it has another number of classes.
+        DataError: If it has some of the dataset's names, but not all.
+    """
+    network, classes = model.module, class_count(train)
+    linear = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
+    outputs = linear[-1:] if model.labels is None else [len(model.labels)]
+    if outputs and outputs != [classes]:
+        raise TrainingError(f"the kept head has {outputs[0]} classes, but the data has {classes}")
+    if model.labels is None or train.names is None:
+        return
+    order = match_names(train.names, model.labels)
+    if order is None:
+        model.notes.append("the data names the classes of the kept head anew")
+    elif order != list(range(classes)):
+        head = network.get_submodule(find_head(network))
+        assert isinstance(head, nn.Linear)
+        bias = None if head.bias is None else head.bias[order]
+        replace_head(network, classes, head.weight[order], bias, model.output_kind)
+        model.notes.append(
+            "the outputs of the kept head were put in the order of the data's classes"
+        )
 
 
 def _probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str) -> int:
@@ -94,7 +120,8 @@ def _probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str) -> 
     start does not distort them while it is trained.
 
     Raises:
-        TrainingError: A class has no training image.
+        TrainingError: If a class has no training image.
+        ProbeError: If there is only one class, or a feature is not a finite number.
     """
     if len(np.unique(labelled(train))) != class_count(train):
         raise TrainingError("a probe needs training images of every class; use head='zeros'")

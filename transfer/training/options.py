@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
-from ..errors import TrainingError, require
+from ..errors import TrainingError, check_option
 from ..freezing import Freezing
 
 if TYPE_CHECKING:
@@ -75,18 +75,18 @@ class Optimization:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        require(self, "epochs", self.epochs >= 0, "at least 0")
+        check_option(self, "epochs", self.epochs >= 0, "at least 0")
         for name in ("batch_size", "accumulate", "step_epochs"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "lr", self.lr == "find" or self.lr > 0, "positive")
+            check_option(self, name, getattr(self, name) >= 1, "at least 1")
+        check_option(self, "lr", self.lr == "find" or self.lr > 0, "positive")
         for name in ("label_smoothing", "momentum", "dampening"):
-            require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        require(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
-        require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive")
-        require(self, "patience", self.patience is None or self.patience >= 1, "at least 1")
+            check_option(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        check_option(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
+        check_option(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive")
+        check_option(self, "patience", self.patience is None or self.patience >= 1, "at least 1")
         warmup = self.warmup_epochs
         below = f"below epochs={self.epochs}"
-        require(self, "warmup_epochs", warmup == 0 or 0 < warmup < self.epochs, below)
+        check_option(self, "warmup_epochs", warmup == 0 or 0 < warmup < self.epochs, below)
         if self.schedule == "one-cycle" and warmup:
             raise TrainingError(
                 "schedule='one-cycle' has its own warm-up; leave out warmup_epochs=…"
@@ -140,8 +140,8 @@ class Run:
     tracker: list[str] | None = None
 
     def __post_init__(self) -> None:
-        require(self, "threads", self.threads is None or self.threads >= 1, "at least 1")
-        require(self, "workers", self.workers >= 0, "at least 0")
+        check_option(self, "threads", self.threads is None or self.threads >= 1, "at least 1")
+        check_option(self, "workers", self.workers >= 0, "at least 0")
 
 
 @dataclass(frozen=True)

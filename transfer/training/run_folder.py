@@ -30,6 +30,7 @@ import yaml
 from ... import __version__
 from ...converters.files import atomic_path
 from ..errors import TrainingError
+from ..formatting import finite
 from .checkpoints import Row
 from .options import RENAMED_OPTIONS
 
@@ -88,7 +89,7 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(history)
         _write_text(self.path / "metrics.csv", text.getvalue())
-        lines = "".join(json.dumps(_finite(row)) + "\n" for row in history)
+        lines = "".join(json.dumps(finite(row)) + "\n" for row in history)
         _write_text(self.path / "metrics.jsonl", lines)
         rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
         _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
@@ -109,7 +110,7 @@ class RunFolder:
 
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """Write the results of the saved model."""
-        _write_text(self.evaluation, json.dumps(_finite(result), indent=1) + "\n")
+        _write_text(self.evaluation, json.dumps(finite(result), indent=1) + "\n")
 
 
 def open_run(
@@ -234,12 +235,3 @@ def _write_text(file: Path, text: str) -> None:
     # Results are written after every epoch: waiting for the disk each time would slow small runs.
     with atomic_path(file, durable=False) as path:
         path.write_text(text, encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    """Return a JSON value in which null stands for NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,7 @@
 """Activations, most of them element by element (`Threshold.lua`, `PReLU.lua`, `CReLU.lua`, …).
 
-The `inplace` flag is dropped: it saves memory without changing the output, and an input that
-another branch also reads must not be overwritten.
+None overwrites its input. Where another branch reads what Torch7 overwrites (`inplace`), the
+container runs with Torch7's memory (see `in_place`).
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class RReLU(nn.RReLU):
         return functional.leaky_relu(input, (self.lower + self.upper) / 2)
 
 
-#: Classes whose fields (`inplace`, buffers) do not change the output.
+#: Classes without fields that a layer is built from.
 _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
     "nn.Abs": Abs,
     "nn.Exp": Exp,

@@ -10,13 +10,16 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..dtypes import dtype_name, tensor_class
 from ..registry import layer, register
-from .dimensions import join
+from .memory_order import join
 
 
-class _Container(nn.ModuleList):
-    """A callable list of modules, whose repr() shows its arguments."""
+class Container(nn.ModuleList):
+    """A callable list of modules, whose repr() shows its arguments.
+
+    Args:
+        modules: The modules.
+    """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)
@@ -25,7 +28,7 @@ class _Container(nn.ModuleList):
 
 
 @layer
-class Concat(_Container):
+class Concat(Container):
     """`Concat.lua`: every child applied to the same input, the outputs concatenated along `dim`.
 
     Args:
@@ -57,7 +60,7 @@ def concat(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class DepthConcat(_Container):
+class DepthConcat(Container):
     """`DepthConcat.lua`: `Concat` of outputs of different sizes, padded with zeros to the largest.
 
     Each output is centered; if the difference is odd, the extra zero comes last.
@@ -106,7 +109,7 @@ def depth_concat(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class Parallel(_Container):
+class Parallel(Container):
     """`Parallel.lua`: child i applied to slice i of the input, the outputs concatenated.
 
     Args:
@@ -145,7 +148,7 @@ def parallel(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class ConcatTable(_Container):
+class ConcatTable(Container):
     """`ConcatTable.lua`: every child applied to the same input, the outputs as a list."""
 
     def forward(self, input: Any) -> list[Any]:
@@ -160,7 +163,7 @@ def concat_table(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class ParallelTable(_Container):
+class ParallelTable(Container):
     """`ParallelTable.lua`: child i applied to entry i of a list, the outputs as a list."""
 
     def forward(self, input: list[Any]) -> list[Any]:
@@ -175,7 +178,7 @@ def parallel_table(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class MapTable(_Container):
+class MapTable(Container):
     """`MapTable.lua`: one module applied to every entry of a list.
 
     Torch7 clones the module for each entry; the clones usually share their parameters. Entry i is
@@ -201,7 +204,7 @@ def map_table(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class Bottle(_Container):
+class Bottle(Container):
     """`Bottle.lua`: a module applied to an input whose leading dimensions are flattened into one.
 
     Args:
@@ -244,79 +247,10 @@ def bottle(source: LuaObject, context: Context) -> nn.Module:
     return Bottle(*context.children(source), num_input_dims=int(source.get("nInputDim", 2)))
 
 
-@layer
-class DontCast(_Container):
-    """`DontCast.lua`: a module with a dtype of its own inside a model of another dtype.
-
-    Args:
-        modules: One module.
-        cast_in: Name of the dtype to which inputs are cast, such as `float32`; None for no cast.
-        cast_out: Name of the dtype to which outputs are cast; None for no cast.
-    """
-
-    def __init__(
-        self, *modules: nn.Module, cast_in: str | None = None, cast_out: str | None = None
-    ) -> None:
-        super().__init__(*modules)
-        self.cast_in = cast_in
-        self.cast_out = cast_out
-
-    def forward(self, input: Any) -> Any:
-        """Map an input of the module to its output, both cast."""
-        return _cast(self[0](_cast(input, self.cast_in)), self.cast_out)
-
-    def extra_repr(self) -> str:
-        """Return the arguments shown by repr()."""
-        return f"cast_in={self.cast_in}, cast_out={self.cast_out}"
-
-
-def _cast(value: Any, dtype: str | None) -> Any:
-    if dtype is None:
-        return value
-    if isinstance(value, list):
-        return [_cast(item, dtype) for item in value]
-    return value.to(getattr(torch, dtype))
-
-
-@register("nn.DontCast")
-def dont_cast(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `DontCast.lua`: a module with its own dtype; a Sequential if nothing is cast."""
-    if not source.get("castin") and not source.get("castout"):
-        return nn.Sequential(*context.children(source))
-    output_class = tensor_class(source.get("output"))
-    return DontCast(
-        *context.children(source),
-        cast_in=dtype_name(source["moduleType"]) if source.get("castin") else None,
-        cast_out=dtype_name(output_class) if source.get("castout") and output_class else None,
-    )
-
-
 @register("nn.Sequential")
 def sequential(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Sequential.lua`: the children one after the other; a child may occur twice."""
     return nn.Sequential(*context.children(source))
-
-
-@register("nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU")
-def decorator(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `Decorator.lua` or a class that watches or places its only child.
-
-    `NaN.lua` checks for NaN, `Profile.lua` prints times, `GPU.lua` selects a device; none of them
-    changes the output.
-    """
-    return nn.Sequential(*context.children(source))
-
-
-@register("nn.DataParallelTable", "nn.DataParallel")
-def data_parallel(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `DataParallelTable.lua` of cunn or fbcunn's `DataParallel.lua`: a model on many GPUs.
-
-    All children are replicas of the first one, which is kept.
-    """
-    replicas = source["modules"]
-    if len(replicas) > 1:
-        context.note(f"{len(replicas)} replicas on {len(replicas)} GPUs: the first is kept")
-    return nn.Sequential(context.convert(replicas[1], ".modules[1]"))
 
 
 @register("nn.Container")

@@ -42,7 +42,19 @@ def like(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
     return target.reshape(input.shape)
 
 
-class WeightedLoss(nn.Module):
+class Loss(nn.Module):
+    """A criterion that returns the mean or the sum of losses.
+
+    Args:
+        reduction: "mean" or "sum".
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+
+class WeightedLoss(Loss):
     """A criterion with an optional buffer `weights`, one for each class.
 
     Args:
@@ -53,8 +65,7 @@ class WeightedLoss(nn.Module):
     weights: torch.Tensor | None
 
     def __init__(self, reduction: str = "mean", num_weights: int = 0) -> None:
-        super().__init__()
-        self.reduction = reduction
+        super().__init__(reduction)
         self.num_weights = num_weights
         self.register_buffer("weights", torch.empty(num_weights) if num_weights else None)
 
@@ -86,16 +97,12 @@ class PointwiseCriterion(nn.Module):
 
 
 @layer
-class AbsoluteLoss(nn.Module):
+class AbsoluteLoss(Loss):
     """`AbsCriterion.lua`: |input - target|; unlike `torch.nn.L1Loss`'s its gradient at 0 is 1.
 
     Args:
         reduction: "mean" over all elements, or "sum".
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for an input and a target of the same shape."""
@@ -117,7 +124,7 @@ def pointwise(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class DistKLDivCriterion(nn.Module):
+class DistKLDivCriterion(Loss):
     """`DistKLDivCriterion.lua`: Kullback-Leibler divergence of log-probabilities from a target.
 
     Where the target is 0 or less the loss is 0, whatever the input is, unlike in
@@ -126,10 +133,6 @@ class DistKLDivCriterion(nn.Module):
     Args:
         reduction: "mean" over all elements, or "sum".
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for log-probabilities of any shape and as many target probabilities."""
@@ -160,7 +163,7 @@ def l1_cost(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class WeightedMSECriterion(nn.Module):
+class WeightedMSECriterion(Loss):
     """`WeightedMSECriterion.lua`: squared distance to the target multiplied by a weight.
 
     The weight multiplies the target, not the squared distance.
@@ -174,9 +177,8 @@ class WeightedMSECriterion(nn.Module):
     weight: torch.Tensor
 
     def __init__(self, size: list[int], reduction: str = "mean") -> None:
-        super().__init__()
+        super().__init__(reduction)
         self.size = size
-        self.reduction = reduction
         self.register_buffer("weight", torch.empty(size))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -196,16 +198,12 @@ def weighted_mse(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class SpatialAutoCropMSECriterion(nn.Module):
+class SpatialAutoCropMSECriterion(Loss):
     """`SpatialAutoCropMSECriterion.lua`: squared distance to the center crop of a larger target.
 
     Args:
         reduction: "mean" or "sum".
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for (N, C, h, w) or (C, h, w) and a target with H ≥ h and W ≥ w."""

@@ -9,7 +9,7 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .criterion import WeightedLoss, like, num_weights, size_average
+from .criterion import Loss, WeightedLoss, like, num_weights, size_average
 
 
 def class_index(target: torch.Tensor | float, input: torch.Tensor) -> torch.Tensor:
@@ -166,16 +166,12 @@ def multi_margin(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class MultiLabelMarginCriterion(nn.Module):
+class MultiLabelMarginCriterion(Loss):
     """`MultiLabelMarginCriterion.lua`: hinge loss between an example's classes and all others.
 
     Args:
         reduction: "mean" or "sum" over examples.
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss for (N, C) or (C,) and as many targets: classes, then zeros."""
@@ -190,7 +186,7 @@ def multi_label_margin(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class ClassSimplexCriterion(nn.Module):
+class ClassSimplexCriterion(Loss):
     """`ClassSimplexCriterion.lua`: squared distance to the class's corner of a regular simplex.
 
     Args:
@@ -201,9 +197,8 @@ class ClassSimplexCriterion(nn.Module):
     simplex: torch.Tensor
 
     def __init__(self, num_classes: int, reduction: str = "mean") -> None:
-        super().__init__()
+        super().__init__(reduction)
         self.num_classes = num_classes
-        self.reduction = reduction
         self.register_buffer("simplex", torch.empty(num_classes, num_classes))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:

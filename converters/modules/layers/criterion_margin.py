@@ -9,7 +9,7 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .criterion import like, reduced, size_average
+from .criterion import Loss, like, reduced, size_average
 
 
 def hinge(values: torch.Tensor) -> torch.Tensor:
@@ -17,9 +17,8 @@ def hinge(values: torch.Tensor) -> torch.Tensor:
     return values.masked_fill(values < 0, 0)
 
 
-@layer
-class MarginCriterion(nn.Module):
-    """`MarginCriterion.lua`: hinge loss max(0, margin - x·y) for targets y of 1 and -1.
+class MarginLoss(Loss):
+    """A criterion with a margin.
 
     Args:
         margin: The margin.
@@ -27,9 +26,18 @@ class MarginCriterion(nn.Module):
     """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__()
+        super().__init__(reduction)
         self.margin = margin
-        self.reduction = reduction
+
+
+@layer
+class MarginCriterion(MarginLoss):
+    """`MarginCriterion.lua`: hinge loss max(0, margin - x·y) for targets y of 1 and -1.
+
+    Args:
+        margin: The margin.
+        reduction: "mean" or "sum".
+    """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for an input of any shape and as many targets 1 or -1."""
@@ -43,7 +51,7 @@ def margin(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class HingeEmbeddingCriterion(nn.Module):
+class HingeEmbeddingCriterion(MarginLoss):
     """`HingeEmbeddingCriterion.lua`: x for target 1, max(0, margin - x) for -1, else their sum.
 
     Unlike `torch.nn.HingeEmbeddingLoss`'s its gradient for target -1 is -1 at x = margin.
@@ -52,11 +60,6 @@ class HingeEmbeddingCriterion(nn.Module):
         margin: The margin.
         reduction: "mean" or "sum".
     """
-
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__()
-        self.margin = margin
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for an input of any shape and as many targets 1 or -1."""
@@ -72,7 +75,7 @@ def hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class SoftMarginCriterion(nn.Module):
+class SoftMarginCriterion(Loss):
     """`SoftMarginCriterion.lua`: log(1 + exp(-x·y)) for targets y of 1 and -1.
 
     `torch.nn.SoftMarginLoss` is infinite for x·y below -88 in single precision; Torch7 computes the
@@ -81,10 +84,6 @@ class SoftMarginCriterion(nn.Module):
     Args:
         reduction: "mean" or "sum".
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for an input of any shape and as many targets 1 or -1."""

@@ -10,10 +10,11 @@ from torch import nn
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..registry import layer, register
-from .criterion import like, size_average
-from .criterion_margin import hinge
-from .distance import rows
-from .table_arithmetic import same_shape
+from .container import Container
+from .criterion import Loss, like, size_average
+from .criterion_margin import MarginLoss, hinge
+from .distance import cosine_of_rows
+from .memory_order import same_shape
 
 
 def _reduced(losses: torch.Tensor, target: torch.Tensor, reduction: str) -> torch.Tensor:
@@ -49,7 +50,7 @@ def l1_hinge_embedding(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class CosineEmbeddingCriterion(nn.Module):
+class CosineEmbeddingCriterion(MarginLoss):
     """`CosineEmbeddingCriterion.lua`: 1 - cos of a pair, or max(0, cos - margin).
 
     It adds 1e-12 to each squared norm. For any target but 1 and -1 the loss is the cosine.
@@ -60,15 +61,11 @@ class CosineEmbeddingCriterion(nn.Module):
     """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__()
-        self.margin = margin
-        self.reduction = reduction
+        super().__init__(margin, reduction)
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for two tensors (N, D) or (D,) and targets (N,) or one, 1 or -1."""
-        first, second = rows(input)
-        norms = [(tensor.square().sum(dim=1) + 1e-12).sqrt() for tensor in (first, second)]
-        cosine = (first * second).sum(dim=1) / norms[0] / norms[1]
+        cosine = cosine_of_rows(input)
         target = torch.as_tensor(target, device=cosine.device)
         label = target.reshape(cosine.shape)
         losses = torch.where(label == 1, 1 - cosine, cosine)
@@ -83,7 +80,7 @@ def cosine_embedding(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class MarginRankingCriterion(nn.Module):
+class MarginRankingCriterion(MarginLoss):
     """`MarginRankingCriterion.lua`: max(0, margin - y·(x₁ - x₂)).
 
     A mean divides by the first size of the target; `torch.nn.MarginRankingLoss` divides by the
@@ -93,11 +90,6 @@ class MarginRankingCriterion(nn.Module):
         margin: The margin.
         reduction: "mean" over the first dimension of the target, or "sum".
     """
-
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__()
-        self.margin = margin
-        self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: torch.Tensor | float) -> torch.Tensor:
         """Return the loss for two tensors of one size and as many targets, 1 or -1.
@@ -120,16 +112,12 @@ def margin_ranking(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class DistanceRatioCriterion(nn.Module):
+class DistanceRatioCriterion(Loss):
     """`DistanceRatioCriterion.lua`: -log(e⁻ˣ / (e⁻ˣ + e⁻ʸ)) of two distances.
 
     Args:
         reduction: "mean" over the first dimension, or "sum".
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = reduction
 
     def forward(self, input: list[torch.Tensor], target: Any = None) -> torch.Tensor:
         """Return the loss for distances (N, …) of similar and of dissimilar pairs; no target."""
@@ -145,7 +133,7 @@ def distance_ratio(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class MultiCriterion(nn.ModuleList):
+class MultiCriterion(Container):
     """`MultiCriterion.lua`: a weighted sum of criterions on the same input and target.
 
     Args:
@@ -154,7 +142,7 @@ class MultiCriterion(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, weights: list[float]) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.weights = weights
 
     def forward(self, input: Any, target: Any) -> torch.Tensor:
@@ -175,7 +163,7 @@ def _entry(target: Any, index: int) -> Any:
 
 
 @layer
-class ParallelCriterion(nn.ModuleList):
+class ParallelCriterion(Container):
     """`ParallelCriterion.lua`: a weighted sum of criterions, each on its own entry of the input.
 
     Args:
@@ -187,7 +175,7 @@ class ParallelCriterion(nn.ModuleList):
     def __init__(
         self, *modules: nn.Module, weights: list[float], repeat_target: bool = False
     ) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.weights = weights
         self.repeat_target = repeat_target
 

@@ -22,7 +22,7 @@ def dim_of(source: LuaObject, name: str = "dimension", default: int | None = Non
         default: Value of a missing field, counted from 1.
 
     Raises:
-        KeyError: The field is missing and has no default.
+        KeyError: If the field is missing and has no default.
     """
     dim = int(source[name] if default is None else source.get(name, default))
     return dim - 1 if dim > 0 else dim
@@ -61,30 +61,3 @@ class AlongDimension(nn.Module):
         """Return the arguments shown by repr()."""
         dims = "" if self.num_input_dims is None else f", num_input_dims={self.num_input_dims}"
         return f"dim={self.dim}{dims}"
-
-
-def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
-    """Concatenate tensors as `JoinTable.lua` and `Concat.lua` do.
-
-    The first tensor gives the sizes of all dimensions but `dim`. Another tensor with as many
-    elements is copied in memory order, whatever its other sizes and its number of dimensions are.
-
-    Args:
-        tensors: At least one tensor.
-        dim: The dimension; a negative one counts from the end of the first tensor.
-
-    Raises:
-        RuntimeError: A tensor has another number of elements.
-
-    Example:
-        >>> join([torch.zeros(2, 3), torch.zeros(2, 4, 1)], 1).shape
-        torch.Size([2, 7])
-    """
-    first = tensors[0]
-    dim = dim + first.dim() if dim < 0 else dim
-    pieces = [first]
-    for tensor in tensors[1:]:
-        shape = (*first.shape[:dim], tensor.shape[dim], *first.shape[dim + 1 :])
-        # A reshape to the same shape would be an operation of an exported graph.
-        pieces.append(tensor if tuple(tensor.shape) == shape else tensor.reshape(shape))
-    return torch.cat(pieces, dim)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .table_arithmetic import same_shape
+from .memory_order import same_shape
 
 
 @layer
@@ -173,6 +173,13 @@ class DotProduct(nn.Module):
         return (first * second).sum(1)
 
 
+def cosine_of_rows(input: list[torch.Tensor]) -> torch.Tensor:
+    """Return the cosines (N,) of the rows of two tensors, with 1e-12 added to each squared norm."""
+    first, second = rows(input)
+    norms = [(item.square().sum(1) + 1e-12).sqrt() for item in (first, second)]
+    return (first * second).sum(1) / norms[0] / norms[1]
+
+
 @layer
 class CosineDistance(nn.Module):
     """`CosineDistance.lua`: cosine similarity of two vectors, row by row.
@@ -182,9 +189,7 @@ class CosineDistance(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map [(N, D), (N, D)] to (N,), or [(D,), (D,)] to (1,)."""
-        first, second = rows(input)
-        norms = [(item.square().sum(1) + 1e-12).sqrt() for item in (first, second)]
-        return (first * second).sum(1) / norms[0] / norms[1]
+        return cosine_of_rows(input)
 
 
 @layer

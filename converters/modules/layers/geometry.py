@@ -25,7 +25,7 @@ def per_axis(
         default: Value of a missing field.
 
     Raises:
-        KeyError: A field is missing and has no default.
+        KeyError: If a field is missing and has no default.
     """
     names = [f"{prefix}{axis}" for axis in axes]
     return tuple(
@@ -36,6 +36,12 @@ def per_axis(
 def height_width(source: LuaObject, prefix: str) -> tuple[int, int]:
     """Return the fields `prefix` + H and `prefix` + W."""
     return int(source[f"{prefix}H"]), int(source[f"{prefix}W"])
+
+
+def margins(source: LuaObject) -> tuple[int, int, int, int]:
+    """Return the widths of the padding on the left, right, top and bottom of an image."""
+    left, right, top, bottom = (int(source[f"pad_{side}"]) for side in "lrtb")
+    return left, right, top, bottom
 
 
 def strides(source: LuaObject, context: Context, axes: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
+from .geometry import margins
 
 
 @layer
@@ -66,19 +67,19 @@ def padding(source: LuaObject, context: Context) -> nn.Module:
 @register("nn.SpatialZeroPadding")
 def spatial_zero_padding(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialZeroPadding.lua`: zeros around an image; negative paddings crop."""
-    return nn.ZeroPad2d(_margins(source))
+    return nn.ZeroPad2d(margins(source))
 
 
 @register("nn.SpatialReflectionPadding")
 def spatial_reflection_padding(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReflectionPadding.lua`: mirrored borders; negative paddings crop."""
-    return nn.ReflectionPad2d(_margins(source))
+    return nn.ReflectionPad2d(margins(source))
 
 
 @register("nn.SpatialReplicationPadding")
 def spatial_replication_padding(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReplicationPadding.lua`: repeated borders; negative paddings crop."""
-    return nn.ReplicationPad2d(_margins(source))
+    return nn.ReplicationPad2d(margins(source))
 
 
 @register("nn.VolumetricReplicationPadding")
@@ -87,9 +88,3 @@ def volumetric_replication_padding(source: LuaObject, context: Context) -> nn.Mo
     sides = ("pleft", "pright", "ptop", "pbottom", "pfront", "pback")
     left, right, top, bottom, front, back = (int(source[side]) for side in sides)
     return nn.ReplicationPad3d((left, right, top, bottom, front, back))
-
-
-def _margins(source: LuaObject) -> tuple[int, int, int, int]:
-    """Return the padding of an image: left, right, top, bottom."""
-    left, right, top, bottom = (int(source[f"pad_{side}"]) for side in "lrtb")
-    return left, right, top, bottom

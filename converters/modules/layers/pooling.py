@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from ..registry import layer, register
 from .geometry import PLANE, VOLUME, per_axis
 
 
-def _window_counts(
+def window_counts(
     input: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
@@ -44,7 +44,7 @@ def _window_counts(
     return counts
 
 
-def _floor_mode_padding(
+def floor_mode_padding(
     input: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
@@ -63,7 +63,7 @@ def _floor_mode_padding(
 class CeilMaxPool(nn.Module):
     """`SpatialMaxPooling.lua`, `VolumetricMaxPooling.lua` in ceil mode, or dilated and padded.
 
-    In ceil mode it keeps a last window that `torch.nn.MaxPool2d` drops (see `_window_counts`). A
+    In ceil mode it keeps a last window that `torch.nn.MaxPool2d` drops (see `window_counts`). A
     window without an element of the input, which a dilation may step over, gives the lowest value
     of the dtype, as in `SpatialDilatedMaxPooling.c`, not -∞. It pads explicitly and pools in floor
     mode, for which all ONNX runtimes agree.
@@ -95,8 +95,8 @@ class CeilMaxPool(nn.Module):
         """Map (…, H, W) to (…, H', W'), or (…, T, H, W) to (…, T', H', W')."""
         kernel = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
         sizes = input.shape[-len(kernel) :]
-        counts = _window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
-        pads = _floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
+        counts = window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
+        pads = floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
         padded = functional.pad(input, pads, value=torch.finfo(input.dtype).min)
         pool = functional.max_pool2d if len(kernel) == 2 else functional.max_pool3d
         return pool(padded, self.kernel_size, self.stride, 0, self.dilation)
@@ -106,7 +106,7 @@ class CeilMaxPool(nn.Module):
 class AvgPool(nn.Module):
     """`SpatialAveragePooling.lua`, `VolumetricAveragePooling.lua` in ceil mode or without `divide`.
 
-    It keeps a last window that `torch.nn.AvgPool2d` drops (see `_window_counts`). It pads with
+    It keeps a last window that `torch.nn.AvgPool2d` drops (see `window_counts`). It pads with
     zeros explicitly, pools in floor mode and corrects the divisor, because ONNX runtimes disagree
     on the divisor at the edge.
 
@@ -142,8 +142,8 @@ class AvgPool(nn.Module):
         """Map (…, H, W) to (…, H', W'), or (…, T, H, W) to (…, T', H', W')."""
         kernel, rank = self.kernel_size, len(self.kernel_size)
         sizes = input.shape[-rank:]
-        counts = _window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
-        pads = _floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
+        counts = window_counts(sizes, kernel, self.stride, self.padding, self.ceil_mode)
+        pads = floor_mode_padding(sizes, kernel, self.stride, self.padding, counts)
         padded = functional.pad(input, pads)
         pool = functional.avg_pool2d if rank == 2 else functional.avg_pool3d
         output = pool(padded, kernel, self.stride)
@@ -242,79 +242,3 @@ def _divides(source: LuaObject, context: Context) -> bool:
     if source.get("divide") is None:
         context.note("no field divide (a file from before March 2015): windows are summed")
     return source.get("divide") is True
-
-
-@layer
-class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
-    """`SpatialAdaptiveMaxPooling.lua`: max pooling to a fixed output size.
-
-    Unlike torch.nn's its window edges are rounded in float32, as in `SpatialAdaptiveMaxPooling.c`:
-    the first of 7 windows over 21 elements has 4 elements in Torch7 and 3 in PyTorch. It uses only
-    operations that ONNX has.
-    """
-
-    output_size: tuple[int, int]
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) or (C, H, W) to the output size."""
-        # Columns first: of equal values the gradient goes to the first one, row by row.
-        for dim, count in zip((-1, -2), self.output_size[::-1], strict=True):
-            edges = [
-                _float32(_float32(index / count) * input.shape[dim]) for index in range(count + 1)
-            ]
-            windows = _windows(input, dim, map(math.floor, edges[:-1]), map(math.ceil, edges[1:]))
-            input = torch.cat([window.max(dim, keepdim=True).values for window in windows], dim)
-        return input
-
-
-@layer
-class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """`SpatialAdaptiveAveragePooling.lua`: average pooling to a fixed output size.
-
-    It has torch.nn's windows, computed exactly as in `SpatialAdaptiveAveragePooling.c`, but uses
-    only operations that ONNX has.
-    """
-
-    output_size: tuple[int, int]
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) or (C, H, W) to the output size."""
-        for dim, count in zip((-2, -1), self.output_size, strict=True):
-            size = input.shape[dim]
-            starts = [index * size // count for index in range(count)]
-            ends = [(index * size + count - 1) // count for index in range(1, count + 1)]
-            windows = _windows(input, dim, starts, ends)
-            input = torch.cat([window.mean(dim, keepdim=True) for window in windows], dim)
-        return input
-
-
-def _windows(
-    input: torch.Tensor, dim: int, starts: Iterable[int], ends: Iterable[int]
-) -> list[torch.Tensor]:
-    """Return the windows along one dimension, as many as there are ends."""
-    return [input.narrow(dim, start, end - start) for start, end in zip(starts, ends, strict=True)]
-
-
-def _float32(value: float) -> float:
-    """Round a number to float32."""
-    fraction, exponent = math.frexp(value)
-    return math.ldexp(round(fraction * 2**24), exponent - 24)
-
-
-def _output_size(source: LuaObject) -> tuple[int, int]:
-    """Return (height, width) of the output of adaptive pooling."""
-    return int(source["H"]), int(source["W"])
-
-
-@register("nn.SpatialAdaptiveMaxPooling")
-def spatial_adaptive_max_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `SpatialAdaptiveMaxPooling.lua`; torch.nn's class is the same for size 1×1."""
-    size = _output_size(source)
-    return nn.AdaptiveMaxPool2d(size) if size == (1, 1) else AdaptiveMaxPool2d(size)
-
-
-@register("nn.SpatialAdaptiveAveragePooling")
-def spatial_adaptive_average_pooling(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `SpatialAdaptiveAveragePooling.lua`; torch.nn's class is the same for size 1×1."""
-    size = _output_size(source)
-    return nn.AdaptiveAvgPool2d(size) if size == (1, 1) else AdaptiveAvgPool2d(size)

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-from .dimensions import AlongDimension, dim_of, join, num_input_dims
+from .dimensions import AlongDimension, dim_of, num_input_dims
+from .memory_order import join, same_shape
 
 
 class _ZeroGradients(torch.autograd.Function):
@@ -197,10 +198,7 @@ class MixtureTable(nn.Module):
                 gate.reshape(gate_shape) * expert
                 for gate, expert in zip(gates.unbind(-1), experts, strict=True)
             ]
-            # The first expert gives the shape; others are added in memory order.
-            shape = experts[0].shape
-            alike = [one if one.shape == shape else one.reshape(shape) for one in weighted]
-            return torch.stack(alike).sum(0)
+            return torch.stack(same_shape(weighted)).sum(0)
         dim = batch if self.dim is None else self.dim
         shape = [*gates.shape[:batch], *[1] * (experts.dim() - batch)]
         shape[dim] = gates.shape[-1]

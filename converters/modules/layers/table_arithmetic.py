@@ -10,27 +10,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
-
-
-def same_shape(input: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the tensors in the shape of the first one.
-
-    Torch7 pairs elements by their position in memory; PyTorch would broadcast (N, 1) and (N,) to
-    (N, N).
-    """
-    shape = input[0].shape
-    return [item if _equal(item.shape, shape) else item.flatten().view(shape) for item in input]
-
-
-def _equal(first: torch.Size, second: torch.Size) -> bool:
-    """Return whether two shapes are equal; in an export, whether they are for every batch size."""
-    if not torch.compiler.is_exporting():
-        return first == second
-    # In nn.LayerNormalization the shapes are (6, N) and (N, 6). `==` would make torch.export
-    # specialize N. The import is here because it takes a second.
-    from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
-
-    return statically_known_true(sym_eq(first, second))
+from .memory_order import same_shape
 
 
 @layer
@@ -130,5 +110,5 @@ _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
 
 @register(*_WITHOUT_ARGUMENTS)
 def table_arithmetic(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `CAddTable.lua` or another elementwise operation; `inplace` only saves memory."""
+    """Convert `CAddTable.lua` or another elementwise operation."""
     return _WITHOUT_ARGUMENTS[source.class_name]()

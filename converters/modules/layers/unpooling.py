@@ -37,7 +37,7 @@ class MaxUnpool(nn.Module):
         """Map the shape of the pooling layer's output to that of its input.
 
         Raises:
-            RuntimeError: The pooling layer has not run since the last call.
+            RuntimeError: If the pooling layer has not run since the last call.
         """
         if not self._pooled:
             raise RuntimeError(

@@ -11,6 +11,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.geometry import PLANE, height_width, per_axis
 from ..registry import layer, register
 
 
@@ -97,13 +98,12 @@ class _BinaryConvolution(torch.autograd.Function):
 def spatial_binary_convolution(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialBinaryConvolution.lua`: a convolution with the signs of its weights."""
     weight = source["weight"]
-    size = [int(source["kH"]), int(source["kW"])]
     with torch.device("meta"):
         module = BinaryConv2d(
             int(source["nInputPlane"]),
             int(source["nOutputPlane"]),
-            size,
-            [int(source["dH"]), int(source["dW"])],
-            [int(source.get("padH", 0)), int(source.get("padW", 0))],
+            list(height_width(source, "k")),
+            list(height_width(source, "d")),
+            list(per_axis(source, "pad", PLANE, default=0)),
         )
     return context.fill(module, weight=weight)

@@ -7,11 +7,12 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
 
 
 @layer
-class ResidualDrop(nn.ModuleList):
+class ResidualDrop(Container):
     """`ResidualDrop.lua`: a residual block that training mode skips at random.
 
     This is stochastic depth (Huang et al., 2016). In evaluation mode the block's output is
@@ -24,7 +25,7 @@ class ResidualDrop(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, p: float) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -53,16 +54,13 @@ def residual_drop(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class DenseLayer(nn.ModuleList):
+class DenseLayer(Container):
     """`DenseConnectLayerCustom` of DenseNet: appends new feature maps to a list of feature maps.
 
     Args:
         modules: The first is applied to all feature maps, concatenated (normalization and ReLU);
             the second computes the new feature maps from its output (convolutions).
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
         """Map (N, C, H, W), or a list of such tensors, to the list with (N, growth, H, W) added."""

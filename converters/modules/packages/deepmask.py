@@ -7,6 +7,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.geometry import margins
 from ..registry import layer, register
 
 
@@ -58,7 +59,7 @@ def mirror(input: torch.Tensor, dim: int, before: int, after: int) -> torch.Tens
 @register("nn.SpatialSymmetricPadding")
 def spatial_symmetric_padding(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialSymmetricPadding.lua`: padding by the mirror image, edge pixels included."""
-    return SymmetricPad([int(source[f"pad_{side}"]) for side in "lrtb"])
+    return SymmetricPad(list(margins(source)))
 
 
 @layer

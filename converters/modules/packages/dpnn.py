@@ -9,6 +9,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
 from .alias import convert_as
 
@@ -95,7 +96,7 @@ def clip(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class Inception(nn.ModuleList):
+class Inception(Container):
     """`Inception.lua`: parallel columns of convolutions whose outputs are concatenated.
 
     Unlike the module inside, it also takes an image without a batch.
@@ -103,9 +104,6 @@ class Inception(nn.ModuleList):
     Args:
         modules: The columns and their concatenation, as one module.
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, C', H', W'), or both without N."""

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.container import Container
+from ..layers.geometry import height_width
+from ..layers.pooling import floor_mode_padding, window_counts
 from ..registry import layer, register
 from .alias import convert_as
 
@@ -114,15 +117,12 @@ def const_affine(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class SpatialPyramidPooling(nn.ModuleList):
+class SpatialPyramidPooling(Container):
     """`SpatialPyramidPooling.lua`: pooling with several grids, the features concatenated.
 
     Args:
         modules: One per grid, each returning (N, features) or (features,).
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, features), or (C, H, W) to (features,)."""
@@ -156,12 +156,8 @@ class StochasticPool2d(nn.Module):
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         kernel, stride = tuple(self.kernel_size), tuple(self.stride)
-        counts: list[int] = []
-        pads: list[int] = []
-        for size, extent, step in zip(input.shape[-2:], kernel, stride, strict=True):
-            counts.append(-(-(size - extent) // step) + 1)
-            # functional.pad lists the last dimension first.
-            pads[:0] = [0, (counts[-1] - 1) * step + extent - size]
+        counts = window_counts(input.shape[-2:], kernel, stride, (0, 0), ceil_mode=True)
+        pads = floor_mode_padding(input.shape[-2:], kernel, stride, (0, 0), counts)
         planes = functional.pad(input, pads).flatten(0, 1).unsqueeze(1)
         windows = functional.unfold(planes, kernel, stride=stride)
         # The padding is zero, so that it is never drawn and adds nothing to the sums.
@@ -182,6 +178,4 @@ class StochasticPool2d(nn.Module):
 @register("inn.SpatialStochasticPooling")
 def spatial_stochastic_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialStochasticPooling.lua`: a value drawn from each window in training mode."""
-    return StochasticPool2d(
-        [int(source["kH"]), int(source["kW"])], [int(source["dH"]), int(source["dW"])]
-    )
+    return StochasticPool2d(list(height_width(source, "k")), list(height_width(source, "d")))

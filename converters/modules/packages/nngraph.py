@@ -11,6 +11,7 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
 
 #: The origin of a value: [0] is the graph's input, [n] the output of step n. Further numbers are
@@ -21,7 +22,7 @@ Step: TypeAlias = list[Any]
 
 
 @layer
-class GModule(nn.ModuleList):
+class GModule(Container):
     """`nn.gModule`: modules connected as a directed acyclic graph.
 
     A step calls one child, with a value if it takes one, or with a list if it takes several. The
@@ -36,7 +37,7 @@ class GModule(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, steps: list[Step], outputs: list[Edge]) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.steps = steps
         self.outputs = outputs
 
@@ -51,8 +52,6 @@ class GModule(nn.ModuleList):
             value = _values_of(values, edges)
             values.append(value if child is None else call(self[child], value))
         return _values_of(values, self.outputs)
-
-    __repr__ = nn.Module.__repr__
 
     def extra_repr(self) -> str:
         """Return the steps as lines of code."""

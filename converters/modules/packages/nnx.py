@@ -12,6 +12,8 @@ from torch.nn import functional
 from ...t7 import LuaObject
 from ..context import Context
 from ..layers.activation import Sqrt
+from ..layers.container import Container
+from ..layers.geometry import margins
 from ..registry import layer, register
 from .alias import convert_as
 
@@ -111,7 +113,7 @@ class SpatialPadding(nn.Module):
 def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialPadding.lua`; older files have no dimensions and pad with zeros."""
     return SpatialPadding(
-        [int(source[f"pad_{side}"]) for side in "lrtb"],
+        list(margins(source)),
         int(source.get("y_dim") or 2) - 1,
         int(source.get("x_dim") or 3) - 1,
         float(source.get("val") or 0),
@@ -127,7 +129,7 @@ def spatial_linear(source: LuaObject, context: Context) -> nn.Module:
 
 
 @layer
-class SpatialClassifier(nn.ModuleList):
+class SpatialClassifier(Container):
     """`SpatialClassifier.lua`: a classifier of vectors, applied to each pixel.
 
     Args:
@@ -136,7 +138,7 @@ class SpatialClassifier(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, spatial_output: bool = True) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.spatial_output = spatial_output
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

@@ -16,11 +16,12 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
 
 
 @layer
-class LSTM(nn.ModuleList):
+class LSTM(Container):
     """`LSTM.lua`, `FastLSTM.lua`: one step of an LSTM, returning h(t).
 
     Args:
@@ -29,7 +30,7 @@ class LSTM(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, hidden_size: int) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.hidden_size = hidden_size
         self.step_state: list[torch.Tensor] | None = None
 
@@ -46,7 +47,7 @@ class LSTM(nn.ModuleList):
 
 
 @layer
-class Recurrence(nn.ModuleList):
+class Recurrence(Container):
     """`Recurrence.lua`, `GRU.lua`, `Mufuru.lua`: one step of a recurrent layer, returning h(t).
 
     Args:
@@ -56,7 +57,7 @@ class Recurrence(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, output_size: list[Any], input_dims: int) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.output_size = output_size
         self.input_dims = input_dims
         self.step_state: list[Any] | None = None
@@ -74,7 +75,7 @@ class Recurrence(nn.ModuleList):
 
 
 @layer
-class Recurrent(nn.ModuleList):
+class Recurrent(Container):
     """`Recurrent.lua`: h(t) = transfer(merge(input(x(t)), feedback(h(t-1)))).
 
     At the first step, which has no h(0), h(1) = transfer(start(input(x(1)))).
@@ -84,7 +85,7 @@ class Recurrent(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.step_state: list[torch.Tensor] | None = None
 
     def forward(self, input: Any) -> torch.Tensor:
@@ -112,13 +113,21 @@ def zeros(size: list[Any], input: Any, input_dims: int, module: nn.Module) -> An
     """
     if size and isinstance(size[0], list):
         return [zeros(inner, input, input_dims, module) for inner in size]
-    while isinstance(input, list):
-        input = input[0]
-    batch = input.shape[: input.dim() - input_dims]
-    return next(module.parameters(), input).new_zeros([*batch, *size])
+    first = first_tensor(input)
+    batch = first.shape[: first.dim() - input_dims]
+    return next(module.parameters(), first).new_zeros([*batch, *size])
+
+
+def first_tensor(value: Any) -> torch.Tensor:
+    """Return the first tensor of a (nested) list, or the tensor itself."""
+    while isinstance(value, list):
+        value = value[0]
+    tensor: torch.Tensor = value
+    return tensor
 
 
 @register("nn.FastLSTM", "nn.BNFastLSTM")
+@register("nn.LSTM", fields=("recurrentModule",))
 def lstm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LSTM.lua`; `recurrentModule` is a whole step with gates, peepholes and masks."""
     hidden_size = int(source["outputSize"])

@@ -1,18 +1,14 @@
-"""Small layers of rnn: masking, padding, sequence dropout and the parts of recurrent layers."""
+"""Small layers of rnn: parts of recurrent layers, reversal of sequences and sequence dropout."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
-from ..layers.embedding import LookupTable
 from ..registry import layer, register
 from .alias import convert_as
-from .sequence_criterion import kept_rows
 
 
 @layer
@@ -42,134 +38,6 @@ class ScalarAdd(nn.Module):
 def scalar_add(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SAdd.lua`: a number added to the input, optionally negated."""
     return ScalarAdd(source["addend"], bool(source.get("negate", False)))
-
-
-@layer
-class MaskZero(nn.ModuleList):
-    """`MaskZero.lua`: runs a module and sets the output to zero where the whole input is zero.
-
-    Args:
-        modules: The module inside.
-        input_dims: Number of dimensions of one example of the input's first tensor.
-    """
-
-    def __init__(self, *modules: nn.Module, input_dims: int) -> None:
-        super().__init__(modules)
-        self.input_dims = input_dims
-
-    def forward(self, input: Any) -> Any:
-        """Map (N, …), or one example without N; input and output may be (nested) lists."""
-        first = first_tensor(input)
-        batch_dims = first.dim() - self.input_dims
-        return mask(self[0](input), (first == 0).flatten(batch_dims).all(-1))
-
-
-def first_tensor(value: Any) -> torch.Tensor:
-    """Return the first tensor of a (nested) list, or the tensor itself."""
-    while isinstance(value, list):
-        value = value[0]
-    tensor: torch.Tensor = value
-    return tensor
-
-
-def mask(value: Any, padding: torch.Tensor) -> Any:
-    """Set a tensor, or each tensor of a list, to zero where `padding` is true.
-
-    Args:
-        value: The tensor, or a (nested) list of tensors.
-        padding: A boolean tensor with the first dimensions of each.
-    """
-    if isinstance(value, list):
-        return [mask(item, padding) for item in value]
-    trailing = [1] * (value.dim() - padding.dim())
-    return value.masked_fill(padding.reshape([*padding.shape, *trailing]), 0)
-
-
-@register("nn.MaskZero")
-def mask_zero(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `MaskZero.lua`: a module whose output is zero for an input of zeros."""
-    return MaskZero(*context.children(source), input_dims=int(source["nInputDim"]))
-
-
-@layer
-class TrimZero(MaskZero):
-    """`TrimZero.lua`: a MaskZero whose module does not see the examples that are zero.
-
-    This matters where examples influence each other, as in batch normalization in training mode. An
-    exported network computes all of them.
-
-    Args:
-        modules: The module inside.
-        input_dims: Number of dimensions of one example of the input's first tensor.
-    """
-
-    def forward(self, input: Any) -> Any:
-        """Map (N, …), or one example without N; input and output may be (nested) lists."""
-        first = first_tensor(input)
-        if torch.compiler.is_exporting() or first.dim() == self.input_dims:
-            return super().forward(input)
-        kept = (first != 0).reshape(len(first), -1).any(1)
-        if not kept.any():
-            return super().forward(input)
-        return spread(self[0](kept_rows(input, kept)), kept)
-
-
-def spread(value: Any, kept: torch.Tensor) -> Any:
-    """Return a tensor, or a list of tensors, with rows of zeros where `kept` is false."""
-    if isinstance(value, list):
-        return [spread(item, kept) for item in value]
-    output = value.new_zeros([len(kept), *value.shape[1:]])
-    output[kept] = value
-    return output
-
-
-@register("nn.TrimZero")
-def trim_zero(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `TrimZero.lua`: a module that skips the examples that are zero."""
-    return TrimZero(*context.children(source), input_dims=int(source["nInputDim"]))
-
-
-@layer
-class LookupTableMaskZero(LookupTable):
-    """`LookupTableMaskZero.lua`: an embedding of indices from 1; index 0 gives zeros.
-
-    `torch.nn.Embedding` with `padding_idx=0` returns row 0, which need not be zero in a file.
-
-    Args:
-        rows: Number of rows of the table, including the unused row of index 0.
-        features: Length of a row.
-        max_norm: Largest norm of a row, None for no limit.
-        norm_type: Exponent p of that norm.
-    """
-
-    def __init__(
-        self, rows: int, features: int, max_norm: float | None = None, norm_type: float = 2.0
-    ) -> None:
-        super().__init__(rows, features, None, max_norm, norm_type)
-        self.rows = rows
-        self.features = features
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map indices (…) to (…, features)."""
-        index = input.long()
-        output: torch.Tensor = mask(super().forward(index + 1), index == 0)
-        return output
-
-    def extra_repr(self) -> str:
-        """Return the arguments shown by repr()."""
-        return f"{self.rows}, {self.features}"
-
-
-@register("nn.LookupTableMaskZero")
-def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `LookupTableMaskZero.lua`: an embedding whose index 0 gives zeros."""
-    weight = source["weight"]
-    count, features = weight.shape
-    with torch.device("meta"):
-        module = LookupTableMaskZero(
-            count, features, source.get("maxNorm"), source.get("normType") or 2.0
-        )
-    return context.fill(module, weight=weight)
 
 
 @layer

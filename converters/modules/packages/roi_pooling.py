@@ -7,6 +7,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.geometry import height_width
 from ..registry import layer, register
 
 
@@ -85,6 +86,5 @@ def round_half_away(value: torch.Tensor) -> torch.Tensor:
 @register("inn.ROIPooling")
 def roi_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ROIPooling.lua`; a file without `v2` is of the first version."""
-    return ROIPooling(
-        int(source["H"]), int(source["W"]), source.get("spatial_scale", 1), bool(source.get("v2"))
-    )
+    height, width = height_width(source, "")
+    return ROIPooling(height, width, source.get("spatial_scale", 1), bool(source.get("v2")))

@@ -138,7 +138,6 @@ class SeqGRU(nn.Module):
 @register("nn.SeqLSTM", "nn.SeqLSTMP")
 def seq_lstm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SeqLSTM.lua`; without a field `batchfirst` the sequences are (N, T, D)."""
-    note_remember(source, context)
     batch_first = source.get("batchfirst")
     if batch_first is None:
         context.note("no field batchfirst: the first version, whose sequences are (N, T, D)")
@@ -154,6 +153,7 @@ def fill_seq_lstm(
     batch_first: bool,
 ) -> nn.Module:
     """Return a SeqLSTM with the given weights, and the bias and flags of a Torch7 layer."""
+    note_remember(source, context)
     hidden_size = weight.shape[1] // 4
     output_size = None if projection is None else projection.shape[1]
     recurrent_size = hidden_size if output_size is None else output_size
@@ -190,7 +190,6 @@ def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.
 @register("nn.SeqLSTM_WN", "nn.SeqLSTMP_WN")
 def seq_lstm_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SeqLSTM_WN.lua`, whose input and recurrent weights are normalized separately."""
-    note_remember(source, context)
     inputs = int(source["inputsize"])
     weight = folded(source["v"], source["g"], [inputs], context)
     projection = folded(source["vO"], source["gO"], [], context) if "vO" in source else None

@@ -1,4 +1,4 @@
-"""Criterions of rnn for sequences (`SequencerCriterion.lua`, `RepeaterCriterion.lua`, …)."""
+"""Criterions of rnn for sequences (`SequencerCriterion.lua`, `RepeaterCriterion.lua`)."""
 
 from __future__ import annotations
 
@@ -63,43 +63,3 @@ class RepeaterCriterion(nn.Module):
 def repeater_criterion(source: LuaObject, context: Context) -> nn.Module:
     """Convert `RepeaterCriterion.lua`: a criterion with one target for all steps."""
     return RepeaterCriterion(context.convert(source["criterion"], ".criterion"))
-
-
-@layer
-class MaskZeroCriterion(nn.Module):
-    """`MaskZeroCriterion.lua`: a criterion that skips examples whose input is all zeros.
-
-    Args:
-        criterion: The criterion.
-        input_dims: Number of dimensions of one example of the input's first tensor.
-    """
-
-    def __init__(self, criterion: nn.Module, input_dims: int) -> None:
-        super().__init__()
-        self.criterion = criterion
-        self.input_dims = input_dims
-
-    def forward(self, input: Any, target: Any) -> torch.Tensor:
-        """Map (N, …) and N targets to a scalar, which is zero if all examples are skipped."""
-        first = input
-        while isinstance(first, list):
-            first = first[0]
-        loss: torch.Tensor
-        kept = (first != 0).reshape(len(first), -1).any(1)
-        if kept.any():
-            loss = self.criterion(kept_rows(input, kept), kept_rows(target, kept))
-        else:
-            loss = first.sum() * 0
-        return loss
-
-
-def kept_rows(value: Any, kept: torch.Tensor) -> Any:
-    """Select examples of a tensor, or of each tensor of a list, by a boolean tensor."""
-    return [kept_rows(item, kept) for item in value] if isinstance(value, list) else value[kept]
-
-
-@register("nn.MaskZeroCriterion")
-def mask_zero_criterion(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `MaskZeroCriterion.lua`: a criterion without examples that are all zeros."""
-    criterion = context.convert(source["criterion"], ".criterion")
-    return MaskZeroCriterion(criterion, int(source["nInputDim"]))

@@ -16,6 +16,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
 
 
@@ -33,15 +34,12 @@ def one_sequence(module: nn.Module) -> Iterator[None]:
 
 
 @layer
-class Sequencer(nn.ModuleList):
+class Sequencer(Container):
     """`Sequencer.lua`: applies a module to every step of a sequence.
 
     Args:
         modules: The module of one step.
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: Any) -> Any:
         """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""
@@ -51,7 +49,7 @@ class Sequencer(nn.ModuleList):
 
 
 @layer
-class Repeater(nn.ModuleList):
+class Repeater(Container):
     """`Repeater.lua`: applies a recurrent module to the same input at every step.
 
     Args:
@@ -60,7 +58,7 @@ class Repeater(nn.ModuleList):
     """
 
     def __init__(self, *modules: nn.Module, steps: int) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.steps = steps
 
     def forward(self, input: Any) -> list[Any]:
@@ -70,7 +68,7 @@ class Repeater(nn.ModuleList):
 
 
 @layer
-class RecurrentAttention(nn.ModuleList):
+class RecurrentAttention(Container):
     """`RecurrentAttention.lua`: a recurrent module that chooses a location at each step.
 
     Args:
@@ -88,7 +86,7 @@ class RecurrentAttention(nn.ModuleList):
         hidden_size: list[int],
         forward_actions: bool = False,
     ) -> None:
-        super().__init__(modules)
+        super().__init__(*modules)
         self.steps = steps
         self.hidden_size = hidden_size
         self.forward_actions = forward_actions
@@ -107,16 +105,13 @@ class RecurrentAttention(nn.ModuleList):
 
 
 @layer
-class BiSequencerLM(nn.ModuleList):
+class BiSequencerLM(Container):
     """`BiSequencerLM.lua`: for each step, the merged outputs for the steps before and after it.
 
     Args:
         modules: The forward module (over steps 1 to T-1), the backward module (over steps 2 to T),
             and the module that merges their outputs, padded with zeros to T steps.
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: list[Any]) -> Any:
         """Map a list of T > 1 tensors (N, …) to T outputs."""

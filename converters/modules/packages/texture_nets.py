@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.geometry import margins
 from ..registry import layer, register
 
 
@@ -151,7 +152,7 @@ def spatial_circular_padding(source: LuaObject, context: Context) -> nn.Module:
     With widths of 0, the class replaces the border instead: the first row by the last but one, the
     last row by the second, and columns likewise.
     """
-    padding = [int(source[f"pad_{side}"]) for side in "lrtb"]
+    padding = list(margins(source))
     if any(padding):
         return CircularPad(padding)
     context.note("a circular padding of 0 replaces the border by pixels of the opposite side")

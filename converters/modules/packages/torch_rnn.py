@@ -9,8 +9,8 @@ from torch import nn
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
+from ..layers.container import Container
 from ..registry import layer, register
-from .recurrent import lstm
 from .seq_lstm import fill_seq_lstm
 from .sequencer import note_remember
 
@@ -48,15 +48,12 @@ class VanillaRNN(nn.Module):
 
 
 @layer
-class TemporalAdapter(nn.ModuleList):
+class TemporalAdapter(Container):
     """`TemporalAdapter.lua`: applies modules to every step of (N, T, …) as one batch.
 
     Args:
         modules: The modules, applied one after the other.
     """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(modules)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, T, …) to (N, T, …)."""
@@ -66,12 +63,9 @@ class TemporalAdapter(nn.ModuleList):
         return output.reshape([*input.shape[:2], *output.shape[1:]])
 
 
-@register("nn.LSTM")
-def either_lstm(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `LSTM.lua` of torch-rnn, which has a `weight`, or of rnn, which has none."""
-    if "weight" not in source:
-        return lstm(source, context)
-    note_remember(source, context)
+@register("nn.LSTM", fields=("weight",))
+def lstm(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `LSTM.lua` of torch-rnn: an LSTM over a whole sequence."""
     return fill_seq_lstm(source, context, source["weight"], None, batch_first=True)
 
 

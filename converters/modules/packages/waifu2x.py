@@ -47,16 +47,22 @@ def scale_table(source: LuaObject, context: Context) -> nn.Module:
     return ScaleTable()
 
 
+def _number_per_example(tensor: torch.Tensor) -> torch.Tensor:
+    """Return numbers between 0 and 1, drawn anew, that broadcast over the examples of a batch."""
+    shape = [len(tensor), *[1] * (tensor.dim() - 1)]
+    return torch.rand(shape, dtype=tensor.dtype, device=tensor.device)
+
+
 class _ShakeShake(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        alpha = torch.rand(len(first), *[1] * (first.dim() - 1), device=first.device)
+        alpha = _number_per_example(first)
         return 2 * ((1 - alpha) * first + alpha * second)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (grad,) = grad_outputs
-        beta = torch.rand(len(grad), *[1] * (grad.dim() - 1), device=grad.device)
+        beta = _number_per_example(grad)
         return beta * grad, (1 - beta) * grad
 
 

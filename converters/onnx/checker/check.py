@@ -132,7 +132,7 @@ class _BatchResults:
         provider: The execution provider that ran the file; empty if it did not run.
         findings: Which provider ran, and why a run failed.
         comparisons: The outputs of each batch, compared.
-        edge_cases: What special inputs showed; None if the file takes pixels.
+        edge_cases: What special inputs showed; None if the file needs images, or did not run.
     """
 
     limits: Profile
@@ -148,8 +148,8 @@ class _BatchResults:
         """Compare the outputs of the model and the file for one batch."""
         input_shape = tuple(pytree.tree_leaves(batch.model)[0].shape[1:])
         self.comparisons += [
-            compare(*pair, batch.examples, self.limits.tolerance, is_classifier, input_shape)
-            for pair in outputs
+            compare(*both, batch.examples, self.limits.tolerance, is_classifier, input_shape)
+            for both in outputs
         ]
         expected, actual = outputs[0]
         if batch.is_real and expected.ndim == 2:
@@ -201,17 +201,17 @@ def _run_batches(
             module = pair.module
             if session.device == "cuda" and torch.cuda.is_available():
                 module = inference_copy(module, device="cuda")
+            run_both = partial(_run_both, pair, module, session)
             for batch in batches:
                 results.provider = session.provider
-                outputs = _run_both(pair, module, session, batch)
-                results.add(batch, outputs, is_classifier)
+                results.add(batch, run_both(batch), is_classifier)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
                 example = batch.model
-            if pair.takes_model_inputs:
+            if not pair.needs_images:
                 results.edge_cases = check_edge_cases(
                     example,
-                    partial(_run_both, pair, module, session),
+                    run_both,
                     results.limits.tolerance,
                     scales=pair.metadata.precision != "fp16",
                     seed=seed,

@@ -66,19 +66,16 @@ class CheckInputs:
         self._shapes = [axes(value)[1:] for value in pair.onnx_model.graph.input]
         self._takes_any_size = pair.takes_any_size and len(self._shapes) == 1
         self._input_shape = pair.model.input_shape
-        # An int8 network is calibrated for the values that pixels give, not for noise.
-        self._takes_pixels = (
-            metadata.baked_preprocessing is not None or metadata.precision == "int8"
-        )
+        self._needs_images = pair.needs_images
         self._is_random = inputs is None
         if inputs is None:
-            if self._takes_pixels and pair.model.preprocessing is None:
+            if self._needs_images and pair.model.preprocessing is None:
                 raise OnnxError(
                     "the file needs images, and the model has no preprocessing for random ones: "
                     "pass real examples, or the preprocessing"
                 )
             inputs = self._random(sum(_FIRST_BATCHES))
-            kind = "pixels" if self._takes_pixels else "noise"
+            kind = "pixels" if self._needs_images else "noise"
             self.description = f"{kind} from seed {seed} (no data given)"
         else:
             inputs = inputs if _is_image_files(inputs) else pytree.tree_map(np.asarray, inputs)
@@ -124,7 +121,7 @@ class CheckInputs:
         return arrays[0] if len(arrays) == 1 else arrays
 
     def _draw(self, shape: tuple[int, ...]) -> np.ndarray:
-        if self._takes_pixels:
+        if self._needs_images:
             return self._generator.integers(0, 256, shape, np.uint8)
         return self._generator.standard_normal(shape, np.float32)
 
@@ -171,5 +168,6 @@ def _to_inputs(examples: Any, preprocessing: Preprocessing | None, keep_size: bo
     """
     if keep_size and preprocessing is not None:
         preprocessing = replace(preprocessing, size=None, crop=None)
-    is_images = isinstance(examples, np.ndarray) or not isinstance(examples[0], np.ndarray)
+    first = pytree.tree_leaves(examples)[0]
+    is_images = isinstance(examples, np.ndarray) or not isinstance(first, np.ndarray)
     return prepare(examples, preprocessing) if is_images else examples

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils import _pytree as pytree
 
+from ...inference.errors import ModelInputError
 from .check_inputs import CheckBatch
 from .report import Finding
 
@@ -39,6 +40,9 @@ def check_edge_cases(
 ) -> Finding:
     """Run the model and the file on inputs where a dropped constant would show.
 
+    If the model itself does not accept such inputs, the finding says so and passes: floats can be
+    indices, as in Torch7.
+
     Args:
         example: Inputs of the model: an array (N, …), or a list of arrays; only their shapes and
             dtypes are used, except for integers, which are indices and stay as they are.
@@ -50,7 +54,11 @@ def check_edge_cases(
     """
     worst = 0.0
     for kinds, batch in _batches(example, scales, np.random.default_rng(seed)):
-        for expected, actual in run_both(batch):
+        try:
+            outputs = run_both(batch)
+        except ModelInputError as refusal:
+            return Finding("edge_cases", True, f"stopped at {kinds[0]}: {refusal}")
+        for expected, actual in outputs:
             finite = np.isfinite(expected)
             # Where the model overflows, the file may overflow in another way.
             lost = finite & ~np.isfinite(actual)

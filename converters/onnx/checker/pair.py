@@ -54,9 +54,12 @@ class ExportPair:
         return axes(self.onnx_model.graph.input[0])[2:] == [*SIZE_AXES]
 
     @property
-    def takes_model_inputs(self) -> bool:
-        """Whether the file takes any input of the model: not pixels, nor calibrated values."""
-        return self.metadata.baked_preprocessing is None and self.metadata.precision != "int8"
+    def needs_images(self) -> bool:
+        """Whether random inputs must be images, and not noise.
+
+        The file takes pixels, or it is int8 and calibrated for the values that pixels give.
+        """
+        return self.metadata.baked_preprocessing is not None or self.metadata.precision == "int8"
 
     def file_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Return arrays by the names of the file's inputs, in their dtypes."""

@@ -91,8 +91,8 @@ def quantize(
         overwrite: Replace an existing file.
 
     Raises:
-        OnnxError: If the file is not a float32 classifier, or loses too much accuracy. Nothing is
-            written then, and the message names the layers that lose it.
+        OnnxError: If the file is not a float32 classifier, has no layer to quantize, or loses too
+            much accuracy. Nothing is written then, and the message names the layers that lose it.
         WriteError: If the target exists already, or cannot be written.
 
     Example:
@@ -112,6 +112,8 @@ def quantize(
     if metadata.precision not in (None, "fp32"):
         raise OnnxError(f"{source}: is already {metadata.precision}; pass the fp32 file")
     layers = layers_of(model, LINEAR if dynamic else LAYERS)
+    if not layers:
+        raise OnnxError(f"{source}: has no {'linear ' if dynamic else ''}layer to quantize")
     unknown = [name for name in keep if name not in layers]
     if unknown:
         raise OnnxError(f"no layer {', '.join(unknown)}: choose from {', '.join(layers)}")

@@ -10,6 +10,7 @@ import gzip
 import math
 import re
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -112,7 +113,7 @@ def _read_array(file: Path) -> np.ndarray:
             plain.seek(0)
             stream: BinaryIO = gzip.GzipFile(fileobj=plain) if compressed else plain  # type: ignore[assignment]  # it reads bytes like any
             return _parse(stream, file)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
 
 

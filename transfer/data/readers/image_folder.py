@@ -10,6 +10,7 @@ from PIL import Image
 
 from ....converters.images.errors import ImageError
 from ....converters.images.files import find_images
+from ...errors import DataError
 from ..dataset import SPLIT_NAMES, Dataset
 from ..image_files import MEMORY_LIMIT, ImageFiles, decode_8bit
 from .registry import ReadOptions, reader
@@ -41,7 +42,11 @@ def read_image_folder(source: str, options: ReadOptions) -> Dataset | ImageFiles
     size = options.size or (sizes.pop() if len(sizes) == 1 else None)
     if size is None or len(files) * 3 * size[0] * size[1] > MEMORY_LIMIT:
         return files
-    return files.in_memory(options.size)
+    try:
+        return files.in_memory(options.size)
+    except DataError:
+        # Images of one size may be stored turned (EXIF): upright, they differ.
+        return files
 
 
 def stream_folder(

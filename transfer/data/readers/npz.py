@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,11 +30,7 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
     Raises:
         DataError: If it cannot be read, or holds no images under a usual name.
     """
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            arrays = {name.lower(): archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source}: cannot be read: {error}") from None
+    arrays = {name.lower(): array for name, array in load_arrays(source).items()}
     listed = _entry(arrays, NAME_KEYS)
     names = None if listed is None else tuple(map(str, listed.tolist()))
     images, first_label = _images(arrays), options.first_label
@@ -51,6 +47,29 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
             f"among: {', '.join(list(arrays)[:8])}"
         )
     return build_dataset_of_splits(splits, names, first_label=first_label)
+
+
+def load_arrays(file: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return the arrays of a `.npz` file by name. Pickled objects are not loaded.
+
+    Raises:
+        DataError: If the file does not exist, is damaged, or holds something else.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> file = Path(mkdtemp()) / "arrays.npz"
+        >>> np.savez(file, x=np.zeros((2, 3)))
+        >>> load_arrays(file)["x"].shape
+        (2, 3)
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            # An entry that is no array is given as bytes.
+            return {name: x for name, x in archive.items() if isinstance(x, np.ndarray)}
+    # Damaged bytes raise errors of zip, of zlib and of NumPy, which share no other base class.
+    except Exception as error:
+        raise DataError(f"{os.fspath(file)}: cannot be read: {error}") from None
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:

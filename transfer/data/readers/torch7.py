@@ -156,7 +156,7 @@ def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
         raise DataError("not a dataset: expected a table such as {data = N×C×H×W, label = N}")
     images, labels = _entry(value, IMAGE_KEYS), _entry(value, LABEL_KEYS)
     if isinstance(images, np.ndarray):
-        return images, None if labels is None else _label_array(labels)
+        return images, None if labels is None else label_array(labels)
     entries = value.to_list()
     if len(entries) == 2 and all(isinstance(entry, np.ndarray) for entry in entries):
         return entries[0], entries[1]
@@ -169,7 +169,7 @@ def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
         raise DataError(f"images of different shapes: {sorted(shapes)[:4]}")
     return (
         np.stack([image for image, _ in pairs]),
-        _label_array(LuaTable.from_list([label for _, label in pairs])),
+        label_array(LuaTable.from_list([label for _, label in pairs])),
     )
 
 
@@ -195,7 +195,7 @@ def _pair(entry: Any) -> tuple[np.ndarray, Any] | None:
     return (image, label) if isinstance(image, np.ndarray) and label is not None else None
 
 
-def _label_array(labels: Any) -> np.ndarray:
+def label_array(labels: Any) -> np.ndarray:
     """Return the labels of a tensor, or of a list of numbers or one-element tensors."""
     if isinstance(labels, LuaTable):
         try:

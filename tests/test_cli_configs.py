@@ -1,0 +1,60 @@
+"""Config files of a command: mistakes in them, and lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import typed
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("epochs: many", "c.yaml: epochs: a whole number was expected, not 'many'"),
+        ("batchsize: 3", "c.yaml: no such option: batchsize; did you mean batch_size?"),
+        ("image_size: x", "c.yaml: image_size: a size such as 224 or 240x320 was expected"),
+        ("flip: 3", "c.yaml: flip: true or false was expected, not 3"),
+        ("- epochs", "c.yaml: options and their values were expected, such as epochs: 5"),
+        ("epochs: [", "c.yaml: not YAML: "),
+    ],
+)
+def test_a_mistake_in_a_config_names_the_file_and_the_command(
+    config: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    code, _, err = typed({}, capsys, "train", "softmax", "d", "--config", "c.yaml")
+    assert code == 2
+    assert err.startswith(f"torchlift train: {said}")
+    assert err.endswith("torchlift train --help lists the arguments\n")
+
+
+def test_a_class_name_may_hold_a_comma(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A config file holds a list, and so does the config.yaml of the run that is resumed."""
+    data, config, run = tmp_path / "d.npz", tmp_path / "c.yaml", tmp_path / "run"
+    names, classes = ["salt, pepper", "oil", "rice"], np.arange(30) % 3
+    np.savez(data, x=np.zeros((30, 1, 8, 8), np.uint8), y=classes, classes=names)
+    config.write_text("classes: ['salt, pepper', rice]\ntracker: [tensorboard]\n")
+    words = ["train", "softmax", str(data), "--epochs", "1", "--output", str(run), "--json"]
+    code, out, err = typed({}, capsys, *words, "--config", str(config))
+    assert code == 0, err
+    assert [one["label"] for one in json.loads(out)["evaluation"]["classes"]] == [names[0], "rice"]
+    resumed = [*words[:-1], "--config", str(run / "config.yaml"), "--resume", "auto"]
+    assert typed({}, capsys, *resumed)[0] == 0
+    # As 0.1.0 wrote it.
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    assert "classes:\n- salt, pepper\n- rice\n" in text
+    old = ["train", "softmax", "digits", "--epochs", "0", "--output", str(tmp_path / "old")]
+    assert typed({}, capsys, *old, "--classes", "3,8")[0] == 0
+    stored = tmp_path / "old" / "config.yaml"
+    text = stored.read_text(encoding="utf-8").replace("classes:\n- '3'\n- '8'\n", "classes: 3, 8\n")
+    stored.write_text(text, encoding="utf-8")
+    code, _, err = typed({}, capsys, *old, "--classes", "3,8", "--resume", "auto")
+    assert code == 0, err

@@ -1,0 +1,75 @@
+"""Commands that run other commands: labs, sweeps and the demo."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import typed
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.transfer.errors import TrainingError
+
+
+def test_a_lab_names_options_in_its_notes_and_errors(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    import torchlift.cli.lab as lab
+
+    def failing(command: Any, options: dict[str, Any]) -> Any:
+        raise TrainingError("val_fraction=3 is too large; overwrite=True does not help")
+
+    monkeypatch.setattr(lab, "run_command", failing)
+    code, _, err = typed({}, capsys, "lab", "lenet-pytorch", "-o", str(tmp_path / "lab"))
+    assert code == 1
+    assert "Name a dataset with `--data`, or use `--download` to download MNIST" in err
+    assert "--val-fraction 3 is too large; --overwrite does not help" in err
+    words = ("lab", "lenet-pytorch", "-o", str(tmp_path / "lab"), "--seed", "1")
+    err = typed({}, capsys, *words)[2]
+    assert "another folder with --output, or replace it with --overwrite" in err
+
+
+def test_sigterm_ends_a_sweep_and_a_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both took SIGTERM for the end of one of their commands."""
+    import torchlift.cli.lab as lab
+    import torchlift.cli.sweep as sweep
+
+    ran = []
+
+    def terminated(command: Any, options: dict[str, Any]) -> Any:
+        ran.append(command.__name__)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(sweep, "run_command", terminated)
+    monkeypatch.setattr(lab, "run_command", terminated)
+    words = ["sweep", "train", "softmax", "sklearn:digits", "lr=0.1,0.2"]
+    assert main([*words, "--output", str(tmp_path / "sweep")]) == 143
+    assert main(["lab", "lenet-pytorch", "--output", str(tmp_path / "lab")]) == 143
+    assert ran == ["train", "split"]
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_commands_that_it_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import torchlift.cli.demo as demo
+
+    ran = []
+    run_command = demo.run_command
+
+    def record(command: Any, options: dict[str, Any]) -> Any:
+        ran.append(command.__name__)
+        return run_command(command, options)
+
+    monkeypatch.setattr(demo, "run_command", record)
+    assert main(["demo", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    lines = [line for line in captured.out.splitlines() if line.startswith("$ torchlift ")]
+    assert [line.split()[2] for line in lines] == ran
+    assert all(str(FIXTURES / "digits") in line or str(tmp_path) in line for line in lines)
+    assert "runs on the CPU" not in captured.out + captured.err

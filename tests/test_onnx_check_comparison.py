@@ -1,0 +1,58 @@
+"""`compare`: errors relative to the largest output, ties, and values that are not finite."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from torchlift.converters.onnx.checker.comparison import Tie, compare
+
+
+def test_errors_are_relative_to_the_largest_output_and_say_where() -> None:
+    expected = np.array([[1.0, -4.0, 2.0], [0.5, 0.25, 0.0]], np.float32)
+    actual = expected.copy()
+    actual[1, 2] = 0.04
+    result = compare(expected, actual, np.array([8, 9]), 1e-4, is_classifier=True)
+    assert result.error == pytest.approx(0.01)
+    assert result.where == (9, 2)
+    assert result.values == pytest.approx((0.0, 0.04))
+    assert result.agreeing == 2
+
+
+def test_a_tie_counts_as_agreement_and_a_clear_difference_does_not() -> None:
+    expected = np.array([[1.0, 1.00001, 0.0]])
+    actual = np.array([[1.00002, 1.0, 0.0]])
+    tied = compare(expected, actual, np.array([8]), 1e-4, is_classifier=True)
+    assert tied.agreeing == 1
+    assert tied.ties == [Tie(example=8, first=1, second=0)]
+    assert compare(expected, actual, np.arange(1), 1e-6, is_classifier=True).agreeing == 0
+
+
+def test_nan_is_counted_and_left_out_of_the_error() -> None:
+    expected, actual = np.array([[1.0, 2.0]]), np.array([[np.nan, 2.0]])
+    result = compare(expected, actual, np.arange(1), 1e-4, is_classifier=False)
+    assert result.not_finite == (0, 1)
+    assert result.error == 0
+    nothing = compare(expected * np.nan, actual, np.arange(1), 1e-4, is_classifier=False)
+    assert math.isnan(nothing.error)
+
+
+def test_top5_is_compared_as_a_set_with_ties() -> None:
+    expected = np.array([[9.0, 8, 7, 6, 5, 4.995, 3]])
+    swapped = expected[:, [1, 0, 2, 3, 4, 5, 6]]
+    assert compare(expected, swapped, np.arange(1), 1e-4, is_classifier=True).top5 == 1
+    other = expected[:, [0, 1, 2, 3, 5, 4, 6]]
+    assert compare(expected, other, np.arange(1), 1e-4, is_classifier=True).top5 == 0.8
+    # The fifth and the sixth class tie.
+    assert compare(expected, other, np.arange(1), 1e-3, is_classifier=True).top5 == 1
+    # No tolerance makes a tie of scores that are clearly apart.
+    last = expected[:, [0, 1, 2, 3, 6, 5, 4]]
+    assert compare(expected, last, np.arange(1), 0.5, is_classifier=True).top5 == 0.8
+
+
+def test_errors_above_the_tolerance_are_counted() -> None:
+    expected, actual = np.array([[1.0, 10.0, 3.0]]), np.array([[1.5, 10.0, 3.2]])
+    result = compare(expected, actual, np.arange(1), 0.03, is_classifier=False, input_shape=(3,))
+    assert (result.above, result.count, result.input_shape) == (1, 3, (3,))

@@ -1,0 +1,153 @@
+"""`inspect` divides the bytes of a file among its layers and groups; they add up to its size."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import FIXTURES, wild_files
+from t7_inspection_support import storage, view
+
+from torchlift.converters import t7
+from torchlift.converters.t7 import LuaObject, T7Error
+from torchlift.converters.t7.inspection import inspect, inspect_value
+from torchlift.converters.t7.inspection.storage_usage import GROUPS, TensorUse, attribute_bytes
+from torchlift.converters.t7.paths import follow
+from torchlift.converters.t7.reading.load import read_file
+
+UNCLEARED = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
+ALEXNET = FIXTURES / "models" / "alexnetowtbn_small.t7"
+
+SPANS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.sampled_from(GROUPS))
+
+
+@given(st.integers(1, 40), st.lists(SPANS, min_size=1))
+def test_a_storage_is_divided_element_by_element(
+    size: int, spans: list[tuple[int, int, str]]
+) -> None:
+    """Compare with a slow implementation that attributes each element on its own."""
+    base = storage(size)
+    uses = []
+    for owner, (start, length, group) in enumerate(spans):
+        start = min(start, size - 1)
+        uses.append(TensorUse(view(base, start, min(length, size - start)), owner, group))
+    expected = [0] * len(uses)
+    ranked = sorted(uses, key=lambda use: GROUPS.index(use.group))
+    for element in range(size):
+        covering = [
+            use
+            for use in ranked
+            if use.array.storage_offset <= element < use.array.storage_offset + use.array.size
+        ]
+        expected[(covering or ranked[-1:])[0].owner or 0] += 4
+    attributed = [0] * len(uses)
+    for attribution in attribute_bytes(uses):
+        attributed[attribution.use.owner or 0] += attribution.bytes
+    assert attributed == expected
+
+
+@pytest.mark.parametrize("stored", [11, 12, 13, 47])
+def test_the_bytes_of_a_printed_storage_are_divided_without_a_rest(stored: int) -> None:
+    """In ASCII files numbers have different lengths: an element has no whole number of bytes."""
+    base = storage(7)
+    base.stored_bytes = stored
+    parts = ((0, 3, "weights"), (3, 2, "gradients"), (5, 2, "buffers"))
+    uses = [TensorUse(view(base, start, size), None, group) for start, size, group in parts]
+    attributed = [attribution.bytes for attribution in attribute_bytes(uses)]
+    assert sum(attributed) == stored
+    assert all(
+        abs(count - stored * size / 7) < len(parts)
+        for count, (_, size, _) in zip(attributed, parts, strict=True)
+    )
+
+
+def test_a_strided_view_uses_its_whole_extent() -> None:
+    base = storage(12)
+    columns = TensorUse(view(base, 1, 3, 2, strides=(4, 1)), 0, "weights")
+    rest = TensorUse(base, None, "other")
+    elements = [attribution.elements for attribution in attribute_bytes([rest, columns])]
+    assert elements == [10, 2]
+
+
+def test_bytes_of_a_training_checkpoint() -> None:
+    """LeNet-5's parameters are known: 61,750 floats in one storage, and as many gradients."""
+    result = inspect(UNCLEARED)
+    assert result.parameters == 61_750
+    assert result.bytes.weights == result.bytes.gradients == 4 * 61_750
+    assert result.bytes.running_statistics == 4 * 2 * (6 + 16)
+    assert result.bytes.total == result.size == UNCLEARED.stat().st_size
+    convolution = result.layers[1]
+    assert (convolution.parameters, convolution.bytes.weights) == (156, 4 * 156)
+    # output 3×6×28×28 and finput 3×25×784
+    assert convolution.bytes.buffers == 4 * 3 * (6 * 28 * 28 + 25 * 784)
+
+
+def test_bytes_add_up_with_4_byte_longs() -> None:
+    """A LongStorage with 4-byte longs has half as many bytes in the file as in memory."""
+    raw = struct.pack("<ii", 4, 1) + struct.pack("<i", 3) + b"V 1"
+    raw += struct.pack("<i", 17) + b"torch.LongStorage" + struct.pack("<qqq", 2, 7, 8)
+    result = inspect_value(t7.load(raw), len(raw))
+    assert (result.bytes.other, result.bytes.total) == (16, len(raw))
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("module_ascii", "ASCII"),
+        ("module_big", "binary, 8-byte longs, big endian"),
+        ("module_long4", "binary, 4-byte longs, little endian"),
+    ],
+)
+def test_bytes_add_up_in_every_format(name: str, format: str) -> None:
+    """Elements count with the bytes that they occupy in the file, as text too."""
+    path = FIXTURES / "formats" / f"{name}.t7"
+    result = inspect(path)
+    assert result.format == format
+    assert result.bytes.total == result.size == path.stat().st_size
+    linear = follow(t7.load(path), "model.modules[1]")
+    weights = [linear["weight"].storage, linear["bias"].storage]
+    assert result.bytes.weights == sum(weight.stored_bytes for weight in weights)
+    if format == "ASCII":
+        text = b" ".join(b"%.17g" % number for number in weights[0]) + b"\n"
+        assert text in path.read_bytes()
+        assert weights[0].stored_bytes == len(text)
+
+
+def test_bytes_of_a_compressed_file_are_decompressed_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "model.t7.gz"
+    path.write_bytes(gzip.compress(ALEXNET.read_bytes()))
+    result = inspect(path)
+    assert result.bytes.total == result.size == ALEXNET.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *wild_files(),
+        *sorted(FIXTURES.glob("*/*.t7")),
+    ],
+    ids=lambda path: path.name,
+)
+def test_every_file_adds_up_and_serializes(path: Path) -> None:
+    try:
+        value = read_file(path).value
+    except (T7Error, IsADirectoryError):
+        pytest.skip("cannot be read")
+    result = inspect(path)
+    assert result.bytes.total == result.size
+    assert result.bytes.structure > 0
+    assert all(count >= 0 for count in vars(result.bytes).values())
+    for layer in result.layers:
+        assert isinstance(follow(value, layer.path), LuaObject)
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    groups = {entry["group"]: entry["bytes"] for entry in document["bytes_by_group"]}
+    assert sum(groups.values()) == document["bytes"] == result.size
+    in_layers = sum(layer["bytes"] for layer in document["layers"])
+    assert in_layers + document["bytes_outside_layers"] + groups["structure"] == result.size
+    for entry in document["layers"]:
+        assert entry["bytes"] == sum(group["bytes"] for group in entry["bytes_by_group"])

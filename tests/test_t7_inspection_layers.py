@@ -1,0 +1,198 @@
+"""`inspect` lists the layers of a model: paths in Lua and PyTorch, settings, parameters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import typed
+from support import FIXTURES
+from t7_inspection_support import storage, view
+
+from torchlift.converters import t7
+from torchlift.converters.modules import convert_recorded
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error
+from torchlift.converters.t7.inspection import inspect, inspect_value
+from torchlift.converters.t7.inspection.settings import settings
+from torchlift.converters.t7.model import find_model
+from torchlift.converters.t7.paths import follow
+
+UNCLEARED = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
+ALEXNET = FIXTURES / "models" / "alexnetowtbn_small.t7"
+
+
+def test_json_of_a_layer() -> None:
+    """Every key is an identifier with one meaning; names of parameters and groups are values."""
+    document = inspect(UNCLEARED).to_json()
+    assert document["file"] == str(UNCLEARED)
+    assert document["model_lua_path"] == "model"
+    layer = document["layers"][2]
+    assert layer == {
+        "lua_path": "model.modules[2]",
+        "lua_get": "model:get(2)",
+        "torch_path": "1",
+        "lua_class": "nn.SpatialBatchNormalization",
+        "level": 1,
+        "settings": "eps 0.001, momentum 0.1",
+        "shapes": [{"name": "weight", "shape": [6]}, {"name": "bias", "shape": [6]}],
+        "parameters": 12,
+        "bytes": layer["bytes"],
+        "bytes_by_group": [
+            {"group": "weights", "bytes": 48},
+            {"group": "running_statistics", "bytes": 48},
+            {"group": "gradients", "bytes": 48},
+            {"group": "buffers", "bytes": layer["bytes"] - 144},
+        ],
+        "same_as": None,
+    }
+    assert document["tree"]["children"][0]["lua_path"] == "epoch"
+
+
+def test_layers_of_alexnet() -> None:
+    result = inspect(ALEXNET)
+    assert result.model_path == "model"
+    rows = {layer.lua_get: layer for layer in result.layers}
+    convolution = rows["model:get(1):get(1)"]
+    assert convolution.path == "model.modules[1].modules[1]"
+    assert convolution.torch_path == "0.0"
+    assert convolution.settings == "3→8, 11×11, stride 4, pad 2"
+    assert convolution.shapes == {"weight": (8, 3, 11, 11), "bias": (8,)}
+    assert convolution.parameters == 8 * 3 * 11 * 11 + 8
+    assert rows["model:get(1):get(18)"].settings == "3×3, stride 2"
+    assert rows["model:get(2):get(2)"].settings == "v2, p 0.5"
+    assert rows["model:get(2):get(3)"].settings == "1152→128"
+    assert [rows[get].depth for get in ("model", "model:get(2)", "model:get(2):get(9)")] == [
+        0,
+        1,
+        2,
+    ]
+
+
+MODELS = sorted((FIXTURES / "models").glob("*[!o].t7"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_torch_paths_are_those_of_the_converted_model(path: Path) -> None:
+    value = t7.load(path)
+    conversion = convert_recorded(value)
+    converted = {entry.path: entry.module for entry in conversion.layers}
+    result = inspect(path)
+    assert {layer.path for layer in result.layers} == set(converted)
+    for layer in result.layers:
+        assert layer.torch_path is not None
+        assert conversion.module.get_submodule(layer.torch_path) is converted[layer.path]
+    assert result.parameters == sum(p.numel() for p in conversion.module.parameters())
+
+
+FAMILIES = sorted(path.stem for path in (FIXTURES / "layers").glob("*.t7"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_torch_paths_in_every_kind_of_container(family: str) -> None:
+    """A PyTorch path, if given, leads to the module that the Lua object was converted to."""
+    for case in t7.load(FIXTURES / "layers" / f"{family}.t7").values():
+        if (model := case.get("module")) is None:
+            continue
+        conversion = convert_recorded(model)
+        converted = {id(entry.source): entry.module for entry in conversion.layers}
+        for layer in inspect_value(model, 0, depth=0).layers:
+            if layer.torch_path is not None:
+                found = conversion.module.get_submodule(layer.torch_path)
+                assert found is converted[id(follow(model, layer.path))], layer.path
+
+
+def test_a_repeated_module_is_counted_once() -> None:
+    base = storage(6)
+    linear = LuaObject("nn.Linear", LuaTable({"weight": view(base, 0, 2, 3), "output": LuaTable()}))
+    model = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list([linear, linear])}))
+    result = inspect_value(model, 1000)
+    first, second = result.layers[1:]
+    assert (first.same_as, second.same_as) == (None, "model.modules[1]")
+    assert (second.lua_get, second.torch_path) == ("model:get(2)", "1")
+    assert (result.parameters, result.bytes.weights, result.bytes.total) == (6, 24, 1000)
+
+
+def test_recorded_inputs_and_outputs_are_no_parameters() -> None:
+    """They stand beside a gradient of the same name, as a parameter does."""
+    names = ("weight", "gradWeight", "input", "gradInput", "output", "gradOutput")
+    fields = {name: view(storage(6), 0, 2, 3) for name in names}
+    result = inspect_value(LuaObject("nn.Linear", LuaTable(fields)), 1000)
+    (layer,) = result.layers
+    assert (result.parameters, layer.shapes) == (6, {"weight": (2, 3)})
+    assert (result.bytes.weights, result.bytes.gradients, result.bytes.buffers) == (24, 24, 96)
+
+
+def test_tied_weights_are_counted_once() -> None:
+    base = storage(6)
+    layers = [
+        LuaObject("nn.Linear", LuaTable({"weight": view(base, 0, *shape), "output": LuaTable()}))
+        for shape in ((2, 3), (3, 2))
+    ]
+    model = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(layers)}))
+    result = inspect_value(model, 1000)
+    assert [layer.parameters for layer in result.layers] == [0, 6, 6]
+    assert [layer.bytes.weights for layer in result.layers] == [0, 24, 0]
+    assert result.parameters == 6
+
+
+def test_optimizer_state_that_shares_the_weights_has_no_bytes() -> None:
+    """`optim` keeps a view of the flattened parameters; the momentum has its own storage."""
+    base, momentum = storage(6), storage(6)
+    model = LuaObject("nn.Linear", LuaTable({"weight": view(base, 0, 2, 3), "output": LuaTable()}))
+    state = LuaTable({"x": view(base, 0, 6), "dfdx": view(momentum, 0, 6)})
+    result = inspect_value(LuaTable([("optimState", state), ("model", model)]), 1000)
+    assert (result.bytes.weights, result.bytes.other) == (24, 24)
+    assert result.layers[0].bytes.weights == 24
+    assert result.outside.total == 24
+
+
+def test_modules_outside_the_tables_of_containers_are_found() -> None:
+    """A gModule keeps nodes, `rnn` keeps clones, functions keep upvalues."""
+    inner = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    function = LuaFunction(b"\x1bLJ", LuaTable.from_list([LuaTable({"name": "f", "value": inner})]))
+    model = LuaObject("my.Layer", LuaTable({"output": LuaTable(), "make": function}))
+    _, found = inspect_value(model, 1000).layers
+    assert found.path == "model.make.upvalues[1].value"
+    assert (found.lua_get, found.torch_path, found.depth) == (None, None, 1)
+    assert follow(model, found.path) is inner
+
+
+def test_settings_of_unknown_classes_and_uneven_kernels() -> None:
+    fields = {"kW": 3, "kH": 5, "dW": 1, "dH": 2, "padW": 1, "padH": 0, "scale": 0.25}
+    fields |= {"mode": "sum", "train": True, "_type": "torch.FloatTensor", "flag": False}
+    fields |= {"size": LuaTable.from_list([1, 2, 3]), "offset": 0}
+    layer = LuaObject("my.Layer", LuaTable(fields))
+    assert settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3"
+
+
+def test_an_unknown_class_is_a_layer_of_its_container(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = np.zeros((3, 2))
+    strange = t7.LuaObject("my.Strange", t7.LuaTable({"weight": values, "gradWeight": values}))
+    fields = t7.LuaTable({"modules": t7.LuaTable.from_list([strange]), "output": np.zeros(0)})
+    t7.save(t7.LuaObject("nn.Sequential", fields), tmp_path / "strange.t7")
+    out = typed({}, capsys, "inspect", f"{tmp_path}/strange.t7", "--json")[1]
+    found = json.loads(out)
+    assert found["parameters"] == 6
+    assert [layer["lua_class"] for layer in found["layers"]] == ["nn.Sequential", "my.Strange"]
+
+
+def test_find_model() -> None:
+    def module(name: str) -> LuaObject:
+        return LuaObject(name, LuaTable({"output": LuaTable()}))
+
+    net, loss = module("nn.Sequential"), module("nn.MSECriterion")
+    assert find_model(net) == (net, "model")
+    assert find_model(LuaTable({"loss": loss, "cnn2": net})) == (net, "cnn2")
+    assert find_model(LuaTable({"state": LuaTable({"net": net, "old": module("nn.Linear")})})) == (
+        net,
+        "state.net",
+    )
+    assert find_model(loss) == (loss, "model")
+    with pytest.raises(T7Error, match=r"several modules .* G \(nn.Linear\), D \(nn.Linear\)"):
+        find_model(LuaTable({"G": module("nn.Linear"), "D": module("nn.Linear")}))
+    with pytest.raises(T7Error, match="no model in this file"):
+        find_model(LuaTable({"epoch": 3}))

@@ -1,0 +1,53 @@
+"""`inspect` takes no time on large and hostile files: it reads no tensor and needs no torch."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import FIXTURES
+
+from torchlift.converters.t7 import LuaTable, T7Error
+from torchlift.converters.t7.inspection import inspect, inspect_value
+from torchlift.converters.t7.model import find_model
+
+ALEXNET = FIXTURES / "models" / "alexnetowtbn_small.t7"
+
+
+def test_torch_is_not_imported() -> None:
+    code = (
+        "import sys; from torchlift.converters.t7.inspection import inspect;"
+        f"inspect({str(ALEXNET)!r}); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_tensors_are_not_read(tmp_path: Path) -> None:
+    """A sparse file of 500 MB takes no time, because no element is read."""
+    path = tmp_path / "large.t7"
+    count = 125_000_000
+    body = struct.pack("<iii", 4, 1, 3) + b"V 1" + struct.pack("<i", 18) + b"torch.FloatStorage"
+    with path.open("wb") as file:
+        file.write(body + struct.pack("<q", count))
+        file.truncate(file.tell() + 4 * count)
+    start = time.perf_counter()
+    result = inspect(path)
+    assert time.perf_counter() - start < 0.5
+    assert result.bytes.other == 4 * count
+    assert result.bytes.total == path.stat().st_size
+
+
+def test_nested_repetition_takes_no_time() -> None:
+    """A hostile file: tables whose 1,000 entries are all one table, four levels deep."""
+    inner: LuaTable = LuaTable()
+    for _ in range(4):
+        inner = LuaTable.from_list([inner] * 1000)
+    start = time.perf_counter()
+    with pytest.raises(T7Error):
+        find_model(inner)
+    inspect_value(inner, 10**6)
+    assert time.perf_counter() - start < 1

@@ -1,0 +1,73 @@
+"""`inspect` shows the tree of values, and each value in a few words."""
+
+from __future__ import annotations
+
+import pytest
+from support import FIXTURES
+from t7_inspection_support import storage, view
+
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
+from torchlift.converters.t7.inspection import describe, inspect, value_tree
+
+
+def test_all_objects_of_a_file_are_shown() -> None:
+    result = inspect(FIXTURES / "formats" / "two_objects.t7")
+    assert [node.name for node in result.tree.children] == ["[1]", "[2]"]
+    assert result.format == "binary, 8-byte longs, little endian"
+    assert result.bytes.total == result.size
+    assert result.notes == ["2 objects in one file: [1] to [2]"]
+
+
+def test_cycles_and_shared_tables_refer_to_the_first_occurrence() -> None:
+    value = LuaTable({"name": "root"})
+    child = LuaTable({"parent": value})
+    value["kids"], value["again"] = LuaTable.from_list([child]), child
+    tree = value_tree(value)
+    kids, again = tree.children[1], tree.children[2]
+    assert kids.children[0].children[0].same_as == "value"
+    assert (again.path, again.same_as, again.children) == ("again", "kids[1]", [])
+
+
+def test_a_list_that_holds_itself_is_described() -> None:
+    value = LuaTable()
+    value[1] = value
+    assert (describe(value), value_tree(value).children[0].same_as) == ("list of 1", "value")
+
+
+def test_depth_and_entries_are_limited() -> None:
+    value = LuaTable({"end": True})
+    for _ in range(3000):
+        value = LuaTable({"next": value})
+    tree = value_tree(value, depth=10**6)
+    depth, node = 0, tree
+    while node.children:
+        depth, node = depth + 1, node.children[0]
+    assert (depth, node.hidden) == (100, 1)
+    flat = value_tree(LuaTable((f"k{i}", i) for i in range(50)), entries=20)
+    assert (len(flat.children), flat.hidden) == (20, 30)
+    assert value_tree(value, depth=0).children == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "nil"),
+        (True, "true"),
+        (1, "1"),
+        (float("nan"), "nan"),
+        ("cat", "'cat'"),
+        ("x" * 100, f"'{'x' * 60}'… (100 characters)"),
+        (b"\xff\x00", "b'\\xff\\x00' (2 bytes, not text)"),
+        (LuaTable(), "empty table"),
+        (LuaTable({"a": 1}), "table of 1"),
+        (LuaTable.from_list(["a", "b"]), "list of 2"),
+        (LuaTable.from_list([1, 2.5, 3, 4, 5]), "list of 5: 1, 2.5, 3, 4, …"),
+        (LuaObject("my.Class", LuaTable({"a": 1})), "my.Class"),
+        (LuaFunction(b"\x1bLJ"), "function (3 bytes of bytecode, never run)"),
+        (storage(2), "torch.FloatStorage 2: 0, 0"),
+        (view(storage(9), 3, 2, 3), "torch.FloatTensor 2×3 of a storage of 9: 0, 0, 0, 0, …"),
+        (view(storage(9), 0, 0), "torch.FloatTensor, empty"),
+    ],
+)
+def test_descriptions_of_values(value: object, text: str) -> None:
+    assert describe(value) == text

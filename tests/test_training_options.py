@@ -1,0 +1,130 @@
+"""Options of a training: augmentation, frozen layers, learning rates, memory format, trackers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training_support import (
+    PREPROCESSING,
+    QUIET,
+    classifier,
+    difference,
+    digit_splits,
+    experiment,
+    trained,
+)
+
+from torchlift.transfer.data import Splits
+from torchlift.transfer.data.augmentation import Augmentation
+from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.freezing import Freezing
+from torchlift.transfer.memory_format import to_channels_last
+from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training.loop import build_batches
+from torchlift.transfer.training.lr_finder import RangeTest, find_rate
+from torchlift.transfer.training.processes import start_processes
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits[Any]:
+    return digit_splits()
+
+
+def test_only_training_images_are_augmented(splits: Splits[Any], tmp_path: Path) -> None:
+    """The validation split decides: it has to be the same in each epoch and each run."""
+    augmentation = Augmentation(flip=True, crop_padding=4)
+    options = experiment(splits, augmentation=augmentation)
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    for name, is_changed in (("val", False), ("train", True)):
+        batches = build_batches(classifier(), options, name, accelerator)  # type: ignore[arg-type]  # one of its literals
+        inputs = torch.cat([inputs for inputs, _ in batches.epoch(1)])
+        images = getattr(splits, name).images[batches.plan.order(1)][: len(inputs)]
+        assert torch.equal(inputs, torch.from_numpy(PREPROCESSING(images))) is not is_changed
+
+
+def test_frozen_layers_are_unchanged_by_training(splits: Splits[Any], tmp_path: Path) -> None:
+    network = convnet_bn(1, 10)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    model, _ = trained(
+        splits, tmp_path / "run", network=network, freezing=Freezing("all-but-head"), epochs=1
+    )
+    changed = {n for n, tensor in model.module.state_dict().items() if not tensor.equal(before[n])}
+    assert changed == {"13.weight", "13.bias"}
+
+
+def test_layers_are_unfrozen_at_their_epoch(splits: Splits[Any], tmp_path: Path) -> None:
+    network = convnet_bn(1, 10)
+    before = network[0].weight.detach().clone()
+    _, outcome = trained(
+        splits, tmp_path / "run", network=network, freezing=Freezing("all-but-head", 2), epochs=2
+    )
+    from safetensors.torch import load_file
+
+    first = outcome.folder.checkpoints / "epoch-0001" / "model.safetensors"
+    if first.exists():  # it is kept only if it was the best epoch
+        assert torch.equal(load_file(first)["0.weight"], before)
+    last = load_file(outcome.folder.checkpoints / "epoch-0002" / "model.safetensors")
+    assert not torch.equal(last["0.weight"], before)
+
+
+def test_the_reported_learning_rate_is_that_of_the_head(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    freezing = Freezing(body_lr=0.001)
+    _, outcome = trained(splits, tmp_path / "run", epochs=1, schedule="constant", freezing=freezing)
+    assert outcome.history[0]["lr"] == 0.05
+
+
+def test_the_range_test_suggests_a_rate_and_changes_nothing(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    model, before = classifier(), classifier().module
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    test = find_rate(model, experiment(splits, lr="find"), accelerator)
+    assert 1e-3 < test.suggestion < 1
+    assert test.rates == sorted(test.rates)
+    assert min(test.losses) < test.losses[0]
+    assert difference(model.module, before) == 0
+
+
+def test_the_suggested_rate_is_a_tenth_of_that_with_the_smallest_loss() -> None:
+    assert RangeTest([1e-3, 1e-2, 1e-1], [3.0, 1.0, 2.0]).suggestion == 1e-3
+
+
+class Viewing(nn.Module):
+    """A network in the style of PyTorch's tutorials, whose `view` needs contiguous memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 5, stride=3), nn.Conv2d(3, 4, 1))
+        self.linear = nn.Linear(4 * 10 * 10, 10)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.linear(self.features(input).view(-1, 4 * 10 * 10))
+        return output
+
+
+def test_channels_last_is_used_where_the_network_runs_that_way(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    fast, viewing = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten()), Viewing()
+    weights = fast[0].weight.detach().clone()
+    to_channels_last(fast, torch.zeros(2, 3, 8, 8))
+    assert fast[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not fast[0].weight.is_contiguous()
+    assert torch.equal(fast[0].weight, weights)
+    with pytest.raises(RuntimeError, match="view size"):
+        Viewing().to(memory_format=torch.channels_last)(torch.zeros(2, 1, 32, 32))
+    _, outcome = trained(splits, tmp_path / "run", network=viewing, epochs=1)
+    assert len(outcome.history) == 1
+
+
+def test_a_missing_tracker_is_named(splits: Splits[Any], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="tracker='nonsense' is not installed"):
+        trained(splits, tmp_path / "run", run=replace(QUIET, tracker=["tensorboard", "nonsense"]))
+    assert not (tmp_path / "run").exists()

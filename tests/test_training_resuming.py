@@ -1,0 +1,131 @@
+"""A run depends on its seed alone: a resumed one equals an uninterrupted one, bit by bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training_support import QUIET, difference, digit_splits, trained
+
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.data import Splits
+from torchlift.transfer.data.augmentation import Augmentation
+from torchlift.transfer.freezing import Freezing
+from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training.experiment import RunResult
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits[Any]:
+    return digit_splits()
+
+
+#: Every option that adds state to a training.
+EVERYTHING = {
+    "optimizer": "adamw",
+    "lr": 0.003,
+    "schedule": "constant",
+    "ema": 0.9,
+    "augmentation": Augmentation(flip=True, crop_padding=2, mixup=0.2),
+    "freezing": Freezing(freeze="until 7", unfreeze_at=3, layer_decay=0.9),
+    "accumulate": 2,
+    "sampling": "replacement",
+}
+
+
+def with_dropout() -> nn.Module:
+    torch.manual_seed(0)
+    network = convnet_bn(1, 10)
+    network[10] = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+    return network
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    def run(folder: str, epochs: int) -> tuple[SavedModel, RunResult]:
+        return trained(
+            splits,
+            tmp_path / folder,
+            **EVERYTHING,
+            epochs=epochs,
+            run=replace(QUIET, resume="auto"),
+            network=with_dropout(),
+        )
+
+    whole, expected = run("whole", 4)
+    run("halves", 2)
+    torch.rand(7)  # resuming must not depend on the generators of this process
+    model, resumed = run("halves", 4)
+    assert difference(model.module, whole.module) == 0
+    assert resumed.history == expected.history
+    for name in ("metrics.csv", "metrics.jsonl", "evaluation.json", "model/model.safetensors"):
+        assert (resumed.folder.path / name).read_bytes() == (
+            expected.folder.path / name
+        ).read_bytes(), name
+
+
+def test_a_run_depends_on_nothing_but_its_seed(splits: Splits[Any], tmp_path: Path) -> None:
+    options = {**EVERYTHING, "epochs": 1}
+    results = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(len(folder))
+        model, _ = trained(splits, tmp_path / folder, **options, seed=seed, network=with_dropout())
+        results.append(model.module)
+    assert difference(results[0], results[1]) == 0
+    assert difference(results[0], results[2]) > 0
+
+
+class Noise(nn.Module):
+    """Records a random number of each forward pass in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[float] = []
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.numbers.append(float(torch.rand(1)))
+        return input
+
+
+def test_each_epoch_has_its_own_random_numbers(splits: Splits[Any], tmp_path: Path) -> None:
+    noise = Noise()
+    network = nn.Sequential(noise, nn.Flatten(), nn.Linear(32 * 32, 10))
+    trained(splits, tmp_path / "run", network=network, epochs=3)
+    # Validation is in evaluation mode: it draws none.
+    assert len(noise.numbers) == 3 * (len(splits.train) // 32)
+    assert len(set(noise.numbers)) == len(noise.numbers)
+
+
+def test_an_interrupted_checkpoint_leaves_the_one_before_it(
+    splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(content: object, file: Path) -> None:
+        file.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    _, outcome = trained(splits, tmp_path / "run", epochs=1)
+    monkeypatch.setattr(torch, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tmp_path / "run", epochs=2, run=replace(QUIET, resume="auto"))
+    checkpoints = outcome.folder.checkpoints
+    assert [path.name for path in checkpoints.iterdir()] == ["epoch-0001"]
+
+
+def test_durations_are_kept_apart_from_reproducible_results(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    _, outcome = trained(splits, tmp_path / "run", epochs=1)
+    _, resumed = trained(splits, tmp_path / "run", epochs=2, run=replace(QUIET, resume="auto"))
+    assert resumed.seconds[0] == outcome.seconds[0] > 0
+    lines = (tmp_path / "run" / "seconds.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "epoch,seconds"
+    assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(
+        resumed.seconds, abs=1e-3
+    )
+    assert "seconds" not in (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8")
