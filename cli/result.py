@@ -22,7 +22,8 @@ class CommandResult:
     """The result of a command.
 
     Attributes:
-        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md).
+        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md); or a function
+            that returns it, where it is large.
         view: what people see.
         passed: whether the command's own verdict is good; the exit code is 1 when it is not.
     """
@@ -41,7 +42,8 @@ def console(*, stderr: bool = False) -> Console:
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        text = json.dumps(finite(result.data), indent=2, ensure_ascii=False, allow_nan=False)
+        data = result.data() if callable(result.data) else result.data
+        text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
         sys.stdout.write(text + "\n")
         return
     page = console()

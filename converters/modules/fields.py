@@ -94,11 +94,12 @@ class ReadFields(LuaTable):
         Args:
             converted: The ids of the objects that are converted.
         """
+        known = self.read.keys() | MEANINGLESS
         return [
             _describe_field(name, value)
             for name, value in self.items()
-            if name not in self.read
-            and name not in MEANINGLESS
+            # A key may be a tensor, which has no hash.
+            if (isinstance(name, np.ndarray) or name not in known)
             and id(value) not in converted
             and not _is_buffer(name, value)
         ]
