@@ -26,6 +26,7 @@ MAX_DEPTH = 100
 MAX_EXPANDED = 2**22
 #: The highest version of a class of Torch7 (nn.LookupTable's).
 MAX_VERSION = 4
+_FILE_TYPES = (LuaObject, LuaTable, LuaFunction, np.ndarray)
 #: Packages whose layers have arguments that are JSON values.
 _OWN_PACKAGES = ("torch", __name__.partition(".")[0])
 #: Most fields that one message names.
@@ -283,8 +284,9 @@ class Context:
         if type(module).__module__.partition(".")[0] not in _OWN_PACKAGES:
             return
         for name, value in vars(module).items():
-            for item in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(item, (LuaObject, LuaTable, LuaFunction, np.ndarray)):
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            for item in items:
+                if isinstance(item, _FILE_TYPES):
                     raise self.error(f"{name} is {describe_value(item)}, a number was expected")
 
     def _check_expanded(self, array: np.ndarray) -> None:
