@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Group
 from rich.markup import escape
 
-from ..converters.errors import TorchliftError, WriteError
+from ..converters.errors import TorchliftError
+from ..converters.files import check_output
+from ..converters.overwriting import check_replaceable
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
@@ -70,12 +72,15 @@ def extract(
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features
     from ..transfer.features.processes import joined_process
+    from ..transfer.features.store import STORE
 
     form, target = format_of(output, format), Path(output)
     # What becomes one file is collected beside it first.
     folder = target if form == "zarr" else target.with_name(f".{target.name}.zarr")
-    if form != "zarr" and target.exists() and not overwrite:
-        raise WriteError(f"{target} already exists; overwrite=True replaces it")
+    if form != "zarr":
+        check_output(target, overwrite)
+        if folder.exists():
+            check_replaceable(folder, STORE)
     with joined_process() as process:
         images = data_options.open(data)
         names = layers or ["penultimate"]

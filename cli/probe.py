@@ -37,6 +37,7 @@ def probe(
     seed: CountOrZero = 0,
     repeats: Count = 1,
     csv: str | None = None,
+    overwrite: bool = False,
 ) -> CommandResult:
     """Measure how well stored features separate classes, layer by layer.
 
@@ -55,14 +56,17 @@ def probe(
         seed: Seed of all random draws.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A .csv file for the table.
+        overwrite: Replace a file that is there.
     """
     if csv is not None:
         output_suffix(csv, [".csv"])
-    from ..converters.files import atomic_path
+    from ..converters.files import atomic_path, check_output
     from ..transfer.probe import ProbeOptions, best_of
     from ..transfer.probe import probe as probe_layer
     from ..transfer.probe_methods import METHODS
 
+    if csv is not None:
+        check_output(csv, overwrite)
     options = ProbeOptions(val_fraction, test_fraction, seed, repeats)
     results = [
         probe_layer(name, data, method, test_data, options)
