@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from .terminal import printable
+
 
 class CommandLineParser(ArgumentParser):
     """A parser whose options are never abbreviated and whose errors take two lines.
@@ -51,7 +53,7 @@ class CommandLineParser(ArgumentParser):
         prog = self.prog
         text, command = _readable(message, self.flags)
         prog += f" {command}" if command else ""
-        sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
+        sys.stderr.write(f"{prog}: {printable(text)}\n{prog} --help lists the arguments\n")
         sys.exit(2)
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
+from rich.text import Text
 
 from ..converters.files import atomic_path
 from ..converters.overwriting import FolderKind, check_output_folder
@@ -68,7 +68,7 @@ def demo(output: str = "demo-output") -> CommandResult:
     for words in commands:
         report = run_command(*parse_command(load_commands(words), words))
         command = shlex.join(words)
-        line = f"[bold]$ torchlift {escape(command)}[/]"
+        line = Text(f"$ torchlift {command}", "bold")
         show(CommandResult(None, Group(line, report.view, "")), as_json=False)
         results.append({"command": command, "passed": report.passed, "result": report.data})
     seconds = time.perf_counter() - began

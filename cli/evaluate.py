@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.overwriting import check_output_folder
@@ -75,8 +74,8 @@ def evaluate(
         f"F1 {result.f1:.4g}; calibration error {result.ece:.4f} ({len(result.bins)} bins)",
         "",
         class_table(result),
-        *(f"note: {escape(note)}" for note in notes),
-        *(f"wrote {escape(str(file))}" for file in files),
+        *(f"note: {note}" for note in notes),
+        *(f"wrote {file!s}" for file in files),
     )
     return CommandResult(metadata, view)
 
@@ -108,5 +107,5 @@ def class_table(result: Evaluation) -> Table:
                 (part.f1, part.count or part.predicted),
             )
         )
-        classes.add_row(escape(part.label), *scores, f"{part.correct:,}", f"{part.count:,}")
+        classes.add_row(part.label, *scores, f"{part.correct:,}", f"{part.count:,}")
     return classes

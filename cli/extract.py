@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from ..converters.files import check_output
@@ -19,7 +18,8 @@ from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
-from .result import CommandResult, console
+from .result import CommandResult
+from .terminal import console
 from .values import Count
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def extract(
         source, model_notes = _source(model, images, names, backend, provider, model_options)
         plan = plan_extraction(source, images, settings)
         if process.is_first:
-            console(stderr=True).print(escape(_announcement(plan, target)))
+            console(stderr=True).print(_announcement(plan, target))
         began = time.perf_counter()
         with progress(len(images), shown=process.world_size == 1) as advance:
             store = extract_features(
@@ -121,9 +121,9 @@ def extract(
             "notes": notes,
         },
         Group(
-            f"{escape(str(target))}: {len(images):,} examples in {seconds:.1f} s on "
+            f"{target!s}: {len(images):,} examples in {seconds:.1f} s on "
             f"{plan.manifest['backend']}",
-            *(f"note: {escape(note)}" for note in notes),
+            *(f"note: {note}" for note in notes),
         ),
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rich.console import Group
-from rich.markup import escape
 
 from . import plotting
 from .data_options import ALL_DATA, DataOptions, given_options
@@ -103,9 +102,9 @@ def plot(
     written = [str(file) for file in files]
     data = {"plot_kind": kind, "files": written, **drawn.data, "notes": notes}
     view = Group(
-        *map(escape, drawn.lines),
-        *(f"note: {escape(note)}" for note in notes),
-        *(f"wrote {escape(file)}" for file in written),
+        *drawn.lines,
+        *(f"note: {note}" for note in notes),
+        *(f"wrote {file}" for file in written),
     )
     return CommandResult(data, view)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
@@ -90,10 +89,10 @@ def probe(
         Group(
             _comparison(results),
             "",
-            f"best by validation: {escape(best.layer)} with {best.method}, "
+            f"best by validation: {best.layer} with {best.method}, "
             f"test accuracy {best.test_accuracy:.4f}",
             class_table(best.evaluation),
-            *(f"note: {escape(note)}" for note in notes),
+            *(f"note: {note}" for note in notes),
         ),
     )
 
@@ -133,7 +132,7 @@ def _comparison(results: list[ProbeResult]) -> Table:
     )
     for result in sorted(results, key=lambda result: -result.val_accuracy):
         view.add_row(
-            escape(result.layer),
+            result.layer,
             f"{result.dimensions:,}",
             result.method,
             result.setting,

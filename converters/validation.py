@@ -51,7 +51,7 @@ def read_yaml(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not taken")
@@ -120,7 +120,8 @@ def number(value: Any, where: str) -> float:
     # Not true of NaN, nor of integers that no float can hold.
     if not is_number or not abs(value) <= sys.float_info.max:
         raise refusal(where, value, "a number")
-    return value
+    checked: float = value
+    return checked
 
 
 def whole(lowest: int = 0, highest: int | None = None) -> Kind:
