@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
-from .result import CommandResult, as_number, console, table
+from .result import CommandResult, as_number, table
+from .terminal import console
 from .values import as_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         model,
         experiment,
         path,
-        announce=lambda text: aside.print(escape(text)),
+        announce=lambda text: aside.print(text),
         on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
     )
     if not is_first_process():
@@ -101,8 +101,8 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     view = Group(
         results,
         "",
-        f"{escape(str(path))}: the model of epoch {found['epoch']}{_verdict(found)}",
-        *(f"note: {escape(note)}" for note in notes),
+        f"{path!s}: the model of epoch {found['epoch']}{_verdict(found)}",
+        *(f"note: {note}" for note in notes),
     )
     return CommandResult(metadata, view)
 

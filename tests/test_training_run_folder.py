@@ -64,6 +64,10 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(
     (folder / "checkpoints" / "notes.txt").write_text("mine", encoding="utf-8")
     trained(splits, folder, epochs=4, run=replace(QUIET, resume="auto"))
     assert (folder / "checkpoints" / "notes.txt").exists()
+    with pytest.raises(TrainingError, match=r"it also contains checkpoints/notes\.txt"):
+        trained(splits, folder, epochs=1, run=replace(QUIET, overwrite=True))
+    assert saved_epochs(folder / "checkpoints")[-1] == 4
+    (folder / "checkpoints" / "notes.txt").unlink()
     options = {"epochs": 1, "run": replace(QUIET, overwrite=True), "momentum": 0.5}
     trained(splits, folder, **options)
     trained(splits, fresh, **options)
