@@ -8,6 +8,8 @@ from typing import Generic
 import numpy as np
 
 from ..errors import DataError
+from .dataset import Dataset
+from .image_files import ImageFiles
 from .selection import Data, draw_stratified, image_shape, strata
 
 
@@ -26,6 +28,17 @@ class Splits(Generic[Data]):
     val: Data
     test: Data
     notes: tuple[str, ...] = ()
+
+    def in_memory(self) -> Splits[Dataset]:
+        """Return the same splits with all images decoded.
+
+        Raises:
+            ImageError: If an image cannot be read.
+            DataError: If images of one split differ in size.
+        """
+        return Splits(
+            _decoded(self.train), _decoded(self.val), _decoded(self.test), notes=self.notes
+        )
 
 
 def split(
@@ -99,6 +112,14 @@ def split(
         replace(results["test"], splits=None),
         tuple(notes),
     )
+
+
+def _decoded(data: Dataset | ImageFiles) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if not len(data):
+        return Dataset(np.empty((0, 0, 0, 0), np.uint8), data.classes, data.names, data.notes)
+    return data.in_memory()
 
 
 def test_split(data: Data) -> Data:
