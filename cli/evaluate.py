@@ -51,7 +51,7 @@ def evaluate(
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)
-    result = evaluate_on(predictor, images, batch_size)
+    result = evaluate_on(predictor, images, batch_size, data_options.match_classes)
     files = []
     if output is not None:
         from ..transfer.plots.evaluation import save_evaluation_figures
