@@ -119,7 +119,7 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     if not path.exists():
         return _Input(1, iter([(name, [], f"{name}: no such file")]))
     if path.is_dir() and (left_out := list_folder(path).note()):
-        console(stderr=True).print(f"note: {escape(name)}: {escape(left_out)}")
+        console(stderr=True).print(f"note: {name}: {left_out}")
     files = find_images([name])
     predicted = predict_files(classifier, files, top)
     return _Input(len(files), ((str(one.file), one.predictions, one.problem) for one in predicted))
