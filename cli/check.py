@@ -80,10 +80,18 @@ def check(
         raise UsageError(f"{unused[0]}=… is for the images of data=…")
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
+    from ..converters.onnx.onnx_file import read_file
 
-    inputs, classes = (None, None) if data is None else _examples(data_options.open(data), examples)
+    opened = model_options.model(model)
+    inputs: Any = None
+    classes: Any = None
+    notes: list[str] = []
+    if data is not None:
+        labels = opened.labels or read_file(onnx)[1].labels
+        images, notes = data_options.open_for(data, labels, opened.output_kind)
+        inputs, classes = _examples(images, examples)
     found = check_onnx(
-        model_options.model(model),
+        opened,
         onnx,
         inputs,
         classes=classes,
@@ -92,10 +100,12 @@ def check(
         tolerance=tolerance,
         locate=locate,
     )
-    lines = [*found.lines()]
+    lines = [*found.lines(), *(f"note: {note}" for note in notes)]
     if report:
         lines += [f"wrote {file}" for file in write_check_report(found)]
-    return CommandResult({"model": model, **found.to_json()}, "\n".join(lines), found.passed)
+    return CommandResult(
+        {"model": model, **found.to_json(), "notes": notes}, "\n".join(lines), found.passed
+    )
 
 
 def _examples(images: Dataset | ImageFiles, count: int | None) -> tuple[Any, Any]:

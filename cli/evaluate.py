@@ -56,7 +56,7 @@ def evaluate(
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)
-    result = evaluate_on(predictor, images, batch_size)
+    result = evaluate_on(predictor, images, batch_size, data_options.match_classes)
     files = [] if target is None else _write(result, images, target)
     notes = [*images.notes, *result.notes, *([predictor.note] if predictor.note else [])]
     metadata = {

@@ -36,6 +36,16 @@ _COMMON = {
 #: Options that may be written with one letter, in every command that has them.
 _SHORT = {"output": ("-o",)}
 
+#: Flags that stand for a value of an option, in every command that has it: the flag, the value and
+#: its help.
+_SHORTHANDS = {
+    "on_error": (
+        "--skip-bad",
+        "skip",
+        "Leave out what cannot be read, counted and named in a note.",
+    )
+}
+
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -181,6 +191,7 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
     arguments = arguments_of(command)
     flags = {argument.flag for argument in arguments if argument.type is bool}
     flags |= {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
+    flags |= {flag for flag, _, _ in _SHORTHANDS.values()}
     positional: list[str] = []
     options: list[str] = []
     waiting = iter(words)
@@ -234,6 +245,16 @@ def _add(parser: Any, argument: Argument) -> None:
             free = not _is_choice(argument.type)
             options["metavar"] = "|".join([name, *choices]) if free else f"{{{','.join(choices)}}}"
         parser.add_argument(*flags, type=parser_of(argument.type), **options)
+    if shorthand := _SHORTHANDS.get(argument.name):
+        flag, value, text = shorthand
+        parser.add_argument(
+            flag,
+            dest=argument.name,
+            action="store_const",
+            const=value,
+            default=argument.default,
+            help=text,
+        )
 
 
 def _is_choice(annotation: Any) -> bool:

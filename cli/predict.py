@@ -100,6 +100,7 @@ class _Input:
 
 def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     from ..converters.images import find_images, local_path
+    from ..converters.images.files import list_folder
     from ..converters.inference import predict_array, predict_files
     from ..transfer.data import Dataset, open_data, read_dataset
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
@@ -117,6 +118,8 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
         return _Input(len(images), ((f"{name}[{index}]", found, "") for index, found in numbered))
     if not path.exists():
         return _Input(1, iter([(name, [], f"{name}: no such file")]))
+    if path.is_dir() and (left_out := list_folder(path).note()):
+        console(stderr=True).print(f"note: {name}: {left_out}")
     files = find_images([name])
     predicted = predict_files(classifier, files, top)
     return _Input(len(files), ((str(one.file), one.predictions, one.problem) for one in predicted))

@@ -50,9 +50,11 @@ def quantize(
         raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
     output_suffix(output, [".onnx"])
     from ..converters.onnx import quantize as quantize_onnx
+    from ..converters.onnx.onnx_file import read_file
     from ..transfer.data import Dataset
 
-    images = data_options.open(data)
+    metadata = read_file(model)[1]
+    images, notes = data_options.open_for(data, metadata.labels, metadata.output_kind)
     with phases() as shown:
         written = quantize_onnx(
             model,
@@ -69,7 +71,7 @@ def quantize(
         )
     before, after = written.bytes
     truth = "labels" if written.labelled else "float_file"
-    metadata = {
+    facts = {
         "model": model,
         "files": [str(written.file)],
         "bytes": after,
@@ -80,7 +82,7 @@ def quantize(
         "count": len(images),
         "layer_count": written.layers,
         "float_nodes": list(written.kept),
-        "notes": list(images.notes),
+        "notes": notes,
     }
     compared = "the labels" if written.labelled else "the predictions of the float file"
     view = Group(
@@ -89,6 +91,6 @@ def quantize(
         f"compared with {compared}",
         f"{len(written.kept)} of {written.layers} layers stay in float"
         + (f": {', '.join(written.kept)}" if written.kept else ""),
-        *(f"note: {note}" for note in images.notes),
+        *(f"note: {note}" for note in notes),
     )
-    return CommandResult(metadata, view)
+    return CommandResult(facts, view)

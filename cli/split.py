@@ -41,7 +41,7 @@ def split(
 
     output_suffix(output, [".npz"])
     check_output(output, overwrite)
-    splits = open_splits(data, data_options, split_options)
+    splits = open_splits(data, data_options, split_options).in_memory()
     file = write_npz(splits, output)
     count = class_count(splits.train)
     names = splits.train.names or [str(index + 1) for index in range(count)]

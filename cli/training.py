@@ -38,7 +38,8 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
     """
     from ..transfer.data import split
 
-    test = None if split_options.test_data is None else data_options.open(split_options.test_data)
+    given = split_options.test_data
+    test = None if given is None else data_options.open(given, as_test_data=True)
     images: Any = data_options.open(data)
     splits = split(
         images,
@@ -46,6 +47,7 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
         split_options.test_fraction,
         data_options.seed,
         test_data=test,
+        match_classes=data_options.match_classes,
     )
     return replace(splits, notes=(*images.notes, *splits.notes))
 

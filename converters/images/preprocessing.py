@@ -14,10 +14,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, text, whole
-from .errors import PreprocessingError
+from .decode import upright
+from .errors import ImageError, PreprocessingError
 from .image_scale import output_size
 from .resize import RESIZERS, as_image, as_pixels
 
@@ -148,8 +149,8 @@ class Preprocessing:
         """Return the network's input for images, float32 (N, C, H, W).
 
         Args:
-            images: A PIL image; a list of PIL images, or of their uint8 pixels (H, W, C); or a
-                uint8 array (N, C, H, W) or (N, H, W). Colors are in the order RGB.
+            images: One image, which is a PIL image or its uint8 pixels (H, W) or (H, W, 1 or 3); a
+                list of these; or a uint8 array (N, 1 or 3, H, W). Colors are in the order RGB.
 
         Raises:
             PreprocessingError: If they are something else, or differ in size after the last step.
@@ -220,10 +221,11 @@ class Preprocessing:
 
     def _sized(self, images: Any) -> np.ndarray:
         """Return (N, C, H, W), recolored, resized and cropped: uint8, or float32 from 0 to 255."""
-        if isinstance(images, np.ndarray):
+        if isinstance(images, np.ndarray) and images.ndim == 4:
             batch: Sequence[np.ndarray] | np.ndarray = _channels_last(images)
         else:
-            batch = [_pixels_of(image) for image in _as_sequence(images)]
+            listed = images if isinstance(images, (list, tuple)) else [images]
+            batch = [_pixels_of(image) for image in listed]
         _require(len(batch) > 0, "no images")
         if isinstance(batch, np.ndarray) and self._fits(*batch.shape[1:]):
             return self._crop(self._reorder(batch)).transpose(0, 3, 1, 2).copy()
@@ -277,8 +279,16 @@ class Preprocessing:
             crop_height <= height and crop_width <= width,
             f"an image of {height}×{width} is too small for a crop of {crop_height}×{crop_width}",
         )
-        top, left = (height - crop_height) // 2, (width - crop_width) // 2
+        top, left = self._margin(height - crop_height), self._margin(width - crop_width)
         return images[..., top : top + crop_height, left : left + crop_width, :]
+
+    def _margin(self, pixels: int) -> int:
+        """Return how many of the pixels to cut off come off at the top or the left.
+
+        A half is rounded to the even number, as in torchvision's `CenterCrop`; where images are
+        resized by Torch7's `image.scale`, down.
+        """
+        return pixels // 2 if self.resize.startswith("image.scale") else round(pixels / 2)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON values."""
@@ -320,17 +330,10 @@ def _rounded(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _as_sequence(images: Any) -> Sequence[Any]:
-    return images if isinstance(images, Sequence) else [images]
-
-
 def _channels_last(batch: np.ndarray) -> np.ndarray:
-    """Map (N, C, H, W) or (N, H, W) uint8 to (N, H, W, C)."""
-    if batch.dtype != np.uint8:
-        raise PreprocessingError(f"pixels must be uint8 (0 to 255), not {batch.dtype}")
-    if batch.ndim == 3:
-        return batch[..., None]
-    if batch.ndim != 4 or batch.shape[1] not in (1, 3):
+    """Map (N, C, H, W) uint8 to (N, H, W, C)."""
+    _require_bytes(batch)
+    if batch.shape[1] not in (1, 3):
         raise PreprocessingError(
             f"images have the shape {batch.shape}; (N, 1 or 3, H, W) was expected"
         )
@@ -339,25 +342,26 @@ def _channels_last(batch: np.ndarray) -> np.ndarray:
 
 def _pixels_of(image: Any) -> np.ndarray:
     """Return the (H, W, 1 or 3) uint8 pixels of an image, rotated as its EXIF orientation says."""
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+    if isinstance(image, np.ndarray):
+        _require_bytes(image)
         pixels = image[..., None] if image.ndim == 2 else image
         _require(
-            pixels.ndim == 3 and pixels.shape[2] in (1, 3),
+            pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0,
             f"an image has the shape {image.shape}; (H, W) or (H, W, 1 or 3) was expected",
         )
         return pixels
     if not isinstance(image, Image.Image):
         raise PreprocessingError(f"an image was expected, not {type(image).__name__}")
-    if image.mode.startswith(("I", "F")):
-        raise PreprocessingError(f"an image has {image.mode} pixels: save it with 8 bits first")
     try:
-        # Both functions would copy an image that needs neither.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-        return as_pixels(image if image.mode == mode else image.convert(mode))
+        return as_pixels(upright(image))
+    except ImageError as error:
+        raise PreprocessingError(f"an image has {error}") from None
     except Exception as error:  # Pillow's decoders raise any class of exception.
         raise PreprocessingError(f"an image cannot be read: {error}") from error
+
+
+def _require_bytes(pixels: np.ndarray) -> None:
+    _require(pixels.dtype == np.uint8, f"pixels must be uint8 (0 to 255), not {pixels.dtype}")
 
 
 def _require(condition: bool, problem: str) -> None:
