@@ -25,6 +25,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+#: How much a probability or its logarithm may exceed its range.
+_TOLERANCE = 0.01
+
+
 class Predictor(Protocol):
     """A network with its labels and preprocessing, ready to run.
 
@@ -294,6 +298,19 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
         shape = "×".join(map(str, scores.shape[1:]))
         raise InferenceError(
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
+        )
+    _check_range(scores, output_kind)
+
+
+def _check_range(scores: np.ndarray, output_kind: str) -> None:
+    """Check that scores can be what they are said to be; half precision rounds them."""
+    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
+    lowest = 0 if output_kind == "probabilities" else -np.inf
+    # NaN is neither, and another matter.
+    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
+        raise InferenceError(
+            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
+            f"from {scores.min():.4g} to {scores.max():.4g}"
         )
 
 

@@ -145,7 +145,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder)
     config = read_config(path)
     try:
-        check_preprocessing(config["preprocessing"])
+        check_preprocessing(config["preprocessing"], config["input_shape"])
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     shapes = _tensor_shapes(path / WEIGHTS)
@@ -170,18 +170,18 @@ def preprocessing_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "resize": "torch-nearest-exact"}
 
 
-def check_preprocessing(values: Any) -> None:
+def check_preprocessing(values: Any, input_shape: list[int] | None = None) -> None:
     """Check a description of preprocessing, of either format version; None is none.
 
     Without Pillow it stays unchecked: nothing can be preprocessed then either.
 
     Raises:
-        PreprocessingError: If it is none.
+        PreprocessingError: If it is none, or does not fit the input of a network.
     """
     if values is not None and is_installed("PIL"):
         from ..images.preprocessing import Preprocessing
 
-        Preprocessing.from_json(preprocessing_of_format_1(values))
+        Preprocessing.from_json(preprocessing_of_format_1(values)).check_fits(input_shape)
 
 
 def _tensor_shapes(file: Path) -> dict[str, list[int]]:

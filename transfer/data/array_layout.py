@@ -164,6 +164,10 @@ def _to_batch(
 ) -> tuple[np.ndarray, list[str]]:
     """Return images as (N, C, H, W), with notes."""
     images = np.asarray(images)
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"images of the type {images.dtype}, expected numbers")
+    if not images.size:
+        raise DataError(f"images have the shape {_format_shape(images.shape)}: there are no pixels")
     if images.ndim == 2 and count is not None and images.shape[0] != count == images.shape[1]:
         images = images.T
     if images.ndim == 4:
@@ -206,4 +210,4 @@ def _are_steps(values: np.ndarray, scale: int) -> bool:
 
 
 def _format_shape(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
+    return "×".join(map(str, shape)) or "()"

@@ -46,7 +46,7 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
     """
     arrays = {name.lower(): array for name, array in load_arrays(source).items()}
     listed = _entry(arrays, NAME_KEYS)
-    names = None if listed is None else tuple(map(str, listed.tolist()))
+    names = None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
     images, first_label = _images(arrays), options.first_label
     if images is not None:
         return build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
