@@ -68,7 +68,6 @@ class DataOptions:
             seed=self.seed,
         )
 
-
     def open_for(
         self, source: str, labels: Sequence[str] | None, output_kind: str | None
     ) -> tuple[Dataset | ImageFiles, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -12,7 +11,6 @@ from ..errors import DataError
 from .class_matching import MatchBy
 from .class_matching import match_classes as matched
 from .selection import Data, class_count, draw_stratified, image_shape, strata
-
 
 #: What messages call a test split of its own and the data that it belongs to.
 _TEST_AND_TRAINING = ("the test data", "the training data")
@@ -115,24 +113,6 @@ def split(
         replace(results["test"], splits=None),
         tuple(notes),
     )
-
-
-def match_splits(
-    splits: Splits[Data], labels: Sequence[str] | None, match_classes: MatchBy = "name"
-) -> Splits[Data]:
-    """Renumber the classes of all splits as a model's outputs (see `match_classes`).
-
-    Args:
-        splits: Labeled images.
-        labels: The names of the model's outputs; None without names.
-        match_classes: How they are matched.
-
-    Raises:
-        DataError: If there are no labels, or the model lacks some of the classes.
-    """
-    train, notes = matched(splits.train, labels, match_classes)
-    val, test = (matched(each, labels, match_classes)[0] for each in (splits.val, splits.test))
-    return Splits(train, val, test, (*splits.notes, *notes))
 
 
 def test_split(data: Data) -> Data:
