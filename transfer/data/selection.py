@@ -75,7 +75,8 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
 
     Args:
         data: Labeled images.
-        names: Class names, in the letters of the data or in other letters; for data without names, Torch7's labels, which count from 1.
+        names: Class names, whatever the case of their letters; for data without names, Torch7's
+            labels, which count from 1.
 
     Raises:
         DataError: If a class does not exist, or is named twice.
@@ -91,20 +92,20 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
     """
     classes = labelled(data)
     known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
-    found = [_position(name, known) for name in names]
-    missing = [name for name, position in zip(names, found, strict=True) if position is None]
+    missing = [name for name in names if _position(name, known) is None]
     if missing:
         listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise DataError(f"no class {', '.join(missing)}; the data has: {listed}")
-    if not names or len(set(found)) != len(names):
+    positions = [position for name in names if (position := _position(name, known)) is not None]
+    if not names or len(set(positions)) != len(names):
         raise DataError("name at least one class, and each only once")
     renumbered = np.full(len(known), -1)
-    renumbered[found] = range(len(names))
+    renumbered[positions] = range(len(names))
     kept = np.flatnonzero(renumbered[classes] >= 0)
     return replace(
         data.take(kept),
         classes=renumbered[classes[kept]],
-        names=tuple(known[position] for position in found if position is not None),
+        names=tuple(known[position] for position in positions),
         notes=(*data.notes, f"classes {', '.join(names)}: {len(kept):,} of {len(data):,}"),
     )
 
