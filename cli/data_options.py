@@ -25,8 +25,10 @@ class DataOptions:
         split: Only the data's own train, val or test.
         limit: At most so many images, drawn by seed.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
-        image_size: Height and width that a folder's images are brought to, such as 224.
-        on_error: What to do with an unreadable image or a label out of range.
+        image_size: Height and width that a folder's images are brought to, such as 224: the shorter
+            side is scaled and the center is cropped.
+        on_error: What to do with an unreadable image or a label out of range; --skip-bad stands for
+            --on-error skip.
         seed: Seed of all random draws.
     """
 

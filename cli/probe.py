@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
@@ -38,6 +37,7 @@ def probe(
     repeats: Count = 1,
     match_classes: Literal["name", "position"] = "name",
     csv: str | None = None,
+    overwrite: bool = False,
 ) -> CommandResult:
     """Measure how well stored features separate classes, layer by layer.
 
@@ -58,14 +58,17 @@ def probe(
             and by position where one has none, or by position.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A .csv file for the table.
+        overwrite: Replace a file that is there.
     """
     if csv is not None:
         output_suffix(csv, [".csv"])
-    from ..converters.files import atomic_path
+    from ..converters.files import atomic_path, check_output
     from ..transfer.probe import ProbeOptions, best_of, match_test_features
     from ..transfer.probe import probe as probe_layer
     from ..transfer.probe_methods import METHODS
 
+    if csv is not None:
+        check_output(csv, overwrite)
     options = ProbeOptions(val_fraction, test_fraction, seed, repeats, match_classes)
     pairs = _layers(features, test, layers)
     for _, data, test_data in pairs:
@@ -94,10 +97,10 @@ def probe(
         Group(
             _comparison(results),
             "",
-            f"best by validation: {escape(best.layer)} with {best.method}, "
+            f"best by validation: {best.layer} with {best.method}, "
             f"test accuracy {best.test_accuracy:.4f}",
             class_table(best.evaluation),
-            *(f"note: {escape(note)}" for note in notes),
+            *(f"note: {note}" for note in notes),
         ),
     )
 
@@ -137,7 +140,7 @@ def _comparison(results: list[ProbeResult]) -> Table:
     )
     for result in sorted(results, key=lambda result: -result.val_accuracy):
         view.add_row(
-            escape(result.layer),
+            result.layer,
             f"{result.dimensions:,}",
             result.method,
             result.setting,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
 
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
@@ -87,11 +86,11 @@ def quantize(
     }
     compared = "the labels" if written.labelled else "the predictions of the float file"
     view = Group(
-        f"wrote {escape(str(written.file))}: {after:,} bytes, {after / before:.2f} of float",
+        f"wrote {written.file!s}: {after:,} bytes, {after / before:.2f} of float",
         f"accuracy {written.after:.4f}, {written.before:.4f} in float, on {len(images):,} images, "
         f"compared with {compared}",
         f"{len(written.kept)} of {written.layers} layers stay in float"
-        + (f": {escape(', '.join(written.kept))}" if written.kept else ""),
-        *(f"note: {escape(note)}" for note in notes),
+        + (f": {', '.join(written.kept)}" if written.kept else ""),
+        *(f"note: {note}" for note in notes),
     )
     return CommandResult(facts, view)

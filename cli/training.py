@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
-from .result import CommandResult, as_number, console, table
+from .result import CommandResult, as_number, table
+from .terminal import console
 from .values import as_text
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
 
     def announce(text: str) -> None:
         announced.append(text)
-        aside.print(escape(text))
+        aside.print(text)
 
     outcome = run_experiment(
         model,
@@ -135,9 +135,9 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     view = Group(
         results,
         "",
-        f"{escape(str(path))}: the model of epoch {found['epoch']}{_verdict(found)}",
+        f"{path!s}: the model of epoch {found['epoch']}{_verdict(found)}",
         # The others stand above the first epoch.
-        *(f"note: {escape(note)}" for note in notes if f"note: {note}" not in announced),
+        *(f"note: {note}" for note in notes if f"note: {note}" not in announced),
     )
     return CommandResult(metadata, view)
 

@@ -17,7 +17,7 @@ from torchlift.cli.main import main
 from torchlift.transfer.data import Dataset, split
 from torchlift.transfer.errors import DataError, FreezingError, TrainingError
 from torchlift.transfer.freezing import Freezing
-from torchlift.transfer.heads import replace_head
+from torchlift.transfer.heads import find_head, replace_head
 from torchlift.transfer.training.experiment import run_experiment
 from torchlift.transfer.training.rehearsal import rehearse
 
@@ -68,9 +68,7 @@ def error(capsys: pytest.CaptureFixture[str], line: str, folder: Path) -> str:
 def test_a_frozen_head_of_zeros_is_refused(rule: str) -> None:
     """Layer 13 is the head: no gradient passes through its zeros."""
     model = classifier()
-    head = [name for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)][
-        -1
-    ]
+    head = find_head(model.module)
     rule = rule.replace("13", head).replace("1*", f"{head[:1]}*")
     replace_head(model.module, 10)
     with pytest.raises(FreezingError, match="whose weights are zero"):
@@ -168,8 +166,11 @@ def test_a_damaged_or_newer_description_is_refused(
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
     words = ["evaluate", "python:own_network:make", TEST, "--weights", "."]
     for text, problem in (
-        ('{"format": "torchlift network", "format_version": 99}', "format version 99"),
-        ('{"format": "torchlift network", "format_version": 1}', "damaged"),
+        (
+            '{"format": "torchlift network", "format_version": 99, "torchlift_version": "9"}',
+            "version 99",
+        ),
+        ('{"format": "torchlift network", "format_version": 1}', "no entry 'torchlift_version'"),
         ("[]", "damaged"),
     ):
         (tmp_path / "network.json").write_text(text, encoding="utf-8")

@@ -21,6 +21,17 @@ from .. import __version__
 from ..converters.files import atomic_path
 from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import SavedModel
+from ..converters.saved.model import OUTPUT_KINDS
+from ..converters.validation import (
+    anything,
+    check_entries,
+    list_of,
+    one_of,
+    optional,
+    read_json,
+    text,
+    whole,
+)
 from .errors import NetworkError
 from .heads import replace_head, strip_softmax
 
@@ -30,6 +41,17 @@ DESCRIPTION, WEIGHTS = "network.json", "network.safetensors"
 _FORMAT = "torchlift network"
 #: Increased when an older torchlift could not read what this one writes.
 FORMAT_VERSION = 1
+
+_HEADER = {"format": one_of(_FORMAT), "format_version": whole(1), "torchlift_version": text}
+_ENTRIES = {
+    "arguments": list_of(whole(1)),
+    "head": optional(one_of("zeros", "probe", "keep")),
+    "classes": whole(1),
+    "output_kind": one_of(*OUTPUT_KINDS),
+    "labels": optional(list_of(text)),
+    "input_shape": optional(list_of(whole(1), length=3)),
+    "preprocessing": anything,
+}
 
 #: How many folders above its weights a description may be: RUN/checkpoints/epoch-0001/….
 _LEVELS = 3
@@ -113,27 +135,24 @@ def find_description(weights: str | os.PathLike[str]) -> NetworkDescription | No
     if file is None:
         return None
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if values["format"] != _FORMAT:
-            return None
+        values = check_entries(read_json(file.read_text(encoding="utf-8")), _HEADER)
         if values["format_version"] != FORMAT_VERSION:
             raise NetworkError(
                 f"{file}: format version {values['format_version']}; torchlift {__version__} reads "
                 f"{FORMAT_VERSION}: install the version that wrote it, "
-                f"{values.get('torchlift_version')}"
+                f"{values['torchlift_version']}"
             )
-        shape, preprocessing = values["input_shape"], values["preprocessing"]
-        return NetworkDescription(
-            arguments=list(values["arguments"]),
-            head=values["head"],
-            classes=int(values["classes"]),
-            output_kind=str(values["output_kind"]),
-            labels=None if values["labels"] is None else [str(name) for name in values["labels"]],
-            input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
-            preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
-        )
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        values = check_entries(values, _ENTRIES)
+    except (OSError, ValueError) as error:
         raise NetworkError(f"{file}: damaged: {error}") from error
+    shape, preprocessing = values["input_shape"], values["preprocessing"]
+    return NetworkDescription(
+        **{
+            name: values[name] for name in ("arguments", "head", "classes", "output_kind", "labels")
+        },
+        input_shape=None if shape is None else tuple(shape),
+        preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
+    )
 
 
 def _is_file(folder: Path) -> bool:

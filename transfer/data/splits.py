@@ -10,6 +10,8 @@ import numpy as np
 from ..errors import DataError
 from .class_matching import MatchBy
 from .class_matching import match_classes as matched
+from .dataset import Dataset
+from .image_files import ImageFiles
 from .selection import Data, class_count, draw_stratified, image_shape, strata
 
 #: What messages call a test split of its own and the data that it belongs to.
@@ -31,6 +33,17 @@ class Splits(Generic[Data]):
     val: Data
     test: Data
     notes: tuple[str, ...] = ()
+
+    def in_memory(self) -> Splits[Dataset]:
+        """Return the same splits with all images decoded.
+
+        Raises:
+            ImageError: If an image cannot be read.
+            DataError: If images of one split differ in size.
+        """
+        return Splits(
+            _decoded(self.train), _decoded(self.val), _decoded(self.test), notes=self.notes
+        )
 
 
 def split(
@@ -113,6 +126,14 @@ def split(
         replace(results["test"], splits=None),
         tuple(notes),
     )
+
+
+def _decoded(data: Dataset | ImageFiles) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if not len(data):
+        return Dataset(np.empty((0, 0, 0, 0), np.uint8), data.classes, data.names, data.notes)
+    return data.in_memory()
 
 
 def test_split(data: Data) -> Data:

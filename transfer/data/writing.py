@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .selection import image_shape, labelled
 from .splits import Splits
 
 
-def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
+def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
     """Write the splits of a dataset to a `.npz` file that `open_data` reads.
 
     It holds `x_train` (N, C, H, W), `y_train` (N,), the same for `val` and `test` unless they are
@@ -22,12 +23,12 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
     they count from 1, as in Torch7: the first class is certain even if it has no image.
 
     Args:
-        splits: Labeled images in memory.
+        splits: Labeled images of one size; those in files are decoded.
         file: The file to write, atomically; an existing file is replaced.
 
     Raises:
-        DataError: If the images have no labels or the splits other shapes, or the file has another
-            suffix.
+        DataError: If the images have no labels or differ in shape, or the file has another suffix.
+        ImageError: If an image cannot be read.
         WriteError: If the file cannot be written.
 
     Example:
@@ -45,14 +46,18 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
     if target.suffix != ".npz":
         raise DataError(f"{target}: a dataset is written as .npz")
     arrays: dict[str, np.ndarray] = {}
+    decoded = splits.in_memory()
     for split in SPLIT_NAMES:
-        data: Dataset = getattr(splits, split)
+        data: Dataset = getattr(decoded, split)
         if len(data):
             labels = labelled(data) + (0 if splits.train.names else 1)
             arrays |= {f"x_{split}": data.images, f"y_{split}": labels}
-            if data.images.shape[1:] != splits.train.images.shape[1:]:
-                shapes = f"{image_shape(data)} in {split}, {image_shape(splits.train)} in train"
-                raise DataError(f"{target}: one file holds images of one shape, not {shapes}")
+            if data.images.shape[1:] != decoded.train.images.shape[1:]:
+                shapes = f"{image_shape(data)} in {split}, {image_shape(decoded.train)} in train"
+                raise DataError(
+                    f"{target}: one file holds images of one shape, not {shapes}: give one size "
+                    "for all, image_size=(H, W)"
+                )
     if splits.train.names:
         arrays["classes"] = np.array(splits.train.names)
     target.parent.mkdir(parents=True, exist_ok=True)
