@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
-from rich.markup import escape
 
 from .errors import UsageError
 from .finetune import finetune
 from .parser import Command, parse_command, run_command
-from .result import CommandResult, console, table
+from .result import CommandResult, table
+from .terminal import console
 from .train import train
 from .training import is_first_process
 from .values import Count, CountOrZero, parse_list
@@ -78,7 +78,7 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(escape(f"run {folder.name}: {settings}"))
+            console(stderr=True).print(f"run {folder.name}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))
@@ -96,10 +96,10 @@ def sweep(
         sys.exit(0)  # One report for all.
     view = table(*rows[0])
     for row in rows:
-        view.add_row(*(escape(cell) for cell in row.values()))
+        view.add_row(*(cell for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
     results = {"files": [output], "runs": list(map(_as_json, rows))}
-    return CommandResult(results, Group(view, "", escape(files)))
+    return CommandResult(results, Group(view, "", files))
 
 
 #: Columns of the table of results that are no options; numbers but for the last.

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
-from .result import CommandResult, as_number, console, table
+from .result import CommandResult, as_number, table
+from .terminal import console
 from .values import as_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
     """
     from ..transfer.data import split
 
-    test = None if split_options.test_data is None else data_options.open(split_options.test_data)
+    given = split_options.test_data
+    test = None if given is None else data_options.open(given, as_test_data=True)
     images: Any = data_options.open(data)
     splits = split(
         images,
@@ -46,6 +47,7 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
         split_options.test_fraction,
         data_options.seed,
         test_data=test,
+        match_classes=data_options.match_classes,
     )
     return replace(splits, notes=(*images.notes, *splits.notes))
 
@@ -76,7 +78,7 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         model,
         experiment,
         path,
-        announce=lambda text: aside.print(escape(text)),
+        announce=lambda text: aside.print(text),
         on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
     )
     if not is_first_process():
@@ -101,8 +103,8 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     view = Group(
         results,
         "",
-        f"{escape(str(path))}: the model of epoch {found['epoch']}{_verdict(found)}",
-        *(f"note: {escape(note)}" for note in notes),
+        f"{path!s}: the model of epoch {found['epoch']}{_verdict(found)}",
+        *(f"note: {note}" for note in notes),
     )
     return CommandResult(metadata, view)
 

@@ -20,6 +20,7 @@ from ..converters.saved import (
     infer_output_kind,
     open_model,
 )
+from ..converters.saved.torchvision_network import classifier_names
 from .errors import NetworkError
 from .find_layers import nearest
 from .networks import NETWORKS
@@ -105,11 +106,11 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
 
 def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
     """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
-    from torchvision.models import get_model_weights, list_models
+    from torchvision.models import get_model_weights
 
-    if name not in list_models():
-        similar = ", ".join(nearest(name, list_models())) or "see torchvision.models"
-        raise NetworkError(f"torchvision has no network {name!r}; similar names: {similar}")
+    if name not in classifier_names():
+        similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
+        raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
     module = TorchvisionNetwork(name, classes).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
@@ -137,9 +138,10 @@ def _model_from_function(name: str) -> SavedModel:
 def _call_function(name: str, *arguments: Any) -> Any:
     """Call a function by its name, `package.module:function`, and return its result."""
     module_name, _, function_name = name.partition(":")
-    # As in uvicorn: modules in the current folder can be imported too.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    # Modules in the current folder can be imported too. It comes last: a file there must not take
+    # the place of a package that torchlift or the function's module imports.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -166,9 +168,12 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     except Exception as error:
         # torch.load raises pickle's own UnpicklingError.
         raise NetworkError(f"{file}: no plain state dict: {str(error).splitlines()[0]}") from error
-    state: dict[str, Any] = next(
-        (content[key] for key in _STATE_KEYS if isinstance(content.get(key), dict)), content
-    )
+    inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
+    state = next((value for value in inner if isinstance(value, dict)), content)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise NetworkError(f"{file}: no state dict: names and tensors were expected")
     # DataParallel and DistributedDataParallel prefix every name.
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:

@@ -74,16 +74,17 @@ class OnnxPredictor:
             )
         if inputs[0].type not in _DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
+        shape = inputs[0].shape[1:]
+        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
         try:
             metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
+            metadata.check_fits(self.input_shape, _column_count(outputs[0].shape))
         except InferenceError as error:
             raise InferenceError(f"{os.fspath(path)}: {error}") from error
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
-        shape = inputs[0].shape[1:]
-        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
-        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
@@ -191,6 +192,16 @@ def open_predictor(
     from ..saved import open_model
 
     return TorchPredictor(open_model(path, **options), provider)
+
+
+def _column_count(shape: Sequence[Any]) -> int | None:
+    """Return how many columns an output (N, columns, …) has, or None if the graph leaves it open.
+
+    Example:
+        >>> _column_count(["batch", 10]), _column_count(["batch", "classes"])
+        (10, None)
+    """
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
 
 
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:

@@ -133,12 +133,15 @@ def group_by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
     """Return labels as class indices from 0: Torch7 counts from 1, CIFAR's files from 0."""
     labels = _flatten_labels(labels)
-    whole = labels.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN and infinity do not equal their integers
+        whole = labels.astype(np.int64)
     if not labels.size or (whole != labels).any():
         raise DataError("the labels are not integers" if labels.size else "no labels")
     low, high = int(whole.min()), int(whole.max())
     first = first_label if first_label is not None else min(max(low, 0), 1)
     origin = "as given" if first_label is not None else "as found"
+    if not -(2**62) < low <= high < 2**62:
+        raise DataError(f"labels {low} to {high} are out of range")
     return whole - first, [f"labels {low} to {high}, counted from {first} {origin}"]
 
 

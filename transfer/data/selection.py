@@ -12,6 +12,10 @@ from ..errors import DataError
 from .dataset import Dataset
 from .image_files import ImageFiles
 
+#: The largest label of data without class names, for a few images and for each image of many: the
+#: memory of many commands grows with the largest label.
+_MOST_CLASSES, _CLASSES_PER_IMAGE = 100_000, 10
+
 #: Labeled images, in memory or in files; a function returns the kind that it was given.
 Data = TypeVar("Data", Dataset, ImageFiles, Dataset | ImageFiles)
 
@@ -48,7 +52,8 @@ def keep_valid_labels(data: Data, on_error: str = "raise") -> Data:
     """Return the images whose labels are within the range of classes.
 
     Args:
-        data: Classes below 0, or with an index that has no name, are out of range.
+        data: Classes below 0, or with an index that has no name, are out of range; without names,
+            those that no data with so few images has.
         on_error: `raise`, or `skip` to leave these images out, counted and named in the notes.
 
     Raises:
@@ -57,6 +62,8 @@ def keep_valid_labels(data: Data, on_error: str = "raise") -> Data:
     if data.classes is None:
         return data
     count = class_count(data)
+    if not data.names:
+        count = min(count, max(_MOST_CLASSES, _CLASSES_PER_IMAGE * len(data)))
     invalid = np.flatnonzero((data.classes < 0) | (data.classes >= count))
     if not len(invalid):
         return data
