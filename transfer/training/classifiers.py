@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
+from ...converters.modules.finite import require_finite_parameters
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
@@ -68,10 +69,12 @@ def adapted_classifier(
         device: Where the features for a probe are computed.
 
     Raises:
+        NotFiniteError: If a parameter of the network is not a finite number.
         HeadError: If the network does not end in a linear layer.
         TrainingError: If the kept head has another number of classes.
         DataError: If the images have no labels, or the kept head has classes of other names.
     """
+    require_finite_parameters(model.module)
     if head == "keep":
         strip_softmax(model.module, model.output_kind)
         model.output_kind = "logits"
