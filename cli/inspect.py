@@ -40,11 +40,13 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     run_plugin(plugin)
     path = Path(file)
     if path.suffix.lower() == ".onnx":
-        from ..converters.inference.not_finite import describe_weights
+        from ..converters.inference.onnx_weights import (
+            first_not_finite_weight as first_not_finite_constant,
+        )
         from ..converters.onnx import describe_file
 
         described = describe_file(file)
-        return _described(file, "onnx", described, describe_weights(path))
+        return _described(file, "onnx", described, first_not_finite_constant(path))
     if path.is_dir():
         from ..converters.saved import describe_folder, is_saved_model
         from ..converters.saved.config import first_not_finite_weight

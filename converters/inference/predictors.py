@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import NotFiniteError
 from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
-from .not_finite import describe_weights, require_finite_scores
+from .not_finite import require_finite_scores
+from .onnx_weights import first_not_finite_weight
 from .providers import open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -63,10 +65,14 @@ class OnnxPredictor:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
             and one output.
         ProviderError: If the requested provider does not start.
+        NotFiniteError: If a weight is not a number.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
         self._path = Path(path)
+        if place := first_not_finite_weight(self._path):
+            # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
+            raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
@@ -98,9 +104,7 @@ class OnnxPredictor:
         _check_shape(inputs, self.input_shape)
         require_finite(inputs, "inputs")
         scores = self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
-        require_finite_scores(
-            scores, self.output_kind, str(self._path), lambda: describe_weights(self._path)
-        )
+        require_finite_scores(scores, self.output_kind, str(self._path))
         return scores
 
 
