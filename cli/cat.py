@@ -6,8 +6,6 @@ import math
 import warnings
 from typing import Any
 
-from rich.markup import escape
-
 from ..converters.errors import TorchliftError
 from .outputs import output_suffix
 from .result import CommandResult
@@ -38,8 +36,9 @@ def cat(
     import numpy as np
 
     from ..converters import t7
+    from ..converters.expanded import expanded_elements
     from ..converters.files import atomic_path, check_output
-    from ..converters.t7.copying import expanded_elements
+    from ..converters.finite import first_not_finite
     from ..converters.t7.inspection import describe
     from ..converters.t7.paths import follow
     from ..converters.t7.reading.load import read_file
@@ -52,6 +51,8 @@ def cat(
         # All objects of the file: the path says which of them is meant.
         value = follow(read_file(file, single=False).value, path)
     notes = [str(warning.message) for warning in caught]
+    if isinstance(value, np.ndarray) and (place := first_not_finite(value)):
+        notes.append(f"{path}{'' if place.startswith('[') else ' '}{place}")
     text = describe(value)
     if target is None:
         shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []
@@ -61,7 +62,7 @@ def cat(
             known = {"file": file, "lua_path": path, "text": text}
             return {**known, "value": _json(value, path), "notes": notes}
 
-        return CommandResult(data, escape("\n".join(lines)))
+        return CommandResult(data, "\n".join(lines))
     if suffix == ".t7":
         t7.save(value, target)
     elif isinstance(value, np.ndarray):
@@ -75,7 +76,7 @@ def cat(
         raise TorchliftError(f"{path} is not a tensor ({text}): save it as .t7")
     return CommandResult(
         {"file": file, "lua_path": path, "text": text, "files": [str(target)], "notes": notes},
-        escape("\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)])),
+        "\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)]),
     )
 
 

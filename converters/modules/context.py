@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..expanded import expanded_elements
 from ..t7 import LuaFunction, LuaObject, LuaTable
-from ..t7.copying import expanded_elements
 from ..t7.tensors import tensor
 from .errors import ConversionError, UnknownClassError
 from .fields import ReadFields, describe_value

@@ -85,11 +85,13 @@ class ModuleInventory:
     Attributes:
         layers: The modules, parents before children, in the order of the containers.
         parameters: Number of distinct elements of all parameters: shared ones count once.
+        weights: The path and array of each parameter.
         outside: Bytes of tensors outside every module.
     """
 
     layers: list[Layer] = field(default_factory=list)
     parameters: int = 0
+    weights: list[tuple[str, np.ndarray]] = field(default_factory=list)
     outside: Bytes = field(default_factory=Bytes)
 
 
@@ -123,6 +125,9 @@ def list_modules(value: Any) -> ModuleInventory:
             layer_indices[id(value)] = len(layers)
             layer = _layer(place, layers)
             layer.shapes = _parameter_shapes(value)
+            inventory.weights += [
+                (f"{layer.path}.{name}".removeprefix("."), value[name]) for name in layer.shapes
+            ]
             layer.parameters = sum(map(math.prod, layer.shapes.values()))
             layers.append(layer)
             place = replace(place, owner=layer_indices[id(value)], group="buffers", inside="")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...expanded import expanded_elements, without_repeats
 from ..class_layouts import ONE_OBJECT, ClassLayout, is_class_name, possible_layouts
-from ..copying import expanded_elements
 from ..errors import T7Error, abbreviated_path
 from ..paths import path_step
 from ..scalars import BOOLEAN, NIL, NUMBER, OLD_FUNCTION, STRING, TABLE, TORCH
@@ -249,7 +249,7 @@ class Writer:
 def _elements_and_strides(array: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """Return the elements to write for an array, and its strides; what is broadcast stays so."""
     if expanded_elements(array):
-        kept = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+        kept = without_repeats(array)
         if expanded_elements(kept):
             raise T7Error("the rows of an array overlap in memory: copy it first")
     else:
