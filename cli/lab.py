@@ -13,10 +13,11 @@ from ..converters.errors import TorchliftError
 from ..converters.requirements import require
 from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
-from .errors import Terminated, UsageError
+from .errors import UsageError
 from .messages import for_command
 from .parser import parse_command, run_command
 from .result import CommandResult, console
+from .signals import Terminated
 
 #: Small settings, scikit-learn's digits.
 _OPTIONS = LabOptions()

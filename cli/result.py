@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from ..transfer.formatting import finite
+from .streams import can_show
 
 #: Columns of a page when the output is not a terminal, and of the widest table in one.
 _PAGE_WIDTH, _WIDEST = 110, 1000
@@ -41,7 +42,10 @@ def console(*, stderr: bool = False) -> Console:
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        text = json.dumps(finite(result.data), indent=2, ensure_ascii=False, allow_nan=False)
+        data = finite(result.data)
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        if not can_show(text, sys.stdout):
+            text = json.dumps(data, indent=2, allow_nan=False)
         sys.stdout.write(text + "\n")
         return
     page = console()

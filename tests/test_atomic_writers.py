@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -95,8 +95,8 @@ def saved_model(folder: Path, number: int) -> None:
 
 
 def exported_program(folder: Path, number: int) -> None:
-    def write(_: object, file: Path, extra_files: dict[str, str]) -> None:
-        file.write_text(extra_files["config.json"], encoding="utf-8")
+    def write(_: object, stream: BinaryIO, extra_files: dict[str, str]) -> None:
+        stream.write(extra_files["config.json"].encode())
 
     with pytest.MonkeyPatch.context() as patch:
         # Tracing takes seconds here too.

@@ -10,15 +10,17 @@ import math
 import re
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...converters.files import atomic_path
+from ...converters.saved.tensor_files import write_buffered, write_tensors
 
 #: The results of one epoch, a row of `metrics.csv`.
 Row = dict[str, float]
@@ -72,7 +74,7 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "history": state.history,
             "seconds": state.seconds,
         }
-        torch.save(content, path / _STATE)
+        write_buffered(partial(torch.save, content), path / _STATE)
     for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
         shutil.rmtree(checkpoint_path(folder, other))
 
@@ -142,7 +144,7 @@ def best_row(history: list[Row]) -> Row:
 
 def _save_tensors(module: nn.Module, file: Path) -> None:
     # Tied weights share their memory, which safetensors refuses: each is written by itself.
-    save_file(
+    write_tensors(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in module.state_dict().items()

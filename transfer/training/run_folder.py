@@ -29,6 +29,7 @@ import yaml
 
 from ... import __version__
 from ...converters.files import atomic_path
+from ...converters.settings import changed_settings
 from ..errors import TrainingError
 from ..formatting import finite
 from .checkpoints import Row
@@ -194,7 +195,6 @@ def _delete_results(path: Path) -> None:
 
 def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
     facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-    _check_equal(facts["inputs"], inputs, f"{path} is a run with another")
     stored = yaml.safe_load((path / _CONFIG).read_text(encoding="utf-8"))
     options = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
     # 0.1.0 wrote a list as it was typed.
@@ -203,19 +203,18 @@ def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any])
         for key, value in config.items()
         if isinstance(value, list) and isinstance(options.get(key), str)
     }
-    _check_equal(
+    changes = changed_settings(
         {key: value for key, value in options.items() if key not in _CHANGEABLE},
         {key: value for key, value in config.items() if key not in _CHANGEABLE},
-        f"{path} is a run with another value of",
     )
-
-
-def _check_equal(before: dict[str, Any], now: dict[str, Any], problem: str) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if changed:
-        changes = ", ".join(f"{key} ({before.get(key)}, now {now.get(key)})" for key in changed)
+    # Where the options are the same, the files themselves have changed.
+    others = [key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)]
+    if not changes and others:
+        changes = f"{' and '.join(others)} of the same name, but with other contents"
+    if changes:
         raise TrainingError(
-            f"{problem} {changes}; name another folder, or start again with overwrite=True"
+            f"{path} is a run with {changes}; name another folder, or start again with "
+            "overwrite=True"
         )
 
 
