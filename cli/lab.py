@@ -17,7 +17,7 @@ from .errors import UsageError
 from .messages import for_command
 from .parser import parse_command, run_command
 from .result import CommandResult, console
-from .signals import Terminated
+from .signals import Terminated, said_when_stopped
 
 #: Small settings, scikit-learn's digits.
 _OPTIONS = LabOptions()
@@ -59,7 +59,8 @@ def lab(
         say=lambda text: aside.print(escape(for_command(text, lab, given)), soft_wrap=True),
         overwrite=overwrite,
     )
-    page = do_lab(chosen, steps, options)
+    with said_when_stopped(lambda: f"{folder}: the same command again goes on"):
+        page = do_lab(chosen, steps, options)
     page = replace(page, notes=[for_command(note, lab, given) for note in page.notes])
     files = write_lab_report(page, folder)
     facts = {

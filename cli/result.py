@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,9 +35,20 @@ class CommandResult:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a rich console: plain and of a fixed width where the output is no terminal."""
+    """Return a rich console; where the output is no terminal, no line of text on stderr is wrapped.
+
+    The width is that of the terminal, or what COLUMNS says.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _PAGE_WIDTH, highlight=False)
+    width = None if stream.isatty() else _page_width()
+    return Console(
+        stderr=stderr, width=width, highlight=False, soft_wrap=stderr and width is not None
+    )
+
+
+def _page_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) else _PAGE_WIDTH
 
 
 def show(result: CommandResult, *, as_json: bool) -> None:
@@ -52,7 +64,7 @@ def show(result: CommandResult, *, as_json: bool) -> None:
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
-        page.width = max(_PAGE_WIDTH, natural)
+        page.width = max(_page_width(), natural)
     page.print(result.view)
 
 

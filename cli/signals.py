@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import NoReturn
 
@@ -27,6 +28,9 @@ class Terminated(SystemExit):
 
 #: What a service manager sends, and what a terminal sends that is closed (not on Windows).
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+_said: ContextVar[bool] = ContextVar("said", default=False)
 
 
 @contextmanager
@@ -54,13 +58,19 @@ def terminated_by_exception() -> Iterator[None]:
 def said_when_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """Print a line on stderr when a signal ends the block.
 
+    Of blocks within each other, as of a training within a sweep, the outer one has the word.
+
     Args:
         hint: returns how to go on, or an empty text.
     """
+    outer = _said.get()
+    token = _said.set(True)
     try:
         yield
     except (KeyboardInterrupt, Terminated):
-        if text := hint():
+        if not outer and (text := hint()):
             with suppress(OSError):
-                print(f"torchlift: stopped: {printable(text)}", file=sys.stderr)
+                print(f"torchlift: stopped: {printable(text)}", file=sys.stderr, flush=True)
         raise
+    finally:
+        _said.reset(token)

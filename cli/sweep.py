@@ -15,6 +15,7 @@ from .errors import UsageError
 from .finetune import finetune
 from .parser import Command, parse_command, run_command
 from .result import CommandResult, console, table
+from .signals import said_when_stopped
 from .train import train
 from .training import is_first_process
 from .values import Count, CountOrZero, parse_list
@@ -78,7 +79,8 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(escape(f"run {folder.name}: {settings}"))
+            position = f"run {folder.name} of {len(planned.trials):03d}"
+            console(stderr=True).print(escape(f"{position}: {settings}"))
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))
@@ -90,7 +92,8 @@ def sweep(
         parse_command(
             commands, words(trial, planned.folder(index).path)
         )  # exits where one is wrong
-    planned.run(one)
+    with said_when_stopped(lambda: f"{output}: the same command again does the other runs"):
+        planned.run(one)
     rows = planned.rows()
     if not is_first_process():
         sys.exit(0)  # One report for all.

@@ -93,9 +93,7 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
     except OSError as error:
         # An error about another file, such as one that is read from, is left as it is.
         if error.filename is None or str(error.filename).startswith(str(temporary)):
-            # NumPy tells how many numbers it wrote, without a reason.
-            reason = error.strerror or f"is the disk full? ({error})"
-            raise WriteError(f"{path}: cannot be written: {reason}") from error
+            raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
     finally:
         _remove(temporary)

@@ -96,11 +96,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def spread(count: int, trials: int) -> list[int]:
-    """So many moments of 1 to `count`, the first and the last among them."""
-    if count <= trials:
-        return list(range(1, count + 1))
-    return sorted({1 + round(i * (count - 1) / (trials - 1)) for i in range(trials)})
+def spread(first: int, last: int, trials: int) -> list[int]:
+    """So many moments from `first` to `last`, these two among them; none if there are none."""
+    steps = max(trials - 1, 1)
+    moments = {first + round(i * (last - first) / steps) for i in range(trials)}
+    return sorted(moments) if first <= last else []
 
 
 def _run(words: list[str], folder: str, logs: str, fault: Fault | None) -> None:
@@ -133,7 +133,7 @@ def _watch(folder: str, counter: int, fault: Fault | None) -> None:
         path = arguments[0]
         if isinstance(path, int) or path is None:
             return
-        if not os.path.abspath(os.fsdecode(path)).startswith(f"{folder}{os.sep}"):
+        if not (Path(folder) / os.fsdecode(path)).is_relative_to(folder):
             return
         writes = name == "os.mkdir" or (name == "open" and _writes(arguments))
         seen += 1

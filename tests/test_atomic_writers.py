@@ -142,7 +142,8 @@ def metrics(folder: Path, number: int) -> None:
 
 
 def range_test(folder: Path, number: int) -> None:
-    RunFolder(folder).write_range_test([0.1, float(number)], [1.0, 2.0])
+    (folder / "run.json").write_text("{}", encoding="utf-8")
+    RunFolder(folder).write_range_test([0.1, float(number)], [1.0, 2.0], 0.01)
 
 
 def evaluation_of_a_run(folder: Path, number: int) -> None:

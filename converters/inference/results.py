@@ -204,7 +204,8 @@ def _write_parquet(lines: BinaryIO, file: Path) -> None:
 
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
-_CSV = LineFormat(*[f"{','.join(COLUMNS)}\r\n".encode()] * 2, _read_csv)
+_HEADER = f"{','.join(COLUMNS)}\r\n".encode()
+_CSV = LineFormat(_HEADER, _HEADER, _read_csv)
 _JSONL = LineFormat(b"", b'{"input": ', _read_jsonl)
 
 

@@ -77,23 +77,27 @@ class RunFolder:
         """Return whether the run is finished."""
         return self.evaluation.is_file()
 
-    def write_metrics(self, history: list[Row], seconds: list[float]) -> None:
+    def write_metrics(
+        self, history: list[Row], seconds: list[float], durable: bool = False
+    ) -> None:
         """Write the results of all epochs so far, as CSV and as lines of JSON.
 
         Args:
             history: The results; without epochs the files have no rows.
             seconds: The duration of each epoch.
+            durable: Whether to wait until the disk has them, which after each epoch would slow
+                small runs; the checkpoints hold the results too.
         """
         text = io.StringIO()
         columns = list(history[-1] if history else ["epoch"])
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        _write_text(self.path / "metrics.csv", text.getvalue())
+        _write_text(self.path / "metrics.csv", text.getvalue(), durable)
         lines = "".join(json.dumps(finite(row)) + "\n" for row in history)
-        _write_text(self.path / "metrics.jsonl", lines)
+        _write_text(self.path / "metrics.jsonl", lines, durable)
         rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
-        _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
+        _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]), durable)
 
     def read_metrics(self) -> list[Row]:
         """Return the results of all epochs so far; null is read as NaN."""
@@ -104,10 +108,33 @@ class RunFolder:
             for row in rows
         ]
 
-    def write_range_test(self, rates: Sequence[float], losses: Sequence[float]) -> None:
-        """Write the learning rate and the loss of each update of a range test."""
+    def write_range_test(
+        self, rates: Sequence[float], losses: Sequence[float], found: float
+    ) -> None:
+        """Write the learning rate and the loss of each update of a range test, and what it found.
+
+        Args:
+            rates: The learning rate of each update.
+            losses: Its loss.
+            found: The learning rate that was chosen, which `found_rate` returns.
+        """
         rows = (f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(rates, losses, strict=True))
         _write_text(self.path / "lr_finder.csv", "".join(["lr,loss\n", *rows]))
+        facts = json.loads((self.path / _FACTS).read_text(encoding="utf-8"))
+        _write_text(self.path / _FACTS, json.dumps({**facts, "lr": found}, indent=1) + "\n")
+
+    def found_rate(self) -> float | None:
+        """Return the learning rate that a range test of this run found, if there was one."""
+        facts: dict[str, Any] = json.loads((self.path / _FACTS).read_text(encoding="utf-8"))
+        return facts.get("lr")
+
+    def planned_epochs(self) -> int | None:
+        """Return how many epochs the run in the folder was to have so far; None without a run."""
+        with suppress(OSError, ValueError, AttributeError, yaml.YAMLError):
+            config = yaml.safe_load((self.path / _CONFIG).read_text(encoding="utf-8"))
+            epochs = config.get("epochs")
+            return epochs if isinstance(epochs, int) else None
+        return None
 
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """Write the results of the saved model."""
@@ -144,15 +171,17 @@ def open_run(
         return folder
     if not _is_run(folder.path):
         raise TrainingError(f"{path} exists and holds something else than a run")
+    lr = None
     if overwrite:
         _delete_results(folder.path)
     elif resume:
         _check_resumable(folder.path, config, inputs)
+        lr = folder.found_rate()
     else:
         raise TrainingError(
             f"{path} holds a run: resume='auto' resumes it, overwrite=True starts again"
         )
-    _write_config(folder.path, config, inputs)
+    _write_config(folder.path, config, inputs, lr)
     return folder
 
 
@@ -208,7 +237,9 @@ def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any])
         {key: value for key, value in config.items() if key not in _CHANGEABLE},
     )
     # Where the options are the same, the files themselves have changed.
-    others = [key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)]
+    others = [
+        key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)
+    ]
     if not changes and others:
         changes = f"{' and '.join(others)} of the same name, but with other contents"
     if changes:
@@ -218,19 +249,22 @@ def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any])
         )
 
 
-def _write_config(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
-    facts = {
+def _write_config(
+    path: Path, config: dict[str, Any], inputs: dict[str, Any], lr: float | None = None
+) -> None:
+    facts: dict[str, Any] = {
         "torchlift": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": platform.platform(),
         "inputs": inputs,
     }
+    if lr is not None:
+        facts["lr"] = lr
     _write_text(path / _FACTS, json.dumps(facts, indent=1) + "\n")
     _write_text(path / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
-def _write_text(file: Path, text: str) -> None:
-    # Results are written after every epoch: waiting for the disk each time would slow small runs.
-    with atomic_path(file, durable=False) as path:
+def _write_text(file: Path, text: str, durable: bool = True) -> None:
+    with atomic_path(file, durable=durable) as path:
         path.write_text(text, encoding="utf-8")
