@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from typing import Any
@@ -101,6 +102,8 @@ def _print(text: str) -> None:
 def run() -> None:
     """Run the console command."""
     prepare_streams()
+    # A warning of a library is a line of text, without a line of its source.
+    warnings.formatwarning = lambda message, *_, **__: f"torchlift: {printable(str(message))}\n"
     # Read when torch is loaded. A waiting thread of torch spins for a while, so that it resumes at
     # once; where other programs use the cores, spinning for long keeps the other threads from ever
     # arriving. This long is as fast as the default on a quiet machine, and several times as fast on

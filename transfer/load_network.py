@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.serialization import safe_globals
 
 from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import (
@@ -160,12 +163,22 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
         else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            # torchvision's references keep their options, which are plain values, beside the weights.
+            with safe_globals([Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
     except Exception as error:
         # torch.load raises pickle's own UnpicklingError.
-        raise NetworkError(f"{file}: no plain state dict: {str(error).splitlines()[0]}") from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds a Python object of {found[1]}" if found else "it cannot be unpickled"
+        raise NetworkError(
+            f"{file}: {reason}; only tensors are opened: save model.state_dict()"
+        ) from error
+    if not isinstance(content, dict):
+        raise NetworkError(
+            f"{file}: holds a {type(content).__name__}, not tensors by name: save model.state_dict()"
+        )
     state: dict[str, Any] = next(
         (content[key] for key in _STATE_KEYS if isinstance(content.get(key), dict)), content
     )
