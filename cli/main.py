@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from typing import Any
@@ -14,11 +13,12 @@ from ..converters.errors import TorchliftError
 from ..converters.requirements import is_optional, missing_package
 from .commands import load_commands
 from .errors import UsageError
-from .messages import for_command, printable
+from .messages import for_command
 from .parser import Command, parse_command, run_command
 from .result import show
 from .signals import Terminated, terminated_by_exception
 from .streams import discard_stdout, prepare_streams
+from .terminal import printable, short_warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with terminated_by_exception():
+        with terminated_by_exception(), short_warnings():
             return _main(words)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -81,7 +81,7 @@ def _print_error(error: TorchliftError | OSError, command: Command, given: dict[
         text = f"{place}{error.strerror or error}"
     _print(f"torchlift: {printable(text)}")
     if skeleton := getattr(error, "skeleton", None):
-        _print(f"\nTo write a converter, begin with:\n\n{skeleton}")
+        _print(f"\nTo write a converter, begin with:\n\n{printable(skeleton)}")
 
 
 def _print_missing(error: ImportError, command: str) -> int:
@@ -102,8 +102,6 @@ def _print(text: str) -> None:
 def run() -> None:
     """Run the console command."""
     prepare_streams()
-    # A warning of a library is a line of text, without a line of its source.
-    warnings.formatwarning = lambda message, *_, **__: f"torchlift: {printable(str(message))}\n"
     # Read when torch is loaded. A waiting thread of torch spins for a while, so that it resumes at
     # once; where other programs use the cores, spinning for long keeps the other threads from ever
     # arriving. This long is as fast as the default on a quiet machine, and several times as fast on

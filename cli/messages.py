@@ -79,16 +79,6 @@ def for_command(message: str, command: Command, given: Mapping[str, Any]) -> str
     return as_options(" ".join(message.split()), options, texts_of(given), words)
 
 
-def printable(text: str) -> str:
-    r"""Return a text of which nothing moves the cursor or changes the terminal.
-
-    Example:
-        >>> printable("3×4 \x1b[2J")
-        '3×4 \\x1b[2J'
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def texts_of(arguments: Mapping[str, Any]) -> set[str]:
     """Return the texts among a command's arguments that could look like arguments in a message.
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
-from .result import CommandResult, as_number, console, table
+from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
+from .terminal import console, printable
 from .values import Count
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def predict(
     with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
         classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
         if classifier.note:
-            console(stderr=True).print(escape(classifier.note))
+            console(stderr=True).print(classifier.note)
         done: list[Done] = getattr(write, "done", [])
         sources = [_open_input(classifier, name, top) for name in inputs]
         total = sum(len(source.names) for source in sources)
@@ -87,7 +87,7 @@ def predict(
                 write(name, predictions, problem)
                 if problem:
                     unreadable.append({"input": name, "problem": problem})
-                    print(f"torchlift: {' '.join(problem.split())}", file=sys.stderr)
+                    print(f"torchlift: {printable(' '.join(problem.split()))}", file=sys.stderr)
                 advance(1)
     count = total - len(unreadable)
     lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
@@ -96,7 +96,7 @@ def predict(
         data = {**metadata, "results": results}
         return CommandResult(data, Group(_table(results), *lines), not unreadable)
     written = {"files": [output], "count": count, "unreadable": unreadable}
-    wrote = f"{count:,} images classified on {classifier.provider}: {escape(output)}"
+    wrote = f"{count:,} images classified on {classifier.provider}: {output}"
     return CommandResult({**metadata, **written}, Group(wrote, *lines), not unreadable)
 
 
@@ -119,6 +119,7 @@ class _Input:
 
 def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     from ..converters.images import find_images, local_path
+    from ..converters.images.files import list_folder
     from ..converters.inference import predict_array, predict_files
     from ..transfer.data import Dataset, open_data, read_dataset
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
@@ -147,6 +148,8 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
         )
     if not path.exists():
         return _Input([name], lambda start: [(name, [], f"{name}: no such file")][start:])
+    if path.is_dir() and (left_out := list_folder(path).note()):
+        console(stderr=True).print(f"note: {name}: {left_out}")
     files = find_images([name])
     return _Input(
         list(map(str, files)),
@@ -198,8 +201,8 @@ def _table(results: list[dict[str, Any]]) -> Table:
     for result in results:
         for place, prediction in enumerate(result["predictions"]):
             view.add_row(
-                "" if place else escape(result["input"]),
-                escape(prediction["label"]),
+                "" if place else result["input"],
+                prediction["label"],
                 as_number(prediction["probability"], ".4f"),
             )
     return view

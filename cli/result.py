@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..transfer.formatting import finite
 from .streams import can_show
+from .terminal import console, page_width, printable_json
 
-#: Columns of a page when the output is not a terminal, and of the widest table in one.
-_PAGE_WIDTH, _WIDEST = 110, 1000
+#: Columns of the widest table where the output is not a terminal.
+_WIDEST = 1000
 
 
 @dataclass
@@ -34,23 +34,6 @@ class CommandResult:
     passed: bool = True
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a rich console; where the output is no terminal, no line of text on stderr is wrapped.
-
-    The width is that of the terminal, or what COLUMNS says.
-    """
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _page_width()
-    return Console(
-        stderr=stderr, width=width, highlight=False, soft_wrap=stderr and width is not None
-    )
-
-
-def _page_width() -> int:
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) else _PAGE_WIDTH
-
-
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
@@ -58,13 +41,13 @@ def show(result: CommandResult, *, as_json: bool) -> None:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
         if not can_show(text, sys.stdout):
             text = json.dumps(data, indent=2, allow_nan=False)
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable_json(text) + "\n")
         return
     page = console()
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
-        page.width = max(_page_width(), natural)
+        page.width = max(page_width(), natural)
     page.print(result.view)
 
 

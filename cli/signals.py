@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import NoReturn
 
-from .messages import printable
+from .terminal import printable
 
 
 class Terminated(SystemExit):

@@ -20,6 +20,7 @@ from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
+from ...modules.finite import require_finite_parameters
 from ...saved import SavedModel, infer_output_kind
 from ..errors import OnnxError
 from ..onnx_file import axes
@@ -100,6 +101,7 @@ def export(
         OnnxError: If ONNX cannot express the model, or not with these options.
         InferenceError: If the model does not accept the example inputs.
         LabelsError: If the number of labels is not the number of outputs.
+        NotFiniteError: If a parameter of the model is not a finite number.
         WriteError: If the file exists already, or cannot be written.
 
     Example:
@@ -112,6 +114,7 @@ def export(
     """
     saved_model = as_saved_model(model, **details)
     target = check_output(path, overwrite)
+    require_finite_parameters(saved_model.module)
     module = inference_copy(saved_model.module, torch.float32)
     if inputs is None:
         shape = _input_shape(saved_model, is_saved=isinstance(model, SavedModel))
@@ -134,7 +137,10 @@ def export(
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
-        _write(graph, target, any_size), input_names, output_names, saved_model.output_kind
+        _write(graph, target, any_size, overwrite),
+        input_names,
+        output_names,
+        saved_model.output_kind,
     )
 
 
@@ -201,11 +207,13 @@ def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
     return model.input_shape
 
 
-def _write(graph: onnx_ir.Model, target: Path, any_size: bool) -> list[Path]:
+def _write(graph: onnx_ir.Model, target: Path, any_size: bool, overwrite: bool) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     weights_name = f"{target.name}.data" if size > SINGLE_FILE_BYTES else None
+    if weights_name:
+        check_output(target.with_name(weights_name), overwrite)
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
         _check_batch(path, any_size)
