@@ -169,8 +169,10 @@ def _results(sources: Sequence[_Input], start: int) -> Iterator[_Result]:
 
 
 def _check_resumable(done: Sequence[Done], names: Iterable[str], output: str | None) -> None:
+    from ..converters.inference.results import plain_name
+
     for number, (one, name) in enumerate(zip_longest(done, islice(names, len(done))), 1):
-        if name is None or one.name != name.encode("utf-8", "backslashreplace").decode():
+        if name is None or one.name != plain_name(name):
             raise TorchliftError(
                 f"{output}.partial holds the results of other images: number {number} is "
                 f"{one.name}, now {name}; overwrite=True starts again"

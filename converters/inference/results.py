@@ -53,7 +53,7 @@ class ResultWriter:
             WriteError: If the disk is full, or the like.
         """
         try:
-            self._stream.write(self._encode(name, predictions, problem))
+            self._stream.write(self._encode(plain_name(name), predictions, plain_name(problem)))
             # Other programs can read it now, and a kill leaves it there.
             self._stream.flush()
         except OSError as error:
@@ -136,16 +136,21 @@ def _write_error(target: Path, error: OSError) -> WriteError:
 def _csv_bytes(*image: Any) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(_rows(*image))
-    return _encoded(text.getvalue())
+    return text.getvalue().encode()
 
 
 def _jsonl_bytes(*image: Any) -> bytes:
-    return _encoded(json.dumps(as_json(*image), ensure_ascii=False) + "\n")
+    return (json.dumps(as_json(*image), ensure_ascii=False) + "\n").encode()
 
 
-def _encoded(text: str) -> bytes:
-    # The name of a file may hold bytes that are no text.
-    return text.encode("utf-8", "backslashreplace")
+def plain_name(name: str) -> str:
+    """Return the name of a file as results have it: bytes that are no text are spelled out.
+
+    Example:
+        >>> print(plain_name("cat-\\udcff.png"))
+        cat-\\udcff.png
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_csv(content: BinaryIO) -> tuple[list[Done], int]:
