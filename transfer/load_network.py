@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -207,9 +208,12 @@ def _load_weights(network: nn.Module, file: Path) -> None:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    except Exception as error:
-        # torch.load raises pickle's own UnpicklingError.
-        raise NetworkError(f"{file}: no plain state dict: {str(error).splitlines()[0]}") from error
+    except UnpicklingError as error:
+        raise NetworkError(
+            f"{file}: damaged, or no plain state dict: it holds more than tensors"
+        ) from error
+    except Exception as error:  # of a damaged archive
+        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
     inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
     state = next((value for value in inner if isinstance(value, dict)), content)
     if not isinstance(state, dict) or not all(

@@ -9,9 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import NotFiniteError
+from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
+from .not_finite import require_finite_scores
+from .onnx_weights import first_not_finite_weight
 from .providers import open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -23,6 +27,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int32)": np.dtype(np.int32),
     "tensor(int64)": np.dtype(np.int64),
 }
+
+
+#: How much a probability or its logarithm may exceed its range.
+_TOLERANCE = 0.01
 
 
 class Predictor(Protocol):
@@ -61,9 +69,14 @@ class OnnxPredictor:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
             and one output.
         ProviderError: If the requested provider does not start.
+        NotFiniteError: If a weight is not a number.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+        self._path = Path(path)
+        if place := first_not_finite_weight(self._path):
+            # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
+            raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
@@ -91,9 +104,13 @@ class OnnxPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         _check_shape(inputs, self.input_shape)
-        return self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
+        require_finite(inputs, "inputs")
+        scores = self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
+        require_finite_scores(scores, self.output_kind, str(self._path))
+        return scores
 
 
 class TorchPredictor:
@@ -105,6 +122,7 @@ class TorchPredictor:
 
     Raises:
         ProviderError: If the requested device does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> from torch import nn
@@ -118,8 +136,10 @@ class TorchPredictor:
         # Running an exported classifier must not wait for torch to be imported.
         import torch
 
+        from ..modules.finite import require_finite_parameters
         from .torch_module import inference_copy
 
+        require_finite_parameters(model.module)
         if device == "tensorrt":
             raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -142,14 +162,17 @@ class TorchPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         from .torch_module import as_inputs, run
 
         _check_shape(inputs, self.input_shape)
+        require_finite(inputs, "inputs")
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
+        require_finite_scores(scores, self.output_kind, "the model")
         return scores
 
 
@@ -294,6 +317,19 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
         shape = "×".join(map(str, scores.shape[1:]))
         raise InferenceError(
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
+        )
+    _check_range(scores, output_kind)
+
+
+def _check_range(scores: np.ndarray, output_kind: str) -> None:
+    """Check that scores can be what they are said to be; half precision rounds them."""
+    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
+    lowest = 0 if output_kind == "probabilities" else -np.inf
+    # NaN is neither, and another matter.
+    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
+        raise InferenceError(
+            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
+            f"from {scores.min():.4g} to {scores.max():.4g}"
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -124,7 +125,8 @@ def saved_epochs(folder: Path) -> list[int]:
 
 def _is_checkpoint(path: Path) -> bool:
     """Return whether a folder is a checkpoint: what else has such a name is left alone."""
-    return path.is_dir() and not path.is_symlink() and (path / _STATE).is_file()
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and any((path / name).is_file() for name in (_STATE, _WEIGHTS))
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
@@ -161,7 +163,12 @@ def _naming_damage(file: Path) -> Iterator[None]:
     """Turn the error of a file that is damaged or does not fit into one that names it."""
     try:
         yield
-    except Exception as error:  # torch, safetensors and pickle have no class in common.
+    except UnpicklingError as error:
+        raise TrainingError(
+            f"{file}: the checkpoint is damaged, or holds more than numbers; start again with "
+            "overwrite=True"
+        ) from error
+    except Exception as error:  # torch and safetensors have no class in common.
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"{file}: the checkpoint is damaged or of another training: {first}; start again with "
@@ -187,8 +194,7 @@ def _row(value: Any, where: str) -> Row:
 
 def _remove_checkpoint(path: Path) -> None:
     """Delete the files of a checkpoint, and its folder if nothing else is in it."""
-    # The state goes first: what is left when a deletion is killed is no checkpoint.
-    for name in (_STATE, _WEIGHTS, _AVERAGE):
+    for name in (_AVERAGE, _STATE, _WEIGHTS):
         (path / name).unlink(missing_ok=True)
     with suppress(OSError):
         path.rmdir()

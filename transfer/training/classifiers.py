@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
+from ...converters.modules.finite import require_finite_parameters
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
@@ -73,10 +74,12 @@ def adapted_classifier(
         device: Where the features for a probe are computed.
 
     Raises:
+        NotFiniteError: If a parameter of the network is not a finite number.
         HeadError: If the network does not end in a linear layer.
         TrainingError: If the kept head has other classes.
         DataError: If the images have no labels.
     """
+    require_finite_parameters(model.module)
     if head == "keep":
         _check_classes(model, train)
         strip_softmax(model.module, model.output_kind)
