@@ -106,13 +106,20 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         announced.append(text)
         aside.print(text)
 
-    outcome = run_experiment(
-        model,
-        experiment,
-        path,
-        announce=announce,
-        on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
-    )
+    print_epoch = _line_printer(aside.print, experiment.optimization.epochs)
+    done = 0
+
+    def on_epoch(history: list[Row], seconds: list[float]) -> None:
+        nonlocal done
+        done = len(history)
+        print_epoch(history, seconds)
+
+    try:
+        outcome = run_experiment(model, experiment, path, announce, on_epoch)
+    except KeyboardInterrupt:
+        if is_first_process() and announced:
+            aside.print(_interruption(path, done))
+        raise
     if not is_first_process():
         sys.exit(0)  # The first process reports for all.
     found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes]
@@ -140,6 +147,16 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         *(f"note: {note}" for note in notes if f"note: {note}" not in announced),
     )
     return CommandResult(metadata, view)
+
+
+def _interruption(path: Path, done: int) -> str:
+    """Return how to go on with a run that was stopped after some epochs."""
+    if not done:
+        return f"{path!s}: stopped before the end of an epoch; --resume auto begins or goes on"
+    return (
+        f"{path!s}: stopped after epoch {done}; --resume auto goes on, and with --epochs {done} "
+        "too it saves and evaluates the best model so far"
+    )
 
 
 #: What the table of results shows, and what it is called.
