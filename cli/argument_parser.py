@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from .terminal import printable
+
 
 class CommandLineParser(ArgumentParser):
     """A parser whose options are never abbreviated and whose errors take two lines.
@@ -18,11 +20,13 @@ class CommandLineParser(ArgumentParser):
     Attributes:
         flags: what is typed for each argument, by the name that jsonargparse gives it.
         types: the type of each argument of a command, by name.
+        words: what was typed.
     """
 
     def __init__(self, **options: Any) -> None:
         self.flags: dict[str, str] = {}
         self.types: dict[str, Any] = {}
+        self.words: list[str] = []
         super().__init__(allow_abbrev=False, formatter_class=_Paragraphs, **options)
 
     def parse_path(self, cfg_path: Any, *arguments: Any, **options: Any) -> Any:
@@ -39,7 +43,7 @@ class CommandLineParser(ArgumentParser):
         from .config_files import read_config
 
         try:
-            config = read_config(content, self.types)
+            config = read_config(content, self.types, self.words)
         except ArgumentTypeError as error:
             self.error(f"{path}: {error}" if path else str(error))
         return super().parse_string(yaml.safe_dump(config), path, **options)
@@ -49,7 +53,7 @@ class CommandLineParser(ArgumentParser):
         prog = self.prog
         text, command = _readable(message, self.flags)
         prog += f" {command}" if command else ""
-        sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
+        sys.stderr.write(f"{prog}: {printable(text)}\n{prog} --help lists the arguments\n")
         sys.exit(2)
 
 

@@ -6,8 +6,6 @@ import math
 import warnings
 from typing import Any
 
-from rich.markup import escape
-
 from ..converters.errors import TorchliftError
 from .outputs import output_suffix
 from .result import CommandResult
@@ -56,7 +54,7 @@ def cat(
         shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []
         data = {"file": file, "lua_path": path, "text": text, "value": _json(value), "notes": notes}
         lines = [f"{path}: {text}", *shown, *(f"note: {note}" for note in notes)]
-        return CommandResult(data, escape("\n".join(lines)))
+        return CommandResult(data, "\n".join(lines))
     if suffix == ".t7":
         t7.save(value, target)
     elif isinstance(value, np.ndarray):
@@ -66,7 +64,7 @@ def cat(
         raise TorchliftError(f"{path} is not a tensor ({text}): save it as .t7")
     return CommandResult(
         {"file": file, "lua_path": path, "text": text, "files": [str(target)], "notes": notes},
-        escape("\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)])),
+        "\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)]),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.text import Text
 
 from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
@@ -23,9 +23,9 @@ LAYER_TOLERANCE = 1e-4
 
 #: How a layer's status is shown.
 _MARKS = {
-    "equal": "[green]equal[/]",
-    "differs": "[bold red]DIFFERS[/]",
-    "unchecked": "[dim]unchecked[/]",
+    "equal": Text("equal", "green"),
+    "differs": Text("DIFFERS", "bold red"),
+    "unchecked": Text("unchecked", "dim"),
 }
 
 
@@ -80,10 +80,18 @@ def check(
         raise UsageError(f"{unused[0]}=… is for the images of data=…")
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
+    from ..converters.onnx.onnx_file import read_file
 
-    inputs, classes = (None, None) if data is None else _examples(data_options.open(data), examples)
+    opened = model_options.model(model)
+    inputs: Any = None
+    classes: Any = None
+    notes: list[str] = []
+    if data is not None:
+        labels = opened.labels or read_file(onnx)[1].labels
+        images, notes = data_options.open_for(data, labels, opened.output_kind)
+        inputs, classes = _examples(images, examples)
     found = check_onnx(
-        model_options.model(model),
+        opened,
         onnx,
         inputs,
         classes=classes,
@@ -92,11 +100,11 @@ def check(
         tolerance=tolerance,
         locate=locate,
     )
-    lines = [*found.lines()]
+    lines = [*found.lines(), *(f"note: {note}" for note in notes)]
     if report:
         lines += [f"wrote {file}" for file in write_check_report(found)]
     return CommandResult(
-        {"model": model, **found.to_json()}, escape("\n".join(lines)), found.passed
+        {"model": model, **found.to_json(), "notes": notes}, "\n".join(lines), found.passed
     )
 
 
@@ -122,7 +130,7 @@ def _layers(found: SelfCheck) -> RenderableType:
     for layer in found.layers:
         error = "" if layer.error is None else f"{layer.error:.1e}"
         mark = _MARKS[layer.status]
-        view.add_row(escape(layer.path), layer.class_name, error, mark, escape(layer.reason))
+        view.add_row(layer.path, layer.class_name, error, mark, layer.reason)
     return view
 
 
@@ -131,7 +139,7 @@ def verdict(found: SelfCheck) -> str:
     equal, unchecked = found.count("equal"), found.count("unchecked")
     first = found.first_difference
     if first is not None:
-        return f"{escape(first.path)} ({first.class_name}) is the first layer that differs"
+        return f"{first.path} ({first.class_name}) is the first layer that differs"
     if not equal:
         return "the file keeps no activations to compare with: it was cleared before it was saved"
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,10 @@ class DataOptions:
 
     Attributes:
         classes: Only these classes, numbered anew in this order, such as airplane,bird.
-        class_names: Names of the data's classes: a .t7 list, or a text file with one name a line.
+        class_names: Names of the data's classes, where it has none, or their order, where it has
+            names: a .t7 list, or a text file with one name a line.
+        match_classes: How the data's classes are matched with those of the model or of other data:
+            by name where both have names and by position where one has none, or by position.
         split: Only the data's own train, val or test.
         limit: At most so many images, drawn by seed.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
@@ -30,6 +34,7 @@ class DataOptions:
 
     classes: list[str] | None = None
     class_names: str | None = None
+    match_classes: Literal["name", "position"] = "name"
     split: Literal["train", "val", "test"] | None = None
     limit: Count | None = None
     first_label: int | None = None
@@ -37,8 +42,13 @@ class DataOptions:
     on_error: Literal["raise", "skip"] = "raise"
     seed: CountOrZero = 0
 
-    def open(self, source: str) -> Dataset | ImageFiles:
+    def open(self, source: str, *, as_test_data: bool = False) -> Dataset | ImageFiles:
         """Return the images of a source (see `open_data`).
+
+        Args:
+            source: A dataset.
+            as_test_data: Whether it is tested on beside the dataset that is trained on: the class
+                names are then for a source without names alone, and others are matched later.
 
         Raises:
             TorchliftError: when they cannot be read, or have no such split or class.
@@ -46,17 +56,40 @@ class DataOptions:
         from ..converters.labels import read_labels
         from ..transfer.data import open_data
 
+        names = None if self.class_names is None else read_labels(self.class_names)
         return open_data(
             source,
+            class_names=None if as_test_data else names,
+            default_class_names=names,
             classes=self.classes,
             limit=self.limit,
             first_label=self.first_label,
-            names=None if self.class_names is None else read_labels(self.class_names),
             size=self.image_size,
             split=self.split,
             on_error=self.on_error,
             seed=self.seed,
         )
+
+    def open_for(
+        self, source: str, labels: Sequence[str] | None, output_kind: str | None
+    ) -> tuple[Dataset | ImageFiles, list[str]]:
+        """Return the images of a source, with the classes of a model, and notes on both.
+
+        Args:
+            source: A dataset, with labels or without.
+            labels: The names of the model's outputs; None without names.
+            output_kind: What the outputs mean; `features` are no classes, so nothing is matched.
+
+        Raises:
+            TorchliftError: when they cannot be read, or the model lacks some of the classes.
+        """
+        from ..transfer.data import match_classes
+
+        images = self.open(source)
+        if images.classes is None or output_kind == "features":
+            return images, list(images.notes)
+        matched, notes = match_classes(images, labels, self.match_classes)
+        return matched, [*images.notes, *notes]
 
 
 #: Every image.

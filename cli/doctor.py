@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..converters.requirements import is_installed
 from .describe import metadata_view
@@ -52,7 +51,7 @@ def doctor() -> CommandResult:
         ),
         "",
         metadata_view({one["package"]: one["version"] for one in data["packages"]}),
-        *(f"problem: {escape(text)}" for text in problems),
+        *(f"problem: {text}" for text in problems),
     )
     runs = any(one["provider"] == "cpu" and one["problem"] is None for one in providers)
     return CommandResult(data, view, passed=runs and not problems)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from ..converters.errors import TorchliftError
@@ -80,15 +80,17 @@ def _described(
 
 def _view(found: Inspection) -> RenderableType:
     title = f"{found.file}: {found.size:,} bytes, {found.format}"
-    parts: list[RenderableType] = [escape(title), "", _tree(found.tree)]
+    parts: list[RenderableType] = [title, "", _tree(found.tree)]
     if found.layers:
         where = f", the model is {found.model_path}" if found.model_path else ""
         parts += [
             "",
-            f"[bold]{len(found.layers)} modules, {found.parameters:,} parameters[/]{where}",
+            Text.assemble(
+                (f"{len(found.layers)} modules, {found.parameters:,} parameters", "bold"), where
+            ),
         ]
         parts += [_layers(found), "", _bytes(found.bytes)]
-    return Group(*parts, *(f"note: {escape(note)}" for note in found.notes))
+    return Group(*parts, *(f"note: {note}" for note in found.notes))
 
 
 def _tree(root: Node) -> Tree:
@@ -98,13 +100,13 @@ def _tree(root: Node) -> Tree:
         node, branch = waiting.pop()
         waiting.extend((child, branch.add(_line(child))) for child in node.children)
         if node.hidden and node.children:
-            branch.add(f"[dim]… {node.hidden:,} more[/]")
+            branch.add(Text(f"… {node.hidden:,} more", "dim"))
     return drawn
 
 
-def _line(node: Node) -> str:
-    same = f" [dim](the same as {escape(node.same_as)})[/]" if node.same_as else ""
-    return f"[bold]{escape(node.name)}[/] {escape(node.text)}{same}"
+def _line(node: Node) -> Text:
+    same = f" (the same as {node.same_as})" if node.same_as else ""
+    return Text.assemble((node.name, "bold"), f" {node.text}", (same, "dim"))
 
 
 def _layers(found: Inspection) -> RenderableType:
@@ -119,10 +121,10 @@ def _layers(found: Inspection) -> RenderableType:
     )
     for layer in found.layers:
         view.add_row(
-            escape(layer.path),
+            layer.path,
             layer.torch_path or "",
             layer.class_name,
-            f"the same as {escape(layer.same_as)}" if layer.same_as else escape(layer.settings),
+            f"the same as {layer.same_as}" if layer.same_as else layer.settings,
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.bytes.total:,}" if layer.bytes.total else "",
         )

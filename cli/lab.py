@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from ..converters.requirements import require
@@ -16,7 +15,8 @@ from .commands import FILE_COMMANDS, load_commands
 from .errors import Terminated, UsageError
 from .messages import for_command
 from .parser import parse_command, run_command
-from .result import CommandResult, console
+from .result import CommandResult
+from .terminal import console
 
 #: Small settings, scikit-learn's digits.
 _OPTIONS = LabOptions()
@@ -55,7 +55,7 @@ def lab(
         folder,
         _run_command,
         settings_of(chosen, options),
-        say=lambda text: aside.print(escape(for_command(text, lab, given)), soft_wrap=True),
+        say=lambda text: aside.print(for_command(text, lab, given), soft_wrap=True),
         overwrite=overwrite,
     )
     page = do_lab(chosen, steps, options)
@@ -68,9 +68,9 @@ def lab(
         "steps": [vars(step) | {"command": step.command} for step in page.steps],
     }
     view = Group(
-        escape(f"{page.title}: {len(page.steps)} commands, {page.facts['seconds']} seconds"),
-        *(escape(f"note: {note}") for note in page.notes),
-        *(escape(f"wrote {file}") for file in files),
+        f"{page.title}: {len(page.steps)} commands, {page.facts['seconds']} seconds",
+        *(f"note: {note}" for note in page.notes),
+        *(f"wrote {file}" for file in files),
     )
     return CommandResult(facts, view)
 

@@ -18,6 +18,7 @@ from .errors import Terminated, UsageError
 from .messages import for_command
 from .parser import Command, parse_command, run_command
 from .result import show
+from .terminal import printable, printable_warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _print_missing(error, words[0])
     try:
-        with _terminated_by_exception():
+        with _terminated_by_exception(), printable_warnings():
             return _run(command, options)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -74,14 +75,9 @@ def _print_error(error: TorchliftError | OSError, command: Command, given: dict[
     else:
         place = f"{error.filename}: " if error.filename is not None else ""
         text = f"{place}{error.strerror or error}"
-    print(f"torchlift: {_printable(text)}", file=sys.stderr)
+    print(f"torchlift: {printable(text)}", file=sys.stderr)
     if skeleton := getattr(error, "skeleton", None):
-        print(f"\nTo write a converter, begin with:\n\n{skeleton}", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """Return a text of which nothing moves the cursor or changes the terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        print(f"\nTo write a converter, begin with:\n\n{printable(skeleton)}", file=sys.stderr)
 
 
 def _print_missing(error: ImportError, command: str) -> int:

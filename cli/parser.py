@@ -91,7 +91,9 @@ def parse_command(
     command = next((item for item in commands if words[:1] == [item.__name__]), None)
     if command is not None:
         words[1:] = _options_last(command, words[1:])
-    chosen = _parser_of(commands).parse_args(words)
+    parser = _parser_of(commands)
+    parser.words[:] = words
+    chosen = parser.parse_args(words)
     command = next(item for item in commands if item.__name__ == chosen.subcommand)
     return command, vars(chosen[chosen.subcommand])
 
@@ -162,6 +164,7 @@ def _parser_of(commands: tuple[Command, ...]) -> CommandLineParser:
     for command in commands:
         doc = parse_docstring(command.__doc__ or "")
         inner = _command_parser(command)
+        inner.words = parser.words
         subcommands.add_subcommand(command.__name__, inner, help=doc.short_description)
         # jsonargparse would show the options of `torchlift` itself, which has none.
         inner.prog = f"torchlift {command.__name__}"

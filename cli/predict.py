@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
-from .result import CommandResult, as_number, console, table
+from .result import CommandResult, as_number, table
+from .terminal import console, printable
 from .values import Count
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def predict(
     with in_memory if output is None else open_results(output, overwrite) as write:
         classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
         if classifier.note:
-            console(stderr=True).print(escape(classifier.note))
+            console(stderr=True).print(classifier.note)
         sources = [_open_input(classifier, name, top) for name in inputs]
         total = sum(source.count for source in sources)
         with progress(total) as advance:
@@ -72,7 +72,7 @@ def predict(
                 write(name, predictions, problem)
                 if problem:
                     unreadable.append({"input": name, "problem": problem})
-                    print(f"torchlift: {' '.join(problem.split())}", file=sys.stderr)
+                    print(f"torchlift: {printable(' '.join(problem.split()))}", file=sys.stderr)
                 advance(1)
     count = total - len(unreadable)
     lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
@@ -81,7 +81,7 @@ def predict(
         data = {**metadata, "results": results}
         return CommandResult(data, Group(_table(results), *lines), not unreadable)
     written = {"files": [output], "count": count, "unreadable": unreadable}
-    wrote = f"{count:,} images classified on {classifier.provider}: {escape(output)}"
+    wrote = f"{count:,} images classified on {classifier.provider}: {output}"
     return CommandResult({**metadata, **written}, Group(wrote, *lines), not unreadable)
 
 
@@ -119,7 +119,7 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     if not path.exists():
         return _Input(1, iter([(name, [], f"{name}: no such file")]))
     if path.is_dir() and (left_out := list_folder(path).note()):
-        console(stderr=True).print(f"note: {escape(name)}: {escape(left_out)}")
+        console(stderr=True).print(f"note: {name}: {left_out}")
     files = find_images([name])
     predicted = predict_files(classifier, files, top)
     return _Input(len(files), ((str(one.file), one.predictions, one.problem) for one in predicted))
@@ -130,8 +130,8 @@ def _table(results: list[dict[str, Any]]) -> Table:
     for result in results:
         for place, prediction in enumerate(result["predictions"]):
             view.add_row(
-                "" if place else escape(result["input"]),
-                escape(prediction["label"]),
+                "" if place else result["input"],
+                prediction["label"],
                 as_number(prediction["probability"], ".4f"),
             )
     return view

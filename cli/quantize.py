@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
 
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
@@ -51,9 +50,11 @@ def quantize(
         raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
     output_suffix(output, [".onnx"])
     from ..converters.onnx import quantize as quantize_onnx
+    from ..converters.onnx.onnx_file import read_file
     from ..transfer.data import Dataset
 
-    images = data_options.open(data)
+    metadata = read_file(model)[1]
+    images, notes = data_options.open_for(data, metadata.labels, metadata.output_kind)
     with phases() as shown:
         written = quantize_onnx(
             model,
@@ -70,7 +71,7 @@ def quantize(
         )
     before, after = written.bytes
     truth = "labels" if written.labelled else "float_file"
-    metadata = {
+    facts = {
         "model": model,
         "files": [str(written.file)],
         "bytes": after,
@@ -81,15 +82,15 @@ def quantize(
         "count": len(images),
         "layer_count": written.layers,
         "float_nodes": list(written.kept),
-        "notes": list(images.notes),
+        "notes": notes,
     }
     compared = "the labels" if written.labelled else "the predictions of the float file"
     view = Group(
-        f"wrote {escape(str(written.file))}: {after:,} bytes, {after / before:.2f} of float",
+        f"wrote {written.file!s}: {after:,} bytes, {after / before:.2f} of float",
         f"accuracy {written.after:.4f}, {written.before:.4f} in float, on {len(images):,} images, "
         f"compared with {compared}",
         f"{len(written.kept)} of {written.layers} layers stay in float"
-        + (f": {escape(', '.join(written.kept))}" if written.kept else ""),
-        *(f"note: {escape(note)}" for note in images.notes),
+        + (f": {', '.join(written.kept)}" if written.kept else ""),
+        *(f"note: {note}" for note in notes),
     )
-    return CommandResult(metadata, view)
+    return CommandResult(facts, view)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
-from rich.markup import escape
 
 from .errors import UsageError
 from .finetune import finetune
 from .messages import for_command
 from .parser import Command, build_arguments, parse_command, run_command
-from .result import CommandResult, console, table
+from .result import CommandResult, table
+from .terminal import console
 from .train import train
 from .training import FREEZING, is_first_process
 from .values import Count, CountOrZero, parse_list
@@ -80,7 +80,7 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(escape(f"run {folder.name}: {settings}"))
+            console(stderr=True).print(f"run {folder.name}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))
@@ -100,7 +100,7 @@ def sweep(
     problems = planned.problems()
     view = table(*rows[0])
     for row in rows:
-        view.add_row(*(escape(cell) for cell in row.values()))
+        view.add_row(*(cell for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
     results = {
         "files": [output],
@@ -112,7 +112,7 @@ def sweep(
     ]
     only_diverged = all(entry["status"] == DIVERGED for entry in problems.values())
     passed = only_diverged and len(rows) > len(problems)
-    return CommandResult(results, Group(view, "", *map(escape, (*notes, files))), passed)
+    return CommandResult(results, Group(view, "", *notes, files), passed)
 
 
 def check_freezing(model: str, runs: list[dict[str, Any]]) -> None:

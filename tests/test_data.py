@@ -174,6 +174,15 @@ def test_pixels_in_another_dtype_become_uint8(scale: int, dtype: type) -> None:
     assert "taken as pixels" in dataset.notes[0]
 
 
+def test_images_of_two_values_are_black_and_white() -> None:
+    """Taken as 0 and 1 of 255, both would be black."""
+    binary = (PIXELS > 100).astype(np.float32)
+    assert sorted(np.unique(dataset_from(binary).images)) == [0, 255]
+    # The steps are exact although a float32 is not.
+    steps = np.arange(256, dtype=np.float32).reshape(1, 1, 16, 16) / np.float32(255)
+    assert dataset_from(steps).images.ravel().tolist() == list(range(256))
+
+
 def test_normalized_values_stay_inputs() -> None:
     inputs = ((PIXELS - 120.0) / 60).astype(np.float32)
     dataset = dataset_from(table(data=inputs, label=LABELS))

@@ -25,6 +25,7 @@ from torchlift.transfer.data import (
     stream_folder,
     test_split,
 )
+from torchlift.transfer.data.selection import keep_valid_labels
 from torchlift.transfer.errors import DataError
 
 # It is a function of the library, not a test.
@@ -126,6 +127,8 @@ def test_the_sources_own_splits_are_kept(data: Dataset) -> None:
         "test: the source's own 200 images",
         "val: the source's own 40 images",
     )
+    # A split has no splits itself: it can be split again.
+    assert own.train.splits is own.val.splits is own.test.splits is None
     names[names == "val"] = "train"
     drawn = split(replace(data, splits=names), 0.1)
     assert ids(drawn.test) == list(range(340, 540))
@@ -158,6 +161,9 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
     t7.save(table, tmp_path / "data.t7")
     with pytest.raises(DataError, match=r"2 labels out of range 0 to 2 .*: 8 of image 1, -1 of"):
         open_data(tmp_path / "data.t7", first_label=1)
+    # One more than the number of names is the usual case: labels counted from 1 taken as from 0.
+    beyond = Dataset(pixels, np.array([1, 2, 3, 0, 2]), ("a", "b", "c"))
+    assert ids(keep_valid_labels(beyond, "skip")) == [0, 1, 3, 4]
     kept = open_data(tmp_path / "data.t7", first_label=1, on_error="skip")
     assert isinstance(kept, Dataset)
     assert ids(kept) == [0, 2, 4]
@@ -174,8 +180,9 @@ def test_open_data_selects_and_limits() -> None:
     every = open_data("sklearn:digits")
     assert isinstance(every, Dataset)
     assert np.array_equal(every.images[ids(chosen)], chosen.images)
-    named = open_data("sklearn:digits", names=[f"n{i}" for i in range(10)], classes=["n7"])
-    assert set(every.classes[named.ids]) == {7}  # type: ignore[index]
+    ordered = open_data("sklearn:digits", class_names=list("9876543210"), limit=20, seed=5)
+    assert ordered.names == tuple("9876543210")
+    assert np.array_equal(9 - every.classes[ids(ordered)], ordered.classes)  # type: ignore[index]
     with pytest.raises(DataError, match="no split val; it has no splits"):
         open_data("sklearn:digits", split="val")
 
@@ -237,7 +244,8 @@ def test_real_cifar_classes_by_name() -> None:
     if not folder.exists():
         pytest.skip("needs the CIFAR-10 images")
     names = t7.load(FIXTURES / "cifar" / "cifar_classes.t7").to_list()
-    data = open_data(folder / "cifar10-small-train.t7", names=names, classes=["airplane", "bird"])
+    file, chosen = folder / "cifar10-small-train.t7", ["airplane", "bird"]
+    data = open_data(file, class_names=names, classes=chosen)
     assert isinstance(data, Dataset)
     # The training images of the fifth lab.
     assert counts(data, 2) == [1029, 996]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
+from torch import nn
 from training_support import QUIET, difference, digit_splits, trained
 
 from torchlift.cli.main import main
@@ -17,8 +23,15 @@ from torchlift.converters.saved import open_model
 from torchlift.transfer.data import Splits
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.networks import convnet_bn
-from torchlift.transfer.training.checkpoints import best_epoch, saved_epochs
-from torchlift.transfer.training.run_folder import RunFolder
+from torchlift.transfer.training.checkpoints import (
+    TrainingState,
+    best_epoch,
+    load_best,
+    load_last_checkpoint,
+    save_checkpoint,
+    saved_epochs,
+)
+from torchlift.transfer.training.run_folder import RunFolder, open_run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +61,8 @@ def test_a_folder_with_another_run_is_refused(splits: Splits[Any], tmp_path: Pat
     resume = replace(QUIET, resume="auto")
     with pytest.raises(TrainingError, match=r"momentum \(None, now 0.5\)"):
         trained(splits, folder, epochs=1, run=resume, momentum=0.5)
+    with pytest.raises(TrainingError, match=r"lr \(0.05, now 0.1\)"):
+        trained(splits, folder, epochs=1, run=resume, lr=0.1)
     other = replace(splits, train=splits.train.take(np.arange(100)))
     with pytest.raises(TrainingError, match="another data"):
         trained(other, folder, epochs=1, run=resume)
@@ -64,6 +79,10 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(
     (folder / "checkpoints" / "notes.txt").write_text("mine", encoding="utf-8")
     trained(splits, folder, epochs=4, run=replace(QUIET, resume="auto"))
     assert (folder / "checkpoints" / "notes.txt").exists()
+    with pytest.raises(TrainingError, match=r"it also contains checkpoints/notes\.txt"):
+        trained(splits, folder, epochs=1, run=replace(QUIET, overwrite=True))
+    assert saved_epochs(folder / "checkpoints")[-1] == 4
+    (folder / "checkpoints" / "notes.txt").unlink()
     options = {"epochs": 1, "run": replace(QUIET, overwrite=True), "momentum": 0.5}
     trained(splits, folder, **options)
     trained(splits, fresh, **options)
@@ -126,3 +145,76 @@ def test_diverged_results_are_null_in_json(tmp_path: Path) -> None:
     (row,) = folder.read_metrics()
     assert math.isnan(row["train_loss"])
     assert row["train_accuracy"] == 0.1
+
+
+def test_what_changes_no_result_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
+    config = {"lr": 0.1, "epochs": 3, "workers": 2, "threads": 1, "device": "cpu", "seed": 0}
+    open_run(tmp_path / "run", config, {"model": "a"}, resume=False, overwrite=False)
+    now = config | {"epochs": 9, "workers": 0, "threads": 4, "device": "cuda", "patience": 2}
+    now |= {"tracker": ["none"], "output": "run"}
+    open_run(tmp_path / "run", now, {"model": "a"}, resume=True, overwrite=False)
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert stored == now
+    fewer = {key: value for key, value in now.items() if key != "seed"}
+    with pytest.raises(TrainingError, match=r"another value of seed \(0, now None\)"):
+        open_run(tmp_path / "run", fewer, {"model": "a"}, resume=True, overwrite=False)
+
+
+def test_overwriting_follows_no_link_out_of_the_folder(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    open_run(folder, {}, {}, resume=False, overwrite=False)
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("mine", encoding="utf-8")
+    (folder / "checkpoints").symlink_to(elsewhere)
+    (folder / "evaluation.json").write_text("{}", encoding="utf-8")
+    open_run(folder, {}, {}, resume=False, overwrite=True)
+    assert not os.path.lexists(folder / "checkpoints")
+    assert not (folder / "evaluation.json").exists()
+    assert (elsewhere / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_diverged_evaluation_is_null_in_json(tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_evaluation({"loss": math.nan, "accuracy": 0.5})
+    text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {"loss": None, "accuracy": 0.5}
+
+
+def test_more_than_9999_epochs_stay_in_order(tmp_path: Path) -> None:
+    for name in ("epoch-0009", "epoch-9999", "epoch-10000", "epoch-00011", "epoch-1", "epoch-best"):
+        (tmp_path / name).mkdir()
+    assert saved_epochs(tmp_path) == [9, 9999, 10000]
+
+
+def test_a_checkpoint_is_data_and_never_code(splits: Splits[Any], tmp_path: Path) -> None:
+    _, outcome = trained(splits, tmp_path / "run", epochs=1)
+    marker = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+            return Path.touch, (marker,)
+
+    torch.save({"optimizer": Payload()}, outcome.folder.checkpoints / "epoch-0001" / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        trained(splits, tmp_path / "run", epochs=2, run=replace(QUIET, resume="auto"))
+    assert not marker.exists()
+
+
+def test_the_last_checkpoint_is_resumed_and_the_best_is_returned(tmp_path: Path) -> None:
+    def state(value: float = 0.0) -> TrainingState:
+        network = nn.Linear(1, 1)
+        nn.init.constant_(network.weight, value)
+        return TrainingState(network, torch.optim.SGD(network.parameters(), 0.1), None, None)
+
+    history: list[dict[str, float]] = []
+    for epoch, accuracy in enumerate((0.5, 0.9, 0.7, 0.6), 1):
+        history.append({"epoch": epoch, "val_accuracy": accuracy, "val_loss": 1.0})
+        current = state(epoch)
+        current.history, current.seconds = history, [0.5] * epoch
+        save_checkpoint(tmp_path, current)
+    assert saved_epochs(tmp_path) == [2, 4]
+    resumed = state()
+    load_last_checkpoint(tmp_path, resumed)
+    assert (resumed.history, resumed.seconds) == (history, [0.5] * 4)
+    assert float(resumed.network.weight) == 4
+    load_best(tmp_path, resumed)
+    assert float(resumed.network.weight) == 2

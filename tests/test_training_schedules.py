@@ -28,6 +28,17 @@ def test_patience_counts_from_the_best_epoch() -> None:
     assert best_epoch(history(0.5, 0.7, 0.6, 0.7)) == 2
 
 
+def test_the_best_epoch_is_the_first_with_the_highest_accuracy_and_the_lowest_loss() -> None:
+    def best(*scores: tuple[float, float]) -> int:
+        return best_epoch([{"val_accuracy": each[0], "val_loss": each[1]} for each in scores])
+
+    assert best((0.5, 2.0), (0.7, 3.0), (0.7, 1.0), (0.7, 1.0), (0.6, 0.5)) == 3
+    # A loss that is not a number is never the lowest.
+    assert best((0.7, float("nan")), (0.7, 9.0)) == 2
+    assert best_epoch([{"train_loss": 1.0}, {"train_loss": 2.0}]) == 2
+    assert best_epoch([]) == 0
+
+
 @pytest.mark.parametrize("name", ["cosine", "step", "one-cycle", "constant"])
 def test_schedules_equal_those_of_torch(name: str) -> None:
     steps, epochs = 7, 6
@@ -55,6 +66,11 @@ def test_the_warm_up_rises_linearly_to_the_start_of_the_schedule() -> None:
     np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
     assert factors[10] < 1
     assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
+    # Half an epoch of three updates is two updates; the cosine has the other ten.
+    short = Optimization(epochs=4, schedule="cosine", warmup_epochs=0.5)
+    factors = [schedule_factor(short, step, 3) for step in range(12)]
+    expected = [1 / 3, 2 / 3, *(1 + np.cos(np.pi * np.arange(10) / 10)) / 2]
+    np.testing.assert_allclose(factors, expected)
 
 
 def test_the_moving_average_follows_its_formula() -> None:
@@ -80,9 +96,20 @@ def test_the_moving_average_follows_its_formula() -> None:
     "options",
     [
         {"epochs": -1},
+        {"batch_size": 0},
+        {"accumulate": 0},
+        {"step_epochs": 0},
+        {"momentum": 1},
         {"dampening": 1},
+        {"label_smoothing": 1},
         {"lr": -1},
+        {"lr": 0},
+        {"ema": 0},
         {"ema": 1},
+        {"clip_norm": 0},
+        {"patience": 0},
+        {"epochs": 3, "warmup_epochs": 3},
+        {"warmup_epochs": -1},
         {"schedule": "one-cycle", "warmup_epochs": 1},
     ],
     ids=str,

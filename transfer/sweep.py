@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -179,9 +180,11 @@ class Sweep:
 
     def _check_resumable(self) -> None:
         file = self.path / _PLAN
-        if not file.is_file():
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _read_plan(file)
+        if before is None:
+            raise SweepError(f"{self.path} exists and holds something else than a sweep")
         pairs = zip(before["trials"], self.trials, strict=False)
         if before["fixed"] != self.fixed or any(old != new for old, new in pairs):
             raise SweepError(f"{self.path} holds another sweep; name another folder")
@@ -208,3 +211,13 @@ class Sweep:
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
+
+
+def _read_plan(file: Path) -> dict[str, Any] | None:
+    """Return the runs of the sweep in a folder, or None if it holds no sweep."""
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_plan = isinstance(plan, dict) and isinstance(plan.get("trials"), list) and "fixed" in plan
+    return plan if is_plan else None

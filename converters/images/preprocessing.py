@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, text, whole
 from .decode import upright
 from .errors import ImageError, PreprocessingError
 from .image_scale import output_size
@@ -29,6 +30,39 @@ VALUE_RANGES = (1, 255)
 
 #: A (height, width) so large that no valid `size` leaves an empty image.
 _LARGE = (2**20, 2**20)
+
+#: The longest side of an image after resizing, and the most pixels it may have.
+_LONGEST_SIDE, _MOST_PIXELS = 2**14, 2**26
+
+#: How many times as large as the network's input an image may be before it is cropped.
+_LARGEST_FACTOR = 8
+
+#: The smallest divisor that leaves float32 inputs finite.
+_SMALLEST_STD = 1e-30
+
+#: A length, at most the longest side.
+_LENGTH = whole(1, _LONGEST_SIDE)
+
+
+def _size_kind(value: Any, where: str) -> Any:
+    """Check a size as JSON holds it (see `Preprocessing.size`)."""
+    kind: Kind = _LENGTH
+    if isinstance(value, (list, str)):
+        kind = text if isinstance(value, str) else list_of(_LENGTH, 2)
+    return kind(value, where)
+
+
+#: What each attribute of a `Preprocessing` is as JSON.
+_ENTRIES: dict[str, Kind] = {
+    "color": one_of(*COLORS),
+    "size": optional(_size_kind),
+    "resize": one_of(*RESIZERS),
+    "crop": optional(list_of(_LENGTH, 2)),
+    "value_range": one_of(*VALUE_RANGES),
+    "mean": list_of(number),
+    "std": list_of(number),
+    "round_pixels": flag,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +112,7 @@ class Preprocessing:
         )
         _require(self.value_range in VALUE_RANGES, "value_range must be 1 or 255")
         if isinstance(self.size, str):
-            output_size(self.size, *_LARGE)
+            _size_of_form(self.size, *_LARGE)
         else:
             _require(
                 self.size is None or _is_length(self.size) or _is_size(self.size),
@@ -100,6 +134,11 @@ class Preprocessing:
                 f"{'1' if self.channels == 1 else f'1 or {self.channels}'}",
             )
         _require(all(value > 0 for value in self.std), "std must be positive")
+        _require(
+            all(abs(value) < 1 / _SMALLEST_STD for value in self.mean)
+            and all(value > _SMALLEST_STD for value in self.std),
+            "mean or std is out of the range of float32",
+        )
 
     @property
     def channels(self) -> int:
@@ -154,6 +193,32 @@ class Preprocessing:
         inner = self.size if isinstance(self.size, tuple) else None
         return replace(self, resize=method, size=size, crop=self.crop or inner)
 
+    def check_fits(self, input_shape: Sequence[int] | None) -> None:
+        """Check that images become inputs of a network.
+
+        Args:
+            input_shape: (C, H, W), or None if the network leaves it open.
+
+        Raises:
+            PreprocessingError: If the channels or the size differ, or images are made much larger
+                than the input before they are cropped.
+
+        Example:
+            >>> Preprocessing("gray", size=(32, 32)).check_fits((1, 32, 32))
+        """
+        if input_shape is None:
+            return
+        channels, height, width = input_shape
+        network = f"the network takes {channels}×{height}×{width}"
+        _require(self.channels == channels, f"color is {self.color!r}, but {network}")
+        final = self.crop or (self.size if isinstance(self.size, tuple) else (height, width))
+        _require(final == (height, width), f"images become {final[0]}×{final[1]}, but {network}")
+        resized = self._resized(height, width)
+        _require(
+            max(resized) <= _LARGEST_FACTOR * max(height, width),
+            f"size is {self.size!r}, but {network}",
+        )
+
     def _sized(self, images: Any) -> np.ndarray:
         """Return (N, C, H, W), recolored, resized and cropped: uint8, or float32 from 0 to 255."""
         if isinstance(images, np.ndarray) and images.ndim == 4:
@@ -192,7 +257,7 @@ class Preprocessing:
             short = min(height, width)
             return height * self.size // short, width * self.size // short
         if isinstance(self.size, str):
-            return output_size(self.size, height, width)
+            return _size_of_form(self.size, height, width)
         return self.size
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
@@ -200,6 +265,10 @@ class Preprocessing:
         size = self._resized(height, width)
         if size == (height, width):
             return image
+        _require(
+            size[0] * size[1] <= _MOST_PIXELS,
+            f"an image of {height}×{width} would be resized to {size[0]}×{size[1]}",
+        )
         return RESIZERS[self.resize](np.ascontiguousarray(image), size)
 
     def _crop(self, images: np.ndarray) -> np.ndarray:
@@ -233,13 +302,26 @@ class Preprocessing:
             PreprocessingError: If an attribute is unknown or its value is invalid.
         """
         try:
-            arguments: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
+            check_entries(values, _ENTRIES, optional=_ENTRIES)
+        except ValueError as error:
+            raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from None
+        unknown = ", ".join(name for name in values if name not in _ENTRIES)
+        if unknown:
+            raise PreprocessingError(f"not a preprocessing of torchlift: {unknown} is unknown")
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
             }
-            return cls(**arguments)
-        except (TypeError, AttributeError) as error:
-            raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from error
+        )
+
+
+def _size_of_form(form: str, height: int, width: int) -> tuple[int, int]:
+    """Return the size that a form of `image.scale` stands for, also for absurd numbers."""
+    try:
+        return output_size(form, height, width)
+    except (OverflowError, ValueError) as error:
+        raise PreprocessingError(f"not a size of image.scale: {form[:40]!r}: {error}") from None
 
 
 def _rounded(pixels: np.ndarray) -> np.ndarray:
@@ -288,7 +370,7 @@ def _require(condition: bool, problem: str) -> None:
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST_SIDE
 
 
 def _is_size(value: Any) -> bool:

@@ -29,6 +29,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+#: How much a probability or its logarithm may exceed its range.
+_TOLERANCE = 0.01
+
+
 class Predictor(Protocol):
     """A network with its labels and preprocessing, ready to run.
 
@@ -83,16 +87,17 @@ class OnnxPredictor:
             )
         if inputs[0].type not in _DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
+        shape = inputs[0].shape[1:]
+        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
         try:
             metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
+            metadata.check_fits(self.input_shape, _column_count(outputs[0].shape))
         except InferenceError as error:
             raise InferenceError(f"{os.fspath(path)}: {error}") from error
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
-        shape = inputs[0].shape[1:]
-        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
-        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
@@ -212,6 +217,16 @@ def open_predictor(
     return TorchPredictor(open_model(path, **options), provider)
 
 
+def _column_count(shape: Sequence[Any]) -> int | None:
+    """Return how many columns an output (N, columns, …) has, or None if the graph leaves it open.
+
+    Example:
+        >>> _column_count(["batch", 10]), _column_count(["batch", "classes"])
+        (10, None)
+    """
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
+
+
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
     """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
 
@@ -302,6 +317,19 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
         shape = "×".join(map(str, scores.shape[1:]))
         raise InferenceError(
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
+        )
+    _check_range(scores, output_kind)
+
+
+def _check_range(scores: np.ndarray, output_kind: str) -> None:
+    """Check that scores can be what they are said to be; half precision rounds them."""
+    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
+    lowest = 0 if output_kind == "probabilities" else -np.inf
+    # NaN is neither, and another matter.
+    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
+        raise InferenceError(
+            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
+            f"from {scores.min():.4g} to {scores.max():.4g}"
         )
 
 

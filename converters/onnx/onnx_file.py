@@ -27,6 +27,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
     try:
         model = onnx.load(Path(path))
         metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
+        metadata.check_fits(*_sizes(model.graph))
     except FileNotFoundError as error:
         raise OnnxError(f"{error.filename or os.fspath(path)}: no such file") from None
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
@@ -88,6 +89,17 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         "torchlift_version": metadata.torchlift_version,
         "format_version": metadata.format_version,
     }
+
+
+def _sizes(graph: onnx.GraphProto) -> tuple[list[int] | None, int | None]:
+    """Return the (C, H, W) of a graph's only input and the columns of its output, where fixed."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [axes(value)[1:] for value in graph.input if value.name not in weights]
+    outputs = [axes(value)[1:] for value in graph.output]
+    shape = [axis for axis in inputs[0] if isinstance(axis, int) and axis] if inputs else []
+    is_image = len(inputs) == 1 and len(shape) == len(inputs[0]) == 3
+    columns = outputs[0][0] if len(outputs) == 1 and outputs[0] else None
+    return shape if is_image else None, columns if isinstance(columns, int) and columns else None
 
 
 def _describe(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:

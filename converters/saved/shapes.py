@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import nn
+
+from ..modules.meta_device import on_meta_device
 
 #: Square input sizes that image networks are trained on, in the order in which they are tried.
 _USUAL_SIZES = (
@@ -97,12 +98,6 @@ def infer_input_shape(
                 takes_any_size = _classifies(module, (count, 2 * side, 2 * side))
                 return None if takes_any_size else (count, side, side)
     return None
-
-
-def on_meta_device(module: nn.Module) -> nn.Module:
-    """Return a copy whose tensors are on the `meta` device; shared tensors stay shared."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor.to("meta") for tensor in tensors})
 
 
 def _output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:

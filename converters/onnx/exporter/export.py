@@ -137,7 +137,10 @@ def export(
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
-        _write(graph, target, any_size), input_names, output_names, saved_model.output_kind
+        _write(graph, target, any_size, overwrite),
+        input_names,
+        output_names,
+        saved_model.output_kind,
     )
 
 
@@ -204,11 +207,13 @@ def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
     return model.input_shape
 
 
-def _write(graph: onnx_ir.Model, target: Path, any_size: bool) -> list[Path]:
+def _write(graph: onnx_ir.Model, target: Path, any_size: bool, overwrite: bool) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     weights_name = f"{target.name}.data" if size > SINGLE_FILE_BYTES else None
+    if weights_name:
+        check_output(target.with_name(weights_name), overwrite)
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
         _check_batch(path, any_size)

@@ -1,0 +1,58 @@
+"""The strength of random changes to images, and what their random numbers depend on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from torchlift.converters.images import Preprocessing
+from torchlift.transfer.data import Batches, BatchPlan, Dataset
+from torchlift.transfer.data.augmentation import Augmentation, draw
+from torchlift.transfer.errors import DataError
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0.0, 50), (0.5, 100), (1.0, 150)])
+def test_brightness_is_from_one_minus_b_to_one_plus_b(number: float, expected: int) -> None:
+    numbers = np.full((1, 6), 0.5, np.float32)
+    numbers[0, 3] = number
+    pixels = torch.full((1, 1, 2, 2), 100, dtype=torch.uint8)
+    assert Augmentation(brightness=0.5)(pixels, numbers).unique().tolist() == [expected]
+    # A factor below 0 would be a negative image.
+    assert Augmentation(brightness=3)(pixels, numbers).min() >= 0
+
+
+def test_each_jitter_has_its_own_random_number() -> None:
+    pixels = torch.randint(60, 200, (1, 3, 4, 4), dtype=torch.uint8)
+    for name, column in (("brightness", 3), ("contrast", 4), ("saturation", 5)):
+        numbers = np.full((1, 6), 0.5, np.float32)
+        augmentation = Augmentation(**{name: 0.5})
+        assert torch.equal(augmentation(pixels, numbers), pixels)
+        numbers[0, column] = 0.0
+        assert not torch.equal(augmentation(pixels, numbers), pixels)
+
+
+@pytest.mark.parametrize("name", ["crop_padding", "brightness", "contrast", "mixup", "cutmix"])
+def test_a_negative_strength_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"{name}=-1"):
+        Augmentation(**{name: -1})
+
+
+def test_mixing_differs_by_seed_epoch_and_batch_and_is_repeatable() -> None:
+    data = Dataset(np.zeros((8, 1, 2, 2), np.uint8), np.arange(8))
+
+    def fractions(seed: int, epoch: int) -> list[float]:
+        plan = BatchPlan(8, 4, shuffle_seed=seed, sampling="shuffle-once")
+        batches = Batches(data, Preprocessing("gray"), plan, augmentation=Augmentation(mixup=1.0))
+        return [float(targets.max()) for _, targets in batches.epoch(epoch)]
+
+    first = fractions(0, 1)
+    assert first == fractions(0, 1)
+    drawn = [*first, *fractions(0, 2), *fractions(1, 1)]
+    assert len(set(drawn)) == 6
+
+
+def test_random_numbers_of_images_differ_by_seed_and_epoch() -> None:
+    assert np.array_equal(draw(0, 1, 3), draw(0, 1, 3))
+    assert not np.intersect1d(draw(0, 1, 3), draw(0, 2, 3)).size
+    assert not np.intersect1d(draw(0, 1, 3), draw(1, 1, 3)).size

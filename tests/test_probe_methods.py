@@ -1,0 +1,132 @@
+"""The probes by the formulas of scikit-learn and of a plain loop of PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+from torch.nn import functional
+
+from torchlift.transfer.data import Dataset
+from torchlift.transfer.errors import ProbeError
+from torchlift.transfer.probe import ProbeOptions, best_of, probe
+from torchlift.transfer.probe_methods import METHODS, Examples, Fitted, fit_knn
+
+
+def noisy(count: int, seed: int, noise: float = 1.5) -> Examples:
+    """Return three overlapping classes in four dimensions."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    values = np.eye(3, 4)[labels] * 2 + noise * draw.standard_normal((count, 4))
+    return Examples(values.astype(np.float32), labels)
+
+
+TRAIN, VAL, TEST = noisy(60, 0), noisy(45, 1), noisy(50, 2)
+BOTH = Examples(
+    np.concatenate([TRAIN.features, VAL.features]), np.concatenate([TRAIN.classes, VAL.classes])
+)
+
+
+def test_the_chosen_regression_is_fitted_on_training_and_validation_examples() -> None:
+    fitted = METHODS["logistic"](TRAIN, VAL, 0)
+    strength = float(fitted.setting.removeprefix("C="))
+    expected = LogisticRegression(C=strength, max_iter=1000).fit(BOTH.features, BOTH.classes)
+    # Both stop once the gradient is small; one starts from the weights of the strength before.
+    np.testing.assert_allclose(
+        fitted.classify(TEST.features), expected.predict_proba(TEST.features), atol=2e-3
+    )
+
+
+def test_neighbors_vote_by_their_distance_and_their_number_is_chosen_by_validation() -> None:
+    def model(count: int, examples: Examples) -> KNeighborsClassifier:
+        found = KNeighborsClassifier(count, weights="distance")
+        return found.fit(examples.features, examples.classes)
+
+    fitted = METHODS["knn"](TRAIN, VAL, 0)
+    scores = {
+        count: model(count, TRAIN).score(VAL.features, VAL.classes) for count in (1, 3, 5, 10, 20)
+    }
+    count = int(fitted.setting.removeprefix("k="))
+    assert count > 1
+    assert scores[count] == max(scores.values()) == fitted.val_accuracy
+    np.testing.assert_allclose(
+        fitted.classify(TEST.features), model(count, BOTH).predict_proba(TEST.features), atol=1e-5
+    )
+
+
+def test_more_neighbors_than_examples_are_not_tried() -> None:
+    few = Examples(TRAIN.features[:4], np.array([0, 1, 2, 0]))
+    assert METHODS["knn"](few, VAL, 0).setting in ("k=1", "k=3")
+
+
+def test_the_network_is_that_of_the_epoch_with_the_smallest_validation_loss() -> None:
+    """A plain loop with the same seed; validation labels at random make the loss rise soon."""
+    val = Examples(VAL.features, np.random.default_rng(0).permutation(VAL.classes))
+    fitted = METHODS["network"](TRAIN, val, 3)
+    x, y = torch.from_numpy(TRAIN.features), torch.from_numpy(TRAIN.classes)
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Linear(4, 100), nn.ReLU(), nn.Linear(100, 3))
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    losses, outputs = [], []
+    for _ in range(30):
+        for batch in torch.randperm(60).split(64):
+            optimizer.zero_grad()
+            functional.cross_entropy(network(x[batch]), y[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            logits = network(torch.from_numpy(val.features))
+            losses.append(float(functional.cross_entropy(logits, torch.from_numpy(val.classes))))
+            outputs.append(network(torch.from_numpy(TEST.features)).softmax(1).numpy())
+    best = int(np.argmin(losses))
+    assert 0 < best < 15
+    assert fitted.setting == f"{best + 1} epochs"
+    np.testing.assert_allclose(fitted.classify(TEST.features), outputs[best], atol=1e-5)
+
+
+def test_the_best_of_several_layers_is_chosen_by_validation_and_not_by_the_test() -> None:
+    data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
+    results = [probe(str(seed), data, "knn", None, ProbeOptions(seed=seed)) for seed in range(8)]
+    best = best_of(results)
+    assert best.val_accuracy == max(result.val_accuracy for result in results)
+    assert best.test_accuracy < max(result.test_accuracy for result in results)
+
+
+def test_test_features_are_scaled_like_the_training_features() -> None:
+    """A test split far away must not move the mean: that would be looking at it."""
+    data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
+    near, far = (
+        probe("x", data, "knn", Dataset(TEST.features + shift, TEST.classes, ("a", "b", "c")))
+        for shift in (0, 1000)
+    )
+    assert near.val_accuracy == far.val_accuracy
+    assert far.test_accuracy < near.test_accuracy
+
+
+def test_features_are_scaled_by_the_training_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Examples] = []
+
+    def spy(train: Examples, val: Examples, seed: int) -> Fitted:
+        seen.append(train)
+        return fit_knn(train, val, seed)
+
+    monkeypatch.setitem(METHODS, "knn", spy)
+    probe("x", Dataset(TRAIN.features, TRAIN.classes), "knn")
+    np.testing.assert_allclose(seen[0].features.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(seen[0].features.std(0), 1, atol=1e-6)
+
+
+def test_classes_of_the_test_features_are_matched_by_name() -> None:
+    data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
+    turned = Dataset(TEST.features, (TEST.classes + 1) % 3, ("c", "a", "b"))
+    plain = probe("x", data, "knn", Dataset(TEST.features, TEST.classes, ("a", "b", "c")))
+    assert probe("x", data, "knn", turned).test_accuracy == plain.test_accuracy > 0.5
+
+
+def test_a_feature_that_is_not_finite_is_an_error() -> None:
+    broken = TRAIN.features.copy()
+    broken[5, 2] = np.nan
+    with pytest.raises(ProbeError, match=r"1 of .* examples have features that are not finite"):
+        probe("x", Dataset(broken, TRAIN.classes), "knn", None, ProbeOptions(seed=1))

@@ -1,0 +1,125 @@
+"""Which network, head, labels and preprocessing a training begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from training_support import difference
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.data import Dataset, ImageFiles
+from torchlift.transfer.errors import DataError, TrainingError
+from torchlift.transfer.training.classifiers import adapted_classifier, new_classifier
+
+_RANDOM = np.random.default_rng(0)
+GRAY = Dataset(
+    _RANDOM.integers(0, 256, (30, 1, 28, 28), np.uint8), np.arange(30) % 3, ("a", "b", "c")
+)
+
+
+def trained(outputs: int = 3, *softmax: nn.Module) -> SavedModel:
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 8), nn.Linear(8, outputs), *softmax
+    )
+    kind = "log_probabilities" if softmax else "logits"
+    preprocessing = Preprocessing("gray", mean=(0.25,), std=(0.5,))
+    return SavedModel(network.eval(), kind, (1, 28, 28), None, preprocessing)
+
+
+def test_a_new_network_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    first = new_classifier("logistic", GRAY, seed=3)
+    torch.manual_seed(6)
+    again = new_classifier("logistic", GRAY, seed=3)
+    assert difference(first.module, again.module) == 0
+    assert difference(first.module, new_classifier("logistic", GRAY, seed=4).module) > 0
+
+
+def test_the_preprocessing_is_measured_on_the_training_images() -> None:
+    model = new_classifier("logistic", GRAY)
+    assert model.labels == ["a", "b", "c"]
+    assert model.preprocessing is not None
+    pixels = GRAY.images / 255
+    assert model.preprocessing.mean == pytest.approx([pixels.mean()])
+    assert model.preprocessing.std == pytest.approx([pixels.std()])
+    assert (model.preprocessing.color, model.preprocessing.size) == ("gray", (28, 28))
+    # A constant channel becomes 0, not NaN.
+    black = Dataset(np.zeros((4, 3, 28, 28), np.uint8), np.arange(4) % 2)
+    preprocessing = new_classifier("logistic", black).preprocessing
+    assert preprocessing is not None
+    assert (preprocessing.color, preprocessing.mean, preprocessing.std) == (
+        *("RGB", (0.0, 0.0, 0.0)),
+        (1.0, 1.0, 1.0),
+    )
+
+
+def test_floats_are_inputs_and_need_no_preprocessing() -> None:
+    data = Dataset(GRAY.images.astype(np.float32) - 7, GRAY.classes)
+    assert new_classifier("logistic", data).preprocessing is None
+    assert adapted_classifier(trained(), data, "zeros").preprocessing is None
+
+
+def test_a_trained_network_keeps_its_preprocessing_and_takes_the_labels() -> None:
+    own = trained().preprocessing
+    model = adapted_classifier(trained(9, nn.LogSoftmax(1)), GRAY, "zeros")
+    assert (model.preprocessing, model.labels, model.output_kind) == (
+        own,
+        ["a", "b", "c"],
+        "logits",
+    )
+    inputs = torch.rand(5, 1, 28, 28)
+    assert torch.equal(model.module(inputs), torch.zeros(5, 3))
+    # Labels of the old head are not those of the new one.
+    old = trained(2)
+    old.labels = ["old", "older"]
+    unnamed = Dataset(GRAY.images, GRAY.classes)
+    assert adapted_classifier(old, unnamed, "zeros").labels is None
+
+
+def test_a_kept_head_has_its_outputs_in_the_order_of_the_data() -> None:
+    model, before = trained(3, nn.LogSoftmax(1)), trained(3, nn.LogSoftmax(1))
+    model.labels = ["c", "a", "b"]
+    inputs = torch.rand(5, 1, 28, 28)
+    kept = adapted_classifier(model, GRAY, "keep")
+    assert (kept.labels, kept.output_kind) == (["a", "b", "c"], "logits")
+    expected = before.module(inputs)[:, [1, 2, 0]]
+    torch.testing.assert_close(kept.module(inputs).log_softmax(1), expected)
+    with pytest.raises(TrainingError, match="the kept head has 4 classes, but the data has 3"):
+        adapted_classifier(trained(4), GRAY, "keep")
+    partly = trained()
+    partly.labels = ["a", "b", "x"]
+    with pytest.raises(DataError):
+        adapted_classifier(partly, GRAY, "keep")
+
+
+def test_a_probe_sees_the_features_of_evaluation_mode() -> None:
+    """Dropout on would make the head another one in each call."""
+    heads = []
+    for _ in range(2):
+        model = trained()
+        model.module.train()
+        adapted = adapted_classifier(model, GRAY, "probe")
+        heads.append([value.detach().clone() for value in adapted.module[3].parameters()])
+    for first, second in zip(*heads, strict=True):
+        assert torch.equal(first, second)
+    with pytest.raises(TrainingError, match="needs training images of every class"):
+        adapted_classifier(trained(), GRAY.take(np.flatnonzero(GRAY.classes != 1)), "probe")
+
+
+def test_images_in_files_give_their_colors(tmp_path: Path) -> None:
+    for name, mode in (("gray", "L"), ("color", "RGB")):
+        Image.new(mode, (40, 30), 100).save(tmp_path / f"{name}.png")
+        files = np.array([tmp_path / f"{name}.png"] * 2, object)
+        data = ImageFiles(
+            files, np.array([0, 1]), ("a", "b"), color="gray" if mode == "L" else mode
+        )
+        model = new_classifier("logistic", data)
+        assert model.input_shape is not None
+        assert model.input_shape[0] == (1 if mode == "L" else 3)
