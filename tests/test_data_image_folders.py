@@ -51,7 +51,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 #: Every command that opens a folder as a dataset: FOLDER, the file MODEL.onnx and a new OUT.
 COMMANDS = {
     "evaluate": f"evaluate {MODEL} FOLDER",
-    "train": "train linear FOLDER --epochs 1 --output OUT",
+    "train": "train softmax FOLDER --epochs 1 --output OUT",
     "finetune": f"finetune {MODEL} FOLDER --epochs 1 --output OUT",
     "test-data": f"finetune {MODEL} FOLDER --test-data FOLDER --epochs 1 --output OUT",
     "extract": f"extract {MODEL} FOLDER OUT",
@@ -85,7 +85,7 @@ def test_a_truncated_image_is_an_error_or_skipped_by_every_command(
     captured = capsys.readouterr()
     # These images are noise: which answers differ is not the point here.
     assert status == 0 or command in ("quantize", "check")
-    if command not in ("check", "feature-maps", "quantize"):
+    if command not in ("feature-maps", "quantize"):
         notes = json.loads(captured.out)["notes"]
         assert any(note.startswith("left out, unreadable: 1 (") for note in notes)
         assert any(str(broken) in note for note in notes)

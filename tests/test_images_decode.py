@@ -81,7 +81,7 @@ def test_no_command_starts_ghostscript(tmp_path: Path) -> None:
         "from PIL import Image, EpsImagePlugin  # the plugin is there, and must not be asked\n"
         "model, folder = sys.argv[1:]\n"
         "print(main(['predict', model, folder]), main(['evaluate', model, folder]),\n"
-        "      main(['train', 'linear', folder, '--output', folder + '/run']),\n"
+        "      main(['train', 'softmax', folder, '--output', folder + '/run']),\n"
         "      main(['plot', 'samples', folder, '--output', folder + '/x.png']),\n"
         "      main(['split', folder, folder + '/x.npz']))"
     )
