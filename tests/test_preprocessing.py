@@ -160,6 +160,15 @@ def test_images_of_a_wrong_size_are_refused(image: Image.Image) -> None:
         Preprocessing(crop=(50, 50))(image)
 
 
+def test_the_center_is_torchvisions() -> None:
+    """For every margin: a half is rounded to the even number (torchvision's `CenterCrop`)."""
+    for side in range(20, 34):
+        pixels = np.arange(side * side, dtype=np.uint16).astype(np.uint8).reshape(side, side)
+        expected = np.asarray(v2.CenterCrop(20)(Image.fromarray(pixels)))
+        found = Preprocessing("gray", crop=(20, 20)).pixels(pixels)[0, :, :, 0]
+        assert np.array_equal(found, expected), side
+
+
 def test_another_method_of_resizing_and_a_size_before_the_crop(image: Image.Image) -> None:
     """fb.resnet.torch's evaluation: the shorter side by image.scale (bicubic), a center crop."""
     first = Preprocessing(size=(24, 20), mean=MEAN)
