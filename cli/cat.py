@@ -34,6 +34,7 @@ def cat(
 
     from ..converters import t7
     from ..converters.files import atomic_path, check_output
+    from ..converters.finite import first_not_finite
     from ..converters.t7.inspection import describe
     from ..converters.t7.paths import follow
     from ..converters.t7.reading.load import read_file
@@ -46,6 +47,8 @@ def cat(
         # All objects of the file: the path says which of them is meant.
         value = follow(read_file(file, single=False).value, path)
     notes = [str(warning.message) for warning in caught]
+    if isinstance(value, np.ndarray) and (place := first_not_finite(value)):
+        notes.append(f"{path}{'' if place.startswith('[') else ' '}{place}")
     text = describe(value)
     if target is None:
         shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []

@@ -112,6 +112,16 @@ def test_a_stopped_sweep_is_resumed_and_sorted_by_validation(tmp_path: Path) -> 
     assert lines[2] == "| 3 | 0.9000 | 0.4000 | 0.2500 | 1 | 003 |"
 
 
+def test_only_the_accuracy_of_a_test_split_is_called_that(tmp_path: Path) -> None:
+    def validated(trial: Trial, folder: Path) -> None:
+        finished(trial, folder)
+        evaluation = json.dumps({"split": "val", "accuracy": 0.9})
+        (folder / "evaluation.json").write_text(evaluation, encoding="utf-8")
+
+    sweep_of(tmp_path).run(validated)
+    assert "test_accuracy" not in (tmp_path / "results.csv").read_text(encoding="utf-8")
+
+
 def test_a_folder_of_another_sweep_is_refused(tmp_path: Path) -> None:
     sweep_of(tmp_path, 2, model="a").run(finished)
     sweep_of(tmp_path, 3, model="a").run(finished)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +27,7 @@ from ..converters.saved import (
 from ..converters.saved.torchvision_network import classifier_names
 from .errors import NetworkError
 from .find_layers import nearest
+from .network_description import WEIGHTS, find_description
 from .networks import NETWORKS
 
 #: Prefixes of a source that is not a file.
@@ -43,7 +47,8 @@ def load_network(
             `torchvision:resnet18`; or `python:package.module:function`, a function that is called
             without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
-            not a file itself. No code in it is run.
+            not a file itself; or the folder of the run that trained it. No code in it is run. The
+            head, labels and preprocessing of a run are taken from it too.
         at: The path of the model in a `.t7` file (see `open_model`).
         overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
@@ -60,18 +65,22 @@ def load_network(
             )
         return open_model(source, at=at, **overrides)
     # Random weights are the same each time, so that a command can be repeated.
+    run = None if weights is None else find_description(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
             model = _torchvision_classifier(source.removeprefix(TORCHVISION))
         else:
-            model = _model_from_function(source.removeprefix(PYTHON))
+            arguments = () if run is None else run.arguments
+            model = _model_from_function(source.removeprefix(PYTHON), arguments)
+            if run is not None:
+                run.apply(model)
     if at is not None:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
     network = model.module
     if weights is not None:
         inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _load_weights(inner, Path(weights))
+        _load_weights(inner, _weights_file(Path(weights)))
     elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
     apply_overrides(model, source, **overrides)
@@ -125,9 +134,14 @@ def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
     return SavedModel(module, "logits", (3, crop, crop), preprocessing=preprocessing)
 
 
-def _model_from_function(name: str) -> SavedModel:
-    """Return the network that a function returns, in evaluation mode."""
-    result = _call_function(name)
+def _model_from_function(name: str, arguments: Sequence[Any] = ()) -> SavedModel:
+    """Return the network that a function returns, in evaluation mode.
+
+    Args:
+        name: `package.module:function`.
+        arguments: What the function is called with, if it takes arguments.
+    """
+    result = _call_function(name, *arguments, optional=True)
     if isinstance(result, nn.Module):
         result = SavedModel(result, infer_output_kind(result))
     if not isinstance(result, SavedModel):
@@ -136,8 +150,14 @@ def _model_from_function(name: str) -> SavedModel:
     return result
 
 
-def _call_function(name: str, *arguments: Any) -> Any:
-    """Call a function by its name, `package.module:function`, and return its result."""
+def _call_function(name: str, *arguments: Any, optional: bool = False) -> Any:
+    """Call a function by its name, `package.module:function`, and return its result.
+
+    Args:
+        name: The function.
+        arguments: Its arguments.
+        optional: Whether a function that takes no arguments is called without them.
+    """
     module_name, _, function_name = name.partition(":")
     # Modules in the current folder can be imported too. It comes last: a file there must not take
     # the place of a package that torchlift or the function's module imports.
@@ -148,6 +168,10 @@ def _call_function(name: str, *arguments: Any) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise NetworkError(f"{PYTHON}{name}: {error}") from error
     try:
+        if optional:
+            with suppress(ValueError, TypeError):
+                if not inspect.signature(function).parameters:
+                    arguments = ()
         return function(*arguments)
     except TypeError as error:
         raise NetworkError(f"{PYTHON}{name}: {error}") from error
@@ -155,6 +179,24 @@ def _call_function(name: str, *arguments: Any) -> Any:
 
 def _type_of(value: object) -> str:
     return f"a value of type {type(value).__name__}"
+
+
+def _weights_file(path: Path) -> Path:
+    """Return the file of weights that a path names: itself, or that of a run.
+
+    Raises:
+        NetworkError: The folder holds no weights of a network.
+    """
+    if not path.is_dir():
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    if (path / "model").is_dir():
+        raise NetworkError(f"{path}: its model is complete: open {path / 'model'} itself")
+    raise NetworkError(
+        f"{path}: holds no {WEIGHTS}, which a finished run of a network of your own has; name a "
+        "file of weights, such as one of its checkpoints"
+    )
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:

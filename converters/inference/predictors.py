@@ -9,9 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import NotFiniteError
+from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
+from .not_finite import require_finite_scores
+from .onnx_weights import first_not_finite_weight
 from .providers import open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -65,9 +69,14 @@ class OnnxPredictor:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
             and one output.
         ProviderError: If the requested provider does not start.
+        NotFiniteError: If a weight is not a number.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+        self._path = Path(path)
+        if place := first_not_finite_weight(self._path):
+            # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
+            raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
@@ -95,9 +104,13 @@ class OnnxPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         _check_shape(inputs, self.input_shape)
-        return self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
+        require_finite(inputs, "inputs")
+        scores = self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
+        require_finite_scores(scores, self.output_kind, str(self._path))
+        return scores
 
 
 class TorchPredictor:
@@ -109,6 +122,7 @@ class TorchPredictor:
 
     Raises:
         ProviderError: If the requested device does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> from torch import nn
@@ -122,8 +136,10 @@ class TorchPredictor:
         # Running an exported classifier must not wait for torch to be imported.
         import torch
 
+        from ..modules.finite import require_finite_parameters
         from .torch_module import inference_copy
 
+        require_finite_parameters(model.module)
         if device == "tensorrt":
             raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -146,14 +162,17 @@ class TorchPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         from .torch_module import as_inputs, run
 
         _check_shape(inputs, self.input_shape)
+        require_finite(inputs, "inputs")
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
+        require_finite_scores(scores, self.output_kind, "the model")
         return scores
 
 

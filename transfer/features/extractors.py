@@ -24,6 +24,7 @@ from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import InferenceError, ProviderError
 from ...converters.inference.providers import open_session
 from ...converters.inference.torch_module import as_inputs, inference_copy, run
+from ...converters.modules.finite import require_finite_parameters
 from ...converters.onnx import export
 from ...converters.onnx.onnx_file import read_file
 from ...converters.saved import SavedModel
@@ -67,6 +68,7 @@ class TorchExtractor:
     Raises:
         LayerError: If there is no such layer.
         ProviderError: If CUDA is requested and does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> import numpy as np
@@ -84,6 +86,7 @@ class TorchExtractor:
             raise ProviderError(f"{device} does not start: PyTorch finds no GPU; run on the CPU")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        require_finite_parameters(model.module)
         taps = find_taps(model.module, layers)
         self.names = [tap.name for tap in taps]
         self.preprocessing = model.preprocessing
@@ -181,6 +184,7 @@ def build_extractor(
     """
     if backend not in BACKENDS:
         raise InferenceError(f"backend={backend!r}: expected {' or '.join(BACKENDS)}")
+    require_finite_parameters(model.module)
     taps = find_taps(model.module, layers)
     whole = inference_copy(FeatureNetwork(model.module, taps, stop=False))
     run(whole, as_inputs(whole, example))

@@ -12,17 +12,20 @@ from accelerate import Accelerator
 
 from ...converters.inference import TorchPredictor
 from ...converters.inference.torch_module import as_inputs
-from ...converters.saved import SavedModel, SavedModelError, save
-from ..data import fingerprint
+from ...converters.saved import SavedModel, save
+from ..data import class_count, fingerprint
 from ..evaluation import evaluate
 from ..features.extractors import network_digest
 from ..freezing import count_parameters, frozen_at
 from ..memory_format import to_channels_last
+from ..network_description import NetworkDescription, write_description, write_weights
 from .checkpoints import Row, best_epoch
+from .classifiers import network_arguments
 from .loop import OnEpoch, fit
 from .lr_finder import find_rate
 from .options import Experiment
 from .processes import determinism, end_trackers, start_processes, start_trackers, torch_threads
+from .rehearsal import Rehearsal, rehearse
 from .run_folder import RunFolder, open_run
 
 
@@ -57,12 +60,14 @@ def run_experiment(
         model: A network that returns logits, with what reads its images (see `classifiers`).
         experiment: The images and the options.
         path: The folder of the run.
-        announce: Called in the first process with what is about to be trained.
+        announce: Called in the first process, before the first epoch, with what is about to be
+            trained and with each note.
         on_epoch: As for `fit`.
 
     Raises:
         FreezingError: The rule for freezing matches no layer, or leaves nothing to train.
-        TrainingError: The folder is not empty, or the run in it differs in options, model or data.
+        TrainingError: The folder is not empty, the run in it differs in options, model or data, or
+            the trained network could not be evaluated or saved (see `rehearse`).
         TorchliftError: Model, images and options do not fit together.
     """
     run = experiment.run
@@ -70,14 +75,21 @@ def run_experiment(
     frozen_at(model.module, experiment.freezing, 1)
     accelerator = start_processes(run, experiment.freezing, path)
     folder = RunFolder(path)
+    rehearsal = Rehearsal([], True)
     if accelerator.is_main_process:
+        rehearsal = rehearse(model, experiment)
         inputs = {
             "model": network_digest(model.module),
             "data": fingerprint(experiment.splits.train),
         }
         open_run(path, experiment.config, inputs, run.resume == "auto", run.overwrite)
+        if not rehearsal.saveable:
+            write_description(_description(model, experiment), path)
+        model.notes += rehearsal.notes
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        for text in (*experiment.splits.notes, *model.notes):
+            announce(f"note: {text}")
         announce(_announcement(model, experiment))
 
     def report(history: list[Row], seconds: list[float]) -> None:
@@ -95,7 +107,12 @@ def run_experiment(
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
             folder.write_metrics(trained.history, trained.seconds)
-            evaluation = _save_and_evaluate(model, experiment, folder, trained.history)
+            model.module.cpu()
+            if rehearsal.saveable:
+                _save(model, folder, trained.history)
+            else:
+                write_weights(model.module, folder.path)
+            evaluation = _evaluate(model, experiment, folder, trained.history)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
     return RunResult(folder, trained.history, trained.seconds, evaluation)
@@ -126,22 +143,34 @@ def _announcement(model: SavedModel, experiment: Experiment) -> str:
     )
 
 
-def _save_and_evaluate(
+def _description(model: SavedModel, experiment: Experiment) -> NetworkDescription:
+    """Return what a run has to keep of a network that cannot be saved as a model."""
+    train, config = experiment.splits.train, experiment.config
+    return NetworkDescription(
+        arguments=network_arguments(train) if "network" in config else (),
+        head=config.get("head"),
+        classes=class_count(train),
+        output_kind=model.output_kind,
+        labels=model.labels,
+        input_shape=model.input_shape,
+        preprocessing=model.preprocessing,
+    )
+
+
+def _save(model: SavedModel, folder: RunFolder, history: list[Row]) -> None:
+    """Save the trained model."""
+    trained = f"trained by torchlift, epoch {best_epoch(history)} of {len(history)}"
+    model.notes.append(trained if history else "not trained")
+    save(model, folder.model, overwrite=True)
+
+
+def _evaluate(
     model: SavedModel, experiment: Experiment, folder: RunFolder, history: list[Row]
 ) -> dict[str, Any]:
-    """Save the trained model, and return its results on the test or the validation split."""
-    model.module.cpu()
-    best = best_epoch(history)
-    trained = f"trained by torchlift, epoch {best} of {len(history)}"
-    model.notes.append(trained if history else "not trained")
-    try:
-        save(model, folder.model, overwrite=True)
-    except SavedModelError as error:
-        # A network of a class that a saved model cannot hold; its weights are in the checkpoint.
-        model.notes.append(f"not saved as a model: {error}")
+    """Return the results of the trained model on the test or the validation split."""
     splits = {"test": experiment.splits.test, "val": experiment.splits.val}
     split = next((name for name, images in splits.items() if len(images)), None)
-    result: dict[str, Any] = {"epoch": best, "split": split}
+    result: dict[str, Any] = {"epoch": best_epoch(history), "split": split}
     if split is not None:
         size = experiment.optimization.batch_size
         result |= evaluate(TorchPredictor(model, "cpu"), splits[split], size).to_json()

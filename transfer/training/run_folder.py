@@ -7,6 +7,8 @@ seconds.csv       the duration of each epoch, in a file of its own: it differs f
 lr_finder.csv     the learning rate range test, with lr: find
 checkpoints/      the last and the best epoch
 model/            the saved model
+network.json      of a network that cannot be saved as a model: labels, preprocessing, input size;
+                  network.safetensors holds its weights
 evaluation.json   its results on the test split, or else on the validation split
 """
 
@@ -45,7 +47,11 @@ from ...converters.validation import (
 from ..errors import TrainingError
 from ..formatting import finite
 from .checkpoints import Row
-from .options import RENAMED_OPTIONS
+from .options import ADDED_OPTIONS, RENAMED_OPTIONS
+
+#: Increased when an older torchlift could not resume a run of this one. Version 1, of torchlift
+#: 0.1.0, has no entry for it.
+FORMAT_VERSION = 2
 
 #: Everything in the folder of a run.
 RUN = FolderKind(
@@ -55,6 +61,7 @@ RUN = FolderKind(
         r"config\.yaml|run\.json|evaluation\.json|metrics\.(csv|jsonl)|seconds\.csv|lr_finder\.csv"
         r"|checkpoints(/epoch-\d{4,}(/(model|average)\.safetensors|/state\.pt)?)?"
         rf"|model(/({SAVED_MODEL.files.pattern}))?"
+        r"|network\.(json|safetensors)"
         r"|tensorboard(/.*)?"
     ),
 )
@@ -68,7 +75,7 @@ _CONFIG, _FACTS = "config.yaml", "run.json"
 #: shows that a run is finished comes first: what is left when a deletion is killed is no such run.
 _RESULTS = (
     *("evaluation.json", "metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv"),
-    *("checkpoints", "model", "tensorboard"),
+    *("checkpoints", "model", "network.json", "network.safetensors", "tensorboard"),
 )
 
 
@@ -267,12 +274,19 @@ def _delete_results(path: Path) -> None:
 
 def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
     facts = _read_facts(path)
+    version = facts.get("format_version", 1)
+    if version not in (1, FORMAT_VERSION):
+        raise TrainingError(
+            f"{path} is a run of format version {version}; torchlift {__version__} resumes "
+            f"versions 1 and {FORMAT_VERSION}: use the version that wrote it, {facts['torchlift']}"
+        )
     _check_equal(facts["inputs"], inputs, f"{path} is a run with another")
     try:
         stored = check_entries(read_yaml((path / _CONFIG).read_text(encoding="utf-8")), {})
     except ValueError as error:
         raise TrainingError(f"{path / _CONFIG}: damaged: {error}") from None
-    options = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
+    renamed = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
+    options = {**{key: ADDED_OPTIONS[key] for key in ADDED_OPTIONS if key in config}, **renamed}
     # 0.1.0 wrote a list as it was typed.
     options |= {
         key: [name.strip() for name in options[key].split(",")]
@@ -297,6 +311,7 @@ def _check_equal(before: dict[str, Any], now: dict[str, Any], problem: str) -> N
 
 def _write_config(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
     facts = {
+        "format_version": FORMAT_VERSION,
         "torchlift": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},

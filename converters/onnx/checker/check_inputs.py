@@ -52,6 +52,7 @@ class CheckInputs:
 
     Attributes:
         description: What the examples are.
+        is_random: Whether they are random.
 
     Raises:
         OnnxError: If random inputs cannot be generated for the file.
@@ -67,7 +68,7 @@ class CheckInputs:
         self._takes_any_size = pair.takes_any_size and len(self._shapes) == 1
         self._input_shape = pair.model.input_shape
         self._needs_images = pair.needs_images
-        self._is_random = inputs is None
+        self.is_random = inputs is None
         if inputs is None:
             if self._needs_images and pair.model.preprocessing is None:
                 raise OnnxError(
@@ -94,7 +95,7 @@ class CheckInputs:
             yield self._batch(self._random(2, size), np.arange(2), is_real=False)
 
     def _batch(self, examples: Any, indices: np.ndarray, is_real: bool) -> CheckBatch:
-        keep_size = self._is_random or not is_real
+        keep_size = self.is_random or not is_real
         model, file = (
             _to_inputs(examples, preprocessing, keep_size)
             for preprocessing in (self._model_preprocessing, self._file_preprocessing)

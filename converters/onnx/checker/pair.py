@@ -19,6 +19,12 @@ from ...saved import SavedModel
 from ..exporter.tracing import SIZE_AXES
 from ..onnx_file import axes, dtype_of, read_file
 
+#: Operators that draw random numbers.
+RANDOM = (
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
+    "RandomUniformLike",
+)
+
 
 @dataclass(frozen=True)
 class ExportPair:
@@ -60,6 +66,11 @@ class ExportPair:
         The file takes pixels, or it is int8 and calibrated for the values that pixels give.
         """
         return self.metadata.baked_preprocessing is not None or self.metadata.precision == "int8"
+
+    @property
+    def random_operators(self) -> list[str]:
+        """The operators of the file that draw random numbers."""
+        return sorted({node.op_type for node in self.onnx_model.graph.node}.intersection(RANDOM))
 
     def file_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Return arrays by the names of the file's inputs, in their dtypes."""
