@@ -20,7 +20,7 @@ from ..errors import StoreError
 _BYTES = [{"name": "bytes", "configuration": {"endian": "little"}}]
 _TEXTS = [{"name": "vlen-utf8", "configuration": {}}]
 _CODECS: Mapping[str, Sequence[Any]] = {
-    **dict.fromkeys(("float32", "float16", "int64", "int32"), [_BYTES]),
+    **{name: [_BYTES] for name in ("float32", "float16", "int64", "int32")},
     "string": [_TEXTS, [{"name": "vlen-utf8"}]],
 }
 
