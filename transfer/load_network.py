@@ -212,7 +212,7 @@ def _load_weights(network: nn.Module, file: Path) -> None:
             with safe_globals([Namespace]):
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         more = f"a Python object of {found[1]}" if found else "more than tensors"
@@ -220,7 +220,7 @@ def _load_weights(network: nn.Module, file: Path) -> None:
             f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
         ) from error
     except Exception as error:  # of a damaged archive
-        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
     state = next((value for value in inner if isinstance(value, dict)), content)
     if not isinstance(state, dict) or not all(
@@ -234,3 +234,8 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error, or its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

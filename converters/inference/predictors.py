@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import NotFiniteError
 from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .not_finite import require_finite_scores
@@ -173,6 +174,8 @@ class TorchPredictor:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
         require_finite_scores(scores, self.output_kind, "the model")
+        if self.labels is not None and scores.ndim > 1:
+            check_labels(self.labels, scores.shape[1])
         return scores
 
 
