@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.saved import SavedModel, infer_input_shape
@@ -17,7 +16,7 @@ from ..data.selection import conversion_note, labelled
 from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
-from ..heads import find_head, replace_head, strip_softmax
+from ..heads import find_head, head_outputs, replace_head, strip_softmax
 from ..load_network import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
@@ -94,10 +93,9 @@ def _match_outputs(model: SavedModel, train: Dataset | ImageFiles) -> None:
         DataError: If it has some of the dataset's names, but not all.
     """
     network, classes = model.module, class_count(train)
-    linear = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
-    outputs = linear[-1:] if model.labels is None else [len(model.labels)]
-    if outputs and outputs != [classes]:
-        raise TrainingError(f"the kept head has {outputs[0]} classes, but the data has {classes}")
+    outputs = head_outputs(network) if model.labels is None else len(model.labels)
+    if outputs != classes:
+        raise TrainingError(f"the kept head has {outputs} classes, but the data has {classes}")
     if model.labels is None or train.names is None:
         return
     order = match_names(train.names, model.labels)
@@ -105,9 +103,9 @@ def _match_outputs(model: SavedModel, train: Dataset | ImageFiles) -> None:
         model.notes.append("the data names the classes of the kept head anew")
     elif order != list(range(classes)):
         head = network.get_submodule(find_head(network))
-        assert isinstance(head, nn.Linear)
-        bias = None if head.bias is None else head.bias[order]
-        replace_head(network, classes, head.weight[order], bias, model.output_kind)
+        bias = None if head.bias is None else head.get_parameter("bias")[order]
+        weight = head.get_parameter("weight")[order]
+        replace_head(network, classes, weight, bias, model.output_kind)
         model.notes.append(
             "the outputs of the kept head were put in the order of the data's classes"
         )
