@@ -72,7 +72,8 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
-            model = _torchvision_classifier(source.removeprefix(TORCHVISION))
+            name = source.removeprefix(TORCHVISION)
+            model = _torchvision_classifier(name, transform_input=weights is not None)
         else:
             arguments = () if run is None else run.arguments
             model = _model_from_function(source.removeprefix(PYTHON), arguments)
@@ -117,14 +118,16 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     )
 
 
-def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
+def _torchvision_classifier(
+    name: str, classes: int = 1000, transform_input: bool = False
+) -> SavedModel:
     """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
     from torchvision.models import get_model_weights
 
     if name not in classifier_names():
         similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
         raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
-    module = TorchvisionNetwork(name, classes).eval()
+    module = TorchvisionNetwork(name, classes, transform_input).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
     preprocessing = Preprocessing(
