@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.serialization import safe_globals
 
 from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import (
@@ -69,7 +72,8 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
-            model = _torchvision_classifier(source.removeprefix(TORCHVISION))
+            name = source.removeprefix(TORCHVISION)
+            model = _torchvision_classifier(name, transform_input=weights is not None)
         else:
             arguments = () if run is None else run.arguments
             model = _model_from_function(source.removeprefix(PYTHON), arguments)
@@ -114,14 +118,16 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     )
 
 
-def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
+def _torchvision_classifier(
+    name: str, classes: int = 1000, transform_input: bool = False
+) -> SavedModel:
     """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
     from torchvision.models import get_model_weights
 
     if name not in classifier_names():
         similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
         raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
-    module = TorchvisionNetwork(name, classes).eval()
+    module = TorchvisionNetwork(name, classes, transform_input).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
     preprocessing = Preprocessing(
@@ -205,12 +211,16 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
         else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            # torchvision's references keep their options, plain values, beside the weights.
+            with safe_globals([Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        more = f"a Python object of {found[1]}" if found else "more than tensors"
         raise NetworkError(
-            f"{file}: damaged, or no plain state dict: it holds more than tensors"
+            f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
         ) from error
     except Exception as error:  # of a damaged archive
         raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
