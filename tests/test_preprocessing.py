@@ -351,6 +351,9 @@ def test_class_names_are_read_from_t7_and_text(tmp_path: Path) -> None:
     names = read_labels(file)
     assert names[:3] == ["zero", "one", "two"]
     assert labels_from(LuaTable({"classes": t7.load(file)})) == names
+    # A dataset's table may hold the names of the classes, and the numbers of its images.
+    both = {"labels": LuaTable.from_list([1, 2]), "classes": LuaTable.from_list(["a", "b"])}
+    assert labels_from(LuaTable(both)) == ["a", "b"]
     text = tmp_path / "names.txt"
     text.write_text("\ufeffzero\n  one \n\nzwölf\n", encoding="utf-8")
     assert read_labels(text) == ["zero", "one", "zwölf"]
