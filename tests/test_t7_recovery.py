@@ -217,3 +217,14 @@ def test_a_printed_number_that_fits_no_integer_is_an_error(number: int) -> None:
     # In a list over several lines; in one line, as Torch7 prints it, strtol's limit is the value.
     with pytest.raises(T7Error, match="expected a 64-bit integer"):
         t7.loads(longs.replace(b"7 8", f"7\n{number}".encode()))
+
+
+@pytest.mark.parametrize("dimensions", [-1, 65, 99, 2**31 - 1])
+def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
+    whole = t7.dumps(np.zeros((2, 3), np.float32))
+    name = b"torch.FloatTensor"
+    at = whole.index(name) + len(name)
+    assert struct.unpack_from("<i", whole, at) == (2,)
+    damaged = whole[:at] + struct.pack("<i", dimensions) + whole[at + 4 :]
+    with pytest.raises(T7Error, match=f"FloatTensor has {dimensions} dimensions"):
+        t7.loads(damaged)
