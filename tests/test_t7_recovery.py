@@ -69,6 +69,15 @@ def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
     assert t7.dumps(value, **form) == data, "numbers without a tag may be ints or doubles"
 
 
+@pytest.mark.parametrize("kind", ["two objects", "a long", "items"])
+def test_unusual_bodies_beside_an_unusual_key(kind: str) -> None:
+    """Such a key is a sign of a wrong reading, but may be right."""
+    data = t7.dumps({"layer": UNUSUAL[kind], "after": {True: "yes", 1: "one"}, "end": 5})
+    value = t7.loads(data)
+    assert (value["after"][True], value["after"][1], value["end"]) == ("yes", "one", 5)
+    assert len(value["layer"].body) == len(UNUSUAL[kind].body)
+
+
 def test_several_classes_at_once() -> None:
     first = instance(None, "header", TABLE, name="a.First")
     second = instance(ClassLayout("items"), LuaTable.from_list(["x", "y"]), name="b.Second")
