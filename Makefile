@@ -22,7 +22,7 @@ test-all: install
 	$(BIN)/coverage report --include='transfer/*' --fail-under=90 --skip-covered --sort=miss
 	$(BIN)/coverage report --include='cli/*' --fail-under=90 --skip-covered --sort=miss
 
-# Random trials that run for hours: networks drawn from a seed, and damaged .t7 files.
+# Random trials that run for hours: networks drawn from a seed, and damaged files.
 NETWORKS ?= 10000
 SEED ?= 0
 MINUTES ?= 30
@@ -31,6 +31,7 @@ soak: install
 	TORCHLIFT_NETWORKS=$(NETWORKS) $(BIN)/python -m pytest -q -n auto -m "" \
 		--hypothesis-seed=$(SEED) --hypothesis-show-statistics tests/test_random_networks.py
 	$(BIN)/python tests/fuzz/fuzz_t7.py --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python tests/fuzz/fuzz_folders.py --seed $(SEED) --minutes 40
 
 # A sample of small changes to the code, of which each should turn a test red (docs/mutants.md).
 COUNT ?= 200
@@ -40,7 +41,8 @@ mutants: install
 
 coverage: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \
-		tests/test_layers_onnx.py tests/test_criterions.py
+		tests/test_layers_onnx.py tests/test_criterions.py tests/test_equal_classes.py \
+		tests/test_fuzz_cases.py tests/test_modules_*.py
 	$(BIN)/python tests/coverage_table.py build/proofs.json
 
 lint: install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from .converters import TorchliftError, convert, load_model, onnx, register, t7
 
 __version__ = "0.2.0.dev0"
+
+# ONNX Runtime reports its use to its makers unless this is set before it is imported, which only
+# modules of this package do. Whoever wants the reports sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["TorchliftError", "convert", "load_model", "onnx", "register", "t7"]
 

@@ -21,7 +21,7 @@ from networks import alexnet
 from PIL import Image
 
 from torchlift.converters import t7
-from torchlift.converters.images.files import read_image
+from torchlift.converters.images import read_image
 from torchlift.converters.inference import Classifier, open_results, predict_files, prepare
 from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.onnx import export

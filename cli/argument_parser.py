@@ -6,10 +6,14 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentTypeError
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from .streams import discard_stdout
+from .terminal import printable
 
 
 class CommandLineParser(ArgumentParser):
@@ -18,11 +22,13 @@ class CommandLineParser(ArgumentParser):
     Attributes:
         flags: what is typed for each argument, by the name that jsonargparse gives it.
         types: the type of each argument of a command, by name.
+        words: what was typed.
     """
 
     def __init__(self, **options: Any) -> None:
         self.flags: dict[str, str] = {}
         self.types: dict[str, Any] = {}
+        self.words: list[str] = []
         super().__init__(allow_abbrev=False, formatter_class=_Paragraphs, **options)
 
     def parse_path(self, cfg_path: Any, *arguments: Any, **options: Any) -> Any:
@@ -39,7 +45,7 @@ class CommandLineParser(ArgumentParser):
         from .config_files import read_config
 
         try:
-            config = read_config(content, self.types)
+            config = read_config(content, self.types, self.words)
         except ArgumentTypeError as error:
             self.error(f"{path}: {error}" if path else str(error))
         return super().parse_string(yaml.safe_dump(config), path, **options)
@@ -49,8 +55,21 @@ class CommandLineParser(ArgumentParser):
         prog = self.prog
         text, command = _readable(message, self.flags)
         prog += f" {command}" if command else ""
-        sys.stderr.write(f"{prog}: {text}\n{prog} --help lists the arguments\n")
+        with suppress(OSError):
+            sys.stderr.write(f"{prog}: {printable(text)}\n{prog} --help lists the arguments\n")
+            sys.stderr.flush()
         sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse would end with 0 where stdout is full."""
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except BrokenPipeError:
+            discard_stdout()
+        except OSError as error:
+            discard_stdout()
+            sys.stderr.write(f"torchlift: stdout: {error.strerror or error}\n")
+            sys.exit(1)
 
 
 class _Paragraphs(DefaultHelpFormatter):

@@ -6,8 +6,6 @@ import math
 import warnings
 from typing import Any
 
-from rich.markup import escape
-
 from ..converters.errors import TorchliftError
 from .outputs import output_suffix
 from .result import CommandResult
@@ -36,6 +34,7 @@ def cat(
 
     from ..converters import t7
     from ..converters.files import atomic_path, check_output
+    from ..converters.finite import first_not_finite
     from ..converters.t7.inspection import describe
     from ..converters.t7.paths import follow
     from ..converters.t7.reading.load import read_file
@@ -48,22 +47,28 @@ def cat(
         # All objects of the file: the path says which of them is meant.
         value = follow(read_file(file, single=False).value, path)
     notes = [str(warning.message) for warning in caught]
+    if isinstance(value, np.ndarray) and (place := first_not_finite(value)):
+        notes.append(f"{path}{'' if place.startswith('[') else ' '}{place}")
     text = describe(value)
     if target is None:
         shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []
         data = {"file": file, "lua_path": path, "text": text, "value": _json(value), "notes": notes}
         lines = [f"{path}: {text}", *shown, *(f"note: {note}" for note in notes)]
-        return CommandResult(data, escape("\n".join(lines)))
+        return CommandResult(data, "\n".join(lines))
     if suffix == ".t7":
         t7.save(value, target)
     elif isinstance(value, np.ndarray):
-        with atomic_path(target) as temporary:
-            np.save(temporary, np.asarray(value))
+        array = np.asarray(value, order="C")
+        header = np.lib.format.header_data_from_array_1_0(array)
+        with atomic_path(target) as temporary, temporary.open("wb") as stream:
+            # np.save does not notice when the disk is full at the end of the array.
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(array.data)
     else:
         raise TorchliftError(f"{path} is not a tensor ({text}): save it as .t7")
     return CommandResult(
         {"file": file, "lua_path": path, "text": text, "files": [str(target)], "notes": notes},
-        escape("\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)])),
+        "\n".join([f"{text} → {target}", *(f"note: {note}" for note in notes)]),
     )
 
 

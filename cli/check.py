@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.text import Text
 
 from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .result import CommandResult, table
-from .values import Count, NotNegative
+from .values import Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
@@ -23,9 +23,9 @@ LAYER_TOLERANCE = 1e-4
 
 #: How a layer's status is shown.
 _MARKS = {
-    "equal": "[green]equal[/]",
-    "differs": "[bold red]DIFFERS[/]",
-    "unchecked": "[dim]unchecked[/]",
+    "equal": Text("equal", "green"),
+    "differs": Text("DIFFERS", "bold red"),
+    "unchecked": Text("unchecked", "dim"),
 }
 
 
@@ -38,6 +38,7 @@ def check(
     provider: Provider = "cpu",
     profile: Literal["fp32-cpu", "fp32-gpu", "fp16", "int8"] | None = None,
     tolerance: NotNegative | None = None,
+    min_compared: Fraction = 0.99,
     locate: bool = False,
     report: bool = False,
     data_options: DataOptions = ALL_DATA,
@@ -59,6 +60,8 @@ def check(
             precision and the provider.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
             default the profile's.
+        min_compared: Smallest fraction of the file's numbers that must have been compared with the
+            model's.
         locate: Name the first node whose result differs from the model's.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
         data_options: Which images are used.
@@ -81,22 +84,29 @@ def check(
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
 
-    inputs, classes = (None, None) if data is None else _examples(data_options.open(data), examples)
+    opened = model_options.model(model)
+    inputs: Any = None
+    classes: Any = None
+    notes: list[str] = []
+    if data is not None:
+        images, notes = data_options.open_for_onnx(data, onnx, opened.labels)
+        inputs, classes = _examples(images, examples)
     found = check_onnx(
-        model_options.model(model),
+        opened,
         onnx,
         inputs,
         classes=classes,
         provider=provider,
         profile=profile,
         tolerance=tolerance,
+        min_compared=min_compared,
         locate=locate,
     )
-    lines = [*found.lines()]
+    lines = [*found.lines(), *(f"note: {note}" for note in notes)]
     if report:
         lines += [f"wrote {file}" for file in write_check_report(found)]
     return CommandResult(
-        {"model": model, **found.to_json()}, escape("\n".join(lines)), found.passed
+        {"model": model, **found.to_json(), "notes": notes}, "\n".join(lines), found.passed
     )
 
 
@@ -122,7 +132,7 @@ def _layers(found: SelfCheck) -> RenderableType:
     for layer in found.layers:
         error = "" if layer.error is None else f"{layer.error:.1e}"
         mark = _MARKS[layer.status]
-        view.add_row(escape(layer.path), layer.class_name, error, mark, escape(layer.reason))
+        view.add_row(layer.path, layer.class_name, error, mark, layer.reason)
     return view
 
 
@@ -131,7 +141,7 @@ def verdict(found: SelfCheck) -> str:
     equal, unchecked = found.count("equal"), found.count("unchecked")
     first = found.first_difference
     if first is not None:
-        return f"{escape(first.path)} ({first.class_name}) is the first layer that differs"
+        return f"{first.path} ({first.class_name}) is the first layer that differs"
     if not equal:
         return "the file keeps no activations to compare with: it was cleared before it was saved"
     return (

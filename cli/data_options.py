@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,17 +18,23 @@ class DataOptions:
 
     Attributes:
         classes: Only these classes, numbered anew in this order, such as airplane,bird.
-        class_names: Names of the data's classes: a .t7 list, or a text file with one name a line.
+        class_names: Names of the data's classes, where it has none, or their order, where it has
+            names: a .t7 list, or a text file with one name a line.
+        match_classes: How the data's classes are matched with those of the model or of other data:
+            by name where both have names and by position where one has none, or by position.
         split: Only the data's own train, val or test.
         limit: At most so many images, drawn by seed.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
-        image_size: Height and width that a folder's images are brought to, such as 224.
-        on_error: What to do with an unreadable image or a label out of range.
+        image_size: Height and width that a folder's images are brought to, such as 224: the shorter
+            side is scaled and the center is cropped.
+        on_error: What to do with an unreadable image or a label out of range; --skip-bad stands for
+            --on-error skip.
         seed: Seed of all random draws.
     """
 
     classes: list[str] | None = None
     class_names: str | None = None
+    match_classes: Literal["name", "position"] = "name"
     split: Literal["train", "val", "test"] | None = None
     limit: Count | None = None
     first_label: int | None = None
@@ -35,8 +42,13 @@ class DataOptions:
     on_error: Literal["raise", "skip"] = "raise"
     seed: CountOrZero = 0
 
-    def open(self, source: str) -> Dataset | ImageFiles:
+    def open(self, source: str, *, as_test_data: bool = False) -> Dataset | ImageFiles:
         """Return the images of a source (see `open_data`).
+
+        Args:
+            source: A dataset.
+            as_test_data: Whether it is tested on beside the dataset that is trained on: the class
+                names are then for a source without names alone, and others are matched later.
 
         Raises:
             TorchliftError: when they cannot be read, or have no such split or class.
@@ -44,17 +56,48 @@ class DataOptions:
         from ..converters.labels import read_labels
         from ..transfer.data import open_data
 
+        names = None if self.class_names is None else read_labels(self.class_names)
         return open_data(
             source,
+            class_names=None if as_test_data else names,
+            default_class_names=names,
             classes=self.classes,
             limit=self.limit,
             first_label=self.first_label,
-            names=None if self.class_names is None else read_labels(self.class_names),
             size=self.image_size,
             split=self.split,
             on_error=self.on_error,
             seed=self.seed,
         )
+
+    def open_for_onnx(
+        self, source: str, file: str, labels: Sequence[str] | None = None
+    ) -> tuple[Dataset | ImageFiles, list[str]]:
+        """Return the images of a source, with the classes of an `.onnx` file, and notes on both.
+
+        Args:
+            source: A dataset, with labels or without.
+            file: The `.onnx` file.
+            labels: The names of its outputs; by default those in its metadata.
+
+        Raises:
+            TorchliftError: when one of them cannot be read, or the file lacks some of the classes.
+        """
+        from ..converters.onnx.onnx_file import axes, read_file
+        from ..transfer.data import match_classes
+        from ..transfer.data.class_matching import DATA_AND_MODEL
+
+        model, metadata = read_file(file)
+        images = self.open(source)
+        if images.classes is None or metadata.output_kind == "features":
+            return images, list(images.notes)
+        last_axes = [axes(value)[-1] for value in model.graph.output if axes(value)]
+        count = last_axes[0] if last_axes and isinstance(last_axes[0], int) else None
+        names = labels or metadata.labels
+        matched, notes = match_classes(
+            images, names, self.match_classes, DATA_AND_MODEL, count or None
+        )
+        return matched, [*images.notes, *notes]
 
 
 #: Every image.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
+from rich.text import Text
 
 from ..converters.files import atomic_path
+from ..converters.overwriting import FolderKind, check_output_folder
 from ..converters.requirements import require
 from .commands import load_commands
 from .parser import parse_command, run_command
@@ -22,6 +24,17 @@ DIGITS = Path(__file__).resolve().parent.parent / "fixtures" / "digits"
 LUA_ACCURACY = 0.982
 
 
+def _is_demo(folder: Path) -> bool:
+    """Return whether a folder holds the files of a demo."""
+    from ..converters.saved import is_saved_model
+
+    return is_saved_model(folder / "digits")
+
+
+#: Everything in the folder of a demo.
+DEMO = FolderKind("a demo", _is_demo, re.compile(r"digits(/.*)?|digits\.onnx|digit\.png"))
+
+
 def demo(output: str = "demo-output") -> CommandResult:
     """Convert, export, check and run a network that Torch7 trained on handwritten digits.
 
@@ -30,7 +43,9 @@ def demo(output: str = "demo-output") -> CommandResult:
     """
     require("demo", "torch", "onnxruntime", "PIL")
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_output_folder(folder, DEMO, overwrite=True)
+    folder.mkdir(exist_ok=True)
     original, data = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
     saved, onnx = str(folder / "digits"), str(folder / "digits.onnx")
     described = [
@@ -53,7 +68,7 @@ def demo(output: str = "demo-output") -> CommandResult:
     for words in commands:
         report = run_command(*parse_command(load_commands(words), words))
         command = shlex.join(words)
-        line = f"[bold]$ torchlift {escape(command)}[/]"
+        line = Text(f"$ torchlift {command}", "bold")
         show(CommandResult(None, Group(line, report.view, "")), as_json=False)
         results.append({"command": command, "passed": report.passed, "result": report.data})
     seconds = time.perf_counter() - began

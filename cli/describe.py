@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     sheet.add_column(overflow="fold")
     for name, value in metadata.items():
         if name != "notes" and value is not None:
-            sheet.add_row(name.replace("_", " "), escape(_text(name, value)))
-    return Group(sheet, *(f"note: {escape(text)}" for text in metadata.get("notes", [])))
+            sheet.add_row(name.replace("_", " "), _text(name, value))
+    return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 
 
 def _text(name: str, value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..converters.requirements import is_installed
 from .describe import metadata_view
@@ -37,6 +37,7 @@ def doctor() -> CommandResult:
         "cpus": _cpus(),
         "int8_dot_products": _dot_products(),
         "torch_devices": _torch_devices(),
+        "onnx_telemetry": _telemetry(),
         "providers": providers,
         "packages": [{"package": name, "version": _version(name)} for name in _PACKAGES],
         "problems": problems,
@@ -52,7 +53,7 @@ def doctor() -> CommandResult:
         ),
         "",
         metadata_view({one["package"]: one["version"] for one in data["packages"]}),
-        *(f"problem: {escape(text)}" for text in problems),
+        *(f"problem: {text}" for text in problems),
     )
     runs = any(one["provider"] == "cpu" and one["problem"] is None for one in providers)
     return CommandResult(data, view, passed=runs and not problems)
@@ -87,6 +88,11 @@ def _problems() -> list[str]:
 
     conflict = runtime_conflict()
     return [] if conflict is None else [conflict]
+
+
+def _telemetry() -> bool:
+    """Return whether ONNX Runtime reports its use to its makers, where it was built to."""
+    return os.environ.get("ORT_DISABLE_TELEMETRY") != "1"
 
 
 def _torch_devices() -> list[str]:

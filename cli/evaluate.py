@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
+from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .result import CommandResult, table
 from .values import Count
 
 if TYPE_CHECKING:
+    from ..transfer.data import Dataset, ImageFiles
     from ..transfer.evaluation import Evaluation
+
+#: A table of so many classes has a row for each; a longer one only for those that have images.
+_ALL_ROWS = 100
 
 
 def evaluate(
@@ -22,6 +27,7 @@ def evaluate(
     data: str,
     *,
     output: str | None = None,
+    overwrite: bool = False,
     batch_size: Count = 64,
     provider: Provider = "auto",
     model_options: ModelOptions = FILE_DEFAULTS,
@@ -38,6 +44,7 @@ def evaluate(
             python:package.module:function.
         data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}.
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
+        overwrite: Replace the results of an earlier evaluation.
         batch_size: How many images are run together.
         provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
         model_options: How to open the model.
@@ -45,21 +52,15 @@ def evaluate(
     """
     from ..transfer.data import test_split
     from ..transfer.evaluation import evaluate as evaluate_on
-    from ..transfer.evaluation import write_evaluation
+    from ..transfer.evaluation.files import EVALUATION
 
+    target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
     predictor = model_options.predictor(model, provider)
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)
-    result = evaluate_on(predictor, images, batch_size)
-    files = []
-    if output is not None:
-        from ..transfer.plots.evaluation import save_evaluation_figures
-
-        files = [
-            *write_evaluation(result, output),
-            *save_evaluation_figures(result, output, images),
-        ]
+    result = evaluate_on(predictor, images, batch_size, data_options.match_classes)
+    files = [] if target is None else _write(result, images, target)
     notes = [*images.notes, *result.notes, *([predictor.note] if predictor.note else [])]
     metadata = {
         "model": model,
@@ -76,17 +77,32 @@ def evaluate(
         f"F1 {result.f1:.4g}; calibration error {result.ece:.4f} ({len(result.bins)} bins)",
         "",
         class_table(result),
-        *(f"note: {escape(note)}" for note in notes),
-        *(f"wrote {escape(str(file))}" for file in files),
+        *(f"note: {note}" for note in notes),
+        *(f"wrote {file!s}" for file in files),
     )
     return CommandResult(metadata, view)
+
+
+def _write(result: Evaluation, images: Dataset | ImageFiles, target: Path) -> list[Path]:
+    """Write the results and their figures to a folder, all at once."""
+    from ..converters.files import atomic_path
+    from ..transfer.evaluation import write_evaluation
+    from ..transfer.plots.evaluation import save_evaluation_figures
+
+    with atomic_path(target) as folder:
+        written = [
+            *write_evaluation(result, folder),
+            *save_evaluation_figures(result, folder, images),
+        ]
+    return [target / file.name for file in written]
 
 
 def class_table(result: Evaluation) -> Table:
     """Return the results of each class as a table."""
     numbers = ("accuracy", "precision", "F1", "correct", "images")
     classes = table("class", *numbers, right=numbers)
-    for part in result.classes:
+    shown = [part for part in result.classes if part.count or len(result.classes) <= _ALL_ROWS]
+    for part in shown:
         scores = (
             f"{value:.3f}" if there else "–"
             for value, there in (
@@ -95,5 +111,9 @@ def class_table(result: Evaluation) -> Table:
                 (part.f1, part.count or part.predicted),
             )
         )
-        classes.add_row(escape(part.label), *scores, f"{part.correct:,}", f"{part.count:,}")
+        classes.add_row(part.label, *scores, f"{part.correct:,}", f"{part.count:,}")
+    left_out = len(result.classes) - len(shown)
+    if left_out:
+        predicted = result.count - sum(part.predicted for part in shown)
+        classes.caption = f"{left_out:,} classes without images, predicted {predicted:,} times"
     return classes

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.markup import escape
 
-from ..converters.errors import TorchliftError, WriteError
+from ..converters.errors import TorchliftError
+from ..converters.files import check_output
+from ..converters.overwriting import check_replaceable
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
-from .result import CommandResult, console
+from .result import CommandResult
+from .signals import said_when_stopped
+from .terminal import console
 from .values import Count
 
 if TYPE_CHECKING:
@@ -70,21 +73,28 @@ def extract(
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features
     from ..transfer.features.processes import joined_process
+    from ..transfer.features.store import STORE
 
     form, target = format_of(output, format), Path(output)
     # What becomes one file is collected beside it first.
     folder = target if form == "zarr" else target.with_name(f".{target.name}.zarr")
-    if form != "zarr" and target.exists() and not overwrite:
-        raise WriteError(f"{target} already exists; overwrite=True replaces it")
+    if form != "zarr":
+        check_output(target, overwrite)
+        if folder.exists():
+            check_replaceable(folder, STORE)
     with joined_process() as process:
         images = data_options.open(data)
         names = layers or ["penultimate"]
         source, model_notes = _source(model, images, names, backend, provider, model_options)
         plan = plan_extraction(source, images, settings)
         if process.is_first:
-            console(stderr=True).print(escape(_announcement(plan, target)))
+            console(stderr=True).print(_announcement(plan, target))
         began = time.perf_counter()
-        with progress(len(images), shown=process.world_size == 1) as advance:
+        hint = f"{target}: the same command again goes on, if it is given without --overwrite"
+        with (
+            said_when_stopped(lambda: hint if process.is_first else ""),
+            progress(len(images), shown=process.world_size == 1) as advance,
+        ):
             store = extract_features(
                 plan,
                 folder,
@@ -116,9 +126,9 @@ def extract(
             "notes": notes,
         },
         Group(
-            f"{escape(str(target))}: {len(images):,} examples in {seconds:.1f} s on "
+            f"{target!s}: {len(images):,} examples in {seconds:.1f} s on "
             f"{plan.manifest['backend']}",
-            *(f"note: {escape(note)}" for note in notes),
+            *(f"note: {note}" for note in notes),
         ),
     )
 

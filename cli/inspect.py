@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from ..converters.errors import TorchliftError
@@ -29,8 +29,8 @@ _OTHER_KINDS = {
 def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> CommandResult:
     """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
-    Neither torch nor the tensors' values are loaded. A saved model, an .onnx file and stored
-    features are shown in a few lines.
+    torch is not needed. A parameter that is not a number is said in a note. A saved model, an .onnx
+    file and stored features are shown in a few lines.
 
     Args:
         file: A .t7 file, a saved model's folder, an .onnx file or a folder of features.
@@ -40,17 +40,23 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     run_plugin(plugin)
     path = Path(file)
     if path.suffix.lower() == ".onnx":
+        from ..converters.inference.onnx_weights import (
+            first_not_finite_weight as first_not_finite_constant,
+        )
         from ..converters.onnx import describe_file
 
-        return _described(file, "onnx", describe_file(file))
+        described = describe_file(file)
+        return _described(file, "onnx", described, first_not_finite_constant(path))
     if path.is_dir():
         from ..converters.saved import describe_folder, is_saved_model
+        from ..converters.saved.config import first_not_finite_weight
 
         if not is_saved_model(path) and (path / "zarr.json").is_file():
             from ..transfer.features.store import describe_store
 
             return _described(file, "features", describe_store(file))
-        return _described(file, "saved_model", describe_folder(path))
+        described = describe_folder(path)
+        return _described(file, "saved_model", described, first_not_finite_weight(path))
     if path.suffix.lower() in _OTHER_KINDS:
         raise TorchliftError(
             f"{file}: {_OTHER_KINDS[path.suffix.lower()]}; inspect is for .t7 and .onnx files, "
@@ -62,22 +68,29 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     return CommandResult({"file_kind": "t7", **found.to_json()}, _view(found))
 
 
-def _described(file: str, kind: str, description: dict[str, Any]) -> CommandResult:
+def _described(
+    file: str, kind: str, description: dict[str, Any], damage: str = ""
+) -> CommandResult:
+    if damage:
+        note = f"not all weights are numbers: {damage}"
+        description = {**description, "notes": [*(description.get("notes") or []), note]}
     data = {"file": file, "file_kind": kind, **description}
     return CommandResult(data, metadata_view(description))
 
 
 def _view(found: Inspection) -> RenderableType:
     title = f"{found.file}: {found.size:,} bytes, {found.format}"
-    parts: list[RenderableType] = [escape(title), "", _tree(found.tree)]
+    parts: list[RenderableType] = [title, "", _tree(found.tree)]
     if found.layers:
         where = f", the model is {found.model_path}" if found.model_path else ""
         parts += [
             "",
-            f"[bold]{len(found.layers)} modules, {found.parameters:,} parameters[/]{where}",
+            Text.assemble(
+                (f"{len(found.layers)} modules, {found.parameters:,} parameters", "bold"), where
+            ),
         ]
         parts += [_layers(found), "", _bytes(found.bytes)]
-    return Group(*parts, *(f"note: {escape(note)}" for note in found.notes))
+    return Group(*parts, *(f"note: {note}" for note in found.notes))
 
 
 def _tree(root: Node) -> Tree:
@@ -87,13 +100,13 @@ def _tree(root: Node) -> Tree:
         node, branch = waiting.pop()
         waiting.extend((child, branch.add(_line(child))) for child in node.children)
         if node.hidden and node.children:
-            branch.add(f"[dim]… {node.hidden:,} more[/]")
+            branch.add(Text(f"… {node.hidden:,} more", "dim"))
     return drawn
 
 
-def _line(node: Node) -> str:
-    same = f" [dim](the same as {escape(node.same_as)})[/]" if node.same_as else ""
-    return f"[bold]{escape(node.name)}[/] {escape(node.text)}{same}"
+def _line(node: Node) -> Text:
+    same = f" (the same as {node.same_as})" if node.same_as else ""
+    return Text.assemble((node.name, "bold"), f" {node.text}", (same, "dim"))
 
 
 def _layers(found: Inspection) -> RenderableType:
@@ -108,10 +121,10 @@ def _layers(found: Inspection) -> RenderableType:
     )
     for layer in found.layers:
         view.add_row(
-            escape(layer.path),
+            layer.path,
             layer.torch_path or "",
             layer.class_name,
-            f"the same as {escape(layer.same_as)}" if layer.same_as else escape(layer.settings),
+            f"the same as {layer.same_as}" if layer.same_as else layer.settings,
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.bytes.total:,}" if layer.bytes.total else "",
         )

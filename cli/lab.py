@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 
 from ..converters.errors import TorchliftError
 from ..converters.requirements import require
 from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
-from .errors import Terminated, UsageError
+from .errors import UsageError
 from .messages import for_command
 from .parser import parse_command, run_command
-from .result import CommandResult, console
+from .result import CommandResult
+from .signals import Terminated, said_when_stopped
+from .terminal import console
 
 #: Small settings, scikit-learn's digits.
 _OPTIONS = LabOptions()
@@ -55,10 +56,11 @@ def lab(
         folder,
         _run_command,
         settings_of(chosen, options),
-        say=lambda text: aside.print(escape(for_command(text, lab, given)), soft_wrap=True),
+        say=lambda text: aside.print(for_command(text, lab, given), soft_wrap=True),
         overwrite=overwrite,
     )
-    page = do_lab(chosen, steps, options)
+    with said_when_stopped(lambda: f"{folder}: the same command again goes on"):
+        page = do_lab(chosen, steps, options)
     page = replace(page, notes=[for_command(note, lab, given) for note in page.notes])
     files = write_lab_report(page, folder)
     facts = {
@@ -68,9 +70,9 @@ def lab(
         "steps": [vars(step) | {"command": step.command} for step in page.steps],
     }
     view = Group(
-        escape(f"{page.title}: {len(page.steps)} commands, {page.facts['seconds']} seconds"),
-        *(escape(f"note: {note}") for note in page.notes),
-        *(escape(f"wrote {file}") for file in files),
+        f"{page.title}: {len(page.steps)} commands, {page.facts['seconds']} seconds",
+        *(f"note: {note}" for note in page.notes),
+        *(f"wrote {file}" for file in files),
     )
     return CommandResult(facts, view)
 

@@ -36,6 +36,16 @@ _COMMON = {
 #: Options that may be written with one letter, in every command that has them.
 _SHORT = {"output": ("-o",)}
 
+#: Flags that stand for a value of an option, in every command that has it: the flag, the value and
+#: its help.
+_SHORTHANDS = {
+    "on_error": (
+        "--skip-bad",
+        "skip",
+        "Leave out what cannot be read, counted and named in a note.",
+    )
+}
+
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -81,7 +91,9 @@ def parse_command(
     command = next((item for item in commands if words[:1] == [item.__name__]), None)
     if command is not None:
         words[1:] = _options_last(command, words[1:])
-    chosen = _parser_of(commands).parse_args(words)
+    parser = _parser_of(commands)
+    parser.words[:] = words
+    chosen = parser.parse_args(words)
     command = next(item for item in commands if item.__name__ == chosen.subcommand)
     return command, vars(chosen[chosen.subcommand])
 
@@ -92,6 +104,15 @@ def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
     Raises:
         UsageError: when an option has an invalid value.
         TorchliftError: when the command fails.
+    """
+    return command(**build_arguments(command, options))
+
+
+def build_arguments(command: Command, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command: groups of options are dataclasses.
+
+    Raises:
+        UsageError: when an option has an invalid value.
     """
     arguments: dict[str, Any] = {}
     for name, kind in _parameter_types(command).items():
@@ -105,7 +126,7 @@ def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
                 raise UsageError(str(error)) from error
         else:
             arguments[name] = options[name]
-    return command(**arguments)
+    return arguments
 
 
 def arguments_of(command: Command) -> list[Argument]:
@@ -143,6 +164,7 @@ def _parser_of(commands: tuple[Command, ...]) -> CommandLineParser:
     for command in commands:
         doc = parse_docstring(command.__doc__ or "")
         inner = _command_parser(command)
+        inner.words = parser.words
         subcommands.add_subcommand(command.__name__, inner, help=doc.short_description)
         # jsonargparse would show the options of `torchlift` itself, which has none.
         inner.prog = f"torchlift {command.__name__}"
@@ -178,6 +200,7 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
     arguments = arguments_of(command)
     flags = {argument.flag for argument in arguments if argument.type is bool}
     flags |= {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
+    flags |= {flag for flag, _, _ in _SHORTHANDS.values()}
     positional: list[str] = []
     options: list[str] = []
     waiting = iter(words)
@@ -231,6 +254,16 @@ def _add(parser: Any, argument: Argument) -> None:
             free = not _is_choice(argument.type)
             options["metavar"] = "|".join([name, *choices]) if free else f"{{{','.join(choices)}}}"
         parser.add_argument(*flags, type=parser_of(argument.type), **options)
+    if shorthand := _SHORTHANDS.get(argument.name):
+        flag, value, text = shorthand
+        parser.add_argument(
+            flag,
+            dest=argument.name,
+            action="store_const",
+            const=value,
+            default=argument.default,
+            help=text,
+        )
 
 
 def _is_choice(annotation: Any) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rich.console import Group
-from rich.markup import escape
 
 from . import plotting
 from .data_options import ALL_DATA, DataOptions, given_options
@@ -47,6 +46,7 @@ def plot(
     sources: list[str],
     *,
     output: str | None = None,
+    overwrite: bool = False,
     plot_options: PlotOptions = _PLAIN,
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
@@ -76,31 +76,36 @@ def plot(
     Args:
         kind: What to draw.
         sources: Models, runs, data or results, as above.
-        output: The plot, in .png or .svg; by default KIND.png, here. A file that is there is
-            replaced.
+        output: The plot, in .png or .svg; by default KIND.png, here.
+        overwrite: Replace files that are there.
         plot_options: How to draw it.
         model_options: How to open a model.
         data_options: Which images of a dataset are used.
     """
-    target = Path(output or f"{kind}.png")
+    target, arrays = Path(output or f"{kind}.png"), plot_options.arrays
     output_suffix(str(target), [".png", ".svg"])
-    if plot_options.arrays is not None:
-        output_suffix(plot_options.arrays, [".npz"])
+    if arrays is not None:
+        output_suffix(arrays, [".npz"])
+    from ..converters.files import check_output
     from ..transfer.plots.figures import save_figure
 
     draw, taken = _KINDS[kind]
     _check_options(kind, taken, plot_options, model_options, data_options)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    check_output(target, overwrite)
+    if arrays is not None:
+        check_output(arrays, overwrite)
     drawn = draw(PlotRequest(sources, plot_options, model_options, data_options))
     files = [save_figure(drawn.figure, target)]
-    if plot_options.arrays is not None:
-        files.append(_save_arrays(plot_options.arrays, drawn))
+    if arrays is not None:
+        files.append(_save_arrays(arrays, drawn))
     notes = list(dict.fromkeys(drawn.notes))
     written = [str(file) for file in files]
     data = {"plot_kind": kind, "files": written, **drawn.data, "notes": notes}
     view = Group(
-        *map(escape, drawn.lines),
-        *(f"note: {escape(note)}" for note in notes),
-        *(f"wrote {escape(file)}" for file in written),
+        *drawn.lines,
+        *(f"note: {note}" for note in notes),
+        *(f"wrote {file}" for file in written),
     )
     return CommandResult(data, view)
 

@@ -107,7 +107,7 @@ def draw_samples(request: PlotRequest) -> PlotResult:
     )
     model = request.plot_options.model
     predictor = None if model is None else request.model_options.predictor(model, "auto")
-    samples, notes = samples_of(data, predictor)
+    samples, notes = samples_of(data, predictor, request.data_options.match_classes)
     ids = range(len(data)) if data.ids is None else data.ids.tolist()
     sample_data = [
         {
@@ -205,7 +205,9 @@ def _evaluation(request: PlotRequest) -> Evaluation:
         return read_evaluation(file)
     data = request.data_options.open(request.plot_options.data)
     data = test_split(data) if request.data_options.split is None else data
-    return evaluate(request.model_options.predictor(request.source, "auto"), data)
+    predictor = request.model_options.predictor(request.source, "auto")
+    result = evaluate(predictor, data, match_classes=request.data_options.match_classes)
+    return replace(result, notes=[*data.notes, *result.notes])
 
 
 def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int] | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
@@ -36,7 +35,9 @@ def probe(
     test_fraction: Fraction = 0.2,
     seed: CountOrZero = 0,
     repeats: Count = 1,
+    match_classes: Literal["name", "position"] = "name",
     csv: str | None = None,
+    overwrite: bool = False,
 ) -> CommandResult:
     """Measure how well stored features separate classes, layer by layer.
 
@@ -53,20 +54,30 @@ def probe(
         test_fraction: Fraction that is tested on, where neither --test nor the data has a test
             split.
         seed: Seed of all random draws.
+        match_classes: How the classes of --test are matched: by name where both sides have names
+            and by position where one has none, or by position.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A .csv file for the table.
+        overwrite: Replace a file that is there.
     """
     if csv is not None:
         output_suffix(csv, [".csv"])
-    from ..converters.files import atomic_path
-    from ..transfer.probe import ProbeOptions, best_of
+    from ..converters.files import atomic_path, check_output
+    from ..transfer.probe import ProbeOptions, best_of, match_test_features
     from ..transfer.probe import probe as probe_layer
     from ..transfer.probe_methods import METHODS
 
-    options = ProbeOptions(val_fraction, test_fraction, seed, repeats)
+    if csv is not None:
+        check_output(csv, overwrite)
+    options = ProbeOptions(val_fraction, test_fraction, seed, repeats, match_classes)
+    pairs = _layers(features, test, layers)
+    for _, data, test_data in pairs:
+        if test_data is not None:
+            # What does not match is an error before the first of many fits.
+            match_test_features(test_data, data, match_classes)
     results = [
         probe_layer(name, data, method, test_data, options)
-        for name, data, test_data in _layers(features, test, layers)
+        for name, data, test_data in pairs
         for method in methods or METHODS
     ]
     if csv is not None:
@@ -86,10 +97,10 @@ def probe(
         Group(
             _comparison(results),
             "",
-            f"best by validation: {escape(best.layer)} with {best.method}, "
+            f"best by validation: {best.layer} with {best.method}, "
             f"test accuracy {best.test_accuracy:.4f}",
             class_table(best.evaluation),
-            *(f"note: {escape(note)}" for note in notes),
+            *(f"note: {note}" for note in notes),
         ),
     )
 
@@ -129,7 +140,7 @@ def _comparison(results: list[ProbeResult]) -> Table:
     )
     for result in sorted(results, key=lambda result: -result.val_accuracy):
         view.add_row(
-            escape(result.layer),
+            result.layer,
             f"{result.dimensions:,}",
             result.method,
             result.setting,

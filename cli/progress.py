@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from .result import console
+from .terminal import console
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
     Call what this yields with the name of the phase, how much of it is done, and how much it is.
     """
-    with _bar(TextColumn("{task.description}")) as bar:
+    with _bar(TextColumn("{task.description}", markup=False)) as bar:
         task = bar.add_task("", total=None)
         yield lambda phase, done, total: bar.update(
             task, description=phase, completed=done, total=total

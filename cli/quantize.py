@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
 
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
@@ -32,14 +31,15 @@ def quantize(
 
     Weights become int8 with a scale for each channel; the ranges of the activations are measured
     on the data. Both files then run all of the data, and the int8 file is written if its accuracy
-    falls by no more than --max-drop. Data without labels is compared with the float file's own
-    predictions.
+    falls by no more than --max-drop and its outputs agree with the float file's. Data without
+    labels is compared with the float file's own predictions.
 
     Args:
         model: The .onnx file, in float32.
         output: The .onnx file to write.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or sklearn:digits.
-        dynamic: Quantize only the weights of linear layers; for networks that lose too much.
+        dynamic: Quantize only the weights of linear layers; for networks that lose too much. The
+            answer for an image then depends a little on the other images of its batch.
         max_drop: Largest loss of accuracy.
         keep: Nodes that stay in float, with commas between.
         search: Find the layers that have to stay in float.
@@ -53,7 +53,7 @@ def quantize(
     from ..converters.onnx import quantize as quantize_onnx
     from ..transfer.data import Dataset
 
-    images = data_options.open(data)
+    images, notes = data_options.open_for_onnx(data, model)
     with phases() as shown:
         written = quantize_onnx(
             model,
@@ -69,27 +69,30 @@ def quantize(
             overwrite=overwrite,
         )
     before, after = written.bytes
+    notes = [*notes, *written.notes]
     truth = "labels" if written.labelled else "float_file"
-    metadata = {
+    facts = {
         "model": model,
         "files": [str(written.file)],
         "bytes": after,
         "float_bytes": before,
         "accuracy": written.after,
         "float_accuracy": written.before,
+        "agreement": written.agreement,
         "truth": truth,
         "count": len(images),
         "layer_count": written.layers,
         "float_nodes": list(written.kept),
-        "notes": list(images.notes),
+        "notes": notes,
     }
     compared = "the labels" if written.labelled else "the predictions of the float file"
     view = Group(
-        f"wrote {escape(str(written.file))}: {after:,} bytes, {after / before:.2f} of float",
+        f"wrote {written.file!s}: {after:,} bytes, {after / before:.2f} of float",
         f"accuracy {written.after:.4f}, {written.before:.4f} in float, on {len(images):,} images, "
         f"compared with {compared}",
+        f"{written.agreement:.2%} of the predictions are the float file's",
         f"{len(written.kept)} of {written.layers} layers stay in float"
-        + (f": {escape(', '.join(written.kept))}" if written.kept else ""),
-        *(f"note: {escape(note)}" for note in images.notes),
+        + (f": {', '.join(written.kept)}" if written.kept else ""),
+        *(f"note: {note}" for note in notes),
     )
-    return CommandResult(metadata, view)
+    return CommandResult(facts, view)

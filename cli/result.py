@@ -8,13 +8,15 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..transfer.formatting import finite
+from .streams import can_show
+from .terminal import console, page_width, printable_json
 
-#: Columns of a page when the output is not a terminal, and of the widest table in one.
-_PAGE_WIDTH, _WIDEST = 110, 1000
+#: Columns of the widest table where the output is not a terminal.
+_WIDEST = 1000
 
 
 @dataclass
@@ -32,23 +34,20 @@ class CommandResult:
     passed: bool = True
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a rich console: plain and of a fixed width where the output is no terminal."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _PAGE_WIDTH, highlight=False)
-
-
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        text = json.dumps(finite(result.data), indent=2, ensure_ascii=False, allow_nan=False)
-        sys.stdout.write(text + "\n")
+        data = finite(result.data)
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        if not can_show(text, sys.stdout):
+            text = json.dumps(data, indent=2, allow_nan=False)
+        sys.stdout.write(printable_json(text) + "\n")
         return
     page = console()
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
-        page.width = max(_PAGE_WIDTH, natural)
+        page.width = max(page_width(), natural)
     page.print(result.view)
 
 

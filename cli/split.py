@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from rich.console import Group
-from rich.markup import escape
 
 from ..transfer.training.options import SplitOptions
 from .data_options import ALL_DATA, DataOptions
@@ -42,7 +41,7 @@ def split(
 
     output_suffix(output, [".npz"])
     check_output(output, overwrite)
-    splits = open_splits(data, data_options, split_options)
+    splits = open_splits(data, data_options, split_options).in_memory()
     file = write_npz(splits, output)
     count = class_count(splits.train)
     names = splits.train.names or [str(index + 1) for index in range(count)]
@@ -65,7 +64,7 @@ def split(
     }
     view = table("class", *SPLIT_NAMES, right=SPLIT_NAMES)
     for index, label in enumerate(names):
-        view.add_row(escape(label), *(f"{classes[split][index]:,}" for split in SPLIT_NAMES))
+        view.add_row(label, *(f"{classes[split][index]:,}" for split in SPLIT_NAMES))
     view.add_row("all", *(f"{count:,}" for count in sizes.values()))
-    notes = (f"note: {escape(note)}" for note in splits.notes)
-    return CommandResult(facts, Group(view, *notes, f"wrote {escape(str(file))}"))
+    notes = (f"note: {note}" for note in splits.notes)
+    return CommandResult(facts, Group(view, *notes, f"wrote {file!s}"))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
@@ -63,7 +62,7 @@ def summary(
     parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
     if formulas:
         parts += ["", _formulas(found)]
-    return CommandResult(facts, Group(*parts, *(f"note: {escape(note)}" for note in notes)))
+    return CommandResult(facts, Group(*parts, *(f"note: {note}" for note in notes)))
 
 
 def _network(

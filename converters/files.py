@@ -15,8 +15,10 @@ from pathlib import Path
 
 from .errors import WriteError
 
-#: The name of a temporary folder: machine, process, start time of the process, and a counter.
-_TEMPORARY = re.compile(r"\.torchlift-([0-9a-f]{8})-(\d+)-(\d+)-\d+")
+#: The beginning of the name of a temporary folder.
+TEMPORARY_PREFIX = ".torchlift-"
+#: Then follow machine, process, start time of the process, and a counter.
+_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}([0-9a-f]{{8}})-(\d+)-(\d+)-\d+")
 _numbers = itertools.count()
 _cleaned: set[Path] = set()
 
@@ -35,11 +37,17 @@ def check_output(
         folder: Whether a folder will be written; it may exist if it is empty.
 
     Raises:
-        WriteError: If the path exists already, or its parent folder does not.
+        WriteError: If the path exists already or is a symbolic link, or its parent folder does not
+            exist.
     """
     path = Path(target)
     if not path.name:
         path = path.resolve()
+    if path.is_symlink():
+        raise WriteError(
+            f"{path} is a symbolic link and is not replaced; name {path.resolve()} itself, or "
+            "choose another name"
+        )
     if not path.parent.is_dir():
         raise WriteError(f"{path.parent}: no such folder")
     if path.is_dir() and not folder:
@@ -79,7 +87,7 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
     path = Path(target)
     path = path if path.name else path.resolve()
     remove_abandoned(path.parent)
-    temporary = path.parent / f".torchlift-{_process_id()}-{next(_numbers)}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{_process_id()}-{next(_numbers)}"
     written = temporary / path.name
     try:
         temporary.mkdir()

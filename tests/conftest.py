@@ -1,7 +1,9 @@
 """Collects which Torch7 classes the contract tests prove, for `docs/coverage.md`.
 
-A test says what it proved with `record_property("proved", …)` (see `support.proof`); the sum of a
-run is written where `--proofs` says.
+A test of recorded cases says what it proved with `record_property("proved", …)` (see
+`support.proof`), a test written by hand with
+`@pytest.mark.covers("nn.Linear", compared="outputs")`. The sum of a run is written where `--proofs`
+says.
 """
 
 from __future__ import annotations
@@ -14,6 +16,13 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proofs", help="write what the contract tests proved to this JSON file")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("covers"):
+        for name in mark.args:
+            proof = {"class": name, "kind": "by hand", "reason": mark.kwargs["compared"]}
+            item.user_properties.append(("proved", proof))
 
 
 class _Collector:

@@ -45,20 +45,25 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(difference.max() / expected[expected.isfinite()].abs().max().clamp(min=1e-12))
 
 
-def proof(conversion: Any, kind: str, reason: str | None = None) -> dict[str, Any]:
-    """What a passed contract test proves, for `docs/coverage.md` (see `conftest`).
+def proof(
+    conversion: Any, class_name: str, kind: str, reason: str | None = None
+) -> dict[str, str | None]:
+    """Return what a passed contract test proves, for `docs/coverage.md` (see `conftest`).
 
     Args:
-        conversion: the `Conversion` that was tested; each of its layers counts.
-        kind: `outputs`, `gradients` or `onnx`.
-        reason: why it was not tried.
+        conversion: The `Conversion` that was tested.
+        class_name: The Torch7 class that the recorded case is about. The other classes in the
+            module only surround it, and are not proved.
+        kind: `evaluation`, `training`, `gradients` or `onnx`.
+        reason: Why it was not compared, or with what instead of its own recorded numbers.
     """
-    layers = {layer.source.class_name: type(layer.module) for layer in conversion.layers}
+    # Children come before parents: the last one is the outermost.
+    cls = [
+        type(layer.module) for layer in conversion.layers if layer.source.class_name == class_name
+    ][-1]
     return {
+        "class": class_name,
         "kind": kind,
         "reason": reason,
-        "layers": {
-            name: f"{cls.__module__.split('.')[0]}.{cls.__qualname__}"
-            for name, cls in layers.items()
-        },
+        "becomes": f"{cls.__module__.split('.')[0]}.{cls.__qualname__}",
     }

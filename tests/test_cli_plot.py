@@ -82,7 +82,9 @@ def test_feature_maps_are_the_same_in_pytorch_and_onnxruntime(
     image = ["--image", DATA, "--index", "7", "--arrays", "maps.npz"]
     of_t7 = plot(capsys, "feature-maps", MODEL, *SCALE, *image, "--layers", "get(1),1,3")
     torch_maps = dict(np.load("maps.npz"))
-    of_onnx = plot(capsys, "feature-maps", files["model.onnx"], *image, "--layers", "0,relu,3")
+    of_onnx = plot(
+        capsys, "feature-maps", files["model.onnx"], *image, "--layers", "0,relu,3", "--overwrite"
+    )
     assert [layer["shape"] for layer in of_t7["layers"]] == [[6, 28, 28], [6, 28, 28], [16, 10, 10]]
     assert [layer["torch_class"] for layer in of_onnx["layers"]] == ["Conv", "Relu", "Conv"]
     assert of_t7["input_shape"] == of_onnx["input_shape"] == [1, 32, 32]
@@ -117,7 +119,7 @@ def test_units_runs_samples_confusion_and_sizes(
         stored["accuracy"],
         stored["confusion"],
     )
-    evaluated = plot(capsys, "confusion", MODEL, "--data", DATA, *NAMES, *SCALE)
+    evaluated = plot(capsys, "confusion", MODEL, "--data", DATA, *NAMES, *SCALE, "--overwrite")
     assert evaluated["confusion"] == confusion["confusion"]
     assert confusion["labels"][0] == "zero"
     assert plot(capsys, "confusion", files["run"])["labels"][0] == "1"

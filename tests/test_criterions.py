@@ -46,9 +46,9 @@ def test_loss_and_gradient_equal_torch7(
     assert relative_error(loss.detach(), data["output"]) < 1e-5
     loss.backward()
     assert relative_error(gradients(input), data["gradInput"]) < 1e-4
-    record_property("proved", proof(conversion, "outputs"))
-    record_property("proved", proof(conversion, "gradients"))
-    record_property("proved", proof(conversion, "onnx", "a loss is for training"))
+    for kind in ("evaluation", "gradients"):
+        record_property("proved", proof(conversion, case["class"], kind))
+    record_property("proved", proof(conversion, case["class"], "onnx", "a loss is for training"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,12 +72,14 @@ def log_probabilities(*shape: int) -> torch.Tensor:
     )
 
 
+@pytest.mark.covers("nn.ClassNLLCriterion", compared="outputs")
 @pytest.mark.parametrize("target", [3, torch.tensor([3]), torch.tensor([3.0])])
 def test_class_nll_of_one_example_takes_a_number_or_a_tensor(target: Any) -> None:
     input = log_probabilities(5)
     assert convert(lua("nn.ClassNLLCriterion", sizeAverage=True))(input, target) == -input[2]
 
 
+@pytest.mark.covers("nn.ClassNLLCriterion", compared="outputs, gradients")
 def test_class_nll_ignores_a_target_counted_from_one() -> None:
     criterion = convert(lua("nn.ClassNLLCriterion", sizeAverage=True, ignoreIndex=2))
     input = log_probabilities(3, 4)
@@ -90,6 +92,7 @@ def test_class_nll_ignores_a_target_counted_from_one() -> None:
     assert torch.equal(alone.grad, torch.zeros_like(input[0]))
 
 
+@pytest.mark.covers("nn.SpatialClassNLLCriterion", compared="outputs")
 @pytest.mark.parametrize("average", [True, False])
 def test_spatial_class_nll_divides_by_the_sum_of_weights(average: bool) -> None:
     weights = np.array([0.5, 2.0, 1.0])
@@ -110,6 +113,7 @@ def nll(**fields: Any) -> t7.LuaObject:
     return lua("nn.ClassNLLCriterion", **fields)
 
 
+@pytest.mark.covers("nn.CrossEntropyCriterion", compared="outputs")
 def test_cross_entropy_squeezes_its_input() -> None:
     criterion = convert(lua("nn.CrossEntropyCriterion", nll=nll(sizeAverage=True)))
     logits = torch.randn(4, 5, dtype=torch.float64)
@@ -137,6 +141,11 @@ def test_cross_entropy_uses_a_changed_size_average(
     assert criterion.criterion.reduction == expected
 
 
+@pytest.mark.covers(
+    "cudnn.SpatialCrossEntropyCriterion",
+    "cudnn.VolumetricCrossEntropyCriterion",
+    compared="outputs",
+)
 def test_cudnn_cross_entropies_are_per_pixel() -> None:
     spatial = lua(
         "cudnn.SpatialCrossEntropyCriterion",
@@ -152,6 +161,7 @@ def test_cudnn_cross_entropies_are_per_pixel() -> None:
     assert relative_error(loss, -chosen.mean()) < 1e-12
 
 
+@pytest.mark.covers("nn.MSECriterion", compared="outputs")
 def test_targets_need_only_as_many_elements_as_the_input() -> None:
     criterion = convert(lua("nn.MSECriterion", sizeAverage=True))
     input, target = torch.randn(4, 1), torch.randn(4)
@@ -159,6 +169,7 @@ def test_targets_need_only_as_many_elements_as_the_input() -> None:
     assert relative_error(criterion(input, target), expected) < 1e-6
 
 
+@pytest.mark.covers("nn.SpatialAutoCropMSECriterion", compared="outputs")
 @pytest.mark.parametrize("shape", [(3, 5, 7), (2, 3, 5, 7)])
 def test_auto_crop_compares_with_the_center_of_the_target(shape: tuple[int, ...]) -> None:
     criterion = convert(lua("nn.SpatialAutoCropMSECriterion", sizeAverage=False))
@@ -168,6 +179,7 @@ def test_auto_crop_compares_with_the_center_of_the_target(shape: tuple[int, ...]
     assert relative_error(criterion(input, target), expected) < 1e-6
 
 
+@pytest.mark.covers("nn.DistanceRatioCriterion", compared="outputs")
 def test_distance_ratio_is_a_log_probability() -> None:
     similar, dissimilar = torch.rand(2, 4, dtype=torch.float64)
     expected = -torch.log(similar.neg().exp() / (similar.neg().exp() + dissimilar.neg().exp()))
@@ -176,6 +188,13 @@ def test_distance_ratio_is_a_log_probability() -> None:
         assert relative_error(criterion([similar, dissimilar]), loss) < 1e-12
 
 
+@pytest.mark.covers(
+    "nn.CosineEmbeddingCriterion",
+    "nn.HingeEmbeddingCriterion",
+    "nn.L1HingeEmbeddingCriterion",
+    "nn.MarginRankingCriterion",
+    compared="outputs",
+)
 @pytest.mark.parametrize("target", [1, -1])
 def test_one_pair_takes_a_number_as_its_target(target: int) -> None:
     pair = [torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])]
@@ -189,12 +208,14 @@ def test_one_pair_takes_a_number_as_its_target(target: int) -> None:
     assert embedding(torch.tensor([1.0]), target) == (1.0 if target == 1 else 2.0)
 
 
+@pytest.mark.covers("nn.BCECriterion", compared="outputs")
 def test_loss_of_saturated_probabilities() -> None:
     criterion = convert(lua("nn.BCECriterion", sizeAverage=True))
     loss = criterion(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
     assert relative_error(loss, -np.log(1e-12)) < 1e-6
 
 
+@pytest.mark.covers("nn.MultiLabelMarginCriterion", compared="outputs")
 def test_multi_label_margin_reads_targets_up_to_the_first_zero() -> None:
     criterion = convert(lua("nn.MultiLabelMarginCriterion", sizeAverage=True))
     input = torch.tensor([0.1, 0.2, 0.4, 0.8])
@@ -207,6 +228,7 @@ def mse() -> t7.LuaObject:
     return lua("nn.MSECriterion", sizeAverage=True)
 
 
+@pytest.mark.covers("nn.ParallelCriterion", compared="outputs")
 def test_parallel_criterion_may_be_nested_and_repeat_a_target() -> None:
     inner = lua(
         "nn.ParallelCriterion",
@@ -229,6 +251,7 @@ def test_parallel_criterion_may_be_nested_and_repeat_a_target() -> None:
     assert relative_error(convert(repeated)([a, a], b), 3 * distance) < 1e-6
 
 
+@pytest.mark.covers("nn.CriterionTable", "nn.ModuleCriterion", compared="outputs")
 def test_criterion_table_and_module_criterion() -> None:
     a, b = torch.randn(2, 3), torch.randn(2, 3)
     table = convert(lua("nn.CriterionTable", criterion=mse()))

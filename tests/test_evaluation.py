@@ -167,8 +167,7 @@ def test_equal_scores_rank_in_their_order() -> None:
     [
         (("owl", "Cat"), [2, 0], "matched with the model's by name"),
         (("cat", "dog", "owl"), [0, 1], None),
-        (("Katze", "Hund", "Eule"), [0, 1], "name their classes differently"),
-        (None, [0, 1], None),
+        (None, [0, 1], "matched by position, because the data does not name them"),
     ],
 )
 def test_classes_are_matched_by_name(
@@ -187,9 +186,12 @@ def test_a_class_that_the_model_lacks() -> None:
     data = Dataset(np.zeros((2, 3, 1, 1), np.float32), np.array([0, 1]), ("dog", "emu"))
     with pytest.raises(DataError, match="the model has no class emu; it has cat, dog, owl"):
         evaluate(predictor, data)
-    # Two of three classes in another language cannot be matched by position.
-    with pytest.raises(DataError, match="the model has no class Eule, Hund"):
+    with pytest.raises(DataError, match=r"no name in common. match_classes='position' .*"):
         evaluate(predictor, replace(data, names=("Hund", "Eule")))
+    result = evaluate(predictor, replace(data, names=("Hund", "Eule")), match_classes="position")
+    assert result.notes == [
+        "classes were matched by position, as was asked for: Hund with cat, Eule with dog"
+    ]
 
 
 def test_digits_by_class() -> None:

@@ -8,6 +8,7 @@ exported, ONNX Runtime.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from support import FIXTURES
+from support import FIXTURES, proof
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -83,13 +84,18 @@ def run(module: nn.Module, case: t7.LuaTable, inputs: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_output_and_gradients_are_torch7s(name: str) -> None:
+def test_output_and_gradients_are_torch7s(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     case = case_of(name)
     conversion = convert_recorded(case["module"])
     inputs, error = inputs_of(case), tolerance(conversion, case)
     torch.manual_seed(0)
     output = run(conversion.module, case, inputs)
     assert_close(output, t7.to_torch(case["output"]), error)
+    mode = "training" if conversion.module.training else "evaluation"
+    mode = "evaluation" if case.get("criterion") else mode
+    record_property("proved", proof(conversion, case["class"], mode))
     if case.get("gradInput") is None:
         return
     leaves = [x for x in pytree.tree_leaves(inputs) if getattr(x, "requires_grad", False)]
@@ -112,6 +118,9 @@ def test_output_and_gradients_are_torch7s(name: str) -> None:
     assert_close(
         [g.reshape(e.shape) for g, e in zip(gradients, expected, strict=True)], expected, 10 * error
     )
+    if not list(conversion.module.parameters()):
+        # The gradients of parameters are not compared here.
+        record_property("proved", proof(conversion, case["class"], "gradients"))
 
 
 MODULES = [

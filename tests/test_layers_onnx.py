@@ -15,8 +15,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from recorded_support import RANDOM
 from support import proof, relative_error
-from test_layers import RANDOM, cases
+from test_layers import cases
 
 from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
@@ -68,7 +69,7 @@ def test_onnx_runtime_computes_torch7s_outputs(
 ) -> None:
     conversion = convert_recorded(case["module"])
     skip_reason = reason(case)
-    record_property("proved", proof(conversion, "onnx", skip_reason))
+    record_property("proved", proof(conversion, case["class"], "onnx", skip_reason))
     if skip_reason:
         pytest.skip(skip_reason)
     data = t7.to_torch(case)

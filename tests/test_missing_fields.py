@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from layer_support import lua
-from test_layers import gradient, requiring_grad, tensors, without_leaves
+from recorded_support import gradient, requiring_grad, tensors, without_leaves
 
 from torchlift.converters import convert
 

@@ -30,6 +30,15 @@ from torchlift.converters.modules.layers.softmax import (
 )
 
 
+@pytest.mark.covers(
+    "cudnn.LogSoftMax",
+    "cudnn.SoftMax",
+    "cudnn.SpatialLogSoftMax",
+    "cudnn.SpatialSoftMax",
+    "nn.LogSoftMax",
+    "nn.SoftMax",
+    compared="outputs",
+)
 @pytest.mark.parametrize(
     ("shape", "dims"),
     [((5,), (0,)), ((2, 5), (1,)), ((3, 4, 5), (0, 1, 2)), ((2, 3, 4, 5), (1, 2, 3))],
@@ -55,6 +64,7 @@ def test_softmax_dimensions(
     assert relative_error(output, expected.log() if log else expected) < 1e-5
 
 
+@pytest.mark.covers("cudnn.VolumetricSoftMax", "cudnn.VolumetricLogSoftMax", compared="outputs")
 @pytest.mark.parametrize(("shape", "dim"), [((3, 2, 4, 5), 0), ((2, 3, 2, 4, 5), 1)])
 def test_volumetric_softmax_is_over_channels(shape: tuple[int, ...], dim: int) -> None:
     input = torch.randn(shape)
@@ -69,6 +79,7 @@ def test_softmax_layers_derive_from_torch_classes() -> None:
     assert isinstance(convert(lua("cudnn.SoftMax")), nn.Softmax)
 
 
+@pytest.mark.covers("nn.Sqrt", compared="gradients")
 def test_gradient_of_sqrt_at_zero_is_zero() -> None:
     input = torch.tensor([0.0, 4.0], requires_grad=True)
     output = convert(lua("nn.Sqrt"))(input)
@@ -78,6 +89,7 @@ def test_gradient_of_sqrt_at_zero_is_zero() -> None:
     assert input.grad.tolist() == [0.0, 0.25]
 
 
+@pytest.mark.covers("nn.PReLU", compared="outputs")
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
 def test_prelu_channels_are_the_second_or_only_dimension(shape: tuple[int, ...]) -> None:
     weight = torch.tensor([0.1, 0.2, 0.3])
@@ -87,6 +99,7 @@ def test_prelu_channels_are_the_second_or_only_dimension(shape: tuple[int, ...])
     assert relative_error(module(input), torch.where(input > 0, input, input * slope)) < 1e-6
 
 
+@pytest.mark.covers("nn.CReLU", compared="outputs")
 @pytest.mark.parametrize(("shape", "dim"), [((3, 4, 4), 0), ((2, 3, 4, 4), 1)])
 @pytest.mark.parametrize("fields", [{}, {"nInputDims": 3}])
 def test_crelu_doubles_channels(fields: dict[str, int], shape: tuple[int, ...], dim: int) -> None:
@@ -157,6 +170,16 @@ LAYERS = [
 def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
     # float32; the exponentials of PyTorch and ONNX Runtime differ in the last bits.
     assert export_error(layer, torch.rand(2, 3, 4, 5)) < 1e-5
+
+
+@pytest.mark.covers("cudnn.ClippedReLU", compared="outputs, gradients")
+def test_clipped_relu_ends_at_its_ceiling() -> None:
+    input = torch.tensor([-1.0, 0.5, 3.0], requires_grad=True)
+    output = convert(lua("cudnn.ClippedReLU", ceiling=2))(input)
+    assert output.tolist() == [0, 0.5, 2]
+    output.sum().backward()
+    assert input.grad is not None
+    assert input.grad.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("fields", "axis"), [({}, 2), ({"dim": 3}, 2), ({"dim": 2}, 1)])

@@ -48,12 +48,21 @@ def test_clones_that_share_memory_share_parameters() -> None:
     assert model[0].bias is not model[1].bias
 
 
+@pytest.mark.covers("nn.MapTable", compared="outputs")
 def test_map_table_takes_any_number_of_entries() -> None:
     model = convert(lua("nn.MapTable", linear(4, 3)))
     x = torch.randn(5, 2, 4)
     assert all(torch.equal(y, model[0](item)) for y, item in zip(model(list(x)), x, strict=True))
 
 
+@pytest.mark.covers(
+    "nn.Decorator",
+    "nn.DontCast",
+    "nn.GPU",
+    "nn.NaN",
+    "nn.Profile",
+    compared="outputs",
+)
 @pytest.mark.parametrize(
     "class_name", ["nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU", "nn.DontCast"]
 )
@@ -64,12 +73,15 @@ def test_decorators_keep_their_level_in_the_tree(class_name: str) -> None:
     assert not model.training
 
 
+@pytest.mark.covers("nn.DataParallelTable", compared="outputs")
 def test_replicas_on_other_gpus_are_dropped() -> None:
     replicas = lua("nn.DataParallelTable", linear(4, 3), linear(4, 3), dimension=1)
     conversion = convert_recorded(replicas)
     assert [layer.path for layer in conversion.layers] == ["model.modules[1]", "model"]
     assert "2 replicas" in conversion.notes[0].text
     assert len(list(conversion.module.parameters())) == 2
+    x = torch.randn(2, 4)
+    assert torch.equal(conversion.module(x), conversion.module[0](x))
 
 
 def test_dont_cast_keeps_another_dtype() -> None:
@@ -90,6 +102,7 @@ def test_dont_cast_keeps_another_dtype() -> None:
     assert torch.equal(model(x), model[0](x.double()).float())
 
 
+@pytest.mark.covers("nn.DepthConcat", compared="outputs")
 def test_depth_concat_pads_an_odd_zero_at_the_end() -> None:
     def crop(length: int) -> t7.LuaObject:
         return lua("nn.Narrow", dimension=3, index=1, length=length)
@@ -108,6 +121,7 @@ def test_parallel_needs_a_child_for_every_slice() -> None:
         model(torch.randn(3, 3))
 
 
+@pytest.mark.covers("nn.Bottle", compared="outputs")
 def test_bottle_flattens_any_number_of_dimensions() -> None:
     model = convert(lua("nn.Bottle", linear(4, 3), nInputDim=2, nOutputDim=2))
     x = torch.randn(2, 5, 6, 4)

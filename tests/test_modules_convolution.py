@@ -30,6 +30,7 @@ def plane_fields(**more: object) -> dict[str, object]:
     return {**SIZES, "padW": 1, "padH": 0, "weight": weight, "bias": bias, **more}
 
 
+@pytest.mark.covers("nn.SpatialConvolution", compared="outputs")
 def test_width_is_first_in_torch7_and_last_in_pytorch() -> None:
     fields, images = plane_fields(), torch.randn(2, 3, 6, 9)
     module = layer("nn.SpatialConvolution", **fields)
@@ -39,6 +40,7 @@ def test_width_is_first_in_torch7_and_last_in_pytorch() -> None:
     assert relative_error(module(images[0]), expected[0]) < TOLERANCE
 
 
+@pytest.mark.covers("nn.SpatialConvolution", "nn.SpatialConvolutionMM", compared="outputs")
 def test_a_weight_of_two_dimensions_and_no_bias() -> None:
     fields, images = plane_fields(bias=None), torch.randn(2, 3, 6, 9)
     flat = layer("nn.SpatialConvolutionMM", **{**fields, "weight": fields["weight"].flatten(1)})
@@ -77,6 +79,7 @@ def test_a_current_file_has_no_notes() -> None:
     assert convert_recorded(lua("nn.SpatialConvolution", **plane_fields())).notes == []
 
 
+@pytest.mark.covers("cudnn.SpatialConvolution", compared="outputs")
 def test_cudnn_groups() -> None:
     weight, bias, images = torch.randn(4, 2, 2, 3), torch.randn(4), torch.randn(2, 4, 6, 9)
     fields = plane_fields(nInputPlane=4, groups=2, weight=weight, bias=bias)
@@ -84,6 +87,7 @@ def test_cudnn_groups() -> None:
     assert torch.equal(layer("cudnn.SpatialConvolution", **fields)(images), expected)
 
 
+@pytest.mark.covers("nn.SpatialDepthWiseConvolution", compared="outputs")
 @pytest.mark.parametrize("padding", [0, 1])
 def test_depth_wise_convolution_orders_outputs_by_channel(padding: int) -> None:
     weight, bias, images = torch.randn(2, 3 * 2 * 3), torch.randn(2, 3), torch.randn(2, 3, 6, 9)
@@ -102,6 +106,7 @@ def test_depth_wise_convolution_orders_outputs_by_channel(padding: int) -> None:
     assert relative_error(output, torch.cat(outputs, 1)) < TOLERANCE
 
 
+@pytest.mark.covers("nn.SpatialFullConvolution", compared="outputs")
 def test_transposed_convolution_has_the_size_of_a_reference() -> None:
     weight, bias, images = torch.randn(3, 4, 2, 3), torch.randn(4), torch.randn(2, 3, 5, 6)
     fields = plane_fields(weight=weight, bias=bias, dH=2, adjW=0, adjH=0)
@@ -119,6 +124,7 @@ VOLUME = {"nInputPlane": 2, "nOutputPlane": 3, "kT": 2, "kW": 3, "kH": 1}
 VOLUME |= {"dT": 2, "dW": 1, "dH": 1}
 
 
+@pytest.mark.covers("nn.VolumetricFullConvolution", compared="outputs")
 def test_volumetric_full_convolution_of_older_files() -> None:
     weight, bias, volumes = torch.randn(2, 3, 2, 1, 3), torch.randn(3), torch.randn(1, 2, 3, 4, 5)
     new = {**VOLUME, "padT": 1, "padW": 0, "padH": 0, "adjT": 0, "adjW": 0, "adjH": 0}
@@ -153,6 +159,7 @@ def test_only_connected_channels_are_convolved(transposed: bool) -> None:
     assert relative_error(module(image[None])[0], expected) < TOLERANCE
 
 
+@pytest.mark.covers("nn.SpatialConvolutionLocal", compared="outputs")
 def test_local_convolution_has_a_kernel_at_each_position() -> None:
     weight, bias, image = torch.randn(4, 3, 4, 3, 2, 3), torch.randn(4, 4, 3), torch.randn(3, 5, 5)
     fields = plane_fields(iW=5, iH=5, oW=3, oH=4, padW=1, weight=weight, bias=bias)
@@ -172,6 +179,7 @@ def temporal_sum(frames: torch.Tensor, weight: torch.Tensor, stride: int) -> tor
     return torch.stack([(weight * frames[t : t + weight.shape[1]]).sum((1, 2)) for t in starts])
 
 
+@pytest.mark.covers("nn.TemporalConvolution", "cudnn.TemporalConvolution", compared="outputs")
 def test_temporal_convolution_of_nn_and_cudnn() -> None:
     weight, bias, frames = torch.randn(4, 3, 5), torch.randn(4), torch.randn(9, 5)
     expected = temporal_sum(frames, weight, 2) + bias
@@ -187,6 +195,7 @@ def test_temporal_convolution_of_nn_and_cudnn() -> None:
     assert relative_error(padded(frames), temporal_sum(wider, weight, 2) + bias) < TOLERANCE
 
 
+@pytest.mark.covers("nn.TemporalRowConvolution", compared="outputs")
 def test_temporal_row_convolution_is_depthwise() -> None:
     weight, bias, frames = torch.randn(5, 1, 3), torch.randn(5), torch.randn(9, 5)
     expected = bias + torch.stack(
@@ -199,6 +208,7 @@ def test_temporal_row_convolution_is_depthwise() -> None:
     assert relative_error(first(frames.T[None]), expected.T[None]) < TOLERANCE
 
 
+@pytest.mark.covers("nn.TemporalMaxPooling", "nn.TemporalSubSampling", compared="outputs")
 def test_temporal_pooling_and_subsampling_take_frames_first() -> None:
     frames, weight, bias = torch.randn(2, 9, 4), torch.randn(4), torch.randn(4)
     pooled = layer("nn.TemporalMaxPooling", kW=3, dW=2)(frames)

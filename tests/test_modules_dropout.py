@@ -61,6 +61,7 @@ def test_dropout_of_an_older_file_is_noted() -> None:
     assert not convert_recorded(lua("nn.Dropout", p=0.5, v2=False)).notes
 
 
+@pytest.mark.covers("nn.WhiteNoise", compared="outputs, training")
 def test_white_noise() -> None:
     torch.manual_seed(0)
     module, input = convert(lua("nn.WhiteNoise", mean=2, std=0.5)), torch.zeros(10_000)

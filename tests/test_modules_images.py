@@ -24,6 +24,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
+@pytest.mark.covers("inn.SpatialMaxPooling", "inn.SpatialAveragePooling", compared="outputs")
 def test_inn_pooling_extends_over_the_edge() -> None:
     fields = {"kW": 2, "kH": 3, "dW": 2, "dH": 2, "ceil_mode": False}
     image = rand(2, 3, 6, 5)
@@ -36,6 +37,12 @@ def test_inn_pooling_extends_over_the_edge() -> None:
     assert relative_error(output, mean / inside) < EXACT
 
 
+@pytest.mark.covers(
+    "inn.SpatialCrossResponseNormalization",
+    "inn.LocalResponseNormalization",
+    "inn.MeanSubtraction",
+    compared="outputs",
+)
 def test_inn_normalizations() -> None:
     image = rand(2, 8, 4, 5)
     fields = {"size": 5, "alpha": 0.1, "beta": 0.75, "k": 2}
@@ -50,6 +57,7 @@ def test_inn_normalizations() -> None:
         assert torch.equal(module(image[0]), image[0] - mean)
 
 
+@pytest.mark.covers("inn.ConstAffine", "nn.SpatialConstDiagonal", compared="outputs")
 @pytest.mark.parametrize("name", ["inn.ConstAffine", "nn.SpatialConstDiagonal"])
 def test_const_affine_has_no_parameters(name: str) -> None:
     a, b, image = rand(3), rand(3), rand(2, 3, 4, 5)
@@ -60,6 +68,7 @@ def test_const_affine_has_no_parameters(name: str) -> None:
     assert not list(module.parameters())
 
 
+@pytest.mark.covers("inn.SpatialPyramidPooling", compared="outputs")
 def test_pyramid_pooling_concatenates_features() -> None:
     def level(size: int) -> object:
         pool = lua("nn.SpatialAdaptiveMaxPooling", W=size, H=size)
@@ -74,6 +83,7 @@ def test_pyramid_pooling_concatenates_features() -> None:
     assert torch.equal(module(image[0]), torch.cat(levels, 1)[0])
 
 
+@pytest.mark.covers("inn.SpatialStochasticPooling", compared="outputs, training")
 def test_stochastic_pooling_weights_values_by_themselves() -> None:
     module = convert(lua("inn.SpatialStochasticPooling", kW=2, kH=2, dW=2, dH=2, train=False))
     image = rand(2, 3, 5, 4).abs()
@@ -118,6 +128,7 @@ def roi_pool(
     return pooled
 
 
+@pytest.mark.covers("inn.ROIPooling", compared="outputs")
 @pytest.mark.parametrize("version2", [True, False])
 def test_roi_pooling_equals_the_kernel(version2: bool) -> None:
     maps = rand(2, 3, 7, 9)
@@ -130,6 +141,7 @@ def test_roi_pooling_equals_the_kernel(version2: bool) -> None:
         assert torch.equal(convert(layer)([maps, regions]), torch.stack(expected))
 
 
+@pytest.mark.covers("inn.ROIPooling", compared="gradients")
 @pytest.mark.parametrize("version2", [True, False])
 def test_roi_pooling_sends_the_gradient_to_the_first_maximum(version2: bool) -> None:
     maps = torch.tensor([[[[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]]])
@@ -160,6 +172,7 @@ def box_filter(features: int) -> object:
     return lua("nn.Sequential", modules=[pad, convolution, total, copies])
 
 
+@pytest.mark.covers("nn.SpatialNormalization", compared="outputs")
 @pytest.mark.parametrize("threshold", [None, 2.0])
 def test_spatial_normalization_equals_its_definition(threshold: float | None) -> None:
     layer = lua(
@@ -195,6 +208,7 @@ def test_face_detector_of_2011_equals_its_own_activations() -> None:
     assert layers[-1].class_name == "nn.SpatialClassifier"
 
 
+@pytest.mark.covers("nn.SpatialPadding", compared="outputs")
 def test_spatial_padding_pads_and_crops() -> None:
     fields = {"pad_l": 1, "pad_r": 2, "pad_t": -1, "pad_b": 0}
     image = rand(3, 4, 5)
@@ -206,6 +220,7 @@ def test_spatial_padding_pads_and_crops() -> None:
     assert other.shape == (2, 7, 5)
 
 
+@pytest.mark.covers("nn.SpatialLinear", "nn.SpatialClassifier", compared="outputs")
 def test_spatial_classifiers_classify_every_pixel() -> None:
     weight, bias, image = rand(6, 3), rand(6), rand(3, 4, 5)
     expected = torch.einsum("oc,chw->ohw", weight, image) + bias[:, None, None]
@@ -219,6 +234,7 @@ def test_spatial_classifiers_classify_every_pixel() -> None:
     assert relative_error(flat(image), expected.flatten(1).t()) < EXACT
 
 
+@pytest.mark.covers("nn.SpatialReSampling", "nn.SpatialReSamplingEx", compared="outputs")
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -240,6 +256,7 @@ def test_resampling(fields: dict[str, object], expected: list[list[float]]) -> N
         assert plain(image[None])[0, 0].tolist() == expected
 
 
+@pytest.mark.covers("nn.SpatialUpSampling", "nn.Minus", compared="outputs")
 def test_up_sampling_and_minus() -> None:
     image = torch.arange(4.0).reshape(1, 2, 2)
     output = convert(lua("nn.SpatialUpSampling", dW=2, dH=1))(image)
@@ -247,6 +264,7 @@ def test_up_sampling_and_minus() -> None:
     assert torch.equal(convert(lua("nn.Minus"))(image), -image)
 
 
+@pytest.mark.covers("nn.SpatialSymmetricPadding", compared="outputs, gradients")
 def test_symmetric_padding_repeats_the_edge() -> None:
     image = rand(2, 3, 4, 5).requires_grad_()
     module = convert(lua("nn.SpatialSymmetricPadding", pad_l=2, pad_r=1, pad_t=-1, pad_b=3))
@@ -260,6 +278,7 @@ def test_symmetric_padding_repeats_the_edge() -> None:
     assert torch.equal(image.grad[:, :, 1:], torch.ones(2, 3, 3, 5).double())
 
 
+@pytest.mark.covers("nn.DeepMask", compared="outputs")
 def test_deep_mask_returns_mask_and_score() -> None:
     branches = {"trunk": 2, "maskBranch": 3, "scoreBranch": 5}
     fields = {
@@ -270,9 +289,14 @@ def test_deep_mask_returns_mask_and_score() -> None:
     assert scores.tolist() == [10]
 
 
+@pytest.mark.covers(
+    "nn.LinearNB", "nn.LookupTableGPU", "nn.CrossMapNormalization", compared="outputs"
+)
 def test_facebooks_names_of_nn_layers() -> None:
     weight = torch.randn(5, 3)
-    assert convert(lua("nn.LinearNB", weight=weight)).bias is None
+    linear, vectors = convert(lua("nn.LinearNB", weight=weight)), torch.randn(2, 3)
+    assert linear.bias is None
+    assert torch.equal(linear(vectors), functional.linear(vectors, weight))
     table = convert(lua("nn.LookupTableGPU", weight=weight, featuresInDim2=True))
     assert torch.equal(table(torch.tensor([[1, 5]])), weight[[0, 4]].t()[None])
     image = torch.randn(2, 8, 3, 3)

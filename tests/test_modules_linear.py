@@ -35,6 +35,7 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
+@pytest.mark.covers("nn.Add", "nn.CAdd", "nn.CMul", compared="outputs")
 @pytest.mark.parametrize(
     ("size", "shape", "view"),
     [
@@ -65,6 +66,7 @@ def test_add_with_one_bias() -> None:
     assert torch.equal(convert(lua("nn.Add", bias=bias, scalar=True))(input), input + bias)
 
 
+@pytest.mark.covers("nn.AddConstant", "nn.MulConstant", compared="outputs")
 @pytest.mark.parametrize("constant", [2.5, 3, torch.tensor([1.0, 2.0, 3.0])])
 def test_constants_may_be_vectors(constant: Any) -> None:
     input = torch.randn(2, 3)
@@ -74,6 +76,7 @@ def test_constants_may_be_vectors(constant: Any) -> None:
     assert torch.equal(multiplied, input * constant)
 
 
+@pytest.mark.covers("nn.Constant", compared="outputs")
 def test_constant_is_repeated_for_a_batch_only_with_n_input_dim() -> None:
     value = random(2, 3)
     assert torch.equal(convert(lua("nn.Constant", value=value))(random(4, 5)), value)
@@ -86,6 +89,7 @@ def table(**fields: Any) -> nn.Module:
     return convert(lua("nn.LookupTable", weight=torch.arange(12.0).view(6, 2), **fields))
 
 
+@pytest.mark.covers("nn.LookupTable", compared="outputs, gradients")
 def test_lookup_indices_count_from_one_and_padding_has_no_gradient() -> None:
     module = table(paddingValue=2)
     output = module(torch.tensor([[1, 2, 6]]))
@@ -94,6 +98,7 @@ def test_lookup_indices_count_from_one_and_padding_has_no_gradient() -> None:
     assert module.weight.grad.sum(1).tolist() == [2, 0, 0, 0, 0, 2]
 
 
+@pytest.mark.covers("nn.LookupTable", compared="gradients")
 def test_lookup_divides_gradients_by_frequency() -> None:
     module = table(shouldScaleGradByFreq=True)
     module(torch.tensor([3, 3, 3, 4])).sum().backward()
@@ -136,6 +141,7 @@ def sparse_case() -> tuple[nn.Module, list[torch.Tensor], torch.Tensor]:
     return module, pairs, dense @ weight.T + bias
 
 
+@pytest.mark.covers("nn.SparseLinear", compared="outputs")
 def test_sparse_linear_takes_an_example_a_table_or_a_batch() -> None:
     module, pairs, expected = sparse_case()
     assert relative_error(module(pairs), expected) < 1e-12
@@ -144,6 +150,7 @@ def test_sparse_linear_takes_an_example_a_table_or_a_batch() -> None:
     assert torch.equal(module([]), module.bias)
 
 
+@pytest.mark.covers("nn.IndexLinear", compared="outputs")
 def test_index_linear_takes_an_example_tables_or_flat_tensors() -> None:
     weight, bias = random(8, 3), random(3)
     keys = [torch.tensor([1, 8]), torch.tensor([2, 2, 3])]
@@ -162,6 +169,7 @@ def test_index_linear_takes_an_example_tables_or_flat_tensors() -> None:
     assert relative_error(module.weight.grad, dense.sum(0)[:, None].expand(8, 3)) < 1e-12
 
 
+@pytest.mark.covers("nn.IndexLinear", compared="outputs")
 def test_index_linear_normalizes_by_the_largest_value_so_far() -> None:
     weight = torch.cat([torch.zeros(4, 4), torch.ones(4, 2)], 1).double()
     weight[:, 3] = 0.25
@@ -179,6 +187,7 @@ def test_weight_decay_is_noted() -> None:
     assert "weightDecay" in convert_recorded(layer).notes[0].text
 
 
+@pytest.mark.covers("nn.PartialLinear", compared="outputs")
 def test_partial_linear_computes_its_partition() -> None:
     weight, bias, input = random(6, 5), random(1, 6), random(2, 5)
     network = lua(
@@ -191,6 +200,7 @@ def test_partial_linear_computes_its_partition() -> None:
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
 
 
+@pytest.mark.covers("nn.Cosine", "nn.WeightedEuclidean", compared="outputs")
 def test_distances_for_an_example_and_a_batch() -> None:
     weight, scale, input = random(5, 3), random(5, 3), random(2, 5)
     module = convert(lua("nn.WeightedEuclidean", weight=weight, diagCov=scale))
@@ -206,6 +216,7 @@ def test_distances_for_an_example_and_a_batch() -> None:
     assert cosine(torch.zeros(5).double()).tolist() == [0, 0, 0]
 
 
+@pytest.mark.covers("nn.Kmeans", compared="outputs, gradients")
 def test_kmeans_moves_centers_towards_their_examples() -> None:
     centers = torch.tensor([[0.0, 0.0], [10.0, 10.0], [50.0, 50.0]])
     module = convert(lua("nn.Kmeans", weight=centers, scale=0.5))
@@ -248,6 +259,7 @@ def test_weight_norm_of_a_linear_layer_rebuilds_its_weight() -> None:
     assert "weight" not in layer["modules"][1]
 
 
+@pytest.mark.covers("nn.WeightNorm", compared="outputs")
 def test_weight_norm_along_another_dimension() -> None:
     input = random(2, 5, 8, 8)
     child = lua("nn.SpatialConvolution", nInputPlane=5, nOutputPlane=4, kW=3, kH=2, dW=1, dH=1)

@@ -49,6 +49,7 @@ def test_an_example_is_normalized_like_a_batch(
     assert relative_error(module(batch[1]), module(batch)[1:2].detach()) < TOLERANCE
 
 
+@pytest.mark.covers("nn.SpatialBatchNormalization", compared="outputs")
 @pytest.mark.parametrize(
     ("name", "other", "neutral"), [("weight", "bias", 0.0), ("bias", "weight", 1.0)]
 )
@@ -72,6 +73,7 @@ def test_running_std_of_version_1() -> None:
     assert "running_std" in old.notes[0].text
 
 
+@pytest.mark.covers("nn.BatchNormalization", compared="training")
 def test_training_updates_the_statistics_as_torch7() -> None:
     fields = batch_norm_fields()
     module = convert(lua("nn.BatchNormalization", **fields, train=True))
@@ -82,6 +84,7 @@ def test_training_updates_the_statistics_as_torch7() -> None:
     assert module.training
 
 
+@pytest.mark.covers("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN", compared="outputs")
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
 @pytest.mark.parametrize("class_name", ["nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN"])
 def test_lrn_divides_by_a_window_of_channels(class_name: str, size: int) -> None:
@@ -100,6 +103,7 @@ def test_lrn_of_the_first_cudnn_files_has_the_field_capital_k() -> None:
     assert layer("cudnn.SpatialCrossMapLRN", **fields).k == 1
 
 
+@pytest.mark.covers("nn.Normalize", compared="outputs, gradients")
 def test_normalize_has_its_epsilon_inside_the_root() -> None:
     module = layer("nn.Normalize", p=2, eps=1e-10)
     zeros = torch.zeros(2, 3, requires_grad=True)
@@ -139,6 +143,11 @@ def local_sums(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return functional.conv2d(image[None], weight, padding=padding)[0, 0]
 
 
+@pytest.mark.covers(
+    "nn.SpatialSubtractiveNormalization",
+    "nn.SpatialDivisiveNormalization",
+    compared="outputs",
+)
 def test_local_normalization_of_early_versions() -> None:
     image, kernel = torch.randn(2, 6, 7), torch.rand(3, 5)
     kernel /= kernel.sum() * 2

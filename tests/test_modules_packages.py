@@ -33,6 +33,7 @@ def input_gradient(module: nn.Module, input: torch.Tensor, grad: torch.Tensor) -
     return leaf.grad
 
 
+@pytest.mark.covers("nn.ArgMax", compared="outputs")
 @pytest.mark.parametrize("as_long", [True, False])
 def test_arg_max_counts_from_one(as_long: bool) -> None:
     module = convert(lua("nn.ArgMax", dim=1, nInputDim=1, asLong=as_long))
@@ -42,6 +43,7 @@ def test_arg_max_counts_from_one(as_long: bool) -> None:
     assert module(input).dtype == (torch.int64 if as_long else torch.float32)
 
 
+@pytest.mark.covers("nn.Clip", compared="outputs, gradients")
 def test_clip_passes_the_gradient_unchanged() -> None:
     module = convert(lua("nn.Clip", minval=-1, maxval=2))
     input, grad = torch.tensor([-3.0, 0.5, 9.0]), torch.tensor([1.0, 2.0, 3.0])
@@ -49,6 +51,7 @@ def test_clip_passes_the_gradient_unchanged() -> None:
     assert torch.equal(input_gradient(module, input, grad), grad)
 
 
+@pytest.mark.covers("nn.Inception", compared="outputs")
 def test_inception_takes_one_image() -> None:
     module = convert(
         lua(
@@ -66,6 +69,7 @@ def test_inception_takes_one_image() -> None:
     assert torch.equal(module(image), torch.cat([image, image * 2]))
 
 
+@pytest.mark.covers("nn.SpatialBinaryConvolution", compared="outputs, gradients")
 def test_binary_convolution_has_the_gradients_of_the_lua() -> None:
     weight, input, grad = rand(4, 3, 3, 3), rand(2, 3, 6, 7), rand(2, 4, 3, 4)
     fields = {"kW": 3, "kH": 3, "dW": 2, "dH": 2, "padW": 1, "padH": 0}
@@ -87,6 +91,7 @@ def test_binary_convolution_has_the_gradients_of_the_lua() -> None:
     assert relative_error(module.weight.grad, signs.grad) < EXACT
 
 
+@pytest.mark.covers("nn.TotalVariation", compared="outputs, gradients")
 def test_total_variation_appears_in_the_gradient_only() -> None:
     image, grad = rand(2, 3, 4, 5), rand(2, 3, 4, 5)
     module = convert(lua("nn.TotalVariation", strength=0.5))
@@ -102,6 +107,7 @@ def test_total_variation_appears_in_the_gradient_only() -> None:
     assert relative_error(input_gradient(module, image, grad), expected) < EXACT
 
 
+@pytest.mark.covers("nn.CategoricalEntropy", compared="gradients")
 @pytest.mark.parametrize("minimum", [None, 0.0, 100.0])
 def test_the_gradient_of_categorical_entropy(minimum: float | None) -> None:
     input = rand(4, 5).softmax(1)
@@ -116,6 +122,7 @@ def test_the_gradient_of_categorical_entropy(minimum: float | None) -> None:
     assert relative_error(actual, expected) < EXACT
 
 
+@pytest.mark.covers("nn.NormStabilizer", compared="gradients")
 def test_the_gradient_of_norm_stabilizer() -> None:
     layer = lua("nn.Sequencer", modules=[lua("nn.NormStabilizer", beta=2)])
     steps = rand(3, 4, 5)
@@ -146,6 +153,7 @@ def glimpse(image: torch.Tensor, location: list[float], size: int, scale: int) -
     return functional.avg_pool2d(crop, scale)
 
 
+@pytest.mark.covers("nn.SpatialGlimpse", compared="outputs")
 def test_spatial_glimpse_equals_the_loop() -> None:
     images = torch.randn(3, 2, 9, 11)
     locations = torch.tensor([[-1.0, -1.0], [0.3, -0.4], [1.0, 1.7]])
@@ -172,6 +180,7 @@ def test_the_first_version_of_spatial_glimpse_scales_bilinearly() -> None:
     assert relative_error(output[:, 1:2], expected) < 1e-6
 
 
+@pytest.mark.covers("nn.TemporalGlimpse", compared="outputs")
 def test_temporal_glimpse_returns_a_section_of_a_sequence() -> None:
     sequence = torch.arange(1.0, 7)[None, :, None].expand(3, 6, 1)
     module = convert(lua("nn.TemporalGlimpse", size=3))
@@ -179,6 +188,12 @@ def test_temporal_glimpse_returns_a_section_of_a_sequence() -> None:
     assert sections[:, :, 0].tolist() == [[0, 1, 2], [2, 3, 4], [5, 6, 0]]
 
 
+@pytest.mark.covers(
+    "nn.TotalDropout",
+    "nn.SimpleColorTransform",
+    "nn.PCAColorTransform",
+    compared="outputs",
+)
 def test_augmentation_takes_place_in_training_mode_only() -> None:
     input = torch.randn(4, 3, 8, 10)
     for layer in (
@@ -193,6 +208,7 @@ def test_augmentation_takes_place_in_training_mode_only() -> None:
         assert module.train()(input[0]).shape == input[0].shape
 
 
+@pytest.mark.covers("nn.BatchFlip", compared="outputs, training")
 def test_batch_flip_mirrors_half_of_the_images() -> None:
     torch.manual_seed(0)
     images = torch.randn(7, 3, 4, 5)
@@ -209,6 +225,7 @@ def test_batch_flip_mirrors_half_of_the_images() -> None:
     assert torch.equal(module.eval()(images), images)
 
 
+@pytest.mark.covers("nn.ResidualDrop", compared="outputs, training")
 def test_residual_blocks_are_skipped_at_random_in_training_mode() -> None:
     """Stochastic depth, as in the updateOutput of `ResidualDrop.lua`."""
     torch.manual_seed(0)
@@ -225,6 +242,7 @@ def test_residual_blocks_are_skipped_at_random_in_training_mode() -> None:
     assert any(relative_error(module(image), skipped * 3) < 1e-6 for _ in range(30))
 
 
+@pytest.mark.covers("nn.DenseConnectLayerCustom", compared="outputs")
 def test_dense_layers_of_the_memory_efficient_densenet_equal_its_standard_ones() -> None:
     weights = [rand(2, 3, 3, 3), rand(2, 5, 3, 3)]
 
@@ -247,6 +265,7 @@ def test_dense_layers_of_the_memory_efficient_densenet_equal_its_standard_ones()
     assert relative_error(efficient(image), plain(image).detach()) < EXACT
 
 
+@pytest.mark.covers("nn.SpatialRegionDropout", compared="training")
 def test_region_dropout_clears_one_edge() -> None:
     torch.manual_seed(0)
     module, ones = convert(lua("nn.SpatialRegionDropout", p=0.3)), torch.ones(1, 1, 10, 20)
@@ -260,6 +279,7 @@ def test_region_dropout_clears_one_edge() -> None:
     assert len(edges) == 4
 
 
+@pytest.mark.covers("nn.SpatialUniformCrop", compared="outputs, training")
 def test_uniform_crop_is_a_center_crop_in_evaluation_mode() -> None:
     module = convert(lua("nn.SpatialUniformCrop", oheight=2, owidth=3, train=False))
     image = torch.arange(42.0).reshape(1, 1, 6, 7)
@@ -279,6 +299,13 @@ REINFORCE = [
 ]
 
 
+@pytest.mark.covers(
+    "nn.ReinforceNormal",
+    "nn.ReinforceBernoulli",
+    "nn.ReinforceCategorical",
+    "nn.ReinforceGamma",
+    compared="outputs, training",
+)
 @pytest.mark.parametrize(("layer", "evaluated"), REINFORCE)
 def test_reinforce_layers_draw_in_training(layer: Any, evaluated: Any) -> None:
     torch.manual_seed(0)
@@ -290,6 +317,7 @@ def test_reinforce_layers_draw_in_training(layer: Any, evaluated: Any) -> None:
     assert torch.equal(module.eval()(input), evaluated(input))
 
 
+@pytest.mark.covers("nn.NCEModule", compared="outputs, training")
 def test_nce_module_scores_targets_and_noise() -> None:
     weight, bias = rand(6, 4), rand(6)
     unigrams = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]).double()
@@ -307,6 +335,11 @@ def test_nce_module_scores_targets_and_noise() -> None:
     assert relative_error(module.eval()([features, target]), expected) < EXACT
 
 
+@pytest.mark.covers(
+    "nn.BinaryLogisticRegression",
+    "nn.SpatialBinaryLogisticRegression",
+    compared="outputs",
+)
 def test_logistic_criterions() -> None:
     input, target = rand(2, 1, 3, 4), rand(2, 1, 3, 4).sign()
     losses = (1 + (-target * input).exp()).log()
@@ -322,6 +355,7 @@ def test_logistic_criterions() -> None:
     assert relative_error(maps(input[0], target[0]), image) < EXACT
 
 
+@pytest.mark.covers("nn.AffineTransformMatrixGenerator", compared="outputs")
 @pytest.mark.parametrize("factors", [1, 2])
 def test_affine_matrices_rotate_scale_and_translate(factors: int) -> None:
     layer = lua(
@@ -336,6 +370,7 @@ def test_affine_matrices_rotate_scale_and_translate(factors: int) -> None:
     assert relative_error(convert(layer)(values.expand(3, -1)), expected.expand(3, 2, 3)) < 1e-6
 
 
+@pytest.mark.covers("nn.AffineGridGeneratorBHWD", "nn.BilinearSamplerBHWD", compared="outputs")
 def test_a_spatial_transformer_takes_one_image() -> None:
     grid = convert(lua("nn.AffineGridGeneratorBHWD", height=4, width=5))
     sample = convert(lua("nn.BilinearSamplerBHWD"))

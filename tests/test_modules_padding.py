@@ -22,6 +22,7 @@ def pad_with_nines(rows: list[list[float]], **fields: object) -> list[list[float
     return result
 
 
+@pytest.mark.covers("nn.Padding", compared="outputs")
 def test_padding_position_counts_from_the_front_or_the_back() -> None:
     rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     nines = [9.0, 9.0]
@@ -42,6 +43,12 @@ def test_padding_does_not_count_the_batch() -> None:
 PADDING = {"pad_l": 1, "pad_r": 2, "pad_t": 0, "pad_b": 3}
 
 
+@pytest.mark.covers(
+    "nn.SpatialReflectionPadding",
+    "nn.SpatialReplicationPadding",
+    "nn.SpatialZeroPadding",
+    compared="outputs",
+)
 @pytest.mark.parametrize(
     ("class_name", "mode"),
     [
@@ -58,6 +65,7 @@ def test_each_side_has_its_own_padding(class_name: str, mode: str) -> None:
     assert torch.equal(module(images[0]), expected[0])
 
 
+@pytest.mark.covers("nn.SpatialZeroPadding", compared="outputs")
 def test_negative_padding_crops() -> None:
     images = torch.randn(2, 3, 5, 6)
     module = layer("nn.SpatialZeroPadding", pad_l=-1, pad_r=1, pad_t=-2, pad_b=0)
@@ -65,6 +73,7 @@ def test_negative_padding_crops() -> None:
     assert torch.equal(module(images), expected)
 
 
+@pytest.mark.covers("nn.VolumetricReplicationPadding", compared="outputs")
 def test_volumes_have_six_paddings() -> None:
     sides = {"pleft": 1, "pright": 0, "ptop": 2, "pbottom": 0, "pfront": 3, "pback": 0}
     volumes = torch.randn(2, 2, 3, 4, 5)
@@ -75,6 +84,7 @@ def test_volumes_have_six_paddings() -> None:
     )
 
 
+@pytest.mark.covers("nn.SpatialUpSamplingNearest", "nn.UpSampling", compared="outputs")
 def test_nearest_repeats_every_pixel() -> None:
     images = torch.randn(2, 3, 4, 5)
     expected = images.repeat_interleave(3, 2).repeat_interleave(3, 3)
@@ -98,6 +108,7 @@ def interpolate(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
     return torch.lerp(tensor.index_select(dim, low), tensor.index_select(dim, high), fraction)
 
 
+@pytest.mark.covers("nn.SpatialUpSamplingBilinear", compared="outputs")
 def test_linear_interpolation_aligns_the_corners() -> None:
     images = torch.randn(2, 3, 4, 5)
     sized = interpolate(interpolate(images, 2, 7), 3, 9)

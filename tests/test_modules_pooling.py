@@ -60,6 +60,7 @@ def fields(geometry: dict[str, tuple[int, int]], **more: object) -> dict[str, ob
     return {"kH": kh, "kW": kw, "dH": dh, "dW": dw, "padH": ph, "padW": pw, **more}
 
 
+@pytest.mark.covers("nn.SpatialMaxPooling", compared="outputs")
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("ceil", [False, True])
 def test_max_pooling_has_thnn_windows(geometry: dict[str, tuple[int, int]], ceil: bool) -> None:
@@ -80,6 +81,7 @@ def test_max_pooling_has_thnn_windows(geometry: dict[str, tuple[int, int]], ceil
     assert torch.equal(module(image.unsqueeze(0)), expected.unsqueeze(0))
 
 
+@pytest.mark.covers("nn.SpatialAveragePooling", compared="outputs")
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("include", [False, True])
 @pytest.mark.parametrize("divide", [False, True])
@@ -155,12 +157,18 @@ def test_a_window_that_a_dilation_takes_past_the_input_has_the_lowest_value() ->
     assert pool(images).tolist() == [[[[torch.finfo(torch.float32).min]]]]
 
 
+@pytest.mark.covers("cudnn.SpatialAveragePooling", compared="outputs")
 def test_cudnn_always_includes_the_padding() -> None:
     sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 1, "padH": 1}
     module = layer("cudnn.SpatialAveragePooling", **sizes, ceil_mode=False, count_include_pad=False)
     assert module(torch.ones(1, 2, 2))[0, 0, 0] == 0.25
 
 
+@pytest.mark.covers(
+    "nn.SpatialAdaptiveAveragePooling",
+    "nn.SpatialAdaptiveMaxPooling",
+    compared="outputs",
+)
 @pytest.mark.parametrize(("size", "windows"), [(21, 7), (25, 5), (45, 9), (10, 4), (3, 7)])
 def test_adaptive_pooling_rounds_edges_as_thnn(size: int, windows: int) -> None:
     image = torch.randn(2, 3, size, 6)
@@ -194,6 +202,7 @@ def intervals(sample: float, size: int, count: int, pool: int) -> list[int]:
     return [*starts, size - pool]
 
 
+@pytest.mark.covers("nn.SpatialFractionalMaxPooling", compared="outputs")
 def test_fixed_fractional_pooling_uses_the_regions_of_the_file() -> None:
     samples = torch.rand(2, 3, 2, dtype=torch.float64)
     sizes = {"poolSizeW": 2, "poolSizeH": 3, "outW": 4, "outH": 5}
@@ -210,6 +219,7 @@ def test_fixed_fractional_pooling_uses_the_regions_of_the_file() -> None:
     assert torch.equal(module(image), expected)
 
 
+@pytest.mark.covers("nn.VolumetricFractionalMaxPooling", compared="outputs")
 def test_fixed_fractional_pooling_of_volumes_has_time_last() -> None:
     samples = torch.rand(1, 2, 3, dtype=torch.float64)
     sizes = {"poolSizeT": 2, "poolSizeW": 3, "poolSizeH": 2, "outT": 3, "outW": 4, "outH": 5}
@@ -244,6 +254,7 @@ def unpooling(**sizes: int) -> nn.Module:
     return convert(lua("nn.Sequential", modules=[pooling, between, back]))
 
 
+@pytest.mark.covers("nn.SpatialMaxUnpooling", compared="outputs")
 def test_unpooling_uses_its_own_pooling_layer() -> None:
     model = unpooling(kW=2, kH=3, dW=2, dH=3)
     assert model[2].pooling is model[0]
@@ -267,6 +278,7 @@ def test_feature_lp_pooling_of_zeros_has_no_gradient() -> None:
     assert torch.allclose(features.grad, torch.tensor([0.0, 0.0, 0.6, 0.8]))
 
 
+@pytest.mark.covers("nn.TemporalDynamicKMaxPooling", compared="outputs")
 def test_dynamic_k_max_pooling_keeps_temporal_order() -> None:
     module = layer("nn.TemporalDynamicKMaxPooling", minK=2, factor=0.5)
     frames = torch.tensor([[3.0, 1], [5, 9], [4, 8], [1, 7], [0, 2]])
@@ -274,6 +286,7 @@ def test_dynamic_k_max_pooling_keeps_temporal_order() -> None:
     assert torch.equal(module(frames[None])[0], module(frames))
 
 
+@pytest.mark.covers("nn.SpatialSubSampling", compared="outputs")
 def test_subsampling_sums_and_older_files_have_a_weight_per_position() -> None:
     sizes = {"nInputPlane": 2, "kW": 2, "kH": 3, "dW": 1, "dH": 2}
     image, weight, bias = torch.randn(2, 7, 5), torch.randn(2), torch.randn(2)

@@ -10,7 +10,7 @@ from layer_support import lua
 from support import relative_error
 from torch import nn
 
-from torchlift.converters import convert
+from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError, convert_recorded
 
 MODES = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
@@ -25,10 +25,12 @@ def packed(rnn: nn.RNNBase) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in matrices + biases])
 
 
-def cudnn_layer(rnn: nn.RNNBase, mode: str, **fields: Any) -> Any:
+def cudnn_layer(
+    rnn: nn.RNNBase, mode: str, class_name: str = "cudnn.RNN", **fields: Any
+) -> t7.LuaObject:
     direction = "BIDIRECTIONAL" if rnn.bidirectional else "UNIDIRECTIONAL"
     return lua(
-        "cudnn.RNN",
+        class_name,
         mode=f"CUDNN_{mode}",
         inputSize=rnn.input_size,
         hiddenSize=rnn.hidden_size,
@@ -41,6 +43,18 @@ def cudnn_layer(rnn: nn.RNNBase, mode: str, **fields: Any) -> Any:
     )
 
 
+#: The subclasses, which only set `mode` and `bidirectional`.
+CLASSES = {
+    ("LSTM", False): "cudnn.LSTM",
+    ("LSTM", True): "cudnn.BLSTM",
+    ("GRU", False): "cudnn.GRU",
+    ("GRU", True): "cudnn.BGRU",
+    ("RNN_TANH", False): "cudnn.RNNTanh",
+    ("RNN_RELU", False): "cudnn.RNNReLU",
+}
+
+
+@pytest.mark.covers(*CLASSES.values(), "cudnn.RNN", compared="outputs")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_cudnn_weights_are_unpacked(mode: str, bidirectional: bool) -> None:
@@ -48,10 +62,11 @@ def test_cudnn_weights_are_unpacked(mode: str, bidirectional: bool) -> None:
     rnn = MODES[mode](
         4, 3, num_layers=2, bidirectional=bidirectional, batch_first=True, **settings
     ).double()
-    module = convert(cudnn_layer(rnn, mode))
     input = torch.randn(2, 5, 4, dtype=torch.float64)
-    assert torch.equal(module(input), rnn(input)[0])
-    assert not module.training
+    for class_name in {"cudnn.RNN", CLASSES.get((mode, bidirectional), "cudnn.RNN")}:
+        module = convert(cudnn_layer(rnn, mode, class_name))
+        assert torch.equal(module(input), rnn(input)[0])
+        assert not module.training
 
 
 def test_cudnn_layers_that_cannot_be_converted_are_refused() -> None:
@@ -93,6 +108,7 @@ def test_a_language_model_takes_any_length(kind: str, batchnorm: bool) -> None:
     assert relative_error(model(tokens[:1, :4]), scores[:1, :4].detach()) < 1e-5
 
 
+@pytest.mark.covers("nn.VanillaRNN", compared="outputs")
 def test_vanilla_rnn_equals_torch_rnn() -> None:
     reference = nn.RNN(4, 3, batch_first=True)
     nn.init.zeros_(reference.bias_hh_l0)
@@ -104,6 +120,7 @@ def test_vanilla_rnn_equals_torch_rnn() -> None:
     assert relative_error(module([state, input]), expected) < 1e-5
 
 
+@pytest.mark.covers("nn.TemporalAdapter", compared="outputs")
 def test_temporal_adapter_applies_its_modules_to_every_step() -> None:
     views = [lua("nn.View", size=torch.tensor([1, -1])) for _ in range(2)]
     weight = torch.randn(2, 3)

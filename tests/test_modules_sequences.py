@@ -120,6 +120,7 @@ def test_a_recurrent_layer_outside_a_sequencer_is_one_step() -> None:
     assert torch.equal(sequence(torch.stack([step, step]))[1], sequence([step, step])[1])
 
 
+@pytest.mark.covers("nn.Recurrence", compared="outputs")
 def test_recurrence_starts_from_zeros_of_its_size() -> None:
     layer = lua("nn.Recurrence", recurrentModule=lua("nn.JoinTable", dimension=1, nInputDims=1))
     for size in (3, [3], torch.tensor([3])):
@@ -133,6 +134,7 @@ def t7_value(value: Any) -> Any:
     return lua("x", value=value)["value"]
 
 
+@pytest.mark.covers("nn.Repeater", "nn.RecurrentAttention", compared="outputs")
 def test_repeater_and_attention_run_for_their_steps() -> None:
     cell = fixture("rnn_LSTM_one_step")["module"]
     step = torch.randn(2, 4)
@@ -153,6 +155,7 @@ def test_repeater_and_attention_run_for_their_steps() -> None:
     assert relative_error(hidden, [step, step * 3, step * 7]) < 1e-6
 
 
+@pytest.mark.covers("nn.BiSequencerLM", compared="outputs")
 def test_bi_sequencer_lm_merges_the_steps_before_and_after() -> None:
     sequencer = lua("nn.Sequencer", modules=[lua("nn.Identity")])
     merge = lua("nn.Sequential", modules=[lua("nn.ZipTable")])
@@ -162,6 +165,7 @@ def test_bi_sequencer_lm_merges_the_steps_before_and_after() -> None:
     assert pairs == [[0, 2], [1, 3], [2, 0]]
 
 
+@pytest.mark.covers("nn.SeqLSTM", compared="outputs")
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_seq_lstm_equals_torch_lstm(batch_first: bool) -> None:
     reference = torch_lstm()
@@ -201,6 +205,7 @@ def test_the_first_version_of_seq_lstm_is_batch_first() -> None:
     assert "in evaluation" in convert_recorded(remembering).notes[0].text
 
 
+@pytest.mark.covers("nn.SeqGRU", compared="outputs")
 def test_seq_gru_equals_its_equations() -> None:
     weight, bias = rand(6, 6), rand(6)
     steps = rand(5, 3, 4)
@@ -219,6 +224,7 @@ def test_seq_gru_equals_its_equations() -> None:
         assert relative_error(convert(layer)(steps), torch.stack(expected)) < EXACT
 
 
+@pytest.mark.covers("nn.SeqLSTM_WN", compared="outputs")
 def test_weight_normalization_is_folded() -> None:
     direction, length, bias = rand(6, 8), rand(2, 8), rand(8)
     weight = torch.cat(
@@ -233,6 +239,7 @@ def test_weight_normalization_is_folded() -> None:
     assert relative_error(convert(layer)(steps), plain(steps).detach()) < EXACT
 
 
+@pytest.mark.covers("nn.MaskZero", compared="outputs")
 def test_mask_zero_masks_only_examples_that_are_zero() -> None:
     inner = lua("nn.ParallelTable", modules=[lua("nn.AddConstant", constant_scalar=1)] * 2)
     module = convert(lua("nn.MaskZero", modules=[inner], nInputDim=1))
@@ -245,6 +252,7 @@ def test_mask_zero_masks_only_examples_that_are_zero() -> None:
     assert module([torch.ones(2), torch.zeros(3)])[1].tolist() == [1, 1, 1]
 
 
+@pytest.mark.covers("nn.LookupTableMaskZero", compared="outputs, gradients")
 def test_lookup_table_mask_zero_counts_from_one() -> None:
     module = convert(lua("nn.LookupTableMaskZero", weight=torch.arange(8.0).reshape(4, 2)))
     output = module(torch.tensor([[0.0, 3.0]]))
@@ -253,6 +261,12 @@ def test_lookup_table_mask_zero_counts_from_one() -> None:
     assert module.weight.grad.tolist() == [[0, 0], [0, 0], [0, 0], [1, 1]]
 
 
+@pytest.mark.covers(
+    "nn.SequencerCriterion",
+    "nn.RepeaterCriterion",
+    "nn.MaskZeroCriterion",
+    compared="outputs",
+)
 def test_sequence_criterions() -> None:
     mse = lua("nn.MSECriterion", sizeAverage=True)
     steps, targets = list(rand(3, 2, 4)), list(rand(3, 2, 4))
@@ -275,3 +289,25 @@ def test_sequence_criterions() -> None:
 def test_sequences_export_with_any_batch() -> None:
     reference = torch_lstm().float()
     assert export_error(seq_lstm(reference, batchfirst=True), torch.randn(2, 5, 4)) < 1e-5
+
+
+@pytest.mark.covers("nn.SeqDropout", compared="outputs, training")
+def test_seq_dropout_drops_the_same_features_at_every_step() -> None:
+    torch.manual_seed(0)
+    steps = torch.ones(6, 40, 10)
+    for current, kept, evaluated in ((True, 2.0, 1.0), (False, 1.0, 0.5)):
+        module = convert(lua("nn.SeqDropout", p=0.5, v2=current))
+        output = module.train()(steps)
+        assert all(torch.equal(step, output[0]) for step in output)
+        assert output.unique().tolist() == [0, kept]
+        # Four standard deviations of 400 draws.
+        assert abs(output[0].eq(0).float().mean() - 0.5) < 0.1
+        assert torch.equal(module.eval()(steps), steps * evaluated)
+
+
+@pytest.mark.covers("nn.ExpandAs", compared="outputs")
+def test_expand_as_gives_the_second_tensor_the_shape_of_the_first() -> None:
+    first, second = torch.randn(2, 3, 4), torch.randn(2, 1, 4)
+    kept, expanded = convert(lua("nn.ExpandAs"))([first, second])
+    assert torch.equal(kept, first)
+    assert torch.equal(expanded, torch.cat([second] * 3, 1))

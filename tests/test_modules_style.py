@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from layer_support import lua
 from support import relative_error
@@ -20,6 +21,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
+@pytest.mark.covers("nn.InstanceNormalization", compared="outputs, training")
 def test_instance_normalization_normalizes_each_image() -> None:
     weight, bias, image = rand(3), rand(3), rand(2, 3, 4, 5)
     fields = {"nOutput": 3, "weight": weight, "bias": bias, "eps": 1e-5, "train": False}
@@ -32,6 +34,7 @@ def test_instance_normalization_normalizes_each_image() -> None:
     assert relative_error(never_ran.module.train()(image), expected) < EXACT
 
 
+@pytest.mark.covers("nn.GramMatrix", "nn.ShaveImage", "nn.ContentLoss", compared="outputs")
 def test_gram_matrices_borders_and_losses() -> None:
     maps = rand(2, 3, 4, 5)
     flat = maps.reshape(2, 3, 20)
@@ -45,6 +48,7 @@ def test_gram_matrices_borders_and_losses() -> None:
     assert "left out" in watched.notes[0].text
 
 
+@pytest.mark.covers("nn.SpatialCircularPadding", compared="outputs")
 def test_circular_padding() -> None:
     image = rand(2, 3, 4, 5)
     sides = {"pad_l": 1, "pad_r": 2, "pad_t": 3, "pad_b": 0}
@@ -61,6 +65,7 @@ def test_circular_padding() -> None:
     assert torch.equal(no_padding(image), expected)
 
 
+@pytest.mark.covers("nn.GenNoise", "nn.NoiseFill", compared="outputs")
 def test_noise_replaces_or_follows_channels() -> None:
     torch.manual_seed(0)
     image = torch.full((4, 5, 20, 20), 9.0)

@@ -20,6 +20,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
+@pytest.mark.covers("w2nn.InplaceClip01", compared="outputs, gradients")
 def test_clip_passes_the_gradient_unchanged() -> None:
     image = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7], requires_grad=True)
     output = convert(lua("w2nn.InplaceClip01"))(image)
@@ -29,6 +30,7 @@ def test_clip_passes_the_gradient_unchanged() -> None:
     assert torch.equal(image.grad, gradient)
 
 
+@pytest.mark.covers("nn.LeakyReLU", "w2nn.LeakyReLU", compared="outputs")
 def test_leaky_relu_reads_the_slope_of_every_version() -> None:
     values = rand(100)
     for name in ("nn.LeakyReLU", "w2nn.LeakyReLU"):
@@ -42,6 +44,7 @@ def test_leaky_relu_reads_the_slope_of_every_version() -> None:
     assert "negval" in without.notes[0].text
 
 
+@pytest.mark.covers("w2nn.ScaleTable", compared="outputs, gradients")
 def test_scale_table_scales_feature_maps() -> None:
     maps, scale = rand(2, 3, 4, 5).requires_grad_(), rand(2, 3, 1, 1).requires_grad_()
     output = convert(lua("w2nn.ScaleTable"))([maps, scale])
@@ -54,6 +57,7 @@ def test_scale_table_scales_feature_maps() -> None:
     assert relative_error(scale.grad, summed) < EXACT
 
 
+@pytest.mark.covers("w2nn.DepthExpand2x", compared="outputs")
 def test_depth_expand_equals_the_lua_code() -> None:
     maps = rand(2, 12, 3, 5)
     n, depth, height, width = maps.shape
@@ -66,6 +70,7 @@ def test_depth_expand_equals_the_lua_code() -> None:
     assert export_error(module, maps.float()) == 0
 
 
+@pytest.mark.covers("w2nn.AuxiliaryLossTable", compared="outputs, training")
 def test_auxiliary_outputs_are_returned_in_training_mode_only() -> None:
     outputs = [rand(2, 3), rand(2, 3)]
     module = convert(lua("w2nn.AuxiliaryLossTable", i=2))
@@ -73,6 +78,7 @@ def test_auxiliary_outputs_are_returned_in_training_mode_only() -> None:
     assert all(map(torch.equal, module.train()(outputs), outputs))
 
 
+@pytest.mark.covers("w2nn.ShakeShakeTable", compared="outputs, training, gradients")
 def test_shake_shake_draws_weights_per_example() -> None:
     torch.manual_seed(0)
     first, second = torch.ones(1000, 2, 2), torch.zeros(1000, 2, 2)
@@ -90,6 +96,7 @@ def test_shake_shake_draws_weights_per_example() -> None:
     assert (first.grad - weights.detach() / 2).abs().max() > 0.5
 
 
+@pytest.mark.covers("w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution", compared="outputs")
 @pytest.mark.parametrize("name", ["w2nn.EdgeFilter", "w2nn.RandomBinaryConvolution"])
 def test_fixed_convolutions_are_frozen(name: str) -> None:
     weight, image = rand(8, 1, 3, 3), rand(2, 1, 5, 6)
@@ -99,6 +106,7 @@ def test_fixed_convolutions_are_frozen(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
+@pytest.mark.covers("w2nn.GradWeight", "w2nn.Print", compared="outputs")
 def test_grad_weight_scales_the_gradient_and_print_is_the_identity() -> None:
     values = rand(3).requires_grad_()
     output = convert(lua("w2nn.GradWeight", constant_scalar=0.25))(values)

@@ -13,8 +13,8 @@ from PIL import Image
 from support import FIXTURES, SHARED, relative_error
 
 from torchlift.converters import t7
+from torchlift.converters.images import find_images, read_image
 from torchlift.converters.images.errors import ImageError
-from torchlift.converters.images.files import find_images, read_image
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference import (
     Classifier,
@@ -144,7 +144,7 @@ def test_files_that_cannot_be_read_are_reported_and_do_not_stop_the_others(
     results = list(predict_files(classifier, files, top=1))
     assert [result.file for result in results] == files
     assert [bool(result.problem) for result in results] == [False, True, False, True]
-    assert results[0].predictions == classifier.predict(TEST.images[0], top=1)[0]
+    assert results[0].predictions == classifier.predict(TEST.images[0, 0], top=1)[0]
     assert results[2].predictions[0].label == "six"
     assert results[1].problem.startswith(str(tmp_path / "1.png"))
     with pytest.raises(ImageError, match=r"1\.png: not an image"):

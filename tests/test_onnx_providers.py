@@ -211,7 +211,9 @@ def test_a_run_with_bound_inputs_equals_a_plain_run(tmp_path: Path) -> None:
     inputs = {"input": images.transpose(0, 3, 1, 2)}  # Not contiguous.
     plain = session.runtime.run(None, {"input": np.ascontiguousarray(inputs["input"])})
     assert np.array_equal(session.run(inputs)[0], plain[0])
-    assert providers.nodes_by_provider(session)[CPU] > 0
+    nodes = providers.nodes_by_provider(session)
+    assert {node.provider for node in nodes} == {CPU}
+    assert [node.operator for node in nodes if node.has_weights] == ["Conv"]
 
 
 def test_a_failing_run_is_an_error_of_one_sentence(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ def test_arrays_and_images_give_equal_inputs(image: Image.Image) -> None:
     assert (prepare(two) == prepare([image, image])).all()
     assert prepare(two).shape == (2, 3, 30, 30)
     assert (prepare([np.asarray(image), image]) == prepare(two)).all()
-    gray = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    assert (Preprocessing("gray", value_range=255)(gray)[:, 0] == gray).all()
+    assert (prepare(np.asarray(image)) == prepare(image)).all()
+    gray = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert (Preprocessing("gray", value_range=255)(gray) == gray[None, None]).all()
 
 
 def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, image: Image.Image) -> None:
@@ -142,7 +143,7 @@ def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, image: Ima
         ("cat.png", "an image was expected, not str"),
         ([], "no images"),
         ([np.zeros((5, 5, 2), np.uint8)], "H, W, 1 or 3"),
-        ([np.zeros((5, 5, 3), np.float32)], "not ndarray"),
+        ([np.zeros((5, 5, 3), np.float32)], "must be uint8"),
         (Image.new("I;16", (5, 5)), "8 bits"),
         ([Image.new("L", (5, 5)), Image.new("L", (5, 6))], "different sizes"),
     ],
@@ -157,6 +158,15 @@ def test_images_of_a_wrong_size_are_refused(image: Image.Image) -> None:
         Preprocessing(size=(32, 32), resize="none")(image)
     with pytest.raises(PreprocessingError, match="too small for a crop of 50×50"):
         Preprocessing(crop=(50, 50))(image)
+
+
+def test_the_center_is_torchvisions() -> None:
+    """For every margin: a half is rounded to the even number (torchvision's `CenterCrop`)."""
+    for side in range(20, 34):
+        pixels = np.arange(side * side, dtype=np.uint16).astype(np.uint8).reshape(side, side)
+        expected = np.asarray(v2.CenterCrop(20)(Image.fromarray(pixels)))
+        found = Preprocessing("gray", crop=(20, 20)).pixels(pixels)[0, :, :, 0]
+        assert np.array_equal(found, expected), side
 
 
 def test_another_method_of_resizing_and_a_size_before_the_crop(image: Image.Image) -> None:
@@ -331,7 +341,7 @@ def test_other_tables_are_refused(value: Any) -> None:
 
 def test_a_folder_without_images_names_the_suffixes_in_order(tmp_path: Path) -> None:
     with pytest.raises(
-        ImageError, match=r"no images in this folder \(\.jpg, \.jpeg, \.png, \.bmp, "
+        ImageError, match=r"no images in this folder \(\.jpg, \.jpeg, \.jpe, \.jfif, \.png, "
     ):
         find_images([tmp_path])
 

@@ -273,7 +273,7 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
         t7.save(1, tmp_path)
     link = tmp_path / "link.t7"
     link.symlink_to(tmp_path / "missing" / "x.t7")
-    with pytest.raises(WriteError, match=r"x\.t7: cannot be written: No such file"):
+    with pytest.raises(WriteError, match="missing: no such folder"):
         t7.save(1, link)
 
 

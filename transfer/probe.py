@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..converters.inference.classifier import class_name
-from .data import Dataset, match_classes, split
+from .data import Dataset, split
+from .data.class_matching import MatchBy
+from .data.class_matching import match_classes as matched
 from .data.selection import class_count, labelled
 from .errors import ProbeError
 from .evaluation import Evaluation, outcomes, summarize
@@ -58,12 +60,14 @@ class ProbeOptions:
         test_fraction: The fraction of the examples that probes are tested on.
         seed: The seed of the splits and of the probes.
         repeats: The number of seeds, counted from `seed`.
+        match_classes: How the classes of other features to test on are matched.
     """
 
     val_fraction: float = 0.2
     test_fraction: float = 0.2
     seed: int = 0
     repeats: int = 1
+    match_classes: MatchBy = "name"
 
 
 def probe(
@@ -104,8 +108,8 @@ def probe(
         raise ProbeError(f"repeats={options.repeats}: expected at least 1")
     notes: list[str] = []
     if test_data is not None:
-        test_data, matching = match_classes(test_data, data.names)
-        notes += [f"test: {note}" for note in matching]
+        test_data, matching = match_test_features(test_data, data, options.match_classes)
+        notes += matching
     runs = [
         _run(data, method, test_data, options, seed)
         for seed in range(options.seed, options.seed + options.repeats)
@@ -125,6 +129,18 @@ def probe(
     )
 
 
+def match_test_features(
+    test: Dataset, train: Dataset, match_classes: MatchBy = "name"
+) -> tuple[Dataset, list[str]]:
+    """Return features to test on with the classes of those to train on, and notes on both.
+
+    Raises:
+        DataError: If there are no labels, or `train` lacks a class of `test`.
+    """
+    sides = ("the test set", "the training set")
+    return matched(test, train.names, match_classes, sides, class_count(train))
+
+
 def best_of(results: Sequence[ProbeResult]) -> ProbeResult:
     """Return the result with the best validation accuracy; test results must not decide."""
     return max(results, key=lambda result: result.val_accuracy)
@@ -139,7 +155,9 @@ class _Run:
 def _run(
     data: Dataset, method: str, test_data: Dataset | None, options: ProbeOptions, seed: int
 ) -> _Run:
-    splits = split(data, options.val_fraction, options.test_fraction, seed, test_data)
+    splits = split(
+        data, options.val_fraction, options.test_fraction, seed, test_data, options.match_classes
+    )
     for name, images in (("val", splits.val), ("test", splits.test)):
         if not len(images):
             raise ProbeError(f"the {name} split has no examples: use a larger {name}_fraction=…")

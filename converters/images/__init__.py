@@ -26,8 +26,9 @@ from ..requirements import require
 
 require("torchlift.converters.images", "PIL")
 
+from .decode import read_image
 from .errors import ImageError, PreprocessingError
-from .files import find_images, local_path, read_image
+from .files import find_images, local_path
 from .preprocessing import Preprocessing
 from .resize import RESIZERS
 

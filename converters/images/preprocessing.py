@@ -14,9 +14,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from .errors import PreprocessingError
+from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, text, whole
+from .decode import upright
+from .errors import ImageError, PreprocessingError
 from .image_scale import output_size
 from .resize import RESIZERS, as_image, as_pixels
 
@@ -28,6 +30,39 @@ VALUE_RANGES = (1, 255)
 
 #: A (height, width) so large that no valid `size` leaves an empty image.
 _LARGE = (2**20, 2**20)
+
+#: The longest side of an image after resizing, and the most pixels it may have.
+_LONGEST_SIDE, _MOST_PIXELS = 2**14, 2**26
+
+#: How many times as large as the network's input an image may be before it is cropped.
+_LARGEST_FACTOR = 8
+
+#: The smallest divisor that leaves float32 inputs finite.
+_SMALLEST_STD = 1e-30
+
+#: A length, at most the longest side.
+_LENGTH = whole(1, _LONGEST_SIDE)
+
+
+def _size_kind(value: Any, where: str) -> Any:
+    """Check a size as JSON holds it (see `Preprocessing.size`)."""
+    kind: Kind = _LENGTH
+    if isinstance(value, (list, str)):
+        kind = text if isinstance(value, str) else list_of(_LENGTH, 2)
+    return kind(value, where)
+
+
+#: What each attribute of a `Preprocessing` is as JSON.
+_ENTRIES: dict[str, Kind] = {
+    "color": one_of(*COLORS),
+    "size": optional(_size_kind),
+    "resize": one_of(*RESIZERS),
+    "crop": optional(list_of(_LENGTH, 2)),
+    "value_range": one_of(*VALUE_RANGES),
+    "mean": list_of(number),
+    "std": list_of(number),
+    "round_pixels": flag,
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +112,7 @@ class Preprocessing:
         )
         _require(self.value_range in VALUE_RANGES, "value_range must be 1 or 255")
         if isinstance(self.size, str):
-            output_size(self.size, *_LARGE)
+            _size_of_form(self.size, *_LARGE)
         else:
             _require(
                 self.size is None or _is_length(self.size) or _is_size(self.size),
@@ -99,6 +134,11 @@ class Preprocessing:
                 f"{'1' if self.channels == 1 else f'1 or {self.channels}'}",
             )
         _require(all(value > 0 for value in self.std), "std must be positive")
+        _require(
+            all(abs(value) < 1 / _SMALLEST_STD for value in self.mean)
+            and all(value > _SMALLEST_STD for value in self.std),
+            "mean or std is out of the range of float32",
+        )
 
     @property
     def channels(self) -> int:
@@ -109,8 +149,8 @@ class Preprocessing:
         """Return the network's input for images, float32 (N, C, H, W).
 
         Args:
-            images: A PIL image; a list of PIL images, or of their uint8 pixels (H, W, C); or a
-                uint8 array (N, C, H, W) or (N, H, W). Colors are in the order RGB.
+            images: One image, which is a PIL image or its uint8 pixels (H, W) or (H, W, 1 or 3); a
+                list of these; or a uint8 array (N, 1 or 3, H, W). Colors are in the order RGB.
 
         Raises:
             PreprocessingError: If they are something else, or differ in size after the last step.
@@ -153,12 +193,39 @@ class Preprocessing:
         inner = self.size if isinstance(self.size, tuple) else None
         return replace(self, resize=method, size=size, crop=self.crop or inner)
 
+    def check_fits(self, input_shape: Sequence[int] | None) -> None:
+        """Check that images become inputs of a network.
+
+        Args:
+            input_shape: (C, H, W), or None if the network leaves it open.
+
+        Raises:
+            PreprocessingError: If the channels or the size differ, or images are made much larger
+                than the input before they are cropped.
+
+        Example:
+            >>> Preprocessing("gray", size=(32, 32)).check_fits((1, 32, 32))
+        """
+        if input_shape is None:
+            return
+        channels, height, width = input_shape
+        network = f"the network takes {channels}×{height}×{width}"
+        _require(self.channels == channels, f"color is {self.color!r}, but {network}")
+        final = self.crop or (self.size if isinstance(self.size, tuple) else (height, width))
+        _require(final == (height, width), f"images become {final[0]}×{final[1]}, but {network}")
+        resized = self._resized(height, width)
+        _require(
+            max(resized) <= _LARGEST_FACTOR * max(height, width),
+            f"size is {self.size!r}, but {network}",
+        )
+
     def _sized(self, images: Any) -> np.ndarray:
         """Return (N, C, H, W), recolored, resized and cropped: uint8, or float32 from 0 to 255."""
-        if isinstance(images, np.ndarray):
+        if isinstance(images, np.ndarray) and images.ndim == 4:
             batch: Sequence[np.ndarray] | np.ndarray = _channels_last(images)
         else:
-            batch = [_pixels_of(image) for image in _as_sequence(images)]
+            listed = images if isinstance(images, (list, tuple)) else [images]
+            batch = [_pixels_of(image) for image in listed]
         _require(len(batch) > 0, "no images")
         if isinstance(batch, np.ndarray) and self._fits(*batch.shape[1:]):
             return self._crop(self._reorder(batch)).transpose(0, 3, 1, 2).copy()
@@ -190,7 +257,7 @@ class Preprocessing:
             short = min(height, width)
             return height * self.size // short, width * self.size // short
         if isinstance(self.size, str):
-            return output_size(self.size, height, width)
+            return _size_of_form(self.size, height, width)
         return self.size
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
@@ -198,6 +265,10 @@ class Preprocessing:
         size = self._resized(height, width)
         if size == (height, width):
             return image
+        _require(
+            size[0] * size[1] <= _MOST_PIXELS,
+            f"an image of {height}×{width} would be resized to {size[0]}×{size[1]}",
+        )
         return RESIZERS[self.resize](np.ascontiguousarray(image), size)
 
     def _crop(self, images: np.ndarray) -> np.ndarray:
@@ -208,8 +279,16 @@ class Preprocessing:
             crop_height <= height and crop_width <= width,
             f"an image of {height}×{width} is too small for a crop of {crop_height}×{crop_width}",
         )
-        top, left = (height - crop_height) // 2, (width - crop_width) // 2
+        top, left = self._margin(height - crop_height), self._margin(width - crop_width)
         return images[..., top : top + crop_height, left : left + crop_width, :]
+
+    def _margin(self, pixels: int) -> int:
+        """Return how many of the pixels to cut off come off at the top or the left.
+
+        A half is rounded to the even number, as in torchvision's `CenterCrop`; where images are
+        resized by Torch7's `image.scale`, down.
+        """
+        return pixels // 2 if self.resize.startswith("image.scale") else round(pixels / 2)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON values."""
@@ -223,13 +302,25 @@ class Preprocessing:
             PreprocessingError: If an attribute is unknown or its value is invalid.
         """
         try:
-            arguments: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-            }
-            return cls(**arguments)
-        except (TypeError, AttributeError) as error:
-            raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from error
+            check_entries(values, _ENTRIES, optional=_ENTRIES)
+        except ValueError as error:
+            raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from None
+        unknown = ", ".join(name for name in values if name not in _ENTRIES)
+        if unknown:
+            raise PreprocessingError(f"not a preprocessing of torchlift: {unknown} is unknown")
+        arguments: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**arguments)
+
+
+def _size_of_form(form: str, height: int, width: int) -> tuple[int, int]:
+    """Return the size that a form of `image.scale` stands for, also for absurd numbers."""
+    try:
+        return output_size(form, height, width)
+    except (OverflowError, ValueError) as error:
+        raise PreprocessingError(f"not a size of image.scale: {form[:40]!r}: {error}") from None
 
 
 def _rounded(pixels: np.ndarray) -> np.ndarray:
@@ -238,17 +329,10 @@ def _rounded(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _as_sequence(images: Any) -> Sequence[Any]:
-    return images if isinstance(images, Sequence) else [images]
-
-
 def _channels_last(batch: np.ndarray) -> np.ndarray:
-    """Map (N, C, H, W) or (N, H, W) uint8 to (N, H, W, C)."""
-    if batch.dtype != np.uint8:
-        raise PreprocessingError(f"pixels must be uint8 (0 to 255), not {batch.dtype}")
-    if batch.ndim == 3:
-        return batch[..., None]
-    if batch.ndim != 4 or batch.shape[1] not in (1, 3):
+    """Map (N, C, H, W) uint8 to (N, H, W, C)."""
+    _require_bytes(batch)
+    if batch.shape[1] not in (1, 3):
         raise PreprocessingError(
             f"images have the shape {batch.shape}; (N, 1 or 3, H, W) was expected"
         )
@@ -257,25 +341,26 @@ def _channels_last(batch: np.ndarray) -> np.ndarray:
 
 def _pixels_of(image: Any) -> np.ndarray:
     """Return the (H, W, 1 or 3) uint8 pixels of an image, rotated as its EXIF orientation says."""
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+    if isinstance(image, np.ndarray):
+        _require_bytes(image)
         pixels = image[..., None] if image.ndim == 2 else image
         _require(
-            pixels.ndim == 3 and pixels.shape[2] in (1, 3),
+            pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0,
             f"an image has the shape {image.shape}; (H, W) or (H, W, 1 or 3) was expected",
         )
         return pixels
     if not isinstance(image, Image.Image):
         raise PreprocessingError(f"an image was expected, not {type(image).__name__}")
-    if image.mode.startswith(("I", "F")):
-        raise PreprocessingError(f"an image has {image.mode} pixels: save it with 8 bits first")
     try:
-        # Both functions would copy an image that needs neither.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-        return as_pixels(image if image.mode == mode else image.convert(mode))
+        return as_pixels(upright(image))
+    except ImageError as error:
+        raise PreprocessingError(f"an image has {error}") from None
     except Exception as error:  # Pillow's decoders raise any class of exception.
         raise PreprocessingError(f"an image cannot be read: {error}") from error
+
+
+def _require_bytes(pixels: np.ndarray) -> None:
+    _require(pixels.dtype == np.uint8, f"pixels must be uint8 (0 to 255), not {pixels.dtype}")
 
 
 def _require(condition: bool, problem: str) -> None:
@@ -284,7 +369,7 @@ def _require(condition: bool, problem: str) -> None:
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST_SIDE
 
 
 def _is_size(value: Any) -> bool:

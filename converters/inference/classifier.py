@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..images.files import read_image
 from ..labels import check_labels
 from .errors import InferenceError
+from .image_inputs import ImageInput, describe, list_images, read_images, require_count
 from .predictors import Predictor, open_predictor, prepare, probabilities
-
-#: A file or its URI, a PIL image, or the uint8 pixels of one image, (H, W) or (H, W, 3).
-ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,7 @@ class Classifier:
 
     Example:
         >>> from tempfile import mkdtemp
+        >>> from PIL import Image
         >>> from torch import nn
         >>> from torchlift.converters.images import Preprocessing
         >>> from torchlift.converters.onnx import Classifier, export
@@ -79,65 +75,71 @@ class Classifier:
         if isinstance(model, (str, os.PathLike)):
             model = open_predictor(model, provider)
         self._predictor = predictor = model
-        self.batch_size = batch_size
+        self.batch_size = require_count("batch_size", batch_size)
         self.labels, self.preprocessing = predictor.labels, predictor.preprocessing
         self.output_kind, self.input_shape = predictor.output_kind, predictor.input_shape
         self.provider, self.note = predictor.provider, predictor.note
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the network's scores (N, classes) for preprocessed inputs (N, C, H, W)."""
-        return np.concatenate([self._predictor(batch) for batch in self._batches(inputs)])
+        """Return the network's scores (N, classes) for preprocessed inputs (N, C, H, W).
 
-    def probabilities(self, images: ImageInput | Sequence[ImageInput] | np.ndarray) -> np.ndarray:
+        Raises:
+            InferenceError: If the inputs are no array or do not fit the network, or a score is not
+                a finite number.
+        """
+        if not isinstance(inputs, np.ndarray) or inputs.ndim < 2:
+            raise InferenceError(f"inputs are {describe(inputs)}; an array (N, …) was expected")
+        if not len(inputs):
+            raise InferenceError("no inputs")
+        starts = range(0, len(inputs), self.batch_size)
+        return np.concatenate(
+            [self._predictor(inputs[start : start + self.batch_size]) for start in starts]
+        )
+
+    def probabilities(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray:
         """Return the probabilities (N, classes) of images.
 
         Args:
-            images: A file or PIL image, a list of images, or uint8 pixels (N, C, H, W).
+            images: One image, a list of images, or the uint8 pixels of several, (N, 1 or 3, H, W).
+                An image is a file or its URI, the bytes of a file, an open binary file, a PIL
+                image, or its uint8 pixels (H, W) or (H, W, 1 or 3) in RGB.
 
         Raises:
-            ImageError: If a file cannot be read.
+            ImageError: If an image cannot be read.
             PreprocessingError: If the images do not fit the preprocessing.
-            InferenceError: If the model is not a classifier, or has no preprocessing.
+            InferenceError: If something else is given, the model is not a classifier or has no
+                preprocessing, or a score is not a finite number.
         """
-        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-            raise InferenceError("pixels must be uint8; pass preprocessed inputs to predict_inputs")
-        if isinstance(images, (str, os.PathLike, Image.Image)):
-            images = [images]
-        batches = self._batches(images)
-        return np.concatenate([self._batch_probabilities(batch) for batch in batches])
+        listed = list_images(images)
+        scores = []
+        for start in range(0, len(listed), self.batch_size):
+            batch = read_images(listed[start : start + self.batch_size], start)
+            scores.append(self._predictor(prepare(batch, self.preprocessing)))
+        return probabilities(np.concatenate(scores), self.output_kind)
 
     def predict(
-        self, images: ImageInput | Sequence[ImageInput] | np.ndarray, top: int = 5
+        self, images: ImageInput | Sequence[ImageInput], top: int = 5
     ) -> list[list[Prediction]]:
         """Return the most probable classes of each image, in descending order.
 
         Args:
             images: As for `probabilities`.
-            top: How many classes to return for each image.
+            top: How many classes to return for each image; at most all.
 
         Raises:
             TorchliftError: As `probabilities`.
         """
+        require_count("top", top)
         return self._top_predictions(self.probabilities(images), top)
 
     def predict_inputs(self, inputs: np.ndarray, top: int = 5) -> list[list[Prediction]]:
-        """Return the most probable classes of preprocessed inputs (N, C, H, W)."""
+        """Return the most probable classes of preprocessed inputs (N, C, H, W).
+
+        Raises:
+            InferenceError: As `__call__`, or if the model is not a classifier.
+        """
+        require_count("top", top)
         return self._top_predictions(probabilities(self(inputs), self.output_kind), top)
-
-    def _batch_probabilities(self, images: Any) -> np.ndarray:
-        if not isinstance(images, np.ndarray):
-            images = [
-                read_image(image) if isinstance(image, (str, os.PathLike)) else image
-                for image in images
-            ]
-        scores = self._predictor(prepare(images, self.preprocessing))
-        return probabilities(scores, self.output_kind)
-
-    def _batches(self, images: Any) -> Iterator[Any]:
-        if len(images) == 0:
-            raise InferenceError("no images")
-        for start in range(0, len(images), self.batch_size):
-            yield images[start : start + self.batch_size]
 
     def _top_predictions(self, probabilities: np.ndarray, top: int) -> list[list[Prediction]]:
         if self.labels is not None:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ... import __version__
-from ..errors import TorchliftError
+from ..errors import LabelsError, TorchliftError
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
 from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
+from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text
 from .errors import InferenceError
 
 #: Increased when an older torchlift could not understand what this one writes.
 FORMAT_VERSION = 2
 
+#: The arithmetic inside a graph.
+PRECISIONS = ("fp32", "fp16", "int8")
+
 #: Entries that have another name in format 1, which torchlift 0.1.0 wrote.
 _FORMAT_1 = {"output": "output_kind"}
+
+#: What each entry is; those that are not named here are texts.
+_KINDS: dict[str, Kind] = {
+    "labels": list_of(text),
+    "precision": one_of(*PRECISIONS),
+    "output_kind": one_of(*OUTPUT_KINDS),
+    "depends_on_batch": flag,
+    "source": mapping_of(text),
+    "format_version": one_of(FORMAT_VERSION),
+}
 
 #: The entries that hold a `Preprocessing`.
 PREPROCESSING = ("preprocessing", "baked_preprocessing")
@@ -35,7 +50,11 @@ class Metadata:
         precision: The arithmetic inside the graph: `fp32`, `fp16` or `int8`.
         output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
             `features`.
+        depends_on_batch: Whether what the file gives for an example depends on the other examples
+            of its batch (`quantize(dynamic=True)`).
         source: `{file, sha256}` of the file that the model was converted from.
+        exporter: The versions of the packages that translated the model; another one may name and
+            arrange the nodes in another way.
         torchlift_version: The version of torchlift that exported the file.
         format_version: The version of these entries.
     """
@@ -45,7 +64,9 @@ class Metadata:
     baked_preprocessing: Preprocessing | None = None
     precision: str | None = None
     output_kind: str | None = None
+    depends_on_batch: bool | None = None
     source: dict[str, str] | None = None
+    exporter: str | None = None
     torchlift_version: str | None = __version__
     format_version: int | None = FORMAT_VERSION
 
@@ -66,15 +87,36 @@ class Metadata:
         """
         values: dict[str, Any] = dict.fromkeys(cls.__dataclass_fields__)
         is_format_1 = "format_version" not in props
-        for key, text in props.items():
+        for key, value in props.items():
             name = _FORMAT_1.get(key, key) if is_format_1 else key
             if name not in values:
                 continue
             try:
-                values[name] = _from_json(name, json.loads(text), is_format_1)
-            except (ValueError, AttributeError, RecursionError, TorchliftError) as error:
+                values[name] = _from_json(name, read_json(value), is_format_1)
+            except (ValueError, TorchliftError) as error:
                 raise InferenceError(f"the metadata {key!r} is damaged: {error}") from error
         return cls(**values)
+
+    def check_fits(self, input_shape: Sequence[int] | None, outputs: int | None) -> None:
+        """Check that preprocessing and labels fit the graph.
+
+        Args:
+            input_shape: (C, H, W) of the graph's input, or None if it leaves them open.
+            outputs: How many columns the output has, or None if it leaves them open.
+
+        Raises:
+            InferenceError: If one does not fit.
+        """
+        try:
+            if self.preprocessing is not None:
+                self.preprocessing.check_fits(input_shape)
+        except TorchliftError as error:
+            raise InferenceError(f"the metadata 'preprocessing' does not fit: {error}") from error
+        try:
+            if self.labels is not None and outputs is not None:
+                check_labels(self.labels, outputs)
+        except LabelsError as error:
+            raise InferenceError(f"the metadata 'labels' does not fit: {error}") from error
 
 
 def _from_json(name: str, value: Any, is_format_1: bool) -> Any:
@@ -88,12 +130,6 @@ def _from_json(name: str, value: Any, is_format_1: bool) -> Any:
         return None
     if name in PREPROCESSING:
         return Preprocessing.from_json(preprocessing_of_format_1(value) if is_format_1 else value)
-    is_valid = {
-        "labels": isinstance(value, list) and all(isinstance(label, str) for label in value),
-        "output_kind": value in OUTPUT_KINDS,
-        "source": isinstance(value, dict),
-        "format_version": value == FORMAT_VERSION,
-    }.get(name, isinstance(value, str))
-    if not is_valid:
-        raise ValueError(f"torchlift {__version__} does not know the value {str(value)[:50]!r}")
-    return value
+    if name in _KINDS:
+        return _KINDS[name](value, name)
+    return text(value, name)

@@ -9,9 +9,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import NotFiniteError
+from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
+from ..saved.probabilities import sum_problem
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
+from .not_finite import require_finite_scores
+from .onnx_weights import first_not_finite_weight
 from .providers import open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -23,6 +29,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int32)": np.dtype(np.int32),
     "tensor(int64)": np.dtype(np.int64),
 }
+
+
+#: How much a probability or its logarithm may exceed its range.
+_TOLERANCE = 0.01
 
 
 class Predictor(Protocol):
@@ -61,9 +71,14 @@ class OnnxPredictor:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
             and one output.
         ProviderError: If the requested provider does not start.
+        NotFiniteError: If a weight is not a number.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+        self._path = Path(path)
+        if place := first_not_finite_weight(self._path):
+            # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
+            raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
@@ -74,25 +89,47 @@ class OnnxPredictor:
             )
         if inputs[0].type not in _DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
+        if not outputs[0].type.startswith("tensor"):
+            raise InferenceError(
+                f"{os.fspath(path)}: outputs of type {outputs[0].type}, where a tensor was "
+                "expected; scikit-learn's exporter writes one with zipmap=False"
+            )
+        size = inputs[0].shape[0] if inputs[0].shape else None
+        self._batch = size if isinstance(size, int) else None
+        shape = inputs[0].shape[1:]
+        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
         try:
             metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)
+            metadata.check_fits(self.input_shape, _column_count(outputs[0].shape))
         except InferenceError as error:
             raise InferenceError(f"{os.fspath(path)}: {error}") from error
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
-        shape = inputs[0].shape[1:]
-        is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
-        self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
+        A graph that takes batches of one size gets them in pieces, the last one filled up.
+
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         _check_shape(inputs, self.input_shape)
-        return self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
+        require_finite(inputs, "inputs")
+        inputs = to_input_dtype(inputs, self._dtype)
+        size = self._batch or len(inputs)
+        scores = [self._run(inputs[i : i + size], size) for i in range(0, len(inputs), size)]
+        joined = scores[0] if len(scores) == 1 else np.concatenate(scores)
+        require_finite_scores(joined, self.output_kind, str(self._path))
+        return joined.astype(np.float32) if joined.dtype == np.float16 else joined
+
+    def _run(self, inputs: np.ndarray, size: int) -> np.ndarray:
+        missing = size - len(inputs)
+        filled = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
+        return self._session.run({self._input_name: filled})[0][: len(inputs)]
 
 
 class TorchPredictor:
@@ -104,6 +141,7 @@ class TorchPredictor:
 
     Raises:
         ProviderError: If the requested device does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> from torch import nn
@@ -117,10 +155,14 @@ class TorchPredictor:
         # Running an exported classifier must not wait for torch to be imported.
         import torch
 
+        from ..modules.finite import require_finite_parameters
         from .torch_module import inference_copy
 
+        require_finite_parameters(model.module)
         if device == "tensorrt":
             raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
+        if device not in ("auto", "cpu") and not device.startswith("cuda"):
+            raise ProviderError(f"no provider {device!r}: choose auto, cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ProviderError(
                 f"{device} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
@@ -141,14 +183,19 @@ class TorchPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         from .torch_module import as_inputs, run
 
         _check_shape(inputs, self.input_shape)
+        require_finite(inputs, "inputs")
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
+        require_finite_scores(scores, self.output_kind, "the model")
+        if self.labels is not None and scores.ndim > 1:
+            check_labels(self.labels, scores.shape[1])
         return scores
 
 
@@ -191,6 +238,16 @@ def open_predictor(
     from ..saved import open_model
 
     return TorchPredictor(open_model(path, **options), provider)
+
+
+def _column_count(shape: Sequence[Any]) -> int | None:
+    """Return how many columns an output (N, columns, …) has, or None if the graph leaves it open.
+
+    Example:
+        >>> _column_count(["batch", 10]), _column_count(["batch", "classes"])
+        (10, None)
+    """
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
 
 
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
@@ -283,6 +340,21 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
         shape = "×".join(map(str, scores.shape[1:]))
         raise InferenceError(
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
+        )
+    _check_range(scores, output_kind)
+    if problem := sum_problem(scores, output_kind):
+        raise InferenceError(problem)
+
+
+def _check_range(scores: np.ndarray, output_kind: str) -> None:
+    """Check that scores can be what they are said to be; half precision rounds them."""
+    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
+    lowest = 0 if output_kind == "probabilities" else -np.inf
+    # NaN is neither, and another matter.
+    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
+        raise InferenceError(
+            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
+            f"from {scores.min():.4g} to {scores.max():.4g}"
         )
 
 

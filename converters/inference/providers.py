@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +39,11 @@ _PROVIDERS_WITH_FALLBACK: dict[str, list[str | tuple[str, dict[str, Any]]]] = {
     "cpu": [PROVIDERS["cpu"]],
 }
 
+#: What the names of operators with weights contain.
+_WITH_WEIGHTS = ("Attention", "Conv", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
+
 # Severities in ONNX Runtime's log.
-_WARNING, _ERROR, _FATAL = 2, 3, 4
+_WARNING, _FATAL = 2, 4
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def open_session(
         raise InferenceError(f"{os.fspath(file)}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
-    options.log_severity_level = _ERROR
+    # Its errors are raised too; its log would show names from the file as they are.
+    options.log_severity_level = _FATAL
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile)
@@ -140,18 +143,42 @@ def open_session(
     raise ProviderError("; ".join(problems))
 
 
-def nodes_by_provider(session: Session) -> Counter[str]:
-    """Count the nodes that each provider has run, in a session opened with `profile`.
+@dataclass(frozen=True)
+class RunNode:
+    """A node that ONNX Runtime has run.
+
+    Attributes:
+        name: Its name, or that of the nodes which it was fused from.
+        operator: Its operator, which may be one of ONNX Runtime's own, such as `FusedConv`.
+        provider: The execution provider that ran it.
+    """
+
+    name: str
+    operator: str
+    provider: str
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a layer with weights, where most of the time goes."""
+        return any(word in self.operator for word in _WITH_WEIGHTS)
+
+
+def nodes_by_provider(session: Session) -> list[RunNode]:
+    """Return the nodes that each provider has run, in a session opened with `profile`.
 
     This ends the recording, so that its file stays small.
     """
     text = Path(session.runtime.end_profiling()).read_text(encoding="utf-8")
     nodes = {
-        (event["args"]["provider"], event["name"])
+        RunNode(
+            event["name"].removesuffix("_kernel_time"),
+            event["args"].get("op_name", ""),
+            event["args"]["provider"],
+        )
         for event in json.loads(text)
         if event.get("cat") == "Node" and event.get("args", {}).get("provider")
     }
-    return Counter(provider for provider, _ in nodes)
+    return sorted(nodes, key=lambda node: node.name)
 
 
 def provider_problem(provider: str) -> str | None:

@@ -18,10 +18,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..images.decode import read_image
 from ..images.errors import ImageError, PreprocessingError
-from ..images.files import local_path, read_image
+from ..images.files import local_path
 from ..images.preprocessing import Preprocessing
 from .classifier import Classifier, Prediction
+from .errors import InferenceError
+from .image_inputs import require_count
 from .predictors import prepare
 from .threads import available_cpus
 
@@ -63,7 +66,7 @@ def predict_files(
 
     Raises:
         InferenceError: If the model is not a classifier, has no preprocessing, or takes images of
-            another size.
+            another size; or if an argument is invalid.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -84,8 +87,12 @@ def predict_files(
         blue.png ['blue'] False
         broken.png [] True
     """
+    if isinstance(files, (str, bytes, os.PathLike)):
+        raise InferenceError(f"files={files!r}: a list of files was expected")
+    require_count("top", top)
     read = partial(_read, preprocessing=classifier.preprocessing)
-    with _Prefetcher(workers or available_cpus()) as prefetcher:
+    threads = available_cpus() if workers is None else require_count("workers", workers)
+    with _Prefetcher(threads) as prefetcher:
         inputs = prefetcher.map(read, files, _AHEAD * classifier.batch_size)
         while batch := list(islice(inputs, classifier.batch_size)):
             yield from _predict(batch, classifier, top)
@@ -115,6 +122,7 @@ def predict_array(
         >>> [predictions[0].index for predictions in predict_array(classifier, inputs)]
         [0, 1, 2]
     """
+    require_count("top", top)
     size = classifier.batch_size
     batches = (images[start : start + size] for start in range(0, len(images), size))
     to_inputs = partial(prepare, preprocessing=classifier.preprocessing)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..t7 import LuaObject, LuaTable
+from ..t7.copying import expanded_elements
 from ..t7.tensors import tensor
 from .errors import ConversionError, UnknownClassError
+from .fields import ReadFields, describe_value
 from .shared_memory import SharedMemory
+
+if TYPE_CHECKING:
+    from .registry import Registration
+
+#: Levels of modules in modules. Real networks have some ten; Python's stack ends at some hundred.
+MAX_DEPTH = 100
+#: Elements that the expanded tensors of a model may have beyond those in the file.
+MAX_EXPANDED = 2**22
+#: The highest version of a class of Torch7 (nn.LookupTable's).
+MAX_VERSION = 4
+#: Most fields that one message names.
+_MAX_NAMED = 8
+
+_Choice = TypeVar("_Choice")
 
 #: Converts one Torch7 object to a module; the context converts its children and parameters.
 Converter = Callable[[LuaObject, "Context"], nn.Module]
@@ -54,7 +70,7 @@ class Context:
     """The state of one conversion, shared by its converters.
 
     Attributes:
-        find_converter: Function that returns the converter of an object, None if there is none.
+        find: Returns the registration of an object's converter, None if there is none.
         path: Lua path of the object that is being converted, such as `model.modules[3]`.
         layers: The objects converted so far, children before parents.
         notes: Decisions where the file leaves something open.
@@ -62,7 +78,7 @@ class Context:
         arrays: The id of a parameter or buffer → the array that its values come from.
     """
 
-    find_converter: Callable[[LuaObject], Converter | None]
+    find: Callable[[LuaObject], Registration | None]
     path: str = "model"
     layers: list[ConvertedLayer] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -74,6 +90,8 @@ class Context:
     )
     _memory: SharedMemory = field(default_factory=SharedMemory)
     _settled: set[int] = field(default_factory=set)
+    _open: dict[int, str] = field(default_factory=dict)
+    _expanded: int = 0
     _current: LuaObject | None = None
     _fields: dict[str, str] = field(default_factory=dict)
 
@@ -86,6 +104,21 @@ class Context:
         """Return an error at the object that is being converted."""
         return ConversionError(problem, self.path)
 
+    def choice(self, source: LuaObject, name: str, choices: Collection[_Choice]) -> _Choice:
+        """Return a field whose value decides what a layer computes; the first choice if it is nil.
+
+        Raises:
+            ConversionError: The value is none of the choices.
+        """
+        value = source.get(name)
+        for known in choices:
+            if value is None or (type(value) is type(known) and value == known):
+                return known
+        raise self.error(
+            f"{source.class_name} with {name} = {describe_value(value)} is not known; known are "
+            f"{', '.join(map(repr, choices))}"
+        )
+
     def convert(self, value: Any, step: str) -> nn.Module:
         """Convert a child object; the same object always gives the same module.
 
@@ -94,7 +127,7 @@ class Context:
             step: Path from the parent to the child, such as `.modules[1]`.
 
         Raises:
-            ConversionError: The value is not an object, or lacks a field that its class requires.
+            ConversionError: The value is not an object, holds itself, or cannot be converted.
         """
         parent, current = self.path, self._current
         self.path = parent + step
@@ -102,11 +135,22 @@ class Context:
             if not isinstance(value, LuaObject):
                 raise self.error(f"a Torch7 module was expected, not {type(value).__name__}")
             if id(value) not in self._modules:
+                self._enter(value)
                 self._current = value
                 self._modules[id(value)] = self._convert_new(value)
+                del self._open[id(value)]
             return self._modules[id(value)]
         finally:
             self.path, self._current = parent, current
+
+    def _enter(self, value: LuaObject) -> None:
+        """Record that the conversion of an object has begun."""
+        if id(value) in self._open:
+            raise self.error(f"this is {self._open[id(value)]}, which holds itself")
+        if len(self._open) == MAX_DEPTH:
+            path = f"{self.path[:40]}…{self.path[-20:]}"
+            raise ConversionError(f"more than {MAX_DEPTH} modules, one in another", path)
+        self._open[id(value)] = self.path
 
     def children(self, source: LuaObject, field_name: str = "modules") -> list[nn.Module]:
         """Convert the modules of a container and return them in order."""
@@ -189,43 +233,83 @@ class Context:
 
     def _convert_new(self, source: LuaObject) -> nn.Module:
         try:
-            converter = self.find_converter(source)
+            found = self.find(source)
         except ConversionError as error:
             raise self.error(error.problem) from None
-        if converter is None:
+        if found is None:
             return self._skip_unknown(source)
-        try:
-            module = converter(source, self)
-        except KeyError as error:
-            raise self.error(f"{source.class_name} has no field {error.args[0]!r}") from error
-        for part in module.modules():
-            if id(part) not in self._settled:
-                # As in Module.lua, a module without the field `train` is in training mode.
-                part.training = source.get("train", True) is not False
-                self._settled.add(id(part))
+        if isinstance(source.version, int) and source.version > MAX_VERSION:
+            raise self.error(
+                f"version {source.version} of {source.class_name} is not known: Torch7's classes "
+                f"have versions up to {MAX_VERSION}"
+            )
+        fields = ReadFields(source.fields, self._check_expanded)
+        module = self._call(found.converter, LuaObject(source.class_name, fields, source.version))
+        fields.ignore(found.ignored)
+        if unread := fields.unread(self._modules):
+            self.note(f"fields that are not used: {_listed(unread)}")
+        self._settle(module, training=source.get("train", True) is not False)
         self.layers.append(ConvertedLayer(self.path, source, module))
         return module
+
+    def _call(self, converter: Converter, source: LuaObject) -> nn.Module:
+        """Call a converter; whatever it raises for a damaged object is a ConversionError."""
+        try:
+            return converter(source, self)
+        except ConversionError as error:
+            error.path = error.path or self.path
+            raise
+        except Exception as error:  # its fields may hold anything
+            raise self.error(_explain(error, source)) from error
+
+    def _settle(self, module: nn.Module, training: bool) -> None:
+        """Set the mode of a new module and of the new ones in it.
+
+        As in Module.lua, a module without the field `train` is in training mode.
+        """
+        waiting = [module]
+        while waiting:
+            part = waiting.pop()
+            if id(part) not in self._settled:
+                self._settled.add(id(part))
+                part.training = training
+                waiting += part.children()
+
+    def _check_expanded(self, array: np.ndarray) -> None:
+        self._expanded += expanded_elements(array)
+        if self._expanded > MAX_EXPANDED:
+            raise self.error(
+                f"a tensor of {'×'.join(map(str, array.shape))} elements is expanded from fewer: "
+                f"the expanded tensors of a model may have {MAX_EXPANDED:,} elements"
+            )
 
     def _skip_unknown(self, source: LuaObject) -> nn.Module:
         """Record an object without a converter, convert its children, and return a placeholder."""
         if not self.unknown:
-            self._fields = {str(key): _kind(value) for key, value in source.fields.items()}
+            self._fields = {str(key): describe_value(value) for key, value in source.fields.items()}
         self.unknown.setdefault(source.class_name, []).append(self.path)
         if isinstance(source.get("modules"), LuaTable):
             self.children(source)
         return nn.Identity()
 
 
+def _explain(error: Exception, source: LuaObject) -> str:
+    """Say what a converter met in an object, and in which field."""
+    name = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(name, str) and name not in source.fields:
+        return f"{source.class_name} has no field {name!r}"
+    problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    read = _listed(source.fields.described_reads()) if isinstance(source.fields, ReadFields) else ""
+    where = f" (from {read})" if read else ""
+    return f"{source.class_name} cannot be converted: {problem or type(error).__name__}{where}"
+
+
+def _listed(fields: list[str]) -> str:
+    others = f" and {len(fields) - _MAX_NAMED} more" if len(fields) > _MAX_NAMED else ""
+    return ", ".join(fields[:_MAX_NAMED]) + others
+
+
 def _floating(array: np.ndarray) -> torch.Tensor:
     """Return an array as a tensor; half precision becomes float32."""
     result = tensor(array)
     return result.float() if result.dtype == torch.float16 else result
-
-
-def _kind(value: Any) -> str:
-    """Describe a field's value by its class and size."""
-    if isinstance(value, np.ndarray):
-        return f"{getattr(value, 'torch_class', 'array')} {'×'.join(map(str, value.shape))}"
-    if isinstance(value, LuaObject):
-        return value.class_name
-    return f"table of {len(value)}" if isinstance(value, LuaTable) else repr(value)

@@ -10,10 +10,14 @@ import numpy as np
 from torch import nn
 
 from .context import Context, ConvertedLayer, Note
+from .errors import ConversionError
 from .forward_errors import note_layer
-from .registry import find_converter, is_registered
+from .registry import find_registration, is_registered
 from .shared_writes import share_memory
 from .torch7_source import Torch7Source, source_of
+
+#: Modules that a forward pass may run. Forty modules, each with the next one twice, would run 2^40.
+MAX_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,33 @@ def convert_recorded(value: Any, path: str = "model") -> Conversion:
         >>> [note.text for note in conversion.notes]
         ['no fields min_val and max_val (an older file): clips to [-1, 1]']
     """
-    context = Context(find_converter, path)
+    context = Context(find_registration, path)
     module = context.convert(value, "")
     context.finish(is_registered)
+    if (runs := count_runs(module)) > MAX_RUNS:
+        raise ConversionError(
+            f"a forward pass would run {runs:,} layers, more than {MAX_RUNS:,}: modules hold each "
+            "other several times",
+            path,
+        )
     module, containers = share_memory(module, context.layers)
     notes = [Note(place, "", _OVERWRITTEN) for place in containers]
     module.torch7_source = Torch7Source(value)  # type: ignore[assignment]  # no tensor or module
     name_layers_in_errors(module)
     return Conversion(module, context.layers, [*context.notes, *notes], context.arrays)
+
+
+def count_runs(module: nn.Module) -> int:
+    """Return how many modules a forward pass runs, each as often as it occurs in others."""
+    counts: dict[int, int] = {}
+
+    def count(part: nn.Module) -> int:
+        if id(part) not in counts:
+            children = part._modules.values()
+            counts[id(part)] = 1 + sum(count(child) for child in children if child is not None)
+        return counts[id(part)]
+
+    return count(module)
 
 
 _OVERWRITTEN = (

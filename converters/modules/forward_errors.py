@@ -70,7 +70,9 @@ def note_layer(paths: Paths, network: nn.Module, inputs: Any, output: Any) -> No
     with `always_call=True`.
     """
     error = sys.exception()
-    if error is not None and not getattr(error, "__notes__", None):
+    # Without values nothing is computed: shapes are being tried, and nobody reads the message.
+    is_trial = any(parameter.is_meta for parameter in network.parameters())
+    if error is not None and not is_trial and not getattr(error, "__notes__", None):
         text = explain(error, network, paths)
         if text is not None:
             error.add_note(text)

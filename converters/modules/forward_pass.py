@@ -6,6 +6,7 @@ no later call wrote to its storage; otherwise they have to be recomputed.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ from torch import nn
 
 from ..t7 import LuaObject, LuaTable
 from ..t7.tensors import tensor
+from ..t7.values import is_true
 from .conversion import Conversion
 
 #: Containers whose children run one after the other (`Sequential.lua` and its subclasses).
 _SEQUENTIAL = ("nn.Sequential", "nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling")
 #: Containers that pass their input to every child (`Concat.lua`, …).
 _BRANCHING = ("nn.Concat", "nn.ConcatTable", "nn.DepthConcat")
+
+
+#: Levels of tables in the input or output of a layer, and how many of them there may be.
+_MAX_DEPTH, _MAX_TABLES = 50, 10_000
 
 
 class _MissingValueError(Exception):
@@ -90,6 +96,7 @@ class ForwardPass:
         #: Tensor → the calls that output it, each with the tensor's keys in the output.
         self._producers: defaultdict[int, list[tuple[Call, tuple[Any, ...]]]] = defaultdict(list)
         self._used: set[int] = set()
+        self._called: set[int] = set()
         self._time = 0
         root = conversion.layers[-1].source
         root_input = _recorded_input(root) if input is None else input
@@ -109,7 +116,7 @@ class ForwardPass:
         Raises:
             _MissingValueError: It was cleared, or overwritten by a later call.
         """
-        arrays = [array for _, array in _arrays(call.output)]
+        arrays = [array for _, array in arrays_in(call.output)]
         if not any(array.size for array in arrays):
             raise _MissingValueError("its output is not in the file")
         for array in arrays:
@@ -132,7 +139,7 @@ class ForwardPass:
         call = Call(layer, path, entry.module, input, start, self._time)
         self._record_writes(call, inner=self.calls[first:])
         self.calls.append(call)
-        for keys, array in _arrays(call.output):
+        for keys, array in arrays_in(call.output):
             self._producers[id(array)].append((call, keys))
 
     def _record_writes(self, call: Call, inner: list[Call]) -> None:
@@ -142,15 +149,14 @@ class ForwardPass:
         its output is in the storage of an earlier output, unless it returns a view of its own input
         or of an inner output (`View.lua`).
         """
-        overwrites = call.layer.get("inplace") is True or any(
-            other.layer is call.layer for other in self.calls
-        )
+        overwrites = is_true(call.layer.get("inplace")) or id(call.layer) in self._called
+        self._called.add(id(call.layer))
         own = {
             _storage(array)
             for value in (call.input, *(other.output for other in inner))
-            for _, array in _arrays(value)
+            for _, array in arrays_in(value)
         }
-        for storage in {_storage(array) for _, array in _arrays(call.output)}:
+        for storage in {_storage(array) for _, array in arrays_in(call.output)}:
             if overwrites or (storage in self._used and storage not in own):
                 self._writers[storage].append(call)
             self._used.add(storage)
@@ -224,25 +230,47 @@ def _single(values: Any) -> Any:
     return values[1] if isinstance(values, LuaTable) and len(values) == 1 else values
 
 
-def _arrays(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield the tensors in a value, each with its keys in the converted value."""
-    if isinstance(value, np.ndarray):
-        yield keys, value
-    elif isinstance(value, LuaTable):
-        is_list = value.is_list()
-        for key, item in value.items():
-            yield from _arrays(item, (*keys, key - 1 if is_list else key))
+def arrays_in(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the tensors in a value, each with its keys in the converted value.
+
+    A table that occurs several times, or in itself, is walked through once.
+    """
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    seen: set[int] = set()
+    while waiting:
+        keys, item = waiting.pop()
+        if isinstance(item, np.ndarray):
+            yield keys, item
+        elif isinstance(item, LuaTable) and id(item) not in seen:
+            seen.add(id(item))
+            shift = 1 if item.is_list() else 0
+            entries = [
+                ((*keys, key - shift if shift else key), entry) for key, entry in item.items()
+            ]
+            waiting += reversed(entries)
 
 
 def _convert(value: Any, to_tensor: Callable[[np.ndarray], torch.Tensor]) -> Any:
-    """Convert tables to lists or dicts, as converted modules take and return them."""
-    if isinstance(value, np.ndarray):
-        return to_tensor(value)
-    if not isinstance(value, LuaTable):
-        return value
-    if value.is_list():
-        return [_convert(item, to_tensor) for item in value.to_list()]
-    return {key: _convert(item, to_tensor) for key, item in value.items()}
+    """Convert tables to lists or dicts, as converted modules take and return them.
+
+    Raises:
+        _MissingValueError: The tables hold themselves, or each other so often that they cannot be
+            written out.
+    """
+    budget = itertools.count()
+
+    def convert(item: Any, depth: int) -> Any:
+        if isinstance(item, np.ndarray):
+            return to_tensor(item)
+        if not isinstance(item, LuaTable):
+            return item
+        if depth == _MAX_DEPTH or next(budget) == _MAX_TABLES:
+            raise _MissingValueError("its table holds itself, or too many tables")
+        if item.is_list():
+            return [convert(entry, depth + 1) for entry in item.to_list()]
+        return {key: convert(entry, depth + 1) for key, entry in item.items()}
+
+    return convert(value, 0)
 
 
 def _storage(array: np.ndarray) -> int:

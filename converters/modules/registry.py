@@ -26,18 +26,27 @@ PLUGIN = "torchlift_plugin_"
 
 
 @dataclass(frozen=True)
-class _Registration:
-    """A converter of a class and the fields that its objects must have."""
+class Registration:
+    """The registration of a converter.
+
+    Attributes:
+        converter: The converter.
+        fields: Fields that its objects must have.
+        ignored: Fields that it does not read, because they mean nothing for the numbers.
+    """
 
     converter: Converter
     fields: frozenset[str]
+    ignored: frozenset[str]
 
 
-_converters: dict[str, list[_Registration]] = {}
+_converters: dict[str, list[Registration]] = {}
 _layers: dict[str, type[nn.Module]] = {}
 
 
-def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Converter], Converter]:
+def register(
+    *class_names: str, fields: Collection[str] = (), ignored: Collection[str] = ()
+) -> Callable[[Converter], Converter]:
     """Make a function the converter of Torch7 classes.
 
     Args:
@@ -45,6 +54,8 @@ def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Conve
         fields: Fields that distinguish this project's class from another project's class of the
             same name. An object is converted by the converter whose fields it has; two converters
             of one class must each name a field that the other does not.
+        ignored: Fields that mean nothing for the numbers, such as scratch memory. Any other field
+            that the converter does not read becomes a note of the conversion.
 
     Raises:
         ConversionError: The name is taken by another converter; the error names both places.
@@ -57,10 +68,11 @@ def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Conve
         True
         >>> unregister_module(twice.__module__)
     """
-    if isinstance(fields, str) or not all(isinstance(name, str) for name in class_names):
+    is_text = isinstance(fields, str) or isinstance(ignored, str)
+    if is_text or not all(isinstance(name, str) for name in class_names):
         raise ConversionError(
-            '@register takes class names and fields=("core",): names of classes and a collection '
-            "of names of fields"
+            '@register takes class names, fields=("core",) and ignored=("noise",): names of '
+            "classes and collections of names of fields"
         )
     if not class_names:
         raise ConversionError('@register needs a class name: @register("my.Layer")')
@@ -75,11 +87,29 @@ def register(*class_names: str, fields: Collection[str] = ()) -> Callable[[Conve
                         f"{_place(converter)} registers another one. Classes of two projects need "
                         f'fields that tell them apart: @register("{name}", fields=(…,)) on both'
                     )
+        registration = Registration(converter, distinguishing, frozenset(ignored))
         for name in class_names:
-            _converters.setdefault(name, []).append(_Registration(converter, distinguishing))
+            _converters.setdefault(name, []).append(registration)
         return converter
 
     return decorate
+
+
+def find_registration(source: LuaObject) -> Registration | None:
+    """Return the registration of the converter of a Torch7 object, None if its class has none.
+
+    Raises:
+        ConversionError: The fields of the object fit several converters of its class.
+    """
+    fitting = [
+        registration
+        for registration in _converters.get(source.class_name, [])
+        if all(name in source for name in registration.fields)
+    ]
+    if len(fitting) > 1:
+        places = " and ".join(_place(registration.converter) for registration in fitting)
+        raise ConversionError(f"the fields of this {source.class_name} fit {places}")
+    return fitting[0] if fitting else None
 
 
 def find_converter(source: LuaObject) -> Converter | None:
@@ -88,15 +118,8 @@ def find_converter(source: LuaObject) -> Converter | None:
     Raises:
         ConversionError: The fields of the object fit several converters of its class.
     """
-    fitting = [
-        registration.converter
-        for registration in _converters.get(source.class_name, [])
-        if all(name in source for name in registration.fields)
-    ]
-    if len(fitting) > 1:
-        places = " and ".join(map(_place, fitting))
-        raise ConversionError(f"the fields of this {source.class_name} fit {places}")
-    return fitting[0] if fitting else None
+    found = find_registration(source)
+    return None if found is None else found.converter
 
 
 def is_registered(class_name: str) -> bool:

@@ -19,8 +19,11 @@ from torch import nn
 
 from ..t7.tensors import tensor
 from .conversion import Conversion
-from .forward_pass import Call, ForwardPass, _MissingValueError
+from .forward_pass import Call, ForwardPass, _MissingValueError, arrays_in
+from .meta_device import largest_result
 
+#: Elements that a layer may compute in any case, and for each one that the file keeps of it.
+_SMALL, _FACTOR = 2**24, 16
 #: Two seeds for which a layer that draws random numbers gives different outputs.
 _SEEDS = (0, 1)
 
@@ -110,7 +113,13 @@ def self_check(conversion: Conversion, input: Any = None, tolerance: float = 1e-
         >>> self_check(convert_recorded(layer), input=np.array([1.0, -1.0, 1.0])).count("equal")
         1
     """
-    forward_pass = ForwardPass(conversion, input)
+    try:
+        forward_pass = ForwardPass(conversion, input)
+    except Exception as problem:  # the activations of a damaged file may be anything
+        root = conversion.layers[-1]
+        reason = f"the activations in the file cannot be followed: {problem}"
+        unchecked = LayerCheck(root.path, root.source.class_name, "unchecked", reason=reason)
+        return SelfCheck([unchecked], tolerance)
     layers = [_check(call, forward_pass, tolerance) for call in forward_pass.calls]
     return SelfCheck(layers, tolerance)
 
@@ -128,6 +137,7 @@ def _check(call: Call, forward_pass: ForwardPass, tolerance: float) -> LayerChec
     module = call.module
     try:
         input = forward_pass.input_of(call)
+        _check_size(call, input)
         output, other_output = (_compute(module, input, seed) for seed in _SEEDS)
         if _relative_error(output, other_output) > 0:
             return result("unchecked", reason="it draws random numbers in training mode")
@@ -147,6 +157,18 @@ def _check(call: Call, forward_pass: ForwardPass, tolerance: float) -> LayerChec
         reason = "it was saved in training mode: its parameters may have been updated since"
         return result("unchecked", reason=f"differs by {error:.1e}, but {reason}")
     return result("differs", error)
+
+
+def _check_size(call: Call, input: Any) -> None:
+    """Check that a call needs no more memory than the values that the file keeps of it allow.
+
+    Raises:
+        _MissingValueError: It does; a padding of 10⁹ is a number of two bytes.
+    """
+    kept = sum(array.size for value in (call.input, call.output) for _, array in arrays_in(value))
+    kept += sum(parameter.numel() for parameter in call.module.parameters())
+    if (largest := largest_result(call.module, input)) > _SMALL + _FACTOR * kept:
+        raise _MissingValueError(f"it computes a tensor of {largest:,} elements from {kept:,}")
 
 
 def _explain(call: Call, input: Any, expected: Any, limit: float) -> tuple[float, str] | None:

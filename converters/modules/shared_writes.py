@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..t7.values import is_true
 from .context import ConvertedLayer
 from .in_place import InPlace, Interpreter, Memory, Ref
 
@@ -68,7 +69,7 @@ def _reads_what_is_overwritten(container: nn.Module, writers: set[int], viewers:
 
 
 def _overwrites(entry: ConvertedLayer) -> bool:
-    return entry.source.class_name in _OVERWRITING and entry.source.get("inplace") is True
+    return entry.source.class_name in _OVERWRITING and is_true(entry.source.get("inplace"))
 
 
 def _views(entry: ConvertedLayer) -> bool:

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ... import __version__
 from .. import t7
-from ..errors import TorchliftError, WriteError
-from ..files import atomic_path, check_output
+from ..errors import TorchliftError
+from ..files import atomic_path
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
 from ..modules.conversion import name_layers_in_errors
 from ..modules.errors import ConversionError
 from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
+from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
+from .shapes import output_count
 from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
+from .tensor_files import write_tensors
 
 SOURCE = "model.py"
 #: The Torch7 object that the network was converted from, without the values in WEIGHTS.
 TORCH7 = "torch7.t7"
 
-#: The names in a saved model's folder that replacing it may delete: torchlift 0.1.0 wrote a
-#: `ruff.toml`, Python and ruff leave their caches beside `model.py`.
-_ENTRIES = {CONFIG, WEIGHTS, SOURCE, TORCH7, "ruff.toml", "__pycache__", ".ruff_cache"}
+#: What replacing a saved model may delete: torchlift 0.1.0 wrote a `ruff.toml`, Python and ruff
+#: leave their caches beside `model.py`.
+SAVED_MODEL = FolderKind(
+    "a saved model",
+    is_saved_model,
+    re.compile(
+        r"config\.json|model\.safetensors|model\.py|torch7\.t7|ruff\.toml"
+        r"|__pycache__(/[^/]+\.pyc)?|\.ruff_cache(/.*)?"
+    ),
+)
 
 
 def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -62,7 +73,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         >>> sorted(path.name for path in folder.iterdir())
         ['config.json', 'model.py', 'model.safetensors']
     """
-    path = _check_output(folder, overwrite)
+    path = check_output_folder(folder, SAVED_MODEL, overwrite)
     torch7 = _torch7_object(model)
     structure = describe(model.module)
     tied = _check_described(model.module, structure)
@@ -75,10 +86,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         (temporary / SOURCE).write_text(code, encoding="utf-8")
         if torch7 is not None:
             t7.save(torch7, temporary / TORCH7)
-        try:
-            save_file(_tensors(model.module), temporary / WEIGHTS)
-        except SafetensorError as error:  # also for a full disk
-            raise WriteError(f"{path}: cannot be written: {error}") from error
+        write_tensors(_tensors(model.module), temporary / WEIGHTS)
     return path
 
 
@@ -102,21 +110,17 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     try:
         module = build(config["structure"])
         preprocessing, source = config["preprocessing"], config["source"]
+        shape, tied = config["input_shape"], config["tied"]
         model = SavedModel(
             module=module,
-            output_kind=_output_kind(config["output_kind"]),
-            input_shape=_input_shape(config["input_shape"]),
-            labels=config["labels"] if config["labels"] is None else _strings(config["labels"]),
+            output_kind=config["output_kind"],
+            input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
+            labels=config["labels"],
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
-            notes=_strings(config["notes"]),
-            source=None if source is None else Provenance(**source),
+            notes=config["notes"],
+            source=None if source is None else Provenance(source["file"], source["sha256"]),
         )
-        tied = dict(config["tied"])
-        _strings([*tied, *tied.values()])
-    except KeyError as error:
-        raise SavedModelError(f"{path / CONFIG}: damaged: no entry {error}") from error
-    except (TypeError, ValueError) as error:
-        raise SavedModelError(f"{path / CONFIG}: damaged: {error}") from error
+        _check_fit(model)
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     except RecursionError:
@@ -130,6 +134,20 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     except SavedModelError as error:
         raise SavedModelError(f"{path / WEIGHTS}: {error}") from None
     return model
+
+
+def _check_fit(model: SavedModel) -> None:
+    """Check that labels and preprocessing fit the network, which has no values yet.
+
+    Raises:
+        LabelsError: If there are more or fewer labels than outputs.
+        PreprocessingError: If images would not become inputs of the network.
+    """
+    if model.preprocessing is not None:
+        model.preprocessing.check_fits(model.input_shape)
+    outputs = output_count(model.module)
+    if model.labels is not None and outputs is not None:
+        check_labels(model.labels, outputs)
 
 
 def _torch7_object(model: SavedModel) -> LuaObject | None:
@@ -168,29 +186,6 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,
     }
-
-
-def _check_output(folder: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Check that a model may be written to a folder.
-
-    Raises:
-        WriteError: If something is there that may not be replaced.
-    """
-    path = check_output(folder, overwrite, folder=True)
-    if path.is_symlink():
-        raise WriteError(f"{path} is a symbolic link and is not replaced; choose another name")
-    entries = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    if not entries and not path.is_file():
-        return path
-    if not is_saved_model(path):
-        raise WriteError(f"{path} is not a saved model and is not replaced; choose another name")
-    others = [name for name in entries if name not in _ENTRIES]
-    if others:
-        raise WriteError(
-            f"{path} is not replaced: it also contains {', '.join(others[:3])}"
-            f"{', …' if len(others) > 3 else ''}; move the other files or choose another name"
-        )
-    return path
 
 
 def _check_described(module: nn.Module, structure: Description) -> dict[str, str]:
@@ -284,16 +279,3 @@ def _output_kind(value: Any) -> str:
             f"output_kind is {value!r}; one of {', '.join(OUTPUT_KINDS)} was expected"
         )
     return str(value)
-
-
-def _strings(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"a list of strings was expected, not {value!r}")
-    return value
-
-
-def _input_shape(value: Any) -> tuple[int, int, int] | None:
-    if value is None:
-        return None
-    channels, height, width = (int(size) for size in value)
-    return channels, height, width

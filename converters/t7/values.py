@@ -17,6 +17,11 @@ from .class_layouts import ClassLayout
 from .scalars import lua_numbers
 
 
+def is_true(value: Any) -> bool:
+    """Return whether a value is true in Lua: everything but nil and false is, 0 too."""
+    return value is not None and value is not False
+
+
 class _Key:
     """A wrapper for a key that a Python dict confuses with another one or cannot hash.
 

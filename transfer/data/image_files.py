@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...converters.images.errors import ImageError
-from ...converters.images.files import read_image
+from ...converters.images.decode import read_image
 from ..errors import DataError
 from .dataset import Dataset, take_rows
 
@@ -63,8 +61,7 @@ class ImageFiles:
         Raises:
             ImageError: If it cannot be read.
         """
-        upright = ImageOps.exif_transpose(decode_8bit(self.files[index]))
-        return upright.convert("L" if self.color == "gray" else "RGB")
+        return read_image(self.files[index]).convert("L" if self.color == "gray" else "RGB")
 
     def batches(self, size: int) -> Iterator[tuple[list[Image.Image], np.ndarray | None]]:
         """Yield images and classes, `size` at a time; the last batch may be smaller."""
@@ -100,23 +97,12 @@ class ImageFiles:
             image = _fit(self[index], size)
             if (image.height, image.width) != (height, width):
                 raise DataError(
-                    f"{self.files[index]}: {image.height}×{image.width} pixels, others have "
-                    f"{height}×{width}: give one size for all"
+                    f"{self.files[index]} has {image.height}×{image.width} pixels, "
+                    f"{self.files[0]} {height}×{width}: give one size for all, such as "
+                    f"image_size=({height}, {width})"
                 )
             target[...] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
         return Dataset(images, self.classes, self.names, self.notes, self.ids, self.splits)
-
-
-def decode_8bit(file: Path) -> Image.Image:
-    """Return an image with 8 bits a channel, decoded.
-
-    Raises:
-        ImageError: If it cannot be read, or has integers or floats of more bits.
-    """
-    image = read_image(file)
-    if image.mode.startswith(("I", "F")):
-        raise ImageError(f"{file}: {image.mode} pixels; convert it to 8 bits a channel first")
-    return image
 
 
 def _fit(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

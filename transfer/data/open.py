@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
+from .class_matching import name_classes
 from .dataset import Dataset
 from .image_files import ImageFiles
 from .readers import ReadOptions, find_reader
@@ -22,7 +23,8 @@ def open_data(
     limit: int | None = None,
     balanced: bool = False,
     first_label: int | None = None,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    default_class_names: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     split: str | None = None,
     on_error: str = "raise",
@@ -43,7 +45,9 @@ def open_data(
         balanced: Draw the same number from each class, not in the data's own proportions.
         first_label: For a `.t7` or `.npz`, the label of the first class; by default 0 if that
             label occurs, else 1.
-        names: The class names, for a source without names.
+        class_names: The class names of a source without names; the order of the classes of a
+            source that has names.
+        default_class_names: The class names of a source without names; others stay as they are.
         size: (height, width) that the images of a folder are resized to.
         split: Only the source's own `train`, `val` or `test`.
         on_error: `raise` an error for the first label out of range or unreadable image, or `skip`
@@ -80,8 +84,10 @@ def open_data(
     if size is not None and isinstance(data, Dataset) and data.images.shape[2:] != size:
         note = "the images keep their size: only those of a folder are resized"
         data = replace(data, notes=(*data.notes, note))
-    if names is not None:
-        data = replace(data, names=tuple(names))
+    if class_names is None and data.names is None:
+        class_names = default_class_names
+    if class_names is not None:
+        data = name_classes(data, class_names)
     data = keep_valid_labels(data, on_error)
     if split is not None:
         data = _take_split(data, split, name)

@@ -12,6 +12,10 @@ from ..errors import DataError
 from .dataset import Dataset
 from .image_files import ImageFiles
 
+#: The largest label of data without class names, for a few images and for each image of many: the
+#: memory of many commands grows with the largest label.
+_MOST_CLASSES, _CLASSES_PER_IMAGE = 100_000, 10
+
 #: Labeled images, in memory or in files; a function returns the kind that it was given.
 Data = TypeVar("Data", Dataset, ImageFiles, Dataset | ImageFiles)
 
@@ -48,7 +52,8 @@ def keep_valid_labels(data: Data, on_error: str = "raise") -> Data:
     """Return the images whose labels are within the range of classes.
 
     Args:
-        data: Classes below 0, or with an index that has no name, are out of range.
+        data: Classes below 0, or with an index that has no name, are out of range; without names,
+            those that no data with so few images has.
         on_error: `raise`, or `skip` to leave these images out, counted and named in the notes.
 
     Raises:
@@ -57,6 +62,8 @@ def keep_valid_labels(data: Data, on_error: str = "raise") -> Data:
     if data.classes is None:
         return data
     count = class_count(data)
+    if not data.names:
+        count = min(count, max(_MOST_CLASSES, _CLASSES_PER_IMAGE * len(data)))
     invalid = np.flatnonzero((data.classes < 0) | (data.classes >= count))
     if not len(invalid):
         return data
@@ -75,7 +82,8 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
 
     Args:
         data: Labeled images.
-        names: Class names; for data without names, Torch7's labels, which count from 1.
+        names: Class names, whatever the case of their letters; for data without names, Torch7's
+            labels, which count from 1.
 
     Raises:
         DataError: If a class does not exist, or is named twice.
@@ -91,21 +99,30 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
     """
     classes = labelled(data)
     known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
-    missing = [name for name in names if name not in known]
+    missing = [name for name in names if _position(name, known) is None]
     if missing:
         listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise DataError(f"no class {', '.join(missing)}; the data has: {listed}")
-    if not names or len(set(names)) != len(names):
+    positions = [position for name in names if (position := _position(name, known)) is not None]
+    if not names or len(set(positions)) != len(names):
         raise DataError("name at least one class, and each only once")
     renumbered = np.full(len(known), -1)
-    renumbered[[known.index(name) for name in names]] = range(len(names))
+    renumbered[positions] = range(len(names))
     kept = np.flatnonzero(renumbered[classes] >= 0)
     return replace(
         data.take(kept),
         classes=renumbered[classes[kept]],
-        names=tuple(names),
+        names=tuple(known[position] for position in positions),
         notes=(*data.notes, f"classes {', '.join(names)}: {len(kept):,} of {len(data):,}"),
     )
+
+
+def _position(name: str, known: Sequence[str]) -> int | None:
+    """Return the position of a name, whatever the case of its letters if that leaves no choice."""
+    if name in known:
+        return known.index(name)
+    folded = [index for index, other in enumerate(known) if other.casefold() == name.casefold()]
+    return folded[0] if len(folded) == 1 else None
 
 
 def limited(data: Data, count: int, *, balanced: bool = False, seed: int = 0) -> Data:

@@ -8,7 +8,14 @@ from typing import Generic
 import numpy as np
 
 from ..errors import DataError
-from .selection import Data, draw_stratified, image_shape, strata
+from .class_matching import MatchBy
+from .class_matching import match_classes as matched
+from .dataset import Dataset
+from .image_files import ImageFiles
+from .selection import Data, class_count, draw_stratified, image_shape, strata
+
+#: What messages call a test split of its own and the data that it belongs to.
+_TEST_AND_TRAINING = ("the test data", "the training data")
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,17 @@ class Splits(Generic[Data]):
     test: Data
     notes: tuple[str, ...] = ()
 
+    def in_memory(self) -> Splits[Dataset]:
+        """Return the same splits with all images decoded.
+
+        Raises:
+            ImageError: If an image cannot be read.
+            DataError: If images of one split differ in size.
+        """
+        return Splits(
+            _decoded(self.train), _decoded(self.val), _decoded(self.test), notes=self.notes
+        )
+
 
 def split(
     data: Data,
@@ -34,6 +52,7 @@ def split(
     test_fraction: float = 0.0,
     seed: int = 0,
     test_data: Data | None = None,
+    match_classes: MatchBy = "name",
 ) -> Splits[Data]:
     """Split a dataset: no image is in two splits, and each class is split in the same fractions.
 
@@ -46,9 +65,11 @@ def split(
         test_fraction: The test fraction, where the source has no such split.
         seed: The seed of the draw.
         test_data: The test split, if it is another dataset; the source's own is then left out.
+        match_classes: How its classes are matched with those of `data` (see `match_classes`).
 
     Raises:
-        DataError: If the fractions leave nothing to train on, or there is no training split.
+        DataError: If the fractions leave nothing to train on, there is no training split, or
+            `data` lacks a class of `test_data`.
 
     Example:
         >>> import numpy as np
@@ -73,8 +94,14 @@ def split(
     if not len(rest):
         raise DataError("no images to train on: the source has no training split")
     results: dict[str, Data] = {} if test_data is None else {"test": test_data}
-    notes = []
+    notes: list[str] = []
     if test_data is not None:
+        if data.classes is not None:
+            test_data, matching = matched(
+                test_data, data.names, match_classes, _TEST_AND_TRAINING, class_count(data)
+            )
+            results["test"] = test_data
+            notes += matching
         notes.append(f"test: {len(test_data):,} images, given")
         own_shape, test_shape = image_shape(data), image_shape(test_data)
         if own_shape != test_shape:
@@ -99,6 +126,14 @@ def split(
         replace(results["test"], splits=None),
         tuple(notes),
     )
+
+
+def _decoded(data: Dataset | ImageFiles) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if not len(data):
+        return Dataset(np.empty((0, 0, 0, 0), np.uint8), data.classes, data.names, data.notes)
+    return data.in_memory()
 
 
 def test_split(data: Data) -> Data:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...converters.files import atomic_path
 from ..errors import DataError
 from .dataset import SPLIT_NAMES, Dataset
-from .selection import class_count, image_shape, labelled
+from .selection import image_shape, labelled
 from .splits import Splits
 
 
-def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
+def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
     """Write the splits of a dataset to a `.npz` file that `open_data` reads.
 
-    It holds `x_train` (N, C, H, W), `y_train` (N,) counted from 0, the same for `val` and `test`
-    unless they are empty, and the class names `classes`: without names, the labels as Torch7
-    counts them, from 1.
+    It holds `x_train` (N, C, H, W), `y_train` (N,), the same for `val` and `test` unless they are
+    empty, and the class names `classes`, if there are any. Labels then count from 0. Without names
+    they count from 1, as in Torch7: the first class is certain even if it has no image.
 
     Args:
-        splits: Labeled images in memory.
+        splits: Labeled images of one size; those in files are decoded.
         file: The file to write, atomically; an existing file is replaced.
 
     Raises:
-        DataError: If the images have no labels or the splits other shapes, or the file has another
-            suffix.
+        DataError: If the images have no labels or differ in shape, or the file has another suffix.
+        ImageError: If an image cannot be read.
         WriteError: If the file cannot be written.
 
     Example:
@@ -45,15 +46,21 @@ def write_npz(splits: Splits[Dataset], file: str | os.PathLike[str]) -> Path:
     if target.suffix != ".npz":
         raise DataError(f"{target}: a dataset is written as .npz")
     arrays: dict[str, np.ndarray] = {}
+    decoded = splits.in_memory()
     for split in SPLIT_NAMES:
-        data: Dataset = getattr(splits, split)
+        data: Dataset = getattr(decoded, split)
         if len(data):
-            arrays |= {f"x_{split}": data.images, f"y_{split}": labelled(data)}
-            if data.images.shape[1:] != splits.train.images.shape[1:]:
-                shapes = f"{image_shape(data)} in {split}, {image_shape(splits.train)} in train"
-                raise DataError(f"{target}: one file holds images of one shape, not {shapes}")
-    names = splits.train.names or tuple(str(i + 1) for i in range(class_count(splits.train)))
+            labels = labelled(data) + (0 if splits.train.names else 1)
+            arrays |= {f"x_{split}": data.images, f"y_{split}": labels}
+            if data.images.shape[1:] != decoded.train.images.shape[1:]:
+                shapes = f"{image_shape(data)} in {split}, {image_shape(decoded.train)} in train"
+                raise DataError(
+                    f"{target}: one file holds images of one shape, not {shapes}: give one size "
+                    "for all, image_size=(H, W)"
+                )
+    if splits.train.names:
+        arrays["classes"] = np.array(splits.train.names)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as path:
-        np.savez(path, classes=np.array(names), **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
     return target

@@ -5,14 +5,37 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ...converters.files import atomic_path
+from ...converters.overwriting import FolderKind
+from ...converters.validation import read_json
 from ..errors import DataError
 from .results import Bin, ClassResult, Evaluation, Mistake
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """Return whether a folder holds what `write_evaluation` wrote."""
+    try:
+        read_evaluation(folder / "evaluation.json")
+    except (DataError, OSError):
+        return False
+    return True
+
+
+#: The folder that `torchlift evaluate --output` writes, with its figures.
+EVALUATION = FolderKind(
+    "an evaluation",
+    _is_evaluation,
+    re.compile(
+        r"evaluation\.json|(classes|calibration|mistakes|confusion)\.csv"
+        r"|(confusion|reliability|mistakes)\.png"
+    ),
+)
 
 
 def write_evaluation(result: Evaluation, folder: str | os.PathLike[str]) -> list[Path]:
@@ -70,8 +93,10 @@ def read_evaluation(file: str | os.PathLike[str]) -> Evaluation:
         1.0
     """
     try:
-        return Evaluation.from_json(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
+        return Evaluation.from_json(read_json(Path(file).read_text(encoding="utf-8")))
+    except KeyError as error:
+        raise DataError(f"{os.fspath(file)}: holds no evaluation: no entry {error}") from error
+    except ValueError as error:
         raise DataError(f"{os.fspath(file)}: holds no evaluation: {error}") from error
 
 

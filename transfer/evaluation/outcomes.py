@@ -61,12 +61,7 @@ def outcomes(scores: np.ndarray, output_kind: str, classes: np.ndarray) -> Outco
         ([0, 1], [True, False])
     """
     log_scores = log_probabilities(scores, output_kind)
-    count = scores.shape[1]
-    invalid = classes[(classes < 0) | (classes >= count)]
-    if len(invalid):
-        raise DataError(
-            f"the data has class {invalid[0] + 1} (counted from 1), the model {count} outputs"
-        )
+    count = check_outputs(scores, classes)
     rows = np.arange(len(classes))
     scores = np.where(np.isnan(scores), np.inf, scores)
     true_scores = scores[rows, classes][:, None]
@@ -80,6 +75,25 @@ def outcomes(scores: np.ndarray, output_kind: str, classes: np.ndarray) -> Outco
         confidence=np.exp(log_scores[rows, predicted], dtype=np.float64),
         log_probability=log_scores[rows, classes].astype(np.float64),
     )
+
+
+def check_outputs(scores: np.ndarray, classes: np.ndarray) -> int:
+    """Return the number of outputs of a network, after checking that there is one for each class.
+
+    Args:
+        scores: (N, outputs) of any examples.
+        classes: The true classes, from 0; also those of other examples.
+
+    Raises:
+        DataError: If the network has no output for a class.
+    """
+    count: int = scores.shape[1]
+    invalid = classes[(classes < 0) | (classes >= count)]
+    if len(invalid):
+        raise DataError(
+            f"the data has class {invalid[0] + 1} (counted from 1), the model {count} outputs"
+        )
+    return count
 
 
 def concatenate_outcomes(batches: Sequence[Outcomes]) -> Outcomes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...converters.validation import Kind, anything, list_of, number, refusal, text, whole
 from ..formatting import finite
 from .outcomes import Outcomes
 
@@ -138,16 +139,23 @@ class Evaluation:
         """Return the results that `to_json` returned, also of torchlift 0.1.0.
 
         Raises:
-            KeyError, TypeError, ValueError: If the values are something else.
+            KeyError: If one is missing.
+            ValueError: If one is of another kind, or they do not fit together.
         """
-        results = {field.name: _entry(values, field.name) for field in fields(cls)}
-        kinds: dict[str, Any] = {"bins": Bin, "classes": ClassResult, "mistakes": Mistake}
-        for name, kind in kinds.items():
-            keys = [field.name for field in fields(kind)]
+        results = _entries(cls, values, "")
+        parts: dict[str, Any] = {"bins": Bin, "classes": ClassResult, "mistakes": Mistake}
+        for name, part in parts.items():
+            rows = list_of(anything)(results[name], name)
             results[name] = [
-                kind(**{key: _entry(row, key) for key in keys}) for row in results[name]
+                part(**_entries(part, row, f"{name}[{index}]")) for index, row in enumerate(rows)
             ]
-        return cls(**results)
+        result = cls(**results)
+        classes = len(result.classes)
+        list_of(list_of(whole(), classes), classes)(result.confusion, "confusion")
+        list_of(text)(result.notes, "notes")
+        if not classes or not result.count:
+            raise ValueError("there are no classes or no images")
+        return result
 
 
 #: Keys of torchlift 0.1.0.
@@ -158,6 +166,27 @@ _KEYS_OF_0_1_0 = {
     "input": "id",
     "predicted_label": "predicted",
 }
+
+
+def _score(value: Any, where: str) -> float:
+    """Check a number that may be NaN."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else number(value, where)
+
+
+#: The kind of a field, by its annotation; lists are checked entry by entry.
+_KINDS: dict[str, Kind] = {"int": whole(), "float": _score, "str": text}
+
+
+def _entries(cls: Any, values: Any, where: str) -> dict[str, Any]:
+    """Return the fields of a result in a JSON object, checked."""
+    if not isinstance(values, dict):
+        raise refusal(where or "it", values, "an object")
+    return {
+        field.name: _KINDS.get(str(field.type), anything)(
+            _entry(values, field.name), f"{where}.{field.name}" if where else field.name
+        )
+        for field in fields(cls)
+    }
 
 
 def _entry(values: Mapping[str, Any], key: str) -> Any:

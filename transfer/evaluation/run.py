@@ -6,14 +6,21 @@ import numpy as np
 
 from ...converters.inference.classifier import class_name
 from ...converters.inference.predictors import Predictor, prepare
-from ..data import Dataset, ImageFiles, match_classes
-from ..data.selection import conversion_note
+from ..data import Dataset, ImageFiles
+from ..data.class_matching import MatchBy
+from ..data.class_matching import match_classes as matched
+from ..data.selection import conversion_note, labelled
 from ..errors import DataError
-from .outcomes import concatenate_outcomes, outcomes
+from .outcomes import check_outputs, concatenate_outcomes, outcomes
 from .results import Evaluation, summarize
 
 
-def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int = 64) -> Evaluation:
+def evaluate(
+    predictor: Predictor,
+    data: Dataset | ImageFiles,
+    batch_size: int = 64,
+    match_classes: MatchBy = "name",
+) -> Evaluation:
     """Evaluate a classifier on labeled images; one batch is in memory at a time.
 
     Args:
@@ -21,9 +28,11 @@ def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int =
         data: Labeled images; their classes are matched with the classifier's (see
             `match_classes`).
         batch_size: The number of images that are run together.
+        match_classes: How they are matched.
 
     Raises:
-        DataError: If the data has no labels, or classes that the classifier lacks.
+        DataError: If the data has no labels, classes that the classifier lacks, or other names for
+            all of them.
         InferenceError: If the model is not a classifier, or the images do not fit it.
 
     Example:
@@ -44,13 +53,14 @@ def evaluate(predictor: Predictor, data: Dataset | ImageFiles, batch_size: int =
     """
     if data.classes is None or not len(data):
         raise DataError("no labels: only labeled images can be evaluated")
-    data, notes = match_classes(data, predictor.labels)
+    data, notes = matched(data, predictor.labels, match_classes)
     if predictor.preprocessing is not None:
         notes = [*notes, *conversion_note(data, predictor.preprocessing.channels)]
     batches, count = [], 0
     for images, classes in data.batches(batch_size):
         scores = predictor(prepare(images, predictor.preprocessing))
-        count = scores.shape[1]
         batches.append(outcomes(scores, predictor.output_kind, np.asarray(classes)))
+        if len(batches) == 1:
+            count = check_outputs(scores, labelled(data))
     labels = [class_name(predictor.labels, index) for index in range(count)]
     return summarize(concatenate_outcomes(batches), labels, data.ids, notes)

@@ -18,6 +18,7 @@ from ..data import Dataset
 from ..data.array_layout import to_classes
 from ..data.readers.npz import load_arrays
 from ..data.readers.torch7 import label_array
+from ..data.selection import keep_valid_labels
 from ..errors import DataError, StoreError
 from .store import FeatureStore, open_store
 
@@ -158,9 +159,14 @@ def _datasets(
             )
     if not arrays:
         raise StoreError(f"{file}: no features: expected data of N×D")
-    return {
-        str(name): Dataset(
-            np.asarray(array, np.float32).reshape(len(array), -1), classes, class_names
-        )
+    rows = {
+        str(name): np.asarray(array, np.float32).reshape(len(array), -1)
         for name, array in arrays.items()
     }
+    try:
+        return {
+            name: keep_valid_labels(Dataset(each, classes, class_names))
+            for name, each in rows.items()
+        }
+    except DataError as error:
+        raise StoreError(f"{file}: {error}") from None

@@ -7,6 +7,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...converters.errors import TorchliftError
+from ...converters.saved.config import check_preprocessing
+from ...converters.validation import (
+    anything,
+    check_entries,
+    entries,
+    flag,
+    list_of,
+    mapping_of,
+    one_of,
+    optional,
+    read_json,
+    text,
+    whole,
+)
 from ..errors import StoreError
 
 #: The attribute of the store's group that holds the manifest.
@@ -16,6 +31,32 @@ ATTRIBUTE = "torchlift_features"
 #: 0.1.0, has no entry for it, and its column of splits is named `parts`.
 FORMAT_VERSION = 2
 
+#: The most values of one example, and examples of a store or a chunk.
+_MOST_VALUES, _MOST_EXAMPLES = 2**32, 2**40
+
+#: What each entry of a manifest is.
+_ENTRIES = {
+    "format_version": one_of(1, FORMAT_VERSION),
+    "torchlift": text,
+    "model": text,
+    "layers": mapping_of(text),
+    "backend": text,
+    "preprocessing": optional(mapping_of(anything)),
+    "features": mapping_of(list_of(whole(1, _MOST_VALUES))),
+    "pool": one_of("none", "avg", "max"),
+    "flatten": flag,
+    "dtype": one_of("float32", "float16"),
+    "batch_size": whole(1),
+    "chunk": whole(1, _MOST_EXAMPLES),
+    "data": entries(
+        {
+            "fingerprint": text,
+            "count": whole(1, _MOST_EXAMPLES),
+            "classes": optional(list_of(text)),
+        }
+    ),
+}
+
 #: Entries that say what wrote the store, and nothing about its features.
 _VERSIONS = ("format_version", "torchlift")
 
@@ -23,7 +64,7 @@ _VERSIONS = ("format_version", "torchlift")
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of the store in a folder, or None if there is no store."""
     try:
-        manifest = json.loads((folder / "zarr.json").read_bytes())["attributes"][ATTRIBUTE]
+        manifest = read_json((folder / "zarr.json").read_bytes())["attributes"][ATTRIBUTE]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if isinstance(manifest, dict) else None
@@ -40,24 +81,23 @@ def check_readable(manifest: Mapping[str, Any]) -> None:
     Raises:
         StoreError: If a newer torchlift wrote it, or its manifest is damaged.
     """
-    try:
-        version, data = version_of(manifest), manifest["data"]
-        sizes = [size for shape in manifest["features"].values() for size in shape]
-        valid = (
-            all(isinstance(number, int) for number in (*sizes, data["count"], manifest["chunk"]))
-            and manifest["chunk"] > 0
-            and manifest["dtype"] in ("float32", "float16")
-            and (data["classes"] is None or isinstance(data["classes"], list))
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError("its manifest is damaged") from error
-    if version not in (1, FORMAT_VERSION):
+    version = manifest.get("format_version", 1)
+    if type(version) is int and version not in (1, FORMAT_VERSION):
         raise StoreError(
             f"format version {version}, this torchlift reads 1 and {FORMAT_VERSION}: install the "
             f"version that wrote it, {manifest.get('torchlift')}"
         )
-    if not valid:
-        raise StoreError("its manifest is damaged")
+    try:
+        check_entries(manifest, _ENTRIES, optional=("format_version",))
+        names = list(manifest["features"])
+        # A layer is a folder of the store.
+        if not names or {"", ".", ".."} & set(names):
+            raise ValueError(f"features has no layers or invalid ones: {names[:3]}")
+        if set(names) != set(manifest["layers"]):
+            raise ValueError("layers does not describe the layers of features")
+        check_preprocessing(manifest["preprocessing"])
+    except (ValueError, TorchliftError) as error:
+        raise StoreError(f"its manifest is damaged: {error}") from None
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,15 @@ from urllib.parse import quote
 import numpy as np
 
 from ...converters.files import atomic_path, remove_abandoned
+from ...converters.overwriting import FolderKind, check_no_links, check_output_folder
 from ..data.dataset import Dataset
-from ..errors import StoreError
+from ..data.selection import keep_valid_labels
+from ..errors import DataError, StoreError
 from .manifest import ATTRIBUTE, check_readable, differences, read_manifest, version_of
+from .stored_array import StoredArray
+
+#: The name of a chunk's file or folder: its number.
+_CHUNK_NAME = re.compile(r"0|[1-9]\d{0,15}")
 
 #: The group of the layers' arrays.
 _FEATURES = "features"
@@ -66,9 +73,25 @@ class FeatureStore:
             for name, shape in self.layers.items()
         )
 
+    @property
+    def chunk_count(self) -> int:
+        """The number of chunks, complete or not."""
+        return -(-self.count // int(self.manifest["chunk"]))
+
+    def complete_chunks(self) -> set[int]:
+        """Return the chunks that are complete, of those whose files are there.
+
+        However many a damaged manifest claims, only files are looked at.
+        """
+        folder = self._array(next(iter(self.layers))) / "c"
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        numbers = (int(name) for name in names if _CHUNK_NAME.fullmatch(name))
+        return {chunk for chunk in numbers if chunk < self.chunk_count and self.has(chunk)}
+
     def missing(self) -> list[int]:
         """Return the chunks that are not complete yet."""
-        return [chunk for chunk in range(len(self.chunks)) if not self.has(chunk)]
+        complete = self.complete_chunks()
+        return [chunk for chunk in range(self.chunk_count) if chunk not in complete]
 
     def write(self, chunk: int, features: Iterable[np.ndarray]) -> None:
         """Write the features of a chunk's examples, an array (n, …) per layer, atomically.
@@ -90,7 +113,8 @@ class FeatureStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             # Waiting for the disk would cost more than computing a chunk again: see `has`.
             with atomic_path(file, durable=False) as path:
-                whole.tofile(path)
+                # `tofile` does not notice when the disk is full at the end.
+                path.write_bytes(whole.data)
 
     def read(self, layer: str) -> Dataset:
         """Return the features of a layer as a dataset: one row (N, D) per example, for its image.
@@ -98,25 +122,26 @@ class FeatureStore:
         Raises:
             StoreError: If there is no such layer, or chunks are missing.
         """
-        import zarr
-
         if layer not in self.layers:
             raise StoreError(f"{self.path}: no layer {layer!r}; it has {', '.join(self.layers)}")
-        missing = self.missing()
+        missing = self.chunk_count - len(self.complete_chunks())
         if missing:
             raise StoreError(
-                f"{self.path}: {len(missing)} of {len(self.chunks)} chunks are missing: "
+                f"{self.path}: {missing} of {self.chunk_count} chunks are missing: "
                 "extract was interrupted; run it again"
             )
-        values = np.asarray(zarr.open_array(self._array(layer), mode="r")[:])
         names = self.manifest["data"]["classes"]
-        return Dataset(
-            values.reshape(self.count, -1),
+        data = Dataset(
+            self._values(layer),
             self._column("labels"),
             None if names is None else tuple(names),
             ids=self._column("ids"),
             splits=self._column("parts" if version_of(self.manifest) == 1 else "splits"),
         )
+        try:
+            return keep_valid_labels(data)
+        except DataError as error:
+            raise StoreError(f"{self.path}: {error}") from None
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of processes that were killed."""
@@ -151,15 +176,29 @@ class FeatureStore:
         width: int = np.dtype(self.manifest["dtype"]).itemsize
         return int(self.manifest["chunk"]) * math.prod(shape) * width
 
-    def _column(self, name: str) -> np.ndarray | None:
-        import zarr
+    def check_arrays(self) -> None:
+        """Check that every array is described as the manifest says.
 
+        Raises:
+            StoreError: If one is damaged.
+        """
+        chunk, dtype = int(self.manifest["chunk"]), self.manifest["dtype"]
+        for layer, shape in self.layers.items():
+            StoredArray(self._array(layer), (self.count, *shape), chunk).check(dtype)
+        for name in ("labels", "ids", "splits", "parts"):
+            self._column(name)
+
+    def _values(self, layer: str) -> np.ndarray:
+        """Return the features of a layer, (N, D), of chunks that are all complete."""
+        shape, dtype = self.layers[layer], np.dtype(self.manifest["dtype"])
+        files = [self._chunk_file(layer, shape, chunk) for chunk in range(self.chunk_count)]
+        values = np.concatenate([np.fromfile(file, dtype.newbyteorder("<")) for file in files])
+        rows = values.reshape(-1, math.prod(shape))[: self.count]
+        return rows.astype(dtype, copy=False)
+
+    def _column(self, name: str) -> np.ndarray | None:
         path = self.path / name
-        if not path.is_dir():
-            return None
-        values = np.asarray(zarr.open_array(path, mode="r")[:])
-        # NumPy cannot cast StringDType to strings of a fixed length.
-        return values if values.dtype.kind == "i" else np.array(values.tolist(), str)
+        return StoredArray(path, (self.count,), self.count).read() if path.is_dir() else None
 
 
 def create_store(
@@ -180,7 +219,8 @@ def create_store(
 
     Raises:
         StoreError: If the path is something other than a feature store.
-        WriteError: If the store cannot be written.
+        WriteError: If the store cannot be written, contains links, or may not be replaced, because
+            something else stands in it.
     """
     import zarr
 
@@ -188,8 +228,10 @@ def create_store(
     if target.exists() and not is_feature_store(target):
         raise StoreError(f"{target} already exists and is not a feature store")
     if target.exists() and not overwrite:
+        check_no_links(target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    check_output_folder(target, STORE, overwrite)
     with atomic_path(target) as folder:
         group = zarr.create_group(folder, attributes={ATTRIBUTE: dict(manifest)})
         for name, shape in manifest["features"].items():
@@ -227,12 +269,25 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
         check_readable(manifest)
     except StoreError as error:
         raise StoreError(f"{target}: {error}") from error
-    return FeatureStore(target, manifest)
+    store = FeatureStore(target, manifest)
+    store.check_arrays()
+    return store
 
 
 def is_feature_store(path: str | os.PathLike[str]) -> bool:
     """Return whether a folder is a feature store."""
     return read_manifest(Path(path)) is not None
+
+
+#: Everything in the folder of a store; the splits of torchlift 0.1.0 are `parts`.
+STORE = FolderKind(
+    "a feature store",
+    is_feature_store,
+    re.compile(
+        rf"zarr\.json|((labels|ids|splits|parts|{_FEATURES}/[^/]+)/)(zarr\.json|c(/\d+)*)"
+        rf"|{_FEATURES}/zarr\.json"
+    ),
+)
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -245,32 +300,29 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
     manifest, data = store.manifest, store.manifest["data"]
     width = np.dtype(manifest["dtype"]).itemsize
     values = sum(math.prod(shape) for shape in store.layers.values())
-    done = len(store.chunks) - len(store.missing())
-    try:
-        return {
-            "features": [
-                {"layer": name, "shape": list(shape), "description": manifest["layers"][name]}
-                for name, shape in store.layers.items()
-            ],
-            "count": store.count,
-            "labels": data["classes"],
-            "dtype": manifest["dtype"],
-            "pool": manifest["pool"],
-            "flatten": manifest["flatten"],
-            "backend": manifest["backend"],
-            "preprocessing": manifest["preprocessing"],
-            "batch_size": manifest["batch_size"],
-            "model_fingerprint": manifest["model"],
-            "data_fingerprint": data["fingerprint"],
-            "bytes": store.count * values * width,
-            "chunk_count": len(store.chunks),
-            "chunks_done": done,
-            "complete": done == len(store.chunks),
-            "torchlift_version": manifest["torchlift"],
-            "format_version": version_of(manifest),
-        }
-    except KeyError as error:
-        raise StoreError(f"{store.path}: its manifest has no entry {error}") from error
+    done = len(store.complete_chunks())
+    return {
+        "features": [
+            {"layer": name, "shape": list(shape), "description": manifest["layers"][name]}
+            for name, shape in store.layers.items()
+        ],
+        "count": store.count,
+        "labels": data["classes"],
+        "dtype": manifest["dtype"],
+        "pool": manifest["pool"],
+        "flatten": manifest["flatten"],
+        "backend": manifest["backend"],
+        "preprocessing": manifest["preprocessing"],
+        "batch_size": manifest["batch_size"],
+        "model_fingerprint": manifest["model"],
+        "data_fingerprint": data["fingerprint"],
+        "bytes": store.count * values * width,
+        "chunk_count": store.chunk_count,
+        "chunks_done": done,
+        "complete": done == store.chunk_count,
+        "torchlift_version": manifest["torchlift"],
+        "format_version": version_of(manifest),
+    }
 
 
 def _file_size(file: Path) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ...converters.images.files import SUFFIXES, read_image
+from ...converters.images.decode import read_image
+from ...converters.images.files import SUFFIXES
 from ..data import Dataset, ImageFiles
 from ..errors import PlotError
 
@@ -33,7 +34,7 @@ def open_image(
     if source in PHOTOGRAPHS and not Path(source).exists():
         return photograph(source)
     if Path(source).suffix.lower() in SUFFIXES:
-        return ImageOps.exif_transpose(read_image(source))
+        return read_image(source)
     data = open_data(source)
     if not 0 <= index < len(data):
         raise PlotError(

@@ -9,7 +9,8 @@ import numpy as np
 from ...converters.inference.classifier import class_name
 from ...converters.inference.predictors import Predictor, prepare, probabilities
 from ..data import Dataset, ImageFiles
-from ..data.class_matching import match_classes
+from ..data.class_matching import MatchBy
+from ..data.class_matching import match_classes as matched
 from .samples import Sample, images_of
 
 #: The number of classes that are shown of a prediction.
@@ -17,13 +18,16 @@ _TOP = 5
 
 
 def samples_of(
-    data: Dataset | ImageFiles, predictor: Predictor | None = None
+    data: Dataset | ImageFiles,
+    predictor: Predictor | None = None,
+    match_classes: MatchBy = "name",
 ) -> tuple[list[Sample], list[str]]:
     """Return every image of a dataset as a sample, and notes on what was assumed.
 
     Args:
         data: A few images. Without labels, the captions are their ids.
         predictor: A classifier, or None.
+        match_classes: How the classes of data and classifier are matched.
 
     Raises:
         DataError: The classifier lacks some of the classes.
@@ -31,7 +35,7 @@ def samples_of(
     """
     notes: list[str] = []
     if predictor is not None and data.classes is not None:
-        data, notes = match_classes(data, predictor.labels)
+        data, notes = matched(data, predictor.labels, match_classes)
     images = images_of(data)
     labels = predictor.labels if predictor is not None and predictor.labels else data.names
     if data.classes is None:

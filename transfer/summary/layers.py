@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...converters.modules.conversion import lua_paths
 from ...converters.modules.forward_errors import explain
-from ...converters.saved.shapes import on_meta_device
+from ...converters.modules.meta_device import on_meta_device
 from ..errors import SummaryError
 from .formulas import formula
 from .operations import Operations

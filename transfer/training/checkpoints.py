@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...converters.files import atomic_path
+from ...converters.saved.tensor_files import write_buffered, write_tensors
+from ...converters.validation import check_entries, list_of, number, refusal
+from ..errors import TrainingError
 
 #: The results of one epoch, a row of `metrics.csv`.
 Row = dict[str, float]
@@ -72,24 +78,32 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "history": state.history,
             "seconds": state.seconds,
         }
-        torch.save(content, path / _STATE)
+        write_buffered(partial(torch.save, content), path / _STATE)
     for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
-        shutil.rmtree(checkpoint_path(folder, other))
+        _remove_checkpoint(checkpoint_path(folder, other))
 
 
 def load_last_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Restore the state of the last checkpoint, if there is one."""
+    """Restore the state of the last checkpoint, if there is one.
+
+    Raises:
+        TrainingError: If it is damaged; no code in it is run.
+    """
     epochs = saved_epochs(folder)
     if not epochs:
         return
     path = checkpoint_path(folder, epochs[-1])
-    state.network.load_state_dict(load_file(path / _WEIGHTS))
+    _load_tensors(state.network, path / _WEIGHTS)
     if state.average is not None:
-        state.average.load_state_dict(load_file(path / _AVERAGE))
-    content = torch.load(path / _STATE, map_location="cpu", weights_only=True)
-    state.optimizer.load_state_dict(content["optimizer"])
-    if state.scaler is not None:
-        state.scaler.load_state_dict(content["scaler"])
+        _load_tensors(state.average, path / _AVERAGE)
+    with _naming_damage(path / _STATE):
+        content = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+        check_entries(content, {"history": list_of(_row), "seconds": list_of(number)})
+        if not len(content["history"]) == len(content["seconds"]) == epochs[-1]:
+            raise ValueError(f"it is of epoch {len(content['history'])}")
+        state.optimizer.load_state_dict(content["optimizer"])
+        if state.scaler is not None:
+            state.scaler.load_state_dict(content["scaler"])
     state.history[:], state.seconds[:] = content["history"], content["seconds"]
 
 
@@ -99,16 +113,22 @@ def load_best(folder: Path, state: TrainingState) -> None:
         return
     path = checkpoint_path(folder, best_epoch(state.history))
     if state.average is not None:
-        state.average.load_state_dict(load_file(path / _AVERAGE))
+        _load_tensors(state.average, path / _AVERAGE)
     else:
-        state.network.load_state_dict(load_file(path / _WEIGHTS))
+        _load_tensors(state.network, path / _WEIGHTS)
 
 
 def saved_epochs(folder: Path) -> list[int]:
     """Return the epochs that have a checkpoint, in order."""
-    names = (path.name for path in folder.glob("epoch-*"))
+    names = [path.name for path in folder.glob("epoch-*") if _is_checkpoint(path)]
     matches = (re.fullmatch(r"epoch-(\d{4}|[1-9]\d{4,})", name) for name in names)
     return sorted(int(match[1]) for match in matches if match)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Return whether a folder is a checkpoint: what else has such a name is left alone."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and any((path / name).is_file() for name in (_STATE, _WEIGHTS))
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
@@ -140,9 +160,51 @@ def best_row(history: list[Row]) -> Row:
     return history[best_epoch(history) - 1] if history else {"epoch": 0}
 
 
+@contextmanager
+def _naming_damage(file: Path) -> Iterator[None]:
+    """Turn the error of a file that is damaged or does not fit into one that names it."""
+    try:
+        yield
+    except UnpicklingError as error:
+        raise TrainingError(
+            f"{file}: the checkpoint is damaged, or holds more than numbers; start again with "
+            "overwrite=True"
+        ) from error
+    except Exception as error:  # torch and safetensors have no class in common.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{file}: the checkpoint is damaged or of another training: {first}; start again with "
+            "overwrite=True"
+        ) from error
+
+
+def _load_tensors(module: nn.Module, file: Path) -> None:
+    with _naming_damage(file):
+        module.load_state_dict(load_file(file))
+
+
+def _row(value: Any, where: str) -> Row:
+    """Check the results of an epoch: numbers by name, which may be NaN."""
+    if not isinstance(value, dict) or not all(
+        isinstance(name, str) and isinstance(number, (int, float)) for name, number in value.items()
+    ):
+        raise refusal(where, value, "the results of an epoch")
+    if "epoch" not in value:
+        raise ValueError(f"{where} has no epoch")
+    return value
+
+
+def _remove_checkpoint(path: Path) -> None:
+    """Delete the files of a checkpoint, and its folder if nothing else is in it."""
+    for name in (_AVERAGE, _STATE, _WEIGHTS):
+        (path / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        path.rmdir()
+
+
 def _save_tensors(module: nn.Module, file: Path) -> None:
     # Tied weights share their memory, which safetensors refuses: each is written by itself.
-    save_file(
+    write_tensors(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in module.state_dict().items()

@@ -161,7 +161,6 @@ _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
     "nn.Exp": Exp,
     "nn.Log": Log,
     "nn.LogSigmoid": LogSigmoid,
-    "nn.ReLU": nn.ReLU,
     "nn.ReLU6": nn.ReLU6,
     "nn.Sigmoid": nn.Sigmoid,
     "nn.SoftSign": nn.Softsign,
@@ -169,16 +168,35 @@ _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
     "nn.Square": Square,
     "nn.Tanh": nn.Tanh,
     "nn.TanhShrink": nn.Tanhshrink,
+}
+
+
+@register(*_WITHOUT_ARGUMENTS, ignored=("inplace", "eps", "tanh"))
+def without_arguments(source: LuaObject, context: Context) -> nn.Module:
+    """Convert an elementwise function without arguments, such as `Tanh.lua` or `Abs.lua`."""
+    return _WITHOUT_ARGUMENTS[source.class_name]()
+
+
+_CUDNN: dict[str, type[nn.Module]] = {
     "cudnn.ReLU": nn.ReLU,
     "cudnn.Sigmoid": nn.Sigmoid,
     "cudnn.Tanh": nn.Tanh,
 }
 
 
-@register(*_WITHOUT_ARGUMENTS)
-def without_arguments(source: LuaObject, context: Context) -> nn.Module:
-    """Convert an elementwise function without arguments, such as `Tanh.lua` or `Abs.lua`."""
-    return _WITHOUT_ARGUMENTS[source.class_name]()
+@register(*_CUDNN, ignored=("inplace", "threshold", "val"))
+def cudnn_activation(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `Pointwise.lua` of cudnn.torch: ReLU, sigmoid or tanh."""
+    name = source.class_name.partition(".")[2].upper()
+    context.choice(source, "mode", [f"CUDNN_ACTIVATION_{name}"])
+    return _CUDNN[source.class_name]()
+
+
+@register("nn.ReLU", ignored=("inplace",))
+def relu(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `ReLU.lua`: `Threshold.lua` with a threshold and a value of 0, unless it was set."""
+    limits = source.get("threshold", 0), source.get("val", 0)
+    return nn.ReLU() if limits == (0, 0) else nn.Threshold(*limits)
 
 
 @register("nn.Power")
@@ -187,7 +205,7 @@ def power(source: LuaObject, context: Context) -> nn.Module:
     return Power(source["pow"])
 
 
-@register("nn.HardTanh", "nn.Clamp")
+@register("nn.HardTanh", "nn.Clamp", ignored=("inplace",))
 def hardtanh(source: LuaObject, context: Context) -> nn.Module:
     """Convert `HardTanh.lua` or `Clamp.lua`: x clipped to [min_val, max_val].
 
@@ -198,25 +216,25 @@ def hardtanh(source: LuaObject, context: Context) -> nn.Module:
     return nn.Hardtanh(source.get("min_val", -1.0), source.get("max_val", 1.0))
 
 
-@register("cudnn.ClippedReLU")
+@register("cudnn.ClippedReLU", ignored=("inplace",))
 def clipped_relu(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ClippedReLU.lua` of cudnn.torch: x clipped to [0, ceiling]."""
     return nn.Hardtanh(0.0, source["ceiling"])
 
 
-@register("nn.Threshold")
+@register("nn.Threshold", ignored=("inplace",))
 def threshold(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Threshold.lua`: x where x > threshold, `val` elsewhere."""
     return nn.Threshold(source["threshold"], source["val"])
 
 
-@register("nn.ELU")
+@register("nn.ELU", ignored=("inplace",))
 def elu(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ELU.lua`: x where x > 0, alpha·(eˣ - 1) elsewhere."""
     return nn.ELU(source.get("alpha", 1.0))
 
 
-@register("nn.LeakyReLU")
+@register("nn.LeakyReLU", ignored=("inplace",))
 def leaky_relu(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LeakyReLU.lua`: x where x > 0, negval·x elsewhere.
 
@@ -237,7 +255,7 @@ def prelu(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(module, weight=source["weight"])
 
 
-@register("nn.RReLU")
+@register("nn.RReLU", ignored=("inplace",))
 def rrelu(source: LuaObject, context: Context) -> nn.Module:
     """Convert `RReLU.lua`: leaky ReLU with random slopes in training mode.
 
@@ -275,7 +293,7 @@ def gated_linear_unit(source: LuaObject, context: Context) -> nn.Module:
     return nn.GLU(source.get("dim", 0) - 1)
 
 
-@register("nn.CReLU")
+@register("nn.CReLU", ignored=("inplace", "modules"))
 def crelu(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CReLU.lua`: ReLU of x and of -x along the channels.
 

@@ -71,15 +71,28 @@ def _float32(value: float) -> float:
     return math.ldexp(round(fraction * 2**24), exponent - 24)
 
 
+#: Most windows along one axis: each becomes an operation.
+_MAX_WINDOWS = 4096
+
+
+def _output_size(source: LuaObject, context: Context) -> tuple[int, int]:
+    size = height_width(source, "")
+    if not all(0 < count <= _MAX_WINDOWS for count in size):
+        raise context.error(
+            f"{source.class_name} to {size[0]}×{size[1]}, but each size is 1 to {_MAX_WINDOWS}"
+        )
+    return size
+
+
 @register("nn.SpatialAdaptiveMaxPooling")
 def spatial_adaptive_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialAdaptiveMaxPooling.lua`; torch.nn's class is the same for size 1×1."""
-    size = height_width(source, "")
+    size = _output_size(source, context)
     return nn.AdaptiveMaxPool2d(size) if size == (1, 1) else AdaptiveMaxPool2d(size)
 
 
 @register("nn.SpatialAdaptiveAveragePooling")
 def spatial_adaptive_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialAdaptiveAveragePooling.lua`; torch.nn's class is the same for size 1×1."""
-    size = height_width(source, "")
+    size = _output_size(source, context)
     return nn.AdaptiveAvgPool2d(size) if size == (1, 1) else AdaptiveAvgPool2d(size)

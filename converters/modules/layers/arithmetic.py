@@ -154,7 +154,7 @@ class Constant(nn.Module):
         return f"{self.size}"
 
 
-@register("nn.Add")
+@register("nn.Add", ignored=("scalar",))
 def add(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Add.lua`: x + bias, with one bias for all if `scalar`.
 
@@ -164,13 +164,13 @@ def add(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(Add([bias.size]), bias=bias)
 
 
-@register("nn.CAdd")
+@register("nn.CAdd", ignored=("size",))
 def cadd(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CAdd.lua`: x + bias; a bias of the input's rank is repeated along sizes of 1."""
     return context.fill(Add(list(source["bias"].shape)), bias=source["bias"])
 
 
-@register("nn.CMul")
+@register("nn.CMul", ignored=("size",))
 def cmul(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CMul.lua`: x · weight, feature by feature."""
     return context.fill(CMul(list(source["weight"].shape)), weight=source["weight"])
@@ -188,7 +188,7 @@ _CONSTANTS: dict[str, Callable[[float | list[float]], nn.Module]] = {
 }
 
 
-@register(*_CONSTANTS)
+@register(*_CONSTANTS, ignored=("inplace",))
 def with_constant(source: LuaObject, context: Context) -> nn.Module:
     """Convert `AddConstant.lua` or `MulConstant.lua`; the constant is a number or a vector."""
     value = source["constant_scalar"]

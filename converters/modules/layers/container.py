@@ -53,7 +53,7 @@ class Concat(Container):
         return f"dim={self.dim}"
 
 
-@register("nn.Concat")
+@register("nn.Concat", ignored=("outputSize", "size"))
 def concat(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Concat.lua`: the children's outputs on one input, concatenated."""
     return Concat(*context.children(source), dim=int(source["dimension"]) - 1)
@@ -102,7 +102,7 @@ class DepthConcat(Container):
         return f"dim={self.dim}"
 
 
-@register("nn.DepthConcat")
+@register("nn.DepthConcat", ignored=("outputSize", "size"))
 def depth_concat(source: LuaObject, context: Context) -> nn.Module:
     """Convert `DepthConcat.lua`: `Concat` of outputs padded with zeros to the same size."""
     return DepthConcat(*context.children(source), dim=int(source["dimension"]) - 1)
@@ -238,7 +238,7 @@ class Bottle(Container):
         return f"num_input_dims={self.num_input_dims}"
 
 
-@register("nn.Bottle")
+@register("nn.Bottle", ignored=("nOutputDim", "dimDelta", "inShape", "outShape"))
 def bottle(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Bottle.lua`: a module on an input with flattened leading dimensions.
 

@@ -88,7 +88,7 @@ def volumetric_convolution(source: LuaObject, context: Context) -> nn.Module:
     return _convolution(nn.Conv3d, source, context, VOLUME)
 
 
-@register("nn.SpatialDepthWiseConvolution")
+@register("nn.SpatialDepthWiseConvolution", ignored=("nOutputPlane",))
 def spatial_depth_wise_convolution(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialDepthWiseConvolution.lua`: each channel convolved with several kernels.
 

@@ -268,7 +268,7 @@ class MultiLabelSoftMarginCriterion(WeightedLoss):
         )
 
 
-@register("nn.MultiLabelSoftMarginCriterion")
+@register("nn.MultiLabelSoftMarginCriterion", ignored=("sigmoid",))
 def multi_label_soft_margin(source: LuaObject, context: Context) -> nn.Module:
     """Convert `MultiLabelSoftMarginCriterion.lua`: binary cross-entropy of logits.
 

@@ -51,7 +51,11 @@ class ClassNLLCriterion(WeightedLoss):
         return loss / total.masked_fill(total == 0, 1)
 
 
-@register("nn.ClassNLLCriterion", "nn.SpatialClassNLLCriterion")
+@register(
+    "nn.ClassNLLCriterion",
+    "nn.SpatialClassNLLCriterion",
+    ignored=("output_tensor", "total_weight_tensor", "target", "outputTensor"),
+)
 def class_nll(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ClassNLLCriterion.lua` or its spatial variant: negative log-likelihood."""
     return _class_nll(source, context, size_average(source, context))
@@ -85,7 +89,7 @@ class CrossEntropyCriterion(nn.Module):
         return loss
 
 
-@register("nn.CrossEntropyCriterion")
+@register("nn.CrossEntropyCriterion", ignored=("lsm",))
 def cross_entropy(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CrossEntropyCriterion.lua`: negative log-likelihood of a log-softmax.
 
@@ -207,7 +211,7 @@ class ClassSimplexCriterion(Loss):
         return functional.mse_loss(input, like(corners, input), reduction=self.reduction)
 
 
-@register("nn.ClassSimplexCriterion")
+@register("nn.ClassSimplexCriterion", ignored=("nClasses",))
 def class_simplex(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ClassSimplexCriterion.lua`: squared distance to a corner of a simplex."""
     simplex = source["simplex"]

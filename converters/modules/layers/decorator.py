@@ -61,7 +61,21 @@ def dont_cast(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.Decorator", "nn.NaN", "nn.Profile", "nn.GPU")
+@register(
+    "nn.Decorator",
+    "nn.NaN",
+    "nn.Profile",
+    "nn.GPU",
+    ignored=(
+        "id",
+        "numFwds",
+        "numBwds",
+        "summedFwdTime",
+        "summedBwdTime",
+        "timer",
+        "print_interval",
+    ),
+)
 def decorator(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Decorator.lua` or a class that watches or places its only child.
 

@@ -122,7 +122,7 @@ class Kmeans(nn.Module):
         return f"k={self.k}, dim={self.dim}"
 
 
-@register("nn.Euclidean")
+@register("nn.Euclidean", ignored=("fastBackward",))
 def euclidean(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Euclidean.lua`: distance to the columns of the weight (in, out)."""
     n_in, n_out = source["weight"].shape
@@ -144,7 +144,7 @@ def cosine(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(Cosine(n_in, n_out), weight=source["weight"])
 
 
-@register("nn.Kmeans")
+@register("nn.Kmeans", ignored=("dim", "k", "loss", "clusterSampleCount"))
 def kmeans(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Kmeans.lua`: index of the nearest center."""
     k, dim = source["weight"].shape

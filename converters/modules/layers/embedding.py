@@ -67,11 +67,13 @@ class LookupTable(nn.Module):
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
-@register("nn.LookupTable")
+@register("nn.LookupTable", ignored=("copiedInput",))
 def lookup_table(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LookupTable.lua`: rows of a weight; in early files a row has several dimensions."""
     weight = source["weight"]
     padding = int(source.get("paddingValue") or 0)
+    if (source.get("maxOutNorm") or 0) > 0:
+        context.note("maxOutNorm is not supported: no limit is applied")
     module = LookupTable(
         weight.shape[0],
         weight[0].size,

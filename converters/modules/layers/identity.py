@@ -126,7 +126,7 @@ def identity(source: LuaObject, context: Context) -> nn.Module:
     return nn.Identity()
 
 
-@register("nn.PrintSize")
+@register("nn.PrintSize", ignored=("prefix",))
 def print_size(source: LuaObject, context: Context) -> nn.Module:
     """Convert `PrintSize.lua`: the identity; Torch7 prints the input's size."""
     context.note("sizes are not printed")
@@ -150,7 +150,7 @@ def gradient_reversal(source: LuaObject, context: Context) -> nn.Module:
     return GradientReversal(source.get("lambda", 1.0))
 
 
-@register("nn.L1Penalty")
+@register("nn.L1Penalty", ignored=("loss",))
 def l1_penalty(source: LuaObject, context: Context) -> nn.Module:
     """Convert `L1Penalty.lua`: the gradient of an L1 penalty added to the gradient."""
     return L1Penalty(

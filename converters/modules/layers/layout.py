@@ -54,7 +54,7 @@ class Convert(nn.Module):
         return f"{self.source} to {self.target}, dtype={self.dtype}"
 
 
-@register("nn.Convert")
+@register("nn.Convert", ignored=("nInputDim", "nOutputDim", "inputBatchDim", "outputBatchDim"))
 def convert_layout(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Convert.lua`: a change of dtype and layout.
 

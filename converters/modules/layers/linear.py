@@ -98,7 +98,7 @@ def bilinear(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(module, weight=weight, bias=bias)
 
 
-@register("nn.PartialLinear")
+@register("nn.PartialLinear", ignored=("inputsize", "outputsize", "allcolumns"))
 def partial_linear(source: LuaObject, context: Context) -> nn.Module:
     """Convert `PartialLinear.lua`: some outputs of a linear layer, or all of them.
 

@@ -116,7 +116,7 @@ class ConvLocal2d(nn.Module):
         return output.reshape(-1, self.out_channels, *self.output_size) + self.bias
 
 
-@register("nn.SpatialConvolutionMap")
+@register("nn.SpatialConvolutionMap", ignored=("connTableRev",))
 def spatial_convolution_map(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialConvolutionMap.lua`: a convolution that connects some pairs of channels.
 
@@ -131,7 +131,7 @@ def spatial_full_convolution_map(source: LuaObject, context: Context) -> nn.Modu
     return _convolution_map(source, context, transposed=True)
 
 
-@register("nn.SpatialConvolutionLocal")
+@register("nn.SpatialConvolutionLocal", ignored=("iW", "iH"))
 def spatial_convolution_local(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialConvolutionLocal.lua`: a convolution with unshared kernels.
 

@@ -105,7 +105,10 @@ def spatial_cross_map_lrn(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.SpatialSubtractiveNormalization")
+@register(
+    "nn.SpatialSubtractiveNormalization",
+    ignored=("subtractor", "divider", "kernel", "coef", "nInputPlane"),
+)
 def spatial_subtractive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialSubtractiveNormalization.lua`: the local mean is subtracted.
 
@@ -114,7 +117,10 @@ def spatial_subtractive_normalization(source: LuaObject, context: Context) -> nn
     return SubtractiveNorm(context.convert(source["meanestimator"], ".meanestimator"))
 
 
-@register("nn.SpatialDivisiveNormalization")
+@register(
+    "nn.SpatialDivisiveNormalization",
+    ignored=("normalizer", "thresholder", "divider", "kernel", "coef", "nInputPlane"),
+)
 def spatial_divisive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialDivisiveNormalization.lua`: division by the local deviation.
 
@@ -128,7 +134,9 @@ def spatial_divisive_normalization(source: LuaObject, context: Context) -> nn.Mo
     )
 
 
-@register("nn.SpatialContrastiveNormalization")
+@register(
+    "nn.SpatialContrastiveNormalization", ignored=("kernel", "threshold", "thresval", "nInputPlane")
+)
 def spatial_contrastive_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialContrastiveNormalization.lua`: subtractive, then divisive normalization."""
     normalizer = context.convert(source["normalizer"], ".normalizer")

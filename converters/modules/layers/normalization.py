@@ -80,19 +80,21 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     batch_dim = 5
 
 
-@register("nn.BatchNormalization", "cudnn.BatchNormalization")
+@register("nn.BatchNormalization", "cudnn.BatchNormalization", ignored=("affine",))
 def batch_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `BatchNormalization.lua`: batch normalization of (N, C)."""
     return _batch_norm(BatchNorm1d, source, context)
 
 
-@register("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization")
+@register("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization", ignored=("affine",))
 def spatial_batch_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialBatchNormalization.lua`: batch normalization of (N, C, H, W)."""
     return _batch_norm(BatchNorm2d, source, context)
 
 
-@register("nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization")
+@register(
+    "nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization", ignored=("affine",)
+)
 def volumetric_batch_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VolumetricBatchNormalization.lua`: batch normalization of (N, C, T, H, W)."""
     return _batch_norm(BatchNorm3d, source, context)

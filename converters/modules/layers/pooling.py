@@ -163,7 +163,12 @@ class AvgPool(nn.Module):
         return end - start
 
 
-@register("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
+@register(
+    "nn.SpatialMaxPooling",
+    "nn.SpatialDilatedMaxPooling",
+    "cudnn.SpatialMaxPooling",
+    ignored=("iwidth", "iheight", "nThread"),
+)
 def spatial_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialMaxPooling.lua`: max pooling of (N, C, H, W) or (C, H, W)."""
     return _max_pool(nn.MaxPool2d, source, context, PLANE)
@@ -175,13 +180,21 @@ def volumetric_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     return _max_pool(nn.MaxPool3d, source, context, VOLUME)
 
 
-@register("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
+@register(
+    "nn.SpatialAveragePooling",
+    "cudnn.SpatialAveragePooling",
+    ignored=("count_include_pad", "divide"),
+)
 def spatial_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialAveragePooling.lua`: average pooling of (N, C, H, W) or (C, H, W)."""
     return _average_pool(nn.AvgPool2d, source, context, PLANE)
 
 
-@register("nn.VolumetricAveragePooling", "cudnn.VolumetricAveragePooling")
+@register(
+    "nn.VolumetricAveragePooling",
+    "cudnn.VolumetricAveragePooling",
+    ignored=("count_include_pad", "divide"),
+)
 def volumetric_average_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VolumetricAveragePooling.lua`: average pooling of volumes, with or without batch."""
     return _average_pool(nn.AvgPool3d, source, context, VOLUME)
@@ -190,6 +203,7 @@ def volumetric_average_pooling(source: LuaObject, context: Context) -> nn.Module
 def _max_pool(
     torch_class: Callable[..., nn.Module], source: LuaObject, context: Context, axes: str
 ) -> nn.Module:
+    context.choice(source, "mode", ["CUDNN_POOLING_MAX", "CUDNN_POOLING_MAX_DETERMINISTIC"])
     kernel = per_axis(source, "k", axes)
     stride = per_axis(source, "d", axes)
     padding = per_axis(source, "pad", axes, default=0)
@@ -219,6 +233,7 @@ def _average_pool(
         context.note("`backwardCompatible` of SpatialAveragePooling.lua sets its padding to 0")
         padding = (0, 0)
     cudnn = source.class_name.startswith("cudnn.")
+    context.choice(source, "mode", ["CUDNN_POOLING_AVERAGE_COUNT_INCLUDE_PADDING"])
     if cudnn and ceil_mode:
         context.note("cuDNN does not document its divisor at the edge: nn's is assumed")
     include = cudnn or source.get("count_include_pad", True) is not False

@@ -54,7 +54,7 @@ class View(nn.Module):
         return f"{self.size}{dims}"
 
 
-@register("nn.View")
+@register("nn.View", ignored=("numElements",))
 def view(source: LuaObject, context: Context) -> nn.Module:
     """Convert `View.lua`: another shape, given by the LongStorage `size`."""
     return View([int(size) for size in source["size"]], num_input_dims(source))
@@ -95,7 +95,7 @@ class Reshape(nn.Module):
         return f"{self.size}{mode}"
 
 
-@register("nn.Reshape")
+@register("nn.Reshape", ignored=("nelement", "batchsize"))
 def reshape(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Reshape.lua`: another shape, given by the LongStorage `size`."""
     return Reshape([int(size) for size in source["size"]], source.get("batchMode"))
@@ -193,7 +193,7 @@ def transpose(source: LuaObject, context: Context) -> nn.Module:
     return Transpose(swaps, num_input_dims(source))
 
 
-@register("nn.PixelShuffle")
+@register("nn.PixelShuffle", ignored=("upscaleFactorSquared",))
 def pixel_shuffle(source: LuaObject, context: Context) -> nn.Module:
     """Convert `PixelShuffle.lua`: (N, C·r², H, W) to (N, C, H·r, W·r), as torch.nn's class."""
     return nn.PixelShuffle(int(source["upscaleFactor"]))

@@ -134,7 +134,7 @@ class IndexLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-@register("nn.SparseLinear")
+@register("nn.SparseLinear", ignored=("doGradInput", "sparseUpdate"))
 def sparse_linear(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SparseLinear.lua`: a linear layer on (index, value) pairs."""
     n_out, n_in = source["weight"].shape
@@ -142,7 +142,9 @@ def sparse_linear(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(SparseLinear(n_in, n_out), weight=source["weight"], bias=source["bias"])
 
 
-@register("nn.IndexLinear")
+@register(
+    "nn.IndexLinear", ignored=("inputSize", "outputSize", "running", "normalize", "doGradInput")
+)
 def index_linear(source: LuaObject, context: Context) -> nn.Module:
     """Convert `IndexLinear.lua`: weight (in, out), or (in, 4 + out) if it normalizes its input."""
     weight, bias = source["weight"], source["bias"]

@@ -91,7 +91,7 @@ def spatial_sub_sampling(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(module, weight=weight, bias=bias)
 
 
-@register("nn.SpatialLPPooling")
+@register("nn.SpatialLPPooling", ignored=("kW", "kH", "dW", "dH", "nInputPlane"))
 def spatial_lp_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialLPPooling.lua`: a Sequential of power, pooling and root, all in the file."""
     return nn.Sequential(*context.children(source))

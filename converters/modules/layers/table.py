@@ -129,7 +129,7 @@ def _flatten(value: Any) -> list[torch.Tensor]:
     return [] if isinstance(value, dict) else [value]
 
 
-@register("nn.FlattenTable")
+@register("nn.FlattenTable", ignored=("input_map",))
 def flatten_table(source: LuaObject, context: Context) -> nn.Module:
     """Convert `FlattenTable.lua`: nested tables as one."""
     return FlattenTable()
@@ -210,7 +210,7 @@ class MixtureTable(nn.Module):
         return f"dim={self.dim}"
 
 
-@register("nn.MixtureTable")
+@register("nn.MixtureTable", ignored=("batchSize", "backwardSetup", "size", "dimG", "table"))
 def mixture_table(source: LuaObject, context: Context) -> nn.Module:
     """Convert `MixtureTable.lua`: a mixture of experts; a forward pass in Torch7 sets `dim`."""
     return MixtureTable(None if source.get("dim") is None else dim_of(source, "dim"))
@@ -240,7 +240,7 @@ class JoinTable(AlongDimension):
         return join(input, self.dim_in(input[0]))
 
 
-@register("nn.JoinTable")
+@register("nn.JoinTable", ignored=("size",))
 def join_table(source: LuaObject, context: Context) -> nn.Module:
     """Convert `JoinTable.lua`: the tensors of a table concatenated along a dimension."""
     return JoinTable(dim_of(source), num_input_dims(source))

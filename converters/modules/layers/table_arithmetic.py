@@ -108,7 +108,7 @@ _WITHOUT_ARGUMENTS: dict[str, type[nn.Module]] = {
 }
 
 
-@register(*_WITHOUT_ARGUMENTS)
+@register(*_WITHOUT_ARGUMENTS, ignored=("inplace", "maxIdx", "minIdx"))
 def table_arithmetic(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CAddTable.lua` or another elementwise operation."""
     return _WITHOUT_ARGUMENTS[source.class_name]()

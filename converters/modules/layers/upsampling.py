@@ -48,22 +48,24 @@ class Upsample(nn.Module):
         return functional.interpolate(input, size, scale, mode=mode, align_corners=True)
 
 
-@register("nn.SpatialUpSamplingNearest")
+@register("nn.SpatialUpSamplingNearest", ignored=("inputSize", "outputSize"))
 def spatial_up_sampling_nearest(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialUpSamplingNearest.lua`: each pixel repeated."""
     return Upsample(int(source["scale_factor"]))
 
 
-@register("nn.SpatialUpSamplingBilinear")
+@register("nn.SpatialUpSamplingBilinear", ignored=("inputSize", "outputSize"))
 def spatial_up_sampling_bilinear(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialUpSamplingBilinear.lua`: bilinear interpolation with aligned corners."""
     return _upsample(source, linear=True)
 
 
-@register("nn.UpSampling")
+@register("nn.UpSampling", ignored=("inputSize", "outputSize"))
 def up_sampling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `UpSampling.lua`: nearest or linear upsampling of images or volumes."""
-    return _upsample(source, linear=source.get("mode") == "linear")
+    return _upsample(
+        source, linear=context.choice(source, "mode", ["nearest", "linear"]) == "linear"
+    )
 
 
 def _upsample(source: LuaObject, linear: bool) -> nn.Module:

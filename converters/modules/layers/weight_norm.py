@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...t7 import LuaObject, LuaTable
+from ...t7 import LuaObject
 from ..context import Context
+from ..fields import with_fields
 from ..registry import layer, register
 
 
@@ -77,7 +78,7 @@ class WeightNorm(nn.Module):
         return f"dim={self.dim}"
 
 
-@register("nn.WeightNorm")
+@register("nn.WeightNorm", ignored=("viewIn", "weightSize", "otherDims", "bias"))
 def weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `WeightNorm.lua`: a layer with a normalized weight.
 
@@ -87,7 +88,7 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
     v, g, child = source["v"], source["g"], source["modules"][1]
     dim = int(source.get("outputDim", 1)) - 1
     direction = np.moveaxis(v.reshape([int(size) for size in source["viewOut"]]), 0, dim)
-    module = context.convert(_with_weight(child, direction), ".modules[1]")
+    module = context.convert(with_fields(child, child.class_name, weight=direction), ".modules[1]")
     weights = {
         name: parameter
         for name, parameter in module.named_parameters()
@@ -106,7 +107,7 @@ def weight_norm(source: LuaObject, context: Context) -> nn.Module:
     return context.fill(result, g=g)
 
 
-@register("nn.LinearWeightNorm")
+@register("nn.LinearWeightNorm", ignored=("norm", "scale", "inputSize", "outputSize"))
 def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LinearWeightNorm.lua`: a linear layer with a normalized weight.
 
@@ -122,10 +123,3 @@ def linear_weight_norm(source: LuaObject, context: Context) -> nn.Module:
         context.fill(linear, bias=bias), eps=0.0, min_norm=eps, keeps_weight=kept is not None
     )
     return context.fill(module, v=v, g=source["g"], weight=kept)
-
-
-def _with_weight(source: LuaObject, weight: np.ndarray) -> LuaObject:
-    """Return a copy of a Torch7 layer with another weight."""
-    fields = LuaTable(source.fields)
-    fields["weight"] = weight
-    return LuaObject(source.class_name, fields, source.version)

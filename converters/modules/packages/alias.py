@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from ...t7 import LuaObject, LuaTable
+from ...t7 import LuaObject
 from ..context import Context
-from ..registry import find_converter
+from ..fields import ReadFields, with_fields
+from ..registry import find_registration
 
 
 def convert_as(class_name: str, source: LuaObject, context: Context, **fields: Any) -> nn.Module:
@@ -23,11 +24,12 @@ def convert_as(class_name: str, source: LuaObject, context: Context, **fields: A
     Raises:
         ConversionError: If the other class has no converter.
     """
-    changed = LuaTable([*source.fields.items(), *fields.items()])
-    alias = LuaObject(class_name, changed, source.version)
-    converter = find_converter(alias)
-    if converter is None:
+    alias = with_fields(source, class_name, **fields)
+    found = find_registration(alias)
+    if found is None:
         raise context.error(
             f"{source.class_name} is converted like {class_name}, which has no converter"
         )
-    return converter(alias, context)
+    if isinstance(alias.fields, ReadFields):
+        alias.fields.ignore(found.ignored)
+    return found.converter(alias, context)

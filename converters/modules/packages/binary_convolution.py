@@ -94,7 +94,7 @@ class _BinaryConvolution(torch.autograd.Function):
         return grad_input * input_scale[:, None, None], grad_weight, None, None
 
 
-@register("nn.SpatialBinaryConvolution")
+@register("nn.SpatialBinaryConvolution", ignored=("iwh", "owh"))
 def spatial_binary_convolution(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialBinaryConvolution.lua`: a convolution with the signs of its weights."""
     weight = source["weight"]

@@ -81,15 +81,15 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
     """Convert `RNN.lua` of cudnn.torch; packed sequences of different lengths are not supported."""
     if source.get("rememberStates"):
         context.note("rememberStates: here every call starts from a zero state")
-    if source.get("inputMode", "CUDNN_LINEAR_INPUT") != "CUDNN_LINEAR_INPUT":
-        raise context.error("cudnn.RNN without matrices for its input (CUDNN_SKIP_INPUT)")
+    context.choice(source, "inputMode", ["CUDNN_LINEAR_INPUT"])
+    directions = ["CUDNN_UNIDIRECTIONAL", "CUDNN_BIDIRECTIONAL"]
     with torch.device("meta"):
         module = RecurrentLayers(
             str(source["mode"]).removeprefix("CUDNN_"),
             int(source["inputSize"]),
             int(source["hiddenSize"]),
             int(source["numLayers"]),
-            bidirectional=source.get("bidirectional") == "CUDNN_BIDIRECTIONAL",
+            bidirectional=context.choice(source, "bidirectional", directions) == directions[1],
             batch_first=bool(source.get("batchFirst", False)),
             dropout=float(source.get("dropout", 0)),
         )

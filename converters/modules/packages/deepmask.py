@@ -84,7 +84,7 @@ class DeepMask(nn.Module):
         return [self.mask_branch(features), self.score_branch(features)]
 
 
-@register("nn.DeepMask")
+@register("nn.DeepMask", ignored=("fSz",))
 def deep_mask(source: LuaObject, context: Context) -> nn.Module:
     """Convert `DeepMask.lua`; in Torch7 the training scripts call its branches one by one."""
     return DeepMask(

@@ -112,13 +112,28 @@ class Inception(Container):
         return output.squeeze(0) if input.dim() == 3 else output
 
 
-@register("nn.Inception")
+@register(
+    "nn.Inception",
+    ignored=(
+        "inputSize",
+        "reduceSize",
+        "pool",
+        "outputSize",
+        "batchNorm",
+        "kernelSize",
+        "kernelStride",
+        "poolStride",
+        "padding",
+        "poolSize",
+        "transfer",
+    ),
+)
 def inception(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Inception.lua`; its only child is a DepthConcat of all columns."""
     return Inception(*context.children(source))
 
 
-@register("nn.FireModule")
+@register("nn.FireModule", ignored=("modules", "s1x1", "e1x1", "e3x3", "activation", "nInputPlane"))
 def fire_module(source: LuaObject, context: Context) -> nn.Module:
     """Convert `FireModule.lua` of SqueezeNet, whose first version had no table `modules`."""
     return nn.Sequential(context.convert(source["module"], ".module"))
@@ -171,7 +186,7 @@ class ChannelNormalize(nn.Module):
         return f"{self.channels}"
 
 
-@register("nn.SpatialFeatNormalization")
+@register("nn.SpatialFeatNormalization", ignored=("noOfFeats",))
 def spatial_feat_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialFeatNormalization.lua`: normalization by fixed values per channel."""
     with torch.device("meta"):

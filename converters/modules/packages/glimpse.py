@@ -80,7 +80,7 @@ class SpatialGlimpse(nn.Module):
         return f"{self.height}, {self.width}, scales={self.scales}"
 
 
-@register("nn.SpatialGlimpse")
+@register("nn.SpatialGlimpse", ignored=("module", "modules"))
 def spatial_glimpse(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialGlimpse.lua`: crops of several sizes around a location.
 

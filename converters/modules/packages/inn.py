@@ -108,7 +108,9 @@ class ChannelAffine(nn.Module):
         return f"{self.channels}"
 
 
-@register("inn.ConstAffine", "inn.SpatialConstAffine", "nn.SpatialConstDiagonal")
+@register(
+    "inn.ConstAffine", "inn.SpatialConstAffine", "nn.SpatialConstDiagonal", ignored=("inplace",)
+)
 def const_affine(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ConstAffine.lua` (and DeepMask's name for it): a frozen BatchNormalization."""
     with torch.device("meta"):

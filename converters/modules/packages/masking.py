@@ -72,7 +72,7 @@ class MaskZero(Container):
         return mask(self[0](input), is_padding(input, self.input_dims))
 
 
-@register("nn.MaskZero")
+@register("nn.MaskZero", ignored=("zeroMask", "batchmode"))
 def mask_zero(source: LuaObject, context: Context) -> nn.Module:
     """Convert `MaskZero.lua`: a module whose output is zero for an input of zeros."""
     return MaskZero(*context.children(source), input_dims=int(source["nInputDim"]))
@@ -135,7 +135,9 @@ class LookupTableMaskZero(LookupTable):
         return f"{self.rows}, {self.features}"
 
 
-@register("nn.LookupTableMaskZero")
+@register(
+    "nn.LookupTableMaskZero", ignored=("copiedInput", "shouldScaleGradByFreq", "paddingValue")
+)
 def lookup_table_mask_zero(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LookupTableMaskZero.lua`: an embedding whose index 0 gives zeros."""
     weight = source["weight"]
@@ -172,7 +174,7 @@ class MaskZeroCriterion(nn.Module):
         return loss
 
 
-@register("nn.MaskZeroCriterion")
+@register("nn.MaskZeroCriterion", ignored=("input", "target", "zeroMask"))
 def mask_zero_criterion(source: LuaObject, context: Context) -> nn.Module:
     """Convert `MaskZeroCriterion.lua`: a criterion without examples that are all zeros."""
     criterion = context.convert(source["criterion"], ".criterion")

@@ -82,7 +82,7 @@ class NCEModule(nn.Module):
         return f"{self.in_features}, {self.out_features}, noise_samples={self.noise_samples}"
 
 
-@register("nn.NCEModule")
+@register("nn.NCEModule", ignored=("aliasmultinomial",))
 def nce_module(source: LuaObject, context: Context) -> nn.Module:
     """Convert `NCEModule.lua`: a linear layer with noise contrastive estimation."""
     weight = source["weight"]

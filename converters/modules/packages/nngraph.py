@@ -82,7 +82,7 @@ def _expression(edges: list[Edge]) -> str:
     return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
 
 
-@register("nn.gModule")
+@register("nn.gModule", ignored=("fg", "bg", "backwardnodes", "nInputs", "verbose"))
 def gmodule(source: LuaObject, context: Context) -> nn.Module:
     """Convert `gmodule.lua`, all versions; its `forwardnodes` run in the order of the file."""
     table = source.get("modules", LuaTable())

@@ -62,7 +62,16 @@ class SpatialNormalization(nn.Module):
         return f"{self.features}, threshold={self.threshold}"
 
 
-@register("nn.SpatialNormalization")
+#: Layers, sizes and buffers that `SpatialNormalization.lua` makes of its filters.
+_WORKING_LAYERS = (
+    *("kernel", "coef", "padW", "padH", "pad2W", "pad2H", "sqrtMod", "squareMod", "subtractMod"),
+    *("kerWisPair", "kerHisPair", "ker2WisPair", "ker2HisPair", "diviseMod", "meanDiviseMod"),
+    *("stdDiviseMod", "thresMod", "input", "inConvo", "inMean", "inVar", "inConvoVar", "inStdDev"),
+    *("inStdDevNotUnit", "inputZeroMean", "inputZeroMeanSq", "stdDev", "thstd"),
+)
+
+
+@register("nn.SpatialNormalization", ignored=_WORKING_LAYERS)
 def spatial_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialNormalization.lua`: local mean and standard deviation removed."""
     return SpatialNormalization(
@@ -120,7 +129,7 @@ def spatial_padding(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.SpatialLinear")
+@register("nn.SpatialLinear", ignored=("weightDecay", "fanin", "fanout"))
 def spatial_linear(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialLinear.lua`: a linear layer at each pixel, which is a 1×1 convolution."""
     n_out, n_in = source["weight"].shape
@@ -150,7 +159,7 @@ class SpatialClassifier(Container):
         return output.reshape([*pixels.shape[:-1], output.shape[-1]]).movedim(-1, -3)
 
 
-@register("nn.SpatialClassifier")
+@register("nn.SpatialClassifier", ignored=("modules", "outputF", "outputT", "inputF", "inputT"))
 def spatial_classifier(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialClassifier.lua`; older files have no `spatialOutput`, which means true."""
     classifier = context.convert(source["classifier"], ".classifier")
@@ -239,11 +248,25 @@ def spatial_re_sampling(source: LuaObject, context: Context) -> nn.Module:
     return resample(source, "bilinear", y_dim=-2, round_size=False)
 
 
-@register("nn.SpatialReSamplingEx")
+@register(
+    "nn.SpatialReSamplingEx",
+    ignored=(
+        "inputSize",
+        "outputSize",
+        "iheight",
+        "iwidth",
+        "oheightCurrent",
+        "owidthCurrent",
+        "mode_c",
+    ),
+)
 def spatial_re_sampling_ex(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReSamplingEx.lua`: resizing by one of three modes."""
     y_dim = int(source.get("yDim", 2)) - 1
-    return resample(source, source.get("mode", "simple"), y_dim, round_size=True)
+    if source.get("xDim", y_dim + 2) != y_dim + 2:
+        raise context.error("SpatialReSamplingEx with columns that do not follow its rows")
+    mode = context.choice(source, "mode", ["simple", "average", "bilinear"])
+    return resample(source, mode, y_dim, round_size=True)
 
 
 def resample(source: LuaObject, mode: str, y_dim: int, round_size: bool) -> nn.Module:

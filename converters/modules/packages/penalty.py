@@ -14,6 +14,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..registry import layer, register
+from .recurrent import RECURRENT
 
 
 class AddPenalty(torch.autograd.Function):
@@ -124,7 +125,7 @@ class NormStabilizer(nn.Module):
         return f"beta={self.beta}"
 
 
-@register("nn.NormStabilizer")
+@register("nn.NormStabilizer", ignored=RECURRENT)
 def norm_stabilizer(source: LuaObject, context: Context) -> nn.Module:
     """Convert `NormStabilizer.lua`: a penalty on changes of the norm of h between steps."""
     return NormStabilizer(source["beta"])

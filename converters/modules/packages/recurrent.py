@@ -126,15 +126,24 @@ def first_tensor(value: Any) -> torch.Tensor:
     return tensor
 
 
-@register("nn.FastLSTM", "nn.BNFastLSTM")
-@register("nn.LSTM", fields=("recurrentModule",))
+#: Steps, clones and settings that `AbstractRecurrent.lua` and its subclasses keep beside the
+#: module of one step.
+RECURRENT = (
+    *("inputSize", "rho", "step", "sharedClones", "rmInSharedClones", "nSharedClone", "modules"),
+    *("updateGradInputStep", "accGradParametersStep", "outputs", "cells", "cell", "zeroTensor"),
+    *("typeTensor", "p", "mono", "i2g", "o2g", "module", "recurrentModule", "initialModule"),
+)
+
+
+@register("nn.FastLSTM", "nn.BNFastLSTM", ignored=(*RECURRENT, "cell2gate", "affine"))
+@register("nn.LSTM", fields=("recurrentModule",), ignored=(*RECURRENT, "cell2gate"))
 def lstm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LSTM.lua`; `recurrentModule` is a whole step with gates, peepholes and masks."""
     hidden_size = int(source["outputSize"])
     return LSTM(step_module(source, context), hidden_size=hidden_size)
 
 
-@register("nn.GRU", "nn.MuFuRu", "nn.Mufuru")
+@register("nn.GRU", "nn.MuFuRu", "nn.Mufuru", ignored=(*RECURRENT, "ops", "num_ops", "operations"))
 def gru(source: LuaObject, context: Context) -> nn.Module:
     """Convert `GRU.lua`: (1-z)·h̃ + z·h(t-1), the reset gate applied before the candidate's weights.
 
@@ -145,14 +154,14 @@ def gru(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.Recurrence")
+@register("nn.Recurrence", ignored=RECURRENT)
 def recurrence(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Recurrence.lua`; `outputSize` is a number, a table, a LongStorage, or nested."""
     output_size, input_dims = sizes(source["outputSize"]), int(source["nInputDim"])
     return Recurrence(step_module(source, context), output_size=output_size, input_dims=input_dims)
 
 
-@register("nn.Recurrent")
+@register("nn.Recurrent", ignored=RECURRENT)
 def recurrent(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Recurrent.lua` by its five children, of which its other modules are built."""
     return Recurrent(*context.children(source))

@@ -135,7 +135,23 @@ class SeqGRU(nn.Module):
         return f"{self.input_size} -> {self.hidden_size}"
 
 
-@register("nn.SeqLSTM", "nn.SeqLSTMP")
+#: Sizes, switches and buffers of `SeqLSTM.lua`, `SeqGRU.lua` and torch-rnn's `LSTM.lua`.
+SEQUENCE = (
+    *(
+        "inputsize",
+        "outputsize",
+        "hiddensize",
+        "inputSize",
+        "outputSize",
+        "input_dim",
+        "hidden_dim",
+    ),
+    *("seqLength", "miniBatch", "recompute_backward", "_return_grad_h0", "_return_grad_c0"),
+    *("c0", "h0", "next_h", "next_c", "cell", "gates", "buffer1", "buffer2", "buffer3"),
+)
+
+
+@register("nn.SeqLSTM", "nn.SeqLSTMP", ignored=SEQUENCE)
 def seq_lstm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SeqLSTM.lua`; without a field `batchfirst` the sequences are (N, T, D)."""
     batch_first = source.get("batchfirst")
@@ -167,7 +183,7 @@ def fill_seq_lstm(
     return context.fill(module, weight=weight, bias=source["bias"])
 
 
-@register("nn.SeqGRU")
+@register("nn.SeqGRU", ignored=SEQUENCE)
 def seq_gru(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SeqGRU.lua`: a GRU over a whole sequence."""
     return fill_seq_gru(source, context, source["weight"])

@@ -35,7 +35,7 @@ class SequencerCriterion(nn.Module):
         return losses.mean() if self.size_average else losses.sum()
 
 
-@register("nn.SequencerCriterion")
+@register("nn.SequencerCriterion", ignored=("clones",))
 def sequencer_criterion(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SequencerCriterion.lua`: a criterion summed over the steps, or their mean."""
     criterion = context.convert(source["criterion"], ".criterion")

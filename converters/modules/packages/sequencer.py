@@ -18,6 +18,7 @@ from ...t7 import LuaObject
 from ..context import Context
 from ..layers.container import Container
 from ..registry import layer, register
+from .recurrent import RECURRENT
 
 
 @contextmanager
@@ -121,7 +122,7 @@ class BiSequencerLM(Container):
         return merge([[first, *before], [*after, last]])
 
 
-@register("nn.Sequencer")
+@register("nn.Sequencer", ignored=("tablegradinput",))
 def sequencer(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Sequencer.lua`: a module applied to every step of a sequence."""
     note_remember(source, context)
@@ -152,7 +153,7 @@ def bi_sequencer_lm(source: LuaObject, context: Context) -> nn.Module:
     return BiSequencerLM(*context.children(source))
 
 
-@register("nn.BiSequencer", "nn.SeqBRNN", "nn.Recursor")
+@register("nn.BiSequencer", "nn.SeqBRNN", "nn.Recursor", ignored=(*RECURRENT, "dim"))
 def decorator(source: LuaObject, context: Context) -> nn.Module:
     """Convert `BiSequencer.lua`, `SeqBRNN.lua` or `Recursor.lua` to the module inside."""
     return nn.Sequential(*context.children(source))

@@ -60,7 +60,10 @@ class AffineMatrix(nn.Module):
         return ", ".join(name for name in names if getattr(self, name)) or "any affine matrix"
 
 
-@register("nn.AffineTransformMatrixGenerator")
+@register(
+    "nn.AffineTransformMatrixGenerator",
+    ignored=("fullMode", "scaleOutput", "rotationOutput", "translationOutput"),
+)
 def affine_transform_matrix_generator(source: LuaObject, context: Context) -> nn.Module:
     """Convert `AffineTransformMatrixGenerator.lua`: matrices of angles, factors and shifts."""
     names = "useRotation", "useScale", "useTranslation"
@@ -97,7 +100,7 @@ class AffineGrid(nn.Module):
         return f"{self.height}, {self.width}"
 
 
-@register("nn.AffineGridGeneratorBHWD")
+@register("nn.AffineGridGeneratorBHWD", ignored=("baseGrid", "batchGrid"))
 def affine_grid_generator(source: LuaObject, context: Context) -> nn.Module:
     """Convert `AffineGridGeneratorBHWD.lua`: the sampling grid of an affine map."""
     return AffineGrid(int(source["height"]), int(source["width"]))

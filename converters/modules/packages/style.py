@@ -11,7 +11,7 @@ from ..context import Context
 from ..registry import layer, register
 
 
-@register("nn.InstanceNormalization")
+@register("nn.InstanceNormalization", ignored=("prev_N", "bn"))
 def instance_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `InstanceNormalization.lua`: each image is normalized, in evaluation mode too.
 
@@ -89,7 +89,23 @@ def gram_matrix(source: LuaObject, context: Context) -> nn.Module:
     return GramMatrix(bool(source.get("normalize", True)))
 
 
-@register("nn.ContentLoss", "nn.StyleLoss", "nn.DeepDreamLoss")
+@register(
+    "nn.ContentLoss",
+    "nn.StyleLoss",
+    "nn.DeepDreamLoss",
+    ignored=(
+        "strength",
+        "loss",
+        "crit",
+        "_ignore",
+        "mode",
+        "target",
+        "agg",
+        "agg_type",
+        "max_grad",
+        "clipped",
+    ),
+)
 def observed_loss(source: LuaObject, context: Context) -> nn.Module:
     """Convert `ContentLoss.lua`, `StyleLoss.lua` or `DeepDreamLoss.lua` to the identity."""
     context.note("a loss on its input, which it returns unchanged: the loss is left out")

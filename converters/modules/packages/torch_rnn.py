@@ -11,7 +11,7 @@ from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..layers.container import Container
 from ..registry import layer, register
-from .seq_lstm import fill_seq_lstm
+from .seq_lstm import SEQUENCE, fill_seq_lstm
 from .sequencer import note_remember
 
 
@@ -63,13 +63,13 @@ class TemporalAdapter(Container):
         return output.reshape([*input.shape[:2], *output.shape[1:]])
 
 
-@register("nn.LSTM", fields=("weight",))
+@register("nn.LSTM", fields=("weight",), ignored=SEQUENCE)
 def lstm(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LSTM.lua` of torch-rnn: an LSTM over a whole sequence."""
     return fill_seq_lstm(source, context, source["weight"], None, batch_first=True)
 
 
-@register("nn.VanillaRNN")
+@register("nn.VanillaRNN", ignored=SEQUENCE)
 def vanilla_rnn(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VanillaRNN.lua`: a recurrent layer with tanh."""
     note_remember(source, context)
@@ -92,7 +92,22 @@ def temporal_adapter(source: LuaObject, context: Context) -> nn.Module:
     )
 
 
-@register("nn.LanguageModel", fields=("net", "view1", "view2"))
+@register(
+    "nn.LanguageModel",
+    fields=("net", "view1", "view2"),
+    ignored=(
+        "rnns",
+        "model_type",
+        "rnn_size",
+        "num_layers",
+        "dropout",
+        "batchnorm",
+        "vocab_size",
+        "wordvec_dim",
+        "idx_to_token",
+        "token_to_idx",
+    ),
+)
 def language_model(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LanguageModel.lua`: scores (N, T, vocabulary) for the token after each of (N, T).
 

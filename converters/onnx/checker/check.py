@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,11 +32,14 @@ from .check_inputs import CheckBatch, CheckInputs
 from .comparison import Comparison, compare
 from .divergence import check_nodes
 from .edge_cases import check_edge_cases
-from .graph_checks import check_contents
+from .graph_checks import check_contents, check_reference
 from .pair import ExportPair
 from .profiles import Profile, choose_profile
 from .report import CheckReport, Finding
 from .thresholds import check_accuracy, check_outputs
+
+#: How many nodes a finding names.
+_NAMED = 3
 
 
 def check(
@@ -47,6 +51,7 @@ def check(
     provider: str = "cpu",
     profile: str | Profile | None = None,
     tolerance: float | None = None,
+    min_compared: float = 0.99,
     locate: bool = False,
     seed: int = 0,
     **details: Unpack[ModelDetails],
@@ -68,6 +73,8 @@ def check(
             arithmetic.
         tolerance: Largest error, relative to the largest output of the batch; replaces the
             profile's.
+        min_compared: Smallest fraction of the file's numbers that must have been compared with the
+            model's.
         locate: Find the first node whose result differs from the model's.
         seed: Seed of the random inputs.
         details: `input_shape`, `labels`, `preprocessing` and `output_kind` (see `ModelDetails`),
@@ -100,14 +107,18 @@ def check(
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
     limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)
     results = _run_batches(pair, examples, provider, limits, seed)
+    skipped = _reason_to_skip(pair, examples)
     findings = [
-        *check_contents(pair, results.limits),
+        *check_contents(pair),
+        *check_reference(pair, next(iter(examples)).model, min_compared),
         *results.findings,
-        *check_outputs(results.comparisons, results.limits, pair.model.labels),
+        *check_outputs(results.comparisons, results.limits, pair.model.labels, skipped),
     ]
+    if results.is_constant:
+        findings.append(Finding("input", False, "the outputs do not depend on the input"))
     if results.edge_cases is not None:
         findings.append(results.edge_cases)
-    if classes is not None and results.is_classifier:
+    if classes is not None and results.is_classifier and not skipped:
         predictions, ties = results.predictions(len(classes)), results.count_ties()
         findings.append(check_accuracy(np.asarray(classes), predictions, ties, results.limits.drop))
     if locate:
@@ -121,6 +132,15 @@ def check(
         findings=findings,
         comparisons=results.comparisons,
     )
+
+
+def _reason_to_skip(pair: ExportPair, examples: CheckInputs) -> str:
+    """Return why outputs cannot be judged, which leaves the verdict to the other findings."""
+    if pair.random_operators:
+        return "random"
+    if pair.metadata.precision == "int8" and examples.is_random:
+        return "no data: an int8 file is calibrated for images, not for noise"
+    return ""
 
 
 @dataclass
@@ -140,6 +160,9 @@ class _BatchResults:
     findings: list[Finding] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     edge_cases: Finding | None = None
+    _first: tuple[list[np.ndarray], list[np.ndarray]] | None = None
+    _inputs_vary: bool = False
+    _outputs_vary: bool = False
     _predicted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(
@@ -147,13 +170,29 @@ class _BatchResults:
     ) -> None:
         """Compare the outputs of the model and the file for one batch."""
         input_shape = tuple(pytree.tree_leaves(batch.model)[0].shape[1:])
+        limits = self.limits
         self.comparisons += [
-            compare(*both, batch.examples, self.limits.tolerance, is_classifier, input_shape)
+            compare(
+                *both, batch.examples, limits.tolerance, is_classifier, input_shape, limits.floor
+            )
             for both in outputs
         ]
         expected, actual = outputs[0]
         if batch.is_real and expected.ndim == 2:
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
+
+    def note_variation(self, inputs: Any, outputs: Sequence[np.ndarray]) -> None:
+        """Note whether examples of a batch, or of those before, differ in what goes in and out."""
+        leaves = [np.asarray(leaf) for leaf in pytree.tree_leaves(inputs)]
+        if self._first is None:
+            self._first = [leaf[:1] for leaf in leaves], [output[:1] for output in outputs]
+        self._inputs_vary |= _differ(leaves, self._first[0])
+        self._outputs_vary |= _differ(outputs, self._first[1])
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether different inputs all gave the same outputs, so that nothing was compared."""
+        return self._inputs_vary and not self._outputs_vary
 
     @property
     def is_classifier(self) -> bool:
@@ -170,6 +209,17 @@ class _BatchResults:
     def count_ties(self) -> int:
         """Count the examples whose predicted class is a tie."""
         return len({tie.example for comparison in self.comparisons for tie in comparison.ties})
+
+
+def _differ(arrays: Sequence[np.ndarray], first: Sequence[np.ndarray]) -> bool:
+    """Whether an array (N, …) holds an example that is not the first one."""
+    return any(
+        array.shape[1:] == other.shape[1:]
+        and any(
+            not np.array_equal(row, other[0], equal_nan=array.dtype.kind == "f") for row in array
+        )
+        for array, other in zip(arrays, first, strict=True)
+    )
 
 
 def _run_batches(
@@ -201,14 +251,19 @@ def _run_batches(
             module = pair.module
             if session.device == "cuda" and torch.cuda.is_available():
                 module = inference_copy(module, device="cuda")
-            run_both = partial(_run_both, pair, module, session)
+
+            def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+                outputs = _run_both(pair, module, session, batch)
+                results.note_variation(batch.model, [expected for expected, _ in outputs])
+                return outputs
+
             for batch in batches:
                 results.provider = session.provider
                 results.add(batch, run_both(batch), is_classifier)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
                 example = batch.model
-            if not pair.needs_images:
+            if not pair.needs_images and not pair.random_operators:
                 results.edge_cases = check_edge_cases(
                     example,
                     run_both,
@@ -259,7 +314,16 @@ def _run_both(
 def _provider_finding(session: Session) -> Finding:
     """Return which provider ran how many of the nodes, after the first batch."""
     nodes = nodes_by_provider(session)
-    count, total = nodes[session.provider], sum(nodes.values())
-    others = ", ".join(f"{n} on {name}" for name, n in nodes.items() if name != session.provider)
-    text = f"{session.provider} ran {count} of {total} nodes" + (f" ({others})" if others else "")
-    return Finding("provider", count > 0, f"{session.note}; {text}" if session.note else text)
+    elsewhere = [node for node in nodes if node.provider != session.provider]
+    count, total = len(nodes) - len(elsewhere), len(nodes)
+    text = f"{session.provider} ran {count} of {total} nodes"
+    if elsewhere:
+        providers = Counter(node.provider for node in elsewhere)
+        others = ", ".join(f"{n} on {name}" for name, n in providers.items())
+        text = f"{text}, {count / total:.0%} ({others})"
+    left = [node.name for node in elsewhere if node.has_weights]
+    if left:
+        text += f"; nodes with weights ran elsewhere: {', '.join(left[:_NAMED])}"
+    return Finding(
+        "provider", count > 0 and not left, f"{session.note}; {text}" if session.note else text
+    )

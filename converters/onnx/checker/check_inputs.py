@@ -52,6 +52,7 @@ class CheckInputs:
 
     Attributes:
         description: What the examples are.
+        is_random: Whether they are random.
 
     Raises:
         OnnxError: If random inputs cannot be generated for the file.
@@ -67,7 +68,7 @@ class CheckInputs:
         self._takes_any_size = pair.takes_any_size and len(self._shapes) == 1
         self._input_shape = pair.model.input_shape
         self._needs_images = pair.needs_images
-        self._is_random = inputs is None
+        self.is_random = inputs is None
         if inputs is None:
             if self._needs_images and pair.model.preprocessing is None:
                 raise OnnxError(
@@ -88,13 +89,13 @@ class CheckInputs:
         return count_examples(self._inputs)
 
     def __iter__(self) -> Iterator[CheckBatch]:
-        for indices in _batch_indices(self.count):
+        for indices in batch_indices(self.count):
             yield self._batch(take_examples(self._inputs, indices), indices, is_real=True)
         for size in self._other_sizes():
             yield self._batch(self._random(2, size), np.arange(2), is_real=False)
 
     def _batch(self, examples: Any, indices: np.ndarray, is_real: bool) -> CheckBatch:
-        keep_size = self._is_random or not is_real
+        keep_size = self.is_random or not is_real
         model, file = (
             _to_inputs(examples, preprocessing, keep_size)
             for preprocessing in (self._model_preprocessing, self._file_preprocessing)
@@ -150,7 +151,7 @@ def _unknown_size() -> OnnxError:
     )
 
 
-def _batch_indices(count: int) -> Iterator[np.ndarray]:
+def batch_indices(count: int) -> Iterator[np.ndarray]:
     """Yield the examples of each batch; the first batches repeat examples if there are too few."""
     edges = [0, *accumulate(_FIRST_BATCHES)]
     edges += [*range(edges[-1] + _BATCH, count, _BATCH), count] if count > edges[-1] else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: How many of the most probable classes are compared as a set.
-_TOP = 5
+TOP = 5
 
 #: Whatever the tolerance, classes only tie this close together, relative to the largest output.
 _TIE = 1e-3
@@ -45,8 +45,8 @@ class Comparison:
             all the data.
         values: The output there, of the first and of the second network.
         agreeing: How many examples have the same predicted class, or a tie; None without classes.
-        top5: Fraction of the five most probable classes that agree, ties included; None without
-            classes, or with no more than five.
+        top5: How many of the five most probable classes of each example agree, ties included, of
+            5 · `batch`; None without classes, or with no more than five.
         ties: Examples whose predicted classes differ only because of rounding.
     """
 
@@ -59,7 +59,7 @@ class Comparison:
     where: tuple[int, ...]
     values: tuple[float, float]
     agreeing: int | None
-    top5: float | None
+    top5: int | None
     ties: list[Tie]
 
 
@@ -70,6 +70,7 @@ def compare(
     tolerance: float,
     is_classifier: bool,
     input_shape: tuple[int, ...] = (),
+    floor: float = 1e-12,
 ) -> Comparison:
     """Compare the outputs (N, …) of two networks for one batch.
 
@@ -82,20 +83,21 @@ def compare(
         examples: Index of each example in all the data.
         tolerance: Largest error, relative to the largest output; for ties a thousandth at most.
         is_classifier: Whether the outputs are scores of classes.
+        floor: What the error is relative to at least, where all outputs are smaller.
         input_shape: (C, H, W) of one input.
     """
     expected, actual = expected.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(expected) & np.isfinite(actual)
     difference = np.abs(np.where(finite, expected, 0) - np.where(finite, actual, 0))
-    scale = max(float(np.abs(expected, where=finite, out=np.zeros_like(expected)).max()), 1e-12)
+    scale = max(float(np.abs(expected, where=finite, out=np.zeros_like(expected)).max()), floor)
     example, *place = np.unravel_index(int(difference.argmax()), difference.shape)
     worst, margin = (example, *place), min(tolerance, _TIE) * scale
     agreeing: int | None = None
     ties: list[Tie] = []
-    top5: float | None = None
+    top5: int | None = None
     if is_classifier and expected.ndim > 1:
         agreeing, ties = _predicted_classes(expected, actual, examples, margin)
-        top5 = _top5(expected, actual, margin) if expected.shape[1] > _TOP else None
+        top5 = _top5(expected, actual, margin) if expected.shape[1] > TOP else None
     return Comparison(
         batch=len(expected),
         input_shape=input_shape,
@@ -133,8 +135,9 @@ def _predicted_classes(
     return int(agreeing.sum()), ties
 
 
-def _top5(expected: np.ndarray, actual: np.ndarray, margin: float) -> float:
+def _top5(expected: np.ndarray, actual: np.ndarray, margin: float) -> int:
     """Return how many of the second's top-5 classes are in the first's too, or tie with them."""
-    fifth = np.sort(expected, axis=1)[:, -_TOP : -_TOP + 1]
-    chosen = np.argsort(actual, axis=1)[:, -_TOP:]
-    return float((np.take_along_axis(expected, chosen, axis=1) >= fifth - margin).mean())
+    fifth = np.sort(expected, axis=1)[:, -TOP : -TOP + 1]
+    chosen = np.argsort(actual, axis=1)[:, -TOP:]
+    agrees = np.take_along_axis(expected, chosen, axis=1) >= fifth - margin
+    return int(agrees.reshape(len(expected), TOP, -1).all(axis=2).sum())

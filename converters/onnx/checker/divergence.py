@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from ...inference.torch_module import as_inputs
 from ..exporter.bake_preprocessing import NORMALIZED
-from ..exporter.tracing import operators
+from ..exporter.tracing import translate
 from .check_inputs import CheckBatch
 from .comparison import compare
 from .pair import ExportPair
@@ -131,7 +131,11 @@ def _torch_values(
     module: nn.Module, inputs: Any, any_size: bool
 ) -> tuple[dict[str, tuple[np.ndarray, str]], list[str]]:
     """Return each operator's result and its layer, by name, and the names of the outputs."""
-    recorder = _Recorder(operators(module, inputs, any_size))
+    program = translate(module, inputs, any_size).exported_program
+    assert program is not None
+    graph_module = program.module()
+    assert isinstance(graph_module, fx.GraphModule)
+    recorder = _Recorder(graph_module)
     with torch.no_grad():
         recorder.run(*pytree.tree_leaves(inputs))
     return recorder.values, recorder.outputs
@@ -155,7 +159,7 @@ def _onnx_values(
         onnx.ValueInfoProto(name=name) for name in names if name not in existing
     )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised too, without names from the file
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.fspath(folder.resolve())
     )

@@ -12,20 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 
 from ...images.preprocessing import Preprocessing
+from ..errors import OnnxError
 from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
 from ..exporter.optimizer import EXPANDING
-from ..exporter.tracing import BATCH_AXIS, SIZE_AXES
+from ..exporter.tracing import BATCH_AXIS, EXPORTER, SIZE_AXES
 from ..onnx_file import axes, dtype_of
+from .nodes import Structure, differences
 from .pair import ExportPair
-from .profiles import Profile
+from .reference import Reference, reference_of
 from .report import Finding
-from .weights import differing_weights, weights_with_nan
+from .weights import compare_weights, weights_with_nan
 
 #: What ONNX Runtime reads since 1.14 (2023). Quantization by channel came with opset 13.
 OPSETS = range(13, 19)
 IR_VERSIONS = range(7, 9)
+
+#: How many names a finding lists.
+_NAMED = 10
 
 #: Operators whose weights can absorb the scale and shift of a batch normalization behind them.
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
@@ -34,20 +40,14 @@ _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 _UNFOLDED = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast", "Multinomial", "Bernoulli")
 
 
-def check_contents(pair: ExportPair, limits: Profile) -> list[Finding]:
-    """Compare a file's structure, interface, metadata and weights with its model.
-
-    Args:
-        pair: The model and the file.
-        limits: How far weights may be rounded.
-    """
+def check_contents(pair: ExportPair) -> list[Finding]:
+    """Compare a file's structure, interface and metadata with its model."""
     return [
         _structure(pair.path, pair.onnx_model),
         _interface(pair),
         *_metadata(pair),
         _labels(pair),
         _folding(pair.onnx_model),
-        _weights(pair, limits),
     ]
 
 
@@ -184,15 +184,56 @@ def _folding(model: onnx.ModelProto) -> Finding:
     return Finding("folding", True, "constants and batch normalization are folded")
 
 
-def _weights(pair: ExportPair, limits: Profile) -> Finding:
+def check_reference(pair: ExportPair, inputs: Any, min_compared: float) -> list[Finding]:
+    """Compare a file's weights and nodes with what torch's own translation of the model holds.
+
+    Args:
+        pair: The model and the file.
+        inputs: Example inputs of the model.
+        min_compared: Smallest fraction of the file's numbers that must be compared.
+    """
     nan = weights_with_nan(pair.onnx_model)
     if nan:
-        return Finding("weights", False, f"NaN in {', '.join(nan)}")
-    differing, compared = differing_weights(pair.module, pair.onnx_model, limits.rounding)
-    if differing:
-        return Finding("weights", False, f"not the model's values: {', '.join(differing)}")
-    rounded = "" if limits.name.startswith("fp32") else f", rounded to {limits.name}"
-    return Finding("weights", True, f"{compared} tensors have the model's values{rounded}")
+        return [Finding("weights", False, f"NaN in {', '.join(nan)}")]
+    try:
+        reference = reference_of(pair, inputs)
+    except OnnxError as error:
+        return [Finding("weights", False, f"no number can be compared: {error}")]
+    return [_weights(pair, reference, min_compared), _nodes(pair, reference)]
+
+
+def _weights(pair: ExportPair, reference: Reference, min_compared: float) -> Finding:
+    renamed = () if pair.is_of_this_exporter else pair.module.state_dict().keys()
+    found = compare_weights(reference.constants, pair.onnx_model, renamed)
+    compared = f"{found.compared:,} of {found.total:,} numbers compared"
+    if found.differing:
+        names = ", ".join(found.differing[:_NAMED])
+        more = f" and {len(found.differing) - _NAMED} more" if found.differing[_NAMED:] else ""
+        return Finding("weights", False, f"not the model's values: {names}{more}; {compared}")
+    if found.fraction < min_compared:
+        return Finding(
+            "weights",
+            False,
+            f"only {compared}, {found.fraction:.2%}, {min_compared:.2%} required; the model has no "
+            f"numbers for {', '.join(found.unknown[:_NAMED])}",
+        )
+    precision = pair.metadata.precision
+    rounded = f", rounded to {precision}" if precision in ("fp16", "int8") else ""
+    return Finding("weights", True, f"{compared}: they are the model's{rounded}")
+
+
+def _nodes(pair: ExportPair, reference: Reference) -> Finding:
+    if not pair.is_of_this_exporter:
+        versions = pair.metadata.exporter or "an unknown exporter"
+        return Finding("nodes", True, f"not compared: written by {versions}, this is {EXPORTER}")
+    weights, is_int8 = pair.module.state_dict().keys(), pair.metadata.precision == "int8"
+    file = onnx_ir.from_proto(pair.onnx_model).graph
+    file.sort()
+    actual = Structure(file, weights, is_int8)
+    different = differences(Structure(reference.graph, weights, is_int8), actual)
+    if not different:
+        return Finding("nodes", True, f"{sum(actual.operators.values())} are the model's")
+    return Finding("nodes", False, f"not those of the model: {different}")
 
 
 def _accepts(input_axes: Sequence[str | int], shape: Sequence[int]) -> bool:

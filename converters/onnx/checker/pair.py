@@ -16,8 +16,14 @@ from ...inference.metadata import Metadata
 from ...inference.predictors import to_input_dtype
 from ...inference.torch_module import inference_copy
 from ...saved import SavedModel
-from ..exporter.tracing import SIZE_AXES
-from ..onnx_file import axes, dtype_of, read_file
+from ..exporter.tracing import EXPORTER, SIZE_AXES
+from ..onnx_file import axes, dtype_of, read_network
+
+#: Operators that draw random numbers.
+RANDOM = (
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
+    "RandomUniformLike",
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,15 @@ class ExportPair:
         """Read the file of a model.
 
         Raises:
-            OnnxError: If the file is missing or is not ONNX.
+            OnnxError: If the file is missing, or is not a network in ONNX.
         """
-        onnx_model, metadata = read_file(path)
+        onnx_model, metadata = read_network(path)
         return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+
+    @property
+    def is_of_this_exporter(self) -> bool:
+        """Whether the same versions export the model now, so that names and nodes are the same."""
+        return self.metadata.exporter == EXPORTER
 
     @property
     def takes_any_size(self) -> bool:
@@ -60,6 +71,11 @@ class ExportPair:
         The file takes pixels, or it is int8 and calibrated for the values that pixels give.
         """
         return self.metadata.baked_preprocessing is not None or self.metadata.precision == "int8"
+
+    @property
+    def random_operators(self) -> list[str]:
+        """The operators of the file that draw random numbers."""
+        return sorted({node.op_type for node in self.onnx_model.graph.node}.intersection(RANDOM))
 
     def file_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Return arrays by the names of the file's inputs, in their dtypes."""

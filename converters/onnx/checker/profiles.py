@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..errors import OnnxError
 
 
@@ -17,7 +19,8 @@ class Profile:
         top1: Smallest fraction of examples with the same predicted class.
         top5: Smallest fraction of the five most probable classes that agree.
         drop: Largest loss of accuracy.
-        rounding: Largest error of a stored weight, relative to the largest of its channel.
+        floor: Smallest number that the arithmetic represents to its full precision: errors are
+            relative to it where all outputs are smaller.
     """
 
     name: str
@@ -25,21 +28,23 @@ class Profile:
     top1: float
     top5: float
     drop: float
-    rounding: float
+    floor: float
 
+
+#: Below, the errors of single precision are no longer relative; so small are no outputs on purpose.
+_SMALLEST_FLOAT = 1e-12
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        # Another order of summation changes 1e-6 in single precision; folded weights are rounded
-        # twice.
-        Profile("fp32-cpu", 1e-4, 1, 1, 0, 1e-5),
+        # Another order of summation changes 1e-6 in single precision.
+        Profile("fp32-cpu", 1e-4, 1, 1, 0, _SMALLEST_FLOAT),
         # cuDNN chooses among algorithms (Winograd, FFT) that round more; TF32 is off on both sides.
-        Profile("fp32-gpu", 1e-3, 1, 1, 0, 1e-5),
+        Profile("fp32-gpu", 1e-3, 1, 1, 0, _SMALLEST_FLOAT),
         # 11 bits: each value is off by up to 5e-4, and a network adds the errors up.
-        Profile("fp16", 1e-2, 0.99, 0.98, 0.005, 1e-3),
-        # 7 bits for a weight: half a step of 1/63. What matters is the accuracy.
-        Profile("int8", 0.2, 0.95, 0.9, 0.01, 0.6 / 63),
+        Profile("fp16", 1e-2, 0.99, 0.98, 0.005, float(np.finfo(np.float16).tiny)),
+        # 7 bits for a weight. What matters is the accuracy.
+        Profile("int8", 0.2, 0.95, 0.9, 0.01, _SMALLEST_FLOAT),
     )
 }
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files import atomic_path
+from ...errors import WriteError
+from ...files import atomic_path, check_output
 from .comparison import Comparison
+
+#: How the report for people ends.
+_VERDICT = re.compile(r": (passed|FAILED: .*)\n\Z")
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,10 @@ def _finite(value: float) -> float | None:
 def write_check_report(report: CheckReport) -> list[Path]:
     """Write a report beside its file: `….check.json` for programs, `….check.txt` for people.
 
-    Existing reports are replaced.
+    The reports of an earlier check are replaced.
 
     Raises:
-        WriteError: If a report cannot be written.
+        WriteError: If a report cannot be written, or something else has its name.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -132,7 +137,28 @@ def write_check_report(report: CheckReport) -> list[Path]:
         file.with_suffix(".check.json"): json.dumps(report.to_json(), indent=2),
         file.with_suffix(".check.txt"): "\n".join(report.lines()),
     }
+    for target in texts:
+        _check_replaceable(target)
     for target, text in texts.items():
         with atomic_path(target) as path:
             path.write_text(f"{text}\n", encoding="utf-8")
     return list(texts)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Check that a file can be written, or is the report of an earlier check.
+
+    Raises:
+        WriteError: If it is something else.
+    """
+    check_output(target, overwrite=True)
+    if not target.exists():
+        return
+    try:
+        text = target.read_text(encoding="utf-8")
+        values = json.loads(text) if target.suffix == ".json" else None
+    except (ValueError, RecursionError):
+        text, values = "", None
+    is_report = isinstance(values, dict) and {"file", "passed", "findings"} <= values.keys()
+    if not is_report and not _VERDICT.search(text):
+        raise WriteError(f"{target} is not the report of a check and is not replaced")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from ...inference.classifier import class_name
-from .comparison import Comparison
+from .comparison import TOP, Comparison
 from .profiles import Profile
 from .report import Finding
 
@@ -18,7 +19,10 @@ _NAMED = 3
 
 
 def check_outputs(
-    comparisons: Sequence[Comparison], limits: Profile, labels: Sequence[str] | None
+    comparisons: Sequence[Comparison],
+    limits: Profile,
+    labels: Sequence[str] | None,
+    skipped: str = "",
 ) -> list[Finding]:
     """Check for NaN and infinity, then the errors, then the predicted classes.
 
@@ -26,19 +30,27 @@ def check_outputs(
         comparisons: One for each batch and output; without any there are no findings.
         limits: What passes.
         labels: Class names, in the order of the outputs.
+        skipped: Why the errors cannot be judged; empty if they can.
     """
     if not comparisons:
         return []
+    if skipped:
+        return [_finite(comparisons), Finding("outputs", True, f"skipped ({skipped})")]
     findings = [_finite(comparisons), _errors(comparisons, limits.tolerance)]
     if all(comparison.agreeing is not None for comparison in comparisons):
         findings.append(_top1(comparisons, limits.top1, labels))
     top5 = [(comparison.top5, comparison.batch) for comparison in comparisons]
-    agreeing = sum(fraction * batch for fraction, batch in top5 if fraction is not None)
-    count = sum(batch for fraction, batch in top5 if fraction is not None)
+    agreeing = sum(classes for classes, _ in top5 if classes is not None)
+    count = TOP * sum(batch for classes, batch in top5 if classes is not None)
     if count:
-        text = f"{agreeing / count:.2%} of the top-5 classes agree, {limits.top5:.0%} required"
-        findings.append(Finding("top-5", agreeing / count >= limits.top5, text))
+        text = f"{agreeing} of {count} top-5 classes agree, {limits.top5:.0%} required"
+        findings.append(Finding("top-5", is_enough(agreeing, limits.top5, count), text))
     return findings
+
+
+def is_enough(agreeing: int, required: float, count: int) -> bool:
+    """Return whether a required fraction agrees, counted exactly: 63 of 70 are 0.9."""
+    return agreeing >= Fraction(str(required)) * count
 
 
 def check_accuracy(
@@ -111,4 +123,4 @@ def _top1(
             for tie in ties[:_NAMED]
         )
         text += f", {len(ties)} of them ties ({named}{', …' if ties[_NAMED:] else ''})"
-    return Finding("top-1", agreeing >= required * count, text)
+    return Finding("top-1", is_enough(agreeing, required, count), text)

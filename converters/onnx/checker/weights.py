@@ -1,54 +1,134 @@
-"""Comparing the weights in an exported file with the model's, value by value.
+"""Comparing every number in an exported file with the number that the model has there.
 
-The outputs of a few images cannot show every weight; the weights themselves can. The exporter
-keeps their names. It folds batch normalization into the convolution before it, which scales each
-output channel by one factor and changes the bias. Values are also rounded to the file's precision;
-nothing else may change.
+The outputs of a few images cannot show every weight; the weights themselves can. A number must be
+equal, or be the model's number rounded once: by float32 where the exporter computed it, by float16,
+or to a step of int8. How far rounding goes follows from the format alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from .reference import Constant
+
+#: How many units in the last place computing a number in another order may change.
+_UNITS = 3
+#: The smallest numbers of float16. What is smaller still may be stored as one of them, not as 0.
+_SMALLEST_HALF = 2 * float(np.finfo(np.float16).smallest_subnormal)
 
 #: What a quantizer adds to the name of a weight, of its scale and of its zero point.
 _QUANTIZED, _SCALE, _ZERO_POINT = "_quantized", "_scale", "_zero_point"
-#: What newer quantizers add before that, when they turn a Gemm into a MatMul.
+#: What it adds before that, when it turns a Gemm into a MatMul.
 _TRANSPOSED = "_Transposed"
+#: The largest numbers that int8 weights, uint8 values and their reduced ranges take.
+_LEVELS = (64, 127, 255)
+#: Above this an int32 bias has set the scale of its channel, and not the weights.
+_LARGE_BIAS = 2**30
 
 
-def differing_weights(
-    module: nn.Module, onnx_model: onnx.ModelProto, rounding: float
-) -> tuple[list[str], int]:
-    """Return the names of the weights that differ, and how many were compared.
+@dataclass
+class WeightComparison:
+    """What comparing the numbers in a file with the model's showed.
 
-    Weights that the exporter renamed (because it computed with them) are not compared, nor are the
-    biases of a quantized file, whose scale is that of the products they are added to.
+    Attributes:
+        differing: Names of the constants that have other numbers.
+        unknown: Names of the constants that the model has no numbers for.
+        compared: How many numbers were compared.
+        total: How many numbers the file holds, without the ranges of activations, which an int8
+            file measured on its calibration data.
+    """
+
+    differing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    compared: int = 0
+    total: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of the numbers that were compared."""
+        return self.compared / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """A constant in whole steps: each number is (steps - zero) · scale.
+
+    Attributes:
+        name: The name of the constant before it was quantized.
+        steps: The whole numbers.
+        scale: One scale, or one for each index of `axis`.
+        zero: As `scale`.
+        axis: Of the steps.
+    """
+
+    name: str
+    steps: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+    axis: int
+
+
+def compare_weights(
+    constants: Mapping[str, Constant], onnx_model: onnx.ModelProto, kept: Collection[str] = ()
+) -> WeightComparison:
+    """Compare every constant of a file with the model's.
+
+    Whole numbers that the model lacks are shapes that the exporter merged, and belong to the nodes
+    (see `check_structure`).
 
     Args:
-        module: The network that was exported.
+        constants: What the file must hold (see `Reference`).
         onnx_model: The exported file, with its weights.
-        rounding: Largest error of a rounded value, relative to the largest of its channel
-            (`Profile.rounding`).
+        kept: If not empty, the names that every exporter keeps; constants with other names are
+            looked up by their numbers, because another version numbers them in another way.
     """
-    state = {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-        for name, tensor in module.state_dict().items()
-    }
-    stored = {name: array for name, array in _stored(onnx_model).items() if name in state}
-    for name in _second_factors(onnx_model) & stored.keys():
-        # Older quantizers transpose a linear layer's weight under its own name.
-        if stored[name].ndim == 2 and not _equal(stored[name], state[name], rounding):
-            stored[name] = stored[name].T
-    changed = {name for name, array in stored.items() if not _equal(array, state[name], rounding)}
-    if any(isinstance(part, _BatchNorm) for part in module.modules()):
-        changed -= _folded(changed, stored, state, rounding)
-    return sorted(changed), len(stored)
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_model.graph.initializer}
+    if kept:
+        constants = {**constants, **dict(_renamed(arrays, constants, kept))}
+    result = WeightComparison()
+    biases = [array for array in arrays.values() if array.dtype == np.int32]
+    quantized = list(_quantized(arrays, onnx_model, constants))
+    for group in quantized:
+        for suffix in (_QUANTIZED, f"{_QUANTIZED}{_SCALE}", f"{_QUANTIZED}{_ZERO_POINT}"):
+            arrays.pop(f"{group.name}{suffix}", None)
+        for suffix in (_SCALE, _ZERO_POINT):
+            if f"{group.name}{suffix}" not in constants:
+                arrays.pop(f"{group.name}{suffix}", None)
+        name = group.name.removesuffix(_TRANSPOSED)
+        _count(result, name, group.steps.size, constants)
+        if name in constants:
+            values = constants[name].values
+            transposed = values.T if group.name.endswith(_TRANSPOSED) else values
+            if not _is_quantized(transposed, group, biases):
+                result.differing.append(name)
+    for name, array in arrays.items():
+        is_range = name.endswith((_SCALE, _ZERO_POINT)) and array.size == 1
+        if name not in constants and (is_range or array.dtype.kind != "f"):
+            continue
+        _count(result, name, array.size, constants)
+        if name in constants and not _is_rounded(constants[name], array):
+            result.differing.append(name)
+    return result
+
+
+def _renamed(
+    arrays: Mapping[str, np.ndarray], constants: Mapping[str, Constant], kept: Collection[str]
+) -> Iterator[tuple[str, Constant]]:
+    """Yield the constants of the model that a file holds under other names."""
+    by_shape: dict[tuple[int, ...], list[Constant]] = defaultdict(list)
+    for constant in constants.values():
+        by_shape[constant.values.shape].append(constant)
+    for name, array in arrays.items():
+        if name not in kept and array.dtype.kind == "f":
+            same = (c for c in by_shape[array.shape] if _is_rounded(c, array))
+            if (found := next(same, None)) is not None:
+                yield name, found
 
 
 def weights_with_nan(onnx_model: onnx.ModelProto) -> list[str]:
@@ -57,72 +137,85 @@ def weights_with_nan(onnx_model: onnx.ModelProto) -> list[str]:
     return [name for name, a in arrays.items() if a.dtype.kind == "f" and np.isnan(a).any()]
 
 
-def _second_factors(onnx_model: onnx.ModelProto) -> set[str]:
-    """Return the names of the weights that are the second factor of a MatMul."""
-    return {
-        node.input[1].removesuffix(_QUANTIZED)
-        for node in onnx_model.graph.node
-        if node.op_type in ("MatMul", "MatMulInteger")
-    }
+def _count(
+    result: WeightComparison, name: str, size: int, constants: Mapping[str, Constant]
+) -> None:
+    result.total += size
+    if name in constants:
+        result.compared += size
+    else:
+        result.unknown.append(name)
 
 
-def _stored(onnx_model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Return the weights of a file by their names in the model, dequantized."""
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_model.graph.initializer}
+def _quantized(
+    arrays: Mapping[str, np.ndarray],
+    onnx_model: onnx.ModelProto,
+    constants: Mapping[str, Constant],
+) -> Iterator[_Quantized]:
+    """Yield the quantized constants of a file."""
     axes = {
         node.input[0]: next((a.i for a in node.attribute if a.name == "axis"), 1)
         for node in onnx_model.graph.node
         if node.op_type == "DequantizeLinear"
     }
-    for name in [name for name in arrays if name.endswith(_QUANTIZED)]:
-        weight, base = arrays.pop(name), name.removesuffix(_QUANTIZED)
-        if weight.ndim > 1 and base + _SCALE in arrays:
-            scale, zero = arrays[base + _SCALE], arrays[base + _ZERO_POINT].astype(np.float32)
-            shape = [1] * weight.ndim
-            if scale.size > 1:
-                shape[axes.get(name, weight.ndim - 1)] = -1
-            steps = scale.astype(np.float64).reshape(shape)
-            values = (weight - zero.reshape(shape)) * steps
-            is_transposed = base.endswith(_TRANSPOSED)
-            arrays[base.removesuffix(_TRANSPOSED)] = values.T if is_transposed else values
-    return arrays
+    for key, steps in arrays.items():
+        name = key.removesuffix(_QUANTIZED)
+        if name == key or key in constants or steps.dtype.kind == "f":
+            continue
+        # The scale of a bias is that of the products that it is added to.
+        prefix = f"{name}{_QUANTIZED}" if f"{name}{_QUANTIZED}{_SCALE}" in arrays else name
+        if f"{prefix}{_SCALE}" in arrays and f"{prefix}{_ZERO_POINT}" in arrays:
+            scale, zero = arrays[f"{prefix}{_SCALE}"], arrays[f"{prefix}{_ZERO_POINT}"]
+            yield _Quantized(name, steps, scale, zero, axes.get(key, steps.ndim - 1))
 
 
-def _folded(
-    changed: set[str],
-    stored: Mapping[str, np.ndarray],
-    state: Mapping[str, np.ndarray],
-    rounding: float,
-) -> set[str]:
-    """Return the changed weights that batch normalization explains, with their biases."""
-    weights = {
-        name
-        for name in changed
-        if any(_is_scaled(state[name], stored[name], axis, rounding) for axis in (0, 1))
-    }
-    biases = {f"{name.removesuffix('weight')}bias" for name in weights}
-    return weights | (biases & changed)
-
-
-def _is_scaled(before: np.ndarray, after: np.ndarray, axis: int, rounding: float) -> bool:
-    """Whether each channel of `axis` was multiplied by one factor."""
-    if before.ndim < 2 or before.shape != after.shape:
+def _is_rounded(constant: Constant, stored: np.ndarray) -> bool:
+    """Whether stored numbers are a constant's, rounded to their own format."""
+    values = constant.values
+    if stored.shape != values.shape:
         return False
-    old, new = (np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (before, after))
-    factors = (old * new).sum(axis=1) / np.maximum((old * old).sum(axis=1), 1e-30)
-    return _near(factors[:, None] * old, new, rounding)
+    if stored.dtype.kind != "f":
+        return np.array_equal(stored, values)
+    if stored.dtype != np.float16:
+        values = values.astype(stored.dtype)
+        if not constant.is_computed:
+            return np.array_equal(stored, values)
+        finite = np.isfinite(values)
+        near = np.abs(stored - values, where=finite, out=np.zeros_like(values))
+        units = np.spacing(np.abs(values), where=finite, out=np.zeros_like(values))
+        return bool(((near <= _UNITS * units) & (finite | (stored == values))).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = values.astype(np.float16)
+        step = np.spacing(np.abs(half)).astype(np.float64)
+        # A computed number may lie on either side of the middle of two.
+        slack = _UNITS * np.spacing(np.abs(values)) if constant.is_computed else 0
+        is_near = np.abs(stored.astype(np.float64) - values) <= step / 2 + slack
+    is_tiny = np.maximum(np.abs(values), np.abs(stored)) <= _SMALLEST_HALF
+    is_same_sign = np.sign(values) * np.sign(stored) >= 0
+    return bool(((stored == half) | is_near | (is_tiny & is_same_sign)).all())
 
 
-def _equal(stored: np.ndarray, array: np.ndarray, rounding: float) -> bool:
-    """Whether two weights are equal: exactly in the same dtype, otherwise but for rounding."""
-    if stored.shape != array.shape:
+def _is_quantized(values: np.ndarray, group: _Quantized, biases: list[np.ndarray]) -> bool:
+    """Whether each step is the nearest to its number, and the scale is that of the largest."""
+    if values.shape != group.steps.shape:
         return False
-    if stored.dtype == array.dtype or array.ndim == 0:
-        return np.array_equal(stored, array)
-    return _near(array.reshape(len(array), -1), stored.reshape(len(array), -1), rounding)
-
-
-def _near(expected: np.ndarray, actual: np.ndarray, rounding: float) -> bool:
-    """Whether each row is equal but for rounding, relative to its largest value."""
-    largest = np.abs(actual).max(axis=1, initial=0)
-    return bool((np.abs(actual - expected).max(axis=1, initial=0) <= rounding * largest).all())
+    shape = [1] * values.ndim
+    if group.scale.size > 1:
+        shape[group.axis] = -1
+    exact = values.astype(np.float64) / group.scale.astype(np.float64).reshape(shape)
+    steps = group.steps.astype(np.float64) - group.zero.astype(np.float64).reshape(shape)
+    if group.steps.dtype == np.int32:
+        return bool((np.abs(steps - exact) <= 0.5 + 1e-6).all())
+    axes = tuple(axis for axis in range(values.ndim) if shape[axis] == 1)
+    extent = np.abs(values).max(axis=axes, initial=0)
+    if (group.zero != 0).any() or group.steps.dtype == np.uint8:
+        lowest = np.minimum(values.min(axis=axes, initial=0), 0)
+        extent = np.maximum(values.max(axis=axes, initial=0), 0) - lowest
+    extent, scale = np.ravel(extent), np.ravel(group.scale)
+    is_scale = extent < np.finfo(np.float32).tiny
+    for levels in _LEVELS:
+        is_scale |= np.abs(extent.astype(np.float64) / levels - scale) <= np.spacing(scale)
+    for bias in biases:
+        if bias.shape == scale.shape:
+            is_scale |= np.abs(bias.astype(np.int64)) > _LARGE_BIAS
+    return bool(is_scale.all() and (np.abs(steps - exact) <= 0.5 + 1e-4).all())

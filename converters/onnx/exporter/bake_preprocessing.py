@@ -15,6 +15,8 @@ from ..errors import OnnxError
 NORMALIZED = "normalized_input"
 #: The prefix of the names of the nodes and constants that do the preprocessing.
 BAKED = "baked_"
+#: The names of its constants.
+_ORDER, _SCALE, _SHIFT = f"{BAKED}order", f"{BAKED}scale", f"{BAKED}shift"
 
 
 def remaining_preprocessing(preprocessing: Preprocessing) -> Preprocessing:
@@ -53,14 +55,16 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
         name=input.name, shape=input.shape, type=onnx_ir.TensorType(onnx_ir.DataType.UINT8)
     )
     operators = tape.Tape()
+    constants = {
+        name: operators.initializer(onnx_ir.tensor(values, name=name))
+        for name, values in normalization_constants(preprocessing).items()
+    }
     value = operators.op("Cast", [pixels], {"to": onnx_ir.DataType.FLOAT})
-    if preprocessing.color == "BGR":
-        order = operators.initializer(onnx_ir.tensor(np.array([2, 1, 0]), name=f"{BAKED}order"))
-        value = operators.op("Gather", [value, order], {"axis": 1})
-    scale, shift = _scale_and_shift(preprocessing)
-    value = operators.op("Mul", [value, _constant(operators, scale, f"{BAKED}scale")])
-    if shift.any():
-        value = operators.op("Sub", [value, _constant(operators, shift, f"{BAKED}shift")])
+    if _ORDER in constants:
+        value = operators.op("Gather", [value, constants[_ORDER]], {"axis": 1})
+    value = operators.op("Mul", [value, constants[_SCALE]])
+    if _SHIFT in constants:
+        value = operators.op("Sub", [value, constants[_SHIFT]])
     value.name, value.shape = NORMALIZED, input.shape
     value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
 
@@ -73,15 +77,21 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     graph.insert_before(graph[0], list(operators.nodes))
 
 
-def _scale_and_shift(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scale and shift with (x / range − mean) / std = x · scale − shift."""
+def normalization_constants(preprocessing: Preprocessing) -> dict[str, np.ndarray]:
+    """Return the constants that normalize pixels from 0 to 255, by their names in the graph.
+
+    (x / range − mean) / std is x · scale − shift, with one value for each channel, which broadcasts
+    over (N, C, H, W). The order of the channels and the shift are left out where they change
+    nothing.
+
+    Args:
+        preprocessing: That of the network.
+    """
     std = np.asarray(preprocessing.std or (1,), np.float64)
     mean = np.asarray(preprocessing.mean or (0,), np.float64)
     largest = 255 if preprocessing.value_range == 1 else 1
-    return 1 / (largest * std), mean / std
-
-
-def _constant(operators: tape.Tape, values: np.ndarray, name: str) -> onnx_ir.Value:
-    """Add a constant of one value for each channel, which broadcasts over (N, C, H, W)."""
-    array = values.astype(np.float32).reshape(1, -1, 1, 1)
-    return operators.initializer(onnx_ir.tensor(array, name=name))
+    constants = {_SCALE: 1 / (largest * std)} | ({_SHIFT: mean / std} if mean.any() else {})
+    by_channel = {
+        name: values.astype(np.float32).reshape(1, -1, 1, 1) for name, values in constants.items()
+    }
+    return by_channel | ({_ORDER: np.array([2, 1, 0])} if preprocessing.color == "BGR" else {})

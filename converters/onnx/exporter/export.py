@@ -20,12 +20,14 @@ from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
+from ...modules.finite import require_finite_parameters
 from ...saved import SavedModel, infer_output_kind
+from ...saved.probabilities import sum_problem
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
-from .tracing import BATCH_AXIS, OPSET, trace
+from .tracing import BATCH_AXIS, EXPORTER, OPSET, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
@@ -100,6 +102,7 @@ def export(
         OnnxError: If ONNX cannot express the model, or not with these options.
         InferenceError: If the model does not accept the example inputs.
         LabelsError: If the number of labels is not the number of outputs.
+        NotFiniteError: If a parameter of the model is not a finite number.
         WriteError: If the file exists already, or cannot be written.
 
     Example:
@@ -112,18 +115,23 @@ def export(
     """
     saved_model = as_saved_model(model, **details)
     target = check_output(path, overwrite)
+    require_finite_parameters(saved_model.module)
     module = inference_copy(saved_model.module, torch.float32)
     if inputs is None:
         shape = _input_shape(saved_model, is_saved=isinstance(model, SavedModel))
         inputs = torch.zeros(2, *shape)
     example = as_inputs(module, inputs)
     outputs = run(module, example)
+    if problem := sum_problem(outputs[0].numpy(), saved_model.output_kind):
+        raise OnnxError(f"{problem}; output_kind='features' exports what they are")
     if saved_model.labels is not None:
         check_labels(saved_model.labels, outputs[0].shape[1])
     input_names = interface_names("input", len(pytree.tree_leaves(example)))
     output_names = interface_names(output_name(saved_model.output_kind), len(outputs))
     graph = trace(module, example, input_names, output_names, any_size)
-    metadata = replace(metadata_of(saved_model), precision="fp16" if fp16 else "fp32")
+    metadata = replace(
+        metadata_of(saved_model), precision="fp16" if fp16 else "fp32", exporter=EXPORTER
+    )
     if fp16:
         graph = to_half(graph)
     if bake_preprocessing:
@@ -134,7 +142,10 @@ def export(
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
-        _write(graph, target, any_size), input_names, output_names, saved_model.output_kind
+        _write(graph, target, any_size, overwrite),
+        input_names,
+        output_names,
+        saved_model.output_kind,
     )
 
 
@@ -201,11 +212,13 @@ def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
     return model.input_shape
 
 
-def _write(graph: onnx_ir.Model, target: Path, any_size: bool) -> list[Path]:
+def _write(graph: onnx_ir.Model, target: Path, any_size: bool, overwrite: bool) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     weights_name = f"{target.name}.data" if size > SINGLE_FILE_BYTES else None
+    if weights_name:
+        check_output(target.with_name(weights_name), overwrite)
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
         _check_batch(path, any_size)

@@ -7,8 +7,10 @@ was traced, and optimized here by the rules that keep what it computes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir
 from onnx_ir.passes import PassManager, Sequential, common
 from onnxscript import rewriter
@@ -57,8 +59,29 @@ _RULES = (
     rules.remove_optional_bias_from_gemm_rule,
 )
 
-#: Operators whose output is much larger than their inputs, which a file need not contain.
+#: Operators whose output can be much larger than their inputs.
 EXPANDING = ("ConstantOfShape", "Expand", "Range", "Tile")
+#: How many numbers such an operator may give to be computed ahead; a file need not contain more.
+_LARGEST = 2**16
+
+
+def is_large(operator: str, inputs: Sequence[np.ndarray | None]) -> bool:
+    """Return whether an operator makes so much of constants that a file need not contain it.
+
+    Args:
+        operator: Its name in ONNX.
+        inputs: What it is given; None where that is unknown.
+    """
+    if operator not in EXPANDING:
+        return False
+    if any(array is None for array in inputs):
+        return True
+    arrays = [array.astype(np.float64) for array in inputs if array is not None]
+    if operator == "Range":
+        start, limit, step = (array.item() for array in arrays)
+        return bool(step == 0 or (limit - start) / step > _LARGEST)
+    size = float(np.prod(arrays[-1])) * (arrays[0].size if operator != "ConstantOfShape" else 1)
+    return size > _LARGEST
 
 
 def optimize(model: onnx_ir.Model) -> None:
@@ -85,8 +108,16 @@ class _FoldConstants(onnx_ir.passes.InPlacePass):
             model,
             onnx_shape_inference=True,
             output_size_limit=2**31,
-            should_fold=lambda node: node.op_type not in EXPANDING,
+            should_fold=_is_worth_storing,
         )
+
+
+def _is_worth_storing(node: onnx_ir.Node) -> bool:
+    if node.op_type not in EXPANDING:
+        return True
+    tensors = [value.const_value for value in node.inputs if value is not None]
+    arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
+    return not is_large(node.op_type, arrays)
 
 
 class _Rewrite(onnx_ir.passes.InPlacePass):

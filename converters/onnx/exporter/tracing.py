@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import onnx_ir
+import onnxscript
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -24,6 +25,9 @@ OPSET = 18
 #: The IR version that came with opset 18. The exporter writes a newer one, which fewer programs
 #: read, although the graph uses nothing of it.
 IR_VERSION = 8
+
+#: What translates a model; other versions name and arrange the nodes in another way.
+EXPORTER = f"torch {torch.__version__}, onnxscript {onnxscript.__version__}"
 
 BATCH_AXIS = "batch"
 #: The last two axes of a network that takes images of any size.
@@ -51,35 +55,37 @@ def trace(
     Raises:
         OnnxError: If ONNX cannot express the module, or not for every batch or size.
     """
-    model = _translate(module, inputs, any_size).model
-    for values, names in ((model.graph.inputs, input_names), (model.graph.outputs, output_names)):
-        for value, name in zip(values, names, strict=True):
-            value.name = name
+    model = translate(module, inputs, any_size).model
+    optimize(model)
+    name_interface(model, input_names, output_names)
     model.ir_version = IR_VERSION
     _strip_metadata(model)
     return model
 
 
-def operators(module: nn.Module, inputs: Any, any_size: bool = False) -> torch.fx.GraphModule:
-    """Return the operators that `trace` translates, as a graph that PyTorch can run one by one.
+def name_interface(
+    model: onnx_ir.Model, input_names: Sequence[str], output_names: Sequence[str]
+) -> None:
+    """Name the inputs and outputs of a graph, in place."""
+    for values, names in ((model.graph.inputs, input_names), (model.graph.outputs, output_names)):
+        for value, name in zip(values, names, strict=True):
+            value.name = name
 
-    Each value has the name that it has in the ONNX graph; the inputs are flattened.
+
+def translate(module: nn.Module, inputs: Any, any_size: bool = False) -> torch.onnx.ONNXProgram:
+    """Return a module as torch translates it to ONNX, before anything is optimized.
+
+    Its `exported_program` holds the operators, which PyTorch can run one by one; each value has
+    the name that it has in the ONNX graph.
+
+    Args:
+        module: As for `trace`.
+        inputs: As for `trace`.
+        any_size: As for `trace`.
 
     Raises:
         OnnxError: As `trace`.
     """
-    program = _translate(module, inputs, any_size).exported_program
-    assert program is not None
-    graph_module = program.module()
-    assert isinstance(graph_module, torch.fx.GraphModule)
-    return graph_module
-
-
-def _translate(
-    module: nn.Module,
-    inputs: Any,
-    any_size: bool,
-) -> torch.onnx.ONNXProgram:
     axis_names = dict(enumerate((BATCH_AXIS, None, *SIZE_AXES) if any_size else (BATCH_AXIS,)))
     dynamic_axes: dict[int, Any] = {0: torch.export.Dim(BATCH_AXIS)}
     if any_size:
@@ -104,7 +110,6 @@ def _translate(
     except Exception as error:  # Tracing runs the module's own code, which may raise anything.
         raise OnnxError(f"the model cannot be exported: {_root_cause(error)}") from error
     assert program is not None
-    optimize(program.model)
     return program
 
 

@@ -7,8 +7,12 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from ...finite import first_not_finite
 from ..errors import T7Error, T7Warning
 from ..model import find_model
+from ..paths import follow
 from ..reading.load import read_file
 from ..reading.stream_format import StreamFormat
 from .layers import Layer, list_modules
@@ -18,7 +22,7 @@ from .tree import Node, value_tree
 
 @dataclass
 class Inspection:
-    """The contents of a file, found without reading its tensors.
+    """The contents of a file.
 
     Attributes:
         file: The file's path.
@@ -64,7 +68,7 @@ class Inspection:
 
 
 def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> Inspection:
-    """Inspect a `.t7` file; no tensor is read, and torch is not needed.
+    """Inspect a `.t7` file; of its tensors only parameters are read, and torch is not needed.
 
     Args:
         file: The file.
@@ -99,7 +103,19 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
         result.notes.append(f"{count} objects in one file: [1] to [{count}]")
     texts = (str(warning.message) for warning in caught)
     result.notes += [text for text in texts if count == 1 or "more object" not in text]
+    if place := _first_not_finite(attempt.value, result.layers):
+        result.notes.append(f"not all parameters are numbers: {place}")
     return result
+
+
+def _first_not_finite(value: Any, layers: list[Layer]) -> str:
+    """Return which parameter is not finite, and where; empty if all are."""
+    for layer in layers:
+        for name in layer.shapes if layer.same_as is None else ():
+            path = f"{layer.path}.{name}" if layer.path else name
+            if place := first_not_finite(np.asarray(follow(value, path))):
+                return f"{path}{place}"
+    return ""
 
 
 def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> Inspection:

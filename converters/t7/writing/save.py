@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...files import atomic_path, check_output
@@ -51,7 +52,7 @@ def save(
         >>> t7.load(path)["mean"]
         TorchArray([0.5 , 0.25], dtype=float32)
     """
-    target = check_output(path, overwrite=True).resolve()
+    target = check_output(Path(path).resolve(), overwrite=True)
     try:
         with atomic_path(target) as temporary:
             with temporary.open("wb", buffering=2**20) as stream:

@@ -99,6 +99,10 @@ def _python(file: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{file}: not a CIFAR batch: it has no list of {len(pixels)} labels")
     if not all(isinstance(label, int) for label in labels):
         raise DataError(f"{file}: the labels are not integers")
+    # CIFAR-100 has the most classes; a pickle's integers may have any number of digits.
+    invalid = [label for label in labels if not 0 <= label < 2**16]
+    if invalid:
+        raise DataError(f"{file}: the label {str(invalid[0])[:20]} is out of range")
     return pixels, np.array(labels, np.int64)
 
 

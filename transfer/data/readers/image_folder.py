@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ....converters.images.decode import Header, read_header, read_image
 from ....converters.images.errors import ImageError
-from ....converters.images.files import find_images
+from ....converters.images.files import SUFFIXES, FolderContent, list_folder, name_files, no_images
 from ...errors import DataError
 from ..dataset import SPLIT_NAMES, Dataset
-from ..image_files import MEMORY_LIMIT, ImageFiles, decode_8bit
+from ..image_files import MEMORY_LIMIT, ImageFiles
 from .registry import ReadOptions, reader
 
 #: Names of a split's folder, in lower case.
@@ -36,7 +36,7 @@ def read_image_folder(source: str, options: ReadOptions) -> Dataset | ImageFiles
     2 GB.
 
     Raises:
-        ImageError: If an image cannot be read, or there is none.
+        ImageError: If an image cannot be read, or a class folder has none.
     """
     files, sizes = _find_files(source, split=options.split, on_error=options.on_error)
     size = options.size or (sizes.pop() if len(sizes) == 1 else None)
@@ -45,7 +45,7 @@ def read_image_folder(source: str, options: ReadOptions) -> Dataset | ImageFiles
     try:
         return files.in_memory(options.size)
     except DataError:
-        # Images of one size may be stored turned (EXIF): upright, they differ.
+        # A PNG may say behind its pixels that it is turned (EXIF): upright, the sizes differ.
         return files
 
 
@@ -60,7 +60,7 @@ def stream_folder(
         on_error: `raise` or `skip` (see `open_data`).
 
     Raises:
-        ImageError: If an image cannot be read, or there is none.
+        ImageError: If an image cannot be read, or a class folder has none.
 
     Example:
         >>> from pathlib import Path
@@ -78,6 +78,10 @@ def stream_folder(
     return _find_files(folder, split=split, on_error=on_error)[0]
 
 
+#: A file, its split (or an empty string) and its class (or an empty string).
+_Entry = tuple[Path, str, str]
+
+
 def _find_files(
     folder: str | os.PathLike[str], *, split: str | None, on_error: str
 ) -> tuple[ImageFiles, set[tuple[int, int]]]:
@@ -87,62 +91,135 @@ def _find_files(
     error. With `skip`, every file is decoded once; the unreadable ones are left out and noted.
     """
     root = Path(folder)
-    by_split = {_SPLIT_FOLDERS.get(sub.name.lower(), ""): sub for sub in _subfolders(root)}
-    places = {name: by_split[name] for name in SPLIT_NAMES if name in by_split} or {"": root}
-    candidates = [
-        (file, name, _class_of(file, place))
-        for name, place in places.items()
-        if split in (None, name)
-        for file in find_images([place])
-    ]
-    sizes, modes, problems, readable = set(), set(), [], []
-    for candidate in candidates:
+    entries, notes = _list_entries(root, split)
+    headers, problems = _read_headers([file for file, _, _ in entries], on_error)
+    readable = [entry for entry in entries if entry[0] in headers]
+    if problems:
+        examples = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
+        notes.append(f"left out, unreadable: {len(problems):,} ({examples})")
+    _check_classes(root, entries, readable)
+    names = tuple(sorted({label for _, _, label in readable}))
+    labels = np.searchsorted(names, [label for _, _, label in readable]) if names != ("",) else None
+    return ImageFiles(
+        np.array([file for file, _, _ in readable], object),
+        labels,
+        None if labels is None else names,
+        tuple(notes),
+        np.array([file.relative_to(root).as_posix() for file, _, _ in readable]),
+        np.array([name for _, name, _ in readable]) if all(s for _, s, _ in readable) else None,
+        "gray" if all(header.gray for header in headers.values()) else "RGB",
+    ), {header.size for header in headers.values()}
+
+
+def _list_entries(root: Path, split: str | None) -> tuple[list[_Entry], list[str]]:
+    """Return the images of a folder, and notes on what is not taken.
+
+    Raises:
+        ImageError: If a class folder has no images, or the whole folder has none.
+    """
+    folders = _subfolders(root)
+    splits = _split_folders(root, folders, split)
+    entries: list[_Entry] = []
+    unused = FolderContent()
+    beside: list[Path] = []
+    if splits:
+        beside = [*list_folder(root, below=False).images, *sorted({*folders} - {*splits.values()})]
+        unused.add(list_folder(root, below=False))
+    for name, place in splits.items() or [("", root)]:
+        if split in (None, name) or not splits:
+            found, content, loose = _list_classes(place)
+            entries += [(file, name, label) for file, label in found]
+            unused.add(content)
+            beside += loose
+    notes = [unused.note()] if unused.note() else []
+    if beside:
+        notes.append(f"left out, in no class folder: {name_files(beside)}")
+    if not entries:
+        raise no_images(root)
+    return entries, notes
+
+
+def _list_classes(place: Path) -> tuple[list[tuple[Path, str]], FolderContent, list[Path]]:
+    """Return the images of a folder with their classes, its files, and images of no class."""
+    content = list_folder(place, below=False)
+    loose = list(content.images)
+    classes = {folder: list_folder(folder) for folder in _subfolders(place)}
+    for inside in classes.values():
+        content.add(inside)
+    if not any(inside.images for inside in classes.values()):
+        return [(file, "") for file in loose], content, []
+    for folder, inside in classes.items():
+        if not inside.images:
+            raise ImageError(f"{folder}: no images in this class folder ({', '.join(SUFFIXES)})")
+    labeled = [(file, folder.name) for folder, inside in classes.items() for file in inside.images]
+    return labeled, content, loose
+
+
+def _split_folders(root: Path, folders: list[Path], split: str | None) -> dict[str, Path]:
+    """Return the folders of splits, by split, or none.
+
+    A folder called `train`, `val` or `test` is one if it has class folders and no folder beside
+    them has any; otherwise it is a class of that name.
+
+    Raises:
+        ImageError: If only some of them have class folders, or two are of the same split.
+    """
+    named: dict[str, Path] = {}
+    beside = []
+    for folder in folders:
+        name = _SPLIT_FOLDERS.get(folder.name.lower())
+        if name in named:
+            raise ImageError(f"{root}: both {named[name].name} and {folder.name} are {name} splits")
+        if name is None:
+            beside.append(folder)
+        else:
+            named[name] = folder
+    with_classes = [folder for folder in named.values() if _subfolders(folder)]
+    if not with_classes or any(map(_subfolders, beside)):
+        return {}
+    for name, folder in named.items():
+        if folder not in with_classes and split in (None, name):
+            raise ImageError(
+                f"{folder}: no class folders, which {with_classes[0].name} has; move it elsewhere"
+            )
+    return {name: named[name] for name in SPLIT_NAMES if name in named}
+
+
+def _subfolders(root: Path) -> list[Path]:
+    entries = (entry for entry in root.iterdir() if not entry.name.startswith("."))
+    return sorted(entry for entry in entries if entry.is_dir())
+
+
+def _read_headers(files: list[Path], on_error: str) -> tuple[dict[Path, Header], list[str]]:
+    """Return the headers of the readable images, and what is wrong with the others.
+
+    Raises:
+        ImageError: If an image cannot be read and `on_error` is `raise`.
+    """
+    headers: dict[Path, Header] = {}
+    problems = []
+    for file in files:
         try:
-            size, mode = _inspect(candidate[0], decode=on_error == "skip")
+            headers[file] = read_header(file) if on_error == "raise" else _decoded_header(file)
         except ImageError as error:
             if on_error == "raise":
                 raise
             problems.append(str(error))
-            continue
-        sizes.add(size)
-        modes.add(mode)
-        readable.append(candidate)
-    if not readable:
-        raise ImageError(f"{root}: no readable image{f' in {split}' if split else ''}")
-    names = tuple(sorted({label for _, _, label in readable}))
-    notes = []
-    if problems:
-        examples = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
-        notes.append(f"{len(problems)} files cannot be read and are left out: {examples}")
-    return ImageFiles(
-        np.array([file for file, _, _ in readable], object),
-        np.searchsorted(names, [label for _, _, label in readable]) if all(names) else None,
-        names if all(names) else None,
-        tuple(notes),
-        np.array([file.relative_to(root).as_posix() for file, _, _ in readable]),
-        np.array([name for _, name, _ in readable]) if "" not in places else None,
-        "gray" if modes <= {"1", "L", "LA"} else "RGB",
-    ), sizes
+    return headers, problems
 
 
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir())
+def _decoded_header(file: Path) -> Header:
+    image = read_image(file)
+    return Header((image.height, image.width), image.mode == "L")
 
 
-def _class_of(file: Path, place: Path) -> str:
-    """Return the subfolder that an image is in; empty if it is in none."""
-    steps = file.relative_to(place).parts
-    return steps[0] if len(steps) > 1 else ""
+def _check_classes(root: Path, entries: list[_Entry], readable: list[_Entry]) -> None:
+    """Check that each class still has an image once the unreadable ones are left out.
 
-
-def _inspect(file: Path, *, decode: bool) -> tuple[tuple[int, int], str]:
-    """Return the size (height, width) and the mode of an image."""
-    if decode:
-        image = decode_8bit(file)
-        return (image.height, image.width), image.mode
-    try:
-        with Image.open(file) as image:
-            return (image.height, image.width), image.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        # Decoding raises an error that names the problem.
-        return _inspect(file, decode=True)
+    Raises:
+        ImageError: If it has none.
+    """
+    before, after = ({entry[1:] for entry in listed} for listed in (entries, readable))
+    for name, label in sorted(before - after):
+        place = "/".join(filter(None, (str(root), name, label)))
+        raise ImageError(f"{place}: no readable image")

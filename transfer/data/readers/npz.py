@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
+from numpy.lib.format import (
+    MAGIC_PREFIX,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+)
 
+from ....converters.errors import NotFiniteError
 from ...errors import DataError
 from ..array_layout import (
     IMAGE_KEYS,
@@ -19,6 +30,10 @@ from ..array_layout import (
 from ..dataset import Dataset
 from .registry import ReadOptions, has_suffix, reader
 
+#: Images hardly compress: an archive that unpacks to more than so many times its size, and to more
+#: than any machine's memory holds, is an attack.
+_MAX_EXPANSION, _ALWAYS_ALLOWED = 64, 256 * 2**20
+
 
 @reader("a .npz file", accepts=has_suffix(".npz"), order=30)
 def read_npz(source: str, options: ReadOptions) -> Dataset:
@@ -29,10 +44,18 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
 
     Raises:
         DataError: If it cannot be read, or holds no images under a usual name.
+        NotFiniteError: If a pixel or a label is NaN or infinite.
     """
     arrays = {name.lower(): array for name, array in load_arrays(source).items()}
+    try:
+        return _dataset(source, arrays, options)
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{source}: {error}") from None
+
+
+def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions) -> Dataset:
     listed = _entry(arrays, NAME_KEYS)
-    names = None if listed is None else tuple(map(str, listed.tolist()))
+    names = None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
     images, first_label = _images(arrays), options.first_label
     if images is not None:
         return build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
@@ -64,12 +87,40 @@ def load_arrays(file: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         (2, 3)
     """
     try:
+        _check_sizes(file)
         with np.load(file, allow_pickle=False) as archive:
             # An entry that is no array is given as bytes.
             return {name: x for name, x in archive.items() if isinstance(x, np.ndarray)}
     # Damaged bytes raise errors of zip, of zlib and of NumPy, which share no other base class.
     except Exception as error:
         raise DataError(f"{os.fspath(file)}: cannot be read: {error}") from None
+
+
+def _check_sizes(file: str | os.PathLike[str]) -> None:
+    """Check the sizes that an archive claims before memory is asked for.
+
+    Raises:
+        DataError: If the archive unpacks to much more than it is, or an array claims more bytes
+            than its entry has.
+    """
+    packed = Path(file).stat().st_size
+    with ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > max(_ALWAYS_ALLOWED, _MAX_EXPANSION * packed):
+            raise DataError(f"{packed:,} bytes would unpack to {unpacked:,}")
+        for entry in archive.infolist():
+            with archive.open(entry) as stream:
+                if stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                    stream.seek(0)
+                    _check_array(stream, entry)
+
+
+def _check_array(stream: IO[bytes], entry: ZipInfo) -> None:
+    read_header = read_array_header_1_0 if read_magic(stream)[0] == 1 else read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+    if claimed != there or any(size < 0 for size in shape):
+        raise DataError(f"{entry.filename} claims {claimed:,} bytes, it has {there:,}")
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
