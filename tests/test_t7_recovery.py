@@ -72,9 +72,9 @@ def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["two objects", "a long", "items"])
 def test_unusual_bodies_beside_an_unusual_key(kind: str) -> None:
     """Such a key is a sign of a wrong reading, but may be right."""
-    data = t7.dumps({"layer": UNUSUAL[kind], "after": {True: "yes", 1: "one"}, "end": 5})
+    data = t7.dumps({"layer": UNUSUAL[kind], "after": {True: "yes"}, "end": 5})
     value = t7.loads(data)
-    assert (value["after"][True], value["after"][1], value["end"]) == ("yes", "one", 5)
+    assert (value["after"][True], value["end"]) == ("yes", 5)
     assert len(value["layer"].body) == len(UNUSUAL[kind].body)
 
 
