@@ -227,3 +227,12 @@ def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
     assert (flat["freeze"], flat["body_lr"], flat["tracker"]) == ("none", 0.1, ["none"])
     # These two are about one call, not about the run.
     assert not {"freezing", "run", "resume", "overwrite"} & flat.keys()
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "run.json"])
+def test_a_run_has_both_of_its_files(missing: str, tmp_path: Path) -> None:
+    open_run(tmp_path / "run", {}, {}, resume=False, overwrite=False)
+    open_run(tmp_path / "run", {}, {}, resume=True, overwrite=False)
+    (tmp_path / "run" / missing).unlink()
+    with pytest.raises(TrainingError, match="something else than a run"):
+        open_run(tmp_path / "run", {}, {}, resume=False, overwrite=True)
