@@ -70,8 +70,12 @@ def cat(
             raise TorchliftError(
                 f"{path} is expanded to {value.size:,} elements from fewer: save it as .t7"
             )
-        with atomic_path(target) as temporary:
-            np.save(temporary, np.asarray(value))
+        array = np.asarray(value, order="C")
+        header = np.lib.format.header_data_from_array_1_0(array)
+        with atomic_path(target) as temporary, temporary.open("wb") as stream:
+            # np.save does not notice when the disk is full at the end of the array.
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(array.data)
     else:
         raise TorchliftError(f"{path} is not a tensor ({text}): save it as .t7")
     return CommandResult(

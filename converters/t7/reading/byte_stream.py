@@ -95,7 +95,11 @@ def open_stream(file: File, *, writable: bool = True) -> ByteStream:
         with io.FileIO(path) as stream:
             return _decompress(ByteStream(path, _map_file(stream, writable)))
     except IsADirectoryError:
-        raise T7Error("is a folder, not a .t7 file", source=path) from None
+        raise T7Error(
+            "is a folder, not a .t7 file; torchlift.converters.saved.open_model opens the folder "
+            "of a saved model",
+            source=path,
+        ) from None
     except FileNotFoundError:
         raise T7Error("no such file", source=path) from None
     except OSError as error:
