@@ -230,5 +230,5 @@ def test_an_xz_dictionary_of_gigabytes_is_refused() -> None:
     packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(
         4, "little"
     )
-    with pytest.raises(t7.T7Error, match="[Mm]emory usage limit"):
+    with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
         t7.loads(bytes(packed))
