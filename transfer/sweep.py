@@ -167,7 +167,7 @@ class Sweep:
                     for name in ("val_accuracy", "val_loss", "train_accuracy")
                     if name in best
                 }
-                if evaluation["split"] == "test":
+                if evaluation.get("split") == "test" and evaluation.get("accuracy") is not None:
                     scores["test_accuracy"] = f"{evaluation['accuracy']:.4f}"
                 varied = {name: trial[name] for name in self._varied()}
                 row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}
@@ -222,7 +222,9 @@ class Sweep:
 
 
 #: What the table takes from the results of a run.
-_EVALUATION = entries({"split": optional(text), "accuracy": optional(number)}, ("accuracy",))
+_EVALUATION = entries(
+    {"split": optional(text), "accuracy": optional(number)}, ("split", "accuracy")
+)
 
 
 def _read_object(file: Path, kind: Kind) -> dict[str, Any]:
