@@ -147,8 +147,8 @@ def plain_name(name: str) -> str:
     r"""Return the name of a file as results have it: bytes that are no text are spelled out.
 
     Example:
-        >>> print(plain_name("cat-\\udcff.png"))
-        cat-\\udcff.png
+        >>> print(plain_name("cat-\udcff.png"))
+        cat-\udcff.png
     """
     return name.encode("utf-8", "backslashreplace").decode()
 
