@@ -33,8 +33,7 @@ def _number(text: str) -> float:
 
 def test_the_limits_are_those_in_the_docs() -> None:
     limits = {
-        name: (each.tolerance, each.top1, each.top5, each.drop)
-        for name, each in PROFILES.items()
+        name: (each.tolerance, each.top1, each.top5, each.drop) for name, each in PROFILES.items()
     }
     found = documented()
     assert found.keys() == limits.keys()

@@ -156,7 +156,7 @@ def test_what_changes_no_result_may_change_when_a_run_is_resumed(tmp_path: Path)
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert stored == now
     fewer = {key: value for key, value in now.items() if key != "seed"}
-    with pytest.raises(TrainingError, match="with seed=0, now no seed="):
+    with pytest.raises(TrainingError, match=r"with seed=0, now no seed=…"):
         open_run(tmp_path / "run", fewer, {"model": "a"}, resume=True, overwrite=False)
 
 
