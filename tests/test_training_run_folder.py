@@ -216,9 +216,9 @@ def test_the_last_checkpoint_is_resumed_and_the_best_is_returned(tmp_path: Path)
     resumed = state()
     load_last_checkpoint(tmp_path, resumed)
     assert (resumed.history, resumed.seconds) == (history, [0.5] * 4)
-    assert float(resumed.network.weight) == 4
+    assert resumed.network.weight.item() == 4
     load_best(tmp_path, resumed)
-    assert float(resumed.network.weight) == 2
+    assert resumed.network.weight.item() == 2
 
 
 def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
