@@ -149,7 +149,8 @@ def _as_json(row: dict[str, str]) -> dict[str, Any]:
         {"option": name, "setting": value} for name, value in row.items() if name not in _RESULTS
     ]
     results = {name: float(row[name]) for name in _RESULTS[:-2] if row.get(name)}
-    return {"run": row["run"], "options": options, **results}
+    status = row.get("status", "finished")
+    return {"run": row["run"], "options": options, "status": status, **results}
 
 
 def read_choice(text: str) -> Choice:

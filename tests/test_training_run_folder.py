@@ -62,7 +62,7 @@ def test_a_folder_with_another_run_is_refused(splits: Splits[Any], tmp_path: Pat
     resume = replace(QUIET, resume="auto")
     with pytest.raises(TrainingError, match=r"with no momentum=…, now momentum=0\.5"):
         trained(splits, folder, epochs=1, run=resume, momentum=0.5)
-    with pytest.raises(TrainingError, match=r"lr \(0.05, now 0.1\)"):
+    with pytest.raises(TrainingError, match=r"with lr=0\.05, now lr=0\.1"):
         trained(splits, folder, epochs=1, run=resume, lr=0.1)
     other = replace(splits, train=splits.train.take(np.arange(100)))
     with pytest.raises(TrainingError, match="data of the same name, but with other contents"):
@@ -157,7 +157,7 @@ def test_what_changes_no_result_may_change_when_a_run_is_resumed(tmp_path: Path)
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert stored == now
     fewer = {key: value for key, value in now.items() if key != "seed"}
-    with pytest.raises(TrainingError, match=r"another value of seed \(0, now None\)"):
+    with pytest.raises(TrainingError, match=r"with seed=0, now no seed=…"):
         open_run(tmp_path / "run", fewer, {"model": "a"}, resume=True, overwrite=False)
 
 
@@ -227,3 +227,12 @@ def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
     assert (flat["freeze"], flat["body_lr"], flat["tracker"]) == ("none", 0.1, ["none"])
     # These two are about one call, not about the run.
     assert not {"freezing", "run", "resume", "overwrite"} & flat.keys()
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "run.json"])
+def test_a_run_has_both_of_its_files(missing: str, tmp_path: Path) -> None:
+    open_run(tmp_path / "run", {}, {}, resume=False, overwrite=False)
+    open_run(tmp_path / "run", {}, {}, resume=True, overwrite=False)
+    (tmp_path / "run" / missing).unlink()
+    with pytest.raises(TrainingError, match="something else than a run"):
+        open_run(tmp_path / "run", {}, {}, resume=False, overwrite=True)
