@@ -43,6 +43,14 @@ COUNT ?= 200
 mutants: install
 	$(BIN)/python tests/mutants.py --count $(COUNT) --seed $(SEED)
 
+# Random modules and networks beside Torch7 itself: make oracle TORCH7=…/th (docs/fixtures.md).
+MODULES ?= 200
+
+oracle: NETWORKS = 100
+oracle: install
+	$(BIN)/python tests/oracle/check.py $(TORCH7) --modules $(MODULES) --networks $(NETWORKS) \
+		--seed $(SEED)
+
 coverage: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \
 		tests/test_layers_onnx.py tests/test_criterions.py tests/test_equal_classes.py \
