@@ -82,7 +82,7 @@ def short_warnings() -> Iterator[None]:
 
 
 class _PlainConsole(Console):
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         # Before it is measured, so that tables stay aligned.
         return super().render_str(printable(text), **options)
 

@@ -124,3 +124,11 @@ def test_a_wrong_path_raises_with_the_existing_steps(
         follow(checkpoint, path)
     for fragment in fragments:
         assert fragment in str(caught.value)
+
+
+def test_a_path_begins_with_its_root_or_its_first_name() -> None:
+    assert format_path(("weight",)) == "weight"
+    assert format_path(("modules", 1, "weight")) == "modules[1].weight"
+    assert format_path(("modules", 1), "model") == "model.modules[1]"
+    assert format_path((), "value") == "value"
+    assert format_path((1, "a")) == "[1].a"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from support import FIXTURES
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, T7Warning
 from torchlift.converters.t7.class_layouts import ClassLayout
+from torchlift.converters.t7.reading.load import read_file
 
 FORMS: list[dict[str, Any]] = [
     {"format": format, "long_size": size} for format in ("binary", "ascii") for size in (8, 4)
@@ -195,3 +197,23 @@ def test_the_search_takes_bounded_time() -> None:
     with pytest.raises(T7Error):
         t7.loads(data)
     assert time.process_time() - start < 10
+
+
+def test_a_key_that_is_neither_text_nor_number_is_counted_as_unusual(tmp_path: Path) -> None:
+    """Of several ways to read a file, the search takes the one with the fewest."""
+    for value, count in (({"a": 1, 2: 3}, 0), ({True: 1}, 1), ({True: 1, False: {True: 2}}, 3)):
+        t7.save(value, tmp_path / "value.t7")
+        assert len(read_file(tmp_path / "value.t7").anomalies) == count
+    # So are a value of nil, which Lua does not store, and a key that occurs twice.
+    for text in ("3 1 1 1 1 0 ", "3 1 2 1 1 1 5 1 1 1 5 "):
+        (tmp_path / "value.t7").write_bytes(text.replace(" ", "\n").encode())
+        assert len(read_file(tmp_path / "value.t7").anomalies) == 1
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_printed_number_that_fits_no_integer_is_an_error(number: int) -> None:
+    longs = t7.dumps(np.array([7, 8], np.int64), format="ascii")
+    assert t7.loads(longs).tolist() == [7, 8]
+    # In a list over several lines; in one line, as Torch7 prints it, strtol's limit is the value.
+    with pytest.raises(T7Error, match="expected a 64-bit integer"):
+        t7.loads(longs.replace(b"7 8", f"7\n{number}".encode()))

@@ -22,6 +22,7 @@ from torchlift.cli.main import main
 from torchlift.converters.saved import open_model
 from torchlift.transfer.data import Splits
 from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.checkpoints import (
     TrainingState,
@@ -31,7 +32,7 @@ from torchlift.transfer.training.checkpoints import (
     save_checkpoint,
     saved_epochs,
 )
-from torchlift.transfer.training.run_folder import RunFolder, open_run
+from torchlift.transfer.training.run_folder import RunFolder, flat_options, open_run
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +219,11 @@ def test_the_last_checkpoint_is_resumed_and_the_best_is_returned(tmp_path: Path)
     assert float(resumed.network.weight) == 4
     load_best(tmp_path, resumed)
     assert float(resumed.network.weight) == 2
+
+
+def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
+    flat = flat_options(network="lenet5", freezing=Freezing("none", None, 0.1), run=QUIET, kind=int)
+    assert (flat["network"], flat["kind"]) == ("lenet5", int)
+    assert (flat["freeze"], flat["body_lr"], flat["tracker"]) == ("none", 0.1, ["none"])
+    # These two are about one call, not about the run.
+    assert not {"freezing", "run", "resume", "overwrite"} & flat.keys()

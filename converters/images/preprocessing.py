@@ -308,12 +308,11 @@ class Preprocessing:
         unknown = ", ".join(name for name in values if name not in _ENTRIES)
         if unknown:
             raise PreprocessingError(f"not a preprocessing of torchlift: {unknown} is unknown")
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            }
-        )
+        arguments: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**arguments)
 
 
 def _size_of_form(form: str, height: int, width: int) -> tuple[int, int]:

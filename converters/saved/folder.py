@@ -28,7 +28,7 @@ from ..t7 import LuaObject, T7Error
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
-from .shapes import output_shape
+from .shapes import output_count
 from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
 from .tensor_files import write_tensors
@@ -145,10 +145,9 @@ def _check_fit(model: SavedModel) -> None:
     """
     if model.preprocessing is not None:
         model.preprocessing.check_fits(model.input_shape)
-    if model.labels is not None and model.input_shape is not None:
-        outputs = output_shape(model.module, model.input_shape)
-        if outputs is not None and len(outputs) > 1:
-            check_labels(model.labels, outputs[1])
+    outputs = output_count(model.module)
+    if model.labels is not None and outputs is not None:
+        check_labels(model.labels, outputs)
 
 
 def _torch7_object(model: SavedModel) -> LuaObject | None:

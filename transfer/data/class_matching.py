@@ -196,7 +196,8 @@ def _reason_for_position(
 ) -> str:
     """Return the note on classes that are matched by position."""
     if names is not None and labels is not None:
-        return "classes were matched by position, as was asked for"
+        pairs = [f"{name} with {label}" for name, label in zip(names, labels, strict=False)]
+        return f"classes were matched by position, as was asked for: {_listed(pairs)}"
     if names is None and labels is None:
         reason = f"neither {sides[0]} nor {sides[1]} names them"
     else:

@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from ... import __version__
-from ...converters.files import atomic_path
+from ...converters.files import atomic_path, check_output
 from ...converters.overwriting import FolderKind, check_no_links, foreign_entries
 from ...converters.saved.folder import SAVED_MODEL
 from ...converters.settings import changed_settings
@@ -206,9 +206,11 @@ def open_run(
             something that is no run.
     """
     folder = RunFolder(Path(path))
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    if folder.path.exists():
+        check_output(folder.path, overwrite=True, folder=True)
     # Other processes have to see the folder whole: with both files, or not at all.
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder.path) as new:
             new.mkdir()
             _write_config(new, config, inputs)

@@ -101,7 +101,7 @@ class _Constants:
             if value.const_value is not None
         }
 
-    def computed(self, is_folded: Callable[[str], bool]) -> dict[str, Constant]:
+    def computed(self, is_folded: Callable[[str | None], bool]) -> dict[str, Constant]:
         """Return every constant, those that nodes compute of constants included.
 
         Args:
@@ -127,17 +127,16 @@ class _Constants:
             if value.name and isinstance(array, (np.ndarray, np.generic)):
                 self._values[value.name] = Constant(np.asarray(array), rounded)
 
-    def _fold_normalization(self, is_folded: Callable[[str], bool]) -> None:
+    def _fold_normalization(self, is_folded: Callable[[str | None], bool]) -> None:
         """Put the scale and shift of each folded batch normalization into the layer before it."""
         linear: dict[str | None, onnx_ir.Node] = {}
         for node in self._nodes:
             inputs, output = [value.name for value in node.inputs if value], node.outputs[0].name
             if node.op_type in _LINEAR and all(name in self._values for name in inputs[1:]):
                 linear[output] = node
-            elif node.op_type == "BatchNormalization" and inputs[0] in linear:
-                if output is not None and is_folded(output):
-                    self._fold(linear[inputs[0]], node)
-                    linear[output] = linear[inputs[0]]
+            elif node.op_type == "BatchNormalization" and inputs[0] in linear and is_folded(output):
+                self._fold(linear[inputs[0]], node)
+                linear[output] = linear[inputs[0]]
 
     def _fold(self, layer: onnx_ir.Node, normalization: onnx_ir.Node) -> None:
         gamma, beta, mean, variance = (
