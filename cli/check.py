@@ -12,7 +12,7 @@ from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .result import CommandResult, table
-from .values import Count, NotNegative
+from .values import Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
@@ -38,6 +38,7 @@ def check(
     provider: Provider = "cpu",
     profile: Literal["fp32-cpu", "fp32-gpu", "fp16", "int8"] | None = None,
     tolerance: NotNegative | None = None,
+    min_compared: Fraction = 0.99,
     locate: bool = False,
     report: bool = False,
     data_options: DataOptions = ALL_DATA,
@@ -59,6 +60,8 @@ def check(
             precision and the provider.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
             default the profile's.
+        min_compared: Smallest fraction of the file's numbers that must have been compared with the
+            model's.
         locate: Name the first node whose result differs from the model's.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
         data_options: Which images are used.
@@ -96,6 +99,7 @@ def check(
         provider=provider,
         profile=profile,
         tolerance=tolerance,
+        min_compared=min_compared,
         locate=locate,
     )
     lines = [*found.lines(), *(f"note: {note}" for note in notes)]

@@ -31,14 +31,15 @@ def quantize(
 
     Weights become int8 with a scale for each channel; the ranges of the activations are measured
     on the data. Both files then run all of the data, and the int8 file is written if its accuracy
-    falls by no more than --max-drop. Data without labels is compared with the float file's own
-    predictions.
+    falls by no more than --max-drop and its outputs agree with the float file's. Data without
+    labels is compared with the float file's own predictions.
 
     Args:
         model: The .onnx file, in float32.
         output: The .onnx file to write.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or sklearn:digits.
-        dynamic: Quantize only the weights of linear layers; for networks that lose too much.
+        dynamic: Quantize only the weights of linear layers; for networks that lose too much. The
+            answer for an image then depends a little on the other images of its batch.
         max_drop: Largest loss of accuracy.
         keep: Nodes that stay in float, with commas between.
         search: Find the layers that have to stay in float.
@@ -68,6 +69,7 @@ def quantize(
             overwrite=overwrite,
         )
     before, after = written.bytes
+    notes = [*notes, *written.notes]
     truth = "labels" if written.labelled else "float_file"
     facts = {
         "model": model,
@@ -76,6 +78,7 @@ def quantize(
         "float_bytes": before,
         "accuracy": written.after,
         "float_accuracy": written.before,
+        "agreement": written.agreement,
         "truth": truth,
         "count": len(images),
         "layer_count": written.layers,
@@ -87,6 +90,7 @@ def quantize(
         f"wrote {written.file!s}: {after:,} bytes, {after / before:.2f} of float",
         f"accuracy {written.after:.4f}, {written.before:.4f} in float, on {len(images):,} images, "
         f"compared with {compared}",
+        f"{written.agreement:.2%} of the predictions are the float file's",
         f"{len(written.kept)} of {written.layers} layers stay in float"
         + (f": {', '.join(written.kept)}" if written.kept else ""),
         *(f"note: {note}" for note in notes),

@@ -15,6 +15,7 @@ from .finetune import finetune
 from .messages import for_command
 from .parser import Command, build_arguments, parse_command, run_command
 from .result import CommandResult, table
+from .signals import said_when_stopped
 from .terminal import console
 from .train import train
 from .training import FREEZING, is_first_process
@@ -80,7 +81,8 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(f"run {folder.name}: {settings}")
+            position = f"run {folder.name} of {len(planned.trials):03d}"
+            console(stderr=True).print(f"{position}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))
@@ -93,7 +95,8 @@ def sweep(
     arguments = [build_arguments(*each) for each in parsed]
     if command == "finetune":
         check_freezing(model, arguments)
-    planned.run(one)
+    with said_when_stopped(lambda: f"{output}: the same command again does the other runs"):
+        planned.run(one)
     rows = planned.rows()
     if not is_first_process():
         sys.exit(0)  # One report for all.
@@ -146,7 +149,8 @@ def _as_json(row: dict[str, str]) -> dict[str, Any]:
         {"option": name, "setting": value} for name, value in row.items() if name not in _RESULTS
     ]
     results = {name: float(row[name]) for name in _RESULTS[:-2] if row.get(name)}
-    return {"run": row["run"], "options": options, **results}
+    status = row.get("status", "finished")
+    return {"run": row["run"], "options": options, "status": status, **results}
 
 
 def read_choice(text: str) -> Choice:

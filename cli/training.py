@@ -17,6 +17,7 @@ from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
 from .result import CommandResult, as_number, table
+from .signals import said_when_stopped
 from .terminal import console
 from .values import as_text
 
@@ -106,23 +107,18 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         announced.append(text)
         aside.print(text)
 
-    print_epoch = _line_printer(aside.print, experiment.optimization.epochs)
-    done = 0
-
-    def on_epoch(history: list[Row], seconds: list[float]) -> None:
-        nonlocal done
-        done = len(history)
-        print_epoch(history, seconds)
-
-    try:
-        outcome = run_experiment(model, experiment, path, announce, on_epoch)
-    except KeyboardInterrupt:
-        if is_first_process() and announced:
-            aside.print(_interruption(path, done))
-        raise
+    epochs = experiment.optimization.epochs
+    with said_when_stopped(lambda: _how_to_resume(path, epochs)):
+        outcome = run_experiment(
+            model,
+            experiment,
+            path,
+            announce=announce,
+            on_epoch=_line_printer(aside.print, epochs),
+        )
     if not is_first_process():
         sys.exit(0)  # The first process reports for all.
-    found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes]
+    found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes, *outcome.notes]
     metadata = {
         "run": str(path),
         "model": experiment.config.get("model") or experiment.config.get("network"),
@@ -149,14 +145,16 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     return CommandResult(metadata, view)
 
 
-def _interruption(path: Path, done: int) -> str:
-    """Return how to go on with a run that was stopped after some epochs."""
-    if not done:
-        return f"{path!s}: stopped before the end of an epoch; --resume auto begins or goes on"
-    return (
-        f"{path!s}: stopped after epoch {done}; --resume auto goes on, and with --epochs {done} "
-        "too it saves and evaluates the best model so far"
-    )
+def _how_to_resume(path: Path, epochs: int) -> str:
+    from ..transfer.training.checkpoints import saved_epochs
+    from ..transfer.training.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    if not (path.is_dir() and is_first_process()):
+        return ""
+    done = max(saved_epochs(folder.checkpoints), default=0)
+    text = f"{path}: {done} of {epochs} epochs are done; --resume auto goes on"
+    return f"{text}, and with --epochs {done} it gives the model of these" if done else text
 
 
 #: What the table of results shows, and what it is called.

@@ -64,12 +64,17 @@ def mutants_of(file: Path, root: Path) -> Iterator[Mutant]:
 
 
 def _computing(tree: ast.AST) -> Iterator[Any]:
-    """Yield the nodes of a tree that compute something."""
+    """Yield the nodes of a tree that compute something; zip's `strict` only guards."""
     yield tree
     for field, value in ast.iter_fields(tree):
         if field not in _SKIPPED:
             for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):
+                guard = isinstance(child, ast.keyword) and child.arg == "strict"
+                if (
+                    isinstance(child, ast.AST)
+                    and not guard
+                    and not isinstance(child, ast.JoinedStr)
+                ):
                     yield from _computing(child)
 
 
@@ -89,14 +94,16 @@ def _changes(node: Any) -> Iterator[tuple[Any, Any]]:
         case ast.If(test=test) | ast.IfExp(test=test) | ast.comprehension(ifs=[test, *_]):
             yield test, ast.Constant(True)
             yield test, ast.Constant(False)
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr()) if not isinstance(node.value, ast.Constant):
             yield node, ast.Return(ast.Constant(None))
         case ast.Expr(value=ast.Call()) | ast.AugAssign() | ast.Raise() | ast.Continue():
             yield node, ast.Pass()
         case ast.Call(args=[first, second, *rest]):
             yield node, _with(node, args=[second, first, *rest])
     for keyword in node.keywords if isinstance(node, ast.Call) else []:
-        yield node, _with(node, keywords=[each for each in node.keywords if each is not keyword])
+        if keyword.arg != "strict":
+            rest = [each for each in node.keywords if each is not keyword]
+            yield node, _with(node, keywords=rest)
 
 
 def _with(node: Any, **fields: Any) -> Any:

@@ -180,3 +180,11 @@ def test_clipped_relu_ends_at_its_ceiling() -> None:
     output.sum().backward()
     assert input.grad is not None
     assert input.grad.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("fields", "axis"), [({}, 2), ({"dim": 3}, 2), ({"dim": 2}, 1)])
+def test_a_gated_linear_unit_halves_one_dimension(fields: dict[str, int], axis: int) -> None:
+    input = torch.randn(2, 4, 6)
+    first, second = input.chunk(2, axis)
+    output = convert(lua("nn.GatedLinearUnit", **fields))(input)
+    torch.testing.assert_close(output, first * second.sigmoid())

@@ -124,7 +124,7 @@ def test_commands_that_only_look_say_it_in_a_note(
 
 
 @pytest.mark.parametrize(
-    "line", ["evaluate {}/whole", "train linear", "finetune {}/whole", "predict {}/whole"]
+    "line", ["evaluate {}/whole", "train softmax", "finetune {}/whole", "predict {}/whole"]
 )
 @pytest.mark.parametrize(
     ("data", "place"),

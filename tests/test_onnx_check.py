@@ -35,7 +35,7 @@ def test_a_correct_file_passes_and_the_report_says_what_was_run(exported: tuple)
     assert values["passed"] is True
     assert [finding["name"] for finding in values["findings"]] == [
         *("structure", "interface", "preprocessing", "output_kind", "source", "labels", "folding"),
-        *("weights", "provider", "finite", "outputs", "top-1", "top-5", "edge_cases"),
+        *("weights", "nodes", "provider", "finite", "outputs", "top-1", "top-5", "edge_cases"),
     ]
     assert values["file"] == str(path)
     assert values["error"] == max(part["error"] for part in values["comparisons"])

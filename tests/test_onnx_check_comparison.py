@@ -42,14 +42,14 @@ def test_nan_is_counted_and_left_out_of_the_error() -> None:
 def test_top5_is_compared_as_a_set_with_ties() -> None:
     expected = np.array([[9.0, 8, 7, 6, 5, 4.995, 3]])
     swapped = expected[:, [1, 0, 2, 3, 4, 5, 6]]
-    assert compare(expected, swapped, np.arange(1), 1e-4, is_classifier=True).top5 == 1
+    assert compare(expected, swapped, np.arange(1), 1e-4, is_classifier=True).top5 == 5
     other = expected[:, [0, 1, 2, 3, 5, 4, 6]]
-    assert compare(expected, other, np.arange(1), 1e-4, is_classifier=True).top5 == 0.8
+    assert compare(expected, other, np.arange(1), 1e-4, is_classifier=True).top5 == 4
     # The fifth and the sixth class tie.
-    assert compare(expected, other, np.arange(1), 1e-3, is_classifier=True).top5 == 1
+    assert compare(expected, other, np.arange(1), 1e-3, is_classifier=True).top5 == 5
     # No tolerance makes a tie of scores that are clearly apart.
     last = expected[:, [0, 1, 2, 3, 6, 5, 4]]
-    assert compare(expected, last, np.arange(1), 0.5, is_classifier=True).top5 == 0.8
+    assert compare(expected, last, np.arange(1), 0.5, is_classifier=True).top5 == 4
 
 
 def test_errors_above_the_tolerance_are_counted() -> None:

@@ -27,14 +27,13 @@ from torchlift.converters.onnx.checker.check import full_float32
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.profiles import choose_profile
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
-from torchlift.converters.onnx.checker.weights import differing_weights
 from torchlift.converters.saved import SavedModel
 
 
 def documented() -> dict[str, list[float]]:
-    """The table of docs/checks.md: profile → error, top-1, top-5, loss, error of a weight."""
+    """The table of docs/checks.md: profile → error, top-1, top-5, loss."""
     text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
-    rows = text.split("| error of a weight |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = text.split("| loss of accuracy |")[1].split("\n\n")[0].splitlines()[2:]
 
     def number(cell: str) -> float:
         if cell.endswith("%"):
@@ -48,7 +47,7 @@ def documented() -> dict[str, list[float]]:
 
 def test_profiles_are_those_of_the_documentation() -> None:
     values = {
-        name: [limits.tolerance, limits.top1, limits.top5, limits.drop, limits.rounding]
+        name: [limits.tolerance, limits.top1, limits.top5, limits.drop]
         for name, limits in PROFILES.items()
     }
     assert values == {name: pytest.approx(row) for name, row in documented().items()}
@@ -102,13 +101,13 @@ def test_nan_and_infinity_of_either_side_fail(side: int) -> None:
         assert not findings["finite"]
 
 
-def test_top5_is_a_mean_over_examples_not_over_batches() -> None:
+def test_top5_is_counted_over_examples_not_over_batches() -> None:
     scores = np.arange(10.0)[None]
     other = scores.copy()
     other[0, [4, 5]] = other[0, [5, 4]]  # One of the five is another.
     agreeing = compare(scores.repeat(9, 0), scores.repeat(9, 0), np.arange(9), 10, True)
     differing = compare(scores, other, np.arange(1), 10, True)
-    assert (agreeing.top5, differing.top5) == (1, 0.8)
+    assert (agreeing.top5, differing.top5) == (45, 4)
     limits = replace(PROFILES["fp16"], tolerance=10, top5=0.98)
     assert {f.name: f.passed for f in check_outputs([agreeing, differing], limits, None)}["top-5"]
     limits = replace(limits, top5=0.981)
@@ -178,7 +177,7 @@ def test_an_int8_file_that_loses_accuracy_fails(flipped: int, passes: bool, tmp_
     model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.float32([-0.1, 0]), "shifted"))
     onnx.save(model, tmp_path / "int8.onnx")
     inputs, classes = scores.reshape(100, 2, 1, 1), np.zeros(100, np.int64)
-    report = check(classifier(), tmp_path / "int8.onnx", inputs, classes=classes)
+    report = check(classifier(), tmp_path / "int8.onnx", inputs, classes=classes, min_compared=0.5)
     assert report.profile == "int8"
     assert failed(report) == ([] if passes else ["accuracy"])
 
@@ -296,31 +295,3 @@ def test_products_on_a_gpu_have_the_precision_of_float32() -> None:
     expected = first @ second
     # float32 keeps 24 bits, TF32 11: errors of 1e-7 and 5e-4 of a factor, averaged over 512 terms.
     assert float((product - expected).abs().max() / expected.abs().max()) < 5e-6
-
-
-def folded(factors: np.ndarray, change: float, bits: type = np.float32) -> list[str]:
-    """Return which weights differ in a file whose convolution absorbed a batch normalization.
-
-    Args:
-        factors: one for each channel.
-        change: added to one value, relative to the largest of its channel.
-        bits: the dtype in which the file was computed.
-    """
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(2, len(factors), 3, bias=False), nn.BatchNorm2d(len(factors)))
-    weight = network[0].weight.detach().numpy()
-    stored = weight.astype(np.float64) * factors[:, None, None, None]
-    stored[1, 1, 2, 0] += change * np.abs(stored[1]).max()
-    array = stored.astype(bits).astype(np.float32)
-    model = onnx.ModelProto()
-    model.graph.initializer.append(numpy_helper.from_array(array, "0.weight"))
-    return differing_weights(network, model, PROFILES["fp32-cpu"].rounding)[0]
-
-
-def test_a_weight_folded_with_a_batch_normalization_is_its_channels_factor_away() -> None:
-    factors = np.array([1.7, -0.3, 0.02, 5.0])
-    assert folded(factors, 0) == []
-    # Rounded twice, each time by 6e-8.
-    assert folded(factors, 2e-6) == []
-    assert folded(factors, 5e-5) == ["0.weight"]
-    assert folded(factors, -1e-3) == ["0.weight"]

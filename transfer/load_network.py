@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.serialization import safe_globals
 
 from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import (
@@ -69,7 +72,8 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
-            model = _torchvision_classifier(source.removeprefix(TORCHVISION))
+            name = source.removeprefix(TORCHVISION)
+            model = _torchvision_classifier(name, transform_input=weights is not None)
         else:
             arguments = () if run is None else run.arguments
             model = _model_from_function(source.removeprefix(PYTHON), arguments)
@@ -114,14 +118,16 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     )
 
 
-def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
+def _torchvision_classifier(
+    name: str, classes: int = 1000, transform_input: bool = False
+) -> SavedModel:
     """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
     from torchvision.models import get_model_weights
 
     if name not in classifier_names():
         similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
         raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
-    module = TorchvisionNetwork(name, classes).eval()
+    module = TorchvisionNetwork(name, classes, transform_input).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
     preprocessing = Preprocessing(
@@ -205,15 +211,19 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
         else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            # torchvision's references keep their options, plain values, beside the weights.
+            with safe_globals([Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        more = f"a Python object of {found[1]}" if found else "more than tensors"
         raise NetworkError(
-            f"{file}: damaged, or no plain state dict: it holds more than tensors"
+            f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
         ) from error
     except Exception as error:  # of a damaged archive
-        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
     state = next((value for value in inner if isinstance(value, dict)), content)
     if not isinstance(state, dict) or not all(
@@ -227,3 +237,8 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error, or its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from ..errors import LabelsError, TorchliftError
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
-from ..validation import Kind, list_of, mapping_of, one_of, read_json, text
+from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text
 from .errors import InferenceError
 
 #: Increased when an older torchlift could not understand what this one writes.
@@ -29,6 +29,7 @@ _KINDS: dict[str, Kind] = {
     "labels": list_of(text),
     "precision": one_of(*PRECISIONS),
     "output_kind": one_of(*OUTPUT_KINDS),
+    "depends_on_batch": flag,
     "source": mapping_of(text),
     "format_version": one_of(FORMAT_VERSION),
 }
@@ -49,7 +50,11 @@ class Metadata:
         precision: The arithmetic inside the graph: `fp32`, `fp16` or `int8`.
         output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
             `features`.
+        depends_on_batch: Whether what the file gives for an example depends on the other examples
+            of its batch (`quantize(dynamic=True)`).
         source: `{file, sha256}` of the file that the model was converted from.
+        exporter: The versions of the packages that translated the model; another one may name and
+            arrange the nodes in another way.
         torchlift_version: The version of torchlift that exported the file.
         format_version: The version of these entries.
     """
@@ -59,7 +64,9 @@ class Metadata:
     baked_preprocessing: Preprocessing | None = None
     precision: str | None = None
     output_kind: str | None = None
+    depends_on_batch: bool | None = None
     source: dict[str, str] | None = None
+    exporter: str | None = None
     torchlift_version: str | None = __version__
     format_version: int | None = FORMAT_VERSION
 

@@ -12,6 +12,8 @@ import numpy as np
 from ..errors import NotFiniteError
 from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
+from ..saved.probabilities import sum_problem
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .not_finite import require_finite_scores
@@ -87,6 +89,13 @@ class OnnxPredictor:
             )
         if inputs[0].type not in _DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
+        if not outputs[0].type.startswith("tensor"):
+            raise InferenceError(
+                f"{os.fspath(path)}: outputs of type {outputs[0].type}, where a tensor was "
+                "expected; scikit-learn's exporter writes one with zipmap=False"
+            )
+        size = inputs[0].shape[0] if inputs[0].shape else None
+        self._batch = size if isinstance(size, int) else None
         shape = inputs[0].shape[1:]
         is_fixed = len(shape) == 3 and all(isinstance(size, int) for size in shape)
         self.input_shape = (shape[0], shape[1], shape[2]) if is_fixed else None
@@ -102,15 +111,25 @@ class OnnxPredictor:
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
+        A graph that takes batches of one size gets them in pieces, the last one filled up.
+
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
             NotFiniteError: If an input or a score is not a finite number.
         """
         _check_shape(inputs, self.input_shape)
         require_finite(inputs, "inputs")
-        scores = self._session.run({self._input_name: to_input_dtype(inputs, self._dtype)})[0]
-        require_finite_scores(scores, self.output_kind, str(self._path))
-        return scores
+        inputs = to_input_dtype(inputs, self._dtype)
+        size = self._batch or len(inputs)
+        scores = [self._run(inputs[i : i + size], size) for i in range(0, len(inputs), size)]
+        joined = scores[0] if len(scores) == 1 else np.concatenate(scores)
+        require_finite_scores(joined, self.output_kind, str(self._path))
+        return joined.astype(np.float32) if joined.dtype == np.float16 else joined
+
+    def _run(self, inputs: np.ndarray, size: int) -> np.ndarray:
+        missing = size - len(inputs)
+        filled = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
+        return self._session.run({self._input_name: filled})[0][: len(inputs)]
 
 
 class TorchPredictor:
@@ -142,6 +161,8 @@ class TorchPredictor:
         require_finite_parameters(model.module)
         if device == "tensorrt":
             raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
+        if device not in ("auto", "cpu") and not device.startswith("cuda"):
+            raise ProviderError(f"no provider {device!r}: choose auto, cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ProviderError(
                 f"{device} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
@@ -173,6 +194,8 @@ class TorchPredictor:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
         require_finite_scores(scores, self.output_kind, "the model")
+        if self.labels is not None and scores.ndim > 1:
+            check_labels(self.labels, scores.shape[1])
         return scores
 
 
@@ -319,6 +342,8 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
         )
     _check_range(scores, output_kind)
+    if problem := sum_problem(scores, output_kind):
+        raise InferenceError(problem)
 
 
 def _check_range(scores: np.ndarray, output_kind: str) -> None:

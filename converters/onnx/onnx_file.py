@@ -25,16 +25,61 @@ def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
         OnnxError: If the file is missing, is not ONNX, or its metadata is damaged.
     """
     try:
-        model = onnx.load(Path(path))
+        model = onnx.load(Path(path), load_external_data=False)
+        _load_weights(model, Path(path))
         metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
         metadata.check_fits(*_sizes(model.graph))
     except FileNotFoundError as error:
         raise OnnxError(f"{error.filename or os.fspath(path)}: no such file") from None
+    except IsADirectoryError:
+        raise OnnxError(f"{os.fspath(path)}: a folder, not an .onnx file") from None
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         raise OnnxError(f"{os.fspath(path)}: not an ONNX file: {error}") from error
     except InferenceError as error:
         raise OnnxError(f"{os.fspath(path)}: {error}") from error
     return model, metadata
+
+
+def read_network(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
+    """Return what `read_file` does, of a file whose inputs and outputs are tensors.
+
+    Raises:
+        OnnxError: As `read_file`, or if an input or output is none, or there are none.
+    """
+    model, metadata = read_file(path)
+    for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
+        if not values:
+            raise OnnxError(f"{os.fspath(path)}: not a network: it has no {kind}")
+        for value in values:
+            if value.type.WhichOneof("value") != "tensor_type":
+                raise OnnxError(
+                    f"{os.fspath(path)}: the {kind} {value.name} is a "
+                    f"{value.type.WhichOneof('value').removesuffix('_type')}, where a tensor was "
+                    "expected; scikit-learn's exporter writes one with zipmap=False"
+                )
+    return model, metadata
+
+
+def _load_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Load the weights that are in other files, beside the graph.
+
+    Raises:
+        OnnxError: If one of these files is missing or cut.
+    """
+    external = [
+        t for t in model.graph.initializer if onnx.external_data_helper.uses_external_data(t)
+    ]
+    names = {entry.value for t in external for entry in t.external_data if entry.key == "location"}
+    missing = [name for name in sorted(names) if not (path.parent / name).is_file()]
+    if missing:
+        raise OnnxError(
+            f"{path}: its weights are in {', '.join(missing)}, which is missing beside it"
+        )
+    try:
+        onnx.load_external_data_for_model(model, os.fspath(path.parent))
+    except (ValueError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OnnxError(f"{path}: its weights in {', '.join(sorted(names))}: {reason}") from error
 
 
 def axes(value: onnx.ValueInfoProto) -> list[str | int]:

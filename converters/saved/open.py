@@ -21,7 +21,7 @@ from ..t7 import LuaTable
 from .errors import SavedModelError
 from .folder import load
 from .model import Provenance, SavedModel
-from .shapes import infer_input_shape, infer_output_kind, output_shape
+from .shapes import infer_input_shape, infer_output_kind, output_shape, side_by_side
 
 
 def open_model(
@@ -135,7 +135,15 @@ def _convert(value: Any, file: Path, at: str | None) -> SavedModel:
     notes = [f"{note.path} ({note.class_name}): {note.text}" for note in conversion.notes]
     with file.open("rb") as stream:
         source = Provenance(file.name, hashlib.file_digest(stream, "sha256").hexdigest())
-    return SavedModel(module, infer_output_kind(module), notes=notes, source=source)
+    output_kind = infer_output_kind(module)
+    count = side_by_side(module)
+    if count > 1:
+        notes.append(
+            f"the outputs are {count} classifiers side by side, whose {output_kind} add up to "
+            f"{count} instead of 1: they count as features"
+        )
+        output_kind = "features"
+    return SavedModel(module, output_kind, notes=notes, source=source)
 
 
 def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:

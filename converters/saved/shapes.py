@@ -25,6 +25,11 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "logits",
 }
 
+#: Layers after which the outputs of an example add up to 1.
+_SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d)
+#: Containers that set the outputs of their branches side by side.
+_JOINING = ("Concat", "DepthConcat", "Parallel")
+
 #: Layers that change no value in evaluation mode.
 _IDENTITIES = (
     *("View", "Reshape", "Collapse", "Squeeze", "Unsqueeze", "Flatten"),
@@ -42,10 +47,32 @@ def infer_output_kind(module: nn.Module) -> str:
         >>> infer_output_kind(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
         'log_probabilities'
     """
+    last = _last_layer(module)
+    return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
+
+
+def side_by_side(module: nn.Module) -> int:
+    """Return how many classifiers a network joins in one output, as GoogLeNet does in training.
+
+    Example:
+        >>> side_by_side(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
+        1
+    """
+    last = _last_layer(module)
+    joined = [layer for layer in module.modules() if type(layer).__name__ in _JOINING]
+    for container in joined:
+        branches = [_last_layer(branch) for branch in container.children()]
+        kinds = [isinstance(branch, _SOFTMAX) for branch in branches]
+        if branches and branches[-1] is last and sum(kinds) > 1:
+            return sum(kinds)
+    return 1
+
+
+def _last_layer(module: nn.Module) -> nn.Module | None:
+    """Return the last layer that changes values."""
     leaves = [layer for layer in module.modules() if not any(True for _ in layer.children())]
     computing = (leaf for leaf in reversed(leaves) if type(leaf).__name__ not in _IDENTITIES)
-    last = next(computing, None)
-    return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
+    return next(computing, None)
 
 
 def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
@@ -64,6 +91,22 @@ def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
         (2, 10)
     """
     return _output_shape(on_meta_device(module), input_shape)
+
+
+def output_count(module: nn.Module) -> int | None:
+    """Return how many outputs a network has, if a glance at its last layers tells.
+
+    Example:
+        >>> output_count(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(1)))
+        10
+    """
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    if type(module) is not nn.Sequential:
+        return None
+    kept = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.Dropout, nn.Identity)
+    last = next((layer for layer in reversed(module) if not isinstance(layer, kept)), None)
+    return None if last is None else output_count(last)
 
 
 def infer_input_shape(

@@ -113,7 +113,8 @@ class FeatureStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             # Waiting for the disk would cost more than computing a chunk again: see `has`.
             with atomic_path(file, durable=False) as path:
-                whole.tofile(path)
+                # `tofile` does not notice when the disk is full at the end.
+                path.write_bytes(whole.data)
 
     def read(self, layer: str) -> Dataset:
         """Return the features of a layer as a dataset: one row (N, D) per example, for its image.

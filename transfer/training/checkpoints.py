@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...converters.files import atomic_path
+from ...converters.saved.tensor_files import write_buffered, write_tensors
 from ...converters.validation import check_entries, list_of, number, refusal
 from ..errors import TrainingError
 
@@ -76,7 +78,7 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "history": state.history,
             "seconds": state.seconds,
         }
-        torch.save(content, path / _STATE)
+        write_buffered(partial(torch.save, content), path / _STATE)
     for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
         _remove_checkpoint(checkpoint_path(folder, other))
 
@@ -202,7 +204,7 @@ def _remove_checkpoint(path: Path) -> None:
 
 def _save_tensors(module: nn.Module, file: Path) -> None:
     # Tied weights share their memory, which safetensors refuses: each is written by itself.
-    save_file(
+    write_tensors(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in module.state_dict().items()

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.modules.finite import require_finite_parameters
@@ -17,7 +16,7 @@ from ..data.selection import conversion_note, labelled
 from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
-from ..heads import replace_head, strip_softmax
+from ..heads import head_outputs, replace_head, strip_softmax
 from ..load_network import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
@@ -100,12 +99,10 @@ def _check_classes(model: SavedModel, train: Dataset | ImageFiles) -> None:
     Raises:
         TrainingError: They differ in number or in names.
     """
-    layers = model.module.modules()
-    linear = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
-    outputs = linear[-1:] if model.labels is None else [len(model.labels)]
-    if outputs and outputs != [class_count(train)]:
+    outputs = head_outputs(model.module) if model.labels is None else len(model.labels)
+    if outputs != class_count(train):
         raise TrainingError(
-            f"the kept head has {outputs[0]} classes, but the data has {class_count(train)}"
+            f"the kept head has {outputs} classes, but the data has {class_count(train)}"
         )
     if model.labels is not None and train.names is not None and [*train.names] != model.labels:
         raise TrainingError(

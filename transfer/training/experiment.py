@@ -39,12 +39,15 @@ class RunResult:
         seconds: The duration of each epoch, validation included.
         evaluation: The results of the best epoch, as in `evaluation.json`; empty in all processes
             but the first.
+        notes: What was decided on the way: the learning rate that was found, a schedule that the
+            run did not begin with.
     """
 
     folder: RunFolder
     history: list[Row]
     seconds: list[float]
     evaluation: dict[str, Any]
+    notes: list[str]
 
 
 def run_experiment(
@@ -75,6 +78,7 @@ def run_experiment(
     frozen_at(model.module, experiment.freezing, 1)
     accelerator = start_processes(run, experiment.freezing, path)
     folder = RunFolder(path)
+    notes = _schedule_notes(experiment, folder.planned_epochs())
     rehearsal = Rehearsal([], True)
     if accelerator.is_main_process:
         rehearsal = rehearse(model, experiment)
@@ -88,7 +92,7 @@ def run_experiment(
         model.notes += rehearsal.notes
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        for text in (*experiment.splits.notes, *model.notes):
+        for text in (*experiment.splits.notes, *model.notes, *notes):
             announce(f"note: {text}")
         announce(_announcement(model, experiment))
 
@@ -98,7 +102,13 @@ def run_experiment(
 
     with determinism(run.deterministic), torch_threads(run.threads):
         start_trackers(accelerator, experiment.config)
-        experiment = _with_learning_rate(model, experiment, folder, accelerator)
+        if experiment.optimization.lr == "find":
+            rate = _found_rate(model, experiment, folder, accelerator)
+            optimization = replace(experiment.optimization, lr=rate)
+            experiment = replace(experiment, optimization=optimization)
+            notes.append(f"learning rate {rate:g}, found by a range test")
+            if accelerator.is_main_process:
+                announce(f"note: {notes[-1]}")
         if model.input_shape is not None:
             example = as_inputs(model.module, torch.zeros(2, *model.input_shape))
             to_channels_last(model.module, example)
@@ -106,7 +116,7 @@ def run_experiment(
         model.module = trained.network
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
-            folder.write_metrics(trained.history, trained.seconds)
+            folder.write_metrics(trained.history, trained.seconds, durable=True)
             model.module.cpu()
             if rehearsal.saveable:
                 _save(model, folder, trained.history)
@@ -115,19 +125,32 @@ def run_experiment(
             evaluation = _evaluate(model, experiment, folder, trained.history)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
-    return RunResult(folder, trained.history, trained.seconds, evaluation)
+    return RunResult(folder, trained.history, trained.seconds, evaluation, notes)
 
 
-def _with_learning_rate(
+def _found_rate(
     model: SavedModel, experiment: Experiment, folder: RunFolder, accelerator: Accelerator
-) -> Experiment:
-    """Return the experiment with a number as learning rate, measured if it is "find"."""
-    if experiment.optimization.lr != "find":
-        return experiment
+) -> float:
+    """Return the learning rate that a range test finds, or found before the run was stopped."""
+    if (before := folder.found_rate()) is not None:
+        return before
     test = find_rate(model, experiment, accelerator)
     if accelerator.is_main_process:
-        folder.write_range_test(test.rates, test.losses)
-    return replace(experiment, optimization=replace(experiment.optimization, lr=test.suggestion))
+        folder.write_range_test(test.rates, test.losses, test.suggestion)
+    return test.suggestion
+
+
+def _schedule_notes(experiment: Experiment, planned: int | None) -> list[str]:
+    """Return a note if a run is resumed whose learning rates followed another number of epochs."""
+    options = experiment.optimization
+    if experiment.run.resume != "auto" or planned in (None, options.epochs):
+        return []
+    if options.schedule not in ("cosine", "one-cycle"):
+        return []
+    return [
+        f"the run began with {planned} epochs: from now on the {options.schedule} schedule spans "
+        f"{options.epochs}, and the result differs from that of {options.epochs} at once"
+    ]
 
 
 def _announcement(model: SavedModel, experiment: Experiment) -> str:

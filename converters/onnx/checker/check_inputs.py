@@ -89,7 +89,7 @@ class CheckInputs:
         return count_examples(self._inputs)
 
     def __iter__(self) -> Iterator[CheckBatch]:
-        for indices in _batch_indices(self.count):
+        for indices in batch_indices(self.count):
             yield self._batch(take_examples(self._inputs, indices), indices, is_real=True)
         for size in self._other_sizes():
             yield self._batch(self._random(2, size), np.arange(2), is_real=False)
@@ -151,7 +151,7 @@ def _unknown_size() -> OnnxError:
     )
 
 
-def _batch_indices(count: int) -> Iterator[np.ndarray]:
+def batch_indices(count: int) -> Iterator[np.ndarray]:
     """Yield the examples of each batch; the first batches repeat examples if there are too few."""
     edges = [0, *accumulate(_FIRST_BATCHES)]
     edges += [*range(edges[-1] + _BATCH, count, _BATCH), count] if count > edges[-1] else []

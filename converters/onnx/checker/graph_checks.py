@@ -18,7 +18,7 @@ from ...images.preprocessing import Preprocessing
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
 from ..exporter.optimizer import EXPANDING
-from ..exporter.tracing import BATCH_AXIS, SIZE_AXES
+from ..exporter.tracing import BATCH_AXIS, EXPORTER, SIZE_AXES
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
 from .pair import ExportPair
@@ -203,7 +203,8 @@ def check_reference(pair: ExportPair, inputs: Any, min_compared: float) -> list[
 
 
 def _weights(pair: ExportPair, reference: Reference, min_compared: float) -> Finding:
-    found = compare_weights(reference.constants, pair.onnx_model)
+    renamed = () if pair.is_of_this_exporter else pair.module.state_dict().keys()
+    found = compare_weights(reference.constants, pair.onnx_model, renamed)
     compared = f"{found.compared:,} of {found.total:,} numbers compared"
     if found.differing:
         names = ", ".join(found.differing[:_NAMED])
@@ -222,6 +223,9 @@ def _weights(pair: ExportPair, reference: Reference, min_compared: float) -> Fin
 
 
 def _nodes(pair: ExportPair, reference: Reference) -> Finding:
+    if not pair.is_of_this_exporter:
+        versions = pair.metadata.exporter or "an unknown exporter"
+        return Finding("nodes", True, f"not compared: written by {versions}, this is {EXPORTER}")
     weights, is_int8 = pair.module.state_dict().keys(), pair.metadata.precision == "int8"
     file = onnx_ir.from_proto(pair.onnx_model).graph
     file.sort()

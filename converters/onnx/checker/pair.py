@@ -16,8 +16,8 @@ from ...inference.metadata import Metadata
 from ...inference.predictors import to_input_dtype
 from ...inference.torch_module import inference_copy
 from ...saved import SavedModel
-from ..exporter.tracing import SIZE_AXES
-from ..onnx_file import axes, dtype_of, read_file
+from ..exporter.tracing import EXPORTER, SIZE_AXES
+from ..onnx_file import axes, dtype_of, read_network
 
 #: Operators that draw random numbers.
 RANDOM = (
@@ -49,10 +49,15 @@ class ExportPair:
         """Read the file of a model.
 
         Raises:
-            OnnxError: If the file is missing or is not ONNX.
+            OnnxError: If the file is missing, or is not a network in ONNX.
         """
-        onnx_model, metadata = read_file(path)
+        onnx_model, metadata = read_network(path)
         return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+
+    @property
+    def is_of_this_exporter(self) -> bool:
+        """Whether the same versions export the model now, so that names and nodes are the same."""
+        return self.metadata.exporter == EXPORTER
 
     @property
     def takes_any_size(self) -> bool:

@@ -7,7 +7,8 @@ or to a step of int8. How far rounding goes follows from the format alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +75,7 @@ class _Quantized:
 
 
 def compare_weights(
-    constants: Mapping[str, Constant], onnx_model: onnx.ModelProto
+    constants: Mapping[str, Constant], onnx_model: onnx.ModelProto, kept: Collection[str] = ()
 ) -> WeightComparison:
     """Compare every constant of a file with the model's.
 
@@ -84,8 +85,12 @@ def compare_weights(
     Args:
         constants: What the file must hold (see `Reference`).
         onnx_model: The exported file, with its weights.
+        kept: If not empty, the names that every exporter keeps; constants with other names are
+            looked up by their numbers, because another version numbers them in another way.
     """
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_model.graph.initializer}
+    if kept:
+        constants = {**constants, **dict(_renamed(arrays, constants, kept))}
     result = WeightComparison()
     biases = [array for array in arrays.values() if array.dtype == np.int32]
     quantized = list(_quantized(arrays, onnx_model, constants))
@@ -110,6 +115,20 @@ def compare_weights(
         if name in constants and not _is_rounded(constants[name], array):
             result.differing.append(name)
     return result
+
+
+def _renamed(
+    arrays: Mapping[str, np.ndarray], constants: Mapping[str, Constant], kept: Collection[str]
+) -> Iterator[tuple[str, Constant]]:
+    """Yield the constants of the model that a file holds under other names."""
+    by_shape: dict[tuple[int, ...], list[Constant]] = defaultdict(list)
+    for constant in constants.values():
+        by_shape[constant.values.shape].append(constant)
+    for name, array in arrays.items():
+        if name not in kept and array.dtype.kind == "f":
+            same = (c for c in by_shape[array.shape] if _is_rounded(c, array))
+            if (found := next(same, None)) is not None:
+                yield name, found
 
 
 def weights_with_nan(onnx_model: onnx.ModelProto) -> list[str]:

@@ -22,11 +22,12 @@ from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
 from ...modules.finite import require_finite_parameters
 from ...saved import SavedModel, infer_output_kind
+from ...saved.probabilities import sum_problem
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
-from .tracing import BATCH_AXIS, OPSET, trace
+from .tracing import BATCH_AXIS, EXPORTER, OPSET, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
@@ -121,12 +122,16 @@ def export(
         inputs = torch.zeros(2, *shape)
     example = as_inputs(module, inputs)
     outputs = run(module, example)
+    if problem := sum_problem(outputs[0].numpy(), saved_model.output_kind):
+        raise OnnxError(f"{problem}; output_kind='features' exports what they are")
     if saved_model.labels is not None:
         check_labels(saved_model.labels, outputs[0].shape[1])
     input_names = interface_names("input", len(pytree.tree_leaves(example)))
     output_names = interface_names(output_name(saved_model.output_kind), len(outputs))
     graph = trace(module, example, input_names, output_names, any_size)
-    metadata = replace(metadata_of(saved_model), precision="fp16" if fp16 else "fp32")
+    metadata = replace(
+        metadata_of(saved_model), precision="fp16" if fp16 else "fp32", exporter=EXPORTER
+    )
     if fp16:
         graph = to_half(graph)
     if bake_preprocessing:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import onnx_ir
+import onnxscript
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -24,6 +25,9 @@ OPSET = 18
 #: The IR version that came with opset 18. The exporter writes a newer one, which fewer programs
 #: read, although the graph uses nothing of it.
 IR_VERSION = 8
+
+#: What translates a model; other versions name and arrange the nodes in another way.
+EXPORTER = f"torch {torch.__version__}, onnxscript {onnxscript.__version__}"
 
 BATCH_AXIS = "batch"
 #: The last two axes of a network that takes images of any size.

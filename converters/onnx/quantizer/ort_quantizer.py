@@ -31,6 +31,12 @@ _BETWEEN = (
     *("ReduceMean", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
 )
 
+#: Operators at the end of a classifier that only move its scores, or turn them into probabilities.
+_LAST = (
+    *("Cast", "Flatten", "Identity", "LogSoftmax", "Reshape", "Softmax", "Squeeze", "Transpose"),
+    "Unsqueeze",
+)
+
 
 def layers_of(model: onnx.ModelProto, operators: Sequence[str] = LAYERS) -> list[str]:
     """Return the names of the nodes that multiply by a constant weight, in the graph's order."""
@@ -114,7 +120,54 @@ def static_int8(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
+    _keep_logits_in_float(quantizer.model.model.graph)
     return _with_metadata_of(model, quantizer.model.model)
+
+
+def _keep_logits_in_float(graph: onnx.GraphProto) -> None:
+    """Remove the quantization of what a graph gives, and of what a softmax at its end takes.
+
+    A softmax computes in float, and a range measured on a few images would cut large scores.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    for output in graph.output:
+        name = output.name
+        while (node := producers.get(name)) is not None:
+            if node.op_type == "DequantizeLinear":
+                quantized = producers.get(node.input[0])
+                if quantized is None:
+                    break
+                name = quantized.input[0]
+                _skip(graph, node, name)
+                producers = {name: node for node in graph.node for name in node.output}
+                if node.output[0] == output.name:
+                    name = output.name
+            elif node.op_type in _LAST:
+                name = node.input[0]
+            else:
+                break
+
+
+def _skip(graph: onnx.GraphProto, dequantize: onnx.NodeProto, source: str) -> None:
+    """Let everything behind a quantize-dequantize pair take its input."""
+    result = dequantize.output[0]
+    graph.node.remove(dequantize)
+    is_output = any(result == value.name for value in graph.output)
+    renamed, new = (source, result) if is_output else (result, source)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == renamed:
+                    names[index] = new
+    used = {name for node in graph.node for name in node.input}
+    used.update(value.name for value in graph.output)
+    for node in [
+        n for n in graph.node if n.op_type == "QuantizeLinear" and n.output[0] not in used
+    ]:
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.ModelProto:

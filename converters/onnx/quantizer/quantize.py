@@ -16,9 +16,13 @@ from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.predictors import OnnxPredictor, prepare
-from ..checker.check_inputs import count_examples, take_examples
+from ..checker.check_inputs import batch_indices, count_examples, take_examples
+from ..checker.comparison import compare
+from ..checker.profiles import PROFILES
+from ..checker.report import Finding
+from ..checker.thresholds import check_outputs
 from ..errors import OnnxError
-from ..onnx_file import dtype_of, read_file
+from ..onnx_file import axes, dtype_of, read_network
 from .ort_quantizer import (
     LAYERS,
     LINEAR,
@@ -32,7 +36,10 @@ from .ort_quantizer import (
 #: Called with the name of the current step, how many examples it has run, and of how many.
 Progress = Callable[[str, int, int], None]
 
-_BATCH = 32
+_DYNAMIC_NOTE = (
+    "the range of a layer's inputs is measured on the whole batch, so that the answer for an image "
+    "depends a little on the other images of its batch (metadata depends_on_batch)"
+)
 #: How many of the layers that cost most accuracy an error names.
 _NAMED = 3
 
@@ -45,20 +52,24 @@ class Quantized:
         file: The int8 file.
         before: Accuracy of the float file on the examples.
         after: Accuracy of the int8 file.
-        labelled: Whether the true classes were given; otherwise the float file's predictions count
-            as true.
+        agreement: Fraction of the examples for which both files predict the same class.
+        labelled: Whether the true classes were given, and fit the model; otherwise the float file's
+            predictions count as true.
         kept: Names of the layers that stayed in single precision.
         layers: How many layers could be quantized.
         bytes: Sizes of the float file and of the int8 file.
+        notes: What a user of the file must know.
     """
 
     file: Path
     before: float
     after: float
+    agreement: float
     labelled: bool
     kept: list[str]
     layers: int
     bytes: tuple[int, int]
+    notes: list[str]
 
 
 def quantize(
@@ -77,12 +88,16 @@ def quantize(
 ) -> Quantized:
     """Quantize an exported file to int8, and write the result only if it stays accurate.
 
+    It must lose no more accuracy than allowed, and its outputs must agree with the float file's
+    within the limits of `check` for int8. What a softmax at the end takes stays in float.
+
     Args:
         path: The float32 file that `export` wrote.
         target: The file to write.
         inputs: Real examples, as for `check`.
         classes: (N,) the true classes, counted from 0; by default the float file's predictions.
-        dynamic: Quantize only the weights of linear layers, without calibration.
+        dynamic: Quantize only the weights of linear layers, without calibration. What the file
+            gives for an image then depends a little on the other images of its batch.
         max_drop: Largest loss of accuracy.
         keep: Names of the nodes that stay in single precision.
         search: Find the nodes that must stay in single precision.
@@ -93,7 +108,8 @@ def quantize(
     Raises:
         NotFiniteError: If an input or a score of the float file is not a finite number.
         OnnxError: If the file is not a float32 classifier, has no layer to quantize, or loses too
-            much accuracy. Nothing is written then, and the message names the layers that lose it.
+            much accuracy or agreement. Nothing is written then, and the message names the layers
+            that lose it.
         WriteError: If the target exists already, or cannot be written.
 
     Example:
@@ -109,9 +125,17 @@ def quantize(
         (1, [], 1.0)
     """
     source, output = Path(path), check_output(target, overwrite)
-    model, metadata = read_file(source)
+    model, metadata = read_network(source)
+    batch = axes(model.graph.input[0])[:1]
+    if batch and isinstance(batch[0], int) and batch[0] > 0:
+        raise OnnxError(f"{source}: takes batches of {batch[0]} only: export it with a free batch")
     if metadata.precision not in (None, "fp32"):
         raise OnnxError(f"{source}: is already {metadata.precision}; pass the fp32 file")
+    if metadata.output_kind == "features":
+        raise OnnxError(
+            f"{source}: gives features, not classes: whether int8 keeps it right cannot be judged "
+            "by predicted classes"
+        )
     layers = layers_of(model, LINEAR if dynamic else LAYERS)
     if not layers:
         raise OnnxError(f"{source}: has no {'linear ' if dynamic else ''}layer to quantize")
@@ -123,26 +147,63 @@ def quantize(
     trials = _Int8Trials(source, model, examples, classes)
     if not dynamic:
         trials.calibrate()
-    before = trials.float_accuracy
     kept = list(keep)
-    quantized, after = trials.quantize(kept)
-    if before - after > max_drop:
+    trial = trials.quantize(kept)
+    if problem := trial.problem(max_drop):
         ranking = trials.rank([name for name in layers if name not in kept])
         if not search:
             raise OnnxError(
-                f"accuracy falls from {before:.4f} to {after:.4f}, by more than "
-                f"max_drop={max_drop:g}: nothing was written. Of {len(layers)} layers these lose "
+                f"{problem}: nothing was written. Of {len(layers)} layers these lose "
                 f"the most: {', '.join(ranking[:_NAMED])}; keep them in float with keep=[…], or "
                 "find out how many it takes with search=True"
             )
-        while before - after > max_drop and ranking:
+        while trial.problem(max_drop) and ranking:
             kept.append(ranking.pop(0))
-            quantized, after = trials.quantize(kept)
-        if before - after > max_drop or not ranking:
+            trial = trials.quantize(kept)
+        if trial.problem(max_drop) or not ranking:
             raise OnnxError("every layer loses too much accuracy in int8: nothing was written")
-    _write(quantized, metadata, output)
+    _write(trial.model, replace(metadata, depends_on_batch=dynamic or None), output)
     sizes = (source.stat().st_size, output.stat().st_size)
-    return Quantized(output, before, after, classes is not None, kept, len(layers), sizes)
+    return Quantized(
+        output,
+        trial.before,
+        trial.after,
+        trial.agreement,
+        trials.is_labelled,
+        kept,
+        len(layers),
+        sizes,
+        [*trials.notes, *([_DYNAMIC_NOTE] if dynamic else [])],
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A quantized graph, and how it compares with the float file on all examples.
+
+    Attributes:
+        model: The graph.
+        before: Accuracy of the float file.
+        after: Accuracy of the graph.
+        agreement: Fraction of the examples with the same predicted class.
+        findings: What `check` would say about the outputs.
+    """
+
+    model: onnx.ModelProto
+    before: float
+    after: float
+    agreement: float
+    findings: list[Finding]
+
+    def problem(self, max_drop: float) -> str:
+        """Return why the graph may not be written; empty if it may."""
+        if self.before - self.after > max_drop:
+            return (
+                f"accuracy falls from {self.before:.4f} to {self.after:.4f}, by more than "
+                f"max_drop={max_drop:g}"
+            )
+        failed = [f"{found.name}: {found.text}" for found in self.findings if not found.passed]
+        return f"the answers are not the float file's ({'; '.join(failed)})" if failed else ""
 
 
 class _Examples:
@@ -172,20 +233,26 @@ class _Examples:
         self.sample = np.linspace(0, count - 1, min(sample_size, count)).astype(int)
 
     def batches(self, step: str, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the preprocessed inputs of these examples, a batch at a time."""
-        for start in range(0, len(indices), _BATCH):
-            self._progress(step, start, len(indices))
-            batch = take_examples(self._inputs, indices[start : start + _BATCH])
-            yield prepare(batch, self._preprocessing)
+        """Yield the preprocessed inputs of these examples, in the batches that `check` runs.
+
+        An answer may depend on the other examples of its batch (see `dynamic`).
+        """
+        for batch in batch_indices(len(indices)):
+            self._progress(step, int(batch[0]), len(indices))
+            yield prepare(take_examples(self._inputs, indices[batch]), self._preprocessing)
         self._progress(step, len(indices), len(indices))
 
     def scores(self, file: Path, step: str, indices: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) that a file gives for these examples."""
         predictor = OnnxPredictor(file, "cpu")
-        scores = np.concatenate([predictor(batch) for batch in self.batches(step, indices)])
-        if scores.ndim != 2:
+        scores: list[np.ndarray] = [np.empty(0)] * len(indices)
+        batches = zip(batch_indices(len(indices)), self.batches(step, indices), strict=True)
+        for places, batch in batches:
+            for place, row in zip(places.tolist(), predictor(batch), strict=True):
+                scores[place] = row
+        if scores[0].ndim != 1:
             raise OnnxError(f"{file}: not a classifier, so its accuracy cannot be measured")
-        return scores
+        return np.stack(scores)
 
 
 class _Int8Trials:
@@ -198,7 +265,8 @@ class _Int8Trials:
         classes: Their true classes; None for the float file's predictions.
 
     Attributes:
-        float_accuracy: The accuracy of the float file.
+        is_labelled: Whether the accuracy is measured on `classes`.
+        notes: Why it is not, although they were given.
     """
 
     def __init__(
@@ -208,8 +276,18 @@ class _Int8Trials:
             raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
         self._file, self._model, self._examples = file, model, examples
         scores = examples.scores(file, "float", examples.all)
-        self._classes = scores.argmax(axis=1) if classes is None else np.asarray(classes)
-        self.float_accuracy = self._accuracy(scores)
+        self._float_scores = scores
+        predicted = scores.argmax(axis=1)
+        self.notes: list[str] = []
+        if classes is not None and (predicted == classes).sum() * scores.shape[1] <= len(scores):
+            self.notes = [
+                f"the float file is right for {int((predicted == classes).sum()):,} of "
+                f"{len(scores):,} images, no better than chance: the labels are not this model's, "
+                "so that its own predictions are the measure"
+            ]
+            classes = None
+        self.is_labelled = classes is not None
+        self._classes = predicted if classes is None else np.asarray(classes)
         self._calibration: Calibration | None = None
 
     def calibrate(self) -> None:
@@ -219,11 +297,26 @@ class _Int8Trials:
         inputs = ({value.name: batch.astype(dtype_of(value))} for batch in batches)
         self._calibration = calibrate(self._file, inputs)
 
-    def quantize(self, keep: Sequence[str]) -> tuple[onnx.ModelProto, float]:
-        """Return the graph with all layers in int8 but these, and its accuracy."""
+    def quantize(self, keep: Sequence[str]) -> _Trial:
+        """Return the graph with all layers in int8 but these."""
         quantized = self._quantized(keep)
         step = f"int8, {len(keep)} layers in float" if keep else "int8"
-        return quantized, self._accuracy(self._scores(quantized, step, self._examples.all))
+        scores, expected = (
+            self._scores(quantized, step, self._examples.all),
+            self._float_scores,
+        )
+        limits = PROFILES["int8"]
+        comparisons = [
+            compare(expected[batch], scores[batch], batch, limits.tolerance, is_classifier=True)
+            for batch in batch_indices(len(scores))
+        ]
+        return _Trial(
+            quantized,
+            self._accuracy(expected),
+            self._accuracy(scores),
+            float((expected.argmax(axis=1) == scores.argmax(axis=1)).mean()),
+            check_outputs(comparisons, limits, None),
+        )
 
     def rank(self, layers: Sequence[str]) -> list[str]:
         """Sort layers by how much each one, quantized alone, changes the scores of the sample.
