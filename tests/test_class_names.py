@@ -29,6 +29,8 @@ ACCURACY = 0.982
 #: Test digits under class names in an order of their own; and without names.
 NAMED = ("folder", "named.npz")
 NAMELESS = (str(DIGITS / "digits-test.t7"),)
+#: The same, for commands that take longer.
+FAST_AND_SLOW = [pytest.param("folder", marks=pytest.mark.slow), "named.npz", *NAMELESS]
 
 
 def digits(part: str) -> Dataset:
@@ -99,7 +101,7 @@ def test_evaluate_and_confusion(
     assert drawn["labels"] == NAMES
 
 
-@pytest.mark.parametrize("data", [*NAMED, *NAMELESS])
+@pytest.mark.parametrize("data", FAST_AND_SLOW)
 def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, f"check dm dm.onnx --data {data}")
     line = next(each["text"] for each in found["findings"] if each["name"] == "accuracy")
@@ -107,7 +109,7 @@ def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("matched" in note for note in found["notes"])
 
 
-@pytest.mark.parametrize("data", [*NAMED, *NAMELESS])
+@pytest.mark.parametrize("data", FAST_AND_SLOW)
 def test_quantize(data: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = run(capsys, f"quantize dm.onnx {tmp_path}/q.onnx --data {data}")
     assert found["float_accuracy"] == ACCURACY

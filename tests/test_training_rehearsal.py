@@ -20,7 +20,6 @@ from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.heads import find_head, replace_head
 from torchlift.transfer.training.experiment import run_experiment
 from torchlift.transfer.training.rehearsal import rehearse
-from torchlift.transfer.training.run_folder import RunFolder
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -191,24 +190,3 @@ def test_mistakes_on_the_command_line(
     options: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert problem in error(capsys, f"finetune {MODEL} {TRAIN} {options} --limit 60", tmp_path)
-
-
-def test_a_stopped_run_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["train", "softmax", "sklearn:digits", "--limit", "60", "--tracker", "none"]
-    words += ["--output", str(tmp_path / "run")]
-    write = RunFolder.write_metrics
-
-    def stop(folder: RunFolder, history: list[Any], seconds: list[float]) -> None:
-        if len(history) == 2:
-            raise KeyboardInterrupt
-        write(folder, history, seconds)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "write_metrics", stop)
-        assert main([*words, "--epochs", "3"]) == 130
-    err = " ".join(capsys.readouterr().err.split())
-    assert "stopped after epoch 1; --resume auto goes on, and with --epochs 1 too" in err
-    assert main([*words, "--epochs", "3", "--resume", "auto"]) == 0
-    assert (tmp_path / "run" / "model").is_dir()
