@@ -135,7 +135,8 @@ def tampered_weights(model: onnx.ModelProto) -> Iterator[str]:
         if array.dtype.kind == "f":
             changed[place] += 4 * np.spacing(np.abs(changed[place]))
         else:
-            changed[place] += 4 if changed[place] < 0 else -4
+            value = int(changed[place])
+            changed[place] = value + 4 if value < 4 else value - 4
         tensor.CopyFrom(numpy_helper.from_array(changed.reshape(array.shape), tensor.name))
         yield tensor.name
         tensor.ParseFromString(before)
@@ -164,9 +165,7 @@ def structures(pair: ExportPair, reference: Reference, model: onnx.ModelProto) -
     names, is_int8 = pair.module.state_dict().keys(), pair.metadata.precision == "int8"
     graph = onnx_ir.from_proto(model).graph
     graph.sort()
-    return differences(
-        Structure(reference.graph, names, is_int8), Structure(graph, names, is_int8)
-    )
+    return differences(Structure(reference.graph, names, is_int8), Structure(graph, names, is_int8))
 
 
 def test_a_node_that_is_missing_is_noticed(case: tuple) -> None:
