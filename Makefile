@@ -4,7 +4,7 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all soak coverage lint format install clean
+.PHONY: demo test test-all soak mutants coverage lint format install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -13,24 +13,39 @@ test: install
 	$(BIN)/python -m pytest -q -n auto -m "not slow" --proofs build/proofs.json
 	$(BIN)/python tests/coverage_table.py build/proofs.json --check
 
-# With the kill tests and the long runs too.
+# With the kill tests and the long runs too, and how much of the code all of them run: in percent of
+# the lines and branches, in the commands' own processes as well.
 test-all: install
-	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json
+	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json --cov --cov-report=
 	$(BIN)/python tests/coverage_table.py build/proofs.json --check
+	$(BIN)/coverage report --include='converters/*' --fail-under=95 --skip-covered --sort=miss
+	$(BIN)/coverage report --include='transfer/*' --fail-under=90 --skip-covered --sort=miss
+	$(BIN)/coverage report --include='cli/*' --fail-under=90 --skip-covered --sort=miss
 
-# Random trials that run for hours: networks drawn from a seed, and damaged .t7 files.
+# Random trials that run for hours: networks drawn from a seed, kills and full disks at so many moments
+# of every command that writes, and damaged files.
 NETWORKS ?= 10000
+FAULTS ?= 20
 SEED ?= 0
 MINUTES ?= 30
 
 soak: install
 	TORCHLIFT_NETWORKS=$(NETWORKS) $(BIN)/python -m pytest -q -n auto -m "" \
 		--hypothesis-seed=$(SEED) --hypothesis-show-statistics tests/test_random_networks.py
+	TORCHLIFT_FAULTS=$(FAULTS) $(BIN)/python -m pytest -q -n auto -m "" tests/test_faults.py
 	$(BIN)/python tests/fuzz/fuzz_t7.py --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python tests/fuzz/fuzz_folders.py --seed $(SEED) --minutes 40
+
+# A sample of small changes to the code, of which each should turn a test red (docs/mutants.md).
+COUNT ?= 200
+
+mutants: install
+	$(BIN)/python tests/mutants.py --count $(COUNT) --seed $(SEED)
 
 coverage: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \
-		tests/test_layers_onnx.py tests/test_criterions.py
+		tests/test_layers_onnx.py tests/test_criterions.py tests/test_equal_classes.py \
+		tests/test_fuzz_cases.py tests/test_modules_*.py
 	$(BIN)/python tests/coverage_table.py build/proofs.json
 
 lint: install

@@ -6,11 +6,13 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentTypeError
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from .streams import discard_stdout
 from .terminal import printable
 
 
@@ -53,8 +55,21 @@ class CommandLineParser(ArgumentParser):
         prog = self.prog
         text, command = _readable(message, self.flags)
         prog += f" {command}" if command else ""
-        sys.stderr.write(f"{prog}: {printable(text)}\n{prog} --help lists the arguments\n")
+        with suppress(OSError):
+            sys.stderr.write(f"{prog}: {printable(text)}\n{prog} --help lists the arguments\n")
+            sys.stderr.flush()
         sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse would end with 0 where stdout is full."""
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except BrokenPipeError:
+            discard_stdout()
+        except OSError as error:
+            discard_stdout()
+            sys.stderr.write(f"torchlift: stdout: {error.strerror or error}\n")
+            sys.exit(1)
 
 
 class _Paragraphs(DefaultHelpFormatter):

@@ -83,15 +83,13 @@ def check(
         raise UsageError(f"{unused[0]}=… is for the images of data=…")
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
-    from ..converters.onnx.onnx_file import read_file
 
     opened = model_options.model(model)
     inputs: Any = None
     classes: Any = None
     notes: list[str] = []
     if data is not None:
-        labels = opened.labels or read_file(onnx)[1].labels
-        images, notes = data_options.open_for(data, labels, opened.output_kind)
+        images, notes = data_options.open_for_onnx(data, onnx, opened.labels)
         inputs, classes = _examples(images, examples)
     found = check_onnx(
         opened,

@@ -36,6 +36,7 @@ def convert(
     """
     suffix = output_suffix(output or "", ["", ".pt2", ".onnx", ".t7"])
     from ..converters.files import check_output
+    from ..converters.modules.finite import first_not_finite_parameter
     from ..converters.saved import save, save_pt2, save_t7
 
     target = check_output(output or Path(model).stem, overwrite, folder=not suffix)
@@ -44,6 +45,8 @@ def convert(
     if Path(model).is_file():
         compared = verdict(model_options.self_check(model, LAYER_TOLERANCE))
         opened.notes.append(f"self-check: {compared}")
+    if place := first_not_finite_parameter(opened.module):
+        opened.notes.append(f"not all parameters are numbers: {place}")
     if suffix == ".onnx":
         return export_opened(model, opened, target, overwrite)
     if suffix == ".pt2":

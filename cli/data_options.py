@@ -23,7 +23,7 @@ class DataOptions:
         match_classes: How the data's classes are matched with those of the model or of other data:
             by name where both have names and by position where one has none, or by position.
         split: Only the data's own train, val or test.
-        limit: At most so many images, drawn by seed.
+        limit: At most so many images of all splits together, drawn by seed.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
         image_size: Height and width that a folder's images are brought to, such as 224: the shorter
             side is scaled and the center is cropped.
@@ -70,25 +70,33 @@ class DataOptions:
             seed=self.seed,
         )
 
-    def open_for(
-        self, source: str, labels: Sequence[str] | None, output_kind: str | None
+    def open_for_onnx(
+        self, source: str, file: str, labels: Sequence[str] | None = None
     ) -> tuple[Dataset | ImageFiles, list[str]]:
-        """Return the images of a source, with the classes of a model, and notes on both.
+        """Return the images of a source, with the classes of an `.onnx` file, and notes on both.
 
         Args:
             source: A dataset, with labels or without.
-            labels: The names of the model's outputs; None without names.
-            output_kind: What the outputs mean; `features` are no classes, so nothing is matched.
+            file: The `.onnx` file.
+            labels: The names of its outputs; by default those in its metadata.
 
         Raises:
-            TorchliftError: when they cannot be read, or the model lacks some of the classes.
+            TorchliftError: when one of them cannot be read, or the file lacks some of the classes.
         """
+        from ..converters.onnx.onnx_file import axes, read_file
         from ..transfer.data import match_classes
+        from ..transfer.data.class_matching import DATA_AND_MODEL
 
+        model, metadata = read_file(file)
         images = self.open(source)
-        if images.classes is None or output_kind == "features":
+        if images.classes is None or metadata.output_kind == "features":
             return images, list(images.notes)
-        matched, notes = match_classes(images, labels, self.match_classes)
+        last_axes = [axes(value)[-1] for value in model.graph.output if axes(value)]
+        count = last_axes[0] if last_axes and isinstance(last_axes[0], int) else None
+        names = labels or metadata.labels
+        matched, notes = match_classes(
+            images, names, self.match_classes, DATA_AND_MODEL, count or None
+        )
         return matched, [*images.notes, *notes]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,7 @@ def doctor() -> CommandResult:
         "cpus": _cpus(),
         "int8_dot_products": _dot_products(),
         "torch_devices": _torch_devices(),
+        "onnx_telemetry": _telemetry(),
         "providers": providers,
         "packages": [{"package": name, "version": _version(name)} for name in _PACKAGES],
         "problems": problems,
@@ -86,6 +88,11 @@ def _problems() -> list[str]:
 
     conflict = runtime_conflict()
     return [] if conflict is None else [conflict]
+
+
+def _telemetry() -> bool:
+    """Return whether ONNX Runtime reports its use to its makers, where it was built to."""
+    return os.environ.get("ORT_DISABLE_TELEMETRY") != "1"
 
 
 def _torch_devices() -> list[str]:

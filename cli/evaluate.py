@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
     from ..transfer.evaluation import Evaluation
 
+#: A table of so many classes has a row for each; a longer one only for those that have images.
+_ALL_ROWS = 100
+
 
 def evaluate(
     model: str,
@@ -98,7 +101,8 @@ def class_table(result: Evaluation) -> Table:
     """Return the results of each class as a table."""
     numbers = ("accuracy", "precision", "F1", "correct", "images")
     classes = table("class", *numbers, right=numbers)
-    for part in result.classes:
+    shown = [part for part in result.classes if part.count or len(result.classes) <= _ALL_ROWS]
+    for part in shown:
         scores = (
             f"{value:.3f}" if there else "–"
             for value, there in (
@@ -108,4 +112,8 @@ def class_table(result: Evaluation) -> Table:
             )
         )
         classes.add_row(part.label, *scores, f"{part.correct:,}", f"{part.count:,}")
+    left_out = len(result.classes) - len(shown)
+    if left_out:
+        predicted = result.count - sum(part.predicted for part in shown)
+        classes.caption = f"{left_out:,} classes without images, predicted {predicted:,} times"
     return classes

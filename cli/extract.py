@@ -19,6 +19,7 @@ from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult
+from .signals import said_when_stopped
 from .terminal import console
 from .values import Count
 
@@ -89,7 +90,11 @@ def extract(
         if process.is_first:
             console(stderr=True).print(_announcement(plan, target))
         began = time.perf_counter()
-        with progress(len(images), shown=process.world_size == 1) as advance:
+        hint = f"{target}: the same command again goes on, if it is given without --overwrite"
+        with (
+            said_when_stopped(lambda: hint if process.is_first else ""),
+            progress(len(images), shown=process.world_size == 1) as advance,
+        ):
             store = extract_features(
                 plan,
                 folder,

@@ -48,7 +48,7 @@ def finetune(
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.
         head: How the last layer begins: zeros, probe (logistic regression on its features), or
-            keep, which leaves it as it is.
+            keep, which leaves it and its classes as they are.
         freezing: What is trained.
         optimization: How the weights are optimized.
         augmentation: What is done to the training images.
@@ -73,9 +73,11 @@ def finetune(
         run=run,
         model_options=model_options,
     )
-    splits = open_splits(data, data_options, split_options)
+    opened = model_options.model(model)
+    labels = opened.labels if head == "keep" else None
+    splits = open_splits(data, data_options, split_options, labels)
     seed_everything(data_options.seed)
-    adapted = adapted_classifier(model_options.model(model), splits.train, head)
+    adapted = adapted_classifier(opened, splits.train, head)
     path = Path(run.output) if run.output else default_run("finetune", model, data)
     experiment = Experiment(
         splits, optimization, freezing, augmentation, run, data_options.seed, config

@@ -18,6 +18,9 @@ from .values import CountOrZero
 if TYPE_CHECKING:
     from ..converters.t7.inspection import Bytes, Inspection, Node
 
+#: Characters of a path that the table of layers shows.
+_SHOWN = 160
+
 #: Files that other commands write, and what opens them.
 _OTHER_KINDS = {
     ".npz": "numpy.load opens it",
@@ -29,8 +32,8 @@ _OTHER_KINDS = {
 def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> CommandResult:
     """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
-    Neither torch nor the tensors' values are loaded. A saved model, an .onnx file and stored
-    features are shown in a few lines.
+    torch is not needed. A parameter that is not a number is said in a note. A saved model, an .onnx
+    file and stored features are shown in a few lines.
 
     Args:
         file: A .t7 file, a saved model's folder, an .onnx file or a folder of features.
@@ -40,17 +43,23 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     run_plugin(plugin)
     path = Path(file)
     if path.suffix.lower() == ".onnx":
+        from ..converters.inference.onnx_weights import (
+            first_not_finite_weight as first_not_finite_constant,
+        )
         from ..converters.onnx import describe_file
 
-        return _described(file, "onnx", describe_file(file))
+        described = describe_file(file)
+        return _described(file, "onnx", described, first_not_finite_constant(path))
     if path.is_dir():
         from ..converters.saved import describe_folder, is_saved_model
+        from ..converters.saved.config import first_not_finite_weight
 
         if not is_saved_model(path) and (path / "zarr.json").is_file():
             from ..transfer.features.store import describe_store
 
             return _described(file, "features", describe_store(file))
-        return _described(file, "saved_model", describe_folder(path))
+        described = describe_folder(path)
+        return _described(file, "saved_model", described, first_not_finite_weight(path))
     if path.suffix.lower() in _OTHER_KINDS:
         raise TorchliftError(
             f"{file}: {_OTHER_KINDS[path.suffix.lower()]}; inspect is for .t7 and .onnx files, "
@@ -62,7 +71,12 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     return CommandResult({"file_kind": "t7", **found.to_json()}, _view(found))
 
 
-def _described(file: str, kind: str, description: dict[str, Any]) -> CommandResult:
+def _described(
+    file: str, kind: str, description: dict[str, Any], damage: str = ""
+) -> CommandResult:
+    if damage:
+        note = f"not all weights are numbers: {damage}"
+        description = {**description, "notes": [*(description.get("notes") or []), note]}
     data = {"file": file, "file_kind": kind, **description}
     return CommandResult(data, metadata_view(description))
 
@@ -110,14 +124,18 @@ def _layers(found: Inspection) -> RenderableType:
     )
     for layer in found.layers:
         view.add_row(
-            layer.path,
-            layer.torch_path or "",
+            _shortened(layer.path),
+            _shortened(layer.torch_path or ""),
             layer.class_name,
             f"the same as {layer.same_as}" if layer.same_as else layer.settings,
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.bytes.total:,}" if layer.bytes.total else "",
         )
     return view
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"{path[: _SHOWN // 2]}…{path[-_SHOWN // 2 :]}"
 
 
 def _bytes(spent: Bytes) -> RenderableType:

@@ -12,10 +12,11 @@ from ..converters.errors import TorchliftError
 from ..converters.requirements import require
 from ..transfer.labs.options import LabOptions
 from .commands import FILE_COMMANDS, load_commands
-from .errors import Terminated, UsageError
+from .errors import UsageError
 from .messages import for_command
 from .parser import parse_command, run_command
 from .result import CommandResult
+from .signals import Terminated, said_when_stopped
 from .terminal import console
 
 #: Small settings, scikit-learn's digits.
@@ -58,7 +59,8 @@ def lab(
         say=lambda text: aside.print(for_command(text, lab, given), soft_wrap=True),
         overwrite=overwrite,
     )
-    page = do_lab(chosen, steps, options)
+    with said_when_stopped(lambda: f"{folder}: the same command again goes on"):
+        page = do_lab(chosen, steps, options)
     page = replace(page, notes=[for_command(note, lab, given) for note in page.notes])
     files = write_lab_report(page, folder)
     facts = {

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
+from typing import Any
 
 from ..converters.errors import TorchliftError
 from ..converters.requirements import is_optional, missing_package
 from .commands import load_commands
-from .errors import Terminated, UsageError
+from .errors import UsageError
 from .messages import for_command
 from .parser import Command, parse_command, run_command
 from .result import show
-from .terminal import printable, printable_warnings
+from .signals import Terminated, terminated_by_exception
+from .streams import discard_stdout, prepare_streams
+from .terminal import printable, short_warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,20 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        with terminated_by_exception(), short_warnings():
+            return _main(words)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Terminated as stopped:
+        return stopped.exit_code
+
+
+def _main(words: Sequence[str]) -> int:
+    try:
         command, options = parse_command(load_commands(words), words)
     except ImportError as error:
         return _print_missing(error, words[0])
     try:
-        with _terminated_by_exception(), printable_warnings():
-            return _run(command, options)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Terminated:
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain when it flushes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # With --json, whatever a command prints while it works goes to stderr.
+        with redirect_stdout(sys.stderr) if options["json"] else nullcontext():
+            result = run_command(command, options)
     except ImportError as error:
         if options["debug"]:
             raise
@@ -56,15 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _print_error(error, command, options)
         return 2 if isinstance(error, UsageError) else 1
-
-
-def _run(command: Command, options: dict[str, Any]) -> int:
-    # With --json, whatever a command prints while it works goes to stderr.
-    aside = redirect_stdout(sys.stderr) if options["json"] else nullcontext()
-    with aside:
-        result = run_command(command, options)
-    show(result, as_json=options["json"])
-    sys.stdout.flush()
+    try:
+        show(result, as_json=options["json"])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain when it flushes stdout.
+        discard_stdout()
+    except OSError as error:
+        discard_stdout()
+        _print(f"torchlift: stdout: {error.strerror or error}")
+        return 1
     return 0 if result.passed else 1
 
 
@@ -75,9 +79,9 @@ def _print_error(error: TorchliftError | OSError, command: Command, given: dict[
     else:
         place = f"{error.filename}: " if error.filename is not None else ""
         text = f"{place}{error.strerror or error}"
-    print(f"torchlift: {printable(text)}", file=sys.stderr)
+    _print(f"torchlift: {printable(text)}")
     if skeleton := getattr(error, "skeleton", None):
-        print(f"\nTo write a converter, begin with:\n\n{printable(skeleton)}", file=sys.stderr)
+        _print(f"\nTo write a converter, begin with:\n\n{printable(skeleton)}")
 
 
 def _print_missing(error: ImportError, command: str) -> int:
@@ -85,29 +89,19 @@ def _print_missing(error: ImportError, command: str) -> int:
     package = (error.name or "").partition(".")[0]
     if not is_optional(package):
         raise error
-    print(f"torchlift: {missing_package(command, package)}", file=sys.stderr)
+    _print(f"torchlift: {missing_package(command, package)}")
     return 1
 
 
-@contextmanager
-def _terminated_by_exception() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated`, so that temporary files are removed on the way out."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _print(text: str) -> None:
+    # The exit code tells the rest where stderr cannot.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def run() -> None:
     """Run the console command."""
+    prepare_streams()
     # Read when torch is loaded. A waiting thread of torch spins for a while, so that it resumes at
     # once; where other programs use the cores, spinning for long keeps the other threads from ever
     # arriving. This long is as fast as the default on a quiet machine, and several times as fast on

@@ -24,13 +24,19 @@ _ARGUMENT = (
 )
 
 
-def as_options(message: str, options: Collection[str], texts: Collection[str] = ()) -> str:
+def as_options(
+    message: str,
+    options: Collection[str],
+    texts: Collection[str] = (),
+    words: Collection[str] = (),
+) -> str:
     """Return a message of the library in which arguments are options.
 
     Args:
         message: names arguments as `name=value`.
         options: the arguments that the command has as options; others stay as they are.
         texts: what the user typed, such as the name of a file; it is never changed.
+        words: the arguments that are typed without an option.
 
     Example:
         >>> as_options("x.onnx already exists; overwrite=True replaces it", {"overwrite"})
@@ -41,12 +47,16 @@ def as_options(message: str, options: Collection[str], texts: Collection[str] = 
         "--at 'nets[2]'"
         >>> as_options("at=2: no model; give at=PATH", {"at"}, {"at=2"})
         'at=2: no model; give --at PATH'
+        >>> as_options("a run with data='a.t7', now data='b.t7'", {"lr"}, words={"data"})
+        'a run with data a.t7, now data b.t7'
     """
     longest_first = sorted(filter(None, texts), key=len, reverse=True)
     kept = "".join(f"{re.escape(text)}|" for text in longest_first)
 
     def option(found: re.Match[str]) -> str:
         name, value = found["name"], found["value"] or ""
+        if name in words and value:
+            return f"{name} {_typed(value)}"
         if name not in options:
             return found[0]
         flag = f"--{name.replace('_', '-')}"
@@ -63,8 +73,10 @@ def for_command(message: str, command: Command, given: Mapping[str, Any]) -> str
         command: the command that runs.
         given: its arguments by name.
     """
-    options = {argument.name for argument in arguments_of(command) if not argument.positional}
-    return as_options(" ".join(message.split()), options, texts_of(given))
+    arguments = arguments_of(command)
+    words = {argument.name for argument in arguments if argument.positional}
+    options = {argument.name for argument in arguments} - words
+    return as_options(" ".join(message.split()), options, texts_of(given), words)
 
 
 def texts_of(arguments: Mapping[str, Any]) -> set[str]:

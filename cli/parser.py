@@ -105,6 +105,15 @@ def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
         UsageError: when an option has an invalid value.
         TorchliftError: when the command fails.
     """
+    return command(**build_arguments(command, options))
+
+
+def build_arguments(command: Command, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command: groups of options are dataclasses.
+
+    Raises:
+        UsageError: when an option has an invalid value.
+    """
     arguments: dict[str, Any] = {}
     for name, kind in _parameter_types(command).items():
         if dataclasses.is_dataclass(kind):
@@ -117,7 +126,7 @@ def run_command(command: Command, options: dict[str, Any]) -> CommandResult:
                 raise UsageError(str(error)) from error
         else:
             arguments[name] = options[name]
-    return command(**arguments)
+    return arguments
 
 
 def arguments_of(command: Command) -> list[Argument]:

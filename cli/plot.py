@@ -92,8 +92,9 @@ def plot(
     draw, taken = _KINDS[kind]
     _check_options(kind, taken, plot_options, model_options, data_options)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for file in (target, *([] if arrays is None else [arrays])):
-        check_output(file, overwrite)
+    check_output(target, overwrite)
+    if arrays is not None:
+        check_output(arrays, overwrite)
     drawn = draw(PlotRequest(sources, plot_options, model_options, data_options))
     files = [save_figure(drawn.figure, target)]
     if arrays is not None:

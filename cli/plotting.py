@@ -206,7 +206,8 @@ def _evaluation(request: PlotRequest) -> Evaluation:
     data = request.data_options.open(request.plot_options.data)
     data = test_split(data) if request.data_options.split is None else data
     predictor = request.model_options.predictor(request.source, "auto")
-    return evaluate(predictor, data, match_classes=request.data_options.match_classes)
+    result = evaluate(predictor, data, match_classes=request.data_options.match_classes)
+    return replace(result, notes=[*data.notes, *result.notes])
 
 
 def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int] | None:

@@ -51,11 +51,9 @@ def quantize(
         raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
     output_suffix(output, [".onnx"])
     from ..converters.onnx import quantize as quantize_onnx
-    from ..converters.onnx.onnx_file import read_file
     from ..transfer.data import Dataset
 
-    metadata = read_file(model)[1]
-    images, notes = data_options.open_for(data, metadata.labels, metadata.output_kind)
+    images, notes = data_options.open_for_onnx(data, model)
     with phases() as shown:
         written = quantize_onnx(
             model,

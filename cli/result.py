@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..transfer.formatting import finite
-from .terminal import PAGE_WIDTH, console, printable_json
+from .streams import can_show
+from .terminal import console, page_width, printable_json
 
 #: Columns of the widest table where the output is not a terminal.
 _WIDEST = 1000
@@ -23,7 +24,8 @@ class CommandResult:
     """The result of a command.
 
     Attributes:
-        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md).
+        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md); or a function
+            that returns it, where it is large.
         view: what people see.
         passed: whether the command's own verdict is good; the exit code is 1 when it is not.
     """
@@ -36,14 +38,17 @@ class CommandResult:
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        text = json.dumps(finite(result.data), indent=2, ensure_ascii=False, allow_nan=False)
+        data = finite(result.data() if callable(result.data) else result.data)
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        if not can_show(text, sys.stdout):
+            text = json.dumps(data, indent=2, allow_nan=False)
         sys.stdout.write(printable_json(text) + "\n")
         return
     page = console()
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
-        page.width = max(PAGE_WIDTH, natural)
+        page.width = max(page_width(), natural)
     page.print(result.view)
 
 

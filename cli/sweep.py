@@ -12,11 +12,13 @@ from rich.console import Group
 
 from .errors import UsageError
 from .finetune import finetune
-from .parser import Command, parse_command, run_command
+from .messages import for_command
+from .parser import Command, build_arguments, parse_command, run_command
 from .result import CommandResult, table
+from .signals import said_when_stopped
 from .terminal import console
 from .train import train
-from .training import is_first_process
+from .training import FREEZING, is_first_process
 from .values import Count, CountOrZero, parse_list
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ def sweep(
 
     Each option is given with its values, lr=0.1,0.01, or with one for all runs, epochs=5; all
     combinations are run, or some drawn with --random, where a range 1e-4..1e-1 may stand too.
-    Flags take true and false. A sweep that was stopped is resumed when the command is given again.
-    Its folder holds a folder for each run, and the table results.csv and results.md, best first.
+    Flags take true and false. A run that diverges is a row of the table, and the others go on. A
+    sweep that was stopped is resumed when the command is given again. Its folder holds a folder for
+    each run, and the table results.csv and results.md, best first.
 
     Args:
         command: train or finetune.
@@ -54,7 +57,7 @@ def sweep(
         random: Draw so many combinations instead of all of them.
         seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
-    from ..transfer.sweep import Sweep, Trial, plan_trials
+    from ..transfer.sweep import DIVERGED, Sweep, Trial, plan_trials
 
     # Recorded with the sweep. What is not text is an error when a run's options are parsed.
     options = "" if base is None else Path(base).read_text(encoding="utf-8", errors="replace")
@@ -78,7 +81,8 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            console(stderr=True).print(f"run {folder.name}: {settings}")
+            position = f"run {folder.name} of {len(planned.trials):03d}"
+            console(stderr=True).print(f"{position}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
             run_command(*parse_command(commands, words(trial, folder)))
@@ -86,24 +90,57 @@ def sweep(
             if stopped.code or is_first_process():
                 raise
 
-    for index, trial in enumerate(planned.trials):
-        parse_command(
-            commands, words(trial, planned.folder(index).path)
-        )  # exits where one is wrong
-    planned.run(one)
+    # Whatever is wrong in an option is said before the first run.
+    parsed = [parse_command(commands, words(trial, Path(output))) for trial in planned.trials]
+    arguments = [build_arguments(*each) for each in parsed]
+    if command == "finetune":
+        check_freezing(model, arguments)
+    with said_when_stopped(lambda: f"{output}: the same command again does the other runs"):
+        planned.run(one)
     rows = planned.rows()
     if not is_first_process():
         sys.exit(0)  # One report for all.
+    problems = planned.problems()
     view = table(*rows[0])
     for row in rows:
         view.add_row(*(cell for cell in row.values()))
     files = f"{planned.path / 'results.csv'} and results.md"
-    results = {"files": [output], "runs": list(map(_as_json, rows))}
-    return CommandResult(results, Group(view, "", files))
+    results = {
+        "files": [output],
+        "runs": [{**_as_json(row), **problems.get(row["run"], {})} for row in rows],
+    }
+    notes = [
+        f"run {name}: {for_command(entry['problem'], _COMMANDS[command], {})}"
+        for name, entry in problems.items()
+    ]
+    only_diverged = all(entry["status"] == DIVERGED for entry in problems.values())
+    passed = only_diverged and len(rows) > len(problems)
+    return CommandResult(results, Group(view, "", *notes, files), passed)
 
 
-#: Columns of the table of results that are no options; numbers but for the last.
-_RESULTS = ("train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "epoch", "run")
+def check_freezing(model: str, runs: list[dict[str, Any]]) -> None:
+    """Check the rule for freezing layers of each run on the network.
+
+    Args:
+        model: The trained network.
+        runs: The arguments of `finetune` for each run.
+
+    Raises:
+        TorchliftError: If a rule matches no layer, or the network cannot be opened.
+    """
+    from ..transfer.freezing import frozen_at
+
+    if any(run["freezing"] != FREEZING for run in runs):
+        network = runs[0]["model_options"].model(model).module
+        for run in runs:
+            frozen_at(network, run["freezing"], 1)
+
+
+#: Columns of the table of results that are no options; numbers but for the last two.
+_RESULTS = (
+    *("train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "epoch"),
+    *("run", "status"),
+)
 
 
 def _as_json(row: dict[str, str]) -> dict[str, Any]:
@@ -111,8 +148,9 @@ def _as_json(row: dict[str, str]) -> dict[str, Any]:
     options = [
         {"option": name, "setting": value} for name, value in row.items() if name not in _RESULTS
     ]
-    results = {name: float(row[name]) for name in _RESULTS[:-1] if name in row}
-    return {"run": row["run"], "options": options, **results}
+    results = {name: float(row[name]) for name in _RESULTS[:-2] if row.get(name)}
+    status = row.get("status", "finished")
+    return {"run": row["run"], "options": options, "status": status, **results}
 
 
 def read_choice(text: str) -> Choice:

@@ -6,6 +6,7 @@ the cursor, changes colors, or turns the direction of the text around it.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
@@ -21,8 +22,8 @@ from rich.text import Text
 #: Characters that may have to be spelled out; all others are shown.
 _UNUSUAL = re.compile(r"[^\n -~]")
 
-#: The width of a page when the output is not a terminal.
-PAGE_WIDTH = 110
+#: The width of a page when the output is not a terminal, and COLUMNS does not say it.
+_PAGE_WIDTH = 110
 
 
 def printable(text: str) -> str:
@@ -46,19 +47,32 @@ def printable_json(document: str) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console: plain and of a fixed width where the output is no terminal."""
+    """Return a console; where stderr is no terminal, no line of text there is wrapped."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PAGE_WIDTH
-    return _PlainConsole(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    width = None if stream.isatty() else page_width()
+    return _PlainConsole(
+        stderr=stderr,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=stderr and width is not None,
+    )
+
+
+def page_width() -> int:
+    """Return the width of a page when the output is not a terminal: COLUMNS, if it is set."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) else _PAGE_WIDTH
 
 
 @contextmanager
-def printable_warnings() -> Iterator[None]:
-    """Show Python's warnings, which quote files too, in printable text."""
+def short_warnings() -> Iterator[None]:
+    """Show a warning of Python or a library as a printable line, without a line of its source."""
     original = warnings.formatwarning
 
-    def formatted(*arguments: Any, **options: Any) -> str:
-        return printable(original(*arguments, **options))
+    def formatted(message: Warning | str, *_: Any, **__: Any) -> str:
+        return f"torchlift: {printable(' '.join(str(message).split()))}\n"
 
     warnings.formatwarning = formatted
     try:
@@ -68,7 +82,7 @@ def printable_warnings() -> Iterator[None]:
 
 
 class _PlainConsole(Console):
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         # Before it is measured, so that tables stay aligned.
         return super().render_str(printable(text), **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from ..transfer.freezing import Freezing
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import DataOptions
 from .result import CommandResult, as_number, table
+from .signals import said_when_stopped
 from .terminal import console
 from .values import as_text
 
@@ -30,8 +31,19 @@ OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation(
 DIVISION, RUN = SplitOptions(), Run()
 
 
-def open_splits(data: str, data_options: DataOptions, split_options: SplitOptions) -> Splits[Any]:
+def open_splits(
+    data: str,
+    data_options: DataOptions,
+    split_options: SplitOptions,
+    labels: Sequence[str] | None = None,
+) -> Splits[Any]:
     """Open a dataset and split it; the notes say what was assumed.
+
+    Args:
+        data: The dataset.
+        data_options: Which images are used, also of the test data.
+        split_options: The fractions, and the test data.
+        labels: The names of a model's outputs, which all classes are matched with.
 
     Raises:
         TorchliftError: when the data cannot be read, or has no such class or split.
@@ -41,6 +53,13 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
     given = split_options.test_data
     test = None if given is None else data_options.open(given, as_test_data=True)
     images: Any = data_options.open(data)
+    notes = [*images.notes]
+    if labels is not None:
+        images, matching = _match_with_model(images, labels, data_options, "the data")
+        notes += matching
+        if test is not None:
+            test, matching = _match_with_model(test, labels, data_options, "the test data")
+            notes += matching
     splits = split(
         images,
         split_options.val_fraction,
@@ -49,7 +68,15 @@ def open_splits(data: str, data_options: DataOptions, split_options: SplitOption
         test_data=test,
         match_classes=data_options.match_classes,
     )
-    return replace(splits, notes=(*images.notes, *splits.notes))
+    return replace(splits, notes=(*notes, *splits.notes))
+
+
+def _match_with_model(
+    images: Any, labels: Sequence[str], data_options: DataOptions, name: str
+) -> tuple[Any, list[str]]:
+    from ..transfer.data import match_classes
+
+    return match_classes(images, labels, data_options.match_classes, (name, "the model"))
 
 
 def default_run(command: str, network: str, data: str) -> Path:
@@ -74,16 +101,24 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     config = {name: as_text(value) for name, value in experiment.config.items()}
     experiment = replace(experiment, config={**config, "output": str(path)})
     aside = console(stderr=True)
-    outcome = run_experiment(
-        model,
-        experiment,
-        path,
-        announce=lambda text: aside.print(text),
-        on_epoch=_line_printer(aside.print, experiment.optimization.epochs),
-    )
+    announced: list[str] = []
+
+    def announce(text: str) -> None:
+        announced.append(text)
+        aside.print(text)
+
+    epochs = experiment.optimization.epochs
+    with said_when_stopped(lambda: _how_to_resume(path, epochs)):
+        outcome = run_experiment(
+            model,
+            experiment,
+            path,
+            announce=announce,
+            on_epoch=_line_printer(aside.print, epochs),
+        )
     if not is_first_process():
         sys.exit(0)  # The first process reports for all.
-    found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes]
+    found, notes = outcome.evaluation, [*experiment.splits.notes, *model.notes, *outcome.notes]
     metadata = {
         "run": str(path),
         "model": experiment.config.get("model") or experiment.config.get("network"),
@@ -104,9 +139,22 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         results,
         "",
         f"{path!s}: the model of epoch {found['epoch']}{_verdict(found)}",
-        *(f"note: {note}" for note in notes),
+        # The others stand above the first epoch.
+        *(f"note: {note}" for note in notes if f"note: {note}" not in announced),
     )
     return CommandResult(metadata, view)
+
+
+def _how_to_resume(path: Path, epochs: int) -> str:
+    from ..transfer.training.checkpoints import saved_epochs
+    from ..transfer.training.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    if not (path.is_dir() and is_first_process()):
+        return ""
+    done = max(saved_epochs(folder.checkpoints), default=0)
+    text = f"{path}: {done} of {epochs} epochs are done; --resume auto goes on"
+    return f"{text}, and with --epochs {done} it gives the model of these" if done else text
 
 
 #: What the table of results shows, and what it is called.

@@ -20,3 +20,7 @@ class LabelsError(TorchliftError):
 
 class WriteError(TorchliftError):
     """A file or folder that cannot be written, or that already exists."""
+
+
+class NotFiniteError(TorchliftError):
+    """A model, an input or a result with NaN or infinity in it."""

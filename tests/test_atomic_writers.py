@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -95,8 +95,8 @@ def saved_model(folder: Path, number: int) -> None:
 
 
 def exported_program(folder: Path, number: int) -> None:
-    def write(_: object, file: Path, extra_files: dict[str, str]) -> None:
-        file.write_text(extra_files["config.json"], encoding="utf-8")
+    def write(_: object, stream: BinaryIO, extra_files: dict[str, str]) -> None:
+        stream.write(extra_files["config.json"].encode())
 
     with pytest.MonkeyPatch.context() as patch:
         # Tracing takes seconds here too.
@@ -142,7 +142,10 @@ def metrics(folder: Path, number: int) -> None:
 
 
 def range_test(folder: Path, number: int) -> None:
-    RunFolder(folder).write_range_test([0.1, float(number)], [1.0, 2.0])
+    facts = folder / "run.json"
+    if not facts.exists():
+        facts.write_text('{"torchlift": "0.2.0", "inputs": {}}', encoding="utf-8")
+    RunFolder(folder).write_range_test([0.1, float(number)], [1.0, 2.0], 0.01)
 
 
 def evaluation_of_a_run(folder: Path, number: int) -> None:

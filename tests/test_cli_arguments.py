@@ -155,7 +155,7 @@ def test_a_file_that_exists_is_said_in_options(
     assert error == f"torchlift: {target} already exists; --overwrite replaces it\n"
 
 
-def test_an_error_without_a_file_name_is_a_sentence(
+def test_a_full_stdout_is_a_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was "None: No space left on device" (F8)."""
@@ -166,4 +166,4 @@ def test_an_error_without_a_file_name_is_a_sentence(
 
     monkeypatch.setattr(cli, "show", full)
     assert main(["inspect", MODEL]) == 1
-    assert capsys.readouterr().err == "torchlift: No space left on device\n"
+    assert capsys.readouterr().err == "torchlift: stdout: No space left on device\n"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_support import typed
+
+from torchlift.cli.config_files import read_config
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,46 @@ def test_a_class_name_may_hold_a_comma(capsys: pytest.CaptureFixture[str], tmp_p
     stored.write_text(text, encoding="utf-8")
     code, _, err = typed({}, capsys, *old, "--classes", "3,8", "--resume", "auto")
     assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("plugin: evil.py", "c.yaml: plugin: evil.py is Python code that runs"),
+        ("model: python:evil:make", "c.yaml: model: python:evil:make is Python code that runs"),
+        ("tracker: [wandb]", "c.yaml: tracker: ['wandb'] is a service that is called"),
+        ("epochs: &a 1\nthreads: *a", "c.yaml: not YAML: aliases (*name) are not taken"),
+        ("epochs: !!python/object/apply:os.system [id]", "c.yaml: not YAML: could not determine"),
+        ("a: " + "[" * 2000, "c.yaml: not YAML: "),
+    ],
+)
+def test_a_config_of_a_stranger_runs_nothing(
+    config: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Code runs, and services are called, only if the command line names them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w')", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    code, _, err = typed({}, capsys, "finetune", "m", "d", "--config", "c.yaml")
+    assert code == 2
+    assert err.startswith(f"torchlift finetune: {said}")
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_config_may_name_the_code_that_the_command_line_names() -> None:
+    """A run with a plugin has it in its config.yaml, and is begun again with both."""
+    config, types = "plugin: layers.py\nmodel: python:nets:make", {"plugin": str, "model": str}
+    for words in (
+        ["python:nets:make", "d", "--plugin", "layers.py"],
+        ["python:nets:make", "d", "--plugin=layers.py"],
+    ):
+        assert read_config(config, types, words) == {
+            "plugin": "layers.py",
+            "model": "python:nets:make",
+        }
+    with pytest.raises(ArgumentTypeError, match=r"python:nets:make is Python code"):
+        read_config(config, types, ["python:other:make", "--plugin=layers.py"])

@@ -263,3 +263,19 @@ def test_criterion_table_and_module_criterion() -> None:
 def test_a_missing_size_average_is_noted() -> None:
     notes = convert_recorded(lua("nn.MSECriterion")).notes
     assert [note.class_name for note in notes] == ["nn.MSECriterion"]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("MSECriterion", lambda d: d**2),
+        ("AbsCriterion", abs),
+        ("SmoothL1Criterion", lambda d: np.where(abs(d) < 1, d**2 / 2, abs(d) - 0.5)),
+    ],
+)
+def test_pointwise_losses_are_means_or_sums(name: str, loss: Callable[[Any], Any]) -> None:
+    input, target = torch.randn(4, 3, dtype=torch.float64) * 2, torch.zeros(4, 3).double()
+    values = loss(input.numpy())
+    for average, expected in ((True, values.mean()), (False, values.sum())):
+        result = convert(lua(f"nn.{name}", sizeAverage=average))(input, target)
+        assert float(result) == pytest.approx(expected)

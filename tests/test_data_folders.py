@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data_support import RANDOM, in_memory
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
 from torchlift.converters.images.errors import ImageError
@@ -68,6 +68,20 @@ def test_splits_of_a_folder_and_images_of_many_sizes(tmp_path: Path) -> None:
         DataError, match=r"b/0\.png has 8×8 pixels, .*/train/a/0\.png 9×7: give one size"
     ):
         stream_folder(tmp_path, split="train").in_memory()
+
+
+def test_images_of_a_folder_are_upright_and_fit_the_size_by_a_center_crop(tmp_path: Path) -> None:
+    """A camera stores a portrait lying on its side, and says so in EXIF."""
+    pixels = RANDOM.integers(0, 256, (6, 10, 3), np.uint8)
+    (tmp_path / "a").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise by 90°
+    Image.fromarray(pixels).save(tmp_path / "a" / "1.png", exif=exif)
+    upright = np.rot90(pixels, k=-1)
+    assert np.array_equal(in_memory(tmp_path).images[0].transpose(1, 2, 0), upright)
+    # 10×6 (height, width) to 4×6: scaled by 1, and three rows are left out above and below.
+    sized = in_memory(tmp_path, size=(4, 6)).images[0].transpose(1, 2, 0)
+    assert np.array_equal(sized, upright[3:7])
 
 
 def test_a_folder_without_classes(tmp_path: Path) -> None:

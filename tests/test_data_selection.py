@@ -244,9 +244,8 @@ def test_real_cifar_classes_by_name() -> None:
     if not folder.exists():
         pytest.skip("needs the CIFAR-10 images")
     names = t7.load(FIXTURES / "cifar" / "cifar_classes.t7").to_list()
-    data = open_data(
-        folder / "cifar10-small-train.t7", class_names=names, classes=["airplane", "bird"]
-    )
+    file, chosen = folder / "cifar10-small-train.t7", ["airplane", "bird"]
+    data = open_data(file, class_names=names, classes=chosen)
     assert isinstance(data, Dataset)
     # The training images of the fifth lab.
     assert counts(data, 2) == [1029, 996]

@@ -189,7 +189,9 @@ def test_a_class_that_the_model_lacks() -> None:
     with pytest.raises(DataError, match=r"no name in common. match_classes='position' .*"):
         evaluate(predictor, replace(data, names=("Hund", "Eule")))
     result = evaluate(predictor, replace(data, names=("Hund", "Eule")), match_classes="position")
-    assert result.notes == ["classes were matched by position, as was asked for"]
+    assert result.notes == [
+        "classes were matched by position, as was asked for: Hund with cat, Eule with dog"
+    ]
 
 
 def test_digits_by_class() -> None:

@@ -96,9 +96,13 @@ class TestNames:
         for fragment in fragments:
             assert fragment in str(raised.value)
 
-    def test_without_a_linear_layer_an_error_lists_the_last_layers(self) -> None:
-        with pytest.raises(LayerError, match=r"0 \(Conv2d\), 1 \(ReLU\)"):
-            find_tap(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), "penultimate")
+    def test_without_a_linear_layer_the_head_is_the_last_convolution(self) -> None:
+        network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.ReLU())
+        assert str(find_tap(network, "penultimate")) == "the input of 1"
+
+    def test_without_a_head_an_error_lists_the_last_layers(self) -> None:
+        with pytest.raises(LayerError, match=r"0 \(Flatten\), 1 \(ReLU\)"):
+            find_tap(nn.Sequential(nn.Flatten(), nn.ReLU()), "penultimate")
 
 
 class TestFeatureNetwork:

@@ -176,6 +176,9 @@ def test_a_center_crop_equals_torch7() -> None:
     counted = np.arange(20, dtype=np.uint8).reshape(1, 4, 5)
     cropped = Preprocessing("gray", crop=(1, 2), value_range=255)(counted)
     assert cropped[0, 0].tolist() == [[6, 7]]
+    # A crop as large as the image keeps all of it.
+    whole = Preprocessing("gray", crop=(4, 5), value_range=255)(counted)
+    assert np.array_equal(whole[0], counted)
 
 
 @pytest.mark.parametrize("case", CASES[:6], ids=name_of)

@@ -170,3 +170,21 @@ LAYERS = [
 def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
     # float32; the exponentials of PyTorch and ONNX Runtime differ in the last bits.
     assert export_error(layer, torch.rand(2, 3, 4, 5)) < 1e-5
+
+
+@pytest.mark.covers("cudnn.ClippedReLU", compared="outputs, gradients")
+def test_clipped_relu_ends_at_its_ceiling() -> None:
+    input = torch.tensor([-1.0, 0.5, 3.0], requires_grad=True)
+    output = convert(lua("cudnn.ClippedReLU", ceiling=2))(input)
+    assert output.tolist() == [0, 0.5, 2]
+    output.sum().backward()
+    assert input.grad is not None
+    assert input.grad.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("fields", "axis"), [({}, 2), ({"dim": 3}, 2), ({"dim": 2}, 1)])
+def test_a_gated_linear_unit_halves_one_dimension(fields: dict[str, int], axis: int) -> None:
+    input = torch.randn(2, 4, 6)
+    first, second = input.chunk(2, axis)
+    output = convert(lua("nn.GatedLinearUnit", **fields))(input)
+    torch.testing.assert_close(output, first * second.sigmoid())

@@ -289,10 +289,14 @@ def test_deep_mask_returns_mask_and_score() -> None:
     assert scores.tolist() == [10]
 
 
-@pytest.mark.covers("nn.LookupTableGPU", "nn.CrossMapNormalization", compared="outputs")
+@pytest.mark.covers(
+    "nn.LinearNB", "nn.LookupTableGPU", "nn.CrossMapNormalization", compared="outputs"
+)
 def test_facebooks_names_of_nn_layers() -> None:
     weight = torch.randn(5, 3)
-    assert convert(lua("nn.LinearNB", weight=weight)).bias is None
+    linear, vectors = convert(lua("nn.LinearNB", weight=weight)), torch.randn(2, 3)
+    assert linear.bias is None
+    assert torch.equal(linear(vectors), functional.linear(vectors, weight))
     table = convert(lua("nn.LookupTableGPU", weight=weight, featuresInDim2=True))
     assert torch.equal(table(torch.tensor([[1, 5]])), weight[[0, 4]].t()[None])
     image = torch.randn(2, 8, 3, 3)

@@ -178,6 +178,7 @@ def test_a_node_that_does_not_list_its_input_is_an_error() -> None:
         convert(graph)
 
 
+@pytest.mark.covers("nngraph.JustTable", "nngraph.JustElement", compared="outputs")
 def test_tables_with_one_entry() -> None:
     x = torch.randn(2)
     assert convert(module("nngraph.JustTable"))(x) == [x]
@@ -186,6 +187,7 @@ def test_tables_with_one_entry() -> None:
         convert(module("nngraph.JustElement"))([x, x])
 
 
+@pytest.mark.covers("nn.ModuleFromCriterion", compared="outputs")
 def test_a_criterion_as_a_module() -> None:
     loss = convert(
         module("nn.ModuleFromCriterion", criterion=module("nn.MSECriterion", sizeAverage=True))

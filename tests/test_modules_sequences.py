@@ -289,3 +289,25 @@ def test_sequence_criterions() -> None:
 def test_sequences_export_with_any_batch() -> None:
     reference = torch_lstm().float()
     assert export_error(seq_lstm(reference, batchfirst=True), torch.randn(2, 5, 4)) < 1e-5
+
+
+@pytest.mark.covers("nn.SeqDropout", compared="outputs, training")
+def test_seq_dropout_drops_the_same_features_at_every_step() -> None:
+    torch.manual_seed(0)
+    steps = torch.ones(6, 40, 10)
+    for current, kept, evaluated in ((True, 2.0, 1.0), (False, 1.0, 0.5)):
+        module = convert(lua("nn.SeqDropout", p=0.5, v2=current))
+        output = module.train()(steps)
+        assert all(torch.equal(step, output[0]) for step in output)
+        assert output.unique().tolist() == [0, kept]
+        # Four standard deviations of 400 draws.
+        assert abs(output[0].eq(0).float().mean() - 0.5) < 0.1
+        assert torch.equal(module.eval()(steps), steps * evaluated)
+
+
+@pytest.mark.covers("nn.ExpandAs", compared="outputs")
+def test_expand_as_gives_the_second_tensor_the_shape_of_the_first() -> None:
+    first, second = torch.randn(2, 3, 4), torch.randn(2, 1, 4)
+    kept, expanded = convert(lua("nn.ExpandAs"))([first, second])
+    assert torch.equal(kept, first)
+    assert torch.equal(expanded, torch.cat([second] * 3, 1))

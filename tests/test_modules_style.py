@@ -65,6 +65,7 @@ def test_circular_padding() -> None:
     assert torch.equal(no_padding(image), expected)
 
 
+@pytest.mark.covers("nn.GenNoise", "nn.NoiseFill", compared="outputs")
 def test_noise_replaces_or_follows_channels() -> None:
     torch.manual_seed(0)
     image = torch.full((4, 5, 20, 20), 9.0)

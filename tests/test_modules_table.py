@@ -123,3 +123,32 @@ def test_mixture_along_another_dimension() -> None:
     gates, experts = random(6, 3), random(6, 4, 3)
     expected = torch.einsum("nk,nak->na", gates, experts)
     assert relative_error(layer("MixtureTable", dim=3)([gates, experts]), expected) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("class_name", "fields"), [("SelectTable", {"index": 2}), ("NarrowTable", {"offset": 2})]
+)
+def test_a_selection_is_the_same_with_and_without_gradients(
+    class_name: str, fields: dict[str, Any]
+) -> None:
+    """With gradients, the entries that are left out receive zeros."""
+    module, table = layer(class_name, **fields), [random(2).requires_grad_() for _ in range(3)]
+    with_gradients = module(table)
+    with torch.no_grad():
+        without = module(table)
+    first, second = (
+        value if isinstance(value, list) else [value] for value in (with_gradients, without)
+    )
+    assert len(first) == len(second) == 1
+    assert torch.equal(first[0], table[1])
+    assert torch.equal(second[0], table[1])
+    first[0].sum().backward()
+    assert [tensor.grad.tolist() for tensor in table if tensor.grad is not None] == [
+        *([0, 0], [1, 1]),
+        [0, 0],
+    ]
+
+
+def test_an_empty_table_has_no_columns() -> None:
+    assert layer("ZipTable")([]) == []
+    assert layer("FlattenTable")([[], [[]]]) == []

@@ -160,6 +160,15 @@ def test_images_of_a_wrong_size_are_refused(image: Image.Image) -> None:
         Preprocessing(crop=(50, 50))(image)
 
 
+def test_the_center_is_torchvisions() -> None:
+    """For every margin: a half is rounded to the even number (torchvision's `CenterCrop`)."""
+    for side in range(20, 34):
+        pixels = np.arange(side * side, dtype=np.uint16).astype(np.uint8).reshape(side, side)
+        expected = np.asarray(v2.CenterCrop(20)(Image.fromarray(pixels)))
+        found = Preprocessing("gray", crop=(20, 20)).pixels(pixels)[0, :, :, 0]
+        assert np.array_equal(found, expected), side
+
+
 def test_another_method_of_resizing_and_a_size_before_the_crop(image: Image.Image) -> None:
     """fb.resnet.torch's evaluation: the shorter side by image.scale (bicubic), a center crop."""
     first = Preprocessing(size=(24, 20), mean=MEAN)
@@ -342,6 +351,9 @@ def test_class_names_are_read_from_t7_and_text(tmp_path: Path) -> None:
     names = read_labels(file)
     assert names[:3] == ["zero", "one", "two"]
     assert labels_from(LuaTable({"classes": t7.load(file)})) == names
+    # A dataset's table may hold the names of the classes, and the numbers of its images.
+    both = {"labels": LuaTable.from_list([1, 2]), "classes": LuaTable.from_list(["a", "b"])}
+    assert labels_from(LuaTable(both)) == ["a", "b"]
     text = tmp_path / "names.txt"
     text.write_text("\ufeffzero\n  one \n\nzwölf\n", encoding="utf-8")
     assert read_labels(text) == ["zero", "one", "zwölf"]

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import ProbeError
 from torchlift.transfer.probe import ProbeOptions, best_of, probe
-from torchlift.transfer.probe_methods import METHODS, Examples
+from torchlift.transfer.probe_methods import METHODS, Examples, Fitted, fit_knn
 
 
 def noisy(count: int, seed: int, noise: float = 1.5) -> Examples:
@@ -103,6 +103,19 @@ def test_test_features_are_scaled_like_the_training_features() -> None:
     )
     assert near.val_accuracy == far.val_accuracy
     assert far.test_accuracy < near.test_accuracy
+
+
+def test_features_are_scaled_by_the_training_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Examples] = []
+
+    def spy(train: Examples, val: Examples, seed: int) -> Fitted:
+        seen.append(train)
+        return fit_knn(train, val, seed)
+
+    monkeypatch.setitem(METHODS, "knn", spy)
+    probe("x", Dataset(TRAIN.features, TRAIN.classes), "knn")
+    np.testing.assert_allclose(seen[0].features.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(seen[0].features.std(0), 1, atol=1e-6)
 
 
 def test_classes_of_the_test_features_are_matched_by_name() -> None:

@@ -14,7 +14,8 @@ from support import FIXTURES
 from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.cli.sweep import read_choice
-from torchlift.transfer.errors import SweepError
+from torchlift.converters.errors import WriteError
+from torchlift.transfer.errors import DivergedError, SweepError, TrainingError
 from torchlift.transfer.sweep import Sweep, Trial, plan_trials
 
 DIGITS = FIXTURES / "digits"
@@ -112,6 +113,16 @@ def test_a_stopped_sweep_is_resumed_and_sorted_by_validation(tmp_path: Path) -> 
     assert lines[2] == "| 3 | 0.9000 | 0.4000 | 0.2500 | 1 | 003 |"
 
 
+def test_only_the_accuracy_of_a_test_split_is_called_that(tmp_path: Path) -> None:
+    def validated(trial: Trial, folder: Path) -> None:
+        finished(trial, folder)
+        evaluation = json.dumps({"split": "val", "accuracy": 0.9})
+        (folder / "evaluation.json").write_text(evaluation, encoding="utf-8")
+
+    sweep_of(tmp_path).run(validated)
+    assert "test_accuracy" not in (tmp_path / "results.csv").read_text(encoding="utf-8")
+
+
 def test_a_folder_of_another_sweep_is_refused(tmp_path: Path) -> None:
     sweep_of(tmp_path, 2, model="a").run(finished)
     sweep_of(tmp_path, 3, model="a").run(finished)
@@ -137,13 +148,80 @@ def test_the_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert messages.count("are trained") == 4
     scores = [float(row["val_accuracy"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
-    assert {(row["freeze"], row["flip"]) for row in rows} == {
+    settings = [{one["option"]: one["setting"] for one in row["options"]} for row in rows]
+    assert {(row["freeze"], row["flip"]) for row in settings} == {
         (freeze, flip) for freeze in ("none", "all-but-head") for flip in ("true", "false")
     }
     (tmp_path / "sweep" / "002" / "evaluation.json").unlink()
     repeated, messages = run()
     assert messages.count("are trained") == 1
     assert repeated == rows
+
+
+def test_runs_without_a_result_are_rows_and_the_others_go_on(tmp_path: Path) -> None:
+    """One that diverged is not repeated; one that was refused is tried again."""
+    tried: list[str] = []
+
+    def run(trial: Trial, folder: Path) -> None:
+        tried.append(trial["lr"])
+        if trial["lr"] == "1":
+            raise DivergedError("the training diverged in epoch 2", 2)
+        if trial["lr"] == "2":
+            raise TrainingError("no such head")
+        finished(trial, folder)
+
+    sweep_of(tmp_path).run(run)
+    assert [(row["lr"], row["status"]) for row in sweep_of(tmp_path).rows()] == [
+        *(("3", "finished"), ("4", "finished")),
+        *(("1", "diverged"), ("2", "refused")),
+    ]
+    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert (last["val_accuracy"], last["run"], last["status"]) == ("", "002", "refused")
+    sweep_of(tmp_path).run(run)
+    assert tried == ["1", "2", "3", "4", "2"]
+
+
+def test_a_full_disk_ends_a_sweep(tmp_path: Path) -> None:
+    def run(trial: Trial, folder: Path) -> None:
+        raise WriteError("no space left")
+
+    with pytest.raises(WriteError):
+        sweep_of(tmp_path).run(run)
+
+
+def test_a_diverging_run_of_a_sweep_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "train", "lenet5", "digits", "lr=1e10,0.01", "epochs=2", "limit=60"]
+    words += ["tracker=none", "val_fraction=0.2", f"--output={tmp_path / 's'}", "--json"]
+    assert main(words) == 0
+    best, worst = json.loads(capsys.readouterr().out)["runs"]
+    assert (best["status"], best["options"]) == ("finished", [{"option": "lr", "setting": "0.01"}])
+    assert worst["status"] == "diverged"
+    assert "the training diverged in epoch " in worst["problem"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("freeze=none,nope,all-but-head", "freeze='nope' matches no layer"),
+        ("lr=0.1,-1", "lr=-1.0 must be positive"),
+        ("schedule=one-cycle,zigzag", "schedule"),
+    ],
+)
+def test_a_refused_option_ends_a_sweep_before_its_first_run(
+    choice: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "finetune", str(DIGITS / "digits-lenet5-bn.t7"), "digits", choice]
+    words += ["epochs=1", f"--output={tmp_path / 's'}"]
+    try:
+        status: Any = main(words)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_an_invalid_option_ends_a_sweep_before_its_first_run(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support import FIXTURES
 from t7_inspection_support import storage, view
 
-from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, save
 from torchlift.converters.t7.inspection import describe, inspect, value_tree
 
 
@@ -32,6 +34,22 @@ def test_a_list_that_holds_itself_is_described() -> None:
     value = LuaTable()
     value[1] = value
     assert (describe(value), value_tree(value).children[0].same_as) == ("list of 1", "value")
+
+
+def test_four_levels_and_twenty_entries_are_shown_by_default(tmp_path: Path) -> None:
+    value = LuaTable((f"k{i}", i) for i in range(30))
+    for _ in range(6):
+        value = LuaTable({"next": value})
+    save(value, tmp_path / "nested.t7")
+    for tree in (value_tree(value), inspect(tmp_path / "nested.t7").tree):
+        depth, node = 0, tree
+        while node.children:
+            depth, node = depth + 1, node.children[0]
+        assert (depth, node.hidden) == (4, 1)
+    wide = LuaTable((f"k{i}", i) for i in range(30))
+    save(wide, tmp_path / "wide.t7")
+    for tree in (value_tree(wide), inspect(tmp_path / "wide.t7").tree):
+        assert (len(tree.children), tree.hidden) == (20, 10)
 
 
 def test_depth_and_entries_are_limited() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from support import FIXTURES
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, T7Warning
 from torchlift.converters.t7.class_layouts import ClassLayout
+from torchlift.converters.t7.reading.load import read_file
 
 FORMS: list[dict[str, Any]] = [
     {"format": format, "long_size": size} for format in ("binary", "ascii") for size in (8, 4)
@@ -65,6 +67,15 @@ def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
     assert list(found.fields) == list(layer.fields)
     assert len(found.body) == len(layer.body)
     assert t7.dumps(value, **form) == data, "numbers without a tag may be ints or doubles"
+
+
+@pytest.mark.parametrize("kind", ["two objects", "a long", "items"])
+def test_unusual_bodies_beside_an_unusual_key(kind: str) -> None:
+    """Such a key is a sign of a wrong reading, but may be right."""
+    data = t7.dumps({"layer": UNUSUAL[kind], "after": {True: "yes"}, "end": 5})
+    value = t7.loads(data)
+    assert (value["after"][True], value["end"]) == ("yes", 5)
+    assert len(value["layer"].body) == len(UNUSUAL[kind].body)
 
 
 def test_several_classes_at_once() -> None:
@@ -195,3 +206,34 @@ def test_the_search_takes_bounded_time() -> None:
     with pytest.raises(T7Error):
         t7.loads(data)
     assert time.process_time() - start < 10
+
+
+def test_a_key_that_is_neither_text_nor_number_is_counted_as_unusual(tmp_path: Path) -> None:
+    """Of several ways to read a file, the search takes the one with the fewest."""
+    for value, count in (({"a": 1, 2: 3}, 0), ({True: 1}, 1), ({True: 1, False: {True: 2}}, 3)):
+        t7.save(value, tmp_path / "value.t7")
+        assert len(read_file(tmp_path / "value.t7").anomalies) == count
+    # So are a value of nil, which Lua does not store, and a key that occurs twice.
+    for text in ("3 1 1 1 1 0 ", "3 1 2 1 1 1 5 1 1 1 5 "):
+        (tmp_path / "value.t7").write_bytes(text.replace(" ", "\n").encode())
+        assert len(read_file(tmp_path / "value.t7").anomalies) == 1
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_printed_number_that_fits_no_integer_is_an_error(number: int) -> None:
+    longs = t7.dumps(np.array([7, 8], np.int64), format="ascii")
+    assert t7.loads(longs).tolist() == [7, 8]
+    # In a list over several lines; in one line, as Torch7 prints it, strtol's limit is the value.
+    with pytest.raises(T7Error, match="expected a 64-bit integer"):
+        t7.loads(longs.replace(b"7 8", f"7\n{number}".encode()))
+
+
+@pytest.mark.parametrize("dimensions", [-1, 65, 99, 2**31 - 1])
+def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
+    whole = t7.dumps(np.zeros((2, 3), np.float32))
+    name = b"torch.FloatTensor"
+    at = whole.index(name) + len(name)
+    assert struct.unpack_from("<i", whole, at) == (2,)
+    damaged = whole[:at] + struct.pack("<i", dimensions) + whole[at + 4 :]
+    with pytest.raises(T7Error, match=f"FloatTensor has {dimensions} dimensions"):
+        t7.loads(damaged)

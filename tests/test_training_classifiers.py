@@ -89,8 +89,23 @@ def test_a_kept_head_has_its_outputs_in_the_order_of_the_data() -> None:
     inputs = torch.rand(5, 1, 28, 28)
     kept = adapted_classifier(model, GRAY, "keep")
     assert (kept.labels, kept.output_kind) == (["a", "b", "c"], "logits")
+    assert kept.notes[-1] == (
+        "the outputs of the kept head were put in the order of the data's classes"
+    )
     expected = before.module(inputs)[:, [1, 2, 0]]
     torch.testing.assert_close(kept.module(inputs).log_softmax(1), expected)
+    # Without its softmax, which a training adds itself.
+    same = trained(3, nn.LogSoftmax(1))
+    same.labels = ["a", "b", "c"]
+    notes = len(same.notes)
+    logits = adapted_classifier(same, GRAY, "keep").module(inputs)
+    assert torch.equal(logits, before.module[:-1](inputs))
+    assert len(same.notes) == notes
+    renamed = trained()
+    renamed.labels = ["x", "y", "z"]
+    kept = adapted_classifier(renamed, GRAY, "keep")
+    assert kept.notes[-1] == "the data names the classes of the kept head anew"
+    assert kept.labels == ["a", "b", "c"]
     with pytest.raises(TrainingError, match="the kept head has 4 classes, but the data has 3"):
         adapted_classifier(trained(4), GRAY, "keep")
     partly = trained()
@@ -102,9 +117,10 @@ def test_a_kept_head_has_its_outputs_in_the_order_of_the_data() -> None:
 def test_a_probe_sees_the_features_of_evaluation_mode() -> None:
     """Dropout on would make the head another one in each call."""
     heads = []
-    for _ in range(2):
+    for seed in range(2):
         model = trained()
         model.module.train()
+        torch.manual_seed(seed)
         adapted = adapted_classifier(model, GRAY, "probe")
         heads.append([value.detach().clone() for value in adapted.module[3].parameters()])
     for first, second in zip(*heads, strict=True):

@@ -22,6 +22,7 @@ from torchlift.cli.main import main
 from torchlift.converters.saved import open_model
 from torchlift.transfer.data import Splits
 from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.checkpoints import (
     TrainingState,
@@ -31,7 +32,7 @@ from torchlift.transfer.training.checkpoints import (
     save_checkpoint,
     saved_epochs,
 )
-from torchlift.transfer.training.run_folder import RunFolder, open_run
+from torchlift.transfer.training.run_folder import RunFolder, flat_options, open_run
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,14 @@ def test_a_folder_with_another_run_is_refused(splits: Splits[Any], tmp_path: Pat
     with pytest.raises(TrainingError, match=r"resume='auto' .* overwrite=True"):
         trained(splits, folder, epochs=1)
     resume = replace(QUIET, resume="auto")
-    with pytest.raises(TrainingError, match=r"momentum \(None, now 0.5\)"):
+    with pytest.raises(TrainingError, match=r"with no momentum=…, now momentum=0\.5"):
         trained(splits, folder, epochs=1, run=resume, momentum=0.5)
-    with pytest.raises(TrainingError, match=r"lr \(0.05, now 0.1\)"):
+    with pytest.raises(TrainingError, match=r"with lr=0\.05, now lr=0\.1"):
         trained(splits, folder, epochs=1, run=resume, lr=0.1)
     other = replace(splits, train=splits.train.take(np.arange(100)))
-    with pytest.raises(TrainingError, match="another data"):
+    with pytest.raises(TrainingError, match="data of the same name, but with other contents"):
         trained(other, folder, epochs=1, run=resume)
-    with pytest.raises(TrainingError, match="another model"):
+    with pytest.raises(TrainingError, match="model of the same name, but with other contents"):
         trained(splits, folder, epochs=1, run=resume, network=convnet_bn(1, 10))
 
 
@@ -156,7 +157,7 @@ def test_what_changes_no_result_may_change_when_a_run_is_resumed(tmp_path: Path)
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert stored == now
     fewer = {key: value for key, value in now.items() if key != "seed"}
-    with pytest.raises(TrainingError, match=r"another value of seed \(0, now None\)"):
+    with pytest.raises(TrainingError, match=r"with seed=0, now no seed=…"):
         open_run(tmp_path / "run", fewer, {"model": "a"}, resume=True, overwrite=False)
 
 
@@ -218,3 +219,20 @@ def test_the_last_checkpoint_is_resumed_and_the_best_is_returned(tmp_path: Path)
     assert float(resumed.network.weight) == 4
     load_best(tmp_path, resumed)
     assert float(resumed.network.weight) == 2
+
+
+def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
+    flat = flat_options(network="lenet5", freezing=Freezing("none", None, 0.1), run=QUIET, kind=int)
+    assert (flat["network"], flat["kind"]) == ("lenet5", int)
+    assert (flat["freeze"], flat["body_lr"], flat["tracker"]) == ("none", 0.1, ["none"])
+    # These two are about one call, not about the run.
+    assert not {"freezing", "run", "resume", "overwrite"} & flat.keys()
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "run.json"])
+def test_a_run_has_both_of_its_files(missing: str, tmp_path: Path) -> None:
+    open_run(tmp_path / "run", {}, {}, resume=False, overwrite=False)
+    open_run(tmp_path / "run", {}, {}, resume=True, overwrite=False)
+    (tmp_path / "run" / missing).unlink()
+    with pytest.raises(TrainingError, match="something else than a run"):
+        open_run(tmp_path / "run", {}, {}, resume=False, overwrite=True)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from torchlift.transfer.errors import TrainingError
-from torchlift.transfer.training.checkpoints import best_epoch
+from torchlift.transfer.training.checkpoints import best_epoch, best_row
 from torchlift.transfer.training.loop import is_over
 from torchlift.transfer.training.optimizer import moving_average, schedule_factor
 from torchlift.transfer.training.options import Optimization
@@ -37,6 +37,12 @@ def test_the_best_epoch_is_the_first_with_the_highest_accuracy_and_the_lowest_lo
     assert best((0.7, float("nan")), (0.7, 9.0)) == 2
     assert best_epoch([{"train_loss": 1.0}, {"train_loss": 2.0}]) == 2
     assert best_epoch([]) == 0
+    rows: list[dict[str, float]] = [
+        {"epoch": 1, "val_accuracy": 0.9},
+        {"epoch": 2, "val_accuracy": 0.1},
+    ]
+    assert best_row(rows) is rows[0]
+    assert best_row([]) == {"epoch": 0}
 
 
 @pytest.mark.parametrize("name", ["cosine", "step", "one-cycle", "constant"])

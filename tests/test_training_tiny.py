@@ -107,6 +107,9 @@ def test_epochs_count_from_one(tmp_path: Path) -> None:
     _, outcome = train(tmp_path / "run", epochs=3)
     assert [row["epoch"] for row in outcome.history] == [1, 2, 3]
     assert (outcome.evaluation["epoch"], outcome.evaluation["split"]) == (3, None)
+    assert load(outcome.folder.model).notes[-1] == "trained by torchlift, epoch 3 of 3"
+    untrained, _ = train(tmp_path / "untrained", epochs=0)
+    assert untrained.notes[-1] == "not trained"
     seconds = (tmp_path / "run" / "seconds.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[0] for line in seconds] == ["epoch", "1", "2", "3"]
 
@@ -131,6 +134,18 @@ def test_the_test_split_is_evaluated_if_there_is_one(tmp_path: Path) -> None:
     val, test = DATA.take(np.arange(4)), DATA.take(np.arange(7))
     _, outcome = train(tmp_path / "run", splits=Splits(DATA, val, test), epochs=1)
     assert (outcome.evaluation["split"], outcome.evaluation["count"]) == ("test", 7)
+
+
+def test_a_network_that_cannot_be_saved_is_evaluated_all_the_same(tmp_path: Path) -> None:
+    class Own(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input
+
+    splits = Splits(DATA, DATA, NONE)
+    model, outcome = train(tmp_path / "run", Own(), splits=splits, epochs=1)
+    assert model.notes[-1].startswith("not saved as a model: 2: Own is neither")
+    assert not outcome.folder.model.exists()
+    assert outcome.evaluation["count"] == 12
 
 
 class Recorder(nn.Module):
@@ -229,3 +244,15 @@ def test_the_range_test_trains_like_the_training_and_is_repeatable(tmp_path: Pat
     module.eval()
     without = SavedModel(network(), "logits", (1, 4, 4), None, Preprocessing("gray"))
     assert find_rate(without, experiment(SPLITS, lr="find"), accelerator).losses != whole[0]
+
+
+def test_a_training_with_the_rate_that_was_found_writes_what_it_tried(tmp_path: Path) -> None:
+    _, outcome = train(tmp_path / "run", lr="find", epochs=1, schedule="constant")
+    lines = (tmp_path / "run" / "lr_finder.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "lr,loss"
+    rates, losses = zip(*(map(float, line.split(",")) for line in lines[1:]), strict=True)
+    assert rates[0] == 1e-6
+    assert list(rates) == sorted(rates)
+    # A tenth of the rate with the smallest loss, in two digits.
+    best = rates[losses.index(min(losses))]
+    assert outcome.history[0]["lr"] == pytest.approx(best / 10, rel=0.05)

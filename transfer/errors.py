@@ -31,6 +31,18 @@ class TrainingError(TorchliftError):
     """Options that do not fit together, or a run that cannot be resumed."""
 
 
+class DivergedError(TrainingError):
+    """A training whose loss or weights are no longer finite numbers.
+
+    Attributes:
+        epoch: The epoch in which that happened, counted from 1.
+    """
+
+    def __init__(self, message: str, epoch: int = 0) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+
 def check_option(options: Any, name: str, condition: bool, expected: str) -> None:
     """Check one of the options of a training.
 

@@ -45,7 +45,8 @@ def find_tap(network: nn.Module, name: str) -> Tap:
 
     Args:
         network: The network.
-        name: `penultimate` (the input of the last Linear), `input` (the input of the network), or
+        name: `penultimate` (the input of the head, which is the last Linear or, where there is
+            none, the last Conv2d), `input` (the input of the network), or
             a layer, whose output is taken: by its PyTorch name (`1.8`) or its Lua path
             (`get(2):get(9)`, `modules[2].modules[9]`).
 
@@ -65,7 +66,7 @@ def find_tap(network: nn.Module, name: str) -> Tap:
     if name == INPUT:
         return Tap(name, "", before=True)
     if name == PENULTIMATE:
-        return Tap(name, _last_linear(layers), before=True)
+        return Tap(name, _last_weights(layers), before=True)
     if _LUA_PATH.fullmatch(name):
         layer = follow_lua_path(network, name)
         return Tap(layer, layer)
@@ -116,15 +117,17 @@ def nearest(name: str, names: Iterable[str], count: int = 5) -> list[str]:
     return difflib.get_close_matches(name, list(names), n=count, cutoff=0.3)
 
 
-def _last_linear(layers: dict[str, nn.Module]) -> str:
-    linear = [name for name, layer in layers.items() if isinstance(layer, nn.Linear)]
-    if not linear:
-        last = [name for name in layers if name][-5:]
-        raise LayerError(
-            f"{PENULTIMATE!r} is the input of the last Linear, and this network has none; "
-            f"name a layer, such as one of the last: {_list(last, layers)}"
-        )
-    return linear[-1]
+def _last_weights(layers: dict[str, nn.Module]) -> str:
+    """Return the name of the last Linear or, without one, the last Conv2d (as in SqueezeNet)."""
+    for kind in (nn.Linear, nn.Conv2d):
+        names = [name for name, layer in layers.items() if isinstance(layer, kind)]
+        if names:
+            return names[-1]
+    last = [name for name in layers if name][-5:]
+    raise LayerError(
+        f"{PENULTIMATE!r} is the input of the last Linear or Conv2d, and this network has none; "
+        f"name a layer, such as one of the last: {_list(last, layers)}"
+    )
 
 
 def _suggest(name: str, layers: dict[str, nn.Module]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from .errors import FreezingError, LayerError, TrainingError, check_option
+from .errors import FreezingError, HeadError, LayerError, TrainingError, check_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +63,29 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
     if freezing.unfreeze_at is not None and epoch >= freezing.unfreeze_at:
         return frozenset()
     return frozen_modules(network, freezing.freeze)
+
+
+def check_head_learns(network: nn.Module, freezing: Freezing) -> None:
+    """Check that a head of zeros, through which no gradient passes, is not frozen.
+
+    Raises:
+        FreezingError: The head is frozen and its weights are zero: nothing can be learned.
+    """
+    from .heads import find_head
+
+    frozen = frozen_at(network, freezing, 1)
+    if not frozen:
+        return
+    try:
+        name = find_head(network)
+    except HeadError:
+        return
+    weight = getattr(network.get_submodule(name), "weight", None)
+    if name in frozen and weight is not None and not weight.any():
+        raise FreezingError(
+            f"freeze={freezing.freeze!r} freezes the head {name}, whose weights are zero: nothing "
+            "could be learned. Freeze other layers, or begin with a fitted head: head='probe'"
+        )
 
 
 def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:

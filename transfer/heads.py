@@ -1,6 +1,12 @@
-"""The head of a classifier, its last linear layer: finding it and replacing it."""
+"""The head of a classifier: finding it and replacing it.
+
+It is the last linear layer or, in a network without one such as SqueezeNet, the last convolution,
+whose outputs are averaged over the image.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,16 +44,30 @@ def strip_softmax(network: nn.Module, output_kind: str | None = None) -> None:
 
 
 def find_head(network: nn.Module) -> str:
-    """Return the name of a classifier's last linear layer.
+    """Return the name of a classifier's head.
 
     Raises:
         HeadError: There is none, or it is the whole network.
+
+    Example:
+        >>> find_head(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)))
+        '2'
     """
-    layers = network.named_modules()
-    names: list[str] = [name for name, layer in layers if isinstance(layer, nn.Linear)]
-    if not names or not names[-1]:
-        raise HeadError("the network contains no linear layer, so it has no head")
-    return names[-1]
+    for kind in (nn.Linear, nn.Conv2d):
+        names = [name for name, layer in network.named_modules() if isinstance(layer, kind)]
+        if names and names[-1]:
+            return names[-1]
+    raise HeadError("the network contains no linear layer and no convolution, so it has no head")
+
+
+def head_outputs(network: nn.Module) -> int:
+    """Return the number of outputs of a classifier's head, which may be the whole network.
+
+    Raises:
+        HeadError: There is no head.
+    """
+    head = network if isinstance(network, nn.Linear) else network.get_submodule(find_head(network))
+    return len(head.get_parameter("weight"))
 
 
 def replace_head(
@@ -57,27 +77,56 @@ def replace_head(
     bias: torch.Tensor | None = None,
     output_kind: str | None = None,
 ) -> None:
-    """Replace the last linear layer of a classifier, and make it return logits.
+    """Replace the head of a classifier, and make it return logits.
 
     The new weights are zero by default, as in Big Transfer (Kolesnikov et al., 2020): all classes
     are equally probable at first, and no noise of a random head reaches the layers before it.
+    The biases of a convolution are one, because a ReLU behind it has no gradient at zero.
 
     Args:
         network: A classifier, changed in place.
         classes: Number of outputs.
-        weight: (classes, features), such as the coefficients of a probe.
-        bias: (classes,).
+        weight: (classes, features), such as the coefficients of a probe; of a convolution
+            (classes, features, height, width), height and width being 1 where they are absent.
+        bias: (classes,). Without it the head has a bias if the old one has.
         output_kind: What the network's outputs mean (see `strip_softmax`).
 
     Raises:
-        HeadError: The network does not end in a linear layer.
+        HeadError: The network does not end in a head, or the weight has another number of features.
     """
     strip_softmax(network, output_kind)
     name = find_head(network)
     old = network.get_submodule(name)
-    assert isinstance(old, nn.Linear)
-    head = nn.Linear(old.in_features, classes).to(old.weight).train(old.training)
+    has_bias = bias is not None or getattr(old, "bias", None) is not None
+    head = _head_like(old, classes, has_bias).to(old.get_parameter("weight")).train(old.training)
+    default_bias = 1.0 if isinstance(old, nn.Conv2d) else 0.0
     with torch.no_grad():
-        for parameter, value in ((head.weight, weight), (head.bias, bias)):
-            parameter.copy_(torch.zeros_like(parameter) if value is None else value)
+        head.weight.copy_(
+            torch.zeros_like(head.weight) if weight is None else _reshaped(weight, head.weight)
+        )
+        if head.bias is not None:
+            head.bias.copy_(torch.full_like(head.bias, default_bias) if bias is None else bias)
     network.set_submodule(name, head)
+
+
+def _head_like(old: nn.Module, classes: int, has_bias: bool) -> nn.Linear | nn.Conv2d:
+    """Return a layer with the inputs of an old head."""
+    if isinstance(old, nn.Linear):
+        return nn.Linear(old.in_features, classes, bias=has_bias)
+    assert isinstance(old, nn.Conv2d)
+    size: tuple[Any, ...] = (old.kernel_size, old.stride, old.padding, old.dilation, old.groups)
+    return nn.Conv2d(old.in_channels, classes, *size, bias=has_bias)
+
+
+def _reshaped(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the weight of a head in the shape of its parameter.
+
+    Raises:
+        HeadError: It has another number of features.
+    """
+    if weight.numel() != like.numel():
+        raise HeadError(
+            f"the head takes {like[0].numel()} features of each position, not {weight[0].numel()}; "
+            "a head that is a convolution cannot begin as a probe: use head='zeros'"
+        )
+    return weight.reshape(like.shape)

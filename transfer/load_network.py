@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.serialization import safe_globals
 
 from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import (
@@ -23,6 +30,7 @@ from ..converters.saved import (
 from ..converters.saved.torchvision_network import classifier_names
 from .errors import NetworkError
 from .find_layers import nearest
+from .network_description import WEIGHTS, find_description
 from .networks import NETWORKS
 
 #: Prefixes of a source that is not a file.
@@ -42,7 +50,8 @@ def load_network(
             `torchvision:resnet18`; or `python:package.module:function`, a function that is called
             without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
-            not a file itself. No code in it is run.
+            not a file itself; or the folder of the run that trained it. No code in it is run. The
+            head, labels and preprocessing of a run are taken from it too.
         at: The path of the model in a `.t7` file (see `open_model`).
         overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
@@ -59,18 +68,23 @@ def load_network(
             )
         return open_model(source, at=at, **overrides)
     # Random weights are the same each time, so that a command can be repeated.
+    run = None if weights is None else find_description(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if source.startswith(TORCHVISION):
-            model = _torchvision_classifier(source.removeprefix(TORCHVISION))
+            name = source.removeprefix(TORCHVISION)
+            model = _torchvision_classifier(name, transform_input=weights is not None)
         else:
-            model = _model_from_function(source.removeprefix(PYTHON))
+            arguments = () if run is None else run.arguments
+            model = _model_from_function(source.removeprefix(PYTHON), arguments)
+            if run is not None:
+                run.apply(model)
     if at is not None:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
     network = model.module
     if weights is not None:
         inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _load_weights(inner, Path(weights))
+        _load_weights(inner, _weights_file(Path(weights)))
     elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
     apply_overrides(model, source, **overrides)
@@ -104,14 +118,16 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     )
 
 
-def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
+def _torchvision_classifier(
+    name: str, classes: int = 1000, transform_input: bool = False
+) -> SavedModel:
     """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
     from torchvision.models import get_model_weights
 
     if name not in classifier_names():
         similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
         raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
-    module = TorchvisionNetwork(name, classes).eval()
+    module = TorchvisionNetwork(name, classes, transform_input).eval()
     transforms = next(iter(get_model_weights(name))).transforms()
     crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
     preprocessing = Preprocessing(
@@ -124,9 +140,14 @@ def _torchvision_classifier(name: str, classes: int = 1000) -> SavedModel:
     return SavedModel(module, "logits", (3, crop, crop), preprocessing=preprocessing)
 
 
-def _model_from_function(name: str) -> SavedModel:
-    """Return the network that a function returns, in evaluation mode."""
-    result = _call_function(name)
+def _model_from_function(name: str, arguments: Sequence[Any] = ()) -> SavedModel:
+    """Return the network that a function returns, in evaluation mode.
+
+    Args:
+        name: `package.module:function`.
+        arguments: What the function is called with, if it takes arguments.
+    """
+    result = _call_function(name, *arguments, optional=True)
     if isinstance(result, nn.Module):
         result = SavedModel(result, infer_output_kind(result))
     if not isinstance(result, SavedModel):
@@ -135,8 +156,14 @@ def _model_from_function(name: str) -> SavedModel:
     return result
 
 
-def _call_function(name: str, *arguments: Any) -> Any:
-    """Call a function by its name, `package.module:function`, and return its result."""
+def _call_function(name: str, *arguments: Any, optional: bool = False) -> Any:
+    """Call a function by its name, `package.module:function`, and return its result.
+
+    Args:
+        name: The function.
+        arguments: Its arguments.
+        optional: Whether a function that takes no arguments is called without them.
+    """
     module_name, _, function_name = name.partition(":")
     # Modules in the current folder can be imported too. It comes last: a file there must not take
     # the place of a package that torchlift or the function's module imports.
@@ -147,6 +174,10 @@ def _call_function(name: str, *arguments: Any) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise NetworkError(f"{PYTHON}{name}: {error}") from error
     try:
+        if optional:
+            with suppress(ValueError, TypeError):
+                if not inspect.signature(function).parameters:
+                    arguments = ()
         return function(*arguments)
     except TypeError as error:
         raise NetworkError(f"{PYTHON}{name}: {error}") from error
@@ -156,18 +187,43 @@ def _type_of(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def _weights_file(path: Path) -> Path:
+    """Return the file of weights that a path names: itself, or that of a run.
+
+    Raises:
+        NetworkError: The folder holds no weights of a network.
+    """
+    if not path.is_dir():
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    if (path / "model").is_dir():
+        raise NetworkError(f"{path}: its model is complete: open {path / 'model'} itself")
+    raise NetworkError(
+        f"{path}: holds no {WEIGHTS}, which a finished run of a network of your own has; name a "
+        "file of weights, such as one of its checkpoints"
+    )
+
+
 def _load_weights(network: nn.Module, file: Path) -> None:
     """Load a state dict from a file into a network; the keys have to match."""
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
         else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            # torchvision's references keep their options, plain values, beside the weights.
+            with safe_globals([Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise NetworkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    except Exception as error:
-        # torch.load raises pickle's own UnpicklingError.
-        raise NetworkError(f"{file}: no plain state dict: {str(error).splitlines()[0]}") from error
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        more = f"a Python object of {found[1]}" if found else "more than tensors"
+        raise NetworkError(
+            f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
+        ) from error
+    except Exception as error:  # of a damaged archive
+        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
     inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
     state = next((value for value in inner if isinstance(value, dict)), content)
     if not isinstance(state, dict) or not all(
@@ -181,3 +237,8 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error, or its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

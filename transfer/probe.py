@@ -137,7 +137,7 @@ def match_test_features(
     Raises:
         DataError: If there are no labels, or `train` lacks a class of `test`.
     """
-    sides = ("the test features", "the training features")
+    sides = ("the test set", "the training set")
     return matched(test, train.names, match_classes, sides, class_count(train))
 
 

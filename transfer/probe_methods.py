@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..converters.finite import first_not_finite
 from .errors import ProbeError
 
 #: Features (N, D) → probabilities (N, classes).
@@ -242,7 +243,8 @@ def _check_finite(features: np.ndarray) -> None:
     bad = int((~np.isfinite(features)).any(axis=1).sum())
     if bad:
         raise ProbeError(
-            f"{bad:,} of {len(features):,} examples have features that are not finite numbers"
+            f"{bad:,} of {len(features):,} examples have features that are not finite numbers: "
+            f"features{first_not_finite(features)}"
         )
 
 

@@ -18,13 +18,17 @@ from ..converters.requirements import require
 
 require("torchlift.transfer.sweep", "torch")
 
+from ..converters.errors import TorchliftError, WriteError
 from ..converters.files import atomic_path
-from .errors import SweepError
+from .errors import DivergedError, SweepError
 from .training.checkpoints import best_row, validation_score
 from .training.run_folder import RunFolder
 
-#: The file in which a sweep's folder describes its runs.
-_PLAN = "sweep.json"
+#: The files in which a sweep's folder describes its runs, and those that came to no result.
+_PLAN, _PROBLEMS = "sweep.json", "problems.json"
+
+#: What became of a run.
+FINISHED, DIVERGED, REFUSED = "finished", "diverged", "refused"
 
 #: The options of one run, as text: `{"lr": "0.1", "freeze": "none"}`.
 Trial = dict[str, str]
@@ -100,11 +104,15 @@ class Sweep:
     def run(self, run_trial: Callable[[Trial, Path], None]) -> None:
         """Do every run that is not finished, and write the table after each.
 
+        A run that diverges, or is refused, is a row of the table, and the others go on. One that
+        diverged is not repeated when the sweep is resumed.
+
         Args:
             run_trial: Does one run in a folder, and resumes it if it was stopped.
 
         Raises:
             SweepError: The folder holds a sweep with other runs; it may have more or fewer.
+            WriteError: The folder cannot be written to.
         """
         self._check_resumable()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -112,13 +120,35 @@ class Sweep:
         self._write(_PLAN, json.dumps(plan, indent=1) + "\n")
         for index, trial in enumerate(self.trials):
             folder = self.folder(index)
-            if not folder.is_finished():
+            problems = self.problems()
+            name = folder.path.name
+            if folder.is_finished() or problems.pop(name, {}).get("status") == DIVERGED:
+                continue
+            try:
                 run_trial(trial, folder.path)
+            except WriteError:
+                raise
+            except TorchliftError as error:
+                status = DIVERGED if isinstance(error, DivergedError) else REFUSED
+                problems[name] = {"status": status, "problem": str(error)}
+            self._write(_PROBLEMS, json.dumps(problems, indent=1) + "\n")
             self._write_tables()
 
+    def problems(self) -> dict[str, dict[str, str]]:
+        """Return `{"status", "problem"}` of each run that came to no result, by its name."""
+        file = self.path / _PROBLEMS
+        if not file.is_file():
+            return {}
+        problems: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+        return problems
+
     def rows(self) -> list[dict[str, str]]:
-        """Return the results of the finished runs, the best validation results first."""
+        """Return the results of the runs, the best validation results first.
+
+        Runs that came to no result are last, with their status and without numbers.
+        """
         scored = []
+        problems = self.problems()
         for index, trial in enumerate(self.trials):
             folder = self.folder(index)
             if folder.is_finished():
@@ -135,7 +165,18 @@ class Sweep:
                 row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}
                 scored.append((validation_score(best), row))
         scored.sort(key=lambda entry: entry[0], reverse=True)
-        return [row for _, row in scored]
+        rows = [row for _, row in scored]
+        failed = [
+            {**{key: trial[key] for key in self._varied()}, "run": name, "status": status}
+            for index, trial in enumerate(self.trials)
+            if (name := self.folder(index).path.name) in problems
+            and (status := problems[name]["status"])
+        ]
+        if not failed:
+            return rows
+        columns = list((rows or failed)[0])
+        rows = [{**row, "status": FINISHED} for row in rows]
+        return [*rows, *({**dict.fromkeys(columns, ""), **row} for row in failed)]
 
     def _check_resumable(self) -> None:
         file = self.path / _PLAN

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
@@ -25,6 +26,9 @@ MAX_PIXELS = 178_956_970
 
 #: What an image can be read from: a file or its URI, the bytes of a file, or an open binary file.
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+# What Pillow warns of, such as damaged EXIF entries, is either no harm or the error that follows.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GRAY_MODES = ("1", "L", "LA", "La")
 #: Formats whose RGB images may have 16 bits a channel, of which Pillow would drop eight.

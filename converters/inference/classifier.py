@@ -47,6 +47,7 @@ class Classifier:
 
     Example:
         >>> from tempfile import mkdtemp
+        >>> from PIL import Image
         >>> from torch import nn
         >>> from torchlift.converters.images import Preprocessing
         >>> from torchlift.converters.onnx import Classifier, export

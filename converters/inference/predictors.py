@@ -9,10 +9,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import NotFiniteError
+from ..finite import require_finite
 from ..images.preprocessing import Preprocessing
+from ..labels import check_labels
 from ..saved.probabilities import sum_problem
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
+from .not_finite import require_finite_scores
+from .onnx_weights import first_not_finite_weight
 from .providers import open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -24,6 +29,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int32)": np.dtype(np.int32),
     "tensor(int64)": np.dtype(np.int64),
 }
+
+
+#: How much a probability or its logarithm may exceed its range.
+_TOLERANCE = 0.01
 
 
 class Predictor(Protocol):
@@ -62,9 +71,14 @@ class OnnxPredictor:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
             and one output.
         ProviderError: If the requested provider does not start.
+        NotFiniteError: If a weight is not a number.
     """
 
     def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+        self._path = Path(path)
+        if place := first_not_finite_weight(self._path):
+            # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
+            raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._session = session = open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
@@ -101,12 +115,15 @@ class OnnxPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         _check_shape(inputs, self.input_shape)
+        require_finite(inputs, "inputs")
         inputs = to_input_dtype(inputs, self._dtype)
         size = self._batch or len(inputs)
         scores = [self._run(inputs[i : i + size], size) for i in range(0, len(inputs), size)]
         joined = scores[0] if len(scores) == 1 else np.concatenate(scores)
+        require_finite_scores(joined, self.output_kind, str(self._path))
         return joined.astype(np.float32) if joined.dtype == np.float16 else joined
 
     def _run(self, inputs: np.ndarray, size: int) -> np.ndarray:
@@ -124,6 +141,7 @@ class TorchPredictor:
 
     Raises:
         ProviderError: If the requested device does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> from torch import nn
@@ -137,8 +155,10 @@ class TorchPredictor:
         # Running an exported classifier must not wait for torch to be imported.
         import torch
 
+        from ..modules.finite import require_finite_parameters
         from .torch_module import inference_copy
 
+        require_finite_parameters(model.module)
         if device == "tensorrt":
             raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
         if device not in ("auto", "cpu") and not device.startswith("cuda"):
@@ -163,14 +183,19 @@ class TorchPredictor:
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
+            NotFiniteError: If an input or a score is not a finite number.
         """
         from .torch_module import as_inputs, run
 
         _check_shape(inputs, self.input_shape)
+        require_finite(inputs, "inputs")
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
+        require_finite_scores(scores, self.output_kind, "the model")
+        if self.labels is not None and scores.ndim > 1:
+            check_labels(self.labels, scores.shape[1])
         return scores
 
 
@@ -316,8 +341,21 @@ def _check_classes(scores: np.ndarray, output_kind: str) -> None:
         raise InferenceError(
             f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
         )
+    _check_range(scores, output_kind)
     if problem := sum_problem(scores, output_kind):
         raise InferenceError(problem)
+
+
+def _check_range(scores: np.ndarray, output_kind: str) -> None:
+    """Check that scores can be what they are said to be; half precision rounds them."""
+    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
+    lowest = 0 if output_kind == "probabilities" else -np.inf
+    # NaN is neither, and another matter.
+    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
+        raise InferenceError(
+            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
+            f"from {scores.min():.4g} to {scores.max():.4g}"
+        )
 
 
 def _check_shape(inputs: np.ndarray, expected: Sequence[int] | None) -> None:

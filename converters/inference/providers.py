@@ -43,7 +43,7 @@ _PROVIDERS_WITH_FALLBACK: dict[str, list[str | tuple[str, dict[str, Any]]]] = {
 _WITH_WEIGHTS = ("Attention", "Conv", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
 
 # Severities in ONNX Runtime's log.
-_WARNING, _ERROR, _FATAL = 2, 3, 4
+_WARNING, _FATAL = 2, 4
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def open_session(
         raise InferenceError(f"{os.fspath(file)}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
-    options.log_severity_level = _ERROR
+    # Its errors are raised too; its log would show names from the file as they are.
+    options.log_severity_level = _FATAL
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile)

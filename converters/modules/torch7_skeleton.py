@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..t7 import LuaObject, LuaTable, TorchArray, dumps, loads
-from ..t7.types import TENSOR_CLASSES, TENSOR_DTYPES, storage_class
+from ..t7.types import STORAGE_DTYPES, TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
 from .torch7_source import (
@@ -317,7 +317,8 @@ def _class_of(array: np.ndarray) -> str:
 
 
 def _empty(array: np.ndarray) -> TorchArray:
-    """Return an empty tensor of the class of another one."""
-    result = np.empty(0, TENSOR_DTYPES[_class_of(array)]).view(TorchArray)
-    result.torch_class = _class_of(array)
+    """Return an empty tensor or storage of the class of another one."""
+    name = _class_of(array)
+    result = np.empty(0, {**TENSOR_DTYPES, **STORAGE_DTYPES}[name]).view(TorchArray)
+    result.torch_class = name
     return result

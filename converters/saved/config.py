@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from ... import __version__
 from ..errors import TorchliftError
+from ..finite import first_not_finite
 from ..requirements import is_installed
 from ..validation import (
     anything,
@@ -145,7 +148,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder)
     config = read_config(path)
     try:
-        check_preprocessing(config["preprocessing"])
+        check_preprocessing(config["preprocessing"], config["input_shape"])
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     shapes = _tensor_shapes(path / WEIGHTS)
@@ -160,6 +163,19 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
+def first_not_finite_weight(folder: str | os.PathLike[str]) -> str:
+    """Return which tensor of a saved model is not finite, and where; empty if all are.
+
+    Raises:
+        SavedModelError: If the weights are missing or damaged.
+    """
+    with _open_tensors(Path(folder) / WEIGHTS) as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+            if place := first_not_finite(tensors.get_tensor(name)):
+                return f"{name}{place}"
+    return ""
+
+
 def preprocessing_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
     """Return a description of preprocessing that torchlift 0.1.0 wrote, in today's names.
 
@@ -170,24 +186,30 @@ def preprocessing_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "resize": "torch-nearest-exact"}
 
 
-def check_preprocessing(values: Any) -> None:
+def check_preprocessing(values: Any, input_shape: list[int] | None = None) -> None:
     """Check a description of preprocessing, of either format version; None is none.
 
     Without Pillow it stays unchecked: nothing can be preprocessed then either.
 
     Raises:
-        PreprocessingError: If it is none.
+        PreprocessingError: If it is none, or does not fit the input of a network.
     """
     if values is not None and is_installed("PIL"):
         from ..images.preprocessing import Preprocessing
 
-        Preprocessing.from_json(preprocessing_of_format_1(values))
+        Preprocessing.from_json(preprocessing_of_format_1(values)).check_fits(input_shape)
 
 
 def _tensor_shapes(file: Path) -> dict[str, list[int]]:
+    with _open_tensors(file) as tensors:
+        return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (it is no dict)
+
+
+@contextmanager
+def _open_tensors(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="np") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (it is no dict)
+            yield tensors
     except FileNotFoundError:
         raise SavedModelError(f"{file}: no such file") from None
     except (SafetensorError, OSError) as error:

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ... import __version__
 from .. import t7
-from ..errors import TorchliftError, WriteError
+from ..errors import TorchliftError
 from ..files import atomic_path
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
@@ -29,9 +28,10 @@ from ..t7 import LuaObject, T7Error
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
-from .shapes import output_shape
+from .shapes import output_count
 from .standalone import standalone_source
 from .structure import Description, build, describe, first_names
+from .tensor_files import write_tensors
 
 SOURCE = "model.py"
 #: The Torch7 object that the network was converted from, without the values in WEIGHTS.
@@ -86,10 +86,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         (temporary / SOURCE).write_text(code, encoding="utf-8")
         if torch7 is not None:
             t7.save(torch7, temporary / TORCH7)
-        try:
-            save_file(_tensors(model.module), temporary / WEIGHTS)
-        except SafetensorError as error:  # also for a full disk
-            raise WriteError(f"{path}: cannot be written: {error}") from error
+        write_tensors(_tensors(model.module), temporary / WEIGHTS)
     return path
 
 
@@ -148,10 +145,9 @@ def _check_fit(model: SavedModel) -> None:
     """
     if model.preprocessing is not None:
         model.preprocessing.check_fits(model.input_shape)
-    if model.labels is not None and model.input_shape is not None:
-        outputs = output_shape(model.module, model.input_shape)
-        if outputs is not None and len(outputs) > 1:
-            check_labels(model.labels, outputs[1])
+    outputs = output_count(model.module)
+    if model.labels is not None and outputs is not None:
+        check_labels(model.labels, outputs)
 
 
 def _torch7_object(model: SavedModel) -> LuaObject | None:

@@ -13,6 +13,7 @@ from ..files import atomic_path, check_output
 from .errors import SavedModelError
 from .folder import metadata
 from .model import SavedModel
+from .tensor_files import write_buffered
 
 
 def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -55,5 +56,8 @@ def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = 
         raise SavedModelError(f"{file}: torch.export cannot trace the network: {error}") from error
     config = json.dumps(metadata(model), ensure_ascii=False)
     with atomic_path(file) as temporary:
-        torch.export.save(program, temporary, extra_files={"config.json": config})
+        write_buffered(
+            lambda stream: torch.export.save(program, stream, extra_files={"config.json": config}),
+            temporary,
+        )
     return file

@@ -93,6 +93,22 @@ def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
     return _output_shape(on_meta_device(module), input_shape)
 
 
+def output_count(module: nn.Module) -> int | None:
+    """Return how many outputs a network has, if a glance at its last layers tells.
+
+    Example:
+        >>> output_count(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(1)))
+        10
+    """
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    if type(module) is not nn.Sequential:
+        return None
+    kept = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.Dropout, nn.Identity)
+    last = next((layer for layer in reversed(module) if not isinstance(layer, kept)), None)
+    return None if last is None else output_count(last)
+
+
 def infer_input_shape(
     module: nn.Module, size: tuple[int, int] | None = None
 ) -> tuple[int, int, int] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import types
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,9 +24,14 @@ def classifier_names() -> list[str]:
     return list(models.list_models(module=models))
 
 
+#: Networks with auxiliary classifiers, whose outputs only the paper's own training used, and whose
+#: ImageNet weights expect inputs in -1…1, to which `transform_input` maps normalized ones.
+_INCEPTION = ("googlenet", "inception_v3")
+
+
 @layer
 class TorchvisionNetwork(nn.Module):
-    """A classifier that torchvision builds.
+    """A classifier that torchvision builds, without auxiliary classifiers.
 
     Nothing is downloaded: the networks of torchvision's other packages (detection, segmentation)
     would load weights of a part of them.
@@ -31,30 +39,68 @@ class TorchvisionNetwork(nn.Module):
     Args:
         name: Its name in torchvision, such as `resnet18`.
         num_classes: Number of outputs.
+        transform_input: Whether GoogLeNet and Inception map inputs that are normalized with
+            ImageNet's mean and deviation to -1…1, which torchvision's own weights for them expect.
 
     Raises:
         SavedModelError: If torchvision has no classifier of this name.
     """
 
-    def __init__(self, name: str, num_classes: int = 1000) -> None:
-        # Importing torchvision takes a second, which opening other models should not cost.
-        from torchvision.models import get_model
-
+    def __init__(self, name: str, num_classes: int = 1000, transform_input: bool = False) -> None:
         if name not in classifier_names():
             raise SavedModelError(f"torchvision has no classifier {name!r}")
         super().__init__()
         self.name = name
-        self.network = get_model(name, weights=None, num_classes=num_classes)
+        self.transform_input = transform_input
+        self.network = _build(name, num_classes, transform_input)
 
     @property
     def num_classes(self) -> int:
-        """Number of outputs, also after the last linear layer was replaced."""
-        linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
-        return int(linear[-1].out_features)
+        """Number of outputs, also after the head was replaced."""
+        layers = list(self.network.modules())
+        head = [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))][-1]
+        return int(head.out_features if isinstance(head, nn.Linear) else head.out_channels)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, 3, H, W) to logits (N, num_classes)."""
-        output = self.network(input)
-        # In training mode GoogLeNet and Inception return auxiliary logits too.
-        logits: torch.Tensor = getattr(output, "logits", output)
-        return logits
+        output: torch.Tensor = self.network(input)
+        return output
+
+
+def _build(name: str, num_classes: int, transform_input: bool) -> nn.Module:
+    """Build a network of torchvision on the default device, which may be `meta`."""
+    # Importing torchvision takes a second, which opening other models should not cost.
+    from torchvision.models import MNASNet, SqueezeNet, get_model
+
+    settings: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if name in _INCEPTION:
+        settings |= {"aux_logits": False, "init_weights": True, "transform_input": transform_input}
+    device = torch.get_default_device()
+    try:
+        network: nn.Module = get_model(name, **settings)
+    except NotImplementedError:
+        # RegNet computes its widths with tensors, which have no values on the meta device.
+        with torch.device("cpu"):
+            network = get_model(name, **settings)
+        network = network.to(device)
+    if name in _INCEPTION:
+        network.register_load_state_dict_pre_hook(_without_auxiliary)
+    if isinstance(network, MNASNet):
+        # Its own method refuses tensors without the version that torch.save writes beside them.
+        method = types.MethodType(nn.Module._load_from_state_dict, network)
+        network._load_from_state_dict = method
+    if isinstance(network, SqueezeNet):
+        # A ReLU follows the head: a class that is below zero for all images would never learn.
+        head = network.classifier[1]
+        assert isinstance(head, nn.Conv2d)
+        assert head.bias is not None
+        nn.init.ones_(head.bias)
+    return network
+
+
+def _without_auxiliary(
+    network: nn.Module, state: dict[str, torch.Tensor], prefix: str, *rest: Any
+) -> None:
+    """Drop the weights of auxiliary classifiers from a state dict that is being loaded."""
+    for name in [name for name in state if name.startswith((f"{prefix}aux", f"{prefix}AuxLogits"))]:
+        del state[name]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...converters.finite import require_finite
 from ..errors import DataError
 from .dataset import SPLIT_NAMES, Dataset, check_same_kind
 
@@ -52,12 +53,14 @@ def build_dataset(
 
     Raises:
         DataError: If the arrays have another layout, or differ in length.
+        NotFiniteError: If a pixel or a label is NaN or infinite.
     """
     classes, label_notes = (None, []) if labels is None else to_classes(labels, first_label)
     count = None if classes is None else len(classes)
     images, shape_notes = _to_batch(images, count, image_shape)
     if classes is not None:
         _check_lengths(images, classes)
+    require_finite(images, "images")
     images, pixel_notes = _to_pixels(images)
     return Dataset(images, classes, names, (*shape_notes, *pixel_notes, *label_notes))
 
@@ -133,7 +136,8 @@ def group_by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray, list[str]]:
     """Return labels as class indices from 0: Torch7 counts from 1, CIFAR's files from 0."""
     labels = _flatten_labels(labels)
-    with np.errstate(invalid="ignore"):  # NaN and infinity do not equal their integers
+    require_finite(labels, "labels")
+    with np.errstate(invalid="ignore"):  # what is too large does not equal its integer
         whole = labels.astype(np.int64)
     if not labels.size or (whole != labels).any():
         raise DataError("the labels are not integers" if labels.size else "no labels")
@@ -164,6 +168,10 @@ def _to_batch(
 ) -> tuple[np.ndarray, list[str]]:
     """Return images as (N, C, H, W), with notes."""
     images = np.asarray(images)
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"images of the type {images.dtype}, expected numbers")
+    if not images.size:
+        raise DataError(f"images have the shape {_format_shape(images.shape)}: there are no pixels")
     if images.ndim == 2 and count is not None and images.shape[0] != count == images.shape[1]:
         images = images.T
     if images.ndim == 4:
@@ -206,4 +214,4 @@ def _are_steps(values: np.ndarray, scale: int) -> bool:
 
 
 def _format_shape(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
+    return "×".join(map(str, shape)) or "()"

@@ -157,8 +157,8 @@ def name_classes(data: Data, names: Sequence[str]) -> Data:
     if data.names is None:
         return replace(data, names=tuple(names), notes=(*data.notes, *_without_images(data, names)))
     sides = ("the data", "the list of class names")
-    unknown = [name for name in names if name.casefold() not in map(str.casefold, data.names)]
-    missing = [name for name in data.names if name.casefold() not in map(str.casefold, names)]
+    unknown: list[str] = _lacking(names, data.names)
+    missing: list[str] = _lacking(data.names, names)
     if unknown or missing or len(names) != len(data.names):
         problems = [
             *([f"it names {_listed(unknown)}, which the data does not have"] if unknown else []),
@@ -172,6 +172,12 @@ def name_classes(data: Data, names: Sequence[str]) -> Data:
     ordered = [data.names[positions.index(place)] for place in range(len(names))]
     classes = None if data.classes is None else np.array(positions)[data.classes]
     return replace(data, classes=classes, names=tuple(ordered))
+
+
+def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the names that are not among others, whatever the case of the letters."""
+    known = {name.casefold() for name in others}
+    return [name for name in names if name.casefold() not in known]
 
 
 def _without_images(data: Data, names: Sequence[str]) -> list[str]:
@@ -190,7 +196,8 @@ def _reason_for_position(
 ) -> str:
     """Return the note on classes that are matched by position."""
     if names is not None and labels is not None:
-        return "classes were matched by position, as was asked for"
+        pairs = [f"{name} with {label}" for name, label in zip(names, labels, strict=False)]
+        return f"classes were matched by position, as was asked for: {_listed(pairs)}"
     if names is None and labels is None:
         reason = f"neither {sides[0]} nor {sides[1]} names them"
     else:

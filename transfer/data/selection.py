@@ -82,7 +82,8 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
 
     Args:
         data: Labeled images.
-        names: Class names; for data without names, Torch7's labels, which count from 1.
+        names: Class names, whatever the case of their letters; for data without names, Torch7's
+            labels, which count from 1.
 
     Raises:
         DataError: If a class does not exist, or is named twice.
@@ -98,21 +99,30 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
     """
     classes = labelled(data)
     known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
-    missing = [name for name in names if name not in known]
+    missing = [name for name in names if _position(name, known) is None]
     if missing:
         listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise DataError(f"no class {', '.join(missing)}; the data has: {listed}")
-    if not names or len(set(names)) != len(names):
+    positions = [position for name in names if (position := _position(name, known)) is not None]
+    if not names or len(set(positions)) != len(names):
         raise DataError("name at least one class, and each only once")
     renumbered = np.full(len(known), -1)
-    renumbered[[known.index(name) for name in names]] = range(len(names))
+    renumbered[positions] = range(len(names))
     kept = np.flatnonzero(renumbered[classes] >= 0)
     return replace(
         data.take(kept),
         classes=renumbered[classes[kept]],
-        names=tuple(names),
+        names=tuple(known[position] for position in positions),
         notes=(*data.notes, f"classes {', '.join(names)}: {len(kept):,} of {len(data):,}"),
     )
+
+
+def _position(name: str, known: Sequence[str]) -> int | None:
+    """Return the position of a name, whatever the case of its letters if that leaves no choice."""
+    if name in known:
+        return known.index(name)
+    folded = [index for index, other in enumerate(known) if other.casefold() == name.casefold()]
+    return folded[0] if len(folded) == 1 else None
 
 
 def limited(data: Data, count: int, *, balanced: bool = False, seed: int = 0) -> Data:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -135,24 +134,6 @@ def _decoded(data: Dataset | ImageFiles) -> Dataset:
     if not len(data):
         return Dataset(np.empty((0, 0, 0, 0), np.uint8), data.classes, data.names, data.notes)
     return data.in_memory()
-
-
-def match_splits(
-    splits: Splits[Data], labels: Sequence[str] | None, match_classes: MatchBy = "name"
-) -> Splits[Data]:
-    """Renumber the classes of all splits as a model's outputs (see `match_classes`).
-
-    Args:
-        splits: Labeled images.
-        labels: The names of the model's outputs; None without names.
-        match_classes: How they are matched.
-
-    Raises:
-        DataError: If there are no labels, or the model lacks some of the classes.
-    """
-    train, notes = matched(splits.train, labels, match_classes)
-    val, test = (matched(each, labels, match_classes)[0] for each in (splits.val, splits.test))
-    return Splits(train, val, test, (*splits.notes, *notes))
 
 
 def test_split(data: Data) -> Data:

@@ -182,7 +182,7 @@ def _entries(cls: Any, values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise refusal(where or "it", values, "an object")
     return {
-        field.name: _KINDS.get(field.type, anything)(
+        field.name: _KINDS.get(str(field.type), anything)(
             _entry(values, field.name), f"{where}.{field.name}" if where else field.name
         )
         for field in fields(cls)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from ... import __version__
+from ...converters.errors import NotFiniteError
+from ...converters.finite import first_not_finite, require_finite
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import prepare
 from ..data import Dataset, ImageFiles, fingerprint
@@ -187,7 +189,17 @@ def _fill(
 
 def _features(plan: ExtractionPlan, rows: range) -> list[np.ndarray]:
     inputs = _inputs(plan.data, rows, plan.extractor.preprocessing)
-    return [_reduce(values, plan.settings) for values in plan.extractor(inputs)]
+    require_finite(inputs, f"inputs of examples {rows.start} to {rows.stop - 1}, ")
+    features = []
+    for name, values in zip(plan.extractor.names, plan.extractor(inputs), strict=True):
+        require_finite(values, f"layer {name}, examples {rows.start} to {rows.stop - 1}, ")
+        features.append(_reduce(values, plan.settings))
+        if place := first_not_finite(features[-1]):
+            raise NotFiniteError(
+                f"layer {name}: a feature is too large for {plan.settings.dtype} (examples "
+                f"{rows.start} to {rows.stop - 1}, {place}); store them as dtype='float32'"
+            )
+    return features
 
 
 def _inputs(
@@ -206,7 +218,8 @@ def _reduce(values: np.ndarray, settings: Settings) -> np.ndarray:
         values = maps.mean(2) if settings.pool == "avg" else maps.max(2)
     if settings.flatten:
         values = values.reshape(len(values), -1)
-    return values.astype(settings.dtype, copy=False)
+    with np.errstate(over="ignore"):
+        return values.astype(settings.dtype, copy=False)
 
 
 @contextmanager

@@ -21,10 +21,12 @@ import torch
 from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
-from ...converters.inference import InferenceError, Metadata, ProviderError
+from ...converters.inference import InferenceError, ProviderError
 from ...converters.inference.providers import open_session
 from ...converters.inference.torch_module import as_inputs, inference_copy, run
+from ...converters.modules.finite import require_finite_parameters
 from ...converters.onnx import export
+from ...converters.onnx.onnx_file import read_file
 from ...converters.saved import SavedModel
 from ..find_layers import Tap, find_taps
 from ..memory_format import to_channels_last
@@ -66,6 +68,7 @@ class TorchExtractor:
     Raises:
         LayerError: If there is no such layer.
         ProviderError: If CUDA is requested and does not start.
+        NotFiniteError: If a parameter of the network is not a finite number.
 
     Example:
         >>> import numpy as np
@@ -83,6 +86,7 @@ class TorchExtractor:
             raise ProviderError(f"{device} does not start: PyTorch finds no GPU; run on the CPU")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        require_finite_parameters(model.module)
         taps = find_taps(model.module, layers)
         self.names = [tap.name for tap in taps]
         self.preprocessing = model.preprocessing
@@ -180,6 +184,7 @@ def build_extractor(
     """
     if backend not in BACKENDS:
         raise InferenceError(f"backend={backend!r}: expected {' or '.join(BACKENDS)}")
+    require_finite_parameters(model.module)
     taps = find_taps(model.module, layers)
     whole = inference_copy(FeatureNetwork(model.module, taps, stop=False))
     run(whole, as_inputs(whole, example))
@@ -205,22 +210,19 @@ def open_extractor(
 
     Raises:
         LayerError: If there is no such value.
-        InferenceError: If the file cannot be loaded.
+        OnnxError: If the file is missing or damaged.
+        InferenceError: If ONNX Runtime cannot load it.
     """
     path = Path(file)
-    if not path.is_file():
-        raise InferenceError(f"{path}: no such file")
-    model = onnx.load(path)
+    model, metadata = read_file(path)
     names = list(dict.fromkeys(layers))
     values = find_values(model.graph, names)
-    properties = {entry.key: entry.value for entry in model.metadata_props}
     identity = {"model": _file_digest(path), "layers": dict(zip(names, values, strict=True))}
     cut_graph(model, values)
     with tempfile.TemporaryDirectory() as folder:
         cut_file = Path(folder) / "features.onnx"
         onnx.save(model, cut_file, save_as_external_data=model.ByteSize() >= 2**31)
-        preprocessing = Metadata.from_props(properties).preprocessing
-        return OnnxExtractor(cut_file, names, preprocessing, identity, provider)
+        return OnnxExtractor(cut_file, names, metadata.preprocessing, identity, provider)
 
 
 def _identity(network: nn.Module, taps: Iterable[Tap]) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def cut_graph(model: onnx.ModelProto, values: Sequence[str]) -> None:
 
 
 def _find_value(graph: onnx.GraphProto, name: str) -> str:
+    if not graph.input:
+        raise LayerError("the ONNX graph has no input")
     if name == INPUT:
         return str(graph.input[0].name)
     if name == PENULTIMATE:

@@ -113,7 +113,8 @@ class FeatureStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             # Waiting for the disk would cost more than computing a chunk again: see `has`.
             with atomic_path(file, durable=False) as path:
-                whole.tofile(path)
+                # `tofile` does not notice when the disk is full at the end.
+                path.write_bytes(whole.data)
 
     def read(self, layer: str) -> Dataset:
         """Return the features of a layer as a dataset: one row (N, D) per example, for its image.
@@ -175,11 +176,21 @@ class FeatureStore:
         width: int = np.dtype(self.manifest["dtype"]).itemsize
         return int(self.manifest["chunk"]) * math.prod(shape) * width
 
+    def check_arrays(self) -> None:
+        """Check that every array is described as the manifest says.
+
+        Raises:
+            StoreError: If one is damaged.
+        """
+        chunk, dtype = int(self.manifest["chunk"]), self.manifest["dtype"]
+        for layer, shape in self.layers.items():
+            StoredArray(self._array(layer), (self.count, *shape), chunk).check(dtype)
+        for name in ("labels", "ids", "splits", "parts"):
+            self._column(name)
+
     def _values(self, layer: str) -> np.ndarray:
         """Return the features of a layer, (N, D), of chunks that are all complete."""
         shape, dtype = self.layers[layer], np.dtype(self.manifest["dtype"])
-        array = StoredArray(self._array(layer), (self.count, *shape), int(self.manifest["chunk"]))
-        array.check(dtype.name)
         files = [self._chunk_file(layer, shape, chunk) for chunk in range(self.chunk_count)]
         values = np.concatenate([np.fromfile(file, dtype.newbyteorder("<")) for file in files])
         rows = values.reshape(-1, math.prod(shape))[: self.count]
@@ -258,7 +269,9 @@ def open_store(path: str | os.PathLike[str]) -> FeatureStore:
         check_readable(manifest)
     except StoreError as error:
         raise StoreError(f"{target}: {error}") from error
-    return FeatureStore(target, manifest)
+    store = FeatureStore(target, manifest)
+    store.check_arrays()
+    return store
 
 
 def is_feature_store(path: str | os.PathLike[str]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from torch import nn
 
+from ...converters.finite import require_finite
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.onnx.onnx_file import axes, read_file
 from ...converters.saved import SavedModel
@@ -63,10 +64,13 @@ class OpenedLayers:
 
         Raises:
             TorchliftError: The image does not fit the network, or an output is no tensor.
+            NotFiniteError: A number in an output is not finite.
         """
         images = image[None] if isinstance(image, np.ndarray) else [image]
         pixels = self.preprocessing.pixels(images)[0]
         outputs = self.extractor(self.preprocessing(images))
+        for name, output in zip(self.extractor.names, outputs, strict=True):
+            require_finite(output[0], f"the output of layer {name}")
         layers = zip(self.extractor.names, self.kinds, outputs, strict=True)
         return (
             pixels[..., ::-1] if self.preprocessing.color == "BGR" else pixels,

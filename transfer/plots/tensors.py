@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 from torch import nn
 
+from ...converters.finite import require_finite
 from ...converters.onnx.onnx_file import axes, read_file
 from ...converters.saved import SavedModel
 from ..errors import PlotError
@@ -50,12 +51,15 @@ class Weights:
         Raises:
             LayerError: There is no such layer.
             PlotError: It has no such weights.
+            NotFiniteError: A weight is not a finite number.
         """
         candidates = [name for name, array in self.layers.items() if array.ndim == rank]
         if not candidates:
             raise PlotError(f"the network has no {_KINDS[rank]}")
         if layer is None:
-            return candidates[0], self.layers[candidates[0]]
+            layer = candidates[0]
+            require_finite(self.layers[layer], f"{layer}.weight")
+            return layer, self.layers[layer]
         name = layer.removesuffix(".weight")
         if self.network is not None:
             name = find_tap(self.network, name).layer
@@ -64,6 +68,7 @@ class Weights:
             raise PlotError(
                 f"{layer!r} is no {_KINDS[rank]} of the network; similar names: {similar}"
             )
+        require_finite(self.layers[name], f"{name}.weight")
         return name, self.layers[name]
 
 

@@ -11,15 +11,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...converters.files import atomic_path
+from ...converters.saved.tensor_files import write_buffered, write_tensors
 from ...converters.validation import check_entries, list_of, number, refusal
 from ..errors import TrainingError
 
@@ -75,7 +78,7 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "history": state.history,
             "seconds": state.seconds,
         }
-        torch.save(content, path / _STATE)
+        write_buffered(partial(torch.save, content), path / _STATE)
     for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
         _remove_checkpoint(checkpoint_path(folder, other))
 
@@ -124,7 +127,8 @@ def saved_epochs(folder: Path) -> list[int]:
 
 def _is_checkpoint(path: Path) -> bool:
     """Return whether a folder is a checkpoint: what else has such a name is left alone."""
-    return path.is_dir() and not path.is_symlink() and (path / _STATE).is_file()
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and any((path / name).is_file() for name in (_STATE, _WEIGHTS))
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
@@ -161,7 +165,12 @@ def _naming_damage(file: Path) -> Iterator[None]:
     """Turn the error of a file that is damaged or does not fit into one that names it."""
     try:
         yield
-    except Exception as error:  # torch, safetensors and pickle have no class in common.
+    except UnpicklingError as error:
+        raise TrainingError(
+            f"{file}: the checkpoint is damaged, or holds more than numbers; start again with "
+            "overwrite=True"
+        ) from error
+    except Exception as error:  # torch and safetensors have no class in common.
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"{file}: the checkpoint is damaged or of another training: {first}; start again with "
@@ -187,8 +196,7 @@ def _row(value: Any, where: str) -> Row:
 
 def _remove_checkpoint(path: Path) -> None:
     """Delete the files of a checkpoint, and its folder if nothing else is in it."""
-    # The state goes first: what is left when a deletion is killed is no checkpoint.
-    for name in (_STATE, _WEIGHTS, _AVERAGE):
+    for name in (_AVERAGE, _STATE, _WEIGHTS):
         (path / name).unlink(missing_ok=True)
     with suppress(OSError):
         path.rmdir()
@@ -196,7 +204,7 @@ def _remove_checkpoint(path: Path) -> None:
 
 def _save_tensors(module: nn.Module, file: Path) -> None:
     # Tied weights share their memory, which safetensors refuses: each is written by itself.
-    save_file(
+    write_tensors(
         {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in module.state_dict().items()

@@ -6,18 +6,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
+from ...converters.modules.finite import require_finite_parameters
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
-from ..data.class_matching import match_names
 from ..data.selection import conversion_note, labelled
 from ..errors import TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
-from ..heads import find_head, replace_head, strip_softmax
+from ..heads import head_outputs, replace_head, strip_softmax
 from ..load_network import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
@@ -44,14 +43,19 @@ def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> S
         NetworkError: If there is no such network.
         DataError: If the images have no labels.
     """
-    if isinstance(train, Dataset):
-        channels = train.images.shape[1]
-    else:
-        channels = 1 if train.color == "gray" else 3
     seed_everything(seed)
-    network = new_network(source, channels, class_count(train))
+    network = new_network(source, *network_arguments(train))
     model = SavedModel(network, "logits", infer_input_shape(network.eval()))
     return _with_labels_and_preprocessing(model, train)
+
+
+def network_arguments(train: Dataset | ImageFiles) -> tuple[int, int]:
+    """Return what a function that makes a network for a dataset takes: channels and classes."""
+    if isinstance(train, Dataset):
+        channels: int = train.images.shape[1]
+    else:
+        channels = 1 if train.color == "gray" else 3
+    return channels, class_count(train)
 
 
 def adapted_classifier(
@@ -63,19 +67,22 @@ def adapted_classifier(
 
     Args:
         model: Its network is changed in place.
-        train: The training images.
+        train: The training images; for a head that is kept, with the classes of the model (see
+            `match_classes`).
         head: How the last linear layer begins.
         device: Where the features for a probe are computed.
 
     Raises:
+        NotFiniteError: If a parameter of the network is not a finite number.
         HeadError: If the network does not end in a linear layer.
-        TrainingError: If the kept head has another number of classes.
-        DataError: If the images have no labels, or the kept head has classes of other names.
+        TrainingError: If the kept head has other classes.
+        DataError: If the images have no labels.
     """
+    require_finite_parameters(model.module)
     if head == "keep":
+        _check_classes(model, train)
         strip_softmax(model.module, model.output_kind)
         model.output_kind = "logits"
-        _match_outputs(model, train)
         return _with_labels_and_preprocessing(model, train)
     replace_head(model.module, class_count(train), output_kind=model.output_kind)
     model.output_kind, model.labels = "logits", None
@@ -86,30 +93,21 @@ def adapted_classifier(
     return model
 
 
-def _match_outputs(model: SavedModel, train: Dataset | ImageFiles) -> None:
-    """Give the outputs of a kept head the order of a dataset's classes.
+def _check_classes(model: SavedModel, train: Dataset | ImageFiles) -> None:
+    """Check that the outputs of a kept head are the classes of a dataset.
 
     Raises:
-        TrainingError: If it has another number of classes.
-        DataError: If it has some of the dataset's names, but not all.
+        TrainingError: They differ in number or in names.
     """
-    network, classes = model.module, class_count(train)
-    linear = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
-    outputs = linear[-1:] if model.labels is None else [len(model.labels)]
-    if outputs and outputs != [classes]:
-        raise TrainingError(f"the kept head has {outputs[0]} classes, but the data has {classes}")
-    if model.labels is None or train.names is None:
-        return
-    order = match_names(train.names, model.labels)
-    if order is None:
-        model.notes.append("the data names the classes of the kept head anew")
-    elif order != list(range(classes)):
-        head = network.get_submodule(find_head(network))
-        assert isinstance(head, nn.Linear)
-        bias = None if head.bias is None else head.bias[order]
-        replace_head(network, classes, head.weight[order], bias, model.output_kind)
-        model.notes.append(
-            "the outputs of the kept head were put in the order of the data's classes"
+    outputs = head_outputs(model.module) if model.labels is None else len(model.labels)
+    if outputs != class_count(train):
+        raise TrainingError(
+            f"the kept head has {outputs} classes, but the data has {class_count(train)}"
+        )
+    if model.labels is not None and train.names is not None and [*train.names] != model.labels:
+        raise TrainingError(
+            "the classes of the data are not those of the kept head, in its order: match_classes "
+            "matches them"
         )
 
 

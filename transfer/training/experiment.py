@@ -12,17 +12,20 @@ from accelerate import Accelerator
 
 from ...converters.inference import TorchPredictor
 from ...converters.inference.torch_module import as_inputs
-from ...converters.saved import SavedModel, SavedModelError, save
-from ..data import fingerprint
+from ...converters.saved import SavedModel, save
+from ..data import class_count, fingerprint
 from ..evaluation import evaluate
 from ..features.extractors import network_digest
 from ..freezing import count_parameters, frozen_at
 from ..memory_format import to_channels_last
+from ..network_description import NetworkDescription, write_description, write_weights
 from .checkpoints import Row, best_epoch
+from .classifiers import network_arguments
 from .loop import OnEpoch, fit
 from .lr_finder import find_rate
 from .options import Experiment
 from .processes import determinism, end_trackers, start_processes, start_trackers, torch_threads
+from .rehearsal import Rehearsal, rehearse
 from .run_folder import RunFolder, open_run
 
 
@@ -36,12 +39,15 @@ class RunResult:
         seconds: The duration of each epoch, validation included.
         evaluation: The results of the best epoch, as in `evaluation.json`; empty in all processes
             but the first.
+        notes: What was decided on the way: the learning rate that was found, a schedule that the
+            run did not begin with.
     """
 
     folder: RunFolder
     history: list[Row]
     seconds: list[float]
     evaluation: dict[str, Any]
+    notes: list[str]
 
 
 def run_experiment(
@@ -57,12 +63,14 @@ def run_experiment(
         model: A network that returns logits, with what reads its images (see `classifiers`).
         experiment: The images and the options.
         path: The folder of the run.
-        announce: Called in the first process with what is about to be trained.
+        announce: Called in the first process, before the first epoch, with what is about to be
+            trained and with each note.
         on_epoch: As for `fit`.
 
     Raises:
         FreezingError: The rule for freezing matches no layer, or leaves nothing to train.
-        TrainingError: The folder is not empty, or the run in it differs in options, model or data.
+        TrainingError: The folder is not empty, the run in it differs in options, model or data, or
+            the trained network could not be evaluated or saved (see `rehearse`).
         TorchliftError: Model, images and options do not fit together.
     """
     run = experiment.run
@@ -70,14 +78,22 @@ def run_experiment(
     frozen_at(model.module, experiment.freezing, 1)
     accelerator = start_processes(run, experiment.freezing, path)
     folder = RunFolder(path)
+    notes = _schedule_notes(experiment, folder.planned_epochs())
+    rehearsal = Rehearsal([], True)
     if accelerator.is_main_process:
+        rehearsal = rehearse(model, experiment)
         inputs = {
             "model": network_digest(model.module),
             "data": fingerprint(experiment.splits.train),
         }
         open_run(path, experiment.config, inputs, run.resume == "auto", run.overwrite)
+        if not rehearsal.saveable:
+            write_description(_description(model, experiment), path)
+        model.notes += rehearsal.notes
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        for text in (*experiment.splits.notes, *model.notes, *notes):
+            announce(f"note: {text}")
         announce(_announcement(model, experiment))
 
     def report(history: list[Row], seconds: list[float]) -> None:
@@ -86,7 +102,13 @@ def run_experiment(
 
     with determinism(run.deterministic), torch_threads(run.threads):
         start_trackers(accelerator, experiment.config)
-        experiment = _with_learning_rate(model, experiment, folder, accelerator)
+        if experiment.optimization.lr == "find":
+            rate = _found_rate(model, experiment, folder, accelerator)
+            optimization = replace(experiment.optimization, lr=rate)
+            experiment = replace(experiment, optimization=optimization)
+            notes.append(f"learning rate {rate:g}, found by a range test")
+            if accelerator.is_main_process:
+                announce(f"note: {notes[-1]}")
         if model.input_shape is not None:
             example = as_inputs(model.module, torch.zeros(2, *model.input_shape))
             to_channels_last(model.module, example)
@@ -94,23 +116,41 @@ def run_experiment(
         model.module = trained.network
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
-            folder.write_metrics(trained.history, trained.seconds)
-            evaluation = _save_and_evaluate(model, experiment, folder, trained.history)
+            folder.write_metrics(trained.history, trained.seconds, durable=True)
+            model.module.cpu()
+            if rehearsal.saveable:
+                _save(model, folder, trained.history)
+            else:
+                write_weights(model.module, folder.path)
+            evaluation = _evaluate(model, experiment, folder, trained.history)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
-    return RunResult(folder, trained.history, trained.seconds, evaluation)
+    return RunResult(folder, trained.history, trained.seconds, evaluation, notes)
 
 
-def _with_learning_rate(
+def _found_rate(
     model: SavedModel, experiment: Experiment, folder: RunFolder, accelerator: Accelerator
-) -> Experiment:
-    """Return the experiment with a number as learning rate, measured if it is "find"."""
-    if experiment.optimization.lr != "find":
-        return experiment
+) -> float:
+    """Return the learning rate that a range test finds, or found before the run was stopped."""
+    if (before := folder.found_rate()) is not None:
+        return before
     test = find_rate(model, experiment, accelerator)
     if accelerator.is_main_process:
-        folder.write_range_test(test.rates, test.losses)
-    return replace(experiment, optimization=replace(experiment.optimization, lr=test.suggestion))
+        folder.write_range_test(test.rates, test.losses, test.suggestion)
+    return test.suggestion
+
+
+def _schedule_notes(experiment: Experiment, planned: int | None) -> list[str]:
+    """Return a note if a run is resumed whose learning rates followed another number of epochs."""
+    options = experiment.optimization
+    if experiment.run.resume != "auto" or planned in (None, options.epochs):
+        return []
+    if options.schedule not in ("cosine", "one-cycle"):
+        return []
+    return [
+        f"the run began with {planned} epochs: from now on the {options.schedule} schedule spans "
+        f"{options.epochs}, and the result differs from that of {options.epochs} at once"
+    ]
 
 
 def _announcement(model: SavedModel, experiment: Experiment) -> str:
@@ -126,22 +166,34 @@ def _announcement(model: SavedModel, experiment: Experiment) -> str:
     )
 
 
-def _save_and_evaluate(
+def _description(model: SavedModel, experiment: Experiment) -> NetworkDescription:
+    """Return what a run has to keep of a network that cannot be saved as a model."""
+    train, config = experiment.splits.train, experiment.config
+    return NetworkDescription(
+        arguments=network_arguments(train) if "network" in config else (),
+        head=config.get("head"),
+        classes=class_count(train),
+        output_kind=model.output_kind,
+        labels=model.labels,
+        input_shape=model.input_shape,
+        preprocessing=model.preprocessing,
+    )
+
+
+def _save(model: SavedModel, folder: RunFolder, history: list[Row]) -> None:
+    """Save the trained model."""
+    trained = f"trained by torchlift, epoch {best_epoch(history)} of {len(history)}"
+    model.notes.append(trained if history else "not trained")
+    save(model, folder.model, overwrite=True)
+
+
+def _evaluate(
     model: SavedModel, experiment: Experiment, folder: RunFolder, history: list[Row]
 ) -> dict[str, Any]:
-    """Save the trained model, and return its results on the test or the validation split."""
-    model.module.cpu()
-    best = best_epoch(history)
-    trained = f"trained by torchlift, epoch {best} of {len(history)}"
-    model.notes.append(trained if history else "not trained")
-    try:
-        save(model, folder.model, overwrite=True)
-    except SavedModelError as error:
-        # A network of a class that a saved model cannot hold; its weights are in the checkpoint.
-        model.notes.append(f"not saved as a model: {error}")
+    """Return the results of the trained model on the test or the validation split."""
     splits = {"test": experiment.splits.test, "val": experiment.splits.val}
     split = next((name for name, images in splits.items() if len(images)), None)
-    result: dict[str, Any] = {"epoch": best, "split": split}
+    result: dict[str, Any] = {"epoch": best_epoch(history), "split": split}
     if split is not None:
         size = experiment.optimization.batch_size
         result |= evaluate(TorchPredictor(model, "cpu"), splits[split], size).to_json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,10 +17,11 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch.nn import functional
 
+from ...converters.modules.finite import first_not_finite_parameter
 from ...converters.saved import SavedModel
 from ..data import BatchPlan, class_weights
 from ..data.batches import Batches
-from ..errors import TrainingError
+from ..errors import DivergedError, TrainingError
 from ..freezing import frozen_at, set_frozen
 from .checkpoints import (
     Row,
@@ -32,6 +34,9 @@ from .checkpoints import (
 from .optimizer import build_optimizer, moving_average, schedule_factor, set_learning_rates
 from .options import Experiment, Optimization
 from .processes import seed_everything
+
+#: Updates on a GPU after which the loss is looked at, for which all work before it must be done.
+_STEPS_BETWEEN_CHECKS = 100
 
 #: Called after each epoch with the results and the seconds of all epochs so far.
 OnEpoch = Callable[[list[Row], list[float]], None]
@@ -80,6 +85,8 @@ def fit(
         on_epoch: Called in the first process.
 
     Raises:
+        DivergedError: The loss or a weight is no longer a finite number; the checkpoints of the
+            epochs before are kept.
         TorchliftError: Model, images and options do not fit together.
     """
     network, options, freezing = model.module, experiment.optimization, experiment.freezing
@@ -108,6 +115,10 @@ def fit(
     load_last_checkpoint(checkpoints, state)
     history = state.history
 
+    # Processes have to stop together, and the scaler of fp16 skips batches that overflow: only the
+    # mean over all batches and processes tells then.
+    can_stop_at_once = accelerator.num_processes == 1 and accelerator.scaler is None
+    check_every = 1 if accelerator.device.type == "cpu" else _STEPS_BETWEEN_CHECKS
     while len(history) < options.epochs and not is_over(history, options.patience):
         epoch, began = len(history) + 1, time.perf_counter()
         seed_everything(experiment.seed, epoch, accelerator.process_index)
@@ -119,9 +130,12 @@ def fit(
             set_learning_rates(optimizer, schedule_factor(options, step, len(train)))
             size = batch_slice.batch_stop - batch_slice.batch_start
             counts += update(prepared, optimizer, loss, batch, size, options, accelerator)
+            if can_stop_at_once and step % check_every == 0:
+                require_finite_loss(float(counts[-1][0]), "training", epoch, options)
             if average is not None:
                 average.update_parameters(network)
         train_loss, train_accuracy = mean_of(counts, accelerator)
+        require_finite_loss(train_loss, "training", epoch, options)
         row: Row = {
             "epoch": epoch,
             "lr": max(group["lr"] for group in optimizer.param_groups),
@@ -130,6 +144,10 @@ def fit(
         }
         if val is not None:
             row["val_loss"], row["val_accuracy"] = measure(state.evaluated, val, accelerator)
+            require_finite_loss(row["val_loss"], "validation", epoch, options)
+        # The last update may have spoiled the weights without any loss that shows it.
+        if place := first_not_finite_parameter(network):
+            raise diverged(place, epoch, options)
         history.append(row)
         state.seconds.append(time.perf_counter() - began)
         accelerator.log(row, step=epoch)
@@ -225,6 +243,34 @@ def mean_of(counts: list[Count], accelerator: Accelerator) -> tuple[float, float
     total = torch.stack([*sums, torch.full_like(sums[0], sum(sizes))])
     loss, hits, images = accelerator.reduce(total, "sum").tolist()
     return loss / images, hits / images
+
+
+def require_finite_loss(loss: float, name: str, epoch: int, options: Optimization) -> None:
+    """Check that a training has not diverged.
+
+    Args:
+        loss: The loss of a batch, or the mean of several.
+        name: `training` or `validation`.
+        epoch: The epoch, counted from 1.
+        options: The options of the training.
+
+    Raises:
+        DivergedError: If the loss is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise diverged(f"the {name} loss is {loss}", epoch, options)
+
+
+def diverged(reason: str, epoch: int, options: Optimization) -> DivergedError:
+    """Return the error for a training that diverged, with what to try."""
+    lower = f"{options.lr / 10:g}" if isinstance(options.lr, float | int) else "…"
+    clipping = "" if options.clip_norm else " or clip_norm=1"
+    kept = f"; the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else ""
+    return DivergedError(
+        f"the training diverged in epoch {epoch}: {reason}{kept}; try a lower rate such as "
+        f"lr={lower}{clipping}",
+        epoch,
+    )
 
 
 def is_over(history: list[Row], patience: int | None) -> bool:

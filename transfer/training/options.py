@@ -25,6 +25,9 @@ RENAMED_OPTIONS = {
     "test": "test_fraction",
 }
 
+#: Options that 0.1.0 did not have, with what it did.
+ADDED_OPTIONS = {"match_classes": "name"}
+
 
 @dataclass(frozen=True)
 class Optimization:

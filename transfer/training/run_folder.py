@@ -7,6 +7,8 @@ seconds.csv       the duration of each epoch, in a file of its own: it differs f
 lr_finder.csv     the learning rate range test, with lr: find
 checkpoints/      the last and the best epoch
 model/            the saved model
+network.json      of a network that cannot be saved as a model: labels, preprocessing, input size;
+                  network.safetensors holds its weights
 evaluation.json   its results on the test split, or else on the validation split
 """
 
@@ -29,9 +31,10 @@ from typing import Any
 import yaml
 
 from ... import __version__
-from ...converters.files import atomic_path
+from ...converters.files import atomic_path, check_output
 from ...converters.overwriting import FolderKind, check_no_links, foreign_entries
 from ...converters.saved.folder import SAVED_MODEL
+from ...converters.settings import changed_settings
 from ...converters.validation import (
     anything,
     check_entries,
@@ -45,7 +48,11 @@ from ...converters.validation import (
 from ..errors import TrainingError
 from ..formatting import finite
 from .checkpoints import Row
-from .options import RENAMED_OPTIONS
+from .options import ADDED_OPTIONS, RENAMED_OPTIONS
+
+#: Increased when an older torchlift could not resume a run of this one. Version 1, of torchlift
+#: 0.1.0, has no entry for it.
+FORMAT_VERSION = 2
 
 #: Everything in the folder of a run.
 RUN = FolderKind(
@@ -55,6 +62,7 @@ RUN = FolderKind(
         r"config\.yaml|run\.json|evaluation\.json|metrics\.(csv|jsonl)|seconds\.csv|lr_finder\.csv"
         r"|checkpoints(/epoch-\d{4,}(/(model|average)\.safetensors|/state\.pt)?)?"
         rf"|model(/({SAVED_MODEL.files.pattern}))?"
+        r"|network\.(json|safetensors)"
         r"|tensorboard(/.*)?"
     ),
 )
@@ -68,7 +76,7 @@ _CONFIG, _FACTS = "config.yaml", "run.json"
 #: shows that a run is finished comes first: what is left when a deletion is killed is no such run.
 _RESULTS = (
     *("evaluation.json", "metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv"),
-    *("checkpoints", "model", "tensorboard"),
+    *("checkpoints", "model", "network.json", "network.safetensors", "tensorboard"),
 )
 
 
@@ -101,23 +109,27 @@ class RunFolder:
         """Return whether the run is finished."""
         return self.evaluation.is_file()
 
-    def write_metrics(self, history: list[Row], seconds: list[float]) -> None:
+    def write_metrics(
+        self, history: list[Row], seconds: list[float], durable: bool = False
+    ) -> None:
         """Write the results of all epochs so far, as CSV and as lines of JSON.
 
         Args:
             history: The results; without epochs the files have no rows.
             seconds: The duration of each epoch.
+            durable: Whether to wait until the disk has them, which after each epoch would slow
+                small runs; the checkpoints hold the results too.
         """
         table = io.StringIO()
         columns = list(history[-1] if history else ["epoch"])
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        _write_text(self.path / "metrics.csv", table.getvalue())
+        _write_text(self.path / "metrics.csv", table.getvalue(), durable)
         lines = "".join(json.dumps(finite(row)) + "\n" for row in history)
-        _write_text(self.path / "metrics.jsonl", lines)
+        _write_text(self.path / "metrics.jsonl", lines, durable)
         rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
-        _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]))
+        _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]), durable)
 
     def read_metrics(self) -> list[Row]:
         """Return the results of all epochs so far; null is read as NaN.
@@ -140,10 +152,33 @@ class RunFolder:
             for row in rows
         ]
 
-    def write_range_test(self, rates: Sequence[float], losses: Sequence[float]) -> None:
-        """Write the learning rate and the loss of each update of a range test."""
+    def write_range_test(
+        self, rates: Sequence[float], losses: Sequence[float], found: float
+    ) -> None:
+        """Write the learning rate and the loss of each update of a range test, and what it found.
+
+        Args:
+            rates: The learning rate of each update.
+            losses: Its loss.
+            found: The learning rate that was chosen, which `found_rate` returns.
+        """
         rows = (f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(rates, losses, strict=True))
         _write_text(self.path / "lr_finder.csv", "".join(["lr,loss\n", *rows]))
+        facts = _read_facts(self.path)
+        _write_text(self.path / _FACTS, json.dumps({**facts, "lr": found}, indent=1) + "\n")
+
+    def found_rate(self) -> float | None:
+        """Return the learning rate that a range test of this run found, if there was one."""
+        rate = _read_facts(self.path).get("lr")
+        return rate if isinstance(rate, float) else None
+
+    def planned_epochs(self) -> int | None:
+        """Return how many epochs the run in the folder was to have so far; None without a run."""
+        with suppress(OSError, ValueError):
+            config = check_entries(read_yaml((self.path / _CONFIG).read_text(encoding="utf-8")), {})
+            epochs = config.get("epochs")
+            return epochs if isinstance(epochs, int) else None
+        return None
 
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """Write the results of the saved model."""
@@ -171,9 +206,11 @@ def open_run(
             something that is no run.
     """
     folder = RunFolder(Path(path))
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    if folder.path.exists():
+        check_output(folder.path, overwrite=True, folder=True)
     # Other processes have to see the folder whole: with both files, or not at all.
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder.path) as new:
             new.mkdir()
             _write_config(new, config, inputs)
@@ -181,15 +218,17 @@ def open_run(
     if not _is_run(folder.path):
         raise TrainingError(f"{path} exists and holds something else than a run, or a damaged one")
     _check_contents(folder.path, overwrite)
+    lr = None
     if overwrite:
         _delete_results(folder.path)
     elif resume:
         _check_resumable(folder.path, config, inputs)
+        lr = folder.found_rate()
     else:
         raise TrainingError(
             f"{path} holds a run: resume='auto' resumes it, overwrite=True starts again"
         )
-    _write_config(folder.path, config, inputs)
+    _write_config(folder.path, config, inputs, lr)
     return folder
 
 
@@ -265,47 +304,58 @@ def _delete_results(path: Path) -> None:
 
 def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
     facts = _read_facts(path)
-    _check_equal(facts["inputs"], inputs, f"{path} is a run with another")
+    version = facts.get("format_version", 1)
+    if version not in (1, FORMAT_VERSION):
+        raise TrainingError(
+            f"{path} is a run of format version {version}; torchlift {__version__} resumes "
+            f"versions 1 and {FORMAT_VERSION}: use the version that wrote it, {facts['torchlift']}"
+        )
     try:
         stored = check_entries(read_yaml((path / _CONFIG).read_text(encoding="utf-8")), {})
     except ValueError as error:
         raise TrainingError(f"{path / _CONFIG}: damaged: {error}") from None
-    options = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
+    renamed = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
+    options = {**{key: ADDED_OPTIONS[key] for key in ADDED_OPTIONS if key in config}, **renamed}
     # 0.1.0 wrote a list as it was typed.
     options |= {
         key: [name.strip() for name in options[key].split(",")]
         for key, value in config.items()
         if isinstance(value, list) and isinstance(options.get(key), str)
     }
-    _check_equal(
+    changes = changed_settings(
         {key: value for key, value in options.items() if key not in _CHANGEABLE},
         {key: value for key, value in config.items() if key not in _CHANGEABLE},
-        f"{path} is a run with another value of",
     )
-
-
-def _check_equal(before: dict[str, Any], now: dict[str, Any], problem: str) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if changed:
-        changes = ", ".join(f"{key} ({before.get(key)}, now {now.get(key)})" for key in changed)
+    # Where the options are the same, the files themselves have changed.
+    others = [
+        key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)
+    ]
+    if not changes and others:
+        changes = f"{' and '.join(others)} of the same name, but with other contents"
+    if changes:
         raise TrainingError(
-            f"{problem} {changes}; name another folder, or start again with overwrite=True"
+            f"{path} is a run with {changes}; name another folder, or start again with "
+            "overwrite=True"
         )
 
 
-def _write_config(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
-    facts = {
+def _write_config(
+    path: Path, config: dict[str, Any], inputs: dict[str, Any], lr: float | None = None
+) -> None:
+    facts: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
         "torchlift": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": platform.platform(),
         "inputs": inputs,
     }
+    if lr is not None:
+        facts["lr"] = lr
     _write_text(path / _FACTS, json.dumps(facts, indent=1) + "\n")
     _write_text(path / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
-def _write_text(file: Path, text: str) -> None:
-    # Results are written after every epoch: waiting for the disk each time would slow small runs.
-    with atomic_path(file, durable=False) as path:
+def _write_text(file: Path, text: str, durable: bool = True) -> None:
+    with atomic_path(file, durable=durable) as path:
         path.write_text(text, encoding="utf-8")

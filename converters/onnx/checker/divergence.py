@@ -159,7 +159,7 @@ def _onnx_values(
         onnx.ValueInfoProto(name=name) for name in names if name not in existing
     )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised too, without names from the file
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.fspath(folder.resolve())
     )

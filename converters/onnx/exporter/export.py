@@ -20,6 +20,7 @@ from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ...labels import check_labels
+from ...modules.finite import require_finite_parameters
 from ...saved import SavedModel, infer_output_kind
 from ...saved.probabilities import sum_problem
 from ..errors import OnnxError
@@ -101,6 +102,7 @@ def export(
         OnnxError: If ONNX cannot express the model, or not with these options.
         InferenceError: If the model does not accept the example inputs.
         LabelsError: If the number of labels is not the number of outputs.
+        NotFiniteError: If a parameter of the model is not a finite number.
         WriteError: If the file exists already, or cannot be written.
 
     Example:
@@ -113,6 +115,7 @@ def export(
     """
     saved_model = as_saved_model(model, **details)
     target = check_output(path, overwrite)
+    require_finite_parameters(saved_model.module)
     module = inference_copy(saved_model.module, torch.float32)
     if inputs is None:
         shape = _input_shape(saved_model, is_saved=isinstance(model, SavedModel))

@@ -106,6 +106,7 @@ def quantize(
         overwrite: Replace an existing file.
 
     Raises:
+        NotFiniteError: If an input or a score of the float file is not a finite number.
         OnnxError: If the file is not a float32 classifier, has no layer to quantize, or loses too
             much accuracy or agreement. Nothing is written then, and the message names the layers
             that lose it.
@@ -275,12 +276,6 @@ class _Int8Trials:
             raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
         self._file, self._model, self._examples = file, model, examples
         scores = examples.scores(file, "float", examples.all)
-        unknown = int(np.isnan(scores).any(axis=1).sum())
-        if unknown:
-            raise OnnxError(
-                f"{file}: the outputs of {unknown:,} of {len(scores):,} examples are not numbers "
-                "(NaN): weights of the network are damaged, or its training diverged"
-            )
         self._float_scores = scores
         predicted = scores.argmax(axis=1)
         self.notes: list[str] = []

@@ -7,6 +7,9 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from ...finite import first_not_finite
 from ..errors import T7Error, T7Warning
 from ..model import find_model
 from ..reading.load import read_file
@@ -18,7 +21,7 @@ from .tree import Node, value_tree
 
 @dataclass
 class Inspection:
-    """The contents of a file, found without reading its tensors.
+    """The contents of a file.
 
     Attributes:
         file: The file's path.
@@ -64,7 +67,7 @@ class Inspection:
 
 
 def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> Inspection:
-    """Inspect a `.t7` file; no tensor is read, and torch is not needed.
+    """Inspect a `.t7` file; of its tensors only parameters are read, and torch is not needed.
 
     Args:
         file: The file.
@@ -131,6 +134,10 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
     except T7Error as error:
         if inventory.layers:
             result.notes.append(str(error))
+    for path, array in inventory.weights:
+        if place := first_not_finite(np.asarray(array)):
+            result.notes.append(f"not all parameters are numbers: {path}{place}")
+            break
     return result
 
 

@@ -23,6 +23,9 @@ from .registry import ReadOptions, reader
 #: `train-images-idx3-ubyte.gz`, `t10k-labels.idx1-ubyte`, `emnist-letters-test-images-idx3-ubyte`.
 _NAME = re.compile(r"(?P<split>.+)-(?P<content>images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
 
+#: Images have three dimensions and labels one; four are images in colors.
+_MOST_DIMENSIONS = 4
+
 #: The code of uint8 values.
 _UINT8 = 8
 
@@ -123,6 +126,8 @@ def _parse(stream: BinaryIO, file: Path) -> np.ndarray:
         raise DataError(f"{file}: not an idx file: it starts with {head!r}")
     if head[2] != _UINT8:
         raise DataError(f"{file}: values of type {head[2]:#04x}, expected bytes (0x08)")
+    if head[3] > _MOST_DIMENSIONS:
+        raise DataError(f"{file}: {head[3]} dimensions, expected images (N, H, W) or labels (N)")
     sizes = stream.read(4 * head[3])
     if len(sizes) != 4 * head[3]:
         raise DataError(f"{file}: truncated in its header")

@@ -17,6 +17,7 @@ from numpy.lib.format import (
     read_magic,
 )
 
+from ....converters.errors import NotFiniteError
 from ...errors import DataError
 from ..array_layout import (
     IMAGE_KEYS,
@@ -43,10 +44,18 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
 
     Raises:
         DataError: If it cannot be read, or holds no images under a usual name.
+        NotFiniteError: If a pixel or a label is NaN or infinite.
     """
     arrays = {name.lower(): array for name, array in load_arrays(source).items()}
+    try:
+        return _dataset(source, arrays, options)
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{source}: {error}") from None
+
+
+def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions) -> Dataset:
     listed = _entry(arrays, NAME_KEYS)
-    names = None if listed is None else tuple(map(str, listed.tolist()))
+    names = None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
     images, first_label = _images(arrays), options.first_label
     if images is not None:
         return build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)

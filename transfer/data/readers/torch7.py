@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ....converters import t7
+from ....converters.errors import NotFiniteError
 from ....converters.labels import labels_from
 from ....converters.t7 import LuaObject, LuaTable
 from ...errors import DataError
@@ -54,6 +55,7 @@ def read_dataset(
     Raises:
         T7Error: If the file cannot be read.
         DataError: If it holds no images in a known layout.
+        NotFiniteError: If a pixel or a label is NaN or infinite.
 
     Example:
         >>> from pathlib import Path
@@ -72,8 +74,8 @@ def read_dataset(
     """
     try:
         return dataset_from(t7.load(file), image_shape, first_label, on_error)
-    except DataError as error:
-        raise DataError(f"{os.fspath(file)}: {error}") from None
+    except (DataError, NotFiniteError) as error:
+        raise type(error)(f"{os.fspath(file)}: {error}") from None
 
 
 def dataset_from(

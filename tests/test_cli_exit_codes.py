@@ -1,0 +1,111 @@
+"""What a command's end means for the shell: exit codes, one line on stderr, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from torchlift.cli.errors import Terminated, UsageError
+from torchlift.cli.main import main
+from torchlift.cli.outputs import output_suffix
+from torchlift.cli.result import CommandResult
+from torchlift.cli.values import Within
+from torchlift.converters.errors import TorchliftError
+
+Install = Callable[[Callable[[], CommandResult]], None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that makes another one the only command, `work`."""
+
+    def install(function: Callable[[], CommandResult]) -> None:
+        def work() -> CommandResult:
+            """Do something."""
+            return function()
+
+        monkeypatch.setattr("torchlift.cli.main.load_commands", lambda words: (work,))
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TorchliftError("broken"), 1),
+        (UsageError("broken"), 2),
+        (OSError(28, "No space left on device", "broken"), 1),
+        (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
+    ],
+    ids=repr,
+)
+def test_each_kind_of_end_has_its_exit_code(
+    error: BaseException, code: int, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> CommandResult:
+        raise error
+
+    install(fail)
+    for words in (["work"], ["work", "--json"]):
+        assert main(words) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        if isinstance(error, Exception):
+            assert "broken" in err
+            assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_command_that_fails_its_check_exits_with_1(
+    passed: bool, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(lambda: CommandResult({"passed": passed}, "verdict", passed))
+    assert main(["work"]) == (0 if passed else 1)
+    assert capsys.readouterr().out.strip() == "verdict"
+    assert main(["work", "--json"]) == (0 if passed else 1)
+    assert json.loads(capsys.readouterr().out) == {"passed": passed}
+
+
+def test_numbers_that_are_not_finite_are_null_and_prints_go_to_stderr(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> CommandResult:
+        print("a library says something")
+        return CommandResult({"loss": math.nan, "all": [1.5, math.inf, {"x": -math.inf}]})
+
+    install(work)
+    assert main(["work", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out, parse_constant=pytest.fail) == {
+        "loss": None,
+        "all": [1.5, None, {"x": None}],
+    }
+    assert "a library says something" in err
+
+
+def test_both_limits_of_a_number_are_allowed() -> None:
+    fraction, count = Within(0, 1), Within(1)
+    assert [value in fraction for value in (-0.1, 0, 0.5, 1, 1.1)] == [
+        *(False, True, True),
+        *(True, False),
+    ]
+    assert [value in count for value in (0, 1, 10**9)] == [False, True, True]
+    assert math.nan not in fraction
+    assert math.nan not in count
+
+
+def test_a_slash_at_the_end_names_a_folder() -> None:
+    kinds = ["", ".onnx"]
+    assert output_suffix("model.onnx", kinds) == ".onnx"
+    assert output_suffix("MODEL.ONNX", kinds) == ".onnx"
+    assert output_suffix("model.onnx/", kinds) == ""
+    assert output_suffix("model-1.5", kinds) == ""
+    with pytest.raises(UsageError, match=r"a folder or \.onnx is written, not \.t7"):
+        output_suffix("model.t7", kinds)
+    with pytest.raises(UsageError, match=r"\.onnx is written, not a folder"):
+        output_suffix(str(Path("model")), [".onnx"])

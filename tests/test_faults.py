@@ -1,0 +1,184 @@
+"""Kills, signals and full disks at chosen moments of every command that writes.
+
+What is protected: what a command wrote before is there until the new one is whole; an error is one
+line that names the file; nothing temporary stays, or the next run removes it; and the next run ends
+as if nothing had happened. The moments are counted in file system events, not in seconds (see
+`fault_support`): three of the quick commands here, twenty of all in `make soak`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_support import DATA, MODEL, SCALE
+from fault_support import Fault, Kind, Outcome, contents, run_command, spread
+from support import FIXTURES
+
+#: The trials of each command and kind of fault.
+TRIALS = int(os.environ.get("TORCHLIFT_FAULTS", "3"))
+PLAIN = str(FIXTURES / "digits" / "digits-lenet5.t7")
+QUICK_RUN = "--limit 100 --threads 1 --tracker none"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that writes.
+
+    Attributes:
+        words: the command; {files} is a folder with a model, its .onnx, and features.
+        before: the command that wrote what is there before, if anything.
+        again: what the next run after a fault takes besides.
+        whole: a pattern of the files that are there whole, or as they were before.
+        same: a pattern of the files that hold the same after each run; the others hold times.
+    """
+
+    words: str
+    before: str = ""
+    again: str = ""
+    whole: str = r".*"
+    same: str = r".*"
+
+
+CASES = {
+    "convert": Case(f"convert {PLAIN} m --overwrite", f"convert {MODEL} m"),
+    "pt2": Case("convert {files}/base m.pt2 --overwrite", same="none"),
+    "t7": Case("convert {files}/base m.t7 --overwrite", f"convert {MODEL} m.t7"),
+    "export": Case("export {files}/base m.onnx --overwrite"),
+    "quantize": Case(f"quantize {{files}}/base.onnx q.onnx --data {DATA} --overwrite"),
+    "split": Case(f"split {DATA} s.npz --overwrite", f"split {DATA} s.npz --seed 1"),
+    "extract": Case(f"extract {{files}}/base {DATA} f", whole=r"f/features/.*", same=r"f/.*/c/.*"),
+    "extract-npz": Case(f"extract {{files}}/base {DATA} f.npz", whole=r"f\.npz", same="none"),
+    "predict": Case(
+        f"predict {{files}}/base.onnx {DATA} -o p.csv --overwrite",
+        f"predict {{files}}/base.onnx {DATA} -o p.csv --top 1",
+        again="--resume auto",
+        whole=r"p\.csv",
+    ),
+    "evaluate": Case(f"evaluate {{files}}/base.onnx {DATA} -o e", same=r".*(json|csv)"),
+    "train": Case(
+        f"train lenet5 {DATA} --epochs 2 -o r {QUICK_RUN}",
+        again="--resume auto",
+        whole=r"r/model/.*",
+        same=r"r/(model/.*|metrics.*)",
+    ),
+    "finetune": Case(
+        f"finetune {{files}}/base {DATA} --epochs 2 -o r {QUICK_RUN}",
+        again="--resume auto",
+        whole=r"r/model/.*",
+        same=r"r/(model/.*|metrics.*)",
+    ),
+    "sweep": Case(
+        f"sweep train lenet5 {DATA} lr=0.1,0.01 epochs=1 limit=60 threads=1 tracker=none -o s",
+        whole=r"s/\d+/model/.*",
+        same=r"s/(results.*|\d+/metrics.*)",
+    ),
+    "probe": Case("probe {files}/features --csv p.csv --overwrite", same="none"),
+    "plot": Case("plot filters {files}/base -o p.png --overwrite"),
+    "cat": Case(
+        f"cat {PLAIN} modules[8].weight -o a.npy --overwrite",
+        f"cat {PLAIN} modules[1].weight -o a.npy",
+    ),
+    "check": Case("check {files}/base {files}/base.onnx --report", same="none"),
+}
+
+#: The exit code after each kind of fault.
+ENDS: dict[Kind, int] = {"kill": -9, "terminate": 143, "interrupt": 130, "full": 1, "limit": 1}
+
+#: What runs in `make test`: each takes a second or two.
+QUICK = [("convert", "kill"), ("predict", "terminate"), ("cat", "limit"), ("split", "full")]
+
+#: The log of a command may be longer than a small file; sizes below it are not tried.
+_SMALLEST = 4096
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, its .onnx and features."""
+    folder = tmp_path_factory.mktemp("files")
+    for line in (
+        f"convert {PLAIN} base --mean-std {SCALE}",
+        "export base base.onnx",
+        f"extract base {DATA} features --limit 60",
+    ):
+        outcome = run_command(line.split(), folder)
+        assert outcome.code == 0, outcome.err
+    return folder
+
+
+def matching(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {
+        name: content
+        for name, content in contents(folder).items()
+        if content is not None and ".torchlift-" not in name and re.fullmatch(pattern, name)
+    }
+
+
+def problems_of(
+    case: Case, kind: Kind, moment: int, words: list[str], start: Path, finished: Path
+) -> Iterator[str]:
+    """Yield what is wrong after a fault, and after the run that follows it."""
+    folder = shutil.copytree(start, start.with_name(f"{kind}-{moment}"))
+    ended = run_command(words, folder, Fault(kind, moment))
+    yield from problems_of_the_end(ended, kind)
+    if kind != "kill" and any(".torchlift-" in name for name in contents(folder)):
+        yield "something temporary is left"
+    old, new = matching(start, case.whole), matching(finished, case.whole)
+    for name, content in matching(folder, case.whole).items():
+        if re.fullmatch(case.same, name) and content not in (old.get(name), new.get(name)):
+            yield f"{name} is neither the old nor the new one"
+    again = run_command([*words, *case.again.split()], folder)
+    # What is complete already cannot be resumed.
+    if again.code and matching(folder, case.whole) != new:
+        yield f"the next run ends with {again.code}: {again.err[-300:]}"
+    if matching(folder, case.same) != matching(finished, case.same):
+        yield "the next run gives something else"
+    if extra := set(contents(folder)) - set(contents(finished)):
+        yield f"the next run leaves {sorted(extra)}"
+    shutil.rmtree(folder)
+
+
+def problems_of_the_end(ended: Outcome, kind: Kind) -> Iterator[str]:
+    if ended.code not in (ENDS[kind], 0):
+        yield f"exit code {ended.code}"
+    if "Traceback" in ended.err:
+        yield "a traceback"
+    if kind in ("full", "limit") and ended.code:
+        line = ended.err.strip().splitlines()[-1]
+        if not re.match(r"torchlift: (?!None)\S+: .*(No space left|too large|disk full)", line):
+            yield "no sentence that names the file"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
+        for name in CASES
+        for kind in ENDS
+    ],
+)
+def test_a_fault_leaves_the_old_or_the_new_and_the_next_run_succeeds(
+    name: str, kind: Kind, files: Path, tmp_path: Path
+) -> None:
+    case, start, finished = CASES[name], tmp_path / "start", tmp_path / "finished"
+    words = case.words.format(files=files).split()
+    start.mkdir()
+    if case.before:
+        assert run_command(case.before.format(files=files).split(), start).code == 0
+    shutil.copytree(start, finished)
+    whole = run_command(words, finished)
+    assert whole.code == 0, whole.err
+    first, last = 1, whole.events
+    if kind == "limit":
+        first, last = _SMALLEST, max(len(content or b"") for content in contents(finished).values())
+    problems = [
+        f"{kind} at {moment}: {problem}"
+        for moment in spread(first, last - 1, TRIALS)
+        for problem in problems_of(case, kind, moment, words, start, finished)
+    ]
+    assert not problems, "\n".join(problems)

@@ -1,0 +1,180 @@
+"""From scores to predictions: ties, labels, batches, dtypes and files, without a real network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from PIL import Image
+from torch import nn
+
+from torchlift.converters.errors import LabelsError
+from torchlift.converters.images import Preprocessing, find_images
+from torchlift.converters.inference import (
+    Classifier,
+    InferenceError,
+    Metadata,
+    OnnxPredictor,
+    TorchPredictor,
+    predict_array,
+    predict_files,
+)
+from torchlift.converters.inference.classifier import Prediction
+from torchlift.converters.inference.predictors import log_probabilities, to_input_dtype
+from torchlift.converters.inference.results import as_json, open_results
+from torchlift.converters.inference.torch_module import resize_batch
+from torchlift.converters.saved import SavedModel
+
+
+def classifier(labels: list[str] | None = None, batch_size: int = 32) -> Classifier:
+    """Return a classifier whose scores are its inputs."""
+    model = SavedModel(nn.Flatten(), "logits", None, labels, Preprocessing("RGB"))
+    return Classifier(TorchPredictor(model, "cpu"), batch_size=batch_size)
+
+
+def inputs(*rows: list[float]) -> np.ndarray:
+    return np.array(rows, np.float32)[:, :, None, None]
+
+
+def test_of_equal_probabilities_the_first_class_comes_first() -> None:
+    (row,) = classifier().predict_inputs(inputs([1, 3, 3, 1, 3]), top=4)
+    assert [prediction.index for prediction in row] == [1, 2, 4, 0]
+
+
+def test_as_many_classes_as_asked_for_or_as_there_are() -> None:
+    for top, expected in ((1, 1), (3, 3), (9, 3)):
+        (row,) = classifier().predict_inputs(inputs([1, 2, 3]), top=top)
+        assert len(row) == expected
+
+
+def test_labels_of_another_model_are_an_error() -> None:
+    for labels in (["a", "b"], ["a", "b", "c", "d"]):
+        with pytest.raises(LabelsError, match=f"{len(labels)} class names for 3 outputs"):
+            classifier(labels).predict_inputs(inputs([1, 2, 3]))
+
+
+def test_each_row_has_its_own_largest_score() -> None:
+    """A score far below that of another image must not underflow to equal probabilities."""
+    scores = np.array([[1e4, 0.0], [1.0, 0.0]], np.float32)
+    expected = torch.from_numpy(scores).double().log_softmax(1).numpy()
+    np.testing.assert_allclose(log_probabilities(scores, "logits"), expected, rtol=1e-6)
+    # The logarithm of a probability of 0 is finite, and far below that of any other.
+    logs = log_probabilities(np.array([[1.0, 0.0, 1e-30]], np.float32), "probabilities")
+    assert np.isfinite(logs).all()
+    assert logs[0, 2] == pytest.approx(math.log(1e-30), rel=1e-6)
+    assert logs[0, 1] < -87
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_every_image_of_an_array_is_classified(count: int) -> None:
+    scores = inputs(*np.eye(5)[:count].tolist())
+    found = list(predict_array(classifier(batch_size=2), scores, top=1))
+    assert [row[0].index for row in found] == list(range(count))
+    assert len(classifier(batch_size=2)(scores)) == count
+
+
+def test_images_of_two_shapes_keep_their_predictions(tmp_path: Path) -> None:
+    """Images of one shape run together: the results must go back to their files."""
+    colors = {"1.png": (1, 1), "2.png": (2, 1), "3.png": (1, 1), "4.png": (2, 1)}
+    for index, (name, size) in enumerate(colors.items()):
+        # The brightest value is at another place in each image.
+        pixels = np.zeros((*size, 3), np.uint8)
+        pixels.reshape(-1)[index % 3] = 255
+        Image.fromarray(pixels).save(tmp_path / name)
+    found = {one.file.name: one for one in predict_files(classifier(), find_images([tmp_path]))}
+    for index, (name, size) in enumerate(colors.items()):
+        # The output of a channel-first image: its channel, times the number of pixels.
+        assert found[name].predictions[0].index == index % 3 * size[0] * size[1]
+        assert len(found[name].predictions) == min(3 * size[0] * size[1], 5)
+
+
+def test_a_graph_for_pixels_takes_whole_numbers_only() -> None:
+    pixels = np.array([[0.0, 255.0, 7.0]])
+    converted = to_input_dtype(pixels, np.dtype(np.uint8))
+    assert (converted.dtype, converted.tolist()) == (np.uint8, [[0, 255, 7]])
+    for wrong in (0.5, -1.0, 256.0):
+        with pytest.raises(InferenceError, match="whole numbers from 0 to 255"):
+            to_input_dtype(np.array([[wrong, 255.0, 7.0]]), np.dtype(np.uint8))
+
+
+def test_a_batch_is_filled_by_repeating_it_from_the_start() -> None:
+    batch = torch.arange(3)[:, None]
+    assert resize_batch(batch, 7).flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert resize_batch(batch, 2).flatten().tolist() == [0, 1]
+
+
+def test_a_file_without_metadata_is_not_taken_for_a_classifier(tmp_path: Path) -> None:
+    """What its outputs mean is not known: logits and probabilities look alike."""
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["input"], ["output"])],
+        "flatten",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 1, 1])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "other.onnx")
+    predictor = OnnxPredictor(tmp_path / "other.onnx", "cpu")
+    assert predictor.output_kind == "features"
+    with pytest.raises(InferenceError, match="not a classifier"):
+        Classifier(predictor).predict_inputs(inputs([1, 2, 3]))
+    with pytest.raises(InferenceError, match="the network takes 3×1×1"):
+        predictor(np.zeros((2, 3, 2, 1), np.float32))
+
+
+def test_metadata_of_a_later_version_are_refused() -> None:
+    props = Metadata(labels=["a"]).to_props()
+    assert Metadata.from_props(props).labels == ["a"]
+    with pytest.raises(InferenceError, match="'format_version' is damaged"):
+        Metadata.from_props({**props, "format_version": "99"})
+    with pytest.raises(InferenceError, match="'labels' is damaged"):
+        Metadata.from_props({**props, "labels": "[1]"})
+
+
+def test_ranks_count_from_1_and_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    predictions = [Prediction(4, "e", 0.75), Prediction(0, "a", math.nan)]
+    with open_results(file) as write:
+        write("x.png", predictions)
+        write("y.png", [], "damaged")
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["rank"], row["label"], row["index"]) for row in rows] == [
+        ("1", "e", "4"),
+        ("2", "a", "0"),
+        ("", "", ""),
+    ]
+    assert rows[2]["problem"] == "damaged"
+    found = json.loads(json.dumps(as_json("x.png", predictions), allow_nan=False))
+    assert [each["probability"] for each in found["predictions"]] == [0.75, None]
+
+
+def test_results_so_far_stay_when_an_error_ends_a_command(tmp_path: Path) -> None:
+    for written in (0, 1):
+        file = tmp_path / f"{written}.csv"
+
+        def fail(file: Path = file, written: int = written) -> None:
+            with open_results(file) as write:
+                for _ in range(written):
+                    write("x.png", [Prediction(0, "a", 1.0)])
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert not file.exists()
+        # A file without results is of no use.
+        assert file.with_name(f"{file.name}.partial").exists() == bool(written)
+
+
+def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -> None:
+    usual = ["bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "webp", "JPG"]
+    for suffix in (*usual, "txt", "t7"):
+        (tmp_path / f"{suffix}.{suffix}").touch()
+    found = [path.name for path in find_images([tmp_path])]
+    assert found == sorted(f"{suffix}.{suffix}" for suffix in usual)

@@ -1,0 +1,109 @@
+"""Which examples a check runs, in which batches, and how images reach the model and the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from torch import nn
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.onnx import OnnxError
+from torchlift.converters.onnx.checker.check_inputs import (
+    CheckInputs,
+    count_examples,
+    take_examples,
+)
+from torchlift.converters.onnx.checker.pair import ExportPair
+from torchlift.converters.onnx.exporter.export import metadata_of
+from torchlift.converters.onnx.exporter.tracing import BATCH_AXIS, SIZE_AXES
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.data import ImageFiles
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> ExportPair:
+    """Return a network without weights, for images of any size."""
+    preprocessing = Preprocessing(size=(4, 4), crop=(2, 2), mean=(0.5,), std=(0.25,))
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = SavedModel(network, "logits", (3, 4, 6), None, preprocessing)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["logits"]),
+    ]
+    float32 = TensorProto.FLOAT
+    input = helper.make_tensor_value_info("input", float32, [BATCH_AXIS, 3, *SIZE_AXES])
+    output = helper.make_tensor_value_info("logits", float32, [BATCH_AXIS, 3])
+    graph = helper.make_model(helper.make_graph(nodes, "network", [input], [output]))
+    helper.set_model_props(graph, metadata_of(model).to_props())
+    onnx.save(graph, tmp_path / "network.onnx")
+    return ExportPair.open(model, tmp_path / "network.onnx")
+
+
+def files(folder: Path, count: int) -> ImageFiles:
+    for number in range(count):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    names = np.array([folder / f"{number}.png" for number in range(count)], object)
+    return ImageFiles(names, np.zeros(count, np.int64), ("a",))
+
+
+def test_examples_are_taken_from_arrays_lists_and_files(tmp_path: Path) -> None:
+    indices = np.array([2, 0])
+    array = np.arange(6).reshape(3, 2)
+    assert take_examples(array, indices).tolist() == [[4, 5], [0, 1]]
+    both = take_examples([array, array + 10], indices)
+    assert [each.tolist() for each in both] == [[[4, 5], [0, 1]], [[14, 15], [10, 11]]]
+    images = files(tmp_path, 3)
+    assert [image.getpixel((0, 0))[0] for image in take_examples(images, indices)] == [2, 0]
+    assert [count_examples(each) for each in (array, [array, array], images)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(1, [1, 2, 7]), (3, [1, 2, 7]), (10, [1, 2, 7]), (11, [1, 2, 7, 1]), (45, [1, 2, 7, 32, 3])],
+)
+def test_all_examples_run_in_batches_of_several_sizes(
+    count: int, sizes: list[int], pair: ExportPair
+) -> None:
+    pixels = np.zeros((count, 3, 4, 4), np.uint8)
+    batches = [batch for batch in CheckInputs(pair, pixels, 0) if batch.is_real]
+    assert [len(batch.examples) for batch in batches] == sizes
+    # Too few examples are repeated; of more, each runs once.
+    examples = np.concatenate([batch.examples for batch in batches])
+    assert examples.tolist() == [place % count for place in range(max(count, 10))]
+
+
+def test_real_images_are_resized_and_random_ones_are_not(pair: ExportPair, tmp_path: Path) -> None:
+    real, *_, first, second = CheckInputs(pair, files(tmp_path, 1), 0)
+    assert real.model.shape == real.file.shape == (1, 3, 2, 2)
+    assert real.model[0, 0, 0, 0] == pytest.approx(-2)
+    # Height and width change by different factors, so that they cannot be exchanged unnoticed.
+    assert [batch.model.shape for batch in (first, second)] == [(2, 3, 6, 12), (2, 3, 8, 7)]
+    assert not (first.is_real)
+    assert not (second.is_real)
+    assert [batch.examples.tolist() for batch in (first, second)] == [[0, 1], [0, 1]]
+
+
+def test_random_examples_depend_on_the_seed(pair: ExportPair) -> None:
+    def drawn(seed: int) -> Any:
+        return next(iter(CheckInputs(pair, None, seed))).model
+
+    assert np.array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+    assert CheckInputs(pair, None, 7).description == "noise from seed 7 (no data given)"
+    assert CheckInputs(pair, None, 7).count == 10
+    assert drawn(1).shape == (1, 3, 4, 6)
+
+
+def test_a_free_size_without_examples_is_an_error(pair: ExportPair) -> None:
+    model = SavedModel(pair.model.module, "logits", None, None, pair.model.preprocessing)
+    unknown = ExportPair.open(model, pair.path)
+    with pytest.raises(OnnxError, match="leaves the size of its input free"):
+        CheckInputs(unknown, None, 0)
+    with pytest.raises(OnnxError, match="leaves the size of its input free"):
+        list(CheckInputs(unknown, np.zeros((1, 3, 4, 4), np.uint8), 0))

@@ -1,0 +1,85 @@
+"""A report adds up its batches, and is read by people and by programs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from torchlift.converters.onnx.checker.comparison import Comparison, compare
+from torchlift.converters.onnx.checker.profiles import PROFILES
+from torchlift.converters.onnx.checker.report import CheckReport, Finding
+from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
+
+EXPECTED = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
+
+
+def comparison(actual: object = EXPECTED, is_classifier: bool = True) -> Comparison:
+    return compare(EXPECTED, np.asarray(actual), np.arange(2), 1e-4, is_classifier)
+
+
+def report(*comparisons: Comparison, passed: bool = True) -> CheckReport:
+    findings = [Finding("structure", True, "fine"), Finding("outputs", passed, "some text")]
+    return CheckReport("x.onnx", "", "noise", "fp32-cpu", 1e-4, findings, list(comparisons))
+
+
+def test_predictions_of_all_batches_are_added() -> None:
+    wrong = comparison([[0.0, 1.0, 3.0], [0.0, 2.0, 1.0]])
+    assert report(comparison(), wrong).agreement == (3, 4)
+    assert report(comparison(), comparison(is_classifier=False)).agreement is None
+    assert report().agreement is None
+
+
+def test_the_error_is_the_largest_and_unknown_if_a_batch_has_none() -> None:
+    off = comparison([[3.0, 1.0, 0.3], [0.0, 2.0, 1.0]])
+    assert report(comparison(), off).error == pytest.approx(0.1)
+    nothing = comparison(EXPECTED * np.nan)
+    assert math.isnan(report(off, nothing).error)
+    assert math.isnan(report().error)
+    found = json.loads(json.dumps(report(off, nothing).to_json(), allow_nan=False))
+    assert (found["error"], found["agreeing"], found["count"]) == (None, 3, 4)
+    assert found["comparisons"][1]["error"] is None
+    assert report().to_json()["agreeing"] is report().to_json()["count"] is None
+
+
+def test_one_failure_fails_the_report() -> None:
+    assert report().passed
+    assert not report(passed=False).passed
+    assert [*report(passed=False).lines()] == [
+        "x.onnx: noise, not run, profile fp32-cpu",
+        "ok      structure  fine",
+        "FAILED  outputs    some text",
+        "x.onnx: FAILED: outputs",
+    ]
+    assert [*report().lines()][-1] == "x.onnx: passed"
+
+
+def test_exactly_what_is_allowed_passes() -> None:
+    limits, near = PROFILES["int8"], comparison([[3.0, 1.0, 0.6], [0.0, 2.0, 1.0]])
+    assert near.error == pytest.approx(limits.tolerance, rel=1e-12)
+    outputs = {each.name: each.passed for each in check_outputs([near], limits, None)}
+    assert outputs == {"finite": True, "outputs": near.error <= limits.tolerance, "top-1": True}
+    wrong = comparison([[0.0, 1.0, 3.0], [0.0, 2.0, 1.0]])
+    batches = [wrong, *[comparison()] * 9]
+    # 19 of 20 predictions are the 95% that int8 must have.
+    found = {each.name: each.passed for each in check_outputs(batches, limits, None)}
+    assert found["top-1"]
+    found = {each.name: each.passed for each in check_outputs(batches[:-1], limits, None)}
+    assert not found["top-1"]
+
+
+@pytest.mark.parametrize(
+    ("ties", "drop", "passed"), [(0, 0.2, True), (0, 0.1, False), (1, 0, True)]
+)
+def test_a_loss_of_accuracy_may_be_as_large_as_allowed_or_a_tie(
+    ties: int, drop: float, passed: bool
+) -> None:
+    classes = np.array([0, 1, 2, 0, 1])
+    other = np.array([0, 1, 2, 0, 0])
+    finding = check_accuracy(classes, (classes, other), ties, drop)
+    assert finding.passed is passed
+    assert finding.text.startswith("1.0000 of the model, 0.8000 of the file (-0.2000)")
+    # A file that is better than the model is no loss.
+    assert check_accuracy(classes, (other, classes), 0, 0).passed

@@ -1,0 +1,146 @@
+"""`predict --output` that is stopped and resumed, and two at the same time.
+
+What is protected: the file that a resumed run ends with is that of a run which was never stopped,
+byte by byte, and never holds rows of two runs, of two models or of two lists of images.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from torchlift.cli.main import main
+from torchlift.converters.errors import WriteError
+from torchlift.converters.inference import Prediction, open_results
+
+CLASSES = [Prediction(3, 'a "quoted"\nname', 0.75), Prediction(1, "b", 0.25)]
+NAMES = ["a.png", 'new\nline, "x".png', "c.png", "c.png", "e.png", os.fsdecode(b"bad-\xff.png")]
+
+
+def write_all(target: Path, begin: int = 0, end: int | None = None, **options: Any) -> int:
+    """Write the images, all or some, and return how many an earlier run had done."""
+    with open_results(target, **options) as write:
+        done = len(write.done)
+        for index, name in enumerate(NAMES[max(begin, done) : end], max(begin, done)):
+            broken = index == 2
+            write(name, [] if broken else CLASSES, "no image" if broken else "")
+        if end is not None:
+            raise KeyboardInterrupt
+    return done
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_kill_at_any_byte_is_resumed_to_the_same_file(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    whole, target = tmp_path / f"whole{suffix}", tmp_path / f"r{suffix}"
+    write_all(whole)
+    with pytest.raises(KeyboardInterrupt):
+        write_all(target, end=len(NAMES))
+    partial = tmp_path / f"r{suffix}.partial"
+    content = partial.read_bytes()
+    resumed = set()
+    for size in range(len(content) + 1):
+        partial.write_bytes(content[:size])
+        resumed.add(write_all(target, resume="auto"))
+        assert target.read_bytes() == whole.read_bytes(), size
+        target.unlink()
+    # Some of the work was kept.
+    assert max(resumed) >= len(NAMES) - 2
+    assert {path.name for path in tmp_path.iterdir()} == {whole.name}
+
+
+def test_what_a_stopped_run_left_is_not_lost_without_a_word(tmp_path: Path) -> None:
+    target = tmp_path / "r.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_all(target, end=3)
+    left = (tmp_path / "r.jsonl.partial").read_bytes()
+    with pytest.raises(WriteError, match=r"\(3 images\): resume='auto' goes on"):
+        write_all(target)
+    assert (tmp_path / "r.jsonl.partial").read_bytes() == left
+    assert write_all(target, overwrite=True) == 0
+
+
+def test_two_at_once_never_share_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "r.csv"
+    with open_results(target) as write:
+        write("a.png", CLASSES, "")
+        with pytest.raises(WriteError, match="another process is writing to it"):
+            write_all(target, overwrite=True)
+        write("b.png", CLASSES, "")
+    assert target.read_text(encoding="utf-8").count(".png") == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_a_file_of_another_program_is_kept(tmp_path: Path) -> None:
+    partial = tmp_path / "r.csv.partial"
+    partial.write_text("mine", encoding="utf-8")
+    with pytest.raises(WriteError, match="holds something else than results"):
+        write_all(tmp_path / "r.csv", overwrite=True)
+    assert partial.read_text(encoding="utf-8") == "mine"
+    partial.unlink()
+    precious = tmp_path / "precious"
+    precious.write_text("", encoding="utf-8")
+    partial.symlink_to(precious)
+    with pytest.raises(WriteError):
+        write_all(tmp_path / "r.csv", overwrite=True)
+    assert precious.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--top", "2"], "with --top 1, now --top 2"),
+        (["--labels", "other.txt"], "no --labels, now --labels other.txt"),
+        ("other images", "results of other images: number 1 is "),
+        ("another model", "another model of that name"),
+    ],
+)
+def test_results_of_something_else_are_not_continued(
+    changed: Any,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from torch import nn
+
+    import torchlift.converters.inference as inference
+    from torchlift.converters.images import Preprocessing
+    from torchlift.converters.inference import predict_files
+    from torchlift.converters.saved import SavedModel, save
+
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    preprocessing = Preprocessing(color="gray", size=(4, 4))
+    save(SavedModel(network, "logits", (1, 4, 4), preprocessing=preprocessing), "m")
+    for name in "abcd":
+        Image.new("L", (4, 4), ord(name)).save(f"{name}.png")
+    words = ["predict", "m", "a.png", "b.png", "c.png", "d.png", "-o", "r.jsonl", "--top", "1"]
+
+    def stopped(classifier: Any, files: Any, top: int) -> Any:
+        for result in predict_files(classifier, files, top):
+            if str(result.file) == "c.png":
+                raise KeyboardInterrupt
+            yield result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "predict_files", stopped)
+        assert main(words) == 130
+    assert "--resume auto goes on from there" in capsys.readouterr().err
+    words += ["--resume", "auto"]
+    if isinstance(changed, list):
+        words += changed
+        Path("other.txt").write_text("x\ny\nz\n", encoding="utf-8")
+    elif changed == "other images":
+        words.remove("a.png")
+    else:
+        save(SavedModel(network, "logits", (1, 4, 4), ["x", "y", "z"], preprocessing), "m", True)
+    assert main(words) == 1
+    assert said in capsys.readouterr().err
+    assert not Path("r.jsonl").exists()
+    assert Path("r.jsonl.partial").read_text(encoding="utf-8").count("\n") == 2
