@@ -20,7 +20,7 @@ from torchlift.converters.saved.shapes import side_by_side
 
 def branches(count: int, last: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
-    joined = Concat(1, [nn.Sequential(nn.Linear(12, 5), last(1)) for _ in range(count)])
+    joined = Concat(*(nn.Sequential(nn.Linear(12, 5), last(1)) for _ in range(count)), dim=1)
     return nn.Sequential(nn.Flatten(), joined)
 
 
@@ -48,12 +48,13 @@ def test_classifiers_side_by_side_are_counted_and_refused(
 def test_a_t7_with_two_classifiers_is_opened_as_features_with_a_note(tmp_path: Path) -> None:
     def linear() -> t7.LuaObject:
         fields = {"weight": np.ones((4, 3)), "bias": np.arange(4.0)}
-        return t7.LuaObject("nn.Linear", t7.LuaTable(fields))
+        return t7.LuaObject("nn.Linear", t7.LuaTable(fields.items()))
 
     def container(name: str, *modules: t7.LuaObject, **fields: object) -> t7.LuaObject:
-        return t7.LuaObject(name, t7.LuaTable({"modules": t7.LuaTable(list(modules)), **fields}))
+        values = {"modules": t7.LuaTable.from_list(modules), **fields}
+        return t7.LuaObject(name, t7.LuaTable(values.items()))
 
-    softmax = t7.LuaObject("nn.LogSoftMax", t7.LuaTable({}))
+    softmax = t7.LuaObject("nn.LogSoftMax", t7.LuaTable())
     heads = [container("nn.Sequential", linear(), softmax) for _ in range(2)]
     t7.save(container("nn.Concat", *heads, dimension=2), tmp_path / "two.t7")
     model = open_model(tmp_path / "two.t7")
