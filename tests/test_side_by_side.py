@@ -54,8 +54,10 @@ def test_a_t7_with_two_classifiers_is_opened_as_features_with_a_note(tmp_path: P
         values = {"modules": t7.LuaTable.from_list(modules), **fields}
         return t7.LuaObject(name, t7.LuaTable(values.items()))
 
-    softmax = t7.LuaObject("nn.LogSoftMax", t7.LuaTable())
-    heads = [container("nn.Sequential", linear(), softmax) for _ in range(2)]
+    def softmax() -> t7.LuaObject:
+        return t7.LuaObject("nn.LogSoftMax", t7.LuaTable())
+
+    heads = [container("nn.Sequential", linear(), softmax()) for _ in range(2)]
     t7.save(container("nn.Concat", *heads, dimension=2), tmp_path / "two.t7")
     model = open_model(tmp_path / "two.t7")
     assert model.output_kind == "features"
