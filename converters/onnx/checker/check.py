@@ -102,6 +102,8 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
+    if details.get("output_kind") is None:
+        pair = pair.with_kind_of_outputs()
     examples = CheckInputs(pair, inputs, seed)
     if classes is not None and len(classes) != examples.count:
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
@@ -173,14 +175,15 @@ class _BatchResults:
         """Compare the outputs of the model and the file for one batch."""
         input_shape = tuple(pytree.tree_leaves(batch.model)[0].shape[1:])
         limits = self.limits
-        self.comparisons += [
-            compare(
-                *both, batch.examples, limits.tolerance, is_classifier, input_shape, limits.floor
+        for both in outputs:
+            rows = len(both[0])
+            # Where the batch is not in front, a row is a step, or a place of an example.
+            examples = batch.examples if rows == len(batch.examples) else np.arange(rows)
+            self.comparisons.append(
+                compare(*both, examples, limits.tolerance, is_classifier, input_shape, limits.floor)
             )
-            for both in outputs
-        ]
         expected, actual = outputs[0]
-        if batch.is_real and expected.ndim == 2:
+        if batch.is_real and expected.ndim == 2 and len(expected) == len(batch.examples):
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
 
     def note_variation(self, inputs: Any, outputs: Sequence[np.ndarray]) -> None:
@@ -272,6 +275,7 @@ def _run_batches(
                     results.limits.tolerance,
                     scales=pair.metadata.precision != "fp16",
                     seed=seed,
+                    batch_axes=[leaf.batch_axis for leaf in pair.shapes.leaves()],
                 )
     except ProviderError:
         raise

@@ -71,7 +71,7 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
         OnnxError: If torch cannot translate the model.
     """
     module = inference_copy(pair.model.module, torch.float32)
-    program = translate(module, as_inputs(module, inputs), pair.takes_any_size)
+    program = translate(module, as_inputs(module, inputs), pair.shapes)
     model, graph = program.model, pair.onnx_model.graph
     names = ([value.name for value in values] for values in (graph.input, graph.output))
     name_interface(model, *names)
