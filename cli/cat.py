@@ -10,6 +10,9 @@ from ..converters.errors import TorchliftError
 from .outputs import output_suffix
 from .result import CommandResult
 
+#: Numbers, and levels of lists, that `--json` prints.
+_MAX_NUMBERS, _MAX_DEPTH = 2**24, 100
+
 
 def cat(
     file: str,
@@ -33,6 +36,7 @@ def cat(
     import numpy as np
 
     from ..converters import t7
+    from ..converters.expanded import expanded_elements
     from ..converters.files import atomic_path, check_output
     from ..converters.finite import first_not_finite
     from ..converters.t7.inspection import describe
@@ -52,12 +56,20 @@ def cat(
     text = describe(value)
     if target is None:
         shown = [str(np.asarray(value))] if isinstance(value, np.ndarray) else []
-        data = {"file": file, "lua_path": path, "text": text, "value": _json(value), "notes": notes}
         lines = [f"{path}: {text}", *shown, *(f"note: {note}" for note in notes)]
+
+        def data() -> dict[str, Any]:
+            known = {"file": file, "lua_path": path, "text": text}
+            return {**known, "value": _json(value, path), "notes": notes}
+
         return CommandResult(data, "\n".join(lines))
     if suffix == ".t7":
         t7.save(value, target)
     elif isinstance(value, np.ndarray):
+        if expanded_elements(value) > _MAX_NUMBERS:
+            raise TorchliftError(
+                f"{path} is expanded to {value.size:,} elements from fewer: save it as .t7"
+            )
         array = np.asarray(value, order="C")
         header = np.lib.format.header_data_from_array_1_0(array)
         with atomic_path(target) as temporary, temporary.open("wb") as stream:
@@ -72,20 +84,32 @@ def cat(
     )
 
 
-def _json(value: Any) -> Any:
+def _json(value: Any, path: str) -> Any:
     """Return a value, or a list of values, as JSON; None for others, such as tables with names.
 
     What is not finite is a value of the file here, and not a result: a string names it.
+
+    Raises:
+        TorchliftError: There are too many numbers.
     """
     import numpy as np
 
     from ..converters.t7 import LuaTable
 
-    if isinstance(value, LuaTable) and value.is_list():
-        return [_json(item) for item in value.to_list()]
-    if isinstance(value, np.ndarray):
-        return _named(np.asarray(value).tolist())
-    return _named(value) if isinstance(value, (str, int, float, bool)) else None
+    left = _MAX_NUMBERS
+
+    def convert(item: Any, depth: int) -> Any:
+        nonlocal left
+        left -= item.size if isinstance(item, np.ndarray) else 1
+        if left < 0 or depth > _MAX_DEPTH:
+            raise TorchliftError(f"{path} is too large for JSON: save it with output=FILE")
+        if isinstance(item, LuaTable) and item.is_list():
+            return [convert(entry, depth + 1) for entry in item.to_list()]
+        if isinstance(item, np.ndarray):
+            return _named(np.asarray(item).tolist())
+        return _named(item) if isinstance(item, (str, int, float, bool)) else None
+
+    return convert(value, 0)
 
 
 def _named(value: Any) -> Any:

@@ -23,7 +23,7 @@ class DataOptions:
         match_classes: How the data's classes are matched with those of the model or of other data:
             by name where both have names and by position where one has none, or by position.
         split: Only the data's own train, val or test.
-        limit: At most so many images, drawn by seed.
+        limit: At most so many images of all splits together, drawn by seed.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
         image_size: Height and width that a folder's images are brought to, such as 224: the shorter
             side is scaled and the center is cropped.

@@ -18,6 +18,9 @@ from .values import CountOrZero
 if TYPE_CHECKING:
     from ..converters.t7.inspection import Bytes, Inspection, Node
 
+#: Characters of a path that the table of layers shows.
+_SHOWN = 160
+
 #: Files that other commands write, and what opens them.
 _OTHER_KINDS = {
     ".npz": "numpy.load opens it",
@@ -121,14 +124,18 @@ def _layers(found: Inspection) -> RenderableType:
     )
     for layer in found.layers:
         view.add_row(
-            layer.path,
-            layer.torch_path or "",
+            _shortened(layer.path),
+            _shortened(layer.torch_path or ""),
             layer.class_name,
             f"the same as {layer.same_as}" if layer.same_as else layer.settings,
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.bytes.total:,}" if layer.bytes.total else "",
         )
     return view
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"{path[: _SHOWN // 2]}…{path[-_SHOWN // 2 :]}"
 
 
 def _bytes(spent: Bytes) -> RenderableType:

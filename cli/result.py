@@ -24,7 +24,8 @@ class CommandResult:
     """The result of a command.
 
     Attributes:
-        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md).
+        data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md); or a function
+            that returns it, where it is large.
         view: what people see.
         passed: whether the command's own verdict is good; the exit code is 1 when it is not.
     """
@@ -37,7 +38,7 @@ class CommandResult:
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        data = finite(result.data)
+        data = finite(result.data() if callable(result.data) else result.data)
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
         if not can_show(text, sys.stdout):
             text = json.dumps(data, indent=2, allow_nan=False)

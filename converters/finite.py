@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .errors import NotFiniteError
+from .expanded import expanded_elements, memory_of, without_repeats
 
 #: Elements that are looked at together, which bounds the memory.
 _CHUNK = 2**20
@@ -22,18 +23,23 @@ def first_not_finite(values: np.ndarray) -> str:
     """
     if values.dtype.kind not in "fc":
         return ""
+    size = values.size
+    if expanded_elements(values):
+        # What repeats is looked at once.
+        values = without_repeats(values)
+        values = memory_of(values) if expanded_elements(values) else values
     flat = np.asarray(values).reshape(-1)
     first, count = -1, 0
     for start in range(0, flat.size, _CHUNK):
         bad = np.flatnonzero(~np.isfinite(flat[start : start + _CHUNK]))
         if bad.size and first < 0:
             first = start + int(bad[0])
-        count += bad.size
+        count += bad.size * (size // flat.size)
     if not count:
         return ""
     index = ", ".join(str(int(i)) for i in np.unravel_index(first, values.shape))
     place = f"[{index}] is" if index else "is"
-    return f"{place} {flat[first]} ({count:,} of {flat.size:,} numbers are NaN or infinite)"
+    return f"{place} {flat[first]} ({count:,} of {size:,} numbers are NaN or infinite)"
 
 
 def require_finite(values: np.ndarray, name: str) -> None:

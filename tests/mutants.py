@@ -31,7 +31,8 @@ LINES, TIMES = WORK / "coverage", WORK / "times.xml"
 #: What is changed, and the files of tests that it concerns.
 ROOMS = {
     "converters/t7": "test_t7_*",
-    "converters/modules/layers": "test_layers test_criterions test_modules_* test_fuzz_cases",
+    "converters/modules/layers": "test_layers test_layer_defaults test_criterions test_modules_* "
+    "test_fuzz_cases test_missing_fields",
     "converters/onnx/checker": "test_onnx_check* test_onnx_edge_cases test_onnx_bake "
     "test_onnx_quantize",
     "transfer/training": "test_training* test_freezing test_heads",

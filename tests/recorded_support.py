@@ -68,7 +68,8 @@ def compare_with_torch7(conversion: Conversion, case: t7.LuaTable) -> dict[str, 
     if data["name"] in RANDOM:
         assert output.shape == data["output"].shape
         return {mode: RANDOM[data["name"]]}
-    assert relative_error(output, data["output"]) < 1e-5
+    error = relative_error(output, data["output"])
+    assert error < 1e-5, f"the output is off by {error:.1e}"
 
     if "gradInput" not in data or "gradError" in data or data["name"] in SHARED_BUFFERS:
         return {mode: None}
@@ -77,7 +78,8 @@ def compare_with_torch7(conversion: Conversion, case: t7.LuaTable) -> dict[str, 
     if not pairs:
         return {mode: None}
     torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
-    assert gradient_error(gradient(input), data["gradInput"]) < 1e-4
+    error = gradient_error(gradient(input), data["gradInput"])
+    assert error < 1e-4, f"the gradient of the input is off by {error:.1e}"
 
     parameters = [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]
     gradients = data.get("gradParameters") or []
@@ -87,7 +89,11 @@ def compare_with_torch7(conversion: Conversion, case: t7.LuaTable) -> dict[str, 
         parameters = []
     for parameter, expected in total_gradients(parameters, gradients):
         actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        assert relative_error(actual, in_order_of_pytorch(data, expected, actual.shape)) < 1e-4
+        expected = in_order_of_pytorch(conversion, parameter, expected)
+        # A gradient may cancel to zero: then all of it is rounding of what was summed.
+        floor = 1e-2 * max(float(grad.abs().max()) for _, grad in pairs if grad.numel())
+        error = relative_error(actual, expected) * min(1.0, float(expected.abs().max()) / floor)
+        assert error < 1e-4, f"the gradient of a parameter is off by {error:.1e}"
     return {mode: None, "gradients": None}
 
 
@@ -142,8 +148,11 @@ def total_gradients(
 
 
 def in_order_of_pytorch(
-    case: dict[str, Any], gradient: torch.Tensor, shape: torch.Size
+    conversion: Conversion, parameter: torch.nn.Parameter, gradient: torch.Tensor
 ) -> torch.Tensor:
     """Return Torch7's gradient of a parameter in the order of PyTorch's elements."""
-    order = ORDERS.get(case["class"])
-    return (gradient if order is None else order(case["module"], gradient)).reshape(shape)
+    for layer in conversion.layers:
+        order = ORDERS.get(layer.source.class_name)
+        if order and any(parameter is own for own in layer.module.parameters()):
+            gradient = order(layer.source, gradient)
+    return gradient.reshape(parameter.shape)

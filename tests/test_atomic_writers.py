@@ -142,7 +142,9 @@ def metrics(folder: Path, number: int) -> None:
 
 
 def range_test(folder: Path, number: int) -> None:
-    (folder / "run.json").write_text("{}", encoding="utf-8")
+    facts = folder / "run.json"
+    if not facts.exists():
+        facts.write_text('{"torchlift": "0.2.0", "inputs": {}}', encoding="utf-8")
     RunFolder(folder).write_range_test([0.1, float(number)], [1.0, 2.0], 0.01)
 
 

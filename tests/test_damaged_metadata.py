@@ -52,7 +52,7 @@ def own(**changes: Any) -> str:
         ("preprocessing", own(size="^9000", crop=[32, 32]), "size is '\\^9000', but the network"),
         ("preprocessing", own(size="9" * 400, crop=[32, 32]), "not a size of image.scale"),
         ("preprocessing", own(size=[32.0, 32]), r"size\[0\] is 32\.0; a whole number"),
-        ("preprocessing", own(evil=1), "evil is unknown"),
+        ("preprocessing", own(evil=1), "'evil' is unknown"),
     ],
 )
 def test_a_damaged_entry_is_refused_by_whatever_opens_the_file(

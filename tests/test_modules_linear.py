@@ -339,3 +339,12 @@ def test_index_layers_can_be_traced(layer: nn.Module, input: Any) -> None:
     program = torch.export.export(initialized(layer).eval(), (input,))
     assert relative_error(program.module()(input), layer(input)) < 1e-6
     assert torch.onnx.export(program, dynamo=True, verbose=False) is not None
+
+
+def test_a_small_norm_is_limited_by_torch7s_formula() -> None:
+    """`maxNorm / (norm + 1e-7)`: the constant matters where norms are as small."""
+    weight = torch.tensor([[2e-6, 0.0], [3e-7, 4e-7]])
+    module = convert(lua("nn.LookupTable", weight=weight, maxNorm=1e-6)).eval()
+    output = module(torch.tensor([1, 2]))
+    expected = torch.tensor([[2e-6 * 1e-6 / (2e-6 + 1e-7), 0.0], [3e-7, 4e-7]])
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=0)

@@ -12,6 +12,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
+from torchlift.converters.t7.errors import abbreviated_path
 from torchlift.converters.t7.paths import follow, format_path, parse_path
 
 KEYS = st.one_of(
@@ -132,3 +133,14 @@ def test_a_path_begins_with_its_root_or_its_first_name() -> None:
     assert format_path(("modules", 1), "model") == "model.modules[1]"
     assert format_path((), "value") == "value"
     assert format_path((1, "a")) == "[1].a"
+
+
+def test_the_path_to_a_deep_place_is_shortened_in_the_middle() -> None:
+    def path(depth: int) -> str | None:
+        return abbreviated_path(range(depth), lambda item: f".{item}")
+
+    assert path(0) is None
+    assert path(3) == "0.1.2"
+    assert path(32) == ".".join(map(str, range(32)))
+    ends = ".".join(map(str, range(16))), ".".join(map(str, range(24, 40)))
+    assert path(40) == f"{ends[0]} … .{ends[1]}"

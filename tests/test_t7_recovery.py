@@ -69,6 +69,15 @@ def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
     assert t7.dumps(value, **form) == data, "numbers without a tag may be ints or doubles"
 
 
+@pytest.mark.parametrize("kind", ["two objects", "a long", "items"])
+def test_unusual_bodies_beside_an_unusual_key(kind: str) -> None:
+    """Such a key is a sign of a wrong reading, but may be right."""
+    data = t7.dumps({"layer": UNUSUAL[kind], "after": {True: "yes"}, "end": 5})
+    value = t7.loads(data)
+    assert (value["after"][True], value["end"]) == ("yes", 5)
+    assert len(value["layer"].body) == len(UNUSUAL[kind].body)
+
+
 def test_several_classes_at_once() -> None:
     first = instance(None, "header", TABLE, name="a.First")
     second = instance(ClassLayout("items"), LuaTable.from_list(["x", "y"]), name="b.Second")
@@ -217,3 +226,14 @@ def test_a_printed_number_that_fits_no_integer_is_an_error(number: int) -> None:
     # In a list over several lines; in one line, as Torch7 prints it, strtol's limit is the value.
     with pytest.raises(T7Error, match="expected a 64-bit integer"):
         t7.loads(longs.replace(b"7 8", f"7\n{number}".encode()))
+
+
+@pytest.mark.parametrize("dimensions", [-1, 65, 99, 2**31 - 1])
+def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
+    whole = t7.dumps(np.zeros((2, 3), np.float32))
+    name = b"torch.FloatTensor"
+    at = whole.index(name) + len(name)
+    assert struct.unpack_from("<i", whole, at) == (2,)
+    damaged = whole[:at] + struct.pack("<i", dimensions) + whole[at + 4 :]
+    with pytest.raises(T7Error, match=f"FloatTensor has {dimensions} dimensions"):
+        t7.loads(damaged)

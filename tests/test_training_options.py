@@ -128,3 +128,26 @@ def test_a_missing_tracker_is_named(splits: Splits[Any], tmp_path: Path) -> None
     with pytest.raises(TrainingError, match="tracker='nonsense' is not installed"):
         trained(splits, tmp_path / "run", run=replace(QUIET, tracker=["tensorboard", "nonsense"]))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "device", "precision", "message"),
+    [
+        (False, "cuda", "fp32", "PyTorch finds no GPU"),
+        (False, "auto", "fp16", "needs a GPU"),
+        (False, "cpu", "fp16", "needs a GPU"),
+        (True, "cpu", "fp16", "needs a GPU"),
+    ],
+)
+def test_what_needs_a_gpu_says_so(
+    cuda: bool,
+    device: Any,
+    precision: Any,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    run = replace(QUIET, device=device, precision=precision)
+    with pytest.raises(TrainingError, match=message):
+        start_processes(run, Freezing(), tmp_path)

@@ -6,8 +6,6 @@ whose outputs are averaged over the image.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -56,7 +54,7 @@ def find_head(network: nn.Module) -> str:
     for kind in (nn.Linear, nn.Conv2d):
         names = [name for name, layer in network.named_modules() if isinstance(layer, kind)]
         if names and names[-1]:
-            return names[-1]
+            return str(names[-1])
     raise HeadError("the network contains no linear layer and no convolution, so it has no head")
 
 
@@ -114,8 +112,16 @@ def _head_like(old: nn.Module, classes: int, has_bias: bool) -> nn.Linear | nn.C
     if isinstance(old, nn.Linear):
         return nn.Linear(old.in_features, classes, bias=has_bias)
     assert isinstance(old, nn.Conv2d)
-    size: tuple[Any, ...] = (old.kernel_size, old.stride, old.padding, old.dilation, old.groups)
-    return nn.Conv2d(old.in_channels, classes, *size, bias=has_bias)
+    return nn.Conv2d(
+        old.in_channels,
+        classes,
+        old.kernel_size,  # type: ignore[arg-type]  # as typed in torch: of any length
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        old.dilation,  # type: ignore[arg-type]
+        old.groups,
+        bias=has_bias,
+    )
 
 
 def _reshaped(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -305,9 +305,9 @@ class Preprocessing:
             check_entries(values, _ENTRIES, optional=_ENTRIES)
         except ValueError as error:
             raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from None
-        unknown = ", ".join(name for name in values if name not in _ENTRIES)
+        unknown = [name for name in values if name not in _ENTRIES]
         if unknown:
-            raise PreprocessingError(f"not a preprocessing of torchlift: {unknown} is unknown")
+            raise PreprocessingError(f"not a preprocessing of torchlift: {unknown[0]!r} is unknown")
         arguments: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()

@@ -144,11 +144,11 @@ def _jsonl_bytes(*image: Any) -> bytes:
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a file as results have it: bytes that are no text are spelled out.
+    r"""Return the name of a file as results have it: bytes that are no text are spelled out.
 
     Example:
-        >>> print(plain_name("cat-\\udcff.png"))
-        cat-\\udcff.png
+        >>> print(plain_name("cat-\udcff.png"))
+        cat-\udcff.png
     """
     return name.encode("utf-8", "backslashreplace").decode()
 

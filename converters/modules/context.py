@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..t7 import LuaObject, LuaTable
-from ..t7.copying import expanded_elements
+from ..expanded import expanded_elements
+from ..t7 import LuaFunction, LuaObject, LuaTable
 from ..t7.tensors import tensor
 from .errors import ConversionError, UnknownClassError
 from .fields import ReadFields, describe_value
@@ -26,6 +26,9 @@ MAX_DEPTH = 100
 MAX_EXPANDED = 2**22
 #: The highest version of a class of Torch7 (nn.LookupTable's).
 MAX_VERSION = 4
+_FILE_TYPES = (LuaObject, LuaTable, LuaFunction, np.ndarray)
+#: Packages whose layers have arguments that are JSON values.
+_OWN_PACKAGES = ("torch", __name__.partition(".")[0])
 #: Most fields that one message names.
 _MAX_NAMED = 8
 
@@ -273,7 +276,18 @@ class Context:
             if id(part) not in self._settled:
                 self._settled.add(id(part))
                 part.training = training
+                self._check_arguments(part)
                 waiting += part.children()
+
+    def _check_arguments(self, module: nn.Module) -> None:
+        """Check that a layer of PyTorch's or of ours was given numbers, not a file's objects."""
+        if type(module).__module__.partition(".")[0] not in _OWN_PACKAGES:
+            return
+        for name, value in vars(module).items():
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            for item in items:
+                if isinstance(item, _FILE_TYPES):
+                    raise self.error(f"{name} is {describe_value(item)}, a number was expected")
 
     def _check_expanded(self, array: np.ndarray) -> None:
         self._expanded += expanded_elements(array)

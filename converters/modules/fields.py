@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..t7 import LuaObject, LuaTable
+from ..t7.values import unwrap_key
 
 #: Fields without meaning for the output of any module.
 MEANINGLESS = frozenset(
@@ -63,8 +64,7 @@ class ReadFields(LuaTable):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return a field, or `default` if there is no such field."""
-        self._recorded(key, super().get(key))
-        return super().get(key, default)
+        return self._recorded(key, super().get(key, default))
 
     def replaced(self, fields: LuaTable) -> ReadFields:
         """Return other fields, with the same record."""
@@ -95,10 +95,10 @@ class ReadFields(LuaTable):
             converted: The ids of the objects that are converted.
         """
         return [
-            _describe_field(name, value)
-            for name, value in self.items()
-            if name not in self.read
-            and name not in MEANINGLESS
+            _describe_field(unwrap_key(name), value)
+            for name, value in self._entries.items()
+            if name not in MEANINGLESS
+            and name not in self.read
             and id(value) not in converted
             and not _is_buffer(name, value)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,11 +32,10 @@ def largest_result(module: nn.Module, input: Any) -> int:
         >>> largest_result(nn.Sequential(nn.Linear(2, 500), nn.Linear(500, 3)), torch.zeros(4, 2))
         2000
     """
-    with torch.no_grad(), _Sizes() as sizes:
-        try:
-            on_meta_device(module)(pytree.tree_map_only(torch.Tensor, _to_meta, input))
-        except Exception:  # any layer runs here, on any input
-            return sizes.largest
+    sizes = _Sizes()
+    # Any layer runs here, on any input, and may raise anything.
+    with suppress(Exception), torch.no_grad(), sizes:
+        on_meta_device(module)(pytree.tree_map_only(torch.Tensor, _to_meta, input))
     return sizes.largest
 
 
@@ -47,8 +47,8 @@ class _Sizes(TorchDispatchMode):
     """Records the size of the largest tensor that an operation returns."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.largest = 0
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no annotations
+        self.largest: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

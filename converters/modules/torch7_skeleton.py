@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..t7 import LuaObject, LuaTable, TorchArray, dumps, loads
-from ..t7.types import TENSOR_CLASSES, TENSOR_DTYPES, storage_class
+from ..t7.types import STORAGE_DTYPES, TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from .conversion import Conversion, convert_recorded
 from .errors import ConversionError
 from .torch7_source import (
@@ -166,6 +166,8 @@ class _Skeleton:
 
     def _emptied(self, value: Any, key: Any) -> Any:
         """Return an empty tensor or table for a buffer."""
+        if not isinstance(key, str):
+            return None
         if isinstance(value, LuaTable) and key in ("output", "gradInput"):
             return LuaTable()
         if key not in _BUFFERS or not isinstance(value, np.ndarray):
@@ -317,7 +319,8 @@ def _class_of(array: np.ndarray) -> str:
 
 
 def _empty(array: np.ndarray) -> TorchArray:
-    """Return an empty tensor of the class of another one."""
-    result = np.empty(0, TENSOR_DTYPES[_class_of(array)]).view(TorchArray)
-    result.torch_class = _class_of(array)
+    """Return an empty tensor or storage of the class of another one."""
+    name = _class_of(array)
+    result = np.empty(0, {**TENSOR_DTYPES, **STORAGE_DTYPES}[name]).view(TorchArray)
+    result.torch_class = name
     return result

@@ -83,10 +83,10 @@ def materialize(skeleton: LuaObject, tensors: Mapping[str, torch.Tensor]) -> Lua
         # The gradients of a layer that was replaced may be larger than all that is left; a small
         # file still cannot request much memory.
         room = _LARGEST * (2**16 + sum(tensor.numel() for tensor in tensors.values()))
-        storages = {
-            number: _storage(described, tensors, room)
-            for number, described in skeleton["storages"].items()
-        }
+        storages: dict[Any, TorchArray] = {}
+        for number, described in skeleton["storages"].items():
+            storages[number] = _storage(described, tensors, room)
+            room -= 0 if "content" in described else storages[number].size
 
         def array(value: Any, key: Any) -> Any:
             if not (isinstance(value, LuaObject) and value.class_name == TENSOR):

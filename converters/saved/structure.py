@@ -14,6 +14,7 @@ A module that occurs several times is described once.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,8 @@ TORCH = "torch.nn."
 #: Modules of torch.nn whose constructors loop as often as an argument says, which a damaged file
 #: could set to billions.
 _UNBOUNDED = ("torch.nn.modules.rnn", "torch.nn.modules.transformer")
+#: Annotations of parameters that take no module.
+_PLAIN = re.compile(r"(<class '|'>|int|float|bool|str|None|list|tuple|[\[\]|,. ])+")
 #: Arguments that are not described: the saved tensors have a dtype, and no device.
 _PLACEMENT = ("device", "dtype")
 
@@ -196,6 +199,9 @@ def _build(description: Any, path: str, built: dict[str, nn.Module]) -> nn.Modul
     arguments, children = description.get("arguments", {}), description.get("children", [])
     if not isinstance(arguments, dict) or not isinstance(children, list):
         raise SavedModelError(f"{where}: its arguments or children are damaged")
+    misplaced = [key for key, value in arguments.items() if _is_misplaced(cls, key, value)]
+    if misplaced:
+        raise SavedModelError(f"{where}: {misplaced[0]} is a module; a plain value was expected")
     values = {
         key: _build(value, submodule_path(path, key), built)
         if isinstance(value, dict)
@@ -210,6 +216,13 @@ def _build(description: Any, path: str, built: dict[str, nn.Module]) -> nn.Modul
     except Exception as error:  # a constructor may raise anything for values of a damaged file
         raise SavedModelError(f"{where}: {name} cannot be built: {error}") from error
     return built[path]
+
+
+def _is_misplaced(cls: type[nn.Module], name: str, value: Any) -> bool:
+    """Return whether a module stands where a constructor takes a number, a text or the like."""
+    parameter = inspect.signature(cls).parameters.get(name)
+    plain = parameter is not None and _PLAIN.fullmatch(str(parameter.annotation))
+    return isinstance(value, dict) and bool(plain)
 
 
 def _as_argument(cls: type[nn.Module], value: Any) -> Any:

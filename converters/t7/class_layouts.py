@@ -30,6 +30,15 @@ class ClassLayout(NamedTuple):
 
 ONE_OBJECT = ClassLayout("parts", "o")
 
+#: A longer string, or one that cannot be printed, is not a class name.
+_MAX_NAME_LENGTH = 200
+
+
+def is_class_name(name: object) -> bool:
+    """Return whether a string of a stream can be the name of a class."""
+    return isinstance(name, str) and len(name) <= _MAX_NAME_LENGTH and name.isprintable()
+
+
 _KNOWN_LAYOUTS: dict[str, ClassLayout] = {
     "tds.Hash": ClassLayout("pairs"),
     "tds_hash": ClassLayout("pairs"),

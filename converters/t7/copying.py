@@ -35,19 +35,6 @@ def copy_array(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def expanded_elements(array: np.ndarray) -> int:
-    """Return how many elements an array has beyond those in memory, 0 unless it is expanded.
-
-    A file of some hundred bytes can hold a tensor of any size: with strides of 0, as Torch7's
-    `expand` makes them, or smaller than the rows, as `unfold` does.
-    """
-    if not array.size:
-        return 0
-    steps = zip(array.shape, array.strides, strict=True)
-    last = sum((size - 1) * abs(stride) for size, stride in steps)
-    return max(array.size - last // max(array.itemsize, 1) - 1, 0)
-
-
 def _read_only_map(array: np.ndarray) -> mmap.mmap | None:
     """Return the read-only memory map under an array, or None if there is none to release."""
     base: Any = array

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from .copying import copy_array, expanded_elements
+from ..expanded import expanded_elements, memory_of, without_repeats
+from .copying import copy_array
 from .errors import T7Error
 from .values import LuaObject, LuaTable
 
@@ -69,14 +69,12 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     """
     import torch
 
-    stored = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+    stored = without_repeats(array)
     if not expanded_elements(stored):
         return torch.from_numpy(copy_array(stored)).expand(array.shape)
     # Its rows overlap, as those of Torch7's `unfold`.
     strides = [step // array.itemsize for step in array.strides]
-    span = 1 + sum((size - 1) * step for size, step in zip(array.shape, strides, strict=True))
-    flat = as_strided(np.asarray(array), (span,), (array.itemsize,), writeable=False)
-    return torch.from_numpy(copy_array(flat)).as_strided(array.shape, strides)
+    return torch.from_numpy(copy_array(memory_of(array))).as_strided(array.shape, strides)
 
 
 def strided_storage(tensor: torch.Tensor) -> tuple[np.ndarray, tuple[int, str]]:

@@ -16,8 +16,8 @@ from zipfile import ZipFile
 
 import onnx
 import yaml
+from fuzz.mutations import mutate
 from google.protobuf.message import DecodeError
-from mutations import mutate
 
 #: Files by their paths.
 Files = dict[str, bytes]

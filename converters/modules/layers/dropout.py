@@ -77,7 +77,7 @@ class WhiteNoise(nn.Module):
         return f"mean={self.mean}, std={self.std}"
 
 
-@register("nn.Dropout", "cudnn.Dropout", ignored=("inplace",))
+@register("nn.Dropout", "cudnn.Dropout", ignored=("inplace", "flag"))
 def dropout(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Dropout.lua`: elements set to 0 with probability p in training mode.
 

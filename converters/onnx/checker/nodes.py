@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+import numpy as np
 import onnx_ir
 
 #: Operators that give their first input, but for its precision.
@@ -134,4 +135,8 @@ def _attribute(attribute: onnx_ir.Attr) -> str:
     if attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS):
         graphs = [attribute.value] if attribute.type == onnx_ir.AttributeType.GRAPH else []
         return f"{attribute.name}={[node.op_type for graph in graphs for node in graph]}"
+    if attribute.type == onnx_ir.AttributeType.FLOAT:  # A file holds single precision.
+        return f"{attribute.name}={np.float32(attribute.as_float())}"
+    if attribute.type == onnx_ir.AttributeType.FLOATS:
+        return f"{attribute.name}={np.asarray(attribute.as_floats(), np.float32).tolist()}"
     return f"{attribute.name}={attribute.value}"

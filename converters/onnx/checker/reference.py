@@ -2,13 +2,14 @@
 
 `torch.onnx` translates a module operator by operator. The exporter then computes what depends on
 constants only and folds batch normalization; here the same numbers are computed once more from the
-translation, with onnx's reference evaluator, so that the exporter's optimization is not trusted.
+translation, with onnx's reference evaluator, so that the exporter's optimization is not trusted
+where it changes weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,10 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     kept = {node.output[0] for node in graph.node if node.op_type == "BatchNormalization"}
     constants = _Constants(model).computed(lambda name: name not in kept)
     optimize(model)
+    # What depends on shapes is known to the exporter only; the outputs show whether it is right.
+    for name, value in model.graph.initializers.items():
+        if name not in constants and value.const_value is not None:
+            constants[name] = Constant(value.const_value.numpy(), True)
     if pair.metadata.baked_preprocessing is not None and pair.model.preprocessing is not None:
         bake(model, pair.model.preprocessing)
         baked = normalization_constants(pair.model.preprocessing)
@@ -112,6 +117,12 @@ class _Constants:
             is_constant = all(name in self._values for name in names)
             if is_constant and (names or node.op_type == "Constant"):
                 self._evaluate(node, names)
+            elif node.op_type == "CastLike" and names[0] in self._values:
+                # Of the value that it is cast like, the dtype is known: all is single precision.
+                constant = self._values[names[0]]
+                is_float = constant.values.dtype.kind == "f"
+                values = constant.values.astype(np.float32) if is_float else constant.values
+                self._values[str(node.outputs[0].name)] = replace(constant, values=values)
         self._fold_normalization(is_folded)
         return self._values
 
@@ -151,7 +162,10 @@ class _Constants:
         weight = self._values[weight_name].values
         by_channel = _factor_like(weight, factor, layer)
         self._values[weight_name] = Constant(weight * by_channel, True)
-        self._values[bias_name] = Constant((bias - mean) * factor + beta, True)
+        folded = Constant((bias - mean) * factor + beta, True)
+        self._values[bias_name] = folded
+        if not bias.any():  # The exporter drops a bias of zeros before it folds.
+            self._values[f"{weight_name}_bias"] = folded
 
 
 def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) -> np.ndarray:

@@ -22,8 +22,12 @@ from .storage_usage import Bytes, TensorUse, attribute_bytes
 _PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
 _NOT_PARAMETERS = {"input", "output"}
 #: Containers that become one PyTorch module: the modules inside have no PyTorch path.
-_INDIVISIBLE = {"nn.CReLU", "nn.NormStabilizer", "nn.WeightNorm"}
+_INDIVISIBLE = {"nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
+#: Levels of modules that are listed with their calls in Lua and their names in PyTorch.
+_MAX_DEPTH = 100
+#: Longest path; of a longer one the beginning and the end are kept.
+_MAX_PATH = 1000
 _CONTAINER_TYPES = {LuaTable, LuaObject, LuaFunction, TorchArray}
 
 
@@ -32,9 +36,10 @@ class Layer:
     """One module (layer, container or criterion) of a file.
 
     Attributes:
-        path: Lua path from the file's value: `model.modules[1].modules[3]`.
+        path: Lua path from the file's value: `model.modules[1].modules[3]`; one of more than 1000
+            characters has a … in the middle.
         lua_get: The same as Lua calls, `model:get(1):get(3)`; None unless every module on the path
-            is the child of a container.
+            is the child of a container, and below 100 levels of modules.
         torch_path: Path in the converted model: `0.2`; "" for a model itself, None if unknown.
         depth: Number of modules that contain it.
         class_name: `nn.SpatialConvolution`.
@@ -80,11 +85,13 @@ class ModuleInventory:
     Attributes:
         layers: The modules, parents before children, in the order of the containers.
         parameters: Number of distinct elements of all parameters: shared ones count once.
+        weights: The path and array of each parameter.
         outside: Bytes of tensors outside every module.
     """
 
     layers: list[Layer] = field(default_factory=list)
     parameters: int = 0
+    weights: list[tuple[str, np.ndarray]] = field(default_factory=list)
     outside: Bytes = field(default_factory=Bytes)
 
 
@@ -118,9 +125,12 @@ def list_modules(value: Any) -> ModuleInventory:
             layer_indices[id(value)] = len(layers)
             layer = _layer(place, layers)
             layer.shapes = _parameter_shapes(value)
+            inventory.weights += [
+                (f"{layer.path}.{name}".removeprefix("."), value[name]) for name in layer.shapes
+            ]
             layer.parameters = sum(map(math.prod, layer.shapes.values()))
             layers.append(layer)
-            place = replace(place, owner=layer_indices[id(value)], group="buffers")
+            place = replace(place, owner=layer_indices[id(value)], group="buffers", inside="")
         stack += reversed(list(_inner_places(place)))
     for attribution in attribute_bytes(uses):
         owner, group = attribution.use.owner, attribution.use.group
@@ -132,12 +142,21 @@ def list_modules(value: Any) -> ModuleInventory:
 
 @dataclass(frozen=True)
 class _Place:
-    """A value during the walk through a file: its path, the module it is in, and its group."""
+    """A value during the walk through a file.
+
+    Attributes:
+        value: The value.
+        path: Its path.
+        owner: Index of the module that it is in.
+        group: The group of its bytes.
+        inside: Its path from that module.
+    """
 
     value: Any
     path: str
     owner: int | None = None
     group: str = "other"
+    inside: str = ""
 
 
 def _roots(value: Any) -> list[_Place]:
@@ -163,8 +182,14 @@ def _inner_places(place: _Place) -> Iterator[_Place]:
             group = place.group
             if place.owner is not None and isinstance(key, str):
                 group = _group(key, entries) or group
-            path = (place.path + path_step(key)).removeprefix(".")
-            yield _Place(value, path, place.owner, group)
+            step = path_step(key)
+            path = _shortened((place.path + step).removeprefix("."))
+            yield _Place(value, path, place.owner, group, _shortened(place.inside + step))
+
+
+def _shortened(path: str) -> str:
+    """Return a path of bounded length, so that thousands of nested values take linear time."""
+    return path if len(path) <= _MAX_PATH else f"{path[: _MAX_PATH // 2]}…{path[-_MAX_PATH // 3 :]}"
 
 
 def _group(name: str, fields: LuaTable) -> str | None:
@@ -190,7 +215,7 @@ def _child_number(place: _Place, layers: list[Layer]) -> int | None:
     """Return the number of a module in its container, from 1, or None if it has no container."""
     if place.owner is None:
         return None
-    match = _CHILD.fullmatch(place.path.removeprefix(layers[place.owner].path))
+    match = _CHILD.fullmatch(place.inside)
     return int(match[1]) if match else None
 
 
@@ -198,7 +223,7 @@ def _layer(place: _Place, layers: list[Layer]) -> Layer:
     parent = None if place.owner is None else layers[place.owner]
     number = _child_number(place, layers)
     lua_get, torch_path = (place.path, "") if parent is None else (None, None)
-    if parent and number:
+    if parent and number and parent.depth < _MAX_DEPTH:
         if parent.lua_get is not None:
             lua_get = f"{parent.lua_get}:get({number})"
         if parent.torch_path is not None and parent.class_name not in _INDIVISIBLE:

@@ -12,7 +12,6 @@ import numpy as np
 from ...finite import first_not_finite
 from ..errors import T7Error, T7Warning
 from ..model import find_model
-from ..paths import follow
 from ..reading.load import read_file
 from ..reading.stream_format import StreamFormat
 from .layers import Layer, list_modules
@@ -103,19 +102,7 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
         result.notes.append(f"{count} objects in one file: [1] to [{count}]")
     texts = (str(warning.message) for warning in caught)
     result.notes += [text for text in texts if count == 1 or "more object" not in text]
-    if place := _first_not_finite(attempt.value, result.layers):
-        result.notes.append(f"not all parameters are numbers: {place}")
     return result
-
-
-def _first_not_finite(value: Any, layers: list[Layer]) -> str:
-    """Return which parameter is not finite, and where; empty if all are."""
-    for layer in layers:
-        for name in layer.shapes if layer.same_as is None else ():
-            path = f"{layer.path}.{name}" if layer.path else name
-            if place := first_not_finite(np.asarray(follow(value, path))):
-                return f"{path}{place}"
-    return ""
 
 
 def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> Inspection:
@@ -147,6 +134,10 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
     except T7Error as error:
         if inventory.layers:
             result.notes.append(str(error))
+    for path, array in inventory.weights:
+        if place := first_not_finite(np.asarray(array)):
+            result.notes.append(f"not all parameters are numbers: {path}{place}")
+            break
     return result
 
 

@@ -10,7 +10,7 @@ import mmap
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -27,10 +27,35 @@ _MAX_EXPANSION, _ALWAYS_ALLOWED = 64, 256 * 2**20
 
 _CHUNK = 2**20
 
-_OPENERS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
+
+def _chunks(stream: Any) -> Iterator[bytes]:
+    return iter(lambda: stream.read(_CHUNK), b"")
+
+
+def _xz_chunks(packed: Any) -> Iterator[bytes]:
+    """Decompress xz in bounded memory: a dictionary of gigabytes takes a few bytes of the file."""
+    decompressor = lzma.LZMADecompressor(memlimit=_ALWAYS_ALLOWED)
+    data = b""
+    while True:
+        if decompressor.eof:
+            # Another stream may follow, after zeros.
+            data = (decompressor.unused_data + data).lstrip(b"\0")
+            while data == b"" and (data := packed.read(_CHUNK)):
+                data = data.lstrip(b"\0")
+            if not data:
+                return
+            decompressor = lzma.LZMADecompressor(memlimit=_ALWAYS_ALLOWED)
+        elif decompressor.needs_input and not data and not (data := packed.read(_CHUNK)):
+            raise EOFError
+        yield decompressor.decompress(data, _CHUNK)
+        data = b""
+
+
+#: The first bytes of a compressed file → a function that returns its contents in chunks.
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Iterator[bytes]]] = {
+    b"\x1f\x8b\x08": lambda file: _chunks(gzip.GzipFile(fileobj=file)),
+    b"BZh": lambda file: _chunks(bz2.BZ2File(file)),
+    b"\xfd7zXZ\x00": _xz_chunks,
 }
 
 
@@ -121,25 +146,25 @@ def _decompress(stream: ByteStream) -> ByteStream:
     """
     packed = stream.buffer
     magic = bytes(packed[stream.start : stream.start + 6])
-    if not magic.startswith(tuple(_OPENERS)):
+    known = (unpack for start, unpack in _DECOMPRESSORS.items() if magic.startswith(start))
+    decompress = next(known, None)
+    if decompress is None:
         return stream
-    opener = next(opener for start, opener in _OPENERS.items() if magic.startswith(start))
     assert isinstance(packed, mmap.mmap)
     packed.seek(stream.start)
     limit = max(_ALWAYS_ALLOWED, _MAX_EXPANSION * (len(packed) - stream.start))
     chunks: list[bytes] = []
     size = 0
     try:
-        with opener(packed) as unpacked:
-            while chunk := unpacked.read(_CHUNK):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise T7Error(
-                        f"decompresses to more than {limit:,} bytes, far more than any .t7; "
-                        "decompress it yourself if you trust it",
-                        source=stream.name,
-                    )
+        for chunk in decompress(packed):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise T7Error(
+                    f"decompresses to more than {limit:,} bytes, far more than any .t7; "
+                    "decompress it yourself if you trust it",
+                    source=stream.name,
+                )
     except EOFError:
         raise TruncatedError(
             "is a compressed file that ends too early: truncated (download or copy it again)",

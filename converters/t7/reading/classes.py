@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..class_layouts import ONE_OBJECT, ClassLayout, possible_layouts
+from ..class_layouts import ONE_OBJECT, ClassLayout, is_class_name, possible_layouts
 from ..types import STORAGE_DTYPES, TENSOR_DTYPES
 
 #: The start of an instance: the version of its class and its name; in old files only the name.
 ClassHeader: TypeAlias = tuple[str | bytes, str | bytes | None]
-
-#: A longer string, or one that cannot be printed, is not a class name.
-_MAX_NAME_LENGTH = 200
 
 #: The start of nearly all instances in a binary stream of this machine's byte order: the length of
 #: a version of one digit, and "V ". The name begins at `_NAME_START`.
@@ -122,7 +119,7 @@ class Classes:
             digits = text.removesuffix(".0")
             is_number = len(digits) < 10 and digits.isascii() and digits.isdigit()
             version = int(digits) if is_number else text
-        if not isinstance(name, str) or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
+        if not isinstance(name, str) or not is_class_name(name):
             return None
         possible = possible_layouts(name, version, self._long_size)
         is_certain = len(possible) == 1

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..class_layouts import ONE_OBJECT, ClassLayout, possible_layouts
+from ...expanded import expanded_elements, without_repeats
+from ..class_layouts import ONE_OBJECT, ClassLayout, is_class_name, possible_layouts
 from ..errors import T7Error, abbreviated_path
 from ..paths import path_step
 from ..scalars import BOOLEAN, NIL, NUMBER, OLD_FUNCTION, STRING, TABLE, TORCH
 from ..tensors import strided_storage
-from ..types import TENSOR_CLASSES, storage_class
+from ..types import STORAGE_DTYPES, TENSOR_CLASSES, TENSOR_DTYPES, storage_class
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .encoders import Encoder
 
@@ -142,7 +143,13 @@ class Writer:
     def _write_instance(self, value: LuaObject) -> _Entries | None:
         if self._write_index(TORCH, value):
             return None
-        self._write_class_header(value.class_name, value.version)
+        name = value.class_name
+        if not is_class_name(name) or name in TENSOR_DTYPES or name in STORAGE_DTYPES:
+            raise T7Error(
+                f"{str(name)[:40]!r} cannot be the class of an object: a printable name of at most "
+                "200 letters, which is no tensor's, was expected"
+            )
+        self._write_class_header(name, value.version)
         encoder, fields = self._encoder, value.fields
         usual_layout = possible_layouts(value.class_name, value.version, encoder.long_size)[0]
         layout = value.layout or usual_layout
@@ -198,10 +205,9 @@ class Writer:
                         array.storage, array.storage.torch_class or storage_class(name)
                     )
         elif not self._write_index(TORCH, array):
-            elements = np.ascontiguousarray(array).reshape(-1)
+            elements, strides = _elements_and_strides(array)
             name = _tensor_class(array.dtype)
             shape = array.shape or (1,)
-            strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
             self._write_tensor_header(name, shape, strides, 0)
             if len(elements):
                 self._write_storage(elements, storage_class(name))
@@ -238,6 +244,22 @@ class Writer:
         self._write_class_header(name)
         self._encoder.longs([len(elements)])
         self._encoder.array(elements, is_long=name.endswith("LongStorage"))
+
+
+def _elements_and_strides(array: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Return the elements to write for an array, and its strides; what is broadcast stays so."""
+    if expanded_elements(array):
+        kept = without_repeats(array)
+        if expanded_elements(kept):
+            raise T7Error("the rows of an array overlap in memory: copy it first")
+    else:
+        kept = array
+    elements = np.ascontiguousarray(kept)
+    strides = [
+        step // array.itemsize if size == elements.shape[axis] else 0
+        for axis, (size, step) in enumerate(zip(array.shape, elements.strides, strict=False))
+    ]
+    return elements.reshape(-1), strides or [1]
 
 
 def _without_nil(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
