@@ -36,7 +36,8 @@ the results of the tests. Do not edit it.
 
 {registered} Torch7 classes have a converter. For {recorded} of them, numbers that Torch7 computed
 for a module of the class itself are compared: a class that only occurs inside such a module does
-not count. {by_hand_only} more are compared by hand-written tests alone, and {untested} by none.
+not count. {otherwise} more are compared with an equal class or by hand-written tests, and
+{untested} by none.
 
 - *becomes*: the PyTorch classes that the recorded modules become; `torch.` is a class of PyTorch,
   `torchlift.` a class of torchlift.
@@ -124,7 +125,7 @@ def table(coverage: Coverage) -> str:
     head = _HEAD.format(
         registered=len(coverage.classes),
         recorded=len(recorded),
-        by_hand_only=len(tested) - len(recorded),
+        otherwise=len(tested) - len(recorded),
         untested=len(coverage.classes) - len(tested),
     )
     return head + "".join(rows)
