@@ -22,8 +22,8 @@ test-all: install
 	$(BIN)/coverage report --include='transfer/*' --fail-under=90 --skip-covered --sort=miss
 	$(BIN)/coverage report --include='cli/*' --fail-under=90 --skip-covered --sort=miss
 
-# Random trials that run for hours: networks drawn from a seed, kills and full disks at so many moments
-# of every command that writes, and damaged files.
+# Random trials that run for hours (docs/soak.md): networks drawn from a seed, kills and full disks at
+# so many moments of every command that writes, damaged files, and objects with damaged fields.
 NETWORKS ?= 10000
 FAULTS ?= 20
 SEED ?= 0
@@ -34,6 +34,7 @@ soak: install
 		--hypothesis-seed=$(SEED) --hypothesis-show-statistics tests/test_random_networks.py
 	TORCHLIFT_FAULTS=$(FAULTS) $(BIN)/python -m pytest -q -n auto -m "" tests/test_faults.py
 	$(BIN)/python tests/fuzz/fuzz_t7.py --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python tests/fuzz/fuzz_modules.py --seed $(SEED) --minutes $(MINUTES)
 	$(BIN)/python tests/fuzz/fuzz_folders.py --seed $(SEED) --minutes 40
 
 # A sample of small changes to the code, of which each should turn a test red (docs/mutants.md).

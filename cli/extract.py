@@ -15,6 +15,7 @@ from ..converters.files import check_output
 from ..converters.overwriting import check_replaceable
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
+from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
@@ -67,6 +68,8 @@ def extract(
         data_options: Which images are used.
         model_options: How to open the model.
     """
+    if data_options.match_classes != ALL_DATA.match_classes:
+        raise UsageError("extract matches no classes: --match-classes is an option of probe")
     if format is None:
         output_suffix(output, ["", ".zarr", ".t7", ".npz"])
     from ..transfer.features.extraction import extract as extract_features

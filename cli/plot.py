@@ -22,13 +22,14 @@ Kind = Literal["filters", "feature-maps", "weights", "curves", "samples", "confu
 _PLAIN = PlotOptions()
 _OF_A_MODEL = tuple(asdict(FILE_DEFAULTS))
 _OF_DATA = tuple(asdict(ALL_DATA))
+_OF_IMAGES = tuple(name for name in _OF_DATA if name != "match_classes")
 
 #: What draws each kind, and the options that it takes.
 _KINDS: dict[str, tuple[Callable[[PlotRequest], PlotResult], Sequence[str]]] = {
     "filters": (plotting.draw_filters, ("layers", "titles", "scale", "arrays", *_OF_A_MODEL)),
     "feature-maps": (
         plotting.draw_feature_maps,
-        ("layers", "image", "index", "scale", "arrays", *_OF_A_MODEL, *_OF_DATA),
+        ("layers", "image", "index", "scale", "arrays", *_OF_A_MODEL, *_OF_IMAGES),
     ),
     "weights": (
         plotting.draw_units,

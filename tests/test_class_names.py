@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 from support import FIXTURES
 
+from torchlift.cli.evaluate import class_table
 from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.transfer.data import Dataset, open_data
+from torchlift.transfer.evaluation import outcomes, summarize
 
 DIGITS = FIXTURES / "digits"
 NAMES: list[str] = t7.load(DIGITS / "digits_classes.t7").to_list()
@@ -27,6 +29,8 @@ ACCURACY = 0.982
 #: Test digits under class names in an order of their own; and without names.
 NAMED = ("folder", "named.npz")
 NAMELESS = (str(DIGITS / "digits-test.t7"),)
+#: The same, for commands that take longer.
+FAST_AND_SLOW = [pytest.param("folder", marks=pytest.mark.slow), "named.npz", *NAMELESS]
 
 
 def digits(part: str) -> Dataset:
@@ -97,7 +101,7 @@ def test_evaluate_and_confusion(
     assert drawn["labels"] == NAMES
 
 
-@pytest.mark.parametrize("data", [*NAMED, *NAMELESS])
+@pytest.mark.parametrize("data", FAST_AND_SLOW)
 def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, f"check dm dm.onnx --data {data}")
     line = next(each["text"] for each in found["findings"] if each["name"] == "accuracy")
@@ -105,7 +109,7 @@ def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("matched" in note for note in found["notes"])
 
 
-@pytest.mark.parametrize("data", [*NAMED, *NAMELESS])
+@pytest.mark.parametrize("data", FAST_AND_SLOW)
 def test_quantize(data: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = run(capsys, f"quantize dm.onnx {tmp_path}/q.onnx --data {data}")
     assert found["float_accuracy"] == ACCURACY
@@ -218,3 +222,30 @@ def test_other_names_are_an_error_before_anything_is_computed(
         found = run(capsys, line.format(d=lacking) + " --match-classes position")
         assert found["accuracy"] > 0.9
         assert any("as was asked for: zero with zero" in note for note in found["notes"])
+
+
+def test_names_for_training_data_and_a_named_test_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The list names the data without names; the folder keeps its own, in any order."""
+    line = f"finetune dm {DIGITS}/digits-train.t7 --class-names {DIGITS}/digits_classes.t7"
+    line += f" --test-data folder --head probe --epochs 0 --tracker none -o {tmp_path}/run"
+    found = run(capsys, line)
+    assert found["evaluation"]["accuracy"] > 0.97
+    assert "the test data's classes were matched with the training data's by name" in found["notes"]
+
+
+def test_an_option_that_has_no_effect_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", "dm", "folder", "store", "--match-classes", "position"]) == 2
+    assert "option of probe" in capsys.readouterr().err
+
+
+def test_a_long_table_leaves_out_classes_without_images() -> None:
+    scores = np.zeros((3, 1000), np.float32)
+    scores[[0, 1, 2], [0, 1, 700]] = 1
+    result = summarize(
+        outcomes(scores, "logits", np.array([0, 1, 1])), [f"c{index}" for index in range(1000)]
+    )
+    table = class_table(result)
+    assert table.row_count == 2
+    assert table.caption == "998 classes without images, predicted 1 times"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from torchlift.cli.errors import Terminated, UsageError
+from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.cli.outputs import output_suffix
 from torchlift.cli.result import CommandResult
+from torchlift.cli.signals import Terminated
 from torchlift.cli.values import Within
 from torchlift.converters.errors import TorchliftError
 
@@ -40,7 +42,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         (UsageError("broken"), 2),
         (OSError(28, "No space left on device", "broken"), 1),
         (KeyboardInterrupt(), 130),
-        (Terminated(), 143),
+        (Terminated(signal.SIGTERM), 143),
     ],
     ids=repr,
 )

@@ -13,9 +13,18 @@ import torch
 from cli_support import typed
 from support import FIXTURES
 
-from torchlift.transfer.errors import DataError, NetworkError, TrainingError
+from torchlift.converters.errors import WriteError
+from torchlift.transfer.errors import (
+    DataError,
+    LabError,
+    NetworkError,
+    SweepError,
+    TrainingError,
+)
 from torchlift.transfer.evaluation import read_evaluation
+from torchlift.transfer.labs.steps import Steps
 from torchlift.transfer.load_network import load_network
+from torchlift.transfer.sweep import Sweep
 from torchlift.transfer.training.run_folder import RunFolder
 
 RUN = FIXTURES / "0.1.0" / "run"
@@ -148,3 +157,37 @@ def test_weights_that_are_no_state_dict(
     with pytest.raises(NetworkError, match=r"^w\.pth: "):
         load_network(source, "w.pth")
     assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize(
+    "record", ["", "{\n", '{"settings": 5}\n', '{"a": 1}\n', "[" * 9999 + "\n"]
+)
+def test_the_record_of_a_lab_that_is_none(record: str, tmp_path: Path) -> None:
+    (tmp_path / "steps.jsonl").write_text(record, encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(LabError, match=r"steps\.jsonl: not the record of a lab, or damaged"):
+            Steps(tmp_path, lambda words: {}, {"seed": 0}, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.jsonl"]
+
+
+def test_a_lab_is_not_written_through_a_link(tmp_path: Path) -> None:
+    Steps(tmp_path / "lab", lambda words: {}, {"seed": 0})
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "lab")
+    with pytest.raises(WriteError, match="is a symbolic link"):
+        Steps(link, lambda words: {}, {"seed": 0}, overwrite=True)
+    record = tmp_path / "lab" / "steps.jsonl"
+    record.rename(tmp_path / "precious")
+    record.symlink_to(tmp_path / "precious")
+    with pytest.raises(WriteError, match="is a symbolic link"):
+        Steps(tmp_path / "lab", lambda words: {}, {"seed": 0})
+
+
+@pytest.mark.parametrize("text", ["{", "5", '{"split": 5}', '{"split": "test", "accuracy": "x"}'])
+def test_a_sweep_with_a_damaged_run(text: str, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, [{"lr": "0.1"}], {})
+    shutil.copytree(RUN, tmp_path / "001")
+    assert len(sweep.rows()) == 1
+    (tmp_path / "001" / "evaluation.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SweepError, match=r"001/evaluation\.json: damaged"):
+        sweep.rows()

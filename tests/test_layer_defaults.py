@@ -10,6 +10,7 @@ import inspect
 import json
 from pathlib import Path
 
+import torchlift.converters.modules  # noqa: F401 (registers the layers)
 from torchlift.converters.modules import registry
 
 _KNOWN = Path(__file__).with_name("layer_defaults.json")
@@ -24,7 +25,7 @@ def defaults() -> dict[str, dict[str, str]]:
             if parameter.default is not parameter.empty
         }
         for name, cls in sorted(registry._layers.items())
-        if "." not in name
+        if cls.__module__.startswith(registry.__package__ or "")
     }
 
 

@@ -205,17 +205,18 @@ def test_random_images_of_other_sizes_do_not_count_as_the_examples(tmp_path: Pat
 
 def test_pixels_without_preprocessing_in_the_graph(tmp_path: Path) -> None:
     """Such a file would get pixels that nothing has normalized, without an error."""
-    preprocessing = Preprocessing("gray", (1, 1), value_range=255)
-    model = replace(classifier(), preprocessing=preprocessing)
+    preprocessing = Preprocessing("gray", (2, 1), value_range=255)
+    shape = (1, 2, 1)
+    model = replace(classifier(), preprocessing=preprocessing, input_shape=shape)
     file = tmp_path / "pixels.onnx"
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 2, 1, 1)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, *shape)).astype(np.float32)
     for baked, expected in ((None, ["interface"]), (preprocessing, [])):
         entries = metadata(preprocessing=preprocessing, baked_preprocessing=baked)
-        onnx.save(graph(np.zeros(2), entries, pixels=True), file)
+        onnx.save(graph(np.zeros(2), entries, pixels=True, shape=shape), file)
         names = failed(check(model, file, pixels))
         assert [name for name in names if name == "interface"] == expected
     # And the other way: a graph that takes floats has no preprocessing inside.
-    onnx.save(graph(np.zeros(2), entries), file)
+    onnx.save(graph(np.zeros(2), entries, shape=shape), file)
     assert "interface" in failed(check(model, file, pixels))
 
 

@@ -282,3 +282,12 @@ def test_torchvisions_networks(name: str, tmp_path: Path) -> None:
     failed = {finding.name: finding.text for finding in report.findings if not finding.passed}
     assert {"weights", "locate"} <= failed.keys()
     assert node.name in failed["locate"]
+
+
+def test_two_layers_that_share_a_constant_in_half_precision(tmp_path: Path) -> None:
+    """Resizing keeps its factors in single precision; both layers take the same ones."""
+    torch.manual_seed(0)
+    up = nn.Upsample(scale_factor=2, mode="nearest")
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), up, nn.Conv2d(2, 2, 3), up, nn.Flatten())
+    export(network, tmp_path / "half.onnx", input_shape=(1, 6, 6), fp16=True)
+    assert check(network, tmp_path / "half.onnx").passed

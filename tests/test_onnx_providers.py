@@ -7,11 +7,12 @@ with a part of it missing.
 from __future__ import annotations
 
 import os
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -241,3 +242,34 @@ def test_a_copy_on_another_device_leaves_the_model_where_it_is() -> None:
     # Without need nothing is copied.
     shared = inference_copy(model, torch.float32, "cpu")
     assert [id(p) for p in shared.parameters()] == [id(p) for p in model.parameters()]
+
+
+@pytest.mark.parametrize(("operator", "passes"), [("Shape", True), ("Conv", False)])
+def test_a_layer_that_a_named_provider_left_to_another_fails(
+    operator: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        providers.RunNode("first", "Conv", "CUDAExecutionProvider"),
+        providers.RunNode("second", operator, CPU),
+    ]
+    checking = import_module("torchlift.converters.onnx.checker.check")
+    monkeypatch.setattr(checking, "nodes_by_provider", lambda _: nodes)
+    finding = checking._provider_finding(providers.Session(None, "CUDAExecutionProvider"))
+    assert finding.passed == passes
+    assert "ran 1 of 2 nodes, 50% (1 on CPUExecutionProvider)" in finding.text
+    assert ("ran elsewhere: second" in finding.text) != passes
+
+
+def test_a_file_with_a_fixed_batch_runs_in_pieces(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    export(network, tmp_path / "model.onnx", input_shape=(3, 2, 2), output_kind="logits")
+    inputs = np.random.default_rng(0).standard_normal((5, 3, 2, 2), np.float32)
+    expected = OnnxPredictor(tmp_path / "model.onnx", "cpu")(inputs)
+    model = onnx.load(tmp_path / "model.onnx")
+    for size in (1, 2):
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = size
+        onnx.save(model, tmp_path / "fixed.onnx")
+        actual = OnnxPredictor(tmp_path / "fixed.onnx", "cpu")(inputs)
+        # Another batch may sum in another order.
+        assert np.allclose(actual, expected, atol=1e-6)

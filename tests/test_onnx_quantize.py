@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from support import FIXTURES
+from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters.errors import WriteError
@@ -185,3 +186,49 @@ def test_check_writes_its_report_beside_the_file(
     chosen = np.linspace(0, 499, 50).astype(int)
     predicted = Classifier(path).probabilities(DATA.images[chosen]).argmax(1)
     assert f"{(predicted == DATA.classes[chosen]).mean():.4f} of the model" in text
+
+
+def test_features_are_refused(tmp_path: Path) -> None:
+    """The largest of the numbers of an embedding is no class, which labels could be compared to."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    export(network, tmp_path / "f.onnx", input_shape=(3, 2, 2), output_kind="features")
+    inputs = np.random.default_rng(0).standard_normal((20, 3, 2, 2), np.float32)
+    with pytest.raises(OnnxError, match="gives features, not classes"):
+        quantize(tmp_path / "f.onnx", tmp_path / "q.onnx", inputs, classes=np.zeros(20, int))
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_labels_of_another_model_do_not_judge(
+    exported: tuple[SavedModel, Path], tmp_path: Path
+) -> None:
+    """The file would lose nothing of an accuracy of 0."""
+    wrong = (DATA.classes[:100] + 1) % 10
+    written = quantize(exported[1], tmp_path / "q.onnx", DATA.images[:100], classes=wrong)
+    assert not written.labelled
+    assert written.before == 1
+    assert written.agreement == written.after
+    assert "no better than chance" in written.notes[0]
+
+
+def test_a_dynamic_file_says_that_it_depends_on_the_batch(
+    exported: tuple[SavedModel, Path], tmp_path: Path
+) -> None:
+    _, path = exported
+    for dynamic in (False, True):
+        target = tmp_path / f"{dynamic}.onnx"
+        written = quantize(path, target, DATA.images[:100], dynamic=dynamic)
+        props = {prop.key: prop.value for prop in onnx.load(target).metadata_props}
+        assert props.get("depends_on_batch") == ("true" if dynamic else None)
+        assert any("other images of its batch" in note for note in written.notes) == dynamic
+
+
+def test_the_scores_of_a_classifier_stay_in_float(
+    exported: tuple[SavedModel, Path], tmp_path: Path
+) -> None:
+    """A range measured on a few images would cut larger scores."""
+    _, path = exported
+    quantize(path, tmp_path / "q.onnx", DATA.images[:100])
+    nodes = onnx.load(tmp_path / "q.onnx").graph.node
+    producers = {name: node for node in nodes for name in node.output}
+    softmax = next(node for node in nodes if node.op_type == "LogSoftmax")
+    assert producers[softmax.input[0]].op_type == "Gemm"

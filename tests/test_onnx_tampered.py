@@ -135,7 +135,8 @@ def tampered_weights(model: onnx.ModelProto) -> Iterator[str]:
         if array.dtype.kind == "f":
             changed[place] += 4 * np.spacing(np.abs(changed[place]))
         else:
-            changed[place] += 4 if changed[place] < 0 else -4
+            value = int(changed[place])
+            changed[place] = value + 4 if value < 4 else value - 4
         tensor.CopyFrom(numpy_helper.from_array(changed.reshape(array.shape), tensor.name))
         yield tensor.name
         tensor.ParseFromString(before)

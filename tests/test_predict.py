@@ -76,7 +76,7 @@ def expected(model: Path, top: int) -> dict[str, list[Prediction]]:
     """Return the predictions of the intact images, one by one from their pixels."""
     classifier = Classifier(model, "cpu", batch_size=1)
     intact = (0, 2, 3, 5, 6)
-    return {f"{index}.png": classifier.predict(PIXELS[index], top)[0] for index in intact}
+    return {f"{index}.png": classifier.predict(PIXELS[index, 0], top)[0] for index in intact}
 
 
 def test_damaged_files_are_reported_and_do_not_stop_the_others(

@@ -211,3 +211,24 @@ def test_zlib_streams_are_not_decompressed() -> None:
     """Only gzip, bzip2 and xz are."""
     with pytest.raises(T7Error, match="type tag"):
         t7.load(zlib.compress(LIST.read_bytes()))
+
+
+def test_several_xz_streams_are_read_as_one(tmp_path: Path) -> None:
+    data = t7.dumps({"weights": np.arange(100.0)})
+    packed = lzma.compress(data[:50]) + bytes(8) + lzma.compress(data[50:])
+    assert t7.loads(packed)["weights"][99] == 99
+
+
+def test_an_xz_dictionary_of_gigabytes_is_refused() -> None:
+    """Its size takes a byte of the file; decompressing would ask for all of its memory."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20}]
+    packed = bytearray(lzma.compress(t7.dumps({"a": 1}), filters=filters))
+    start = packed.index(bytes([0x21, 0x01]))  # the filter's number and its properties
+    assert packed[start + 2] == 16  # 2^20 bytes
+    packed[start + 2] = 37  # 3 GB
+    header = (packed[12] + 1) * 4
+    packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(
+        4, "little"
+    )
+    with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
+        t7.loads(bytes(packed))

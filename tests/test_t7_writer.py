@@ -285,3 +285,27 @@ def test_torch_is_not_imported() -> None:
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 201, "my.\nClass", "my.\x1b[2J", "torch.FloatTensor", "torch.LongStorage"]
+)
+def test_a_class_name_that_could_not_be_read_is_refused(name: str) -> None:
+    with pytest.raises(T7Error, match="cannot be the class of an object"):
+        t7.dumps(LuaObject(name))
+
+
+def test_a_broadcast_array_stays_broadcast() -> None:
+    """10¹¹ numbers take the bytes of three; Torch7 reads such strides as its own `expand`."""
+    array = np.broadcast_to(np.arange(3.0)[:, None], (10**5, 3, 10**6))
+    data = t7.dumps(array)
+    assert len(data) < 250
+    loaded = t7.loads(data)
+    assert loaded.shape == array.shape
+    assert loaded[:2, :, :2].tolist() == array[:2, :, :2].tolist()
+
+
+def test_rows_that_overlap_are_refused() -> None:
+    windows = np.lib.stride_tricks.sliding_window_view(np.zeros(10**6), 10**5)
+    with pytest.raises(T7Error, match="overlap in memory: copy it first"):
+        t7.dumps(windows)

@@ -143,7 +143,7 @@ def test_a_network_that_cannot_be_saved_is_evaluated_all_the_same(tmp_path: Path
 
     splits = Splits(DATA, DATA, NONE)
     model, outcome = train(tmp_path / "run", Own(), splits=splits, epochs=1)
-    assert model.notes[-1].startswith("not saved as a model: 2: Own is neither")
+    assert model.notes[-1].startswith("only the weights are saved, not a model: 2: Own is neither")
     assert not outcome.folder.model.exists()
     assert outcome.evaluation["count"] == 12
 

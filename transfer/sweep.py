@@ -20,6 +20,15 @@ require("torchlift.transfer.sweep", "torch")
 
 from ..converters.errors import TorchliftError, WriteError
 from ..converters.files import atomic_path
+from ..converters.validation import (
+    Kind,
+    entries,
+    mapping_of,
+    number,
+    optional,
+    read_json,
+    text,
+)
 from .errors import DivergedError, SweepError
 from .training.checkpoints import best_row, validation_score
 from .training.run_folder import RunFolder
@@ -139,8 +148,7 @@ class Sweep:
         file = self.path / _PROBLEMS
         if not file.is_file():
             return {}
-        problems: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
-        return problems
+        return _read_object(file, mapping_of(entries({"status": text, "problem": text})))
 
     def rows(self) -> list[dict[str, str]]:
         """Return the results of the runs, the best validation results first.
@@ -152,14 +160,14 @@ class Sweep:
         for index, trial in enumerate(self.trials):
             folder = self.folder(index)
             if folder.is_finished():
-                evaluation = json.loads(folder.evaluation.read_text(encoding="utf-8"))
+                evaluation = _read_object(folder.evaluation, _EVALUATION)
                 best = best_row(folder.read_metrics())
                 scores: dict[str, str] = {
                     str(name): f"{best[name]:.4f}"
                     for name in ("val_accuracy", "val_loss", "train_accuracy")
                     if name in best
                 }
-                if evaluation["split"] == "test":
+                if evaluation.get("split") == "test" and evaluation.get("accuracy") is not None:
                     scores["test_accuracy"] = f"{evaluation['accuracy']:.4f}"
                 varied = {name: trial[name] for name in self._varied()}
                 row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}
@@ -211,6 +219,25 @@ class Sweep:
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
+
+
+#: What the table takes from the results of a run.
+_EVALUATION = entries(
+    {"split": optional(text), "accuracy": optional(number)}, ("split", "accuracy")
+)
+
+
+def _read_object(file: Path, kind: Kind) -> dict[str, Any]:
+    """Return the JSON object in a file of a sweep.
+
+    Raises:
+        SweepError: If it is damaged.
+    """
+    try:
+        value: dict[str, Any] = kind(read_json(file.read_text(encoding="utf-8")), "it")
+    except ValueError as error:
+        raise SweepError(f"{file}: damaged: {error}") from None
+    return value
 
 
 def _read_plan(file: Path) -> dict[str, Any] | None:

@@ -166,6 +166,8 @@ class _Skeleton:
 
     def _emptied(self, value: Any, key: Any) -> Any:
         """Return an empty tensor or table for a buffer."""
+        if not isinstance(key, str):
+            return None
         if isinstance(value, LuaTable) and key in ("output", "gradInput"):
             return LuaTable()
         if key not in _BUFFERS or not isinstance(value, np.ndarray):

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import torch
-from module_mutations import FIXTURES, draw, seeds
-from rounds import FINDINGS, Fuzzer, main
 
 from torchlift.converters import TorchliftError, t7
 from torchlift.converters.modules import find
@@ -25,6 +24,12 @@ from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.saved import load, open_model, save
 from torchlift.converters.t7.inspection import inspect
 from torchlift.transfer.summary.layers import summarize
+
+# The package `fuzz`, of which this script is a part, is in the folder of the tests.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fuzz.module_mutations import FIXTURES, draw, seeds
+from fuzz.rounds import FINDINGS, Fuzzer, main
 
 #: Where other people's files are, if they are there.
 WILD = Path(os.environ.get("TORCHLIFT_SHARED", FIXTURES.parents[1] / "shared")) / "wild"

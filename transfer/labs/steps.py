@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.errors import TorchliftError
-from ...converters.files import atomic_path, remove_abandoned
+from ...converters.files import atomic_path, check_output, remove_abandoned
+from ...converters.overwriting import check_no_links
+from ...converters.validation import (
+    anything,
+    check_entries,
+    list_of,
+    mapping_of,
+    number,
+    read_json,
+    text,
+)
 from ..errors import LabError
 from ..reports.page import Step, command_line
 
@@ -138,6 +148,7 @@ class Steps:
         record = self.folder / _RECORD
         begin = json.dumps({"settings": settings}) + "\n"
         remove_abandoned(self.folder)
+        check_no_links(record)
         if not record.is_file():
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise LabError(f"{self.folder} already exists and holds no lab")
@@ -147,11 +158,11 @@ class Steps:
         elif overwrite:
             _check_replaceable(self.folder)
             # The folder is exchanged in one step: a kill leaves the old lab or the new one.
-            with atomic_path(self.folder.resolve()) as path:
+            with atomic_path(self.folder) as path:
                 path.mkdir()
                 (path / _RECORD).write_text(begin, encoding="utf-8")
-        first_line, *lines = _complete_lines(record)
-        before = json.loads(first_line)["settings"]
+        first, *entries = _read_record(record)
+        before = first["settings"]
         changes = [
             f"{name} ({before.get(name)}, now {settings.get(name)})"
             for name in {**before, **settings}
@@ -162,7 +173,6 @@ class Steps:
                 f"{self.folder} holds the lab with another value of {', '.join(changes)}; choose "
                 "another folder with output=…, or replace it with overwrite=True"
             )
-        entries = [json.loads(line) for line in lines]
         self._names |= {entry["file"] for entry in entries if "file" in entry}
         steps = [_step(entry) for entry in entries if "words" in entry]
         return {step.words: step for step in steps}
@@ -174,7 +184,8 @@ def _check_replaceable(folder: Path) -> None:
     Raises:
         LabError: When it holds something else; the message names it.
     """
-    entries = [json.loads(line) for line in _complete_lines(folder / _RECORD)]
+    check_output(folder, overwrite=True, folder=True)
+    entries = _read_record(folder / _RECORD)
     names = {entry["file"] for entry in entries if "file" in entry}
     # While `extract` writes a file, the features are in a folder beside it.
     names |= {f".{name}.zarr" for name in names}
@@ -184,6 +195,24 @@ def _check_replaceable(folder: Path) -> None:
             f"{folder} holds more than the files of a lab: {', '.join(foreign)}. Move it elsewhere "
             "or choose another folder with output=…"
         )
+
+
+def _read_record(record: Path) -> list[dict[str, Any]]:
+    """Return the entries of a record, of which the first holds the settings.
+
+    Raises:
+        LabError: When it is damaged, or not of a lab.
+    """
+    step = {"words": list_of(text), "result": anything, "seconds": number}
+    try:
+        entries = [
+            check_entries(read_json(line), {"file": text, **step}, f"line {index}", ("file", *step))
+            for index, line in enumerate(_complete_lines(record), 1)
+        ]
+        check_entries(entries[0] if entries else None, {"settings": mapping_of(anything)})
+    except ValueError as error:
+        raise LabError(f"{record}: not the record of a lab, or damaged: {error}") from None
+    return entries
 
 
 def _complete_lines(record: Path) -> list[str]:

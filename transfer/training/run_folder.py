@@ -272,16 +272,19 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _check_contents(path: Path, overwrite: bool) -> None:
     """Check that nothing of a run leads elsewhere, and that deleting it deletes nothing else.
 
-    Files of others beside those of the run stay where they are.
+    Files of others beside those of the run stay where they are. A link among the run's own entries
+    is not followed: a run that goes on refuses it, and one that is replaced removes the link.
 
     Raises:
         WriteError: If something of the run is a link.
         TrainingError: If something else stands in one of the run's own folders.
     """
-    for name in (_CONFIG, _FACTS, *_RESULTS):
-        check_no_links(path / name)
-    entries = foreign_entries(path, RUN) if overwrite else []
-    others = [name for name in entries if name.partition("/")[0] in _RESULTS]
+    if not overwrite:
+        for name in (_CONFIG, _FACTS, *_RESULTS):
+            check_no_links(path / name)
+        return
+    entries = foreign_entries(path, RUN)
+    others = [name for name in entries if "/" in name and name.partition("/")[0] in _RESULTS]
     if others:
         raise TrainingError(
             f"{path} is not replaced: it also contains {', '.join(others[:3])}; move the other "

@@ -88,15 +88,19 @@ class ChannelSoftmin(nn.Softmin):
         return over_channels(functional.softmin, input, 2, False)
 
 
-@register("nn.SoftMax", "nn.SpatialSoftMax", "cudnn.SpatialSoftMax")
+@register("nn.SoftMax", "nn.SpatialSoftMax", "cudnn.SpatialSoftMax", ignored=("algorithm",))
 def softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SoftMax.lua` or `SpatialSoftMax.lua`: softmax over the channels."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_CHANNEL"])
     return ChannelSoftmax()
 
 
-@register("nn.LogSoftMax", "nn.SpatialLogSoftMax", "cudnn.SpatialLogSoftMax")
+@register(
+    "nn.LogSoftMax", "nn.SpatialLogSoftMax", "cudnn.SpatialLogSoftMax", ignored=("algorithm",)
+)
 def log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LogSoftMax.lua` or `SpatialLogSoftMax.lua`: log-softmax over the channels."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_CHANNEL"])
     return ChannelLogSoftmax()
 
 
@@ -106,25 +110,29 @@ def softmin(source: LuaObject, context: Context) -> nn.Module:
     return ChannelSoftmin()
 
 
-@register("cudnn.SoftMax")
+@register("cudnn.SoftMax", ignored=("algorithm",))
 def cudnn_softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SoftMax.lua` of cudnn.torch: softmax over all values of an image, not per pixel."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_INSTANCE"])
     return ChannelSoftmax(instance=True)
 
 
-@register("cudnn.LogSoftMax")
+@register("cudnn.LogSoftMax", ignored=("algorithm",))
 def cudnn_log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `LogSoftMax.lua` of cudnn.torch: log-softmax over all values of an image."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_INSTANCE"])
     return ChannelLogSoftmax(instance=True)
 
 
-@register("cudnn.VolumetricSoftMax")
+@register("cudnn.VolumetricSoftMax", ignored=("algorithm",))
 def volumetric_softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VolumetricSoftMax.lua` of cudnn.torch: softmax over the channels of a volume."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_CHANNEL"])
     return ChannelSoftmax(spatial_dims=3)
 
 
-@register("cudnn.VolumetricLogSoftMax")
+@register("cudnn.VolumetricLogSoftMax", ignored=("algorithm",))
 def volumetric_log_softmax(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VolumetricLogSoftMax.lua` of cudnn.torch: log-softmax over a volume's channels."""
+    context.choice(source, "mode", ["CUDNN_SOFTMAX_MODE_CHANNEL"])
     return ChannelLogSoftmax(spatial_dims=3)

@@ -153,7 +153,7 @@ class SimpleColorTransform(nn.Module):
         return input + (noise * self.limit)[..., None, None]
 
 
-@register("nn.SimpleColorTransform")
+@register("nn.SimpleColorTransform", ignored=("inputChannels",))
 def simple_color_transform(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SimpleColorTransform.lua`: a random number added to each channel in training."""
     with torch.device("meta"):
@@ -193,7 +193,7 @@ class PCAColorTransform(nn.Module):
         return f"{self.channels}, std={self.std}"
 
 
-@register("nn.PCAColorTransform")
+@register("nn.PCAColorTransform", ignored=("inputChannels",))
 def pca_color_transform(source: LuaObject, context: Context) -> nn.Module:
     """Convert `PCAColorTransform.lua`: colors shifted along principal axes in training mode."""
     vectors = source["eigenVectors"]

@@ -33,7 +33,7 @@ def spatial_cross_response_normalization(source: LuaObject, context: Context) ->
     return convert_as("nn.SpatialCrossMapLRN", source, context)
 
 
-@register("inn.SpatialSameResponseNormalization")
+@register("inn.SpatialSameResponseNormalization", ignored=("size", "alpha", "beta", "k"))
 def spatial_same_response_normalization(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialSameResponseNormalization.lua`: a Sequential of layers of nn."""
     return nn.Sequential(*context.children(source))
@@ -131,7 +131,7 @@ class SpatialPyramidPooling(Container):
         return torch.cat([module(input) for module in self], dim=-1)
 
 
-@register("inn.SpatialPyramidPooling")
+@register("inn.SpatialPyramidPooling", ignored=("dimension", "pyr"))
 def spatial_pyramid_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialPyramidPooling.lua`: pooling with several grids."""
     return SpatialPyramidPooling(*context.children(source))

@@ -262,11 +262,16 @@ def spatial_re_sampling(source: LuaObject, context: Context) -> nn.Module:
 )
 def spatial_re_sampling_ex(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialReSamplingEx.lua`: resizing by one of three modes."""
+    mode = context.choice(source, "mode", ["simple", "average", "bilinear"])
+    return resample(source, mode, _y_dim(source, context), round_size=True)
+
+
+def _y_dim(source: LuaObject, context: Context) -> int:
+    """Return the dimension of the rows, from 0; that of the columns must follow it."""
     y_dim = int(source.get("yDim", 2)) - 1
     if source.get("xDim", y_dim + 2) != y_dim + 2:
-        raise context.error("SpatialReSamplingEx with columns that do not follow its rows")
-    mode = context.choice(source, "mode", ["simple", "average", "bilinear"])
-    return resample(source, mode, y_dim, round_size=True)
+        raise context.error(f"{source.class_name} with columns that do not follow its rows")
+    return y_dim
 
 
 def resample(source: LuaObject, mode: str, y_dim: int, round_size: bool) -> nn.Module:
@@ -309,10 +314,10 @@ class Repeat2d(nn.Module):
         return f"{self.height}, {self.width}"
 
 
-@register("nn.SpatialUpSampling")
+@register("nn.SpatialUpSampling", ignored=("inputSize", "outputSize"))
 def spatial_up_sampling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialUpSampling.lua`: every pixel repeated in a rectangle."""
-    return Repeat2d(int(source["dH"]), int(source["dW"]), int(source.get("yDim", 2)) - 1)
+    return Repeat2d(int(source["dH"]), int(source["dW"]), _y_dim(source, context))
 
 
 @register("nn.Minus")

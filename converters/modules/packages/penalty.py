@@ -89,7 +89,7 @@ class CategoricalEntropy(nn.Module):
         return output
 
 
-@register("nn.CategoricalEntropy")
+@register("nn.CategoricalEntropy", ignored=("module", "modules", "minusOne", "sizeAverage", "_mul"))
 def categorical_entropy(source: LuaObject, context: Context) -> nn.Module:
     """Convert `CategoricalEntropy.lua`: the identity with a penalty on low entropy."""
     return CategoricalEntropy(source.get("scale", 1), source.get("minEntropy"))

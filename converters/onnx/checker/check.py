@@ -108,9 +108,11 @@ def check(
     limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)
     results = _run_batches(pair, examples, provider, limits, seed)
     skipped = _reason_to_skip(pair, examples)
+    with full_float32():
+        reference_findings = check_reference(pair, next(iter(examples)).model, min_compared)
     findings = [
         *check_contents(pair),
-        *check_reference(pair, next(iter(examples)).model, min_compared),
+        *reference_findings,
         *results.findings,
         *check_outputs(results.comparisons, results.limits, pair.model.labels, skipped),
     ]

@@ -142,8 +142,8 @@ class _Constants:
         """Put the scale and shift of each folded batch normalization into the layer before it."""
         linear: dict[str | None, onnx_ir.Node] = {}
         for node in self._nodes:
-            inputs, output = [value.name for value in node.inputs if value], node.outputs[0].name
-            if node.op_type in _LINEAR and all(name in self._values for name in inputs[1:]):
+            inputs, output = _input_names(node), node.outputs[0].name
+            if node.op_type in _LINEAR and all(n in self._values for n in inputs[1:] if n):
                 linear[output] = node
             elif node.op_type == "BatchNormalization" and inputs[0] in linear and is_folded(output):
                 self._fold(linear[inputs[0]], node)
@@ -151,14 +151,13 @@ class _Constants:
 
     def _fold(self, layer: onnx_ir.Node, normalization: onnx_ir.Node) -> None:
         gamma, beta, mean, variance = (
-            self._values[value.name].values for value in normalization.inputs[1:5] if value
+            self._values[name].values for name in _input_names(normalization)[1:5]
         )
         epsilon = normalization.attributes["epsilon"].as_float()
         factor = gamma / np.sqrt(variance + epsilon)
-        weight_name = layer.inputs[1].name
-        has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
-        bias_name = layer.inputs[2].name if has_bias else f"{weight_name}_bias"
-        bias = self._values[bias_name].values if has_bias else np.zeros_like(mean)
+        _, weight_name, *biases = filter(None, _input_names(layer))
+        bias_name = biases[0] if biases else f"{weight_name}_bias"
+        bias = self._values[bias_name].values if biases else np.zeros_like(mean)
         weight = self._values[weight_name].values
         by_channel = _factor_like(weight, factor, layer)
         self._values[weight_name] = Constant(weight * by_channel, True)
@@ -176,6 +175,11 @@ def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) ->
         return repeated.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
     is_transposed = layer.op_type == "Gemm" and not layer.attributes.get_int("transB", 0)
     return factor if is_transposed else factor.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _input_names(node: onnx_ir.Node) -> list[str]:
+    """Return the names of what a node takes; empty for what is left out."""
+    return ["" if value is None or value.name is None else value.name for value in node.inputs]
 
 
 def _attributes(node: onnx_ir.Node) -> Iterable[onnx_ir.Attr]:

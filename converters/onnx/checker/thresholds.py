@@ -69,7 +69,7 @@ def check_accuracy(
     text = f"{model:.4f} of the model, {file:.4f} of the file ({file - model:+.4f})"
     if ties:
         text += f"; {ties} of {len(classes)} are ties"
-    passed = correct[0] - correct[1] - ties <= drop * len(classes)
+    passed = correct[0] - correct[1] - ties <= Fraction(str(drop)) * len(classes)
     return Finding("accuracy", passed, f"{text}, a loss of {drop:g} allowed")
 
 

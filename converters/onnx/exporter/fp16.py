@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir
 
 from ..errors import OnnxError
 
 _LARGEST = float(np.finfo(np.float16).max)
+
+
+def _remove_repeated(graph: onnx.GraphProto) -> None:
+    """Remove casts that the converter made once more, of a constant that several nodes share."""
+    seen: set[str] = set()
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            # Equal messages compare as equal: the later one is as good as the first.
+            graph.node.remove(node)
+        seen.update(node.output)
 
 
 def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -34,6 +45,7 @@ def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
     converted = convert_float_to_float16(
         onnx_ir.to_proto(model), keep_io_types=True, disable_shape_infer=True
     )
+    _remove_repeated(converted.graph)
     result: onnx_ir.Model = onnx_ir.from_proto(converted)
     # The converter appends the casts of the inputs after the nodes that need them.
     result.graph.sort()

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,8 @@ class _Trial:
         before: Accuracy of the float file.
         after: Accuracy of the graph.
         agreement: Fraction of the examples with the same predicted class.
+        lost: How many examples fewer than the float file it predicts right.
+        count: How many examples there are.
         findings: What `check` would say about the outputs.
     """
 
@@ -193,11 +196,13 @@ class _Trial:
     before: float
     after: float
     agreement: float
+    lost: int
+    count: int
     findings: list[Finding]
 
     def problem(self, max_drop: float) -> str:
         """Return why the graph may not be written; empty if it may."""
-        if self.before - self.after > max_drop:
+        if self.lost > Fraction(str(max_drop)) * self.count:
             return (
                 f"accuracy falls from {self.before:.4f} to {self.after:.4f}, by more than "
                 f"max_drop={max_drop:g}"
@@ -315,6 +320,8 @@ class _Int8Trials:
             self._accuracy(expected),
             self._accuracy(scores),
             float((expected.argmax(axis=1) == scores.argmax(axis=1)).mean()),
+            self._correct(expected) - self._correct(scores),
+            len(scores),
             check_outputs(comparisons, limits, None),
         )
 
@@ -346,7 +353,10 @@ class _Int8Trials:
             return self._examples.scores(file, step, indices)
 
     def _accuracy(self, scores: np.ndarray) -> float:
-        return float((scores.argmax(axis=1) == self._classes).mean())
+        return self._correct(scores) / len(scores)
+
+    def _correct(self, scores: np.ndarray) -> int:
+        return int((scores.argmax(axis=1) == self._classes).sum())
 
 
 def _write(model: onnx.ModelProto, metadata: Metadata, target: Path) -> None:

@@ -22,7 +22,7 @@ from .storage_usage import Bytes, TensorUse, attribute_bytes
 _PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
 _NOT_PARAMETERS = {"input", "output"}
 #: Containers that become one PyTorch module: the modules inside have no PyTorch path.
-_INDIVISIBLE = {"nn.CReLU", "nn.NormStabilizer", "nn.WeightNorm"}
+_INDIVISIBLE = {"nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
 #: Levels of modules that are listed with their calls in Lua and their names in PyTorch.
 _MAX_DEPTH = 100
