@@ -15,6 +15,7 @@ from torch import nn
 from torchlift.converters.inference import InferenceError, ProviderError
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
+from torchlift.converters.errors import TorchliftError
 from torchlift.transfer.errors import LayerError
 from torchlift.transfer.features.extractors import (
     FeatureExtractor,
@@ -214,7 +215,7 @@ class TestExtractors:
     ) -> None:
         with pytest.raises(InferenceError, match="backend='jax': expected torch or onnxruntime"):
             build_extractor(digits, ["input"], inputs[:2], "jax")
-        with pytest.raises(InferenceError, match="no such file"):
+        with pytest.raises(TorchliftError, match="no such file"):
             open_extractor(tmp_path / "nowhere.onnx", ["input"])
         for backend in ("torch", "onnxruntime"):
             extractor = build_extractor(digits, ["penultimate"], inputs[:2], backend)
