@@ -101,10 +101,22 @@ def refusal(where: str, value: Any, expected: str) -> ValueError:
 
 
 def text(value: Any, where: str) -> str:
-    """Check a text."""
+    """Check a text that every file and output can hold."""
     if not isinstance(value, str):
         raise refusal(where, value, "a text")
+    if not is_writable(value):
+        raise refusal(where, ascii(value), "a text of whole Unicode characters")
     return value
+
+
+def is_writable(value: str) -> bool:
+    r"""Return whether a text can be written: half of a surrogate pair is no character.
+
+    Example:
+        >>> is_writable("café"), is_writable("\ud800")
+        (True, False)
+    """
+    return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def flag(value: Any, where: str) -> bool:
