@@ -293,10 +293,10 @@ def parse_inputs(text: str) -> InputShapes:
         [InputShape(axes=('N', 20), dtype=None, name=None)]
         >>> parse_inputs("scalar:int64,tx8").names()
         ['input_1', 'input_2']
-        >>> parse_inputs("3x0x4")
+        >>> parse_inputs("3x0x4")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        torchlift.converters.input_shapes.InputShapeError: '3x0x4': the size 0 is no size of an axis
+        torchlift.converters.input_shapes.InputShapeError: '3x0x4': a shape such as 3x224x224 ...
     """
     tokens = re.findall(r"[\[\],]|[^\[\],]+", re.sub(r"\s+", "", text))
     position = 0
@@ -356,6 +356,6 @@ def _axis(part: str, text: str) -> int | str:
     if part == BATCH_AXIS or not (
         part in (FREE, BATCH) or re.fullmatch(r"[a-wyz_][a-wyz_0-9]*", part)
     ):
-        hint = "the batch is N" if part == BATCH_AXIS else f"the size {part} is no size of an axis"
-        raise InputShapeError(f"{text!r}: {hint}")
+        hint = "the batch is N" if part == BATCH_AXIS else f"{part!r} is no size of an axis"
+        raise InputShapeError(f"{text!r}: a shape such as 3x224x224 was expected: {hint}")
     return part

@@ -206,6 +206,9 @@ def test_the_command_line_takes_inputs_everywhere(
     assert main(["check", file, target]) == 0
     assert main(["convert", file, str(tmp_path / "m"), "--input", "?x6"]) == 0
     assert main(["export", str(tmp_path / "m"), target, "--overwrite"]) == 0
+    assert main(["convert", file, str(tmp_path / "m.pt2"), "--input", "?x6"]) == 0
+    exported = torch.export.load(tmp_path / "m.pt2").module()
+    assert exported(torch.zeros(3, 50, 6)).shape == (3, 48, 4)
 
 
 @pytest.mark.parametrize("options", [["--input", "3x"], ["--input", "3x8x8", "--input-size", "9"]])

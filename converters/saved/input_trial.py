@@ -77,8 +77,8 @@ def refusal(module: nn.Module, inputs: Any) -> str:
     Example:
         >>> refusal(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 4))
         ''
-        >>> refusal(nn.Sequential(nn.Linear(4, 2)), torch.zeros(1, 5))  # doctest: +ELLIPSIS
-        'layer 0, Linear(in_features=4, out_features=2, bias=True), got an input of shape (1, 5): …'
+        >>> refusal(nn.Sequential(nn.Linear(4, 2)), torch.zeros(1, 5)).partition("(")[0]
+        'layer 0, Linear'
     """
     to_meta = partial(pytree.tree_map, lambda tensor: tensor.to("meta"))
     trial = on_meta_device(module)
