@@ -18,7 +18,9 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules.layers.container import Concat, ConcatTable
 from torchlift.converters.modules.layers.shape import View
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.saved import infer_input_shape, open_model
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -108,6 +110,8 @@ def test_shared_layers_are_written_once() -> None:
         nn.Sequential(nn.Flatten(), nn.Linear(256, 3, bias=False), nn.LogSoftmax(1)),
         nn.Sequential(nn.Flatten(), nn.Linear(256, 3), nn.Softmax(1), nn.Tanh(), nn.Sigmoid()),
         nn.Dropout(0.3),
+        Concat(nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1), dim=1),
+        nn.Sequential(ConcatTable(nn.Tanh(), nn.Sigmoid()), CAddTable()),
     ],
     ids=str,
 )
