@@ -103,7 +103,7 @@ def test_shared_layers_are_written_once() -> None:
         nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
         nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True),
         nn.Conv2d(4, 2, (3, 1), (1, 2), (2, 0), bias=False),
-        nn.BatchNorm2d(4, eps=0.5),
+        nn.BatchNorm2d(4, eps=0.5, momentum=0.3),
         nn.BatchNorm2d(4, affine=False),
         nn.Threshold(0.25, -3),
         nn.ReLU(),
@@ -185,6 +185,15 @@ def test_the_mode_of_each_layer_is_written() -> None:
     written = to_torch7(network)
     assert [layer["train"] for layer in written["modules"].values()] == [True, False]
     assert written["train"] is False
+
+
+def test_versions_and_dimensions_are_written() -> None:
+    """Version 1 of a batch normalization has other statistics; a View may know its input's rank."""
+    written = to_torch7(nn.Sequential(nn.BatchNorm2d(4), View([4, 9], 3), View([36])))
+    norm, known, unknown = written["modules"].values()
+    assert (written.version, norm.version, known.version) == (1, 2, 1)
+    assert known["numInputDims"] == 3
+    assert "numInputDims" not in unknown.fields
 
 
 def test_convert_writes_a_t7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
