@@ -19,7 +19,7 @@ from torchlift.converters.errors import LabelsError, NotFiniteError, TorchliftEr
 from torchlift.converters.inference import Classifier, InferenceError, TorchPredictor
 from torchlift.converters.labels import check_labels, labels_from
 from torchlift.converters.modules.finite import require_finite_parameters
-from torchlift.converters.onnx import OnnxError, describe_file, export
+from torchlift.converters.onnx import OnnxError, describe_file
 from torchlift.converters.overwriting import FolderKind, foreign_entries
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.validation import text
@@ -71,12 +71,19 @@ def test_a_classifier_of_no_model_is_refused(model: Any) -> None:
 @pytest.mark.parametrize("change", ["missing", "cut"])
 def test_weights_missing_beside_an_onnx_file_are_named(change: str, tmp_path: Path) -> None:
     file = tmp_path / "m.onnx"
-    export(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), file, input_shape=(3, 1, 1))
-    onnx.save(
-        onnx.load(file), file, save_as_external_data=True, location="m.bin", size_threshold=20
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [value("x", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [value("y", onnx.TensorProto.FLOAT, ["batch", 2])],
+        [onnx.numpy_helper.from_array(np.ones((3, 2), np.float32), "w")],
     )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets)
+    onnx.save(model, file, save_as_external_data=True, location="m.bin", size_threshold=0)
     weights = tmp_path / "m.bin"
-    assert len(Classifier(file, "cpu")(np.ones((2, 3, 1, 1), np.float32))) == 2
+    assert len(Classifier(file, "cpu")(np.ones((2, 3), np.float32))) == 2
     if change == "missing":
         weights.unlink()
     else:
