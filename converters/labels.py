@@ -89,6 +89,30 @@ def check_labels(labels: Sequence[str], outputs: int) -> None:
         )
 
 
+def check_order(labels: Sequence[str], own: Sequence[str] | None) -> None:
+    """Check that class names given for a model are not its own names in another order.
+
+    Raises:
+        LabelsError: If they are: each output would be called by the name of another class.
+
+    Example:
+        >>> check_order(["tabby", "spaniel"], ["cat", "dog"])
+        >>> try:
+        ...     check_order(["dog", "cat"], ["cat", "dog"])
+        ... except LabelsError as error:
+        ...     print(str(error).partition(";")[0])
+        labels=… has the model's own names in another order: output 1 is 'cat', not 'dog'
+    """
+    if own is None or list(labels) == list(own) or sorted(labels) != sorted(own):
+        return
+    place = next(index for index, name in enumerate(own) if labels[index] != name)
+    raise LabelsError(
+        f"labels=… has the model's own names in another order: output {place + 1} is "
+        f'{own[place]!r}, not {labels[place]!r}; leave labels=… out, or edit "labels" in the '
+        "config.json of the saved model if its own order is wrong"
+    )
+
+
 def check_writable(labels: Sequence[str]) -> None:
     """Check that every class name is whole Unicode characters, which files can hold.
 

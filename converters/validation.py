@@ -167,10 +167,10 @@ def optional(kind: Kind) -> Kind:
 
 
 def list_of(kind: Kind, length: int | None = None) -> Kind:
-    """Return the kind of lists, of a length if one is given."""
+    """Return the kind of lists (in Python tuples too), of a length if one is given."""
 
     def check(value: Any, where: str) -> list[Any]:
-        if not isinstance(value, list) or (length is not None and len(value) != length):
+        if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
             count = "" if length is None else f" of {length}"
             raise refusal(where, value, f"a list{count}")
         return [kind(item, f"{where}[{index}]") for index, item in enumerate(value)]

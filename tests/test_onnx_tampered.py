@@ -222,6 +222,17 @@ def test_networks_of_torchvision(name: str, tmp_path: Path) -> None:
         assert missed == []
 
 
+def test_the_memory_format_of_the_examples_plays_no_part(tmp_path: Path) -> None:
+    """Images come with the channels last, for which torch pools by other operators."""
+    torch.manual_seed(0)
+    pooled = (nn.Conv2d(3, 4, 3, bias=False), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(*pooled, nn.Flatten(), nn.Linear(4, 5))
+    export(network, tmp_path / "pooled.onnx", input_shape=(3, 8, 8))
+    images = np.random.default_rng(0).standard_normal((12, 8, 8, 3), np.float32)
+    report = check(network, tmp_path / "pooled.onnx", images.transpose(0, 3, 1, 2))
+    assert report.passed, list(report.lines())
+
+
 def test_outputs_that_ignore_the_input_prove_nothing(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
     nn.init.zeros_(network[1].weight)
