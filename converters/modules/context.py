@@ -93,6 +93,7 @@ class Context:
     _parameters: dict[tuple[Any, ...], tuple[nn.Parameter, np.ndarray]] = field(
         default_factory=dict
     )
+    _last_steps: dict[Callable[[Context], None], None] = field(default_factory=dict)
     _memory: SharedMemory = field(default_factory=SharedMemory)
     _settled: set[int] = field(default_factory=set)
     _open: dict[int, str] = field(default_factory=dict)
@@ -103,6 +104,13 @@ class Context:
         """Record a decision about the object that is being converted."""
         class_name = self._current.class_name if self._current else ""
         self.notes.append(Note(self.path, class_name, text))
+
+    def when_done(self, step: Callable[[Context], None]) -> None:
+        """Have a function called once when all objects are converted, to change their modules.
+
+        It is for a layer that changes others: the objects and their modules are `layers`.
+        """
+        self._last_steps[step] = None
 
     def error(self, problem: str) -> ConversionError:
         """Return an error at the object that is being converted."""
@@ -223,7 +231,7 @@ class Context:
             )
 
     def finish(self, is_registered: Callable[[str], bool]) -> None:
-        """Check that every object was converted.
+        """Check that every object was converted, and take the last steps (see `when_done`).
 
         Args:
             is_registered: Returns whether a class has a converter, whatever its fields are.
@@ -245,6 +253,8 @@ class Context:
             raise UnknownClassError(classes, is_registered(classes[0].class_name), others)
         if self.problems:
             raise self.problems[0]
+        for step in self._last_steps:
+            step(self)
 
     def _convert_new(self, source: LuaObject) -> nn.Module:
         """Convert an object; where that fails, record why and return a placeholder.
