@@ -246,7 +246,10 @@ def test_all_unknown_classes_are_named_also_behind_what_cannot_be_converted() ->
     model = lua("nn.Sequential", modules=[refused, lua("my.First"), lua("my.Second", a=1)])
     with pytest.raises(UnknownClassError) as caught:
         convert(model)
-    assert caught.value.paths == {"my.First": ["model.modules[2]"], "my.Second": ["model.modules[3]"]}
+    assert caught.value.paths == {
+        "my.First": ["model.modules[2]"],
+        "my.Second": ["model.modules[3]"],
+    }
     assert "besides, model.modules[1]: " in str(caught.value)
 
 

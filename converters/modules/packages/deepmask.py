@@ -132,7 +132,9 @@ class SharpMask(Container):
 @register("nn.SharpMask", ignored=("km", "ks", "fSz", "inps", "neths", "netvs"))
 def sharp_mask(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SharpMask.lua`; its `refs` count from 0, and hold its `neths` and `netvs`."""
-    context.note("the score of an image is scoreBranch of the trunk's output, which is another call")
+    context.note(
+        "the score of an image is scoreBranch of the trunk's output, which is another call"
+    )
     skips = [int(position) - 1 for position in source["skpos"].to_list()]
     return SharpMask(
         *(

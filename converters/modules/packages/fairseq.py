@@ -92,9 +92,7 @@ class BeamableMM(MM):
         beam: Number of hypotheses of a sentence, 0 for none.
     """
 
-    def __init__(
-        self, trans_a: bool = False, trans_b: bool = False, beam: int = 0
-    ) -> None:
+    def __init__(self, trans_a: bool = False, trans_b: bool = False, beam: int = 0) -> None:
         super().__init__(trans_a, trans_b)
         self.beam = beam
 

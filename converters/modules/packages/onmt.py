@@ -46,7 +46,9 @@ class FirstOfTable(nn.Module):
         return input[0] if isinstance(input, list) else input
 
 
-@register("onmt.Generator", "onmt.FeaturesGenerator", ignored=("version", "rindexLinear", "modules"))
+@register(
+    "onmt.Generator", "onmt.FeaturesGenerator", ignored=("version", "rindexLinear", "modules")
+)
 def generator(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Generator.lua`: log-probabilities of the words, and of their features.
 
