@@ -190,7 +190,7 @@ def _stored() -> list[tuple[str, Any]]:
         ),
         *((f"fuzz/{file.stem}", t7.load(file)) for file in fuzz),
         *(
-            (f"projects/{record.name}", {**dict(record.values.items()), "module": record.module()})
+            (f"projects/{record.name}", record.case())
             for record in records(only_ours=True)
             if record.is_forward and record.values["mode"] == "eval"
         ),

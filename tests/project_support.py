@@ -42,6 +42,10 @@ class Record(NamedTuple):
         found: t7.LuaObject = follow(t7.load(self.file), self.path)
         return found
 
+    def case(self) -> t7.LuaTable:
+        """Return the record with the object that ran, as `module`."""
+        return t7.LuaTable([*self.values.items(), ("module", self.module())])
+
 
 @cache
 def folders() -> list[Path]:
