@@ -341,7 +341,7 @@ def convolution_without_bias(name: str) -> Built:
 
 @of_class("nn.ConvLSTM", "nn.UntiedConvLSTM")
 def conv_lstm(name: str) -> Built:
-    """Alone, a call is the first step, whose states are zeros; an untied one has its own weights."""
+    """Alone, a call is the first step: from zeros, or with weights of its own."""
     take = lua("nn.SelectTable", index=1)
     step = lua("nn.ConcatTable", modules=[sequential(take, lua("nn.Tanh")), take])
     first = lua("nn.ConcatTable", modules=[lua("nn.Square"), lua("nn.Identity")])

@@ -5,11 +5,13 @@ Each record is a module in such a file, an input and the output of Torch7 (see `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from project_support import Record, records
+from support import FIXTURES, proof
 from torch import nn
 
 from torchlift.converters import t7
@@ -64,7 +66,9 @@ def run(module: nn.Module, input: Any) -> Any:
 
 
 @pytest.mark.parametrize("record", FORWARD, ids=lambda record: record.name)
-def test_the_output_is_that_of_torch7(record: Record) -> None:
+def test_the_output_is_that_of_torch7(
+    record: Record, record_property: Callable[[str, object], None]
+) -> None:
     if record.name in NOT_GIVEN:
         pytest.skip(NOT_GIVEN[record.name])
     output, expected = run(converted(record), tensors(record.values["input"])), record.values
@@ -74,6 +78,10 @@ def test_the_output_is_that_of_torch7(record: Record) -> None:
         assert not output[len(expected) :].any()
         output = output[: len(expected)]
     assert_close(output, expected)
+    if record.file.parent.parent == FIXTURES and record.values["mode"] == "eval":
+        conversion = load_conversion(record.file, record.path)
+        recorded = proof(conversion, record.values["class"], "evaluation", "")
+        record_property("proved", recorded)
 
 
 @pytest.mark.parametrize("record", STREAMS, ids=lambda record: record.name)

@@ -232,12 +232,12 @@ def test_a_class_without_its_package_or_in_another_one_is_the_same_class() -> No
 
 @pytest.mark.parametrize("fields", [{"outSize": 3}, {"outputSize": 3, "scale": 2.0}])
 def test_a_class_of_a_known_name_with_other_fields_is_not_known(fields: dict[str, Any]) -> None:
-    with pytest.raises(UnknownClassError, match="no converter for mine.OneHot at model"):
+    with pytest.raises(UnknownClassError, match=r"no converter for mine\.OneHot at model"):
         convert(lua("mine.OneHot", **fields))
 
 
 def test_a_missing_field_makes_it_another_class() -> None:
-    with pytest.raises(UnknownClassError, match="nn.MulConstant has no field 'constant_scalar'"):
+    with pytest.raises(UnknownClassError, match=r"nn\.MulConstant has no field 'constant_scalar'"):
         convert(lua("nn.MulConstant", factor=2.0))
 
 

@@ -20,7 +20,9 @@ def _rounded_signs(real: torch.Tensor) -> torch.Tensor:
 
     As in the Lua, 0 is ½ after shifting, which rounds to the even 0: -1.
     """
-    return StraightThrough.apply(real, torch.where(real.detach() > 0, 1.0, -1.0).to(real.dtype))
+    signs = torch.where(real.detach() > 0, 1.0, -1.0).to(real.dtype)
+    result: torch.Tensor = StraightThrough.apply(real, signs)
+    return result
 
 
 @layer
@@ -73,7 +75,8 @@ class BinaryWeightConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, out_channels, H', W'), or both without N."""
-        return self._conv_forward(input, _rounded_signs(self.weight), self.bias)
+        output: torch.Tensor = self._conv_forward(input, _rounded_signs(self.weight), self.bias)
+        return output
 
 
 _BINARY = ("weightB", "weightOrg", "maskStc", "randmat", "binaryFlag")

@@ -29,7 +29,7 @@ class BatchBRNN(Container):
         output: torch.Tensor = rnn(steps)
         for module in behind:
             output = module(output)
-        return output.unflatten(2, (2, -1)).sum(2)
+        return output.reshape([*output.shape[:2], 2, -1]).sum(2)
 
 
 @register("cudnn.BatchBRNN", "cudnn.BatchBRNNReLU", ignored=("view_in", "view_out", "rnn"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -242,9 +243,7 @@ class TrainEval(Container):
 def train_test_layer(source: LuaObject, context: Context) -> nn.Module:
     """Convert `TrainTestLayer.lua`: a module for each mode."""
     if source.get("train", True):
-        context.note(
-            "onEvaluate, a Lua function that Torch7 calls when it leaves training mode, does not run"
-        )
+        context.note("onEvaluate, a Lua function that Torch7 calls before evaluation, does not run")
     return TrainEval(*context.children(source))
 
 
@@ -273,9 +272,9 @@ class TrainConvolutionEvalStep(Container):
         normalized = next(m for m in self[0].modules() if isinstance(m, WeightNorm))
         weight = normalized.normalized()
         inputs = one_step(input, len(weight), self.step_state)
-        bias = normalized.module.bias
-        step = inputs.flatten(1) @ weight.flatten(0, 1)
-        return (step + bias).unsqueeze(1)
+        bias = normalized.module.get_parameter("bias")
+        step = inputs.flatten(1) @ weight.flatten(0, 1) + bias
+        return step.unsqueeze(1)
 
 
 @register("nn.ConvBlockTrainTestLayer")
@@ -290,7 +289,7 @@ class SeqMultiply(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map `[x, y (N, T, …)]` to x · √T."""
-        return input[0] * float(input[1].shape[1]) ** 0.5
+        return input[0] * math.sqrt(input[1].shape[1])
 
 
 @register("nn.SeqMultiply", ignored=("scale", "grads", "zeroGrads"))

@@ -54,7 +54,7 @@ def mode_switch(source: LuaObject, context: Context) -> nn.Module:
 
 @register("nn.SequentialSplitBatch", ignored=("batch_size", "output_", "parent_output"))
 def sequential_split_batch(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `SequentialSplitBatch.lua`: an nn.Sequential, which Torch7 ran on parts of a batch."""
+    """Convert `SequentialSplitBatch.lua`: an nn.Sequential, run on parts of a batch in Torch7."""
     return nn.Sequential(*context.children(source))
 
 
@@ -76,7 +76,7 @@ class BoxNorm(nn.Module):
         """Map boxes (N, 4 · k) to the same shape."""
         if self.training:
             return input
-        boxes = input.unflatten(1, (-1, 4))
+        boxes = input.reshape([input.shape[0], -1, 4])
         return (boxes * input.new_tensor(self.std) + input.new_tensor(self.mean)).flatten(1)
 
 
@@ -164,7 +164,7 @@ class SelectBoxes(nn.Module):
         """Map `[scores (N, K), boxes (N, 4 · K)]` to (N, 4)."""
         scores, boxes = input
         best = scores.argmax(1)[:, None, None].expand(-1, 1, 4)
-        chosen = boxes.unflatten(1, (-1, 4)).gather(1, best)[:, 0]
+        chosen = boxes.reshape([boxes.shape[0], -1, 4]).gather(1, best)[:, 0]
         if self.mean is None or self.std is None:
             return chosen
         return chosen * chosen.new_tensor(self.std) + chosen.new_tensor(self.mean)

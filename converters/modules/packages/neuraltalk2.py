@@ -1,4 +1,4 @@
-"""Layers of neuraltalk2, which describes images in words (`LanguageModel.lua`, `FeatExpander.lua`)."""
+"""Layers of neuraltalk2, which describes images (`LanguageModel.lua`, `FeatExpander.lua`)."""
 
 from __future__ import annotations
 

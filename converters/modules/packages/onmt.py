@@ -94,13 +94,11 @@ class JoinReplicated(nn.Module):
 def join_replicate_table(source: LuaObject, context: Context) -> nn.Module:
     """Convert `JoinReplicateTable.lua`, whose dimensions count from 1, or from the end."""
     dims = source.get("nInputDims")
-    return JoinReplicated(
-        *(
-            dim - 1 if dim > 0 else dim
-            for dim in (int(source["dimensionReplicate"]), int(source["dimensionJoin"]))
-        ),
-        input_dims=None if dims is None else int(dims),
+    repeat, join = (
+        dim - 1 if dim > 0 else dim
+        for dim in (int(source["dimensionReplicate"]), int(source["dimensionJoin"]))
     )
+    return JoinReplicated(repeat, join, None if dims is None else int(dims))
 
 
 @register("onmt.VariationalDropout", ignored=("noiseInit", "sharedNoise"))

@@ -29,12 +29,13 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
         (input,) = ctx.saved_tensors
-        return grad_outputs[0] * (input.abs() < 1)
+        grad: torch.Tensor = grad_outputs[0] * (input.abs() < 1)
+        return grad
 
 
 @layer
 class Sign(nn.Module):
-    """`BinActiveZ.lua`: the sign, 0 at 0; the gradient passes where the input is within -1 and 1."""
+    """`BinActiveZ.lua`: the sign, 0 at 0; the gradient passes between -1 and 1."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map any shape to the same shape."""
@@ -55,7 +56,8 @@ class SignConv2d(nn.Conv2d):
         real = self.weight.detach()
         binary = real.sign() * real.abs().mean(dim=(1, 2, 3), keepdim=True)
         weight: torch.Tensor = StraightThrough.apply(self.weight, binary)
-        return self._conv_forward(input, weight, self.bias)
+        output: torch.Tensor = self._conv_forward(input, weight, self.bias)
+        return output
 
 
 @register("nn.BinActiveZ")
