@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import torch
 
 from .. import t7
+from ..errors import LabelsError
 from ..images.errors import PreprocessingError
 from ..images.mean_std import describe_resizing, from_mean_std
-from ..labels import check_labels, labels_in, read_labels
+from ..labels import check_labels, check_order, labels_in, read_labels
 from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
 from ..t7 import LuaTable
@@ -57,7 +59,8 @@ def open_model(
         T7Error: If a `.t7` cannot be read.
         ConversionError: If it holds no model, or one that cannot be converted.
         SavedModelError: If a saved model is damaged, or the network does not take `input_size`.
-        LabelsError: If the class names do not fit the number of outputs.
+        LabelsError: If the class names do not fit the number of outputs, or are the model's own in
+            another order.
         PreprocessingError: If mean and std do not fit the network or leave the value range open,
             or if `value_range` or `resize` is given for a model without mean and std.
 
@@ -78,7 +81,11 @@ def open_model(
     model = load(file) if file.is_dir() else _convert(checkpoint, file, at)
     _cast(model, dtype)
     if isinstance(checkpoint, LuaTable):
-        labels = labels_in(checkpoint) if labels is None else labels
+        if labels is None:
+            labels = labels_in(checkpoint)
+        else:
+            with suppress(LabelsError):  # What is wrong with names that are replaced is no matter.
+                model.labels = labels_in(checkpoint)
         if mean_std is None and {"mean", "std"} <= set(checkpoint.keys()):
             mean_std = checkpoint
     apply_overrides(
@@ -170,9 +177,14 @@ def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None)
 
 
 def _set_labels(model: SavedModel, names: list[str] | None) -> None:
-    """Set the class names; their number is checked if the number of outputs is known."""
+    """Set the class names; their number is checked if the number of outputs is known.
+
+    Raises:
+        LabelsError: If the number is wrong, or they are the model's own names in another order.
+    """
     if names is None:
         return
+    check_order(names, model.labels)
     shape = output_shape(model.module, model.input_shape) if model.input_shape else None
     if shape is not None:
         check_labels(names, shape[1])
