@@ -198,7 +198,8 @@ def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Model
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(keep),
+            # A Gemm is renamed before the quantizer looks at its name.
+            nodes_to_exclude=[*keep, *(f"{name}_MatMul" for name in keep)],
         )
         return _with_metadata_of(model, onnx.load(target))
 
