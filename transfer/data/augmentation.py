@@ -61,7 +61,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("crop_padding", "brightness", "contrast", "saturation", "mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise DataError(f"{name}={getattr(self, name)}: expected a number of at least 0")
+                raise DataError(f"{name}={getattr(self, name)}: expected at least 0")
 
     @property
     def mixes(self) -> bool:
