@@ -103,7 +103,6 @@ def test_an_invalid_option_or_output_exits_with_2(
         ("summary convnett", "no such file or network; the networks are softmax, "),
         ("summary convnet --input 3x16x16", "got an input of shape (2, 16); 3×32×32 fits"),
         ("probe nof", "nof: no such feature store"),
-        ("inspect {rgb}", "numpy.load opens it; inspect is for .t7 and .onnx files"),
         ("export {m} any.onnx --any-size", "has a fixed input size: leave out --any-size"),
         (f"export {MODEL} b.onnx --bake-preprocessing", "open it with --mean-std FILE"),
         (
