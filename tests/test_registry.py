@@ -225,7 +225,7 @@ def test_the_same_view_is_one_parameter_without_a_note() -> None:
 
 def test_a_class_without_its_package_or_in_another_one_is_the_same_class() -> None:
     for name in ("OneHot", "mine.OneHot"):
-        conversion = convert_recorded(lua(name, outputSize=3, _eye=torch.eye(3)))
+        conversion = convert_recorded(lua(name, outputSize=3, _eye=torch.eye(3).numpy()))
         assert type(conversion.module).__name__ == "OneHot"
         assert "nn.OneHot under another name" in conversion.notes[0].text
 
@@ -243,7 +243,8 @@ def test_a_missing_field_makes_it_another_class() -> None:
 
 def test_all_unknown_classes_are_named_also_behind_what_cannot_be_converted() -> None:
     refused = lua("nn.SpatialAdaptiveMaxPooling", W=1e9, H=1e9)
-    model = lua("nn.Sequential", modules=[refused, lua("my.First"), lua("my.Second", a=1)])
+    parts = [refused, lua("my.First"), lua("my.Second", a=1)]
+    model = lua("nn.Sequential", modules=LuaTable.from_list(parts))
     with pytest.raises(UnknownClassError) as caught:
         convert(model)
     assert caught.value.paths == {
