@@ -52,7 +52,7 @@ def assert_refused(
         ("extract {m} d f --batch-size 0", "--batch-size 0: expected at least 1"),
         ("inspect {m} --depth -1", "--depth: a whole number of at least 0"),
         ("check {m} {onnx} --tolerance -1", "--tolerance: a number of at least 0"),
-        ("check {m} {onnx} --tolerance nan", "--tolerance: a number of at least 0"),
+        ("check {m} {onnx} --tolerance nan", "--tolerance: a finite number was expected"),
         ("check {m} {onnx} --profile foo", "--profile: one of fp32-cpu, fp32-gpu, fp16, int8"),
         ("check {m} {onnx} --limit 3", "--limit is for the images of --data"),
         ("check {m} {onnx} --examples 3", "--examples is for the images of --data"),

@@ -33,7 +33,7 @@ from torchlift.converters.inference import (
     predict_files,
 )
 from torchlift.converters.onnx import OnnxError, export
-from torchlift.converters.saved import open_model
+from torchlift.converters.saved import open_model, save
 
 DIGITS = FIXTURES / "digits"
 DATA = DIGITS / "digits-test.t7"
@@ -389,18 +389,21 @@ def test_the_resizing_that_is_chosen_travels_with_the_model(
 
 
 def test_labels_in_another_order_are_no_renaming(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Path, folder: Path
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     """The model's own names in another order would call each output by another class's name."""
     names = list(t7.load(DIGITS / "digits_classes.t7").values())
     (tmp_path / "sorted.txt").write_text("\n".join(sorted(names)), encoding="utf-8")
-    for command in (["predict", model, folder], ["convert", model, tmp_path / "m"]):
+    model = tmp_path / "model"
+    listed, scale = DIGITS / "digits_classes.t7", DIGITS / "digits_meanStd.t7"
+    save(open_model(DIGITS / "digits-lenet5-bn.t7", labels=listed, mean_std=scale), model)
+    for command in (["predict", model, folder], ["export", model, tmp_path / "m.onnx"]):
         words = [*map(str, command), "--labels", str(tmp_path / "sorted.txt")]
         assert main(words) == 1
         err = capsys.readouterr().err
         assert "--labels" in err
         assert "in another order: output 1 is 'zero', not 'eight'" in err
-    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "m.onnx").exists()
     # Other names are a renaming, and the same names in the same order change nothing.
     for text in ([f"digit {name}" for name in names], names):
         (tmp_path / "other.txt").write_text("\n".join(text), encoding="utf-8")
