@@ -243,10 +243,8 @@ def test_a_missing_field_makes_it_another_class() -> None:
 
 def test_all_unknown_classes_are_named_also_behind_what_cannot_be_converted() -> None:
     refused = lua("nn.SpatialAdaptiveMaxPooling", W=1e9, H=1e9)
-    model = lua(
-        "nn.Sequential",
-        modules=LuaTable.from_list([refused, lua("my.First"), lua("my.Second", a=1)]),
-    )
+    parts = [refused, lua("my.First"), lua("my.Second", a=1)]
+    model = lua("nn.Sequential", modules=LuaTable.from_list(parts))
     with pytest.raises(UnknownClassError) as caught:
         convert(model)
     assert caught.value.paths == {
