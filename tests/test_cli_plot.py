@@ -126,8 +126,8 @@ def test_units_runs_samples_confusion_and_sizes(
     sizes = plot(capsys, "sizes", MODEL)
     assert sizes["bytes"] == Path(MODEL).stat().st_size
     assert sizes["parameters"] == 61_706
-    assert plot(capsys, "sizes", files["saved"])["parameters"] == 61_706
-    assert plot(capsys, "sizes", "torchvision:alexnet")["parameters"] == 61_100_840
+    assert plot(capsys, "sizes", files["saved"], "--overwrite")["parameters"] == 61_706
+    assert plot(capsys, "sizes", "torchvision:alexnet", "--overwrite")["parameters"] == 61_100_840
 
 
 def test_the_same_command_gives_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
