@@ -32,6 +32,7 @@ from .shapes import (
     output_shape,
     side_by_side,
 )
+from .told_inputs import told_inputs
 
 
 def open_model(
@@ -181,10 +182,8 @@ def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
     """Set the input shape to the given size, or infer it if it is not known."""
     if size is None:
-        if model.inputs is None and model.input_shape is None:
-            model.inputs = infer_inputs(model.module)
-        if model.inputs is None and model.input_shape is None:
-            model.input_shape = infer_input_shape(model.module)
+        if model.input_shapes is None:
+            _infer_inputs(model)
         return
     shape = infer_input_shape(model.module, size)
     if shape is None:
@@ -200,6 +199,17 @@ def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None)
     model.input_shape = shape
     if model.preprocessing is not None:
         model.preprocessing = replace(model.preprocessing, size=size, crop=None)
+
+
+def _infer_inputs(model: SavedModel) -> None:
+    """Set what the network takes, as its layers tell, or what it took when the file was saved."""
+    model.inputs = infer_inputs(model.module)
+    if model.inputs is None:
+        model.input_shape = infer_input_shape(model.module)
+    told = told_inputs(model.module)
+    if told is not None and str(told[0]) != str(model.input_shapes):
+        model.set_inputs(told[0])
+        model.notes.append(f"the input is {told[0]}, as the file's {told[1]} tells")
 
 
 def _set_inputs(model: SavedModel, name: str, shapes: InputShapes) -> None:
