@@ -288,7 +288,7 @@ def _run_batches(
 
             for batch in batches:
                 results.provider = session.provider
-                rounding = partial(allowed_rounding, module, batch.model, precision)
+                rounding = partial(allowed_rounding, module, batch.model, results.limits.name)
                 results.add(batch, run_both(batch), is_classifier, rounding)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
