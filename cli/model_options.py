@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..converters.errors import TorchliftError
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..converters.inference import Predictor
@@ -19,7 +20,39 @@ Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class PreprocessingOptions:
+    """What the network's inputs are.
+
+    Attributes:
+        mean: Mean of the pixels: a number, or three with commas between, in the order that the
+            network sees; or imagenet, with --std imagenet.
+        std: Std of the pixels, as --mean.
+        color: What the network sees: RGB, BGR or gray.
+        value_range: What 0 to 255 become before mean and std: 1 for 0 to 1, 255, or LO,HI such as
+            -1,1; by default told by the numbers.
+    """
+
+    mean: list[float] | Literal["imagenet"] | None = None
+    std: list[float] | Literal["imagenet"] | None = None
+    color: Literal["RGB", "BGR", "gray"] | None = None
+    value_range: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.given():
+            from ..converters.images.normalization import Normalization
+
+            Normalization.of(**self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given, as `open_model` takes it."""
+        values: dict[str, Any] = {"mean": self.mean, "std": self.std, "color": self.color}
+        if self.value_range is not None:
+            values["value_range"] = tuple(self.value_range)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ModelOptions(PreprocessingOptions):
     """How to open the model.
 
     Attributes:
@@ -27,7 +60,6 @@ class ModelOptions:
         at: The path of the model in a .t7 that holds several, such as protos.cnn.
         labels: Class names: a .t7 list, or a text file with one name a line.
         mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
-        value_range: The largest value of a pixel that mean and std are for, where they do not tell.
         input_size: Height and width of the input, such as 224 or 240x320, where the model does not
             determine them.
         resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize
@@ -39,12 +71,14 @@ class ModelOptions:
     at: str | None = None
     labels: str | None = None
     mean_std: str | None = None
-    value_range: Literal["1", "255"] | None = None
     input_size: tuple[int, int] | None = None
     resize: str | None = None
     plugin: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mean_std is not None and not (self.mean is self.std is None):
+            raise UsageError("--mean-std holds mean and std: leave out --mean and --std")
         if self.resize is not None:
             from ..converters.images import Preprocessing
 
@@ -84,10 +118,10 @@ class ModelOptions:
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():
             predictor.note = "; ".join(model.notes)
-        elif self.mean_std is not None or self.resize is not None:
+        elif self.mean_std is not None or self.resize is not None or self.given():
             # What these options decided is noted last; the notes before it are part of the result
             # of the file's conversion.
-            predictor.note = model.notes[-1]
+            predictor.note = model.notes[-1] if model.notes else ""
         return predictor
 
     def self_check(self, path: str, tolerance: float) -> SelfCheck:
@@ -108,7 +142,7 @@ class ModelOptions:
             "at": self.at,
             "labels": self.labels,
             "mean_std": self.mean_std,
-            "value_range": None if self.value_range is None else int(self.value_range),
+            **self.given(),
             "input_size": self.input_size,
             "resize": self.resize,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -91,6 +92,26 @@ def parse_list(value: Any) -> list[str]:
     if not all(names):
         raise ArgumentTypeError(f"names with commas between were expected, not {value!r}")
     return names
+
+
+def parse_numbers(value: Any) -> list[float]:
+    """Return the numbers of a list with commas.
+
+    Raises:
+        ArgumentTypeError: when an entry is no finite number.
+
+    Example:
+        >>> parse_numbers("0.5"), parse_numbers("-1,1")
+        ([0.5], [-1.0, 1.0])
+    """
+    entries = value if isinstance(value, list) else str(value).split(",")
+    try:
+        numbers = [float(entry) for entry in entries]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ArgumentTypeError(f"numbers with commas between were expected, not {value!r}")
+    return numbers
 
 
 def as_text(value: Any) -> Any:
@@ -188,4 +209,5 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     tuple[int, int]: parse_size,
     tuple[int, ...]: parse_shape,
     list[str]: parse_list,
+    list[float]: parse_numbers,
 }

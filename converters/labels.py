@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,27 @@ from .errors import LabelsError
 from .t7 import LuaTable
 
 #: The keys under which checkpoints and label files keep their class names.
-_KEYS = ("classes", "labels", "class_names", "classNames")
+LABEL_KEYS = (
+    *("classes", "labels", "class_names", "classNames", "classnames", "class_list", "classList"),
+    *("categories", "label_names", "labelNames", "class2idx", "idx2class", "class_to_idx"),
+)
+
+#: A string, a number in brackets, or punctuation of a Lua table of strings; a comment.
+_LUA_TOKEN = re.compile(
+    r"""\s*(?:--\[\[.*?\]\]|--[^\n]*"""
+    r"""|(?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\[\[.*?\]\])"""
+    r"""|\[\s*\d+\s*\]\s*=|return\b|(?:local\s+)?[A-Za-z_][\w.]*\s*=|[{},;])\s*""",
+    re.DOTALL,
+)
 
 
 def labels_from(value: Any) -> list[str]:
     """Return the class names in a value of a `.t7`.
 
     Args:
-        value: A list-like `LuaTable`, a Python list, or a table that holds one of them under
-            `classes`, `labels`, `class_names` or `classNames`.
+        value: A list-like `LuaTable`, a Python list, a table of the numbers of names or of the
+            names of numbers, from 1 or 0, or a table that holds one of them under a name such as
+            `classes`, `labels`, `class_names` or `categories`.
 
     Raises:
         LabelsError: If it holds no list of names.
@@ -28,7 +41,7 @@ def labels_from(value: Any) -> list[str]:
     inner = labels_in(value)
     if inner is not None:
         return inner
-    names = value.to_list() if isinstance(value, LuaTable) and value.is_list() else value
+    names = _in_order(value) if isinstance(value, LuaTable) else value
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
         raise LabelsError("no class names found: a list was expected, or {classes = list}")
     for number, name in enumerate(names, 1):
@@ -45,13 +58,38 @@ def labels_in(value: Any) -> list[str] | None:
     """
     if not isinstance(value, LuaTable):
         return None
-    tables = (value[key] for key in _KEYS if isinstance(value.get(key), LuaTable))
+    tables = (value[key] for key in LABEL_KEYS if isinstance(value.get(key), LuaTable))
     table = next(tables, None)
     return None if table is None else labels_from(table)
 
 
+def _in_order(table: LuaTable) -> Any:
+    """Return the names in a table in the order of their numbers; the table, if it has no order."""
+    if table.is_list():
+        return table.to_list()
+    keys, values = table.keys(), table.values()
+    by_number = dict(zip(map(_whole, keys), values, strict=True))
+    if None in by_number or len(by_number) < len(keys):
+        # A single name is no list of classes.
+        if len(keys) < 2 or not all(isinstance(key, str) for key in keys):
+            return table
+        by_number = dict(zip(map(_whole, values), keys, strict=True))
+    numbers = sorted(number for number in by_number if number is not None)
+    first = numbers[0] if numbers else 0
+    if first not in (0, 1) or numbers != list(range(first, first + len(keys))):
+        return table
+    return [by_number[number] for number in numbers]
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number, also one that is written as text."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def read_labels(file: str | os.PathLike[str]) -> list[str]:
-    r"""Read the class names in a file: a `.t7`, or a text file with one name per line.
+    r"""Read the class names in a file: a `.t7`, a `.lua` with a list, or text, one name a line.
 
     Raises:
         T7Error: If a `.t7` cannot be read.
@@ -66,8 +104,10 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(file)
     try:
-        if path.suffix == ".t7":
+        if path.suffix == ".t7" or _is_binary(path):
             return labels_from(t7.load(path))
+        if path.suffix == ".lua":
+            return labels_from(_lua_strings(_text(path)))
         return labels_from([line.strip() for line in _text(path).splitlines() if line.strip()])
     except LabelsError as error:
         raise LabelsError(f"{path}: {error}") from None
@@ -83,6 +123,38 @@ def check_labels(labels: Sequence[str], outputs: int) -> None:
         raise LabelsError(
             f"{len(labels)} class names for {outputs} outputs: the list belongs to another model"
         )
+
+
+def _is_binary(path: Path) -> bool:
+    """Return whether a file holds bytes that no text has, as a `.t7` under another suffix."""
+    try:
+        with path.open("rb") as stream:
+            return b"\0" in stream.read(64)
+    except OSError:
+        return False
+
+
+def _lua_strings(text: str) -> list[str]:
+    r"""Return the strings of a Lua file that returns a table of strings, which is not run.
+
+    Raises:
+        LabelsError: If there is anything else in it.
+
+    Example:
+        >>> _lua_strings("-- fish\nreturn { 'tench, Tinca', \"cock's\" }")
+        ['tench, Tinca', "cock's"]
+    """
+    names, position = [], 0
+    while position < len(text.rstrip()):
+        found = _LUA_TOKEN.match(text, position)
+        if found is None:
+            line = text.count("\n", 0, position) + 1
+            raise LabelsError(f"line {line}: a Lua table of names was expected, and nothing else")
+        if string := found["string"]:
+            plain = string[2:-2] if string.startswith("[[") else string[1:-1]
+            names.append(plain if string.startswith("[[") else re.sub(r"\\(.)", r"\1", plain))
+        position = found.end()
+    return names
 
 
 def _text(path: Path) -> str:

@@ -325,7 +325,7 @@ def test_the_alexnet_labs_inputs_with_the_labs_resizing(image: Image.Image) -> N
     "value",
     [
         None,
-        LuaTable({"mean": 1.0}),
+        LuaTable({"std": 1.0}),
         LuaTable({"mean": "high", "std": 1.0}),
         LuaTable({"mean": LuaTable(), "std": 1.0}),
         LuaTable({"mean": float("nan"), "std": 1.0}),
