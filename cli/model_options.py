@@ -45,10 +45,30 @@ class PreprocessingOptions:
 
     def given(self) -> dict[str, Any]:
         """Return what was given, as `open_model` takes it."""
-        values: dict[str, Any] = {"mean": self.mean, "std": self.std, "color": self.color}
-        if self.value_range is not None:
-            values["value_range"] = tuple(self.value_range)
+        names = ("mean", "std", "color", "value_range")
+        values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
+
+    def require_of_onnx(self, file: str) -> None:
+        """Check that an `.onnx` file says the same of its preprocessing as what was given.
+
+        Raises:
+            TorchliftError: when it says something else, or nothing.
+        """
+        if not self.given():
+            return
+        from ..converters.images.errors import PreprocessingError
+        from ..converters.images.normalization import Normalization
+        from ..converters.onnx.onnx_file import read_file
+
+        try:
+            read_file(file)[1].require_normalization(Normalization.of(**self.given()))
+        except PreprocessingError as error:
+            raise TorchliftError(f"{file}: {error}") from None
+
+
+#: Everything as the file itself says.
+AS_IN_THE_FILE = PreprocessingOptions()
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def test_numbers_that_fit_any_value_range_need_one(mean: Any, std: Any) -> None:
         prepare, note = from_mean_std(table(mean, std), (3, 8, 8), value_range)
         assert prepare.value_range == value_range
         assert f"are used for values from 0 to {value_range}" in note
-    with pytest.raises(PreprocessingError, match="value_range must be 1 or 255"):
+    with pytest.raises(PreprocessingError, match="value_range is 2: 1, 255"):
         from_mean_std(table(mean, std), (3, 8, 8), 2)
 
 

@@ -84,7 +84,7 @@ class Normalization:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is said."""
-        return self == Normalization()
+        return self == NOTHING_SAID
 
     def over(self, other: Normalization) -> Normalization:
         """Return both together; of what both say, this one's counts."""
@@ -131,8 +131,8 @@ class Normalization:
         value_range = self.value_range or inferred
         if value_range is None:
             raise PreprocessingError(
-                f"{subject} fit any range of values: give value_range=1 (0 to 1) or value_range=255 "
-                "(0 to 255), or value_range=LO,HI"
+                f"{subject} fit any range of values: give value_range=1 (0 to 1) or "
+                "value_range=255 (0 to 255), or value_range=LO,HI"
             )
         if input_shape is not None:
             channels = input_shape[0]
@@ -167,19 +167,24 @@ class Normalization:
             PreprocessingError: If it has another value.
         """
         own = {
-            "mean": _per_channel(preprocessing.mean or (0.0,), preprocessing),
-            "std": _per_channel(preprocessing.std or (1.0,), preprocessing),
+            "mean": preprocessing.mean or (0.0,),
+            "std": preprocessing.std or (1.0,),
             "color": preprocessing.color,
             "value_range": preprocessing.value_range,
         }
         for name, value in own.items():
             said = getattr(self, name)
-            if name in ("mean", "std") and said is not None:
-                said = _per_channel(said, preprocessing)
-            if said is not None and said != value:
+            if said is None:
+                continue
+            channels = preprocessing.channels
+            if _per_channel(said, channels) != _per_channel(value, channels):
                 raise PreprocessingError(
                     f"{name}={_words(said)} is not the model's own, which is {_words(value)}"
                 )
+
+
+#: Everything is open.
+NOTHING_SAID = Normalization()
 
 
 def describe_resizing(preprocessing: Preprocessing) -> str:
@@ -217,7 +222,7 @@ def _numbers(value: Numbers | None, name: str) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        numbers = tuple(map(float, value if isinstance(value, (list, tuple)) else [value]))  # type: ignore[arg-type, list-item]  # texts raise
+        numbers = tuple(map(float, value if isinstance(value, (list, tuple)) else [value]))
     except (TypeError, ValueError):
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
@@ -227,8 +232,8 @@ def _numbers(value: Numbers | None, name: str) -> tuple[float, ...] | None:
     return numbers
 
 
-def _per_channel(numbers: tuple[float, ...], preprocessing: Preprocessing) -> tuple[float, ...]:
-    return numbers * preprocessing.channels if len(numbers) == 1 else numbers
+def _per_channel(value: object, channels: int) -> object:
+    return value * channels if isinstance(value, tuple) and len(value) == 1 else value
 
 
 def _words(value: object) -> str:

@@ -340,9 +340,9 @@ def as_value_range(value: Any) -> ValueRange:
         >>> as_value_range((0, 255)), as_value_range([-1, 1]), as_value_range(1)
         (255, (-1.0, 1.0), 1)
     """
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        return as_value_range(value[0])
     pair = value if isinstance(value, (tuple, list)) else (0, value)
-    if len(pair) == 1:
-        pair = (0, *pair)
     _require(
         len(pair) == 2
         and all(isinstance(one, Real) and math.isfinite(one) for one in pair)

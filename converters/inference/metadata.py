@@ -9,6 +9,8 @@ from typing import Any
 
 from ... import __version__
 from ..errors import LabelsError, TorchliftError
+from ..images.errors import PreprocessingError
+from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
@@ -96,6 +98,19 @@ class Metadata:
             except (ValueError, TorchliftError) as error:
                 raise InferenceError(f"the metadata {key!r} is damaged: {error}") from error
         return cls(**values)
+
+    def require_normalization(self, said: Normalization) -> None:
+        """Check that what is said of the preprocessing is what the file has.
+
+        Raises:
+            PreprocessingError: If the file has other values, or none.
+        """
+        own = self.baked_preprocessing or self.preprocessing
+        if own is None:
+            raise PreprocessingError(
+                "the file says nothing of its preprocessing: export the model again with it"
+            )
+        said.require_same(own)
 
     def check_fits(self, input_shape: Sequence[int] | None, outputs: int | None) -> None:
         """Check that preprocessing and labels fit the graph.

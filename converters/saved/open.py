@@ -16,7 +16,7 @@ from .. import t7
 from ..errors import LabelsError
 from ..images.errors import PreprocessingError
 from ..images.mean_std import read_mean_std
-from ..images.normalization import Normalization, Numbers, describe_resizing
+from ..images.normalization import NOTHING_SAID, Normalization, Numbers, describe_resizing
 from ..images.preprocessing import ValueRange
 from ..labels import check_labels, read_labels
 from ..modules import keep_batch_dimension
@@ -190,11 +190,20 @@ def _convert(value: Any, file: Path, at: str | None) -> tuple[SavedModel, Beside
 
 
 def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
-    """Cast a model's parameters to one dtype, with a note."""
-    current = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), dtype)
-    if dtype is not None and current != dtype:
+    """Give a model one floating type, that of its layers' arguments included, with a note."""
+    if dtype is None:
+        return
+    tensors = [*model.module.parameters(), *model.module.buffers()]
+    others = {t.dtype for t in tensors if t.is_floating_point()} - {dtype}
+    if others:
         model.module.to(dtype)
-        model.notes.append(f"parameters were cast from {_name(current)} to {_name(dtype)}")
+        names = " and ".join(sorted(map(_name, others)))
+        model.notes.append(f"parameters were cast from {names} to {_name(dtype)}")
+    for layer in model.module.modules():
+        # Layers that make tensors, such as nn.OneHot, keep the name of a type.
+        named = getattr(torch, str(vars(layer).get("dtype")), None)
+        if isinstance(named, torch.dtype) and named.is_floating_point:
+            layer.dtype = _name(dtype)
 
 
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
@@ -238,7 +247,7 @@ def _set_preprocessing(model: SavedModel, name: str, said: _Said, beside: Beside
             given, name = _with_table(given, name, said.mean_std)
     except PreprocessingError as error:
         raise PreprocessingError(f"{name}: {error}") from None
-    known = beside.normalization or Normalization()
+    known = beside.normalization or NOTHING_SAID
     try:
         model.preprocessing, note = given.over(known).preprocessing(
             model.input_shape, _channels(model), said.resize

@@ -81,8 +81,8 @@ def normalization_constants(preprocessing: Preprocessing) -> dict[str, np.ndarra
     """Return the constants that normalize pixels from 0 to 255, by their names in the graph.
 
     (lo + x · (hi − lo) / 255 − mean) / std is x · scale − shift, with one value for
-    each channel, which broadcasts over (N, C, H, W). The order of the channels and the shift are left out where they change
-    nothing.
+    each channel, which broadcasts over (N, C, H, W). The order of the channels and the shift are
+    left out where they change nothing.
 
     Args:
         preprocessing: That of the network.
