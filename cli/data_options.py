@@ -86,6 +86,7 @@ class DataOptions:
         from ..converters.onnx.onnx_file import axes, read_file
         from ..transfer.data import match_classes
         from ..transfer.data.class_matching import DATA_AND_MODEL
+        from ..transfer.errors import DataError
 
         model, metadata = read_file(file)
         images = self.open(source)
@@ -94,9 +95,12 @@ class DataOptions:
         last_axes = [axes(value)[-1] for value in model.graph.output if axes(value)]
         count = last_axes[0] if last_axes and isinstance(last_axes[0], int) else None
         names = labels or metadata.labels
-        matched, notes = match_classes(
-            images, names, self.match_classes, DATA_AND_MODEL, count or None
-        )
+        try:
+            matched, notes = match_classes(
+                images, names, self.match_classes, DATA_AND_MODEL, count or None
+            )
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from None
         return matched, [*images.notes, *notes]
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..converters.errors import TorchliftError
+from .dataset import dataset_in, dataset_view, describe_dataset, is_dataset
 from .describe import metadata_view
 from .model_options import run_plugin
 from .result import CommandResult, table
@@ -23,7 +24,6 @@ _SHOWN = 160
 
 #: Files that other commands write, and what opens them.
 _OTHER_KINDS = {
-    ".npz": "numpy.load opens it",
     ".pt2": "torch.export.load opens it",
     ".safetensors": "it holds the weights of a saved model: name its folder",
 }
@@ -33,10 +33,11 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
     """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
     torch is not needed. A parameter that is not a number is said in a note. A saved model, an .onnx
-    file and stored features are shown in a few lines.
+    file and stored features are shown in a few lines, a dataset with its classes and their counts.
 
     Args:
-        file: A .t7 file, a saved model's folder, an .onnx file or a folder of features.
+        file: A .t7 file, a saved model's folder, an .onnx file, a folder of features, or a dataset:
+            a .t7 or .npz file, a folder of images, CIFAR's or MNIST's files, or sklearn:digits.
         depth: Levels of the value tree.
         plugin: A Python file with converters for classes of your own; it is run.
     """
@@ -52,23 +53,35 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
         return _described(file, "onnx", described, first_not_finite_constant(path))
     if path.is_dir():
         from ..converters.saved import describe_folder, is_saved_model
-        from ..converters.saved.config import first_not_finite_weight
+        from ..converters.saved.config import CONFIG, first_not_finite_weight
 
         if not is_saved_model(path) and (path / "zarr.json").is_file():
             from ..transfer.features.store import describe_store
 
             return _described(file, "features", describe_store(file))
+        if not (path / CONFIG).is_file() and is_dataset(file):
+            return _dataset(file)
         described = describe_folder(path)
         return _described(file, "saved_model", described, first_not_finite_weight(path))
+    if path.suffix.lower() != ".t7" and is_dataset(file):
+        return _dataset(file)
     if path.suffix.lower() in _OTHER_KINDS:
         raise TorchliftError(
             f"{file}: {_OTHER_KINDS[path.suffix.lower()]}; inspect is for .t7 and .onnx files, "
-            "saved models and folders of features"
+            "saved models, features and datasets"
         )
     from ..converters.t7 import inspection
 
     found = inspection.inspect(file, depth)
-    return CommandResult({"file_kind": "t7", **found.to_json()}, _view(found))
+    data = None if found.layers else dataset_in(file)
+    parts = [_view(found), *([] if data is None else ["", dataset_view(data)])]
+    return CommandResult({"file_kind": "t7", **found.to_json(), "dataset": data}, Group(*parts))
+
+
+def _dataset(source: str) -> CommandResult:
+    described = describe_dataset(source)
+    data = {"file": source, "file_kind": "dataset", **described}
+    return CommandResult(data, dataset_view(described))
 
 
 def _described(

@@ -19,7 +19,7 @@ from .signals import said_when_stopped
 from .terminal import console
 from .train import train
 from .training import FREEZING, is_first_process
-from .values import Count, CountOrZero, parse_list
+from .values import Count, CountOrZero, as_text, parse_list
 
 if TYPE_CHECKING:
     from ..transfer.sweep import Choice
@@ -44,8 +44,9 @@ def sweep(
     Each option is given with its values, lr=0.1,0.01, or with one for all runs, epochs=5; all
     combinations are run, or some drawn with --random, where a range 1e-4..1e-1 may stand too.
     Flags take true and false. A run that diverges is a row of the table, and the others go on. A
-    sweep that was stopped is resumed when the command is given again. Its folder holds a folder for
-    each run, and the table results.csv and results.md, best first.
+    sweep that was stopped is resumed when the command is given again, and with more values or fewer
+    only the runs that are new are done. Its folder holds a folder for each run, and the table
+    results.csv and results.md, best first.
 
     Args:
         command: train or finetune.
@@ -57,7 +58,8 @@ def sweep(
         random: Draw so many combinations instead of all of them.
         seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
-    from ..transfer.sweep import DIVERGED, Sweep, Trial, plan_trials
+    from ..transfer.sweep import DIVERGED, Sweep, Trial, as_cells, plan_trials
+    from ..transfer.training.run_folder import flat_options
 
     # Recorded with the sweep. What is not text is an error when a run's options are parsed.
     options = "" if base is None else Path(base).read_text(encoding="utf-8", errors="replace")
@@ -81,7 +83,8 @@ def sweep(
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
             settings = " ".join(f"{name}={value}" for name, value in trial.items())
-            position = f"run {folder.name} of {len(planned.trials):03d}"
+            last = max(each.path.name for each in planned.folders())
+            position = f"run {folder.name} of {last}"
             console(stderr=True).print(f"{position}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
@@ -101,13 +104,20 @@ def sweep(
     if not is_first_process():
         sys.exit(0)  # One report for all.
     problems = planned.problems()
+    options_of: dict[Any, dict[str, Any]] = {
+        folder.path.name: flat_options(**each)
+        for folder, each in zip(planned.folders(), arguments, strict=True)
+    }
     view = table(*rows[0])
     for row in rows:
-        view.add_row(*(cell for cell in row.values()))
+        view.add_row(*as_cells(row).values())
     files = f"{planned.path / 'results.csv'} and results.md"
     results = {
         "files": [output],
-        "runs": [{**_as_json(row), **problems.get(row["run"], {})} for row in rows],
+        "runs": [
+            {**_as_json(row, options_of[row["run"]]), **problems.get(row["run"], {})}
+            for row in rows
+        ],
     }
     notes = [
         f"run {name}: {for_command(entry['problem'], _COMMANDS[command], {})}"
@@ -143,14 +153,26 @@ _RESULTS = (
 )
 
 
-def _as_json(row: dict[str, str]) -> dict[str, Any]:
-    """Return a row of the table with the names of its options as values."""
+def _as_json(row: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table with the names of its options as values.
+
+    Args:
+        row: The row.
+        parsed: All options of the run as what they are: numbers, text, true and false.
+    """
     options = [
-        {"option": name, "setting": value} for name, value in row.items() if name not in _RESULTS
+        {"option": name, "setting": _as_setting(parsed.get(name, value))}
+        for name, value in row.items()
+        if name not in _RESULTS
     ]
-    results = {name: float(row[name]) for name in _RESULTS[:-2] if row.get(name)}
+    results = {name: row[name] for name in _RESULTS[:-2] if row.get(name, "") != ""}
     status = row.get("status", "finished")
     return {"run": row["run"], "options": options, "status": status, **results}
+
+
+def _as_setting(value: Any) -> Any:
+    """Return an option's value as JSON: a list as it is typed."""
+    return ",".join(value) if isinstance(value, list) else as_text(value)
 
 
 def read_choice(text: str) -> Choice:

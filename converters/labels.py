@@ -11,6 +11,7 @@ from typing import Any
 from . import t7
 from .errors import LabelsError
 from .t7 import LuaTable
+from .validation import is_writable
 
 #: The keys under which checkpoints and label files keep their class names.
 LABEL_KEYS = (
@@ -47,7 +48,9 @@ def labels_from(value: Any) -> list[str]:
     for number, name in enumerate(names, 1):
         if not isinstance(name, (str, int)):
             raise LabelsError(f"class {number} of the list is not a name: {name!r}")
-    return [str(name) for name in names]
+    checked = [str(name) for name in names]
+    check_writable(checked)
+    return checked
 
 
 def labels_in(value: Any) -> list[str] | None:
@@ -114,11 +117,12 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str], outputs: int) -> None:
-    """Check that there is one class name per output.
+    """Check that there is one class name per output, and that each can be written.
 
     Raises:
-        LabelsError: If there are more or fewer.
+        LabelsError: If there are more or fewer, or one is no Unicode text.
     """
+    check_writable(labels)
     if len(labels) != outputs:
         raise LabelsError(
             f"{len(labels)} class names for {outputs} outputs: the list belongs to another model"
@@ -155,6 +159,41 @@ def _lua_strings(text: str) -> list[str]:
             names.append(plain if string.startswith("[[") else re.sub(r"\\(.)", r"\1", plain))
         position = found.end()
     return names
+
+
+def check_order(labels: Sequence[str], own: Sequence[str] | None) -> None:
+    """Check that class names given for a model are not its own names in another order.
+
+    Raises:
+        LabelsError: If they are: each output would be called by the name of another class.
+
+    Example:
+        >>> check_order(["tabby", "spaniel"], ["cat", "dog"])
+        >>> try:
+        ...     check_order(["dog", "cat"], ["cat", "dog"])
+        ... except LabelsError as error:
+        ...     print(str(error).partition(";")[0])
+        labels=… has the model's own names in another order: output 1 is 'cat', not 'dog'
+    """
+    if own is None or list(labels) == list(own) or sorted(labels) != sorted(own):
+        return
+    place = next(index for index, name in enumerate(own) if labels[index] != name)
+    raise LabelsError(
+        f"labels=… has the model's own names in another order: output {place + 1} is "
+        f'{own[place]!r}, not {labels[place]!r}; leave labels=… out, or edit "labels" in the '
+        "config.json of the saved model if its own order is wrong"
+    )
+
+
+def check_writable(labels: Sequence[str]) -> None:
+    """Check that every class name is whole Unicode characters, which files can hold.
+
+    Raises:
+        LabelsError: If one is not.
+    """
+    for number, name in enumerate(labels, 1):
+        if not is_writable(name):
+            raise LabelsError(f"class {number} is {name!a}, which is no Unicode text")
 
 
 def _text(path: Path) -> str:

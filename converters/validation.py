@@ -101,10 +101,22 @@ def refusal(where: str, value: Any, expected: str) -> ValueError:
 
 
 def text(value: Any, where: str) -> str:
-    """Check a text."""
+    """Check a text that every file and output can hold."""
     if not isinstance(value, str):
         raise refusal(where, value, "a text")
+    if not is_writable(value):
+        raise refusal(where, ascii(value), "a text of whole Unicode characters")
     return value
+
+
+def is_writable(value: str) -> bool:
+    r"""Return whether a text can be written: half of a surrogate pair is no character.
+
+    Example:
+        >>> is_writable("café"), is_writable("\ud800")
+        (True, False)
+    """
+    return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def flag(value: Any, where: str) -> bool:
@@ -155,10 +167,10 @@ def optional(kind: Kind) -> Kind:
 
 
 def list_of(kind: Kind, length: int | None = None) -> Kind:
-    """Return the kind of lists, of a length if one is given."""
+    """Return the kind of lists (in Python tuples too), of a length if one is given."""
 
     def check(value: Any, where: str) -> list[Any]:
-        if not isinstance(value, list) or (length is not None and len(value) != length):
+        if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
             count = "" if length is None else f" of {length}"
             raise refusal(where, value, f"a list{count}")
         return [kind(item, f"{where}[{index}]") for index, item in enumerate(value)]

@@ -102,7 +102,7 @@ PREFERRED = {
 }
 
 #: Classes whose cases are one example without a batch: they get a batch of two.
-SINGLE = {"nn.SpatialFullConvolutionMap", "nn.TemporalSubSampling", "nn.VolumetricMaxUnpooling"}
+SINGLE = {"nn.SpatialFullConvolutionMap", "nn.TemporalSubSampling"}
 
 
 def example(class_name: str) -> Example | None:

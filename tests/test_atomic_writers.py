@@ -162,12 +162,19 @@ def new_run(folder: Path, number: int) -> None:
 
 
 MANIFEST = {
+    "format_version": 2,
+    "torchlift": "0.2.0",
+    "model": "a digest",
     "features": {"a": (2,)},
     "layers": {"a": "Linear"},
+    "backend": "torch",
+    "preprocessing": None,
+    "pool": "none",
+    "flatten": False,
     "dtype": "float32",
+    "batch_size": 4,
     "chunk": 4,
-    "data": {"count": 6, "classes": ["x", "y"]},
-    "format_version": 2,
+    "data": {"fingerprint": "a digest", "count": 6, "classes": ["x", "y"]},
 }
 
 

@@ -122,12 +122,12 @@ def test_units_runs_samples_confusion_and_sizes(
     evaluated = plot(capsys, "confusion", MODEL, "--data", DATA, *NAMES, *SCALE, "--overwrite")
     assert evaluated["confusion"] == confusion["confusion"]
     assert confusion["labels"][0] == "zero"
-    assert plot(capsys, "confusion", files["run"])["labels"][0] == "1"
+    assert plot(capsys, "confusion", files["run"], "--overwrite")["labels"][0] == "1"
     sizes = plot(capsys, "sizes", MODEL)
     assert sizes["bytes"] == Path(MODEL).stat().st_size
     assert sizes["parameters"] == 61_706
-    assert plot(capsys, "sizes", files["saved"])["parameters"] == 61_706
-    assert plot(capsys, "sizes", "torchvision:alexnet")["parameters"] == 61_100_840
+    assert plot(capsys, "sizes", files["saved"], "--overwrite")["parameters"] == 61_706
+    assert plot(capsys, "sizes", "torchvision:alexnet", "--overwrite")["parameters"] == 61_100_840
 
 
 def test_the_same_command_gives_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:

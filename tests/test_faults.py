@@ -84,7 +84,7 @@ CASES = {
         f"cat {PLAIN} modules[8].weight -o a.npy --overwrite",
         f"cat {PLAIN} modules[1].weight -o a.npy",
     ),
-    "check": Case("check {files}/base {files}/base.onnx --report", same="none"),
+    "check": Case("check {files}/base m.onnx --report", "export {files}/base m.onnx"),
 }
 
 #: The exit code after each kind of fault.

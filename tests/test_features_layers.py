@@ -13,8 +13,8 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.converters.inference import InferenceError, ProviderError
-from torchlift.converters.onnx import export
-from torchlift.converters.saved import SavedModel, open_model
+from torchlift.converters.onnx import OnnxError, export
+from torchlift.converters.saved import SavedModel, TorchvisionNetwork, open_model
 from torchlift.transfer.errors import LayerError
 from torchlift.transfer.features.extractors import (
     FeatureExtractor,
@@ -75,6 +75,12 @@ class TestNames:
 
     def test_penultimate_is_the_input_of_the_last_linear(self) -> None:
         assert find_tap(self.nested, "penultimate") == Tap("penultimate", "1.3", before=True)
+
+    def test_a_layer_of_torchvision_needs_no_prefix(self) -> None:
+        network = TorchvisionNetwork("resnet18", 2)
+        taps = find_taps(network, ["layer4", "network.layer4", "layer1.0.relu", "network"])
+        layers = ["network.layer4", "network.layer1.0.relu", "network"]
+        assert [tap.layer for tap in taps] == layers
 
     def test_two_names_of_one_layer_count_once(self) -> None:
         taps = find_taps(self.nested, ["1.2", "get(2):get(3)", "input"])
@@ -214,7 +220,7 @@ class TestExtractors:
     ) -> None:
         with pytest.raises(InferenceError, match="backend='jax': expected torch or onnxruntime"):
             build_extractor(digits, ["input"], inputs[:2], "jax")
-        with pytest.raises(InferenceError, match="no such file"):
+        with pytest.raises(OnnxError, match="no such file"):
             open_extractor(tmp_path / "nowhere.onnx", ["input"])
         for backend in ("torch", "onnxruntime"):
             extractor = build_extractor(digits, ["penultimate"], inputs[:2], backend)

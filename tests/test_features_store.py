@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -321,3 +322,22 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path, backend: str)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("500 examples") == 1
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize("suffix", [".t7", ".npz"])
+def test_a_file_has_the_dtype_and_the_size_that_are_said(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"features{suffix}"
+    words = ["extract", str(MODEL), str(DATA), str(file), "--mean-std", str(SCALE), "--json"]
+    assert main([*words, "--dtype", "float16", "--layers", "3"]) == 0
+    said = json.loads(capsys.readouterr().out)["bytes"]
+    # Beside the features stand 500 labels of 8 bytes each, and what the format adds.
+    assert 0 < file.stat().st_size - said < 8 * 500 + 2000
+    stored = t7.load(file)["data"] if suffix == ".t7" else np.load(file)["data"]
+    assert np.asarray(stored).dtype == np.float16
+    exact = extract(planned(), tmp_path / "exact").read("3").images
+    read = read_features(file)["data"].images
+    assert read.dtype == np.float32
+    # Rounded to 11 bits.
+    np.testing.assert_allclose(read, exact, rtol=2**-10, atol=1e-6)

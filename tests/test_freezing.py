@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from torchlift.converters.saved import TorchvisionNetwork
 from torchlift.transfer.errors import FreezingError
 from torchlift.transfer.freezing import (
     Freezing,
@@ -164,3 +165,23 @@ def test_each_layer_has_its_own_learning_rate() -> None:
         assert decay == (1e-4 if parameter.dim() > 1 else 0)
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
     assert len(parameter_groups(network, 0.1, 1e-4, Freezing())) == 2
+
+
+def test_several_rules_freeze_what_any_of_them_does() -> None:
+    network, _, _ = network_and_batch()
+    both = frozen_modules(network, "0") | frozen_modules(network, "9")
+    assert frozen_modules(network, "0, 9") == both
+    with pytest.raises(FreezingError, match="'nope' matches no layer"):
+        frozen_modules(network, "0,nope")
+    with pytest.raises(FreezingError, match="nothing to train"):
+        frozen_modules(network, "until 13,13")
+
+
+@pytest.mark.parametrize("rule", ["layer4", "until layer3", "layer[12]*", "conv1,layer1.0"])
+def test_a_layer_of_torchvision_needs_no_prefix(rule: str) -> None:
+    """`layer4` is what torchvision calls it; in a saved model it is `network.layer4`."""
+    wrapped = TorchvisionNetwork("resnet18", 10)
+    inside = frozen_modules(wrapped.network, rule)
+    assert frozen_modules(wrapped, rule) == {f"network.{name}" for name in inside if name} | (
+        {"network"} if "" in inside else set()
+    )

@@ -173,12 +173,12 @@ def test_a_center_crop_equals_torch7() -> None:
     assert output.shape == expected.shape
     assert np.abs(output - expected).max() < TOLERANCE
     # Odd margins: floor((4 - 1) / 2) = 1 row and floor((5 - 2) / 2) = 1 column are left out first.
-    counted = np.arange(20, dtype=np.uint8).reshape(1, 4, 5)
-    cropped = Preprocessing("gray", crop=(1, 2), value_range=255)(counted)
+    counted = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    cropped = Preprocessing("gray", None, "image.scale-bilinear", (1, 2), 255)(counted)
     assert cropped[0, 0].tolist() == [[6, 7]]
     # A crop as large as the image keeps all of it.
     whole = Preprocessing("gray", crop=(4, 5), value_range=255)(counted)
-    assert np.array_equal(whole[0], counted)
+    assert np.array_equal(whole[0, 0], counted)
 
 
 @pytest.mark.parametrize("case", CASES[:6], ids=name_of)

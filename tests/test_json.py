@@ -58,6 +58,8 @@ LINES: list[tuple[list[str], int]] = [
     (["inspect", "{}/model"], 0),
     (["inspect", "{}/model.onnx"], 0),
     (["inspect", "{}/features"], 0),
+    (["inspect", DATA], 0),
+    (["inspect", "sklearn:digits"], 0),
     (["inspect", str(FIXTURES / "0.1.0" / "model")], 0),
     (["inspect", str(FIXTURES / "0.1.0" / "model-baked.onnx")], 0),
     (["inspect", str(FIXTURES / "0.1.0" / "features")], 0),

@@ -129,7 +129,7 @@ def test_check_examines_the_preprocessing_in_the_graph(
     )
     onnx.save(stored, tmp_path / "tampered.onnx")
     report = check(digits, tmp_path / "tampered.onnx", DATA.images[:40], locate=True)
-    assert next(finding.name for finding in report.findings if not finding.passed) == "outputs"
+    assert {"weights", "outputs"} <= {f.name for f in report.findings if not f.passed}
     # The first node that diverges is one of the preprocessing.
     assert "baked_" in report.findings[-1].text
 
@@ -156,9 +156,9 @@ def test_half_precision(digits: SavedModel, baked: Path, tmp_path: Path) -> None
     sizes = [path.stat().st_size for path in (tmp_path / "half.onnx", baked)]
     assert sizes[0] < 0.55 * sizes[1]
     assert 1e-6 < report.error < 1e-2
-    # It fails by the limits of float32.
+    # Its outputs fail by the limits of float32; its numbers are what float16 makes of them.
     strict = check(digits, tmp_path / "half.onnx", DATA.images, profile="fp32-cpu")
-    assert {"outputs", "weights"} <= {f.name for f in strict.findings if not f.passed}
+    assert "outputs" in {f.name for f in strict.findings if not f.passed}
 
 
 def test_weights_that_do_not_fit_half_precision(tmp_path: Path) -> None:

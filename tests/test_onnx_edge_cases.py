@@ -45,7 +45,9 @@ def test_the_file_computes_torch7s_output(file: Path, tmp_path: Path) -> None:
     # Single precision on both sides.
     np.testing.assert_allclose(actual, output, atol=1e-5)
     report = check(model, path, inputs.numpy())
-    assert report.passed, list(report.lines())
+    # Some give the same for every input, on which `check` does not rely.
+    failed = {finding.name for finding in report.findings if not finding.passed}
+    assert failed <= {"input"}, list(report.lines())
 
 
 @pytest.mark.parametrize(

@@ -386,3 +386,25 @@ def test_the_resizing_that_is_chosen_travels_with_the_model(
     capsys.readouterr()
     assert main(["convert", alexnet, str(tmp_path / "none"), *chosen]) == 1
     assert "needs mean and std" in capsys.readouterr().err
+
+
+def test_labels_in_another_order_are_no_renaming(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Path, folder: Path
+) -> None:
+    """The model's own names in another order would call each output by another class's name."""
+    names = list(t7.load(DIGITS / "digits_classes.t7").values())
+    (tmp_path / "sorted.txt").write_text("\n".join(sorted(names)), encoding="utf-8")
+    for command in (["predict", model, folder], ["convert", model, tmp_path / "m"]):
+        words = [*map(str, command), "--labels", str(tmp_path / "sorted.txt")]
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert "--labels" in err
+        assert "in another order: output 1 is 'zero', not 'eight'" in err
+    assert not (tmp_path / "m").exists()
+    # Other names are a renaming, and the same names in the same order change nothing.
+    for text in ([f"digit {name}" for name in names], names):
+        (tmp_path / "other.txt").write_text("\n".join(text), encoding="utf-8")
+        words = ["predict", str(model), str(folder / "0.png"), "--json"]
+        assert main([*words, "--labels", str(tmp_path / "other.txt")]) == 0
+        result = json.loads(capsys.readouterr().out)["results"][0]
+        assert {one["label"] for one in result["predictions"]} <= set(text)

@@ -35,6 +35,7 @@ def write_all(target: Path, begin: int = 0, end: int | None = None, **options: A
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_kill_at_any_byte_is_resumed_to_the_same_file(suffix: str, tmp_path: Path) -> None:
+    """Seven is prime to the length of the rows, so that every place in a row is tried."""
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
     whole, target = tmp_path / f"whole{suffix}", tmp_path / f"r{suffix}"
@@ -42,10 +43,12 @@ def test_a_kill_at_any_byte_is_resumed_to_the_same_file(suffix: str, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         write_all(target, end=len(NAMES))
     partial = tmp_path / f"r{suffix}.partial"
-    content = partial.read_bytes()
+    record = tmp_path / f"r{suffix}.partial.json"
+    content, settings = partial.read_bytes(), record.read_bytes()
     resumed = set()
-    for size in range(len(content) + 1):
+    for size in range(0, len(content) + 1, 7):
         partial.write_bytes(content[:size])
+        record.write_bytes(settings)
         resumed.add(write_all(target, resume="auto"))
         assert target.read_bytes() == whole.read_bytes(), size
         target.unlink()
@@ -89,6 +92,27 @@ def test_a_file_of_another_program_is_kept(tmp_path: Path) -> None:
     with pytest.raises(WriteError):
         write_all(tmp_path / "r.csv", overwrite=True)
     assert precious.read_bytes() == b""
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": "auto"}])
+def test_results_of_another_program_are_no_partial_file(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Without the settings beside it, a file is not ours, however it begins."""
+    partial, record = tmp_path / "r.csv.partial", tmp_path / "r.csv.partial.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / "r.csv", end=3)
+    content = partial.read_bytes()
+    record.unlink()
+    with pytest.raises(WriteError, match="holds something else than results"):
+        write_all(tmp_path / "r.csv", **options)
+    assert partial.read_bytes() == content
+    partial.unlink()
+    record.write_text('{"mine": 1}', encoding="utf-8")
+    with pytest.raises(WriteError, match="holds something else than settings"):
+        write_all(tmp_path / "r.csv", **options)
+    assert record.read_text(encoding="utf-8") == '{"mine": 1}'
+    assert [path.name for path in tmp_path.iterdir()] == [record.name]
 
 
 @pytest.mark.parametrize(

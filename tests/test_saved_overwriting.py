@@ -86,7 +86,7 @@ def test_a_failed_save_keeps_the_old_model(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("torchlift.converters.saved.folder.save_file", fail)
+    monkeypatch.setattr("torchlift.converters.saved.tensor_files.save_file", fail)
     with pytest.raises(WriteError, match="No space left"):
         saved.save(tiny(notes=["new"]), tmp_path / "m", overwrite=True)
     assert saved.load(tmp_path / "m").notes == ["old"]

@@ -197,8 +197,10 @@ def test_a_diverging_run_of_a_sweep_is_a_row(
     words += ["tracker=none", "val_fraction=0.2", f"--output={tmp_path / 's'}", "--json"]
     assert main(words) == 0
     best, worst = json.loads(capsys.readouterr().out)["runs"]
-    assert (best["status"], best["options"]) == ("finished", [{"option": "lr", "setting": "0.01"}])
-    assert worst["status"] == "diverged"
+    assert (best["status"], best["options"]) == ("finished", [{"option": "lr", "setting": 0.01}])
+    assert isinstance(best["val_accuracy"], float)
+    assert (best["epoch"], type(best["epoch"])) in ((1, int), (2, int))
+    assert (worst["status"], worst["options"][0]["setting"]) == ("diverged", 1e10)
     assert "the training diverged in epoch " in worst["problem"]
 
 
@@ -232,3 +234,36 @@ def test_an_invalid_option_ends_a_sweep_before_its_first_run(
         main(words)
     assert "epochs" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_a_grid_grows_in_any_option(tmp_path: Path) -> None:
+    """A run keeps its number, and only the new ones are done, wherever they stand in the grid."""
+    done: list[tuple[str, str]] = []
+
+    def run(trial: Trial, folder: Path) -> None:
+        done.append((trial["momentum"], folder.name))
+        finished(trial, folder)
+
+    def sweep(*momenta: str) -> Sweep:
+        choices = [read_choice("lr=1,2"), read_choice(f"momentum={','.join(momenta)}")]
+        return Sweep(tmp_path, plan_trials(choices, None, 0), {"model": "a"})
+
+    sweep("0.9").run(run)
+    sweep("0.9", "0.5").run(run)
+    assert done == [("0.9", "001"), ("0.9", "002"), ("0.5", "003"), ("0.5", "004")]
+    # Fewer values lose nothing: the runs keep their numbers for a later, larger grid.
+    sweep("0.5").run(run)
+    assert {row["run"] for row in sweep("0.5").rows()} == {"003", "004"}
+    larger = sweep("0.1", "0.9", "0.5")
+    larger.run(run)
+    assert done[4:] == [("0.1", "005"), ("0.1", "006")]
+    assert {(row["lr"], row["momentum"], row["run"]) for row in larger.rows()} == {
+        *(("1", "0.9", "001"), ("2", "0.9", "002"), ("1", "0.5", "003")),
+        *(("2", "0.5", "004"), ("1", "0.1", "005"), ("2", "0.1", "006")),
+    }
+
+
+def test_equal_random_runs_have_folders_of_their_own(tmp_path: Path) -> None:
+    trials = [{"lr": "1"}, {"lr": "1"}, {"lr": "2"}]
+    names = [folder.path.name for folder in Sweep(tmp_path, trials, {}).folders()]
+    assert names == ["001", "002", "003"]

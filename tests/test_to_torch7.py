@@ -18,6 +18,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules.layers.shape import View
 from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.saved import infer_input_shape, open_model
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -136,6 +137,14 @@ def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
     [
         (nn.Conv2d(4, 4, 3, groups=2), "0: .* has groups"),
         (nn.Conv2d(4, 4, 3, padding="same"), "0: .* has a padding that is not a number"),
+        (nn.Conv2d(4, 4, 3, dilation=2), "0: .* has a dilation"),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "0: .* has a padding_mode other"),
+        (nn.MaxPool2d(2, dilation=2), "0: .* has a dilation"),
+        (nn.AvgPool2d(2, divisor_override=3), "0: .* has a divisor_override"),
+        (nn.BatchNorm2d(4, momentum=None), "0: .* has momentum=None"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "0: .* has no running statistics"),
+        (nn.Flatten(2), "0: .* has other dimensions to flatten"),
+        (View([-1]), "0: .* has a size of -1"),
         (nn.GELU(), "0: GELU has no Torch7 counterpart"),
         # nn.SpatialDropout scales in evaluation mode, nn.Dropout2d in training mode.
         (nn.Dropout2d(), "0: Dropout2d has no Torch7 counterpart"),
@@ -144,6 +153,34 @@ def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
 def test_unsupported_layers_are_named(layer: nn.Module, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         to_torch7(nn.Sequential(layer), (4, 8, 8))
+
+
+def test_a_flatten_needs_the_shape_of_an_example() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(72, 3))
+    with pytest.raises(ConversionError, match=r"1: the size of .* pass input_shape=\(C, H, W\)"):
+        to_torch7(network)
+    assert to_torch7(network, (4, 8, 8))["modules"][2]["numElements"] == 2 * 6 * 6
+
+
+def test_doubles_stay_doubles_and_half_precision_becomes_single() -> None:
+    """Torch7 has no float16 on a CPU."""
+    for dtype, kind in ((torch.float64, "Double"), (torch.float16, "Float")):
+        written = to_torch7(nn.Sequential(nn.Linear(3, 2), nn.Tanh()).to(dtype))
+        linear = written["modules"][1]
+        assert linear["_type"] == f"torch.{kind}Tensor"
+        for name in ("weight", "bias", "gradWeight", "gradBias", "output"):
+            array = t7.loads(t7.dumps(linear))[name]
+            assert array.torch_class == f"torch.{kind}Tensor", name
+        assert linear["gradWeight"].shape == (2, 3)
+        assert not linear["gradWeight"].any()
+
+
+def test_the_mode_of_each_layer_is_written() -> None:
+    network = nn.Sequential(nn.Dropout(0.3), nn.Tanh()).eval()
+    network[0].train()
+    written = to_torch7(network)
+    assert [layer["train"] for layer in written["modules"].values()] == [True, False]
+    assert written["train"] is False
 
 
 def test_convert_writes_a_t7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

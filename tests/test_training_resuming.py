@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -105,8 +105,8 @@ def test_each_epoch_has_its_own_random_numbers(splits: Splits[Any], tmp_path: Pa
 def test_an_interrupted_checkpoint_leaves_the_one_before_it(
     splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(content: object, file: Path) -> None:
-        file.write_bytes(b"half of it")
+    def interrupt(content: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
         raise KeyboardInterrupt
 
     _, outcome = trained(splits, tmp_path / "run", epochs=1)

@@ -24,6 +24,7 @@ from torchlift.transfer.data import Splits
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training import loop
 from torchlift.transfer.training.checkpoints import (
     TrainingState,
     best_epoch,
@@ -237,3 +238,54 @@ def test_a_run_has_both_of_its_files(missing: str, tmp_path: Path) -> None:
     (tmp_path / "run" / missing).unlink()
     with pytest.raises(TrainingError, match="something else than a run"):
         open_run(tmp_path / "run", {}, {}, resume=False, overwrite=True)
+
+
+def test_a_disk_that_is_full_at_once_leaves_no_run(
+    splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command works once there is space, without another option."""
+    folder = tmp_path / "run"
+
+    def full(*_: Any) -> None:
+        raise WriteError("epoch-0001: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", full)
+        with pytest.raises(WriteError, match="No space left"):
+            trained(splits, folder)
+    assert not folder.exists()
+    trained(splits, folder, epochs=1)
+    # What has an epoch is kept.
+    more = replace(QUIET, resume="auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", full)
+        with pytest.raises(WriteError, match="No space left"):
+            trained(splits, folder, run=more)
+    assert (folder / "checkpoints" / "epoch-0001").is_dir()
+
+
+def test_other_numbers_of_processes_are_noted_on_resuming(
+    splits: Splits[Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    trained(splits, folder, epochs=1)
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert facts["processes"] == 1
+    resumed = replace(QUIET, resume="auto")
+    assert not any("processes" in note for note in trained(splits, folder, run=resumed)[1].notes)
+    facts["processes"] = 2
+    (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    _, result = trained(splits, folder, epochs=3, run=resumed)
+    assert any("began with 2 processes and goes on with 1" in note for note in result.notes)
+
+
+def test_a_run_is_one_folder_in_tensorboard(splits: Splits[Any], tmp_path: Path) -> None:
+    """TensorBoard shows each folder with events as a run of its own."""
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "run"
+    for epochs in (1, 2):
+        run = replace(QUIET, tracker=["tensorboard"], resume="auto")
+        trained(splits, folder, epochs=epochs, run=run)
+    events = {file.parent for file in folder.rglob("*tfevents*")}
+    assert events == {folder / "tensorboard"}
+    assert [path for path in folder.joinpath("tensorboard").iterdir() if path.is_dir()] == []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..converters.saved import TorchvisionNetwork
 from .errors import LayerError
 
 #: The input of the last linear layer: the features on which a classifier bases its decision.
@@ -47,8 +48,8 @@ def find_tap(network: nn.Module, name: str) -> Tap:
         network: The network.
         name: `penultimate` (the input of the head, which is the last Linear or, where there is
             none, the last Conv2d), `input` (the input of the network), or
-            a layer, whose output is taken: by its PyTorch name (`1.8`) or its Lua path
-            (`get(2):get(9)`, `modules[2].modules[9]`).
+            a layer, whose output is taken: by its PyTorch name (`1.8`; of a torchvision network
+            `layer4` too) or its Lua path (`get(2):get(9)`, `modules[2].modules[9]`).
 
     Raises:
         LayerError: If there is no such layer; the message lists similar names.
@@ -70,9 +71,23 @@ def find_tap(network: nn.Module, name: str) -> Tap:
     if _LUA_PATH.fullmatch(name):
         layer = follow_lua_path(network, name)
         return Tap(layer, layer)
-    if name in layers and name:
-        return Tap(name, name)
+    for spelling in spellings(network, name):
+        if spelling in layers and spelling:
+            return Tap(spelling, spelling)
     raise LayerError(f"no layer {name!r}; {_suggest(name, layers)}")
+
+
+def spellings(network: nn.Module, name: str) -> tuple[str, ...]:
+    """Return the PyTorch names, or patterns of them, that a person may mean by one.
+
+    A torchvision network is the only child, `network`, of the module that names it in a saved
+    model; `layer4` stands for `network.layer4` there.
+
+    Example:
+        >>> spellings(TorchvisionNetwork("resnet18"), "layer4")
+        ('layer4', 'network.layer4')
+    """
+    return (name, f"network.{name}") if isinstance(network, TorchvisionNetwork) else (name,)
 
 
 def find_taps(network: nn.Module, names: Sequence[str]) -> list[Tap]:

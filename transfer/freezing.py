@@ -10,6 +10,7 @@ Importing this file does not import torch: the command line takes its options fr
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MethodType
@@ -27,7 +28,7 @@ class Freezing:
 
     Attributes:
         freeze: What is not trained: none, all-but-head, "until NAME" (every layer before NAME), or
-            a pattern of layer names such as "features.*".
+            a pattern of layer names such as "features.*"; several with commas between, such as 0,1.
         unfreeze_at: The epoch, counted from 1, from which everything is trained.
         body_lr: Learning rate of all layers before the head; by default the head's.
         layer_decay: Factor on the learning rate for each layer, from the head down.
@@ -95,38 +96,63 @@ def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:
         network: A classifier.
         rule: As in `Freezing.freeze`. `until NAME` follows the order of the layers in the network
             and accepts a PyTorch name or a Lua path (see `find_tap`). A pattern, as in a shell,
-            that matches a module's name includes everything inside the module.
+            that matches a module's name includes everything inside the module. Several rules, with
+            commas between, freeze what any of them does.
 
     Raises:
-        FreezingError: The rule matches no layer, or leaves nothing to train.
-    """
-    from .heads import find_head
+        FreezingError: A rule matches no layer, or nothing is left to train.
 
-    names = list(_module_and_parameter_names(network))
+    Example:
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2))
+        >>> sorted(frozen_modules(network, "0,2"))
+        ['0', '0.bias', '0.weight', '2', '2.bias', '2.weight']
+    """
     if rule == "none":
         return frozenset()
-    if rule == "all-but-head":
-        head = find_head(network)
-        matched = [name for name in names if head not in _with_ancestors(name)]
-    elif rule.startswith("until "):
-        matched = names[: names.index(_layer_name(network, rule.removeprefix("until ").strip()))]
-    else:
-        matched = [
-            name
-            for name in names
-            if any(fnmatch.fnmatchcase(above, rule) for above in _with_ancestors(name) if above)
-        ]
-    # A module is frozen only if everything inside it is.
-    trained = {above for name in set(names) - set(matched) for above in _with_ancestors(name)}
-    frozen = frozenset(matched) - trained
-    if not frozen:
-        raise FreezingError(
-            f"freeze={rule!r} matches no layer: none, all-but-head, 'until NAME' or a pattern of "
-            f"names was expected; the first names are {', '.join(names[1:6])}"
-        )
+    names = list(_module_and_parameter_names(network))
+    matched: set[str] = set()
+    for part in map(str.strip, _COMMA.split(rule)):
+        found = _whole(names, _matches(network, names, part))
+        if not found:
+            raise FreezingError(
+                f"freeze={part!r} matches no layer: none, all-but-head, 'until NAME' or a pattern "
+                f"of names was expected; the first names are {', '.join(names[1:6])}"
+            )
+        matched |= found
+    frozen = _whole(names, matched)
     if all(name in frozen for name, _ in network.named_parameters()):
         raise FreezingError(f"freeze={rule!r} leaves nothing to train")
     return frozen
+
+
+#: What separates rules; a pattern may have commas in brackets.
+_COMMA = re.compile(r",(?![^\[]*\])")
+
+
+def _matches(network: nn.Module, names: list[str], rule: str) -> set[str]:
+    """Return the names that a single rule means."""
+    from .find_layers import spellings
+    from .heads import find_head
+
+    if rule == "all-but-head":
+        head = find_head(network)
+        return {name for name in names if head not in _with_ancestors(name)}
+    if rule.startswith("until "):
+        return set(names[: names.index(_layer_name(network, rule.removeprefix("until ").strip()))])
+    patterns = spellings(network, rule)
+    return {
+        name
+        for name in names
+        for above in _with_ancestors(name)
+        if above and any(fnmatch.fnmatchcase(above, pattern) for pattern in patterns)
+    }
+
+
+def _whole(names: list[str], matched: set[str]) -> frozenset[str]:
+    """Return matched names, but for modules that are matched only in part."""
+    rest = {above for name in set(names) - matched for above in _with_ancestors(name)}
+    return frozenset(matched - rest)
 
 
 def set_frozen(network: nn.Module, frozen: frozenset[str]) -> None:

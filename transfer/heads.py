@@ -93,18 +93,35 @@ def replace_head(
         HeadError: The network does not end in a head, or the weight has another number of features.
     """
     strip_softmax(network, output_kind)
-    name = find_head(network)
-    old = network.get_submodule(name)
-    has_bias = bias is not None or getattr(old, "bias", None) is not None
-    head = _head_like(old, classes, has_bias).to(old.get_parameter("weight")).train(old.training)
-    default_bias = 1.0 if isinstance(old, nn.Conv2d) else 0.0
+    head = resize_head(network, classes, bias is not None)
+    default_bias = 1.0 if isinstance(head, nn.Conv2d) else 0.0
     with torch.no_grad():
         head.weight.copy_(
             torch.zeros_like(head.weight) if weight is None else _reshaped(weight, head.weight)
         )
         if head.bias is not None:
             head.bias.copy_(torch.full_like(head.bias, default_bias) if bias is None else bias)
+
+
+def resize_head(
+    network: nn.Module, classes: int, needs_bias: bool = False
+) -> nn.Linear | nn.Conv2d:
+    """Replace the head of a classifier by one with other outputs, and return it.
+
+    Args:
+        network: A classifier, changed in place.
+        classes: Number of outputs; the weights are torch's random ones.
+        needs_bias: Whether the head has a bias even if the old one has none.
+
+    Raises:
+        HeadError: There is no head.
+    """
+    name = find_head(network)
+    old = network.get_submodule(name)
+    has_bias = needs_bias or getattr(old, "bias", None) is not None
+    head = _head_like(old, classes, has_bias).to(old.get_parameter("weight")).train(old.training)
     network.set_submodule(name, head)
+    return head
 
 
 def _head_like(old: nn.Module, classes: int, has_bias: bool) -> nn.Linear | nn.Conv2d:

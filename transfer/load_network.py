@@ -28,8 +28,9 @@ from ..converters.saved import (
     open_model,
 )
 from ..converters.saved.torchvision_network import classifier_names
-from .errors import NetworkError
+from .errors import HeadError, NetworkError
 from .find_layers import nearest
+from .heads import find_head, resize_head
 from .network_description import WEIGHTS, find_description
 from .networks import NETWORKS
 
@@ -51,7 +52,8 @@ def load_network(
             without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
             not a file itself; or the folder of the run that trained it. No code in it is run. The
-            head, labels and preprocessing of a run are taken from it too.
+            head, labels and preprocessing of a run are taken from it too. The head has as many
+            outputs as the weights.
         at: The path of the model in a `.t7` file (see `open_model`).
         overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
@@ -84,7 +86,7 @@ def load_network(
     network = model.module
     if weights is not None:
         inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _load_weights(inner, _weights_file(Path(weights)))
+        _load_weights(model, inner, _weights_file(Path(weights)))
     elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
     apply_overrides(model, source, **overrides)
@@ -205,8 +207,32 @@ def _weights_file(path: Path) -> Path:
     )
 
 
-def _load_weights(network: nn.Module, file: Path) -> None:
-    """Load a state dict from a file into a network; the keys have to match."""
+def _load_weights(model: SavedModel, network: nn.Module, file: Path) -> None:
+    """Load a state dict from a file into a network; the keys have to match.
+
+    Args:
+        model: The model that the network is of. A head with another number of outputs than the
+            weights is replaced, with a note.
+        network: The network that the state dict is of.
+        file: The file.
+    """
+    state = _read_state(file)
+    with suppress(HeadError):
+        name = find_head(network)
+        own, given = network.get_submodule(name).weight.shape, state.get(f"{name}.weight")
+        if given is not None and own != given.shape and own[1:] == given.shape[1:]:
+            resize_head(network, len(given))
+            model.labels = None
+            model.notes.append(f"the head has {len(given)} outputs, as {file} has, not {own[0]}")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        problems = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
+
+
+def _read_state(file: Path) -> dict[str, torch.Tensor]:
+    """Return the state dict in a file, or in a checkpoint that holds one."""
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
@@ -231,12 +257,7 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     ):
         raise NetworkError(f"{file}: no state dict: names and tensors were expected")
     # DataParallel and DistributedDataParallel prefix every name.
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,9 @@ class Sweep:
     trials: list[Trial]
     fixed: dict[str, str]
 
-    def folder(self, index: int) -> RunFolder:
-        """Return the folder of a run."""
-        return RunFolder(self.path / f"{index + 1:03d}")
+    def folders(self) -> list[RunFolder]:
+        """Return the folder of each run; a run that is in the sweep's folder keeps its number."""
+        return [self._folder(number) for number in self._numbers(self._all_trials())]
 
     def run(self, run_trial: Callable[[Trial, Path], None]) -> None:
         """Do every run that is not finished, and write the table after each.
@@ -120,16 +120,15 @@ class Sweep:
             run_trial: Does one run in a folder, and resumes it if it was stopped.
 
         Raises:
-            SweepError: The folder holds a sweep with other runs; it may have more or fewer.
+            SweepError: The folder holds a sweep without any of these runs.
             WriteError: The folder cannot be written to.
         """
         self._check_resumable()
         self.path.mkdir(parents=True, exist_ok=True)
-        plan = {"fixed": self.fixed, "trials": self.trials}
+        plan = {"fixed": self.fixed, "trials": self._all_trials()}
         self._write(_PLAN, json.dumps(plan, indent=1) + "\n")
-        for index, trial in enumerate(self.trials):
-            folder = self.folder(index)
-            problems = self.problems()
+        for trial, folder in zip(self.trials, self.folders(), strict=True):
+            problems = self._stored_problems()
             name = folder.path.name
             if folder.is_finished() or problems.pop(name, {}).get("status") == DIVERGED:
                 continue
@@ -145,40 +144,37 @@ class Sweep:
 
     def problems(self) -> dict[str, dict[str, str]]:
         """Return `{"status", "problem"}` of each run that came to no result, by its name."""
-        file = self.path / _PROBLEMS
-        if not file.is_file():
-            return {}
-        return _read_object(file, mapping_of(entries({"status": text, "problem": text})))
+        names = {folder.path.name for folder in self.folders()}
+        return {name: entry for name, entry in self._stored_problems().items() if name in names}
 
-    def rows(self) -> list[dict[str, str]]:
+    def rows(self) -> list[dict[str, str | float]]:
         """Return the results of the runs, the best validation results first.
 
         Runs that came to no result are last, with their status and without numbers.
         """
         scored = []
         problems = self.problems()
-        for index, trial in enumerate(self.trials):
-            folder = self.folder(index)
+        folders = self.folders()
+        for trial, folder in zip(self.trials, folders, strict=True):
             if folder.is_finished():
                 evaluation = _read_object(folder.evaluation, _EVALUATION)
                 best = best_row(folder.read_metrics())
-                scores: dict[str, str] = {
-                    str(name): f"{best[name]:.4f}"
+                scores: dict[str, float] = {
+                    str(name): best[name]
                     for name in ("val_accuracy", "val_loss", "train_accuracy")
                     if name in best
                 }
                 if evaluation.get("split") == "test" and evaluation.get("accuracy") is not None:
-                    scores["test_accuracy"] = f"{evaluation['accuracy']:.4f}"
+                    scores["test_accuracy"] = evaluation["accuracy"]
                 varied = {name: trial[name] for name in self._varied()}
-                row = {**varied, **scores, "epoch": f"{best['epoch']:.0f}", "run": folder.path.name}
+                row = {**varied, **scores, "epoch": int(best["epoch"]), "run": folder.path.name}
                 scored.append((validation_score(best), row))
         scored.sort(key=lambda entry: entry[0], reverse=True)
         rows = [row for _, row in scored]
         failed = [
             {**{key: trial[key] for key in self._varied()}, "run": name, "status": status}
-            for index, trial in enumerate(self.trials)
-            if (name := self.folder(index).path.name) in problems
-            and (status := problems[name]["status"])
+            for trial, folder in zip(self.trials, folders, strict=True)
+            if (name := folder.path.name) in problems and (status := problems[name]["status"])
         ]
         if not failed:
             return rows
@@ -193,9 +189,44 @@ class Sweep:
         before = _read_plan(file)
         if before is None:
             raise SweepError(f"{self.path} exists and holds something else than a sweep")
-        pairs = zip(before["trials"], self.trials, strict=False)
-        if before["fixed"] != self.fixed or any(old != new for old, new in pairs):
+        if before["fixed"] != self.fixed:
             raise SweepError(f"{self.path} holds another sweep; name another folder")
+        if not any(trial in before["trials"] for trial in self.trials):
+            raise SweepError(
+                f"{self.path} holds another sweep, which has none of these runs; name another "
+                "folder, or beside the new values the old ones too"
+            )
+
+    def _all_trials(self) -> list[Trial]:
+        """Return the runs of the sweep's folder, and behind them those that are new."""
+        before = _read_plan(self.path / _PLAN)
+        trials: list[Trial] = [] if before is None else before["trials"]
+        left = list(trials)
+        for trial in self.trials:
+            if trial in left:
+                left.remove(trial)
+            else:
+                trials.append(trial)
+        return trials
+
+    def _numbers(self, trials: list[Trial]) -> list[int]:
+        """Return the place of each run of this sweep among all; random runs may be equal."""
+        places = [(place, trial) for place, trial in enumerate(trials)]
+        numbers = []
+        for trial in self.trials:
+            found = next(entry for entry in places if entry[1] == trial)
+            places.remove(found)
+            numbers.append(found[0])
+        return numbers
+
+    def _folder(self, number: int) -> RunFolder:
+        return RunFolder(self.path / f"{number + 1:03d}")
+
+    def _stored_problems(self) -> dict[str, dict[str, str]]:
+        file = self.path / _PROBLEMS
+        if not file.is_file():
+            return {}
+        return _read_object(file, mapping_of(entries({"status": text, "problem": text})))
 
     def _varied(self) -> list[str]:
         """Return the options that differ between the runs."""
@@ -204,7 +235,7 @@ class Sweep:
 
     def _write_tables(self) -> None:
         """Write `results.csv` and `results.md`."""
-        rows = self.rows()
+        rows = [as_cells(row) for row in self.rows()]
         if not rows:
             return
         text = io.StringIO()
@@ -219,6 +250,19 @@ class Sweep:
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
+
+
+def as_cells(row: Mapping[str, str | float]) -> dict[str, str]:
+    """Return a row of results as the table shows it.
+
+    Example:
+        >>> as_cells({"lr": "0.1", "val_accuracy": 0.98765, "epoch": 3, "run": "001"})
+        {'lr': '0.1', 'val_accuracy': '0.9877', 'epoch': '3', 'run': '001'}
+    """
+    return {
+        name: f"{value:.4f}" if isinstance(value, float) else str(value)
+        for name, value in row.items()
+    }
 
 
 #: What the table takes from the results of a run.

@@ -43,6 +43,7 @@ class Classifier:
 
     Raises:
         TorchliftError: If the model cannot be opened.
+        InferenceError: If it is neither a name nor a `Predictor`.
         ProviderError: If the requested provider does not start.
 
     Example:
@@ -74,6 +75,11 @@ class Classifier:
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             model = open_predictor(model, provider)
+        elif not isinstance(model, Predictor):
+            raise InferenceError(
+                f"the model is {describe(model)}; the name of a file or folder, or a Predictor, "
+                "was expected"
+            )
         self._predictor = predictor = model
         self.batch_size = require_count("batch_size", batch_size)
         self.labels, self.preprocessing = predictor.labels, predictor.preprocessing

@@ -1,6 +1,7 @@
 """The file in which results grow, `FILE.partial`: one writer at a time, and a run can resume it.
 
-Beside it, `FILE.partial.json` says with which model and options its results were computed.
+Beside it, `FILE.partial.json` says with which model and options its results were computed. Without
+it, a partial file is somebody else's and is left alone.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,9 @@ from typing import Any, BinaryIO
 from ..errors import WriteError
 from ..files import atomic_path, check_output
 from ..settings import changed_settings
+
+#: What the settings of a run say that they are.
+_FORMAT = "torchlift partial results"
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,17 @@ def open_partial(
 
     Raises:
         WriteError: If an earlier run left results and neither `overwrite` nor `resume` is set, its
-            settings were others, another process writes the file, or it cannot be written.
+            settings were others, another process writes the file, one of the two files is not
+            torchlift's, or cannot be written.
     """
     check_output(target, overwrite)
     partial, record = partial_files(target)
+    _read_record(record)  # If it is not ours, nothing is made.
     with _locked(partial) as stream:
-        done, end = _earlier(stream, form, partial)
+        before = _read_record(record)
+        done, end = _earlier(stream, form, partial, before is not None)
         if done and resume:
-            _check_facts(record, facts, partial)
+            _check_facts(before or {}, facts or {}, partial)
         elif done and not overwrite:
             raise WriteError(
                 f"{partial} holds the results of a run that was stopped ({len(done):,} images): "
@@ -85,15 +92,16 @@ def open_partial(
             )
         else:
             done, end = [], 0
-        stream.truncate(end)
-        stream.seek(end)
         try:
+            # First the file by which the other is recognized.
+            with atomic_path(record, durable=False) as path:
+                settings = {"format": _FORMAT, **(facts or {})}
+                path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+            stream.truncate(end)
+            stream.seek(end)
             if not done:
                 stream.write(form.header)
                 stream.flush()
-            if facts is not None:
-                with atomic_path(record, durable=False) as path:
-                    path.write_text(json.dumps(dict(facts)) + "\n", encoding="utf-8")
             yield stream, done
         except BaseException:
             if os.fstat(stream.fileno()).st_size <= len(form.header):
@@ -150,31 +158,45 @@ def _lock(stream: BinaryIO) -> bool:
     return True
 
 
-def _earlier(stream: BinaryIO, form: LineFormat, partial: Path) -> tuple[list[Done], int]:
+def _read_record(record: Path) -> dict[str, Any] | None:
+    """Return the settings of an earlier run, None without one.
+
+    Raises:
+        WriteError: If the file is damaged or of another program.
+    """
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        content = None
+    # 0.1.0 wrote the settings of `predict` without a format.
+    if isinstance(content, dict) and (content.get("format") == _FORMAT or "top" in content):
+        return content
+    raise WriteError(f"{record} exists and holds something else than settings: rename it")
+
+
+def _earlier(
+    stream: BinaryIO, form: LineFormat, partial: Path, is_ours: bool
+) -> tuple[list[Done], int]:
     """Return the images that a partial file holds already, and where they end.
 
     Raises:
         WriteError: If it is the file of another program.
     """
     begin = stream.read(len(form.begins))
-    if not form.begins.startswith(begin):
+    if (begin and not is_ours) or not form.begins.startswith(begin):
         raise WriteError(f"{partial} exists and holds something else than results: rename it")
     stream.seek(0)
     return form.read(stream)
 
 
-def _check_facts(record: Path, facts: Mapping[str, Any] | None, partial: Path) -> None:
-    before: Any = None
-    with suppress(OSError, ValueError):
-        before = json.loads(record.read_text(encoding="utf-8"))
-    if facts is None and before is None:
-        return
-    if not isinstance(before, dict) or facts is None:
-        raise WriteError(f"{record}: missing or damaged; overwrite=True starts again")
+def _check_facts(before: Mapping[str, Any], facts: Mapping[str, Any], partial: Path) -> None:
+    earlier = {name: value for name, value in before.items() if name != "format"}
     now = json.loads(json.dumps(dict(facts)))
     # A fingerprint is no setting that a person could give again.
-    fingerprints = before.pop("fingerprint", None), now.pop("fingerprint", None)
-    changes = changed_settings(before, now)
+    fingerprints = earlier.pop("fingerprint", None), now.pop("fingerprint", None)
+    changes = changed_settings(earlier, now)
     if not changes and fingerprints[0] != fingerprints[1]:
         changes = "another model of that name"
     if changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,7 @@ _SAID = ("mean", "std", "color", "value_range")
 _TOLERANCE = 0.01
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """A network with its labels and preprocessing, ready to run.
 

@@ -26,6 +26,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
     """
     try:
         model = onnx.load(Path(path), load_external_data=False)
+        if not model.ir_version:
+            # Protobuf reads an empty file as a message without entries.
+            raise OnnxError(f"{os.fspath(path)}: not an ONNX file: it states no version")
         _load_weights(model, Path(path))
         metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
         metadata.check_fits(*_sizes(model.graph))

@@ -18,7 +18,7 @@ from ..images.errors import PreprocessingError
 from ..images.mean_std import read_mean_std
 from ..images.normalization import NOTHING_SAID, Normalization, Numbers, describe_resizing
 from ..images.preprocessing import ValueRange
-from ..labels import check_labels, read_labels
+from ..labels import check_labels, check_order, read_labels
 from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
 from ..t7 import LuaTable
@@ -75,7 +75,8 @@ def open_model(
         T7Error: If a `.t7` cannot be read.
         ConversionError: If it holds no model, or one that cannot be converted.
         SavedModelError: If a saved model is damaged, or the network does not take `input_size`.
-        LabelsError: If the class names do not fit the number of outputs.
+        LabelsError: If the class names do not fit the number of outputs, or are the model's own in
+            another order.
         PreprocessingError: If mean and std do not fit the network or leave the value range open,
             if a saved model has others, or if `resize` is given for a model without mean and std.
 
@@ -157,6 +158,8 @@ def _override(
     model.notes += beside.notes
     _set_input_shape(model, name, input_size)
     if said.labels is not None:
+        # What is wrong with names that are replaced is no matter; another order of them is.
+        model.labels = model.labels or beside.labels
         _set_labels(model, _names(said.labels))
     elif beside.labels is not None:
         try:
@@ -203,7 +206,7 @@ def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
         # Layers that make tensors, such as nn.OneHot, keep the name of a type.
         named = getattr(torch, str(vars(layer).get("dtype")), None)
         if isinstance(named, torch.dtype) and named.is_floating_point:
-            layer.dtype = _name(dtype)
+            vars(layer)["dtype"] = _name(dtype)
 
 
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
@@ -222,7 +225,12 @@ def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None)
 
 
 def _set_labels(model: SavedModel, names: list[str]) -> None:
-    """Set the class names; their number is checked if the number of outputs is known."""
+    """Set the class names; their number is checked if the number of outputs is known.
+
+    Raises:
+        LabelsError: If the number is wrong, or they are the model's own names in another order.
+    """
+    check_order(names, model.labels)
     shape = output_shape(model.module, model.input_shape) if model.input_shape else None
     outputs = shape[1] if shape else output_count(model.module)
     if outputs is not None:

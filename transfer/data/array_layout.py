@@ -15,12 +15,13 @@ import numpy as np
 
 from ...converters.finite import require_finite
 from ..errors import DataError
+from .class_matching import match_names
 from .dataset import SPLIT_NAMES, Dataset, check_same_kind
 
 #: Usual names of the images, the labels and the class names in a dataset, in lower case.
 IMAGE_KEYS = ("data", "x", "images", "image", "inputs", "input")
 LABEL_KEYS = ("label", "labels", "y", "targets", "target")
-NAME_KEYS = ("classes", "class_names", "classnames")
+NAME_KEYS = ("classes", "class_names", "classnames", "label_names", "target_names")
 
 #: Shapes of images that are saved flat, by their number of values: CIFAR, MNIST, and MNIST padded
 #: to 32×32.
@@ -69,6 +70,7 @@ def build_dataset_of_splits(
     splits: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
     names: tuple[str, ...] | None,
     *,
+    split_names: Mapping[str, Sequence[str]] | None = None,
     image_shape: Sequence[int] | None = None,
     first_label: int | None = None,
 ) -> Dataset:
@@ -80,12 +82,17 @@ def build_dataset_of_splits(
     Args:
         splits: Images and labels of what the file has of `train`, `val` and `test`.
         names: The class names, if the file has them.
+        split_names: The class names of each split that has a list of its own. All are matched by
+            name with `names`, or with the first of them.
         image_shape: As in `build_dataset`.
         first_label: As in `build_dataset`.
 
     Raises:
-        DataError: If the arrays have another layout, or the splits differ in kind.
+        DataError: If the arrays have another layout, or the splits differ in kind or in the names
+            of their classes.
     """
+    own_names = split_names or {}
+    names = names or next((tuple(each) for each in own_names.values()), None)
     batches: list[np.ndarray] = []
     labels: list[np.ndarray | None] = []
     notes: list[str] = []
@@ -105,11 +112,32 @@ def build_dataset_of_splits(
         names,
         first_label=first_label,
     )
-    return replace(
+    whole = replace(
         whole,
         notes=(*dict.fromkeys(notes), *whole.notes),
         splits=np.repeat(list(splits), [len(batch) for batch in batches]),
     )
+    return whole if names is None else _with_common_names(whole, names, own_names)
+
+
+def _with_common_names(
+    data: Dataset, names: Sequence[str], split_names: Mapping[str, Sequence[str]]
+) -> Dataset:
+    """Return data whose splits number their classes as `names` does."""
+    if data.classes is None or data.splits is None:
+        return data
+    classes, notes = data.classes.copy(), list(data.notes)
+    for split, own in split_names.items():
+        if list(own) == list(names):
+            continue
+        sides = (f"the split {split}", "the first list of class names")
+        # What is out of the range of the split's own names stays out of range.
+        positions = np.array([*match_names(own, names, sides), -1])
+        rows = data.splits == split
+        inside = (classes[rows] >= 0) & (classes[rows] < len(own))
+        classes[rows] = positions[np.where(inside, classes[rows], len(own))]
+        notes.append(f"the classes of the split {split} were matched with the others by name")
+    return replace(data, classes=classes, notes=tuple(notes))
 
 
 def group_by_split(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -112,11 +112,20 @@ def draw(seed: int, epoch: int, count: int) -> np.ndarray:
 def _shift(
     pixels: torch.Tensor, padding: int, down: torch.Tensor, across: torch.Tensor
 ) -> torch.Tensor:
-    """Return crops of the padded images, in their original size."""
+    """Return crops of the padded images, in their original size.
+
+    Raises:
+        DataError: If the padding is larger than the images: most crops would be black.
+    """
     import torch
     from torch.nn import functional
 
     count, channels, height, width = pixels.shape
+    if padding > max(height, width):
+        raise DataError(
+            f"crop_padding={padding}: at most the larger side of the images, "
+            f"{max(height, width)}, was expected"
+        )
     places = 2 * padding + 1
     top, left = ((numbers * places).long().clamp(max=places - 1) for numbers in (down, across))
     padded = functional.pad(pixels, [padding] * 4)

@@ -67,6 +67,14 @@ def match_classes(
         >>> match_classes(data, None)[1]
         ['classes were matched by position, because the model does not name them']
     """
+    if data.source_classes is not None and not _same_names(data.names, labels):
+        # The names are only numbers: the data has the classes of its source again, without names.
+        data = replace(
+            data,
+            classes=np.array(data.source_classes)[labelled(data)],
+            names=None,
+            source_classes=None,
+        )
     classes = labelled(data)
     if by == "name" and data.names is not None and labels is not None:
         positions = match_names(data.names, labels, sides)
@@ -172,6 +180,14 @@ def name_classes(data: Data, names: Sequence[str]) -> Data:
     ordered = [data.names[positions.index(place)] for place in range(len(names))]
     classes = None if data.classes is None else np.array(positions)[data.classes]
     return replace(data, classes=classes, names=tuple(ordered))
+
+
+def _same_names(names: Sequence[str] | None, labels: Sequence[str] | None) -> bool:
+    """Return whether two sides have the same names in any order.
+
+    A network that was trained on classes 3 and 5 of data without names calls them so.
+    """
+    return names is not None and labels is not None and sorted(names) == sorted(labels)
 
 
 def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:

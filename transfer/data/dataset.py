@@ -27,6 +27,8 @@ class Dataset:
             None means the positions.
         splits: (N,) the source's own split of each image: `train`, `val` or `test`; None where
             the source has no splits.
+        source_classes: The index of each class in the source, if some classes of a source without
+            names were chosen: `names` are then only their numbers (see `select_classes`).
 
     Example:
         >>> import numpy as np
@@ -47,6 +49,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     ids: np.ndarray | None = None
     splits: np.ndarray | None = None
+    source_classes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -30,6 +30,7 @@ class ImageFiles:
         ids: (N,) paths relative to the folder.
         splits: (N,) `train`, `val` or `test`; None for a folder without splits.
         color: What each image is decoded to: `RGB` or `gray`.
+        source_classes: As of a `Dataset`.
 
     Example:
         >>> from pathlib import Path
@@ -51,6 +52,7 @@ class ImageFiles:
     ids: np.ndarray | None = None
     splits: np.ndarray | None = None
     color: str = "RGB"
+    source_classes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -102,7 +104,15 @@ class ImageFiles:
                     f"image_size=({height}, {width})"
                 )
             target[...] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-        return Dataset(images, self.classes, self.names, self.notes, self.ids, self.splits)
+        return Dataset(
+            images,
+            self.classes,
+            self.names,
+            self.notes,
+            self.ids,
+            self.splits,
+            self.source_classes,
+        )
 
 
 def _fit(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

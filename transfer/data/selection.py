@@ -14,7 +14,7 @@ from .image_files import ImageFiles
 
 #: The largest label of data without class names, for a few images and for each image of many: the
 #: memory of many commands grows with the largest label.
-_MOST_CLASSES, _CLASSES_PER_IMAGE = 100_000, 10
+_MOST_CLASSES, _CLASSES_PER_IMAGE = 1000, 10
 
 #: Labeled images, in memory or in files; a function returns the kind that it was given.
 Data = TypeVar("Data", Dataset, ImageFiles, Dataset | ImageFiles)
@@ -83,7 +83,8 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
     Args:
         data: Labeled images.
         names: Class names, whatever the case of their letters; for data without names, Torch7's
-            labels, which count from 1.
+            labels, which count from 1. They then stand for the positions of the classes, by which
+            `match_classes` matches them.
 
     Raises:
         DataError: If a class does not exist, or is named twice.
@@ -104,6 +105,7 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
         listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise DataError(f"no class {', '.join(missing)}; the data has: {listed}")
     positions = [position for name in names if (position := _position(name, known)) is not None]
+    numbers = range(len(known)) if data.names is None else data.source_classes
     if not names or len(set(positions)) != len(names):
         raise DataError("name at least one class, and each only once")
     renumbered = np.full(len(known), -1)
@@ -113,6 +115,7 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
         data.take(kept),
         classes=renumbered[classes[kept]],
         names=tuple(known[position] for position in positions),
+        source_classes=None if numbers is None else tuple(numbers[at] for at in positions),
         notes=(*data.notes, f"classes {', '.join(names)}: {len(kept):,} of {len(data):,}"),
     )
 

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from ...converters.validation import Kind, anything, list_of, number, refusal, text, whole
+from ..errors import DataError
 from ..formatting import finite
 from .outcomes import Outcomes
 
 #: The number of confidence bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 BINS = 15
+
+#: The most classes of an evaluation: their confusion matrix takes 5 GB.
+_MOST_CLASSES = 25_000
 
 #: The number of mistakes that are listed.
 MISTAKES = 25
@@ -209,6 +213,9 @@ def summarize(
         ids: (N,) what the source calls each image; by default its position from 0.
         notes: Notes for the evaluation.
 
+    Raises:
+        DataError: If there are more than 25,000 classes.
+
     Example:
         >>> import numpy as np
         >>> from torchlift.transfer.evaluation import outcomes, summarize
@@ -219,6 +226,11 @@ def summarize(
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+    if len(labels) > _MOST_CLASSES:
+        raise DataError(
+            f"{len(labels):,} classes: the confusion matrix of an evaluation holds at most "
+            f"{_MOST_CLASSES:,}"
+        )
     indices = list(range(len(labels)))
     confusion = confusion_matrix(images.classes, images.predicted, labels=indices)
     precision, recall, f1, counts = precision_recall_fscore_support(

@@ -193,7 +193,7 @@ def build_extractor(
         return TorchExtractor(model, layers, provider)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.onnx"
-        export(whole, file, inputs=example)
+        export(whole, file, inputs=example, output_kind="features")
         names, identity = [tap.name for tap in taps], _identity(model.module, taps)
         return OnnxExtractor(file, names, model.preprocessing, identity, provider)
 

@@ -73,7 +73,7 @@ def read_features(path: str | os.PathLike[str]) -> dict[str, Dataset]:
 
 
 def write_features(store: FeatureStore, path: str | os.PathLike[str], format: str) -> None:
-    """Write the features of a complete store to a single file, atomically.
+    """Write the features of a complete store to a single file, atomically, in the store's dtype.
 
     A single layer is `data` (N, …); several are under their names: in the table `data` of a `.t7`,
     as `data/NAME` in a `.npz`. `labels` (N,) count from 1 in a `.t7` and from 0 in a `.npz`;
@@ -90,8 +90,7 @@ def write_features(store: FeatureStore, path: str | os.PathLike[str], format: st
     """
     layers = {name: store.read(name) for name in store.layers}
     arrays = {
-        name: data.images.reshape(store.count, *store.layers[name]).astype(np.float32)
-        for name, data in layers.items()
+        name: data.images.reshape(store.count, *store.layers[name]) for name, data in layers.items()
     }
     write = _write_t7 if format == "t7" else _write_npz
     with atomic_path(path) as file:

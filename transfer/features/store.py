@@ -26,7 +26,6 @@ import numpy as np
 from ...converters.files import atomic_path, remove_abandoned
 from ...converters.overwriting import FolderKind, check_no_links, check_output_folder
 from ..data.dataset import Dataset
-from ..data.selection import keep_valid_labels
 from ..errors import DataError, StoreError
 from .manifest import ATTRIBUTE, check_readable, differences, read_manifest, version_of
 from .stored_array import StoredArray
@@ -130,6 +129,9 @@ class FeatureStore:
                 f"{self.path}: {missing} of {self.chunk_count} chunks are missing: "
                 "extract was interrupted; run it again"
             )
+        # A store is described without an image library.
+        from ..data.selection import keep_valid_labels
+
         names = self.manifest["data"]["classes"]
         data = Dataset(
             self._values(layer),

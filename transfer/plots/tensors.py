@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from ...converters.finite import require_finite
-from ...converters.onnx.onnx_file import axes, read_file
+from ...converters.onnx.onnx_file import axes, read_network
 from ...converters.saved import SavedModel
 from ..errors import PlotError
 from ..find_layers import find_tap, nearest
@@ -93,7 +93,7 @@ def weights_of_file(file: str | os.PathLike[str]) -> Weights:
     Raises:
         OnnxError: The file cannot be read.
     """
-    model, metadata = read_file(file)
+    model, metadata = read_network(file)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ...converters.errors import WriteError
 from ...converters.inference import TorchPredictor
 from ...converters.inference.torch_module import as_inputs
 from ...converters.saved import SavedModel, save
@@ -78,7 +80,11 @@ def run_experiment(
     frozen_at(model.module, experiment.freezing, 1)
     accelerator = start_processes(run, experiment.freezing, path)
     folder = RunFolder(path)
-    notes = _schedule_notes(experiment, folder.planned_epochs())
+    notes = [
+        *_schedule_notes(experiment, folder.planned_epochs()),
+        *_process_notes(experiment, folder.processes(), accelerator.num_processes),
+    ]
+    is_new = folder.processes() is None
     rehearsal = Rehearsal([], True)
     if accelerator.is_main_process:
         rehearsal = rehearse(model, experiment)
@@ -86,7 +92,14 @@ def run_experiment(
             "model": network_digest(model.module),
             "data": fingerprint(experiment.splits.train),
         }
-        open_run(path, experiment.config, inputs, run.resume == "auto", run.overwrite)
+        open_run(
+            path,
+            experiment.config,
+            inputs,
+            run.resume == "auto",
+            run.overwrite,
+            accelerator.num_processes,
+        )
         if not rehearsal.saveable:
             write_description(_description(model, experiment), path)
         model.notes += rehearsal.notes
@@ -100,7 +113,11 @@ def run_experiment(
         folder.write_metrics(history, seconds)
         on_epoch(history, seconds)
 
-    with determinism(run.deterministic), torch_threads(run.threads):
+    with (
+        _kept_if_begun(folder, is_new and accelerator.is_main_process),
+        determinism(run.deterministic),
+        torch_threads(run.threads),
+    ):
         start_trackers(accelerator, experiment.config)
         if experiment.optimization.lr == "find":
             rate = _found_rate(model, experiment, folder, accelerator)
@@ -128,6 +145,20 @@ def run_experiment(
     return RunResult(folder, trained.history, trained.seconds, evaluation, notes)
 
 
+@contextmanager
+def _kept_if_begun(folder: RunFolder, is_new: bool) -> Iterator[None]:
+    """Remove what a new run wrote if writing fails before its first epoch is done.
+
+    Nothing could go on from it, and the same command would be refused because of it.
+    """
+    try:
+        yield
+    except (OSError, WriteError):
+        if is_new:
+            folder.remove_unstarted()
+        raise
+
+
 def _found_rate(
     model: SavedModel, experiment: Experiment, folder: RunFolder, accelerator: Accelerator
 ) -> float:
@@ -150,6 +181,16 @@ def _schedule_notes(experiment: Experiment, planned: int | None) -> list[str]:
     return [
         f"the run began with {planned} epochs: from now on the {options.schedule} schedule spans "
         f"{options.epochs}, and the result differs from that of {options.epochs} at once"
+    ]
+
+
+def _process_notes(experiment: Experiment, before: int | None, now: int) -> list[str]:
+    """Return a note if a run is resumed that another number of processes began."""
+    if experiment.run.resume != "auto" or before in (None, now):
+        return []
+    return [
+        f"the run began with {before} processes and goes on with {now}: BatchNorm and dropout, if "
+        "there are any, give another result than with the same number"
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import TensorBoardTracker, get_available_trackers
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from ...converters.requirements import missing_package
@@ -77,7 +77,13 @@ def start_trackers(accelerator: Accelerator, config: dict[str, Any]) -> None:
         for key, value in config.items()
         if value is not None
     }
-    accelerator.init_trackers("tensorboard", config=options)
+    accelerator.init_trackers("tensorboard")
+    for tracker in accelerator.trackers:
+        if not isinstance(tracker, TensorBoardTracker):
+            tracker.store_init_configuration(options)
+        elif accelerator.is_main_process:
+            # accelerate would make new folders each time, which TensorBoard shows as other runs.
+            tracker.writer.add_hparams(options, {}, run_name=".")
 
 
 def end_trackers(accelerator: Accelerator) -> None:

@@ -22,6 +22,7 @@ import math
 import os
 import platform
 import re
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -47,7 +48,7 @@ from ...converters.validation import (
 )
 from ..errors import TrainingError
 from ..formatting import finite
-from .checkpoints import Row
+from .checkpoints import Row, saved_epochs
 from .options import ADDED_OPTIONS, RENAMED_OPTIONS
 
 #: Increased when an older torchlift could not resume a run of this one. Version 1, of torchlift
@@ -180,6 +181,26 @@ class RunFolder:
             return epochs if isinstance(epochs, int) else None
         return None
 
+    def processes(self) -> int | None:
+        """Return how many processes trained the run in the folder; None without a run."""
+        with suppress(OSError, TrainingError):
+            count = _read_facts(self.path).get("processes", 1)
+            return count if isinstance(count, int) else None
+        return None
+
+    def remove_unstarted(self) -> None:
+        """Remove the files of a run without an epoch, and its folder if nothing else is in it."""
+        if saved_epochs(self.checkpoints):
+            return
+        for name in (*_RESULTS, _CONFIG, _FACTS):
+            entry = self.path / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """Write the results of the saved model."""
         _write_text(self.evaluation, json.dumps(finite(result), indent=1) + "\n")
@@ -191,6 +212,7 @@ def open_run(
     inputs: dict[str, Any],
     resume: bool,
     overwrite: bool,
+    processes: int = 1,
 ) -> RunFolder:
     """Create the folder of a run, or open that of a run to resume.
 
@@ -200,6 +222,7 @@ def open_run(
         inputs: Fingerprints of the model and of the data.
         resume: Resume the run in the folder, if there is one.
         overwrite: Delete the run in the folder, if there is one.
+        processes: How many processes train together.
 
     Raises:
         TrainingError: The folder holds a run with other options, another model or other data, or
@@ -213,7 +236,7 @@ def open_run(
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         with atomic_path(folder.path) as new:
             new.mkdir()
-            _write_config(new, config, inputs)
+            _write_config(new, config, inputs, processes)
         return folder
     if not _is_run(folder.path):
         raise TrainingError(f"{path} exists and holds something else than a run, or a damaged one")
@@ -228,7 +251,7 @@ def open_run(
         raise TrainingError(
             f"{path} holds a run: resume='auto' resumes it, overwrite=True starts again"
         )
-    _write_config(folder.path, config, inputs, lr)
+    _write_config(folder.path, config, inputs, processes, lr)
     return folder
 
 
@@ -343,7 +366,11 @@ def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any])
 
 
 def _write_config(
-    path: Path, config: dict[str, Any], inputs: dict[str, Any], lr: float | None = None
+    path: Path,
+    config: dict[str, Any],
+    inputs: dict[str, Any],
+    processes: int,
+    lr: float | None = None,
 ) -> None:
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -351,6 +378,7 @@ def _write_config(
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": platform.platform(),
+        "processes": processes,
         "inputs": inputs,
     }
     if lr is not None:

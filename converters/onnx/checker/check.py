@@ -265,7 +265,8 @@ def _run_batches(
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
                 example = batch.model
-            if not pair.needs_images and not pair.random_operators:
+            is_int8 = pair.metadata.precision == "int8"
+            if not (pair.needs_images or is_int8 or pair.random_operators):
                 results.edge_cases = check_edge_cases(
                     example,
                     run_both,

@@ -70,7 +70,8 @@ class ExportPair:
 
         The file takes pixels, or it is int8 and calibrated for the values that pixels give.
         """
-        return self.metadata.baked_preprocessing is not None or self.metadata.precision == "int8"
+        is_calibrated = self.metadata.precision == "int8" and self.model.preprocessing is not None
+        return self.metadata.baked_preprocessing is not None or is_calibrated
 
     @property
     def random_operators(self) -> list[str]:

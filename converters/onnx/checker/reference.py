@@ -18,6 +18,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from onnx_ir import traversal
 from onnx_ir.passes import common
+from torch.utils import _pytree as pytree
 
 from ...inference.torch_module import as_inputs, inference_copy
 from ..exporter.bake_preprocessing import bake, normalization_constants
@@ -71,7 +72,9 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
         OnnxError: If torch cannot translate the model.
     """
     module = inference_copy(pair.model.module, torch.float32)
-    program = translate(module, as_inputs(module, inputs), pair.takes_any_size)
+    # Of inputs in another memory format torch makes other operators.
+    example = pytree.tree_map(torch.Tensor.contiguous, as_inputs(module, inputs))
+    program = translate(module, example, pair.takes_any_size)
     model, graph = program.model, pair.onnx_model.graph
     names = ([value.name for value in values] for values in (graph.input, graph.output))
     name_interface(model, *names)

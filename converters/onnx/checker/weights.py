@@ -181,7 +181,8 @@ def _is_rounded(constant: Constant, stored: np.ndarray) -> bool:
         if not constant.is_computed:
             return np.array_equal(stored, values)
         finite = np.isfinite(values)
-        near = np.abs(stored - values, where=finite, out=np.zeros_like(values))
+        with np.errstate(invalid="ignore"):  # An infinity less an infinity is left out.
+            near = np.abs(stored - values, where=finite, out=np.zeros_like(values))
         units = np.spacing(np.abs(values), where=finite, out=np.zeros_like(values))
         return bool(((near <= _UNITS * units) & (finite | (stored == values))).all())
     with np.errstate(over="ignore", invalid="ignore"):

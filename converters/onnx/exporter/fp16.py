@@ -11,14 +11,23 @@ from ..errors import OnnxError
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def _remove_repeated(graph: onnx.GraphProto) -> None:
-    """Remove casts that the converter made once more, of a constant that several nodes share."""
-    seen: set[str] = set()
+def _tidy_constants(graph: onnx.GraphProto) -> None:
+    """Remove casts to float32 of constants that stayed in float32, and their stated types.
+
+    The converter makes such a cast for each node that takes one, also twice under one name, and
+    states float16 as the type of every constant.
+    """
+    kept = {each.name for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
+    sources: dict[str, str] = {}
     for node in list(graph.node):
-        if node.op_type == "Cast" and node.output[0] in seen:
-            # Equal messages compare as equal: the later one is as good as the first.
+        if node.op_type == "Cast" and node.input[0] in kept:
+            sources[node.output[0]] = node.input[0]
             graph.node.remove(node)
-        seen.update(node.output)
+    for node in graph.node:
+        node.input[:] = [sources.get(name, name) for name in node.input]
+    for value in list(graph.value_info):
+        if value.name in kept or value.name in sources:
+            graph.value_info.remove(value)
 
 
 def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -45,7 +54,7 @@ def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
     converted = convert_float_to_float16(
         onnx_ir.to_proto(model), keep_io_types=True, disable_shape_infer=True
     )
-    _remove_repeated(converted.graph)
+    _tidy_constants(converted.graph)
     result: onnx_ir.Model = onnx_ir.from_proto(converted)
     # The converter appends the casts of the inputs after the nodes that need them.
     result.graph.sort()

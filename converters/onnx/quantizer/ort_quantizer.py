@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...errors import WriteError
 from ..exporter.bake_preprocessing import BAKED
 
 #: Operators with weights.
@@ -65,14 +66,17 @@ def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibrati
     Args:
         file: The graph in single precision.
         batches: Inputs by name.
+
+    Raises:
+        WriteError: If the disk of the temporary files is full.
     """
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with _quiet(), _temporary_folder() as folder:
         calibrator = create_calibrator(
             file,
             [*LAYERS, *_BETWEEN],
-            str(Path(folder) / "calibrated.onnx"),
+            str(folder / "calibrated.onnx"),
         )
         calibrator.collect_data(_BatchReader(iter(batches)))
         return Calibration(calibrator.compute_data())
@@ -176,14 +180,17 @@ def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Model
     Args:
         model: The graph in single precision; it is not changed.
         keep: Names of the nodes that stay in single precision.
+
+    Raises:
+        WriteError: If the disk of the temporary files is full.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     copied = _copy(model)
     # A Gemm becomes a MatMul with its weight transposed, which the recorded shapes do not fit.
     del copied.graph.value_info[:]
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "dynamic.onnx"
+    with _quiet(), _temporary_folder() as folder:
+        target = folder / "dynamic.onnx"
         quantize_dynamic(
             copied,
             target,
@@ -213,6 +220,25 @@ def _with_metadata_of(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onn
     )
     quantized.ir_version = model.ir_version
     return quantized
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Yield a folder for the graphs that ONNX Runtime's quantizer writes and reads again.
+
+    Raises:
+        WriteError: If a graph is not whole: what infers its shapes does not notice a full disk.
+    """
+    from google.protobuf.message import DecodeError
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except DecodeError as error:
+            raise WriteError(
+                f"{tempfile.gettempdir()}: a temporary file is not whole: disk full, or a limit "
+                "on the size of files; TMPDIR names another folder"
+            ) from error
 
 
 @contextmanager

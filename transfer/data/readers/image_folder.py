@@ -23,9 +23,13 @@ _SPLIT_FOLDERS: dict[str, str] = {
 }  # fmt: skip
 
 
+#: What messages call such a folder.
+KIND = "a folder with a subfolder of images for each class"
+
+
 # Any folder may be one of images, so the kinds of folders with certain files are asked first.
 @reader(
-    "a folder with a subfolder of images for each class",
+    KIND,
     accepts=lambda source: Path(source).is_dir(),
     order=90,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 from zipfile import ZipFile, ZipInfo
@@ -54,14 +55,15 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
 
 
 def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions) -> Dataset:
-    listed = _entry(arrays, NAME_KEYS)
-    names = None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
+    names = _names(arrays)
     images, first_label = _images(arrays), options.first_label
     if images is not None:
-        return build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
+        data = build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
+        return _with_note_on_text(data, arrays)
+    groups = group_by_split(arrays)
     splits = {
         split: (own, _entry(group, LABEL_KEYS))
-        for split, group in group_by_split(arrays).items()
+        for split, group in groups.items()
         if (own := _images(group)) is not None
     }
     if not splits:
@@ -69,7 +71,27 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
             f"{source}: no images under a usual name (x, data, images, x_train, train_images) "
             f"among: {', '.join(list(arrays)[:8])}"
         )
-    return build_dataset_of_splits(splits, names, first_label=first_label)
+    own_names = {split: own for split in splits if (own := _names(groups[split]))}
+    data = build_dataset_of_splits(splits, names, split_names=own_names, first_label=first_label)
+    return _with_note_on_text(data, arrays)
+
+
+def _names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
+    listed = _entry(arrays, NAME_KEYS)
+    return None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
+
+
+def _with_note_on_text(data: Dataset, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """Note the text that could be the class names of data without names."""
+    if data.names is not None or data.classes is None:
+        return data
+    count = int(data.classes.max(initial=-1)) + 1
+    notes = [
+        f"the array {name} of {count} texts is not used: class names are called {NAME_KEYS[0]}"
+        for name, array in arrays.items()
+        if array.dtype.kind in "US" and array.size == count
+    ]
+    return replace(data, notes=(*data.notes, *notes))
 
 
 def load_arrays(file: str | os.PathLike[str]) -> dict[str, np.ndarray]:

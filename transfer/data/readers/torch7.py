@@ -118,15 +118,21 @@ def dataset_from(
     if isinstance(value, LuaObject):
         value = value.fields
     splits = _splits(value)
-    listed = [_entry(table, NAME_KEYS) for table in (value, *splits.values())]
-    names = next((tuple(labels_from(each)) for each in listed if each is not None), None)
+    names = _names(value)
     layout: Any = {"image_shape": image_shape, "first_label": first_label}
     if splits:
         arrays = {split: _images_and_labels(table) for split, table in splits.items()}
-        dataset = build_dataset_of_splits(arrays, names, **layout)
+        own = {split: own for split, table in splits.items() if (own := _names(table))}
+        dataset = build_dataset_of_splits(arrays, names, split_names=own, **layout)
     else:
         dataset = build_dataset(*_images_and_labels(value), names, **layout)
     return keep_valid_labels(dataset, on_error)
+
+
+def _names(table: Any) -> tuple[str, ...] | None:
+    """Return the class names that a table keeps beside its images, if there are any."""
+    listed = _entry(table, NAME_KEYS)
+    return None if listed is None else tuple(labels_from(listed))
 
 
 def _splits(value: Any) -> dict[str, LuaTable]:

@@ -1,0 +1,83 @@
+"""`inspect` of a dataset: the classes and counts, beside those counted in another way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.converters import t7
+
+TEST = FIXTURES / "digits" / "digits-test.t7"
+COUNTS = {"train": {"cat": 3, "dog": 2}, "test": {"cat": 1, "dog": 2}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images with splits, and the same as a .npz."""
+    path = tmp_path_factory.mktemp("data")
+    arrays: dict[str, Any] = {"classes": ["cat", "dog"]}
+    for split, counts in COUNTS.items():
+        for name, count in counts.items():
+            (path / "images" / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (6, 5), index).save(
+                    path / "images" / split / name / f"{index}.png"
+                )
+        total = sum(counts.values())
+        arrays[f"x_{split}"] = np.zeros((total, 3, 5, 6), np.uint8)
+        arrays[f"y_{split}"] = np.repeat([0, 1], list(counts.values()))
+    np.savez(path / "same.npz", **arrays)
+    return path
+
+
+def inspected(source: object, capsys: pytest.CaptureFixture[str]) -> Any:
+    assert main(["inspect", str(source), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["images", "same.npz"])
+def test_classes_are_counted_in_each_split(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = inspected(folder / name, capsys)
+    assert (found["file_kind"], found["count"]) == ("dataset", 8)
+    assert found["image_shape"] == (None if name == "images" else [3, 5, 6])
+    assert found["splits"] == [{"split": "train", "count": 5}, {"split": "test", "count": 3}]
+    assert found["classes"] == [
+        {"label": "cat", "count": 4, "train": 3, "test": 1},
+        {"label": "dog", "count": 4, "train": 2, "test": 2},
+    ]
+    assert main(["inspect", str(folder / name)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cat", "4", "3", "1"] in lines
+    assert ["all", "8", "5", "3"] in lines
+
+
+def test_a_t7_shows_its_dataset_below_its_values(capsys: pytest.CaptureFixture[str]) -> None:
+    found = inspected(TEST, capsys)
+    labels = np.asarray(t7.load(TEST)["label"])
+    assert found["file_kind"] == "t7"
+    assert found["dataset"]["classes"] == [
+        {"label": str(label), "count": int((labels == label).sum())} for label in range(1, 11)
+    ]
+    # A file of a model, or of other values, holds none.
+    for name in ("digits-lenet5.t7", "digits_classes.t7"):
+        assert inspected(TEST.with_name(name), capsys)["dataset"] is None
+
+
+def test_a_folder_of_neither_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "not a saved model" in capsys.readouterr().err
+    # A damaged model is no folder of images, even if there is one in it.
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    Image.new("RGB", (6, 5)).save(tmp_path / "a.png")
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "config.json" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""`--weights`: the head has as many outputs as the weights, whatever the network was made with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from torchlift.cli.main import main
+from torchlift.converters.saved import SavedModel, TorchvisionNetwork
+from torchlift.transfer.errors import NetworkError
+from torchlift.transfer.load_network import load_network
+
+OWN_NETWORK = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+"""
+
+
+def seven_classes(tmp_path: Path) -> tuple[nn.Module, Path]:
+    """Return a torchvision network of seven classes, and the file of its state dict."""
+    torch.manual_seed(1)
+    network = TorchvisionNetwork("resnet18", 7).network.eval()
+    file = tmp_path / "seven.pth"
+    torch.save(network.state_dict(), file)
+    return network, file
+
+
+def test_a_torchvision_checkpoint_of_other_classes_computes_its_own_outputs(tmp_path: Path) -> None:
+    network, file = seven_classes(tmp_path)
+    model = load_network("torchvision:resnet18", str(file))
+    inputs = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(inputs), network(inputs), rtol=0, atol=0)
+    assert any("7 outputs" in note and "not 1000" in note for note in model.notes)
+
+
+def test_a_checkpoint_of_other_classes_is_fine_tuned(tmp_path: Path) -> None:
+    _, file = seven_classes(tmp_path)
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(4):
+            pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    words = ["finetune", "torchvision:resnet18", str(tmp_path / "images"), "--weights", str(file)]
+    words += ["--freeze", "conv1,layer1,layer4", "--epochs", "1", "--batch-size", "4"]
+    words += ["--image-size", "32", "--input-size", "32", "--tracker", "none", "--workers", "0"]
+    assert main([*words, "-o", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+def test_a_network_of_ones_own_takes_weights_of_other_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "five_or_more.py").write_text(OWN_NETWORK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 9))
+    torch.save(network.state_dict(), tmp_path / "nine.pth")
+    model = load_network("python:five_or_more:make", str(tmp_path / "nine.pth"))
+    assert isinstance(model, SavedModel)
+    assert model.module(torch.zeros(1, 3, 8, 8)).shape == (1, 9)
+    # What differs in anything but the number of classes does not fit.
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 5 * 5, 9))
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(NetworkError, match="does not fit the network"):
+        load_network("python:five_or_more:make", str(tmp_path / "other.pth"))
+    sys.modules.pop("five_or_more", None)

@@ -1,0 +1,138 @@
+"""The nodes of a file: whatever one of them computes otherwise is noticed.
+
+Graphs are written as text; each case changes one thing in a graph. What a conversion to float16 or
+int8 adds is no difference.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir
+import pytest
+
+from torchlift.converters.onnx.checker.nodes import Structure, differences
+
+GRAPH = """
+<ir_version: 8, opset_import: ["" : 18]>
+network (float[N,3] x, float[N,3] y) => (float[N,2] z)
+<float[3,2] w = {1, 2, 3, 4, 5, 6}, float[3,2] v = {1, 2, 3, 4, 5, 6}, float[2] b = {7, 8},
+ int64[1] axes = {1}>
+{
+  d = Sub(x, y)
+  g = Gemm <alpha = 1.0>(d, w, b)
+  h = MatMul(y, v)
+  l = LeakyRelu <alpha = 0.25>(g)
+  s, t = Split <axis = 1, num_outputs = 2>(l)
+  c = Concat <axis = 1>(s, t)
+  m = ReduceMean <keepdims = 1>(h, axes)
+  p = Mul(c, m)
+  r = Relu(p)
+  z = Add(r, c)
+}
+"""
+WEIGHTS = ("w", "v", "b")
+
+
+def structure(text: str, is_int8: bool = False) -> Structure:
+    graph = onnx_ir.from_proto(onnx.parser.parse_model(text)).graph
+    return Structure(graph, WEIGHTS, is_int8)
+
+
+def changed(old: str, new: str, is_int8: bool = False) -> str:
+    """Return how the graph with one text replaced differs from the graph."""
+    assert GRAPH.count(old) == 1, old
+    return differences(structure(GRAPH, is_int8), structure(GRAPH.replace(old, new), is_int8))
+
+
+OTHER = "the nodes have other inputs or attributes"
+
+
+def test_other_names_and_another_order_of_attributes_are_no_difference() -> None:
+    renamed = GRAPH.replace("s, t", "first, second")
+    assert differences(structure(GRAPH), structure(renamed)) == ""
+    assert changed("axis = 1, num_outputs = 2", "num_outputs = 2, axis = 1") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Sub(x, y)", "Sub(y, x)"),
+        ("alpha = 0.25", "alpha = 0.5"),
+        ("Concat <axis = 1>(s, t)", "Concat <axis = 1>(t, s)"),
+        ("Concat <axis = 1>", "Concat <axis = 0>"),
+        ("keepdims = 1", "keepdims = 0"),
+        ("axes = {1}", "axes = {0}"),
+        ("Mul(c, m)", "Mul(h, m)"),
+        ("Add(r, c)", "Add(c, c)"),
+    ],
+)
+def test_other_inputs_and_attributes(old: str, new: str) -> None:
+    assert changed(old, new) == OTHER
+
+
+def test_weights_of_equal_shape_are_told_apart_by_their_names() -> None:
+    assert changed("MatMul(y, v)", "MatMul(y, w)") == OTHER
+
+
+def test_another_bias_of_a_linear_layer() -> None:
+    added = GRAPH.replace("float[2] b = {7, 8}", "float[2] b = {7, 8}, float[1] q = {7}")
+    other = added.replace("(d, w, b)", "(d, w, q)")
+    assert differences(structure(added), structure(other)) == OTHER
+
+
+def test_operators_are_counted() -> None:
+    assert changed("r = Relu(p)", "r = Abs(p)") == (
+        "Abs 1 in the file, 0 in the model, Relu 0 in the file, 1 in the model"
+    )
+
+
+@pytest.mark.parametrize("attribute", ["scales = [1.0, 2.0]", "sizes = [1, 2]", 'mode = "linear"'])
+def test_lists_and_texts_of_attributes_are_compared(attribute: str) -> None:
+    text = """
+<ir_version: 8, opset_import: ["" : 18]>
+network (float[N,3] x) => (float[N,3] z) { z = Custom <ATTRIBUTE>(x) }
+"""
+    other = attribute.replace("2", "3").replace("linear", "cubic")
+    model, file = (structure(text.replace("ATTRIBUTE", value)) for value in (attribute, other))
+    assert differences(model, model) == ""
+    assert differences(model, file) == OTHER
+
+
+def test_casts_between_floats_are_no_difference_and_others_are() -> None:
+    """FLOAT16 is 10 and INT64 is 7 in ONNX."""
+    assert changed("l = Leaky", "g2 = Cast <to = 10>(g)\n  l = Leaky") == ""
+    assert changed("h = MatMul(y, v)", "y2 = Cast <to = 10>(y)\n  h = MatMul(y2, v)") == ""
+    text = changed("h = MatMul(y, v)", "y2 = Cast <to = 7>(y)\n  h = MatMul(y2, v)")
+    assert text == "Cast 1 in the file, 0 in the model"
+
+
+def test_a_linear_layer_may_be_a_product_and_a_sum() -> None:
+    split = "e = MatMul(d, w)\n  g = Add(e, b)"
+    assert changed("g = Gemm <alpha = 1.0>(d, w, b)", split) == ""
+
+
+ROUNDED = """p2 = Relu(p)
+  q = QuantizeLinear(RELU, scale, zero)
+  r = DequantizeLinear(q, scale, zero)"""
+
+
+def int8(quantized: str, zero: int) -> str:
+    constants = f"axes = {{1}}, float scale = {{0.5}}, uint8 zero = {{{zero}}}"
+    text = GRAPH.replace("r = Relu(p)", ROUNDED.replace("RELU", quantized))
+    return text.replace("axes = {1}", constants)
+
+
+def test_the_range_of_a_quantizer_may_be_an_activation() -> None:
+    """A quantizer whose zero is its smallest value cuts what is negative, as a ReLU does."""
+    model = structure(GRAPH, is_int8=True)
+    assert differences(model, structure(int8("p2", 0), is_int8=True)) == ""
+    without = int8("p", 0).replace("p2 = Relu(p)\n", "")
+    assert differences(model, structure(without, is_int8=True)) == ""
+    signed = int8("p", 3).replace("p2 = Relu(p)\n", "")
+    assert differences(model, structure(signed, is_int8=True)) == "1 activations are missing"
+
+
+def test_a_missing_activation_of_a_float_file() -> None:
+    assert changed("Add(r, c)", "Add(p, c)") == OTHER
+    text = changed("r = Relu(p)\n", "r = Identity(p)\n")
+    assert text == "Relu 0 in the file, 1 in the model"

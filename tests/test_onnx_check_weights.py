@@ -1,0 +1,218 @@
+"""The numbers in a file: what counts as rounded once, and what as another number.
+
+No network is exported: constants and files are made by hand, and what each format may do to a
+number follows from the format (float32: 24 bits, float16: 11 bits, int8: the nearest whole step).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from torchlift.converters.onnx.checker.reference import Constant
+from torchlift.converters.onnx.checker.weights import (
+    WeightComparison,
+    compare_weights,
+    weights_with_nan,
+)
+
+
+def file_of(
+    arrays: dict[str, np.ndarray], nodes: tuple[onnx.NodeProto, ...] = ()
+) -> onnx.ModelProto:
+    """Return a file that holds these constants."""
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return helper.make_model(helper.make_graph([*nodes], "graph", [], [], tensors))
+
+
+def compared(
+    expected: object, stored: np.ndarray, is_computed: bool = False
+) -> tuple[list[str], int]:
+    """Compare one constant; return the names of those that differ, and how many were compared."""
+    constant = Constant(np.asarray(expected, np.float32), is_computed)
+    found = compare_weights({"w": constant}, file_of({"w": stored}))
+    return found.differing, found.compared
+
+
+def moved(value: float, units: int) -> np.ndarray:
+    """Return a number that is some units in the last place of float32 away."""
+    return np.array([value + units * np.spacing(np.float32(value))], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("units", "is_computed", "differs"),
+    [(0, False, False), (1, False, True), (1, True, False), (3, True, False), (4, True, True)],
+)
+def test_single_precision(units: int, is_computed: bool, differs: bool) -> None:
+    """A weight is kept to the bit; arithmetic may change its last bits."""
+    differing, count = compared([1.5], moved(1.5, units), is_computed)
+    assert (differing == ["w"], count) == (differs, 1)
+
+
+def test_an_infinity_is_no_number() -> None:
+    infinite = np.array([np.inf], np.float32)
+    assert compared([np.inf], infinite, True)[0] == []
+    assert compared([np.inf], np.array([1], np.float32), True)[0] == ["w"]
+    assert compared([np.inf], -infinite, True)[0] == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "differs"),
+    [
+        (np.float16(1 / 3), False),
+        # The next one: 1/3 lies 0.34 of a step from the nearest, so 0.66 from the other.
+        (np.nextafter(np.float16(1 / 3), np.float16(1)), True),
+        (np.nextafter(np.float16(1 / 3), np.float16(0)), True),
+    ],
+)
+def test_half_precision_is_the_nearest_number(stored: np.float16, differs: bool) -> None:
+    assert (compared([1 / 3], np.array([stored]))[0] == ["w"]) == differs
+
+
+def test_tiny_numbers_in_half_precision_keep_their_sign() -> None:
+    tiny = np.finfo(np.float16).smallest_subnormal
+    assert compared([1e-9], np.array([tiny]))[0] == []
+    assert compared([1e-9], np.array([-tiny]))[0] == ["w"]
+    assert compared([1e-9], np.array([10 * tiny]))[0] == ["w"]
+
+
+def test_another_shape_differs() -> None:
+    assert compared([[1, 2]], np.array([1, 2], np.float32))[0] == ["w"]
+    assert compared([1], np.array([[1], [1]], np.float32), True)[0] == ["w"]
+
+
+def test_whole_numbers_are_kept() -> None:
+    constants = {"order": Constant(np.array([2, 1, 0]), False)}
+    assert compare_weights(constants, file_of({"order": np.array([2, 1, 0])})).differing == []
+    assert compare_weights(constants, file_of({"order": np.array([0, 1, 2])})).differing == [
+        "order"
+    ]
+
+
+def test_what_the_model_lacks_is_counted_and_named() -> None:
+    """Shapes that the exporter merged belong to the nodes, and do not count."""
+    arrays = {
+        "w": np.ones(3, np.float32),
+        "stranger": np.ones(5, np.float32),
+        "shape": np.array([1, 2]),
+        "input_scale": np.array([0.5], np.float32),
+    }
+    found = compare_weights({"w": Constant(np.ones(3, np.float32), False)}, file_of(arrays))
+    assert found == WeightComparison([], ["stranger"], 3, 8)
+    assert found.fraction == 3 / 8
+
+
+def test_a_renamed_constant_is_found_by_its_numbers() -> None:
+    """Another version of the exporter numbers the constants in another way."""
+    constants = {
+        "layer.weight": Constant(np.ones(3, np.float32), False),
+        "val_1": Constant(np.full(3, 2, np.float32), True),
+    }
+    arrays = {"layer.weight": np.ones(3, np.float32), "val_7": np.full(3, 2, np.float32)}
+    assert compare_weights(constants, file_of(arrays)).unknown == ["val_7"]
+    found = compare_weights(constants, file_of(arrays), ["layer.weight"])
+    assert (found.differing, found.unknown, found.compared) == ([], [], 6)
+    # A name that every exporter keeps is not looked up: it has the numbers of another constant.
+    arrays["layer.weight"] = np.full(3, 2, np.float32)
+    assert compare_weights(constants, file_of(arrays), ["layer.weight"]).differing == [
+        "layer.weight"
+    ]
+
+
+def quantized(
+    values: np.ndarray, levels: int, axis: int | None = None, suffix: str = ""
+) -> dict[str, np.ndarray]:
+    """Return what a quantizer stores of weights: the scale makes the largest number a level."""
+    axes = tuple(other for other in range(values.ndim) if other != axis)
+    extent = np.abs(values).max(axis=axes if axis is not None else None, keepdims=True)
+    scale = (extent / levels).astype(np.float32)
+    steps = np.rint(values / scale).astype(np.int8)
+    return {
+        f"w{suffix}_quantized": steps,
+        f"w{suffix}_scale": scale.reshape(-1) if axis is not None else scale.reshape(()),
+        f"w{suffix}_zero_point": np.zeros(scale.size if axis is not None else (), np.int8),
+    }
+
+
+WEIGHT = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+CONSTANTS = {"w": Constant(WEIGHT, False)}
+
+
+def dequantize(axis: int) -> tuple[onnx.NodeProto]:
+    names = ["w_quantized", "w_scale", "w_zero_point"]
+    return (helper.make_node("DequantizeLinear", names, ["w_dequantized"], axis=axis),)
+
+
+@pytest.mark.parametrize("levels", [64, 127])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_int8_weights(levels: int, axis: int | None) -> None:
+    nodes = dequantize(axis) if axis is not None else ()
+    arrays = quantized(WEIGHT, levels, axis)
+    found = compare_weights(CONSTANTS, file_of(arrays, nodes))
+    assert (found.differing, found.unknown, found.compared, found.total) == ([], [], 12, 12)
+    arrays["w_quantized"][2, 1] += 1 if arrays["w_quantized"][2, 1] < 0 else -1
+    assert compare_weights(CONSTANTS, file_of(arrays, nodes)).differing == ["w"]
+
+
+def test_an_axis_that_is_not_named_is_the_second() -> None:
+    nodes = dequantize(1)
+    del nodes[0].attribute[:]
+    assert compare_weights(CONSTANTS, file_of(quantized(WEIGHT, 64, 1), nodes)).differing == []
+
+
+def test_an_int8_scale_that_uses_a_part_of_the_range_differs() -> None:
+    """Steps that fit their scale, but a scale half as fine as the format allows."""
+    arrays = quantized(WEIGHT, 32)
+    assert compare_weights(CONSTANTS, file_of(arrays)).differing == ["w"]
+    # An int32 bias beside it may have set the scale: its own steps would not fit 32 bits.
+    scale = quantized(WEIGHT, 32, 0)
+    bias = {"b": np.full(4, 2**30 + 1, np.int32)}
+    constants = {**CONSTANTS, "b": Constant(bias["b"], False)}
+    assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == []
+    bias["b"][:] = 2**30 - 1
+    constants["b"] = Constant(bias["b"], False)
+    assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == ["w"]
+
+
+def test_a_transposed_int8_weight_of_another_shape_is_the_models() -> None:
+    """Dynamic quantization turns a Gemm into a MatMul, whose weight is transposed."""
+    arrays = quantized(np.ascontiguousarray(WEIGHT.T), 64, suffix="_Transposed")
+    found = compare_weights(CONSTANTS, file_of(arrays))
+    assert (found.differing, found.unknown, found.compared) == ([], [], 12)
+    arrays["w_Transposed_quantized"] = np.ascontiguousarray(arrays["w_Transposed_quantized"].T)
+    assert compare_weights(CONSTANTS, file_of(arrays)).differing == ["w"]
+
+
+def test_unsigned_weights_have_a_zero_point() -> None:
+    lowest, highest = float(WEIGHT.min()), float(WEIGHT.max())
+    scale = np.float32((highest - lowest) / 255)
+    zero = round(-lowest / scale)
+    arrays = {
+        "w_quantized": np.clip(np.rint(WEIGHT / scale) + zero, 0, 255).astype(np.uint8),
+        "w_scale": np.array(scale),
+        "w_zero_point": np.array(zero, np.uint8),
+    }
+    assert compare_weights(CONSTANTS, file_of(arrays)).differing == []
+    arrays["w_zero_point"] = np.array(zero + 1, np.uint8)
+    assert compare_weights(CONSTANTS, file_of(arrays)).differing == ["w"]
+
+
+@pytest.mark.parametrize(("change", "differs"), [(0, False), (1, True)])
+def test_an_int8_bias_has_the_scale_of_the_products(change: int, differs: bool) -> None:
+    bias, scale = np.array([0.5, -0.25], np.float32), np.array([1e-4, 2e-4], np.float32)
+    steps = np.rint(bias / scale).astype(np.int32)
+    steps[1] += change
+    arrays = {
+        "b_quantized": steps,
+        "b_quantized_scale": scale,
+        "b_quantized_zero_point": np.zeros(2, np.int32),
+    }
+    found = compare_weights({"b": Constant(bias, False)}, file_of(arrays))
+    assert (found.differing == ["b"], found.compared, found.total) == (differs, 2, 2)
+
+
+def test_a_single_nan_among_numbers_is_named() -> None:
+    arrays = {"good": np.ones(3, np.float32), "bad": np.array([0, np.nan, np.inf], np.float32)}
+    assert weights_with_nan(file_of(arrays)) == ["bad"]
