@@ -54,7 +54,8 @@ oracle: install
 coverage: install
 	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \
 		tests/test_layers_onnx.py tests/test_criterions.py tests/test_equal_classes.py \
-		tests/test_fuzz_cases.py tests/test_modules_*.py
+		tests/test_fuzz_cases.py tests/test_modules_*.py tests/test_projects.py \
+		tests/test_contract.py
 	$(BIN)/python tests/coverage_table.py build/proofs.json
 
 lint: install

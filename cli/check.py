@@ -83,7 +83,10 @@ def check(
         raise UsageError(f"{unused[0]}=… is for the images of data=…")
     from ..converters.onnx import check as check_onnx
     from ..converters.onnx import write_check_report
+    from ..converters.onnx.checker.report import check_report_targets
 
+    if report:
+        check_report_targets(onnx)
     opened = model_options.model(model)
     inputs: Any = None
     classes: Any = None

@@ -83,12 +83,12 @@ class DataOptions:
         Raises:
             TorchliftError: when one of them cannot be read, or the file lacks some of the classes.
         """
-        from ..converters.onnx.onnx_file import axes, read_file
+        from ..converters.onnx.onnx_file import axes, read_network
         from ..transfer.data import match_classes
         from ..transfer.data.class_matching import DATA_AND_MODEL
         from ..transfer.errors import DataError
 
-        model, metadata = read_file(file)
+        model, metadata = read_network(file)
         images = self.open(source)
         if images.classes is None or metadata.output_kind == "features":
             return images, list(images.notes)

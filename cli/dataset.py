@@ -49,7 +49,7 @@ def describe_dataset(source: str) -> dict[str, Any]:
     data: Dataset | ImageFiles = stream_folder(source) if is_folder else open_data(source)
     given = set() if data.splits is None else set(data.splits.tolist())
     splits = [name for name in SPLIT_NAMES if name in given]
-    rows = {name: data.splits == name for name in splits}
+    rows = {name: np.flatnonzero(data.splits == name) for name in splits}
     classes = None
     if data.classes is not None:
         count = class_count(data)
@@ -70,7 +70,7 @@ def describe_dataset(source: str) -> dict[str, Any]:
     return {
         "count": len(data),
         "image_shape": _image_shape(data),
-        "splits": [{"split": name, "count": int(rows[name].sum())} for name in splits],
+        "splits": [{"split": name, "count": len(rows[name])} for name in splits],
         "classes": classes,
         "notes": list(data.notes),
     }
@@ -89,7 +89,7 @@ def dataset_view(description: dict[str, Any]) -> RenderableType:
     size = "" if shape is None else f" {'×'.join(map(str, shape))}"
     parts: list[RenderableType] = [f"{description['count']:,} images{size}"]
     totals = [description["count"], *(each["count"] for each in description["splits"])]
-    columns = ["images", *splits]
+    columns = ("images", *splits)
     view = table("class", *columns, right=columns)
     for each in description["classes"] or []:
         view.add_row(each["label"], *(f"{each[name]:,}" for name in ["count", *splits]))

@@ -37,7 +37,7 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     sheet.add_column(overflow="fold")
     for name, value in metadata.items():
         if name != "notes" and value is not None:
-            sheet.add_row(name.replace("_", " "), _text(name, value))
+            sheet.add_row(name.replace("_", " "), _text(name, value).replace("\n", r"\n"))
     return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 
 

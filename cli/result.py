@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..transfer.formatting import finite
 from .streams import can_show
-from .terminal import console, page_width, printable_json
+from .terminal import cell, console, page_width, printable_json
 
 #: Columns of the widest table where the output is not a terminal.
 _WIDEST = 1000
@@ -62,9 +62,19 @@ def as_number(value: float | None, form: str) -> str:
     return format(math.nan if value is None else value, form)
 
 
+class _OneLineTable(Table):
+    """A table whose texts, which may be other people's, are one line each (see `cell`)."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        shown = (cell(each) if isinstance(each, str) else each for each in cells)
+        super().add_row(*shown, **options)
+
+
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table with these columns; those in `right` are aligned to the right."""
-    empty = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    empty = _OneLineTable(
+        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for column in columns:
         empty.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return empty

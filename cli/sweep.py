@@ -115,7 +115,7 @@ def sweep(
     results = {
         "files": [output],
         "runs": [
-            {**_as_json(row, options_of[row["run"]]), **problems.get(row["run"], {})}
+            {**_as_json(row, options_of[row["run"]]), **problems.get(str(row["run"]), {})}
             for row in rows
         ],
     }

@@ -22,6 +22,9 @@ from rich.text import Text
 #: Characters that may have to be spelled out; all others are shown.
 _UNUSUAL = re.compile(r"[^\n -~]")
 
+#: Characters of a table's cell that are shown.
+_CELL = 300
+
 #: The width of a page when the output is not a terminal, and COLUMNS does not say it.
 _PAGE_WIDTH = 110
 
@@ -34,6 +37,18 @@ def printable(text: str) -> str:
         \x1b[2J, right to left: \u202e, café
     """
     return _UNUSUAL.sub(lambda found: _spelled(found[0], ascii(found[0])[1:-1]), text)
+
+
+def cell(text: str) -> str:
+    r"""Return a text as a table shows it: on one line, and the middle of a very long one left out.
+
+    Example:
+        >>> print(cell("black\nswan"), len(cell("x" * 5000)))
+        black\nswan 301
+    """
+    line = text.replace("\n", r"\n")
+    half = _CELL // 2
+    return line if len(line) <= _CELL else f"{line[:half]}…{line[-half:]}"
 
 
 def printable_json(document: str) -> str:

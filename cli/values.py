@@ -161,9 +161,12 @@ def _parse_whole(value: Any) -> int:
 
 def _parse_number(value: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         raise ArgumentTypeError(f"a number was expected, not {value!r}") from None
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"a finite number was expected, not {value!r}")
+    return number
 
 
 def _parse_choice(value: Any, choices: tuple[str, ...]) -> str:

@@ -116,6 +116,12 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a path is a temporary folder of `atomic_path`."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and _TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary folders of processes that no longer run; once for each folder."""
     if folder in _cleaned:

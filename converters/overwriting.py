@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import WriteError
-from .files import TEMPORARY_PREFIX, check_output
+from .files import check_output, is_temporary
 
 #: Files that file managers leave in every folder that they show.
-_CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
+_CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini")
+#: What macOS keeps of a file on other file systems is in `._` and its name, and begins so.
+_APPLE_DOUBLE = ("._", b"\x00\x05\x16\x07")
 
 #: How many names a message lists.
 _LISTED = 3
@@ -89,9 +91,17 @@ def foreign_entries(folder: Path, kind: FolderKind) -> list[str]:
             foreign.append(name)
         elif path.is_dir():
             foreign += [] if any(path.iterdir()) or kind.files.fullmatch(name) else [name]
-        elif not kind.files.fullmatch(name) and not _CLUTTER.fullmatch(path.name):
+        elif not kind.files.fullmatch(name) and not _is_clutter(path):
             foreign.append(name)
     return foreign
+
+
+def _is_clutter(file: Path) -> bool:
+    prefix, magic = _APPLE_DOUBLE
+    if not file.name.startswith(prefix):
+        return _CLUTTER.fullmatch(file.name) is not None
+    with file.open("rb") as stream:
+        return stream.read(len(magic)) == magic
 
 
 def check_no_links(path: Path) -> None:
@@ -112,7 +122,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     The temporary folders of killed processes are left out: the next writer removes them.
     """
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(TEMPORARY_PREFIX):
+        if is_temporary(path):
             continue
         yield path
         if path.is_dir() and not path.is_symlink():

@@ -37,6 +37,7 @@ from contract_objects_support import (
     unchanged,
     weight_norm_lstm,
 )
+from contract_projects_support import PROJECTS
 from layer_support import lua
 
 #: Criterions among the builders; their third value is the target.
@@ -52,6 +53,7 @@ CRITERIONS = {
 
 #: Class → builder of an object, an input, and the output where a formula gives it.
 BUILDERS: dict[str, Callable[[], Built]] = {
+    **PROJECTS,
     "cudnn.BGRU": cudnn_rnn("cudnn.BGRU", "GRU", 3, True),
     "cudnn.BLSTM": cudnn_rnn("cudnn.BLSTM", "LSTM", 4, True),
     "cudnn.ClippedReLU": lambda: (

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from contract_builders_support import BUILDERS, CRITERIONS
+from project_support import records
 from support import FIXTURES
 
 from torchlift.converters import t7
@@ -188,6 +189,11 @@ def _stored() -> list[tuple[str, Any]]:
             for case in t7.load(file).values()
         ),
         *((f"fuzz/{file.stem}", t7.load(file)) for file in fuzz),
+        *(
+            (f"projects/{record.name}", record.case())
+            for record in records(only_ours=True)
+            if record.is_forward and record.values["mode"] == "eval"
+        ),
     ]
 
 

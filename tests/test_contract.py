@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from contract_projects_support import PROJECTS
 from contract_support import Example, example
 from support import relative_error
 from torch import nn
@@ -99,7 +100,9 @@ def assert_same_bits(actual: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("class_name", CLASSES)
-def test_it_converts_runs_is_saved_and_written_back(class_name: str, tmp_path: Path) -> None:
+def test_it_converts_runs_is_saved_and_written_back(
+    class_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     found = example(class_name)
     assert found is not None, f"{class_name} needs an example in contract_builders_support.BUILDERS"
     conversion = convert_recorded(found.source)
@@ -109,6 +112,9 @@ def test_it_converts_runs_is_saved_and_written_back(class_name: str, tmp_path: P
     if found.output is not None:
         # As in `test_layers`: float32 in another order of summation.
         assert relative_error(output, found.output) < 1e-5
+        if class_name in PROJECTS:
+            by_hand = {"class": class_name, "kind": "by hand", "reason": "outputs"}
+            record_property("proved", by_hand)
     if found.is_criterion:
         assert output.numel() == 1
         assert output.isfinite().all()

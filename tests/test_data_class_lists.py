@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from torchlift.converters.t7 import LuaTable
-from torchlift.transfer.data import Dataset, dataset_from, match_classes, open_data, select_classes
+from torchlift.transfer.data import (
+    Dataset,
+    class_count,
+    dataset_from,
+    match_classes,
+    open_data,
+    select_classes,
+    split,
+)
 from torchlift.transfer.errors import DataError
 
 PIXELS = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
@@ -106,5 +114,13 @@ def test_text_of_an_npz_that_could_be_class_names_is_noted(tmp_path: Path) -> No
 def test_a_wrong_label_does_not_make_a_table_of_all_numbers_below_it(tmp_path: Path) -> None:
     """A table of 99,999 × 99,999 classes takes 74 GiB."""
     np.savez(tmp_path / "data.npz", x=PIXELS, y=[0, 1, 2, 2, 1, 99999])
-    with pytest.raises(DataError, match=r"1 labels out of range 0 to 999 .*99999 of image 5"):
+    with pytest.raises(DataError, match=r"1 labels out of range 0 to 24999 .*99999 of image 5"):
         open_data(tmp_path / "data.npz")
+
+
+def test_classes_that_only_another_split_has_are_counted() -> None:
+    """Data without names knows its last classes only by their images."""
+    data = Dataset(PIXELS, CLASSES, splits=np.array(["train", "train", *["val"] * 4]))
+    splits = split(data)
+    assert class_count(splits.train) == 3
+    assert match_classes(splits.val, list("abc"))[0].names == ("a", "b", "c")

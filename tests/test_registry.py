@@ -84,7 +84,7 @@ def test_two_projects_classes_of_one_name_are_told_apart_by_their_fields() -> No
         convert(lua("my.LanguageModel", core=1, net=1, vocab=2))
 
 
-@pytest.mark.parametrize("fields", [(), ("core",), ("core", "more")])
+@pytest.mark.parametrize("fields", [("core",), ("core", "more")])
 def test_fields_that_do_not_exclude_each_other_are_refused(fields: tuple[str, ...]) -> None:
     register("my.Model", fields=("core",))(identity)
     with pytest.raises(ConversionError, match="has a converter already"):
@@ -223,9 +223,57 @@ def test_the_same_view_is_one_parameter_without_a_note() -> None:
     assert notes_of(linear(weight), linear(weight)) == []
 
 
+def test_a_class_without_its_package_or_in_another_one_is_the_same_class() -> None:
+    for name in ("OneHot", "mine.OneHot"):
+        conversion = convert_recorded(lua(name, outputSize=3, _eye=torch.eye(3).numpy()))
+        assert type(conversion.module).__name__ == "OneHot"
+        assert "nn.OneHot under another name" in conversion.notes[0].text
+
+
+@pytest.mark.parametrize("fields", [{"outSize": 3}, {"outputSize": 3, "scale": 2.0}])
+def test_a_class_of_a_known_name_with_other_fields_is_not_known(fields: dict[str, Any]) -> None:
+    with pytest.raises(UnknownClassError, match=r"no converter for mine\.OneHot at model"):
+        convert(lua("mine.OneHot", **fields))
+
+
+def test_a_missing_field_makes_it_another_class() -> None:
+    with pytest.raises(UnknownClassError, match=r"nn\.MulConstant has no field 'constant_scalar'"):
+        convert(lua("nn.MulConstant", factor=2.0))
+
+
+def test_all_unknown_classes_are_named_also_behind_what_cannot_be_converted() -> None:
+    refused = lua("nn.SpatialAdaptiveMaxPooling", W=1e9, H=1e9)
+    parts = [refused, lua("my.First"), lua("my.Second", a=1)]
+    model = lua("nn.Sequential", modules=LuaTable.from_list(parts))
+    with pytest.raises(UnknownClassError) as caught:
+        convert(model)
+    assert caught.value.paths == {
+        "my.First": ["model.modules[2]"],
+        "my.Second": ["model.modules[3]"],
+    }
+    assert "besides, model.modules[1]: " in str(caught.value)
+
+
+def test_the_network_in_an_unknown_object_is_named() -> None:
+    outer = lua("nn.LanguageModel", output=1, inner=lua("nn.Tanh"))
+    with pytest.raises(UnknownClassError, match=r"at='model.inner'.*fields=\('inner',\)"):
+        convert(outer)
+
+
+def test_a_converter_without_fields_is_for_the_rest() -> None:
+    register("my.Rest")(identity)
+
+    @register("my.Rest", fields=("core",))
+    def special(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Tanh()
+
+    assert find_converter(lua("my.Rest", core=1)) is special
+    assert find_converter(lua("my.Rest")) is identity
+
+
 def test_a_projects_class_stands_beside_ours_of_the_same_name() -> None:
-    register("nn.LanguageModel", fields=("core",))(identity)
-    assert find_converter(lua("nn.LanguageModel", core=1)) is identity
+    register("nn.LanguageModel", fields=("image_encoder",))(identity)
+    assert find_converter(lua("nn.LanguageModel", image_encoder=1)) is identity
     ours = find_converter(lua("nn.LanguageModel", net=1, view1=1, view2=1))
     assert ours is not None
     assert ours.__name__ == "language_model"

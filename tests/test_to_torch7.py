@@ -18,7 +18,9 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules.layers.container import Concat, ConcatTable
 from torchlift.converters.modules.layers.shape import View
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.saved import infer_input_shape, open_model
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -101,13 +103,15 @@ def test_shared_layers_are_written_once() -> None:
         nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
         nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True),
         nn.Conv2d(4, 2, (3, 1), (1, 2), (2, 0), bias=False),
-        nn.BatchNorm2d(4, eps=0.5),
+        nn.BatchNorm2d(4, eps=0.5, momentum=0.3),
         nn.BatchNorm2d(4, affine=False),
         nn.Threshold(0.25, -3),
         nn.ReLU(),
         nn.Sequential(nn.Flatten(), nn.Linear(256, 3, bias=False), nn.LogSoftmax(1)),
         nn.Sequential(nn.Flatten(), nn.Linear(256, 3), nn.Softmax(1), nn.Tanh(), nn.Sigmoid()),
         nn.Dropout(0.3),
+        Concat(nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1), dim=1),
+        nn.Sequential(ConcatTable(nn.Tanh(), nn.Sigmoid()), CAddTable()),
     ],
     ids=str,
 )
@@ -181,6 +185,15 @@ def test_the_mode_of_each_layer_is_written() -> None:
     written = to_torch7(network)
     assert [layer["train"] for layer in written["modules"].values()] == [True, False]
     assert written["train"] is False
+
+
+def test_versions_and_dimensions_are_written() -> None:
+    """Version 1 of a batch normalization has other statistics; a View may know its input's rank."""
+    written = to_torch7(nn.Sequential(nn.BatchNorm2d(4), View([4, 9], 3), View([36])))
+    norm, known, unknown = written["modules"].values()
+    assert (written.version, norm.version, known.version) == (1, 2, 1)
+    assert known["numInputDims"] == 3
+    assert "numInputDims" not in unknown.fields
 
 
 def test_convert_writes_a_t7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

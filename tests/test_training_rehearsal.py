@@ -93,7 +93,7 @@ def test_classes_without_training_images_are_noted_or_refused(tmp_path: Path) ->
     with pytest.raises(TrainingError, match="10 outputs, but the data has 901 classes"):
         rehearse(classifier(), experiment(many))
     alone = split(Dataset(images, np.zeros(12, np.int64), ("cat",)), 0)
-    with pytest.raises(TrainingError, match=r"all images are of one class \(cat\)"):
+    with pytest.raises(TrainingError, match=r"all training images are of one class \(cat\)"):
         run_experiment(classifier(), experiment(alone), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -183,7 +183,7 @@ def test_a_damaged_or_newer_description_is_refused(
     [
         ("--freeze 13", "freezes the head 13, whose weights are zero"),
         ("--freeze 1*", "freezes the head 13, whose weights are zero"),
-        ("--classes 3", "all images are of one class (3)"),
+        ("--classes 3", "all training images are of one class (3)"),
     ],
 )
 def test_mistakes_on_the_command_line(

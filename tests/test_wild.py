@@ -32,11 +32,6 @@ REFUSED = {
             *("map_table", "nngraph_node", "recursive", "tds"),
         )
     },
-    # A class that the project defines, without the prefix `nn.` of modules.
-    **dict.fromkeys(
-        ("LukeInkster+char-rnn", "andrewaeva+lstm_dga", "samim23+obama-rnn"),
-        "no converter for OneHot",
-    ),
     "WhoseSomebody+drdo-kurs": "torch.ClTensor is written in a way",
     "anuragranj+spynet__checkpoint": "no model in this file: it holds a dataLoader",
     "flynn-chen+Torch-RNN-Trained__Eli__vocab": "no model",

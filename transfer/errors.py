@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from ..converters.errors import TorchliftError
@@ -57,6 +58,16 @@ def check_option(options: Any, name: str, condition: bool, expected: str) -> Non
     """
     if not condition:
         raise TrainingError(f"{name}={getattr(options, name)} must be {expected}")
+
+
+def check_finite_options(options: Any) -> None:
+    """Check that no number among the fields of a dataclass is NaN or infinite.
+
+    Raises:
+        TrainingError: One is.
+    """
+    for name, value in vars(options).items():
+        check_option(options, name, not isinstance(value, float) or isfinite(value), "finite")
 
 
 class SweepError(TorchliftError):

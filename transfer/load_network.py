@@ -219,7 +219,7 @@ def _load_weights(model: SavedModel, network: nn.Module, file: Path) -> None:
     state = _read_state(file)
     with suppress(HeadError):
         name = find_head(network)
-        own, given = network.get_submodule(name).weight.shape, state.get(f"{name}.weight")
+        own, given = network.get_parameter(f"{name}.weight").shape, state.get(f"{name}.weight")
         if given is not None and own != given.shape and own[1:] == given.shape[1:]:
             resize_head(network, len(given))
             model.labels = None

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ FINISHED, DIVERGED, REFUSED = "finished", "diverged", "refused"
 
 #: The options of one run, as text: `{"lr": "0.1", "freeze": "none"}`.
 Trial = dict[str, str]
+
+#: A row of the table of results: options as text, results as numbers.
+Result = dict[str, str | float]
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Sweep:
         names = {folder.path.name for folder in self.folders()}
         return {name: entry for name, entry in self._stored_problems().items() if name in names}
 
-    def rows(self) -> list[dict[str, str | float]]:
+    def rows(self) -> list[Result]:
         """Return the results of the runs, the best validation results first.
 
         Runs that came to no result are last, with their status and without numbers.
@@ -167,11 +170,12 @@ class Sweep:
                 if evaluation.get("split") == "test" and evaluation.get("accuracy") is not None:
                     scores["test_accuracy"] = evaluation["accuracy"]
                 varied = {name: trial[name] for name in self._varied()}
-                row = {**varied, **scores, "epoch": int(best["epoch"]), "run": folder.path.name}
+                row: Result = {**varied, **scores}
+                row |= {"epoch": int(best["epoch"]), "run": folder.path.name}
                 scored.append((validation_score(best), row))
         scored.sort(key=lambda entry: entry[0], reverse=True)
         rows = [row for _, row in scored]
-        failed = [
+        failed: list[Result] = [
             {**{key: trial[key] for key in self._varied()}, "run": name, "status": status}
             for trial, folder in zip(self.trials, folders, strict=True)
             if (name := folder.path.name) in problems and (status := problems[name]["status"])
@@ -180,7 +184,8 @@ class Sweep:
             return rows
         columns = list((rows or failed)[0])
         rows = [{**row, "status": FINISHED} for row in rows]
-        return [*rows, *({**dict.fromkeys(columns, ""), **row} for row in failed)]
+        blank: Result = dict.fromkeys(columns, "")
+        return [*rows, *({**blank, **row} for row in failed)]
 
     def _check_resumable(self) -> None:
         file = self.path / _PLAN
@@ -252,7 +257,7 @@ class Sweep:
             path.write_text(text, encoding="utf-8")
 
 
-def as_cells(row: Mapping[str, str | float]) -> dict[str, str]:
+def as_cells(row: Result) -> dict[str, str]:
     """Return a row of results as the table shows it.
 
     Example:

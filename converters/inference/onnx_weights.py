@@ -41,18 +41,47 @@ def first_not_finite_weight(file: Path) -> str:
     return ""
 
 
+def missing_weights(file: Path) -> str:
+    """Return which file of weights beside an `.onnx` file is missing or cut; empty if none is.
+
+    Args:
+        file: Any file; one that is not ONNX is left to whoever opens it.
+    """
+    try:
+        for tensor in _tensors(file):
+            entries = [dict(_fields(value)) for number, value in tensor if number == _EXTERNAL]
+            places = {bytes(entry[1]): bytes(entry[2]) for entry in entries}
+            if not places:
+                continue
+            name = places[b"location"].decode()
+            beside = file.parent / name
+            if not beside.is_file():
+                return f"its weights are in {name}, which is missing beside it"
+            end = int(places.get(b"offset", 0)) + int(places.get(b"length", 0))
+            if end > beside.stat().st_size:
+                return f"its weights in {name} are cut: {end:,} bytes were expected"
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return ""
+    return ""
+
+
+def _tensors(file: Path) -> Iterator[list[_Field]]:
+    """Yield the fields of each constant."""
+    with file.open("rb") as stream:
+        content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    for graph in _messages(content, _GRAPH):
+        for tensor in _messages(graph, _INITIALIZER):
+            yield list(_fields(tensor))
+
+
 def _constants(file: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the names and values of the constants with floating point numbers."""
     try:
-        with file.open("rb") as stream:
-            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        for graph in _messages(content, _GRAPH):
-            for tensor in _messages(graph, _INITIALIZER):
-                fields = list(_fields(tensor))
-                values = _values(fields, file.parent)
-                if values is not None:
-                    names = [bytes(value) for number, value in fields if number == _NAME]
-                    yield (names or [b""])[-1].decode(errors="replace"), values
+        for fields in _tensors(file):
+            values = _values(fields, file.parent)
+            if values is not None:
+                names = [bytes(value) for number, value in fields if number == _NAME]
+                yield (names or [b""])[-1].decode(errors="replace"), values
     except (OSError, ValueError, IndexError, KeyError):
         return  # Whoever opens the file says what is wrong with it.
 

@@ -124,8 +124,7 @@ class OnnxPredictor:
             InferenceError: If the network does not accept inputs of this shape.
             NotFiniteError: If an input or a score is not a finite number.
         """
-        _check_shape(inputs, self.input_shape)
-        require_finite(inputs, "inputs")
+        _check_inputs(inputs, self.input_shape, self._dtype)
         inputs = to_input_dtype(inputs, self._dtype)
         size = self._batch or len(inputs)
         scores = [self._run(inputs[i : i + size], size) for i in range(0, len(inputs), size)]
@@ -194,8 +193,7 @@ class TorchPredictor:
         """
         from .torch_module import as_inputs, run
 
-        _check_shape(inputs, self.input_shape)
-        require_finite(inputs, "inputs")
+        _check_inputs(inputs, self.input_shape, np.dtype(np.float32))
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
@@ -372,9 +370,17 @@ def _check_range(scores: np.ndarray, output_kind: str) -> None:
         )
 
 
-def _check_shape(inputs: np.ndarray, expected: Sequence[int] | None) -> None:
+def _check_inputs(inputs: np.ndarray, expected: Sequence[int] | None, dtype: np.dtype[Any]) -> None:
+    """Check the shape and the numbers of inputs, before they are converted to a dtype."""
+    if inputs.dtype.kind not in "biuf":
+        raise InferenceError(f"inputs are of type {inputs.dtype}; real numbers were expected")
     if expected is not None and inputs.shape[1:] != tuple(expected):
         raise InferenceError(
             f"inputs of shape {'×'.join(map(str, inputs.shape[1:]))}, the network takes "
             f"{'×'.join(map(str, expected))}"
         )
+    require_finite(inputs, "inputs")
+    if dtype.kind == "f" and inputs.dtype.itemsize > dtype.itemsize and inputs.size:
+        largest = max(float(inputs.max()), -float(inputs.min()))
+        if largest > float(np.finfo(dtype).max):
+            raise InferenceError(f"inputs reach {largest:.4g}, which is beyond {dtype}")

@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from .errors import InferenceError, ProviderError
+from .onnx_weights import missing_weights
 from .provider_diagnostics import driver_problem, library_problem, library_remedy, package_remedy
 from .threads import available_cpus
 
@@ -111,10 +112,13 @@ def open_session(
     Raises:
         ProviderError: If the provider is unknown or does not start; the message says why, and what
             to do.
-        InferenceError: If ONNX Runtime cannot load the file.
+        InferenceError: If ONNX Runtime cannot load the file, or its weights are in a file that is
+            missing or cut.
     """
     if not Path(file).is_file():
         raise InferenceError(f"{os.fspath(file)}: no such file")
+    if problem := missing_weights(Path(file)):
+        raise InferenceError(f"{os.fspath(file)}: {problem}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
     # Its errors are raised too; its log would show names from the file as they are.

@@ -13,7 +13,7 @@ from torch import nn
 from ..expanded import expanded_elements
 from ..t7 import LuaFunction, LuaObject, LuaTable
 from ..t7.tensors import tensor
-from .errors import ConversionError, UnknownClassError
+from .errors import ConversionError, MissingFieldError, UnknownClass, UnknownClassError
 from .fields import ReadFields, describe_value
 from .shared_memory import SharedMemory
 
@@ -77,7 +77,8 @@ class Context:
         path: Lua path of the object that is being converted, such as `model.modules[3]`.
         layers: The objects converted so far, children before parents.
         notes: Decisions where the file leaves something open.
-        unknown: Class name → paths of the objects without a converter.
+        unknown: The classes without a converter, by their names.
+        problems: Errors of objects whose classes have one, in the order of the conversion.
         arrays: The id of a parameter or buffer → the array that its values come from.
     """
 
@@ -85,23 +86,31 @@ class Context:
     path: str = "model"
     layers: list[ConvertedLayer] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    unknown: dict[str, list[str]] = field(default_factory=dict)
+    unknown: dict[str, UnknownClass] = field(default_factory=dict)
+    problems: list[ConversionError] = field(default_factory=list)
     arrays: dict[int, np.ndarray] = field(default_factory=dict)
     _modules: dict[int, nn.Module] = field(default_factory=dict)
     _parameters: dict[tuple[Any, ...], tuple[nn.Parameter, np.ndarray]] = field(
         default_factory=dict
     )
+    _last_steps: dict[Callable[[Context], None], None] = field(default_factory=dict)
     _memory: SharedMemory = field(default_factory=SharedMemory)
     _settled: set[int] = field(default_factory=set)
     _open: dict[int, str] = field(default_factory=dict)
     _expanded: int = 0
     _current: LuaObject | None = None
-    _fields: dict[str, str] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
         """Record a decision about the object that is being converted."""
         class_name = self._current.class_name if self._current else ""
         self.notes.append(Note(self.path, class_name, text))
+
+    def when_done(self, step: Callable[[Context], None]) -> None:
+        """Have a function called once when all objects are converted, to change their modules.
+
+        It is for a layer that changes others: the objects and their modules are `layers`.
+        """
+        self._last_steps[step] = None
 
     def error(self, problem: str) -> ConversionError:
         """Return an error at the object that is being converted."""
@@ -222,23 +231,47 @@ class Context:
             )
 
     def finish(self, is_registered: Callable[[str], bool]) -> None:
-        """Check that every object has a converter.
+        """Check that every object was converted, and take the last steps (see `when_done`).
 
         Args:
             is_registered: Returns whether a class has a converter, whatever its fields are.
 
         Raises:
-            UnknownClassError: Some object has none; the error names all of them.
+            UnknownClassError: Some object's class has none; the error names all of them, and what
+                is wrong with others.
+            ConversionError: An object cannot be converted: the first one.
         """
         if self.unknown:
-            is_taken = is_registered(next(iter(self.unknown)))
-            raise UnknownClassError(self.unknown, self._fields, is_taken)
+            classes = list(self.unknown.values())
+            # What holds an unknown object may fail because of it.
+            paths = [path for known in classes for path in known.paths]
+            others = [
+                problem
+                for problem in self.problems
+                if not any(path.startswith(problem.path or "") for path in paths)
+            ]
+            raise UnknownClassError(classes, is_registered(classes[0].class_name), others)
+        if self.problems:
+            raise self.problems[0]
+        for step in self._last_steps:
+            step(self)
 
     def _convert_new(self, source: LuaObject) -> nn.Module:
+        """Convert an object; where that fails, record why and return a placeholder.
+
+        The conversion goes on, so that one error names all unknown classes of a file.
+        """
         try:
-            found = self.find(source)
+            return self._convert_known(source)
+        except MissingFieldError as error:
+            return self._skip_unknown(source, error.problem)
         except ConversionError as error:
-            raise self.error(error.problem) from None
+            error.path = error.path or self.path
+            self.problems.append(error)
+            return nn.Identity()
+
+    def _convert_known(self, source: LuaObject) -> nn.Module:
+        found = self.find(source)
         if found is None:
             return self._skip_unknown(source)
         if isinstance(source.version, int) and source.version > MAX_VERSION:
@@ -246,10 +279,16 @@ class Context:
                 f"version {source.version} of {source.class_name} is not known: Torch7's classes "
                 f"have versions up to {MAX_VERSION}"
             )
+        is_renamed = source.class_name not in found.names
         fields = ReadFields(source.fields, self._check_expanded)
         module = self._call(found.converter, LuaObject(source.class_name, fields, source.version))
         fields.ignore(found.ignored)
-        if unread := fields.unread(self._modules):
+        unread = fields.unread(self._modules)
+        if is_renamed:
+            if unread:
+                return self._skip_unknown(source)
+            self.note(f"{found.names[0]} under another name: it has the same fields")
+        elif unread:
             self.note(f"fields that are not used: {_listed(unread)}")
         self._settle(module, training=source.get("train", True) is not False)
         self.layers.append(ConvertedLayer(self.path, source, module))
@@ -263,6 +302,9 @@ class Context:
             error.path = error.path or self.path
             raise
         except Exception as error:  # its fields may hold anything
+            name = error.args[0] if isinstance(error, KeyError) and error.args else None
+            if isinstance(name, str) and name not in source.fields:
+                raise MissingFieldError(source.class_name, name) from error
             raise self.error(_explain(error, source)) from error
 
     def _settle(self, module: nn.Module, training: bool) -> None:
@@ -297,21 +339,35 @@ class Context:
                 f"the expanded tensors of a model may have {MAX_EXPANDED:,} elements"
             )
 
-    def _skip_unknown(self, source: LuaObject) -> nn.Module:
+    def _skip_unknown(self, source: LuaObject, problem: str = "") -> nn.Module:
         """Record an object without a converter, convert its children, and return a placeholder."""
-        if not self.unknown:
-            self._fields = {str(key): describe_value(value) for key, value in source.fields.items()}
-        self.unknown.setdefault(source.class_name, []).append(self.path)
+        if known := self.unknown.get(source.class_name):
+            known.paths.append(self.path)
+        else:
+            described = {str(key): describe_value(value) for key, value in source.fields.items()}
+            parts = [
+                key
+                for key, value in source.fields.items()
+                if isinstance(value, LuaObject)
+                and isinstance(key, str)
+                and (key.isidentifier() and self._has_converter(value))
+            ]
+            self.unknown[source.class_name] = UnknownClass(
+                source.class_name, described, [self.path], parts, problem
+            )
         if isinstance(source.get("modules"), LuaTable):
             self.children(source)
         return nn.Identity()
 
+    def _has_converter(self, value: LuaObject) -> bool:
+        try:
+            return self.find(value) is not None
+        except ConversionError:
+            return False
+
 
 def _explain(error: Exception, source: LuaObject) -> str:
     """Say what a converter met in an object, and in which field."""
-    name = error.args[0] if isinstance(error, KeyError) and error.args else None
-    if isinstance(name, str) and name not in source.fields:
-        return f"{source.class_name} has no field {name!r}"
     problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     read = _listed(source.fields.described_reads()) if isinstance(source.fields, ReadFields) else ""
     where = f" (from {read})" if read else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import TorchliftError
+from .fields import MEANINGLESS
 
 
 class ConversionError(TorchliftError):
@@ -26,6 +28,41 @@ class ConversionError(TorchliftError):
         return ": ".join(part for part in (self.source, self.path, self.problem) if part)
 
 
+class MissingFieldError(ConversionError):
+    """An object without a field that its class has: a class of another project, of the same name.
+
+    Attributes:
+        field: Name of the field.
+    """
+
+    def __init__(self, class_name: str, field: str) -> None:
+        super().__init__(f"{class_name} has no field {field!r}")
+        self.field = field
+
+
+@dataclass
+class UnknownClass:
+    """A class without a converter.
+
+    Attributes:
+        class_name: The class.
+        fields: Names and kinds of the fields of its first object.
+        paths: Paths of its objects.
+        parts: Names of fields of the first object that hold networks with a converter.
+        problem: What its fields lack, if another class of this name has a converter.
+    """
+
+    class_name: str
+    fields: dict[str, str]
+    paths: list[str]
+    parts: list[str]
+    problem: str = ""
+
+    def __str__(self) -> str:
+        reason = f" ({self.problem}: another class of this name)" if self.problem else ""
+        return f"{self.class_name} at {', '.join(self.paths)}{reason}"
+
+
 class UnknownClassError(ConversionError):
     """Classes without a converter.
 
@@ -35,25 +72,35 @@ class UnknownClassError(ConversionError):
     """
 
     def __init__(
-        self, paths: Mapping[str, Sequence[str]], fields: Mapping[str, str], is_taken: bool = False
+        self,
+        classes: Sequence[UnknownClass],
+        is_taken: bool = False,
+        others: Sequence[ConversionError] = (),
     ) -> None:
         """Describe the classes.
 
         Args:
-            paths: Class name → paths of its objects.
-            fields: Names and kinds of the fields of the first object.
+            classes: The classes, in the order in which they were met.
             is_taken: Whether another project's class of the name of the first has a converter.
+            others: What is wrong with objects of known classes.
         """
-        first = next(iter(paths))
-        register = f"{first!r}, fields={tuple(fields)[:1]!r}" if is_taken else repr(first)
-        classes = "; ".join(f"{name} at {', '.join(places)}" for name, places in paths.items())
-        field_list = ", ".join(f"{name}: {kind}" for name, kind in fields.items()) or "none"
-        super().__init__(
-            f"no converter for {classes}. Fields of the first: {field_list}. "
-            f"Write a converter with @register({register}) and load its file (plugin=FILE)"
-        )
-        self.paths = paths
-        self.skeleton = _skeleton(register, fields)
+        first = classes[0]
+        own = [name for name in first.fields if name not in MEANINGLESS] or [*first.fields]
+        register = repr(first.class_name)
+        if is_taken:
+            register += f", fields={tuple(own[:1])!r}"
+        field_list = ", ".join(f"{name}: {kind}" for name, kind in first.fields.items()) or "none"
+        inner = f"{first.paths[0]}.{first.parts[0]}" if first.parts else ""
+        sentences = [
+            f"no converter for {'; '.join(map(str, classes))}",
+            *(f"besides, {error.path}: {error.problem}" for error in others),
+            f"Fields of the first: {field_list}",
+            *([f"The network in it converts alone (at={inner!r})"] if inner else []),
+            f"Write a converter with @register({register}) and load its file (plugin=FILE)",
+        ]
+        super().__init__(". ".join(sentences))
+        self.paths = {known.class_name: known.paths for known in classes}
+        self.skeleton = _skeleton(register, first.fields)
 
 
 def _skeleton(arguments: str, fields: Mapping[str, str]) -> str:

@@ -35,6 +35,19 @@ def first_not_finite_parameter(module: nn.Module) -> str:
             values = torch.where(bad, values, 0) if may_be_infinite else values
             place = first_not_finite(values.double().cpu().numpy())
             return f"{name}{'' if place.startswith('[') else ' '}{place}"
+    return _negative_variance(module)
+
+
+def _negative_variance(module: nn.Module) -> str:
+    """Return which running variance has no square root, even with the `eps` of its layer."""
+    for name, inner in module.named_modules():
+        variance, eps = getattr(inner, "running_var", None), getattr(inner, "eps", 0.0)
+        if not isinstance(variance, torch.Tensor) or variance.is_meta or not variance.numel():
+            continue
+        lowest = float(variance.min())
+        if isinstance(eps, float) and lowest + eps < 0:
+            name = f"{name}." if name else ""
+            return f"{name}running_var reaches {lowest:g}, where no variance is negative"
     return ""
 
 

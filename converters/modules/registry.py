@@ -30,11 +30,13 @@ class Registration:
     """The registration of a converter.
 
     Attributes:
+        names: The classes that it was registered for.
         converter: The converter.
         fields: Fields that its objects must have.
         ignored: Fields that it does not read, because they mean nothing for the numbers.
     """
 
+    names: tuple[str, ...]
     converter: Converter
     fields: frozenset[str]
     ignored: frozenset[str]
@@ -52,8 +54,9 @@ def register(
     Args:
         class_names: The classes, such as `nn.Linear`.
         fields: Fields that distinguish this project's class from another project's class of the
-            same name. An object is converted by the converter whose fields it has; two converters
-            of one class must each name a field that the other does not.
+            same name. An object is converted by the converter whose fields it has, and by the one
+            without fields if it has those of no other; two converters with fields must each name
+            a field that the other does not.
         ignored: Fields that mean nothing for the numbers, such as scratch memory. Any other field
             that the converter does not read becomes a note of the conversion.
 
@@ -81,13 +84,13 @@ def register(
     def decorate(converter: Converter) -> Converter:
         for name in class_names:
             for other in _converters.get(name, []):
-                if distinguishing <= other.fields or other.fields <= distinguishing:
+                if _cannot_tell_apart(distinguishing, other.fields):
                     raise ConversionError(
                         f"{name} has a converter already: {_place(other.converter)}; "
                         f"{_place(converter)} registers another one. Classes of two projects need "
-                        f'fields that tell them apart: @register("{name}", fields=(…,)) on both'
+                        f'fields that tell them apart: @register("{name}", fields=(…,))'
                     )
-        registration = Registration(converter, distinguishing, frozenset(ignored))
+        registration = Registration(class_names, converter, distinguishing, frozenset(ignored))
         for name in class_names:
             _converters.setdefault(name, []).append(registration)
         return converter
@@ -98,18 +101,61 @@ def register(
 def find_registration(source: LuaObject) -> Registration | None:
     """Return the registration of the converter of a Torch7 object, None if its class has none.
 
+    A class that is not registered may be another one under a name with another package, or with
+    none: `OneHot` is `nn.OneHot`. Whether its fields are those is for the caller to check: its
+    name is not among the `names` of the registration.
+
     Raises:
         ConversionError: The fields of the object fit several converters of its class.
+
+    Example:
+        >>> find_registration(LuaObject("OneHot")).names
+        ('nn.OneHot',)
     """
-    fitting = [
-        registration
-        for registration in _converters.get(source.class_name, [])
-        if all(name in source for name in registration.fields)
-    ]
+    fitting = _fitting(source.class_name, source)
     if len(fitting) > 1:
         places = " and ".join(_place(registration.converter) for registration in fitting)
         raise ConversionError(f"the fields of this {source.class_name} fit {places}")
-    return fitting[0] if fitting else None
+    return fitting[0] if fitting else _of_another_package(source)
+
+
+def _fitting(class_name: str, source: LuaObject) -> list[Registration]:
+    """Return the registrations of a class that fit an object, those without fields only alone."""
+    fitting = [
+        registration
+        for registration in _converters.get(class_name, [])
+        if all(name in source for name in registration.fields)
+    ]
+    return [registration for registration in fitting if registration.fields] or fitting
+
+
+def _of_another_package(source: LuaObject) -> Registration | None:
+    """Return the only registration of classes with the same name in another package, or nn's."""
+    bare = _without_package(source.class_name)
+    if f"nn.{bare}" in _converters and source.class_name != f"nn.{bare}":
+        fitting = _fitting(f"nn.{bare}", source)
+    else:
+        others = [name for name in _converters if _without_package(name) == bare]
+        fitting = [
+            registration
+            for name in others
+            if name != source.class_name
+            for registration in _fitting(name, source)
+        ]
+    # One converter may be registered for several packages' classes.
+    distinct = {id(registration): registration for registration in fitting}
+    return next(iter(distinct.values())) if len(distinct) == 1 else None
+
+
+def _without_package(class_name: str) -> str:
+    return class_name.rpartition(".")[2]
+
+
+def _cannot_tell_apart(fields: frozenset[str], others: frozenset[str]) -> bool:
+    """Return whether objects with the fields of one of two registrations may have the other's."""
+    if not fields or not others:
+        return fields == others
+    return fields <= others or others <= fields
 
 
 def find_converter(source: LuaObject) -> Converter | None:

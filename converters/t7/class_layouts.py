@@ -16,19 +16,22 @@ class ClassLayout(NamedTuple):
 
     Attributes:
         kind: `parts`: a fixed sequence; `pairs`: a long n, then n keys and values; `items`: a
-            long n, then n values; `raw`: bytes.
-        parts: One letter for each part: `o` an object, `i` an int, `l` a long, `d` a double.
+            long n, then n values; `raw`: bytes; `branches`: a table `gpuAssignments` of n entries,
+            then n `modules`, then a table of the other fields.
+        parts: One letter for each part: `o` an object, `i` an int, `l` a long, `d` a double; `*`
+            as many objects as the table before it has entries.
         size: Number of raw bytes.
         field_names: Names of the parts, if these are the fields and no table names them.
     """
 
-    kind: Literal["parts", "pairs", "items", "raw"]
+    kind: Literal["parts", "pairs", "items", "raw", "branches"]
     parts: str = ""
     size: int = 0
     field_names: tuple[str, ...] = ()
 
 
 ONE_OBJECT = ClassLayout("parts", "o")
+BRANCHES = ClassLayout("branches", "o*o")
 
 #: A longer string, or one that cannot be printed, is not a class name.
 _MAX_NAME_LENGTH = 200
@@ -74,8 +77,11 @@ def possible_layouts(
     """Return the layouts that the body of a class may have, most probable first.
 
     `nn.DataParallelTable` writes a header and a table since its version 2
-    (`DataParallelTable.lua`).
+    (`DataParallelTable.lua`), and `nn.ModelParallelTable` its modules one by one.
     """
+    if class_name == "nn.ModelParallelTable":
+        is_split = isinstance(version, int) and version >= 2
+        return (BRANCHES if is_split else ONE_OBJECT,)
     if class_name == "nn.DataParallelTable":
         has_header = isinstance(version, int) and version >= 2
         return (ClassLayout("parts", "oo") if has_header else ONE_OBJECT,)

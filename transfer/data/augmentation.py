@@ -11,6 +11,7 @@ image at a time take 5 to 10 times as long.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("crop_padding", "brightness", "contrast", "saturation", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise DataError(f"{name}={getattr(self, name)}: expected at least 0")
 
     @property

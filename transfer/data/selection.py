@@ -14,7 +14,7 @@ from .image_files import ImageFiles
 
 #: The largest label of data without class names, for a few images and for each image of many: the
 #: memory of many commands grows with the largest label.
-_MOST_CLASSES, _CLASSES_PER_IMAGE = 1000, 10
+_MOST_CLASSES, _CLASSES_PER_IMAGE = 25_000, 10
 
 #: Labeled images, in memory or in files; a function returns the kind that it was given.
 Data = TypeVar("Data", Dataset, ImageFiles, Dataset | ImageFiles)

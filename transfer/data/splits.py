@@ -120,12 +120,21 @@ def split(
         rest = rest.take(np.setdiff1d(np.arange(len(rest)), chosen))
         if count:
             notes.append(f"{name}: {count:,} images drawn by seed {seed}, stratified by class")
-    return Splits(
-        replace(rest, splits=None),
-        replace(results["val"], splits=None),
-        replace(results["test"], splits=None),
-        tuple(notes),
+    train, val, test = (
+        replace(part, splits=None) for part in (rest, results["val"], results["test"])
     )
+    if data.names is None and data.classes is not None and class_count(rest) < class_count(data):
+        train, val, test = (_numbered(part, class_count(data)) for part in (train, val, test))
+    return Splits(train, val, test, tuple(notes))
+
+
+def _numbered(data: Data, count: int) -> Data:
+    """Return data without names with its numbers as names, so that no class is lost.
+
+    The last classes of unnamed data are known only by their images, which another split may have.
+    """
+    numbers = tuple(str(index + 1) for index in range(count))
+    return replace(data, names=numbers, source_classes=tuple(range(count)))
 
 
 def _decoded(data: Dataset | ImageFiles) -> Dataset:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
-from ..errors import TrainingError, check_option
+from ..errors import TrainingError, check_finite_options, check_option
 from ..freezing import Freezing
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Optimization:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        check_finite_options(self)
         check_option(self, "epochs", self.epochs >= 0, "at least 0")
         for name in ("batch_size", "accumulate", "step_epochs"):
             check_option(self, name, getattr(self, name) >= 1, "at least 1")

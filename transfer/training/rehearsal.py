@@ -79,14 +79,15 @@ def _class_notes(splits: Splits[Any]) -> list[str]:
     """Return a note on the classes that have no training images, if there are any.
 
     Raises:
-        TrainingError: There is only one class.
+        TrainingError: The training images are of one class.
     """
     train = splits.train
     count = class_count(train)
-    if count < 2:
+    present = np.unique(labelled(train))
+    if len(present) < 2:
+        only = class_name(train.names, int(present[0])) if len(present) else "none"
         raise TrainingError(
-            f"all images are of one class ({class_name(train.names, 0)}): a classifier needs at "
-            "least two"
+            f"all training images are of one class ({only}): a classifier needs at least two"
         )
     absent = np.flatnonzero(np.bincount(labelled(train), minlength=count) == 0)
     if not len(absent):

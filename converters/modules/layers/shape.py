@@ -10,8 +10,12 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..errors import ConversionError
 from ..registry import layer, register
 from .dimensions import num_input_dims
+
+#: The dimensions that PyTorch's operations take at most.
+_MOST_DIMENSIONS = 64
 
 
 @layer
@@ -57,7 +61,7 @@ class View(nn.Module):
 @register("nn.View", ignored=("numElements",))
 def view(source: LuaObject, context: Context) -> nn.Module:
     """Convert `View.lua`: another shape, given by the LongStorage `size`."""
-    return View([int(size) for size in source["size"]], num_input_dims(source))
+    return View(_sizes(source), num_input_dims(source))
 
 
 @layer
@@ -98,7 +102,21 @@ class Reshape(nn.Module):
 @register("nn.Reshape", ignored=("nelement", "batchsize"))
 def reshape(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Reshape.lua`: another shape, given by the LongStorage `size`."""
-    return Reshape([int(size) for size in source["size"]], source.get("batchMode"))
+    return Reshape(_sizes(source), source.get("batchMode"))
+
+
+def _sizes(source: LuaObject) -> list[int]:
+    """Return the sizes of the output's dimensions.
+
+    Raises:
+        ConversionError: If there are more than a tensor of PyTorch can have.
+    """
+    sizes = source["size"]
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise ConversionError(
+            f"size has {len(sizes):,} dimensions; PyTorch has at most {_MOST_DIMENSIONS}"
+        )
+    return [int(size) for size in sizes]
 
 
 @runtime_checkable

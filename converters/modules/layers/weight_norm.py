@@ -58,14 +58,18 @@ class WeightNorm(nn.Module):
         module.get_submodule(owner).register_parameter(attribute, None)
         self.module = module
 
-    def forward(self, input: Any) -> Any:
-        """Map an input of the layer to its output."""
+    def normalized(self) -> torch.Tensor:
+        """Return the weight of the layer, in the shape of v."""
         squares = self.v.square()
         others = [axis for axis in range(self.v.dim()) if axis != self.dim]
         if others:  # torch.sum takes no dimension for all of them.
             squares = squares.sum(dim=others, keepdim=True)
         norm = (squares + self.eps).clamp(min=self.min_norm**2).sqrt()
-        weight = self.v * (self.g / norm)
+        return self.v * (self.g / norm)
+
+    def forward(self, input: Any) -> Any:
+        """Map an input of the layer to its output."""
+        weight = self.normalized()
         if self.keeps_weight and self.training:
             self.weight.copy_(weight.detach())
         elif self.keeps_weight:

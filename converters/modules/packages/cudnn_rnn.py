@@ -14,8 +14,12 @@ import torch
 from torch import nn
 
 from ...t7 import LuaObject
+from ...t7.tensors import tensor
 from ..context import Context
 from ..registry import layer, register
+
+#: Gates of a layer.
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 @layer
@@ -30,6 +34,8 @@ class RecurrentLayers(nn.Module):
         bidirectional: Whether a second direction runs from the last step to the first.
         batch_first: Whether sequences are (N, T, …) rather than (T, N, …).
         dropout: Dropout probability between two layers in training mode.
+        skip_input: Whether the first layer adds its input to its gates as it is, without a matrix;
+            it has as many features as the output.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class RecurrentLayers(nn.Module):
         bidirectional: bool = False,
         batch_first: bool = False,
         dropout: float = 0.0,
+        skip_input: bool = False,
     ) -> None:
         super().__init__()
         self.mode = mode
@@ -50,6 +57,7 @@ class RecurrentLayers(nn.Module):
         self.bidirectional = bidirectional
         self.batch_first = batch_first
         self.dropout = dropout
+        self.skip_input = skip_input
         kind, _, nonlinearity = mode.partition("_")
         settings = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
         self.rnn: nn.RNNBase = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[kind](
@@ -61,6 +69,18 @@ class RecurrentLayers(nn.Module):
             bidirectional=bidirectional,
             **settings,
         )
+        if skip_input:
+            # The matrix that hands every feature on to each gate; it is no parameter.
+            for name in self.without_matrix():
+                matrix = torch.eye(hidden_size).repeat(GATES[kind], 1)
+                del self.rnn._parameters[name]
+                self.rnn.register_buffer(name, matrix)
+                setattr(self.rnn, name, matrix)
+
+    def without_matrix(self) -> list[str]:
+        """Return the names of the input matrices that the layer does not have."""
+        directions = ["", "_reverse"] if self.bidirectional else [""]
+        return [f"weight_ih_l0{direction}" for direction in directions if self.skip_input]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (T, N, in) to (T, N, directions · hidden); N comes first if `batch_first`."""
@@ -81,7 +101,10 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
     """Convert `RNN.lua` of cudnn.torch; packed sequences of different lengths are not supported."""
     if source.get("rememberStates"):
         context.note("rememberStates: here every call starts from a zero state")
-    context.choice(source, "inputMode", ["CUDNN_LINEAR_INPUT"])
+    modes = ["CUDNN_LINEAR_INPUT", "CUDNN_SKIP_INPUT"]
+    skip_input = context.choice(source, "inputMode", modes) == modes[1]
+    if skip_input and source["inputSize"] != source["hiddenSize"]:
+        raise context.error("CUDNN_SKIP_INPUT needs an inputSize that is the hiddenSize")
     directions = ["CUDNN_UNIDIRECTIONAL", "CUDNN_BIDIRECTIONAL"]
     with torch.device("meta"):
         module = RecurrentLayers(
@@ -92,7 +115,12 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
             bidirectional=context.choice(source, "bidirectional", directions) == directions[1],
             batch_first=bool(source.get("batchFirst", False)),
             dropout=float(source.get("dropout", 0)),
+            skip_input=skip_input,
         )
+    for name in module.without_matrix():
+        gates = GATES[module.mode.partition("_")[0]]
+        matrix = torch.eye(module.hidden_size, dtype=tensor(source["weight"]).dtype)
+        setattr(module.rnn, name, matrix.repeat(gates, 1))
     weight, position = source["weight"].reshape(-1), 0
     expected = sum(parameter.numel() for parameter in module.parameters())
     if weight.size != expected:
@@ -101,6 +129,8 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
             "of cuDNN 5 to 7. Save the layer's weights() and biases() from Torch7 instead"
         )
     for name in packed_order(module.rnn):
+        if name in module.without_matrix():
+            continue
         shape = tuple(getattr(module.rnn, name).shape)
         values = weight[position : position + getattr(module.rnn, name).numel()]
         position += values.size

@@ -1,4 +1,4 @@
-"""Layers of DeepMask (`DeepMask.lua`, `SpatialSymmetricPadding.lua`)."""
+"""Layers of DeepMask and SharpMask (`DeepMask.lua`, `SharpMask.lua`, …)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..layers.container import Container
 from ..layers.geometry import margins
 from ..registry import layer, register
 
@@ -92,4 +93,57 @@ def deep_mask(source: LuaObject, context: Context) -> nn.Module:
             context.convert(source[name], f".{name}")
             for name in ("trunk", "maskBranch", "scoreBranch")
         )
+    )
+
+
+@layer
+class SharpMask(Container):
+    """`SharpMask.lua`: refines the features of an image, step by step, to the mask of an object.
+
+    Args:
+        modules: The trunk (a Sequential), the branches of DeepMask for the score and the mask,
+            which do not run, then what makes the first mask features of the trunk's output, and
+            the refinements of `[features of the trunk, mask features]`.
+        skips: For each refinement, the number (from 0) of the layer of the trunk whose output it
+            takes.
+    """
+
+    def __init__(self, *modules: nn.Module, skips: list[int]) -> None:
+        super().__init__(*modules)
+        self.skips = skips
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, 3, H, W) to the scores of the pixels of the masks (N, pixels)."""
+        trunk, _score, _mask, first, *refinements = self
+        outputs = []
+        for module in trunk.children():
+            input = module(input)
+            outputs.append(input)
+        mask: torch.Tensor = first(input)
+        for skip, refinement in zip(self.skips, refinements, strict=True):
+            mask = refinement([outputs[skip], mask])
+        return mask
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by repr()."""
+        return f"skips={self.skips}"
+
+
+@register("nn.SharpMask", ignored=("km", "ks", "fSz", "inps", "neths", "netvs"))
+def sharp_mask(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `SharpMask.lua`; its `refs` count from 0, and hold its `neths` and `netvs`."""
+    context.note(
+        "the score of an image is scoreBranch of the trunk's output, which is another call"
+    )
+    skips = [int(position) - 1 for position in source["skpos"].to_list()]
+    return SharpMask(
+        *(
+            context.convert(source[name], f".{name}")
+            for name in ("trunk", "scoreBranch", "maskBranchDM")
+        ),
+        *(
+            context.convert(source["refs"][index], f".refs[{index}]")
+            for index in range(len(skips) + 1)
+        ),
+        skips=skips,
     )

@@ -324,3 +324,59 @@ def spatial_up_sampling(source: LuaObject, context: Context) -> nn.Module:
 def minus(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Minus.lua`: the negative of the input."""
     return convert_as("nn.MulConstant", source, context, constant_scalar=-1)
+
+
+@layer
+class SaturatedLinear(nn.Module):
+    """`SaturatedLU.lua`: replaces values below a bound and above another one.
+
+    Args:
+        lower: The lower bound.
+        low_value: What replaces values below it.
+        upper: The upper bound.
+        high_value: What replaces values above it.
+    """
+
+    def __init__(self, lower: float, low_value: float, upper: float, high_value: float) -> None:
+        super().__init__()
+        self.lower = lower
+        self.low_value = low_value
+        self.upper = upper
+        self.high_value = high_value
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map any shape to the same shape."""
+        low = torch.where(input < self.lower, self.low_value, input)
+        return torch.where(low > self.upper, self.high_value, low)
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by repr()."""
+        return f"{self.lower}, {self.low_value}, {self.upper}, {self.high_value}"
+
+
+@register("nn.SaturatedLU")
+def saturated_lu(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `SaturatedLU.lua`: values beyond two bounds are replaced."""
+    names = ("threshold", -1.0), ("val", -1.0), ("threshold2", 1.0), ("val2", 1.0)
+    return SaturatedLinear(*(float(source.get(name, default)) for name, default in names))
+
+
+@register("nn.MultiSoftMax")
+def multi_soft_max(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `MultiSoftMax.lua`: a softmax over the last axis of (N, K) or (N, M, K)."""
+    return nn.Softmax(-1)
+
+
+@register("nn.Balance", ignored=("nBatch", "inputCache", "prob", "sum", "batchSize", "startIdx"))
+def balance(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `Balance.lua`: in evaluation mode the identity."""
+    context.note(
+        "in training mode Torch7 balances the classes of the last batches; here it does not"
+    )
+    return nn.Identity()
+
+
+@register("nn.PixelSort", ignored=("downscaleFactorSquared", "outShape"))
+def pixel_sort(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `PixelSort.lua`: the pixels of each block become channels."""
+    return nn.PixelUnshuffle(int(source["downscaleFactor"]))

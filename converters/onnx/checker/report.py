@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -132,17 +133,25 @@ def write_check_report(report: CheckReport) -> list[Path]:
         >>> [file.name for file in write_check_report(report)]
         ['network.check.json', 'network.check.txt']
     """
-    file = Path(report.path)
-    texts = {
-        file.with_suffix(".check.json"): json.dumps(report.to_json(), indent=2),
-        file.with_suffix(".check.txt"): "\n".join(report.lines()),
-    }
-    for target in texts:
-        _check_replaceable(target)
+    targets = check_report_targets(report.path)
+    contents = (json.dumps(report.to_json(), indent=2), "\n".join(report.lines()))
+    texts = dict(zip(targets, contents, strict=True))
     for target, text in texts.items():
         with atomic_path(target) as path:
             path.write_text(f"{text}\n", encoding="utf-8")
-    return list(texts)
+    return targets
+
+
+def check_report_targets(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of the report on an `.onnx` file, before the check that it is of.
+
+    Raises:
+        WriteError: If one cannot be written, or something else has its name.
+    """
+    targets = [Path(path).with_suffix(suffix) for suffix in (".check.json", ".check.txt")]
+    for target in targets:
+        _check_replaceable(target)
+    return targets
 
 
 def _check_replaceable(target: Path) -> None:

@@ -73,8 +73,11 @@ def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibrati
     from onnxruntime.quantization.calibrate import create_calibrator
 
     with _quiet(), _temporary_folder() as folder:
+        # ONNX Runtime writes beside the graph that it is given, and leaves that if it fails.
+        copy = folder / "model.onnx"
+        onnx.save(onnx.load(file), copy)
         calibrator = create_calibrator(
-            file,
+            copy,
             [*LAYERS, *_BETWEEN],
             str(folder / "calibrated.onnx"),
         )
@@ -198,7 +201,8 @@ def dynamic_int8(model: onnx.ModelProto, keep: Sequence[str] = ()) -> onnx.Model
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(keep),
+            # A Gemm is renamed before the quantizer looks at its name.
+            nodes_to_exclude=[*keep, *(f"{name}_MatMul" for name in keep)],
         )
         return _with_metadata_of(model, onnx.load(target))
 
@@ -234,7 +238,9 @@ def _temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             yield Path(folder)
-        except DecodeError as error:
+        except (DecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # It names the file itself.
             raise WriteError(
                 f"{tempfile.gettempdir()}: a temporary file is not whole: disk full, or a limit "
                 "on the size of files; TMPDIR names another folder"

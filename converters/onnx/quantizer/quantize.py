@@ -37,6 +37,9 @@ from .ort_quantizer import (
 #: Called with the name of the current step, how many examples it has run, and of how many.
 Progress = Callable[[str, int, int], None]
 
+#: Fewer images than this say little about the accuracy: one of them is more than 3%.
+_FEW = 30
+
 _DYNAMIC_NOTE = (
     "the range of a layer's inputs is measured on the whole batch, so that the answer for an image "
     "depends a little on the other images of its batch (metadata depends_on_batch)"
@@ -293,6 +296,12 @@ class _Int8Trials:
             classes = None
         self.is_labelled = classes is not None
         self._classes = predicted if classes is None else np.asarray(classes)
+        found = len(np.unique(self._classes))
+        if len(scores) < _FEW or found < 2:
+            self.notes.append(
+                f"judged on {len(scores):,} images of {found} of {scores.shape[1]} classes: too "
+                "few to say how accurate the int8 file is on others"
+            )
         self._calibration: Calibration | None = None
 
     def calibrate(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..class_layouts import ClassLayout
+from ..class_layouts import BRANCHES, ClassLayout
 from ..errors import T7Error, abbreviated_path
 from ..scalars import BOOLEAN, MIN_NUMBER_RUN, NIL, OLD_FUNCTION, STRING, TABLE, TORCH
 from ..types import STORAGE_DTYPES, TENSOR_DTYPES
@@ -205,12 +205,12 @@ class Reader:
         if decoder.position == self._stop_offset:
             raise decoder.error(f"stopped at the body of a {class_name}")
         value = self._memo[index] = LuaObject(class_name, version=lua_class.version)
-        value.layout = lua_class.unusual_layout
+        value.layout = layout if layout == BRANCHES else lua_class.unusual_layout
         is_outermost = not self._stack
         self._classes.record_instance(lua_class, decoder.position, is_outermost=is_outermost)
         if layout.kind == "raw":
             value.body = [decoder.raw(layout.size)]
-        elif layout.kind == "parts":
+        elif layout.parts or layout.kind == "parts":
             if not (lua_class.is_table and self._open_fields(value)):
                 self._open_parts(value, layout.parts)
         else:
@@ -248,6 +248,12 @@ class Reader:
         """Read the parts of a body without a type tag, up to the next object."""
         decoder = self._decoder
         while frame.parts and frame.left and (letter := frame.parts[-frame.left]) != "o":
+            if letter == "*":
+                before = frame.entries[frame.key - 1]
+                count = len(before) if type(before) is LuaTable else 0
+                frame.parts = frame.parts.replace("*", "o" * count)
+                frame.left += count - 1
+                continue
             if letter == "i":
                 number: float = decoder.integer()
             elif letter == "l":
@@ -267,7 +273,13 @@ class Reader:
             result.body = parts
             tables = [part for part in parts if type(part) is LuaTable]
             names = () if result.layout is None else result.layout.field_names
-            if names:
+            if result.layout == BRANCHES:
+                assignments, *modules, others = parts
+                branches = {"gpuAssignments": assignments, "modules": LuaTable.from_list(modules)}
+                entries = others.items() if type(others) is LuaTable else ()
+                result.fields = LuaTable([*entries, *branches.items()])
+                result.body = [result.fields]
+            elif names:
                 result.fields = LuaTable(zip(names, parts, strict=True))
             else:
                 result.fields = tables[-1] if tables else LuaTable()

@@ -155,6 +155,8 @@ class Writer:
         layout = value.layout or usual_layout
         if layout.kind == "parts":
             return self._write_parts(value, layout)
+        if layout.kind == "branches":
+            return ((None, part) for part in _branches(fields))
         if layout.kind == "pairs":
             entries = _without_nil(fields.items())
             encoder.longs([len(entries)])
@@ -290,6 +292,17 @@ def _body_parts(value: LuaObject, names: tuple[str, ...]) -> list[Any]:
             parts[index] = value.fields
             break
     return parts
+
+
+def _branches(fields: LuaTable) -> list[Any]:
+    """Return the objects that an instance writes before and after its modules (`BRANCHES`)."""
+    modules = fields.get("modules", LuaTable())
+    assignments = fields.get("gpuAssignments")
+    if not isinstance(assignments, LuaTable) or len(assignments) != len(modules):
+        assignments = LuaTable.from_list([1] * len(modules))
+    names = ("gpuAssignments", "modules")
+    others = LuaTable([entry for entry in fields.items() if entry[0] not in names])
+    return [assignments, *modules.to_list(), others]
 
 
 def _double(value: Any) -> float:

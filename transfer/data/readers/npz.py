@@ -71,7 +71,7 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
             f"{source}: no images under a usual name (x, data, images, x_train, train_images) "
             f"among: {', '.join(list(arrays)[:8])}"
         )
-    own_names = {split: own for split in splits if (own := _names(groups[split]))}
+    own_names = {split: listed for split in splits if (listed := _names(groups[split]))}
     data = build_dataset_of_splits(splits, names, split_names=own_names, first_label=first_label)
     return _with_note_on_text(data, arrays)
 

@@ -1,0 +1,92 @@
+"""Layers of crnn, which reads words in images (`LstmLayer.lua`, `BiRnnJoin.lua`, …).
+
+A sequence is a list of T tensors (N, …). The clones that a file holds for each step share the
+weights of the first, and are not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...t7 import LuaObject
+from ..context import Context
+from ..layers.container import Container
+from ..registry import layer, register
+
+_CLONES = ("clones", "maxT", "initState", "rnnState", "drnnState", "dropout", "modules")
+
+
+@layer
+class LstmLayer(Container):
+    """`LstmLayer.lua`: an LSTM over a sequence, from its first or from its last step.
+
+    Args:
+        modules: One step, from `[x, c, h]` to `[c, h, output]`.
+        hidden_size: Number of features of c and h.
+        reverse: Whether to begin with the last step.
+    """
+
+    def __init__(self, *modules: nn.Module, hidden_size: int, reverse: bool = False) -> None:
+        super().__init__(*modules)
+        self.hidden_size = hidden_size
+        self.reverse = reverse
+
+    def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Map a list of T tensors (N, in) to T tensors (N, hidden_size)."""
+        cell = hidden = input[0].new_zeros(len(input[0]), self.hidden_size)
+        outputs = []
+        for step in reversed(input) if self.reverse else input:
+            cell, hidden, output = self[0]([step, cell, hidden])
+            outputs.append(output)
+        return outputs[::-1] if self.reverse else outputs
+
+
+@register("nn.LstmLayer", ignored=_CLONES)
+def lstm_layer(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `LstmLayer.lua` by the module of one step."""
+    return LstmLayer(
+        context.convert(source["lstmUnit"], ".lstmUnit"),
+        hidden_size=int(source["nHidden"]),
+        reverse=bool(source.get("reverse", False)),
+    )
+
+
+@layer
+class JoinDirections(Container):
+    """`BiRnnJoin.lua`: joins two sequences step by step.
+
+    Args:
+        modules: What makes one output of a pair of steps.
+    """
+
+    def forward(self, input: list[list[torch.Tensor]]) -> list[Any]:
+        """Map `[T tensors, T tensors]` to T outputs."""
+        return [self[0]([first, second]) for first, second in zip(*input, strict=True)]
+
+
+@register("nn.BiRnnJoin", ignored=_CLONES)
+def bi_rnn_join(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `BiRnnJoin.lua`: the sum of two linear maps at each step."""
+    return JoinDirections(context.convert(source["joinUnit"], ".joinUnit"))
+
+
+@layer
+class EachStep(Container):
+    """`SharedParallelTable.lua`: one module on every step of a sequence.
+
+    Args:
+        modules: The module.
+    """
+
+    def forward(self, input: list[Any]) -> list[Any]:
+        """Map a list of T values to T outputs."""
+        return [self[0](step) for step in input]
+
+
+@register("nn.SharedParallelTable", ignored=_CLONES)
+def shared_parallel_table(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `SharedParallelTable.lua`: one module on every entry of a table."""
+    return EachStep(context.convert(source["unit"], ".unit"))
