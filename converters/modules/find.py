@@ -45,21 +45,6 @@ def find_model(value: Any, path: str = "") -> tuple[LuaObject, str]:
     return chosen.module, chosen.path
 
 
-def find_networks(value: Any, path: str = "") -> list[Candidate]:
-    """Return every network in a value of a `.t7` file: what `find_model` would choose from.
-
-    Args:
-        value: A value returned by `t7.load`.
-        path: Path of the value.
-
-    Raises:
-        ConversionError: There is no module.
-    """
-    if _is_bare_container(value):
-        return [_choose(value, path)[0]]
-    return t7_model.search(value, path, is_module).networks or [_choose(value, path)[0]]
-
-
 def _choose(value: Any, path: str) -> tuple[Candidate, str]:
     """Return the model in a value, and what is to be said about the choice."""
     if _is_bare_container(value):
@@ -143,6 +128,28 @@ def load_conversion(file: str | os.PathLike[str], at: str | None = None) -> Conv
         [('net', Tanh())]
     """
     return convert_model(t7.load(file, writable=False), at, file)
+
+
+def find_networks(file: str | os.PathLike[str], at: str | None = None) -> list[Candidate]:
+    """Return every network of a `.t7` file: those that `load_model` would choose from.
+
+    Args:
+        file: The `.t7` file.
+        at: Path of the value in which they are; None for the file's value.
+
+    Raises:
+        T7Error: The file cannot be read, or has no value at that path.
+        ConversionError: There is no network.
+    """
+    try:
+        value = follow(t7.load(file, writable=False), at or "")
+        if _is_bare_container(value):
+            return [_choose(value, at or "")[0]]
+        networks = t7_model.search(value, at or "", is_module).networks
+        return networks or [_choose(value, at or "")[0]]
+    except (ConversionError, t7.T7Error) as error:
+        error.source = os.fspath(file)
+        raise
 
 
 def convert_model(value: Any, at: str | None, source: str | os.PathLike[str]) -> Conversion:

@@ -123,7 +123,7 @@ def _child(value: Any, key: Key) -> Any:
     Raises:
         KeyError: If the value has nothing under this key.
     """
-    if isinstance(key, str) and (inside := embedded_value(value)) is not None:
+    if key != "storage" and (inside := embedded_value(value)) is not None:
         value = inside
     if not isinstance(value, np.ndarray):
         entries = children(value)
