@@ -78,8 +78,8 @@ class ModelOptions(PreprocessingOptions):
     Attributes:
         weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
         at: The path of the model in a .t7 that holds several, such as protos.cnn.
-        labels: Class names: a .t7 list, or a text file with one name a line.
-        mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
+        labels: Class names: a .t7 or .lua list, or a text file with one name a line.
+        mean_std: A .t7, JSON or YAML file with mean and std, in the channels' order.
         input_size: Height and width of the input, such as 224 or 240x320, where the model does not
             determine them.
         resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize

@@ -10,14 +10,19 @@ from typing import Any
 
 from . import t7
 from .errors import LabelsError
+from .numbered_names import numbered_names
 from .t7 import LuaTable
 from .validation import is_writable
 
-#: The keys under which checkpoints and label files keep their class names.
-LABEL_KEYS = (
-    *("classes", "labels", "class_names", "classNames", "classnames", "class_list", "classList"),
-    *("categories", "label_names", "labelNames", "class2idx", "idx2class", "class_to_idx"),
+#: The keys under which checkpoints and label files keep their class names, in lower case and
+#: without what is no letter or digit.
+_KEYS = re.compile(
+    r"classes|labels|categories|(class|label|category)(names?|list)"
+    r"|(class|label|category)(to|2)(idx|ix|id|index)|(idx|ix|id|index)(to|2)(class|label|category)"
 )
+
+#: The fewest names of a table that is no list.
+_FEWEST = 2
 
 #: A string, a number in brackets, or punctuation of a Lua table of strings; a comment.
 _LUA_TOKEN = re.compile(
@@ -53,6 +58,26 @@ def labels_from(value: Any) -> list[str]:
     return checked
 
 
+def is_label_key(key: Any) -> bool:
+    """Return whether class names are kept under a key of a table.
+
+    Example:
+        >>> is_label_key("classNames"), is_label_key("idx_to_class"), is_label_key("epoch")
+        (True, True, False)
+    """
+    return isinstance(key, str) and bool(_KEYS.fullmatch(plain_key(key)))
+
+
+def label_key_order(key: str) -> bool:
+    """Return a sort key: `labels` may be those of examples, `classes` are names."""
+    return "label" in plain_key(key)
+
+
+def plain_key(key: str) -> str:
+    """Return a key in lower case, without what is no letter or digit."""
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
 def labels_in(value: Any) -> list[str] | None:
     """Return the class names that a checkpoint keeps beside its model, None if it has none.
 
@@ -61,34 +86,25 @@ def labels_in(value: Any) -> list[str] | None:
     """
     if not isinstance(value, LuaTable):
         return None
-    tables = (value[key] for key in LABEL_KEYS if isinstance(value.get(key), LuaTable))
-    table = next(tables, None)
-    return None if table is None else labels_from(table)
+    tables = {
+        key: entry
+        for key, entry in value.items()
+        if is_label_key(key) and isinstance(entry, LuaTable)
+    }
+    return labels_from(tables[min(tables, key=label_key_order)]) if tables else None
 
 
 def _in_order(table: LuaTable) -> Any:
     """Return the names in a table in the order of their numbers; the table, if it has no order."""
     if table.is_list():
         return table.to_list()
-    keys, values = table.keys(), table.values()
-    by_number = dict(zip(map(_whole, keys), values, strict=True))
-    if None in by_number or len(by_number) < len(keys):
-        # A single name is no list of classes.
-        if len(keys) < 2 or not all(isinstance(key, str) for key in keys):
-            return table
-        by_number = dict(zip(map(_whole, values), keys, strict=True))
-    numbers = sorted(number for number in by_number if number is not None)
-    first = numbers[0] if numbers else 0
-    if first not in (0, 1) or numbers != list(range(first, first + len(keys))):
+    by_number = numbered_names(table)
+    # A single name is no list of classes.
+    if by_number is None or len(by_number) < _FEWEST:
         return table
-    return [by_number[number] for number in numbers]
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number, also one that is written as text."""
-    if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    first = next(iter(by_number))
+    is_complete = list(by_number) == list(range(first, first + len(by_number)))
+    return list(by_number.values()) if first in (0, 1) and is_complete else table
 
 
 def read_labels(file: str | os.PathLike[str]) -> list[str]:

@@ -20,6 +20,7 @@ from checkpoint_support import (
 
 from torchlift.converters import saved
 from torchlift.converters.errors import LabelsError
+from torchlift.converters.images import PreprocessingError
 from torchlift.converters.labels import read_labels
 from torchlift.converters.t7 import LuaObject, LuaTable
 
@@ -62,8 +63,11 @@ def test_class_names_of_every_shape_are_used(key: str, classes: Any, tmp_path: P
         {"mean_file": "mean.t7"},
         {"opt": lua(preprocessing="whitened")},
         {"zca": numbers(8, 8)},
-        {"vocab": lua(a=1, b=2)},
-        {"idx_to_token": lua_list("a", "b")},
+        {"vocab": lua(a=1, b=1)},
+        {"idx_to_token": lua_list(0.5, 1.5)},
+        {"dicts": lua(src=lua(size=3))},
+        {"opt": lua(std=0.02)},
+        {"labels": lua_list(1, 1, 2)},
     ],
 )
 @pytest.mark.parametrize("network", [NET, VECTORS])
@@ -88,6 +92,8 @@ CAFFE = (103.939, 116.779, 123.68)
         ({"meanstd": lua(mean=0.5, std=0.25)}, ((0.5,), (0.25,), "RGB", 1)),
         ({"mean_std": lua_list(0.5, 0.25)}, ((0.5,), (0.25,), "RGB", 1)),
         ({"stat": lua(mean=0.5, std=0.25)}, ((0.5,), (0.25,), "RGB", 1)),
+        ({"normalize_mean": 0.45, "normalize_std": 0.25}, ((0.45,), (0.25,), "RGB", 1)),
+        ({"pixelMeans": lua_list(0.4, 0.5, 0.6)}, ((0.4, 0.5, 0.6), (1.0,), "RGB", 1)),
         ({"img_mean": np.array([1.0, 2, 3])}, ((1.0, 2.0, 3.0), (1.0,), "RGB", 255)),
         ({"mean": lua_list(*CAFFE)}, (CAFFE, (1.0,), "BGR", 255)),
         ({"opt": lua(preprocessing="vgg")}, (CAFFE, (1.0,), "BGR", 255)),
@@ -101,6 +107,44 @@ def test_mean_and_std_of_every_spelling_are_used(
     found = model.preprocessing
     assert found is not None, model.notes
     assert (found.mean, found.std, found.color, found.value_range) == expected
+
+
+def test_a_network_of_no_images_has_no_mean(tmp_path: Path) -> None:
+    """A generator takes noise; the mean beside it is of what it makes."""
+    model = saved.open_model(write(lua(G=VECTORS, normalize_mean=0.45), tmp_path))
+    assert model.preprocessing is None
+    assert "mean and std beside the model are left out: it takes no images" in model.notes
+
+
+def test_labels_of_examples_beside_class_names_do_not_take_their_place(tmp_path: Path) -> None:
+    examples = lua_list(*("cat" if number % 2 else "dog" for number in range(49)))
+    for key in ("classes", "class_names", "labelNames"):
+        checkpoint = LuaTable({"labels": examples, "model": NET, key: lua_list("a", "b", "c")})
+        assert saved.open_model(write(checkpoint, tmp_path)).labels == ["a", "b", "c"]
+
+
+def test_class_names_that_are_digits_are_the_names(tmp_path: Path) -> None:
+    digits = LuaTable({"7": 1, "8": 2, "9": 3})
+    assert saved.open_model(write(lua(model=NET, classes=digits), tmp_path)).labels == [
+        *("7", "8", "9")
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_mean_std_file_may_be_json_or_yaml(suffix: str, tmp_path: Path) -> None:
+    network, file = write(NET, tmp_path), tmp_path / f"pixels.{suffix}"
+    texts = {
+        "json": '{"mean": [0.4, 0.5, 0.6], "std": 0.25}',
+        "yaml": "mean: [0.4, 0.5, 0.6]\nstd: 0.25\n",
+    }
+    file.write_text(texts[suffix])
+    found = saved.open_model(network, mean_std=file).preprocessing
+    assert found is not None
+    assert (found.mean, found.std) == ((0.4, 0.5, 0.6), (0.25,))
+    for damaged in ("{", "[1, 2, 3]", '{"std": 1}', '{"mean": "x"}', '{"mean": [1, {}]}'):
+        file.write_text(damaged)
+        with pytest.raises(PreprocessingError, match=f"pixels.{suffix}: "):
+            saved.open_model(network, mean_std=file)
 
 
 def test_a_table_with_a_mean_alone_has_a_std_of_1(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_batches_in_training_are_normalized_alike() -> None:
         ("{net} --mean x", "--mean: numbers"),
         ("{net} --mean 1,2", "1 or 3"),
         ("{net} --std 0", "positive"),
-        ("{net} --value-range 2", "value_range is 2"),
+        ("{net} --value-range 2", "--value-range 2: 1, 255 or"),
         ("{net} --value-range 1,1", "ascending"),
         ("{net} --color RBG", "--color"),
         ("{net} --mean 1 --mean-std x.t7", "leave out --mean"),

@@ -64,7 +64,13 @@ def test_names_from_the_file_stay_inside_the_folder(
 
 
 def test_two_paths_of_one_name() -> None:
-    assert folder_names(["a b", "a?b", "a_b", ".", "..."]) == ["a_b", "a_b-2", "a_b-3", "_.", "_..."]
+    assert folder_names(["a b", "a?b", "a_b", ".", "..."]) == [
+        "a_b",
+        "a_b-2",
+        "a_b-3",
+        "_.",
+        "_...",
+    ]
 
 
 def test_a_file_of_one_model_and_a_value_of_several(

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import t7
 from ..t7 import LuaTable
+from ..validation import read_json, read_yaml
 from .errors import PreprocessingError
 from .normalization import Normalization
 from .preprocessing import Preprocessing, ValueRange
+
+#: What reads each kind of text.
+_TEXT_READERS: dict[str, Callable[[str], Any]] = {
+    ".json": read_json,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+}
+
+#: Mean and std, where they stand without names.
+_PAIR = 2
 
 
 def from_mean_std(
@@ -67,7 +81,7 @@ def read_mean_std(value: Any) -> Normalization | None:
     """
     if not isinstance(value, LuaTable):
         return None
-    if len(value) == 2 and value.is_list():
+    if len(value) == _PAIR and value.is_list():
         value = LuaTable({"mean": value[1], "std": value[2]})
     if "mean" not in value:
         return None
@@ -77,6 +91,34 @@ def read_mean_std(value: Any) -> Normalization | None:
     return Normalization(
         _numbers(value["mean"], "mean"), None if std is None else _numbers(std, "std")
     )
+
+
+def read_mean_std_file(file: str | os.PathLike[str]) -> Normalization | None:
+    """Return the mean and std in a `.t7`, JSON or YAML file; None if it has no mean.
+
+    Raises:
+        T7Error: If a `.t7` cannot be read.
+        PreprocessingError: If the file cannot be read, or they are not lists of numbers.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "pixels.json"
+        >>> _ = path.write_text('{"mean": [0.4, 0.5, 0.6], "std": 0.25}')
+        >>> read_mean_std_file(path).mean
+        (0.4, 0.5, 0.6)
+    """
+    path = Path(file)
+    if path.suffix.lower() not in _TEXT_READERS:
+        return read_mean_std(t7.load(path))
+    try:
+        table = _TEXT_READERS[path.suffix.lower()](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PreprocessingError(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PreprocessingError(f"cannot be read: {error}") from None
+    if isinstance(table, list):
+        table = dict(zip(("mean", "std"), table, strict=False)) if len(table) == _PAIR else {}
+    return read_mean_std(LuaTable(table)) if isinstance(table, dict) else None
 
 
 def _numbers(value: Any, name: str) -> tuple[float, ...]:

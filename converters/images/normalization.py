@@ -64,7 +64,14 @@ class Normalization:
         """
         if color is not None and color not in COLORS:
             raise PreprocessingError(f"color={color}: {', '.join(COLORS)} are known")
-        value_range = None if value_range is None else as_value_range(value_range)
+        if value_range is not None:
+            try:
+                value_range = as_value_range(value_range)
+            except PreprocessingError:
+                raise PreprocessingError(
+                    f"value_range={_words(value_range)}: 1, 255 or two ascending numbers with a "
+                    "comma between, such as -1,1, were expected"
+                ) from None
         if IMAGENET in (mean, std):
             if mean != std:
                 raise PreprocessingError("mean=imagenet and std=imagenet belong together")
@@ -237,7 +244,9 @@ def _per_channel(value: object, channels: int) -> object:
 
 
 def _words(value: object) -> str:
-    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, (tuple, list)):
+        return ",".join(_words(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _abbreviated(numbers: tuple[float, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps beside its model: class names, mean and std, words.
+"""What a checkpoint keeps beside its model: class names, mean and std, vocabularies.
 
 Nothing here makes a conversion fail: what is not understood is named in a note.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,27 +16,27 @@ from ..errors import LabelsError
 from ..images.errors import PreprocessingError
 from ..images.mean_std import read_mean_std
 from ..images.normalization import Normalization
-from ..labels import LABEL_KEYS, labels_from
+from ..labels import is_label_key, label_key_order, labels_from, plain_key
 from ..t7 import LuaObject, LuaTable
+from ..t7.embedded import embedded_value
 from ..t7.model import is_module
-from ..t7.paths import children, format_path, parse_path
+from ..t7.paths import children, follow, format_path, parse_path
+from ..vocabulary import Vocabulary, read_vocabulary, without_repetitions
+from .vocabularies import is_vocabulary_key, vocabularies_in
 
 #: Tables in which training scripts keep their options.
 _OPTIONS = ("opt", "opts", "options", "config", "params")
 
-#: Names of a mean, of a std and of a table of both, in lower case without underscores.
-_MEANS = re.compile(r"(img|image|data|pixel|channel|rgb|train|vgg)?means?(img|image|pixel|rgb)?")
-_STDS = re.compile(r"(img|image|data|pixel|channel|rgb|train)?(std|stds|stdv|stddev|sigma)")
-_BOTH = re.compile(r"(mean(and)?std|stdmean|stats?|statistics|norm|normalization)")
+#: What stands before or behind the words mean and std.
+_OF = "(img|image|data|dataset|pixel|channel|color|rgb|train|input|vgg|norm|normali[sz]e)?"
 
-#: Names that look like preprocessing.
+#: Keys of a mean, of a std and of a table of both, as `plain_key` gives them.
+_MEANS = re.compile(rf"{_OF}(means?|avg)(img|image|pixels?|rgb|values?|vec)?")
+_STDS = re.compile(rf"{_OF}(stds?|stdv|stddev|sigma)(img|image|pixels?|rgb|values?|vec)?")
+_BOTH = re.compile(r"(mean(and)?std|stdmean|stats?|statistics|norm|normali[sz]ation)")
+
+#: Keys that look like preprocessing.
 _SUSPECTS = re.compile(r"mean|std|preproc|normali[sz]|whiten|zca")
-
-#: Names of vocabularies.
-_WORDS = re.compile(
-    r"vocab(ulary)?|ivocab|id2vocab|(idx|ix|i|id)(to|2)(token|word|char|w)"
-    r"|(token|word|char|w)(to|2)(idx|ix|i|id)|alphabet|dicts?"
-)
 
 #: Mean of networks that come from Caffe, in the order that they see: BGR, values from 0 to 255.
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -47,21 +47,31 @@ _NAMED = {
     "resnet": Normalization.of("imagenet", "imagenet"),
 }
 
+#: The fewest tokens of a vocabulary that has no name.
+_FEWEST_UNNAMED = 10
+
+
+class ClassNames(NamedTuple):
+    """Class names beside a model, and where they stand."""
+
+    path: str
+    names: list[str]
+
 
 @dataclass
 class Beside:
     """What stands beside a model.
 
     Attributes:
-        labels: The class names, or None.
-        labels_path: Where they stand.
+        labels: What may be its class names, the most probable first.
         normalization: Mean and std, or None.
+        vocabularies: Its vocabularies.
         notes: What was found and is not used, and why.
     """
 
-    labels: list[str] | None = None
-    labels_path: str = ""
+    labels: list[ClassNames] = field(default_factory=list)
     normalization: Normalization | None = None
+    vocabularies: list[Vocabulary] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -75,18 +85,25 @@ def read_beside(value: Any, path: str) -> Beside:
     Example:
         >>> names = LuaTable.from_list(["cat", "dog"])
         >>> checkpoint = LuaTable({"net": LuaObject("nn.Tanh"), "classes": names})
-        >>> beside = read_beside(checkpoint, "net")
-        >>> beside.labels, beside.labels_path
-        (['cat', 'dog'], 'classes')
+        >>> read_beside(checkpoint, "net").labels
+        [ClassNames(path='classes', names=['cat', 'dog'])]
     """
     found = Beside()
     numbers: dict[str, tuple[str, Any]] = {}
-    for place, key, entry in _entries(value, path):
-        name = re.sub(r"[^a-z0-9]", "", str(key).lower())
-        if key in LABEL_KEYS or (isinstance(key, str) and key.lower() in LABEL_KEYS):
-            _read_labels(found, place, entry)
-        elif isinstance(entry, bool) or is_module(entry):
+    for one in sorted(_entries(value, path), key=lambda one: label_key_order(str(one.key))):
+        name, place, entry = plain_key(str(one.key)), one.path, one.value
+        if isinstance(entry, bool) or is_module(entry):
             continue
+        if isinstance(one.key, int):
+            _read_unnamed(found, place, entry)
+        elif one.is_option and isinstance(entry, (int, float)):
+            # Scripts have options such as the std of their first weights.
+            if _MEANS.fullmatch(name) or _STDS.fullmatch(name):
+                found.notes.append(f"{place} beside the model is left out: a number among options")
+        elif is_label_key(one.key):
+            _read_labels(found, place, entry)
+        elif is_vocabulary_key(one.key):
+            _read_vocabularies(found, place, entry)
         elif _MEANS.fullmatch(name):
             numbers.setdefault("mean", (place, entry))
         elif _STDS.fullmatch(name):
@@ -95,54 +112,95 @@ def read_beside(value: Any, path: str) -> Beside:
             _read_numbers(found, place, entry)
         elif name == "preprocessing" and isinstance(entry, str):
             _read_named(found, place, entry)
-        elif _WORDS.fullmatch(name) and isinstance(entry, (LuaTable, LuaObject)):
-            found.notes.append(
-                f"{place} beside the model, a vocabulary of {len(children(entry)):,}, stays in the "
-                "file"
-            )
         elif _SUSPECTS.search(name):
             found.notes.append(f"{place} beside the model is left out: not understood")
     if numbers:
         places = " and ".join(place for place, _ in numbers.values())
         table = {"mean": 0.0} | {name: entry for name, (_, entry) in numbers.items()}
         _read_numbers(found, places, LuaTable(table))
+    found.vocabularies = without_repetitions(found.vocabularies)
     return found
 
 
-def _entries(value: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield path, key and value of what stands in the tables around a model, inner ones first."""
+class _Entry(NamedTuple):
+    """An entry of a table around a model."""
+
+    path: str
+    key: str | int
+    value: Any
+    is_option: bool
+
+
+def _entries(value: Any, path: str) -> Iterator[_Entry]:
+    """Yield what stands in the tables around a model, inner ones first, and their options.
+
+    A model that keeps its own vocabulary, as torch-rnn's does, is one of these tables.
+    """
+    for around, table in reversed(_tables_around(value, path)):
+        for key, entry in table.items():
+            if isinstance(key, (str, int)):
+                yield _Entry(format_path([*around, key]), key, entry, is_option=False)
+        for name in _OPTIONS:
+            options = table.get(name)
+            for key, entry in options.items() if isinstance(options, LuaTable) else ():
+                if isinstance(key, str):
+                    yield _Entry(format_path([*around, name, key]), key, entry, is_option=True)
+
+
+def _tables_around(value: Any, path: str) -> list[tuple[list[Any], LuaTable]]:
+    """Return the keys that lead to each table around a model, outer ones first, and the table."""
+    steps: list[Any] = []
     tables: list[tuple[list[Any], LuaTable]] = []
-    keys = parse_path(path)
-    for depth in range(len(keys) + 1):
+    keys = [] if is_module(value) else parse_path(path)
+    for key in (*keys, None):
+        value = embedded_value(value) or value
+        if is_module(value):
+            own = [item for item in value.fields.items() if is_vocabulary_key(item[0])]
+            tables.append((steps or ["model"], LuaTable(own)))
         if is_module(value) or not isinstance(value, (LuaTable, LuaObject)):
             break
-        tables.append((list(keys[:depth]), children(value)))
-        value = children(value).get(keys[depth]) if depth < len(keys) else None
-    for steps, table in reversed(tables):
-        inner = [(steps, table)]
-        inner += [
-            ([*steps, name], table[name])
-            for name in _OPTIONS
-            if isinstance(table.get(name), LuaTable)
-        ]
-        for start, entries in inner:
-            for key, entry in entries.items():
-                is_option = start is not steps
-                if isinstance(key, str) and not (is_option and isinstance(entry, (int, float))):
-                    yield format_path([*start, key]), key, entry
+        tables.append(([*steps], children(value)))
+        if key is not None:
+            value, steps = follow(value, format_path([key])), [*steps, key]
+    return tables
 
 
 def _read_labels(found: Beside, place: str, entry: Any) -> None:
-    if found.labels is not None:
-        return
     if not isinstance(entry, (LuaTable, LuaObject)):
         # Labels of examples stand there too.
         found.notes.append(f"{place} beside the model is left out: no list of class names")
         return
+    table = children(entry)
+    whole = [name for name in table.values() if isinstance(name, int)]
+    if table.is_list() and len(set(whole)) < len(whole):
+        found.notes.append(f"{place} beside the model is left out: numbers that repeat")
+        return
     try:
-        found.labels, found.labels_path = labels_from(children(entry)), place
+        found.labels.append(ClassNames(place, labels_from(table)))
     except LabelsError as error:
         found.notes.append(f"{place} beside the model is left out: {error}")
+
+
+def _read_unnamed(found: Beside, place: str, entry: Any) -> None:
+    """Read an entry of a list: a vocabulary, if it cannot be options."""
+    vocabulary = read_vocabulary(entry, place)
+    if (
+        vocabulary is not None
+        and len(vocabulary.tokens) >= _FEWEST_UNNAMED
+        and vocabulary.first_index in (0, 1)
+        and None not in vocabulary.tokens
+    ):
+        found.vocabularies.append(vocabulary)
+
+
+def _read_vocabularies(found: Beside, place: str, entry: Any) -> None:
+    if not isinstance(entry, (LuaTable, LuaObject)):
+        # Options name files of words.
+        return
+    vocabularies = vocabularies_in(entry, place)
+    found.vocabularies += vocabularies
+    if not vocabularies:
+        found.notes.append(f"{place} beside the model is left out: no tokens with numbers")
 
 
 def _read_numbers(found: Beside, place: str, table: LuaTable) -> None:

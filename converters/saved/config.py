@@ -30,6 +30,7 @@ from ..validation import (
     text,
     whole,
 )
+from ..vocabulary import check_vocabulary
 from .errors import SavedModelError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -50,6 +51,7 @@ _ENTRIES = {
     "input_shape": optional(list_of(whole(1, _LARGEST_INPUT), 3)),
     "output_kind": one_of(*OUTPUT_KINDS),
     "labels": optional(list_of(text)),
+    "vocabularies": list_of(check_vocabulary),
     "parameters": whole(),
     "preprocessing": optional(mapping_of(anything)),
     "notes": list_of(text),
@@ -65,7 +67,8 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: What `describe_folder` takes from `config.json`, in this order.
 _DESCRIBED = (
-    *("parameters", "input_shape", "output_kind", "labels", "preprocessing", "source"),
+    *("parameters", "input_shape", "output_kind", "labels", "vocabularies"),
+    *("preprocessing", "source"),
     *("torchlift_version", "format_version", "notes"),
 )
 
@@ -97,7 +100,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     config = _from_format_1(config) if version == 1 else config
     try:
         # Format 1 does not count the parameters.
-        check_entries(config, _ENTRIES, optional=("parameters",) if version == 1 else ())
+        left_out = ("vocabularies", "parameters") if version == 1 else ("vocabularies",)
+        check_entries(config, _ENTRIES, optional=left_out)
         if math.prod(config["input_shape"] or ()) > _LARGEST_INPUT:
             raise ValueError(f"input_shape is {config['input_shape']}: too large for an example")
     except ValueError as error:
@@ -152,6 +156,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     shapes = _tensor_shapes(path / WEIGHTS)
+    config.setdefault("vocabularies", [])
     # Format 1 does not count the parameters.
     config.setdefault(
         "parameters",

@@ -25,6 +25,7 @@ from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
+from ..vocabulary import Vocabulary
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -119,6 +120,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             notes=config["notes"],
             source=None if source is None else Provenance(source["file"], source["sha256"]),
+            vocabularies=[Vocabulary.from_json(one) for one in config.get("vocabularies", [])],
         )
         _check_fit(model)
     except TorchliftError as error:
@@ -182,6 +184,7 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "input_shape": model.input_shape,
         "output_kind": _output_kind(model.output_kind),
         "labels": model.labels,
+        "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,

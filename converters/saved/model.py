@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from ..images.preprocessing import Preprocessing
+from ..vocabulary import Vocabulary
 from .config import OUTPUT_KINDS as OUTPUT_KINDS
 
 
@@ -33,6 +34,7 @@ class SavedModel:
         input_shape: (C, H, W) of one example, or None if it is not known.
         labels: The class names of the outputs, or None.
         preprocessing: The steps from an image to an input, or None.
+        vocabularies: What the numbers of its inputs and outputs stand for, in networks of texts.
         notes: What was decided or assumed during the conversion, for people to read.
         source: The file that it was converted from, or None.
 
@@ -49,3 +51,4 @@ class SavedModel:
     preprocessing: Preprocessing | None = None
     notes: list[str] = field(default_factory=list)
     source: Provenance | None = None
+    vocabularies: list[Vocabulary] = field(default_factory=list)

@@ -15,7 +15,7 @@ from torch import nn
 from .. import t7
 from ..errors import LabelsError
 from ..images.errors import PreprocessingError
-from ..images.mean_std import read_mean_std
+from ..images.mean_std import read_mean_std, read_mean_std_file
 from ..images.normalization import NOTHING_SAID, Normalization, Numbers, describe_resizing
 from ..images.preprocessing import ValueRange
 from ..labels import check_labels, check_order, read_labels
@@ -60,7 +60,7 @@ def open_model(
         at: The Lua path of the model in the `.t7`, such as `nets[2].encoder`, if it cannot be
             found.
         labels: The class names, or a file of them (a `.t7`, or text with one name per line).
-        mean_std: A `.t7` with `{mean = …, std = …}`, or that table.
+        mean_std: A `.t7`, JSON or YAML file with `{mean = …, std = …}`, or that table.
         mean: Instead, the mean: one number, one for each channel in the order that the network
             sees, or `imagenet`.
         std: As `mean`.
@@ -156,16 +156,14 @@ def _override(
 ) -> None:
     """Set what is said about a model, and what stands beside it of which nothing is said."""
     model.notes += beside.notes
+    model.vocabularies += beside.vocabularies
     _set_input_shape(model, name, input_size)
     if said.labels is not None:
         # What is wrong with names that are replaced is no matter; another order of them is.
-        model.labels = model.labels or beside.labels
+        model.labels = model.labels or next((one.names for one in beside.labels), None)
         _set_labels(model, _names(said.labels))
-    elif beside.labels is not None:
-        try:
-            _set_labels(model, beside.labels)
-        except LabelsError as error:
-            model.notes.append(f"{beside.labels_path} beside the model is left out: {error}")
+    else:
+        _set_labels_beside(model, beside)
     if said.normalization.is_empty and said.mean_std is None and beside.normalization is None:
         if said.resize is not None:
             _set_resizing(model, name, said.resize)
@@ -238,6 +236,19 @@ def _set_labels(model: SavedModel, names: list[str]) -> None:
     model.labels = names
 
 
+def _set_labels_beside(model: SavedModel, beside: Beside) -> None:
+    """Set the first class names beside the model that fit it; others are named in notes."""
+    for one in beside.labels:
+        if model.labels is not None:
+            if model.labels != one.names:
+                model.notes.append(f"{one.path} beside the model is left out: it has other names")
+            continue
+        try:
+            _set_labels(model, one.names)
+        except LabelsError as error:
+            model.notes.append(f"{one.path} beside the model is left out: {error}")
+
+
 def _names(labels: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     return read_labels(labels) if isinstance(labels, (str, os.PathLike)) else list(labels)
 
@@ -256,6 +267,9 @@ def _set_preprocessing(model: SavedModel, name: str, said: _Said, beside: Beside
     except PreprocessingError as error:
         raise PreprocessingError(f"{name}: {error}") from None
     known = beside.normalization or NOTHING_SAID
+    if given.is_empty and said.resize is None and not _may_take_images(model):
+        model.notes.append("mean and std beside the model are left out: it takes no images")
+        return
     try:
         model.preprocessing, note = given.over(known).preprocessing(
             model.input_shape, _channels(model), said.resize
@@ -285,12 +299,12 @@ def _with_table(
     """Return what is given with the numbers of a table or a file of it, and what names them."""
     if given.mean is not None or given.std is not None:
         raise PreprocessingError("mean_std=… holds mean and std: leave out mean=… and std=…")
-    if isinstance(mean_std, LuaTable):
-        table = mean_std
-    else:
-        table, name = t7.load(mean_std), os.fspath(mean_std)
     try:
-        found = read_mean_std(table)
+        if isinstance(mean_std, LuaTable):
+            found = read_mean_std(mean_std)
+        else:
+            name = os.fspath(mean_std)
+            found = read_mean_std_file(mean_std)
     except PreprocessingError as error:
         raise PreprocessingError(f"{name}: {error}") from None
     if found is None:
@@ -305,6 +319,10 @@ def _channels(model: SavedModel) -> int | None:
     )
     first = next(layers, None)
     return getattr(first, "in_channels", None) if isinstance(first, nn.Conv2d) else None
+
+
+def _may_take_images(model: SavedModel) -> bool:
+    return model.input_shape is not None or _channels(model) is not None
 
 
 def _set_resizing(model: SavedModel, name: str, choice: str) -> None:
