@@ -199,6 +199,7 @@ def metadata_of(model: SavedModel) -> Metadata:
     """Return the metadata for the exported file of a model."""
     return Metadata(
         labels=None if model.labels is None else list(model.labels),
+        vocabularies=list(model.vocabularies) or None,
         preprocessing=model.preprocessing,
         output_kind=model.output_kind,
         source=None if model.source is None else asdict(model.source),
