@@ -144,6 +144,26 @@ def parse_list(value: Any) -> list[str]:
     return names
 
 
+def parse_numbers(value: Any) -> list[float]:
+    """Return the numbers of a list with commas.
+
+    Raises:
+        ArgumentTypeError: when an entry is no finite number.
+
+    Example:
+        >>> parse_numbers("0.5"), parse_numbers("-1,1")
+        ([0.5], [-1.0, 1.0])
+    """
+    entries = value if isinstance(value, list) else str(value).split(",")
+    try:
+        numbers = [float(entry) for entry in entries]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ArgumentTypeError(f"numbers with commas between were expected, not {value!r}")
+    return numbers
+
+
 def as_text(value: Any) -> Any:
     """Return an option's value as it is written in config.yaml.
 
@@ -246,4 +266,5 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     InputShapes: parse_input_option,
     ColumnRange: parse_columns,
     list[str]: parse_list,
+    list[float]: parse_numbers,
 }

@@ -16,6 +16,7 @@ import onnx_ir
 
 from ...images.preprocessing import Preprocessing
 from ...input_shapes import BATCH_AXIS, InputShape, interface_names
+from ...vocabulary import Vocabulary
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
@@ -147,7 +148,21 @@ def _metadata(pair: ExportPair) -> list[Finding]:
             {"output_kind": actual.output_kind},
         ),
         _compare_entries("source", expected.source or {}, actual.source or {}),
+        *_vocabularies(expected.vocabularies or [], actual.vocabularies or []),
     ]
+
+
+def _vocabularies(model: Sequence[Vocabulary], file: Sequence[Vocabulary]) -> list[Finding]:
+    """Compare the tokens of a network of texts; others have none."""
+    if not model:
+        return []
+    problems = [
+        f"{one.lua_path} has other tokens in the file, or is not in it"
+        for one in model
+        if one not in file
+    ]
+    same = ", ".join(f"{len(one.tokens):,} tokens of {one.lua_path}" for one in model)
+    return [Finding("vocabularies", not problems, "; ".join(problems) or same)]
 
 
 def _entries(preprocessing: Preprocessing | None) -> dict[str, Any]:

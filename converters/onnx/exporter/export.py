@@ -224,6 +224,7 @@ def metadata_of(model: SavedModel, kept: Kept | None = None) -> Metadata:
         kept_outputs=None if kept.outputs is None else list(kept.outputs),
         kept_columns=None if kept.columns is None else list(kept.columns),
         labels=None if model.labels is None else list(model.labels),
+        vocabularies=list(model.vocabularies) or None,
         preprocessing=model.preprocessing,
         output_kind=model.output_kind,
         source=None if model.source is None else asdict(model.source),
@@ -386,10 +387,13 @@ def _check_batch(file: Path, shapes: InputShapes) -> None:
                 f"{'×'.join(map(str, shape))}; give a number in its place"
             )
     for value in graph.output:
-        if not holds_batch(axes(value)):
+        shape = axes(value)
+        if shapes.takes_any_size and shape[:1] != [BATCH_AXIS]:
+            raise OnnxError("the network has a fixed input size: leave out any_size=True")
+        if not holds_batch(shape):
             raise OnnxError(
                 f"the model does not keep its batch: {value.name} has the shape "
-                f"{'×'.join(map(str, axes(value)))}, which does not hold {BATCH_AXIS}"
+                f"{'×'.join(map(str, shape))}, which does not hold {BATCH_AXIS}"
             )
 
 
