@@ -67,6 +67,6 @@ def test_the_rounding_of_a_sum_is_that_of_its_terms() -> None:
     head = nn.Linear(3, 1, bias=False)
     head.weight = nn.Parameter(torch.tensor([[1.0, 1.0, -1.0]]))
     inputs = np.array([[1e4, 0.1, 1e4]], np.float32)
-    (allowed,) = allowed_rounding(head, inputs, "fp32")
+    (allowed,) = allowed_rounding(head, inputs, "fp32-cpu")
     assert 0 < allowed <= 4 * 2**-10
     assert allowed_rounding(head, inputs, "int8") == []

@@ -103,6 +103,8 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
+    if details.get("output_kind") is None:
+        pair = pair.with_kind_of_outputs()
     examples = CheckInputs(pair, inputs, seed)
     if classes is not None and len(classes) != examples.count:
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
@@ -185,13 +187,18 @@ class _BatchResults:
                 where an error is too large.
         """
         input_shape = tuple(pytree.tree_leaves(batch.model)[0].shape[1:])
-        tolerance = self.limits.tolerance
+        tolerance, count = self.limits.tolerance, len(batch.examples)
 
         def compared(floors: Sequence[float]) -> list[Comparison]:
-            return [
-                compare(*both, batch.examples, tolerance, is_classifier, input_shape, floor)
-                for both, floor in zip(outputs, floors, strict=True)
-            ]
+            comparisons = []
+            for both, floor in zip(outputs, floors, strict=True):
+                rows = len(both[0])
+                # Where the batch is not in front, a row is a step, or a place of an example.
+                examples = batch.examples if rows == count else np.arange(rows)
+                comparisons.append(
+                    compare(*both, examples, tolerance, is_classifier, input_shape, floor)
+                )
+            return comparisons
 
         comparisons = compared([self.limits.floor] * len(outputs))
         if tolerance and any(comparison.error > tolerance for comparison in comparisons):
@@ -199,7 +206,7 @@ class _BatchResults:
             comparisons = compared(floors) if floors else comparisons
         self.comparisons += comparisons
         expected, actual = outputs[0]
-        if batch.is_real and expected.ndim == 2:
+        if batch.is_real and expected.ndim == 2 and len(expected) == len(batch.examples):
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
 
     def note_variation(self, inputs: Any, outputs: Sequence[np.ndarray]) -> None:
@@ -281,7 +288,7 @@ def _run_batches(
 
             for batch in batches:
                 results.provider = session.provider
-                rounding = partial(allowed_rounding, module, batch.model, precision)
+                rounding = partial(allowed_rounding, module, batch.model, results.limits.name)
                 results.add(batch, run_both(batch), is_classifier, rounding)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
@@ -293,6 +300,7 @@ def _run_batches(
                     results.limits.tolerance,
                     scales=precision != "fp16",
                     seed=seed,
+                    batch_axes=[leaf.batch_axis for leaf in pair.shapes.leaves()],
                 )
     except ProviderError:
         raise
