@@ -22,6 +22,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from torchlift.converters.errors import NotFiniteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference import ProviderError
 from torchlift.converters.saved import SavedModel
@@ -160,12 +161,12 @@ def test_values_along_one_axis_are_pooled_too() -> None:
 
 def test_only_a_few_batches_are_computed_ahead() -> None:
     """All of them would fill the memory where the disk is slow."""
-    started: list[int] = []
+    waiting = iter(range(100))
     with ThreadPoolExecutor(1) as pool:
-        results = _map_in_order(pool, started.append, range(100), 3)
-        next(results)
-        results.close()  # type: ignore[attr-defined]  # a generator
-    assert len(started) <= 5
+        results = _map_in_order(pool, str, waiting, 3)
+        assert next(results) == "0"
+        assert next(waiting) == 4
+        assert [next(results) for _ in range(3)] == ["1", "2", "3"]
 
 
 def test_what_no_name_can_mean_is_refused_before_anything_is_computed() -> None:
@@ -182,6 +183,26 @@ def test_what_no_name_can_mean_is_refused_before_anything_is_computed() -> None:
     model = SavedModel(nn.Sequential(Merged()), "features")
     with pytest.raises(LayerError, match="not one row each"):
         build_extractor(model, ["0"], np.zeros((2, 3, 4), np.float32))
+
+
+def test_what_is_not_finite_is_refused_by_its_place(tmp_path: Path) -> None:
+    """An input, a layer that overflows, and a weight."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    nn.init.constant_(network[1].weight, 1e38)
+    extractor = TorchExtractor(SavedModel(network, "features"), ["1"], "cpu")
+    images = np.zeros((6, 1, 2, 2), np.float32)
+    for place, value, said in (
+        (3, np.nan, "inputs of examples 2 to 3"),
+        (5, 100, "layer 1, examples 4 to 5"),
+    ):
+        changed = images.copy()
+        changed[place] = value
+        plan = plan_extraction(extractor, Dataset(changed), Settings(batch_size=2))
+        with pytest.raises(NotFiniteError, match=said):
+            extract(plan, tmp_path / said)
+    nn.init.constant_(network[1].weight, np.inf)
+    with pytest.raises(NotFiniteError):
+        TorchExtractor(SavedModel(network, "features"), ["1"], "cpu")
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"chunk": 0}])
