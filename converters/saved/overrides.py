@@ -21,6 +21,7 @@ from .errors import SavedModelError
 from .input_trial import input_problem
 from .model import SavedModel
 from .shapes import infer_input_shape, infer_inputs, output_count, output_shape
+from .told_inputs import told_inputs
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,8 @@ def override(model: SavedModel, name: str, said: Overrides, beside: Beside) -> N
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
     """Set the input shape to the given size, or infer it if it is not known."""
     if size is None:
-        if model.inputs is None and model.input_shape is None:
-            model.inputs = infer_inputs(model.module)
-        if model.inputs is None and model.input_shape is None:
-            model.input_shape = infer_input_shape(model.module)
+        if model.input_shapes is None:
+            _infer_inputs(model)
         return
     shape = infer_input_shape(model.module, size)
     if shape is None:
@@ -125,6 +124,17 @@ def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None)
     model.input_shape = shape
     if model.preprocessing is not None:
         model.preprocessing = replace(model.preprocessing, size=size, crop=None)
+
+
+def _infer_inputs(model: SavedModel) -> None:
+    """Set what the network takes, as its layers tell, or what it took when the file was saved."""
+    model.inputs = infer_inputs(model.module)
+    if model.inputs is None:
+        model.input_shape = infer_input_shape(model.module)
+    told = told_inputs(model.module)
+    if told is not None and str(told[0]) != str(model.input_shapes):
+        model.set_inputs(told[0])
+        model.notes.append(f"the input is {told[0]}, as the file's {told[1]} tells")
 
 
 def _set_inputs(model: SavedModel, name: str, given: InputShapes | str) -> None:
