@@ -301,6 +301,7 @@ def _run_batches(
                     scales=precision != "fp16",
                     seed=seed,
                     batch_axes=[leaf.batch_axis for leaf in pair.shapes.leaves()],
+                    in_float64=partial(_in_float64, pair),
                 )
     except ProviderError:
         raise
@@ -319,6 +320,13 @@ def full_float32() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def _in_float64(pair: ExportPair, batch: CheckBatch) -> list[np.ndarray]:
+    """Return the outputs of the module in double precision."""
+    module = inference_copy(pair.module, torch.float64)
+    outputs = run(module, as_inputs(module, batch.model))
+    return [output.double().numpy() for output in outputs]
 
 
 def _run_both(
