@@ -221,6 +221,25 @@ def infer_input_shape(
     return None
 
 
+def some_image_shape(module: nn.Module) -> tuple[int, int, int] | None:
+    """Return a (C, H, W) with which a network runs, whatever it gives; None if none is found.
+
+    Example:
+        >>> some_image_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
+        (1, 28, 28)
+    """
+    known = _channels(_first_weighted(module))
+    if not _may_take_images(module):
+        return None
+    trial = on_meta_device(module)
+    shapes = (
+        (count, side, side)
+        for side in _USUAL_SIZES
+        for count in ((3, 1) if known is None else (known,))
+    )
+    return next((shape for shape in shapes if _takes(module, trial, shape)), None)
+
+
 def _output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
     """Return the `output_shape` of a network on the `meta` device."""
     try:
