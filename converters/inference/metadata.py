@@ -14,7 +14,7 @@ from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
-from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text
+from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text, whole
 from ..vocabulary import Vocabulary, check_vocabulary
 from .errors import InferenceError
 
@@ -34,6 +34,8 @@ _KINDS: dict[str, Kind] = {
     "precision": one_of(*PRECISIONS),
     "output_kind": one_of(*OUTPUT_KINDS),
     "depends_on_batch": flag,
+    "kept_outputs": list_of(whole(1)),
+    "kept_columns": list_of(whole(1), 2),
     "source": mapping_of(text),
     "format_version": one_of(FORMAT_VERSION),
 }
@@ -58,6 +60,9 @@ class Metadata:
         depends_on_batch: Whether what the file gives for an example depends on the other examples
             of its batch (`quantize(dynamic=True)`).
         inputs: What the model takes, as `parse_inputs` reads it.
+        kept_outputs: The numbers, from 1, of the model's outputs that the file gives; None for all.
+        kept_columns: The first and the last column, from 1, of the model's output that the file
+            gives; None for all.
         source: `{file, sha256}` of the file that the model was converted from.
         exporter: The versions of the packages that translated the model; another one may name and
             arrange the nodes in another way.
@@ -73,6 +78,8 @@ class Metadata:
     output_kind: str | None = None
     depends_on_batch: bool | None = None
     inputs: str | None = None
+    kept_outputs: list[int] | None = None
+    kept_columns: list[int] | None = None
     source: dict[str, str] | None = None
     exporter: str | None = None
     torchlift_version: str | None = __version__

@@ -102,7 +102,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     config = _from_format_1(config) if version == 1 else config
     try:
         # Format 1 does not count the parameters.
-        left_out = ["inputs", "vocabularies", *(["parameters"] if version == 1 else [])]
+        left_out = ("inputs", "vocabularies", *(("parameters",) if version == 1 else ()))
         check_entries(config, _ENTRIES, optional=left_out)
         if config.get("inputs"):
             InputShapes.from_json(config["inputs"])

@@ -18,7 +18,7 @@ from ...images.preprocessing import Preprocessing
 from ...input_shapes import BATCH_AXIS, InputShape, interface_names
 from ...vocabulary import Vocabulary
 from ..errors import OnnxError
-from ..exporter.export import baked_metadata, keeps_batch, metadata_of, output_name
+from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
@@ -108,15 +108,13 @@ def _interface(pair: ExportPair) -> Finding:
     names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
-    kept = interface_names(output_name(model.output_kind), len(outputs))
-    for values, expected in ((inputs, names), (outputs, kept)):
+    for values, expected in ((inputs, names), (outputs, pair.output_names)):
         if [value.name for value in values] != expected:
             problems.append(f"the name {', '.join(expected)} was expected")
-    in_front = all(leaf.batch_axis == 0 for leaf in pair.shapes.leaves())
     if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(
-        keeps_batch(axes(value), in_front) for value in outputs
+        holds_batch(axes(value)) for value in outputs
     ):
-        problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
+        problems.append(f"every shape must hold the axis {BATCH_AXIS!r}")
     expected_leaves = [] if shapes is None else list(shapes.leaves())
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
