@@ -1,4 +1,4 @@
-"""What the optimizer takes out of a graph: each rule on a graph that needs it, without a tracing."""
+"""What the optimizer takes out of a graph: each rule on a graph that needs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ CONSTANTS = {
     "flat": np.array([0, -1], np.int64),
     "square": np.array([0, 3, 4, 4], np.int64),
     "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
-    "ones": np.array([1, 1, 1, 1], np.int64),
     "weight": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),
     "bias": np.array([0.5, -0.5], np.float32),
     "zero_bias": np.zeros(2, np.float32),
@@ -101,10 +100,6 @@ CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
             make("Relu", ["b"], ["y"]),
         ],
         ["Reshape", "Relu"],
-    ),
-    "an expansion to the same shape": (
-        [make("Expand", ["input", "ones"], ["a"]), make("Relu", ["a"], ["y"])],
-        ["Relu"],
     ),
     "a padding before a convolution": (
         [make("Pad", ["input", "pads"], ["a"]), make("Conv", ["a", "weight", "bias"], ["y"])],
