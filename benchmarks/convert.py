@@ -1,7 +1,8 @@
 """From a 466 MiB `.t7` to a network that runs: `python benchmarks/convert.py`.
 
 torchlift's `load_model` beside numpy's copy of as many bytes of the same file, the least that any
-reader does, and beside OpenCV 4's `readNetFromTorch`, with proof that both networks give the same. The table goes into `docs/benchmarks.md` (not with `--print`).
+reader does, and beside OpenCV 4's `readNetFromTorch`, with proof that both networks give the same.
+The table goes into `docs/benchmarks.md` (not with `--print`).
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ shortest time and the largest memory, without imports.
 
 {table(header, rows)}
 
-`load_model` takes {results[0].seconds / results[1].seconds:.2f} times as long as numpy's copy of the
-weights' bytes; in a process that has opened the file before, {seconds(second.seconds)}, which is
-{second.seconds / second_copy.seconds:.2f} times the copy.
+`load_model` takes {results[0].seconds / results[1].seconds:.2f} times as long as numpy's copy of
+the weights' bytes; in a process that has opened the file before, {seconds(second.seconds)}, which
+is {second.seconds / second_copy.seconds:.2f} times the copy.
 
 {agreement}
 """
