@@ -16,6 +16,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ...t7.tensors import tensor
 from ..context import Context
+from ..recurrence import Gates, gru_sequence, lstm_sequence, rnn_sequence
 from ..registry import layer, register
 
 #: Gates of a layer.
@@ -84,8 +85,28 @@ class RecurrentLayers(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (T, N, in) to (T, N, directions · hidden); N comes first if `batch_first`."""
-        output: torch.Tensor = self.rnn(input)[0]
-        return output
+        if not torch.compiler.is_exporting():
+            output: torch.Tensor = self.rnn(input)[0]
+            return output
+        sequence = input.transpose(0, 1) if self.batch_first else input
+        for index in range(self.num_layers):
+            directions = ["", "_reverse"] if self.bidirectional else [""]
+            outputs = [self._run(sequence, f"l{index}{direction}") for direction in directions]
+            sequence = torch.cat(outputs, 2) if self.bidirectional else outputs[0]
+        return sequence.transpose(0, 1) if self.batch_first else sequence
+
+    def _run(self, sequence: torch.Tensor, suffix: str) -> torch.Tensor:
+        """Return the outputs of one layer in one direction, as an operator of a graph."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        gates = Gates(*(getattr(self.rnn, f"{name}_{suffix}") for name in names))
+        reverse = suffix.endswith("_reverse")
+        zero = sequence.new_zeros(sequence.shape[1], self.hidden_size)
+        if self.mode == "LSTM":
+            return lstm_sequence(sequence, zero, zero, gates, reverse=reverse)[0]
+        if self.mode == "GRU":
+            return gru_sequence(sequence, zero, gates, reset_after=True, reverse=reverse)[0]
+        activation = self.mode.removeprefix("RNN_").lower()
+        return rnn_sequence(sequence, zero, gates, activation, reverse)[0]
 
 
 @register(

@@ -84,6 +84,9 @@ class Recurrent(Container):
         modules: start, input, feedback, transfer and merge, in this order.
     """
 
+    #: A graph has one body for all steps: whether a step is not the first is a state of its own.
+    first_step_differs = True
+
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(*modules)
         self.step_state: list[torch.Tensor] | None = None
@@ -91,14 +94,17 @@ class Recurrent(Container):
     def forward(self, input: Any) -> torch.Tensor:
         """Map (N, in) to (N, out)."""
         start, encode, feedback, transfer, merge = self
-        output: torch.Tensor
         encoded = encode(input)
-        if self.step_state:
-            output = transfer(merge([encoded, feedback(self.step_state[0])]))
-        else:
+        previous, *not_first = self.step_state or [None]
+        output: torch.Tensor
+        if previous is None:
             output = transfer(start(encoded))
+        else:
+            output = transfer(merge([encoded, feedback(previous)]))
+        if not_first:
+            output = torch.where(not_first[0], output, transfer(start(encoded)))
         if self.step_state is not None:
-            self.step_state = [output]
+            self.step_state = [output, *map(torch.ones_like, not_first)]
         return output
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..recurrence import Gates, gru_sequence, gru_step, lstm_sequence, scan_steps
 from ..registry import layer, register
 from .sequencer import note_remember
 
@@ -54,26 +56,46 @@ class SeqLSTM(nn.Module):
         *states, sequence = input if isinstance(input, list) else [input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
+        batch, gates = sequence.shape[1], self.gates()
+        recurrent_size = gates.from_state.shape[1]
+        hidden = states[-1] if states else sequence.new_zeros(batch, recurrent_size)
+        cell = states[0] if len(states) > 1 else sequence.new_zeros(batch, self.hidden_size)
+        if self.output_size is None and not self.mask_zero:
+            output, hidden, cell = lstm_sequence(sequence, hidden, cell, gates)
+        else:
+            sums = functional.linear(sequence, gates.from_input, gates.bias)
+            shared = [gates.from_state]
+            shared += [] if self.output_size is None else [self.weight_o]
+            _, (output,) = scan_steps(self._step, [hidden, cell], [sequence, sums], shared)
+        return output.transpose(0, 1) if self.batch_first else output
+
+    def gates(self) -> Gates:
+        """Return the weights in the order of torch.nn, i, f, g, o."""
         size = self.hidden_size
-        from_input, from_output = self.weight.split(
-            [self.input_size, len(self.weight) - self.input_size]
+        weight, bias = (
+            torch.cat([rows[: 2 * size], rows[3 * size :], rows[2 * size : 3 * size]])
+            for rows in (self.weight.t(), self.bias)
         )
-        batch = sequence.shape[1]
-        hidden = states[-1] if states else sequence.new_zeros(batch, len(from_output))
-        cell = states[0] if len(states) > 1 else sequence.new_zeros(batch, size)
-        outputs = []
-        for step, gates in zip(sequence, sequence @ from_input + self.bias, strict=True):
-            gates = gates + hidden @ from_output
-            i, f, o = gates[:, : 3 * size].sigmoid().split(size, dim=1)
-            cell = f * cell + i * gates[:, 3 * size :].tanh()
-            hidden = o * cell.tanh()
-            if self.output_size is not None:
-                hidden = hidden @ self.weight_o
-            if self.mask_zero:
-                padding = (step == 0).all(dim=1, keepdim=True)
-                hidden, cell = hidden.masked_fill(padding, 0), cell.masked_fill(padding, 0)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1 if self.batch_first else 0)
+        from_input, from_state = weight[:, : self.input_size], weight[:, self.input_size :]
+        return Gates(from_input, from_state, bias, torch.zeros_like(bias))
+
+    def _step(
+        self,
+        states: list[torch.Tensor],
+        inputs: list[torch.Tensor],
+        weights: list[torch.Tensor],
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        (hidden, cell), (step, sums) = states, inputs
+        from_state, *projection = weights
+        i, f, g, o = (sums + hidden @ from_state.t()).chunk(4, 1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        hidden = o.sigmoid() * cell.tanh()
+        if projection:
+            hidden = hidden @ projection[0]
+        if self.mask_zero:
+            padding = (step == 0).all(dim=1, keepdim=True)
+            hidden, cell = hidden.masked_fill(padding, 0), cell.masked_fill(padding, 0)
+        return [hidden, cell], [hidden]
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -115,24 +137,34 @@ class SeqGRU(nn.Module):
         *states, sequence = input if isinstance(input, list) else [input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
-        size = self.hidden_size
-        from_input, from_output = self.weight.split([self.input_size, size])
-        to_gates, to_candidate = from_output.split([2 * size, size], dim=1)
-        hidden = states[0] if states else sequence.new_zeros(sequence.shape[1], size)
-        outputs = []
-        for step, sums in zip(sequence, sequence @ from_input + self.bias, strict=True):
-            gates = (sums[:, : 2 * size] + hidden @ to_gates).sigmoid()
-            reset, update = gates.split(size, dim=1)
-            candidate = (sums[:, 2 * size :] + (reset * hidden) @ to_candidate).tanh()
-            hidden = candidate + update * (hidden - candidate)
-            if self.mask_zero:
-                hidden = hidden.masked_fill((step == 0).all(dim=1, keepdim=True), 0)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1 if self.batch_first else 0)
+        gates = self.gates()
+        hidden = states[0] if states else sequence.new_zeros(sequence.shape[1], self.hidden_size)
+        if self.mask_zero:
+            sums = functional.linear(sequence, gates.from_input, gates.bias)
+            shared = [gates.from_state, gates.state_bias]
+            _, (output,) = scan_steps(_masked_gru_step, [hidden], [sequence, sums], shared)
+        else:
+            output, hidden = gru_sequence(sequence, hidden, gates, reset_after=False)
+        return output.transpose(0, 1) if self.batch_first else output
+
+    def gates(self) -> Gates:
+        """Return the weights in the order of torch.nn, r, z, n."""
+        weight, size = self.weight.t(), self.input_size
+        from_input, from_state = weight[:, :size], weight[:, size:]
+        return Gates(from_input, from_state, self.bias, torch.zeros_like(self.bias))
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
         return f"{self.input_size} -> {self.hidden_size}"
+
+
+def _masked_gru_step(
+    states: list[torch.Tensor], inputs: list[torch.Tensor], weights: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    step, sums = inputs
+    (hidden,), _ = gru_step(states, [sums], weights)
+    hidden = hidden.masked_fill((step == 0).all(dim=1, keepdim=True), 0)
+    return [hidden], [hidden]
 
 
 #: Sizes, switches and buffers of `SeqLSTM.lua`, `SeqGRU.lua` and torch-rnn's `LSTM.lua`.

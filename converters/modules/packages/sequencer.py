@@ -7,8 +7,6 @@ done, so that equal inputs always give equal outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,19 +17,7 @@ from ..context import Context
 from ..layers.container import Container
 from ..registry import layer, register
 from .recurrent import RECURRENT
-
-
-@contextmanager
-def one_sequence(module: nn.Module) -> Iterator[None]:
-    """Make the recurrent layers inside a module keep their state from call to call."""
-    recurrent: list[Any] = [inner for inner in module.modules() if hasattr(inner, "step_state")]
-    try:
-        for inner in recurrent:
-            inner.step_state = []
-        yield
-    finally:
-        for inner in recurrent:
-            inner.step_state = None
+from .whole_sequences import each_step, one_sequence, run_on_sequence
 
 
 @layer
@@ -44,9 +30,11 @@ class Sequencer(Container):
 
     def forward(self, input: Any) -> Any:
         """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""
-        with one_sequence(self):
-            outputs = [self[0](step) for step in input]
-        return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
+        if not isinstance(input, torch.Tensor):
+            return each_step(self[0], input)
+        if torch.compiler.is_exporting():
+            return run_on_sequence(self[0], input)
+        return torch.stack(each_step(self[0], list(input)))
 
 
 @layer
@@ -64,8 +52,7 @@ class Repeater(Container):
 
     def forward(self, input: Any) -> list[Any]:
         """Map one input to the list of the outputs of all steps."""
-        with one_sequence(self):
-            return [self[0](input) for _ in range(self.steps)]
+        return each_step(self[0], [input] * self.steps)
 
 
 @layer

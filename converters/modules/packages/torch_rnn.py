@@ -10,6 +10,7 @@ from torch import nn
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..layers.container import Container
+from ..recurrence import Gates, rnn_sequence
 from ..registry import layer, register
 from .seq_lstm import SEQUENCE, fill_seq_lstm
 from .sequencer import note_remember
@@ -34,13 +35,15 @@ class VanillaRNN(nn.Module):
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (N, T, D), or `[h0, x]` with h0 (N, H), to (N, T, H)."""
         *states, sequence = input if isinstance(input, list) else [input]
-        from_input, from_output = self.weight.split([self.input_size, self.hidden_size])
         hidden = states[0] if states else sequence.new_zeros(sequence.shape[0], self.hidden_size)
-        outputs = []
-        for step in (sequence @ from_input + self.bias).unbind(1):
-            hidden = (step + hidden @ from_output).tanh()
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1)
+        output, hidden = rnn_sequence(sequence.transpose(0, 1), hidden, self.gates())
+        return output.transpose(0, 1)
+
+    def gates(self) -> Gates:
+        """Return the weights as they are in torch.nn."""
+        weight, size = self.weight.t(), self.input_size
+        from_input, from_state = weight[:, :size], weight[:, size:]
+        return Gates(from_input, from_state, self.bias, torch.zeros_like(self.bias))
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
