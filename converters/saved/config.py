@@ -101,7 +101,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         # Format 1 does not count the parameters.
         optional_entries = ("inputs", "parameters") if version == 1 else ("inputs",)
         check_entries(config, _ENTRIES, optional=optional_entries)
-        InputShapes.from_json(config["inputs"]) if config.get("inputs") else None
+        if config.get("inputs"):
+            InputShapes.from_json(config["inputs"])
         if math.prod(config["input_shape"] or ()) > _LARGEST_INPUT:
             raise ValueError(f"input_shape is {config['input_shape']}: too large for an example")
     except ValueError as error:

@@ -344,6 +344,8 @@ def _check_batch(file: Path, shapes: InputShapes) -> None:
     for value in graph.output:
         shape = axes(value)
         if not keeps_batch(shape, in_front):
+            if shapes.takes_any_size:
+                raise OnnxError("the network has a fixed input size: leave out any_size=True")
             where = "begin with" if in_front else "hold"
             raise OnnxError(
                 f"the model does not keep its batch: {value.name} has the shape "
