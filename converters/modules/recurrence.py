@@ -176,7 +176,9 @@ def lstm_sequence(
         reverse: Whether the last step is computed first.
     """
     if operators := _OPERATORS.get():
-        return operators["lstm_sequence"](sequence, hidden, cell, *gates, peepholes, reverse)
+        given = (sequence, hidden, cell, *gates, peepholes, reverse)
+        outcome: tuple[torch.Tensor, ...] = operators["lstm_sequence"](*given)
+        return outcome[0], outcome[1], outcome[2]
     sequence = sequence.flip(0) if reverse else sequence
     sums = functional.linear(sequence, gates.from_input, gates.bias)
     shared = [gates.from_state, gates.state_bias]
@@ -217,7 +219,9 @@ def gru_sequence(
         reverse: Whether the last step is computed first.
     """
     if operators := _OPERATORS.get():
-        return operators["gru_sequence"](sequence, hidden, *gates, reset_after, reverse)
+        given = (sequence, hidden, *gates, reset_after, reverse)
+        outcome: tuple[torch.Tensor, ...] = operators["gru_sequence"](*given)
+        return outcome[0], outcome[1]
     sequence = sequence.flip(0) if reverse else sequence
     sums = functional.linear(sequence, gates.from_input, gates.bias)
     step = _gru_step_reset_after if reset_after else gru_step
@@ -268,7 +272,9 @@ def rnn_sequence(
         reverse: Whether the last step is computed first.
     """
     if operators := _OPERATORS.get():
-        return operators["rnn_sequence"](sequence, hidden, *gates, activation, reverse)
+        given = (sequence, hidden, *gates, activation, reverse)
+        outcome: tuple[torch.Tensor, ...] = operators["rnn_sequence"](*given)
+        return outcome[0], outcome[1]
 
     def step(
         states: list[torch.Tensor], inputs: list[torch.Tensor], weights: list[torch.Tensor]

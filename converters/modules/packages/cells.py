@@ -44,18 +44,28 @@ class Cell:
     peepholes: Sequence[CMul] = ()
     activation: str = "tanh"
 
-    def run(self, sequence: torch.Tensor) -> torch.Tensor:
-        """Map (T, N, D) to the outputs (T, N, H), from states of zeros."""
+    def run(
+        self, sequence: torch.Tensor, states: Sequence[torch.Tensor] = ()
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Map (T, N, D) to the outputs (T, N, H) and the last states.
+
+        Args:
+            sequence: The inputs.
+            states: h, and c of an LSTM, before the first step, each (N, H); none for zeros.
+        """
         gates = self._gates()
         zero = sequence.new_zeros(sequence.shape[1], gates.from_state.shape[1])
+        hidden, cell = (*states, zero, zero)[:2] if states else (zero, zero)
         if len(self.order) == 4:
             peepholes = None
             if self.peepholes:
                 peepholes = torch.cat([layer.weight.reshape(1, -1) for layer in self.peepholes])
-            return lstm_sequence(sequence, zero, zero, gates, peepholes)[0]
-        if len(self.order) == 3:
-            return gru_sequence(sequence, zero, gates, reset_after=False)[0]
-        return rnn_sequence(sequence, zero, gates, self.activation)[0]
+            output, *after = lstm_sequence(sequence, hidden, cell, gates, peepholes)
+        elif len(self.order) == 3:
+            output, *after = gru_sequence(sequence, hidden, gates, reset_after=False)
+        else:
+            output, *after = rnn_sequence(sequence, hidden, gates, self.activation)
+        return output, after
 
     def _gates(self) -> Gates:
         weights, biases = [], []
@@ -95,7 +105,7 @@ def _cell_of(layer: LSTM | Recurrence) -> Cell | None:
                 expected = _outputs(trial, sequence)
             if expected is None:
                 continue
-            actual = candidate.run(sequence)
+            actual, _ = candidate.run(sequence)
             if actual.shape == expected.shape and (actual - expected).abs().max() < _EXACT:
                 return Cell(
                     [originals[linear] for linear in candidate.from_input],  # type: ignore[misc]

@@ -26,12 +26,18 @@ class ConvLSTM(Container):
         out_channels: Number of channels of h and c.
     """
 
+    num_states = 2
+
     def __init__(self, *modules: nn.Module, out_channels: int) -> None:
         super().__init__(*modules)
         self.out_channels = out_channels
         #: As in `Recurrent`.
         self.first_step_differs = len(modules) > 1
         self.step_state: list[torch.Tensor] | None = None
+
+    def nested(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return tensors as `step_state` holds them."""
+        return states
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, out_channels, H, W), or both without N."""

@@ -74,7 +74,7 @@ class JoinDirections(Container):
     def forward(self, input: list[list[torch.Tensor]]) -> list[Any]:
         """Map `[T tensors, T tensors]` to T outputs."""
         pairs = [[first, second] for first, second in zip(*input, strict=True)]
-        return each_step(self[0], pairs)
+        return each_step(self[0], pairs)[0]
 
 
 @register("nn.BiRnnJoin", ignored=_CLONES)
@@ -93,7 +93,7 @@ class EachStep(Container):
 
     def forward(self, input: list[Any]) -> list[Any]:
         """Map a list of T values to T outputs."""
-        return each_step(self[0], input)
+        return each_step(self[0], input)[0]
 
 
 @register("nn.SharedParallelTable", ignored=_CLONES)

@@ -63,8 +63,8 @@ class CaptionModel(nn.Module):
 
         _, (result,) = scan_module(self.core, step, states, [torch.cat([codes[None], vectors])])
         # The code and the start token are always read.
-        read = torch.cat([torch.ones_like(words[:2, 0]), words.sum(1)]) != 0
-        return torch.where(read[: len(result), None, None], result, torch.zeros_like(result))
+        read = torch.cat([words.new_ones(2), words.sum(1)]) != 0
+        return torch.where(read[:, None, None], result, torch.zeros_like(result))
 
 
 @register(

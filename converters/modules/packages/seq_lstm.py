@@ -13,7 +13,7 @@ from ...t7 import LuaObject
 from ..context import Context
 from ..recurrence import Gates, gru_sequence, gru_step, lstm_sequence, scan_steps
 from ..registry import layer, register
-from .sequencer import note_remember
+from .sequencer import remembers
 
 
 @layer
@@ -21,7 +21,7 @@ class SeqLSTM(nn.Module):
     """`SeqLSTM.lua`, `SeqLSTMP.lua`: an LSTM without peepholes.
 
     It computes the equations of `torch.nn.LSTM`. Its weights are one matrix, (D + R, 4·H), with the
-    gates in the order i, f, o, g.
+    gates in the order i, f, o, g. Its states are c and h, in this order.
 
     Args:
         input_size: Number of features D of a step's input.
@@ -29,7 +29,10 @@ class SeqLSTM(nn.Module):
         output_size: Number of features R of the output if it is projected, otherwise None (R = H).
         batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
         mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    num_states = 2
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class SeqLSTM(nn.Module):
         output_size: int | None = None,
         batch_first: bool = False,
         mask_zero: bool = False,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -45,6 +49,8 @@ class SeqLSTM(nn.Module):
         self.output_size = output_size
         self.batch_first = batch_first
         self.mask_zero = mask_zero
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         recurrent_size = hidden_size if output_size is None else output_size
         self.weight = nn.Parameter(torch.empty(input_size + recurrent_size, 4 * hidden_size))
         self.bias = nn.Parameter(torch.empty(4 * hidden_size))
@@ -53,7 +59,7 @@ class SeqLSTM(nn.Module):
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (T, N, D), `[h0, x]` or `[c0, h0, x]` to (T, N, R); h0 is (N, R), c0 (N, H)."""
-        *states, sequence = input if isinstance(input, list) else [input]
+        *states, sequence = input if isinstance(input, list) else [*(self.memory or []), input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
         batch, gates = sequence.shape[1], self.gates()
@@ -66,7 +72,11 @@ class SeqLSTM(nn.Module):
             sums = functional.linear(sequence, gates.from_input, gates.bias)
             shared = [gates.from_state]
             shared += [] if self.output_size is None else [self.weight_o]
-            _, (output,) = scan_steps(self._step, [hidden, cell], [sequence, sums], shared)
+            (hidden, cell), (output,) = scan_steps(
+                self._step, [hidden, cell], [sequence, sums], shared
+            )
+        if self.memory is not None:
+            self.memory = [cell, hidden]
         return output.transpose(0, 1) if self.batch_first else output
 
     def gates(self) -> Gates:
@@ -115,7 +125,10 @@ class SeqGRU(nn.Module):
         hidden_size: Number of features H of the output.
         batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
         mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    num_states = 1
 
     def __init__(
         self,
@@ -123,18 +136,21 @@ class SeqGRU(nn.Module):
         hidden_size: int,
         batch_first: bool = False,
         mask_zero: bool = False,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
         self.mask_zero = mask_zero
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         self.weight = nn.Parameter(torch.empty(input_size + hidden_size, 3 * hidden_size))
         self.bias = nn.Parameter(torch.empty(3 * hidden_size))
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (T, N, D), or `[h0, x]` with h0 (N, H), to (T, N, H)."""
-        *states, sequence = input if isinstance(input, list) else [input]
+        *states, sequence = input if isinstance(input, list) else [*(self.memory or []), input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
         gates = self.gates()
@@ -142,9 +158,11 @@ class SeqGRU(nn.Module):
         if self.mask_zero:
             sums = functional.linear(sequence, gates.from_input, gates.bias)
             shared = [gates.from_state, gates.state_bias]
-            _, (output,) = scan_steps(_masked_gru_step, [hidden], [sequence, sums], shared)
+            (hidden,), (output,) = scan_steps(_masked_gru_step, [hidden], [sequence, sums], shared)
         else:
             output, hidden = gru_sequence(sequence, hidden, gates, reset_after=False)
+        if self.memory is not None:
+            self.memory = [hidden]
         return output.transpose(0, 1) if self.batch_first else output
 
     def gates(self) -> Gates:
@@ -201,14 +219,18 @@ def fill_seq_lstm(
     batch_first: bool,
 ) -> nn.Module:
     """Return a SeqLSTM with the given weights, and the bias and flags of a Torch7 layer."""
-    note_remember(source, context)
     hidden_size = weight.shape[1] // 4
     output_size = None if projection is None else projection.shape[1]
     recurrent_size = hidden_size if output_size is None else output_size
     mask_zero = bool(source.get("maskzero", False))
     with torch.device("meta"):
         module = SeqLSTM(
-            len(weight) - recurrent_size, hidden_size, output_size, batch_first, mask_zero
+            len(weight) - recurrent_size,
+            hidden_size,
+            output_size,
+            batch_first,
+            mask_zero,
+            remembers(source, context),
         )
     if projection is not None:
         context.fill(module, weight_o=projection)
@@ -223,7 +245,6 @@ def seq_gru(source: LuaObject, context: Context) -> nn.Module:
 
 def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.Module:
     """Return a SeqGRU with the given weight, and the bias and flags of a Torch7 layer."""
-    note_remember(source, context)
     hidden_size = weight.shape[1] // 3
     with torch.device("meta"):
         module = SeqGRU(
@@ -231,6 +252,7 @@ def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.
             hidden_size,
             batch_first=bool(source.get("batchfirst", False)),
             mask_zero=bool(source.get("maskzero", False)),
+            remember=remembers(source, context),
         )
     return context.fill(module, weight=weight, bias=source["bias"])
 

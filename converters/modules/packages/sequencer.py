@@ -2,7 +2,7 @@
 
 A sequence is a list of T tensors. Every call starts from a zero state and discards the last one. In
 Torch7, `remember()` made a call continue from the state of the call before: this is noted, not
-done, so that equal inputs always give equal outputs.
+done, so that equal inputs always give equal outputs (see `states`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..context import Context
 from ..layers.container import Container
 from ..registry import layer, register
 from .recurrent import RECURRENT
-from .whole_sequences import each_step, one_sequence, run_on_sequence
+from .whole_sequences import each_step, one_sequence, recurrent_layers, run_on_sequence
 
 
 @layer
@@ -26,15 +26,32 @@ class Sequencer(Container):
 
     Args:
         modules: The module of one step.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    def __init__(self, *modules: nn.Module, remember: bool = False) -> None:
+        super().__init__(*modules)
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
+
+    @property
+    def num_states(self) -> int:
+        """How many tensors the states of the layers inside are."""
+        return sum(layer.num_states for layer in recurrent_layers(self))
 
     def forward(self, input: Any) -> Any:
         """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""
+        output: Any
         if not isinstance(input, torch.Tensor):
-            return each_step(self[0], input)
-        if torch.compiler.is_exporting():
-            return run_on_sequence(self[0], input)
-        return torch.stack(each_step(self[0], list(input)))
+            output, memory = each_step(self[0], input, self.memory or ())
+        elif torch.compiler.is_exporting():
+            output, memory = run_on_sequence(self[0], input, self.memory or ())
+        else:
+            steps, memory = each_step(self[0], list(input), self.memory or ())
+            output = torch.stack(steps)
+        if self.memory is not None:
+            self.memory = memory
+        return output
 
 
 @layer
@@ -52,7 +69,7 @@ class Repeater(Container):
 
     def forward(self, input: Any) -> list[Any]:
         """Map one input to the list of the outputs of all steps."""
-        return each_step(self[0], [input] * self.steps)
+        return each_step(self[0], [input] * self.steps)[0]
 
 
 @layer
@@ -112,8 +129,7 @@ class BiSequencerLM(Container):
 @register("nn.Sequencer", ignored=("tablegradinput",))
 def sequencer(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Sequencer.lua`: a module applied to every step of a sequence."""
-    note_remember(source, context)
-    return Sequencer(*context.children(source))
+    return Sequencer(*context.children(source), remember=remembers(source, context))
 
 
 @register("nn.Repeater")
@@ -146,12 +162,16 @@ def decorator(source: LuaObject, context: Context) -> nn.Module:
     return nn.Sequential(*context.children(source))
 
 
-def note_remember(source: LuaObject, context: Context) -> None:
-    """Add a note if a layer kept its state between calls in Torch7 (`Sequencer:remember`)."""
+def remembers(source: LuaObject, context: Context) -> bool:
+    """Return whether a layer kept its state between calls of Torch7 in evaluation, with a note.
+
+    It is `Sequencer:remember` of rnn, and `remember_states` of torch-rnn.
+    """
     remember = source.get("_remember", "neither")
     if remember != "neither" or source.get("remember_states"):
         when = {"train": "in training", "eval": "in evaluation"}.get(remember, "always")
         context.note(
             f"Torch7 continued from the state of the call before ({when}); "
-            "here every call starts from zero"
+            "here every call starts from zero: an exported .onnx takes and returns the states"
         )
+    return bool(source.get("remember_states")) or remember in ("both", "eval")

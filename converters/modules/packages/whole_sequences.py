@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -21,12 +22,18 @@ _EACH_STEP = (
 
 
 @contextmanager
-def one_sequence(module: nn.Module) -> Iterator[None]:
-    """Make the recurrent layers inside a module keep their state from call to call."""
+def one_sequence(module: nn.Module, memory: Sequence[torch.Tensor] = ()) -> Iterator[None]:
+    """Make the recurrent layers inside a module keep their state from call to call.
+
+    Args:
+        module: The module.
+        memory: The states to begin with, those of all layers one after the other.
+    """
     recurrent = recurrent_layers(module)
+    states = iter(memory)
     try:
         for inner in recurrent:
-            inner.step_state = []
+            inner.step_state = inner.nested(list(islice(states, inner.num_states)))
         yield
     finally:
         for inner in recurrent:
@@ -50,25 +57,47 @@ def unstacked(sequence: Any) -> list[Any]:
     return [_pytree.tree_unflatten(step, structure) for step in steps]
 
 
-def each_step(module: nn.Module, steps: list[Any]) -> list[Any]:
-    """Apply a module to every step of a sequence, from zero states."""
+def each_step(
+    module: nn.Module, steps: list[Any], memory: Sequence[torch.Tensor] = ()
+) -> tuple[list[Any], list[torch.Tensor]]:
+    """Apply a module to every step of a sequence.
+
+    Args:
+        module: The module.
+        steps: Tensors, or tables of them.
+        memory: The states before the first step (see `one_sequence`); none for zeros.
+
+    Returns:
+        The outputs, and the states after the last step.
+    """
     if torch.compiler.is_exporting():
-        return unstacked(run_on_sequence(module, stacked(steps)))
-    with one_sequence(module):
-        return [module(step) for step in steps]
+        outputs, after = run_on_sequence(module, stacked(steps), memory)
+        return unstacked(outputs), after
+    with one_sequence(module, memory):
+        results = [module(step) for step in steps]
+        states = [inner.step_state for inner in recurrent_layers(module)]
+    return results, _pytree.tree_leaves(states)
 
 
-def run_on_sequence(module: nn.Module, sequence: Any) -> Any:
-    """Apply a module of one step to tensors (T, N, …), or tables of them, from zero states."""
+def run_on_sequence(
+    module: nn.Module, sequence: Any, memory: Sequence[torch.Tensor] = ()
+) -> tuple[Any, list[torch.Tensor]]:
+    """Apply a module of one step to tensors (T, N, …), or tables of them (see `each_step`)."""
     group: list[nn.Module] = []
-    for stage in _stages(module):
-        cell = known_cell(stage)
-        if cell is None:
+    states, after = iter(memory), []
+    for stage in [*_stages(module), None]:
+        cell = None if stage is None else known_cell(stage)
+        if stage is not None and cell is None:
             group.append(stage)
             continue
-        sequence = cell.run(_run_group(group, sequence))
-        group = []
-    return _run_group(group, sequence)
+        if group:
+            sequence, new = _run_group(nn.Sequential(*group), sequence, states)
+            after += new
+            group = []
+        if cell is not None:
+            sequence, new = cell.run(sequence, list(islice(states, stage.num_states)))
+            after += new
+    return sequence, after
 
 
 def _stages(module: nn.Module) -> Iterator[nn.Module]:
@@ -79,27 +108,29 @@ def _stages(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
-def _run_group(group: list[nn.Module], sequence: Any) -> Any:
+def _run_group(
+    module: nn.Sequential, sequence: Any, memory: Iterator[torch.Tensor]
+) -> tuple[Any, list[torch.Tensor]]:
     """Apply modules one after the other, each step's output the next one's input."""
-    if not group:
-        return sequence
-    module = nn.Sequential(*group)
-    if isinstance(sequence, torch.Tensor) and all(isinstance(m, _EACH_STEP) for m in group):
+    if isinstance(sequence, torch.Tensor) and all(isinstance(m, _EACH_STEP) for m in module):
         least = 3 if sequence.is_floating_point() else 2
         if sequence.dim() >= least:
             output: torch.Tensor = module(sequence.flatten(0, 1))
-            return output.unflatten(0, sequence.shape[:2])
-    return _scan(module, sequence)
+            return output.unflatten(0, sequence.shape[:2]), []
+    return _scan(module, sequence, memory)
 
 
-def _scan(module: nn.Module, sequence: Any) -> Any:
+def _scan(
+    module: nn.Module, sequence: Any, memory: Iterator[torch.Tensor]
+) -> tuple[Any, list[torch.Tensor]]:
     leaves, structure = _pytree.tree_flatten(sequence)
     recurrent = recurrent_layers(module)
     with one_sequence(module):
         # Only the shapes of what this gives are used.
         output = module(_pytree.tree_unflatten([leaf[0] for leaf in leaves], structure))
         states = [_zero_state(inner) for inner in recurrent]
-    first, state_structure = _pytree.tree_flatten(states)
+    zeros, state_structure = _pytree.tree_flatten(states)
+    first = list(islice(memory, len(zeros))) or zeros
     output_structure = _pytree.tree_structure(output)
 
     def step(
@@ -113,8 +144,8 @@ def _scan(module: nn.Module, sequence: Any) -> Any:
             after = [inner.step_state for inner in recurrent]
         return _pytree.tree_leaves(after), _pytree.tree_leaves(output)
 
-    _, outputs = scan_module(module, step, first, leaves)
-    return _pytree.tree_unflatten(outputs, output_structure)
+    after, outputs = scan_module(module, step, first, leaves)
+    return _pytree.tree_unflatten(outputs, output_structure), after
 
 
 def _zero_state(layer: Any) -> list[Any]:

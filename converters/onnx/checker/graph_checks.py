@@ -19,6 +19,7 @@ from ...input_shapes import BATCH_AXIS, InputShape, interface_names
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, keeps_batch, metadata_of, output_name
 from ..exporter.optimizer import EXPANDING
+from ..exporter.states import new_state_names, state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
@@ -104,10 +105,13 @@ def _interface(pair: ExportPair) -> Finding:
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
     shapes = model.input_shapes
-    names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
+    count = len(inputs) - pair.states
+    names = interface_names("input", count) if shapes is None else shapes.names()
+    names += state_names(pair.states)
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
-    kept = interface_names(output_name(model.output_kind), len(outputs))
+    kept = interface_names(output_name(model.output_kind), len(outputs) - pair.states)
+    kept += new_state_names(pair.states)
     for values, expected in ((inputs, names), (outputs, kept)):
         if [value.name for value in values] != expected:
             problems.append(f"the name {', '.join(expected)} was expected")
@@ -120,7 +124,7 @@ def _interface(pair: ExportPair) -> Finding:
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
             problems.append(f"an input of {leaf} was expected")
-    if expected_leaves and len(expected_leaves) != len(inputs):
+    if expected_leaves and len(expected_leaves) != count:
         problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 

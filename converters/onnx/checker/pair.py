@@ -26,8 +26,10 @@ from ...input_shapes import (
     InputShapes,
     parse_inputs,
 )
+from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
 from ..exporter.export import kind_of_outputs
+from ..exporter.states import state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of, read_network
 
@@ -64,12 +66,28 @@ class ExportPair:
             OnnxError: If the file is missing, or is not a network in ONNX.
         """
         onnx_model, metadata = read_network(path)
-        return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        pair = cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        return replace(pair, module=pair.with_states(pair.module))
+
+    @cached_property
+    def states(self) -> int:
+        """How many inputs and outputs of the file are states that the model's layers remember."""
+        count = state_count(self.model.module)
+        names = [value.name for value in self.onnx_model.graph.input]
+        return count if count and names[-count:] == state_names(count) else 0
+
+    def with_states(self, module: nn.Module) -> nn.Module:
+        """Return a copy of the model's network as the file has it, with its states outside."""
+        if not self.states:
+            return module
+        return WithStates(module, len(self.shapes.entries) - self.states)
 
     def with_kind_of_outputs(self) -> ExportPair:
         """Return the pair, the meaning of the model's outputs that of the file's shapes."""
         outputs = self.onnx_model.graph.output
-        kind = kind_of_outputs(self.model.output_kind, len(outputs), len(axes(outputs[0])))
+        kind = kind_of_outputs(
+            self.model.output_kind, len(outputs) - self.states, len(axes(outputs[0]))
+        )
         return replace(self, model=replace(self.model, output_kind=kind))
 
     @property

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from ...modules import recurrence
 from ...modules.recurrence import Gates
+
+#: Its annotations are of the arguments of onnxscript functions, not of values while tracing.
+op: Any = opset18
 
 #: The gates in ONNX's order, as positions in that of torch.nn.
 _LSTM_ORDER = (0, 3, 1, 2)
