@@ -83,27 +83,36 @@ def run_on_sequence(
     module: nn.Module, sequence: Any, memory: Sequence[torch.Tensor] = ()
 ) -> tuple[Any, list[torch.Tensor]]:
     """Apply a module of one step to tensors (T, N, …), or tables of them (see `each_step`)."""
-    group: list[nn.Module] = []
     states, after = iter(memory), []
-    for stage in [*_stages(module), None]:
-        cell = None if stage is None else known_cell(stage)
-        if stage is not None and cell is None:
-            group.append(stage)
-            continue
-        if group:
-            sequence, new = _run_group(nn.Sequential(*group), sequence, states)
-            after += new
-            group = []
-        if cell is not None:
+    for stage, cell in _stages(module):
+        if cell is None:
+            sequence, new = _run_group(stage, sequence, states)
+        else:
             sequence, new = cell.run(sequence, list(islice(states, stage.num_states)))
-            after += new
+        after += new
     return sequence, after
 
 
-def _stages(module: nn.Module) -> Iterator[nn.Module]:
+def _stages(module: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """Yield the parts of a module of one step: a layer with its cell, or others in a Sequential."""
+    group: list[nn.Module] = []
+    for layer in _layers(module):
+        cell = known_cell(layer)
+        if cell is None:
+            group.append(layer)
+            continue
+        if group:
+            yield nn.Sequential(*group), None
+            group = []
+        yield layer, cell
+    if group:
+        yield nn.Sequential(*group), None
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
     if type(module) is nn.Sequential:
         for child in module:
-            yield from _stages(child)
+            yield from _layers(child)
     else:
         yield module
 
