@@ -68,6 +68,7 @@ LINES: list[tuple[list[str], int]] = [
     (["convert", MODEL, "{}/second"], 0),
     (["convert", MODEL, "{}/second.onnx"], 0),
     (["convert", MODEL, "{}/second.t7"], 0),
+    (["convert", MODEL, "{}/all", "--all"], 0),
     (["export", "{}/model", "{}/baked.onnx", "--bake-preprocessing"], 0),
     (["check", "{}/model", "{}/model.onnx", "--data", DATA, "--examples", "20"], 0),
     (["check", "{}/model", "{}/model.onnx", "--report"], 0),

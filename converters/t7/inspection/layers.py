@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import T7Error
-from ..model import find_model, is_module, root_path
+from ..model import find_model, is_module, is_parameter, root_path
 from ..paths import children, path_step
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .settings import settings
 from .storage_usage import Bytes, TensorUse, attribute_bytes
 
-#: Parameters of torch/nn, for files saved without gradients. Any other parameter is recognized by
-#: the field with its gradient.
-_PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
-_NOT_PARAMETERS = {"input", "output"}
 #: Containers that become one PyTorch module: the modules inside have no PyTorch path.
 _INDIVISIBLE = {"nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
@@ -196,8 +192,7 @@ def _group(name: str, fields: LuaTable) -> str | None:
     """Return the group that a field's name implies, if any."""
     if name.startswith("running_"):
         return "running_statistics"
-    gradient = f"grad{name[:1].upper()}{name[1:]}"
-    if name in _PARAMETERS or (gradient in fields and name not in _NOT_PARAMETERS):
+    if is_parameter(name, fields):
         return "weights"
     return "gradients" if re.match("grad(?!Input|Output)", name) else None
 

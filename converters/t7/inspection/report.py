@@ -11,7 +11,7 @@ import numpy as np
 
 from ...finite import first_not_finite
 from ..errors import T7Error, T7Warning
-from ..model import find_model
+from ..model import choose, list_candidates, search
 from ..reading.load import read_file
 from ..reading.stream_format import StreamFormat
 from .layers import Layer, list_modules
@@ -129,11 +129,13 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
         bytes=total,
         outside=inventory.outside,
     )
+    found = search(value)
     try:
-        result.model_path = find_model(value)[1]
-    except T7Error as error:
-        if inventory.layers:
-            result.notes.append(str(error))
+        result.model_path = choose(found, value).path
+    except T7Error:
+        if found.networks:
+            listed = list_candidates(found.networks)
+            result.notes.append(f"several modules could be the model: {listed}")
     for path, array in inventory.weights:
         if place := first_not_finite(np.asarray(array)):
             result.notes.append(f"not all parameters are numbers: {path}{place}")
