@@ -62,7 +62,7 @@ def train(
         data_options=data_options,
         split_options=split_options,
         run=run,
-        **preprocessing_options.given(),
+        preprocessing_options=preprocessing_options,
     )
     splits = open_splits(data, data_options, split_options)
     model = new_classifier(

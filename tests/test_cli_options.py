@@ -28,8 +28,11 @@ from torchlift.cli.main import main
 from torchlift.cli.model_options import ModelOptions
 from torchlift.cli.parser import Argument, arguments_of, parse_command
 from torchlift.cli.plot import _KINDS
+from torchlift.cli.values import ColumnRange
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.training.run_folder import flat_options
 
 
 class ReachedError(Exception):
@@ -94,7 +97,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.onnx.check": END,
         },
     ),
-    "quantize": ("f.onnx o.onnx --data d", {**DATA, "torchlift.converters.onnx.quantize": END}),
+    "quantize": (
+        "f.onnx o.onnx --data d",
+        {
+            **DATA,
+            "torchlift.cli.model_options.PreprocessingOptions.require_of_onnx": None,
+            "torchlift.converters.onnx.quantize": END,
+        },
+    ),
     "predict": (
         "m.t7 x.npz --output o.csv",
         {
@@ -149,6 +159,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.sweep.Sweep": END,
         },
     ),
+    "dump": (
+        "d o",
+        {
+            **DATA,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.data.write_image_folder.write_image_folder": END,
+        },
+    ),
     "split": (
         "d o.npz",
         {
@@ -174,6 +192,8 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
 ELSEWHERE = {
     ("summary", "formulas"),
     ("summary", "classes"),
+    ("summary", "input"),
+    ("convert", "all"),
     ("check", "examples"),
     ("check", "report"),
     ("extract", "match_classes"),
@@ -192,6 +212,11 @@ VALUES = {
     "csv": "o7.csv",
     "arrays": "o7.npz",
     "input": "1x2x3",
+    "columns": "1:2",
+    "mean": "3,5,7",
+    "std": "3,5,7",
+    "color": "BGR",
+    "value_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
@@ -204,7 +229,6 @@ RENAMED = {
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",
     ("probe", "test"): "path",
-    ("summary", "input"): "input_shape",
     **{(name, "data"): "source" for name in ("check", "quantize")},
     **{(name, "test_data"): "source" for name in ("train", "finetune", "split")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
@@ -291,6 +315,7 @@ def test_every_option_reaches_what_computes(
         with suppress(ReachedError):
             main([*line, "--debug"])
         value = parse_command((command,), line)[1][argument.name]
+        value = (value.first, value.last) if isinstance(value, ColumnRange) else value
         assert value != argument.default
         key = RENAMED.get((name, argument.name), argument.name)
         found = [comparable(each) for place, each in seen if place == key]
@@ -329,7 +354,8 @@ FILE_OPTIONS = ModelOptions(
     at="a",
     labels="l",
     mean_std="m",
-    value_range="255",
+    color="BGR",
+    value_range=[-1.0, 1.0],
     input_size=(3, 5),
     resize="pil-bicubic",
     plugin="p.py",
@@ -358,10 +384,11 @@ def test_every_option_of_a_model_reaches_what_opens_it(
         open_with()
     assert plugins == [("file", "p.py")]
     options = dict(seen)
-    given = dataclasses.asdict(FILE_OPTIONS) | {"value_range": 255}
-    assert {name: options[name] for name in given if name != "plugin"} == {
-        name: value for name, value in given.items() if name != "plugin"
-    }
+    given = dataclasses.asdict(FILE_OPTIONS)
+    # Neither what was left out nor the plugin, which was run, goes on.
+    given = {name: value for name, value in given.items() if value is not None}
+    del given["plugin"]
+    assert given.items() <= options.items()
 
 
 def test_every_option_of_data_reaches_what_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,3 +415,11 @@ def test_every_option_of_data_reaches_what_opens_it(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ReachedError):
         options.open("d", as_test_data=True)
     assert dict(seen) == expected | {"class_names": None}
+
+
+def test_a_config_holds_shapes_as_they_are_written() -> None:
+    """What `--config` reads again is what the command line takes."""
+    options = ModelOptions(input=parse_inputs("16,?x20:int64"), mean=[0.5], std=[0.25])
+    config = flat_options(model="m.t7", model_options=options)
+    assert config["input"] == "16,?x20:int64"
+    assert config["mean"] == [0.5]
