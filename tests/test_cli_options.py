@@ -29,8 +29,10 @@ from torchlift.cli.model_options import ModelOptions
 from torchlift.cli.parser import Argument, arguments_of, parse_command
 from torchlift.cli.plot import _KINDS
 from torchlift.cli.values import ColumnRange
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.training.run_folder import flat_options
 
 
 class ReachedError(Exception):
@@ -155,6 +157,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "torchlift.transfer.sweep.plan_trials": [{}],
             "torchlift.transfer.sweep.Sweep": END,
+        },
+    ),
+    "dump": (
+        "d o",
+        {
+            **DATA,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.data.write_image_folder.write_image_folder": END,
         },
     ),
     "split": (
@@ -405,3 +415,11 @@ def test_every_option_of_data_reaches_what_opens_it(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ReachedError):
         options.open("d", as_test_data=True)
     assert dict(seen) == expected | {"class_names": None}
+
+
+def test_a_config_holds_shapes_as_they_are_written() -> None:
+    """What `--config` reads again is what the command line takes."""
+    options = ModelOptions(input=parse_inputs("16,?x20:int64"), mean=[0.5], std=[0.25])
+    config = flat_options(model="m.t7", model_options=options)
+    assert config["input"] == "16,?x20:int64"
+    assert config["mean"] == [0.5]

@@ -65,6 +65,8 @@ LINES: list[tuple[list[str], int]] = [
     (["inspect", str(FIXTURES / "0.1.0" / "features")], 0),
     (["cat", MODEL, "modules[1].weight"], 0),
     (["cat", MODEL, "modules[1].weight", "-o", "{}/w.npy"], 0),
+    (["dump", MODEL, "{}/values.npz"], 0),
+    (["dump", DATA, "{}/images", "--limit", "10"], 0),
     (["convert", MODEL, "{}/second"], 0),
     (["convert", MODEL, "{}/second.onnx"], 0),
     (["convert", MODEL, "{}/second.t7"], 0),
