@@ -79,10 +79,8 @@ class Service:
         """Have a place in the queue, for as long as a request may take.
 
         Raises:
-            RequestError: If the server stops, the queue is full, or the time is over.
+            RequestError: If the queue is full, or the time is over.
         """
-        if self.draining:
-            raise RequestError(503, "the server is stopping", {"Retry-After": "1"})
         began, passed = time.perf_counter(), False
         try:
             with self.waiting.enter() as ticket:
@@ -94,6 +92,15 @@ class Service:
             raise RequestError(504, f"no answer within {limit} seconds") from None
         finally:
             loaded.statistics.answered(time.perf_counter() - began, passed)
+
+    def check_ready(self) -> None:
+        """Refuse new work of a server that stops.
+
+        Raises:
+            RequestError: If it does.
+        """
+        if self.draining:
+            raise RequestError(503, "the server is stopping", {"Retry-After": "1"})
 
     async def operate(self, operation: str, argument: str) -> Any:
         """Do in this process what `everywhere` asks of all: load, unload or tell statistics."""
@@ -141,8 +148,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2/health/ready", name="ready", **openapi.READY)
     async def ready() -> Response:
-        if service.draining:
-            raise RequestError(503, "the server is stopping", {"Retry-After": "1"})
+        service.check_ready()
         return Response()
 
     @app.get("/v2", name="server", **openapi.ANSWER)
@@ -198,6 +204,7 @@ async def _statistics(service: Service, argument: str) -> dict[str, Any]:
 
 def _add_inference(app: FastAPI, service: Service) -> None:
     async def infer(request: Request) -> Response:
+        service.check_ready()
         loaded = _find(service, request)
         with loaded.used():
             async with service.bodies.read(request) as body, service.work(loaded) as ticket:
@@ -233,6 +240,7 @@ def _add_inference(app: FastAPI, service: Service) -> None:
 
     @app.post("/predict", name="predict", **openapi.PREDICT)
     async def predict(request: Request) -> Response:
+        service.check_ready()
         top = _top(request.query_params.get("top", "5"))
         loaded = _chosen(service, request)
         with loaded.used():

@@ -167,7 +167,8 @@ def from_bytes(data: memoryview, tensor: Tensor, shape: tuple[int, ...]) -> np.n
         raise RequestError(400, f"{where} has {len(data):,} bytes, its shape {expected:,}")
     if tensor.datatype == "BOOL":
         return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
-    return np.frombuffer(data, tensor.dtype).reshape(shape)
+    values: np.ndarray = np.frombuffer(data, tensor.dtype)
+    return values.reshape(shape)
 
 
 def _texts(data: memoryview, count: int, where: str) -> list[str]:
