@@ -15,6 +15,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -270,14 +271,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def statuses(server: Server, request: bytes) -> list[int]:
     """Send a request, close our side, and return the statuses of the answers."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        try:
-            connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-            while part := connection.recv(2**16):
-                answer += part
-        except (ConnectionError, TimeoutError) as error:
-            assert not isinstance(error, TimeoutError), "the server does not answer"
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    # The server may close in the middle of garbage; a time-out is its fault.
+    with connection, suppress(ConnectionError):
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        while part := connection.recv(2**16):
+            answer += part
     for text in re.findall(rb"\r\n\r\n(\{\"error\".*?\})", answer):
         assert list(json.loads(text)) == ["error"]
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answer) if status != b"100"]

@@ -32,8 +32,9 @@ def by_torch(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarra
 @pytest.mark.parametrize("method", _METHODS)
 def test_the_bytes_are_torchs(method: str) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(40):
-        height, width, *size = (int(number) for number in rng.integers(1, 90, 4))
+    for largest in [60] * 30 + [250] * 10:
+        # Torch has no rule for a width or height of one with `antialias`: it reads wrong strides.
+        height, width, *size = (int(number) for number in rng.integers(2, largest, 4))
         image = rng.integers(0, 256, (height, width, rng.choice([1, 3])), np.uint8)
         found = RESIZERS[method](image, (size[0], size[1]))
         expected = by_torch(image, (size[0], size[1]), method)

@@ -15,6 +15,9 @@ _LARGEST_HEAD = 2**16
 #: How long a client may take to send a head, in seconds.
 _HEAD_TIMEOUT = 10.0
 
+#: How long a connection that is refused stays open, in seconds.
+_LINGER = 1.0
+
 
 class LimitedHttp(HttpToolsProtocol):
     """One connection."""
@@ -23,6 +26,7 @@ class LimitedHttp(HttpToolsProtocol):
     _in_head = True
     #: Whether a head or a body has ended in the data that came last.
     _has_moved = False
+    _is_refused = False
     _timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -37,11 +41,11 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it makes a head too large."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         self._has_moved = False
         super().data_received(data)
-        if not self._in_head or self._has_moved or self.transport.is_closing():
+        if not self._in_head or self._has_moved or self._is_refused:
             return
         self._head_size += len(data)
         if self._head_size > _LARGEST_HEAD:
@@ -66,7 +70,11 @@ class LimitedHttp(HttpToolsProtocol):
         self._in_head = self._has_moved = True
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
+        """Answer what is no HTTP, unless a request before it is still being answered."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._is_refused = True
+            self.cycle.keep_alive = False
+            return
         self._refuse(HTTPStatus.BAD_REQUEST, "the request is no HTTP/1.1")
 
     def _wait_for_head(self) -> None:
@@ -94,4 +102,7 @@ class LimitedHttp(HttpToolsProtocol):
             "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        # What comes in the next moment is dropped: a client that is cut off sees no answer.
+        self._is_refused = True
+        self._stop_waiting()
+        self.loop.call_later(_LINGER, self.transport.close)

@@ -166,7 +166,7 @@ def from_bytes(data: memoryview, tensor: Tensor, shape: tuple[int, ...]) -> np.n
     if len(data) != expected:
         raise RequestError(400, f"{where} has {len(data):,} bytes, its shape {expected:,}")
     if tensor.datatype == "BOOL":
-        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
+        return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
     values: np.ndarray = np.frombuffer(data, tensor.dtype)
     return values.reshape(shape)
 

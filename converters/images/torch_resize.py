@@ -15,15 +15,22 @@ import numpy as np
 
 _F = np.float32
 
+#: Up to this sum of height and width, torch resizes images of one channel like those of three.
+_SMALL = 128
+
 #: The cubic's parameter, without and with averaging.
 _A, _A_ANTIALIAS = _F(-0.75), _F(-0.5)
 
 
 class _Taps(NamedTuple):
-    """The old pixels of each new pixel in a line, and their weights: both (new, taps)."""
+    """The old pixels of each new pixel in a line, and their weights: both (new, taps).
+
+    Of those, the first `counts` (new,) are its own; the others have the weight 0.
+    """
 
     indices: np.ndarray
     weights: np.ndarray
+    counts: np.ndarray
 
 
 def interpolate(image: np.ndarray, size: tuple[int, int], mode: str, antialias: bool) -> np.ndarray:
@@ -42,26 +49,35 @@ def interpolate(image: np.ndarray, size: tuple[int, int], mode: str, antialias: 
     if mode.startswith("nearest"):
         rows, columns = (_nearest(*sizes, mode) for sizes in ((height, size[0]), (width, size[1])))
         return np.ascontiguousarray(image[rows[:, None], columns])
-    pixels = image.astype(_F)
-    if antialias:
-        values = pixels
-        for axis in (1, 0):
-            if size[axis] != image.shape[axis]:
-                taps = _areas(image.shape[axis], size[axis], mode)
-                values = _along(values, axis, taps, range(taps.indices.shape[1]))
-    elif mode == "bilinear":
-        values = _four(pixels, _two_taps(height, size[0]), _two_taps(width, size[1]))
-    else:
-        values = pixels
-        for axis in (1, 0):
-            taps = _four_taps(image.shape[axis], size[axis])
-            values = _along(values, axis, taps, (1, 0, 2, 3))
+    values = image.astype(_F)
+    if mode == "bilinear" and not antialias:
+        rows, columns = _two_taps(height, size[0]), _two_taps(width, size[1])
+        # Torch has another loop for large images of one channel.
+        if image.shape[2] > 1 or sum(size) <= _SMALL:
+            values = _four(values, rows, columns)
+        else:
+            values = _along(_along(values, 1, columns, (1, 0)), 0, rows, (1, 0))
+        return _bytes(values)
+    for axis in (1, 0):
+        old, new = image.shape[axis], size[axis]
+        if not antialias:
+            values = _along(values, axis, _four_taps(old, new), (1, 0, 2, 3))
+        elif old != new:
+            values = _average(values, axis, _areas(old, new, mode))
+    return _bytes(values)
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    """Round to bytes, halves to even ones."""
     return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
-def _fused(factor: np.ndarray, other: np.ndarray, term: np.ndarray) -> np.ndarray:
+def _fused(
+    factor: np.ndarray, other: np.ndarray | np.float32, term: np.ndarray | np.float32
+) -> np.ndarray:
     """Return factor × other + term, rounded once: a product of floats is exact in a double."""
-    return (factor.astype(np.float64) * other + term).astype(_F)
+    result: np.ndarray = (factor.astype(np.float64) * other + term).astype(_F)
+    return result
 
 
 def _along(pixels: np.ndarray, axis: int, taps: _Taps, order: Sequence[int]) -> np.ndarray:
@@ -73,24 +89,49 @@ def _along(pixels: np.ndarray, axis: int, taps: _Taps, order: Sequence[int]) -> 
         taps: Those of each new pixel.
         order: In which they are added up.
     """
-    shape = [1] * pixels.ndim
-    shape[axis] = -1
-    total: np.ndarray | None = None
-    for tap in order:
-        weight = taps.weights[:, tap].reshape(shape)
-        part = np.take(pixels, taps.indices[:, tap], axis)
-        total = part * weight if total is None else _fused(part, weight, total)
-    assert total is not None
+    first, *others = order
+    total = _part(pixels, axis, taps, first) * _weight(axis, taps, first)
+    for tap in others:
+        total = _fused(_part(pixels, axis, taps, tap), _weight(axis, taps, tap), total)
     return total
+
+
+def _average(pixels: np.ndarray, axis: int, taps: _Taps) -> np.ndarray:
+    """Average along one axis: compilers multiply four at a time, and fuse what remains."""
+    total = _part(pixels, axis, taps, 0) * _weight(axis, taps, 0)
+    in_fours = (taps.counts - 1) // 4 * 4
+    for tap in range(1, taps.indices.shape[1]):
+        part, weight = _part(pixels, axis, taps, tap), _weight(axis, taps, tap)
+        alone = tap - 1 < in_fours
+        if alone.all():
+            total = total + part * weight
+        elif alone.any():
+            mask = alone.reshape(_shape(axis))
+            total = np.where(mask, total + part * weight, _fused(part, weight, total))
+        else:
+            total = _fused(part, weight, total)
+    return total
+
+
+def _part(pixels: np.ndarray, axis: int, taps: _Taps, tap: int) -> np.ndarray:
+    return np.take(pixels, taps.indices[:, tap], axis)
+
+
+def _weight(axis: int, taps: _Taps, tap: int) -> np.ndarray:
+    weights: np.ndarray = taps.weights[:, tap]
+    return weights.reshape(_shape(axis))
+
+
+def _shape(axis: int) -> tuple[int, int, int]:
+    return (-1, 1, 1) if axis == 0 else (1, -1, 1)
 
 
 def _four(pixels: np.ndarray, rows: _Taps, columns: _Taps) -> np.ndarray:
     """Resample both axes at once: four neighbors, each with a product of two weights."""
     total: np.ndarray | None = None
     for row, column in ((0, 1), (0, 0), (1, 0), (1, 1)):
-        weight = rows.weights[:, row, None] * columns.weights[None, :, column]
+        weight = (rows.weights[:, row, None] * columns.weights[None, :, column])[..., None]
         part = pixels[rows.indices[:, row, None], columns.indices[None, :, column]]
-        weight = weight[..., None]
         total = part * weight if total is None else _fused(part, weight, total)
     assert total is not None
     return total
@@ -109,6 +150,11 @@ def _nearest(old: int, new: int, mode: str) -> np.ndarray:
     return np.minimum(np.floor(positions * _scale(old, new)).astype(np.int64), old - 1)
 
 
+def _fixed(indices: np.ndarray, weights: list[np.ndarray]) -> _Taps:
+    """Return as many taps for every pixel."""
+    return _Taps(indices, np.stack(weights, 1), np.full(len(indices), len(weights)))
+
+
 def _positions(old: int, new: int) -> np.ndarray:
     """Return where each new pixel lies among the old ones."""
     return _fused(np.arange(new, dtype=_F) + _F(0.5), _scale(old, new), _F(-0.5))
@@ -119,12 +165,12 @@ def _two_taps(old: int, new: int) -> _Taps:
     """Return two neighbors of each new pixel."""
     if old == new:
         indices = np.stack([np.arange(new)] * 2, 1)
-        return _Taps(indices, np.stack([np.ones(new, _F), np.zeros(new, _F)], 1))
+        return _fixed(indices, [np.ones(new, _F), np.zeros(new, _F)])
     positions = np.maximum(_positions(old, new), _F(0))
     first = np.minimum(positions.astype(np.int64), old - 1)
     fraction = np.clip(positions - first.astype(_F), _F(0), _F(1))
     indices = np.stack([first, np.minimum(first + 1, old - 1)], 1)
-    return _Taps(indices, np.stack([_F(1) - fraction, fraction], 1))
+    return _fixed(indices, [_F(1) - fraction, fraction])
 
 
 @lru_cache(maxsize=256)
@@ -137,14 +183,16 @@ def _four_taps(old: int, new: int) -> _Taps:
     a = _A
 
     def inner(x: np.ndarray) -> np.ndarray:
-        return _fused(x, a + _F(2), -(a + _F(3))) * x * x + _F(1)
+        weight: np.ndarray = _fused(x, a + _F(2), -(a + _F(3))) * x * x + _F(1)
+        return weight
 
     def outer(x: np.ndarray) -> np.ndarray:
-        return _fused(_fused(x, a, -(_F(5) * a)), x, _F(8) * a) * x - _F(4) * a
+        weight: np.ndarray = _fused(_fused(x, a, -(_F(5) * a)), x, _F(8) * a) * x - _F(4) * a
+        return weight
 
     weights = [outer(fraction + _F(1)), inner(fraction), inner(rest), outer(rest + _F(1))]
     indices = (first[:, None] + np.arange(-1, 3)).clip(0, old - 1)
-    return _Taps(indices, np.stack(weights, 1))
+    return _fixed(indices, weights)
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
@@ -165,6 +213,7 @@ def _areas(old: int, new: int, mode: str) -> _Taps:
     most = int(np.ceil(support)) * 2 + 1
     indices = np.zeros((new, most), np.int64)
     weights = np.zeros((new, most), _F)
+    counts = np.zeros(new, np.int64)
     for pixel in range(new):
         center = scale * (_F(pixel) + _F(0.5))
         # Torch adds 0.5 in double precision here.
@@ -183,4 +232,5 @@ def _areas(old: int, new: int, mode: str) -> _Taps:
             total = total + one
         indices[pixel, :count] = first + np.arange(count)
         weights[pixel, :count] = kernel / total
-    return _Taps(indices, weights)
+        counts[pixel] = count
+    return _Taps(indices, weights, counts)
