@@ -51,12 +51,12 @@ def interpolate(image: np.ndarray, size: tuple[int, int], mode: str, antialias: 
         return np.ascontiguousarray(image[rows[:, None], columns])
     values = image.astype(_F)
     if mode == "bilinear" and not antialias:
-        rows, columns = _two_taps(height, size[0]), _two_taps(width, size[1])
+        down, across = _two_taps(height, size[0]), _two_taps(width, size[1])
         # Torch has another loop for large images of one channel.
         if image.shape[2] > 1 or sum(size) <= _SMALL:
-            values = _four(values, rows, columns)
+            values = _four(values, down, across)
         else:
-            values = _along(_along(values, 1, columns, (1, 0)), 0, rows, (1, 0))
+            values = _along(_along(values, 1, across, (1, 0)), 0, down, (1, 0))
         return _bytes(values)
     for axis in (1, 0):
         old, new = image.shape[axis], size[axis]
@@ -69,7 +69,8 @@ def interpolate(image: np.ndarray, size: tuple[int, int], mode: str, antialias: 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     """Round to bytes, halves to even ones."""
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
+    pixels: np.ndarray = np.rint(values.clip(0, 255)).astype(np.uint8)
+    return pixels
 
 
 def _fused(
@@ -90,7 +91,7 @@ def _along(pixels: np.ndarray, axis: int, taps: _Taps, order: Sequence[int]) -> 
         order: In which they are added up.
     """
     first, *others = order
-    total = _part(pixels, axis, taps, first) * _weight(axis, taps, first)
+    total: np.ndarray = _part(pixels, axis, taps, first) * _weight(axis, taps, first)
     for tap in others:
         total = _fused(_part(pixels, axis, taps, tap), _weight(axis, taps, tap), total)
     return total
@@ -98,7 +99,7 @@ def _along(pixels: np.ndarray, axis: int, taps: _Taps, order: Sequence[int]) -> 
 
 def _average(pixels: np.ndarray, axis: int, taps: _Taps) -> np.ndarray:
     """Average along one axis: compilers multiply four at a time, and fuse what remains."""
-    total = _part(pixels, axis, taps, 0) * _weight(axis, taps, 0)
+    total: np.ndarray = _part(pixels, axis, taps, 0) * _weight(axis, taps, 0)
     in_fours = (taps.counts - 1) // 4 * 4
     for tap in range(1, taps.indices.shape[1]):
         part, weight = _part(pixels, axis, taps, tap), _weight(axis, taps, tap)
@@ -147,7 +148,8 @@ def _nearest(old: int, new: int, mode: str) -> np.ndarray:
     positions = np.arange(new, dtype=_F)
     if mode == "nearest-exact":
         positions = positions + _F(0.5)
-    return np.minimum(np.floor(positions * _scale(old, new)).astype(np.int64), old - 1)
+    copied: np.ndarray = np.floor(positions * _scale(old, new)).astype(np.int64)
+    return copied.clip(0, old - 1)
 
 
 def _fixed(indices: np.ndarray, weights: list[np.ndarray]) -> _Taps:
