@@ -1,4 +1,4 @@
-"""From the text of an option to its value: sizes, shapes and lists, each parsed in one place."""
+"""From the text of an option to its value: sizes, inputs and lists, each parsed in one place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+
+from ..converters.input_shapes import InputShapeError, InputShapes, parse_inputs
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Within:
     def __contains__(self, value: float) -> bool:
         # Not a number is in no range.
         return value >= self.lowest and (self.highest is None or value <= self.highest)
+
+
+@dataclass(frozen=True)
+class ColumnRange:
+    """Columns of an output, both ends included.
+
+    Attributes:
+        first: The first, from 1.
+        last: The last.
+    """
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
 
 
 #: Types of options with a limited range.
@@ -78,6 +96,38 @@ def parse_shape(value: Any) -> tuple[int, ...]:
     return tuple(map(int, _joined(value).split("x")))
 
 
+def parse_input_option(value: Any) -> InputShapes:
+    """Return the inputs that `3x224x224`, `9` or `16,4xN:int64` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no shape.
+
+    Example:
+        >>> str(parse_input_option("3x224x224"))
+        '3x224x224'
+    """
+    try:
+        return value if isinstance(value, InputShapes) else parse_inputs(str(value))
+    except InputShapeError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def parse_columns(value: Any) -> ColumnRange:
+    """Return the columns that `1:1000` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no range.
+
+    Example:
+        >>> parse_columns("1:1000")
+        ColumnRange(first=1, last=1000)
+    """
+    found = re.fullmatch(r"([1-9]\d{0,8}):([1-9]\d{0,8})", str(value))
+    if not found or int(found[1]) > int(found[2]):
+        raise ArgumentTypeError(f"columns from 1 such as 1:1000 were expected, not {value!r}")
+    return ColumnRange(int(found[1]), int(found[2]))
+
+
 def _joined(value: Any) -> str:
     """Return a size as text: the parser gives what it has parsed already once more."""
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -121,6 +171,26 @@ def parse_amount(value: Any, thousand: int) -> int:
     return int(found[1]) * factor
 
 
+def parse_numbers(value: Any) -> list[float]:
+    """Return the numbers of a list with commas.
+
+    Raises:
+        ArgumentTypeError: when an entry is no finite number.
+
+    Example:
+        >>> parse_numbers("0.5"), parse_numbers("-1,1")
+        ([0.5], [-1.0, 1.0])
+    """
+    entries = value if isinstance(value, list) else str(value).split(",")
+    try:
+        numbers = [float(entry) for entry in entries]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ArgumentTypeError(f"numbers with commas between were expected, not {value!r}")
+    return numbers
+
+
 def as_text(value: Any) -> Any:
     """Return an option's value as it is written in config.yaml.
 
@@ -130,6 +200,8 @@ def as_text(value: Any) -> Any:
         >>> as_text((224, 224)), as_text((240, 320)), as_text(["airplane", "bird"])
         ('224', '240x320', ['airplane', 'bird'])
     """
+    if isinstance(value, (InputShapes, ColumnRange)):
+        return str(value)
     if isinstance(value, tuple):
         square = len(value) == 2 and value[0] == value[1]
         return str(value[0]) if square else "x".join(map(str, value))
@@ -218,7 +290,10 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     float: _parse_number,
     tuple[int, int]: parse_size,
     tuple[int, ...]: parse_shape,
+    InputShapes: parse_input_option,
+    ColumnRange: parse_columns,
     list[str]: parse_list,
     Bytes: partial(parse_amount, thousand=1024),
     Pixels: partial(parse_amount, thousand=1000),
+    list[float]: parse_numbers,
 }

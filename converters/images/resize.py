@@ -15,6 +15,7 @@ from PIL import Image
 
 from . import image_scale
 from .errors import PreprocessingError
+from .pillow_resize import resize_image
 from .torch_resize import interpolate
 
 #: Resizes an (H, W, C) uint8 image to a (height, width): uint8, or float32 from 0 to 255 where the
@@ -37,7 +38,7 @@ def _pil(method: Image.Resampling) -> Resizer:
     """Return a resizer that uses Pillow, which antialiases when it makes an image smaller."""
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return as_pixels(as_image(image).resize(size[::-1], method))
+        return as_pixels(resize_image(as_image(image), size, method))
 
     return resize
 

@@ -18,6 +18,7 @@ from .. import t7
 from ..errors import TorchliftError
 from ..files import atomic_path
 from ..images.preprocessing import Preprocessing
+from ..input_shapes import InputShapes
 from ..labels import check_labels
 from ..modules.conversion import name_layers_in_errors
 from ..modules.errors import ConversionError
@@ -25,6 +26,7 @@ from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
+from ..vocabulary import Vocabulary
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -119,6 +121,8 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             notes=config["notes"],
             source=None if source is None else Provenance(source["file"], source["sha256"]),
+            inputs=_inputs(config),
+            vocabularies=[Vocabulary.from_json(one) for one in config.get("vocabularies", [])],
         )
         _check_fit(model)
     except TorchliftError as error:
@@ -134,6 +138,13 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     except SavedModelError as error:
         raise SavedModelError(f"{path / WEIGHTS}: {error}") from None
     return model
+
+
+def _inputs(config: dict[str, Any]) -> InputShapes | None:
+    """Return what a network takes that takes no image of a known size."""
+    if config["input_shape"] is not None or not config.get("inputs"):
+        return None
+    return InputShapes.from_json(config["inputs"])
 
 
 def _check_fit(model: SavedModel) -> None:
@@ -180,8 +191,10 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "torchlift_version": __version__,
         "source": None if model.source is None else asdict(model.source),
         "input_shape": model.input_shape,
+        "inputs": None if model.input_shapes is None else model.input_shapes.to_json(),
         "output_kind": _output_kind(model.output_kind),
         "labels": model.labels,
+        "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ...converters.images.decode import read_image
+from ...converters.images.pillow_resize import fit_image
 from ..errors import DataError
 from .dataset import Dataset, take_rows
 
@@ -118,4 +119,4 @@ class ImageFiles:
 def _fit(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
     if size is None or (image.height, image.width) == size:
         return image
-    return ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+    return fit_image(image, size, Image.Resampling.BILINEAR)

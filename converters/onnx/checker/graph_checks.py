@@ -15,10 +15,13 @@ import onnx
 import onnx_ir
 
 from ...images.preprocessing import Preprocessing
+from ...input_shapes import BATCH_AXIS, InputShape, interface_names
+from ...vocabulary import Vocabulary
 from ..errors import OnnxError
-from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
+from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
-from ..exporter.tracing import BATCH_AXIS, EXPORTER, SIZE_AXES
+from ..exporter.states import state_names
+from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
 from .pair import ExportPair
@@ -102,13 +105,25 @@ def _interface(pair: ExportPair) -> Finding:
     takes_pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
-    for values, name in ((inputs, "input"), (outputs, output_name(model.output_kind))):
-        if [value.name for value in values] != interface_names(name, len(values)):
-            problems.append(f"the name {name} was expected")
-    if any(axes(value)[:1] != [BATCH_AXIS] for value in (*inputs, *outputs)):
-        problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
-    if model.input_shape is not None and not _accepts(axes(inputs[0]), model.input_shape):
-        problems.append(f"an input of {_times(model.input_shape)} was expected")
+    shapes = model.input_shapes
+    count = len(inputs) - pair.states
+    names = interface_names("input", count) if shapes is None else shapes.names()
+    names += state_names(pair.states)
+    if pair.model.inputs is None and pair.metadata.inputs is not None:
+        names = pair.shapes.names()
+    for values, expected in ((inputs, names), (outputs, pair.output_names)):
+        if [value.name for value in values] != expected:
+            problems.append(f"the name {', '.join(expected)} was expected")
+    if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(
+        holds_batch(axes(value)) for value in outputs
+    ):
+        problems.append(f"every shape must hold the axis {BATCH_AXIS!r}")
+    expected_leaves = [] if shapes is None else list(shapes.leaves())
+    for value, leaf in zip(inputs, expected_leaves, strict=False):
+        if not _accepts(axes(value), leaf):
+            problems.append(f"an input of {leaf} was expected")
+    if expected_leaves and len(expected_leaves) != count:
+        problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 
 
@@ -136,7 +151,21 @@ def _metadata(pair: ExportPair) -> list[Finding]:
             {"output_kind": actual.output_kind},
         ),
         _compare_entries("source", expected.source or {}, actual.source or {}),
+        *_vocabularies(expected.vocabularies or [], actual.vocabularies or []),
     ]
+
+
+def _vocabularies(model: Sequence[Vocabulary], file: Sequence[Vocabulary]) -> list[Finding]:
+    """Compare the tokens of a network of texts; others have none."""
+    if not model:
+        return []
+    problems = [
+        f"{one.lua_path} has other tokens in the file, or is not in it"
+        for one in model
+        if one not in file
+    ]
+    same = ", ".join(f"{len(one.tokens):,} tokens of {one.lua_path}" for one in model)
+    return [Finding("vocabularies", not problems, "; ".join(problems) or same)]
 
 
 def _entries(preprocessing: Preprocessing | None) -> dict[str, Any]:
@@ -236,9 +265,12 @@ def _nodes(pair: ExportPair, reference: Reference) -> Finding:
     return Finding("nodes", False, f"not those of the model: {different}")
 
 
-def _accepts(input_axes: Sequence[str | int], shape: Sequence[int]) -> bool:
-    """Whether an input accepts one example of this shape."""
-    return input_axes[1:] == [*shape] or input_axes[1:] == [shape[0], *SIZE_AXES]
+def _accepts(input_axes: Sequence[str | int], shape: InputShape) -> bool:
+    """Whether an input of a file accepts one example of a shape."""
+    return len(input_axes) == len(shape.axes) and all(
+        isinstance(actual, str) or actual == expected
+        for actual, expected in zip(input_axes, shape.axes, strict=True)
+    )
 
 
 def _described(values: Sequence[onnx.ValueInfoProto]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,25 @@ import onnx
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
 from ...inference.predictors import to_input_dtype
-from ...inference.torch_module import inference_copy
+from ...inference.torch_module import as_inputs, inference_copy
+from ...input_shapes import (
+    BATCH,
+    BATCH_AXIS,
+    FREE,
+    InputShape,
+    InputShapeError,
+    InputShapes,
+    parse_inputs,
+)
+from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
-from ..exporter.tracing import EXPORTER, SIZE_AXES
+from ..exporter.export import kind_of_outputs, names_of_outputs
+from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
+from ..exporter.states import new_state_names, state_names
+from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of, read_network
 
 #: Operators that draw random numbers.
@@ -52,17 +68,65 @@ class ExportPair:
             OnnxError: If the file is missing, or is not a network in ONNX.
         """
         onnx_model, metadata = read_network(path)
-        return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        if (kept := _kept(metadata)) is not None:
+            model = kept.of(model)
+        pair = cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        return replace(pair, module=pair.with_states(pair.module))
+
+    @cached_property
+    def states(self) -> int:
+        """How many inputs and outputs of the file are states that the model's layers remember."""
+        count = state_count(self.model.module)
+        names = [value.name for value in self.onnx_model.graph.input]
+        return count if count and names[-count:] == state_names(count) else 0
+
+    def with_states(self, module: nn.Module) -> nn.Module:
+        """Return a copy of the model's network as the file has it, with its states outside."""
+        if not self.states:
+            return module
+        return WithStates(module, len(self.shapes.entries) - self.states)
+
+    def with_kind_of_outputs(self, inputs: Any) -> ExportPair:
+        """Return the pair, the meaning of the model's outputs that of what the file keeps of them.
+
+        Args:
+            inputs: Examples, as the model takes them.
+        """
+        outputs, kind = self.onnx_model.graph.output, self.model.output_kind
+        network = self.module
+        if isinstance(network, WithStates):
+            inputs, network = network.named_inputs(inputs), network.module
+        if isinstance(network, KeptOutputs):
+            with suppress(ModelInputError):  # That the model cannot run them is a finding later.
+                kind = kind_of_kept(network, kind, as_inputs(network, inputs))
+        else:
+            in_front = all(leaf.batch_axis == 0 for leaf in self.shapes.leaves())
+            count = len(outputs) - self.states
+            by_example = not in_front or axes(outputs[0])[:1] == [BATCH_AXIS]
+            kind = kind_of_outputs(kind, count, len(axes(outputs[0])), by_example)
+        return replace(self, model=replace(self.model, output_kind=kind))
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names that the outputs of the file must have."""
+        count = len(self.onnx_model.graph.output) - self.states
+        names = names_of_outputs(self.model.output_kind, count, _kept(self.metadata))
+        return [*names, *new_state_names(self.states)]
 
     @property
     def is_of_this_exporter(self) -> bool:
         """Whether the same versions export the model now, so that names and nodes are the same."""
         return self.metadata.exporter == EXPORTER
 
-    @property
-    def takes_any_size(self) -> bool:
-        """Whether the file leaves the height and width of images free."""
-        return axes(self.onnx_model.graph.input[0])[2:] == [*SIZE_AXES]
+    @cached_property
+    def shapes(self) -> InputShapes:
+        """What the file takes; tables as its metadata or the model say."""
+        values = self.onnx_model.graph.input
+        leaves = [_shape_of(value) for value in values]
+        for shapes in (_parsed(self.metadata.inputs), self.model.input_shapes):
+            if shapes is not None and len(list(shapes.leaves())) == len(leaves):
+                return shapes.with_leaves(leaves)
+        return InputShapes(list(leaves))
 
     @property
     def needs_images(self) -> bool:
@@ -86,3 +150,34 @@ class ExportPair:
             value.name: to_input_dtype(array, dtype_of(value))
             for value, array in zip(values, arrays, strict=False)
         }
+
+
+def _kept(metadata: Metadata) -> Kept | None:
+    """Return what a file says that it keeps of the model's outputs; None if it is all."""
+    outputs, columns = metadata.kept_outputs, metadata.kept_columns
+    if outputs is None and columns is None:
+        return None
+    return Kept(
+        None if outputs is None else tuple(outputs),
+        None if columns is None else (columns[0], columns[1]),
+    )
+
+
+def _shape_of(value: onnx.ValueInfoProto) -> InputShape:
+    """Return what an input takes; the batch is the first axis unless another one is named so."""
+    sizes = [axis or FREE for axis in axes(value)]
+    batch = sizes.index(BATCH_AXIS) if BATCH_AXIS in sizes else 0
+    dtype = str(dtype_of(value)) if value.type.tensor_type.elem_type else "float32"
+    return InputShape(
+        tuple(BATCH if position == batch else axis for position, axis in enumerate(sizes))
+        or (BATCH,),
+        None if dtype.startswith("float") else dtype,
+        value.name,
+    )
+
+
+def _parsed(text: str | None) -> InputShapes | None:
+    """Return what a file's metadata says of its inputs, if anything that is understood."""
+    with suppress(InputShapeError):
+        return None if text is None else parse_inputs(text)
+    return None

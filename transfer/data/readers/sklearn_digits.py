@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ....converters.images.pillow_resize import resize_image
 from ..dataset import Dataset
 from .registry import ReadOptions, reader
 
@@ -30,7 +31,9 @@ def read_digits(source: str, options: ReadOptions) -> Dataset:
 
     bunch: Any = load_digits()
     small = np.rint(bunch.images * 255 / 16).astype(np.uint8)
-    scaled = [Image.fromarray(digit).resize((28, 28), Image.Resampling.BICUBIC) for digit in small]
+    scaled = [
+        resize_image(Image.fromarray(digit), (28, 28), Image.Resampling.BICUBIC) for digit in small
+    ]
     images = np.pad(np.stack([np.asarray(digit) for digit in scaled]), ((0, 0), (2, 2), (2, 2)))
     return Dataset(
         images[:, None],
