@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from .model import ServedModel
@@ -27,7 +26,7 @@ def card(model: ServedModel, names: list[str]) -> dict[str, Any]:
         "labels": said.labels,
         "output_kind": said.output_kind,
         "arithmetic": said.precision,
-        "preprocessing": None if preprocessing is None else asdict(preprocessing),
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "source": said.source,
         "torchlift_version": said.torchlift_version,
         "can_predict": model.predictor is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...converters.errors import TorchliftError
+from ...converters.errors import NotFiniteError, TorchliftError
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference.metadata import Metadata
 from ...converters.inference.predictors import OnnxPredictor, Predictor
@@ -93,7 +93,9 @@ class ServedModel:
         try:
             return OnnxPredictor(self.path, session=self._session), ""
         except TorchliftError as error:
-            if len(self.inputs) == len(self.outputs) == 1:
+            said = self.metadata
+            if isinstance(error, NotFiniteError) or said.labels or said.preprocessing:
+                # A classifier by its own words, and a damaged one.
                 raise
             return None, str(error).removeprefix(f"{os.fspath(self.path)}: ")
 
@@ -113,7 +115,7 @@ class ServedModel:
         return self.metadata.torchlift_version is not None
 
     def _try_batch(self, free: int) -> bool:
-        """Compare an example alone with the same beside one a hundred times as large.
+        """Compare an example alone with the same before and behind one a hundred times as large.
 
         Args:
             free: What axes without a size are filled with.
@@ -122,7 +124,7 @@ class ServedModel:
             InferenceError: If the model does not run on such sizes.
         """
         rng = np.random.default_rng(0)
-        one, two = {}, {}
+        one, before, behind = {}, {}, {}
         for tensor in self.inputs:
             if tensor.datatype == "BYTES":
                 return False
@@ -131,21 +133,32 @@ class ServedModel:
             is_float = tensor.dtype.kind == "f"
             one[tensor.name] = (example if is_float else example * 2).astype(tensor.dtype)
             other = one[tensor.name] * (100 if is_float else 1)
-            two[tensor.name] = np.concatenate([one[tensor.name], other])
-        alone, beside = self.run(one), self.run(two)
-        for first, both in zip(alone, beside, strict=True):
-            if both.shape[:1] != (2,) or both[:1].shape != first.shape:
-                return False
-            if first.dtype.kind == "f":
-                scale = np.abs(first[np.isfinite(first)]).max(initial=1e-6)
-                if not np.allclose(first, both[:1], rtol=0, atol=_SAME * scale, equal_nan=True):
-                    return False
+            before[tensor.name] = np.concatenate([one[tensor.name], other])
+            behind[tensor.name] = np.concatenate([other, one[tensor.name]])
+        # In a sequence, steps change only what is behind them.
+        return all(
+            _is_row(row, alone, both)
+            for row, batch in ((0, before), (1, behind))
+            for alone, both in zip(self.run(one), self.run(batch), strict=True)
+        )
+
+
+def _is_row(row: int, alone: np.ndarray, both: np.ndarray) -> bool:
+    """Return whether a row of a batch of two is what the model gives for it alone."""
+    if both.shape != (2, *alone.shape[1:]) or alone.shape[:1] != (1,):
+        return False
+    if alone.dtype.kind != "f":
         return True
+    scale = np.abs(alone[np.isfinite(alone)]).max(initial=1e-6)
+    found = both[row : row + 1]
+    return bool(np.allclose(alone, found, rtol=0, atol=_SAME * scale, equal_nan=True))
 
 
 def _have_batch(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     """Return whether the first axis of every tensor is free, and one and the same."""
     tensors: list[Any] = [*inputs, *outputs]
     if not all(tensor.shape and tensor.shape[0] == -1 for tensor in tensors):
+        return False
+    if any("batch" in tensor.axes[1:] for tensor in tensors):
         return False
     return len({tensor.axes[0] for tensor in inputs if tensor.axes[0]}) <= 1
