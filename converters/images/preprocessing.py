@@ -1,8 +1,7 @@
 """`Preprocessing`: the steps from an image to a network's input, saved with every model.
 
 An image is converted to the network's colors, resized, cropped, scaled to the value range that the
-network was trained with, and normalized. This needs numpy and Pillow only; the `torch-…` methods
-of resizing import torch when they are used.
+network was trained with, and normalized. This needs numpy and Pillow only.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .not_finite import require_finite_scores
 from .onnx_weights import first_not_finite_weight
-from .providers import open_session
+from .providers import Session, open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -72,6 +72,7 @@ class OnnxPredictor:
     Args:
         path: The file.
         provider: `auto`, `cpu`, `cuda` or `tensorrt` (see `open_session`).
+        session: The file, if it is open already.
 
     Raises:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
@@ -80,12 +81,18 @@ class OnnxPredictor:
         NotFiniteError: If a weight is not a number.
     """
 
-    def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        provider: str = "auto",
+        *,
+        session: Session | None = None,
+    ) -> None:
         self._path = Path(path)
         if place := first_not_finite_weight(self._path):
             # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
             raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
-        self._session = session = open_session(path, provider)
+        self._session = session = session or open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
