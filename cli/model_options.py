@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..converters.errors import TorchliftError
+from ..converters.input_shapes import InputShapes
 
 if TYPE_CHECKING:
     from ..converters.inference import Predictor
@@ -30,6 +31,9 @@ class ModelOptions:
         value_range: The largest value of a pixel that mean and std are for, where they do not tell.
         input_size: Height and width of the input, such as 224 or 240x320, where the model does not
             determine them.
+        input: The shape of one example for each input, such as '3x224x224', '9', '?x20' (a free
+            axis), '63:int64' or '16,4xN:int64' (two inputs; N is the batch where it is not in
+            front), where the model does not determine it.
         resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize
             the shorter side and then crop the center.
         plugin: A Python file with converters for classes of your own; it is run.
@@ -41,10 +45,18 @@ class ModelOptions:
     mean_std: str | None = None
     value_range: Literal["1", "255"] | None = None
     input_size: tuple[int, int] | None = None
+    input: InputShapes | None = None
     resize: str | None = None
     plugin: str | None = None
 
     def __post_init__(self) -> None:
+        if self.input is not None and self.input_size is not None:
+            sizes = [leaf.example_axes[-2:] for leaf in self.input.leaves()]
+            if sizes != [self.input_size]:
+                height, width = self.input_size
+                raise TorchliftError(
+                    f"input={self.input} and input_size={height}x{width} do not agree: give one"
+                )
         if self.resize is not None:
             from ..converters.images import Preprocessing
 
@@ -110,6 +122,7 @@ class ModelOptions:
             "mean_std": self.mean_std,
             "value_range": None if self.value_range is None else int(self.value_range),
             "input_size": self.input_size,
+            "input": self.input,
             "resize": self.resize,
         }
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
+from ..converters.input_shapes import InputShapes
 from ..transfer.formatting import format_bytes
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult, table
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 def summary(
     model: str,
     *,
-    input: tuple[int, ...] | None = None,
     classes: Count | None = None,
     formulas: bool = False,
     model_options: ModelOptions = FILE_DEFAULTS,
@@ -37,11 +37,12 @@ def summary(
     Args:
         model: A .t7 file, a saved model's folder, torchvision:NAME, python:package.module:function,
             or a built-in name, such as convnet or alexnet_owt_bn.
-        input: Shape of one example, such as 3x224x224; by default the network's own.
         classes: Outputs of a built-in network; by default as many as in its lab or paper.
         formulas: Show how the output size of each convolution and pooling is computed.
         model_options: How to open a file.
     """
+    from ..converters.saved import infer_input_shape
+    from ..converters.saved.shapes import input_hint
     from ..transfer.errors import SummaryError
     from ..transfer.summary import summarize
 
@@ -50,13 +51,19 @@ def summary(
             f"{model} is a graph without layers: give the model that it was exported from; "
             "inspect and plot sizes take .onnx files"
         )
-    network, known, notes = _network(model, input, classes, model_options)
-    if input is None and known is None:
-        raise SummaryError(f"{model} takes inputs of more than one size: give input=(C, H, W)")
+    given = model_options.input
+    network, shapes, notes = _network(model, classes, model_options)
+    if shapes is None:
+        hint = input_hint(network)
+        suggested = f"; the first layer suggests '{hint}'" if hint else ""
+        raise SummaryError(
+            f"{model} takes inputs of more than one size: give input='SIZE'{suggested}"
+        )
     try:
-        found = summarize(network, input or known or ())
+        found = summarize(network, shapes)
     except SummaryError as error:
-        hint = "" if input is None or known is None else f"; {_words(known)} fits"
+        known = None if given is None else infer_input_shape(network)
+        hint = "" if known is None else f"; {_words(known)} fits"
         raise SummaryError(f"{error}{hint}") from error
     facts = {"model": model, **found.to_json(), "notes": notes}
     parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
@@ -66,9 +73,9 @@ def summary(
 
 
 def _network(
-    source: str, shape: tuple[int, ...] | None, classes: int | None, model_options: ModelOptions
-) -> tuple[nn.Module, tuple[int, ...] | None, list[str]]:
-    """Return a network, its input shape if known, and its notes."""
+    source: str, classes: int | None, model_options: ModelOptions
+) -> tuple[nn.Module, InputShapes | None, list[str]]:
+    """Return a network, what it takes if known, and its notes."""
     import torch
 
     from ..converters.saved import infer_input_shape
@@ -82,12 +89,16 @@ def _network(
                 f"{source}: no such file or network; the networks are {', '.join(NETWORKS)}"
             )
         opened = model_options.model(source)
-        return opened.module, opened.input_shape, opened.notes
+        return opened.module, opened.input_shapes, opened.notes
+    given = model_options.input
+    shape = None if given is None else given.image_shape
     sizes = {"channels": shape[0] if shape else None, "classes": classes}
-    given = {name: size for name, size in sizes.items() if size is not None}
     with torch.device("meta"):
-        network = NETWORKS[source](**given)
-    return network, infer_input_shape(network.eval()), []
+        network = NETWORKS[source](**{k: size for k, size in sizes.items() if size is not None})
+    if given is not None:
+        return network, given, []
+    known = infer_input_shape(network.eval())
+    return network, None if known is None else InputShapes.single(known), []
 
 
 def _layers(found: Summary, lua: bool) -> Table:

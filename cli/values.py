@@ -1,4 +1,4 @@
-"""From the text of an option to its value: sizes, shapes and lists, each parsed in one place."""
+"""From the text of an option to its value: sizes, inputs and lists, each parsed in one place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from ..converters.input_shapes import InputShapeError, InputShapes, parse_inputs
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,22 @@ def parse_shape(value: Any) -> tuple[int, ...]:
     return tuple(map(int, _joined(value).split("x")))
 
 
+def parse_input_option(value: Any) -> InputShapes:
+    """Return the inputs that `3x224x224`, `9` or `16,4xN:int64` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no shape.
+
+    Example:
+        >>> str(parse_input_option("3x224x224"))
+        '3x224x224'
+    """
+    try:
+        return value if isinstance(value, InputShapes) else parse_inputs(str(value))
+    except InputShapeError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def _joined(value: Any) -> str:
     """Return a size as text: the parser gives what it has parsed already once more."""
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -103,6 +121,8 @@ def as_text(value: Any) -> Any:
         >>> as_text((224, 224)), as_text((240, 320)), as_text(["airplane", "bird"])
         ('224', '240x320', ['airplane', 'bird'])
     """
+    if isinstance(value, InputShapes):
+        return str(value)
     if isinstance(value, tuple):
         square = len(value) == 2 and value[0] == value[1]
         return str(value[0]) if square else "x".join(map(str, value))
@@ -191,5 +211,6 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     float: _parse_number,
     tuple[int, int]: parse_size,
     tuple[int, ...]: parse_shape,
+    InputShapes: parse_input_option,
     list[str]: parse_list,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES
 from torchlift.converters.onnx import OnnxError
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
@@ -21,7 +23,6 @@ from torchlift.converters.onnx.checker.check_inputs import (
 )
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.exporter.export import metadata_of
-from torchlift.converters.onnx.exporter.tracing import BATCH_AXIS, SIZE_AXES
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import ImageFiles
 
@@ -100,10 +101,10 @@ def test_random_examples_depend_on_the_seed(pair: ExportPair) -> None:
     assert drawn(1).shape == (1, 3, 4, 6)
 
 
-def test_a_free_size_without_examples_is_an_error(pair: ExportPair) -> None:
+def test_a_free_size_is_one_that_the_model_takes(pair: ExportPair) -> None:
     model = SavedModel(pair.model.module, "logits", None, None, pair.model.preprocessing)
     unknown = ExportPair.open(model, pair.path)
+    assert next(iter(CheckInputs(unknown, None, 0))).model.shape == (1, 3, 64, 64)
+    refusing = replace(unknown, module=nn.Linear(5, 2))
     with pytest.raises(OnnxError, match="leaves the size of its input free"):
-        CheckInputs(unknown, None, 0)
-    with pytest.raises(OnnxError, match="leaves the size of its input free"):
-        list(CheckInputs(unknown, np.zeros((1, 3, 4, 4), np.uint8), 0))
+        CheckInputs(refusing, None, 0)

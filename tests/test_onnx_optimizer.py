@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.onnx import OnnxError, export
+from torchlift.converters.input_shapes import InputShapeError
+from torchlift.converters.onnx import export
 from torchlift.converters.onnx.checker.graph_checks import unfolded_nodes
 from torchlift.converters.onnx.exporter.export import as_saved_model, interface_names, output_name
 from torchlift.converters.onnx.exporter.optimizer import is_large
@@ -118,5 +119,6 @@ def test_details_that_are_not_given_are_the_models() -> None:
         ["a", "b"],
         "features",
     )
-    with pytest.raises(OnnxError, match=r"input_shape must be \(C, H, W\), not \(2, 2\)"):
-        as_saved_model(model, input_shape=(2, 2))
+    assert str(as_saved_model(model, input_shape=(2,)).input_shapes) == "2"
+    with pytest.raises(InputShapeError, match="2x-1"):
+        as_saved_model(model, input_shape="2x-1")

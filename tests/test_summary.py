@@ -270,7 +270,7 @@ def test_what_cannot_be_summarized_is_refused(
 
 def test_an_invalid_shape_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(["summary", "convnet", "--input", "big"])
+        main(["summary", "convnet", "--input", "3xBIG"])
     assert exit_.value.code == 2
     assert "a shape such as 3x224x224" in capsys.readouterr().err
 

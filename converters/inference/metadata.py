@@ -52,6 +52,7 @@ class Metadata:
             `features`.
         depends_on_batch: Whether what the file gives for an example depends on the other examples
             of its batch (`quantize(dynamic=True)`).
+        inputs: What the model takes, as `parse_inputs` reads it.
         source: `{file, sha256}` of the file that the model was converted from.
         exporter: The versions of the packages that translated the model; another one may name and
             arrange the nodes in another way.
@@ -65,6 +66,7 @@ class Metadata:
     precision: str | None = None
     output_kind: str | None = None
     depends_on_batch: bool | None = None
+    inputs: str | None = None
     source: dict[str, str] | None = None
     exporter: str | None = None
     torchlift_version: str | None = __version__

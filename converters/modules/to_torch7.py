@@ -174,6 +174,7 @@ def _convolution(layer: nn.Conv2d) -> _ClassAndFields:
 @_describe.register
 def _max_pooling(layer: nn.MaxPool2d) -> _ClassAndFields:
     _require(_pair(layer.dilation) == (1, 1), "a dilation", layer)
+    _require_windows_inside(layer)
     window = _window(layer.kernel_size, layer.stride, layer.padding)
     indices = np.empty(0, np.int64)
     return "nn.SpatialMaxPooling", {**window, "ceil_mode": layer.ceil_mode, "indices": indices}
@@ -182,12 +183,24 @@ def _max_pooling(layer: nn.MaxPool2d) -> _ClassAndFields:
 @_describe.register
 def _average_pooling(layer: nn.AvgPool2d) -> _ClassAndFields:
     _require(layer.divisor_override is None, "a divisor_override", layer)
+    _require_windows_inside(layer)
     return "nn.SpatialAveragePooling", {
         **_window(layer.kernel_size, layer.stride, layer.padding),
         "ceil_mode": layer.ceil_mode,
         "count_include_pad": layer.count_include_pad,
         "divide": True,
     }
+
+
+def _require_windows_inside(layer: nn.MaxPool2d | nn.AvgPool2d) -> None:
+    """Refuse a layer whose last window Torch7 may place outside the image, where PyTorch drops it.
+
+    Torch7 drops such a window only where there is padding (THNN's SpatialMaxPooling.c).
+    """
+    kernels, strides = _pair(layer.kernel_size), _pair(layer.stride)
+    apart = any(stride > kernel for kernel, stride in zip(kernels, strides, strict=True))
+    outside = layer.ceil_mode and apart and _pair(layer.padding) == (0, 0)
+    _require(not outside, "ceil_mode and a stride above the kernel", layer)
 
 
 @_describe.register
@@ -261,17 +274,24 @@ def _sigmoid(layer: nn.Sigmoid) -> _ClassAndFields:
 
 @_describe.register
 def _log_softmax(layer: nn.LogSoftmax) -> _ClassAndFields:
+    _require_class_axis(layer)
     return "nn.LogSoftMax", {}
 
 
 @_describe.register
 def _softmax(layer: nn.Softmax) -> _ClassAndFields:
+    _require_class_axis(layer)
     return "nn.SoftMax", {}
 
 
 @_describe.register
 def _identity(layer: nn.Identity) -> _ClassAndFields:
     return "nn.Identity", {}
+
+
+def _require_class_axis(layer: nn.Softmax | nn.LogSoftmax) -> None:
+    """Refuse a layer over another axis than the classes of (N, C) or (N, C, H, W)."""
+    _require(layer.dim in (None, 1, -1), f"dim={layer.dim}", layer)
 
 
 def _require(supported: bool, argument: str, layer: nn.Module) -> None:

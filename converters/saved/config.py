@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ... import __version__
 from ..errors import TorchliftError
 from ..finite import first_not_finite
+from ..input_shapes import InputShapes
 from ..requirements import is_installed
 from ..validation import (
     anything,
@@ -48,6 +49,7 @@ _ENTRIES = {
     "torchlift_version": text,
     "source": optional(entries({"file": text, "sha256": text})),
     "input_shape": optional(list_of(whole(1, _LARGEST_INPUT), 3)),
+    "inputs": optional(list_of(anything)),
     "output_kind": one_of(*OUTPUT_KINDS),
     "labels": optional(list_of(text)),
     "parameters": whole(),
@@ -65,7 +67,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: What `describe_folder` takes from `config.json`, in this order.
 _DESCRIBED = (
-    *("parameters", "input_shape", "output_kind", "labels", "preprocessing", "source"),
+    *("parameters", "input_shape", "inputs", "output_kind", "labels", "preprocessing", "source"),
     *("torchlift_version", "format_version", "notes"),
 )
 
@@ -97,7 +99,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     config = _from_format_1(config) if version == 1 else config
     try:
         # Format 1 does not count the parameters.
-        check_entries(config, _ENTRIES, optional=("parameters",) if version == 1 else ())
+        optional_entries = ("inputs", "parameters") if version == 1 else ("inputs",)
+        check_entries(config, _ENTRIES, optional=optional_entries)
+        if config.get("inputs"):
+            InputShapes.from_json(config["inputs"])
         if math.prod(config["input_shape"] or ()) > _LARGEST_INPUT:
             raise ValueError(f"input_shape is {config['input_shape']}: too large for an example")
     except ValueError as error:

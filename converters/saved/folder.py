@@ -18,6 +18,7 @@ from .. import t7
 from ..errors import TorchliftError
 from ..files import atomic_path
 from ..images.preprocessing import Preprocessing
+from ..input_shapes import InputShapes
 from ..labels import check_labels
 from ..modules.conversion import name_layers_in_errors
 from ..modules.errors import ConversionError
@@ -119,6 +120,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             notes=config["notes"],
             source=None if source is None else Provenance(source["file"], source["sha256"]),
+            inputs=_inputs(config),
         )
         _check_fit(model)
     except TorchliftError as error:
@@ -134,6 +136,13 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     except SavedModelError as error:
         raise SavedModelError(f"{path / WEIGHTS}: {error}") from None
     return model
+
+
+def _inputs(config: dict[str, Any]) -> InputShapes | None:
+    """Return what a network takes that takes no image of a known size."""
+    if config["input_shape"] is not None or not config.get("inputs"):
+        return None
+    return InputShapes.from_json(config["inputs"])
 
 
 def _check_fit(model: SavedModel) -> None:
@@ -180,6 +189,7 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "torchlift_version": __version__,
         "source": None if model.source is None else asdict(model.source),
         "input_shape": model.input_shape,
+        "inputs": None if model.input_shapes is None else model.input_shapes.to_json(),
         "output_kind": _output_kind(model.output_kind),
         "labels": model.labels,
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),

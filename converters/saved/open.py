@@ -16,14 +16,22 @@ from .. import t7
 from ..errors import LabelsError
 from ..images.errors import PreprocessingError
 from ..images.mean_std import describe_resizing, from_mean_std
+from ..input_shapes import InputShapes, parse_inputs
 from ..labels import check_labels, check_order, labels_in, read_labels
 from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
 from ..t7 import LuaTable
 from .errors import SavedModelError
 from .folder import load
+from .input_trial import input_problem
 from .model import Provenance, SavedModel
-from .shapes import infer_input_shape, infer_output_kind, output_shape, side_by_side
+from .shapes import (
+    infer_input_shape,
+    infer_inputs,
+    infer_output_kind,
+    output_shape,
+    side_by_side,
+)
 
 
 def open_model(
@@ -34,6 +42,7 @@ def open_model(
     mean_std: str | os.PathLike[str] | LuaTable | None = None,
     value_range: int | None = None,
     input_size: tuple[int, int] | None = None,
+    input: InputShapes | str | None = None,
     resize: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> SavedModel:
@@ -52,6 +61,8 @@ def open_model(
         value_range: 1 or 255, the range of values that mean and std are for; inferred from them by
             default.
         input_size: (height, width) of the input, if it does not follow from the layers.
+        input: The shape of one example for each input, such as "?x20" (see `parse_inputs`), if it
+            does not follow from the layers.
         resize: How images are resized (see `Preprocessing.resized_by`), if not by `pil-bilinear`.
         dtype: The dtype of the parameters; None keeps that of the file.
 
@@ -95,6 +106,7 @@ def open_model(
         mean_std=mean_std,
         value_range=value_range,
         input_size=input_size,
+        input=input,
         resize=resize,
     )
     return model
@@ -108,6 +120,7 @@ def apply_overrides(
     mean_std: str | os.PathLike[str] | LuaTable | None = None,
     value_range: int | None = None,
     input_size: tuple[int, int] | None = None,
+    input: InputShapes | str | None = None,
     resize: str | None = None,
 ) -> None:
     """Set what the user specifies about a model, and infer its input shape if it is not known.
@@ -119,12 +132,16 @@ def apply_overrides(
         mean_std: As for `open_model`.
         value_range: As for `open_model`.
         input_size: As for `open_model`.
+        input: As for `open_model`.
         resize: As for `open_model`.
 
     Raises:
         TorchliftError: If something does not fit the model (see `open_model`).
     """
-    _set_input_shape(model, name, input_size)
+    if input is not None:
+        _set_inputs(model, name, parse_inputs(input) if isinstance(input, str) else input)
+    else:
+        _set_input_shape(model, name, input_size)
     _set_labels(model, _names(labels))
     if mean_std is not None:
         _set_preprocessing(model, name, mean_std, value_range, resize)
@@ -164,16 +181,36 @@ def _cast(model: SavedModel, dtype: torch.dtype | None) -> None:
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:
     """Set the input shape to the given size, or infer it if it is not known."""
     if size is None:
-        model.input_shape = model.input_shape or infer_input_shape(model.module)
+        if model.inputs is None and model.input_shape is None:
+            model.inputs = infer_inputs(model.module)
+        if model.inputs is None and model.input_shape is None:
+            model.input_shape = infer_input_shape(model.module)
         return
     shape = infer_input_shape(model.module, size)
     if shape is None:
         known = model.input_shape or infer_input_shape(model.module)
         hint = "" if known is None else f"; {known[1]}×{known[2]} fits"
-        raise SavedModelError(f"{name}: the network takes no input of {size[0]}×{size[1]}{hint}")
+        channels = 3 if known is None else known[0]
+        shapes = InputShapes.single((channels, *size))
+        reason = input_problem(model.module, shapes) or "it gives no row of outputs for each image"
+        raise SavedModelError(
+            f"{name}: the network takes no input of {size[0]}×{size[1]}{hint}: {reason}"
+        )
+    model.inputs = None
     model.input_shape = shape
     if model.preprocessing is not None:
         model.preprocessing = replace(model.preprocessing, size=size, crop=None)
+
+
+def _set_inputs(model: SavedModel, name: str, shapes: InputShapes) -> None:
+    """Set what the network takes, once it has been tried."""
+    if problem := input_problem(model.module, shapes):
+        raise SavedModelError(f"{name}: the network does not take {shapes}: {problem}")
+    model.set_inputs(shapes)
+    if model.preprocessing is not None and model.input_shape is not None:
+        size = model.input_shape[1], model.input_shape[2]
+        if model.preprocessing.size != size:
+            model.preprocessing = replace(model.preprocessing, size=size, crop=None)
 
 
 def _set_labels(model: SavedModel, names: list[str] | None) -> None:

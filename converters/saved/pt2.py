@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from torch.export import Dim
+from torch.utils import _pytree as pytree
 
 from ..files import atomic_path, check_output
 from .errors import SavedModelError
 from .folder import metadata
+from .input_trial import example_inputs, free_size
 from .model import SavedModel
 from .tensor_files import write_buffered
 
@@ -23,7 +25,7 @@ def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = 
     (`torch.export.load(path, extra_files={"config.json": ""})`).
 
     Args:
-        model: A model with a known `input_shape`.
+        model: A model of which it is known what it takes (`SavedModel.input_shapes`).
         path: The file to write.
         overwrite: Whether an existing file is replaced.
 
@@ -44,13 +46,27 @@ def save_pt2(model: SavedModel, path: str | os.PathLike[str], overwrite: bool = 
         torch.Size([5, 10])
     """
     file = check_output(path, overwrite)
-    if model.input_shape is None:
-        raise SavedModelError(f"{file}: the input size is not known: give input_size=(H, W)")
+    shapes = model.input_shapes
+    if shapes is None:
+        raise SavedModelError(
+            f"{file}: the input size is not known: give input_size=(H, W) or input='SIZE'"
+        )
     dtype = next((parameter.dtype for parameter in model.module.parameters()), torch.float32)
-    example = torch.zeros(2, *model.input_shape, dtype=dtype)
+    example = pytree.tree_map(
+        lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor,
+        example_inputs(shapes, free=free_size(model.module, shapes) or 1),
+    )
+    _, structure = pytree.tree_flatten(example)
+    batch = Dim("batch")
+    axes = [
+        {leaf.batch_axis: batch, **dict.fromkeys(leaf.free_axes, Dim.DYNAMIC)}
+        for leaf in shapes.leaves()
+    ]
     try:
         program = torch.export.export(
-            model.module.eval(), (example,), dynamic_shapes=({0: Dim("batch")},)
+            model.module.eval(),
+            (example,),
+            dynamic_shapes=(pytree.tree_unflatten(axes, structure),),
         )
     except Exception as error:  # torch.export has no exception class of its own
         raise SavedModelError(f"{file}: torch.export cannot trace the network: {error}") from error

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
+from ..input_shapes import InputShapes
 from ..modules.meta_device import on_meta_device
+from .input_trial import input_problem
 
 #: Square input sizes that image networks are trained on, in the order in which they are tried.
 _USUAL_SIZES = (
@@ -29,6 +32,11 @@ _KINDS: dict[type[nn.Module], str] = {
 _SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d)
 #: Containers that set the outputs of their branches side by side.
 _JOINING = ("Concat", "DepthConcat", "Parallel")
+
+#: First layers with weights of networks that take sequences.
+_SEQUENCES = ("Temporal", "Seq", "LSTM", "GRU", "VanillaRNN")
+#: First layers with weights of networks that take no image.
+_NO_IMAGES = (*_SEQUENCES, "LookupTable", "Embedding", "Conv1d", "Conv3d", "ConvTranspose3d")
 
 #: Layers that change no value in evaluation mode.
 _IDENTITIES = (
@@ -109,6 +117,59 @@ def output_count(module: nn.Module) -> int | None:
     return None if last is None else output_count(last)
 
 
+def infer_inputs(module: nn.Module) -> InputShapes | None:
+    """Return what a network takes that its first layer tells: a vector for a linear layer.
+
+    Code of somebody else's may flatten images first; then nothing is told.
+
+    Example:
+        >>> str(infer_inputs(nn.Sequential(nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 2))))
+        '9'
+    """
+    first = module
+    while isinstance(first, nn.Sequential) and len(first):
+        first = next((m for m in first if not isinstance(m, (nn.Identity, nn.Dropout))), first[0])
+    if isinstance(first, nn.Linear):
+        shapes = InputShapes.single((first.in_features,))
+        return None if input_problem(module, shapes) else shapes
+    return None
+
+
+def input_hint(module: nn.Module) -> str:
+    """Return an `--input` to begin with, as far as the first layer with weights tells; or empty.
+
+    Example:
+        >>> input_hint(nn.Sequential(nn.Conv3d(1, 2, 3)))
+        '1x?x?x?'
+    """
+    layer = _first_weighted(module)
+    if isinstance(layer, nn.Embedding) or type(layer).__name__.startswith("LookupTable"):
+        return "?:int64"
+    channels = _channels(layer)
+    if channels is None:
+        return ""
+    name = type(layer).__name__
+    if isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d)):
+        return f"{channels}x?x?x?"
+    if name.startswith(_SEQUENCES) or isinstance(layer, (nn.Conv1d, nn.RNNBase)):
+        return f"?x{channels}"
+    if isinstance(layer, (nn.Linear, nn.BatchNorm1d)):
+        return str(channels)
+    return f"{channels}x?x?"
+
+
+def _first_weighted(module: nn.Module) -> nn.Module | None:
+    weighted = (layer for layer in module.modules() if any(True for _ in layer.parameters(False)))
+    return next(weighted, None)
+
+
+def _channels(layer: nn.Module | None) -> int | None:
+    """Return how many channels or features a layer takes, if it says so."""
+    names = ("in_channels", "num_features", "in_features", "input_size")
+    found = (getattr(layer, name, None) for name in names)
+    return next((count for count in found if isinstance(count, int)), None)
+
+
 def infer_input_shape(
     module: nn.Module, size: tuple[int, int] | None = None
 ) -> tuple[int, int, int] | None:
@@ -129,30 +190,57 @@ def infer_input_shape(
         >>> infer_input_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
         (1, 28, 28)
     """
-    weighted = (layer for layer in module.modules() if any(True for _ in layer.parameters(False)))
-    first = getattr(next(weighted, None), "in_channels", None)
-    channels = (3, 1) if first is None else (first,)
-    module = on_meta_device(module)
+    first = _first_weighted(module)
+    is_flat = isinstance(first, (nn.Linear, nn.BatchNorm1d))
+    known = None if is_flat else _channels(first)
+    channels = (3, 1) if known is None else (known,)
+    trial = on_meta_device(module)
     if size is not None:
-        return next(((c, *size) for c in channels if _output_shape(module, (c, *size))), None)
+        return next(((c, *size) for c in channels if _takes(module, trial, (c, *size))), None)
+    if not _may_take_images(module):
+        return None
     for side in _USUAL_SIZES:
         for count in channels:
-            if _classifies(module, (count, side, side)):
-                takes_any_size = _classifies(module, (count, 2 * side, 2 * side))
+            shape = _output_shape(trial, (count, side, side))
+            if shape is not None and len(shape) != 2:
+                # It runs and does not classify: no size makes it a classifier.
+                return None
+            if shape is not None:
+                takes_any_size = _classifies(trial, (count, 2 * side, 2 * side))
                 return None if takes_any_size else (count, side, side)
     return None
 
 
 def _output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
     """Return the `output_shape` of a network on the `meta` device."""
-    dtype = next((t.dtype for t in module.parameters() if t.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
-            output = module(torch.empty(2, *input_shape, dtype=dtype, device="meta"))
+            output = module(torch.empty(2, *input_shape, dtype=_dtype(module), device="meta"))
     except Exception:  # each layer raises its own class of exception for an input that does not fit
         return None
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
     return shape if shape[:1] == (2,) else None
+
+
+def _takes(module: nn.Module, trial: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Return whether a network takes an image, as Torch7 does, and keeps two examples apart."""
+    try:
+        with torch.no_grad():
+            output = trial(torch.empty(2, *shape, dtype=_dtype(trial), device="meta"))
+    except Exception:  # as in `_output_shape`
+        return False
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    keeps = bool(leaves) and all(leaf.shape[:1] == (2,) for leaf in leaves)
+    return keeps and not input_problem(module, InputShapes.single(shape))
+
+
+def _may_take_images(module: nn.Module) -> bool:
+    """Whether the first layer with weights leaves it possible, so that sizes are worth a try."""
+    return not type(_first_weighted(module)).__name__.startswith(_NO_IMAGES)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((t.dtype for t in module.parameters() if t.is_floating_point()), torch.float32)
 
 
 def _classifies(module: nn.Module, input_shape: tuple[int, int, int]) -> bool:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from ...converters.input_shapes import InputShape, InputShapes
 from ...converters.modules.conversion import lua_paths
 from ...converters.modules.forward_errors import explain
 from ...converters.modules.meta_device import on_meta_device
+from ...converters.saved.input_trial import example_inputs, free_size, torch_dtype
 from ..errors import SummaryError
 from .formulas import formula
 from .operations import Operations
@@ -21,6 +23,8 @@ from .operations import Operations
 #: The shape of one example, or a list of shapes for a list of tensors.
 Shape: TypeAlias = "tuple[int, ...] | list[Shape]"
 
+#: The size of a free axis, where the network takes none of those that are tried.
+_FREE = 64
 #: The size of the batch: some layers squeeze a batch of one.
 _BATCH = 2
 
@@ -79,7 +83,7 @@ class Summary:
         ((2,), 23, 18, 2)
     """
 
-    input_shape: tuple[int, ...]
+    input_shape: Shape
     output_shape: Shape
     layers: list[LayerRow]
     depth: int
@@ -108,7 +112,7 @@ class Summary:
         """Return the summary as JSON values."""
         totals = ("parameters", "weight_bytes", "output_bytes", "multiply_adds")
         return {
-            "input_shape": list(self.input_shape),
+            "input_shape": _as_lists(self.input_shape),
             "output_shape": self.output_shape,
             "depth": self.depth,
             **{name: getattr(self, name) for name in totals},
@@ -116,7 +120,7 @@ class Summary:
         }
 
 
-def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
+def summarize(network: nn.Module, input_shape: Sequence[int] | InputShapes) -> Summary:
     """Return the shapes and costs of a network in evaluation mode, without computing any values.
 
     A container has a row only if it changes the output of its last layer, as `Concat` does, or has
@@ -124,7 +128,7 @@ def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
 
     Args:
         network: It is not changed. Its tensors may be on the `meta` device.
-        input_shape: Shape of one example, such as (3, 224, 224).
+        input_shape: Shape of one example, such as (3, 224, 224); or of several inputs.
 
     Raises:
         SummaryError: The network does not accept such an input.
@@ -137,20 +141,28 @@ def summarize(network: nn.Module, input_shape: Sequence[int]) -> Summary:
     """
     network = on_meta_device(network).eval()
     dtype = next((t.dtype for t in network.parameters() if t.is_floating_point()), torch.float32)
-    input = torch.empty(_BATCH, *input_shape, dtype=dtype, device="meta")
+    shapes = input_shape if isinstance(input_shape, InputShapes) else None
+    shapes = shapes or InputShapes.single(tuple(input_shape))  # type: ignore[arg-type]
+    free = free_size(network, shapes) or _FREE
+
+    def draw(leaf: InputShape, sizes: tuple[int, ...]) -> torch.Tensor:
+        kind = torch_dtype(leaf) if leaf.is_integer else dtype
+        return torch.empty(sizes, dtype=kind, device="meta")
+
+    input = example_inputs(shapes, _BATCH, free, draw)
     operations = Operations(input)
     recorder = _Recorder(network, operations)
     try:
         with recorder.hooks(), torch.no_grad(), operations:
             output = network(input)
     except Exception as error:  # layers raise different errors for an input that does not fit
-        size = "×".join(map(str, input_shape))
+        size = str(shapes).replace("x", "×")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         problem = explain(
             error, network, lua_paths
         ) or f"{recorder.running}: {reason}".removeprefix(": ")
         raise SummaryError(f"the network does not take {size}: {problem}") from error
-    return Summary(tuple(input_shape), _shape(output), recorder.rows, operations.depth(output))
+    return Summary(_shape(input), _shape(output), recorder.rows, operations.depth(output))
 
 
 @dataclass
@@ -251,6 +263,10 @@ def _shape(value: Any) -> Shape:
     if isinstance(value, dict):
         value = list(value.values())
     return [_shape(item) for item in value] if isinstance(value, (list, tuple)) else ()
+
+
+def _as_lists(shape: Shape) -> list[Any]:
+    return [axis if isinstance(axis, int) else _as_lists(axis) for axis in shape]
 
 
 def _formula(layer: nn.Module, input: Shape, output: Shape) -> str | None:

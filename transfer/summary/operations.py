@@ -17,15 +17,15 @@ class Operations(TorchDispatchMode):
     counts two floating-point operations). All other operations are cheap in comparison.
 
     Args:
-        input: The input of the network.
+        input: The input of the network: a tensor, or a list of them.
     """
 
-    def __init__(self, input: torch.Tensor) -> None:
+    def __init__(self, input: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch annotates it in part
         self.multiply_adds = 0
         # The depth of each tensor by its id. The tensors stay alive so that no id is reused.
-        self._depths = {id(input): 0}
-        self._tensors: list[Any] = [input]
+        self._tensors: list[Any] = tree_leaves(input)
+        self._depths = {id(tensor): 0 for tensor in self._tensors}
 
     def depth(self, output: Any) -> int:
         """Return the number of operations with weights on the longest path to an output."""

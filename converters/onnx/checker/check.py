@@ -36,6 +36,7 @@ from .graph_checks import check_contents, check_reference
 from .pair import ExportPair
 from .profiles import Profile, choose_profile
 from .report import CheckReport, Finding
+from .rounding import allowed_rounding
 from .thresholds import check_accuracy, check_outputs
 
 #: How many nodes a finding names.
@@ -102,6 +103,8 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
+    if details.get("output_kind") is None:
+        pair = pair.with_kind_of_outputs()
     examples = CheckInputs(pair, inputs, seed)
     if classes is not None and len(classes) != examples.count:
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
@@ -168,19 +171,42 @@ class _BatchResults:
     _predicted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(
-        self, batch: CheckBatch, outputs: list[tuple[np.ndarray, np.ndarray]], is_classifier: bool
+        self,
+        batch: CheckBatch,
+        outputs: list[tuple[np.ndarray, np.ndarray]],
+        is_classifier: bool,
+        rounding: Callable[[], list[float]],
     ) -> None:
-        """Compare the outputs of the model and the file for one batch."""
+        """Compare the outputs of the model and the file for one batch.
+
+        Args:
+            batch: The batch.
+            outputs: Each output of the model with that of the file.
+            is_classifier: Whether the outputs are scores of classes.
+            rounding: Returns the error of each output that rounding explains; it is asked only
+                where an error is too large.
+        """
         input_shape = tuple(pytree.tree_leaves(batch.model)[0].shape[1:])
-        limits = self.limits
-        self.comparisons += [
-            compare(
-                *both, batch.examples, limits.tolerance, is_classifier, input_shape, limits.floor
-            )
-            for both in outputs
-        ]
+        tolerance, count = self.limits.tolerance, len(batch.examples)
+
+        def compared(floors: Sequence[float]) -> list[Comparison]:
+            comparisons = []
+            for both, floor in zip(outputs, floors, strict=True):
+                rows = len(both[0])
+                # Where the batch is not in front, a row is a step, or a place of an example.
+                examples = batch.examples if rows == count else np.arange(rows)
+                comparisons.append(
+                    compare(*both, examples, tolerance, is_classifier, input_shape, floor)
+                )
+            return comparisons
+
+        comparisons = compared([self.limits.floor] * len(outputs))
+        if tolerance and any(comparison.error > tolerance for comparison in comparisons):
+            floors = [max(self.limits.floor, allowed / tolerance) for allowed in rounding()]
+            comparisons = compared(floors) if floors else comparisons
+        self.comparisons += comparisons
         expected, actual = outputs[0]
-        if batch.is_real and expected.ndim == 2:
+        if batch.is_real and expected.ndim == 2 and len(expected) == len(batch.examples):
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
 
     def note_variation(self, inputs: Any, outputs: Sequence[np.ndarray]) -> None:
@@ -246,6 +272,7 @@ def _run_batches(
     results = _BatchResults(limits(""))
     example: Any = None
     is_classifier = pair.model.output_kind != "features"
+    precision = pair.metadata.precision or "fp32"
     try:
         with tempfile.TemporaryDirectory() as folder, full_float32():
             session = open_session(pair.path, provider, profile=Path(folder) / "nodes")
@@ -261,18 +288,19 @@ def _run_batches(
 
             for batch in batches:
                 results.provider = session.provider
-                results.add(batch, run_both(batch), is_classifier)
+                rounding = partial(allowed_rounding, module, batch.model, results.limits.name)
+                results.add(batch, run_both(batch), is_classifier, rounding)
                 if not results.findings:
                     results.findings.append(_provider_finding(session))
                 example = batch.model
-            is_int8 = pair.metadata.precision == "int8"
-            if not (pair.needs_images or is_int8 or pair.random_operators):
+            if not (pair.needs_images or precision == "int8" or pair.random_operators):
                 results.edge_cases = check_edge_cases(
                     example,
                     run_both,
                     results.limits.tolerance,
-                    scales=pair.metadata.precision != "fp16",
+                    scales=precision != "fp16",
                     seed=seed,
+                    batch_axes=[leaf.batch_axis for leaf in pair.shapes.leaves()],
                 )
     except ProviderError:
         raise

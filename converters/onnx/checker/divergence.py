@@ -22,6 +22,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from ...inference.torch_module import as_inputs
+from ...input_shapes import InputShapes
 from ..exporter.bake_preprocessing import NORMALIZED
 from ..exporter.tracing import translate
 from .check_inputs import CheckBatch
@@ -77,7 +78,7 @@ def _first_divergence(
 ) -> tuple[_Divergence | None, int]:
     """Return the first node that diverges, and how many nodes were compared."""
     inputs = as_inputs(pair.module, batch.model)
-    expected, outputs = _torch_values(pair.module, inputs, pair.takes_any_size)
+    expected, outputs = _torch_values(pair.module, inputs, pair.shapes)
     model = onnx.load(pair.path, load_external_data=False)
     # The exporter renamed the outputs, and no other value.
     for value, output in zip(model.graph.output, outputs, strict=False):
@@ -128,10 +129,10 @@ class _Recorder(fx.Interpreter):
 
 
 def _torch_values(
-    module: nn.Module, inputs: Any, any_size: bool
+    module: nn.Module, inputs: Any, shapes: InputShapes
 ) -> tuple[dict[str, tuple[np.ndarray, str]], list[str]]:
     """Return each operator's result and its layer, by name, and the names of the outputs."""
-    program = translate(module, inputs, any_size).exported_program
+    program = translate(module, inputs, shapes).exported_program
     assert program is not None
     graph_module = program.module()
     assert isinstance(graph_module, fx.GraphModule)

@@ -6,7 +6,7 @@ by 0, and of two equal values another one may be chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ def check_edge_cases(
     tolerance: float,
     scales: bool,
     seed: int,
+    batch_axes: Sequence[int] | None = None,
 ) -> Finding:
     """Run the model and the file on inputs where a dropped constant would show.
 
@@ -51,9 +52,11 @@ def check_edge_cases(
             values runtimes round eˣ - 1 and the like in ways of their own.
         scales: Whether to run tiny and huge values too, which float16 cannot represent.
         seed: Seed of the noise.
+        batch_axes: The position of the batch in each input; None where it is in front.
     """
     worst = 0.0
-    for kinds, batch in _batches(example, scales, np.random.default_rng(seed)):
+    axes = batch_axes or [0] * len(pytree.tree_leaves(example))
+    for kinds, batch in _batches(example, axes, scales, np.random.default_rng(seed)):
         try:
             outputs = run_both(batch)
         except ModelInputError as refusal:
@@ -81,13 +84,17 @@ def check_edge_cases(
 
 
 def _batches(
-    example: Any, scales: bool, generator: np.random.Generator
+    example: Any, axes: Sequence[int], scales: bool, generator: np.random.Generator
 ) -> Iterator[tuple[list[str], CheckBatch]]:
     """Yield batches with the kind of each example."""
     leaves, structure = pytree.tree_flatten(example)
 
     def batch(count: int, change: Callable[[np.ndarray], np.ndarray]) -> CheckBatch:
-        arrays = [_like(leaf, count, change, generator) for leaf in leaves]
+        in_front = (np.moveaxis(leaf, axis, 0) for leaf, axis in zip(leaves, axes, strict=True))
+        arrays = [
+            np.moveaxis(_like(leaf, count, change, generator), 0, axis)
+            for leaf, axis in zip(in_front, axes, strict=True)
+        ]
         inputs = pytree.tree_unflatten(arrays, structure)
         return CheckBatch(np.arange(count), inputs, inputs, is_real=False)
 

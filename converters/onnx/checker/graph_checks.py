@@ -15,10 +15,11 @@ import onnx
 import onnx_ir
 
 from ...images.preprocessing import Preprocessing
+from ...input_shapes import BATCH_AXIS, InputShape, interface_names
 from ..errors import OnnxError
-from ..exporter.export import baked_metadata, interface_names, metadata_of, output_name
+from ..exporter.export import baked_metadata, keeps_batch, metadata_of, output_name
 from ..exporter.optimizer import EXPANDING
-from ..exporter.tracing import BATCH_AXIS, EXPORTER, SIZE_AXES
+from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
 from .pair import ExportPair
@@ -102,13 +103,25 @@ def _interface(pair: ExportPair) -> Finding:
     takes_pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
-    for values, name in ((inputs, "input"), (outputs, output_name(model.output_kind))):
-        if [value.name for value in values] != interface_names(name, len(values)):
-            problems.append(f"the name {name} was expected")
-    if any(axes(value)[:1] != [BATCH_AXIS] for value in (*inputs, *outputs)):
+    shapes = model.input_shapes
+    names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
+    if pair.model.inputs is None and pair.metadata.inputs is not None:
+        names = pair.shapes.names()
+    kept = interface_names(output_name(model.output_kind), len(outputs))
+    for values, expected in ((inputs, names), (outputs, kept)):
+        if [value.name for value in values] != expected:
+            problems.append(f"the name {', '.join(expected)} was expected")
+    in_front = all(leaf.batch_axis == 0 for leaf in pair.shapes.leaves())
+    if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(
+        keeps_batch(axes(value), in_front) for value in outputs
+    ):
         problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
-    if model.input_shape is not None and not _accepts(axes(inputs[0]), model.input_shape):
-        problems.append(f"an input of {_times(model.input_shape)} was expected")
+    expected_leaves = [] if shapes is None else list(shapes.leaves())
+    for value, leaf in zip(inputs, expected_leaves, strict=False):
+        if not _accepts(axes(value), leaf):
+            problems.append(f"an input of {leaf} was expected")
+    if expected_leaves and len(expected_leaves) != len(inputs):
+        problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 
 
@@ -236,9 +249,12 @@ def _nodes(pair: ExportPair, reference: Reference) -> Finding:
     return Finding("nodes", False, f"not those of the model: {different}")
 
 
-def _accepts(input_axes: Sequence[str | int], shape: Sequence[int]) -> bool:
-    """Whether an input accepts one example of this shape."""
-    return input_axes[1:] == [*shape] or input_axes[1:] == [shape[0], *SIZE_AXES]
+def _accepts(input_axes: Sequence[str | int], shape: InputShape) -> bool:
+    """Whether an input of a file accepts one example of a shape."""
+    return len(input_axes) == len(shape.axes) and all(
+        isinstance(actual, str) or actual == expected
+        for actual, expected in zip(input_axes, shape.axes, strict=True)
+    )
 
 
 def _described(values: Sequence[onnx.ValueInfoProto]) -> str:

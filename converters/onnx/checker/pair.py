@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,18 @@ from torch.utils import _pytree as pytree
 from ...inference.metadata import Metadata
 from ...inference.predictors import to_input_dtype
 from ...inference.torch_module import inference_copy
+from ...input_shapes import (
+    BATCH,
+    BATCH_AXIS,
+    FREE,
+    InputShape,
+    InputShapeError,
+    InputShapes,
+    parse_inputs,
+)
 from ...saved import SavedModel
-from ..exporter.tracing import EXPORTER, SIZE_AXES
+from ..exporter.export import kind_of_outputs
+from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of, read_network
 
 #: Operators that draw random numbers.
@@ -54,15 +66,26 @@ class ExportPair:
         onnx_model, metadata = read_network(path)
         return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
 
+    def with_kind_of_outputs(self) -> ExportPair:
+        """Return the pair, the meaning of the model's outputs that of the file's shapes."""
+        outputs = self.onnx_model.graph.output
+        kind = kind_of_outputs(self.model.output_kind, len(outputs), len(axes(outputs[0])))
+        return replace(self, model=replace(self.model, output_kind=kind))
+
     @property
     def is_of_this_exporter(self) -> bool:
         """Whether the same versions export the model now, so that names and nodes are the same."""
         return self.metadata.exporter == EXPORTER
 
-    @property
-    def takes_any_size(self) -> bool:
-        """Whether the file leaves the height and width of images free."""
-        return axes(self.onnx_model.graph.input[0])[2:] == [*SIZE_AXES]
+    @cached_property
+    def shapes(self) -> InputShapes:
+        """What the file takes; tables as its metadata or the model say."""
+        values = self.onnx_model.graph.input
+        leaves = [_shape_of(value) for value in values]
+        for shapes in (_parsed(self.metadata.inputs), self.model.input_shapes):
+            if shapes is not None and len(list(shapes.leaves())) == len(leaves):
+                return shapes.with_leaves(leaves)
+        return InputShapes(list(leaves))
 
     @property
     def needs_images(self) -> bool:
@@ -86,3 +109,23 @@ class ExportPair:
             value.name: to_input_dtype(array, dtype_of(value))
             for value, array in zip(values, arrays, strict=False)
         }
+
+
+def _shape_of(value: onnx.ValueInfoProto) -> InputShape:
+    """Return what an input takes; the batch is the first axis unless another one is named so."""
+    sizes = [axis or FREE for axis in axes(value)]
+    batch = sizes.index(BATCH_AXIS) if BATCH_AXIS in sizes else 0
+    dtype = str(dtype_of(value)) if value.type.tensor_type.elem_type else "float32"
+    return InputShape(
+        tuple(BATCH if position == batch else axis for position, axis in enumerate(sizes))
+        or (BATCH,),
+        None if dtype.startswith("float") else dtype,
+        value.name,
+    )
+
+
+def _parsed(text: str | None) -> InputShapes | None:
+    """Return what a file's metadata says of its inputs, if anything that is understood."""
+    with suppress(InputShapeError):
+        return None if text is None else parse_inputs(text)
+    return None

@@ -74,7 +74,7 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     module = inference_copy(pair.model.module, torch.float32)
     # Of inputs in another memory format torch makes other operators.
     example = pytree.tree_map(torch.Tensor.contiguous, as_inputs(module, inputs))
-    program = translate(module, example, pair.takes_any_size)
+    program = translate(module, example, pair.shapes)
     model, graph = program.model, pair.onnx_model.graph
     names = ([value.name for value in values] for values in (graph.input, graph.output))
     name_interface(model, *names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,17 +18,29 @@ from torch.utils import _pytree as pytree
 from .... import __version__
 from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
+from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
-from ...inference.torch_module import as_inputs, inference_copy, run
+from ...inference.torch_module import as_inputs, batch_size, inference_copy, run
+from ...input_shapes import (
+    BATCH,
+    BATCH_AXIS,
+    FREE,
+    InputShape,
+    InputShapes,
+    interface_names,
+    parse_inputs,
+)
 from ...labels import check_labels
 from ...modules.finite import require_finite_parameters
 from ...saved import SavedModel, infer_output_kind
+from ...saved.input_trial import example_inputs, free_size, refusal
 from ...saved.probabilities import sum_problem
+from ...saved.shapes import input_hint
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
-from .tracing import BATCH_AXIS, EXPORTER, OPSET, trace
+from .tracing import EXPORTER, OPSET, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
@@ -37,14 +50,15 @@ class ModelDetails(TypedDict, total=False):
     """What `export` and `check` must know about a module; replaces what a `SavedModel` says.
 
     Attributes:
-        input_shape: (C, H, W) of one example.
+        input_shape: The shape of one example, such as (C, H, W); or what the network takes as
+            `parse_inputs` gives it, or as its text, such as "?x20" or "16,4x4".
         labels: Class names, in the order of the outputs.
         preprocessing: How an image becomes an input.
         output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
             `features`; by default what the last layer suggests.
     """
 
-    input_shape: Sequence[int] | None
+    input_shape: Sequence[int] | InputShapes | str | None
     labels: Sequence[str] | None
     preprocessing: Preprocessing | None
     output_kind: str | None
@@ -93,7 +107,7 @@ def export(
             does not take one image, in place of `input_shape`.
         bake_preprocessing: Put the normalization into the graph, which then takes uint8 pixels.
         fp16: Compute in half precision; inputs and outputs stay float32.
-        any_size: Leave the height and width of images free.
+        any_size: Leave the height and width of images free: short for an `input_shape` with `?`.
         overwrite: Replace an existing file.
         details: `input_shape`, `labels`, `preprocessing` and `output_kind` (see `ModelDetails`),
             for a module, or to replace those of a `SavedModel`.
@@ -117,20 +131,23 @@ def export(
     target = check_output(path, overwrite)
     require_finite_parameters(saved_model.module)
     module = inference_copy(saved_model.module, torch.float32)
-    if inputs is None:
-        shape = _input_shape(saved_model, is_saved=isinstance(model, SavedModel))
-        inputs = torch.zeros(2, *shape)
-    example = as_inputs(module, inputs)
+    is_saved = isinstance(model, SavedModel)
+    shapes, example = _example(saved_model, module, inputs, any_size, is_saved)
     outputs = run(module, example)
+    if details.get("output_kind") is None:
+        kind = kind_of_outputs(saved_model.output_kind, len(outputs), outputs[0].dim())
+        saved_model = replace(saved_model, output_kind=kind)
     if problem := sum_problem(outputs[0].numpy(), saved_model.output_kind):
         raise OnnxError(f"{problem}; output_kind='features' exports what they are")
     if saved_model.labels is not None:
         check_labels(saved_model.labels, outputs[0].shape[1])
-    input_names = interface_names("input", len(pytree.tree_leaves(example)))
     output_names = interface_names(output_name(saved_model.output_kind), len(outputs))
-    graph = trace(module, example, input_names, output_names, any_size)
+    graph = trace(module, example, shapes, output_names)
     metadata = replace(
-        metadata_of(saved_model), precision="fp16" if fp16 else "fp32", exporter=EXPORTER
+        metadata_of(saved_model),
+        precision="fp16" if fp16 else "fp32",
+        exporter=EXPORTER,
+        inputs=str(shapes),
     )
     if fp16:
         graph = to_half(graph)
@@ -142,8 +159,8 @@ def export(
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
-        _write(graph, target, any_size, overwrite),
-        input_names,
+        _write(graph, target, shapes, overwrite),
+        shapes.names(),
         output_names,
         saved_model.output_kind,
     )
@@ -152,7 +169,7 @@ def export(
 def as_saved_model(
     model: nn.Module | SavedModel,
     *,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | InputShapes | str | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     output_kind: str | None = None,
@@ -160,19 +177,22 @@ def as_saved_model(
     """Return a model with its details; those that are not None replace its own.
 
     Raises:
-        OnnxError: If `input_shape` is not (C, H, W).
+        InputShapeError: If `input_shape` is no shape.
     """
     if not isinstance(model, SavedModel):
         model = SavedModel(model, infer_output_kind(model))
-    if input_shape is not None and len(input_shape) != 3:
-        raise OnnxError(f"input_shape must be (C, H, W), not {tuple(input_shape)}")
     details: dict[str, Any] = {
-        "input_shape": None if input_shape is None else tuple(input_shape),
         "labels": labels,
         "preprocessing": preprocessing,
         "output_kind": output_kind,
     }
-    return replace(model, **{name: value for name, value in details.items() if value is not None})
+    result = replace(model, **{name: value for name, value in details.items() if value is not None})
+    if input_shape is not None:
+        if not isinstance(input_shape, (InputShapes, str)):
+            input_shape = "x".join(map(str, input_shape)) or "scalar"
+        shapes = parse_inputs(input_shape) if isinstance(input_shape, str) else input_shape
+        result.set_inputs(shapes)
+    return result
 
 
 def metadata_of(model: SavedModel) -> Metadata:
@@ -200,19 +220,102 @@ def output_name(output_kind: str) -> str:
     return "output" if output_kind == "features" else output_kind
 
 
-def interface_names(name: str, count: int) -> list[str]:
-    """Return the names of the inputs or outputs: numbered from 1 if there are several."""
-    return [name] if count == 1 else [f"{name}_{index}" for index in range(1, count + 1)]
+def kind_of_outputs(output_kind: str, count: int, dims: int) -> str:
+    """Return what outputs mean: several are features, and so is a map of values of pixels.
+
+    Args:
+        output_kind: What the last layer suggests.
+        count: How many outputs there are.
+        dims: The dimensions of the first, the batch included.
+
+    Example:
+        >>> kind_of_outputs("probabilities", 1, 2), kind_of_outputs("probabilities", 1, 4)
+        ('probabilities', 'features')
+    """
+    is_map = dims > 2 and output_kind in ("probabilities", "logits")
+    return "features" if count > 1 or is_map else output_kind
 
 
-def _input_shape(model: SavedModel, is_saved: bool) -> tuple[int, int, int]:
-    if model.input_shape is None:
-        remedy = "open it with input_size=(H, W)" if is_saved else "pass input_shape=(C, H, W)"
-        raise OnnxError(f"the input shape of the model is unknown: {remedy}")
-    return model.input_shape
+def _example(
+    model: SavedModel, module: nn.Module, inputs: Any, any_size: bool, is_saved: bool
+) -> tuple[InputShapes, Any]:
+    """Return what a model takes, and an example of it.
+
+    Args:
+        model: The model.
+        module: Its network as it is exported.
+        inputs: The example, if one was given.
+        any_size: Whether the height and width of an image are free.
+        is_saved: Whether it was opened, in whose words an error speaks.
+
+    Raises:
+        OnnxError: If it is not known what the model takes, or if it does not take it.
+    """
+    shapes = model.input_shapes
+    if inputs is not None:
+        example = as_inputs(module, inputs)
+        if shapes is None or len(list(shapes.leaves())) != len(pytree.tree_leaves(example)):
+            shapes = shapes_of(example)
+        if any_size:
+            shapes = _any_size(shapes)
+        return shapes, example
+    if shapes is None:
+        raise OnnxError(_unknown_input(model.module, is_saved))
+    example = _trial(module, shapes)
+    return (_any_size(shapes) if any_size else shapes), example
 
 
-def _write(graph: onnx_ir.Model, target: Path, any_size: bool, overwrite: bool) -> list[Path]:
+def _trial(module: nn.Module, shapes: InputShapes) -> Any:
+    """Return an example of inputs that a module takes, once it has been tried."""
+    free = free_size(module, shapes)
+    example = example_inputs(shapes, free=free or 64)
+    # Inputs of fixed sizes are always tried: torch's layers take more dimensions than Torch7's.
+    if problem := refusal(module, example):
+        sizes = ", ".join(str(tuple(leaf.shape)) for leaf in pytree.tree_leaves(example))
+        raise ModelInputError(f"the model does not accept inputs of shape {sizes}: {problem}")
+    return as_inputs(module, example)
+
+
+def _any_size(shapes: InputShapes) -> InputShapes:
+    """Return the shapes with the height and width of the only image free."""
+    leaves = list(shapes.leaves())
+    if len(leaves) != 1 or len(leaves[0].axes) != 4 or leaves[0].batch_axis:
+        raise OnnxError(f"any_size=True is for one image, not for {shapes}: write ? for free axes")
+    return InputShapes([replace(leaves[0], axes=(*leaves[0].axes[:2], FREE, FREE))])
+
+
+def shapes_of(example: Any) -> InputShapes:
+    """Return the shapes of example inputs whose batch is in front; only the batch is free.
+
+    Raises:
+        InferenceError: If they hold different numbers of examples.
+    """
+    batch_size(example)
+
+    def entry(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            dtype = str(value.dtype).removeprefix("torch.")
+            axes = (BATCH, *value.shape[1:])
+            return InputShape(axes, None if value.is_floating_point() else dtype)
+        return [entry(inner) for inner in value]
+
+    if isinstance(example, torch.Tensor):
+        return InputShapes([entry(example)])
+    inner = [entry(value) for value in example]
+    return InputShapes([inner] if len(inner) == 1 else inner)
+
+
+def _unknown_input(module: nn.Module, is_saved: bool) -> str:
+    """Return that the shape of the input is unknown, and how to give it."""
+    hint = input_hint(module)
+    example = f"; the first layer suggests input='{hint}'" if hint else ""
+    remedy = "open it with input_size=(H, W) or input='SIZE'"
+    if not is_saved:
+        remedy, example = "pass input_shape=(C, H, W)", example.replace("input=", "input_shape=")
+    return f"the input shape of the model is unknown: {remedy}{example}"
+
+
+def _write(graph: onnx_ir.Model, target: Path, shapes: InputShapes, overwrite: bool) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
@@ -221,19 +324,40 @@ def _write(graph: onnx_ir.Model, target: Path, any_size: bool, overwrite: bool) 
         check_output(target.with_name(weights_name), overwrite)
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
-        _check_batch(path, any_size)
+        _check_batch(path, shapes)
     return [target, target.with_name(weights_name)] if weights_name else [target]
 
 
-def _check_batch(file: Path, any_size: bool) -> None:
+def _check_batch(file: Path, shapes: InputShapes) -> None:
     """Check in the written file that the inputs and outputs hold any number of examples."""
     graph = onnx.load(file, load_external_data=False).graph
-    for value in (*graph.input, *graph.output):
+    for value, names in zip(graph.input, shapes.axis_names(), strict=True):
         shape = axes(value)
-        if shape[:1] != [BATCH_AXIS]:
-            if any_size:
+        if fixed := [name for axis, name in names.items() if shape[axis] != name]:
+            if shapes.takes_any_size:
                 raise OnnxError("the network has a fixed input size: leave out any_size=True")
             raise OnnxError(
-                f"the model does not keep its batch: {value.name} has the shape "
-                f"{'×'.join(map(str, shape))}, which does not begin with {BATCH_AXIS}"
+                f"the network takes no free axis {', '.join(fixed)}: {value.name} has the shape "
+                f"{'×'.join(map(str, shape))}; give a number in its place"
             )
+    in_front = all(leaf.batch_axis == 0 for leaf in shapes.leaves())
+    for value in graph.output:
+        shape = axes(value)
+        if not keeps_batch(shape, in_front):
+            if shapes.takes_any_size:
+                raise OnnxError("the network has a fixed input size: leave out any_size=True")
+            where = "begin with" if in_front else "hold"
+            raise OnnxError(
+                f"the model does not keep its batch: {value.name} has the shape "
+                f"{'×'.join(map(str, shape))}, which does not {where} {BATCH_AXIS}"
+            )
+
+
+def keeps_batch(shape: list[str | int], in_front: bool) -> bool:
+    """Whether an output holds the batch: as its first axis, or, where it is not in front, in any.
+
+    Where it is not in front, steps and examples may be the rows of one axis, `batch*t`.
+    """
+    if in_front:
+        return shape[:1] == [BATCH_AXIS]
+    return any(isinstance(axis, str) and BATCH_AXIS in re.findall(r"\w+", axis) for axis in shape)

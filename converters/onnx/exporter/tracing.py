@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from typing import Any
 
 import onnx_ir
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...inference.torch_module import resize_batch
+from ...input_shapes import BATCH_AXIS, InputShapes
 from ..errors import OnnxError
 from .optimizer import optimize
 
@@ -29,9 +30,8 @@ IR_VERSION = 8
 #: What translates a model; other versions name and arrange the nodes in another way.
 EXPORTER = f"torch {torch.__version__}, onnxscript {onnxscript.__version__}"
 
-BATCH_AXIS = "batch"
-#: The last two axes of a network that takes images of any size.
-SIZE_AXES = ("height", "width")
+#: What torch.export raises where code decides by a size that is free.
+_SIZE_ERRORS = ("GuardOnDataDependentSymNode", "UserError", "ConstraintViolationError")
 #: torch.export treats sizes of 0 and 1 as constants, so a batch is traced with two examples.
 _TRACED_BATCH = 2
 
@@ -39,25 +39,23 @@ _TRACED_BATCH = 2
 def trace(
     module: nn.Module,
     inputs: Any,
-    input_names: Sequence[str],
+    shapes: InputShapes,
     output_names: Sequence[str],
-    any_size: bool = False,
 ) -> onnx_ir.Model:
     """Return the ONNX graph of a module, for any number of examples.
 
     Args:
         module: In evaluation mode (see `inference_copy`).
-        inputs: Example inputs: a tensor (N, …), or a list of them (a Torch7 table).
-        input_names: A name for each tensor of `inputs`.
+        inputs: Example inputs: a tensor, or a list of them (a Torch7 table).
+        shapes: What they are: which axes are free, which is the batch, and their names.
         output_names: A name for each tensor of the output.
-        any_size: Whether the last two axes of images are free too.
 
     Raises:
         OnnxError: If ONNX cannot express the module, or not for every batch or size.
     """
-    model = translate(module, inputs, any_size).model
+    model = translate(module, inputs, shapes).model
     optimize(model)
-    name_interface(model, input_names, output_names)
+    name_interface(model, shapes.names(), output_names)
     model.ir_version = IR_VERSION
     _strip_metadata(model)
     return model
@@ -72,7 +70,7 @@ def name_interface(
             value.name = name
 
 
-def translate(module: nn.Module, inputs: Any, any_size: bool = False) -> torch.onnx.ONNXProgram:
+def translate(module: nn.Module, inputs: Any, shapes: InputShapes) -> torch.onnx.ONNXProgram:
     """Return a module as torch translates it to ONNX, before anything is optimized.
 
     Its `exported_program` holds the operators, which PyTorch can run one by one; each value has
@@ -81,36 +79,50 @@ def translate(module: nn.Module, inputs: Any, any_size: bool = False) -> torch.o
     Args:
         module: As for `trace`.
         inputs: As for `trace`.
-        any_size: As for `trace`.
+        shapes: As for `trace`.
 
     Raises:
         OnnxError: As `trace`.
     """
-    axis_names = dict(enumerate((BATCH_AXIS, None, *SIZE_AXES) if any_size else (BATCH_AXIS,)))
-    dynamic_axes: dict[int, Any] = {0: torch.export.Dim(BATCH_AXIS)}
-    if any_size:
-        # DYNAMIC infers the smallest size: a network with strides does not take a single pixel.
-        dynamic_axes |= dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
+    axis_names = shapes.axis_names()
+    # DYNAMIC infers the smallest size: a network with strides does not take a single pixel.
+    kinds = {BATCH_AXIS: torch.export.Dim(BATCH_AXIS)}
+    free: list[dict[int, Any]] = [
+        {axis: kinds.get(name, torch.export.Dim.DYNAMIC) for axis, name in names.items()}
+        for names in axis_names
+    ]
+    leaves, structure = pytree.tree_flatten(inputs)
+    traced = [
+        _two_examples(leaf, shape.batch_axis)
+        for leaf, shape in zip(leaves, shapes.leaves(), strict=True)
+    ]
+    unflatten = partial(pytree.tree_unflatten, treespec=structure)
     try:
         with _quiet():
             # Given a module, torch.onnx would try one way of tracing after another.
             exported = torch.export.export(
                 module,
-                (resize_batch(inputs, _TRACED_BATCH),),
-                dynamic_shapes=(pytree.tree_map(lambda _: dynamic_axes, inputs),),
+                (unflatten(traced),),
+                dynamic_shapes=(unflatten(free),),
             )
             program = torch.onnx.export(
                 exported,
-                dynamic_shapes=(pytree.tree_map(lambda _: axis_names, inputs),),
+                dynamic_shapes=(unflatten(axis_names),),
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
             )
     except Exception as error:  # Tracing runs the module's own code, which may raise anything.
-        raise OnnxError(f"the model cannot be exported: {_root_cause(error)}") from error
+        cause = _root_cause(error, shapes)
+        raise OnnxError(f"the model cannot be exported: {cause}") from error
     assert program is not None
     return program
+
+
+def _two_examples(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return the first examples of a batch, repeated where there is one only."""
+    return tensor.index_select(axis, torch.arange(_TRACED_BATCH) % tensor.shape[axis])
 
 
 @contextmanager
@@ -143,14 +155,21 @@ def _strip_metadata(model: onnx_ir.Model) -> None:
                 value.metadata_props.clear()
 
 
-def _root_cause(error: BaseException) -> str:
+def _root_cause(error: BaseException, shapes: InputShapes) -> str:
     """Return the first line of the original error, which the exporter wraps in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()
-    if text.startswith("Constraints violated"):
-        if any(f"({name}" in text.splitlines()[0] for name in SIZE_AXES):
+    free = [name for names in shapes.axis_names() for name in names.values() if name != BATCH_AXIS]
+    is_constraint = text.startswith(("Constraints violated", "Not all values of"))
+    if free and (is_constraint or type(error).__name__ in _SIZE_ERRORS):
+        if shapes.takes_any_size:
             return "it does not work for images of any size"
+        return (
+            f"it does not work for every size of the free axes of {shapes}: give numbers in place "
+            "of ? and names, as where the number of steps, inputs or outputs follows from a size"
+        )
+    if is_constraint:
         return (
             f"it works only for a batch of {_TRACED_BATCH}, because its code fixes the batch size"
         )
