@@ -127,3 +127,8 @@ def normalization_constants(preprocessing: Preprocessing) -> dict[str, np.ndarra
         name: values.astype(np.float32).reshape(1, -1, 1, 1) for name, values in constants.items()
     }
     return by_channel | ({_ORDER: np.array([2, 1, 0])} if preprocessing.color == "BGR" else {})
+
+
+def byte_step(preprocessing: Preprocessing) -> np.ndarray:
+    """Return how far a step of one in 0 to 255 moves an input, (1, C, 1, 1) or (1, 1, 1, 1)."""
+    return normalization_constants(preprocessing)[_SCALE]

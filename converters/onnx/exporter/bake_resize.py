@@ -27,6 +27,12 @@ _GRAY = (19595, 38470, 7471)
 _LONGEST_SIDE = 2**14
 
 
+def image_preprocessing(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that stays outside a graph that takes images: decoding alone."""
+    color = "gray" if preprocessing.channels == 1 else "RGB"
+    return Preprocessing(color, resize="none", value_range=255)
+
+
 def bake_resize(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     """Put all of preprocessing in front of a graph, in place; its input becomes one image.
 

@@ -121,8 +121,10 @@ class Tensor:
         return self._reflected("Div", other)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        """Divide numbers of at least 0 and round down, also where whole numbers are divided in
-        float32, as OpenVINO does: the quotient is then off by at most one.
+        """Divide whole numbers of at least 0 and round down.
+
+        This holds also where a runtime divides them in float32, as OpenVINO does, and the quotient
+        is off by one.
         """
         quotient = self.apply("Div", other)
         rest = self - quotient * other

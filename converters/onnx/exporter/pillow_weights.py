@@ -63,9 +63,7 @@ def _bilinear(lengths: Lengths) -> tuple[Tensor, Tensor]:
 
 
 def _box(x: Tensor) -> Tensor:
-    return (x >= np.nextafter(-0.5, 0)).apply("And", x < np.nextafter(0.5, 1)).number(
-        np.float64
-    )
+    return (x >= np.nextafter(-0.5, 0)).apply("And", x < np.nextafter(0.5, 1)).number(np.float64)
 
 
 def _hamming(x: Tensor) -> Tensor:
