@@ -96,9 +96,7 @@ def test_what_pillow_opens_and_turns_is_what_the_graph_takes() -> None:
     """The three lines of the protocol: open, turn upright, convert to RGB."""
     preprocessing = Preprocessing("RGB", (16, 16), value_range=255)
     image = Image.fromarray(noise(40, 50)).convert("P")
-    output = run_image(
-        baked_identity(preprocessing, (16, 16)), np.asarray(image.convert("RGB"))
-    )
+    output = run_image(baked_identity(preprocessing, (16, 16)), np.asarray(image.convert("RGB")))
     assert np.array_equal(output[0], preprocessing(image))
 
 
@@ -137,7 +135,7 @@ def test_an_image_that_does_not_fit_is_an_error(
     preprocessing: Preprocessing, shape: tuple[int, int]
 ) -> None:
     """`predict` refuses it; the graph must not answer for another part of it."""
-    with pytest.raises(Exception, match="Reshape|reshape"):
+    with pytest.raises(Exception, match=r"Reshape|reshape"):
         run_image(baked_identity(preprocessing, (32, 32)), noise(*shape))
 
 

@@ -1,4 +1,4 @@
-"""Classify an image without torchlift, resized by Pillow: python pillow_resize.py MODEL.onnx IMAGE."""
+"""Classify an image without torchlift: python pillow_resize.py MODEL.onnx IMAGE."""
 
 import json
 import sys
@@ -10,10 +10,9 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 props = session.get_modelmeta().custom_metadata_map
 labels, steps, kind = (json.loads(props[k]) for k in ("labels", "preprocessing", "output_kind"))
-# Gray images are gray before they become RGB; other modes become RGB before they become gray.
 image = ImageOps.exif_transpose(Image.open(sys.argv[2]))
-image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-image = image.convert("L" if steps["color"] == "gray" else "RGB")
+mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+image = image.convert(mode).convert("L" if steps["color"] == "gray" else "RGB")
 size = steps["size"]
 if isinstance(size, int):  # The length of the shorter side.
     size = [length * size // min(image.size) for length in (image.height, image.width)]
@@ -24,7 +23,6 @@ pixels = np.atleast_3d(np.asarray(image)).astype(np.float32)
 if steps["crop"]:  # The center; half a pixel is rounded to the even number.
     top, left = (round((a - b) / 2) for a, b in zip(pixels.shape, steps["crop"], strict=False))
     pixels = pixels[top : top + steps["crop"][0], left : left + steps["crop"][1]]
-# Channels, value range, mean and std, in single precision.
 inputs = (pixels[..., ::-1] if steps["color"] == "BGR" else pixels).transpose(2, 0, 1)[None]
 if steps["value_range"] == 1:
     inputs = inputs / np.float32(255)

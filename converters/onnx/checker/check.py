@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -104,10 +104,11 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
-    if details.get("output_kind") is None:
-        pair = pair.with_kind_of_outputs()
     with network_of(pair) as network:
         examples = CheckInputs(network, inputs, seed)
+        if details.get("output_kind") is None:
+            network = network.with_kind_of_outputs(next(iter(examples)).model)
+            pair = replace(pair, model=network.model)
         if classes is not None and len(classes) != examples.count:
             raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
         limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)

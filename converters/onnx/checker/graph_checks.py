@@ -16,8 +16,9 @@ import onnx_ir
 
 from ...images.preprocessing import Preprocessing
 from ...input_shapes import BATCH_AXIS, InputShape, interface_names
+from ...vocabulary import Vocabulary
 from ..errors import OnnxError
-from ..exporter.export import baked_metadata, keeps_batch, metadata_of, output_name
+from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
@@ -109,15 +110,13 @@ def _interface(pair: ExportPair) -> Finding:
     names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
-    kept = interface_names(output_name(model.output_kind), len(outputs))
-    for values, expected in ((inputs, names), (outputs, kept)):
+    for values, expected in ((inputs, names), (outputs, pair.output_names)):
         if [value.name for value in values] != expected:
             problems.append(f"the name {', '.join(expected)} was expected")
-    in_front = all(leaf.batch_axis == 0 for leaf in pair.shapes.leaves())
     if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(
-        keeps_batch(axes(value), in_front) for value in outputs
+        holds_batch(axes(value)) for value in outputs
     ):
-        problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
+        problems.append(f"every shape must hold the axis {BATCH_AXIS!r}")
     expected_leaves = [] if shapes is None else list(shapes.leaves())
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
@@ -135,9 +134,8 @@ def _image_interface(pair: ExportPair, text: str) -> Finding:
     problems = []
     if len(values) != 1 or axes(values[0]) != ["height", "width", channels]:
         problems.append(f"an image of height×width×{channels} was expected")
-    kept = interface_names(output_name(pair.model.output_kind), len(outputs))
-    if [value.name for value in outputs] != kept:
-        problems.append(f"the name {', '.join(kept)} was expected")
+    if [value.name for value in outputs] != pair.output_names:
+        problems.append(f"the name {', '.join(pair.output_names)} was expected")
     if any(axes(value)[:1] != [1] for value in outputs):
         problems.append("the outputs of one image were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
@@ -169,7 +167,21 @@ def _metadata(pair: ExportPair) -> list[Finding]:
             {"output_kind": actual.output_kind},
         ),
         _compare_entries("source", expected.source or {}, actual.source or {}),
+        *_vocabularies(expected.vocabularies or [], actual.vocabularies or []),
     ]
+
+
+def _vocabularies(model: Sequence[Vocabulary], file: Sequence[Vocabulary]) -> list[Finding]:
+    """Compare the tokens of a network of texts; others have none."""
+    if not model:
+        return []
+    problems = [
+        f"{one.lua_path} has other tokens in the file, or is not in it"
+        for one in model
+        if one not in file
+    ]
+    same = ", ".join(f"{len(one.tokens):,} tokens of {one.lua_path}" for one in model)
+    return [Finding("vocabularies", not problems, "; ".join(problems) or same)]
 
 
 def _entries(preprocessing: Preprocessing | None) -> dict[str, Any]:
