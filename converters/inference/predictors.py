@@ -295,10 +295,29 @@ def is_image(shape: Sequence[Any], dtype: str) -> bool:
     return dtype == "tensor(uint8)" and len(shape) == 3 and free[:2] == [True, True]
 
 
-def prepare(images: Any, preprocessing: Preprocessing | None) -> Inputs:
-    """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
+def prepare_all(images: Any, preprocessing: Preprocessing | None) -> Inputs:
+    """Turn images into inputs of a network as `prepare` does, also images that keep their sizes.
 
-    Images that keep their sizes, and differ in them, become a list of inputs (1, C, H, W).
+    Where these differ, the inputs are a list of arrays (1, C, H, W).
+
+    Args:
+        images: As for `prepare`.
+        preprocessing: That of the network.
+
+    Raises:
+        InferenceError: As `prepare`.
+        PreprocessingError: As `prepare`.
+    """
+    keeps_sizes = preprocessing is not None and preprocessing.only_decodes
+    if keeps_sizes and isinstance(images, (list, tuple)) and len(images) > 1:
+        inputs = [prepare([image], preprocessing) for image in images]
+        same_size = len({array.shape for array in inputs}) == 1
+        return np.concatenate(inputs) if same_size else inputs
+    return prepare(images, preprocessing)
+
+
+def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
+    """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
 
     Args:
         images: PIL images or uint8 pixels (see `Preprocessing`), or an array (N, …) of another
@@ -323,10 +342,7 @@ def prepare(images: Any, preprocessing: Preprocessing | None) -> Inputs:
         )
     if preprocessing.only_decodes:
         # Bytes stay bytes: an image of 24 million pixels would take 300 MB in float32.
-        listed = images if isinstance(images, (list, tuple)) else [images]
-        inputs = [preprocessing.pixels(image).transpose(0, 3, 1, 2) for image in listed]
-        same_size = len({array.shape[1:] for array in inputs}) == 1
-        return np.concatenate(inputs) if same_size else inputs
+        return preprocessing.pixels(images).transpose(0, 3, 1, 2)
     return preprocessing(images)
 
 

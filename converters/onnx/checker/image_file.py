@@ -162,7 +162,7 @@ def _compare(
 def _is_enlarged(image: np.ndarray, preprocessing: Preprocessing) -> bool:
     """Whether resizing makes an image larger along an axis."""
     height, width = preprocessing.resized_size(*image.shape[:2])
-    return height > image.shape[0] or width > image.shape[1]
+    return bool(height > image.shape[0] or width > image.shape[1])
 
 
 def _with_pixels(model: onnx.ModelProto, folder: Path) -> Path:

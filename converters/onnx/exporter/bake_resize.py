@@ -61,12 +61,9 @@ def bake_resize(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     planes = _gray(pixels, channels) if is_gray else pixels.apply("Transpose", perm=[2, 0, 1])
     resized = _resized(planes, height, width, preprocessing)
     assert input.shape is not None
-    shape = [1, *input.shape[1:]]
-    if all(isinstance(size, int) for size in shape):
-        # Fails for an image that does not fit, instead of giving the answer for another size.
-        batch = resized.reshape(shape)
-    else:
-        batch = resized.unsqueeze(0)
+    shape = [size for size in input.shape[1:] if isinstance(size, int)]
+    # A shape fails for an image that does not fit, instead of giving the answer for another size.
+    batch = resized.reshape([1, *shape]) if len(shape) == 3 else resized.unsqueeze(0)
     replace_input(graph, image, normalize(writer.tape, batch.value, preprocessing), writer.tape)
     for output in graph.outputs:
         if output.shape is not None:
@@ -82,7 +79,11 @@ def _lengths(pixels: Tensor) -> list[Tensor]:
 def _gray(pixels: Tensor, channels: Tensor) -> Tensor:
     """Return the gray plane (1, H, W) of an image of 1 or 3 channels, as Pillow computes it."""
     # The first, the middle and the last channel: of one that is the same three times.
-    places = (np.array(0), (channels - 1).apply("Div", 2), channels - 1)
+    places: list[Tensor | np.ndarray] = [
+        np.array(0),
+        (channels - 1).apply("Div", 2),
+        channels - 1,
+    ]
     parts = [
         pixels.gather(place, axis=2).number(np.float32) * weight
         for place, weight in zip(places, _GRAY, strict=True)
@@ -163,7 +164,9 @@ def _kept(
         return np.arange(start, start + crop)
     start = start.reshape([1])
     # An image that is too small leaves fewer pixels, which the network's shape then refuses.
-    return writer.op("Slice", writer.range(length), start, start + crop, dtype=np.int64)
+    every = writer.range(length)
+    assert isinstance(every, Tensor)
+    return writer.op("Slice", every, start, start + crop, dtype=np.int64)
 
 
 def _odd(margin: Tensor) -> Tensor:

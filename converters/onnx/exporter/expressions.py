@@ -12,9 +12,6 @@ import numpy as np
 import onnx_ir
 from onnx_ir import tape
 
-#: What an expression can hold: a value of the graph, or one that is known already.
-Known = int | float | np.ndarray
-
 
 class GraphWriter:
     """Collects the nodes and constants of an expression.
@@ -87,40 +84,42 @@ class Tensor:
     def __init__(self, writer: GraphWriter, value: onnx_ir.Value, dtype: Any) -> None:
         self.writer, self.value, self.dtype = writer, value, np.dtype(dtype)
 
-    def apply(self, operator: str, *others: Any, dtype: Any = None, **attributes: Any) -> Tensor:
+    def apply(
+        self, operator: str, *others: Operand, dtype: Any = None, **attributes: Any
+    ) -> Tensor:
         """Return the result of an operator on this value and others of the same dtype."""
         rest = [self._same(other) for other in others]
         return self.writer.op(operator, self, *rest, dtype=dtype or self.dtype, **attributes)
 
-    def _same(self, other: Any) -> Tensor | onnx_ir.Value:
+    def _same(self, other: Operand) -> Tensor | onnx_ir.Value:
         return other if isinstance(other, Tensor) else self.writer.constant(other, self.dtype)
 
-    def _reflected(self, operator: str, other: Any) -> Tensor:
+    def _reflected(self, operator: str, other: Operand) -> Tensor:
         return self.writer.op(operator, self._same(other), self, dtype=self.dtype)
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: Operand) -> Tensor:
         return self.apply("Add", other)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: Operand) -> Tensor:
         return self.apply("Sub", other)
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: Operand) -> Tensor:
         return self._reflected("Sub", other)
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: Operand) -> Tensor:
         return self.apply("Mul", other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: Operand) -> Tensor:
         return self.apply("Div", other)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: Operand) -> Tensor:
         return self._reflected("Div", other)
 
-    def __floordiv__(self, other: Any) -> Tensor:
+    def __floordiv__(self, other: Operand) -> Tensor:
         """Divide whole numbers of at least 0 and round down.
 
         This holds also where a runtime divides them in float32, as OpenVINO does, and the quotient
@@ -130,13 +129,13 @@ class Tensor:
         rest = self - quotient * other
         return quotient + (rest >= other).number(np.int64) - (rest < 0).number(np.int64)
 
-    def __lt__(self, other: Any) -> Tensor:
+    def __lt__(self, other: Operand) -> Tensor:
         return self.apply("Less", other, dtype=np.bool_)
 
-    def __ge__(self, other: Any) -> Tensor:
+    def __ge__(self, other: Operand) -> Tensor:
         return self.apply("GreaterOrEqual", other, dtype=np.bool_)
 
-    def equals(self, other: Any) -> Tensor:
+    def equals(self, other: Operand) -> Tensor:
         """Return where two values are equal."""
         return self.apply("Equal", other, dtype=np.bool_)
 
@@ -147,7 +146,7 @@ class Tensor:
         to = onnx_ir.DataType.from_numpy(np.dtype(dtype))
         return self.apply("Cast", dtype=dtype, to=to)
 
-    def clip(self, low: Any, high: Any) -> Tensor:
+    def clip(self, low: Operand, high: Operand) -> Tensor:
         """Return the value, limited to a range."""
         return self.apply("Max", low).apply("Min", high)
 
@@ -176,8 +175,13 @@ class Tensor:
         axes = self.writer.constant([axis], np.int64)
         return self.writer.op("Unsqueeze", self, axes, dtype=self.dtype)
 
-    def where(self, yes: Any, no: Any) -> Tensor:
+    def where(self, yes: Operand, no: Operand) -> Tensor:
         """Return `yes` where this condition holds, else `no`; one of them is a `Tensor`."""
         like = yes if isinstance(yes, Tensor) else no
+        assert isinstance(like, Tensor)
         both = [value if isinstance(value, Tensor) else like._same(value) for value in (yes, no)]
         return self.writer.op("Where", self, *both, dtype=like.dtype)
+
+
+#: What an expression can hold: a value of the graph, or one that is known already.
+Operand = Tensor | float | np.ndarray | np.generic

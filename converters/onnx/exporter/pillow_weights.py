@@ -63,7 +63,11 @@ def _bilinear(lengths: Lengths) -> tuple[Tensor, Tensor]:
 
 
 def _box(x: Tensor) -> Tensor:
-    return (x >= np.nextafter(-0.5, 0)).apply("And", x < np.nextafter(0.5, 1)).number(np.float64)
+    return (
+        (x >= float(np.nextafter(-0.5, 0)))
+        .apply("And", x < float(np.nextafter(0.5, 1)))
+        .number(np.float64)
+    )
 
 
 def _hamming(x: Tensor) -> Tensor:
@@ -100,7 +104,7 @@ _FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 def _double(value: Tensor | np.ndarray | int) -> Tensor | np.ndarray:
     """Return whole numbers in double precision."""
-    return value.number(np.float64) if isinstance(value, Tensor) else np.float64(value)
+    return value.number(np.float64) if isinstance(value, Tensor) else np.asarray(value, np.float64)
 
 
 def nearest_of_pillow(old: Tensor, new: Tensor | int, kept: Tensor | np.ndarray) -> Tensor:

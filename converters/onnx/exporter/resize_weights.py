@@ -50,7 +50,7 @@ def scale_of(old: Tensor, new: Length) -> Tensor:
 
 def as_float(value: Tensor | np.ndarray | int) -> Tensor | np.ndarray:
     """Return whole numbers in single precision."""
-    return value.number(np.float32) if isinstance(value, Tensor) else np.float32(value)
+    return value.number(np.float32) if isinstance(value, Tensor) else np.asarray(value, np.float32)
 
 
 def _at(lengths: Lengths, places: Tensor, weights: Tensor | float) -> Tensor:

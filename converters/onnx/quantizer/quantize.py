@@ -16,7 +16,7 @@ import onnx
 from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
-from ...inference.predictors import Inputs, OnnxPredictor, prepare
+from ...inference.predictors import Inputs, OnnxPredictor, prepare_all
 from ..checker.check_inputs import batch_indices, count_examples, take_examples
 from ..checker.comparison import compare
 from ..checker.profiles import PROFILES
@@ -247,7 +247,7 @@ class _Examples:
         """
         for batch in batch_indices(len(indices)):
             self._progress(step, int(batch[0]), len(indices))
-            yield prepare(take_examples(self._inputs, indices[batch]), self._preprocessing)
+            yield prepare_all(take_examples(self._inputs, indices[batch]), self._preprocessing)
         self._progress(step, len(indices), len(indices))
 
     def scores(self, file: Path, step: str, indices: np.ndarray) -> np.ndarray:
