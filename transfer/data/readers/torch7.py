@@ -62,7 +62,7 @@ def is_torch7_file(source: str | os.PathLike[str]) -> bool:
 @reader(KIND_BY_CONTENT, accepts=is_torch7_file, order=60)
 def read_torch7_file(source: str, options: ReadOptions) -> Dataset:
     """Return the labeled images of a Torch7 file under another suffix (see `read_dataset`)."""
-    return read_t7(source, options)
+    return read_dataset(source, first_label=options.first_label, on_error=options.on_error)
 
 
 @reader("a .t7 file", accepts=has_suffix(".t7"), order=20)
