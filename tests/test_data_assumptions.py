@@ -70,7 +70,7 @@ def test_as_many_images_as_values_are_not_transposed() -> None:
 
 def test_a_list_of_three_tensors_is_no_pair() -> None:
     images, labels = np.zeros((2, 1, 2, 2), np.uint8), np.array([1, 2])
-    with pytest.raises(DataError, match="no images under a usual name"):
+    with pytest.raises(DataError, match="images of different shapes"):
         dataset_from(LuaTable.from_list([images, labels, labels]))
     pairs = [LuaTable.from_list([images[0], 1]), LuaTable.from_list([1, 2])]
     with pytest.raises(DataError, match="no images under a usual name"):
