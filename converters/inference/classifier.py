@@ -11,7 +11,7 @@ import numpy as np
 from ..labels import check_labels
 from .errors import InferenceError
 from .image_inputs import ImageInput, describe, list_images, read_images, require_count
-from .predictors import Predictor, open_predictor, prepare, probabilities
+from .predictors import Predictor, open_predictor, prepare_all, probabilities
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Classifier:
         scores = []
         for start in range(0, len(listed), self.batch_size):
             batch = read_images(listed[start : start + self.batch_size], start)
-            scores.append(self._predictor(prepare(batch, self.preprocessing)))
+            scores.append(self._predictor(prepare_all(batch, self.preprocessing)))
         return probabilities(np.concatenate(scores), self.output_kind)
 
     def predict(

@@ -33,6 +33,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+#: Inputs of a network: (N, …), or a list of such arrays where their sizes differ.
+Inputs = np.ndarray | list[np.ndarray]
+
 #: What of an `.onnx` file's preprocessing may be said again.
 _SAID = ("mean", "std", "color", "value_range")
 
@@ -61,8 +64,11 @@ class Predictor(Protocol):
     provider: str
     note: str
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the scores (N, classes) of preprocessed inputs, float32 (N, C, H, W)."""
+    def __call__(self, inputs: Inputs) -> np.ndarray:
+        """Return the scores (N, classes) of preprocessed inputs, float32 (N, C, H, W).
+
+        Inputs of several sizes are a list of arrays, which run one after the other.
+        """
         ...
 
 
@@ -107,6 +113,7 @@ class OnnxPredictor:
                 f"{os.fspath(path)}: outputs of type {outputs[0].type}, where a tensor was "
                 "expected; scikit-learn's exporter writes one with zipmap=False"
             )
+        self._takes_image = is_image(inputs[0].shape, inputs[0].type)
         size = inputs[0].shape[0] if inputs[0].shape else None
         self._batch = size if isinstance(size, int) else None
         shape = inputs[0].shape[1:]
@@ -122,15 +129,18 @@ class OnnxPredictor:
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: Inputs) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
-        A graph that takes batches of one size gets them in pieces, the last one filled up.
+        A graph that takes batches of one size gets them in pieces, the last one filled up. One that
+        takes an image (`export --bake-resize`) gets the inputs, uint8 pixels, one by one.
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
             NotFiniteError: If an input or a score is not a finite number.
         """
+        if isinstance(inputs, list):
+            return np.concatenate([self(batch) for batch in inputs])
         _check_inputs(inputs, self.input_shape, self._dtype)
         inputs = to_input_dtype(inputs, self._dtype)
         size = self._batch or len(inputs)
@@ -140,6 +150,10 @@ class OnnxPredictor:
         return joined.astype(np.float32) if joined.dtype == np.float16 else joined
 
     def _run(self, inputs: np.ndarray, size: int) -> np.ndarray:
+        if self._takes_image:
+            images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in inputs)
+            runs = [self._session.run({self._input_name: image})[0] for image in images]
+            return np.concatenate(runs)
         missing = size - len(inputs)
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
         return self._session.run({self._input_name: filled})[0][: len(inputs)]
@@ -191,7 +205,7 @@ class TorchPredictor:
         self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: Inputs) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
         Raises:
@@ -200,6 +214,10 @@ class TorchPredictor:
         """
         from .torch_module import as_inputs, run
 
+        if isinstance(inputs, list):
+            return np.concatenate([self(batch) for batch in inputs])
+        if inputs.dtype == np.uint8:
+            inputs = inputs.astype(np.float32)
         _check_inputs(inputs, self.input_shape, np.dtype(np.float32))
         outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
@@ -269,6 +287,42 @@ def _column_count(shape: Sequence[Any]) -> int | None:
     return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
 
 
+def is_image(shape: Sequence[Any], dtype: str) -> bool:
+    """Return whether an input is one image of any size: uint8 (height, width, channels).
+
+    Args:
+        shape: As ONNX Runtime gives it: free axes are no integers.
+        dtype: As ONNX Runtime writes it.
+
+    Example:
+        >>> is_image(["height", "width", 3], "tensor(uint8)")
+        True
+    """
+    free = [not isinstance(axis, int) for axis in shape]
+    return dtype == "tensor(uint8)" and len(shape) == 3 and free[:2] == [True, True]
+
+
+def prepare_all(images: Any, preprocessing: Preprocessing | None) -> Inputs:
+    """Turn images into inputs of a network as `prepare` does, also images that keep their sizes.
+
+    Where these differ, the inputs are a list of arrays (1, C, H, W).
+
+    Args:
+        images: As for `prepare`.
+        preprocessing: That of the network.
+
+    Raises:
+        InferenceError: As `prepare`.
+        PreprocessingError: As `prepare`.
+    """
+    keeps_sizes = preprocessing is not None and preprocessing.only_decodes
+    if keeps_sizes and isinstance(images, (list, tuple)) and len(images) > 1:
+        inputs = [prepare([image], preprocessing) for image in images]
+        same_size = len({array.shape for array in inputs}) == 1
+        return np.concatenate(inputs) if same_size else inputs
+    return prepare(images, preprocessing)
+
+
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
     """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
 
@@ -293,6 +347,9 @@ def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
             "the model has no preprocessing, so it cannot read images: convert it with "
             "mean_std=FILE, or pass preprocessed inputs (floats)"
         )
+    if preprocessing.only_decodes:
+        # Bytes stay bytes: an image of 24 million pixels would take 300 MB in float32.
+        return preprocessing.pixels(images).transpose(0, 3, 1, 2)
     return preprocessing(images)
 
 
