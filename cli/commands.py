@@ -12,6 +12,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "inspect",
     "summary",
     "cat",
+    "dump",
     "convert",
     "export",
     "check",

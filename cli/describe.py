@@ -24,6 +24,7 @@ def model_metadata(model: SavedModel) -> dict[str, Any]:
         "input_shape": None if model.input_shape is None else list(model.input_shape),
         "output_kind": model.output_kind,
         "labels": model.labels,
+        "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "source": None if source is None else asdict(source),
         "notes": model.notes,
@@ -36,7 +37,7 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     sheet.add_column(style="bold")
     sheet.add_column(overflow="fold")
     for name, value in metadata.items():
-        if name != "notes" and value is not None:
+        if name != "notes" and value is not None and (value or name != "vocabularies"):
             sheet.add_row(name.replace("_", " "), _text(name, value).replace("\n", r"\n"))
     return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 
@@ -52,6 +53,8 @@ def _text(name: str, value: Any) -> str:
         others = (text for key, text in value.items() if key != "shape")
         first = next(others)
         return " ".join(filter(None, (str(first), shape, *map(str, others))))
+    if isinstance(value, dict) and "entries" in value:
+        return f"{value['lua_path']} ({len(value['entries']):,} tokens)"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text('', item)}" for key, item in value.items() if item)
     if isinstance(value, (list, tuple)):

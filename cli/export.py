@@ -9,6 +9,7 @@ from .describe import metadata_view
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
 from .result import CommandResult
+from .values import ColumnRange
 
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
@@ -21,6 +22,8 @@ def export(
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
+    outputs: list[str] | None = None,
+    columns: ColumnRange | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
     overwrite: bool = False,
 ) -> CommandResult:
@@ -36,6 +39,10 @@ def export(
             takes pixels (uint8).
         fp16: Compute in half precision; inputs and outputs stay float32.
         any_size: Leave the images' height and width free, where the network can.
+        outputs: Which outputs are kept, in this order: names, or numbers from 1, with commas
+            between.
+        columns: Which columns of the only output are kept, from 1, both ends included, such as
+            1:1000; labels are cut with them.
         model_options: How to open the model.
         overwrite: Replace a file that is there.
     """
@@ -51,6 +58,8 @@ def export(
         bake_preprocessing=bake_preprocessing,
         fp16=fp16,
         any_size=any_size,
+        outputs=outputs,
+        columns=columns,
     )
 
 
@@ -63,6 +72,8 @@ def export_opened(
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
+    outputs: list[str] | None = None,
+    columns: ColumnRange | None = None,
 ) -> CommandResult:
     """Export a model that is open; `name` is how it was named on the command line."""
     from ..converters.onnx import describe_file
@@ -74,6 +85,8 @@ def export_opened(
         bake_preprocessing=bake_preprocessing,
         fp16=fp16,
         any_size=any_size,
+        outputs=outputs,
+        columns=None if columns is None else (columns.first, columns.last),
         overwrite=overwrite,
     )
     metadata = {

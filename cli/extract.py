@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -149,8 +150,10 @@ def _source(
     from ..transfer.features.extractors import build_extractor, open_extractor
 
     if Path(model).suffix.lower() == ".onnx":
-        if backend == "torch" or model_options != FILE_DEFAULTS:
+        others = replace(model_options, mean=None, std=None, color=None, value_range=None)
+        if backend == "torch" or others != FILE_DEFAULTS:
             raise TorchliftError(f"{model}: an .onnx file runs in onnxruntime, with what it says")
+        model_options.require_of_onnx(model)
         return open_extractor(model, names, provider), []
     opened = model_options.model(model)
     example = example_of(images, opened.preprocessing)

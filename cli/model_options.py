@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..converters.errors import TorchliftError
 from ..converters.input_shapes import InputShapes
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..converters.inference import Predictor
@@ -20,15 +21,68 @@ Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class PreprocessingOptions:
+    """What the network's inputs are.
+
+    Attributes:
+        mean: Mean of the pixels: a number, or three with commas between, in the order that the
+            network sees; or imagenet, with --std imagenet.
+        std: Std of the pixels, as --mean.
+        color: What the network sees: RGB, BGR or gray.
+        value_range: What 0 to 255 become before mean and std: 1 for 0 to 1, 255, or LO,HI such as
+            -1,1; by default told by the numbers.
+    """
+
+    mean: list[float] | Literal["imagenet"] | None = None
+    std: list[float] | Literal["imagenet"] | None = None
+    color: Literal["RGB", "BGR", "gray"] | None = None
+    value_range: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.given():
+            from ..converters.images.normalization import Normalization
+
+            Normalization.of(**self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given, as `open_model` takes it."""
+        names = ("mean", "std", "color", "value_range")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def require_of_onnx(self, file: str) -> None:
+        """Check that an `.onnx` file says the same of its preprocessing as what was given.
+
+        Raises:
+            TorchliftError: when it says something else, or nothing.
+        """
+        if not self.given():
+            return
+        from ..converters.images.errors import PreprocessingError
+        from ..converters.images.normalization import Normalization
+        from ..converters.onnx.onnx_file import read_file
+
+        try:
+            read_file(file)[1].require_normalization(Normalization.of(**self.given()))
+        except PreprocessingError as error:
+            raise TorchliftError(f"{file}: {error}") from None
+
+
+#: Everything as the file itself says.
+AS_IN_THE_FILE = PreprocessingOptions()
+
+
+@dataclass(frozen=True)
+class ModelOptions(PreprocessingOptions):
     """How to open the model.
 
     Attributes:
-        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
-        at: The path of the model in a .t7 that holds several, such as protos.cnn.
-        labels: Class names: a .t7 list, or a text file with one name a line.
-        mean_std: A .t7 with {mean=…, std=…}, in the channels' order.
-        value_range: The largest value of a pixel that mean and std are for, where they do not tell.
+        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt; or
+            a .t7 of tensors, which are matched by order and shape.
+        at: The path of the model in a .t7 that holds several, such as protos.cnn; or that of the
+            weights.
+        labels: Class names: a .t7 or .lua list, or a text file with one name a line.
+        mean_std: A .t7, JSON or YAML file with mean and std, in the channels' order.
         input_size: Height and width of the input, such as 224 or 240x320, where the model does not
             determine them.
         input: The shape of one example for each input, such as '3x224x224', '9', '?x20' (a free
@@ -43,13 +97,15 @@ class ModelOptions:
     at: str | None = None
     labels: str | None = None
     mean_std: str | None = None
-    value_range: Literal["1", "255"] | None = None
     input_size: tuple[int, int] | None = None
     input: InputShapes | None = None
     resize: str | None = None
     plugin: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mean_std is not None and not (self.mean is self.std is None):
+            raise UsageError("--mean-std holds mean and std: leave out --mean and --std")
         if self.input is not None and self.input_size is not None:
             sizes = [leaf.example_axes[-2:] for leaf in self.input.leaves()]
             if sizes != [self.input_size]:
@@ -96,10 +152,10 @@ class ModelOptions:
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():
             predictor.note = "; ".join(model.notes)
-        elif self.mean_std is not None or self.resize is not None:
+        elif self.mean_std is not None or self.resize is not None or self.given():
             # What these options decided is noted last; the notes before it are part of the result
             # of the file's conversion.
-            predictor.note = model.notes[-1]
+            predictor.note = model.notes[-1] if model.notes else ""
         return predictor
 
     def self_check(self, path: str, tolerance: float) -> SelfCheck:
@@ -120,7 +176,7 @@ class ModelOptions:
             "at": self.at,
             "labels": self.labels,
             "mean_std": self.mean_std,
-            "value_range": None if self.value_range is None else int(self.value_range),
+            **self.given(),
             "input_size": self.input_size,
             "input": self.input,
             "resize": self.resize,

@@ -212,8 +212,12 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
             positional.append(word)
         else:
             options.append(word)
-            if "=" not in word and word not in flags:
-                options += [value for value in [next(waiting, None)] if value is not None]
+            if "=" not in word and word not in flags and (value := next(waiting, None)) is not None:
+                if re.match(r"-[\d.]", value):
+                    # A negative number; argparse would take -1,1 for an option.
+                    options[-1] = f"{word}={value}"
+                else:
+                    options.append(value)
     return [*positional, *options]
 
 
@@ -223,9 +227,14 @@ def _parameter_types(command: Command) -> dict[str, Any]:
 
 
 def _helps(documented: Any) -> dict[str, str | None]:
+    described = [documented]
+    if isinstance(documented, type):
+        # A group of options may extend another one.
+        described = [kind for kind in documented.__mro__ if dataclasses.is_dataclass(kind)]
     return {
         entry.arg_name: entry.description
-        for entry in parse_docstring(documented.__doc__ or "").params
+        for one in described
+        for entry in parse_docstring(one.__doc__ or "").params
     }
 
 

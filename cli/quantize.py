@@ -8,6 +8,7 @@ from rich.console import Group
 
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
+from .model_options import AS_IN_THE_FILE, PreprocessingOptions
 from .outputs import output_suffix
 from .progress import phases
 from .result import CommandResult
@@ -26,6 +27,7 @@ def quantize(
     calibration: Count = 256,
     overwrite: bool = False,
     data_options: DataOptions = ALL_DATA,
+    preprocessing_options: PreprocessingOptions = AS_IN_THE_FILE,
 ) -> CommandResult:
     """Quantize an .onnx file to int8, if its accuracy holds.
 
@@ -46,6 +48,8 @@ def quantize(
         calibration: How many images, evenly spread, are measured for the ranges.
         overwrite: Replace a file that is there.
         data_options: Which images are used.
+        preprocessing_options: What the network's inputs are; only what the file itself says is
+            accepted.
     """
     if Path(model).suffix.lower() != ".onnx":
         raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
@@ -53,6 +57,7 @@ def quantize(
     from ..converters.onnx import quantize as quantize_onnx
     from ..transfer.data import Dataset
 
+    preprocessing_options.require_of_onnx(model)
     images, notes = data_options.open_for_onnx(data, model)
     with phases() as shown:
         written = quantize_onnx(

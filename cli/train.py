@@ -7,6 +7,7 @@ from pathlib import Path
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
 from .data_options import ALL_DATA, DataOptions
+from .model_options import AS_IN_THE_FILE, PreprocessingOptions
 from .result import CommandResult
 from .training import (
     AUGMENTATION,
@@ -29,6 +30,7 @@ def train(
     data_options: DataOptions = ALL_DATA,
     split_options: SplitOptions = DIVISION,
     run: Run = RUN,
+    preprocessing_options: PreprocessingOptions = AS_IN_THE_FILE,
 ) -> CommandResult:
     """Train a network from scratch.
 
@@ -46,6 +48,8 @@ def train(
         data_options: Which images are used.
         split_options: Which of them are for validation and for testing.
         run: Where and on what the training runs.
+        preprocessing_options: What the network's inputs are; by default mean and std are measured
+            on the training images, and their range is 1.
     """
     from ..transfer.training.classifiers import new_classifier
     from ..transfer.training.run_folder import flat_options
@@ -58,9 +62,12 @@ def train(
         data_options=data_options,
         split_options=split_options,
         run=run,
+        preprocessing_options=preprocessing_options,
     )
     splits = open_splits(data, data_options, split_options)
-    model = new_classifier(network, splits.train, data_options.seed)
+    model = new_classifier(
+        network, splits.train, data_options.seed, **preprocessing_options.given()
+    )
     path = Path(run.output) if run.output else default_run("train", network, data)
     experiment = Experiment(
         splits, optimization, FREEZING, augmentation, run, data_options.seed, config

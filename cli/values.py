@@ -36,6 +36,22 @@ class Within:
         return value >= self.lowest and (self.highest is None or value <= self.highest)
 
 
+@dataclass(frozen=True)
+class ColumnRange:
+    """Columns of an output, both ends included.
+
+    Attributes:
+        first: The first, from 1.
+        last: The last.
+    """
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
+
 #: Types of options with a limited range.
 Count = Annotated[int, Within(1)]
 CountOrZero = Annotated[int, Within(0)]
@@ -90,6 +106,22 @@ def parse_input_option(value: Any) -> InputShapes:
         raise ArgumentTypeError(str(error)) from None
 
 
+def parse_columns(value: Any) -> ColumnRange:
+    """Return the columns that `1:1000` stands for.
+
+    Raises:
+        ArgumentTypeError: when it is no range.
+
+    Example:
+        >>> parse_columns("1:1000")
+        ColumnRange(first=1, last=1000)
+    """
+    found = re.fullmatch(r"([1-9]\d{0,8}):([1-9]\d{0,8})", str(value))
+    if not found or int(found[1]) > int(found[2]):
+        raise ArgumentTypeError(f"columns from 1 such as 1:1000 were expected, not {value!r}")
+    return ColumnRange(int(found[1]), int(found[2]))
+
+
 def _joined(value: Any) -> str:
     """Return a size as text: the parser gives what it has parsed already once more."""
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -112,6 +144,26 @@ def parse_list(value: Any) -> list[str]:
     return names
 
 
+def parse_numbers(value: Any) -> list[float]:
+    """Return the numbers of a list with commas.
+
+    Raises:
+        ArgumentTypeError: when an entry is no finite number.
+
+    Example:
+        >>> parse_numbers("0.5"), parse_numbers("-1,1")
+        ([0.5], [-1.0, 1.0])
+    """
+    entries = value if isinstance(value, list) else str(value).split(",")
+    try:
+        numbers = [float(entry) for entry in entries]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ArgumentTypeError(f"numbers with commas between were expected, not {value!r}")
+    return numbers
+
+
 def as_text(value: Any) -> Any:
     """Return an option's value as it is written in config.yaml.
 
@@ -121,7 +173,7 @@ def as_text(value: Any) -> Any:
         >>> as_text((224, 224)), as_text((240, 320)), as_text(["airplane", "bird"])
         ('224', '240x320', ['airplane', 'bird'])
     """
-    if isinstance(value, InputShapes):
+    if isinstance(value, (InputShapes, ColumnRange)):
         return str(value)
     if isinstance(value, tuple):
         square = len(value) == 2 and value[0] == value[1]
@@ -212,5 +264,7 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     tuple[int, int]: parse_size,
     tuple[int, ...]: parse_shape,
     InputShapes: parse_input_option,
+    ColumnRange: parse_columns,
     list[str]: parse_list,
+    list[float]: parse_numbers,
 }

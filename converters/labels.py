@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import t7
 from .errors import LabelsError
+from .numbered_names import numbered_names
 from .t7 import LuaTable
 from .validation import is_writable
 
-#: The keys under which checkpoints and label files keep their class names.
-_KEYS = ("classes", "labels", "class_names", "classNames")
+#: The keys under which checkpoints and label files keep their class names, in lower case and
+#: without what is no letter or digit.
+_KEYS = re.compile(
+    r"classes|labels|categories|(class|label|category)(names?|list)"
+    r"|(class|label|category)(to|2)(idx|ix|id|index)|(idx|ix|id|index)(to|2)(class|label|category)"
+)
+
+#: The fewest names of a table that is no list.
+_FEWEST = 2
+
+#: A string, a number in brackets, or punctuation of a Lua table of strings; a comment.
+_LUA_TOKEN = re.compile(
+    r"""\s*(?:--\[\[.*?\]\]|--[^\n]*"""
+    r"""|(?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\[\[.*?\]\])"""
+    r"""|\[\s*\d+\s*\]\s*=|return\b|(?:local\s+)?[A-Za-z_][\w.]*\s*=|[{},;])\s*""",
+    re.DOTALL,
+)
 
 
 def labels_from(value: Any) -> list[str]:
     """Return the class names in a value of a `.t7`.
 
     Args:
-        value: A list-like `LuaTable`, a Python list, or a table that holds one of them under
-            `classes`, `labels`, `class_names` or `classNames`.
+        value: A list-like `LuaTable`, a Python list, a table of the numbers of names or of the
+            names of numbers, from 1 or 0, or a table that holds one of them under a name such as
+            `classes`, `labels`, `class_names` or `categories`.
 
     Raises:
         LabelsError: If it holds no list of names.
@@ -29,7 +47,7 @@ def labels_from(value: Any) -> list[str]:
     inner = labels_in(value)
     if inner is not None:
         return inner
-    names = value.to_list() if isinstance(value, LuaTable) and value.is_list() else value
+    names = _in_order(value) if isinstance(value, LuaTable) else value
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
         raise LabelsError("no class names found: a list was expected, or {classes = list}")
     for number, name in enumerate(names, 1):
@@ -40,6 +58,26 @@ def labels_from(value: Any) -> list[str]:
     return checked
 
 
+def is_label_key(key: Any) -> bool:
+    """Return whether class names are kept under a key of a table.
+
+    Example:
+        >>> is_label_key("classNames"), is_label_key("idx_to_class"), is_label_key("epoch")
+        (True, True, False)
+    """
+    return isinstance(key, str) and bool(_KEYS.fullmatch(plain_key(key)))
+
+
+def label_key_order(key: str) -> bool:
+    """Return a sort key: `labels` may be those of examples, `classes` are names."""
+    return "label" in plain_key(key)
+
+
+def plain_key(key: str) -> str:
+    """Return a key in lower case, without what is no letter or digit."""
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
 def labels_in(value: Any) -> list[str] | None:
     """Return the class names that a checkpoint keeps beside its model, None if it has none.
 
@@ -48,13 +86,29 @@ def labels_in(value: Any) -> list[str] | None:
     """
     if not isinstance(value, LuaTable):
         return None
-    tables = (value[key] for key in _KEYS if isinstance(value.get(key), LuaTable))
-    table = next(tables, None)
-    return None if table is None else labels_from(table)
+    tables = {
+        key: entry
+        for key, entry in value.items()
+        if is_label_key(key) and isinstance(entry, LuaTable)
+    }
+    return labels_from(tables[min(tables, key=label_key_order)]) if tables else None
+
+
+def _in_order(table: LuaTable) -> Any:
+    """Return the names in a table in the order of their numbers; the table, if it has no order."""
+    if table.is_list():
+        return table.to_list()
+    by_number = numbered_names(table)
+    # A single name is no list of classes.
+    if by_number is None or len(by_number) < _FEWEST:
+        return table
+    first = next(iter(by_number))
+    is_complete = list(by_number) == list(range(first, first + len(by_number)))
+    return list(by_number.values()) if first in (0, 1) and is_complete else table
 
 
 def read_labels(file: str | os.PathLike[str]) -> list[str]:
-    r"""Read the class names in a file: a `.t7`, or a text file with one name per line.
+    r"""Read the class names in a file: a `.t7`, a `.lua` with a list, or text, one name a line.
 
     Raises:
         T7Error: If a `.t7` cannot be read.
@@ -69,8 +123,10 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(file)
     try:
-        if path.suffix == ".t7":
+        if path.suffix == ".t7" or _is_binary(path):
             return labels_from(t7.load(path))
+        if path.suffix == ".lua":
+            return labels_from(_lua_strings(_text(path)))
         return labels_from([line.strip() for line in _text(path).splitlines() if line.strip()])
     except LabelsError as error:
         raise LabelsError(f"{path}: {error}") from None
@@ -87,6 +143,38 @@ def check_labels(labels: Sequence[str], outputs: int) -> None:
         raise LabelsError(
             f"{len(labels)} class names for {outputs} outputs: the list belongs to another model"
         )
+
+
+def _is_binary(path: Path) -> bool:
+    """Return whether a file holds bytes that no text has, as a `.t7` under another suffix."""
+    try:
+        with path.open("rb") as stream:
+            return b"\0" in stream.read(64)
+    except OSError:
+        return False
+
+
+def _lua_strings(text: str) -> list[str]:
+    r"""Return the strings of a Lua file that returns a table of strings, which is not run.
+
+    Raises:
+        LabelsError: If there is anything else in it.
+
+    Example:
+        >>> _lua_strings("-- fish\nreturn { 'tench, Tinca', \"cock's\" }")
+        ['tench, Tinca', "cock's"]
+    """
+    names, position = [], 0
+    while position < len(text.rstrip()):
+        found = _LUA_TOKEN.match(text, position)
+        if found is None:
+            line = text.count("\n", 0, position) + 1
+            raise LabelsError(f"line {line}: a Lua table of names was expected, and nothing else")
+        if string := found["string"]:
+            plain = string[2:-2] if string.startswith("[[") else string[1:-1]
+            names.append(plain if string.startswith("[[") else re.sub(r"\\(.)", r"\1", plain))
+        position = found.end()
+    return names
 
 
 def check_order(labels: Sequence[str], own: Sequence[str] | None) -> None:

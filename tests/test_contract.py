@@ -39,11 +39,11 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.Container", "run"): NO_FORWARD,
     ("nn.Module", "run"): NO_FORWARD,
     # An exported network has a batch in front, in every input and output.
-    ("nn.CriterionTable", "export"): "output has the shape , which does not begin with batch",
+    ("nn.CriterionTable", "export"): "output has the shape , which does not hold batch",
     ("nn.Index", "export"): NO_BATCH,
     ("nn.IndexLinear", "export"): NO_BATCH,
-    ("nn.MaskedSelect", "export"): "output has the shape u0, which does not begin with batch",
-    ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not begin with batch",
+    ("nn.MaskedSelect", "export"): "output has the shape u0, which does not hold batch",
+    ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not hold batch",
     ("nn.SparseLinear", "export"): NO_BATCH,
     ("nn.SpatialNormalization", "export"): TIME_FIRST,  # One image: its channels come first.
     ("nn.ZipTableOneToMany", "export"): NO_BATCH,

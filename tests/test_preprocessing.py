@@ -282,7 +282,7 @@ def test_numbers_that_fit_any_value_range_need_one(mean: Any, std: Any) -> None:
         prepare, note = from_mean_std(table(mean, std), (3, 8, 8), value_range)
         assert prepare.value_range == value_range
         assert f"are used for values from 0 to {value_range}" in note
-    with pytest.raises(PreprocessingError, match="value_range must be 1 or 255"):
+    with pytest.raises(PreprocessingError, match="value_range is 2: 1, 255"):
         from_mean_std(table(mean, std), (3, 8, 8), 2)
 
 
@@ -326,7 +326,7 @@ def test_the_alexnet_labs_inputs_with_the_labs_resizing(image: Image.Image) -> N
     "value",
     [
         None,
-        LuaTable({"mean": 1.0}),
+        LuaTable({"std": 1.0}),
         LuaTable({"mean": "high", "std": 1.0}),
         LuaTable({"mean": LuaTable(), "std": 1.0}),
         LuaTable({"mean": float("nan"), "std": 1.0}),

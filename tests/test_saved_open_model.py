@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoint_support import linear, module, sequential, write
 from support import FIXTURES
 from torch import nn
 
@@ -30,6 +31,23 @@ def test_float64_is_cast_to_float32_with_a_note_by_open_model_only(tmp_path: Pat
     cast = saved.open_model(tmp_path / "m")
     assert cast.module.weight.dtype == torch.float32
     assert any("float64 to float32" in note for note in cast.notes)
+
+
+def test_a_file_of_two_floating_types_has_one_when_it_is_opened(tmp_path: Path) -> None:
+    """char-rnn on a CPU: doubles and nn.OneHot; and a network of float and double layers."""
+    one_hot = module("nn.OneHot", outputSize=5, _eye=np.eye(5))
+    double = linear(5, 4)
+    double.fields["weight"] = double["weight"].astype(np.float64)
+    double.fields["bias"] = double["bias"].astype(np.float64)
+    for first, inputs in ((one_hot, torch.tensor([1.0, 2.0])), (linear(5, 5), torch.rand(2, 5))):
+        file = write(sequential(first, double), tmp_path)
+        model = saved.open_model(file)
+        output = model.module(inputs)
+        assert output.dtype == torch.float32
+        rows = torch.eye(5)[:2] if first is one_hot else model.module[0](inputs)
+        expected = rows.detach().numpy() @ double["weight"].T + double["bias"]
+        assert np.abs(output.detach().numpy() - expected).max() < 1e-6
+        assert any("cast from float64 to float32" in note for note in model.notes)
 
 
 def test_a_checkpoints_class_names_are_used_unless_others_are_given() -> None:
@@ -87,8 +105,9 @@ def test_the_value_range_is_given_where_mean_and_std_fit_any(tmp_path: Path) -> 
     model = saved.open_model(DIGITS, mean_std=CENTERED, value_range=255)
     assert model.preprocessing is not None
     assert model.preprocessing.value_range == 255
-    with pytest.raises(PreprocessingError, match=r"value_range=1 needs mean and std too"):
-        saved.open_model(DIGITS, value_range=1)
+    alone = saved.open_model(DIGITS, value_range=(-1, 1)).preprocessing
+    assert alone is not None
+    assert (alone.value_range, alone.mean, alone.std) == ((-1, 1), (), ())
     with pytest.raises(PreprocessingError, match=r"resize=pil-box needs mean and std too"):
         saved.open_model(DIGITS, resize="pil-box")
     saved.save(model, tmp_path / "m")
@@ -107,8 +126,9 @@ def test_a_checkpoints_own_mean_and_std_are_used(tmp_path: Path) -> None:
         assert (model.preprocessing.mean, model.preprocessing.value_range) == ((mean,), value_range)
     file = tmp_path / "open.t7"
     t7.save({"model": network, "mean": 0.0, "std": 1.0}, file)
-    with pytest.raises(PreprocessingError, match=r"open\.t7: .*value_range=255"):
-        saved.open_model(file)
+    left_out = saved.open_model(file)
+    assert left_out.preprocessing is None
+    assert any("fit any range" in note for note in left_out.notes)
     assert saved.open_model(file, value_range=255).preprocessing is not None
 
 

@@ -1,46 +1,57 @@
-"""Preprocessing from the tables `{mean = …, std = …}` that Torch7 projects keep beside a model."""
+"""Mean and std in the tables `{mean = …, std = …}` that Torch7 projects keep beside a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import t7
 from ..t7 import LuaTable
+from ..validation import read_json, read_yaml
 from .errors import PreprocessingError
-from .preprocessing import Preprocessing
+from .normalization import Normalization
+from .preprocessing import Preprocessing, ValueRange
+
+#: What reads each kind of text.
+_TEXT_READERS: dict[str, Callable[[str], Any]] = {
+    ".json": read_json,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+}
+
+#: Mean and std, where they stand without names.
+_PAIR = 2
 
 
 def from_mean_std(
     value: Any,
     input_shape: Sequence[int] | None = None,
-    value_range: int | None = None,
+    value_range: ValueRange | None = None,
     resize: str | None = None,
 ) -> tuple[Preprocessing, str]:
     """Return the preprocessing that a table `{mean = …, std = …}` defines, and a note about it.
 
-    The table does not say which range of pixel values it was computed on. A mean or std above 1
-    implies 0 to 255, numbers within 0 to 1 imply 0 to 1. A mean of 0 with a std of 1 and negative
-    numbers fit any range: then `value_range` must be given. Channels are taken to be in the order
-    RGB.
+    Channels are taken to be in the order RGB. The range of values follows from the numbers as in
+    `Normalization.preprocessing`.
 
     Args:
         value: What `t7.load` returned: a table whose `mean` and `std` are lists, tensors or
-            numbers, each with one number for all channels or one per channel.
-        input_shape: (C, H, W) of the network. It sets the number of channels and the size to
-            resize to; without it the table sets the number of channels, and images keep their size.
-        value_range: 1 or 255; inferred from the numbers by default.
-        resize: How images are resized, as `Preprocessing.resized_by` takes it; `pil-bilinear` to
-            the size of the network's input by default.
+            numbers, each with one number for all channels or one per channel. Without `std` it is
+            1; a list of two is {mean, std} too.
+        input_shape: (C, H, W) of the network, as for `Normalization.preprocessing`.
+        value_range: 1, 255 or (lo, hi); inferred from the numbers by default.
+        resize: How images are resized, as `Preprocessing.resized_by` takes it.
 
     Returns:
         The preprocessing, and one line that says what the table left open.
 
     Raises:
-        PreprocessingError: If mean or std is missing or does not fit the channels, if the numbers
-            fit any value range and none is given or do not fit the one that is given, or if there
-            is no such method of resizing.
+        PreprocessingError: If mean is missing or does not fit the channels, or if the numbers fit
+            any value range and none is given or do not fit the one that is given.
 
     Example:
         >>> table = LuaTable({"mean": 0.5, "std": 0.25})
@@ -52,62 +63,66 @@ def from_mean_std(
         mean 0.5 and std 0.25 fit values from 0 to 1
         images are resized to 28×28 by pil-bilinear
     """
-    if not isinstance(value, LuaTable) or "mean" not in value or "std" not in value:
+    found = read_mean_std(value)
+    if found is None:
         raise PreprocessingError("a table {mean = …, std = …} was expected")
-    mean, std = _numbers(value["mean"], "mean"), _numbers(value["std"], "std")
-    subject = f"mean {_abbreviated(mean)} and std {_abbreviated(std)}"
-    verb = "fit" if value_range is None else "are used for"
-    inferred = _infer_value_range(mean, std)
-    if value_range == 1 and inferred == 255:
-        raise PreprocessingError(
-            f"{subject} are for values from 0 to 255, since one is above 1: leave out value_range=1"
-        )
-    value_range = value_range or inferred
-    if value_range is None:
-        raise PreprocessingError(
-            f"{subject} fit any range of values: give value_range=1 (0 to 1) or value_range=255 "
-            "(0 to 255)"
-        )
-    channels, *size = input_shape or (max(len(mean), len(std)),)
-    result = Preprocessing(
-        color="gray" if channels == 1 else "RGB",
-        size=(size[0], size[1]) if size else None,
-        value_range=value_range,
-        mean=mean,
-        std=std,
+    said = Normalization(found.mean, found.std, found.color, value_range)
+    return said.preprocessing(input_shape, resize=resize)
+
+
+def read_mean_std(value: Any) -> Normalization | None:
+    """Return the mean and std of a table; None if it has no mean.
+
+    Args:
+        value: What `t7.load` returned (see `from_mean_std`).
+
+    Raises:
+        PreprocessingError: If they are not lists of numbers.
+    """
+    if not isinstance(value, LuaTable):
+        return None
+    if len(value) == _PAIR and value.is_list():
+        value = LuaTable({"mean": value[1], "std": value[2]})
+    if "mean" not in value:
+        return None
+    if isinstance(value["mean"], LuaTable) and {"y", "u", "v"} <= set(value["mean"].keys()):
+        raise PreprocessingError("mean is of YUV images")
+    std = value.get("std")
+    return Normalization(
+        _numbers(value["mean"], "mean"), None if std is None else _numbers(std, "std")
     )
-    if resize is not None:
-        result = result.resized_by(resize)
-    order = "" if channels == 1 else ", with channels in the order RGB"
-    values = f"values from 0 to {value_range}{order}"
-    return result, f"{subject} {verb} {values}; {describe_resizing(result)}"
 
 
-def describe_resizing(preprocessing: Preprocessing) -> str:
-    """Return how images are resized and cropped, in words for a note.
+def read_mean_std_file(file: str | os.PathLike[str]) -> Normalization | None:
+    """Return the mean and std in a `.t7`, JSON or YAML file; None if it has no mean.
+
+    Raises:
+        T7Error: If a `.t7` cannot be read.
+        PreprocessingError: If the file cannot be read, or they are not lists of numbers.
 
     Example:
-        >>> describe_resizing(Preprocessing(size="^256", crop=(224, 224)))
-        'images are resized to ^256 by pil-bilinear and cropped to 224×224'
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "pixels.json"
+        >>> _ = path.write_text('{"mean": [0.4, 0.5, 0.6], "std": 0.25}')
+        >>> read_mean_std_file(path).mean
+        (0.4, 0.5, 0.6)
     """
-    size, crop = preprocessing.size, preprocessing.crop
-    sentence = "images keep their size"
-    if size is not None:
-        target = f"{size[0]}×{size[1]}" if isinstance(size, tuple) else f"{size}"
-        sentence = f"images are resized to {target} by {preprocessing.resize}"
-    return sentence if crop is None else f"{sentence} and cropped to {crop[0]}×{crop[1]}"
-
-
-def _infer_value_range(mean: tuple[float, ...], std: tuple[float, ...]) -> int | None:
-    """Return 1 or 255, or None if the numbers fit both."""
-    numbers = (*mean, *std)
-    if min(numbers) < 0 or (set(mean) == {0} and set(std) == {1}):
-        return None
-    return 255 if max(numbers) > 1 else 1
+    path = Path(file)
+    if path.suffix.lower() not in _TEXT_READERS:
+        return read_mean_std(t7.load(path))
+    try:
+        table = _TEXT_READERS[path.suffix.lower()](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PreprocessingError(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PreprocessingError(f"cannot be read: {error}") from None
+    if isinstance(table, list):
+        table = dict(zip(("mean", "std"), table, strict=False)) if len(table) == _PAIR else {}
+    return read_mean_std(LuaTable(table)) if isinstance(table, dict) else None
 
 
 def _numbers(value: Any, name: str) -> tuple[float, ...]:
-    """Return a list, tensor or number of a `.t7` as floats."""
+    """Return a list, tensor or number of a `.t7` as floats: one, or one for each channel."""
     try:
         values = value.to_list() if isinstance(value, LuaTable) else value
         numbers = np.ravel(np.asarray(values, np.float64))
@@ -115,8 +130,7 @@ def _numbers(value: Any, name: str) -> tuple[float, ...]:
         numbers = np.empty(0)
     if not numbers.size or not np.isfinite(numbers).all():
         raise PreprocessingError(f"{name} is not a list of numbers")
+    if numbers.size not in (1, 3):
+        shape = "×".join(map(str, np.shape(values)))
+        raise PreprocessingError(f"{name} has {numbers.size} numbers ({shape}), not 1 or 3")
     return tuple(numbers.tolist())
-
-
-def _abbreviated(numbers: tuple[float, ...]) -> str:
-    return f"{numbers[0]:g}{'…' if len(numbers) > 1 else ''}"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -25,8 +25,8 @@ from .resize import RESIZERS, as_image, as_pixels
 #: The number of channels of each color order.
 COLORS = {"gray": 1, "RGB": 3, "BGR": 3}
 
-#: The values that 255 in an image may become.
-VALUE_RANGES = (1, 255)
+#: What the bytes of an image become: 1 stands for 0 to 1, 255 for 0 to 255, a pair for itself.
+ValueRange: TypeAlias = int | tuple[float, float]
 
 #: A (height, width) so large that no valid `size` leaves an empty image.
 _LARGE = (2**20, 2**20)
@@ -52,13 +52,18 @@ def _size_kind(value: Any, where: str) -> Any:
     return kind(value, where)
 
 
+def _value_range_kind(value: Any, where: str) -> Any:
+    """Check a range of values as JSON holds it."""
+    return (list_of(number, 2) if isinstance(value, list) else one_of(1, 255))(value, where)
+
+
 #: What each attribute of a `Preprocessing` is as JSON.
 _ENTRIES: dict[str, Kind] = {
     "color": one_of(*COLORS),
     "size": optional(_size_kind),
     "resize": one_of(*RESIZERS),
     "crop": optional(list_of(_LENGTH, 2)),
-    "value_range": one_of(*VALUE_RANGES),
+    "value_range": _value_range_kind,
     "mean": list_of(number),
     "std": list_of(number),
     "round_pixels": flag,
@@ -75,7 +80,8 @@ class Preprocessing:
             argument of Torch7's `image.scale` such as `^256` (see `output_size`); None keeps it.
         resize: The method of resizing, a name of `RESIZERS`; `none` refuses another size.
         crop: (height, width) of a center crop after resizing; None keeps all.
-        value_range: 1 or 255, the value that 255 in the image becomes.
+        value_range: What 0 and 255 in the image become: 1 for 0 and 1, 255 for 0 and 255, or a
+            pair such as (-1, 1).
         mean: Subtracted from each channel (in the order of `color`, on the scale of
             `value_range`): one number for all channels, one per channel, or none.
         std: Each channel is divided by it; as `mean`.
@@ -97,7 +103,7 @@ class Preprocessing:
     size: tuple[int, int] | int | str | None = None
     resize: str = "pil-bilinear"
     crop: tuple[int, int] | None = None
-    value_range: int = 1
+    value_range: ValueRange = 1
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     round_pixels: bool = False
@@ -110,7 +116,7 @@ class Preprocessing:
             self.resize in RESIZERS,
             f"resize={self.resize!r}: {_alternatives(RESIZERS)} was expected",
         )
-        _require(self.value_range in VALUE_RANGES, "value_range must be 1 or 255")
+        object.__setattr__(self, "value_range", as_value_range(self.value_range))
         if isinstance(self.size, str):
             _size_of_form(self.size, *_LARGE)
         else:
@@ -145,6 +151,11 @@ class Preprocessing:
         """Number of channels of the input: 1 or 3."""
         return COLORS[self.color]
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What 0 and 255 in the image become, before mean and std."""
+        return self.value_range if isinstance(self.value_range, tuple) else (0, self.value_range)
+
     def __call__(self, images: Any) -> np.ndarray:
         """Return the network's input for images, float32 (N, C, H, W).
 
@@ -158,6 +169,10 @@ class Preprocessing:
         batch = self._sized(images).astype(np.float32)
         if self.value_range == 1:
             batch /= 255
+        elif self.value_range != 255:
+            low, high = self.limits
+            batch *= np.float32((high - low) / 255)
+            batch += np.float32(low)
         if self.mean:
             batch -= np.asarray(self.mean, np.float32).reshape(-1, 1, 1)
         if self.std:
@@ -313,6 +328,32 @@ class Preprocessing:
             for name, value in values.items()
         }
         return cls(**arguments)
+
+
+def as_value_range(value: Any) -> ValueRange:
+    """Return a range of values in its shortest form.
+
+    Raises:
+        PreprocessingError: If it is none.
+
+    Example:
+        >>> as_value_range((0, 255)), as_value_range([-1, 1]), as_value_range(1)
+        (255, (-1.0, 1.0), 1)
+    """
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        return as_value_range(value[0])
+    pair = value if isinstance(value, (tuple, list)) else (0, value)
+    _require(
+        len(pair) == 2
+        and all(isinstance(one, Real) and math.isfinite(one) for one in pair)
+        and pair[0] < pair[1]
+        and (value in (1, 255) or isinstance(value, (tuple, list)))
+        and max(map(abs, pair)) < 1 / _SMALLEST_STD,
+        f"value_range is {value!r}: 1, 255 or two ascending numbers were expected",
+    )
+    if pair[0] == 0 and pair[1] in (1, 255):
+        return int(pair[1])
+    return float(pair[0]), float(pair[1])
 
 
 def _size_of_form(form: str, height: int, width: int) -> tuple[int, int]:

@@ -9,10 +9,13 @@ from typing import Any
 
 from ... import __version__
 from ..errors import LabelsError, TorchliftError
+from ..images.errors import PreprocessingError
+from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from ..saved.config import OUTPUT_KINDS, preprocessing_of_format_1
-from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text
+from ..validation import Kind, flag, list_of, mapping_of, one_of, read_json, text, whole
+from ..vocabulary import Vocabulary, check_vocabulary
 from .errors import InferenceError
 
 #: Increased when an older torchlift could not understand what this one writes.
@@ -27,9 +30,12 @@ _FORMAT_1 = {"output": "output_kind"}
 #: What each entry is; those that are not named here are texts.
 _KINDS: dict[str, Kind] = {
     "labels": list_of(text),
+    "vocabularies": list_of(check_vocabulary),
     "precision": one_of(*PRECISIONS),
     "output_kind": one_of(*OUTPUT_KINDS),
     "depends_on_batch": flag,
+    "kept_outputs": list_of(whole(1)),
+    "kept_columns": list_of(whole(1), 2),
     "source": mapping_of(text),
     "format_version": one_of(FORMAT_VERSION),
 }
@@ -44,6 +50,7 @@ class Metadata:
 
     Attributes:
         labels: Class names, in the order of the outputs.
+        vocabularies: What the numbers of inputs and outputs stand for, in networks of texts.
         preprocessing: How an image becomes an input of the graph.
         baked_preprocessing: How an image becomes an input of the network, if the graph does a
             part of that itself; `preprocessing` is the part that remains outside.
@@ -53,6 +60,9 @@ class Metadata:
         depends_on_batch: Whether what the file gives for an example depends on the other examples
             of its batch (`quantize(dynamic=True)`).
         inputs: What the model takes, as `parse_inputs` reads it.
+        kept_outputs: The numbers, from 1, of the model's outputs that the file gives; None for all.
+        kept_columns: The first and the last column, from 1, of the model's output that the file
+            gives; None for all.
         source: `{file, sha256}` of the file that the model was converted from.
         exporter: The versions of the packages that translated the model; another one may name and
             arrange the nodes in another way.
@@ -61,12 +71,15 @@ class Metadata:
     """
 
     labels: list[str] | None = None
+    vocabularies: list[Vocabulary] | None = None
     preprocessing: Preprocessing | None = None
     baked_preprocessing: Preprocessing | None = None
     precision: str | None = None
     output_kind: str | None = None
     depends_on_batch: bool | None = None
     inputs: str | None = None
+    kept_outputs: list[int] | None = None
+    kept_columns: list[int] | None = None
     source: dict[str, str] | None = None
     exporter: str | None = None
     torchlift_version: str | None = __version__
@@ -74,9 +87,12 @@ class Metadata:
 
     def to_props(self) -> dict[str, str]:
         """Return the entries as ONNX stores them: a JSON text for each name."""
+        values = asdict(self)
+        if self.vocabularies is not None:
+            values["vocabularies"] = [vocabulary.to_json() for vocabulary in self.vocabularies]
         return {
             name: json.dumps(value, ensure_ascii=False)
-            for name, value in asdict(self).items()
+            for name, value in values.items()
             if value is not None
         }
 
@@ -98,6 +114,19 @@ class Metadata:
             except (ValueError, TorchliftError) as error:
                 raise InferenceError(f"the metadata {key!r} is damaged: {error}") from error
         return cls(**values)
+
+    def require_normalization(self, said: Normalization) -> None:
+        """Check that what is said of the preprocessing is what the file has.
+
+        Raises:
+            PreprocessingError: If the file has other values, or none.
+        """
+        own = self.baked_preprocessing or self.preprocessing
+        if own is None:
+            raise PreprocessingError(
+                "the file says nothing of its preprocessing: export the model again with it"
+            )
+        said.require_same(own)
 
     def check_fits(self, input_shape: Sequence[int] | None, outputs: int | None) -> None:
         """Check that preprocessing and labels fit the graph.
@@ -133,5 +162,6 @@ def _from_json(name: str, value: Any, is_format_1: bool) -> Any:
     if name in PREPROCESSING:
         return Preprocessing.from_json(preprocessing_of_format_1(value) if is_format_1 else value)
     if name in _KINDS:
-        return _KINDS[name](value, name)
+        checked = _KINDS[name](value, name)
+        return [Vocabulary.from_json(one) for one in value] if name == "vocabularies" else checked
     return text(value, name)

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import NotFiniteError
 from ..finite import require_finite
+from ..images.errors import PreprocessingError
+from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from ..saved.probabilities import sum_problem
@@ -30,6 +32,9 @@ INPUT_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int64)": np.dtype(np.int64),
 }
 
+
+#: What of an `.onnx` file's preprocessing may be said again.
+_SAID = ("mean", "std", "color", "value_range")
 
 #: How much a probability or its logarithm may exceed its range.
 _TOLERANCE = 0.01
@@ -105,6 +110,7 @@ class OnnxPredictor:
             metadata.check_fits(self.input_shape, _column_count(outputs[0].shape))
         except InferenceError as error:
             raise InferenceError(f"{os.fspath(path)}: {error}") from error
+        self.metadata = metadata
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, INPUT_DTYPES[inputs[0].type]
@@ -208,8 +214,8 @@ def open_predictor(
     Args:
         path: The model.
         provider: `auto`, `cpu` or `cuda`.
-        options: Arguments of `open_model` (`labels`, `mean_std`, …); not for an `.onnx` file,
-            which has its own.
+        options: Arguments of `open_model` (`labels`, `mean_std`, …). An `.onnx` file has its own:
+            of `mean`, `std`, `color` and `value_range` only the same values are accepted.
 
     Raises:
         TorchliftError: If the model cannot be opened (see `open_model` and `OnnxPredictor`).
@@ -229,13 +235,20 @@ def open_predictor(
     """
     options = {name: value for name, value in options.items() if value is not None}
     if Path(path).suffix.lower() == ".onnx":
+        said = {name: options.pop(name) for name in list(options) if name in _SAID}
         if options:
             names = ", ".join(f"{name}=…" for name in options)
             raise InferenceError(
                 f"{os.fspath(path)}: an .onnx file is used as it was exported, without {names}: "
                 "export the model again with these"
             )
-        return OnnxPredictor(path, provider)
+        predictor = OnnxPredictor(path, provider)
+        if said:
+            try:
+                predictor.metadata.require_normalization(Normalization.of(**said))
+            except PreprocessingError as error:
+                raise InferenceError(f"{os.fspath(path)}: {error}") from None
+        return predictor
     from ..saved import open_model
 
     return TorchPredictor(open_model(path, **options), provider)

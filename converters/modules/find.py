@@ -10,6 +10,7 @@ from torch import nn
 from .. import t7
 from ..t7 import LuaObject, LuaTable
 from ..t7 import model as t7_model
+from ..t7.model import Candidate, list_candidates
 from ..t7.paths import follow
 from .context import Note
 from .conversion import Conversion, convert_recorded
@@ -20,9 +21,9 @@ from .registry import is_registered
 def find_model(value: Any, path: str = "") -> tuple[LuaObject, str]:
     """Return the model in a value of a `.t7` file, and its path.
 
-    It searches as `t7.model.find_model`, and takes an object of a class with a converter for a
-    module even if it has no fields of one. A table with the fields of a container becomes an
-    nn.Sequential: `model:write(file)` writes the fields without the class.
+    The model is the network with the parameters (see `t7.model.find_model`). An object of a class
+    with a converter is a module even if it has no fields of one. A table with the fields of a
+    container becomes an nn.Sequential: `model:write(file)` writes the fields without the class.
 
     Args:
         value: A value returned by `t7.load`.
@@ -40,12 +41,28 @@ def find_model(value: Any, path: str = "") -> tuple[LuaObject, str]:
         >>> model.class_name, path
         ('nn.Tanh', 'net')
     """
+    chosen = _choose(value, path)[0]
+    return chosen.module, chosen.path
+
+
+def _choose(value: Any, path: str) -> tuple[Candidate, str]:
+    """Return the model in a value, and what is to be said about the choice."""
     if _is_bare_container(value):
-        return LuaObject("nn.Sequential", value), path or "model"
+        model = LuaObject("nn.Sequential", value)
+        text = "a container's fields without its class: nn.Sequential is assumed"
+        return Candidate(path or "model", model, 0), text
+    found = t7_model.search(value, path, is_module)
     try:
-        return t7_model.find_model(value, path, is_module)
+        chosen = t7_model.choose(found, value)
     except t7.T7Error as error:
         raise ConversionError(error.problem) from error
+    if chosen.depth == 0:
+        return chosen, ""
+    rest = [one for one in found.networks if one is not chosen]
+    text = "the model of this file"
+    if rest:
+        text += f", chosen by its name; others are {list_candidates(rest)}"
+    return chosen, text
 
 
 def is_module(value: Any) -> bool:
@@ -113,6 +130,28 @@ def load_conversion(file: str | os.PathLike[str], at: str | None = None) -> Conv
     return convert_model(t7.load(file, writable=False), at, file)
 
 
+def find_networks(file: str | os.PathLike[str], at: str | None = None) -> list[Candidate]:
+    """Return every network of a `.t7` file: those that `load_model` would choose from.
+
+    Args:
+        file: The `.t7` file.
+        at: Path of the value in which they are; None for the file's value.
+
+    Raises:
+        T7Error: The file cannot be read, or has no value at that path.
+        ConversionError: There is no network.
+    """
+    try:
+        value = follow(t7.load(file, writable=False), at or "")
+        if _is_bare_container(value):
+            return [_choose(value, at or "")[0]]
+        networks = t7_model.search(value, at or "", is_module).networks
+        return networks or [_choose(value, at or "")[0]]
+    except (ConversionError, t7.T7Error) as error:
+        error.source = os.fspath(file)
+        raise
+
+
 def convert_model(value: Any, at: str | None, source: str | os.PathLike[str]) -> Conversion:
     """Convert the model in a value that `t7.load` returned (see `load_conversion`).
 
@@ -126,11 +165,11 @@ def convert_model(value: Any, at: str | None, source: str | os.PathLike[str]) ->
         ConversionError: There is no model, or one that cannot be converted.
     """
     try:
-        model, path = find_model(follow(value, at or ""), at or "")
-        conversion = convert_recorded(model, path)
-        if model.fields is value:
-            text = "a container's fields without its class: nn.Sequential is assumed"
-            conversion.notes.append(Note(path, model.class_name, text))
+        chosen, text = _choose(follow(value, at or ""), at or "")
+        conversion = convert_recorded(chosen.module, chosen.path)
+        if text:
+            note = Note(chosen.path, chosen.module.class_name, text)
+            conversion.notes.insert(0, note)
         return conversion
     except (ConversionError, t7.T7Error) as error:
         error.source = os.fspath(source)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .checker.check import check
     from .exporter import Exported, export
     from .onnx_file import describe_file
-    from .quantizer import Quantized, quantize
+    from .quantizer.quantize import Quantized, quantize
 
 __all__ = [
     "PROFILES",

@@ -130,6 +130,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         "opset": opsets.get(""),
         "ir_version": model.ir_version,
         "labels": metadata.labels,
+        "vocabularies": [vocabulary.to_json() for vocabulary in metadata.vocabularies or []],
         **{name: _to_json(getattr(metadata, name)) for name in PREPROCESSING},
         "arithmetic": metadata.precision,
         "output_kind": metadata.output_kind,

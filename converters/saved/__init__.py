@@ -17,7 +17,8 @@ from .errors import SavedModelError
 if TYPE_CHECKING:
     from .folder import load, save
     from .model import OUTPUT_KINDS, Provenance, SavedModel
-    from .open import apply_overrides, open_model
+    from .open import open_model
+    from .overrides import apply_overrides
     from .pt2 import save_pt2
     from .shapes import infer_input_shape, infer_output_kind, output_shape
     from .torch7 import save_t7
@@ -46,7 +47,8 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("load", "save"), "folder"),
     **dict.fromkeys(("OUTPUT_KINDS", "Provenance", "SavedModel"), "model"),
-    **dict.fromkeys(("apply_overrides", "open_model"), "open"),
+    "open_model": "open",
+    "apply_overrides": "overrides",
     "save_pt2": "pt2",
     **dict.fromkeys(("infer_input_shape", "infer_output_kind", "output_shape"), "shapes"),
     "save_t7": "torch7",

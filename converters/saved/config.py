@@ -31,6 +31,7 @@ from ..validation import (
     text,
     whole,
 )
+from ..vocabulary import check_vocabulary
 from .errors import SavedModelError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -52,6 +53,7 @@ _ENTRIES = {
     "inputs": optional(list_of(anything)),
     "output_kind": one_of(*OUTPUT_KINDS),
     "labels": optional(list_of(text)),
+    "vocabularies": list_of(check_vocabulary),
     "parameters": whole(),
     "preprocessing": optional(mapping_of(anything)),
     "notes": list_of(text),
@@ -67,7 +69,8 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: What `describe_folder` takes from `config.json`, in this order.
 _DESCRIBED = (
-    *("parameters", "input_shape", "inputs", "output_kind", "labels", "preprocessing", "source"),
+    *("parameters", "input_shape", "inputs", "output_kind", "labels", "vocabularies"),
+    *("preprocessing", "source"),
     *("torchlift_version", "format_version", "notes"),
 )
 
@@ -99,8 +102,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     config = _from_format_1(config) if version == 1 else config
     try:
         # Format 1 does not count the parameters.
-        optional_entries = ("inputs", "parameters") if version == 1 else ("inputs",)
-        check_entries(config, _ENTRIES, optional=optional_entries)
+        left_out = ("inputs", "vocabularies", *(("parameters",) if version == 1 else ()))
+        check_entries(config, _ENTRIES, optional=left_out)
         if config.get("inputs"):
             InputShapes.from_json(config["inputs"])
         if math.prod(config["input_shape"] or ()) > _LARGEST_INPUT:
@@ -157,6 +160,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except TorchliftError as error:
         raise SavedModelError(f"{path / CONFIG}: {error}") from error
     shapes = _tensor_shapes(path / WEIGHTS)
+    config.setdefault("vocabularies", [])
     # Format 1 does not count the parameters.
     config.setdefault(
         "parameters",

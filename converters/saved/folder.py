@@ -26,6 +26,7 @@ from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
+from ..vocabulary import Vocabulary
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -121,6 +122,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             notes=config["notes"],
             source=None if source is None else Provenance(source["file"], source["sha256"]),
             inputs=_inputs(config),
+            vocabularies=[Vocabulary.from_json(one) for one in config.get("vocabularies", [])],
         )
         _check_fit(model)
     except TorchliftError as error:
@@ -192,6 +194,7 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "inputs": None if model.input_shapes is None else model.input_shapes.to_json(),
         "output_kind": _output_kind(model.output_kind),
         "labels": model.labels,
+        "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "notes": model.notes,

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..images.preprocessing import Preprocessing
 from ..input_shapes import InputShapes
+from ..vocabulary import Vocabulary
 from .config import OUTPUT_KINDS as OUTPUT_KINDS
 
 
@@ -34,6 +35,7 @@ class SavedModel:
         input_shape: (C, H, W) of one example, or None if it is not known or no image.
         labels: The class names of the outputs, or None.
         preprocessing: The steps from an image to an input, or None.
+        vocabularies: What the numbers of its inputs and outputs stand for, in networks of texts.
         notes: What was decided or assumed during the conversion, for people to read.
         source: The file that it was converted from, or None.
         inputs: What it takes where that is not one image of a known size: a vector, a sequence,
@@ -53,6 +55,7 @@ class SavedModel:
     notes: list[str] = field(default_factory=list)
     source: Provenance | None = None
     inputs: InputShapes | None = None
+    vocabularies: list[Vocabulary] = field(default_factory=list)
 
     @property
     def input_shapes(self) -> InputShapes | None:

@@ -59,6 +59,16 @@ def infer_output_kind(module: nn.Module) -> str:
     return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
 
 
+def is_sigmoid_last(module: nn.Module) -> bool:
+    """Return whether a network ends in a sigmoid, whose probabilities are no choice of one class.
+
+    Example:
+        >>> is_sigmoid_last(nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()))
+        True
+    """
+    return isinstance(_last_layer(module), nn.Sigmoid)
+
+
 def side_by_side(module: nn.Module) -> int:
     """Return how many classifiers a network joins in one output, as GoogLeNet does in training.
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .embedded import embedded_value
 from .errors import T7Error
 from .values import LuaFunction, LuaObject, LuaTable, TorchArray
 
@@ -78,8 +79,9 @@ def follow(value: Any, path: str) -> Any:
 
     Fields of instances and entries of tables are selected by their keys. `.body[1]` is the first
     object of an instance that wrote several; `.upvalues` belongs to a function, `.storage` to a
-    tensor; `[1]` is also the first slice of a tensor. `value` and `model` at the start of a path
-    stand for the value itself.
+    tensor; `[1]` is also the first slice of a tensor. `.1` is another spelling of `[1]` where no
+    entry has that name. A string that `torch.serialize` wrote is entered as what it holds. `value`
+    and `model` at the start of a path stand for the value itself.
 
     Args:
         value: A value returned by `load`.
@@ -121,8 +123,13 @@ def _child(value: Any, key: Key) -> Any:
     Raises:
         KeyError: If the value has nothing under this key.
     """
+    if key != "storage" and (inside := embedded_value(value)) is not None:
+        value = inside
     if not isinstance(value, np.ndarray):
-        return children(value)[key]
+        entries = children(value)
+        if key not in entries and isinstance(key, str) and key.isdigit():
+            key = int(key)
+        return entries[key]
     if key == "storage" and isinstance(value, TorchArray) and value.storage is not None:
         return value.storage
     if type(key) is int and value.ndim and 1 <= key <= len(value):

@@ -111,6 +111,7 @@ class _Normalization:
     def __init__(self, preprocessing: Preprocessing | None, device: torch.device) -> None:
         self.bgr = preprocessing is not None and preprocessing.color == "BGR"
         self._range = 1 if preprocessing is None else preprocessing.value_range
+        self._limits = (0.0, 1.0) if preprocessing is None else preprocessing.limits
         self._mean = _per_channel(preprocessing.mean if preprocessing else (), device)
         self._std = _per_channel(preprocessing.std if preprocessing else (), device)
 
@@ -120,6 +121,10 @@ class _Normalization:
             return inputs
         if self._range == 1:
             inputs /= 255
+        elif self._range != 255:
+            low, high = self._limits
+            inputs *= (high - low) / 255
+            inputs += low
         if self._mean is not None:
             inputs -= self._mean
         if self._std is not None:

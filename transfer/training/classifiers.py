@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ...converters.images.preprocessing import Preprocessing
+from ...converters.images.errors import PreprocessingError
+from ...converters.images.normalization import NOTHING_SAID, Normalization
+from ...converters.images.preprocessing import COLORS, Preprocessing
 from ...converters.modules.finite import require_finite_parameters
 from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
@@ -31,22 +33,27 @@ _PROBE_BATCH = 256
 _PROBE_C = 1.0
 
 
-def new_classifier(source: str, train: Dataset | ImageFiles, seed: int = 0) -> SavedModel:
+def new_classifier(
+    source: str, train: Dataset | ImageFiles, seed: int = 0, **preprocessing: Any
+) -> SavedModel:
     """Return an untrained network for the classes of a dataset.
 
     Args:
         source: As for `new_network`.
         train: The training images.
         seed: Seed of the weights.
+        preprocessing: `mean`, `std`, `color` and `value_range`, as for `open_model`; without them
+            mean and std are measured on the training images.
 
     Raises:
         NetworkError: If there is no such network.
+        PreprocessingError: If the preprocessing does not fit the network.
         DataError: If the images have no labels.
     """
     seed_everything(seed)
     network = new_network(source, *network_arguments(train))
     model = SavedModel(network, "logits", infer_input_shape(network.eval()))
-    return _with_labels_and_preprocessing(model, train)
+    return _with_labels_and_preprocessing(model, train, Normalization.of(**preprocessing))
 
 
 def network_arguments(train: Dataset | ImageFiles) -> tuple[int, int]:
@@ -144,8 +151,16 @@ def _head_inputs(model: SavedModel, train: Dataset | ImageFiles, device: str) ->
     return torch.cat(rows).numpy()
 
 
-def _with_labels_and_preprocessing(model: SavedModel, train: Dataset | ImageFiles) -> SavedModel:
-    """Give a model the labels of a dataset and, if it has none, a preprocessing measured on it."""
+def _with_labels_and_preprocessing(
+    model: SavedModel, train: Dataset | ImageFiles, said: Normalization = NOTHING_SAID
+) -> SavedModel:
+    """Give a model the labels of a dataset and, if it has none, a preprocessing measured on it.
+
+    Args:
+        model: The model, which is changed.
+        train: The training images.
+        said: What is not measured.
+    """
     if train.names is not None:
         model.labels = list(train.names)
     if isinstance(train, Dataset):
@@ -163,12 +178,23 @@ def _with_labels_and_preprocessing(model: SavedModel, train: Dataset | ImageFile
         )
     channels, height, width = model.input_shape
     model.notes += conversion_note(train, channels)
+    if said.mean is not None or said.std is not None or said.value_range is not None:
+        model.preprocessing, note = said.preprocessing(model.input_shape)
+        model.notes.append(note)
+        return model
+    color = said.color or ("gray" if channels == 1 else "RGB")
+    if COLORS[color] != channels:
+        raise PreprocessingError(
+            f"color={color} has {COLORS[color]} channels, but the network takes {channels}"
+        )
     mean, std = channel_statistics(train)
     if len(mean) != channels:
         # Gray images for a network of color images, or the reverse: one value for all channels.
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
+    if color == "BGR":
+        mean, std = mean[::-1], std[::-1]
     model.preprocessing = Preprocessing(
-        color="gray" if channels == 1 else "RGB",
+        color=color,
         size=(height, width),
         mean=mean,
         # A constant channel has a standard deviation of 0; dividing by 1 leaves it at 0.

@@ -103,9 +103,9 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
-    if details.get("output_kind") is None:
-        pair = pair.with_kind_of_outputs()
     examples = CheckInputs(pair, inputs, seed)
+    if details.get("output_kind") is None:
+        pair = pair.with_kind_of_outputs(next(iter(examples)).model)
     if classes is not None and len(classes) != examples.count:
         raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
     limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)

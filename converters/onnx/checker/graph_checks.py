@@ -16,10 +16,10 @@ import onnx_ir
 
 from ...images.preprocessing import Preprocessing
 from ...input_shapes import BATCH_AXIS, InputShape, interface_names
+from ...vocabulary import Vocabulary
 from ..errors import OnnxError
-from ..exporter.export import baked_metadata, keeps_batch, metadata_of, output_name
+from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
-from ..exporter.states import new_state_names, state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
@@ -105,26 +105,21 @@ def _interface(pair: ExportPair) -> Finding:
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
     shapes = model.input_shapes
-    count = len(inputs) - pair.states
-    names = interface_names("input", count) if shapes is None else shapes.names()
-    names += state_names(pair.states)
+    names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
-    kept = interface_names(output_name(model.output_kind), len(outputs) - pair.states)
-    kept += new_state_names(pair.states)
-    for values, expected in ((inputs, names), (outputs, kept)):
+    for values, expected in ((inputs, names), (outputs, pair.output_names)):
         if [value.name for value in values] != expected:
             problems.append(f"the name {', '.join(expected)} was expected")
-    in_front = all(leaf.batch_axis == 0 for leaf in pair.shapes.leaves())
     if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(
-        keeps_batch(axes(value), in_front) for value in outputs
+        holds_batch(axes(value)) for value in outputs
     ):
-        problems.append(f"the first axis must be {BATCH_AXIS!r} everywhere")
+        problems.append(f"every shape must hold the axis {BATCH_AXIS!r}")
     expected_leaves = [] if shapes is None else list(shapes.leaves())
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
             problems.append(f"an input of {leaf} was expected")
-    if expected_leaves and len(expected_leaves) != count:
+    if expected_leaves and len(expected_leaves) != len(inputs):
         problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 
@@ -153,7 +148,21 @@ def _metadata(pair: ExportPair) -> list[Finding]:
             {"output_kind": actual.output_kind},
         ),
         _compare_entries("source", expected.source or {}, actual.source or {}),
+        *_vocabularies(expected.vocabularies or [], actual.vocabularies or []),
     ]
+
+
+def _vocabularies(model: Sequence[Vocabulary], file: Sequence[Vocabulary]) -> list[Finding]:
+    """Compare the tokens of a network of texts; others have none."""
+    if not model:
+        return []
+    problems = [
+        f"{one.lua_path} has other tokens in the file, or is not in it"
+        for one in model
+        if one not in file
+    ]
+    same = ", ".join(f"{len(one.tokens):,} tokens of {one.lua_path}" for one in model)
+    return [Finding("vocabularies", not problems, "; ".join(problems) or same)]
 
 
 def _entries(preprocessing: Preprocessing | None) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import onnx
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
 from ...inference.predictors import to_input_dtype
-from ...inference.torch_module import inference_copy
+from ...inference.torch_module import as_inputs, inference_copy
 from ...input_shapes import (
     BATCH,
     BATCH_AXIS,
@@ -26,10 +27,9 @@ from ...input_shapes import (
     InputShapes,
     parse_inputs,
 )
-from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
-from ..exporter.export import kind_of_outputs
-from ..exporter.states import state_names
+from ..exporter.export import kind_of_outputs, names_of_outputs
+from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of, read_network
 
@@ -66,29 +66,31 @@ class ExportPair:
             OnnxError: If the file is missing, or is not a network in ONNX.
         """
         onnx_model, metadata = read_network(path)
-        pair = cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
-        return replace(pair, module=pair.with_states(pair.module))
+        if (kept := _kept(metadata)) is not None:
+            model = kept.of(model)
+        return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
 
-    @cached_property
-    def states(self) -> int:
-        """How many inputs and outputs of the file are states that the model's layers remember."""
-        count = state_count(self.model.module)
-        names = [value.name for value in self.onnx_model.graph.input]
-        return count if count and names[-count:] == state_names(count) else 0
+    def with_kind_of_outputs(self, inputs: Any) -> ExportPair:
+        """Return the pair, the meaning of the model's outputs that of what the file keeps of them.
 
-    def with_states(self, module: nn.Module) -> nn.Module:
-        """Return a copy of the model's network as the file has it, with its states outside."""
-        if not self.states:
-            return module
-        return WithStates(module, len(self.shapes.entries) - self.states)
-
-    def with_kind_of_outputs(self) -> ExportPair:
-        """Return the pair, the meaning of the model's outputs that of the file's shapes."""
-        outputs = self.onnx_model.graph.output
-        kind = kind_of_outputs(
-            self.model.output_kind, len(outputs) - self.states, len(axes(outputs[0]))
-        )
+        Args:
+            inputs: Examples, as the model takes them.
+        """
+        outputs, kind = self.onnx_model.graph.output, self.model.output_kind
+        if isinstance(self.module, KeptOutputs):
+            with suppress(ModelInputError):  # That the model cannot run them is a finding later.
+                kind = kind_of_kept(self.module, kind, as_inputs(self.module, inputs))
+        else:
+            in_front = all(leaf.batch_axis == 0 for leaf in self.shapes.leaves())
+            by_example = not in_front or axes(outputs[0])[:1] == [BATCH_AXIS]
+            kind = kind_of_outputs(kind, len(outputs), len(axes(outputs[0])), by_example)
         return replace(self, model=replace(self.model, output_kind=kind))
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names that the outputs of the file must have."""
+        count = len(self.onnx_model.graph.output)
+        return names_of_outputs(self.model.output_kind, count, _kept(self.metadata))
 
     @property
     def is_of_this_exporter(self) -> bool:
@@ -127,6 +129,17 @@ class ExportPair:
             value.name: to_input_dtype(array, dtype_of(value))
             for value, array in zip(values, arrays, strict=False)
         }
+
+
+def _kept(metadata: Metadata) -> Kept | None:
+    """Return what a file says that it keeps of the model's outputs; None if it is all."""
+    outputs, columns = metadata.kept_outputs, metadata.kept_columns
+    if outputs is None and columns is None:
+        return None
+    return Kept(
+        None if outputs is None else tuple(outputs),
+        None if columns is None else (columns[0], columns[1]),
+    )
 
 
 def _shape_of(value: onnx.ValueInfoProto) -> InputShape:

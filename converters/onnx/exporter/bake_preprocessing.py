@@ -80,17 +80,18 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
 def normalization_constants(preprocessing: Preprocessing) -> dict[str, np.ndarray]:
     """Return the constants that normalize pixels from 0 to 255, by their names in the graph.
 
-    (x / range − mean) / std is x · scale − shift, with one value for each channel, which broadcasts
-    over (N, C, H, W). The order of the channels and the shift are left out where they change
-    nothing.
+    (lo + x · (hi − lo) / 255 − mean) / std is x · scale − shift, with one value for
+    each channel, which broadcasts over (N, C, H, W). The order of the channels and the shift are
+    left out where they change nothing.
 
     Args:
         preprocessing: That of the network.
     """
     std = np.asarray(preprocessing.std or (1,), np.float64)
     mean = np.asarray(preprocessing.mean or (0,), np.float64)
-    largest = 255 if preprocessing.value_range == 1 else 1
-    constants = {_SCALE: 1 / (largest * std)} | ({_SHIFT: mean / std} if mean.any() else {})
+    low, high = preprocessing.limits
+    shift = (mean - low) / std
+    constants = {_SCALE: (high - low) / (255 * std)} | ({_SHIFT: shift} if shift.any() else {})
     by_channel = {
         name: values.astype(np.float32).reshape(1, -1, 1, 1) for name, values in constants.items()
     }

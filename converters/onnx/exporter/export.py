@@ -32,16 +32,15 @@ from ...input_shapes import (
 )
 from ...labels import check_labels
 from ...modules.finite import require_finite_parameters
-from ...modules.states import state_count
 from ...saved import SavedModel, infer_output_kind
 from ...saved.input_trial import example_inputs, free_size, refusal
 from ...saved.probabilities import sum_problem
-from ...saved.shapes import input_hint
+from ...saved.shapes import input_hint, is_sigmoid_last
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
-from .states import new_state_names, with_states
+from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
 from .tracing import EXPORTER, OPSET, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
@@ -93,6 +92,8 @@ def export(
     bake_preprocessing: bool = False,
     fp16: bool = False,
     any_size: bool = False,
+    outputs: Sequence[str | int] | None = None,
+    columns: tuple[int, int] | None = None,
     overwrite: bool = False,
     **details: Unpack[ModelDetails],
 ) -> Exported:
@@ -100,8 +101,7 @@ def export(
 
     The model itself is not changed. The input is named `input`; the output is named after its
     kind: `logits`, `log_probabilities`, `probabilities`, or `output` for features. Several inputs
-    or outputs are numbered from 1: `input_1`, `input_2`. States that layers remember from call to
-    call follow: `state_1`, … (zeros at first), and `new_state_1`, …
+    or outputs are numbered from 1: `input_1`, `input_2`.
 
     Args:
         model: A `SavedModel`, or a module that takes (N, …).
@@ -111,6 +111,9 @@ def export(
         bake_preprocessing: Put the normalization into the graph, which then takes uint8 pixels.
         fp16: Compute in half precision; inputs and outputs stay float32.
         any_size: Leave the height and width of images free: short for an `input_shape` with `?`.
+        outputs: Which outputs are kept, in this order: their names, or numbers from 1.
+        columns: Which columns of the only output are kept: the first and the last, from 1. Labels
+            are cut with them.
         overwrite: Replace an existing file.
         details: `input_shape`, `labels`, `preprocessing` and `output_kind` (see `ModelDetails`),
             for a module, or to replace those of a `SavedModel`.
@@ -136,21 +139,29 @@ def export(
     module = inference_copy(saved_model.module, torch.float32)
     is_saved = isinstance(model, SavedModel)
     shapes, example = _example(saved_model, module, inputs, any_size, is_saved)
-    outputs = run(module, example)
-    if details.get("output_kind") is None:
-        kind = kind_of_outputs(saved_model.output_kind, len(outputs), outputs[0].dim())
+    values = run(module, example)
+    is_kind_given = details.get("output_kind") is not None
+    if not is_kind_given:
+        rows, batch = values[0].shape[:1], _batch_in_front(shapes, example)
+        by_example = batch is None or rows == (batch,)
+        kind = kind_of_outputs(saved_model.output_kind, len(values), values[0].dim(), by_example)
         saved_model = replace(saved_model, output_kind=kind)
-    if problem := sum_problem(outputs[0].numpy(), saved_model.output_kind):
+    output_names = interface_names(output_name(saved_model.output_kind), len(values))
+    kept = choose_kept(outputs, columns, output_names, values)
+    if kept is not None:
+        module = KeptOutputs(module, kept)
+        if not is_kind_given:
+            kind = kind_of_kept(module, saved_model.output_kind, example)
+            saved_model = replace(saved_model, output_kind=kind)
+        saved_model, values = kept.of(saved_model), module.select(values)
+        output_names = names_of_outputs(saved_model.output_kind, len(values), kept)
+    if problem := sum_problem(values[0].numpy(), saved_model.output_kind):
         raise OnnxError(f"{problem}; output_kind='features' exports what they are")
     if saved_model.labels is not None:
-        check_labels(saved_model.labels, outputs[0].shape[1])
-    output_names = interface_names(output_name(saved_model.output_kind), len(outputs))
-    if states := state_count(module):
-        module, shapes, example = with_states(module, shapes, example)
-        output_names += new_state_names(states)
+        check_labels(saved_model.labels, values[0].shape[1])
     graph = trace(module, example, shapes, output_names)
     metadata = replace(
-        metadata_of(saved_model),
+        metadata_of(saved_model, kept),
         precision="fp16" if fp16 else "fp32",
         exporter=EXPORTER,
         inputs=str(shapes),
@@ -182,6 +193,9 @@ def as_saved_model(
 ) -> SavedModel:
     """Return a model with its details; those that are not None replace its own.
 
+    The outputs of a sigmoid are features, unless it is said that they are the probabilities of one
+    choice: they do not add up to 1.
+
     Raises:
         InputShapeError: If `input_shape` is no shape.
     """
@@ -192,6 +206,8 @@ def as_saved_model(
         "preprocessing": preprocessing,
         "output_kind": output_kind,
     }
+    if output_kind is None and model.output_kind == "probabilities":
+        details["output_kind"] = "features" if is_sigmoid_last(model.module) else None
     result = replace(model, **{name: value for name, value in details.items() if value is not None})
     if input_shape is not None:
         if not isinstance(input_shape, (InputShapes, str)):
@@ -201,10 +217,14 @@ def as_saved_model(
     return result
 
 
-def metadata_of(model: SavedModel) -> Metadata:
+def metadata_of(model: SavedModel, kept: Kept | None = None) -> Metadata:
     """Return the metadata for the exported file of a model."""
+    kept = kept or Kept()
     return Metadata(
+        kept_outputs=None if kept.outputs is None else list(kept.outputs),
+        kept_columns=None if kept.columns is None else list(kept.columns),
         labels=None if model.labels is None else list(model.labels),
+        vocabularies=list(model.vocabularies) or None,
         preprocessing=model.preprocessing,
         output_kind=model.output_kind,
         source=None if model.source is None else asdict(model.source),
@@ -226,20 +246,33 @@ def output_name(output_kind: str) -> str:
     return "output" if output_kind == "features" else output_kind
 
 
-def kind_of_outputs(output_kind: str, count: int, dims: int) -> str:
+def names_of_outputs(output_kind: str, count: int, kept: Kept | None) -> list[str]:
+    """Return the names of a file's outputs; those that are kept of several keep their numbers.
+
+    Example:
+        >>> names_of_outputs("logits", 1, None), names_of_outputs("features", 2, Kept((3, 1)))
+        (['logits'], ['output_3', 'output_1'])
+    """
+    if kept is not None and kept.outputs is not None:
+        return [f"output_{number}" for number in kept.outputs]
+    return interface_names(output_name(output_kind), count)
+
+
+def kind_of_outputs(output_kind: str, count: int, dims: int, by_example: bool = True) -> str:
     """Return what outputs mean: several are features, and so is a map of values of pixels.
 
     Args:
         output_kind: What the last layer suggests.
         count: How many outputs there are.
         dims: The dimensions of the first, the batch included.
+        by_example: Whether it has a row for each example.
 
     Example:
         >>> kind_of_outputs("probabilities", 1, 2), kind_of_outputs("probabilities", 1, 4)
         ('probabilities', 'features')
     """
     is_map = dims > 2 and output_kind in ("probabilities", "logits")
-    return "features" if count > 1 or is_map else output_kind
+    return "features" if count > 1 or is_map or not by_example else output_kind
 
 
 def _example(
@@ -269,6 +302,13 @@ def _example(
         raise OnnxError(_unknown_input(model.module, is_saved))
     example = _trial(module, shapes)
     return (_any_size(shapes) if any_size else shapes), example
+
+
+def _batch_in_front(shapes: InputShapes, example: Any) -> int | None:
+    """Return how many examples there are, if the batch is the first axis of every input."""
+    if any(leaf.batch_axis for leaf in shapes.leaves()):
+        return None
+    return int(pytree.tree_leaves(example)[0].shape[0])
 
 
 def _trial(module: nn.Module, shapes: InputShapes) -> Any:
@@ -346,24 +386,24 @@ def _check_batch(file: Path, shapes: InputShapes) -> None:
                 f"the network takes no free axis {', '.join(fixed)}: {value.name} has the shape "
                 f"{'×'.join(map(str, shape))}; give a number in its place"
             )
-    in_front = all(leaf.batch_axis == 0 for leaf in shapes.leaves())
     for value in graph.output:
         shape = axes(value)
-        if not keeps_batch(shape, in_front):
-            if shapes.takes_any_size:
-                raise OnnxError("the network has a fixed input size: leave out any_size=True")
-            where = "begin with" if in_front else "hold"
+        if shapes.takes_any_size and shape[:1] != [BATCH_AXIS]:
+            raise OnnxError("the network has a fixed input size: leave out any_size=True")
+        if not holds_batch(shape):
             raise OnnxError(
                 f"the model does not keep its batch: {value.name} has the shape "
-                f"{'×'.join(map(str, shape))}, which does not {where} {BATCH_AXIS}"
+                f"{'×'.join(map(str, shape))}, which does not hold {BATCH_AXIS}"
             )
 
 
-def keeps_batch(shape: list[str | int], in_front: bool) -> bool:
-    """Whether an output holds the batch: as its first axis, or, where it is not in front, in any.
+def holds_batch(shape: list[str | int]) -> bool:
+    """Whether an output holds the batch.
 
-    Where it is not in front, steps and examples may be the rows of one axis, `batch*t`.
+    Steps and examples may be the rows of one axis.
+
+    Example:
+        >>> holds_batch(["batch", 10]), holds_batch(["batch*t", 10]), holds_batch([2, 10])
+        (True, True, False)
     """
-    if in_front:
-        return shape[:1] == [BATCH_AXIS]
     return any(isinstance(axis, str) and BATCH_AXIS in re.findall(r"\w+", axis) for axis in shape)

@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import T7Error
-from ..model import find_model, is_module, root_path
+from ..model import find_model, is_module, is_parameter, root_path
 from ..paths import children, path_step
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .settings import settings
 from .storage_usage import Bytes, TensorUse, attribute_bytes
 
-#: Parameters of torch/nn, for files saved without gradients. Any other parameter is recognized by
-#: the field with its gradient.
-_PARAMETERS = {"weight", "bias", "v", "g", "diagCov"}
-_NOT_PARAMETERS = {"input", "output"}
 #: Containers that become one PyTorch module: the modules inside have no PyTorch path.
 _INDIVISIBLE = {"nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
@@ -95,17 +91,21 @@ class ModuleInventory:
     outside: Bytes = field(default_factory=Bytes)
 
 
-def list_modules(value: Any) -> ModuleInventory:
+def list_modules(value: Any, path: str = "") -> ModuleInventory:
     """List the modules and tensors in a value without reading the tensors.
 
     The file's model comes first (see `find_model`), even if other values refer to parts of it.
+
+    Args:
+        value: A value of a file.
+        path: Its path.
     """
     inventory = ModuleInventory()
     layers, uses = inventory.layers, list[TensorUse]()
     # By id; keeping the values makes sure that no id is used twice.
     seen: dict[int, Any] = {}
     layer_indices: dict[int, int] = {}
-    stack = _roots(value)
+    stack = _roots(value, path)
     while stack:
         place = stack.pop()
         value = place.value
@@ -159,11 +159,11 @@ class _Place:
     inside: str = ""
 
 
-def _roots(value: Any) -> list[_Place]:
+def _roots(value: Any, path: str) -> list[_Place]:
     """Return the places to start from; the last one, the model, is visited first."""
-    root = _Place(value, root_path(value))
+    root = _Place(value, path or root_path(value))
     try:
-        return [root, _Place(*find_model(value))]
+        return [root, _Place(*find_model(value, path))]
     except T7Error:
         return [root]
 
@@ -196,8 +196,7 @@ def _group(name: str, fields: LuaTable) -> str | None:
     """Return the group that a field's name implies, if any."""
     if name.startswith("running_"):
         return "running_statistics"
-    gradient = f"grad{name[:1].upper()}{name[1:]}"
-    if name in _PARAMETERS or (gradient in fields and name not in _NOT_PARAMETERS):
+    if is_parameter(name, fields):
         return "weights"
     return "gradients" if re.match("grad(?!Input|Output)", name) else None
 

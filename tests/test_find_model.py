@@ -1,0 +1,150 @@
+"""The model of a checkpoint is the network that holds the parameters, wherever it stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_support import image_network, linear, lua, lua_list, module, sequential, write
+from cli_support import typed
+
+from torchlift.converters import load_model, t7
+from torchlift.converters.modules import ConversionError, load_conversion
+from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7.inspection import inspect
+
+NET = image_network()
+CRITERION = module("nn.MSECriterion", sizeAverage=True)
+TRAINER = LuaObject("my.Trainer", lua(model=NET, epoch=3))
+
+
+def deep(levels: int, value: Any) -> LuaTable:
+    for _ in range(levels):
+        value = lua(inner=value)
+    table: LuaTable = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (lua(warp=module("nn.Identity"), protos=lua(cnn=NET)), "protos.cnn"),
+        (lua(cnn=NET, model=module("nn.Identity")), "cnn"),
+        (TRAINER, "model"),
+        (lua(state=TRAINER, opt=lua(lr=1)), "state.model"),
+        (LuaObject("tds.Hash", lua(first=1, cnn=NET)), "cnn"),
+        (lua(nets=LuaObject("tds.Vec", lua_list(NET))), "nets[1]"),
+        (deep(7, lua(net=NET)), "inner." * 7 + "net"),
+        (LuaObject("nn.StochasticGradient", lua(module=NET, criterion=CRITERION)), "module"),
+        # A network and its parts: the whole is the model.
+        (lua(top=NET["modules"][4], whole=NET), "whole"),
+    ],
+)
+def test_the_network_with_the_parameters_is_found(value: Any, path: str, tmp_path: Path) -> None:
+    file = write(value, tmp_path)
+    assert load_conversion(file).layers[-1].path == path
+    assert inspect(file).model_path == path
+    images = torch.rand(2, 3, 8, 8)
+    expected = load_model(write(NET, tmp_path, "net.t7"))(images)
+    assert torch.equal(load_model(file)(images), expected)
+    assert torch.equal(load_model(file, at=path)(images), expected)
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_a_network_in_a_serialized_string_is_found(ascii_: bool, tmp_path: Path) -> None:
+    text = t7.dumps(lua(net=NET), format="ascii" if ascii_ else "binary")
+    for stored in (text, np.frombuffer(text, np.int8).copy()):
+        file = write(lua(epoch=3, blob=stored), tmp_path, f"{type(stored).__name__}.t7")
+        assert load_conversion(file).layers[-1].path == "blob.net"
+        assert load_model(file, at="blob.net.modules[4]").in_features == 256
+        assert load_model(file, at="blob").training is False
+
+
+def test_several_networks_are_listed_in_the_words_of_at(tmp_path: Path) -> None:
+    """OpenNMT's layout: each network stands in a table of its own."""
+    parts = {
+        name: lua(modules=lua_list(linear(4, 4)), name=name) for name in ("encoder", "decoder")
+    }
+    file = write(lua(models=LuaTable(parts), options=lua(), dicts=lua()), tmp_path)
+    with pytest.raises(ConversionError) as raised:
+        load_model(file)
+    for path in ("models.encoder.modules[1]", "models.decoder.modules[1]"):
+        assert path in str(raised.value)
+        assert load_model(file, at=path).in_features == 4
+    assert load_model(file, at="models.encoder.modules.1").in_features == 4
+
+
+def test_a_model_chosen_by_its_name_says_so(tmp_path: Path) -> None:
+    file = write(lua(best_model=image_network(), model=NET), tmp_path)
+    note = load_conversion(file).notes[0]
+    assert note.path == "model"
+    assert "best_model (nn.Sequential)" in note.text
+
+
+def test_networks_inside_an_unknown_class_name_the_class(tmp_path: Path) -> None:
+    pair = LuaObject("my.Pair", lua(encoder=linear(4, 4), decoder=linear(4, 4)))
+    with pytest.raises(ConversionError, match=r"pair\.encoder .*pair is a my\.Pair"):
+        load_model(write(lua(pair=pair), tmp_path))
+
+
+@pytest.mark.parametrize("class_name", ["nn.SharpMasks", "SharpMasks"])
+def test_an_unknown_class_without_the_fields_of_a_module(class_name: str, tmp_path: Path) -> None:
+    """Its constructor left out parent.__init: it is the model all the same."""
+    unknown = LuaObject(class_name, lua(km=32, weights=np.zeros(3)))
+    with pytest.raises(ConversionError, match=f"no converter for {class_name} at model.*km"):
+        load_model(write(lua(model=unknown, config=lua()), tmp_path))
+
+
+def test_a_file_of_weights_alone_says_so(tmp_path: Path) -> None:
+    weights = lua(parameters=lua_list(np.zeros(3), np.zeros(4)), bnVars=lua_list(np.ones(2)))
+    with pytest.raises(ConversionError, match=r"3 tensors and no network.*weights=FILE"):
+        load_model(write(weights, tmp_path))
+
+
+def test_a_word_in_a_list_names_no_file(tmp_path: Path) -> None:
+    for words in (lua_list("a", "distributed.net"), LuaTable({"1": "a", "2": "distributed.net"})):
+        with pytest.raises(ConversionError) as raised:
+            load_model(write(words, tmp_path))
+        assert "names the file" not in str(raised.value)
+
+
+def test_a_long_vocabulary_beside_the_model_takes_no_time(tmp_path: Path) -> None:
+    words = lua_list(*(f"word {number}" for number in range(100_000)))
+    assert load_conversion(write(lua(words=words, x=NET), tmp_path)).layers[-1].path == "x"
+
+
+def test_many_modules_that_share_parts_are_searched_once() -> None:
+    """Otherwise the time would grow with the square of their number."""
+    from torchlift.converters.t7.model import search
+
+    shared = sequential(*(linear(1, 1) for _ in range(300)))
+    wrapped = lua_list(*(sequential(shared) for _ in range(300)))
+    assert len(search(wrapped).networks) == 300
+
+
+def test_inspect_shows_the_value_at_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths, layers and parameters are those that the other commands take; bytes are the file's."""
+    blob = t7.dumps(lua(net=linear(4, 4)))
+    file = write(lua(pair=lua(a=NET, b=linear(4, 2)), blob=blob, note="x"), tmp_path)
+    whole, part = inspect(file), inspect(file, at="pair.b")
+    assert (part.model_path, part.parameters) == ("pair.b", 10)
+    assert [layer.path for layer in part.layers] == ["pair.b"]
+    assert part.tree.path == "pair.b"
+    assert "pair.b.weight" in [node.path for node in part.tree.children]
+    assert part.bytes == whole.bytes
+    assert part.outside.total + part.layers[0].bytes.total + part.bytes.structure == part.size
+    assert inspect(file, at="blob").model_path == "blob.net"
+    [text] = [node.text for node in whole.tree.children if node.name == ".blob"]
+    assert "which torch.serialize wrote into" in text
+    code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.a", "--json")
+    assert (code, json.loads(out)["model_lua_path"]) == (0, "pair.a"), err
+    code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.c")
+    assert (code, out) == (1, "")
+    assert "checkpoint.t7: there is no .c here; it has .a, .b (at value.pair)" in err
+    assert typed({}, capsys, "inspect", str(tmp_path), "--at", "x")[0] == 2

@@ -1,0 +1,117 @@
+"""Vocabularies beside or in a model are carried, byte by byte, into config.json and the .onnx."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from checkpoint_support import image_network, lua, lua_list, module, write
+
+from torchlift.converters import saved, t7
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.onnx import check, export
+from torchlift.converters.saved.beside import read_beside
+from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.vocabulary import Vocabulary
+
+NET = image_network()
+WORDS = lua_list("the", "sea", "é")
+
+#: A character model of a text with é, which Lua takes apart: two tokens that are no characters.
+BYTES = LuaTable({"a": 1, b"\xc3": 2, b"\xa9": 3, "\n": 4})
+
+
+@pytest.mark.parametrize(
+    ("beside", "path"),
+    [
+        ({"vocab": lua(the=1, sea=2, é=3)}, "vocab"),
+        ({"vocab": LuaTable({"1": "the", "2": "sea", "3": "é"})}, "vocab"),
+        ({"ivocab": WORDS}, "ivocab"),
+        ({"word2id": lua(the=1, sea=2, é=3), "id2word": WORDS}, "word2id"),
+        ({"opt": lua(idx_to_token=WORDS)}, "opt.idx_to_token"),
+        ({"ix_to_word": LuaObject("tds.Vec", WORDS)}, "ix_to_word"),
+        ({"dicts": lua(src=lua(words=LuaObject("Dict", lua(idxToLabel=WORDS))))}, None),
+        ({"dictionary": LuaObject("Dictionary", lua(index_to_symbol=WORDS, cutoff=15))}, None),
+    ],
+)
+def test_the_tokens_are_found_in_every_layout(
+    beside: dict[str, Any], path: str | None, tmp_path: Path
+) -> None:
+    model = saved.open_model(write(lua(model=NET, **beside), tmp_path))
+    [found] = model.vocabularies
+    assert (found.tokens, found.first_index) == (("the", "sea", "é"), 1)
+    assert found.lua_path == path or path is None
+    assert not [note for note in model.notes if "left out" in note]
+
+
+def test_a_model_may_keep_its_vocabulary_itself() -> None:
+    """As torch-rnn's does, in both directions."""
+    tokens = {"idx_to_token": lua_list("a", "b"), "token_to_idx": lua(a=1, b=2)}
+    model = module("nn.LanguageModel", **tokens)
+    for value, path in ((model, "model"), (lua(net=model), "net")):
+        [found] = read_beside(value, path).vocabularies
+        assert (found.lua_path, found.tokens) == (f"{path}.idx_to_token", ("a", "b"))
+
+
+def test_a_list_without_names_has_its_vocabulary_by_its_shape() -> None:
+    tokens = lua_list(*"abcdefghijkl")
+    value = lua_list(NET, lua(rnn_size=20, num_layers=2), tokens, 7, lua_list("a", "b"))
+    assert [one.lua_path for one in read_beside(value, "[1]").vocabularies] == ["[3]"]
+
+
+def test_numbers_without_a_token_and_numbers_from_zero() -> None:
+    value = lua(model=NET, vocab=lua(a=0, b=1, d=3), chars=lua(a=5, b=500))
+    beside = read_beside(value, "model")
+    assert beside.vocabularies == [Vocabulary("vocab", ("a", "b", None, "d"), 0)]
+    assert beside.notes == ["chars beside the model is left out: no tokens with numbers"]
+
+
+def test_tokens_that_are_bytes_survive_saving_and_exporting(tmp_path: Path) -> None:
+    file = write(lua(model=NET, vocab=BYTES), tmp_path)
+    expected = {1: b"a", 2: b"\xc3", 3: b"\xa9", 4: b"\n"}
+    assert {number: t7.load(file)["vocab"][key] for number, key in ((2, b"\xc3"),)} == {2: 2}
+    model = saved.open_model(file)
+    saved.save(model, tmp_path / "saved")
+    json.loads((tmp_path / "saved" / "config.json").read_bytes().decode("utf-8"))
+    export(model, tmp_path / "net.onnx")
+    props = {one.key: one.value for one in onnx.load(tmp_path / "net.onnx").metadata_props}
+    kept = Metadata.from_props(props).vocabularies
+    for vocabularies in (model.vocabularies, saved.load(tmp_path / "saved").vocabularies, kept):
+        assert vocabularies is not None
+        assert {number: vocabularies[0].as_bytes(number) for number in expected} == expected
+    with pytest.raises(KeyError):
+        model.vocabularies[0].as_bytes(5)
+
+
+def test_check_compares_the_tokens(tmp_path: Path) -> None:
+    model = saved.open_model(write(lua(model=NET, vocab=lua(a=1, b=2)), tmp_path))
+    export(model, tmp_path / "net.onnx")
+    assert check(model, tmp_path / "net.onnx").passed
+    other = replace(model, vocabularies=[Vocabulary("vocab", ("b", "a"))])
+    report = check(other, tmp_path / "net.onnx")
+    assert [finding.name for finding in report.findings if not finding.passed] == ["vocabularies"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entries": ["a", 5]},
+        {"entries": ["ā"], "encoding": "latin-1"},
+        {"encoding": "utf-16"},
+        {"first_index": -1},
+        {"lua_path": None},
+    ],
+)
+def test_a_damaged_vocabulary_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    model = saved.open_model(write(lua(model=NET, vocab=lua(a=1, b=2)), tmp_path))
+    saved.save(model, tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["vocabularies"][0] |= change
+    file.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(saved.SavedModelError, match=r"config\.json: damaged: vocabularies\[0\]"):
+        saved.load(tmp_path / "saved")
