@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class OnnxLanguageModel:
     ) -> None:
         # The operators of a step are too small to share.
         session = open_session(path, provider, threads=1)
-        if place := first_not_finite_weight(path):
+        if place := first_not_finite_weight(Path(path)):
             raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
         self._run, self.provider = session.runtime.run, session.provider
         metadata = Metadata.from_props(session.runtime.get_modelmeta().custom_metadata_map)

@@ -23,10 +23,10 @@ from ..predictors import TorchPredictor
 from .language_model import LanguageModel, choose_vocabulary, log_softmax
 
 _NO_LANGUAGE_MODEL = (
-    "no language model: a network was expected that takes one token and states and gives the new "
-    "states and the scores of the next token, as char-rnn's, or one that looks up tokens and keeps "
-    "states between them, as torch-rnn's; captions and translations need several networks, one "
-    "after the other, which no command runs: at=PATH chooses one of them for export or convert"
+    "no model of a text's characters or words: a network that reads tokens one by one and keeps "
+    "states was expected, as char-rnn's or torch-rnn's. Captions and translations take several "
+    "networks, one after the other, and no command runs them: export and convert take each of them "
+    "with at=PATH"
 )
 
 
@@ -155,7 +155,7 @@ def _require_one_network(path: str | os.PathLike[str]) -> None:
     if len(networks) > 1 and not names & {"rnn", "model"}:
         listed = ", ".join(f"{one.path} ({one.module.class_name})" for one in networks[:8])
         raise InferenceError(
-            f"the file holds several networks: {listed}. Captions and translations need one after "
-            "the other, which no command runs; at=PATH chooses one that reads and writes tokens by "
-            "itself, and export or convert take the others with it"
+            f"the file holds several networks: {listed}. Captions and translations take one after "
+            "the other, and no command runs them so: export and convert take each of them with "
+            "at=PATH, as does this command a network that writes texts by itself"
         )
