@@ -44,13 +44,17 @@ class WithStates(nn.Module):
 
     def forward(self, input: list[Any]) -> list[Any]:
         """Map `[*inputs, *states]` to `[output, *new states]`; without states they are zeros."""
-        inputs, states = input[: self.count], iter(input[self.count :])
+        states = iter(input[self.count :])
         layers = remembering_layers(self.module)
         try:
             for layer in layers:
                 layer.memory = list(islice(states, layer.num_states))
-            output = self.module(inputs[0] if self.count == 1 else inputs)
+            output = self.module(self.named_inputs(input))
             return [output, *(state for layer in layers for state in layer.memory)]
         finally:
             for layer in layers:
                 layer.memory = None
+
+    def named_inputs(self, input: list[Any]) -> Any:
+        """Return what the network itself is called with."""
+        return input[0] if self.count == 1 else input[: self.count]

@@ -20,6 +20,7 @@ from ...vocabulary import Vocabulary
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
+from ..exporter.states import state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
@@ -105,7 +106,9 @@ def _interface(pair: ExportPair) -> Finding:
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
     shapes = model.input_shapes
-    names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
+    count = len(inputs) - pair.states
+    names = interface_names("input", count) if shapes is None else shapes.names()
+    names += state_names(pair.states)
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
     for values, expected in ((inputs, names), (outputs, pair.output_names)):
@@ -119,7 +122,7 @@ def _interface(pair: ExportPair) -> Finding:
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
             problems.append(f"an input of {leaf} was expected")
-    if expected_leaves and len(expected_leaves) != len(inputs):
+    if expected_leaves and len(expected_leaves) != count:
         problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 

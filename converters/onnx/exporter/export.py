@@ -32,6 +32,7 @@ from ...input_shapes import (
 )
 from ...labels import check_labels
 from ...modules.finite import require_finite_parameters
+from ...modules.states import state_count
 from ...saved import SavedModel, infer_output_kind
 from ...saved.input_trial import example_inputs, free_size, refusal
 from ...saved.probabilities import sum_problem
@@ -41,6 +42,7 @@ from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
+from .states import new_state_names, with_states
 from .tracing import EXPORTER, OPSET, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
@@ -101,7 +103,8 @@ def export(
 
     The model itself is not changed. The input is named `input`; the output is named after its
     kind: `logits`, `log_probabilities`, `probabilities`, or `output` for features. Several inputs
-    or outputs are numbered from 1: `input_1`, `input_2`.
+    or outputs are numbered from 1: `input_1`, `input_2`. States that layers remember from call to
+    call follow: `state_1`, … (zeros at first), and `new_state_1`, …
 
     Args:
         model: A `SavedModel`, or a module that takes (N, …).
@@ -159,6 +162,9 @@ def export(
         raise OnnxError(f"{problem}; output_kind='features' exports what they are")
     if saved_model.labels is not None:
         check_labels(saved_model.labels, values[0].shape[1])
+    if states := state_count(module):
+        module, shapes, example = with_states(module, shapes, example)
+        output_names += new_state_names(states)
     graph = trace(module, example, shapes, output_names)
     metadata = replace(
         metadata_of(saved_model, kept),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,4 +41,11 @@ def with_states(
         InputShape((BATCH, *state.shape[1:]), name=name)
         for name, state in zip(state_names(len(states)), states, strict=True)
     ]
-    return network, InputShapes([*shapes.entries, *entries]), [*inputs, *states]
+    # One input stays `input`, and is not the first of several.
+    named = shapes.with_leaves(
+        [
+            replace(leaf, name=name)
+            for leaf, name in zip(shapes.leaves(), shapes.names(), strict=True)
+        ]
+    )
+    return network, InputShapes([*named.entries, *entries]), [*inputs, *states]
