@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .model_options import Provider, run_plugin
 from .result import CommandResult
-from .values import Count, CountOrZero, NotNegative
+from .values import CountOrZero, NotNegative
 
 if TYPE_CHECKING:
     from ..converters.inference.text import Tokenizer

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..input_shapes import BATCH, FREE, InputShape, InputShapes
 from ..modules.layers.embedding import LookupTable
+from ..modules.layers.table import SplitTable
 from ..modules.meta_device import on_meta_device
 from ..modules.packages.nngraph import GModule
 
@@ -108,10 +109,13 @@ def _scores_of(trial: nn.Module, step: TokenStep) -> int | None:
 def token_sequence(module: nn.Module) -> InputShapes | None:
     """Return what a network of whole sequences of tokens takes: ?, or ?xN where steps come first.
 
-    Its first layer with weights looks up tokens, and a later one keeps a state. None if it is
+    Where it makes a table of the steps, which has a fixed length in a graph, that is one step. Its
+    first layer with weights looks up tokens, and a later one keeps a state. None if it is
     something else, or reads the tokens in both directions.
     """
-    first = next((one for one in module.modules() if any(True for _ in one.parameters(False))), None)
+    first = next(
+        (one for one in module.modules() if any(True for _ in one.parameters(False))), None
+    )
     if not isinstance(first, LookupTable) or not memory_layers(module) or _looks_ahead(module):
         return None
     trial = on_meta_device(module)
@@ -126,7 +130,9 @@ def token_sequence(module: nn.Module) -> InputShapes | None:
     examples = {len(state) for layer in layers for state in layer.memory}
     if examples not in ({2}, {3}):
         return None
-    axes = (BATCH, FREE) if examples == {2} else (FREE, BATCH)
+    has_table = any(isinstance(layer, SplitTable) for layer in module.modules())
+    steps: int | str = 1 if has_table else FREE
+    axes = (BATCH, steps) if examples == {2} else (steps, BATCH)
     return InputShapes([InputShape(axes, "int64")])
 
 

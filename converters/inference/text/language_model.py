@@ -102,7 +102,9 @@ def choose_vocabulary(
     for one in candidates:
         if len(one.tokens) == count:
             return one
-    found = ", ".join(f"{one.lua_path.lstrip('.')} ({len(one.tokens):,} tokens)" for one in candidates)
+    found = ", ".join(
+        f"{one.lua_path.lstrip('.')} ({len(one.tokens):,} tokens)" for one in candidates
+    )
     where = "the file of vocab=… has" if given is not None else "beside the model stands"
     raise InferenceError(
         f"no vocabulary of the network's {count:,} tokens: {where} {found or 'none'}; "

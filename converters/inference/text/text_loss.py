@@ -47,7 +47,7 @@ def text_loss(
         InferenceError: If the text has less than two tokens.
     """
     if len(tokens) < 2:
-        raise InferenceError(f"the text has {len(tokens)} tokens: at least 2 are needed for a loss")
+        raise InferenceError("the text is too short: a loss needs two tokens at least")
     states, losses = model.start(), []
     for start in range(0, len(tokens) - 1, _CHUNK):
         read = tokens[start : min(start + _CHUNK, len(tokens) - 1)]

@@ -65,9 +65,7 @@ def language_model_of(
         result: _StepModel | _SequenceModel = _StepModel(module, step)
     else:
         result = _SequenceModel(module)
-    result.vocabulary = choose_vocabulary(
-        vocabularies, model.vocabularies, result.token_count
-    )
+    result.vocabulary = choose_vocabulary(vocabularies, model.vocabularies, result.token_count)
     result.provider = predictor.provider
     return result
 
