@@ -159,6 +159,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.sweep.Sweep": END,
         },
     ),
+    "dump": (
+        "d o",
+        {
+            **DATA,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.data.write_image_folder.write_image_folder": END,
+        },
+    ),
     "split": (
         "d o.npz",
         {

@@ -33,7 +33,9 @@ def one_sequence(module: nn.Module, memory: Sequence[torch.Tensor] = ()) -> Iter
     states = iter(memory)
     try:
         for inner in recurrent:
-            inner.step_state = inner.nested(list(islice(states, inner.num_states)))
+            # Some remember what does not outlast the sequence: the step before, frames to convolve.
+            count = getattr(inner, "num_states", 0)
+            inner.step_state = inner.nested(list(islice(states, count))) if count else []
         yield
     finally:
         for inner in recurrent:
