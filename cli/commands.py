@@ -19,6 +19,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "quantize",
     "predict",
     "evaluate",
+    "sample",
     "extract",
     "probe",
     "train",

@@ -23,7 +23,7 @@ from .onnx_weights import first_not_finite_weight
 from .providers import Session, open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
-_DTYPES: dict[str, np.dtype[Any]] = {
+INPUT_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
     "tensor(float16)": np.dtype(np.float16),
@@ -106,7 +106,7 @@ class OnnxPredictor:
                 f"{os.fspath(path)}: {len(inputs)} inputs and {len(outputs)} outputs, "
                 "a classifier has one of each"
             )
-        if inputs[0].type not in _DTYPES:
+        if inputs[0].type not in INPUT_DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
         if not outputs[0].type.startswith("tensor"):
             raise InferenceError(
@@ -127,7 +127,7 @@ class OnnxPredictor:
         self.metadata = metadata
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
-        self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
+        self._input_name, self._dtype = inputs[0].name, INPUT_DTYPES[inputs[0].type]
 
     def __call__(self, inputs: Inputs) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
@@ -161,6 +161,8 @@ class OnnxPredictor:
 
 class TorchPredictor:
     """A PyTorch network in evaluation mode, with the attributes of a `Predictor`.
+
+    Its copy of the network is `module`.
 
     Args:
         model: A `SavedModel` (see `open_model`); it is not changed.
@@ -197,7 +199,7 @@ class TorchPredictor:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._module = inference_copy(model.module, device=device)
+            self.module = inference_copy(model.module, device=device)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
@@ -219,7 +221,7 @@ class TorchPredictor:
         if inputs.dtype == np.uint8:
             inputs = inputs.astype(np.float32)
         _check_inputs(inputs, self.input_shape, np.dtype(np.float32))
-        outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
+        outputs = run(self.module, as_inputs(self.module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
