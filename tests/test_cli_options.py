@@ -31,6 +31,7 @@ from torchlift.cli.plot import _KINDS
 from torchlift.cli.values import ColumnRange
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.vocabulary import Vocabulary
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.training.run_folder import flat_options
 
@@ -122,6 +123,17 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.evaluate.check_output_folder": None,
             "torchlift.cli.model_options.ModelOptions.predictor": None,
             "torchlift.transfer.evaluation.evaluate": END,
+        },
+    ),
+    "sample": (
+        "m.t7",
+        {
+            "torchlift.cli.sample.run_plugin": None,
+            "torchlift.converters.inference.text.open_language_model": SimpleNamespace(
+                vocabulary=Vocabulary("vocab", ("x", "y"))
+            ),
+            "torchlift.converters.inference.text.Tokenizer.encode": None,
+            "torchlift.converters.inference.text.sample_tokens": END,
         },
     ),
     "extract": (

@@ -61,12 +61,6 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.SpatialContrastiveNormalization", "check"): "on ones an error of",
     # Regions are made up like any other numbers, and name examples that do not exist.
     ("inn.ROIPooling", "check"): "is out of bounds for dimension 0 with size 2",
-    # Faults of `check`: it refuses correct files.
-    (
-        "nn.VolumetricMaxUnpooling",
-        "check",
-    ): "[ShapeInferenceError] Inferred shape and existing shape",
-    ("nn.ZipTable", "check"): "the model has no preprocessing, so it cannot read images",
 }
 
 

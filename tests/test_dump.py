@@ -225,7 +225,7 @@ def test_a_folder_trains_to_the_same_numbers(
         run = tmp_path / f"run{len(losses)}"
         words = ["train", "softmax", source, "--epochs=2", "--limit=200", "-o", str(run)]
         capsys.readouterr()
-        losses.append(run_json(capsys, *words)["epochs"])
+        losses.append(run_json(capsys, *words)["history"])
         for epoch in losses[-1]:
-            epoch.pop("epoch_seconds", None)
+            epoch.pop("seconds", None)
     assert losses[0] == losses[1]

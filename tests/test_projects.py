@@ -16,7 +16,7 @@ from torch import nn
 
 from torchlift.converters import t7
 from torchlift.converters.modules.find import load_conversion
-from torchlift.converters.modules.packages.sequencer import one_sequence
+from torchlift.converters.modules.packages.whole_sequences import one_sequence
 
 RECORDS = list(records())
 FORWARD = [record for record in RECORDS if record.is_forward]

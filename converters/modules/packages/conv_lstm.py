@@ -26,22 +26,36 @@ class ConvLSTM(Container):
         out_channels: Number of channels of h and c.
     """
 
+    num_states = 2
+
     def __init__(self, *modules: nn.Module, out_channels: int) -> None:
         super().__init__(*modules)
         self.out_channels = out_channels
+        #: As in `Recurrent`.
+        self.first_step_differs = len(modules) > 1
         self.step_state: list[torch.Tensor] | None = None
+
+    def nested(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return tensors as `step_state` holds them."""
+        return states
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, out_channels, H, W), or both without N."""
-        state = self.step_state
+        state, not_first = (self.step_state or [])[:2], (self.step_state or [])[2:]
         output: torch.Tensor
-        if not state and len(self) > 1:
+        if not state and self.first_step_differs:
             output, cell = self[1](input)
         else:
             shape = [*input.shape[:-3], self.out_channels, *input.shape[-2:]]
             output, cell = self[0]([input, *(state or [input.new_zeros(shape)] * 2)])
+        if not_first:
+            first = self[1](input)
+            output, cell = (
+                torch.where(not_first[0], later, value)
+                for later, value in zip((output, cell), first, strict=True)
+            )
         if self.step_state is not None:
-            self.step_state = [output, cell]
+            self.step_state = [output, cell, *map(torch.ones_like, not_first)]
         return output
 
 

@@ -6,6 +6,7 @@ weights of the first, and are not needed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch import nn
 from ...t7 import LuaObject
 from ..context import Context
 from ..layers.container import Container
+from ..recurrence import scan_module
 from ..registry import layer, register
+from .whole_sequences import each_step
 
 _CLONES = ("clones", "maxT", "initState", "rnnState", "drnnState", "dropout", "modules")
 
@@ -36,12 +39,18 @@ class LstmLayer(Container):
 
     def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
         """Map a list of T tensors (N, in) to T tensors (N, hidden_size)."""
-        cell = hidden = input[0].new_zeros(len(input[0]), self.hidden_size)
-        outputs = []
-        for step in reversed(input) if self.reverse else input:
-            cell, hidden, output = self[0]([step, cell, hidden])
-            outputs.append(output)
-        return outputs[::-1] if self.reverse else outputs
+        zero = input[0].new_zeros(len(input[0]), self.hidden_size)
+        sequence = torch.stack(input[::-1] if self.reverse else input)
+
+        def step(
+            run: Callable[[Any], Any], states: list[torch.Tensor], inputs: list[torch.Tensor]
+        ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            *states, output = run([*inputs, *states])
+            return states, [output]
+
+        _, (outputs,) = scan_module(self[0], step, [zero, zero], [sequence])
+        steps = list(outputs)
+        return steps[::-1] if self.reverse else steps
 
 
 @register("nn.LstmLayer", ignored=_CLONES)
@@ -64,7 +73,8 @@ class JoinDirections(Container):
 
     def forward(self, input: list[list[torch.Tensor]]) -> list[Any]:
         """Map `[T tensors, T tensors]` to T outputs."""
-        return [self[0]([first, second]) for first, second in zip(*input, strict=True)]
+        pairs = [[first, second] for first, second in zip(*input, strict=True)]
+        return each_step(self[0], pairs)[0]
 
 
 @register("nn.BiRnnJoin", ignored=_CLONES)
@@ -83,7 +93,7 @@ class EachStep(Container):
 
     def forward(self, input: list[Any]) -> list[Any]:
         """Map a list of T values to T outputs."""
-        return [self[0](step) for step in input]
+        return each_step(self[0], input)[0]
 
 
 @register("nn.SharedParallelTable", ignored=_CLONES)

@@ -9,6 +9,7 @@ its equations. MXNet's FusedRNNCell and Keras' CuDNN layers read the vector in t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 from ...t7 import LuaObject
 from ...t7.tensors import tensor
 from ..context import Context
+from ..recurrence import Gates, gru_sequence, lstm_sequence, rnn_sequence
 from ..registry import layer, register
 
 #: Gates of a layer.
@@ -36,6 +38,7 @@ class RecurrentLayers(nn.Module):
         dropout: Dropout probability between two layers in training mode.
         skip_input: Whether the first layer adds its input to its gates as it is, without a matrix;
             it has as many features as the output.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class RecurrentLayers(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         skip_input: bool = False,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.mode = mode
@@ -58,6 +62,8 @@ class RecurrentLayers(nn.Module):
         self.batch_first = batch_first
         self.dropout = dropout
         self.skip_input = skip_input
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         kind, _, nonlinearity = mode.partition("_")
         settings = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
         self.rnn: nn.RNNBase = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[kind](
@@ -79,13 +85,55 @@ class RecurrentLayers(nn.Module):
 
     def without_matrix(self) -> list[str]:
         """Return the names of the input matrices that the layer does not have."""
-        directions = ["", "_reverse"] if self.bidirectional else [""]
-        return [f"weight_ih_l0{direction}" for direction in directions if self.skip_input]
+        return [f"weight_ih_l0{direction}" for direction in self._directions if self.skip_input]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (T, N, in) to (T, N, directions · hidden); N comes first if `batch_first`."""
-        output: torch.Tensor = self.rnn(input)[0]
-        return output
+        if self.memory is None and not torch.compiler.is_exporting():
+            output: torch.Tensor = self.rnn(input)[0]
+            return output
+        sequence = input.transpose(0, 1) if self.batch_first else input
+        states, after = iter(self.memory or []), []
+        for index in range(self.num_layers):
+            outputs = []
+            for direction in self._directions:
+                before = list(islice(states, self._states_of_one))
+                outcome, *new = self._run(sequence, f"l{index}{direction}", before)
+                outputs.append(outcome)
+                after += new
+            sequence = torch.cat(outputs, 2) if self.bidirectional else outputs[0]
+        if self.memory is not None:
+            self.memory = after
+        return sequence.transpose(0, 1) if self.batch_first else sequence
+
+    @property
+    def num_states(self) -> int:
+        """How many tensors h, and c of an LSTM, are in all layers and directions."""
+        return self.num_layers * len(self._directions) * self._states_of_one
+
+    @property
+    def _states_of_one(self) -> int:
+        return 2 if self.mode == "LSTM" else 1
+
+    @property
+    def _directions(self) -> list[str]:
+        return ["", "_reverse"] if self.bidirectional else [""]
+
+    def _run(
+        self, sequence: torch.Tensor, suffix: str, states: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the outputs and last states of one layer in one direction."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        gates = Gates(*(getattr(self.rnn, f"{name}_{suffix}") for name in names))
+        reverse = suffix.endswith("_reverse")
+        zero = sequence.new_zeros(sequence.shape[1], self.hidden_size)
+        hidden, *cell = states or [zero, zero]
+        if self.mode == "LSTM":
+            return lstm_sequence(sequence, hidden, cell[0], gates, reverse=reverse)
+        if self.mode == "GRU":
+            return gru_sequence(sequence, hidden, gates, reset_after=True, reverse=reverse)
+        activation = self.mode.removeprefix("RNN_").lower()
+        return rnn_sequence(sequence, hidden, gates, activation, reverse)
 
 
 @register(
@@ -100,7 +148,10 @@ class RecurrentLayers(nn.Module):
 def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
     """Convert `RNN.lua` of cudnn.torch; packed sequences of different lengths are not supported."""
     if source.get("rememberStates"):
-        context.note("rememberStates: here every call starts from a zero state")
+        context.note(
+            "rememberStates: here every call starts from a zero state; an exported .onnx takes and "
+            "returns the states"
+        )
     modes = ["CUDNN_LINEAR_INPUT", "CUDNN_SKIP_INPUT"]
     skip_input = context.choice(source, "inputMode", modes) == modes[1]
     if skip_input and source["inputSize"] != source["hiddenSize"]:
@@ -116,6 +167,7 @@ def cudnn_rnn(source: LuaObject, context: Context) -> nn.Module:
             batch_first=bool(source.get("batchFirst", False)),
             dropout=float(source.get("dropout", 0)),
             skip_input=skip_input,
+            remember=bool(source.get("rememberStates")),
         )
     for name in module.without_matrix():
         gates = GATES[module.mode.partition("_")[0]]

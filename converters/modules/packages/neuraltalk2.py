@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..recurrence import scan_module
 from ..registry import layer, register
 
 
@@ -50,14 +54,17 @@ class CaptionModel(nn.Module):
         # As in Torch7, any word stands in for the missing ones.
         vectors = self.lookup_table(torch.cat([start, words.clamp(min=1)]))
         states = [codes.new_zeros(codes.shape[0], self.rnn_size)] * self.num_states
-        outputs = []
-        for step in [codes, *vectors]:
-            *states, output = self.core([step, *states])
-            outputs.append(output)
+
+        def step(
+            run: Callable[[Any], Any], states: list[torch.Tensor], inputs: list[torch.Tensor]
+        ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            *states, output = run([*inputs, *states])
+            return states, [output]
+
+        _, (result,) = scan_module(self.core, step, states, [torch.cat([codes[None], vectors])])
         # The code and the start token are always read.
-        read = torch.cat([torch.ones_like(words[:2, 0]), words.sum(1)]) != 0
-        result = torch.stack(outputs)
-        return torch.where(read[: len(result), None, None], result, torch.zeros_like(result))
+        read = torch.cat([words.new_ones(2), words.sum(1)]) != 0
+        return torch.where(read[:, None, None], result, torch.zeros_like(result))
 
 
 @register(

@@ -8,6 +8,7 @@ each step (`sharedClones`) are not needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,16 @@ class LSTM(Container):
         hidden_size: Number of features of h and c.
     """
 
+    num_states = 2
+
     def __init__(self, *modules: nn.Module, hidden_size: int) -> None:
         super().__init__(*modules)
         self.hidden_size = hidden_size
         self.step_state: list[torch.Tensor] | None = None
+
+    def nested(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return tensors as `step_state` holds them."""
+        return states
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, in) to (N, hidden_size), or both without N."""
@@ -62,6 +69,15 @@ class Recurrence(Container):
         self.input_dims = input_dims
         self.step_state: list[Any] | None = None
 
+    @property
+    def num_states(self) -> int:
+        """How many tensors h is."""
+        return _count(self.output_size)
+
+    def nested(self, states: list[torch.Tensor]) -> list[Any]:
+        """Return tensors as `step_state` holds them."""
+        return [_nested(self.output_size, iter(states))] if states else []
+
     def forward(self, input: Any) -> Any:
         """Map (N, …) to (N, *output_size), or both without N; tables are lists."""
         if self.step_state:
@@ -84,21 +100,32 @@ class Recurrent(Container):
         modules: start, input, feedback, transfer and merge, in this order.
     """
 
+    #: A graph has one body for all steps: whether a step is not the first is a state of its own.
+    first_step_differs = True
+    num_states = 1
+
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(*modules)
         self.step_state: list[torch.Tensor] | None = None
 
+    def nested(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return tensors as `step_state` holds them."""
+        return states
+
     def forward(self, input: Any) -> torch.Tensor:
         """Map (N, in) to (N, out)."""
         start, encode, feedback, transfer, merge = self
-        output: torch.Tensor
         encoded = encode(input)
-        if self.step_state:
-            output = transfer(merge([encoded, feedback(self.step_state[0])]))
+        previous, not_first = (self.step_state or [])[:1], (self.step_state or [])[1:]
+        output: torch.Tensor
+        if previous:
+            output = transfer(merge([encoded, feedback(previous[0])]))
         else:
             output = transfer(start(encoded))
+        if not_first:
+            output = torch.where(not_first[0], output, transfer(start(encoded)))
         if self.step_state is not None:
-            self.step_state = [output]
+            self.step_state = [output, *map(torch.ones_like, not_first)]
         return output
 
 
@@ -116,6 +143,18 @@ def zeros(size: list[Any], input: Any, input_dims: int, module: nn.Module) -> An
     first = first_tensor(input)
     batch = first.shape[: first.dim() - input_dims]
     return next(module.parameters(), first).new_zeros([*batch, *size])
+
+
+def _count(size: list[Any]) -> int:
+    """Return how many tensors a size describes (see `Recurrence`)."""
+    is_table = bool(size) and isinstance(size[0], list)
+    return sum(_count(inner) for inner in size) if is_table else 1
+
+
+def _nested(size: list[Any], tensors: Iterator[torch.Tensor]) -> Any:
+    if size and isinstance(size[0], list):
+        return [_nested(inner, tensors) for inner in size]
+    return next(tensors)
 
 
 def first_tensor(value: Any) -> torch.Tensor:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...t7 import LuaObject
 from ..context import Context
+from ..recurrence import Gates, gru_sequence, gru_step, lstm_sequence, scan_steps
 from ..registry import layer, register
-from .sequencer import note_remember
+from .sequencer import remembers
 
 
 @layer
@@ -19,7 +21,7 @@ class SeqLSTM(nn.Module):
     """`SeqLSTM.lua`, `SeqLSTMP.lua`: an LSTM without peepholes.
 
     It computes the equations of `torch.nn.LSTM`. Its weights are one matrix, (D + R, 4·H), with the
-    gates in the order i, f, o, g.
+    gates in the order i, f, o, g. Its states are c and h, in this order.
 
     Args:
         input_size: Number of features D of a step's input.
@@ -27,7 +29,10 @@ class SeqLSTM(nn.Module):
         output_size: Number of features R of the output if it is projected, otherwise None (R = H).
         batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
         mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    num_states = 2
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class SeqLSTM(nn.Module):
         output_size: int | None = None,
         batch_first: bool = False,
         mask_zero: bool = False,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -43,6 +49,8 @@ class SeqLSTM(nn.Module):
         self.output_size = output_size
         self.batch_first = batch_first
         self.mask_zero = mask_zero
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         recurrent_size = hidden_size if output_size is None else output_size
         self.weight = nn.Parameter(torch.empty(input_size + recurrent_size, 4 * hidden_size))
         self.bias = nn.Parameter(torch.empty(4 * hidden_size))
@@ -51,29 +59,53 @@ class SeqLSTM(nn.Module):
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (T, N, D), `[h0, x]` or `[c0, h0, x]` to (T, N, R); h0 is (N, R), c0 (N, H)."""
-        *states, sequence = input if isinstance(input, list) else [input]
+        *states, sequence = input if isinstance(input, list) else [*(self.memory or []), input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
+        batch, gates = sequence.shape[1], self.gates()
+        recurrent_size = gates.from_state.shape[1]
+        hidden = states[-1] if states else sequence.new_zeros(batch, recurrent_size)
+        cell = states[0] if len(states) > 1 else sequence.new_zeros(batch, self.hidden_size)
+        if self.output_size is None and not self.mask_zero:
+            output, hidden, cell = lstm_sequence(sequence, hidden, cell, gates)
+        else:
+            sums = functional.linear(sequence, gates.from_input, gates.bias)
+            shared = [gates.from_state]
+            shared += [] if self.output_size is None else [self.weight_o]
+            (hidden, cell), (output,) = scan_steps(
+                self._step, [hidden, cell], [sequence, sums], shared
+            )
+        if self.memory is not None:
+            self.memory = [cell, hidden]
+        return output.transpose(0, 1) if self.batch_first else output
+
+    def gates(self) -> Gates:
+        """Return the weights in the order of torch.nn, i, f, g, o."""
         size = self.hidden_size
-        from_input, from_output = self.weight.split(
-            [self.input_size, len(self.weight) - self.input_size]
+        weight, bias = (
+            torch.cat([rows[: 2 * size], rows[3 * size :], rows[2 * size : 3 * size]])
+            for rows in (self.weight.t(), self.bias)
         )
-        batch = sequence.shape[1]
-        hidden = states[-1] if states else sequence.new_zeros(batch, len(from_output))
-        cell = states[0] if len(states) > 1 else sequence.new_zeros(batch, size)
-        outputs = []
-        for step, gates in zip(sequence, sequence @ from_input + self.bias, strict=True):
-            gates = gates + hidden @ from_output
-            i, f, o = gates[:, : 3 * size].sigmoid().split(size, dim=1)
-            cell = f * cell + i * gates[:, 3 * size :].tanh()
-            hidden = o * cell.tanh()
-            if self.output_size is not None:
-                hidden = hidden @ self.weight_o
-            if self.mask_zero:
-                padding = (step == 0).all(dim=1, keepdim=True)
-                hidden, cell = hidden.masked_fill(padding, 0), cell.masked_fill(padding, 0)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1 if self.batch_first else 0)
+        from_input, from_state = weight[:, : self.input_size], weight[:, self.input_size :]
+        return Gates(from_input, from_state, bias, torch.zeros_like(bias))
+
+    def _step(
+        self,
+        states: list[torch.Tensor],
+        inputs: list[torch.Tensor],
+        weights: list[torch.Tensor],
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        (hidden, cell), (step, sums) = states, inputs
+        from_state, *projection = weights
+        i, f, g, o = (sums + hidden @ from_state.t()).chunk(4, 1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        hidden = o.sigmoid() * cell.tanh()
+        if projection:
+            hidden = hidden @ projection[0]
+        if self.mask_zero:
+            padding = (step == 0).all(dim=1, keepdim=True)
+            hidden, cell = hidden.masked_fill(padding, 0), cell.masked_fill(padding, 0)
+        return [hidden, cell], [hidden]
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -93,7 +125,10 @@ class SeqGRU(nn.Module):
         hidden_size: Number of features H of the output.
         batch_first: Whether the sequence is (N, T, D) rather than (T, N, D).
         mask_zero: Whether a step whose input is all zeros outputs zeros and resets the state.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    num_states = 1
 
     def __init__(
         self,
@@ -101,38 +136,53 @@ class SeqGRU(nn.Module):
         hidden_size: int,
         batch_first: bool = False,
         mask_zero: bool = False,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
         self.mask_zero = mask_zero
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         self.weight = nn.Parameter(torch.empty(input_size + hidden_size, 3 * hidden_size))
         self.bias = nn.Parameter(torch.empty(3 * hidden_size))
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (T, N, D), or `[h0, x]` with h0 (N, H), to (T, N, H)."""
-        *states, sequence = input if isinstance(input, list) else [input]
+        *states, sequence = input if isinstance(input, list) else [*(self.memory or []), input]
         if self.batch_first:
             sequence = sequence.transpose(0, 1)
-        size = self.hidden_size
-        from_input, from_output = self.weight.split([self.input_size, size])
-        to_gates, to_candidate = from_output.split([2 * size, size], dim=1)
-        hidden = states[0] if states else sequence.new_zeros(sequence.shape[1], size)
-        outputs = []
-        for step, sums in zip(sequence, sequence @ from_input + self.bias, strict=True):
-            gates = (sums[:, : 2 * size] + hidden @ to_gates).sigmoid()
-            reset, update = gates.split(size, dim=1)
-            candidate = (sums[:, 2 * size :] + (reset * hidden) @ to_candidate).tanh()
-            hidden = candidate + update * (hidden - candidate)
-            if self.mask_zero:
-                hidden = hidden.masked_fill((step == 0).all(dim=1, keepdim=True), 0)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1 if self.batch_first else 0)
+        gates = self.gates()
+        hidden = states[0] if states else sequence.new_zeros(sequence.shape[1], self.hidden_size)
+        if self.mask_zero:
+            sums = functional.linear(sequence, gates.from_input, gates.bias)
+            shared = [gates.from_state, gates.state_bias]
+            (hidden,), (output,) = scan_steps(_masked_gru_step, [hidden], [sequence, sums], shared)
+        else:
+            output, hidden = gru_sequence(sequence, hidden, gates, reset_after=False)
+        if self.memory is not None:
+            self.memory = [hidden]
+        return output.transpose(0, 1) if self.batch_first else output
+
+    def gates(self) -> Gates:
+        """Return the weights in the order of torch.nn, r, z, n."""
+        weight, size = self.weight.t(), self.input_size
+        from_input, from_state = weight[:, :size], weight[:, size:]
+        return Gates(from_input, from_state, self.bias, torch.zeros_like(self.bias))
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
         return f"{self.input_size} -> {self.hidden_size}"
+
+
+def _masked_gru_step(
+    states: list[torch.Tensor], inputs: list[torch.Tensor], weights: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    step, sums = inputs
+    (hidden,), _ = gru_step(states, [sums], weights)
+    hidden = hidden.masked_fill((step == 0).all(dim=1, keepdim=True), 0)
+    return [hidden], [hidden]
 
 
 #: Sizes, switches and buffers of `SeqLSTM.lua`, `SeqGRU.lua` and torch-rnn's `LSTM.lua`.
@@ -169,14 +219,18 @@ def fill_seq_lstm(
     batch_first: bool,
 ) -> nn.Module:
     """Return a SeqLSTM with the given weights, and the bias and flags of a Torch7 layer."""
-    note_remember(source, context)
     hidden_size = weight.shape[1] // 4
     output_size = None if projection is None else projection.shape[1]
     recurrent_size = hidden_size if output_size is None else output_size
     mask_zero = bool(source.get("maskzero", False))
     with torch.device("meta"):
         module = SeqLSTM(
-            len(weight) - recurrent_size, hidden_size, output_size, batch_first, mask_zero
+            len(weight) - recurrent_size,
+            hidden_size,
+            output_size,
+            batch_first,
+            mask_zero,
+            remembers(source, context),
         )
     if projection is not None:
         context.fill(module, weight_o=projection)
@@ -191,7 +245,6 @@ def seq_gru(source: LuaObject, context: Context) -> nn.Module:
 
 def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.Module:
     """Return a SeqGRU with the given weight, and the bias and flags of a Torch7 layer."""
-    note_remember(source, context)
     hidden_size = weight.shape[1] // 3
     with torch.device("meta"):
         module = SeqGRU(
@@ -199,6 +252,7 @@ def fill_seq_gru(source: LuaObject, context: Context, weight: np.ndarray) -> nn.
             hidden_size,
             batch_first=bool(source.get("batchfirst", False)),
             mask_zero=bool(source.get("maskzero", False)),
+            remember=remembers(source, context),
         )
     return context.fill(module, weight=weight, bias=source["bias"])
 

@@ -2,13 +2,11 @@
 
 A sequence is a list of T tensors. Every call starts from a zero state and discards the last one. In
 Torch7, `remember()` made a call continue from the state of the call before: this is noted, not
-done, so that equal inputs always give equal outputs.
+done, so that equal inputs always give equal outputs (see `states`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,19 +17,7 @@ from ..context import Context
 from ..layers.container import Container
 from ..registry import layer, register
 from .recurrent import RECURRENT
-
-
-@contextmanager
-def one_sequence(module: nn.Module) -> Iterator[None]:
-    """Make the recurrent layers inside a module keep their state from call to call."""
-    recurrent: list[Any] = [inner for inner in module.modules() if hasattr(inner, "step_state")]
-    try:
-        for inner in recurrent:
-            inner.step_state = []
-        yield
-    finally:
-        for inner in recurrent:
-            inner.step_state = None
+from .whole_sequences import each_step, one_sequence, recurrent_layers, run_on_sequence
 
 
 @layer
@@ -40,13 +26,32 @@ class Sequencer(Container):
 
     Args:
         modules: The module of one step.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
+
+    def __init__(self, *modules: nn.Module, remember: bool = False) -> None:
+        super().__init__(*modules)
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
+
+    @property
+    def num_states(self) -> int:
+        """How many tensors the states of the layers inside are."""
+        return sum(layer.num_states for layer in recurrent_layers(self))
 
     def forward(self, input: Any) -> Any:
         """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""
-        with one_sequence(self):
-            outputs = [self[0](step) for step in input]
-        return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
+        output: Any
+        if not isinstance(input, torch.Tensor):
+            output, memory = each_step(self[0], input, self.memory or ())
+        elif torch.compiler.is_exporting():
+            output, memory = run_on_sequence(self[0], input, self.memory or ())
+        else:
+            steps, memory = each_step(self[0], list(input), self.memory or ())
+            output = torch.stack(steps)
+        if self.memory is not None:
+            self.memory = memory
+        return output
 
 
 @layer
@@ -64,8 +69,7 @@ class Repeater(Container):
 
     def forward(self, input: Any) -> list[Any]:
         """Map one input to the list of the outputs of all steps."""
-        with one_sequence(self):
-            return [self[0](input) for _ in range(self.steps)]
+        return each_step(self[0], [input] * self.steps)[0]
 
 
 @layer
@@ -125,8 +129,7 @@ class BiSequencerLM(Container):
 @register("nn.Sequencer", ignored=("tablegradinput",))
 def sequencer(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Sequencer.lua`: a module applied to every step of a sequence."""
-    note_remember(source, context)
-    return Sequencer(*context.children(source))
+    return Sequencer(*context.children(source), remember=remembers(source, context))
 
 
 @register("nn.Repeater")
@@ -159,12 +162,16 @@ def decorator(source: LuaObject, context: Context) -> nn.Module:
     return nn.Sequential(*context.children(source))
 
 
-def note_remember(source: LuaObject, context: Context) -> None:
-    """Add a note if a layer kept its state between calls in Torch7 (`Sequencer:remember`)."""
+def remembers(source: LuaObject, context: Context) -> bool:
+    """Return whether a layer kept its state between calls of Torch7 in evaluation, with a note.
+
+    It is `Sequencer:remember` of rnn, and `remember_states` of torch-rnn.
+    """
     remember = source.get("_remember", "neither")
     if remember != "neither" or source.get("remember_states"):
         when = {"train": "in training", "eval": "in evaluation"}.get(remember, "always")
         context.note(
             f"Torch7 continued from the state of the call before ({when}); "
-            "here every call starts from zero"
+            "here every call starts from zero: an exported .onnx takes and returns the states"
         )
+    return bool(source.get("remember_states")) or remember in ("both", "eval")

@@ -10,9 +10,10 @@ from torch import nn
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..layers.container import Container
+from ..recurrence import Gates, rnn_sequence
 from ..registry import layer, register
 from .seq_lstm import SEQUENCE, fill_seq_lstm
-from .sequencer import note_remember
+from .sequencer import remembers
 
 
 @layer
@@ -22,25 +23,34 @@ class VanillaRNN(nn.Module):
     Args:
         input_size: Number of features D of a step's input.
         hidden_size: Number of features H of the output.
+        remember: Whether Torch7 continued from the state of the call before (see `states`).
     """
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    num_states = 1
+
+    def __init__(self, input_size: int, hidden_size: int, remember: bool = False) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
+        self.remember = remember
+        self.memory: list[torch.Tensor] | None = None
         self.weight = nn.Parameter(torch.empty(input_size + hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.empty(hidden_size))
 
     def forward(self, input: Any) -> torch.Tensor:
         """Map x (N, T, D), or `[h0, x]` with h0 (N, H), to (N, T, H)."""
-        *states, sequence = input if isinstance(input, list) else [input]
-        from_input, from_output = self.weight.split([self.input_size, self.hidden_size])
+        *states, sequence = input if isinstance(input, list) else [*(self.memory or []), input]
         hidden = states[0] if states else sequence.new_zeros(sequence.shape[0], self.hidden_size)
-        outputs = []
-        for step in (sequence @ from_input + self.bias).unbind(1):
-            hidden = (step + hidden @ from_output).tanh()
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1)
+        output, hidden = rnn_sequence(sequence.transpose(0, 1), hidden, self.gates())
+        if self.memory is not None:
+            self.memory = [hidden]
+        return output.transpose(0, 1)
+
+    def gates(self) -> Gates:
+        """Return the weights as they are in torch.nn."""
+        weight, size = self.weight.t(), self.input_size
+        from_input, from_state = weight[:, :size], weight[:, size:]
+        return Gates(from_input, from_state, self.bias, torch.zeros_like(self.bias))
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -72,11 +82,12 @@ def lstm(source: LuaObject, context: Context) -> nn.Module:
 @register("nn.VanillaRNN", ignored=SEQUENCE)
 def vanilla_rnn(source: LuaObject, context: Context) -> nn.Module:
     """Convert `VanillaRNN.lua`: a recurrent layer with tanh."""
-    note_remember(source, context)
     weight = source["weight"]
     hidden_size = weight.shape[1]
     with torch.device("meta"):
-        module = VanillaRNN(len(weight) - hidden_size, hidden_size)
+        module = VanillaRNN(
+            len(weight) - hidden_size, hidden_size, remember=remembers(source, context)
+        )
     return context.fill(module, weight=weight, bias=source["bias"])
 
 

@@ -20,6 +20,7 @@ from ...vocabulary import Vocabulary
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
+from ..exporter.states import state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .nodes import Structure, differences
@@ -104,8 +105,12 @@ def _interface(pair: ExportPair) -> Finding:
     takes_pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
+    if pair.takes_image:
+        return _image_interface(pair, text)
     shapes = model.input_shapes
-    names = interface_names("input", len(inputs)) if shapes is None else shapes.names()
+    count = len(inputs) - pair.states
+    names = interface_names("input", count) if shapes is None else shapes.names()
+    names += state_names(pair.states)
     if pair.model.inputs is None and pair.metadata.inputs is not None:
         names = pair.shapes.names()
     for values, expected in ((inputs, names), (outputs, pair.output_names)):
@@ -119,8 +124,23 @@ def _interface(pair: ExportPair) -> Finding:
     for value, leaf in zip(inputs, expected_leaves, strict=False):
         if not _accepts(axes(value), leaf):
             problems.append(f"an input of {leaf} was expected")
-    if expected_leaves and len(expected_leaves) != len(inputs):
+    if expected_leaves and len(expected_leaves) != count:
         problems.append(f"inputs of {shapes} were expected")
+    return Finding("interface", not problems, "; ".join([text, *problems]))
+
+
+def _image_interface(pair: ExportPair, text: str) -> Finding:
+    """Check the input and the outputs of a file that takes one image."""
+    values, outputs = pair.onnx_model.graph.input, pair.onnx_model.graph.output
+    baked = pair.metadata.baked_preprocessing
+    channels = "channels" if baked is not None and baked.channels == 1 else 3
+    problems = []
+    if len(values) != 1 or axes(values[0]) != ["height", "width", channels]:
+        problems.append(f"an image of height×width×{channels} was expected")
+    if [value.name for value in outputs] != pair.output_names:
+        problems.append(f"the name {', '.join(pair.output_names)} was expected")
+    if any(axes(value)[:1] != [1] for value in outputs):
+        problems.append("the outputs of one image were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
 
 
@@ -129,7 +149,9 @@ def _metadata(pair: ExportPair) -> list[Finding]:
     expected, actual = metadata_of(pair.model), pair.metadata
     baked: list[Finding] = []
     if actual.baked_preprocessing is not None:
-        expected = baked_metadata(expected) if expected.preprocessing else expected
+        expected = (
+            baked_metadata(expected, pair.takes_image) if expected.preprocessing else expected
+        )
         baked = [
             _compare_entries(
                 "baked",

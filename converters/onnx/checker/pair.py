@@ -27,11 +27,13 @@ from ...input_shapes import (
     InputShapes,
     parse_inputs,
 )
+from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
 from ..exporter.export import kind_of_outputs, names_of_outputs
 from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
+from ..exporter.states import new_state_names, state_names
 from ..exporter.tracing import EXPORTER
-from ..onnx_file import axes, dtype_of, read_network
+from ..onnx_file import axes, dtype_of, read_network, takes_image
 
 #: Operators that draw random numbers.
 RANDOM = (
@@ -68,7 +70,21 @@ class ExportPair:
         onnx_model, metadata = read_network(path)
         if (kept := _kept(metadata)) is not None:
             model = kept.of(model)
-        return cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        pair = cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
+        return replace(pair, module=pair.with_states(pair.module))
+
+    @cached_property
+    def states(self) -> int:
+        """How many inputs and outputs of the file are states that the model's layers remember."""
+        count = state_count(self.model.module)
+        names = [value.name for value in self.onnx_model.graph.input]
+        return count if count and names[-count:] == state_names(count) else 0
+
+    def with_states(self, module: nn.Module) -> nn.Module:
+        """Return a copy of the model's network as the file has it, with its states outside."""
+        if not self.states:
+            return module
+        return WithStates(module, len(self.shapes.entries) - self.states)
 
     def with_kind_of_outputs(self, inputs: Any) -> ExportPair:
         """Return the pair, the meaning of the model's outputs that of what the file keeps of them.
@@ -77,20 +93,25 @@ class ExportPair:
             inputs: Examples, as the model takes them.
         """
         outputs, kind = self.onnx_model.graph.output, self.model.output_kind
-        if isinstance(self.module, KeptOutputs):
+        network = self.module
+        if isinstance(network, WithStates):
+            inputs, network = network.named_inputs(inputs), network.module
+        if isinstance(network, KeptOutputs):
             with suppress(ModelInputError):  # That the model cannot run them is a finding later.
-                kind = kind_of_kept(self.module, kind, as_inputs(self.module, inputs))
+                kind = kind_of_kept(network, kind, as_inputs(network, inputs))
         else:
             in_front = all(leaf.batch_axis == 0 for leaf in self.shapes.leaves())
+            count = len(outputs) - self.states
             by_example = not in_front or axes(outputs[0])[:1] == [BATCH_AXIS]
-            kind = kind_of_outputs(kind, len(outputs), len(axes(outputs[0])), by_example)
+            kind = kind_of_outputs(kind, count, len(axes(outputs[0])), by_example)
         return replace(self, model=replace(self.model, output_kind=kind))
 
     @property
     def output_names(self) -> list[str]:
         """The names that the outputs of the file must have."""
-        count = len(self.onnx_model.graph.output)
-        return names_of_outputs(self.model.output_kind, count, _kept(self.metadata))
+        count = len(self.onnx_model.graph.output) - self.states
+        names = names_of_outputs(self.model.output_kind, count, _kept(self.metadata))
+        return [*names, *new_state_names(self.states)]
 
     @property
     def is_of_this_exporter(self) -> bool:
@@ -106,6 +127,12 @@ class ExportPair:
             if shapes is not None and len(list(shapes.leaves())) == len(leaves):
                 return shapes.with_leaves(leaves)
         return InputShapes(list(leaves))
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether the file takes one image of any size (`export(…, bake_resize=True)`)."""
+        is_baked = self.metadata.baked_preprocessing is not None
+        return is_baked and takes_image(self.onnx_model.graph.input[0])
 
     @property
     def needs_images(self) -> bool:

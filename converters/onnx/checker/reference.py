@@ -71,7 +71,7 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     Raises:
         OnnxError: If torch cannot translate the model.
     """
-    module = inference_copy(pair.model.module, torch.float32)
+    module = pair.with_states(inference_copy(pair.model.module, torch.float32))
     # Of inputs in another memory format torch makes other operators.
     example = pytree.tree_map(torch.Tensor.contiguous, as_inputs(module, inputs))
     program = translate(module, example, pair.shapes)

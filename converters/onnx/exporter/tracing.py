@@ -17,8 +17,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...input_shapes import BATCH_AXIS, InputShapes
+from ...modules.packages.cells import find_cells
+from ...modules.recurrence import recurrent_operators
 from ..errors import OnnxError
 from .optimizer import optimize
+from .recurrent_operators import OPERATORS, TRANSLATIONS
 
 #: The opset that torch.onnx.export generates, so that no operator is down-converted. ONNX Runtime
 #: 1.14 (2023), TensorRT 8.6, OpenCV 4.8 and later versions read it.
@@ -98,7 +101,7 @@ def translate(module: nn.Module, inputs: Any, shapes: InputShapes) -> torch.onnx
     ]
     unflatten = partial(pytree.tree_unflatten, treespec=structure)
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad(), recurrent_operators(OPERATORS, find_cells(module)):
             # Given a module, torch.onnx would try one way of tracing after another.
             exported = torch.export.export(
                 module,
@@ -109,6 +112,7 @@ def translate(module: nn.Module, inputs: Any, shapes: InputShapes) -> torch.onnx
                 exported,
                 dynamic_shapes=(unflatten(axis_names),),
                 opset_version=OPSET,
+                custom_translation_table=TRANSLATIONS,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
