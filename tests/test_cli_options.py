@@ -191,6 +191,18 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         "",
         {"torchlift.converters.files.check_output": None, "torchlift.cli.plot.PlotRequest": END},
     ),
+    "serve": (
+        "f.onnx",
+        {
+            "torchlift.cli.serve.repository.find_models": {},
+            "torchlift.cli.serve.command._listen": None,
+            "torchlift.cli.serve.command._address": "",
+            "torchlift.cli.serve.command._read_token": "t",
+            "torchlift.cli.serve.logs.configure_logs": None,
+            "torchlift.cli.serve.worker.serve_alone": END,
+            "torchlift.cli.serve.supervisor.supervise": END,
+        },
+    ),
     "lab": (
         "blitz",
         {
@@ -210,6 +222,9 @@ ELSEWHERE = {
     ("check", "report"),
     ("extract", "match_classes"),
     ("sweep", "base"),
+    # In other units, and as another type.
+    ("serve", "max_delay_ms"),
+    ("serve", "cors_origin"),
 }
 
 #: Values for options that do not take every one of their type.
@@ -225,6 +240,8 @@ VALUES = {
     "arrays": "o7.npz",
     "input": "1x2x3",
     "columns": "1:2",
+    "max_body": "7M",
+    "max_pixels": "7M",
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
@@ -238,6 +255,7 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("probe", "csv"): "target",
+    ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",
     ("probe", "test"): "path",
