@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -94,6 +93,7 @@ def _json(value: Any, path: str) -> Any:
     """
     import numpy as np
 
+    from ..converters.finite import spelled
     from ..converters.t7 import LuaTable
 
     left = _MAX_NUMBERS
@@ -106,15 +106,7 @@ def _json(value: Any, path: str) -> Any:
         if isinstance(item, LuaTable) and item.is_list():
             return [convert(entry, depth + 1) for entry in item.to_list()]
         if isinstance(item, np.ndarray):
-            return _named(np.asarray(item).tolist())
-        return _named(item) if isinstance(item, (str, int, float, bool)) else None
+            return spelled(np.asarray(item).tolist())
+        return spelled(item) if isinstance(item, (str, int, float, bool)) else None
 
     return convert(value, 0)
-
-
-def _named(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_named(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

@@ -23,10 +23,13 @@ def is_dataset(source: str) -> bool:
     from ..converters.images import find_images
     from ..transfer.data.readers import find_reader
     from ..transfer.data.readers.image_folder import KIND
+    from ..transfer.data.readers.torch7 import KIND_BY_CONTENT
 
     try:
-        if find_reader(source).kind != KIND:
-            return True
+        kind = find_reader(source).kind
+        if kind != KIND:
+            # A Torch7 file under another suffix may just as well hold a model.
+            return kind != KIND_BY_CONTENT
         return bool(find_images([source]))
     except (TorchliftError, ImportError):
         return False

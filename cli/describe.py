@@ -22,6 +22,7 @@ def model_metadata(model: SavedModel) -> dict[str, Any]:
     return {
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "input_shape": None if model.input_shape is None else list(model.input_shape),
+        "inputs": None if model.input_shapes is None else model.input_shapes.to_json(),
         "output_kind": model.output_kind,
         "labels": model.labels,
         "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
@@ -36,8 +37,10 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     sheet = Table.grid(padding=(0, 2))
     sheet.add_column(style="bold")
     sheet.add_column(overflow="fold")
+    # One image is said by its shape.
+    unsaid = {"notes", "inputs"} if metadata.get("input_shape") else {"notes"}
     for name, value in metadata.items():
-        if name != "notes" and value is not None and (value or name != "vocabularies"):
+        if name not in unsaid and value is not None and (value or name != "vocabularies"):
             sheet.add_row(name.replace("_", " "), _text(name, value).replace("\n", r"\n"))
     return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 

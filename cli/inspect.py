@@ -12,6 +12,7 @@ from rich.tree import Tree
 from ..converters.errors import TorchliftError
 from .dataset import dataset_in, dataset_view, describe_dataset, is_dataset
 from .describe import metadata_view
+from .errors import UsageError
 from .model_options import run_plugin
 from .result import CommandResult, table
 from .values import CountOrZero
@@ -29,7 +30,9 @@ _OTHER_KINDS = {
 }
 
 
-def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> CommandResult:
+def inspect(
+    file: str, *, depth: CountOrZero = 3, at: str | None = None, plugin: str | None = None
+) -> CommandResult:
     """Show what a .t7 contains: its values, the model's layers, and where the bytes go.
 
     torch is not needed. A parameter that is not a number is said in a note. A saved model, an .onnx
@@ -39,10 +42,13 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
         file: A .t7 file, a saved model's folder, an .onnx file, a folder of features, or a dataset:
             a .t7 or .npz file, a folder of images, CIFAR's or MNIST's files, or sklearn:digits.
         depth: Levels of the value tree.
+        at: The path of a value in a .t7, such as protos.cnn, whose tree and layers are shown.
         plugin: A Python file with converters for classes of your own; it is run.
     """
     run_plugin(plugin)
     path = Path(file)
+    if at and (path.suffix.lower() in (".onnx", *_OTHER_KINDS) or path.is_dir()):
+        raise UsageError(f"{file}: --at is for a .t7 file")
     if path.suffix.lower() == ".onnx":
         from ..converters.inference.onnx_weights import (
             first_not_finite_weight as first_not_finite_constant,
@@ -63,7 +69,7 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
             return _dataset(file)
         described = describe_folder(path)
         return _described(file, "saved_model", described, first_not_finite_weight(path))
-    if path.suffix.lower() != ".t7" and is_dataset(file):
+    if not at and path.suffix.lower() != ".t7" and is_dataset(file):
         return _dataset(file)
     if path.suffix.lower() in _OTHER_KINDS:
         raise TorchliftError(
@@ -72,8 +78,8 @@ def inspect(file: str, *, depth: CountOrZero = 3, plugin: str | None = None) -> 
         )
     from ..converters.t7 import inspection
 
-    found = inspection.inspect(file, depth)
-    data = None if found.layers else dataset_in(file)
+    found = inspection.inspect(file, depth, at=at or "")
+    data = None if found.layers or at else dataset_in(file)
     parts = [_view(found), *([] if data is None else ["", dataset_view(data)])]
     return CommandResult({"file_kind": "t7", **found.to_json(), "dataset": data}, Group(*parts))
 

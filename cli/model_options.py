@@ -77,8 +77,10 @@ class ModelOptions(PreprocessingOptions):
     """How to open the model.
 
     Attributes:
-        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt.
-        at: The path of the model in a .t7 that holds several, such as protos.cnn.
+        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt; or
+            a .t7 of tensors, which are matched by order and shape.
+        at: The path of the model in a .t7 that holds several, such as protos.cnn; or that of the
+            weights.
         labels: Class names: a .t7 or .lua list, or a text file with one name a line.
         mean_std: A .t7, JSON or YAML file with mean and std, in the channels' order.
         input_size: Height and width of the input, such as 224 or 240x320, where the model does not

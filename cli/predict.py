@@ -62,7 +62,7 @@ def predict(
     if output is not None:
         output_suffix(output, [".csv", ".jsonl", ".parquet"])
     from ..converters.inference import Classifier
-    from ..converters.inference.results import as_json, open_results
+    from ..converters.inference.results import as_json, document, open_results
 
     results: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
@@ -93,7 +93,7 @@ def predict(
     lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
     metadata = {"model": model, "provider": classifier.provider}
     if output is None:
-        data = {**metadata, "results": results}
+        data = document(**metadata, results=results)
         return CommandResult(data, Group(_table(results), *lines), not unreadable)
     written = {"files": [output], "count": count, "unreadable": unreadable}
     wrote = f"{count:,} images classified on {classifier.provider}: {output}"
@@ -122,6 +122,7 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     from ..converters.images.files import list_folder
     from ..converters.inference import predict_array, predict_files
     from ..transfer.data import Dataset, open_data, read_dataset
+    from ..transfer.data.readers.torch7 import is_torch7_file
     from ..transfer.plots.photographs import PHOTOGRAPHS, photograph
 
     path = local_path(name)
@@ -131,9 +132,10 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
             [name],
             lambda start: [(name, classifier.predict(photograph(name), top)[0], "")][start:],
         )
-    if suffix in (".t7", ".npz") or name == "sklearn:digits":
+    is_torch7 = suffix == ".t7" or is_torch7_file(path)
+    if is_torch7 or suffix == ".npz" or name == "sklearn:digits":
         # Images of a .t7 need no labels here.
-        data = read_dataset(path) if suffix == ".t7" else open_data(name)
+        data = read_dataset(path) if is_torch7 else open_data(name)
         assert isinstance(data, Dataset)
         images = data.images
         names = [f"{name}[{index}]" for index in range(1, len(images) + 1)]

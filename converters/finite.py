@@ -1,6 +1,9 @@
-"""Numbers that are not numbers: finding the first NaN or infinity in an array."""
+"""Numbers that are not numbers: finding the first NaN or infinity, and spelling them in JSON."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +60,17 @@ def require_finite(values: np.ndarray, name: str) -> None:
     """
     if place := first_not_finite(values):
         raise NotFiniteError(f"{name}{'' if place.startswith('[') else ' '}{place}")
+
+
+def spelled(value: Any) -> Any:
+    """Return a value, or lists of values, with NaN and infinities as strings, for JSON.
+
+    Example:
+        >>> spelled([1.5, [float("-inf"), float("nan")]])
+        [1.5, ['-inf', 'nan']]
+    """
+    if isinstance(value, list):
+        return [spelled(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_support import image_network, linear, lua, lua_list, module, sequential, write
+from cli_support import typed
 
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, load_conversion
@@ -122,3 +124,27 @@ def test_many_modules_that_share_parts_are_searched_once() -> None:
     shared = sequential(*(linear(1, 1) for _ in range(300)))
     wrapped = lua_list(*(sequential(shared) for _ in range(300)))
     assert len(search(wrapped).networks) == 300
+
+
+def test_inspect_shows_the_value_at_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths, layers and parameters are those that the other commands take; bytes are the file's."""
+    blob = t7.dumps(lua(net=linear(4, 4)))
+    file = write(lua(pair=lua(a=NET, b=linear(4, 2)), blob=blob, note="x"), tmp_path)
+    whole, part = inspect(file), inspect(file, at="pair.b")
+    assert (part.model_path, part.parameters) == ("pair.b", 10)
+    assert [layer.path for layer in part.layers] == ["pair.b"]
+    assert part.tree.path == "pair.b"
+    assert "pair.b.weight" in [node.path for node in part.tree.children]
+    assert part.bytes == whole.bytes
+    assert part.outside.total + part.layers[0].bytes.total + part.bytes.structure == part.size
+    assert inspect(file, at="blob").model_path == "blob.net"
+    [text] = [node.text for node in whole.tree.children if node.name == ".blob"]
+    assert "which torch.serialize wrote into" in text
+    code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.a", "--json")
+    assert (code, json.loads(out)["model_lua_path"]) == (0, "pair.a"), err
+    code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.c")
+    assert (code, out) == (1, "")
+    assert "checkpoint.t7: there is no .c here; it has .a, .b (at value.pair)" in err
+    assert typed({}, capsys, "inspect", str(tmp_path), "--at", "x")[0] == 2

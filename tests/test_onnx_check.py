@@ -14,7 +14,11 @@ from torch import nn
 from torchlift.converters.onnx import PROFILES, OnnxError, check, export, write_check_report
 
 
-@pytest.fixture(scope="module", params=["digits-lenet5", "digits-lenet5-bn"])
+# Each check translates its model, which takes seconds: the one with all kinds of layers, at first.
+@pytest.fixture(
+    scope="module",
+    params=["digits-lenet5-bn", pytest.param("digits-lenet5", marks=pytest.mark.slow)],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     return export_digits(request.param, tmp_path_factory.mktemp("exported"))
 

@@ -20,7 +20,11 @@ from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.saved import SavedModel
 
 
-@pytest.fixture(scope="module", params=["digits-lenet5", "digits-lenet5-bn"])
+# Each check translates its model, which takes seconds: the one with all kinds of layers, at first.
+@pytest.fixture(
+    scope="module",
+    params=["digits-lenet5-bn", pytest.param("digits-lenet5", marks=pytest.mark.slow)],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     return export_digits(request.param, tmp_path_factory.mktemp("exported"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -122,3 +123,33 @@ def test_details_that_are_not_given_are_the_models() -> None:
     assert str(as_saved_model(model, input_shape=(2,)).input_shapes) == "2"
     with pytest.raises(InputShapeError, match="2x-1"):
         as_saved_model(model, input_shape="2x-1")
+
+
+class Attention(nn.Module):
+    """Attention behind a normalization, with the batch in front, as in a vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        values = self.norm(input)
+        return self.attention(values, values, values, need_weights=False)[0]
+
+
+def test_no_normalization_is_transposed_before_a_product(tmp_path: Path) -> None:
+    """In float16 ONNX Runtime crashes on it (seen from 1.23 to 1.32), not only here."""
+    network, inputs = Attention().eval(), torch.randn(3, 5, 16)
+    export(network, tmp_path / "half.onnx", inputs=inputs, fp16=True)
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    operators = {output: node.op_type for node in graph.node for output in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    weights = {tensor.name for tensor in graph.initializer}
+    by_weights = [node for node in products if node.input[1] in weights]
+    assert by_weights
+    assert "Transpose" not in {operators.get(node.input[0]) for node in by_weights}
+    session = onnxruntime.InferenceSession(tmp_path / "half.onnx")
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(outputs), network(inputs), rtol=1e-2, atol=1e-3)

@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import FIXTURES
 
-from torchlift.converters.t7 import LuaTable, T7Error
+from torchlift.converters import t7
+from torchlift.converters.t7 import LuaObject, LuaTable, T7Error
 from torchlift.converters.t7.inspection import inspect, inspect_value
 from torchlift.converters.t7.model import find_model
 
@@ -39,6 +41,25 @@ def test_tensors_are_not_read(tmp_path: Path) -> None:
     assert time.perf_counter() - start < 0.5
     assert result.bytes.other == 4 * count
     assert result.bytes.total == path.stat().st_size
+
+
+def test_the_time_is_linear_in_the_number_of_modules() -> None:
+    """Ten times as many modules take about ten times as long."""
+    seconds = []
+    for count in (400, 4000):
+        weight = np.zeros((4, 4), np.float32)
+        layers = [LuaObject("nn.Linear", LuaTable({"weight": weight})) for _ in range(10)]
+        parts = [
+            LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(layers)}))
+            for _ in range(count // 10)
+        ]
+        model = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(parts)}))
+        start = time.process_time()
+        layout = inspect_value(t7.loads(t7.dumps(model)), 10**6)
+        seconds.append(time.process_time() - start)
+        assert len(layout.layers) > count // 10
+    # Quadratic time would be a hundred times as long.
+    assert seconds[1] < 30 * max(seconds[0], 0.01)
 
 
 def test_nested_repetition_takes_no_time() -> None:

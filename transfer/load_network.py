@@ -33,6 +33,7 @@ from .find_layers import nearest
 from .heads import find_head, resize_head
 from .network_description import WEIGHTS, find_description
 from .networks import NETWORKS
+from .torch7_weights import fill_from_t7
 
 #: Prefixes of a source that is not a file.
 TORCHVISION, PYTHON = "torchvision:", "python:"
@@ -51,10 +52,10 @@ def load_network(
             `torchvision:resnet18`; or `python:package.module:function`, a function that is called
             without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
-            not a file itself; or the folder of the run that trained it. No code in it is run. The
-            head, labels and preprocessing of a run are taken from it too. The head has as many
-            outputs as the weights.
-        at: The path of the model in a `.t7` file (see `open_model`).
+            not a file itself; a `.t7` with its tensors (see `fill_from_t7`); or the folder of the
+            run that trained it. No code in it is run. The head, labels and preprocessing of a run
+            are taken from it too. The head has as many outputs as the weights.
+        at: The path of the model in a `.t7` file (see `open_model`), or of the weights in one.
         overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
     Raises:
@@ -81,12 +82,16 @@ def load_network(
             model = _model_from_function(source.removeprefix(PYTHON), arguments)
             if run is not None:
                 run.apply(model)
-    if at is not None:
+    is_t7 = weights is not None and Path(weights).suffix.lower() == ".t7"
+    if at is not None and not is_t7:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
     network = model.module
     if weights is not None:
         inner = network.network if isinstance(network, TorchvisionNetwork) else network
-        _load_weights(model, inner, _weights_file(Path(weights)))
+        if is_t7:
+            model.notes += fill_from_t7(inner, Path(weights), at)
+        else:
+            _load_weights(model, inner, _weights_file(Path(weights)))
     elif isinstance(network, TorchvisionNetwork):
         model.notes.append("no weights were given: they are random")
     apply_overrides(model, source, **overrides)

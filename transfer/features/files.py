@@ -16,8 +16,8 @@ from ...converters.labels import labels_from
 from ...converters.t7 import LuaTable
 from ..data import Dataset
 from ..data.array_layout import to_classes
+from ..data.lua_tables import label_array
 from ..data.readers.npz import load_arrays
-from ..data.readers.torch7 import label_array
 from ..data.selection import keep_valid_labels
 from ..errors import DataError, StoreError
 from .store import FeatureStore, open_store

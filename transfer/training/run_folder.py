@@ -25,7 +25,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -263,10 +263,15 @@ def flat_options(**groups: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in groups.items():
         if is_dataclass(value) and not isinstance(value, type):
-            flat |= asdict(value)
+            flat |= {field.name: getattr(value, field.name) for field in fields(value)}
         else:
             flat[name] = value
-    return {name: value for name, value in flat.items() if name not in ("resume", "overwrite")}
+    return {
+        # Shapes as they are written on the command line.
+        name: str(value) if is_dataclass(value) else value
+        for name, value in flat.items()
+        if name not in ("resume", "overwrite")
+    }
 
 
 def _is_run(path: Path) -> bool:

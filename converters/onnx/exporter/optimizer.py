@@ -17,6 +17,29 @@ from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
+
+def _product_first(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value, perm: onnx_ir.Attr) -> Any:
+    return op.Transpose(op.MatMul(x, weight), perm=perm)
+
+
+def _is_product_of_rows(
+    context: Any, x: onnx_ir.Value, weight: onnx_ir.Value, perm: onnx_ir.Attr
+) -> bool:
+    """Whether a weight (in, out) multiplies the last axis, which stays where it is."""
+    order, constant = list(perm.as_ints()), weight.const_value
+    return constant is not None and len(constant.shape) == 2 and order[-1] == len(order) - 1
+
+
+#: ONNX Runtime 1.23 to 1.32 crashes where LayerNormalization in float16 is transposed and then
+#: multiplied, as attention with the batch in front does; the product commutes with the transpose.
+_TRANSPOSE_BEHIND_PRODUCT = rewriter.pattern.RewriteRule(
+    lambda op, x, weight, perm: op.MatMul(op.Transpose(x, perm=perm), weight),
+    _product_first,
+    _is_product_of_rows,
+    name="transpose_behind_product",
+    remove_nodes=False,
+)
+
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
 #: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`).
 _RULES = (
@@ -57,6 +80,7 @@ _RULES = (
     rules.remove_optional_bias_from_conv_rule,
     rules.remove_optional_bias_from_conv_transpose_rule,
     rules.remove_optional_bias_from_gemm_rule,
+    _TRANSPOSE_BEHIND_PRODUCT,
 )
 
 #: Operators whose output can be much larger than their inputs.

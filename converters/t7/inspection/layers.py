@@ -91,17 +91,21 @@ class ModuleInventory:
     outside: Bytes = field(default_factory=Bytes)
 
 
-def list_modules(value: Any) -> ModuleInventory:
+def list_modules(value: Any, path: str = "") -> ModuleInventory:
     """List the modules and tensors in a value without reading the tensors.
 
     The file's model comes first (see `find_model`), even if other values refer to parts of it.
+
+    Args:
+        value: A value of a file.
+        path: Its path.
     """
     inventory = ModuleInventory()
     layers, uses = inventory.layers, list[TensorUse]()
     # By id; keeping the values makes sure that no id is used twice.
     seen: dict[int, Any] = {}
     layer_indices: dict[int, int] = {}
-    stack = _roots(value)
+    stack = _roots(value, path)
     while stack:
         place = stack.pop()
         value = place.value
@@ -155,11 +159,11 @@ class _Place:
     inside: str = ""
 
 
-def _roots(value: Any) -> list[_Place]:
+def _roots(value: Any, path: str) -> list[_Place]:
     """Return the places to start from; the last one, the model, is visited first."""
-    root = _Place(value, root_path(value))
+    root = _Place(value, path or root_path(value))
     try:
-        return [root, _Place(*find_model(value))]
+        return [root, _Place(*find_model(value, path))]
     except T7Error:
         return [root]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from ...finite import first_not_finite
+from ..embedded import embedded_value
 from ..errors import T7Error, T7Warning
 from ..model import choose, list_candidates, search
+from ..paths import follow
 from ..reading.load import read_file
 from ..reading.stream_format import StreamFormat
 from .layers import Layer, list_modules
@@ -66,16 +69,19 @@ class Inspection:
         }
 
 
-def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> Inspection:
+def inspect(
+    file: str | os.PathLike[str], depth: int = 4, entries: int = 20, at: str = ""
+) -> Inspection:
     """Inspect a `.t7` file; of its tensors only parameters are read, and torch is not needed.
 
     Args:
         file: The file.
         depth: Levels of the value tree.
         entries: Entries of a table that the tree shows.
+        at: Path of the value whose tree and layers are shown; the bytes are those of the file.
 
     Raises:
-        T7Error: If the file cannot be read.
+        T7Error: If the file cannot be read, or has no value at that path.
 
     Example:
         >>> import tempfile
@@ -95,7 +101,12 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", T7Warning)
         attempt = read_file(file)
-    result = inspect_value(attempt.value, attempt.end + attempt.trailing_bytes, depth, entries)
+    size = attempt.end + attempt.trailing_bytes
+    try:
+        result = inspect_value(attempt.value, size, depth, entries, at)
+    except T7Error as error:
+        error.source = os.fspath(file)
+        raise
     result.file, result.format = os.fspath(file), _describe_format(attempt.format)
     count = len(attempt.values)
     if count > 1:
@@ -105,7 +116,9 @@ def inspect(file: str | os.PathLike[str], depth: int = 4, entries: int = 20) -> 
     return result
 
 
-def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> Inspection:
+def inspect_value(
+    value: Any, size: int, depth: int = 4, entries: int = 20, at: str = ""
+) -> Inspection:
     """Inspect a value that is already loaded.
 
     Args:
@@ -113,23 +126,37 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
         size: Bytes of the file it came from.
         depth: Levels of the value tree.
         entries: Entries of a table that the tree shows.
+        at: Path of the value whose tree and layers are shown.
+
+    Raises:
+        T7Error: If there is no value at that path.
     """
     inventory = list_modules(value)
-    total = Bytes()
-    for counts in (inventory.outside, *(layer.bytes for layer in inventory.layers)):
-        for group in fields(counts):
-            total.add(group.name, getattr(counts, group.name))
+    total = _sum([inventory.outside, *(layer.bytes for layer in inventory.layers)])
+    if at:
+        value = follow(value, at)
+        inside = embedded_value(value)
+        value = value if inside is None else inside
+        chosen = list_modules(value, at)
+        shown = _sum([layer.bytes for layer in chosen.layers])
+        chosen.outside = Bytes(
+            **{
+                group.name: max(getattr(total, group.name) - getattr(shown, group.name), 0)
+                for group in fields(Bytes)
+            }
+        )
+        inventory = chosen
     total.structure = size - total.total
     result = Inspection(
         file="<value>",
         size=size,
-        tree=value_tree(value, depth, entries),
+        tree=value_tree(value, depth, entries, at),
         layers=inventory.layers,
         parameters=inventory.parameters,
         bytes=total,
         outside=inventory.outside,
     )
-    found = search(value)
+    found = search(value, at)
     try:
         result.model_path = choose(found, value).path
     except T7Error:
@@ -141,6 +168,14 @@ def inspect_value(value: Any, size: int, depth: int = 4, entries: int = 20) -> I
             result.notes.append(f"not all parameters are numbers: {path}{place}")
             break
     return result
+
+
+def _sum(parts: Iterable[Bytes]) -> Bytes:
+    total = Bytes()
+    for counts in parts:
+        for group in fields(counts):
+            total.add(group.name, getattr(counts, group.name))
+    return total
 
 
 def _describe_format(format: StreamFormat) -> str:

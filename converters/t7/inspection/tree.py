@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..embedded import embedded_value
 from ..model import is_module, root_path
 from ..paths import children, path_step
 from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
@@ -55,7 +56,7 @@ class Node:
         }
 
 
-def value_tree(value: Any, depth: int = 4, entries: int = 20) -> Node:
+def value_tree(value: Any, depth: int = 4, entries: int = 20, path: str = "") -> Node:
     """Build the tree of a value.
 
     A list of numbers is one node, however long. A repeated table, instance or tensor refers to its
@@ -65,8 +66,9 @@ def value_tree(value: Any, depth: int = 4, entries: int = 20) -> Node:
         value: A value returned by `load`.
         depth: Levels below the value itself, at most 100.
         entries: Entries of a table that are shown.
+        path: Path of the value.
     """
-    prefix = root_path(value)
+    prefix = path or root_path(value)
     root = _node(value, prefix or "value", prefix or "value")
     # By id; keeping the values makes sure that no id is used twice.
     first_paths: dict[int, tuple[Any, str]] = {}
@@ -84,8 +86,8 @@ def value_tree(value: Any, depth: int = 4, entries: int = 20) -> Node:
         below = []
         for key in itertools.islice(inner, shown):
             step = path_step(key)
-            path = ((prefix if node is root else node.path) + step).removeprefix(".")
-            below.append((_node(inner[key], path, step), inner[key], levels - 1))
+            inner_path = ((prefix if node is root else node.path) + step).removeprefix(".")
+            below.append((_node(inner[key], inner_path, step), inner[key], levels - 1))
         node.children = [entry[0] for entry in below]
         stack += reversed(below)
     return root
@@ -97,6 +99,8 @@ def describe(value: Any) -> str:
         return {None: "nil", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return repr(value)
+    if (inside := embedded_value(value)) is not None:
+        return f"{describe(inside)}, which torch.serialize wrote into a {_kind(value)}"
     if isinstance(value, str):
         if len(value) <= _SHOWN_CHARACTERS:
             return repr(value)

@@ -13,6 +13,7 @@ from ....converters.images.files import SUFFIXES, FolderContent, list_folder, na
 from ...errors import DataError
 from ..dataset import SPLIT_NAMES, Dataset
 from ..image_files import MEMORY_LIMIT, ImageFiles
+from ..image_folder_index import INDEX, ClassIndex, read_index
 from .registry import ReadOptions, reader
 
 #: Names of a split's folder, in lower case.
@@ -95,19 +96,22 @@ def _find_files(
     error. With `skip`, every file is decoded once; the unreadable ones are left out and noted.
     """
     root = Path(folder)
-    entries, notes = _list_entries(root, split)
+    index = read_index(root)
+    entries, notes = _list_entries(root, split, index is not None)
     headers, problems = _read_headers([file for file, _, _ in entries], on_error)
     readable = [entry for entry in entries if entry[0] in headers]
     if problems:
         examples = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
         notes.append(f"left out, unreadable: {len(problems):,} ({examples})")
     _check_classes(root, entries, readable)
-    names = tuple(sorted({label for _, _, label in readable}))
-    labels = np.searchsorted(names, [label for _, _, label in readable]) if names != ("",) else None
+    index = index or ClassIndex({})
+    names = index.ordered({label for _, _, label in readable})
+    positions = {name: position for position, name in enumerate(names)}
+    labels = np.array([positions[label] for _, _, label in readable]) if names != ("",) else None
     return ImageFiles(
         np.array([file for file, _, _ in readable], object),
         labels,
-        None if labels is None else names,
+        None if labels is None else index.labels(names),
         tuple(notes),
         np.array([file.relative_to(root).as_posix() for file, _, _ in readable]),
         np.array([name for _, name, _ in readable]) if all(s for _, s, _ in readable) else None,
@@ -115,8 +119,13 @@ def _find_files(
     ), {header.size for header in headers.values()}
 
 
-def _list_entries(root: Path, split: str | None) -> tuple[list[_Entry], list[str]]:
+def _list_entries(root: Path, split: str | None, indexed: bool) -> tuple[list[_Entry], list[str]]:
     """Return the images of a folder, and notes on what is not taken.
+
+    Args:
+        root: The folder.
+        split: Only this split.
+        indexed: Whether the folder has an index: the images are then in the order of their names.
 
     Raises:
         ImageError: If a class folder has no images, or the whole folder has none.
@@ -135,6 +144,9 @@ def _list_entries(root: Path, split: str | None) -> tuple[list[_Entry], list[str
             entries += [(file, name, label) for file, label in found]
             unused.add(content)
             beside += loose
+    if indexed:
+        entries.sort(key=lambda entry: entry[0].name)
+        unused.others = [file for file in unused.others if file != root / INDEX]
     notes = [unused.note()] if unused.note() else []
     if beside:
         notes.append(f"left out, in no class folder: {name_files(beside)}")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ....converters import t7
 from ....converters.errors import NotFiniteError
 from ....converters.labels import labels_from
-from ....converters.t7 import LuaObject, LuaTable
+from ....converters.t7 import LuaTable
 from ...errors import DataError
 from ..array_layout import (
     IMAGE_KEYS,
@@ -27,8 +27,42 @@ from ..array_layout import (
     group_by_split,
 )
 from ..dataset import Dataset
+from ..lua_tables import entry, images_and_labels, named_entries, unwrapped
 from ..selection import keep_valid_labels
 from .registry import ReadOptions, has_suffix, reader
+
+#: What messages call a `.t7` that is known by its content.
+KIND_BY_CONTENT = "a Torch7 file under another suffix"
+
+#: How a table or an object begins: its type tag, in either byte order and as text.
+_STARTS = (b"\3\0\0\0", b"\4\0\0\0", b"\0\0\0\3", b"\0\0\0\4", b"3\n", b"4\n", b"3\r\n", b"4\r\n")
+
+
+def is_torch7_file(source: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as Torch7 writes a table or an object, whatever its suffix.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from torchlift.converters import t7
+        >>> file = Path(mkdtemp()) / "train.dat"
+        >>> t7.save(t7.LuaTable({"label": 1}), file)
+        >>> is_torch7_file(file)
+        True
+    """
+    path = Path(source)
+    if not path.is_file():
+        return False
+    if ".t7" in path.suffixes:
+        return True  # It may be compressed.
+    with path.open("rb") as stream:
+        return stream.read(4).startswith(_STARTS)
+
+
+@reader(KIND_BY_CONTENT, accepts=is_torch7_file, order=60)
+def read_torch7_file(source: str, options: ReadOptions) -> Dataset:
+    """Return the labeled images of a Torch7 file under another suffix (see `read_dataset`)."""
+    return read_dataset(source, first_label=options.first_label, on_error=options.on_error)
 
 
 @reader("a .t7 file", accepts=has_suffix(".t7"), order=20)
@@ -88,13 +122,16 @@ def dataset_from(
 
     The value is one of these:
 
-    - a table of two tensors, `{data = N×C×H×W, label = N}`, also named x and y, images and
-      labels, inputs and targets, or without names;
+    - a table of images and labels, `{data = N×C×H×W, label = N}`, also named x and y, images and
+      labels, inputs and targets, or without names; the images may be a list;
     - a list of pairs `{image, label}`;
-    - images alone;
+    - images alone, as a tensor or a list;
     - splits of these, in a table or an object (`cifar.torch`'s Provider):
       `{train = {data, labels}, test = …}`, `{trainData = …, testData = …}`,
-      `{x_train, y_train, …}`.
+      `{x_train, y_train, …}`;
+    - one of these in a string that `torch.serialize` wrote, or under the name `dataset`.
+
+    An image may be a tensor or the bytes of a JPEG or PNG file.
 
     Args:
         value: What `t7.load` returned.
@@ -115,101 +152,48 @@ def dataset_from(
         >>> data.classes.tolist(), data.splits.tolist()
         ([1, 0], ['train', 'train'])
     """
-    if isinstance(value, LuaObject):
-        value = value.fields
+    value = unwrapped(value)
+    if len(named_entries(value)) and (inner := entry(value, ("dataset",))) is not None:
+        value = unwrapped(inner)
     splits = _splits(value)
     names = _names(value)
     layout: Any = {"image_shape": image_shape, "first_label": first_label}
     if splits:
-        arrays = {split: _images_and_labels(table) for split, table in splits.items()}
+        arrays = {split: images_and_labels(table) for split, table in splits.items()}
         own = {split: own for split, table in splits.items() if (own := _names(table))}
         dataset = build_dataset_of_splits(arrays, names, split_names=own, **layout)
     else:
-        dataset = build_dataset(*_images_and_labels(value), names, **layout)
+        dataset = build_dataset(*images_and_labels(value), names, **layout)
+    if beside := sorted({"mean", "std"} & named_entries(value).keys()):
+        note = f"not applied: {' and '.join(beside)}, which stand beside the images"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     return keep_valid_labels(dataset, on_error)
 
 
 def _names(table: Any) -> tuple[str, ...] | None:
     """Return the class names that a table keeps beside its images, if there are any."""
-    listed = _entry(table, NAME_KEYS)
+    listed = entry(table, NAME_KEYS)
     return None if listed is None else tuple(labels_from(listed))
 
 
 def _splits(value: Any) -> dict[str, LuaTable]:
     """Return the splits of a dataset that has some, each as a table of its own."""
-    if _entry(value, IMAGE_KEYS) is not None:
+    if entry(value, IMAGE_KEYS) is not None:
         return {}
     return {
         split: table
-        for split, entries in group_by_split(_named_entries(value)).items()
+        for split, entries in group_by_split(named_entries(value)).items()
         if (table := _split_table(entries)) is not None
     }
 
 
 def _split_table(entries: Mapping[str, Any]) -> LuaTable | None:
     """Return a split from entries such as `trainData` and `trainLabels`, or its own table."""
+    flat = LuaTable(dict(entries))
+    if entry(flat, IMAGE_KEYS) is not None and entry(flat, LABEL_KEYS) is not None:
+        return flat
     for name in ("", "data", "set"):
-        entry = entries.get(name)
-        table = entry.fields if isinstance(entry, LuaObject) else entry
+        table = unwrapped(entries.get(name))
         if isinstance(table, LuaTable):
             return table
-    flat = LuaTable(dict(entries))
-    return None if _entry(flat, IMAGE_KEYS) is None else flat
-
-
-def _images_and_labels(value: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    if isinstance(value, np.ndarray):
-        return value, None
-    if not isinstance(value, LuaTable) or not len(value):
-        raise DataError("not a dataset: expected a table such as {data = N×C×H×W, label = N}")
-    images, labels = _entry(value, IMAGE_KEYS), _entry(value, LABEL_KEYS)
-    if isinstance(images, np.ndarray):
-        return images, None if labels is None else label_array(labels)
-    entries = value.to_list()
-    if len(entries) == 2 and all(isinstance(entry, np.ndarray) for entry in entries):
-        return entries[0], entries[1]
-    pairs = [pair for entry in entries if (pair := _pair(entry)) is not None]
-    if not pairs or len(pairs) != len(entries):
-        keys = ", ".join(map(str, value.keys()[:8]))
-        raise DataError(f"no images under a usual name (data, x, images, inputs) among: {keys}")
-    shapes = {image.shape for image, _ in pairs}
-    if len(shapes) != 1:
-        raise DataError(f"images of different shapes: {sorted(shapes)[:4]}")
-    return (
-        np.stack([image for image, _ in pairs]),
-        label_array(LuaTable.from_list([label for _, label in pairs])),
-    )
-
-
-def _entry(value: Any, names: Sequence[str]) -> Any:
-    """Return a table's entry under the first of these names, in upper or lower case."""
-    entries = _named_entries(value)
-    return next((entries[name] for name in names if name in entries), None)
-
-
-def _named_entries(value: Any) -> dict[str, Any]:
-    """Return the entries of a table whose keys are strings, with the keys in lower case."""
-    if not isinstance(value, LuaTable):
-        return {}
-    return {key.lower(): item for key, item in value.items() if isinstance(key, str)}
-
-
-def _pair(entry: Any) -> tuple[np.ndarray, Any] | None:
-    """Return the pair `{image, label}` or `{image = …, label = …}`, as `nn.StochasticGradient`."""
-    if not isinstance(entry, LuaTable):
-        return None
-    image = entry.get(1, _entry(entry, IMAGE_KEYS))
-    label = entry.get(2, _entry(entry, LABEL_KEYS))
-    return (image, label) if isinstance(image, np.ndarray) and label is not None else None
-
-
-def label_array(labels: Any) -> np.ndarray:
-    """Return the labels of a tensor, or of a list of numbers or one-element tensors."""
-    if isinstance(labels, LuaTable):
-        try:
-            labels = np.array([float(np.ravel(label)[0]) for label in labels.to_list()])
-        except (TypeError, ValueError, IndexError):
-            raise DataError("the labels are not numbers") from None
-    if not isinstance(labels, np.ndarray):
-        raise DataError(f"the labels are a {type(labels).__name__}, expected a tensor or a list")
-    return labels
+    return None if entry(flat, IMAGE_KEYS) is None else flat

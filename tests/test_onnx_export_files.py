@@ -1,0 +1,191 @@
+"""What `export` writes beside the graph, and in which words it refuses: nothing is traced here."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+import torchlift
+from torchlift.converters.errors import WriteError
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.onnx import OnnxError, describe_file, export
+from torchlift.converters.onnx.exporter.bake_preprocessing import (
+    bake,
+    normalization_constants,
+    remaining_preprocessing,
+)
+from torchlift.converters.onnx.exporter.tracing import EXPORTER, _quiet, _root_cause
+
+EXPORT = import_module("torchlift.converters.onnx.exporter.export")
+
+
+def graph(rows: str | int = "batch") -> onnx.ModelProto:
+    shapes = {"input": ["batch", 3], "output": [rows, 3]}
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    ]
+    weight = numpy_helper.from_array(np.ones((1, 3), np.float32), "weight")
+    node = helper.make_node("Add", ["input", "weight"], ["output"])
+    inner = helper.make_graph([node], "graph", values[:1], values[1:], [weight])
+    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands for the tracing, which takes seconds; returns what it was asked for."""
+    calls: list[dict[str, Any]] = []
+
+    def trace(module: nn.Module, inputs: Any, *_: Any) -> onnx_ir.Model:
+        calls.append({"module": module, "inputs": inputs})
+        return onnx_ir.from_proto(graph())
+
+    monkeypatch.setattr(EXPORT, "trace", trace)
+    return calls
+
+
+def test_the_network_is_traced_as_it_will_run(traced: list[dict[str, Any]], tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Dropout(), nn.Linear(3, 3)).double().train()
+    exported = export(network, tmp_path / "m.onnx", inputs=torch.zeros(2, 3).double())
+    (call,) = traced
+    assert not call["module"].training
+    assert call["module"][1].weight.dtype == call["inputs"].dtype == torch.float32
+    assert network.training
+    assert (exported.inputs, exported.outputs, exported.opset) == (["input"], ["logits"], 18)
+    assert exported.output_kind == "logits"
+
+
+@pytest.mark.parametrize(("fp16", "precision"), [(False, "fp32"), (True, "fp16")])
+def test_the_file_says_what_wrote_it_and_how_it_computes(
+    fp16: bool, precision: str, traced: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.onnx"
+    exported = export(
+        nn.Identity(), file, inputs=torch.zeros(2, 3), fp16=fp16, output_kind="features"
+    )
+    assert exported.output_kind == "features"
+    stored = onnx.load(file)
+    assert (stored.producer_name, stored.producer_version) == (
+        "torchlift",
+        torchlift.__version__,
+    )
+    props = {prop.key: prop.value for prop in stored.metadata_props}
+    assert props["exporter"] == f'"{EXPORTER}"'
+    assert props["precision"] == f'"{precision}"'
+    assert describe_file(file)["output_kind"] == "features"
+
+
+def test_neither_of_two_files_is_replaced_unasked(
+    traced: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXPORT, "SINGLE_FILE_BYTES", 0)
+    beside = tmp_path / "m.onnx.data"
+    beside.write_text("mine", encoding="utf-8")
+    inputs = torch.zeros(2, 3)
+    with pytest.raises(WriteError, match=r"m\.onnx\.data already exists"):
+        export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx.data"]
+    assert beside.read_text(encoding="utf-8") == "mine"
+    exported = export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs, overwrite=True)
+    assert exported.files == [tmp_path / "m.onnx", beside]
+    assert beside.read_bytes() != b"mine"
+
+
+def test_a_graph_that_lost_its_batch_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXPORT, "trace", lambda *_: onnx_ir.from_proto(graph(2)))
+    with pytest.raises(OnnxError, match="does not keep its batch: output has the shape 2×3"):
+        export(nn.Identity(), tmp_path / "m.onnx", inputs=torch.zeros(2, 3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_exporter_is_one_line() -> None:
+    """It wraps an error in others, each with pages of advice."""
+
+    def wrapped(text: str) -> Exception:
+        outer = RuntimeError("many\npages")
+        outer.__cause__ = ValueError(text)
+        return outer
+
+    shapes = EXPORT.shapes_of(torch.zeros(2, 3))
+    found = _root_cause(wrapped("no such operator\nadvice"), shapes)
+    assert found == "ValueError: no such operator"
+    batch = "Constraints violated (batch)! For more information\n..."
+    assert "only for a batch of 2" in _root_cause(wrapped(batch), shapes)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "expected"),
+    [
+        (Preprocessing("gray"), {"scale": [1 / 255]}),
+        (Preprocessing("gray", value_range=255), {"scale": [1.0]}),
+        (
+            Preprocessing("RGB", mean=(0, 0.5, 1), std=(0.5, 0.25, 0.1)),
+            {"scale": [2 / 255, 4 / 255, 10 / 255], "shift": [0, 2, 10]},
+        ),
+        (
+            Preprocessing("BGR", value_range=255, mean=(104, 117, 124)),
+            {"scale": [1.0], "shift": [104, 117, 124], "order": [2, 1, 0]},
+        ),
+        (Preprocessing("RGB", mean=(0, 0, 0)), {"scale": [1 / 255]}),
+    ],
+    ids=["range", "no range", "mean and std", "order", "mean of 0"],
+)
+def test_what_is_baked_computes_the_same_as_the_preprocessing(
+    preprocessing: Preprocessing, expected: dict[str, list[float]]
+) -> None:
+    constants = normalization_constants(preprocessing)
+    found = {name.removeprefix("baked_"): array for name, array in constants.items()}
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name].reshape(-1), values, rtol=1e-6)
+        assert name == "order" or found[name].dtype == np.float32
+        assert name == "order" or found[name].shape == (1, len(values), 1, 1)
+
+
+def test_only_one_input_of_these_channels_is_baked() -> None:
+    shapes = {"first": ["batch", 3, 4, 4], "second": ["batch", 3, 4, 4], "flat": ["batch", 3]}
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    }
+    add = helper.make_node("Add", ["first", "second"], ["output"])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
+    both = helper.make_graph([add], "graph", [values["first"], values["second"]], [output])
+    relu = helper.make_node("Relu", ["flat"], ["output"])
+    flat = helper.make_graph([relu], "graph", [values["flat"]], [output])
+    for graph_, said in (
+        (both, "a network with one input"),
+        (flat, "has 3 channels, the input is"),
+    ):
+        with pytest.raises(OnnxError, match=said):
+            bake(onnx_ir.from_proto(helper.make_model(graph_)), Preprocessing("RGB"))
+
+
+def test_the_exporter_leaves_logging_as_it_was() -> None:
+    logging.disable(logging.NOTSET)
+    with _quiet():
+        assert logging.root.manager.disable == logging.WARNING
+        print("advice")
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_outside_the_graph_are_sizes_and_whole_pixels() -> None:
+    given = Preprocessing(
+        "BGR", (8, 9), "image.scale-bilinear", mean=(1, 2, 3), std=(4, 5, 6), value_range=255
+    )
+    assert remaining_preprocessing(given) == Preprocessing(
+        "RGB", (8, 9), "image.scale-bilinear", value_range=255, round_pixels=True
+    )
+    assert remaining_preprocessing(Preprocessing("gray")).color == "gray"

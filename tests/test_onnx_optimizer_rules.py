@@ -1,0 +1,210 @@
+"""What the optimizer takes out of a graph: each rule on a graph that needs it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from torchlift.converters.onnx import OnnxError
+from torchlift.converters.onnx.exporter.fp16 import to_half
+from torchlift.converters.onnx.exporter.optimizer import optimize
+
+make = helper.make_node
+
+#: Constants that the graphs take: weights, limits and shapes.
+CONSTANTS = {
+    "low": np.float32(0.1),
+    "high": np.float32(0.9),
+    "mid": np.float32(0.5),
+    "no": np.array(False),
+    "ratio": np.float32(0.5),
+    "flat": np.array([0, -1], np.int64),
+    "square": np.array([0, 3, 4, 4], np.int64),
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+    "weight": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),
+    "bias": np.array([0.5, -0.5], np.float32),
+    "zero_bias": np.zeros(2, np.float32),
+    "gemm": np.random.default_rng(1).standard_normal((48, 2)).astype(np.float32),
+    "scale": np.array([0.5, 2], np.float32),
+    "shift": np.array([1, -1], np.float32),
+    "mean": np.array([0.1, 0.2], np.float32),
+    "var": np.array([0.3, 0.4], np.float32),
+}
+NORM = ["scale", "shift", "mean", "var"]
+
+
+def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    values = [
+        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 4, 4]),
+        helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None),
+    ]
+    used = {name for node in nodes for name in node.input}
+    constants = [
+        numpy_helper.from_array(np.asarray(array), name)
+        for name, array in CONSTANTS.items()
+        if name in used
+    ]
+    inner = helper.make_graph([*nodes], "graph", values[:1], values[1:], constants)
+    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return np.asarray(session.run(None, {"input": images})[0])
+
+
+CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
+    "two ReLUs": ([make("Relu", ["input"], ["a"]), make("Relu", ["a"], ["y"])], ["Relu"]),
+    "a ReLU and a Clip": (
+        [make("Relu", ["input"], ["a"]), make("Clip", ["a", "low", "high"], ["y"])],
+        ["Clip"],
+    ),
+    "two Clips": (
+        [make("Clip", ["input", "low", "high"], ["a"]), make("Clip", ["a", "mid", "high"], ["y"])],
+        ["Clip"],
+    ),
+    "two maxima": (
+        [make("Max", ["input", "low"], ["a"]), make("Max", ["a", "mid"], ["y"])],
+        ["Max"],
+    ),
+    "two minima": (
+        [make("Min", ["input", "high"], ["a"]), make("Min", ["a", "mid"], ["y"])],
+        ["Min"],
+    ),
+    "a dropout": (
+        [make("Dropout", ["input", "ratio", "no"], ["a"]), make("Relu", ["a"], ["y"])],
+        ["Relu"],
+    ),
+    "two transpositions that cancel": (
+        [
+            make("Transpose", ["input"], ["a"], perm=[0, 2, 3, 1]),
+            make("Transpose", ["a"], ["b"], perm=[0, 3, 1, 2]),
+            make("Relu", ["b"], ["y"]),
+        ],
+        ["Relu"],
+    ),
+    "a transposition to the same order": (
+        [make("Transpose", ["input"], ["a"], perm=[0, 1, 2, 3]), make("Relu", ["a"], ["y"])],
+        ["Relu"],
+    ),
+    # An output must be computed.
+    "nothing but a dropout": (
+        [make("Dropout", ["input", "ratio", "no"], ["y"])],
+        ["Identity"],
+    ),
+    "a cast to the same type": (
+        [make("Cast", ["input"], ["a"], to=TensorProto.FLOAT), make("Relu", ["a"], ["y"])],
+        ["Relu"],
+    ),
+    "two reshapes": (
+        [
+            make("Reshape", ["input", "flat"], ["a"]),
+            make("Reshape", ["a", "square"], ["b"]),
+            make("Relu", ["b"], ["y"]),
+        ],
+        ["Reshape", "Relu"],
+    ),
+    "a padding before a convolution": (
+        [make("Pad", ["input", "pads"], ["a"]), make("Conv", ["a", "weight", "bias"], ["y"])],
+        ["Conv"],
+    ),
+    "a bias of zeros": ([make("Conv", ["input", "weight", "zero_bias"], ["y"])], ["Conv"]),
+    "a normalization behind a convolution": (
+        [
+            make("Conv", ["input", "weight", "bias"], ["a"]),
+            make("BatchNormalization", ["a", *NORM], ["y"], epsilon=1e-3),
+        ],
+        ["Conv"],
+    ),
+    "a normalization behind a linear layer": (
+        [
+            make("Flatten", ["input"], ["a"]),
+            make("Gemm", ["a", "gemm", "bias"], ["b"]),
+            make("BatchNormalization", ["b", *NORM], ["y"], epsilon=1e-3),
+        ],
+        ["Reshape", "Gemm"],
+    ),
+    "the same twice": (
+        [
+            make("Relu", ["input"], ["a"]),
+            make("Relu", ["input"], ["b"]),
+            make("Add", ["a", "b"], ["y"]),
+        ],
+        ["Relu", "Add"],
+    ),
+    "what nothing uses": (
+        [make("Exp", ["input"], ["unused"]), make("Relu", ["input"], ["y"])],
+        ["Relu"],
+    ),
+    "arithmetic of constants": (
+        [make("Add", ["low", "mid"], ["a"]), make("Mul", ["input", "a"], ["y"])],
+        ["Mul"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_graph_does_not_need_is_left_out(name: str) -> None:
+    nodes, expected = CASES[name]
+    model = graph(*nodes)
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    result = onnx_ir.to_proto(optimized)
+    assert [node.op_type for node in result.graph.node] == expected
+    images = np.random.default_rng(2).standard_normal((5, 3, 4, 4)).astype(np.float32)
+    # A folded normalization rounds otherwise.
+    np.testing.assert_allclose(run(result, images), run(model, images), rtol=1e-5, atol=1e-5)
+
+
+def test_equal_weights_are_stored_once() -> None:
+    model = graph(
+        make("Conv", ["input", "weight", "bias"], ["a"]),
+        make("Conv", ["input", "copy", "bias"], ["b"], strides=[2, 2]),
+        make("Flatten", ["a"], ["c"]),
+        make("Flatten", ["b"], ["d"]),
+        make("Concat", ["c", "d"], ["y"], axis=1),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(CONSTANTS["weight"], "copy"))
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    stored = onnx_ir.to_proto(optimized).graph.initializer
+    assert sorted(each.dims[0] for each in stored if len(each.dims) == 4) == [2]
+
+
+def test_a_value_that_is_nearly_nothing_is_kept() -> None:
+    """PyTorch's own optimizer takes 1e-9 for 0: a norm of zeros is divided by it."""
+    model = graph(
+        make("Sub", ["input", "input"], ["zeros"]),
+        make("Add", ["zeros", "tiny"], ["a"]),
+        make("Div", ["zeros", "a"], ["y"]),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e-9), "tiny"))
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    images = np.ones((2, 3, 4, 4), np.float32)
+    assert not run(onnx_ir.to_proto(optimized), images).any()
+
+
+@pytest.mark.parametrize(("value", "fits"), [(65504, True), (65600, False), (-65600, False)])
+def test_weights_beyond_float16_are_refused_with_their_names(value: float, fits: bool) -> None:
+    """They would become infinite."""
+    model = graph(make("Conv", ["input", "weight", "bias"], ["y"]))
+    bias = next(each for each in model.graph.initializer if each.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.array([0, value], np.float32), "bias"))
+    float32 = onnx_ir.from_proto(model)
+    if fits:
+        half = onnx_ir.to_proto(to_half(float32))
+        types = {each.name: each.data_type for each in half.graph.initializer}
+        assert set(types.values()) == {TensorProto.FLOAT16}
+        # Inputs and outputs are those of the float32 file.
+        outside = (*half.graph.input, *half.graph.output)
+        assert {each.type.tensor_type.elem_type for each in outside} == {TensorProto.FLOAT}
+    else:
+        with pytest.raises(OnnxError, match="above 65504 do not fit float16: bias"):
+            to_half(float32)

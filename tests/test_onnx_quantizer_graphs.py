@@ -1,0 +1,225 @@
+"""What an int8 graph is made of: ranges, scales, what stays in float, and what is left as it was.
+
+On a graph of two linear layers that is made here, so that nothing is traced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from torchlift.converters.errors import WriteError
+from torchlift.converters.onnx import OnnxError, quantize
+from torchlift.converters.onnx.quantizer import ort_quantizer
+from torchlift.converters.onnx.quantizer.ort_quantizer import (
+    LINEAR,
+    calibrate,
+    dynamic_int8,
+    layers_of,
+    static_int8,
+)
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.standard_normal((64, 6), np.float32)
+WEIGHTS = {
+    "weight_1": RANDOM.standard_normal((6, 8)).astype(np.float32),
+    "bias_1": RANDOM.standard_normal(8).astype(np.float32),
+    "weight_2": RANDOM.standard_normal((8, 4)).astype(np.float32),
+    "bias_2": RANDOM.standard_normal(4).astype(np.float32),
+}
+
+
+def graph(*nodes: onnx.NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
+    value_of = helper.make_tensor_value_info
+    inputs = [value_of("input", TensorProto.FLOAT, ["batch", 6])]
+    outputs = [value_of("logits", TensorProto.FLOAT, ["batch", 4])]
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    model = helper.make_model(
+        helper.make_graph([*nodes], "graph", inputs, outputs, constants),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+        producer_name="torchlift",
+        producer_version="0.2.0",
+    )
+    helper.set_model_props(model, {"precision": '"fp32"', "output_kind": '"logits"'})
+    return model
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    return graph(
+        helper.make_node("Gemm", ["input", "weight_1", "bias_1"], ["hidden"], "first"),
+        helper.make_node("Relu", ["hidden"], ["positive"], "relu"),
+        helper.make_node("Gemm", ["positive", "weight_2", "bias_2"], ["logits"], "second"),
+        **WEIGHTS,
+    )
+
+
+@pytest.fixture
+def file(model: onnx.ModelProto, tmp_path: Path) -> Path:
+    onnx.save(model, tmp_path / "float.onnx")
+    return tmp_path / "float.onnx"
+
+
+@pytest.fixture(params=["static", "dynamic"])
+def to_int8(
+    request: pytest.FixtureRequest, model: onnx.ModelProto, file: Path
+) -> Callable[..., onnx.ModelProto]:
+    """Either way to an int8 graph; it takes the names of the nodes that stay in float."""
+    if request.param == "dynamic":
+        return lambda *keep: dynamic_int8(model, keep)
+    calibration = calibrate(file, [{"input": INPUTS}])
+    return lambda *keep: static_int8(model, calibration, keep)
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+
+
+def test_weights_have_seven_bits_and_a_scale_for_each_unit(
+    to_int8: Callable[..., onnx.ModelProto],
+) -> None:
+    """Processors without VNNI add two products in 16 bits, which 8-bit weights overflow."""
+    stored = arrays(to_int8())
+    weights = {name: array for name, array in stored.items() if array.dtype == np.int8}
+    weights = {name: array for name, array in weights.items() if array.ndim == 2}
+    assert len(weights) == 2
+    for name, array in weights.items():
+        assert 60 < np.abs(array.astype(int)).max() <= 64
+        number = name.split("_")[1][0]
+        assert stored[f"weight_{number}_scale"].shape == (WEIGHTS[f"bias_{number}"].size,)
+        assert not stored[f"weight_{number}_zero_point"].any()
+        restored = array * stored[f"weight_{number}_scale"]
+        # Rounded to the nearest of 129 steps.
+        step = np.abs(WEIGHTS[f"weight_{number}"]).max(axis=0) / 64
+        assert (np.abs(restored - WEIGHTS[f"weight_{number}"]) <= step / 2 + 1e-6).all()
+
+
+def test_activations_are_unsigned(model: onnx.ModelProto, file: Path) -> None:
+    stored = arrays(static_int8(model, calibrate(file, [{"input": INPUTS}])))
+    points = {name: array.dtype for name, array in stored.items() if name.endswith("zero_point")}
+    assert points["input_zero_point"] == points["positive_zero_point"] == np.uint8
+
+
+def test_named_layers_stay_in_float(to_int8: Callable[..., onnx.ModelProto]) -> None:
+    stored = arrays(to_int8("first"))
+    np.testing.assert_array_equal(stored["weight_1"], WEIGHTS["weight_1"])
+    assert "weight_2" not in stored
+
+
+def test_the_graph_that_is_given_is_not_changed_and_the_new_one_says_the_same_of_itself(
+    to_int8: Callable[..., onnx.ModelProto], model: onnx.ModelProto
+) -> None:
+    before = model.SerializeToString()
+    logging.disable(logging.NOTSET)
+    quantized = to_int8()
+    assert model.SerializeToString() == before
+    assert logging.root.manager.disable == logging.NOTSET
+    assert (quantized.producer_name, quantized.producer_version) == ("torchlift", "0.2.0")
+    assert quantized.ir_version == 8
+    assert Counter(prop.key for prop in quantized.metadata_props) == {
+        "precision": 1,
+        "output_kind": 1,
+    }
+
+
+def test_what_is_baked_into_the_graph_stays_in_float(tmp_path: Path) -> None:
+    """Pixels need more than 8 bits once they are normalized."""
+    model = graph(
+        helper.make_node("Mul", ["input", "scale"], ["scaled"], "baked_Mul"),
+        helper.make_node("Gemm", ["scaled", "weight_1", "bias_1"], ["hidden"], "first"),
+        helper.make_node("Relu", ["hidden"], ["positive"], "relu"),
+        helper.make_node("Gemm", ["positive", "weight_2", "bias_2"], ["logits"], "second"),
+        scale=np.float32([[0.5]]),
+        **WEIGHTS,
+    )
+    onnx.save(model, tmp_path / "baked.onnx")
+    quantized = static_int8(model, calibrate(tmp_path / "baked.onnx", [{"input": INPUTS}]))
+    (mul,) = [node for node in quantized.graph.node if node.op_type == "Mul"]
+    assert list(mul.input) == ["input", "scale"]
+
+
+def test_only_products_with_constant_weights_are_layers() -> None:
+    model = graph(
+        helper.make_node("Gemm", ["input", "weight_1"], ["a"], "first"),
+        helper.make_node("MatMul", ["a", "a"], ["b"], "of two activations"),
+        helper.make_node("MatMul", ["b", "weight_2"], ["logits"], "second"),
+        helper.make_node("Add", ["b", "bias_1"], ["c"], "add"),
+        **WEIGHTS,
+    )
+    assert layers_of(model) == layers_of(model, LINEAR) == ["first", "second"]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_nothing_is_left_beside_the_files_and_progress_ends_at_the_end(
+    file: Path, dynamic: bool
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+    written = quantize(
+        file,
+        file.with_name("int8.onnx"),
+        INPUTS,
+        dynamic=dynamic,
+        max_drop=0.5,
+        progress=lambda *step: steps.append(step),
+    )
+    assert sorted(path.name for path in file.parent.iterdir()) == ["float.onnx", "int8.onnx"]
+    last = {name: (done, total) for name, done, total in steps}
+    assert set(last.values()) == {(64, 64)}
+    assert set(last) == {"float", "int8"} | (set() if dynamic else {"calibration"})
+    assert (written.layers, written.kept, written.notes[:-1] if dynamic else []) == (2, [], [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "note"),
+    [
+        (INPUTS[:29], "judged on 29 images of"),
+        (np.tile(INPUTS[:1], (40, 1)), "judged on 40 images of 1 of 4 classes"),
+        (INPUTS[:40], ""),
+    ],
+    ids=["few", "one class", "enough"],
+)
+def test_few_images_or_one_class_say_little(file: Path, inputs: np.ndarray, note: str) -> None:
+    written = quantize(file, file.with_name("int8.onnx"), inputs, max_drop=1)
+    assert [text[: len(note)] for text in written.notes] == ([note] if note else [])
+
+
+def test_files_that_cannot_be_quantized(tmp_path: Path) -> None:
+    target = tmp_path / "int8.onnx"
+    relu = helper.make_node("Relu", ["input"], ["hidden"], "relu")
+    gather = helper.make_node("Gather", ["hidden", "four"], ["logits"], "gather", axis=1)
+    onnx.save(graph(relu, gather, four=np.arange(4)), tmp_path / "none.onnx")
+    for dynamic, said in ((False, "has no layer to quantize"), (True, "no linear layer")):
+        with pytest.raises(OnnxError, match=said):
+            quantize(tmp_path / "none.onnx", target, INPUTS, dynamic=dynamic)
+    pixels = graph(
+        helper.make_node("Gemm", ["input", "weight_1"], ["hidden"], "first"),
+        helper.make_node("Unsqueeze", ["hidden", "axis"], ["logits"], "unsqueeze"),
+        axis=np.array([2]),
+        **WEIGHTS,
+    )
+    onnx.save(pixels, tmp_path / "maps.onnx")
+    with pytest.raises(OnnxError, match="not a classifier, so its accuracy cannot be measured"):
+        quantize(tmp_path / "maps.onnx", target, INPUTS)
+    assert not target.exists()
+
+
+def read_part(name: str) -> None:
+    with ort_quantizer._temporary_folder() as folder:
+        (folder / "part.onnx").write_bytes(b"\x08\x08\x12")
+        onnx.load(folder / name)
+
+
+def test_a_full_disk_of_temporary_files_is_said() -> None:
+    """What infers shapes does not notice it: the next program reads a part of a graph."""
+    with pytest.raises(WriteError, match="a temporary file is not whole: disk full"):
+        read_part("part.onnx")
+    with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
+        read_part("missing.onnx")

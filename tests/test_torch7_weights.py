@@ -1,0 +1,113 @@
+"""A `.t7` of weights alone fills a network of one's own: by order and shape, or not at all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_support import convolution, linear, lua, lua_list, numbers, sequential, view, write
+from cli_support import typed
+from torch import nn
+
+from torchlift.converters import load_model
+from torchlift.transfer.errors import NetworkError
+from torchlift.transfer.torch7_weights import fill_from_t7
+
+PARAMETERS = [numbers(4, 3, 3, 3), numbers(4), numbers(4), numbers(4), numbers(2, 16), numbers(2)]
+STATISTICS = [numbers(4), abs(numbers(4)) + 1]
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+
+def state(filled: nn.Module) -> list[np.ndarray]:
+    tensors = [*filled.parameters(), *(one for one in filled.buffers() if one.dim())]
+    return [one.detach().numpy() for one in tensors]
+
+
+FLAT = np.concatenate([one.ravel() for one in PARAMETERS])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lua_list(*PARAMETERS, *STATISTICS),
+        lua(parameters=lua_list(*PARAMETERS), bnVars=lua_list(*STATISTICS), iteration=5),
+        lua(bn=lua_list(*STATISTICS), weights=lua_list(*PARAMETERS)),
+        lua(model=lua(weights=FLAT.astype(np.float64), bn=lua_list(*STATISTICS))),
+        # The filters of SpatialConvolutionMM are rows of a matrix.
+        lua_list(PARAMETERS[0].reshape(4, 27), *PARAMETERS[1:], *STATISTICS),
+        lua_list(lua_list(*PARAMETERS[:2]), lua_list(*PARAMETERS[2:], *STATISTICS)),
+    ],
+)
+def test_every_layout_fills_the_tensors_in_their_order(value: Any, tmp_path: Path) -> None:
+    filled = network()
+    fill_from_t7(filled, write(value, tmp_path))
+    for given, expected in zip(state(filled), [*PARAMETERS, *STATISTICS], strict=True):
+        assert np.array_equal(given, expected)
+
+
+def test_statistics_that_are_missing_are_said(tmp_path: Path) -> None:
+    notes = fill_from_t7(network(), write(FLAT, tmp_path))
+    assert "holds no running statistics: 1.running_mean" in notes[-1]
+
+
+def test_a_network_in_the_file_gives_its_parameters(tmp_path: Path) -> None:
+    source = sequential(convolution(3, 4, 3), view(16), linear(16, 2))
+    file = write(lua(model=source), tmp_path)
+    filled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    fill_from_t7(filled, file)
+    images = torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(filled(images), load_model(file)(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (lua_list(*PARAMETERS[:-1]), "does not fit the network: it holds 5 tensors of 4×3×3×3, 4"),
+        (lua_list(*PARAMETERS, *STATISTICS, numbers(1)), "does not fit"),
+        (lua_list(*PARAMETERS[::-1]), "does not fit"),
+        (FLAT[:-1].copy(), "does not fit"),
+        (lua_list(PARAMETERS[0].transpose(1, 0, 2, 3).copy(), *PARAMETERS[1:]), "does not fit"),
+        (lua(first=lua_list(*PARAMETERS), step=lua_list(*PARAMETERS)), "at=PATH names the value"),
+        (lua(epoch=3), "it holds no tensors"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(value: Any, problem: str, tmp_path: Path) -> None:
+    filled = network()
+    before = [one.copy() for one in state(filled)]
+    with pytest.raises(NetworkError, match=problem):
+        fill_from_t7(filled, write(value, tmp_path))
+    assert all(map(np.array_equal, state(filled), before))
+
+
+def test_two_orders_that_fit_are_not_guessed(tmp_path: Path) -> None:
+    pair = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    file = write(lua(encoder=numbers(2, 2), decoder=numbers(2, 2)), tmp_path)
+    with pytest.raises(NetworkError, match="fits the network in 2 ways: the order of"):
+        fill_from_t7(pair, file)
+
+
+def test_the_command_line_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weightsnet.py").write_text(
+        "from torch import nn\n\ndef make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    values = [PARAMETERS[index] for index in (0, 1, 4, 5)]
+    write(lua(params=lua_list(*values), step=lua_list(*values)), tmp_path, "w.t7")
+    words = ["convert", "python:weightsnet:make", "saved", "--weights", "w.t7"]
+    code, out, err = typed({}, capsys, *words)
+    assert (code, out) == (1, "")
+    assert "--at PATH names the value" in err
+    code, out, err = typed({}, capsys, *words, "--at", "params")
+    assert code == 0, err
+    assert "the weights are those of w.t7 by order and shape, params[1] first" in out
