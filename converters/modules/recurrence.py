@@ -121,8 +121,9 @@ def _scan_operator(
         # What the operator gives may not share memory with what it takes, or with itself.
         return [value.clone() for value in (*new, *outputs)]
 
-    contiguous = [value.contiguous() for value in states]
-    result = torch.ops.higher_order.scan(body, contiguous, list(sequences), tuple(weights))
+    # Two states may begin as one tensor of zeros.
+    first_states = [value.clone(memory_format=torch.contiguous_format) for value in states]
+    result = torch.ops.higher_order.scan(body, first_states, list(sequences), tuple(weights))
     return list(result[:first]), list(result[first:])
 
 

@@ -19,8 +19,12 @@ def remembering_layers(module: nn.Module) -> list[Any]:
         layer
         for layer in module.modules()
         if getattr(layer, "remember", False)
-        # How such a layer begins depends on more than its state.
-        and not any(getattr(inner, "first_step_differs", False) for inner in layer.modules())
+        # Layers that do not say what their state is, or that begin in another way, start anew.
+        and not any(
+            getattr(inner, "first_step_differs", False)
+            or (hasattr(inner, "step_state") and not hasattr(inner, "nested"))
+            for inner in layer.modules()
+        )
     ]
 
 

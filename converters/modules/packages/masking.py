@@ -123,6 +123,8 @@ class LookupTableMaskZero(LookupTable):
         super().__init__(rows, features, None, max_norm, norm_type)
         self.rows = rows
         self.features = features
+        #: The first row is that of index 0.
+        self.largest_index = rows - 1
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map indices (…) to (…, features)."""

@@ -37,7 +37,7 @@ class Sequencer(Container):
     @property
     def num_states(self) -> int:
         """How many tensors the states of the layers inside are."""
-        return sum(layer.num_states for layer in recurrent_layers(self))
+        return sum(getattr(layer, "num_states", 0) for layer in recurrent_layers(self))
 
     def forward(self, input: Any) -> Any:
         """Map a list of T tensors (N, …) to T outputs, or a tensor (T, N, …) to a tensor."""

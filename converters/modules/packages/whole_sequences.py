@@ -33,13 +33,18 @@ def one_sequence(module: nn.Module, memory: Sequence[torch.Tensor] = ()) -> Iter
     states = iter(memory)
     try:
         for inner in recurrent:
-            # Some remember what does not outlast the sequence: the step before, frames to convolve.
-            count = getattr(inner, "num_states", 0)
-            inner.step_state = inner.nested(list(islice(states, count))) if count else []
+            before = list(islice(states, _state_count(inner)))
+            inner.step_state = inner.nested(before) if before else []
         yield
     finally:
         for inner in recurrent:
             inner.step_state = None
+
+
+def _state_count(layer: Any) -> int:
+    """Return how many tensors a layer remembers between calls; none if it does not say so."""
+    count: int = getattr(layer, "num_states", 0)
+    return count
 
 
 def recurrent_layers(module: nn.Module) -> list[Any]:

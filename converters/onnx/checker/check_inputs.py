@@ -208,7 +208,7 @@ def largest_index(module: nn.Module) -> int:
     sizes = [
         getattr(layer, name)
         for layer in module.modules()
-        for name in ("num_embeddings", "num_classes")
+        for name in ("largest_index", "num_embeddings", "num_classes")
         if isinstance(getattr(layer, name, None), int)
     ]
     return max(min(sizes, default=2), 1)
