@@ -26,12 +26,14 @@ test-all: install
 # so many moments of every command that writes, damaged files, and objects with damaged fields.
 NETWORKS ?= 10000
 FAULTS ?= 20
+HOSTILE ?= 20000
 SEED ?= 0
 MINUTES ?= 30
 
 soak: install
 	TORCHLIFT_NETWORKS=$(NETWORKS) $(BIN)/python -m pytest -q -n auto -m "" \
 		--hypothesis-seed=$(SEED) --hypothesis-show-statistics tests/test_random_networks.py
+	TORCHLIFT_HOSTILE=$(HOSTILE) $(BIN)/python -m pytest -q -m "" tests/test_serve_hostile.py
 	TORCHLIFT_FAULTS=$(FAULTS) $(BIN)/python -m pytest -q -n auto -m "" tests/test_faults.py
 	$(BIN)/python tests/fuzz/fuzz_t7.py --seed $(SEED) --minutes $(MINUTES)
 	$(BIN)/python tests/fuzz/fuzz_modules.py --seed $(SEED) --minutes $(MINUTES)

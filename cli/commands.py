@@ -19,6 +19,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "quantize",
     "predict",
     "evaluate",
+    "sample",
     "extract",
     "probe",
     "train",
@@ -29,7 +30,7 @@ FILE_COMMANDS: tuple[str, ...] = (
 )
 
 #: Every command, in the order of the help.
-COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "lab", "doctor", "demo")
+COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "serve", "lab", "doctor", "demo")
 
 
 def load_commands(words: Sequence[str], names: Sequence[str] = COMMANDS) -> tuple[Command, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 
+from ..converters.inference.errors import InferenceError
 from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .errors import UsageError
+from .model_options import FILE_DEFAULTS, ModelOptions, Provider, run_plugin
+from .progress import progress
 from .result import CommandResult, table
 from .values import Count
 
@@ -30,26 +34,37 @@ def evaluate(
     overwrite: bool = False,
     batch_size: Count = 64,
     provider: Provider = "auto",
+    vocab: str | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
-    """Evaluate a classifier's accuracy and calibration on labeled images.
+    """Evaluate a classifier on labeled images, or a language model on a text.
 
     The data is a .t7 or .npz file, a folder with a sub-folder of images for each class, the
     files of CIFAR-10/100 or MNIST or their folder, or sklearn:digits. If the data has a test split
-    of its own, that split is used, unless --split names another.
+    of its own, that split is used, unless --split names another. Of a classifier the accuracy and
+    calibration are measured; of a model of characters or words, such as char-rnn's, the loss of
+    each token of a text, in nats, and the perplexity.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
             python:package.module:function.
-        data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}.
+        data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}; or a .txt.
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         overwrite: Replace the results of an earlier evaluation.
         batch_size: How many images are run together.
         provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        vocab: For a text: a .t7 with the vocabulary where the model has none, with :PATH behind it
+            for a value in it.
         model_options: How to open the model.
         data_options: Which images are used.
     """
+    if Path(data).suffix.lower() == ".txt":
+        if output is not None:
+            raise UsageError("results of a text are printed: leave out --output")
+        return evaluate_text(model, data, provider, vocab, model_options)
+    if vocab is not None:
+        raise UsageError(f"--vocab is for a text in .txt, not for {data}")
     from ..transfer.data import test_split
     from ..transfer.evaluation import evaluate as evaluate_on
     from ..transfer.evaluation.files import EVALUATION
@@ -81,6 +96,32 @@ def evaluate(
         *(f"wrote {file!s}" for file in files),
     )
     return CommandResult(metadata, view)
+
+
+def evaluate_text(
+    model: str, data: str, provider: str, vocab: str | None, model_options: ModelOptions
+) -> CommandResult:
+    """Evaluate a language model on a text."""
+    from ..converters.inference.text import Tokenizer, open_language_model, text_loss
+
+    others = replace(model_options, at=None, plugin=None)
+    if others != FILE_DEFAULTS:
+        raise UsageError(f"{data} is a text: of a model's options it takes --at and --plugin only")
+    run_plugin(model_options.plugin)
+    text = Path(data).read_bytes()
+    opened = open_language_model(model, provider, vocab=vocab, at=model_options.at)
+    try:
+        tokens = Tokenizer(opened.vocabulary).encode(text)
+        with progress(len(tokens)) as advance:
+            result = text_loss(opened, tokens, advance)
+    except InferenceError as error:
+        raise InferenceError(f"{data}: {error}") from None
+    found = {"tokens": result.tokens, "loss": result.loss, "perplexity": result.perplexity}
+    view = (
+        f"loss {result.loss:.6g} nats a token, perplexity {result.perplexity:.6g} "
+        f"({result.tokens:,} tokens, on {opened.provider})"
+    )
+    return CommandResult(found, view)
 
 
 def _write(result: Evaluation, images: Dataset | ImageFiles, target: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .describe import metadata_view
+from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
 from .result import CommandResult
@@ -20,6 +21,7 @@ def export(
     output: str | None = None,
     *,
     bake_preprocessing: bool = False,
+    bake_resize: bool = False,
     fp16: bool = False,
     any_size: bool = False,
     outputs: list[str] | None = None,
@@ -37,6 +39,8 @@ def export(
         output: The .onnx file to write; by default the model's name with .onnx, here.
         bake_preprocessing: Put color order, value range, mean and std into the graph, which then
             takes pixels (uint8).
+        bake_resize: Put resizing and cropping into the graph too, which then takes `image`: the
+            pixels (uint8, height x width x 3) of one image of any size.
         fp16: Compute in half precision; inputs and outputs stay float32.
         any_size: Leave the images' height and width free, where the network can.
         outputs: Which outputs are kept, in this order: names, or numbers from 1, with commas
@@ -48,6 +52,10 @@ def export(
     """
     target = output or f"{Path(model).stem}.onnx"
     output_suffix(target, [".onnx"])
+    if bake_preprocessing and bake_resize:
+        raise UsageError(
+            "--bake-resize puts all of preprocessing into the graph: leave out --bake-preprocessing"
+        )
     from ..converters.files import check_output
 
     return export_opened(
@@ -56,6 +64,7 @@ def export(
         check_output(target, overwrite),
         overwrite,
         bake_preprocessing=bake_preprocessing,
+        bake_resize=bake_resize,
         fp16=fp16,
         any_size=any_size,
         outputs=outputs,
@@ -70,6 +79,7 @@ def export_opened(
     overwrite: bool,
     *,
     bake_preprocessing: bool = False,
+    bake_resize: bool = False,
     fp16: bool = False,
     any_size: bool = False,
     outputs: list[str] | None = None,
@@ -83,6 +93,7 @@ def export_opened(
         model,
         target,
         bake_preprocessing=bake_preprocessing,
+        bake_resize=bake_resize,
         fp16=fp16,
         any_size=any_size,
         outputs=outputs,

@@ -62,6 +62,10 @@ def _main(words: Sequence[str]) -> int:
     try:
         show(result, as_json=options["json"])
         sys.stdout.flush()
+    except TorchliftError as error:
+        # A text that is printed as it is made ends here.
+        _print_error(error, command, options)
+        return 1
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain when it flushes stdout.
         discard_stdout()

@@ -62,7 +62,7 @@ def predict(
     if output is not None:
         output_suffix(output, [".csv", ".jsonl", ".parquet"])
     from ..converters.inference import Classifier
-    from ..converters.inference.results import as_json, open_results
+    from ..converters.inference.results import as_json, document, open_results
 
     results: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
@@ -93,7 +93,7 @@ def predict(
     lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
     metadata = {"model": model, "provider": classifier.provider}
     if output is None:
-        data = {**metadata, "results": results}
+        data = document(**metadata, results=results)
         return CommandResult(data, Group(_table(results), *lines), not unreadable)
     written = {"files": [output], "count": count, "unreadable": unreadable}
     wrote = f"{count:,} images classified on {classifier.provider}: {output}"

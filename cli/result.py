@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from ..transfer.formatting import finite
 from .streams import can_show
-from .terminal import cell, console, page_width, printable_json
+from .terminal import cell, console, page_width, printable, printable_json
 
 #: Columns of the widest table where the output is not a terminal.
 _WIDEST = 1000
@@ -27,12 +28,14 @@ class CommandResult:
         data: what `--json` prints: dicts, lists, strings, numbers (docs/json.md); or a function
             that returns it, where it is large.
         view: what people see.
+        stream: a text that is printed as it is made, in place of the view.
         passed: whether the command's own verdict is good; the exit code is 1 when it is not.
     """
 
     data: Any
     view: RenderableType = field(default_factory=Group)
     passed: bool = True
+    stream: Iterable[str] | None = None
 
 
 def show(result: CommandResult, *, as_json: bool) -> None:
@@ -44,12 +47,22 @@ def show(result: CommandResult, *, as_json: bool) -> None:
             text = json.dumps(data, indent=2, allow_nan=False)
         sys.stdout.write(printable_json(text) + "\n")
         return
+    if result.stream is not None:
+        for piece in result.stream:
+            sys.stdout.write(_as_shown(piece) if sys.stdout.isatty() else piece)
+            sys.stdout.flush()
+        return
     page = console()
     if not sys.stdout.isatty():
         # Other programs read lines: a row of a table stays one, however wide.
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
         page.width = max(page_width(), natural)
     page.print(result.view)
+
+
+def _as_shown(text: str) -> str:
+    """Return a text without what a terminal would obey, but for line breaks and tabs."""
+    return "\t".join(map(printable, text.split("\t")))
 
 
 def as_number(value: float | None, form: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 from ..converters.input_shapes import InputShapeError, InputShapes, parse_inputs
 
@@ -57,6 +57,12 @@ Count = Annotated[int, Within(1)]
 CountOrZero = Annotated[int, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]
 NotNegative = Annotated[float, Within(0)]
+Seconds = Annotated[float, Within(0.001)]
+Port = Annotated[int, Within(0, 65535)]
+
+#: Types of options that are large whole numbers, such as `64M`.
+Bytes = NewType("Bytes", int)
+Pixels = NewType("Pixels", int)
 
 
 def parse_size(value: Any) -> tuple[int, int]:
@@ -142,6 +148,27 @@ def parse_list(value: Any) -> list[str]:
     if not all(names):
         raise ArgumentTypeError(f"names with commas between were expected, not {value!r}")
     return names
+
+
+def parse_amount(value: Any, thousand: int) -> int:
+    """Return the whole number of at least 1 that `512`, `64K`, `64M` or `2G` stands for.
+
+    Args:
+        value: The text.
+        thousand: What K stands for: 1024 for bytes, 1000 for all else.
+
+    Raises:
+        ArgumentTypeError: when it is none.
+
+    Example:
+        >>> parse_amount("64M", 1024), parse_amount("50M", 1000)
+        (67108864, 50000000)
+    """
+    found = re.fullmatch(r"([1-9]\d{0,17})([KMG]?)", str(value))
+    if not found:
+        raise ArgumentTypeError(f"a number such as 512, 64K, 64M or 2G was expected, not {value!r}")
+    factor: int = thousand ** " KMG".index(found[2] or " ")
+    return int(found[1]) * factor
 
 
 def parse_numbers(value: Any) -> list[float]:
@@ -266,5 +293,7 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     InputShapes: parse_input_option,
     ColumnRange: parse_columns,
     list[str]: parse_list,
+    Bytes: partial(parse_amount, thousand=1024),
+    Pixels: partial(parse_amount, thousand=1000),
     list[float]: parse_numbers,
 }

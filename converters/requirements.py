@@ -17,6 +17,10 @@ _EXTRAS = {
         "cpu",
     ),
     "pyarrow": "data",
+    **dict.fromkeys(
+        ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
+        "serve",
+    ),
 }
 
 #: The name of a package on PyPI, if it differs from the name that is imported.
@@ -24,6 +28,8 @@ _PIP_NAMES = {
     "PIL": "pillow",
     "markdown_it": "markdown-it-py",
     "onnx_ir": "onnx-ir",
+    "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
     "sklearn": "scikit-learn",
 }
 
@@ -68,8 +74,13 @@ def missing_package(feature: str, package: str) -> MissingPackageError:
         "export needs torch: pip install 'torchlift[cpu]'"
         >>> str(missing_package("predict", "PIL"))
         "predict needs pillow: pip install 'torchlift[cpu]'"
+        >>> str(missing_package("serve", "PIL"))
+        "serve needs pillow: pip install 'torchlift[serve]'"
     """
     name, extra = _PIP_NAMES.get(package, package), _EXTRAS.get(package, "cpu")
+    if feature == "serve":
+        # Without torch, which the server does not need.
+        extra = "serve"
     return MissingPackageError(
         f"{feature} needs {name}: pip install 'torchlift[{extra}]'", name=package
     )

@@ -105,6 +105,7 @@ def test_every_command_is_in_the_help(python: Path, tmp_path: Path) -> None:
         ("probe", FIXTURES / "0.1.0" / "features"),
         ("plot", "filters", DIGITS / "digits-lenet5-bn.t7"),
         ("lab", "lenet-pytorch"),
+        ("serve", FIXTURES / "0.1.0" / "model.onnx"),
         ("demo",),
     ],
     ids=lambda words: words[0],
@@ -117,7 +118,8 @@ def test_a_command_that_lacks_a_part_names_its_extra(
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert f"torchlift: {words[0]} needs " in done.stderr
-    assert "pip install 'torchlift[cpu]'" in done.stderr
+    extra = "serve" if words[0] == "serve" else "cpu"
+    assert f"pip install 'torchlift[{extra}]'" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,6 +31,7 @@ from torchlift.cli.plot import _KINDS
 from torchlift.cli.values import ColumnRange
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.vocabulary import Vocabulary
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.training.run_folder import flat_options
 
@@ -124,6 +125,17 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.evaluation.evaluate": END,
         },
     ),
+    "sample": (
+        "m.t7",
+        {
+            "torchlift.cli.sample.run_plugin": None,
+            "torchlift.converters.inference.text.open_language_model": SimpleNamespace(
+                vocabulary=Vocabulary("vocab", ("x", "y"))
+            ),
+            "torchlift.converters.inference.text.Tokenizer.encode": None,
+            "torchlift.converters.inference.text.sample_tokens": END,
+        },
+    ),
     "extract": (
         "m.t7 d o",
         {
@@ -179,6 +191,18 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         "",
         {"torchlift.converters.files.check_output": None, "torchlift.cli.plot.PlotRequest": END},
     ),
+    "serve": (
+        "f.onnx",
+        {
+            "torchlift.cli.serve.repository.find_models": {},
+            "torchlift.cli.serve.command._listen": None,
+            "torchlift.cli.serve.command._address": "",
+            "torchlift.cli.serve.command._read_token": "t",
+            "torchlift.cli.serve.logs.configure_logs": None,
+            "torchlift.cli.serve.worker.serve_alone": END,
+            "torchlift.cli.serve.supervisor.supervise": END,
+        },
+    ),
     "lab": (
         "blitz",
         {
@@ -198,6 +222,9 @@ ELSEWHERE = {
     ("check", "report"),
     ("extract", "match_classes"),
     ("sweep", "base"),
+    # In other units, and as another type.
+    ("serve", "max_delay_ms"),
+    ("serve", "cors_origin"),
 }
 
 #: Values for options that do not take every one of their type.
@@ -213,6 +240,8 @@ VALUES = {
     "arrays": "o7.npz",
     "input": "1x2x3",
     "columns": "1:2",
+    "max_body": "7M",
+    "max_pixels": "7M",
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
@@ -226,6 +255,7 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("probe", "csv"): "target",
+    ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",
     ("probe", "test"): "path",

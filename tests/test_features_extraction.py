@@ -8,6 +8,7 @@ is refused before anything is computed.
 from __future__ import annotations
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -203,6 +204,51 @@ def test_what_is_not_finite_is_refused_by_its_place(tmp_path: Path) -> None:
     nn.init.constant_(network[1].weight, np.inf)
     with pytest.raises(NotFiniteError):
         TorchExtractor(SavedModel(network, "features"), ["1"], "cpu")
+
+
+def test_each_thread_has_its_own_network(tmp_path: Path) -> None:
+    """Hooks are set during a pass: those of another pass at the same time would keep its values."""
+    together = threading.Barrier(2, timeout=30)
+
+    class Meet(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 2:
+                together.wait()
+            return x
+
+        def __deepcopy__(self, memo: Any) -> nn.Module:
+            return Meet()
+
+    network = nn.Sequential(nn.Flatten(), Meet(), nn.Linear(4, 3), nn.Linear(3, 2))
+    extractor = TorchExtractor(SavedModel(network, "logits"), ["0", "2"], "cpu")
+    images = np.random.default_rng(0).normal(size=(8, 1, 2, 2)).astype(np.float32)
+    with ThreadPoolExecutor(2) as pool:
+        halves = list(pool.map(extractor, (images[:4], images[4:])))
+    flat, _ = (np.concatenate(values) for values in zip(*halves, strict=True))
+    np.testing.assert_array_equal(flat, images.reshape(8, 4))
+
+
+def test_a_store_of_other_layers_is_not_continued(tmp_path: Path) -> None:
+    model = SavedModel(NETWORK, "logits", preprocessing=SCALE)
+    extract(planned(), tmp_path / "store")
+    other = plan_extraction(TorchExtractor(model, ["1"], "cpu"), PIXELS, CHUNKS)
+    with pytest.raises(StoreError, match="layers was penultimate, now 1"):
+        extract(other, tmp_path / "store")
+
+
+def test_files_beside_the_chunks_are_no_chunks(tmp_path: Path) -> None:
+    store = extract(planned(), tmp_path / "store")
+    chunks = store.path / "features/penultimate/c"
+    shutil.copytree(chunks / "0", chunks / "7")
+    assert store.complete_chunks() == {0, 1, 2}
+
+
+def test_a_damaged_column_of_splits_is_found(tmp_path: Path) -> None:
+    splits = np.array(["train"] * 7 + ["test"] * 3)
+    store = extract(planned(replace(PIXELS, splits=splits)), tmp_path / "store")
+    (store.path / "splits/c/0").write_bytes(b"\xff" * 60)
+    with pytest.raises(StoreError, match="splits/c/0: damaged"):
+        open_store(store.path)
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"chunk": 0}])

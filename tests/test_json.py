@@ -23,6 +23,7 @@ from torchlift.transfer.formatting import finite
 SCHEMAS = ROOT / "docs" / "schemas"
 DIGITS = FIXTURES / "digits"
 MODEL, DATA = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
+WRITER = str(FIXTURES / "projects" / "torchrnn_lstm.t7")
 OPTIONS = [
     f"--labels={DIGITS / 'digits_classes.t7'}",
     f"--mean-std={DIGITS / 'digits_meanStd.t7'}",
@@ -41,6 +42,7 @@ def refuse(name: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What other commands need: a saved model, its .onnx, features, a run, results."""
     folder = tmp_path_factory.mktemp("json")
+    (folder / "text.txt").write_text("The wind was calm.\n", encoding="utf-8")
     for words in (
         ["convert", MODEL, f"{folder}/model", *OPTIONS],
         ["export", f"{folder}/model", f"{folder}/model.onnx"],
@@ -81,6 +83,8 @@ LINES: list[tuple[list[str], int]] = [
     (["predict", "{}/model.onnx", DATA, "-o", "{}/r.jsonl"], 0),
     (["evaluate", "{}/model", DATA, "--limit", "30"], 0),
     (["evaluate", "{}/run/model", "sklearn:digits", "--limit", "30", "-o", "{}/results2"], 0),
+    (["sample", WRITER, "--length", "3"], 0),
+    (["evaluate", WRITER, "{}/text.txt"], 0),
     (["extract", "{}/model.onnx", DATA, "{}/f.npz", "--layers=penultimate", "--limit", "20"], 0),
     (["probe", "{}/features", "--methods=knn", "--csv", "{}/p.csv"], 0),
     (["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "-o", "{}/run2"], 0),

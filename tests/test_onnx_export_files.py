@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from torchlift.converters.errors import WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.onnx import OnnxError, describe_file, export
 from torchlift.converters.onnx.exporter.bake_preprocessing import (
+    bake,
     normalization_constants,
     remaining_preprocessing,
 )
-from torchlift.converters.onnx.exporter.tracing import EXPORTER, _root_cause
+from torchlift.converters.onnx.exporter.tracing import EXPORTER, _quiet, _root_cause
 
 EXPORT = import_module("torchlift.converters.onnx.exporter.export")
 
@@ -150,6 +152,33 @@ def test_what_is_baked_computes_the_same_as_the_preprocessing(
         np.testing.assert_allclose(found[name].reshape(-1), values, rtol=1e-6)
         assert name == "order" or found[name].dtype == np.float32
         assert name == "order" or found[name].shape == (1, len(values), 1, 1)
+
+
+def test_only_one_input_of_these_channels_is_baked() -> None:
+    shapes = {"first": ["batch", 3, 4, 4], "second": ["batch", 3, 4, 4], "flat": ["batch", 3]}
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    }
+    add = helper.make_node("Add", ["first", "second"], ["output"])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
+    both = helper.make_graph([add], "graph", [values["first"], values["second"]], [output])
+    relu = helper.make_node("Relu", ["flat"], ["output"])
+    flat = helper.make_graph([relu], "graph", [values["flat"]], [output])
+    for graph_, said in (
+        (both, "a network with one input"),
+        (flat, "has 3 channels, the input is"),
+    ):
+        with pytest.raises(OnnxError, match=said):
+            bake(onnx_ir.from_proto(helper.make_model(graph_)), Preprocessing("RGB"))
+
+
+def test_the_exporter_leaves_logging_as_it_was() -> None:
+    logging.disable(logging.NOTSET)
+    with _quiet():
+        assert logging.root.manager.disable == logging.WARNING
+        print("advice")
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_outside_the_graph_are_sizes_and_whole_pixels() -> None:

@@ -89,6 +89,15 @@ CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
         ],
         ["Relu"],
     ),
+    "a transposition to the same order": (
+        [make("Transpose", ["input"], ["a"], perm=[0, 1, 2, 3]), make("Relu", ["a"], ["y"])],
+        ["Relu"],
+    ),
+    # An output must be computed.
+    "nothing but a dropout": (
+        [make("Dropout", ["input", "ratio", "no"], ["y"])],
+        ["Identity"],
+    ),
     "a cast to the same type": (
         [make("Cast", ["input"], ["a"], to=TensorProto.FLOAT), make("Relu", ["a"], ["y"])],
         ["Relu"],
@@ -151,6 +160,21 @@ def test_what_a_graph_does_not_need_is_left_out(name: str) -> None:
     images = np.random.default_rng(2).standard_normal((5, 3, 4, 4)).astype(np.float32)
     # A folded normalization rounds otherwise.
     np.testing.assert_allclose(run(result, images), run(model, images), rtol=1e-5, atol=1e-5)
+
+
+def test_equal_weights_are_stored_once() -> None:
+    model = graph(
+        make("Conv", ["input", "weight", "bias"], ["a"]),
+        make("Conv", ["input", "copy", "bias"], ["b"], strides=[2, 2]),
+        make("Flatten", ["a"], ["c"]),
+        make("Flatten", ["b"], ["d"]),
+        make("Concat", ["c", "d"], ["y"], axis=1),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(CONSTANTS["weight"], "copy"))
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    stored = onnx_ir.to_proto(optimized).graph.initializer
+    assert sorted(each.dims[0] for each in stored if len(each.dims) == 4) == [2]
 
 
 def test_a_value_that_is_nearly_nothing_is_kept() -> None:

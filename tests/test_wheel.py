@@ -47,6 +47,7 @@ def test_the_wheel_holds_the_modules_of_the_tree_and_nothing_else(wheel: Path) -
     assert {name for name in names if name.endswith(".py")} == tree()
     assert "torchlift/py.typed" in names
     assert "torchlift/transfer/reports/templates/page.html" in names
+    assert "torchlift/cli/serve/page/index.html" in names
 
 
 def test_an_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:

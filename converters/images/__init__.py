@@ -15,7 +15,8 @@ How preprocessing travels from the file that defines it to the input of the netw
    Pillow, without torch: this is what `inference.Classifier` does. `transfer.data.Batches`, for
    training and evaluation, calls `Preprocessing.pixels` instead, which stops at uint8 pixels (the
    floats of `image.scale` are rounded), and applies value range, mean and std in torch on the
-   device. `onnx.export(…, bake_preprocessing=True)` writes these last steps into the graph.
+   device. `onnx.export(…, bake_preprocessing=True)` writes these last steps into the graph,
+   `onnx.export(…, bake_resize=True)` all of them.
 
 The order of the steps is always: color, resize, crop, value range, minus mean, divided by std. The
 name of a resizing method (`RESIZERS`) is a contract: a model that was saved with it gets the same

@@ -34,6 +34,49 @@ class _Taps(NamedTuple):
     weights: np.ndarray
 
 
+class SizeForm(NamedTuple):
+    """What a size argument of `image.scale` says.
+
+    Attributes:
+        size: (height, width), if it names both.
+        multiplier: What height and width are multiplied by, as a decimal number.
+        divisor: What they are divided by: a number, or the `longer` or `shorter` side.
+    """
+
+    size: tuple[int, int] | None
+    multiplier: str = "1"
+    divisor: int | str = 1
+
+    def divisor_of(self, height: int, width: int) -> int:
+        """Return what the sides of an image are divided by."""
+        if isinstance(self.divisor, int):
+            return self.divisor
+        return max(height, width) if self.divisor == "longer" else min(height, width)
+
+
+def parse_size(form: str | int | float) -> SizeForm:
+    """Return what a size argument of `image.scale` says (see `output_size`).
+
+    Raises:
+        PreprocessingError: If the form is invalid.
+    """
+    match = _SIZE.fullmatch(str(form))
+    if not match:
+        raise PreprocessingError(
+            f"not a size of image.scale: {form!r}; 256, ^256, 320x240, *0.5 or *1/2 was expected"
+        )
+    longer, width, height, shorter, numerator, denominator, factor = match.groups()
+    if width:
+        return SizeForm((int(height), int(width)))
+    if numerator:
+        if int(denominator) == 0:
+            raise PreprocessingError(f"a size of image.scale divides by zero: {form!r}")
+        return SizeForm(None, numerator, int(denominator))
+    if factor:
+        return SizeForm(None, factor)
+    return SizeForm(None, shorter, "shorter") if shorter else SizeForm(None, longer, "longer")
+
+
 def output_size(form: str | int | float, height: int, width: int) -> tuple[int, int]:
     """Return the (height, width) that a size argument of `image.scale` stands for (`init.lua`).
 
@@ -50,26 +93,13 @@ def output_size(form: str | int | float, height: int, width: int) -> tuple[int, 
         >>> output_size("^256", 480, 640)
         (256, 341)
     """
-    match = _SIZE.fullmatch(str(form))
-    if not match:
-        raise PreprocessingError(
-            f"not a size of image.scale: {form!r}; 256, ^256, 320x240, *0.5 or *1/2 was expected"
-        )
-    longer, new_width, new_height, shorter, numerator, denominator, factor = match.groups()
-    if new_width:
-        size = (int(new_height), int(new_width))
+    size_form = parse_size(form)
+    if size_form.size is not None:
+        size = size_form.size
     else:
-        if factor:
-            multiplier, divisor = float(factor), 1
-        elif numerator:
-            multiplier, divisor = float(numerator), int(denominator)
-        elif shorter:
-            multiplier, divisor = float(shorter), min(height, width)
-        else:
-            multiplier, divisor = float(longer), max(height, width)
-        if divisor == 0:
-            raise PreprocessingError(f"a size of image.scale divides by zero: {form!r}")
+        divisor = size_form.divisor_of(height, width)
         # Lua multiplies before it divides, and truncates.
+        multiplier = float(size_form.multiplier)
         size = (int(height * multiplier / divisor), int(width * multiplier / divisor))
     if min(size) < 1:
         raise PreprocessingError(f"an image of {height}×{width} has no pixels at the size {form}")

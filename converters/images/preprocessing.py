@@ -1,8 +1,7 @@
 """`Preprocessing`: the steps from an image to a network's input, saved with every model.
 
 An image is converted to the network's colors, resized, cropped, scaled to the value range that the
-network was trained with, and normalized. This needs numpy and Pillow only; the `torch-…` methods
-of resizing import torch when they are used.
+network was trained with, and normalized. This needs numpy and Pillow only.
 """
 
 from __future__ import annotations
@@ -152,6 +151,16 @@ class Preprocessing:
         return COLORS[self.color]
 
     @property
+    def only_decodes(self) -> bool:
+        """Whether pixels stay as they are, in RGB or gray: a graph does the rest."""
+        return (
+            (self.size, self.crop, self.mean, self.std) == (None, None, (), ())
+            and self.resize == "none"
+            and self.color != "BGR"
+            and self.value_range == 255
+        )
+
+    @property
     def limits(self) -> tuple[float, float]:
         """What 0 and 255 in the image become, before mean and std."""
         return self.value_range if isinstance(self.value_range, tuple) else (0, self.value_range)
@@ -228,7 +237,7 @@ class Preprocessing:
         _require(self.channels == channels, f"color is {self.color!r}, but {network}")
         final = self.crop or (self.size if isinstance(self.size, tuple) else (height, width))
         _require(final == (height, width), f"images become {final[0]}×{final[1]}, but {network}")
-        resized = self._resized(height, width)
+        resized = self.resized_size(height, width)
         _require(
             max(resized) <= _LARGEST_FACTOR * max(height, width),
             f"size is {self.size!r}, but {network}",
@@ -252,7 +261,7 @@ class Preprocessing:
 
     def _fits(self, height: int, width: int, channels: int) -> bool:
         """Return whether images of this shape need neither recoloring nor resizing."""
-        return channels == self.channels and self._resized(height, width) == (height, width)
+        return channels == self.channels and self.resized_size(height, width) == (height, width)
 
     def _recolor(self, image: np.ndarray) -> np.ndarray:
         """Map (H, W, 1 or 3) in RGB to (H, W, channels) in the network's order."""
@@ -264,8 +273,8 @@ class Preprocessing:
     def _reorder(self, images: np.ndarray) -> np.ndarray:
         return images[..., ::-1] if self.color == "BGR" else images
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of an image after resizing, before cropping."""
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of an image after resizing, before cropping."""
         if self.size is None:
             return height, width
         if isinstance(self.size, int):
@@ -277,7 +286,7 @@ class Preprocessing:
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
-        size = self._resized(height, width)
+        size = self.resized_size(height, width)
         if size == (height, width):
             return image
         _require(

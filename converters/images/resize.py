@@ -16,6 +16,7 @@ from PIL import Image
 from . import image_scale
 from .errors import PreprocessingError
 from .pillow_resize import resize_image
+from .torch_resize import interpolate
 
 #: Resizes an (H, W, C) uint8 image to a (height, width): uint8, or float32 from 0 to 255 where the
 #: method does not round.
@@ -43,20 +44,8 @@ def _pil(method: Image.Resampling) -> Resizer:
 
 
 def _torch(mode: str, antialias: bool) -> Resizer:
-    """Return a resizer that uses `torch.nn.functional.interpolate` on floats and then rounds."""
-
-    def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        import torch
-        from torch.nn import functional
-
-        pixels = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
-        corners = None if mode.startswith("nearest") else False
-        result = functional.interpolate(
-            pixels, size=size, mode=mode, align_corners=corners, antialias=antialias
-        )
-        return result[0].clamp(0, 255).round().byte().numpy().transpose(1, 2, 0)
-
-    return resize
+    """Return a resizer that gives `torch.nn.functional.interpolate`'s floats, rounded."""
+    return partial(interpolate, mode=mode, antialias=antialias)
 
 
 def _torch7(mode: str) -> Resizer:

@@ -11,7 +11,7 @@ import numpy as np
 from ..labels import check_labels
 from .errors import InferenceError
 from .image_inputs import ImageInput, describe, list_images, read_images, require_count
-from .predictors import Predictor, open_predictor, prepare, probabilities
+from .predictors import Predictor, open_predictor, prepare_all, probabilities
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Classifier:
         scores = []
         for start in range(0, len(listed), self.batch_size):
             batch = read_images(listed[start : start + self.batch_size], start)
-            scores.append(self._predictor(prepare(batch, self.preprocessing)))
+            scores.append(self._predictor(prepare_all(batch, self.preprocessing)))
         return probabilities(np.concatenate(scores), self.output_kind)
 
     def predict(
@@ -136,7 +136,7 @@ class Classifier:
             TorchliftError: As `probabilities`.
         """
         require_count("top", top)
-        return self._top_predictions(self.probabilities(images), top)
+        return top_predictions(self.probabilities(images), self.labels, top)
 
     def predict_inputs(self, inputs: np.ndarray, top: int = 5) -> list[list[Prediction]]:
         """Return the most probable classes of preprocessed inputs (N, C, H, W).
@@ -145,16 +145,33 @@ class Classifier:
             InferenceError: As `__call__`, or if the model is not a classifier.
         """
         require_count("top", top)
-        return self._top_predictions(probabilities(self(inputs), self.output_kind), top)
+        return top_predictions(probabilities(self(inputs), self.output_kind), self.labels, top)
 
-    def _top_predictions(self, probabilities: np.ndarray, top: int) -> list[list[Prediction]]:
-        if self.labels is not None:
-            check_labels(self.labels, probabilities.shape[1])
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        return [
-            [Prediction(int(i), class_name(self.labels, int(i)), float(row[i])) for i in indices]
-            for row, indices in zip(probabilities, order, strict=True)
-        ]
+
+def top_predictions(
+    probabilities: np.ndarray, labels: Sequence[str] | None, top: int
+) -> list[list[Prediction]]:
+    """Return the most probable classes of each example, in descending order.
+
+    Args:
+        probabilities: (N, classes).
+        labels: The class names, or None.
+        top: How many classes to return; at most all.
+
+    Raises:
+        LabelsError: If there are more or fewer labels than classes.
+
+    Example:
+        >>> top_predictions(np.array([[0.25, 0.75]]), ["cat", "dog"], top=1)
+        [[Prediction(index=1, label='dog', probability=0.75)]]
+    """
+    if labels is not None:
+        check_labels(labels, probabilities.shape[1])
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [Prediction(int(i), class_name(labels, int(i)), float(row[i])) for i in indices]
+        for row, indices in zip(probabilities, order, strict=True)
+    ]
 
 
 def class_name(labels: Sequence[str] | None, index: int) -> str:

@@ -20,10 +20,10 @@ from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .not_finite import require_finite_scores
 from .onnx_weights import first_not_finite_weight
-from .providers import open_session
+from .providers import Session, open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
-_DTYPES: dict[str, np.dtype[Any]] = {
+INPUT_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
     "tensor(float16)": np.dtype(np.float16),
@@ -32,6 +32,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int64)": np.dtype(np.int64),
 }
 
+
+#: Inputs of a network: (N, …), or a list of such arrays where their sizes differ.
+Inputs = np.ndarray | list[np.ndarray]
 
 #: What of an `.onnx` file's preprocessing may be said again.
 _SAID = ("mean", "std", "color", "value_range")
@@ -61,8 +64,11 @@ class Predictor(Protocol):
     provider: str
     note: str
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the scores (N, classes) of preprocessed inputs, float32 (N, C, H, W)."""
+    def __call__(self, inputs: Inputs) -> np.ndarray:
+        """Return the scores (N, classes) of preprocessed inputs, float32 (N, C, H, W).
+
+        Inputs of several sizes are a list of arrays, which run one after the other.
+        """
         ...
 
 
@@ -72,6 +78,7 @@ class OnnxPredictor:
     Args:
         path: The file.
         provider: `auto`, `cpu`, `cuda` or `tensorrt` (see `open_session`).
+        session: The file, if it is open already.
 
     Raises:
         InferenceError: If the file is missing, cannot be loaded, or is not a network of one input
@@ -80,12 +87,18 @@ class OnnxPredictor:
         NotFiniteError: If a weight is not a number.
     """
 
-    def __init__(self, path: str | os.PathLike[str], provider: str = "auto") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        provider: str = "auto",
+        *,
+        session: Session | None = None,
+    ) -> None:
         self._path = Path(path)
         if place := first_not_finite_weight(self._path):
             # ONNX Runtime's ReLU and max-pooling turn a NaN into an ordinary number.
             raise NotFiniteError(f"{path} is damaged, or its training diverged: {place}")
-        self._session = session = open_session(path, provider)
+        self._session = session = session or open_session(path, provider)
         self.provider, self.note = session.provider, session.note
         inputs, outputs = session.runtime.get_inputs(), session.runtime.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -93,13 +106,14 @@ class OnnxPredictor:
                 f"{os.fspath(path)}: {len(inputs)} inputs and {len(outputs)} outputs, "
                 "a classifier has one of each"
             )
-        if inputs[0].type not in _DTYPES:
+        if inputs[0].type not in INPUT_DTYPES:
             raise InferenceError(f"{os.fspath(path)}: inputs of type {inputs[0].type}")
         if not outputs[0].type.startswith("tensor"):
             raise InferenceError(
                 f"{os.fspath(path)}: outputs of type {outputs[0].type}, where a tensor was "
                 "expected; scikit-learn's exporter writes one with zipmap=False"
             )
+        self._takes_image = is_image(inputs[0].shape, inputs[0].type)
         size = inputs[0].shape[0] if inputs[0].shape else None
         self._batch = size if isinstance(size, int) else None
         shape = inputs[0].shape[1:]
@@ -113,17 +127,20 @@ class OnnxPredictor:
         self.metadata = metadata
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
         self.output_kind = metadata.output_kind or "features"
-        self._input_name, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
+        self._input_name, self._dtype = inputs[0].name, INPUT_DTYPES[inputs[0].type]
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: Inputs) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
-        A graph that takes batches of one size gets them in pieces, the last one filled up.
+        A graph that takes batches of one size gets them in pieces, the last one filled up. One that
+        takes an image (`export --bake-resize`) gets the inputs, uint8 pixels, one by one.
 
         Raises:
             InferenceError: If the network does not accept inputs of this shape.
             NotFiniteError: If an input or a score is not a finite number.
         """
+        if isinstance(inputs, list):
+            return np.concatenate([self(batch) for batch in inputs])
         _check_inputs(inputs, self.input_shape, self._dtype)
         inputs = to_input_dtype(inputs, self._dtype)
         size = self._batch or len(inputs)
@@ -133,6 +150,10 @@ class OnnxPredictor:
         return joined.astype(np.float32) if joined.dtype == np.float16 else joined
 
     def _run(self, inputs: np.ndarray, size: int) -> np.ndarray:
+        if self._takes_image:
+            images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in inputs)
+            runs = [self._session.run({self._input_name: image})[0] for image in images]
+            return np.concatenate(runs)
         missing = size - len(inputs)
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
         return self._session.run({self._input_name: filled})[0][: len(inputs)]
@@ -140,6 +161,8 @@ class OnnxPredictor:
 
 class TorchPredictor:
     """A PyTorch network in evaluation mode, with the attributes of a `Predictor`.
+
+    Its copy of the network is `module`.
 
     Args:
         model: A `SavedModel` (see `open_model`); it is not changed.
@@ -176,7 +199,7 @@ class TorchPredictor:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._module = inference_copy(model.module, device=device)
+            self.module = inference_copy(model.module, device=device)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
@@ -184,7 +207,7 @@ class TorchPredictor:
         self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: Inputs) -> np.ndarray:
         """Return the scores (N, classes) of preprocessed inputs (N, C, H, W).
 
         Raises:
@@ -193,8 +216,12 @@ class TorchPredictor:
         """
         from .torch_module import as_inputs, run
 
+        if isinstance(inputs, list):
+            return np.concatenate([self(batch) for batch in inputs])
+        if inputs.dtype == np.uint8:
+            inputs = inputs.astype(np.float32)
         _check_inputs(inputs, self.input_shape, np.dtype(np.float32))
-        outputs = run(self._module, as_inputs(self._module, np.ascontiguousarray(inputs)))
+        outputs = run(self.module, as_inputs(self.module, np.ascontiguousarray(inputs)))
         if len(outputs) != 1:
             raise InferenceError(f"the network has {len(outputs)} outputs, a classifier has one")
         scores: np.ndarray = outputs[0].cpu().numpy()
@@ -262,6 +289,42 @@ def _column_count(shape: Sequence[Any]) -> int | None:
     return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
 
 
+def is_image(shape: Sequence[Any], dtype: str) -> bool:
+    """Return whether an input is one image of any size: uint8 (height, width, channels).
+
+    Args:
+        shape: As ONNX Runtime gives it: free axes are no integers.
+        dtype: As ONNX Runtime writes it.
+
+    Example:
+        >>> is_image(["height", "width", 3], "tensor(uint8)")
+        True
+    """
+    free = [not isinstance(axis, int) for axis in shape]
+    return dtype == "tensor(uint8)" and len(shape) == 3 and free[:2] == [True, True]
+
+
+def prepare_all(images: Any, preprocessing: Preprocessing | None) -> Inputs:
+    """Turn images into inputs of a network as `prepare` does, also images that keep their sizes.
+
+    Where these differ, the inputs are a list of arrays (1, C, H, W).
+
+    Args:
+        images: As for `prepare`.
+        preprocessing: That of the network.
+
+    Raises:
+        InferenceError: As `prepare`.
+        PreprocessingError: As `prepare`.
+    """
+    keeps_sizes = preprocessing is not None and preprocessing.only_decodes
+    if keeps_sizes and isinstance(images, (list, tuple)) and len(images) > 1:
+        inputs = [prepare([image], preprocessing) for image in images]
+        same_size = len({array.shape for array in inputs}) == 1
+        return np.concatenate(inputs) if same_size else inputs
+    return prepare(images, preprocessing)
+
+
 def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
     """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
 
@@ -286,6 +349,9 @@ def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
             "the model has no preprocessing, so it cannot read images: convert it with "
             "mean_std=FILE, or pass preprocessed inputs (floats)"
         )
+    if preprocessing.only_decodes:
+        # Bytes stay bytes: an image of 24 million pixels would take 300 MB in float32.
+        return preprocessing.pixels(images).transpose(0, 3, 1, 2)
     return preprocessing(images)
 
 

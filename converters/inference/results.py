@@ -214,8 +214,21 @@ _CSV = LineFormat(_HEADER, _HEADER, _read_csv)
 _JSONL = LineFormat(b"", b'{"input": ', _read_jsonl)
 
 
-def as_json(name: str, predictions: Sequence[Prediction], problem: str = "") -> dict[str, Any]:
-    """Return the predictions for one image as JSON values."""
+def document(model: str, provider: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what `predict --json` prints, and the server answers, as JSON values.
+
+    Args:
+        model: The model's name.
+        provider: What ran it (`Predictor.provider`).
+        results: What `as_json` returned for each image.
+    """
+    return {"model": model, "provider": provider, "results": results}
+
+
+def as_json(
+    name: str | None, predictions: Sequence[Prediction], problem: str = ""
+) -> dict[str, Any]:
+    """Return the predictions for one image, which may have no name, as JSON values."""
     return {
         "input": name,
         "predictions": [

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 #: One step: from the states, a step of each sequence and the weights to the new states and outputs.
-Step = Callable[
+CellStep = Callable[
     [list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]],
     tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]],
 ]
@@ -74,7 +74,7 @@ def known_cell(module: nn.Module) -> Any:
 
 
 def scan_steps(
-    step: Step,
+    step: CellStep,
     states: Sequence[torch.Tensor],
     sequences: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor] = (),
@@ -108,7 +108,7 @@ def scan_steps(
 
 
 def _scan_operator(
-    step: Step,
+    step: CellStep,
     states: Sequence[torch.Tensor],
     sequences: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
@@ -232,7 +232,7 @@ def gru_sequence(
 def gru_step(
     states: list[torch.Tensor], inputs: list[torch.Tensor], weights: list[torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Compute one step of a GRU that multiplies the reset gate with h (see `Step`)."""
+    """Compute one step of a GRU that multiplies the reset gate with h (see `CellStep`)."""
     hidden, size = states[0], states[0].shape[1]
     (to_gates, to_new), (gates_bias, new_bias) = (
         weight.split([2 * size, size]) for weight in weights

@@ -95,6 +95,13 @@ def dtype_of(value: onnx.ValueInfoProto) -> np.dtype[Any]:
     return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
+def takes_image(value: onnx.ValueInfoProto) -> bool:
+    """Return whether an input is one image: uint8 (height, width, channels) of any size."""
+    sizes = axes(value)
+    is_free = len(sizes) == 3 and not any(isinstance(size, int) and size for size in sizes[:2])
+    return is_free and value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
 def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what an `.onnx` file holds, as JSON values. Needs neither torch nor ONNX Runtime.
 

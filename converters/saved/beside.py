@@ -209,7 +209,7 @@ def _read_numbers(found: Beside, place: str, table: LuaTable) -> None:
     try:
         read = read_mean_std(table)
     except PreprocessingError as error:
-        found.notes.append(f"{place} beside the model: left out: {error}")
+        found.notes.append(f"{place} beside the model is left out: {error}")
         return
     if read is None:
         found.notes.append(f"{place} beside the model is left out: not understood")

@@ -22,6 +22,7 @@ from .input_trial import input_problem
 from .model import SavedModel
 from .shapes import infer_input_shape, infer_inputs, output_count, output_shape
 from .told_inputs import told_inputs
+from .training_batches import training_batch_notes
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def override(model: SavedModel, name: str, said: Overrides, beside: Beside) -> N
             _set_resizing(model, name, said.resize)
     else:
         _set_preprocessing(model, name, said, beside)
+    notes = training_batch_notes(model.module, model.input_shapes)
+    model.notes += [note for note in notes if note not in model.notes]
 
 
 def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None) -> None:

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from ..input_shapes import InputShapes
 from ..modules.meta_device import on_meta_device
 from .input_trial import input_problem
+from .token_steps import find_step, token_sequence
 
 #: Square input sizes that image networks are trained on, in the order in which they are tried.
 _USUAL_SIZES = (
@@ -128,7 +129,7 @@ def output_count(module: nn.Module) -> int | None:
 
 
 def infer_inputs(module: nn.Module) -> InputShapes | None:
-    """Return what a network takes that its first layer tells: a vector for a linear layer.
+    """Return what a network takes that its layers tell: a vector, or tokens and states.
 
     Code of somebody else's may flatten images first; then nothing is told.
 
@@ -142,7 +143,8 @@ def infer_inputs(module: nn.Module) -> InputShapes | None:
     if isinstance(first, nn.Linear):
         shapes = InputShapes.single((first.in_features,))
         return None if input_problem(module, shapes) else shapes
-    return None
+    step = find_step(module)
+    return token_sequence(module) if step is None else step.inputs
 
 
 def input_hint(module: nn.Module) -> str:
@@ -219,6 +221,25 @@ def infer_input_shape(
                 takes_any_size = _classifies(trial, (count, 2 * side, 2 * side))
                 return None if takes_any_size else (count, side, side)
     return None
+
+
+def some_image_shape(module: nn.Module) -> tuple[int, int, int] | None:
+    """Return a (C, H, W) with which a network runs, whatever it gives; None if none is found.
+
+    Example:
+        >>> some_image_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
+        (1, 28, 28)
+    """
+    known = _channels(_first_weighted(module))
+    if not _may_take_images(module):
+        return None
+    trial = on_meta_device(module)
+    shapes = (
+        (count, side, side)
+        for side in _USUAL_SIZES
+        for count in ((3, 1) if known is None else (known,))
+    )
+    return next((shape for shape in shapes if _takes(module, trial, shape)), None)
 
 
 def _output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...converters.inference.classifier import class_name
-from ...converters.inference.predictors import Predictor, prepare
+from ...converters.inference.predictors import Predictor, prepare_all
 from ..data import Dataset, ImageFiles
 from ..data.class_matching import MatchBy
 from ..data.class_matching import match_classes as matched
@@ -58,7 +58,7 @@ def evaluate(
         notes = [*notes, *conversion_note(data, predictor.preprocessing.channels)]
     batches, count = [], 0
     for images, classes in data.batches(batch_size):
-        scores = predictor(prepare(images, predictor.preprocessing))
+        scores = predictor(prepare_all(images, predictor.preprocessing))
         batches.append(outcomes(scores, predictor.output_kind, np.asarray(classes)))
         if len(batches) == 1:
             count = check_outputs(scores, labelled(data))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...converters.inference.classifier import class_name
-from ...converters.inference.predictors import Predictor, prepare, probabilities
+from ...converters.inference.predictors import Predictor, prepare_all, probabilities
 from ..data import Dataset, ImageFiles
 from ..data.class_matching import MatchBy
 from ..data.class_matching import match_classes as matched
@@ -45,7 +45,7 @@ def samples_of(
     predictions: list[list[tuple[str, float]]] = [[] for _ in images]
     if predictor is not None:
         batch, _ = next(data.batches(len(data)))
-        scores = predictor(prepare(batch, predictor.preprocessing))
+        scores = predictor(prepare_all(batch, predictor.preprocessing))
         rows = probabilities(scores, predictor.output_kind)
         predictions = [_top_classes(row, labels) for row in rows]
     samples = [

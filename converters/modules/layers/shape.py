@@ -42,6 +42,8 @@ class View(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, …) to (N, *size), or (…) to size."""
+        if self.holds_batch(input):
+            return input.reshape([input.shape[0], *self.size[1:]])
         dims = self.num_input_dims
         leading = 0 if dims is None else max(input.dim() - dims, 0)
         count = math.prod(input.shape[:leading])
@@ -51,6 +53,10 @@ class View(nn.Module):
         if leading or (self.keep_batch and -1 not in self.size) or count != 1:
             return input.reshape([count, *self.size])
         return input.reshape(self.size)
+
+    def holds_batch(self, input: torch.Tensor) -> bool:
+        """Return whether the first size is the batch of the training, and any batch is taken."""
+        return self.keep_batch and self.num_input_dims is None and _holds_batch(self.size, input)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by repr()."""
@@ -85,7 +91,13 @@ class Reshape(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, …) to (N, *size), or (…) to size."""
+        if self.holds_batch(input):
+            return input.reshape([input.shape[0], *self.size[1:]])
         return input.reshape([input.shape[0], *self.size] if self._batched(input) else self.size)
+
+    def holds_batch(self, input: torch.Tensor) -> bool:
+        """Return whether the first size is the batch of the training, and any batch is taken."""
+        return self.keep_batch and not self.batch_mode and _holds_batch(self.size, input)
 
     def _batched(self, input: torch.Tensor) -> bool:
         if self.batch_mode is not None:
@@ -103,6 +115,21 @@ class Reshape(nn.Module):
 def reshape(source: LuaObject, context: Context) -> nn.Module:
     """Convert `Reshape.lua`: another shape, given by the LongStorage `size`."""
     return Reshape(_sizes(source), source.get("batchMode"))
+
+
+def _holds_batch(size: list[int], input: torch.Tensor) -> bool:
+    """Return whether the first of the sizes of an example must be that of a batch.
+
+    Each of the examples then has as many elements as the other sizes make, and less than all make.
+    Sizes that are free in a traced network tell nothing.
+    """
+    example = math.prod(input.shape[1:])
+    return (
+        len(size) > 1
+        and size[0] > 1
+        and isinstance(example, int)
+        and example == math.prod(size[1:]) > 0
+    )
 
 
 def _sizes(source: LuaObject) -> list[int]:

@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -33,6 +33,7 @@ from .comparison import Comparison, compare
 from .divergence import check_nodes
 from .edge_cases import check_edge_cases
 from .graph_checks import check_contents, check_reference
+from .image_file import check_images, network_of
 from .pair import ExportPair
 from .profiles import Profile, choose_profile
 from .report import CheckReport, Finding
@@ -103,31 +104,37 @@ def check(
         False
     """
     pair = ExportPair.open(as_saved_model(model, **details), path)
-    examples = CheckInputs(pair, inputs, seed)
-    if details.get("output_kind") is None:
-        pair = pair.with_kind_of_outputs(next(iter(examples)).model)
-    if classes is not None and len(classes) != examples.count:
-        raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
-    limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)
-    results = _run_batches(pair, examples, provider, limits, seed)
-    skipped = _reason_to_skip(pair, examples)
-    with full_float32():
-        reference_findings = check_reference(pair, next(iter(examples)).model, min_compared)
-    findings = [
-        *check_contents(pair),
-        *reference_findings,
-        *results.findings,
-        *check_outputs(results.comparisons, results.limits, pair.model.labels, skipped),
-    ]
-    if results.is_constant:
-        findings.append(Finding("input", False, "the outputs do not depend on the input"))
-    if results.edge_cases is not None:
-        findings.append(results.edge_cases)
-    if classes is not None and results.is_classifier and not skipped:
-        predictions, ties = results.predictions(len(classes)), results.count_ties()
-        findings.append(check_accuracy(np.asarray(classes), predictions, ties, results.limits.drop))
-    if locate:
-        findings.append(check_nodes(pair, examples, results.limits.tolerance))
+    with network_of(pair) as network:
+        examples = CheckInputs(network, inputs, seed)
+        if details.get("output_kind") is None:
+            network = network.with_kind_of_outputs(next(iter(examples)).model)
+            pair = replace(pair, model=network.model)
+        if classes is not None and len(classes) != examples.count:
+            raise OnnxError(f"{len(classes)} classes were given for {examples.count} examples")
+        limits = partial(choose_profile, profile, tolerance, pair.metadata.precision)
+        results = _run_batches(network, examples, provider, limits, seed)
+        skipped = _reason_to_skip(network, examples)
+        with full_float32():
+            reference_findings = check_reference(network, next(iter(examples)).model, min_compared)
+        images = [check_images(pair, network, inputs, provider)] if pair.takes_image else []
+        findings = [
+            *check_contents(pair),
+            *reference_findings,
+            *results.findings,
+            *images,
+            *check_outputs(results.comparisons, results.limits, pair.model.labels, skipped),
+        ]
+        if results.is_constant:
+            findings.append(Finding("input", False, "the outputs do not depend on the input"))
+        if results.edge_cases is not None:
+            findings.append(results.edge_cases)
+        if classes is not None and results.is_classifier and not skipped:
+            predictions, ties = results.predictions(len(classes)), results.count_ties()
+            findings.append(
+                check_accuracy(np.asarray(classes), predictions, ties, results.limits.drop)
+            )
+        if locate:
+            findings.append(check_nodes(network, examples, results.limits.tolerance))
     return CheckReport(
         path=os.fspath(path),
         provider=results.provider,

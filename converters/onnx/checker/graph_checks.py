@@ -105,6 +105,8 @@ def _interface(pair: ExportPair) -> Finding:
     takes_pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if takes_pixels != (pair.metadata.baked_preprocessing is not None):
         problems.append("a graph takes pixels if, and only if, it has the preprocessing inside")
+    if pair.takes_image:
+        return _image_interface(pair, text)
     shapes = model.input_shapes
     count = len(inputs) - pair.states
     names = interface_names("input", count) if shapes is None else shapes.names()
@@ -127,12 +129,29 @@ def _interface(pair: ExportPair) -> Finding:
     return Finding("interface", not problems, "; ".join([text, *problems]))
 
 
+def _image_interface(pair: ExportPair, text: str) -> Finding:
+    """Check the input and the outputs of a file that takes one image."""
+    values, outputs = pair.onnx_model.graph.input, pair.onnx_model.graph.output
+    baked = pair.metadata.baked_preprocessing
+    channels = "channels" if baked is not None and baked.channels == 1 else 3
+    problems = []
+    if len(values) != 1 or axes(values[0]) != ["height", "width", channels]:
+        problems.append(f"an image of height×width×{channels} was expected")
+    if [value.name for value in outputs] != pair.output_names:
+        problems.append(f"the name {', '.join(pair.output_names)} was expected")
+    if any(axes(value)[:1] != [1] for value in outputs):
+        problems.append("the outputs of one image were expected")
+    return Finding("interface", not problems, "; ".join([text, *problems]))
+
+
 def _metadata(pair: ExportPair) -> list[Finding]:
     """Compare preprocessing, output kind and source; what the model lacks cannot be compared."""
     expected, actual = metadata_of(pair.model), pair.metadata
     baked: list[Finding] = []
     if actual.baked_preprocessing is not None:
-        expected = baked_metadata(expected) if expected.preprocessing else expected
+        expected = (
+            baked_metadata(expected, pair.takes_image) if expected.preprocessing else expected
+        )
         baked = [
             _compare_entries(
                 "baked",

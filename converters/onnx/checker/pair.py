@@ -33,7 +33,7 @@ from ..exporter.export import kind_of_outputs, names_of_outputs
 from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
 from ..exporter.states import new_state_names, state_names
 from ..exporter.tracing import EXPORTER
-from ..onnx_file import axes, dtype_of, read_network
+from ..onnx_file import axes, dtype_of, read_network, takes_image
 
 #: Operators that draw random numbers.
 RANDOM = (
@@ -127,6 +127,12 @@ class ExportPair:
             if shapes is not None and len(list(shapes.leaves())) == len(leaves):
                 return shapes.with_leaves(leaves)
         return InputShapes(list(leaves))
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether the file takes one image of any size (`export(…, bake_resize=True)`)."""
+        is_baked = self.metadata.baked_preprocessing is not None
+        return is_baked and takes_image(self.onnx_model.graph.input[0])
 
     @property
     def needs_images(self) -> bool:

@@ -43,6 +43,22 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
         OnnxError: If the graph has several inputs, or does not take images of these channels.
     """
     graph = model.graph
+    input = image_input(graph, preprocessing)
+    pixels = onnx_ir.Value(
+        name=input.name, shape=input.shape, type=onnx_ir.TensorType(onnx_ir.DataType.UINT8)
+    )
+    operators = tape.Tape()
+    value = operators.op("Cast", [pixels], {"to": onnx_ir.DataType.FLOAT})
+    value = normalize(operators, value, preprocessing)
+    replace_input(graph, pixels, value, operators)
+
+
+def image_input(graph: onnx_ir.Graph, preprocessing: Preprocessing) -> onnx_ir.Value:
+    """Return the only input of a graph that takes images (N, C, H, W).
+
+    Raises:
+        OnnxError: If the graph has several inputs, or does not take images of these channels.
+    """
     if len(graph.inputs) != 1:
         raise OnnxError("preprocessing can only be baked into a network with one input")
     input = graph.inputs[0]
@@ -51,27 +67,43 @@ def bake(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
             f"preprocessing cannot be baked: a {preprocessing.color} image has "
             f"{preprocessing.channels} channels, the input is {input.shape}"
         )
-    pixels = onnx_ir.Value(
-        name=input.name, shape=input.shape, type=onnx_ir.TensorType(onnx_ir.DataType.UINT8)
-    )
-    operators = tape.Tape()
+    return input
+
+
+def normalize(
+    operators: tape.Tape, value: onnx_ir.Value, preprocessing: Preprocessing
+) -> onnx_ir.Value:
+    """Add the nodes that turn float32 pixels (N, C, H, W), RGB or gray, into a network's input."""
     constants = {
         name: operators.initializer(onnx_ir.tensor(values, name=name))
         for name, values in normalization_constants(preprocessing).items()
     }
-    value = operators.op("Cast", [pixels], {"to": onnx_ir.DataType.FLOAT})
     if _ORDER in constants:
         value = operators.op("Gather", [value, constants[_ORDER]], {"axis": 1})
     value = operators.op("Mul", [value, constants[_SCALE]])
     if _SHIFT in constants:
         value = operators.op("Sub", [value, constants[_SHIFT]])
-    value.name, value.shape = NORMALIZED, input.shape
-    value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+    return value
 
+
+def replace_input(
+    graph: onnx_ir.Graph, new: onnx_ir.Value, normalized: onnx_ir.Value, operators: tape.Tape
+) -> None:
+    """Let a graph compute its only input from a new one.
+
+    Args:
+        graph: The graph; it is changed.
+        new: The new input.
+        normalized: What takes the place of the old one.
+        operators: The nodes and constants that compute it.
+    """
+    old = graph.inputs[0]
+    normalized.name, normalized.shape = NORMALIZED, old.shape
+    normalized.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
     for node in operators.nodes:
-        node.name = f"{BAKED}{node.op_type}"
-    onnx_ir.convenience.replace_all_uses_with(input, value)
-    graph.inputs[0] = pixels
+        node.name = node.name or f"{BAKED}{node.op_type}"
+    onnx_ir.convenience.replace_all_uses_with(old, normalized)
+    graph.inputs[0] = new
     for constant in operators.initializers:
         graph.register_initializer(constant)
     graph.insert_before(graph[0], list(operators.nodes))
@@ -96,3 +128,8 @@ def normalization_constants(preprocessing: Preprocessing) -> dict[str, np.ndarra
         name: values.astype(np.float32).reshape(1, -1, 1, 1) for name, values in constants.items()
     }
     return by_channel | ({_ORDER: np.array([2, 1, 0])} if preprocessing.color == "BGR" else {})
+
+
+def byte_step(preprocessing: Preprocessing) -> np.ndarray:
+    """Return how far a step of one in 0 to 255 moves an input, (1, C, 1, 1) or (1, 1, 1, 1)."""
+    return normalization_constants(preprocessing)[_SCALE]

@@ -40,6 +40,8 @@ from ...saved.shapes import input_hint, is_sigmoid_last
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
+from .bake_resize import IMAGE, image_preprocessing
+from .bake_resize import bake_resize as bake_resize_into
 from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
 from .states import new_state_names, with_states
@@ -92,6 +94,7 @@ def export(
     *,
     inputs: Any = None,
     bake_preprocessing: bool = False,
+    bake_resize: bool = False,
     fp16: bool = False,
     any_size: bool = False,
     outputs: Sequence[str | int] | None = None,
@@ -112,6 +115,8 @@ def export(
         inputs: Example inputs, a tensor (N, …) or a list of tensors; needed for a network that
             does not take one image, in place of `input_shape`.
         bake_preprocessing: Put the normalization into the graph, which then takes uint8 pixels.
+        bake_resize: Put all of preprocessing into the graph, which then takes `image`, the uint8
+            pixels (height, width, 3) of one image of any size, and gives the outputs of this one.
         fp16: Compute in half precision; inputs and outputs stay float32.
         any_size: Leave the height and width of images free: short for an `input_shape` with `?`.
         outputs: Which outputs are kept, in this order: their names, or numbers from 1.
@@ -136,6 +141,11 @@ def export(
         >>> exported.inputs, exported.outputs
         (['input'], ['log_probabilities'])
     """
+    if bake_resize and bake_preprocessing:
+        raise OnnxError(
+            "bake_resize=True puts all of preprocessing into the graph: leave out "
+            "bake_preprocessing=True"
+        )
     saved_model = as_saved_model(model, **details)
     target = check_output(path, overwrite)
     require_finite_parameters(saved_model.module)
@@ -174,16 +184,18 @@ def export(
     )
     if fp16:
         graph = to_half(graph)
-    if bake_preprocessing:
+    input_names = shapes.names()
+    if bake_preprocessing or bake_resize:
         if saved_model.preprocessing is None:
             raise OnnxError("the model has no preprocessing to bake: open it with mean_std=FILE")
-        bake(graph, saved_model.preprocessing)
-        metadata = baked_metadata(metadata)
+        (bake_resize_into if bake_resize else bake)(graph, saved_model.preprocessing)
+        metadata = baked_metadata(metadata, with_resizing=bake_resize)
+        input_names = [IMAGE] if bake_resize else input_names
     graph.producer_name, graph.producer_version = "torchlift", __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
-        _write(graph, target, shapes, overwrite),
-        shapes.names(),
+        _write(graph, target, None if bake_resize else shapes, overwrite),
+        input_names,
         output_names,
         saved_model.output_kind,
     )
@@ -237,12 +249,13 @@ def metadata_of(model: SavedModel, kept: Kept | None = None) -> Metadata:
     )
 
 
-def baked_metadata(metadata: Metadata) -> Metadata:
-    """Return the metadata of a file whose graph takes pixels."""
+def baked_metadata(metadata: Metadata, with_resizing: bool = False) -> Metadata:
+    """Return the metadata of a file whose graph takes pixels, or images of any size."""
     assert metadata.preprocessing is not None
+    remaining = image_preprocessing if with_resizing else remaining_preprocessing
     return replace(
         metadata,
-        preprocessing=remaining_preprocessing(metadata.preprocessing),
+        preprocessing=remaining(metadata.preprocessing),
         baked_preprocessing=metadata.preprocessing,
     )
 
@@ -367,7 +380,9 @@ def _unknown_input(module: nn.Module, is_saved: bool) -> str:
     return f"the input shape of the model is unknown: {remedy}{example}"
 
 
-def _write(graph: onnx_ir.Model, target: Path, shapes: InputShapes, overwrite: bool) -> list[Path]:
+def _write(
+    graph: onnx_ir.Model, target: Path, shapes: InputShapes | None, overwrite: bool
+) -> list[Path]:
     """Write a graph, with its weights in a second file if they are too large for one."""
     weights = graph.graph.initializers.values()
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
@@ -376,7 +391,8 @@ def _write(graph: onnx_ir.Model, target: Path, shapes: InputShapes, overwrite: b
         check_output(target.with_name(weights_name), overwrite)
     with atomic_path(target) as path:
         onnx_ir.save(graph, path, external_data=weights_name)
-        _check_batch(path, shapes)
+        if shapes is not None:
+            _check_batch(path, shapes)
     return [target, target.with_name(weights_name)] if weights_name else [target]
 
 

@@ -9,6 +9,9 @@ import onnx_ir
 from ..errors import OnnxError
 
 _LARGEST = float(np.finfo(np.float16).max)
+#: Operators that compute in single precision: ONNX Runtime has no others on a CPU, and rounding
+#: would add up from step to step.
+_RECURRENT = ("LSTM", "GRU", "RNN", "Scan")
 
 
 def _tidy_constants(graph: onnx.GraphProto) -> None:
@@ -39,7 +42,7 @@ def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
     Raises:
         OnnxError: If a weight is too large for float16.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     too_large = [
         name
@@ -52,7 +55,10 @@ def to_half(model: onnx_ir.Model) -> onnx_ir.Model:
         raise OnnxError(f"values above {_LARGEST:.0f} do not fit float16: {', '.join(too_large)}")
     # The graph has its shapes already, and shape inference fails above 2 GiB.
     converted = convert_float_to_float16(
-        onnx_ir.to_proto(model), keep_io_types=True, disable_shape_infer=True
+        onnx_ir.to_proto(model),
+        keep_io_types=True,
+        disable_shape_infer=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_RECURRENT],
     )
     _tidy_constants(converted.graph)
     result: onnx_ir.Model = onnx_ir.from_proto(converted)

@@ -16,14 +16,14 @@ import onnx
 from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
-from ...inference.predictors import OnnxPredictor, prepare
+from ...inference.predictors import Inputs, OnnxPredictor, prepare_all
 from ..checker.check_inputs import batch_indices, count_examples, take_examples
 from ..checker.comparison import compare
 from ..checker.profiles import PROFILES
 from ..checker.report import Finding
 from ..checker.thresholds import check_outputs
 from ..errors import OnnxError
-from ..onnx_file import axes, dtype_of, read_network
+from ..onnx_file import axes, dtype_of, read_network, takes_image
 from .ort_quantizer import (
     LAYERS,
     LINEAR,
@@ -240,14 +240,14 @@ class _Examples:
         self.all = np.arange(count)
         self.sample = np.linspace(0, count - 1, min(sample_size, count)).astype(int)
 
-    def batches(self, step: str, indices: np.ndarray) -> Iterator[np.ndarray]:
+    def batches(self, step: str, indices: np.ndarray) -> Iterator[Inputs]:
         """Yield the preprocessed inputs of these examples, in the batches that `check` runs.
 
         An answer may depend on the other examples of its batch (see `dynamic`).
         """
         for batch in batch_indices(len(indices)):
             self._progress(step, int(batch[0]), len(indices))
-            yield prepare(take_examples(self._inputs, indices[batch]), self._preprocessing)
+            yield prepare_all(take_examples(self._inputs, indices[batch]), self._preprocessing)
         self._progress(step, len(indices), len(indices))
 
     def scores(self, file: Path, step: str, indices: np.ndarray) -> np.ndarray:
@@ -261,6 +261,16 @@ class _Examples:
         if scores[0].ndim != 1:
             raise OnnxError(f"{file}: not a classifier, so its accuracy cannot be measured")
         return np.stack(scores)
+
+
+def _feeds(input: onnx.ValueInfoProto, batch: Inputs) -> Iterator[dict[str, np.ndarray]]:
+    """Yield what ONNX Runtime takes for a batch: a file that takes an image gets one at a time."""
+    if not takes_image(input):
+        yield {input.name: np.asarray(batch).astype(dtype_of(input))}
+        return
+    for array in batch if isinstance(batch, list) else [batch]:
+        for image in array:
+            yield {input.name: np.ascontiguousarray(image.transpose(1, 2, 0))}
 
 
 class _Int8Trials:
@@ -308,7 +318,7 @@ class _Int8Trials:
         """Measure the ranges for static quantization, on the sample."""
         value = self._model.graph.input[0]
         batches = self._examples.batches("calibration", self._examples.sample)
-        inputs = ({value.name: batch.astype(dtype_of(value))} for batch in batches)
+        inputs = (feed for batch in batches for feed in _feeds(value, batch))
         self._calibration = calibrate(self._file, inputs)
 
     def quantize(self, keep: Sequence[str]) -> _Trial:

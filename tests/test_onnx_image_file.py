@@ -1,0 +1,128 @@
+"""Files of `export --bake-resize` are classified, evaluated, checked and quantized as any other.
+
+Expected is what the plain file, or the model itself, gives for the same images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.converters.inference import Classifier, OnnxPredictor, TorchPredictor, predict_files
+from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
+from torchlift.converters.saved import SavedModel, open_model
+from torchlift.transfer.data import read_dataset
+from torchlift.transfer.evaluation import evaluate
+
+DIGITS = FIXTURES / "digits"
+DATA = read_dataset(DIGITS / "digits-test.t7")
+
+
+@pytest.fixture(scope="module")
+def digits() -> SavedModel:
+    return open_model(
+        DIGITS / "digits-lenet5-bn.t7",
+        labels=DIGITS / "digits_classes.t7",
+        mean_std=DIGITS / "digits_meanStd.t7",
+    )
+
+
+@pytest.fixture(scope="module")
+def baked(digits: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("baked") / "digits.onnx"
+    assert export(digits, path, bake_resize=True).inputs == ["image"]
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Digits of many sizes: gray, colored, with a palette, with alpha, turned by their EXIF."""
+    folder = tmp_path_factory.mktemp("images")
+    sizes = [(32, 32), (20, 45), (131, 77), (32, 32), (64, 64)]
+    kinds = ["L", "RGB", "P", "RGBA", "L"]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index, (size, mode) in enumerate(zip(sizes, kinds, strict=True)):
+        image = Image.fromarray(DATA.images[index, 0]).resize(size).convert(mode)
+        image.save(folder / f"{index}.png", exif=exif if index == 3 else None)
+    return sorted(folder.iterdir())
+
+
+def test_what_the_file_says_of_itself(baked: Path) -> None:
+    described = describe_file(baked)
+    assert described["inputs"] == [
+        {"name": "image", "shape": ["height", "width", "channels"], "dtype": "uint8"}
+    ]
+    assert described["outputs"][0]["shape"] == [1, 10]
+    assert (described["preprocessing"]["size"], described["preprocessing"]["mean"]) == (None, ())
+    assert described["baked_preprocessing"]["size"] == (32, 32)
+
+
+def test_images_of_all_kinds_are_classified(
+    digits: SavedModel, baked: Path, images: list[Path]
+) -> None:
+    """In one list, one by one, as a stream of files, and by the three lines of the protocol."""
+    expected = Classifier(TorchPredictor(digits, "cpu")).probabilities(images)
+    classifier = Classifier(baked, "cpu")
+    # Float32 is normalized in another order.
+    assert np.abs(classifier.probabilities(images) - expected).max() < 1e-5
+    assert np.abs(classifier.probabilities(images[1]) - expected[1]).max() < 1e-5
+    found = [result.predictions[0].probability for result in predict_files(classifier, images)]
+    assert found == pytest.approx(expected.max(axis=1).tolist(), abs=1e-5)
+
+
+def test_a_dataset_is_evaluated(digits: SavedModel, baked: Path) -> None:
+    data = DATA.take(np.arange(100))
+    expected = evaluate(TorchPredictor(digits, "cpu"), data)
+    result = evaluate(OnnxPredictor(baked, "cpu"), data)
+    assert (result.correct, result.confusion) == (expected.correct, expected.confusion)
+
+
+def test_check_passes_and_finds_a_changed_number(
+    digits: SavedModel, baked: Path, tmp_path: Path
+) -> None:
+    report = check(digits, baked, DATA.images[:40], classes=DATA.classes[:40])
+    assert report.passed, list(report.lines())
+    found = {finding.name: finding.text for finding in report.findings}
+    assert found["images"].startswith("100.0000% of the pixels of 16 images, 9×19 to 32×32")
+
+    model = onnx.load(baked)
+    # The half of Pillow's rounding to bytes.
+    half = next(
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name.startswith("baked_")
+        and onnx.numpy_helper.to_array(tensor).tolist() == 2.0**21
+    )
+    half.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.float32), half.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    failed = check(digits, tmp_path / "changed.onnx", DATA.images[:40])
+    assert [finding.name for finding in failed.findings if not finding.passed] == ["images"]
+
+
+def test_the_file_is_quantized(digits: SavedModel, baked: Path, tmp_path: Path) -> None:
+    """Resizing stays in float: of the int8 file every pixel is the model's."""
+    target = tmp_path / "int8.onnx"
+    data: Any = DATA.images[:128]
+    quantized = quantize(baked, target, data, classes=DATA.classes[:128])
+    assert quantized.after >= quantized.before - 0.01
+    report = check(digits, target, data, classes=DATA.classes[:128])
+    assert report.passed, list(report.lines())
+
+
+def test_both_kinds_of_baking_together_are_a_usage_error(
+    digits: SavedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OnnxError, match="leave out bake_preprocessing=True"):
+        export(digits, tmp_path / "x.onnx", bake_resize=True, bake_preprocessing=True)
+    target = str(tmp_path / "x.onnx")
+    words = ["export", "missing.t7", target, "--bake-resize", "--bake-preprocessing"]
+    assert main(words) == 2
+    assert "leave out --bake-preprocessing" in capsys.readouterr().err
