@@ -208,6 +208,8 @@ ELSEWHERE = {
     ("convert", "all"),
     ("check", "examples"),
     ("check", "report"),
+    ("evaluate", "vocab"),
+    ("sample", "prime"),
     ("extract", "match_classes"),
     ("sweep", "base"),
 }
@@ -237,6 +239,7 @@ RENAMED = {
     ("cat", "plugin"): "file",
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
+    ("sample", "plugin"): "file",
     ("probe", "csv"): "target",
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",
