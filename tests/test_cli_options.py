@@ -222,6 +222,8 @@ ELSEWHERE = {
     ("convert", "all"),
     ("check", "examples"),
     ("check", "report"),
+    ("evaluate", "vocab"),
+    ("sample", "prime"),
     ("extract", "match_classes"),
     ("sweep", "base"),
     # In other units, and as another type.
@@ -256,6 +258,7 @@ RENAMED = {
     ("cat", "plugin"): "file",
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
+    ("sample", "plugin"): "file",
     ("probe", "csv"): "target",
     ("serve", "token_file"): "file",
     ("probe", "layers"): "name",

@@ -122,12 +122,14 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     Raises:
         InferenceError: If a score is not a number.
     """
-    rows = scores.astype(np.float64)
+    rows: np.ndarray = scores.astype(np.float64)
+    result: np.ndarray
     if np.isnan(rows).any():
         raise InferenceError("the network gives scores that are not a number")
     if (rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-4):
         with np.errstate(divide="ignore"):
-            return np.log(rows / rows.sum(1, keepdims=True))
+            result = np.log(rows / rows.sum(1, keepdims=True))
+        return result
     shifted = rows - rows.max(1, keepdims=True)
-    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    result = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return result

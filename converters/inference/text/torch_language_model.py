@@ -39,8 +39,7 @@ def open_torch_language_model(
     """Open a `.t7` file or a saved model's folder (see `open_language_model`)."""
     if at is None and Path(path).is_file():
         _require_one_network(path)
-    options = {} if at is None else {"at": at}
-    return language_model_of(open_model(path, **options), provider, vocabularies)
+    return language_model_of(open_model(path, at=at), provider, vocabularies)
 
 
 def language_model_of(
