@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
-from ..converters.inference.errors import InferenceError
 from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
@@ -102,6 +101,7 @@ def evaluate_text(
     model: str, data: str, provider: str, vocab: str | None, model_options: ModelOptions
 ) -> CommandResult:
     """Evaluate a language model on a text."""
+    from ..converters.inference.errors import InferenceError
     from ..converters.inference.text import Tokenizer, open_language_model, text_loss
 
     others = replace(model_options, at=None, plugin=None)
