@@ -27,19 +27,12 @@ TOLERANCE = 1e-5
 #: File and module → `--input`, and the operators that loop.
 NETWORKS: dict[tuple[str, str], tuple[str, list[str]]] = {
     ("charrnn_lstm", "protos.rnn"): ("scalar:int64,32,32,32,32", []),
-    ("torchrnn_lstm", "model"): ("?:int64", ["LSTM", "LSTM"]),
-    ("onmt_rnn", "models.decoder.modules[1]"): ("24,24,24,24,scalar:int64,?x24,24", []),
 }
 
 RECORDS = [
     record
     for record in records()
     if record.is_forward and (record.file.stem, record.path) in NETWORKS
-]
-STREAMS = [
-    record
-    for record in records()
-    if record.values.get("kind") == "stream" and (record.file.stem, record.path) in NETWORKS
 ]
 
 
@@ -98,21 +91,3 @@ def test_the_file_gives_what_torch7_recorded(record: Record, exported: Any) -> N
     actual = session.run(None, feeds(session, pytree.tree_leaves(tensors(record.values["input"]))))
     expected = pytree.tree_leaves(tensors(record.values["output"]))
     assert_close(actual, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("record", STREAMS, ids=lambda record: record.name)
-def test_states_go_from_one_call_to_the_next(record: Record, exported: Any) -> None:
-    """Pieces of a sequence, with the states between them, give what Torch7 remembered."""
-    states: list[np.ndarray] = []
-    pieces, outputs = tensors(record.values["input"]), tensors(record.values["output"])
-    for piece, expected in zip(pieces, outputs, strict=True):
-        shape, _ = NETWORKS[record.file.stem, record.path]
-        session = onnxruntime.InferenceSession(exported(record, shape))
-        given = feeds(session, [piece])
-        given |= dict(zip(list(given)[1:], states, strict=False))
-        actual = session.run(None, given)
-        steps = pytree.tree_leaves(expected)
-        assert_close(actual[: len(steps)], steps)
-        states = list(actual[len(steps) :])
-        assert states
