@@ -23,9 +23,15 @@ def by_torch(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarra
     mode = method.removeprefix("torch-").removesuffix("-antialias")
     pixels = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
     corners = None if mode.startswith("nearest") else False
-    result = functional.interpolate(
-        pixels, size=size, mode=mode, align_corners=corners, antialias="antialias" in method
-    )
+    # With several threads torch sums in another order: some values of a hundred thousand differ.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = functional.interpolate(
+            pixels, size=size, mode=mode, align_corners=corners, antialias="antialias" in method
+        )
+    finally:
+        torch.set_num_threads(threads)
     return result[0].clamp(0, 255).round().byte().numpy().transpose(1, 2, 0)
 
 

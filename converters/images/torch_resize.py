@@ -2,7 +2,8 @@
 
 A new pixel is a weighted sum of old ones. Positions, weights and sums are computed in single
 precision, in the order of torch's own loops (`UpSample.h`, `UpSampleKernel.cpp`) and with the fused
-multiply-adds that compilers make of them: a value between two bytes is rounded to the same one.
+multiply-adds that compilers make of them: a value between two bytes is rounded to the same one as
+by torch on one thread; with several it sums in another order itself.
 """
 
 from __future__ import annotations
