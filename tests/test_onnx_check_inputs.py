@@ -15,7 +15,7 @@ from torch import nn
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES
-from torchlift.converters.onnx import OnnxError
+from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
     count_examples,
@@ -108,3 +108,16 @@ def test_a_free_size_is_one_that_the_model_takes(pair: ExportPair) -> None:
     refusing = replace(unknown, module=nn.Linear(5, 2))
     with pytest.raises(OnnxError, match="leaves the size of its input free"):
         CheckInputs(refusing, None, 0)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.0])
+def test_outputs_of_changing_sizes_are_compared_within_a_batch(
+    weight: float, tmp_path: Path
+) -> None:
+    """A network that sees large values only is no constant one, whatever the sizes; zeros are."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Threshold(1000.0, 0.0))
+    nn.init.constant_(network[0].weight, weight)
+    export(network, tmp_path / "image.onnx", input_shape="3x?x?")
+    report = check(network, tmp_path / "image.onnx", input_shape="3x?x?")
+    failed = [finding.name for finding in report.findings if not finding.passed]
+    assert failed == ([] if weight else ["input"])

@@ -34,7 +34,10 @@ DIGITS = FIXTURES / "digits"
 TEST = read_dataset(DIGITS / "digits-test.t7")
 
 
-@pytest.fixture(scope="module", params=["digits-lenet5", "digits-lenet5-bn"])
+@pytest.fixture(
+    scope="module",
+    params=["digits-lenet5-bn", pytest.param("digits-lenet5", marks=pytest.mark.slow)],
+)
 def digits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A digits network: its name, the opened model, and the exported file."""
     model = open_model(

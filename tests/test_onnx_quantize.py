@@ -27,7 +27,10 @@ DIGITS = FIXTURES / "digits"
 DATA = read_dataset(DIGITS / "digits-test.t7")
 
 
-@pytest.fixture(scope="module", params=["digits-lenet5", "digits-lenet5-bn"])
+@pytest.fixture(
+    scope="module",
+    params=["digits-lenet5-bn", pytest.param("digits-lenet5", marks=pytest.mark.slow)],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     model = open_model(
         DIGITS / f"{request.param}.t7",

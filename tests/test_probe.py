@@ -141,6 +141,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_features_of_torch7s_network_separate_digits(
     digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_past_the_time_is_504_and_a_full_queue_503(server: Server) -> None:
     assert server.metric("torchlift_queue_length") == 0
 
 
+@pytest.mark.slow
 def test_a_head_that_is_too_large(server: Server) -> None:
     answer = raw(server, b"GET / HTTP/1.1\r\nX: " + b"x" * 2**20)
     assert b" 431 " in answer.splitlines()[0]

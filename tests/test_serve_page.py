@@ -71,6 +71,7 @@ def choose(visit: Visit, file: Path) -> list[list[Any]]:
     return list(page.evaluate(_RESULTS))
 
 
+@pytest.mark.slow
 def test_top_5_are_those_of_the_command_line(chromium: Any, server: Server, folder: Path) -> None:
     files = sorted(folder.glob("*.png"))
     out = io.StringIO()

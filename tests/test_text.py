@@ -155,6 +155,7 @@ def small_model() -> SavedModel:
     return SavedModel(network.eval(), "logits", vocabularies=[vocabulary])
 
 
+@pytest.mark.slow
 def test_draws_follow_the_softmax_of_the_temperature() -> None:
     """A chi-squared test over 10,000 draws; its 0.1 % quantile with 3 degrees of freedom."""
     model = language_model_of(small_model(), "cpu")

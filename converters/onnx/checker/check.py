@@ -221,8 +221,10 @@ class _BatchResults:
         leaves = [np.asarray(leaf) for leaf in pytree.tree_leaves(inputs)]
         if self._first is None:
             self._first = [leaf[:1] for leaf in leaves], [output[:1] for output in outputs]
-        self._inputs_vary |= _differ(leaves, self._first[0])
-        self._outputs_vary |= _differ(outputs, self._first[1])
+        for first in (self._first, ([leaf[:1] for leaf in leaves], [out[:1] for out in outputs])):
+            # Batches of other sizes are compared in themselves.
+            self._inputs_vary |= _differ(leaves, first[0])
+            self._outputs_vary |= _differ(outputs, first[1])
 
     @property
     def is_constant(self) -> bool:
