@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from .values import Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
+    from ..converters.saved import SavedModel
     from ..transfer.data import Dataset, ImageFiles
 
 #: Largest relative error of a layer against the activations that a `.t7` keeps.
@@ -88,6 +90,9 @@ def check(
     if report:
         check_report_targets(onnx)
     opened = model_options.model(model)
+    is_said = model_options.input is not None or model_options.input_size is not None
+    if Path(model).is_file() and not is_said:
+        _take_sizes(opened, model, onnx)
     inputs: Any = None
     classes: Any = None
     notes: list[str] = []
@@ -111,6 +116,18 @@ def check(
     return CommandResult(
         {"model": model, **found.to_json(), "notes": notes}, "\n".join(lines), found.passed
     )
+
+
+def _take_sizes(opened: SavedModel, model: str, onnx: str) -> None:
+    """Set the sizes of an `.onnx` file, where those of a `.t7` are only inferred and others fit."""
+    from ..converters.onnx.checker.pair import ExportPair
+    from ..converters.saved.errors import SavedModelError
+    from ..converters.saved.overrides import apply_overrides
+
+    pair = ExportPair.open(opened, onnx)
+    if pair.metadata.baked_preprocessing is None:
+        with suppress(SavedModelError):
+            apply_overrides(opened, model, input=pair.shapes)
 
 
 def _examples(images: Dataset | ImageFiles, count: int | None) -> tuple[Any, Any]:

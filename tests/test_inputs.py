@@ -14,10 +14,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import load_model, t7
 from torchlift.converters.errors import TorchliftError
+from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.onnx import check, describe_file, export
 from torchlift.converters.saved import load, open_model, save
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -218,3 +220,16 @@ def test_malformed_inputs_are_usage_errors(options: list[str]) -> None:
     except SystemExit as stop:
         code = stop.code  # type: ignore[assignment]
     assert code == 2
+
+
+def test_check_takes_the_sizes_of_the_file_where_they_are_not_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of pooled images takes several sizes, of which opening the `.t7` finds another."""
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(8), nn.Flatten(), nn.Linear(64, 2))
+    t7.save(to_torch7(layers.eval(), (3, 37, 37)), tmp_path / "m.t7")
+    files = [str(tmp_path / "m.t7"), str(tmp_path / "m.onnx")]
+    assert main(["export", *files, "--input", "3x39x39"]) == 0
+    capsys.readouterr()
+    assert main(["check", *files]) == 0, capsys.readouterr().out
+    assert "3×39×39" in capsys.readouterr().out
