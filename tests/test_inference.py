@@ -27,8 +27,9 @@ from torchlift.converters.inference import (
     predict_files,
 )
 from torchlift.converters.inference.classifier import Prediction
-from torchlift.converters.inference.predictors import log_probabilities, to_input_dtype
+from torchlift.converters.inference.prepare import to_input_dtype
 from torchlift.converters.inference.results import as_json, open_results
+from torchlift.converters.inference.scores import log_probabilities
 from torchlift.converters.inference.torch_module import resize_batch
 from torchlift.converters.saved import SavedModel
 

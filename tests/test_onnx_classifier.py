@@ -24,7 +24,7 @@ from torchlift.converters.inference import (
     open_predictor,
     predict_files,
 )
-from torchlift.converters.inference.predictors import log_probabilities, probabilities
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset

@@ -24,6 +24,7 @@ from torchlift.converters.onnx.exporter.bake_preprocessing import (
     normalization_constants,
     remaining_preprocessing,
 )
+from torchlift.converters.onnx.exporter.example import shapes_of
 from torchlift.converters.onnx.exporter.tracing import EXPORTER, _quiet, _root_cause
 
 EXPORT = import_module("torchlift.converters.onnx.exporter.export")
@@ -118,7 +119,7 @@ def test_an_error_of_the_exporter_is_one_line() -> None:
         outer.__cause__ = ValueError(text)
         return outer
 
-    shapes = EXPORT.shapes_of(torch.zeros(2, 3))
+    shapes = shapes_of(torch.zeros(2, 3))
     found = _root_cause(wrapped("no such operator\nadvice"), shapes)
     assert found == "ValueError: no such operator"
     batch = "Constraints violated (batch)! For more information\n..."

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.input_shapes import InputShapeError
+from torchlift.converters.input_shapes import InputShapeError, interface_names
 from torchlift.converters.onnx import export
 from torchlift.converters.onnx.checker.graph_checks import unfolded_nodes
-from torchlift.converters.onnx.exporter.export import as_saved_model, interface_names, output_name
+from torchlift.converters.onnx.exporter.export import as_saved_model
 from torchlift.converters.onnx.exporter.optimizer import is_large
+from torchlift.converters.onnx.exporter.outputs import output_name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchlift.converters import t7
 from torchlift.converters.inference import Classifier, InferenceError, TorchPredictor
-from torchlift.converters.inference.predictors import log_probabilities, probabilities
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.modules.layers.container import Concat
 from torchlift.converters.onnx import OnnxError, export
 from torchlift.converters.saved import SavedModel, open_model

@@ -15,8 +15,9 @@ from ...converters.images.decode import read_header, read_image
 from ...converters.images.errors import ImageError, PreprocessingError
 from ...converters.inference.classifier import top_predictions
 from ...converters.inference.not_finite import require_finite_scores
-from ...converters.inference.predictors import prepare, probabilities, to_input_dtype
+from ...converters.inference.prepare import prepare, to_input_dtype
 from ...converters.inference.results import as_json, document, plain_name
+from ...converters.inference.scores import probabilities
 from .batching import Ticket
 from .errors import RequestError
 from .images import SentImage

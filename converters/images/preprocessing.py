@@ -13,12 +13,11 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, text, whole
-from .decode import upright
-from .errors import ImageError, PreprocessingError
+from .errors import PreprocessingError
 from .image_scale import output_size
+from .pixels import channels_last, pixels_of, rounded
 from .resize import RESIZERS, as_image, as_pixels
 
 #: The number of channels of each color order.
@@ -91,6 +90,7 @@ class Preprocessing:
         PreprocessingError: If an attribute is invalid.
 
     Example:
+        >>> from PIL import Image
         >>> imagenet = Preprocessing(
         ...     size=256, crop=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
         ... )
@@ -199,7 +199,7 @@ class Preprocessing:
         Raises:
             PreprocessingError: As for `__call__`.
         """
-        return _rounded(self._sized(images)).transpose(0, 2, 3, 1)
+        return rounded(self._sized(images)).transpose(0, 2, 3, 1)
 
     def resized_by(self, choice: str) -> Preprocessing:
         """Return a copy with another method of resizing.
@@ -246,10 +246,10 @@ class Preprocessing:
     def _sized(self, images: Any) -> np.ndarray:
         """Return (N, C, H, W), recolored, resized and cropped: uint8, or float32 from 0 to 255."""
         if isinstance(images, np.ndarray) and images.ndim == 4:
-            batch: Sequence[np.ndarray] | np.ndarray = _channels_last(images)
+            batch: Sequence[np.ndarray] | np.ndarray = channels_last(images)
         else:
             listed = images if isinstance(images, (list, tuple)) else [images]
-            batch = [_pixels_of(image) for image in listed]
+            batch = [pixels_of(image) for image in listed]
         _require(len(batch) > 0, "no images")
         if isinstance(batch, np.ndarray) and self._fits(*batch.shape[1:]):
             return self._crop(self._reorder(batch)).transpose(0, 3, 1, 2).copy()
@@ -257,7 +257,7 @@ class Preprocessing:
         shapes = {image.shape[:2] for image in resized}
         _require(len(shapes) == 1, f"images of different sizes in one batch: {sorted(shapes)}")
         sized = np.stack([image.transpose(2, 0, 1) for image in resized])
-        return _rounded(sized) if self.round_pixels else sized
+        return rounded(sized) if self.round_pixels else sized
 
     def _fits(self, height: int, width: int, channels: int) -> bool:
         """Return whether images of this shape need neither recoloring nor resizing."""
@@ -371,46 +371,6 @@ def _size_of_form(form: str, height: int, width: int) -> tuple[int, int]:
         return output_size(form, height, width)
     except (OverflowError, ValueError) as error:
         raise PreprocessingError(f"not a size of image.scale: {form[:40]!r}: {error}") from None
-
-
-def _rounded(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels.clip(0, 255)).astype(np.uint8)
-    return pixels
-
-
-def _channels_last(batch: np.ndarray) -> np.ndarray:
-    """Map (N, C, H, W) uint8 to (N, H, W, C)."""
-    _require_bytes(batch)
-    if batch.shape[1] not in (1, 3):
-        raise PreprocessingError(
-            f"images have the shape {batch.shape}; (N, 1 or 3, H, W) was expected"
-        )
-    return batch.transpose(0, 2, 3, 1)
-
-
-def _pixels_of(image: Any) -> np.ndarray:
-    """Return the (H, W, 1 or 3) uint8 pixels of an image, rotated as its EXIF orientation says."""
-    if isinstance(image, np.ndarray):
-        _require_bytes(image)
-        pixels = image[..., None] if image.ndim == 2 else image
-        _require(
-            pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0,
-            f"an image has the shape {image.shape}; (H, W) or (H, W, 1 or 3) was expected",
-        )
-        return pixels
-    if not isinstance(image, Image.Image):
-        raise PreprocessingError(f"an image was expected, not {type(image).__name__}")
-    try:
-        return as_pixels(upright(image))
-    except ImageError as error:
-        raise PreprocessingError(f"an image has {error}") from None
-    except Exception as error:  # Pillow's decoders raise any class of exception.
-        raise PreprocessingError(f"an image cannot be read: {error}") from error
-
-
-def _require_bytes(pixels: np.ndarray) -> None:
-    _require(pixels.dtype == np.uint8, f"pixels must be uint8 (0 to 255), not {pixels.dtype}")
 
 
 def _require(condition: bool, problem: str) -> None:

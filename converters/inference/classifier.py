@@ -11,7 +11,9 @@ import numpy as np
 from ..labels import check_labels
 from .errors import InferenceError
 from .image_inputs import ImageInput, describe, list_images, read_images, require_count
-from .predictors import Predictor, open_predictor, prepare_all, probabilities
+from .predictors import Predictor, open_predictor
+from .prepare import prepare_all
+from .scores import probabilities
 
 
 @dataclass(frozen=True)

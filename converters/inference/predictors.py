@@ -15,11 +15,11 @@ from ..images.errors import PreprocessingError
 from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
-from ..saved.probabilities import sum_problem
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .not_finite import require_finite_scores
 from .onnx_weights import first_not_finite_weight
+from .prepare import Inputs, to_input_dtype
 from .providers import Session, open_session
 
 #: The input types of a graph that NumPy arrays are converted to.
@@ -33,14 +33,8 @@ INPUT_DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-#: Inputs of a network: (N, …), or a list of such arrays where their sizes differ.
-Inputs = np.ndarray | list[np.ndarray]
-
 #: What of an `.onnx` file's preprocessing may be said again.
 _SAID = ("mean", "std", "color", "value_range")
-
-#: How much a probability or its logarithm may exceed its range.
-_TOLERANCE = 0.01
 
 
 @runtime_checkable
@@ -302,138 +296,6 @@ def is_image(shape: Sequence[Any], dtype: str) -> bool:
     """
     free = [not isinstance(axis, int) for axis in shape]
     return dtype == "tensor(uint8)" and len(shape) == 3 and free[:2] == [True, True]
-
-
-def prepare_all(images: Any, preprocessing: Preprocessing | None) -> Inputs:
-    """Turn images into inputs of a network as `prepare` does, also images that keep their sizes.
-
-    Where these differ, the inputs are a list of arrays (1, C, H, W).
-
-    Args:
-        images: As for `prepare`.
-        preprocessing: That of the network.
-
-    Raises:
-        InferenceError: As `prepare`.
-        PreprocessingError: As `prepare`.
-    """
-    keeps_sizes = preprocessing is not None and preprocessing.only_decodes
-    if keeps_sizes and isinstance(images, (list, tuple)) and len(images) > 1:
-        inputs = [prepare([image], preprocessing) for image in images]
-        same_size = len({array.shape for array in inputs}) == 1
-        return np.concatenate(inputs) if same_size else inputs
-    return prepare(images, preprocessing)
-
-
-def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
-    """Turn images into inputs of a network; arrays that are not uint8 are returned unchanged.
-
-    Args:
-        images: PIL images or uint8 pixels (see `Preprocessing`), or an array (N, …) of another
-            dtype, which counts as preprocessed.
-        preprocessing: That of the network.
-
-    Raises:
-        InferenceError: If the network has no preprocessing for its images.
-        PreprocessingError: If the images do not fit the preprocessing.
-
-    Example:
-        >>> pixels = np.full((1, 1, 2, 2), 255, np.uint8)
-        >>> prepare(pixels, Preprocessing("gray", mean=(0.5,), std=(0.5,))).tolist()
-        [[[[1.0, 1.0], [1.0, 1.0]]]]
-    """
-    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-        return images
-    if preprocessing is None:
-        raise InferenceError(
-            "the model has no preprocessing, so it cannot read images: convert it with "
-            "mean_std=FILE, or pass preprocessed inputs (floats)"
-        )
-    if preprocessing.only_decodes:
-        # Bytes stay bytes: an image of 24 million pixels would take 300 MB in float32.
-        return preprocessing.pixels(images).transpose(0, 3, 1, 2)
-    return preprocessing(images)
-
-
-def to_input_dtype(inputs: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Convert inputs to the dtype of a graph's input.
-
-    Raises:
-        InferenceError: If the graph takes pixels, and the inputs are not whole numbers from 0 to
-            255.
-    """
-    if dtype == np.uint8 and inputs.dtype != np.uint8:
-        pixels: np.ndarray = np.clip(inputs, 0, 255).astype(np.uint8)
-        if not np.array_equal(pixels, inputs):
-            raise InferenceError(
-                "the network takes pixels, whole numbers from 0 to 255: its preprocessing is in "
-                "the graph"
-            )
-        return pixels
-    return np.ascontiguousarray(inputs, dtype=dtype)
-
-
-def probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
-    """Convert scores (N, classes) to probabilities.
-
-    Args:
-        scores: Outputs of a network.
-        output_kind: What they mean (`Predictor.output_kind`).
-
-    Raises:
-        InferenceError: If they are not scores of classes.
-    """
-    if output_kind == "probabilities":
-        _check_classes(scores, output_kind)
-        return scores
-    result: np.ndarray = np.exp(log_probabilities(scores, output_kind))
-    return result
-
-
-def log_probabilities(scores: np.ndarray, output_kind: str) -> np.ndarray:
-    """Convert scores (N, classes) to log probabilities.
-
-    Args:
-        scores: Outputs of a network.
-        output_kind: What they mean (`Predictor.output_kind`).
-
-    Raises:
-        InferenceError: If they are not scores of classes.
-    """
-    _check_classes(scores, output_kind)
-    if output_kind == "log_probabilities":
-        return scores
-    result: np.ndarray
-    if output_kind == "probabilities":
-        result = np.log(np.maximum(scores, np.finfo(scores.dtype).tiny))
-    else:
-        # Log-softmax. Subtracting the largest score keeps exp from overflowing.
-        shifted = scores - scores.max(axis=1, keepdims=True)
-        result = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
-def _check_classes(scores: np.ndarray, output_kind: str) -> None:
-    if output_kind == "features" or scores.ndim != 2:
-        shape = "×".join(map(str, scores.shape[1:]))
-        raise InferenceError(
-            f"not a classifier: the outputs are {output_kind} of shape {shape} for each example"
-        )
-    _check_range(scores, output_kind)
-    if problem := sum_problem(scores, output_kind):
-        raise InferenceError(problem)
-
-
-def _check_range(scores: np.ndarray, output_kind: str) -> None:
-    """Check that scores can be what they are said to be; half precision rounds them."""
-    highest = {"probabilities": 1, "log_probabilities": 0}.get(output_kind, np.inf)
-    lowest = 0 if output_kind == "probabilities" else -np.inf
-    # NaN is neither, and another matter.
-    if ((scores > highest + _TOLERANCE) | (scores < lowest - _TOLERANCE)).any():
-        raise InferenceError(
-            f"the outputs are no {output_kind.replace('_', ' ')}, as the model says: they reach "
-            f"from {scores.min():.4g} to {scores.max():.4g}"
-        )
 
 
 def _check_inputs(inputs: np.ndarray, expected: Sequence[int] | None, dtype: np.dtype[Any]) -> None:

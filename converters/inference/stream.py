@@ -25,7 +25,7 @@ from ..images.preprocessing import Preprocessing
 from .classifier import Classifier, Prediction
 from .errors import InferenceError
 from .image_inputs import require_count
-from .predictors import prepare
+from .prepare import prepare
 from .threads import available_cpus
 
 #: How many batches are prepared in advance.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ...converters.inference.predictors import log_probabilities
+from ...converters.inference.scores import log_probabilities
 from ..errors import DataError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...converters.inference.classifier import class_name
-from ...converters.inference.predictors import Predictor, prepare_all
+from ...converters.inference.predictors import Predictor
+from ...converters.inference.prepare import prepare_all
 from ..data import Dataset, ImageFiles
 from ..data.class_matching import MatchBy
 from ..data.class_matching import match_classes as matched

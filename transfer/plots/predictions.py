@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...converters.inference.classifier import class_name
-from ...converters.inference.predictors import Predictor, prepare_all, probabilities
+from ...converters.inference.predictors import Predictor
+from ...converters.inference.prepare import prepare_all
+from ...converters.inference.scores import probabilities
 from ..data import Dataset, ImageFiles
 from ..data.class_matching import MatchBy
 from ..data.class_matching import match_classes as matched

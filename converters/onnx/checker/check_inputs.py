@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...images.preprocessing import Preprocessing
-from ...inference.predictors import prepare
+from ...inference.prepare import prepare
 from ...inference.torch_module import batch_size
 from ...input_shapes import InputShape
 from ...saved.input_trial import example_inputs, free_size, refusal, torch_dtype

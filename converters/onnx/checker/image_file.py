@@ -20,7 +20,7 @@ import onnx
 from ...errors import TorchliftError
 from ...images.errors import PreprocessingError
 from ...images.preprocessing import Preprocessing
-from ...inference.predictors import prepare
+from ...inference.prepare import prepare
 from ...inference.providers import open_session
 from ...input_shapes import BATCH_AXIS
 from ..errors import OnnxError

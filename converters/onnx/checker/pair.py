@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
-from ...inference.predictors import to_input_dtype
+from ...inference.prepare import to_input_dtype
 from ...inference.torch_module import as_inputs, inference_copy
 from ...input_shapes import (
     BATCH,
@@ -29,8 +29,8 @@ from ...input_shapes import (
 )
 from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
-from ..exporter.export import kind_of_outputs, names_of_outputs
 from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
+from ..exporter.outputs import kind_of_outputs, names_of_outputs
 from ..exporter.states import new_state_names, state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of, read_network, takes_image

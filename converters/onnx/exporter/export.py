@@ -13,37 +13,32 @@ import onnx
 import onnx_ir
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from .... import __version__
 from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
-from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
-from ...inference.torch_module import as_inputs, batch_size, inference_copy, run
+from ...inference.torch_module import inference_copy, run
 from ...input_shapes import (
-    BATCH,
     BATCH_AXIS,
-    FREE,
-    InputShape,
     InputShapes,
-    interface_names,
     parse_inputs,
 )
 from ...labels import check_labels
 from ...modules.finite import require_finite_parameters
 from ...modules.states import state_count
 from ...saved import SavedModel, infer_output_kind
-from ...saved.input_trial import example_inputs, free_size, refusal
 from ...saved.probabilities import sum_problem
-from ...saved.shapes import input_hint, is_sigmoid_last
+from ...saved.shapes import is_sigmoid_last
 from ..errors import OnnxError
 from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .bake_resize import IMAGE, image_preprocessing
 from .bake_resize import bake_resize as bake_resize_into
+from .example import batch_in_front, example_of
 from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
+from .outputs import kind_of_outputs, names_of_outputs
 from .states import new_state_names, with_states
 from .tracing import EXPORTER, OPSET, trace
 
@@ -151,15 +146,15 @@ def export(
     require_finite_parameters(saved_model.module)
     module = inference_copy(saved_model.module, torch.float32)
     is_saved = isinstance(model, SavedModel)
-    shapes, example = _example(saved_model, module, inputs, any_size, is_saved)
+    shapes, example = example_of(saved_model, module, inputs, any_size, is_saved)
     values = run(module, example)
     is_kind_given = details.get("output_kind") is not None
     if not is_kind_given:
-        rows, batch = values[0].shape[:1], _batch_in_front(shapes, example)
+        rows, batch = values[0].shape[:1], batch_in_front(shapes, example)
         by_example = batch is None or rows == (batch,)
         kind = kind_of_outputs(saved_model.output_kind, len(values), values[0].dim(), by_example)
         saved_model = replace(saved_model, output_kind=kind)
-    output_names = interface_names(output_name(saved_model.output_kind), len(values))
+    output_names = names_of_outputs(saved_model.output_kind, len(values), None)
     kept = choose_kept(outputs, columns, output_names, values)
     if kept is not None:
         module = KeptOutputs(module, kept)
@@ -258,126 +253,6 @@ def baked_metadata(metadata: Metadata, with_resizing: bool = False) -> Metadata:
         preprocessing=remaining(metadata.preprocessing),
         baked_preprocessing=metadata.preprocessing,
     )
-
-
-def output_name(output_kind: str) -> str:
-    """Return the name of an output; features are named `output`, since they can be anything."""
-    return "output" if output_kind == "features" else output_kind
-
-
-def names_of_outputs(output_kind: str, count: int, kept: Kept | None) -> list[str]:
-    """Return the names of a file's outputs; those that are kept of several keep their numbers.
-
-    Example:
-        >>> names_of_outputs("logits", 1, None), names_of_outputs("features", 2, Kept((3, 1)))
-        (['logits'], ['output_3', 'output_1'])
-    """
-    if kept is not None and kept.outputs is not None:
-        return [f"output_{number}" for number in kept.outputs]
-    return interface_names(output_name(output_kind), count)
-
-
-def kind_of_outputs(output_kind: str, count: int, dims: int, by_example: bool = True) -> str:
-    """Return what outputs mean: several are features, and so is a map of values of pixels.
-
-    Args:
-        output_kind: What the last layer suggests.
-        count: How many outputs there are.
-        dims: The dimensions of the first, the batch included.
-        by_example: Whether it has a row for each example.
-
-    Example:
-        >>> kind_of_outputs("probabilities", 1, 2), kind_of_outputs("probabilities", 1, 4)
-        ('probabilities', 'features')
-    """
-    is_map = dims > 2 and output_kind in ("probabilities", "logits")
-    return "features" if count > 1 or is_map or not by_example else output_kind
-
-
-def _example(
-    model: SavedModel, module: nn.Module, inputs: Any, any_size: bool, is_saved: bool
-) -> tuple[InputShapes, Any]:
-    """Return what a model takes, and an example of it.
-
-    Args:
-        model: The model.
-        module: Its network as it is exported.
-        inputs: The example, if one was given.
-        any_size: Whether the height and width of an image are free.
-        is_saved: Whether it was opened, in whose words an error speaks.
-
-    Raises:
-        OnnxError: If it is not known what the model takes, or if it does not take it.
-    """
-    shapes = model.input_shapes
-    if inputs is not None:
-        example = as_inputs(module, inputs)
-        if shapes is None or len(list(shapes.leaves())) != len(pytree.tree_leaves(example)):
-            shapes = shapes_of(example)
-        if any_size:
-            shapes = _any_size(shapes)
-        return shapes, example
-    if shapes is None:
-        raise OnnxError(_unknown_input(model.module, is_saved))
-    example = _trial(module, shapes)
-    return (_any_size(shapes) if any_size else shapes), example
-
-
-def _batch_in_front(shapes: InputShapes, example: Any) -> int | None:
-    """Return how many examples there are, if the batch is the first axis of every input."""
-    if any(leaf.batch_axis for leaf in shapes.leaves()):
-        return None
-    return int(pytree.tree_leaves(example)[0].shape[0])
-
-
-def _trial(module: nn.Module, shapes: InputShapes) -> Any:
-    """Return an example of inputs that a module takes, once it has been tried."""
-    free = free_size(module, shapes)
-    example = example_inputs(shapes, free=free or 64)
-    # Inputs of fixed sizes are always tried: torch's layers take more dimensions than Torch7's.
-    if problem := refusal(module, example):
-        sizes = ", ".join(str(tuple(leaf.shape)) for leaf in pytree.tree_leaves(example))
-        raise ModelInputError(f"the model does not accept inputs of shape {sizes}: {problem}")
-    return as_inputs(module, example)
-
-
-def _any_size(shapes: InputShapes) -> InputShapes:
-    """Return the shapes with the height and width of the only image free."""
-    leaves = list(shapes.leaves())
-    if len(leaves) != 1 or len(leaves[0].axes) != 4 or leaves[0].batch_axis:
-        raise OnnxError(f"any_size=True is for one image, not for {shapes}: write ? for free axes")
-    return InputShapes([replace(leaves[0], axes=(*leaves[0].axes[:2], FREE, FREE))])
-
-
-def shapes_of(example: Any) -> InputShapes:
-    """Return the shapes of example inputs whose batch is in front; only the batch is free.
-
-    Raises:
-        InferenceError: If they hold different numbers of examples.
-    """
-    batch_size(example)
-
-    def entry(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            dtype = str(value.dtype).removeprefix("torch.")
-            axes = (BATCH, *value.shape[1:])
-            return InputShape(axes, None if value.is_floating_point() else dtype)
-        return [entry(inner) for inner in value]
-
-    if isinstance(example, torch.Tensor):
-        return InputShapes([entry(example)])
-    inner = [entry(value) for value in example]
-    return InputShapes([inner] if len(inner) == 1 else inner)
-
-
-def _unknown_input(module: nn.Module, is_saved: bool) -> str:
-    """Return that the shape of the input is unknown, and how to give it."""
-    hint = input_hint(module)
-    example = f"; the first layer suggests input='{hint}'" if hint else ""
-    remedy = "open it with input_size=(H, W) or input='SIZE'"
-    if not is_saved:
-        remedy, example = "pass input_shape=(C, H, W)", example.replace("input=", "input_shape=")
-    return f"the input shape of the model is unknown: {remedy}{example}"
 
 
 def _write(

@@ -16,7 +16,8 @@ import onnx
 from ...files import atomic_path, check_output
 from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
-from ...inference.predictors import Inputs, OnnxPredictor, prepare_all
+from ...inference.predictors import OnnxPredictor
+from ...inference.prepare import Inputs, prepare_all
 from ..checker.check_inputs import batch_indices, count_examples, take_examples
 from ..checker.comparison import compare
 from ..checker.profiles import PROFILES

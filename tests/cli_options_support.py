@@ -1,0 +1,315 @@
+"""What is recorded of each command while it runs, and a value for each option."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from pkgutil import resolve_name
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from torchlift.cli.parser import Argument
+from torchlift.converters.saved import SavedModel
+from torchlift.converters.vocabulary import Vocabulary
+from torchlift.transfer.data import Dataset, Splits
+
+
+class ReachedError(Exception):
+    """The last call of a command that is of interest."""
+
+
+PLAIN = (bool, int, float, str)
+
+#: Stands for a result: the call is the last.
+END = object()
+
+NETWORK = SavedModel(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval(), "logits", (1, 2, 2))
+IMAGES = Dataset(np.zeros((8, 1, 2, 2), np.uint8), np.arange(8) % 2)
+FEATURES = {name: Dataset(np.ones((8, 3), np.float32), np.arange(8) % 2) for name in ("x", "y")}
+SPLITS = Splits(IMAGES, IMAGES, IMAGES)
+PLAN = SimpleNamespace(shapes={}, bytes=0, settings=SimpleNamespace(dtype="float32"))
+
+OPENED = {"torchlift.cli.model_options.ModelOptions.model": NETWORK}
+DATA = {
+    "torchlift.cli.data_options.DataOptions.open": IMAGES,
+    "torchlift.cli.data_options.DataOptions.open_for_onnx": (IMAGES, []),
+}
+TRAINED = {
+    **OPENED,
+    **DATA,
+    "torchlift.transfer.data.split": SPLITS,
+    "torchlift.transfer.training.experiment.run_experiment": END,
+}
+
+CLASSIFIERS = "torchlift.transfer.training.classifiers"
+
+#: The words of each command, and what is recorded while it runs, with its result.
+COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "inspect": (
+        "f.t7",
+        {
+            "torchlift.cli.inspect.run_plugin": None,
+            "torchlift.converters.t7.inspection.inspect": END,
+        },
+    ),
+    "summary": ("torchvision:x", {**OPENED, "torchlift.transfer.summary.summarize": END}),
+    "cat": (
+        "f.t7 x --output o.npy",
+        {
+            "torchlift.cli.model_options.run_plugin": None,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.t7.reading.load.read_file": END,
+        },
+    ),
+    "convert": (
+        "m.t7 o",
+        {
+            **OPENED,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.saved.save": END,
+        },
+    ),
+    "export": ("m.t7 o.onnx", {**OPENED, "torchlift.converters.onnx.export": END}),
+    "check": (
+        "m.t7 f.onnx --data d",
+        {
+            **OPENED,
+            **DATA,
+            "torchlift.converters.onnx.check": END,
+        },
+    ),
+    "quantize": (
+        "f.onnx o.onnx --data d",
+        {
+            **DATA,
+            "torchlift.cli.model_options.PreprocessingOptions.require_of_onnx": None,
+            "torchlift.converters.onnx.quantize": END,
+        },
+    ),
+    "predict": (
+        "m.t7 x.npz --output o.csv",
+        {
+            "torchlift.cli.model_options.ModelOptions.predictor": None,
+            "torchlift.converters.inference.results.open_results": nullcontext(),
+            "torchlift.converters.inference.Classifier": SimpleNamespace(note=""),
+            "torchlift.transfer.data.open_data": IMAGES,
+            "torchlift.converters.inference.predict_array": END,
+        },
+    ),
+    "evaluate": (
+        "m.t7 d --output o",
+        {
+            **DATA,
+            "torchlift.cli.evaluate.check_output_folder": None,
+            "torchlift.cli.model_options.ModelOptions.predictor": None,
+            "torchlift.transfer.evaluation.evaluate": END,
+        },
+    ),
+    "sample": (
+        "m.t7",
+        {
+            "torchlift.cli.sample.run_plugin": None,
+            "torchlift.converters.inference.text.open_language_model": SimpleNamespace(
+                vocabulary=Vocabulary("vocab", ("x", "y"))
+            ),
+            "torchlift.converters.inference.text.Tokenizer.encode": None,
+            "torchlift.converters.inference.text.sample_tokens": END,
+        },
+    ),
+    "extract": (
+        "m.t7 d o",
+        {
+            **OPENED,
+            **DATA,
+            "torchlift.transfer.features.files.format_of": "zarr",
+            "torchlift.transfer.features.extraction.example_of": None,
+            "torchlift.transfer.features.extractors.build_extractor": None,
+            "torchlift.transfer.features.extraction.plan_extraction": PLAN,
+            "torchlift.transfer.features.extraction.extract": END,
+        },
+    ),
+    "probe": (
+        "f --csv o.csv",
+        {
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.features.files.read_features": FEATURES,
+            "torchlift.transfer.probe.probe": END,
+        },
+    ),
+    "train": (
+        "softmax d",
+        {**TRAINED, "torchlift.transfer.training.classifiers.new_classifier": NETWORK},
+    ),
+    "finetune": (
+        "m.t7 d",
+        {**TRAINED, "torchlift.transfer.training.classifiers.adapted_classifier": NETWORK},
+    ),
+    "sweep": (
+        "train softmax d lr=0.1",
+        {
+            "torchlift.transfer.sweep.plan_trials": [{}],
+            "torchlift.transfer.sweep.Sweep": END,
+        },
+    ),
+    "dump": (
+        "d o",
+        {
+            **DATA,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.data.write_image_folder.write_image_folder": END,
+        },
+    ),
+    "split": (
+        "d o.npz",
+        {
+            **DATA,
+            "torchlift.converters.files.check_output": None,
+            "torchlift.transfer.data.split": END,
+        },
+    ),
+    "plot": (
+        "",
+        {"torchlift.converters.files.check_output": None, "torchlift.cli.plot.PlotRequest": END},
+    ),
+    "serve": (
+        "f.onnx",
+        {
+            "torchlift.cli.serve.repository.find_models": {},
+            "torchlift.cli.serve.command._listen": None,
+            "torchlift.cli.serve.command._address": "",
+            "torchlift.cli.serve.command._read_token": "t",
+            "torchlift.cli.serve.logs.configure_logs": None,
+            "torchlift.cli.serve.worker.serve_alone": END,
+            "torchlift.cli.serve.supervisor.supervise": END,
+        },
+    ),
+    "lab": (
+        "blitz",
+        {
+            "torchlift.transfer.labs.steps.Steps": None,
+            "torchlift.transfer.labs.run.do_lab": END,
+        },
+    ),
+}
+
+#: Options that show or write more, and are no arguments of the library's first calls.
+ELSEWHERE = {
+    ("summary", "formulas"),
+    ("summary", "classes"),
+    ("summary", "input"),
+    ("convert", "all"),
+    ("check", "examples"),
+    ("check", "report"),
+    ("evaluate", "vocab"),
+    ("sample", "prime"),
+    ("extract", "match_classes"),
+    ("sweep", "base"),
+    # In other units, and as another type.
+    ("serve", "max_delay_ms"),
+    ("serve", "cors_origin"),
+}
+
+#: Values for options that do not take every one of their type.
+VALUES = {
+    "resize": "pil-bicubic",
+    "ema": "0.5",
+    "layer_decay": "0.5",
+    "schedule": "constant",
+    "freeze": "all-but-head",
+    "unfreeze_at": "7 --freeze all-but-head",
+    "output": "o7.npz",
+    "csv": "o7.csv",
+    "arrays": "o7.npz",
+    "input": "1x2x3",
+    "columns": "1:2",
+    "max_body": "7M",
+    "max_pixels": "7M",
+    "mean": "3,5,7",
+    "std": "3,5,7",
+    "color": "BGR",
+    "value_range": "-1,1",
+}
+OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
+
+#: Names that the library has for options.
+RENAMED = {
+    ("cat", "plugin"): "file",
+    ("extract", "format"): "named",
+    ("inspect", "plugin"): "file",
+    ("sample", "plugin"): "file",
+    ("probe", "csv"): "target",
+    ("serve", "token_file"): "file",
+    ("probe", "layers"): "name",
+    ("probe", "methods"): "method",
+    ("probe", "test"): "path",
+    **{(name, "data"): "source" for name in ("check", "quantize")},
+    **{(name, "test_data"): "source" for name in ("train", "finetune", "split")},
+    **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
+    **{(name, "output"): "target" for name in ("cat", "evaluate", "plot")},
+    ("lab", "output"): "folder",
+}
+
+
+def another_value(command: str, argument: Argument) -> str:
+    """Words that give an option another value than its default."""
+    if argument.type is bool:
+        return argument.flag
+    value = VALUES.get(argument.name) or _of_type(argument.type, argument.default)
+    if argument.name == "output":
+        value = OUTPUTS.get(command, "o7")
+    return f"{argument.flag} {value}"
+
+
+def _of_type(kind: Any, default: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return next(str(choice) for choice in typing.get_args(kind) if choice != default)
+    if typing.get_origin(kind) in (typing.Union, type(int | None)):
+        return _of_type(typing.get_args(kind)[0], default)
+    if typing.get_origin(kind) is typing.Annotated:
+        return "0.25" if typing.get_args(kind)[0] is float else "7"
+    if typing.get_origin(kind) is list:
+        return _of_type(typing.get_args(kind)[0], default)
+    return {str: "x", int: "7", float: "0.25"}.get(kind, "3x5")
+
+
+def record(monkeypatch: pytest.MonkeyPatch, target: str, result: Any, seen: list[Any]) -> None:
+    """Put in the place of a function one that keeps its arguments by name."""
+    place, _, name = target.rpartition(".")
+    function = resolve_name(target)
+    signature = inspect.signature(function)
+    kinds = {parameter.kind: parameter.name for parameter in signature.parameters.values()}
+    others = kinds.get(inspect.Parameter.VAR_KEYWORD, "")
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        seen.extend(_flat(given | given.get(others, {})))
+        if result is END:
+            raise ReachedError
+        return result
+
+    monkeypatch.setattr(resolve_name(place), name, stand_in)
+
+
+def _flat(arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Arguments, and in the place of a dataclass its fields; `config` only repeats the options."""
+    for name, value in arguments.items():
+        if name in ("config", "facts"):
+            continue
+        yield name, value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = dataclasses.fields(value)
+            yield from _flat({field.name: getattr(value, field.name) for field in fields})
+
+
+def comparable(value: Any) -> Any:
+    """A value as the command line and the library have it alike."""
+    value = str(value) if isinstance(value, Path) else value
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
