@@ -206,6 +206,8 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("export", "triton"),
+    ("export", "name"),
     ("check", "examples"),
     ("check", "report"),
     ("evaluate", "vocab"),

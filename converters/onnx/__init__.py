@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .exporter import Exported, export
     from .onnx_file import describe_file
     from .quantizer.quantize import Quantized, quantize
+    from .triton import next_version, triton_version
 
 __all__ = [
     "PROFILES",
@@ -34,8 +35,10 @@ __all__ = [
     "check",
     "describe_file",
     "export",
+    "next_version",
     "open_predictor",
     "quantize",
+    "triton_version",
     "write_check_report",
 ]
 
@@ -47,6 +50,7 @@ _LAZY = {
     **dict.fromkeys(("Exported", "export"), "exporter"),
     "describe_file": "onnx_file",
     **dict.fromkeys(("Quantized", "quantize"), "quantizer"),
+    **dict.fromkeys(("next_version", "triton_version"), "triton"),
 }
 
 
