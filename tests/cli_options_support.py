@@ -191,6 +191,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.serve.supervisor.supervise": END,
         },
     ),
+    "page": ("f.onnx p", {"torchlift.converters.onnx.page.write_page": END}),
     "lab": (
         "blitz",
         {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .checker.check import check
     from .exporter import Exported, export
     from .onnx_file import describe_file
+    from .page import write_page
     from .quantizer.quantize import Quantized, quantize
     from .triton import next_version, triton_version
 
@@ -40,6 +41,7 @@ __all__ = [
     "quantize",
     "triton_version",
     "write_check_report",
+    "write_page",
 ]
 
 #: The module of each name that needs torch or onnx.
@@ -50,6 +52,7 @@ _LAZY = {
     **dict.fromkeys(("Exported", "export"), "exporter"),
     "describe_file": "onnx_file",
     **dict.fromkeys(("Quantized", "quantize"), "quantizer"),
+    "write_page": "page",
     **dict.fromkeys(("next_version", "triton_version"), "triton"),
 }
 
