@@ -207,6 +207,9 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("check", "precision"),
+    ("evaluate", "precision"),
+    ("predict", "precision"),
     ("export", "triton"),
     ("export", "name"),
     ("check", "examples"),
@@ -238,6 +241,7 @@ VALUES = {
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
+    "provider": "cuda:1",
     "value_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
