@@ -57,7 +57,7 @@ def check_edge_cases(
             dtypes are used, except for integers, which are indices and stay as they are.
         run_both: Returns the outputs of the model and of the file for a batch.
         tolerance: Largest error, relative to the largest finite output of a batch, or to 1: on tiny
-            values runtimes round eˣ - 1 and the like in ways of their own.
+            values runtimes round eˣ - 1 and the like in ways of their own. 0 allows no rounding.
         scales: Whether to run tiny and huge values too, which float16 cannot represent.
         seed: Seed of the noise.
         batch_axes: The position of the batch in each input; None where it is in front.
@@ -85,7 +85,7 @@ def check_edge_cases(
             found = {kind: error / largest for kind, error in _by_kind(errors, kinds).items()}
             above = [kind for kind, error in found.items() if error > tolerance]
             allowed = dict.fromkeys(found, 0.0)
-            if above and in_float64 is not None:
+            if above and tolerance and in_float64 is not None:
                 allowed = _by_kind(_rounding(values, in_float64, batch, number), kinds)
             for kind in above:
                 error, rounding = found.pop(kind), allowed[kind] / largest
