@@ -40,7 +40,8 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     # One image is said by its shape.
     unsaid = {"notes", "inputs"} if metadata.get("input_shape") else {"notes"}
     for name, value in metadata.items():
-        if name not in unsaid and value is not None and (value or name != "vocabularies"):
+        is_said = value is not None and value is not False and value != []
+        if is_said and name not in unsaid:
             sheet.add_row(name.replace("_", " "), _text(name, value).replace("\n", r"\n"))
     return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 

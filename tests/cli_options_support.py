@@ -191,6 +191,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.serve.supervisor.supervise": END,
         },
     ),
+    "page": ("f.onnx p", {"torchlift.converters.onnx.page.write_page": END}),
     "lab": (
         "blitz",
         {
@@ -206,6 +207,11 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("check", "precision"),
+    ("evaluate", "precision"),
+    ("predict", "precision"),
+    ("export", "triton"),
+    ("export", "name"),
     ("check", "examples"),
     ("check", "report"),
     ("evaluate", "vocab"),
@@ -235,6 +241,7 @@ VALUES = {
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
+    "provider": "cuda:1",
     "value_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}

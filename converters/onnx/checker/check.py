@@ -286,9 +286,8 @@ def _run_batches(
         with tempfile.TemporaryDirectory() as folder, full_float32():
             session = open_session(pair.path, provider, profile=Path(folder) / "nodes")
             results.limits = limits(session.provider)
-            module = pair.module
-            if session.device == "cuda" and torch.cuda.is_available():
-                module = inference_copy(module, device="cuda")
+            # Whatever runs the file, the reference is what PyTorch computes on the CPU.
+            module = inference_copy(pair.module, device="cpu")
 
             def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
                 outputs = _run_both(pair, module, session, batch)
@@ -300,7 +299,7 @@ def _run_batches(
                 rounding = partial(allowed_rounding, module, batch.model, results.limits.name)
                 results.add(batch, run_both(batch), is_classifier, rounding)
                 if not results.findings:
-                    results.findings.append(_provider_finding(session))
+                    results.findings.append(_provider_finding(session, precision))
                 example = batch.model
             if not (pair.needs_images or precision == "int8" or pair.random_operators):
                 results.edge_cases = check_edge_cases(
@@ -359,7 +358,7 @@ def _run_both(
     return list(zip(expected, actual, strict=True))
 
 
-def _provider_finding(session: Session) -> Finding:
+def _provider_finding(session: Session, precision: str) -> Finding:
     """Return which provider ran how many of the nodes, after the first batch."""
     nodes = nodes_by_provider(session)
     elsewhere = [node for node in nodes if node.provider != session.provider]
@@ -369,6 +368,8 @@ def _provider_finding(session: Session) -> Finding:
         providers = Counter(node.provider for node in elsewhere)
         others = ", ".join(f"{n} on {name}" for name, n in providers.items())
         text = f"{text}, {count / total:.0%} ({others})"
+    if precision == "fp16" and session.device == "cpu":
+        text += "; float16 is mostly computed in float32 there"
     left = [node.name for node in elsewhere if node.has_weights]
     if left:
         text += f"; nodes with weights ran elsewhere: {', '.join(left[:_NAMED])}"
