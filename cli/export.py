@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .describe import metadata_view
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import AS_THE_INPUT, FILE_DEFAULTS, ModelOptions, OutputOptions
 from .outputs import output_suffix
 from .result import CommandResult
 from .values import ColumnRange
@@ -27,6 +27,7 @@ def export(
     outputs: list[str] | None = None,
     columns: ColumnRange | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
+    output_options: OutputOptions = AS_THE_INPUT,
     overwrite: bool = False,
 ) -> CommandResult:
     """Export a model as one ONNX file that carries its labels and preprocessing.
@@ -48,6 +49,7 @@ def export(
         columns: Which columns of the only output are kept, from 1, both ends included, such as
             1:1000; labels are cut with them.
         model_options: How to open the model.
+        output_options: How outputs become images, kept in the file.
         overwrite: Replace a file that is there.
     """
     target = output or f"{Path(model).stem}.onnx"
@@ -58,10 +60,13 @@ def export(
         )
     from ..converters.files import check_output
 
+    target_file = check_output(target, overwrite)
+    opened = model_options.model(model)
+    output_options.set_on(opened, model)
     return export_opened(
         model,
-        model_options.model(model),
-        check_output(target, overwrite),
+        opened,
+        target_file,
         overwrite,
         bake_preprocessing=bake_preprocessing,
         bake_resize=bake_resize,
