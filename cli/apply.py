@@ -69,10 +69,10 @@ def apply(
     pairs = list(_targets(Path(images), Path(output), suffix, overwrite))
     from ..converters.images import read_image
 
+    holes = None if mask is None else read_image(mask)
     opened = _open(model, provider, model_options, output_options)
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
-    holes = None if mask is None else read_image(mask)
     results: list[dict[str, Any]] = []
     with progress(len(pairs)) as advance:
         for source, target in pairs:

@@ -74,6 +74,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENED,
             "torchlift.converters.files.check_output": None,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
             "torchlift.converters.saved.save": END,
         },
     ),
@@ -122,6 +123,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             ),
             "torchlift.converters.inference.text.Tokenizer.encode": None,
             "torchlift.converters.inference.text.sample_tokens": END,
+        },
+    ),
+    "apply": (
+        "m.t7 x.png o.png",
+        {
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.images.read_image": None,
+            "torchlift.cli.model_options.ModelOptions.predictor": SimpleNamespace(note=""),
+            "torchlift.cli.model_options.OutputOptions.said": None,
+            "torchlift.converters.inference.image_model.ImageModel": END,
         },
     ),
     "extract": (
@@ -236,6 +247,7 @@ VALUES = {
     "std": "3,5,7",
     "color": "BGR",
     "value_range": "-1,1",
+    "output_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
@@ -245,6 +257,7 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
+    ("apply", "mask"): "source",
     ("probe", "csv"): "target",
     ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
