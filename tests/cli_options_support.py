@@ -78,7 +78,14 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.saved.save": END,
         },
     ),
-    "export": ("m.t7 o.onnx", {**OPENED, "torchlift.converters.onnx.export": END}),
+    "export": (
+        "m.t7 o.onnx",
+        {
+            **OPENED,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
+            "torchlift.converters.onnx.export": END,
+        },
+    ),
     "check": (
         "m.t7 f.onnx --data d",
         {
@@ -202,6 +209,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.serve.supervisor.supervise": END,
         },
     ),
+    "page": ("f.onnx p", {"torchlift.converters.onnx.page.write_page": END}),
     "lab": (
         "blitz",
         {
@@ -217,6 +225,8 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("export", "triton"),
+    ("export", "name"),
     ("check", "examples"),
     ("check", "report"),
     ("evaluate", "vocab"),

@@ -142,6 +142,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         **{name: _to_json(getattr(metadata, name)) for name in (*PREPROCESSING, "image_to_image")},
         "arithmetic": metadata.precision,
         "output_kind": metadata.output_kind,
+        "depends_on_batch": bool(metadata.depends_on_batch),
         "source": metadata.source,
         "torchlift_version": metadata.torchlift_version,
         "format_version": metadata.format_version,
