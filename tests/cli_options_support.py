@@ -74,10 +74,18 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENED,
             "torchlift.converters.files.check_output": None,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
             "torchlift.converters.saved.save": END,
         },
     ),
-    "export": ("m.t7 o.onnx", {**OPENED, "torchlift.converters.onnx.export": END}),
+    "export": (
+        "m.t7 o.onnx",
+        {
+            **OPENED,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
+            "torchlift.converters.onnx.export": END,
+        },
+    ),
     "check": (
         "m.t7 f.onnx --data d",
         {
@@ -122,6 +130,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             ),
             "torchlift.converters.inference.text.Tokenizer.encode": None,
             "torchlift.converters.inference.text.sample_tokens": END,
+        },
+    ),
+    "apply": (
+        "m.t7 x.png o.png",
+        {
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.images.read_image": None,
+            "torchlift.cli.model_options.ModelOptions.predictor": SimpleNamespace(note=""),
+            "torchlift.cli.model_options.OutputOptions.said": None,
+            "torchlift.converters.inference.image_model.ImageModel": END,
         },
     ),
     "extract": (
@@ -243,6 +261,7 @@ VALUES = {
     "color": "BGR",
     "provider": "cuda:1",
     "value_range": "-1,1",
+    "output_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
@@ -252,6 +271,7 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
+    ("apply", "mask"): "source",
     ("probe", "csv"): "target",
     ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
