@@ -16,12 +16,12 @@ from .model_options import (
     FILE_DEFAULTS,
     ModelOptions,
     OutputOptions,
-    Provider,
 )
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult
 from .terminal import console, printable
+from .values import Provider
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +60,8 @@ def apply(
             its own name with .png.
         mask: An image of the same size that is white where the image is missing, for networks that
             fill holes.
-        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
         overwrite: Replace files that are there.
         output_options: How outputs become images.
         model_options: How to open the model.
