@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+# A module that is imported first while functions are replaced would keep what replaces them.
+import torchlift.converters.saved.torch7  # noqa: F401
 from torchlift.cli.parser import Argument
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import Vocabulary
