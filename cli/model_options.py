@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from ..converters.saved import SavedModel
 
 
-#: What a network may run on.
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
-
-
 @dataclass(frozen=True)
 class PreprocessingOptions:
     """What the network's inputs are.

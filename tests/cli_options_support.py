@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+# A module that is imported first while functions are replaced would keep what replaces them.
+import torchlift.converters.saved.torch7  # noqa: F401
 from torchlift.cli.parser import Argument
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import Vocabulary
@@ -225,6 +227,9 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("check", "precision"),
+    ("evaluate", "precision"),
+    ("predict", "precision"),
     ("export", "triton"),
     ("export", "name"),
     ("check", "examples"),
@@ -256,6 +261,7 @@ VALUES = {
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
+    "provider": "cuda:1",
     "value_range": "-1,1",
     "output_range": "-1,1",
 }
