@@ -49,22 +49,25 @@ def apply(
 ) -> CommandResult:
     """Turn images into images: style transfer, super-resolution, maps of classes and the like.
 
-        What the network takes and gives is what its file says, or what its project is known for; where
-        neither tells, --value-range says it. Scores of classes become a palette PNG, one byte a pixel:
-        the number of the class, from 0. An image that cannot be read is reported and the others are
-        written all the same; the exit code is 1 then.
+    What the network takes and gives is what its file says, or what its project is known for; where
+    neither tells, --value-range says it. Scores of classes become a palette PNG, one byte a pixel:
+    the number of the class, from 0. An image that cannot be read is reported and the others are
+    written all the same; the exit code is 1 then.
 
-        Args:
-            model: A .t7 file, a saved model's folder or an .onnx file.
-            images: An image, or a folder of images.
-            output: The file to write, such as out.png; for a folder of images a folder, where each gets
-                its own name with .png.
-            mask: An image of the same size that is white where the image is missing, for networks that
-                fill holes.
-    from .values import Count, Provider
-            overwrite: Replace files that are there.
-            output_options: How outputs become images.
-            model_options: How to open the model.
+    Args:
+        model: A .t7 file, a saved model's folder or an .onnx file.
+        images: An image, or a folder of images.
+        output: The file to write, such as out.png; for a folder of images a folder, where each gets
+            its own name with .png.
+        mask: An image of the same size that is white where the image is missing, for networks that
+            fill holes.
+        tile: Run large images in tiles of so many pixels a side, and what the network needs beside
+            them, so that they give what the whole image gives; for networks of convolutions.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
+        overwrite: Replace files that are there.
+        output_options: How outputs become images.
+        model_options: How to open the model.
     """
     suffix = output_suffix(output, ["", *_SUFFIXES])
     pairs = list(_targets(Path(images), Path(output), suffix, overwrite))
