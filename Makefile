@@ -70,7 +70,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p $(dir $(LINK)) && ln -sfn ../.. $(LINK)
-	MYPYPATH=$(dir $(LINK)) $(BIN)/mypy -p torchlift.converters -p torchlift.transfer -p torchlift.cli
+	MYPYPATH=$(dir $(LINK)) $(BIN)/mypy -p torchlift.converters -p torchlift.transfer -p torchlift.cli \
+		-m torchlift.compat
 
 format: install
 	$(BIN)/ruff check --fix-only .
