@@ -72,7 +72,9 @@ def _unused(network: nn.Module, tap: Tap, example: torch.Tensor) -> Iterator[str
         module.register_forward_hook(lambda module, *_: ended.add(module))
     with torch.no_grad():
         whole(example)
-    ended.discard(whole.network)
+    if tap.before:
+        # Its hook came before the one that ends the pass.
+        begun.discard(whole.network.get_submodule(tap.layer))
 
     def walk(module: nn.Module, path: str) -> Iterator[str]:
         for name, child in module.named_children():
