@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
 from rich.table import Table
@@ -12,10 +12,10 @@ from rich.table import Table
 from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider, run_plugin
+from .model_options import FILE_DEFAULTS, ModelOptions, run_plugin
 from .progress import progress
 from .result import CommandResult, table
-from .values import Count
+from .values import Count, Provider, in_precision
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -33,6 +33,7 @@ def evaluate(
     overwrite: bool = False,
     batch_size: Count = 64,
     provider: Provider = "auto",
+    precision: Literal["f32", "bf16"] | None = None,
     vocab: str | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
     data_options: DataOptions = ALL_DATA,
@@ -52,7 +53,9 @@ def evaluate(
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         overwrite: Replace the results of an earlier evaluation.
         batch_size: How many images are run together.
-        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
+        precision: What OpenVINO computes in: f32 (as it does here by default) or bf16.
         vocab: For a text: a .t7 with the vocabulary where the model has none, with :PATH behind it
             for a value in it.
         model_options: How to open the model.
@@ -61,7 +64,7 @@ def evaluate(
     if Path(data).suffix.lower() == ".txt":
         if output is not None:
             raise UsageError("results of a text are printed: leave out --output")
-        return evaluate_text(model, data, provider, vocab, model_options)
+        return evaluate_text(model, data, in_precision(provider, precision), vocab, model_options)
     if vocab is not None:
         raise UsageError(f"--vocab is for a text in .txt, not for {data}")
     from ..transfer.data import test_split
@@ -69,7 +72,7 @@ def evaluate(
     from ..transfer.evaluation.files import EVALUATION
 
     target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
-    predictor = model_options.predictor(model, provider)
+    predictor = model_options.predictor(model, in_precision(provider, precision))
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)

@@ -17,13 +17,13 @@ from ..converters.overwriting import check_replaceable
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult
 from .signals import said_when_stopped
 from .terminal import console
-from .values import Count
+from .values import Count, Provider
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -61,7 +61,8 @@ def extract(
             input, a
             PyTorch name (1.8) or a Lua path (get(2):get(9)); of an .onnx file a value's name.
         backend: What computes; onnxruntime is faster on a CPU.
-        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
         format: The format of the output; by default by its suffix, else zarr.
         workers: How many batches are computed at once; by default one per core.
         overwrite: Replace features that are there.

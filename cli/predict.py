@@ -15,13 +15,13 @@ from rich.console import Group
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
 from .terminal import console, printable
-from .values import Count
+from .values import Count, Provider, in_precision
 
 if TYPE_CHECKING:
     from ..converters.inference import Classifier, Prediction
@@ -34,6 +34,7 @@ def predict(
     *,
     top: Count = 5,
     provider: Provider = "auto",
+    precision: Literal["f32", "bf16"] | None = None,
     output: str | None = None,
     overwrite: bool = False,
     resume: Literal["never", "auto"] = "never",
@@ -52,7 +53,9 @@ def predict(
         inputs: Images, folders of images, .t7 or .npz datasets, or sklearn:digits; china and flower
             are two photographs that come with scikit-learn.
         top: How many classes to list for each image.
-        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
+        precision: What OpenVINO computes in: f32 (as it does here by default) or bf16.
         output: A file for the results instead of the screen, in .csv, .jsonl or .parquet.
         overwrite: Replace a file that is there.
         resume: auto goes on where a run that was stopped has ended, if there was one.
@@ -73,7 +76,9 @@ def predict(
         facts["fingerprint"] = _fingerprint(model)
         opened = open_results(output, overwrite, resume=resume, facts=facts)
     with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-        classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
+        classifier = Classifier(
+            model_options.predictor(model, in_precision(provider, precision)), batch_size=batch_size
+        )
         if classifier.note:
             console(stderr=True).print(classifier.note)
         done: list[Done] = getattr(write, "done", [])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .model_options import Provider, run_plugin
+from .model_options import run_plugin
 from .result import CommandResult
-from .values import CountOrZero, NotNegative
+from .values import CountOrZero, NotNegative, Provider
 
 if TYPE_CHECKING:
     from ..converters.inference.text import Tokenizer

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+# A module that is imported first while functions are replaced would keep what replaces them.
+import torchlift.converters.saved.torch7  # noqa: F401
 from torchlift.cli.parser import Argument
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import Vocabulary
@@ -74,10 +76,18 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENED,
             "torchlift.converters.files.check_output": None,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
             "torchlift.converters.saved.save": END,
         },
     ),
-    "export": ("m.t7 o.onnx", {**OPENED, "torchlift.converters.onnx.export": END}),
+    "export": (
+        "m.t7 o.onnx",
+        {
+            **OPENED,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
+            "torchlift.converters.onnx.export": END,
+        },
+    ),
     "check": (
         "m.t7 f.onnx --data d",
         {
@@ -122,6 +132,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             ),
             "torchlift.converters.inference.text.Tokenizer.encode": None,
             "torchlift.converters.inference.text.sample_tokens": END,
+        },
+    ),
+    "apply": (
+        "m.t7 x.png o.png",
+        {
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.images.read_image": None,
+            "torchlift.cli.model_options.ModelOptions.predictor": SimpleNamespace(note=""),
+            "torchlift.cli.model_options.OutputOptions.said": None,
+            "torchlift.converters.inference.image_model.ImageModel": END,
         },
     ),
     "extract": (
@@ -198,6 +218,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.serve.supervisor.supervise": END,
         },
     ),
+    "page": ("f.onnx p", {"torchlift.converters.onnx.page.write_page": END}),
     "lab": (
         "blitz",
         {
@@ -213,6 +234,11 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("check", "precision"),
+    ("evaluate", "precision"),
+    ("predict", "precision"),
+    ("export", "triton"),
+    ("export", "name"),
     ("check", "examples"),
     ("check", "report"),
     ("evaluate", "vocab"),
@@ -242,7 +268,9 @@ VALUES = {
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
+    "provider": "cuda:1",
     "value_range": "-1,1",
+    "output_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
@@ -252,6 +280,7 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
+    ("apply", "mask"): "source",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",

@@ -12,7 +12,8 @@ from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .predictors import OnnxPredictor, Predictor, TorchPredictor, open_predictor
 from .prepare import prepare
-from .providers import PROVIDERS, provider_problem
+from .provider_options import PROVIDERS
+from .providers import provider_problem
 from .results import open_results
 from .stream import FileResult, predict_array, predict_files
 
