@@ -17,6 +17,7 @@ from rich.table import Table
 from ..converters.errors import TorchliftError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
+from .predict_vectors import gives_features, predict_vectors
 from .progress import progress
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
@@ -41,7 +42,7 @@ def predict(
     batch_size: Count = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
-    """Classify images.
+    """Classify images; of a network that gives features, print each image's vector.
 
     An image that cannot be read is reported and the others are classified all the same; the exit
     code is 1 then. With --output any number of images takes little memory; while it runs, and if
@@ -76,9 +77,10 @@ def predict(
         facts["fingerprint"] = _fingerprint(model)
         opened = open_results(output, overwrite, resume=resume, facts=facts)
     with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-        classifier = Classifier(
-            model_options.predictor(model, in_precision(provider, precision)), batch_size=batch_size
-        )
+        predictor = model_options.predictor(model, in_precision(provider, precision))
+        if output is None and gives_features(predictor):
+            return predict_vectors(model, predictor, inputs)
+        classifier = Classifier(predictor, batch_size=batch_size)
         if classifier.note:
             console(stderr=True).print(classifier.note)
         done: list[Done] = getattr(write, "done", [])
