@@ -19,6 +19,7 @@ from ..converters.errors import TorchliftError
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
+from .predict_vectors import gives_features, predict_vectors
 from .progress import progress
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
@@ -47,7 +48,7 @@ def predict(
     batch_size: Count = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
-    """Classify images.
+    """Classify images; of a network that gives features, print each image's vector.
 
     An image that cannot be read is reported and the others are classified all the same; the exit
     code is 1 then. With --output any number of images takes little memory; while it runs, and if
@@ -84,8 +85,10 @@ def predict(
             raise UsageError("several processes need --output FILE for their results")
         opened = _open_output(output, process, overwrite, resume, facts, results)
         with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-            chosen = model_options.predictor(model, in_precision(provider, precision))
-            classifier = Classifier(chosen, batch_size=batch_size)
+            predictor = model_options.predictor(model, in_precision(provider, precision))
+            if output is None and gives_features(predictor):
+                return predict_vectors(model, predictor, inputs)
+            classifier = Classifier(predictor, batch_size=batch_size)
             if classifier.note and process.is_first:
                 console(stderr=True).print(classifier.note)
             sources = [_open_input(classifier, name, top, process.is_first) for name in inputs]
