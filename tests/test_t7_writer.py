@@ -230,7 +230,7 @@ def test_longs_that_do_not_fit_four_bytes() -> None:
         assert error.value.path == "x"
 
 
-def test_invalid_options() -> None:
+def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(T7Error, match="format must be 'binary' or 'ascii', not 'text'"):
         t7.dumps(1, format="text")  # type: ignore[arg-type]  # the wrong value is the test
     with pytest.raises(T7Error, match="long_size must be 8 or 4, not 2"):
