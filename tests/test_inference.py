@@ -73,6 +73,28 @@ def test_each_row_has_its_own_largest_score() -> None:
     assert logs[0, 1] < -87
 
 
+@pytest.mark.parametrize(
+    ("kind", "scores", "fits"),
+    [
+        ("probabilities", [-0.005, 1.005], True),
+        ("probabilities", [-0.02, 1.0], False),
+        ("probabilities", [0.0, 1.02], False),
+        ("log_probabilities", [0.005, -9.0], True),
+        ("log_probabilities", [0.02, -9.0], False),
+        ("logits", [-99.0, 99.0], True),
+    ],
+)
+def test_scores_are_what_they_are_said_to_be_but_for_rounding(
+    kind: str, scores: list[float], fits: bool
+) -> None:
+    rows = np.array([scores], np.float32)
+    if fits:
+        assert log_probabilities(rows, kind).shape == (1, 2)
+    else:
+        with pytest.raises(InferenceError, match="the outputs are no"):
+            log_probabilities(rows, kind)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_every_image_of_an_array_is_classified(count: int) -> None:
     scores = inputs(*np.eye(5)[:count].tolist())
