@@ -77,6 +77,7 @@ def extract(
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features
+    from ..transfer.features.model_source import ModelSource
     from ..transfer.features.processes import joined_process
     from ..transfer.features.store import STORE
 
@@ -91,7 +92,8 @@ def extract(
         images = data_options.open(data)
         names = layers or ["penultimate"]
         source, model_notes = _source(model, images, names, backend, provider, model_options)
-        plan = plan_extraction(source, images, settings)
+        place = ModelSource.of(model, model_options.weights, model_options.at)
+        plan = plan_extraction(source, images, settings, place)
         if process.is_first:
             console(stderr=True).print(_announcement(plan, target))
         began = time.perf_counter()

@@ -191,15 +191,27 @@ def test_infinities_and_nan_of_microsofts_printf() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Byte", "Char", "Short", "Int", "Long", "Half", "Double", ""])
-def test_every_class_of_cutorch(kind: str) -> None:
-    """A CudaTensor has the dtype in its name, or float32 without one."""
+@pytest.mark.parametrize("device", ["Cuda", "Cl"])
+def test_every_class_of_cutorch_and_cltorch(device: str, kind: str) -> None:
+    """A CudaTensor or ClTensor has the dtype in its name, or float32 without one."""
     dtype = TENSORS[(kind or "Float").lower()].dtype
     storage = np.arange(3, dtype=dtype).view(TorchArray)
-    storage.torch_class = f"torch.Cuda{kind}Storage"
+    storage.torch_class = f"torch.{device}{kind}Storage"
     value = t7.loads(t7.dumps(storage))
-    assert value.torch_class == f"torch.Cuda{kind}Storage"
+    assert value.torch_class == f"torch.{device}{kind}Storage"
     assert value.dtype == dtype
     assert value.tolist() == [0, 1, 2]
+
+
+def test_an_empty_tensor_of_cltorch_has_a_storage() -> None:
+    """As char-rnn with `-opencl 1` wrote them: no dimension, and a storage of one number."""
+    text = b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0e\0\0\0torch.ClTensor" + struct.pack(
+        "<iqii", 0, 1, 4, 2
+    )
+    text += b"\x03\0\0\0V 1\x0f\0\0\0torch.ClStorage" + struct.pack("<qf", 1, 2.5)
+    value = t7.loads(text)
+    assert (value.shape, value.dtype, value.torch_class) == ((0,), np.float32, "torch.ClTensor")
+    assert value.storage.tolist() == [2.5]
 
 
 def test_functions_are_kept_as_bytes() -> None:

@@ -26,9 +26,6 @@ FILES = sorted([*wild_files(), *WILD.glob("*.io.t7")])
 #: A file that was truncated when it was published.
 TRUNCATED = "jbr97+deepmask__model.t7"
 
-#: A file with OpenCL tensors, whose layout is undocumented.
-OPENCL = "WhoseSomebody+drdo-kurs"
-
 #: Files with several objects: their number, and whether extra bytes follow.
 SEVERAL = {
     "FreeeG+RNN__examples.t7": (34, True),
@@ -69,10 +66,6 @@ def test_published_files_are_read_to_their_end(path: Path) -> None:
         ) as error:
             t7.load(path)
         assert error.value.path == "model.scoreBranch.modules[2].gradBias"
-        return
-    if path.name.startswith(OPENCL):
-        with pytest.raises(T7Error, match=r"torch\.ClTensor is written in a way"):
-            t7.load(path)
         return
     count, has_extra_bytes = SEVERAL.get(path.name, (1, False))
     with warnings.catch_warnings(record=True) as warned:

@@ -22,6 +22,7 @@ from ...converters.inference import prepare
 from ..data import Dataset, ImageFiles, fingerprint
 from .extractors import FeatureExtractor
 from .manifest import FORMAT_VERSION
+from .model_source import ModelSource
 from .processes import ALONE, Process
 from .settings import AS_THEY_ARE, Settings
 from .store import FeatureStore, create_store, open_store
@@ -64,9 +65,18 @@ def example_of(data: Dataset | ImageFiles, preprocessing: Preprocessing | None) 
 
 
 def plan_extraction(
-    extractor: FeatureExtractor, data: Dataset | ImageFiles, settings: Settings = AS_THEY_ARE
+    extractor: FeatureExtractor,
+    data: Dataset | ImageFiles,
+    settings: Settings = AS_THEY_ARE,
+    source: ModelSource | None = None,
 ) -> ExtractionPlan:
     """Plan an extraction; two examples are run to know the shapes.
+
+    Args:
+        extractor: The network.
+        data: The images.
+        settings: How features are computed and stored.
+        source: Where the network is, for those who build on its features later.
 
     Raises:
         TorchliftError: If the images do not fit the network.
@@ -91,7 +101,8 @@ def plan_extraction(
         (10, 5)
     """
     preprocessing = extractor.preprocessing
-    outputs = extractor(example_of(data, preprocessing))
+    example = example_of(data, preprocessing)
+    outputs = extractor(example)
     shapes = {
         name: list(_reduce(values, settings).shape[1:])
         for name, values in zip(extractor.names, outputs, strict=True)
@@ -111,6 +122,8 @@ def plan_extraction(
             "classes": None if data.names is None else list(data.names),
         },
     }
+    if source is not None:
+        manifest["source"] = {**asdict(source), "input_shape": list(example.shape[1:])}
     return ExtractionPlan(extractor, data, settings, manifest)
 
 
