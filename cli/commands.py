@@ -20,6 +20,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "predict",
     "evaluate",
     "sample",
+    "apply",
     "extract",
     "probe",
     "train",

@@ -27,6 +27,7 @@ def model_metadata(model: SavedModel) -> dict[str, Any]:
         "labels": model.labels,
         "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "image_to_image": None if model.image_to_image is None else model.image_to_image.to_json(),
         "source": None if source is None else asdict(source),
         "notes": model.notes,
     }

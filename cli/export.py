@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from .describe import metadata_view
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import AS_THE_INPUT, FILE_DEFAULTS, ModelOptions, OutputOptions
 from .outputs import output_suffix
 from .result import CommandResult
 from .values import ColumnRange
@@ -40,6 +41,7 @@ def export(
     outputs: list[str] | None = None,
     columns: ColumnRange | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
+    output_options: OutputOptions = AS_THE_INPUT,
     overwrite: bool = False,
 ) -> CommandResult:
     """Export a model as one ONNX file that carries its labels and preprocessing.
@@ -64,6 +66,7 @@ def export(
         columns: Which columns of the only output are kept, from 1, both ends included, such as
             1:1000; labels are cut with them.
         model_options: How to open the model.
+        output_options: How outputs become images, kept in the file.
         overwrite: Replace a file that is there.
     """
     if bake_preprocessing and bake_resize:
@@ -83,14 +86,20 @@ def export(
         "outputs": outputs,
         "columns": None if columns is None else (columns.first, columns.last),
     }
+
+    def opened() -> SavedModel:
+        result = model_options.model(model)
+        output_options.set_on(result, model)
+        return result
+
     if triton is not None:
-        return _export_version(model, triton, name, model_options, options)
+        return _export_version(model, triton, name, opened, options)
     target = output or f"{Path(model).stem}.onnx"
     output_suffix(target, [".onnx"])
     from ..converters.files import check_output
 
     path = check_output(target, overwrite)
-    return export_opened(model, model_options.model(model), path, overwrite, **options)
+    return export_opened(model, opened(), path, overwrite, **options)
 
 
 def export_opened(
@@ -107,7 +116,7 @@ def _export_version(
     model: str,
     repository: str,
     name: str | None,
-    model_options: ModelOptions,
+    open_it: Callable[[], SavedModel],
     options: ExportOptions,
 ) -> CommandResult:
     """Export a model as the next version of one in Triton's layout."""
@@ -118,7 +127,7 @@ def _export_version(
         model.rpartition(":")[2] if model.startswith(("python:", "torchvision:")) else model
     )
     folder = next_version(repository, name or (path.resolve().name if path.is_dir() else path.stem))
-    opened = model_options.model(model)
+    opened = open_it()
     with triton_version(folder) as file:
         export_onnx(opened, file, **options)
     files = sorted(folder.iterdir())

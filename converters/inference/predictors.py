@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import NotFiniteError
 from ..finite import require_finite
 from ..images.errors import PreprocessingError
+from ..images.image_to_image import ImageToImage
 from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
@@ -120,6 +121,7 @@ class OnnxPredictor:
             raise InferenceError(f"{os.fspath(path)}: {error}") from error
         self.metadata = metadata
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
+        self.image_to_image: ImageToImage | None = metadata.image_to_image
         self.output_kind = metadata.output_kind or "features"
         self._input_name, self._dtype = inputs[0].name, INPUT_DTYPES[inputs[0].type]
 
@@ -198,6 +200,7 @@ class TorchPredictor:
             reason = str(error).splitlines()[0]
             raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
         self.labels, self.preprocessing = model.labels, model.preprocessing
+        self.image_to_image: ImageToImage | None = model.image_to_image
         self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 
