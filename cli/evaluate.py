@@ -13,6 +13,7 @@ from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider, run_plugin
+from .onnx_options import AS_THE_GRAPH_TELLS, OutputOptions
 from .progress import progress
 from .result import CommandResult, table
 from .values import Count
@@ -35,6 +36,7 @@ def evaluate(
     provider: Provider = "auto",
     vocab: str | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
+    output_options: OutputOptions = AS_THE_GRAPH_TELLS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
     """Evaluate a classifier on labeled images, or a language model on a text.
@@ -56,9 +58,12 @@ def evaluate(
         vocab: For a text: a .t7 with the vocabulary where the model has none, with :PATH behind it
             for a value in it.
         model_options: How to open the model.
+        output_options: What an .onnx file of another program gives.
         data_options: Which images are used.
     """
     if Path(data).suffix.lower() == ".txt":
+        if output_options != AS_THE_GRAPH_TELLS:
+            raise UsageError(f"{data} is a text: leave out --output-kind and --output-name")
         if output is not None:
             raise UsageError("results of a text are printed: leave out --output")
         return evaluate_text(model, data, provider, vocab, model_options)
@@ -69,7 +74,7 @@ def evaluate(
     from ..transfer.evaluation.files import EVALUATION
 
     target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
-    predictor = model_options.predictor(model, provider)
+    predictor = model_options.predictor(model, provider, output_options.given_output())
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..converters.errors import TorchliftError
 from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .onnx_options import AS_THE_GRAPH_TELLS, OutputOptions
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult, as_number, table
@@ -39,6 +40,7 @@ def predict(
     resume: Literal["never", "auto"] = "never",
     batch_size: Count = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
+    output_options: OutputOptions = AS_THE_GRAPH_TELLS,
 ) -> CommandResult:
     """Classify images.
 
@@ -58,6 +60,7 @@ def predict(
         resume: auto goes on where a run that was stopped has ended, if there was one.
         batch_size: How many images are run together.
         model_options: How to open the model.
+        output_options: What an .onnx file of another program gives.
     """
     if output is not None:
         output_suffix(output, [".csv", ".jsonl", ".parquet"])
@@ -66,14 +69,15 @@ def predict(
 
     results: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
-    facts = {"model": model, "top": top, **asdict(model_options)}
+    facts = {"model": model, "top": top, **asdict(model_options), **output_options.given_output()}
     if output is None:
         opened: Any = nullcontext(lambda *image: results.append(as_json(*image)))
     else:
         facts["fingerprint"] = _fingerprint(model)
         opened = open_results(output, overwrite, resume=resume, facts=facts)
     with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-        classifier = Classifier(model_options.predictor(model, provider), batch_size=batch_size)
+        predictor = model_options.predictor(model, provider, output_options.given_output())
+        classifier = Classifier(predictor, batch_size=batch_size)
         if classifier.note:
             console(stderr=True).print(classifier.note)
         done: list[Done] = getattr(write, "done", [])

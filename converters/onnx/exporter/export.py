@@ -40,7 +40,7 @@ from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
 from .outputs import kind_of_outputs, names_of_outputs
 from .states import new_state_names, with_states
-from .tracing import EXPORTER, OPSET, trace
+from .tracing import EXPORTER, OPSET, PRODUCER, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
@@ -186,7 +186,7 @@ def export(
         (bake_resize_into if bake_resize else bake)(graph, saved_model.preprocessing)
         metadata = baked_metadata(metadata, with_resizing=bake_resize)
         input_names = [IMAGE] if bake_resize else input_names
-    graph.producer_name, graph.producer_version = "torchlift", __version__
+    graph.producer_name, graph.producer_version = PRODUCER, __version__
     graph.metadata_props.update(metadata.to_props())
     return Exported(
         _write(graph, target, None if bake_resize else shapes, overwrite),

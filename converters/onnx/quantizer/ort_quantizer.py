@@ -60,11 +60,11 @@ class Calibration:
     ranges: Any
 
 
-def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibration:
+def calibrate(model: onnx.ModelProto, batches: Iterable[dict[str, np.ndarray]]) -> Calibration:
     """Measure the ranges of the values inside a graph.
 
     Args:
-        file: The graph in single precision.
+        model: The graph in single precision.
         batches: Inputs by name.
 
     Raises:
@@ -75,7 +75,7 @@ def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibrati
     with _quiet(), _temporary_folder() as folder:
         # ONNX Runtime writes beside the graph that it is given, and leaves that if it fails.
         copy = folder / "model.onnx"
-        onnx.save(onnx.load(file), copy)
+        onnx.save(model, copy)
         calibrator = create_calibrator(
             copy,
             [*LAYERS, *_BETWEEN],
