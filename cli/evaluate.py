@@ -12,8 +12,14 @@ from rich.table import Table
 from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider, run_plugin
-from .onnx_options import AS_THE_GRAPH_TELLS, OutputOptions
+from .model_options import (
+    AS_THE_GRAPH_TELLS,
+    FILE_DEFAULTS,
+    ModelOptions,
+    OutputOptions,
+    Provider,
+    run_plugin,
+)
 from .progress import progress
 from .result import CommandResult, table
 from .values import Count
@@ -74,7 +80,7 @@ def evaluate(
     from ..transfer.evaluation.files import EVALUATION
 
     target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
-    predictor = model_options.predictor(model, provider, output_options.given_output())
+    predictor = model_options.predictor(model, provider, output_options)
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)

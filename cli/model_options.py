@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,6 +70,30 @@ class PreprocessingOptions:
 
 #: Everything as the file itself says.
 AS_IN_THE_FILE = PreprocessingOptions()
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What an .onnx file of another program gives.
+
+    Attributes:
+        output_kind: What its scores are, where the file does not say it; by default as the graph
+            tells: probabilities behind a last Softmax, log_probabilities behind a LogSoftmax,
+            features behind a Sigmoid, logits behind anything else.
+        output_name: Which of its outputs the scores are, where it has several.
+    """
+
+    output_kind: Literal["logits", "log_probabilities", "probabilities", "features"] | None = None
+    output_name: str | None = None
+
+    def given_output(self) -> dict[str, Any]:
+        """Return what was given, as `open_predictor` takes it."""
+        values = {"output_kind": self.output_kind, "output_name": self.output_name}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+#: As the graph tells.
+AS_THE_GRAPH_TELLS = OutputOptions()
 
 
 @dataclass(frozen=True)
@@ -162,26 +185,26 @@ class ModelOptions(DescriptionOptions):
         return load_network(path, self.weights, **self._options(), **dtype)
 
     def predictor(
-        self, path: str, provider: str, output: Mapping[str, Any] | None = None
+        self, path: str, provider: str, output: OutputOptions = AS_THE_GRAPH_TELLS
     ) -> Predictor:
         """Return a model of any kind, an `.onnx` file too, ready to run.
 
         Args:
             path: The model.
             provider: What it runs on.
-            output: What an `.onnx` file gives (see `OutputOptions`).
+            output: What an `.onnx` file gives.
 
         Raises:
             TorchliftError: when it cannot be opened.
         """
         from ..converters.inference import TorchPredictor, open_predictor
 
-        output = output or {}
+        given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
-            options = {**self._options(), **output, "weights": self.weights}
+            options = {**self._options(), **given, "weights": self.weights}
             return open_predictor(path, provider, **options)
-        if output:
-            raise TorchliftError(f"{path}: {next(iter(output))}=… is for an .onnx file")
+        if given:
+            raise TorchliftError(f"{path}: {next(iter(given))}=… is for an .onnx file")
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from .model_options import DescriptionOptions
+from .model_options import DescriptionOptions, OutputOptions
 
 if TYPE_CHECKING:
     from ..converters.inference.onnx_overrides import OnnxOverrides
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """What an .onnx file of another program gives.
-
-    Attributes:
-        output_kind: What its scores are, where the file does not say it; by default as the graph
-            tells: probabilities behind a last Softmax, log_probabilities behind a LogSoftmax,
-            features behind a Sigmoid, logits behind anything else.
-        output_name: Which of its outputs the scores are, where it has several.
-    """
-
-    output_kind: Literal["logits", "log_probabilities", "probabilities", "features"] | None = None
-    output_name: str | None = None
-
-    def given_output(self) -> dict[str, Any]:
-        """Return what was given, as `open_predictor` takes it."""
-        values = {"output_kind": self.output_kind, "output_name": self.output_name}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-#: As the graph tells.
-AS_THE_GRAPH_TELLS = OutputOptions()
 
 
 @dataclass(frozen=True)

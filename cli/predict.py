@@ -15,8 +15,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider
-from .onnx_options import AS_THE_GRAPH_TELLS, OutputOptions
+from .model_options import AS_THE_GRAPH_TELLS, FILE_DEFAULTS, ModelOptions, OutputOptions, Provider
 from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult, as_number, table
@@ -76,7 +75,7 @@ def predict(
         facts["fingerprint"] = _fingerprint(model)
         opened = open_results(output, overwrite, resume=resume, facts=facts)
     with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-        predictor = model_options.predictor(model, provider, output_options.given_output())
+        predictor = model_options.predictor(model, provider, output_options)
         classifier = Classifier(predictor, batch_size=batch_size)
         if classifier.note:
             console(stderr=True).print(classifier.note)

@@ -128,7 +128,7 @@ class ExportPair:
             count, sizes = len(outputs) - self.states, axes(outputs[0])
             if self.is_foreign:
                 names = self.compared_outputs
-                sizes = [axes(value) for value in outputs if value.name in names][0]
+                sizes = next(axes(value) for value in outputs if value.name in names)
                 # A convolution gives the scores of classes as (N, classes, 1, 1).
                 sizes = sizes[:2] if sizes[2:] == [1] * len(sizes[2:]) else sizes
                 count = len(names)

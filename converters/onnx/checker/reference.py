@@ -85,7 +85,9 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     kept = {node.output[0] for node in graph.node if node.op_type == "BatchNormalization"}
     unfolded = _Constants(model).computed(lambda _: False) if pair.is_foreign else {}
     constants = _Constants(model).computed(lambda name: name not in kept)
-    optimize(model)
+    for name, old in optimize(model).items():
+        if old in constants:
+            constants[name] = constants[old]
     # What depends on shapes is known to the exporter only; the outputs show whether it is right.
     for name, value in model.graph.initializers.items():
         if name not in constants and value.const_value is not None:

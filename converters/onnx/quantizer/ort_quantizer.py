@@ -215,13 +215,14 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_metadata_of(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a graph's metadata, producer and IR version to its quantized form."""
+    """Copy a graph's metadata, description and versions to its quantized form."""
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)
     quantized.producer_name, quantized.producer_version = (
         model.producer_name,
         model.producer_version,
     )
+    quantized.doc_string, quantized.model_version = model.doc_string, model.model_version
     quantized.ir_version = model.ir_version
     return quantized
 
