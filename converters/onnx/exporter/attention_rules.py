@@ -32,15 +32,14 @@ def _is_shape_of(context: Any, x: Any, flat: Any, second: Any, last: Any, first:
 def _is_slice(value: Any, x: Any, start: int, stop: int) -> bool:
     """Whether a value holds some of the sizes of another one."""
     node = value.producer()
-    if node is None or node.op_type != "Slice":
+    shape = None if node is None or node.op_type != "Slice" else node.inputs[0].producer()
+    if shape is None or shape.op_type != "Shape" or shape.inputs[0] is not x:
         return False
-    shape = node.inputs[0].producer()
-    ends = [None if one is None else one.const_value for one in node.inputs[1:3]]
-    if shape is None or shape.op_type != "Shape" or shape.inputs[0] is not x or None in ends:
+    ends = [one.const_value for one in node.inputs[1:3] if one.const_value is not None]
+    if len(ends) != len(("start", "end")):
         return False
-    count = len(x.shape)
     first, last = (int(np.ravel(end.numpy())[0]) for end in ends)
-    return range(count)[first:last] == range(start, stop)
+    return range(len(x.shape))[first:last] == range(start, stop)
 
 
 def _exchanged(op: Any, x: Any, **_: Any) -> Any:

@@ -159,6 +159,8 @@ def _is_lrn(
         and np.array_equal(padding, expected)
         and all(array is not None and not array.any() for array in filled)
         and padded.attributes.get_string("mode", "constant") == "constant"
+        # ONNX Runtime takes windows of odd sizes only.
+        and size % 2 == 1
         and others == [1, 1]
         and set(ints["strides"]) == {1}
         and not any(node.attributes.get_ints("pads", [0]))
