@@ -11,9 +11,9 @@ from rich.text import Text
 
 from .data_options import ALL_DATA, DataOptions, given_options
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions, Provider
+from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult, table
-from .values import Count, Fraction, NotNegative
+from .values import Count, Fraction, NotNegative, Provider, in_precision
 
 if TYPE_CHECKING:
     from ..converters.modules.selfcheck import SelfCheck
@@ -38,6 +38,7 @@ def check(
     data: str | None = None,
     examples: Count | None = None,
     provider: Provider = "cpu",
+    precision: Literal["f32", "bf16"] | None = None,
     profile: Literal["fp32-cpu", "fp32-gpu", "fp16", "int8"] | None = None,
     tolerance: NotNegative | None = None,
     min_compared: Fraction = 0.99,
@@ -58,7 +59,8 @@ def check(
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
         examples: How many of its images to use at most, evenly spread; all by default.
-        provider: What ONNX Runtime runs on: auto, cpu, cuda or tensorrt.
+        provider: What ONNX Runtime runs on: auto, cpu, cuda or cuda:1, tensorrt, openvino.
+        precision: What OpenVINO computes in: f32 (as it does here by default) or bf16.
         profile: Tolerances for fp32-cpu, fp32-gpu, fp16 or int8; by default by the file's
             precision and the provider.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
@@ -111,7 +113,7 @@ def check(
         onnx,
         inputs,
         classes=classes,
-        provider=provider,
+        provider=in_precision(provider, precision),
         profile=profile,
         tolerance=tolerance,
         min_compared=min_compared,

@@ -21,6 +21,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "predict",
     "evaluate",
     "sample",
+    "apply",
     "extract",
     "probe",
     "train",
@@ -31,7 +32,7 @@ FILE_COMMANDS: tuple[str, ...] = (
 )
 
 #: Every command, in the order of the help.
-COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "serve", "lab", "doctor", "demo")
+COMMANDS: tuple[str, ...] = (*FILE_COMMANDS, "serve", "page", "lab", "doctor", "demo")
 
 
 def load_commands(words: Sequence[str], names: Sequence[str] = COMMANDS) -> tuple[Command, ...]:

@@ -9,7 +9,7 @@ from .check import LAYER_TOLERANCE, verdict
 from .describe import metadata_view, model_metadata
 from .errors import UsageError
 from .export import export_opened
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import AS_THE_INPUT, FILE_DEFAULTS, ModelOptions, OutputOptions
 from .outputs import output_suffix
 from .result import CommandResult
 
@@ -23,6 +23,7 @@ def convert(
     *,
     all: bool = False,
     model_options: ModelOptions = FILE_DEFAULTS,
+    output_options: OutputOptions = AS_THE_INPUT,
     overwrite: bool = False,
 ) -> CommandResult:
     """Convert the model of a .t7 to a saved PyTorch model, to .pt2 or .onnx, or back to .t7.
@@ -40,6 +41,7 @@ def convert(
         all: Convert every model of the .t7, each to a folder in the output that is named by its
             path.
         model_options: How to open the model.
+        output_options: How outputs become images, kept in the saved model.
         overwrite: Replace what is there.
     """
     suffix = output_suffix(output or "", ["", ".pt2", ".onnx", ".t7"])
@@ -54,6 +56,7 @@ def convert(
     target = check_output(output or Path(model).stem, overwrite, folder=not suffix)
     # Torch7 computes in float64 too; the other formats are for float32.
     opened = open_compared(model, model_options, keep_dtype=suffix == ".t7")
+    output_options.set_on(opened, model)
     if suffix == ".onnx":
         return export_opened(model, opened, target, overwrite)
     metadata = write_model(model, opened, target, suffix, overwrite)

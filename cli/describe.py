@@ -27,6 +27,7 @@ def model_metadata(model: SavedModel) -> dict[str, Any]:
         "labels": model.labels,
         "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "image_to_image": None if model.image_to_image is None else model.image_to_image.to_json(),
         "source": None if source is None else asdict(source),
         "notes": model.notes,
     }
@@ -40,7 +41,8 @@ def metadata_view(metadata: dict[str, Any]) -> RenderableType:
     # One image is said by its shape.
     unsaid = {"notes", "inputs"} if metadata.get("input_shape") else {"notes"}
     for name, value in metadata.items():
-        if name not in unsaid and value is not None and (value or name != "vocabularies"):
+        is_said = value is not None and value is not False and value != []
+        if is_said and name not in unsaid:
             sheet.add_row(name.replace("_", " "), _text(name, value).replace("\n", r"\n"))
     return Group(sheet, *(f"note: {text}" for text in metadata.get("notes", [])))
 

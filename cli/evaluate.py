@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
 from rich.table import Table
@@ -16,13 +16,12 @@ from .model_options import (
     AS_THE_GRAPH_TELLS,
     FILE_DEFAULTS,
     ModelOptions,
-    OutputOptions,
-    Provider,
+    ScoreOptions,
     run_plugin,
 )
 from .progress import progress
 from .result import CommandResult, table
-from .values import Count
+from .values import Count, Provider, in_precision
 
 if TYPE_CHECKING:
     from ..transfer.data import Dataset, ImageFiles
@@ -40,9 +39,10 @@ def evaluate(
     overwrite: bool = False,
     batch_size: Count = 64,
     provider: Provider = "auto",
+    precision: Literal["f32", "bf16"] | None = None,
     vocab: str | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
-    output_options: OutputOptions = AS_THE_GRAPH_TELLS,
+    score_options: ScoreOptions = AS_THE_GRAPH_TELLS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
     """Evaluate a classifier on labeled images, or a language model on a text.
@@ -60,19 +60,21 @@ def evaluate(
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         overwrite: Replace the results of an earlier evaluation.
         batch_size: How many images are run together.
-        provider: What to run on: auto, cpu, cuda, or tensorrt for an .onnx file.
+        provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
+            file.
+        precision: What OpenVINO computes in: f32 (as it does here by default) or bf16.
         vocab: For a text: a .t7 with the vocabulary where the model has none, with :PATH behind it
             for a value in it.
         model_options: How to open the model.
-        output_options: What an .onnx file of another program gives.
+        score_options: What an .onnx file of another program gives.
         data_options: Which images are used.
     """
     if Path(data).suffix.lower() == ".txt":
-        if output_options != AS_THE_GRAPH_TELLS:
+        if score_options != AS_THE_GRAPH_TELLS:
             raise UsageError(f"{data} is a text: leave out --output-kind and --output-name")
         if output is not None:
             raise UsageError("results of a text are printed: leave out --output")
-        return evaluate_text(model, data, provider, vocab, model_options)
+        return evaluate_text(model, data, in_precision(provider, precision), vocab, model_options)
     if vocab is not None:
         raise UsageError(f"--vocab is for a text in .txt, not for {data}")
     from ..transfer.data import test_split
@@ -80,7 +82,7 @@ def evaluate(
     from ..transfer.evaluation.files import EVALUATION
 
     target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
-    predictor = model_options.predictor(model, provider, output_options)
+    predictor = model_options.predictor(model, in_precision(provider, precision), score_options)
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)

@@ -11,13 +11,10 @@ from ..converters.input_shapes import InputShapes
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from ..converters.images.image_to_image import ImageToImage, SaidOutput
     from ..converters.inference import Predictor
     from ..converters.modules.selfcheck import SelfCheck
     from ..converters.saved import SavedModel
-
-
-#: What a network may run on.
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ AS_IN_THE_FILE = PreprocessingOptions()
 
 
 @dataclass(frozen=True)
-class OutputOptions:
+class ScoreOptions:
     """What an .onnx file of another program gives.
 
     Attributes:
@@ -93,7 +90,7 @@ class OutputOptions:
 
 
 #: As the graph tells.
-AS_THE_GRAPH_TELLS = OutputOptions()
+AS_THE_GRAPH_TELLS = ScoreOptions()
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ class ModelOptions(DescriptionOptions):
         return load_network(path, self.weights, **self._options(), **dtype)
 
     def predictor(
-        self, path: str, provider: str, output: OutputOptions = AS_THE_GRAPH_TELLS
+        self, path: str, provider: str, output: ScoreOptions = AS_THE_GRAPH_TELLS
     ) -> Predictor:
         """Return a model of any kind, an `.onnx` file too, ready to run.
 
@@ -235,6 +232,77 @@ class ModelOptions(DescriptionOptions):
             "input": self.input,
         }
 
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How outputs become images.
+
+    Attributes:
+        output_range: Which values are black and white, 0 and 255 in the image: 1 for 0 to 1, 255,
+            or LO,HI such as -1,1; by default as --value-range.
+        output_color: The channels of the output: RGB, BGR or gray; by default as --color.
+        output_mean: Undo mean and std on the way out.
+    """
+
+    output_range: list[float] | None = None
+    output_color: Literal["RGB", "BGR", "gray"] | None = None
+    output_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output_range is not None:
+            self.said()
+
+    def said(self) -> SaidOutput:
+        """Return what was given, as the library takes it.
+
+        Raises:
+            TorchliftError: when the range is none.
+        """
+        from ..converters.images.image_to_image import SaidOutput
+
+        return SaidOutput.of(self.output_range, self.output_color, self.output_mean)
+
+    def set_on(self, model: SavedModel, path: str) -> None:
+        """Set what was given on a model that will be written.
+
+        Raises:
+            TorchliftError: when the model has no preprocessing, or is a saved one with other
+                values.
+        """
+        from ..converters.images.errors import PreprocessingError
+
+        if self == AS_THE_INPUT:
+            return
+        try:
+            if model.preprocessing is None:
+                model.image_to_image = _of_generator(self.said())
+                return
+            if Path(path).is_dir():
+                self.said().require_same(model.image_to_image, model.preprocessing)
+            model.image_to_image = self.said().over(model.image_to_image, model.preprocessing)
+        except PreprocessingError as error:
+            raise PreprocessingError(f"{path}: {error}") from None
+
+
+def _of_generator(said: SaidOutput) -> ImageToImage:
+    """Return how the outputs of a network become images that takes none.
+
+    Raises:
+        TorchliftError: when their range is not said.
+    """
+    from ..converters.images.errors import PreprocessingError
+    from ..converters.images.image_to_image import ImageToImage
+
+    if said.range is None or said.mean:
+        raise PreprocessingError(
+            "what values the network takes is not known: give value_range=…, or, for a generator, "
+            "output_range=… alone"
+        )
+    return ImageToImage(said.range, said.color)
+
+
+#: Outputs are as inputs.
+AS_THE_INPUT = OutputOptions()
 
 #: Everything as the file itself has it.
 FILE_DEFAULTS = ModelOptions()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .model_options import DescriptionOptions, OutputOptions
+from .model_options import DescriptionOptions, ScoreOptions
 
 if TYPE_CHECKING:
     from ..converters.inference.onnx_overrides import OnnxOverrides
 
 
 @dataclass(frozen=True)
-class OnnxOptions(DescriptionOptions, OutputOptions):
+class OnnxOptions(DescriptionOptions, ScoreOptions):
     """What the file does not say itself."""
 
     def overrides(self, replaces: bool = False) -> OnnxOverrides:

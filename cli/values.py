@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 from ..converters.input_shapes import InputShapeError, InputShapes, parse_inputs
+from .errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,44 @@ def parse_amount(value: Any, thousand: int) -> int:
     return int(found[1]) * factor
 
 
+def parse_provider_name(value: Any) -> str:
+    """Return a provider, if there can be one of this name.
+
+    Raises:
+        ArgumentTypeError: when there is none.
+
+    Example:
+        >>> parse_provider_name("cuda:1")
+        'cuda:1'
+    """
+    if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?|openvino(:f32|:bf16)?", str(value)):
+        raise ArgumentTypeError(
+            f"one of auto, cpu, cuda, cuda:1, tensorrt, openvino was expected, not {value!r}"
+        )
+    return str(value)
+
+
+#: What a network runs on.
+Provider = Annotated[str, parse_provider_name]
+
+
+def in_precision(provider: str, precision: str | None) -> str:
+    """Return a provider that computes in a precision, which only OpenVINO can be asked for.
+
+    Raises:
+        UsageError: when it is another provider.
+
+    Example:
+        >>> in_precision("openvino", "bf16")
+        'openvino:bf16'
+    """
+    if precision is None:
+        return provider
+    if provider != "openvino":
+        raise UsageError(f"--precision is for --provider openvino, not {provider}")
+    return f"{provider}:{precision}"
+
+
 def parse_numbers(value: Any) -> list[float]:
     """Return the numbers of a list with commas.
 
@@ -222,6 +261,9 @@ def parser_of(annotation: Any) -> Callable[[Any], Any]:
         return _first_of([parser_of(kind) for kind in get_args(annotation) if kind is not NoneType])
     if get_origin(annotation) is Annotated:
         kind, limits = get_args(annotation)
+        if not isinstance(limits, Within):
+            parse: Callable[[Any], Any] = limits
+            return parse
         return partial(_parse_limited, parse=parser_of(kind), limits=limits)
     if get_origin(annotation) is Literal:
         return partial(_parse_choice, choices=get_args(annotation))

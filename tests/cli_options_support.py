@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+# A module that is imported first while functions are replaced would keep what replaces them.
+import torchlift.converters.saved.torch7  # noqa: F401
 from torchlift.cli.parser import Argument
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import Vocabulary
@@ -74,10 +76,18 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENED,
             "torchlift.converters.files.check_output": None,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
             "torchlift.converters.saved.save": END,
         },
     ),
-    "export": ("m.t7 o.onnx", {**OPENED, "torchlift.converters.onnx.export": END}),
+    "export": (
+        "m.t7 o.onnx",
+        {
+            **OPENED,
+            "torchlift.cli.model_options.OutputOptions.set_on": None,
+            "torchlift.converters.onnx.export": END,
+        },
+    ),
     "check": (
         "m.t7 f.onnx --data d",
         {
@@ -108,6 +118,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "torchlift.cli.model_options.ModelOptions.predictor": None,
             "torchlift.converters.inference.results.open_results": nullcontext(),
+            "torchlift.cli.predict.gives_features": False,
             "torchlift.converters.inference.Classifier": SimpleNamespace(note=""),
             "torchlift.transfer.data.open_data": IMAGES,
             "torchlift.converters.inference.predict_array": END,
@@ -133,6 +144,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.inference.text.sample_tokens": END,
         },
     ),
+    "apply": (
+        "m.t7 x.png o.png",
+        {
+            "torchlift.converters.files.check_output": None,
+            "torchlift.converters.images.read_image": None,
+            "torchlift.cli.model_options.ModelOptions.predictor": SimpleNamespace(note=""),
+            "torchlift.cli.model_options.OutputOptions.said": None,
+            "torchlift.converters.inference.image_model.ImageModel": END,
+        },
+    ),
     "extract": (
         "m.t7 d o",
         {
@@ -141,15 +162,22 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.features.files.format_of": "zarr",
             "torchlift.transfer.features.extraction.example_of": None,
             "torchlift.transfer.features.extractors.build_extractor": None,
+            "torchlift.transfer.features.model_source.ModelSource.of": None,
             "torchlift.transfer.features.extraction.plan_extraction": PLAN,
             "torchlift.transfer.features.extraction.extract": END,
         },
     ),
     "probe": (
-        "f --csv o.csv",
+        "f --csv o.csv --save s",
         {
+            "torchlift.cli.probe.run_plugin": None,
             "torchlift.converters.files.check_output": None,
+            "torchlift.converters.overwriting.check_output_folder": None,
             "torchlift.transfer.features.files.read_features": FEATURES,
+            "torchlift.transfer.features.store.is_feature_store": True,
+            "torchlift.transfer.features.store.open_store": None,
+            "torchlift.transfer.features.model_source.reopen": NETWORK,
+            "torchlift.transfer.probe_network.feature_network": None,
             "torchlift.transfer.probe.probe": END,
         },
     ),
@@ -200,6 +228,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.cli.serve.supervisor.supervise": END,
         },
     ),
+    "page": ("f.onnx p", {"torchlift.converters.onnx.page.write_page": END}),
     "lab": (
         "blitz",
         {
@@ -215,10 +244,18 @@ ELSEWHERE = {
     ("summary", "classes"),
     ("summary", "input"),
     ("convert", "all"),
+    ("check", "precision"),
+    ("evaluate", "precision"),
+    ("predict", "precision"),
+    ("export", "triton"),
+    ("export", "name"),
     ("check", "examples"),
     ("check", "report"),
     ("evaluate", "vocab"),
     ("sample", "prime"),
+    # Images of a generator, in tests/test_sample_images.py.
+    *(("sample", name) for name in ("grid", "noise", "output", "overwrite", "output_range")),
+    *(("sample", name) for name in ("output_color", "output_mean")),
     ("extract", "match_classes"),
     ("sweep", "base"),
     # In other units, and as another type.
@@ -244,7 +281,9 @@ VALUES = {
     "mean": "3,5,7",
     "std": "3,5,7",
     "color": "BGR",
+    "provider": "cuda:1",
     "value_range": "-1,1",
+    "output_range": "-1,1",
 }
 OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
@@ -254,7 +293,10 @@ RENAMED = {
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
+    ("apply", "mask"): "source",
     ("probe", "csv"): "target",
+    ("probe", "save"): "target",
+    ("probe", "plugin"): "file",
     ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",

@@ -9,13 +9,23 @@ says.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from quick_export_support import keep_translations
+
+# Two processes with a thread for each core each would wait for one another: a third of the time.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proofs", help="write what the contract tests proved to this JSON file")
+
+
+def pytest_collection_finish() -> None:
+    keep_translations()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -34,10 +34,11 @@ def size_of(path: Path) -> int:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     """The Python of a venv that has the base alone."""
     folder = tmp_path_factory.mktemp("base") / "venv"
-    venv.create(folder, with_pip=True, symlinks=True)
+    venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     began = time.perf_counter()
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel]
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    install = [*pip, "install", "--quiet", "--no-compile", wheel]
     result = subprocess.run(install, capture_output=True, text=True)
     if result.returncode:
         pytest.skip(f"the base's dependencies cannot be installed here: {result.stderr[-200:]}")

@@ -31,7 +31,7 @@ class Case:
     """A command that writes.
 
     Attributes:
-        words: the command; {files} is a folder with a model, its .onnx, and features.
+        words: the command; {files} is a folder with a model and its .onnx.
         before: the command that wrote what is there before, if anything.
         again: what the next run after a fault takes besides.
         whole: a pattern of the files that are there whole, or as they were before.
@@ -78,7 +78,11 @@ CASES = {
         whole=r"s/\d+/model/.*",
         same=r"s/(results.*|\d+/metrics.*)",
     ),
-    "probe": Case("probe {files}/features --csv p.csv --overwrite", same="none"),
+    "probe": Case(
+        "probe f --csv p.csv --overwrite",
+        f"extract {{files}}/base {DATA} f --limit 60",
+        same="none",
+    ),
     "plot": Case("plot filters {files}/base -o p.png --overwrite"),
     "cat": Case(
         f"cat {PLAIN} modules[8].weight -o a.npy --overwrite",
@@ -99,12 +103,11 @@ _SMALLEST = 4096
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, its .onnx and features."""
+    """A folder with a model and its .onnx."""
     folder = tmp_path_factory.mktemp("files")
     for line in (
         f"convert {PLAIN} base --mean-std {SCALE}",
         "export base base.onnx",
-        f"extract base {DATA} features --limit 60",
     ):
         outcome = run_command(line.split(), folder)
         assert outcome.code == 0, outcome.err

@@ -23,6 +23,7 @@ from torchlift.transfer.formatting import finite
 SCHEMAS = ROOT / "docs" / "schemas"
 DIGITS = FIXTURES / "digits"
 MODEL, DATA = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
+STYLE = str(FIXTURES / "projects" / "faststyle_none.t7")
 WRITER = str(FIXTURES / "projects" / "torchrnn_lstm.t7")
 OPTIONS = [
     f"--labels={DIGITS / 'digits_classes.t7'}",
@@ -86,6 +87,8 @@ LINES: list[tuple[list[str], int]] = [
     (["evaluate", "{}/run/model", "sklearn:digits", "--limit", "30", "-o", "{}/results2"], 0),
     (["sample", WRITER, "--length", "3"], 0),
     (["evaluate", WRITER, "{}/text.txt"], 0),
+    (["apply", STYLE, "{}/results/confusion.png", "{}/styled.png"], 0),
+    (["apply", STYLE, "{}/run/config.yaml", "{}/never.png"], 1),
     (["extract", "{}/model.onnx", DATA, "{}/f.npz", "--layers=penultimate", "--limit", "20"], 0),
     (["probe", "{}/features", "--methods=knn", "--csv", "{}/p.csv"], 0),
     (["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "-o", "{}/run2"], 0),

@@ -21,6 +21,8 @@ from torch import nn
 from torchlift.converters import convert, t7
 from torchlift.converters.modules.layers.normalization import Normalize
 from torchlift.converters.onnx import check, export
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch
+from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
 from torchlift.converters.onnx.exporter import tracing
 from torchlift.converters.saved import SavedModel
 
@@ -100,3 +102,30 @@ def test_a_sigmoid_of_huge_values_is_as_exact_as_float32(tmp_path: Path) -> None
         network[2].bias += 0.01
     failed = [f.name for f in check(network, tmp_path / "model.onnx").findings if not f.passed]
     assert "edge_cases" in failed
+
+
+def outputs_of(file: Any, exact: Any) -> Any:
+    """Check a file against a model, both given by their functions, on edge cases."""
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(exact(batch.model).astype(np.float32), file(batch.model).astype(np.float32))]
+
+    example = np.zeros((2, 64), np.float32)
+    return check_edge_cases(
+        example, run_both, 1e-4, False, 0, in_float64=lambda batch: [exact(batch.model)]
+    )
+
+
+def test_what_equal_values_leave_after_a_sum_is_no_fault_and_another_index_is_one() -> None:
+    """A deviation of equal values divides what another order of summation leaves."""
+
+    def normalized(values: np.ndarray, shift: float = 0.0) -> np.ndarray:
+        centered = values - values.mean(1, keepdims=True, dtype=np.float64) + shift
+        return centered / np.sqrt((centered**2).mean(1, keepdims=True) + 1e-5)
+
+    assert outputs_of(lambda values: normalized(values, 1e-6), normalized).passed
+    # As much as the last digits may not, and a rule that takes the last of equals.
+    found = outputs_of(lambda values: normalized(values, 5e-5), normalized)
+    assert "on zeros an error" in found.text
+    found = outputs_of(lambda values: 63 - values[:, ::-1].argmax(1), lambda v: v.argmax(1))
+    assert "on zeros an error" in found.text

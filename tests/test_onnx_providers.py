@@ -6,9 +6,11 @@ with a part of it missing.
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import import_module, metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.cli.main import main
 from torchlift.converters.inference import (
     InferenceError,
     OnnxPredictor,
@@ -33,7 +36,7 @@ from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
+TENSORRT, OPENVINO = "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
 
 
 class Runtime:
@@ -47,6 +50,8 @@ class Runtime:
         self.__file__, self.__version__ = onnxruntime.__file__, "1.22.0"
         self.cuda_version = "12.8"
         self.SessionOptions = onnxruntime.SessionOptions
+        self.GraphOptimizationLevel = onnxruntime.GraphOptimizationLevel
+        self.metadata: dict[str, str] = {}
 
     def get_available_providers(self) -> list[str]:
         return self.compiled
@@ -71,6 +76,12 @@ class Runtime:
 
             def disable_fallback(self) -> None:
                 self.fallback = False
+
+            def get_inputs(self) -> list[Any]:
+                return [SimpleNamespace(name="input", shape=["batch", 3, 8, 8])]
+
+            def get_modelmeta(self) -> Any:
+                return SimpleNamespace(custom_metadata_map=runtime.metadata)
 
         self.sessions.append(Session())
         return self.sessions[-1]
@@ -99,8 +110,12 @@ def test_auto_takes_cuda_where_it_starts(file: Path, monkeypatch: pytest.MonkeyP
         assert (session.provider, session.note) == (CUDA, "")
     # A run that fails on the GPU must not silently be repeated on the CPU.
     assert not any(session.fallback for session in runtime.sessions)
-    # Products are not rounded to TF32, nor are PyTorch's during a check.
-    assert runtime.requested == [[(CUDA, {"use_tf32": 0}), CPU]] * 2
+    # Products are not rounded to TF32, and a last batch of another size starts no search.
+    (name, options), rest = runtime.requested[0]
+    assert runtime.requested[0] == runtime.requested[1]
+    assert (name, rest) == (CUDA, CPU)
+    assert options["use_tf32"] == options["device_id"] == 0
+    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
 
 
 def test_auto_does_not_try_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +129,130 @@ def test_auto_does_not_try_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatch)
         providers.open_session(file, "tensorrt")
     # `provider_problem` tries the provider.
     assert "libnvinfer.so.10" in str(provider_problem("tensorrt"))
-    assert provider_problem("cuda") is None
+
+
+def test_tensorrt_keeps_its_engines_for_these_weights_and_for_every_batch(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    every = [TENSORRT, CUDA, CPU]
+    runtime = machine(monkeypatch, every, every, None)
+    caches = []
+    for precision, weights in (("fp16", b"one"), ("int8", b"other")):
+        file.write_bytes(weights)
+        runtime.metadata = {"precision": json.dumps(precision)}
+        providers.open_session(file, "tensorrt:1")
+        (name, options), (_, for_cuda), _ = runtime.requested[-1]
+        assert name == TENSORRT
+        assert options["device_id"] == for_cuda["device_id"] == 1
+        assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == (
+            precision == "fp16",
+            precision == "int8",
+        )
+        assert options["trt_engine_cache_enable"]
+        assert options["trt_profile_min_shapes"] == "input:1x3x8x8"
+        assert options["trt_profile_max_shapes"] == "input:128x3x8x8"
+        caches.append(Path(options["trt_engine_cache_path"]))
+        assert caches[-1].is_dir()
+    # The graphs are the same; TensorRT would take the engine of the other weights.
+    assert caches[0] != caches[1]
+    assert all(cache.is_relative_to(tmp_path / "cache") for cache in caches)
+    # Its builder rounds products to TF32 otherwise.
+    assert os.environ.pop("NVIDIA_TF32_OVERRIDE") == "0"
+
+
+def test_openvino_computes_in_float32_unless_asked_by_name(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = machine(monkeypatch, [OPENVINO, CPU], [OPENVINO, CPU], "no driver is needed")
+    for name, precision in (("openvino", "f32"), ("openvino:bf16", "bf16")):
+        session = providers.open_session(file, name, threads=3)
+        assert (session.provider, session.device) == (OPENVINO, "cpu")
+        assert session.note == f"OpenVINO computes in {precision}"
+        (asked, options), rest = runtime.requested[-1]
+        assert (asked, rest) == (OPENVINO, CPU)
+        hints = json.loads(options["load_config"])
+        assert hints == {"CPU": {"INFERENCE_PRECISION_HINT": precision}}
+        assert options["num_of_threads"] == "3"
+    assert providers.open_session(file, "auto").provider == CPU
+    machine(monkeypatch, [CPU], [CPU], None)
+    with pytest.raises(ProviderError, match="`pip install onnxruntime-openvino`"):
+        providers.open_session(file, "openvino")
+
+
+@pytest.mark.parametrize("words", ["predict m.onnx x", "evaluate m.onnx x", "check m.t7 m.onnx"])
+def test_bfloat16_is_asked_for_by_name(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def open_on(*arguments: Any, **options: Any) -> Any:
+        asked.append(options.get("provider", arguments[-1]))
+        raise ProviderError("seen")
+
+    opened = SavedModel(nn.Linear(2, 2), "logits")
+    monkeypatch.setattr("torchlift.cli.model_options.ModelOptions.predictor", open_on)
+    monkeypatch.setattr("torchlift.cli.model_options.ModelOptions.model", lambda *_: opened)
+    monkeypatch.setattr("torchlift.converters.onnx.check", open_on)
+    monkeypatch.setattr("torchlift.cli.predict._fingerprint", lambda _: "")
+    line = [*words.split(), "--provider", "openvino"]
+    assert main([*line, "--precision", "bf16"]) == 1
+    assert main(line) == 1
+    assert asked == ["openvino:bf16", "openvino"]
+    assert main([*words.split(), "--precision", "bf16"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cuda:x", "no provider 'cuda:x': choose cuda or cuda:1"),
+        ("cuda:-1", "choose cuda or cuda:1"),
+        ("cuda:", "choose cuda or cuda:1"),
+        ("cpu:1", "no provider 'cpu:1': choose cpu$"),
+        ("openvino:f16", "choose openvino or openvino:bf16"),
+        ("auto:1", "choose auto$"),
+    ],
+)
+def test_a_device_that_is_none_is_an_error(file: Path, text: str, said: str) -> None:
+    with pytest.raises(ProviderError, match=said):
+        providers.open_session(file, text)
+
+
+def test_the_second_gpu_is_the_one_that_is_bound(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = machine(monkeypatch, [CUDA, CPU], [CUDA, CPU], None)
+    session = providers.open_session(file, "cuda:1")
+    assert (session.device, session.device_id) == ("cuda", 1)
+    assert runtime.requested[0][0][1]["device_id"] == 1
+
+
+def test_too_little_memory_is_a_sentence() -> None:
+    class Full(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    predictor = TorchPredictor(SavedModel(Full(), "logits"), "cpu")
+    with pytest.raises(InferenceError, match="too little memory for a batch of 7; run smaller"):
+        predictor(np.zeros((7, 1, 2, 2), np.float32))
+
+
+def test_whatever_a_forward_raises_is_a_sentence() -> None:
+    class Divides(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input.reshape(7 // (len(input) - 7))
+
+    with pytest.raises(InferenceError, match=r"inputs of shape \(7, 1, 2, 2\): .*division"):
+        TorchPredictor(SavedModel(Divides(), "logits"), "cpu")(np.zeros((7, 1, 2, 2), np.float32))
+
+
+def test_a_provider_starts_when_its_convolution_gives_what_it_should(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = providers.Session.run
+    monkeypatch.setattr(
+        providers.Session, "run", lambda session, inputs: [run(session, inputs)[0] + 1]
+    )
+    assert "a convolution gives [19.0" in str(provider_problem("cpu"))
 
 
 def test_the_cpu_is_used_on_request(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +309,9 @@ def test_an_onnxruntime_without_cuda(file: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_unknown_names_and_files(file: Path) -> None:
-    with pytest.raises(ProviderError, match="no provider 'gpu': choose auto, tensorrt, cuda, cpu"):
+    with pytest.raises(
+        ProviderError, match="no provider 'gpu': choose auto, tensorrt, cuda, openv"
+    ):
         providers.open_session(file, "gpu")
     with pytest.raises(InferenceError, match=r"nowhere\.onnx: no such file"):
         providers.open_session(file.with_name("nowhere.onnx"), "cpu")
@@ -239,9 +379,11 @@ def test_a_copy_on_another_device_leaves_the_model_where_it_is() -> None:
     moved = inference_copy(model, device="meta")
     assert {tensor.device.type for tensor in moved.state_dict().values()} == {"meta"}
     assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
-    # Without need nothing is copied.
+    # Without need no memory is taken, and what moves the copy leaves the model as it is.
     shared = inference_copy(model, torch.float32, "cpu")
-    assert [id(p) for p in shared.parameters()] == [id(p) for p in model.parameters()]
+    assert [p.data_ptr() for p in shared.parameters()] == [p.data_ptr() for p in model.parameters()]
+    shared.to(torch.float64)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("operator", "passes"), [("Shape", True), ("Conv", False)])
@@ -254,7 +396,7 @@ def test_a_layer_that_a_named_provider_left_to_another_fails(
     ]
     checking = import_module("torchlift.converters.onnx.checker.check")
     monkeypatch.setattr(checking, "nodes_by_provider", lambda _: nodes)
-    finding = checking._provider_finding(providers.Session(None, "CUDAExecutionProvider"))
+    finding = checking._provider_finding(providers.Session(None, "CUDAExecutionProvider"), "fp32")
     assert finding.passed == passes
     assert "ran 1 of 2 nodes, 50% (1 on CPUExecutionProvider)" in finding.text
     assert ("ran elsewhere: second" in finding.text) != passes

@@ -1,9 +1,7 @@
 """Networks of published projects, exported with `--at` and `--input`, are those of Torch7.
 
 ONNX Runtime gives what Torch7 gave at every recorded batch and size, and `check` passes.
-Recurrent networks are in `test_projects_export_recurrent`. Three do not go the whole way:
-fairseq_fconv's `module` exports for fixed lengths only, `check` translates fairseq_layers' `tbc0`
-for one step, which its convolution does not take, and visdial_layers' `time` gives zeros for noise.
+Recurrent networks are in `test_projects_export_recurrent`.
 """
 
 from __future__ import annotations
@@ -41,10 +39,12 @@ NETWORKS: dict[tuple[str, str], str] = {
     ("eyescream", "D"): "3x16x16,3x16x16",
     ("eyescream", "E"): "10",
     ("eyescream", "G"): "1x16x16,3x16x16",
+    ("fairseq_fconv", "module"): "[t:int64,t:int64],[s:int64,s:int64]",
     ("fairseq_layers", "addmul"): "3,3",
     ("fairseq_layers", "grad"): "3",
     ("fairseq_layers", "seq"): "1x3,7x3",
     ("fairseq_layers", "tbc"): "?xNx4",
+    ("fairseq_layers", "tbc0"): "?xNx4",
     ("fairseq_layers", "weightnorm"): "?xNx4",
     ("fairseq_layers", "zip"): "[3,3],4",
     ("faststyle_batch", "model"): "3x?x?",
@@ -66,6 +66,7 @@ NETWORKS: dict[tuple[str, str], str] = {
     ("visdial_layers", "future"): "3x3",
     ("visdial_layers", "replace"): "6",
     ("visdial_layers", "softmax"): "n,n:uint8",
+    ("visdial_layers", "time"): "?xN:int64,4",
     ("xnornet_alexnet", ""): "3x99x99",
 }
 #: Records of one example without a batch, which an exported file does not take, and of weights

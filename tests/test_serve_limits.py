@@ -22,9 +22,9 @@ LIMIT = 100 * 1024
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Its model waits a minute for other examples, but a request may take two seconds."""
+    """Its model waits a minute for other examples, but a request may take half a second."""
     model = digits_model(tmp_path_factory.mktemp("serve"))
-    words = ("--max-body=100K", "--timeout=2", "--queue=2", "--max-delay-ms=60000")
+    words = ("--max-body=100K", "--timeout=0.5", "--queue=2", "--max-delay-ms=60000")
     with serving(model, *words) as running:
         yield running
 

@@ -24,9 +24,8 @@ OUTSIDE = {"tests", "benchmarks", "docs", "fixtures", "build", "dist", "demo-out
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # Built from a copy: setuptools would put what an earlier build left behind into the wheel.
-    copy = shutil.copytree(
-        ROOT, folder / "tree", ignore=shutil.ignore_patterns(".*", "build", "demo-output")
-    )
+    left_out = {".*", "demo-output", "build", "fixtures", "docs"}
+    copy = shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*left_out))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, copy]
     subprocess.run(command, check=True)
     return next(folder.glob("torchlift-*.whl"))

@@ -32,7 +32,6 @@ REFUSED = {
             *("map_table", "nngraph_node", "recursive", "tds"),
         )
     },
-    "WhoseSomebody+drdo-kurs": "torch.ClTensor is written in a way",
     "anuragranj+spynet__checkpoint": "no model in this file: it holds a dataLoader",
     "flynn-chen+Torch-RNN-Trained__Eli__vocab": "no model",
     "hwaranlee+KoreanLM-demo__exp__vocab": "no model",

@@ -38,7 +38,18 @@ _PAGE_POLICY = (
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_STATIC = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
+#: The page's files: the folder of each, and its type.
+_STATIC = {
+    "app.js": (files(__package__) / "page", "text/javascript"),
+    **{
+        name: (files("torchlift.converters.onnx") / "page", kind)
+        for name, kind in (
+            ("shared.js", "text/javascript"),
+            ("style.css", "text/css"),
+            ("icon.svg", "image/svg+xml"),
+        )
+    },
+}
 
 #: What the server can do beyond the protocol's core, in the protocol's words.
 _EXTENSIONS = [
@@ -270,7 +281,7 @@ def _add_repository(app: FastAPI, service: Service) -> None:
     async def change(request: Request) -> Response:
         _refuse_other_pages(request, service.settings)
         operation, name = request.scope["route"].name, request.path_params["model"]
-        parameters = (await _object(service, request)).get("parameters") or {}
+        parameters = (await _object(service, request)).get("parameters", {})
         if not isinstance(parameters, dict):
             raise RequestError(400, "'parameters' is no JSON object")
         if any(one == "config" or one.startswith("file:") for one in parameters):
@@ -290,11 +301,9 @@ def _add_repository(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    folder = files(__package__) / "page"
-
     @app.get("/", name="page", include_in_schema=False)
     async def page() -> Response:
-        text = (folder / "index.html").read_bytes()
+        text = (files(__package__) / "page" / "index.html").read_bytes()
         headers = {
             "Content-Security-Policy": _PAGE_POLICY,
             "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -305,7 +314,8 @@ def _add_page(app: FastAPI, service: Service) -> None:
     async def static(file: str) -> Response:
         if file not in _STATIC:
             raise RequestError(404, "no such file")
-        return Response((folder / file).read_bytes(), media_type=_STATIC[file])
+        folder, media_type = _STATIC[file]
+        return Response((folder / file).read_bytes(), media_type=media_type)
 
 
 def _find(service: Service, request: Request) -> Loaded:

@@ -105,7 +105,7 @@ class Batcher:
         self._together = model.may_batch and max_batch > 1
         self._items: deque[_Item] = deque()
         self._arrived = asyncio.Event()
-        self._busy = False
+        self._busy = self._closing = False
         self._thread = ThreadPoolExecutor(1, f"torchlift-run-{model.name}")
         self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -136,6 +136,8 @@ class Batcher:
 
     async def close(self) -> None:
         """Answer what waits, then end; nothing may be submitted any more."""
+        self._closing = True
+        self._arrived.set()
         while self._items or self._busy:
             await asyncio.sleep(0.01)
         self._task.cancel()
@@ -170,7 +172,7 @@ class Batcher:
                     kept.append(item)
             self._items = kept
             left = deadline - time.perf_counter()
-            if count >= self._max_batch or left <= 0 or kept:
+            if count >= self._max_batch or left <= 0 or kept or self._closing:
                 return group
             self._arrived.clear()
             try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from ...converters.inference.check_verdict import check_verdict
 from .model import ServedModel
 
 
@@ -32,19 +32,5 @@ def card(model: ServedModel, names: list[str]) -> dict[str, Any]:
         "can_predict": model.predictor is not None
         and said.output_kind != "features"
         and (said.preprocessing is not None or model.takes_image),
-        "check": _check_report(model),
+        "check": check_verdict(model.path),
     }
-
-
-def _check_report(model: ServedModel) -> dict[str, Any] | None:
-    """Return the verdict of `check --report`, which lies beside the file, if it is of this file."""
-    file = model.path.with_suffix(".check.json")
-    try:
-        if file.stat().st_mtime < model.path.stat().st_mtime:
-            return None
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    # What else is in the report may name files of this machine.
-    keys = ("passed", "profile", "error", "agreeing", "count")
-    return {key: report.get(key) for key in keys} if isinstance(report, dict) else None

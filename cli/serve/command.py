@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.requirements import is_installed, missing_package
-from ..model_options import Provider
 from ..result import CommandResult
 from ..terminal import console
-from ..values import Bytes, Count, NotNegative, Pixels, Port, Seconds
+from ..values import Bytes, Count, NotNegative, Pixels, Port, Provider, Seconds
 from .errors import ServeError
 from .settings import LogFormat, Settings
 
@@ -52,7 +51,7 @@ def serve(
         model: An .onnx file; or a folder of .onnx files or NAME/VERSION/model.onnx.
         host: The address to listen on; 0.0.0.0 is all of the machine.
         port: The port; 0 takes a free one.
-        provider: What to run on: auto, cpu, cuda or tensorrt.
+        provider: What to run on: auto, cpu, cuda or cuda:1, tensorrt, openvino.
         workers: How many processes serve.
         max_batch: How many examples of different requests are run together; 1 for each alone.
         max_delay_ms: How long an example waits for others to run with.

@@ -50,7 +50,7 @@ def _size_kind(value: Any, where: str) -> Any:
     return kind(value, where)
 
 
-def _value_range_kind(value: Any, where: str) -> Any:
+def value_range_kind(value: Any, where: str) -> Any:
     """Check a range of values as JSON holds it."""
     return (list_of(number, 2) if isinstance(value, list) else one_of(1, 255))(value, where)
 
@@ -61,7 +61,7 @@ _ENTRIES: dict[str, Kind] = {
     "size": optional(_size_kind),
     "resize": one_of(*RESIZERS),
     "crop": optional(list_of(_LENGTH, 2)),
-    "value_range": _value_range_kind,
+    "value_range": value_range_kind,
     "mean": list_of(number),
     "std": list_of(number),
     "round_pixels": flag,

@@ -13,7 +13,8 @@ from .metadata import Metadata
 from .onnx_predictor import OnnxPredictor
 from .predictors import Predictor, TorchPredictor, open_predictor
 from .prepare import prepare
-from .providers import PROVIDERS, provider_problem
+from .provider_options import PROVIDERS
+from .providers import provider_problem
 from .results import open_results
 from .stream import FileResult, predict_array, predict_files
 

@@ -10,6 +10,7 @@ from typing import Any
 from ... import __version__
 from ..errors import LabelsError, TorchliftError
 from ..images.errors import PreprocessingError
+from ..images.image_to_image import ImageToImage
 from ..images.normalization import Normalization
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
@@ -54,6 +55,8 @@ class Metadata:
         preprocessing: How an image becomes an input of the graph.
         baked_preprocessing: How an image becomes an input of the network, if the graph does a
             part of that itself; `preprocessing` is the part that remains outside.
+        image_to_image: The steps from an output back to an image, where they are not as those of
+            the input.
         precision: The arithmetic inside the graph: `fp32`, `fp16` or `int8`.
         output_kind: What the outputs mean: `logits`, `log_probabilities`, `probabilities` or
             `features`.
@@ -75,6 +78,7 @@ class Metadata:
     vocabularies: list[Vocabulary] | None = None
     preprocessing: Preprocessing | None = None
     baked_preprocessing: Preprocessing | None = None
+    image_to_image: ImageToImage | None = None
     precision: str | None = None
     output_kind: str | None = None
     depends_on_batch: bool | None = None
@@ -187,6 +191,8 @@ def _from_json(name: str, value: Any, is_format_1: bool) -> Any:
         return None
     if name in PREPROCESSING:
         return Preprocessing.from_json(preprocessing_of_format_1(value) if is_format_1 else value)
+    if name == "image_to_image":
+        return ImageToImage.from_json(value)
     if name in _KINDS:
         checked = _KINDS[name](value, name)
         return [Vocabulary.from_json(one) for one in value] if name == "vocabularies" else checked

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NotFiniteError, TorchliftError
+from ..images.image_to_image import ImageToImage
 from .input_checks import check_inputs
 from .metadata import Metadata
 from .not_finite import require_finite_scores
@@ -77,6 +78,7 @@ class OnnxPredictor:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
         self.metadata, self.notes, self.note = metadata, notes, "; ".join(notes)
         self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
+        self.image_to_image: ImageToImage | None = metadata.image_to_image
         self.output_kind = metadata.output_kind or "features"
         self.input_shape = self._input.image_shape
         self._output_name = output.name

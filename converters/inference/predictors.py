@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
 from .errors import InferenceError, ProviderError
@@ -96,6 +97,7 @@ class TorchPredictor:
             reason = str(error).splitlines()[0]
             raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
         self.labels, self.preprocessing = model.labels, model.preprocessing
+        self.image_to_image: ImageToImage | None = model.image_to_image
         self.output_kind, self.input_shape = model.output_kind, model.input_shape
         self.provider, self.note = f"PyTorch ({device})", ""
 

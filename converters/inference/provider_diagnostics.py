@@ -50,8 +50,10 @@ def library_remedy(provider: str) -> str:
     """Return how to install the libraries that a provider loads.
 
     Args:
-        provider: `cuda` or `tensorrt`.
+        provider: `cuda`, `tensorrt` or `openvino`.
     """
+    if provider == "openvino":
+        return "`pip install --force-reinstall onnxruntime-openvino`"
     built_for = getattr(onnxruntime, "cuda_version", "") or "the CUDA of its release notes"
     release = f"ONNX Runtime {onnxruntime.__version__} is built for CUDA {built_for}"
     if provider == "tensorrt":
@@ -63,11 +65,15 @@ def library_remedy(provider: str) -> str:
     )
 
 
-def package_remedy() -> str:
-    """Return how to replace the installed ONNX Runtime by the one with GPU providers."""
+def package_remedy(kind: str = "gpu") -> str:
+    """Return how to replace the installed ONNX Runtime by the one with a provider.
+
+    Args:
+        kind: `gpu` or `openvino`.
+    """
     if conflict := runtime_conflict():
         return conflict
-    return "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`"
+    return f"`pip uninstall onnxruntime`, then `pip install onnxruntime-{kind}`"
 
 
 def runtime_conflict() -> str | None:

@@ -13,32 +13,27 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from .errors import InferenceError, ProviderError
+from .metadata import Metadata
 from .onnx_weights import missing_weights
 from .provider_diagnostics import driver_problem, library_problem, library_remedy, package_remedy
+from .provider_options import (
+    ON_GPU,
+    PROVIDERS,
+    GraphFacts,
+    ProviderChoice,
+    engine_cache,
+    parse_provider,
+    requested_providers,
+)
 from .threads import available_cpus
-
-#: ONNX Runtime's names of the execution providers, by ours.
-PROVIDERS = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 
 #: What `auto` tries, in this order. Not TensorRT, which spends minutes building an engine.
 _AUTO = ("cuda", "cpu")
-
-#: A provider and those that run the nodes it leaves. TF32 would round products to 10 bits.
-_PROVIDERS_WITH_FALLBACK: dict[str, list[str | tuple[str, dict[str, Any]]]] = {
-    "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], {"use_tf32": 0}), PROVIDERS["cpu"]],
-    "cuda": [(PROVIDERS["cuda"], {"use_tf32": 0}), PROVIDERS["cpu"]],
-    "cpu": [PROVIDERS["cpu"]],
-}
 
 #: What the names of operators with weights contain.
 _WITH_WEIGHTS = ("Attention", "Conv", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
@@ -54,12 +49,14 @@ class Session:
     Attributes:
         runtime: The session.
         provider: The first of its execution providers, such as `CPUExecutionProvider`.
-        note: Why `auto` chose this provider; empty if it did not fall back.
+        note: Why `auto` chose this provider, or in which arithmetic OpenVINO computes.
+        device_id: The number of the GPU.
     """
 
     runtime: onnxruntime.InferenceSession
     provider: str
     note: str = ""
+    device_id: int = 0
 
     def run(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
@@ -81,12 +78,14 @@ class Session:
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, np.ascontiguousarray(array))
             for name in outputs or [output.name for output in self.runtime.get_outputs()]:
-                binding.bind_output(name, self.device)
+                binding.bind_output(name, self.device, self.device_id)
             self.runtime.run_with_iobinding(binding)
             return list(binding.copy_outputs_to_cpu())
         except Exception as error:  # ONNX Runtime's errors share no other base class.
             shapes = ", ".join(str(array.shape) for array in inputs.values())
             reason = str(error).splitlines()[0]
+            if "Failed to allocate memory" in str(error):
+                reason = f"{self.device} has too little memory for them; run smaller batches"
             raise InferenceError(
                 f"ONNX Runtime fails on inputs of shape {shapes}: {reason}"
             ) from error
@@ -94,7 +93,7 @@ class Session:
     @property
     def device(self) -> str:
         """Where its outputs are computed: `cpu` or `cuda`."""
-        return "cpu" if self.provider == PROVIDERS["cpu"] else "cuda"
+        return "cuda" if self.provider in [PROVIDERS[name] for name in ON_GPU] else "cpu"
 
 
 def open_session(
@@ -107,7 +106,8 @@ def open_session(
 
     Args:
         file: The exported model.
-        provider: `cpu`, `cuda`, `tensorrt`, or `auto`: CUDA if it starts, otherwise the CPU.
+        provider: `cpu`, `cuda`, `tensorrt`, `openvino`, or `auto`: CUDA if it starts, otherwise
+            the CPU. `cuda:1` is the second GPU; `openvino:bf16` computes in bfloat16.
         threads: How many threads work on one operator; by default one for each processor that
             this process may use.
         profile: Prefix of a file in which ONNX Runtime records the nodes that it runs.
@@ -118,6 +118,7 @@ def open_session(
         InferenceError: If ONNX Runtime cannot load the file, or its weights are in a file that is
             missing or cut.
     """
+    choice = parse_provider(provider)
     if not Path(file).is_file():
         raise InferenceError(f"{os.fspath(file)}: no such file")
     if problem := missing_weights(Path(file)):
@@ -129,19 +130,19 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile)
-    if provider != "auto":
+    if choice.name != "auto":
         try:
-            return _start(os.fspath(file), provider, options)
+            return _start(os.fspath(file), choice, options)
         except ProviderError as error:
-            remedy = "; provider='cpu' runs on the CPU" if provider in _AUTO[:-1] else ""
+            remedy = "; provider='cpu' runs on the CPU" if choice.name in _AUTO[:-1] else ""
             raise ProviderError(f"{error}{remedy}") from error
     if driver_problem():
-        session = _start(os.fspath(file), "cpu", options)
+        session = _start(os.fspath(file), ProviderChoice("cpu"), options)
         return Session(session.runtime, session.provider, "runs on the CPU: no NVIDIA GPU here")
     problems = []
     for name in _AUTO:
         try:
-            session = _start(os.fspath(file), name, options)
+            session = _start(os.fspath(file), parse_provider(name), options)
         except ProviderError as error:
             problems.append(str(error))
         else:
@@ -191,10 +192,10 @@ def nodes_by_provider(session: Session) -> list[RunNode]:
 def provider_problem(provider: str) -> str | None:
     """Return why a provider does not start on this machine and what to do, or None if it starts.
 
-    The answer comes from a network of one node that is opened on it.
+    The answer comes from a convolution that runs on it: some libraries are loaded that late.
 
     Args:
-        provider: `cpu`, `cuda` or `tensorrt`.
+        provider: As for `open_session`, but not `auto`.
 
     Raises:
         ProviderError: If no provider has this name.
@@ -203,54 +204,84 @@ def provider_problem(provider: str) -> str | None:
         >>> print(provider_problem("cpu"))
         None
     """
-    if problem := _known_problem(provider):
+    choice = parse_provider(provider)
+    if problem := _known_problem(choice):
         return problem
     try:
-        _start(_one_node(), provider, onnxruntime.SessionOptions())
+        session = _start(_convolution(), choice, onnxruntime.SessionOptions())
+        (output,) = session.run({"x": np.full((1, 1, 4, 4), 2, np.float32)})
     except InferenceError as error:
-        return str(error).removeprefix(f"{provider} does not start: ")
+        return str(error).removeprefix(f"{choice.name} does not start: ")
+    if not np.array_equal(output, np.full((1, 1, 2, 2), 18, np.float32)):
+        return f"a convolution gives {output.ravel().tolist()}, where 18 was expected"
     return None
 
 
-def _known_problem(provider: str) -> str | None:
+def _known_problem(choice: ProviderChoice) -> str | None:
     """Return a problem that shows before a session is opened, which would log pages."""
-    if provider not in PROVIDERS:
-        raise ProviderError(f"no provider {provider!r}: choose auto, {', '.join(PROVIDERS)}")
-    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
-        return f"the installed ONNX Runtime has no {PROVIDERS[provider]}; {package_remedy()}"
-    return None if provider == "cpu" else driver_problem()
+    if PROVIDERS[choice.name] not in onnxruntime.get_available_providers():
+        remedy = package_remedy("openvino" if choice.name == "openvino" else "gpu")
+        return f"the installed ONNX Runtime has no {PROVIDERS[choice.name]}; {remedy}"
+    return driver_problem() if choice.name in ON_GPU else None
 
 
-def _start(model: str | bytes, provider: str, options: onnxruntime.SessionOptions) -> Session:
+def _start(
+    model: str | bytes, choice: ProviderChoice, options: onnxruntime.SessionOptions
+) -> Session:
     """Open a session on a provider, and check that it is the one that started."""
-    if problem := _known_problem(provider):
-        raise ProviderError(f"{provider} does not start: {problem}")
-    runtime = _create(model, provider, options)
+    if problem := _known_problem(choice):
+        raise ProviderError(f"{choice.name} does not start: {problem}")
+    runtime = _create(model, choice, options)
     started = runtime.get_providers()[0]
-    if started != PROVIDERS[provider]:
-        problem = library_problem(PROVIDERS[provider])
-        raise ProviderError(f"{provider} does not start: {problem}; {library_remedy(provider)}")
-    return Session(runtime, started)
+    if started != PROVIDERS[choice.name]:
+        problem = library_problem(PROVIDERS[choice.name])
+        raise ProviderError(
+            f"{choice.name} does not start: {problem}; {library_remedy(choice.name)}"
+        )
+    note = f"OpenVINO computes in {choice.precision}" if choice.name == "openvino" else ""
+    return Session(runtime, started, note, choice.device)
 
 
 def _create(
-    model: str | bytes, provider: str, options: onnxruntime.SessionOptions
+    model: str | bytes, choice: ProviderChoice, options: onnxruntime.SessionOptions
 ) -> onnxruntime.InferenceSession:
     with _quiet():
-        if provider != "cpu":
+        if choice.name == "tensorrt":
+            # Its only switch for TF32, which must be set before the libraries are loaded.
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        if choice.name in ON_GPU:
             # ONNX Runtime can use the CUDA libraries that torch's wheels bring.
             onnxruntime.preload_dlls()
         try:
+            is_file = isinstance(model, str) and choice.name == "tensorrt"
+            facts = _graph_facts(Path(str(model))) if is_file else None
             runtime = onnxruntime.InferenceSession(
-                model, options, providers=_PROVIDERS_WITH_FALLBACK[provider]
+                model,
+                options,
+                providers=requested_providers(choice, options.intra_op_num_threads, facts),
             )
         except Exception as error:  # ONNX Runtime's errors share no other base class.
             reason = str(error).splitlines()[0]
-            name = model if isinstance(model, str) else provider
+            name = model if isinstance(model, str) else choice.name
             raise InferenceError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
     # Otherwise a run that fails on the GPU would silently be repeated on the CPU.
     runtime.disable_fallback()
     return runtime
+
+
+def _graph_facts(file: Path) -> GraphFacts:
+    """Return what TensorRT must know of a file; a session on the CPU tells."""
+    cache = engine_cache(file)
+    cache.mkdir(parents=True, exist_ok=True)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    runtime = onnxruntime.InferenceSession(file, options, providers=[PROVIDERS["cpu"]])
+    props = runtime.get_modelmeta().custom_metadata_map
+    return GraphFacts(
+        [(value.name, value.shape) for value in runtime.get_inputs()],
+        Metadata.from_props(props).precision or "fp32",
+        cache,
+    )
 
 
 @contextlib.contextmanager
@@ -264,13 +295,15 @@ def _quiet() -> Iterator[None]:
         onnxruntime.set_default_logger_severity(_WARNING)
 
 
-def _one_node() -> bytes:
-    """Return a network that every provider can run."""
+def _convolution() -> bytes:
+    """Return a network that every provider can run: sums of 3×3 values."""
     from onnx import TensorProto, helper
 
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    node = helper.make_node("Add", ["x", "x"], ["y"])
-    graph = helper.make_graph([node], "one", values[:1], values[1:])
+    free = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 4, 4])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 2, 2])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 3, 3], [1.0] * 9)
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "convolution", [free], [output], [weight])
     opset = helper.make_operatorsetid("", 18)
     data: bytes = helper.make_model(graph, ir_version=8, opset_imports=[opset]).SerializeToString()
     return data

@@ -23,8 +23,8 @@ def inference_copy(
 ) -> nn.Module:
     """Return a copy of a model in evaluation mode that keeps the batch axis.
 
-    The copy shares its parameters and buffers with the model unless they must be converted; the
-    model itself is never changed.
+    The copy shares the memory of its parameters and buffers with the model unless they must be
+    converted; the model itself is never changed, nor if the copy is moved.
 
     Args:
         model: Any module.
@@ -34,10 +34,17 @@ def inference_copy(
     device = None if device is None else torch.device(device)
     tensors = [*model.parameters(), *model.buffers()]
     shared = all(_has_dtype(t, dtype) and _is_on(t, device) for t in tensors)
-    result = copy.deepcopy(model, {id(t): t for t in tensors} if shared else {})
+    result = copy.deepcopy(model, {id(t): _alias(t) for t in tensors} if shared else {})
     keep_batch_dimension(result)
     result.eval()
     return result if shared else result.to(device=device, dtype=dtype)
+
+
+def _alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Return another object with the same memory: `nn.Module.to` changes parameters in place."""
+    if isinstance(tensor, nn.Parameter) and type(tensor) is nn.Parameter:
+        return nn.Parameter(tensor.detach(), tensor.requires_grad)
+    return tensor
 
 
 def _has_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
@@ -68,12 +75,18 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
 
     Raises:
         ModelInputError: If the module does not accept these inputs; the message has their shapes.
+        InferenceError: If the GPU has too little memory.
     """
     try:
         with torch.no_grad():
             outputs: list[torch.Tensor] = pytree.tree_leaves(module(inputs))
             return outputs
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except torch.OutOfMemoryError as error:
+        raise InferenceError(
+            f"the GPU has too little memory for a batch of {batch_size(inputs)}; "
+            "run smaller batches"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
         reason = "; ".join(
             filter(None, [str(error).splitlines()[0], explain(error, module, lua_paths)])

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .checker.check import check
     from .exporter import Exported, export
     from .onnx_file import describe_file
+    from .page import write_page
     from .quantizer.quantize import Quantized, quantize
+    from .triton import next_version, triton_version
 
 __all__ = [
     "PROFILES",
@@ -37,9 +39,12 @@ __all__ = [
     "check",
     "describe_file",
     "export",
+    "next_version",
     "open_predictor",
     "quantize",
+    "triton_version",
     "write_check_report",
+    "write_page",
 ]
 
 #: The module of each name that needs torch or onnx.
@@ -51,6 +56,8 @@ _LAZY = {
     **dict.fromkeys(("Exported", "export"), "exporter"),
     "describe_file": "onnx_file",
     **dict.fromkeys(("Quantized", "quantize"), "quantizer"),
+    "write_page": "page",
+    **dict.fromkeys(("next_version", "triton_version"), "triton"),
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..inference.errors import InferenceError
 from ..inference.metadata import PREPROCESSING, Metadata
@@ -170,9 +171,10 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         "ir_version": model.ir_version,
         "labels": metadata.labels,
         "vocabularies": [vocabulary.to_json() for vocabulary in metadata.vocabularies or []],
-        **{name: _to_json(getattr(metadata, name)) for name in PREPROCESSING},
+        **{name: _to_json(getattr(metadata, name)) for name in (*PREPROCESSING, "image_to_image")},
         "arithmetic": metadata.precision,
         "output_kind": metadata.output_kind,
+        "depends_on_batch": bool(metadata.depends_on_batch),
         "source": metadata.source,
         "torchlift_version": metadata.torchlift_version,
         "format_version": metadata.format_version,
@@ -205,5 +207,5 @@ def _describe(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:
     ]
 
 
-def _to_json(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
-    return None if preprocessing is None else preprocessing.to_json()
+def _to_json(steps: Preprocessing | ImageToImage | None) -> dict[str, Any] | None:
+    return None if steps is None else steps.to_json()

@@ -22,6 +22,7 @@ from ..t7.embedded import embedded_value
 from ..t7.model import is_module
 from ..t7.paths import children, follow, format_path, parse_path
 from ..vocabulary import Vocabulary, read_vocabulary, without_repetitions
+from .image_projects import CAFFE_MEAN, FAST_NEURAL_STYLE, ImageProject
 from .vocabularies import is_vocabulary_key, vocabularies_in
 
 #: Tables in which training scripts keep their options.
@@ -38,12 +39,9 @@ _BOTH = re.compile(r"(mean(and)?std|stdmean|stats?|statistics|norm|normali[sz]at
 #: Keys that look like preprocessing.
 _SUSPECTS = re.compile(r"mean|std|preproc|normali[sz]|whiten|zca")
 
-#: Mean of networks that come from Caffe, in the order that they see: BGR, values from 0 to 255.
-_CAFFE_MEAN = (103.939, 116.779, 123.68)
-
 #: `opt.preprocessing` of fast-neural-style.
 _NAMED = {
-    "vgg": Normalization(_CAFFE_MEAN, (1.0,), "BGR", 255),
+    "vgg": Normalization(CAFFE_MEAN, (1.0,), "BGR", 255),
     "resnet": Normalization.of("imagenet", "imagenet"),
 }
 
@@ -66,12 +64,14 @@ class Beside:
         labels: What may be its class names, the most probable first.
         normalization: Mean and std, or None.
         vocabularies: Its vocabularies.
+        project: The project that it comes from, if it turns images into images and is known.
         notes: What was found and is not used, and why.
     """
 
     labels: list[ClassNames] = field(default_factory=list)
     normalization: Normalization | None = None
     vocabularies: list[Vocabulary] = field(default_factory=list)
+    project: ImageProject | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -97,6 +97,9 @@ def read_beside(value: Any, path: str) -> Beside:
         if isinstance(one.key, int):
             _read_unnamed(found, place, entry)
         elif one.is_option and isinstance(entry, (int, float)):
+            if name == "tanhconstant" and found.project is None:
+                # fast_neural_style.lua: without the option `preprocessing` it is vgg.
+                found.normalization, found.project = _NAMED["vgg"], FAST_NEURAL_STYLE
             # Scripts have options such as the std of their first weights.
             if _MEANS.fullmatch(name) or _STDS.fullmatch(name):
                 found.notes.append(f"{place} beside the model is left out: a number among options")
@@ -214,12 +217,12 @@ def _read_numbers(found: Beside, place: str, table: LuaTable) -> None:
     if read is None:
         found.notes.append(f"{place} beside the model is left out: not understood")
         return
-    is_caffe = read.mean is not None and np.allclose(read.mean, _CAFFE_MEAN, atol=0.01)
+    is_caffe = read.mean is not None and np.allclose(read.mean, CAFFE_MEAN, atol=0.01)
     found.normalization = Normalization(color="BGR").over(read) if is_caffe else read
 
 
 def _read_named(found: Beside, place: str, name: str) -> None:
     if name in _NAMED:
-        found.normalization = _NAMED[name]
+        found.normalization, found.project = _NAMED[name], FAST_NEURAL_STYLE
     else:
         found.notes.append(f"{place} beside the model is left out: {name!r} is not known")

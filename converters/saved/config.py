@@ -56,6 +56,7 @@ _ENTRIES = {
     "vocabularies": list_of(check_vocabulary),
     "parameters": whole(),
     "preprocessing": optional(mapping_of(anything)),
+    "image_to_image": optional(mapping_of(anything)),
     "notes": list_of(text),
     "structure": mapping_of(anything),
     "tied": mapping_of(text),
@@ -70,7 +71,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 #: What `describe_folder` takes from `config.json`, in this order.
 _DESCRIBED = (
     *("parameters", "input_shape", "inputs", "output_kind", "labels", "vocabularies"),
-    *("preprocessing", "source"),
+    *("preprocessing", "image_to_image", "source"),
     *("torchlift_version", "format_version", "notes"),
 )
 
@@ -102,7 +103,12 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     config = _from_format_1(config) if version == 1 else config
     try:
         # Format 1 does not count the parameters.
-        left_out = ("inputs", "vocabularies", *(("parameters",) if version == 1 else ()))
+        left_out = (
+            "inputs",
+            "vocabularies",
+            "image_to_image",
+            *(("parameters",) if version == 1 else ()),
+        )
         check_entries(config, _ENTRIES, optional=left_out)
         if config.get("inputs"):
             InputShapes.from_json(config["inputs"])

@@ -17,6 +17,7 @@ from ... import __version__
 from .. import t7
 from ..errors import TorchliftError
 from ..files import atomic_path
+from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..input_shapes import InputShapes
 from ..labels import check_labels
@@ -27,6 +28,7 @@ from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
 from ..vocabulary import Vocabulary
+from . import torchvision_network, up_to_layer  # noqa: F401  # they register layers to build
 from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
@@ -112,6 +114,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     try:
         module = build(config["structure"])
         preprocessing, source = config["preprocessing"], config["source"]
+        image_to_image = config.get("image_to_image")
         shape, tied = config["input_shape"], config["tied"]
         model = SavedModel(
             module=module,
@@ -123,6 +126,9 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
             source=None if source is None else Provenance(source["file"], source["sha256"]),
             inputs=_inputs(config),
             vocabularies=[Vocabulary.from_json(one) for one in config.get("vocabularies", [])],
+            image_to_image=None
+            if image_to_image is None
+            else ImageToImage.from_json(image_to_image),
         )
         _check_fit(model)
     except TorchliftError as error:
@@ -197,6 +203,7 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "vocabularies": [vocabulary.to_json() for vocabulary in model.vocabularies],
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
+        "image_to_image": None if model.image_to_image is None else model.image_to_image.to_json(),
         "notes": model.notes,
     }
 

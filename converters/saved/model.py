@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..input_shapes import InputShapes
 from ..vocabulary import Vocabulary
@@ -35,6 +36,8 @@ class SavedModel:
         input_shape: (C, H, W) of one example, or None if it is not known or no image.
         labels: The class names of the outputs, or None.
         preprocessing: The steps from an image to an input, or None.
+        image_to_image: The steps from an output back to an image, where they are not as those of
+            the input.
         vocabularies: What the numbers of its inputs and outputs stand for, in networks of texts.
         notes: What was decided or assumed during the conversion, for people to read.
         source: The file that it was converted from, or None.
@@ -56,6 +59,7 @@ class SavedModel:
     source: Provenance | None = None
     inputs: InputShapes | None = None
     vocabularies: list[Vocabulary] = field(default_factory=list)
+    image_to_image: ImageToImage | None = None
 
     @property
     def input_shapes(self) -> InputShapes | None:

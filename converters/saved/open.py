@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import t7
-from ..images.normalization import Normalization, Numbers
+from ..images.normalization import NOTHING_SAID, Normalization, Numbers
 from ..images.preprocessing import ValueRange
 from ..input_shapes import InputShapes
 from ..modules import keep_batch_dimension
@@ -19,8 +19,9 @@ from ..modules.find import convert_model
 from ..t7 import LuaTable
 from .beside import Beside, read_beside
 from .folder import load
+from .image_projects import find_image_project
 from .model import Provenance, SavedModel
-from .overrides import Overrides, override
+from .overrides import Overrides, first_channels, override
 from .shapes import infer_output_kind, side_by_side
 
 
@@ -112,6 +113,14 @@ def _convert(value: Any, file: Path, at: str | None) -> tuple[SavedModel, Beside
         )
         output_kind = "features"
     beside = read_beside(value, conversion.layers[-1].path if conversion.layers else "")
+    if conversion.layers and beside.project is None:
+        classes = {layer.source.class_name for layer in conversion.layers}
+        beside.project = find_image_project(
+            conversion.layers[-1].source, classes, beside.normalization, first_channels(module)
+        )
+        if beside.project is not None:
+            known = beside.normalization or NOTHING_SAID
+            beside.normalization = beside.project.normalization.over(known)
     return SavedModel(module, output_kind, notes=notes, source=source), beside
 
 

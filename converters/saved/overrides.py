@@ -10,19 +10,25 @@ from torch import nn
 
 from ..errors import LabelsError
 from ..images.errors import PreprocessingError
+from ..images.image_to_image import ImageToImage, SaidOutput
 from ..images.mean_std import with_table
 from ..images.normalization import NOTHING_SAID, Normalization, Numbers, describe_resizing
 from ..images.preprocessing import ValueRange
 from ..input_shapes import InputShapes, parse_inputs
 from ..labels import check_labels, check_order, read_labels
+from ..modules.channels import channel_misfit
 from ..t7 import LuaTable
 from .beside import Beside
 from .errors import SavedModelError
+from .image_projects import with_mask
 from .input_trial import input_problem
 from .model import SavedModel
 from .shapes import infer_input_shape, infer_inputs, output_count, output_shape
 from .told_inputs import told_inputs
 from .training_batches import training_batch_notes
+
+#: Channels of images with a mask → those of the images.
+_WITHOUT_MASK = {4: 3, 2: 1}
 
 
 @dataclass(frozen=True)
@@ -202,11 +208,12 @@ def _set_preprocessing(model: SavedModel, name: str, said: Overrides, beside: Be
         return
     try:
         model.preprocessing, note = given.over(known).preprocessing(
-            model.input_shape, _channels(model), said.resize
+            model.input_shape, _image_channels(model), said.resize
         )
     except PreprocessingError as error:
         if not given.is_empty or said.resize is not None:
-            raise PreprocessingError(f"{name}: {error}") from None
+            problem = channel_misfit(model.module) or error
+            raise PreprocessingError(f"{name}: {problem}") from None
         model.notes.append(f"mean and std beside the model are left out: {error}")
         return
     replaced = [
@@ -214,7 +221,23 @@ def _set_preprocessing(model: SavedModel, name: str, said: Overrides, beside: Be
     ]
     if replaced:
         note += f"; {', '.join(replaced)} as given, not as beside the model"
+    _set_image_to_image(model, given, beside)
     model.notes.append(note)
+
+
+def _set_image_to_image(model: SavedModel, given: Normalization, beside: Beside) -> None:
+    """Set how outputs become images where the project tells; what is said of inputs holds too."""
+    assert model.preprocessing is not None
+    takes_mask = _image_channels(model) != first_channels(model.module)
+    output = None
+    if beside.project is not None:
+        output = beside.project.image_to_image(model.preprocessing)
+        said = SaidOutput(given.value_range, given.color)
+        output = output if beside.project.output is None else said.over(output, model.preprocessing)
+        model.notes.append(f"images are prepared and written as in {beside.project.name}")
+    if takes_mask and not (output is not None and output.takes_mask):
+        output = with_mask(output or ImageToImage(model.preprocessing.value_range))
+    model.image_to_image = output
 
 
 def _differs(name: str, given: Normalization, known: Normalization) -> bool:
@@ -223,17 +246,21 @@ def _differs(name: str, given: Normalization, known: Normalization) -> bool:
     return mine is not None and other is not None and mine != other
 
 
-def _channels(model: SavedModel) -> int | None:
-    """Return how many channels images have, if the first layer tells."""
-    layers = (
-        layer for layer in model.module.modules() if any(True for _ in layer.parameters(False))
-    )
+def first_channels(module: nn.Module) -> int | None:
+    """Return how many channels a network takes, if its first layer is a convolution of images."""
+    layers = (layer for layer in module.modules() if any(True for _ in layer.parameters(False)))
     first = next(layers, None)
     return getattr(first, "in_channels", None) if isinstance(first, nn.Conv2d) else None
 
 
+def _image_channels(model: SavedModel) -> int | None:
+    """Return how many channels images have, if the first layer tells: one may be for a mask."""
+    channels = first_channels(model.module)
+    return _WITHOUT_MASK.get(channels, channels) if channels else None
+
+
 def _may_take_images(model: SavedModel) -> bool:
-    return model.input_shape is not None or _channels(model) is not None
+    return model.input_shape is not None or first_channels(model.module) is not None
 
 
 def _set_resizing(model: SavedModel, name: str, choice: str) -> None:

@@ -17,13 +17,15 @@ _DTYPE_CODES: dict[str, str] = {
     "Double": "f8",
 }
 
-# cutorch's classes; torch.CudaTensor, without an element type in its name, holds floats.
-_CUDA_KINDS: dict[str, str] = {
-    "Cuda": "Float",
-    **{f"Cuda{kind}": kind for kind in ("Byte", "Char", "Short", "Int", "Long", "Half", "Double")},
+# The classes of cutorch and cltorch (OpenCL). torch.CudaTensor and torch.ClTensor, without an
+# element type in their names, hold floats; the layouts are those of Torch7's own classes.
+_DEVICE_KINDS: dict[str, str] = {
+    f"{device}{kind if kind != 'Float' else ''}": kind
+    for device in ("Cuda", "Cl")
+    for kind in _DTYPE_CODES
 }
 
-_KINDS: dict[str, str] = {**{kind: kind for kind in _DTYPE_CODES}, **_CUDA_KINDS}
+_KINDS: dict[str, str] = {**{kind: kind for kind in _DTYPE_CODES}, **_DEVICE_KINDS}
 
 #: `torch.FloatTensor` → native dtype; a LongTensor is int64 whatever the size of the file's longs.
 TENSOR_DTYPES: dict[str, np.dtype[Any]] = {

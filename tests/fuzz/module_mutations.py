@@ -128,9 +128,14 @@ def _expanded_tensor(value: Any, root: Any, rng: random.Random, corpus: list[byt
     return tensor_view(f"torch.{kind}Tensor", sizes, strides, 0, storage)
 
 
+def _can_copy(value: Any) -> bool:
+    """Return whether it is a tensor with numbers; an expanded one may stand for terabytes."""
+    return isinstance(value, np.ndarray) and 0 < value.nbytes < 2**24
+
+
 def _reshaped(value: Any, root: Any, rng: random.Random, corpus: list[bytes]) -> Any:
     """Return the tensor in another shape, or another part of it."""
-    if not isinstance(value, np.ndarray) or not value.size:
+    if not _can_copy(value):
         return rng.choice(_NUMBERS)
     array = np.array(value)
     return rng.choice((array.ravel(), array[None], array[:1], array.T, array.ravel()[:-1]))
@@ -138,7 +143,7 @@ def _reshaped(value: Any, root: Any, rng: random.Random, corpus: list[bytes]) ->
 
 def _damaged_tensor(value: Any, root: Any, rng: random.Random, corpus: list[bytes]) -> Any:
     """Return the tensor with one number changed."""
-    if not isinstance(value, np.ndarray) or not value.size:
+    if not _can_copy(value):
         return rng.choice(_NUMBERS)
     array = np.array(value)
     with np.errstate(all="ignore"), warnings.catch_warnings():

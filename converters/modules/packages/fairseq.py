@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -289,7 +288,9 @@ class SeqMultiply(nn.Module):
 
     def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
         """Map `[x, y (N, T, …)]` to x · √T."""
-        return input[0] * math.sqrt(input[1].shape[1])
+        # A tensor, so that a traced graph keeps the length free.
+        length = torch.full((), input[1].shape[1], dtype=input[0].dtype, device=input[0].device)
+        return input[0] * length.sqrt()
 
 
 @register("nn.SeqMultiply", ignored=("scale", "grads", "zeroGrads"))

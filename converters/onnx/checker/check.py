@@ -219,14 +219,13 @@ class _BatchResults:
         if batch.is_real and expected.ndim == 2 and len(expected) == len(batch.examples):
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
 
-    def note_variation(self, inputs: Any, outputs: Sequence[np.ndarray]) -> None:
-        """Note whether examples of a batch, or of those before, differ in what goes in and out."""
-        leaves = [np.asarray(leaf) for leaf in pytree.tree_leaves(inputs)]
-        if self._first is None:
-            self._first = [leaf[:1] for leaf in leaves], [output[:1] for output in outputs]
-        for first in (self._first, ([leaf[:1] for leaf in leaves], [out[:1] for out in outputs])):
+    def note_variation(self, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Note whether examples (N, …) of a batch, or of those before, go in and come out apart."""
+        own = [array[:1] for array in inputs], [array[:1] for array in outputs]
+        self._first = self._first or own
+        for first in (self._first, own):
             # Batches of other sizes are compared in themselves.
-            self._inputs_vary |= _differ(leaves, first[0])
+            self._inputs_vary |= _differ(inputs, first[0])
             self._outputs_vary |= _differ(outputs, first[1])
 
     @property
@@ -249,6 +248,19 @@ class _BatchResults:
     def count_ties(self) -> int:
         """Count the examples whose predicted class is a tie."""
         return len({tie.example for comparison in self.comparisons for tie in comparison.ties})
+
+
+def batch_in_front(arrays: Sequence[np.ndarray], axes: Sequence[int]) -> list[np.ndarray]:
+    """Return arrays with their batch axis in front; axes beyond those of an array do not count.
+
+    Example:
+        >>> [array.shape for array in batch_in_front([np.ones((5, 2)), np.ones((2, 3))], [1, 0])]
+        [(2, 5), (2, 3)]
+    """
+    return [
+        np.moveaxis(array, axis, 0) if axis < np.ndim(array) else np.asarray(array)
+        for array, axis in zip(arrays, axes, strict=False)
+    ]
 
 
 def _differ(arrays: Sequence[np.ndarray], first: Sequence[np.ndarray]) -> bool:
@@ -289,13 +301,15 @@ def _run_batches(
         with tempfile.TemporaryDirectory() as folder, full_float32():
             session = open_session(pair.path, provider, profile=Path(folder) / "nodes")
             results.limits = limits(session.provider)
-            module = pair.module
-            if session.device == "cuda" and torch.cuda.is_available():
-                module = inference_copy(module, device="cuda")
+            # Whatever runs the file, the reference is what PyTorch computes on the CPU.
+            module = inference_copy(pair.module, device="cpu")
 
             def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
                 outputs = _run_both(pair, module, session, batch)
-                results.note_variation(batch.model, [expected for expected, _ in outputs])
+                results.note_variation(
+                    batch_in_front(pytree.tree_leaves(batch.model), pair.input_batch_axes),
+                    batch_in_front([expected for expected, _ in outputs], pair.output_batch_axes),
+                )
                 return outputs
 
             for batch in batches:
@@ -303,7 +317,7 @@ def _run_batches(
                 rounding = partial(allowed_rounding, module, batch.model, results.limits.name)
                 results.add(batch, run_both(batch), is_classifier, rounding)
                 if not results.findings:
-                    results.findings.append(_provider_finding(session))
+                    results.findings.append(_provider_finding(session, precision))
                 example = batch.model
             if not (pair.needs_images or precision == "int8" or pair.random_operators):
                 results.edge_cases = check_edge_cases(
@@ -312,7 +326,7 @@ def _run_batches(
                     results.limits.tolerance,
                     scales=precision != "fp16",
                     seed=seed,
-                    batch_axes=[leaf.batch_axis for leaf in pair.shapes.leaves()],
+                    batch_axes=pair.input_batch_axes,
                     in_float64=partial(_in_float64, pair),
                 )
     except ProviderError:
@@ -365,7 +379,7 @@ def _run_both(
     return list(zip(expected, actual, strict=True))
 
 
-def _provider_finding(session: Session) -> Finding:
+def _provider_finding(session: Session, precision: str) -> Finding:
     """Return which provider ran how many of the nodes, after the first batch."""
     nodes = nodes_by_provider(session)
     elsewhere = [node for node in nodes if node.provider != session.provider]
@@ -375,6 +389,8 @@ def _provider_finding(session: Session) -> Finding:
         providers = Counter(node.provider for node in elsewhere)
         others = ", ".join(f"{n} on {name}" for name, n in providers.items())
         text = f"{text}, {count / total:.0%} ({others})"
+    if precision == "fp16" and session.device == "cpu":
+        text += "; float16 is mostly computed in float32 there"
     left = [node.name for node in elsewhere if node.has_weights]
     if left:
         text += f"; nodes with weights ran elsewhere: {', '.join(left[:_NAMED])}"

@@ -140,14 +140,14 @@ class CheckInputs:
     def _random(self, count: int, sizes: list[tuple[int, ...]] | None = None) -> Any:
         """Return random examples of the sizes that the model and the file take."""
         waiting = iter(self._sizes if sizes is None else sizes)
-        indices = largest_index(self._module)
+        indices = indices_of(self._module)
 
         def draw(leaf: InputShape, _: tuple[int, ...]) -> Any:
             return self._draw(leaf, _with_batch(leaf, next(waiting), count), indices)
 
         return example_inputs(self._shapes, draw=draw)
 
-    def _draw(self, leaf: InputShape, shape: tuple[int, ...], indices: int) -> np.ndarray:
+    def _draw(self, leaf: InputShape, shape: tuple[int, ...], indices: range) -> np.ndarray:
         if self._needs_images:
             return self._generator.integers(0, 256, shape, np.uint8)
         if leaf.is_integer:
@@ -155,7 +155,7 @@ class CheckInputs:
             if dtype.kind == "b" or (dtype.name == "uint8" and len(self._axes) > 1):
                 # Bytes beside other inputs are a mask.
                 return self._generator.integers(0, 2, shape).astype(dtype)
-            return self._generator.integers(1, indices + 1, shape).astype(dtype)
+            return self._generator.integers(indices.start, indices.stop, shape).astype(dtype)
         return self._generator.standard_normal(shape, np.float32)
 
 
@@ -198,12 +198,15 @@ def _scaled(
     )
 
 
-def largest_index(module: nn.Module) -> int:
-    """Return the largest index, from 1, that every table of a network has.
+def indices_of(module: nn.Module) -> range:
+    """Return the indices, from 1, that every table of a network has.
+
+    Without a table, whole numbers are no indices: zero is among them, as where it stands for a
+    missing word.
 
     Example:
-        >>> largest_index(nn.Sequential(nn.Embedding(7, 2)))
-        7
+        >>> indices_of(nn.Sequential(nn.Embedding(7, 2))), indices_of(nn.Identity())
+        (range(1, 8), range(0, 3))
     """
     sizes = [
         getattr(layer, name)
@@ -211,7 +214,7 @@ def largest_index(module: nn.Module) -> int:
         for name in ("largest_index", "num_embeddings", "num_classes")
         if isinstance(getattr(layer, name, None), int)
     ]
-    return max(min(sizes, default=2), 1)
+    return range(1, max(min(sizes), 1) + 1) if sizes else range(3)
 
 
 def take_examples(inputs: Any, indices: np.ndarray, axes: Sequence[int] | None = None) -> Any:

@@ -159,6 +159,17 @@ class ExportPair:
         return InputShapes(list(leaves))
 
     @property
+    def input_batch_axes(self) -> list[int]:
+        """The position of the batch in each input."""
+        return [leaf.batch_axis for leaf in self.shapes.leaves()]
+
+    @property
+    def output_batch_axes(self) -> list[int]:
+        """The position of the batch in each output of the file; 0 where it shares an axis."""
+        shapes = [axes(value) for value in self.onnx_model.graph.output]
+        return [shape.index(BATCH_AXIS) if BATCH_AXIS in shape else 0 for shape in shapes]
+
+    @property
     def takes_image(self) -> bool:
         """Whether the file takes one image of any size (`export(…, bake_resize=True)`)."""
         is_baked = self.metadata.baked_preprocessing is not None

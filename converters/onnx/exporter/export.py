@@ -244,6 +244,7 @@ def metadata_of(model: SavedModel, kept: Kept | None = None) -> Metadata:
         labels=None if model.labels is None else list(model.labels),
         vocabularies=list(model.vocabularies) or None,
         preprocessing=model.preprocessing,
+        image_to_image=model.image_to_image,
         output_kind=model.output_kind,
         source=None if model.source is None else asdict(model.source),
     )

@@ -173,8 +173,9 @@ def _root_cause(error: BaseException, shapes: InputShapes) -> str:
         if shapes.takes_any_size:
             return "it does not work for images of any size"
         return (
-            f"it does not work for every size of the free axes of {shapes}: give numbers in place "
-            "of ? and names, as where the number of steps, inputs or outputs follows from a size"
+            f"it does not work for every size of the free axes of {shapes}: give axes that are "
+            "always of one size one name, such as t, and numbers in place of ? and names where the "
+            "number of steps, inputs or outputs follows from a size"
         )
     if is_constraint:
         return (

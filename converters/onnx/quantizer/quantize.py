@@ -29,6 +29,7 @@ from .ort_quantizer import (
     LAYERS,
     LINEAR,
     Calibration,
+    Method,
     calibrate,
     dynamic_int8,
     layers_of,
@@ -88,6 +89,8 @@ def quantize(
     max_drop: float = 0.01,
     keep: Sequence[str] = (),
     search: bool = False,
+    symmetric: bool = False,
+    method: Method = "minmax",
     calibration: int = 256,
     progress: Progress | None = None,
     said: OnnxOverrides | None = None,
@@ -108,6 +111,9 @@ def quantize(
         max_drop: Largest loss of accuracy.
         keep: Names of the nodes that stay in single precision.
         search: Find the nodes that must stay in single precision.
+        symmetric: Write signed activations without zero points, and biases in float, as TensorRT
+            and other accelerators take them.
+        method: How ranges are measured: `minmax`, `entropy` or `percentile`.
         calibration: How many examples, evenly spread, the ranges are measured on.
         progress: Called while the files run the examples.
         said: What is said of the file, beside what it says itself; the int8 file says it too.
@@ -132,6 +138,9 @@ def quantize(
         >>> quantized.layers, quantized.kept, quantized.before
         (1, [], 1.0)
     """
+    if dynamic and (symmetric or method != "minmax"):
+        given = "symmetric=True" if symmetric else f"method={method!r}"
+        raise OnnxError(f"{given} is about ranges of activations, which dynamic=True leaves open")
     source, output = Path(path), check_output(target, overwrite)
     model, metadata = read_network(source)
     if metadata.precision not in (None, "fp32"):
@@ -153,9 +162,9 @@ def quantize(
     report = progress or (lambda *_: None)
     known = replace(said or OnnxOverrides(), output_kind=metadata.output_kind)
     examples = _Examples(inputs, opened, known, calibration, report)
-    trials = _Int8Trials(source, model, examples, classes)
+    trials = _Int8Trials(source, model, examples, classes, symmetric)
     if not dynamic:
-        trials.calibrate()
+        trials.calibrate(method)
     kept = list(keep)
     trial = trials.quantize(kept)
     if problem := trial.problem(max_drop):
@@ -285,6 +294,7 @@ class _Int8Trials:
         model: Its graph.
         examples: What the accuracy is measured on.
         classes: Their true classes; None for the float file's predictions.
+        symmetric: As for `quantize`.
 
     Attributes:
         is_labelled: Whether the accuracy is measured on `classes`.
@@ -292,11 +302,17 @@ class _Int8Trials:
     """
 
     def __init__(
-        self, file: Path, model: onnx.ModelProto, examples: _Examples, classes: np.ndarray | None
+        self,
+        file: Path,
+        model: onnx.ModelProto,
+        examples: _Examples,
+        classes: np.ndarray | None,
+        symmetric: bool,
     ) -> None:
         if classes is not None and len(classes) != len(examples.all):
             raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
         self._file, self._model, self._examples = file, model, examples
+        self._symmetric = symmetric
         scores = examples.scores(file, "float", examples.all)
         self._float_scores = scores
         predicted = scores.argmax(axis=1)
@@ -318,9 +334,9 @@ class _Int8Trials:
             )
         self._calibration: Calibration | None = None
 
-    def calibrate(self) -> None:
+    def calibrate(self, method: Method) -> None:
         """Measure the ranges for static quantization, on the sample."""
-        self._calibration = calibrate(self._model, self._examples.feeds("calibration"))
+        self._calibration = calibrate(self._model, self._examples.feeds("calibration"), method)
 
     def quantize(self, keep: Sequence[str]) -> _Trial:
         """Return the graph with all layers in int8 but these."""
@@ -364,7 +380,7 @@ class _Int8Trials:
     def _quantized(self, keep: Sequence[str]) -> onnx.ModelProto:
         if self._calibration is None:
             return dynamic_int8(self._model, keep)
-        return static_int8(self._model, self._calibration, keep)
+        return static_int8(self._model, self._calibration, keep, self._symmetric)
 
     def _scores(self, model: onnx.ModelProto, step: str, indices: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:

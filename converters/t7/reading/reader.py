@@ -336,9 +336,10 @@ class Reader:
         dtype = STORAGE_DTYPES.get(class_name)
         if dtype is None:
             raise decoder.error(f"expected a storage, found a {class_name}")
-        is_long = class_name in ("torch.LongStorage", "torch.CudaLongStorage")
         (count,) = decoder.longs(1)
         start = decoder.position
-        storage = self._memo[index] = decoder.array(dtype, count, is_long=is_long)
+        storage = self._memo[index] = decoder.array(
+            dtype, count, is_long=class_name.endswith("LongStorage")
+        )
         storage.torch_class, storage.stored_bytes = class_name, decoder.position - start
         return storage

@@ -1,0 +1,152 @@
+"""The queue of one model: which requests run together, and what becomes of those given up.
+
+What is protected: each request gets its own rows, a bad one fails alone, nothing given up runs, and
+a server that stops waits for no more examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from torchlift.cli.serve.batching import Batcher, Waiting
+from torchlift.cli.serve.errors import RequestError
+from torchlift.cli.serve.statistics import Statistics
+from torchlift.converters.errors import TorchliftError
+
+#: Longer than any of these tests may take.
+LONG = 60.0
+
+
+class Doubles:
+    """A model that doubles its input, and writes down what it ran on."""
+
+    has_batch = may_batch = True
+
+    def __init__(self) -> None:
+        self.name = "doubles"
+        self.ran: list[np.ndarray] = []
+
+    def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.ran.append(inputs["x"])
+        if (inputs["x"] < 0).any():
+            raise TorchliftError("it is negative")
+        return [inputs["x"] * 2, inputs["x"][:, :1]]
+
+
+def row(*values: float) -> np.ndarray:
+    return np.array([values], np.float32)
+
+
+def served(
+    inputs: list[np.ndarray], model: Doubles, max_batch: int, max_delay: float = LONG
+) -> list[Any]:
+    """What a model answers to requests that arrive at once: outputs or errors."""
+
+    async def ask() -> list[Any]:
+        batcher = Batcher(model, max_batch, max_delay, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        waiting = Waiting(100, lambda count: None)
+
+        async def one(array: np.ndarray) -> list[np.ndarray]:
+            with waiting.enter() as ticket:
+                return await batcher.submit({"x": array}, ticket)
+
+        answers = await asyncio.gather(*map(one, inputs), return_exceptions=True)
+        await batcher.close()
+        return answers
+
+    return within(ask())
+
+
+def within(work: Coroutine[Any, Any, Any], seconds: float = 20) -> Any:
+    return asyncio.run(asyncio.wait_for(work, seconds))
+
+
+def test_requests_run_together_and_each_gets_its_own_rows() -> None:
+    model = Doubles()
+    inputs = [row(1, 2), np.array([[3, 4], [5, 6]], np.float32), row(7, 8)]
+    answers = served(inputs, model, max_batch=4)
+    assert [len(array) for array in model.ran] == [4]
+    for array, (doubled, first) in zip(inputs, answers, strict=True):
+        np.testing.assert_array_equal(doubled, array * 2)
+        np.testing.assert_array_equal(first, array[:, :1])
+
+
+def test_no_batch_is_larger_than_it_may_be() -> None:
+    model = Doubles()
+    served([row(number) for number in range(7)], model, max_batch=3, max_delay=0.01)
+    assert [len(array) for array in model.ran] == [3, 3, 1]
+    model = Doubles()
+    values = np.arange(14, dtype=np.float32).reshape(7, 2)
+    [[doubled, _]] = served([values], model, max_batch=3)
+    assert [len(array) for array in model.ran] == [3, 3, 1]
+    np.testing.assert_array_equal(doubled, values * 2)
+
+
+def test_other_shapes_and_types_do_not_run_together() -> None:
+    model = Doubles()
+    inputs = [row(1, 2), row(3), row(4, 5).astype(np.float64), row(6, 7)]
+    answers = served(inputs, model, max_batch=4, max_delay=0.01)
+    for array, (doubled, _) in zip(inputs, answers, strict=True):
+        np.testing.assert_array_equal(doubled, array * 2)
+        assert doubled.dtype == array.dtype
+    assert sorted(array.shape for array in model.ran) == [(1, 1), (1, 2), (2, 2)]
+
+
+def test_a_request_that_fails_fails_alone() -> None:
+    model = Doubles()
+    good, bad = served([row(1), row(-1)], model, max_batch=2)
+    np.testing.assert_array_equal(good[0], row(2))
+    assert isinstance(bad, TorchliftError)
+    # Together first, then each alone.
+    assert [len(array) for array in model.ran] == [2, 1, 1]
+
+
+def test_a_request_given_up_does_not_run_and_nobody_waits_for_it_at_the_end() -> None:
+    model = Doubles()
+
+    async def give_up() -> int:
+        batcher = Batcher(model, 8, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        counts: list[int] = []
+        waiting = Waiting(1, counts.append)
+        with waiting.enter() as ticket:
+            with pytest.raises(RequestError, match="the queue is full: 1 requests"):
+                waiting.enter().__enter__()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(batcher.submit({"x": row(1)}, ticket), 0.01)
+        await batcher.close()
+        return counts[-1]
+
+    began = time.monotonic()
+    assert within(give_up()) == 0
+    assert time.monotonic() - began < LONG / 4
+    assert model.ran == []
+
+
+def test_a_request_given_up_takes_no_place_in_a_batch() -> None:
+    model = Doubles()
+
+    async def ask() -> list[np.ndarray]:
+        batcher = Batcher(model, 2, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        waiting = Waiting(3, lambda count: None)
+
+        async def one(value: float) -> list[np.ndarray]:
+            with waiting.enter() as ticket:
+                return await batcher.submit({"x": row(value)}, ticket)
+
+        first, second, third = (asyncio.create_task(one(value)) for value in (1, 2, 3))
+        await asyncio.sleep(0)
+        second.cancel()
+        answers = await asyncio.gather(first, third)
+        await batcher.close()
+        return [answer[0] for answer in answers]
+
+    assert [array.tolist() for array in within(ask())] == [[[2]], [[6]]]
+    assert [array.tolist() for array in model.ran] == [[[1], [3]]]

@@ -1,0 +1,221 @@
+"""Triton's model repository: what Triton reads is what the file takes and gives.
+
+What is protected: `config.pbtxt` is Triton's own protobuf message, with the sizes of the graph; a
+new version never changes what is served, and appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, save_model
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.converters.onnx import OnnxError, next_version, triton_version
+
+DIGITS = FIXTURES / "digits"
+MODEL = str(DIGITS / "digits-lenet5-bn.t7")
+OPTIONS = [
+    f"--labels={DIGITS / 'digits_classes.t7'}",
+    f"--mean-std={DIGITS / 'digits_meanStd.t7'}",
+]
+
+
+def config(model: Path) -> Any:
+    """Read a configuration as Triton does."""
+    messages = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    text = (model / "config.pbtxt").read_text(encoding="utf-8")
+    return text_format.Parse(text, messages.ModelConfig())
+
+
+def write(folder: Path, graph: Path | None = None) -> Path:
+    """Write a file, by default the fixtures' classifier, as a version, and return the version."""
+    with triton_version(folder) as file:
+        shutil.copyfile(graph or FIXTURES / "0.1.0" / "model.onnx", file)
+    return folder
+
+
+def graph(path: Path, inputs: dict[str, list[Any]], kind: int = TensorProto.FLOAT) -> Path:
+    """Write a graph that gives each input as an output."""
+    values = [helper.make_tensor_value_info(name, kind, axes) for name, axes in inputs.items()]
+    outputs = [
+        helper.make_tensor_value_info(f"{name}_out", kind, axes) for name, axes in inputs.items()
+    ]
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in inputs]
+    made = helper.make_graph(nodes, "g", values, outputs)
+    opset = helper.make_opsetid("", 18)
+    save_model(helper.make_model(made, ir_version=8, opset_imports=[opset]), path)
+    return path
+
+
+def test_a_classifier_batches_and_names_its_labels(tmp_path: Path) -> None:
+    assert main(["export", MODEL, *OPTIONS, "--triton", str(tmp_path), "--name", "digits"]) == 0
+    model = tmp_path / "digits"
+    assert {str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()} == {
+        "1/model.onnx",
+        "config.pbtxt",
+        "labels.txt",
+    }
+    said = config(model)
+    assert (said.name, said.backend, said.max_batch_size) == ("digits", "onnxruntime", 32)
+    assert said.HasField("dynamic_batching")
+    session = onnxruntime.InferenceSession(model / "1" / "model.onnx")
+    (input,), (output,) = session.get_inputs(), session.get_outputs()
+    assert [(one.name, one.data_type, list(one.dims)) for one in said.input] == [
+        (input.name, 11, input.shape[1:])  # TYPE_FP32
+    ]
+    assert [(one.name, list(one.dims), one.label_filename) for one in said.output] == [
+        (output.name, output.shape[1:], "labels.txt")
+    ]
+    labels = (model / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert labels[:2] == ["zero", "one"]
+    assert len(labels) == 10
+
+
+def test_a_baked_file_takes_one_image_of_any_size(tmp_path: Path) -> None:
+    words = ["export", MODEL, *OPTIONS, "--triton", str(tmp_path / "new"), "--bake-resize"]
+    assert main(words) == 0
+    said = config(tmp_path / "new" / "digits-lenet5-bn")
+    assert said.max_batch_size == 0
+    assert not said.HasField("dynamic_batching")
+    # A gray network's last axis is free (TYPE_UINT8 is 2).
+    assert [(one.name, one.data_type, list(one.dims)) for one in said.input] == [
+        ("image", 2, [-1, -1, -1])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "max_batch_size", "dims"),
+    [
+        ({"a": ["batch", 3, 8], "b": ["batch", 2]}, 32, [[3, 8], [2]]),
+        ({"a": ["batch", "time", 8]}, 32, [[-1, 8]]),
+        ({"a": ["time", "batch", 8]}, 32, [[-1, 8]]),
+        ({"a": ["batch", 3], "b": [4, 2]}, 0, [[-1, 3], [4, 2]]),
+        ({"a": ["time", "batch"], "b": ["batch", 2]}, 0, [[-1, -1], [-1, 2]]),
+        ({"a": [1, 3]}, 0, [[1, 3]]),
+        # A number an example: Triton has no empty dims.
+        ({"a": ["batch"]}, 32, [[1]]),
+    ],
+)
+def test_requests_are_batched_only_where_every_tensor_has_the_batch_in_front(
+    tmp_path: Path, inputs: dict[str, list[Any]], max_batch_size: int, dims: list[list[int]]
+) -> None:
+    folder = write(next_version(tmp_path, "m"), graph(tmp_path / "g.onnx", inputs))
+    said = config(folder.parent)
+    assert said.max_batch_size == max_batch_size
+    assert [list(one.dims) for one in said.input] == dims
+    assert [list(one.dims) for one in said.output] == dims
+
+
+def test_answers_that_depend_on_the_batch_are_not_batched_for_it(tmp_path: Path) -> None:
+    import onnx
+
+    loaded = onnx.load(FIXTURES / "0.1.0" / "model.onnx")
+    entry = loaded.metadata_props.add()
+    entry.key, entry.value = "depends_on_batch", "true"
+    onnx.save(loaded, tmp_path / "dynamic.onnx")
+    said = config(write(next_version(tmp_path, "m"), tmp_path / "dynamic.onnx").parent)
+    assert said.max_batch_size == 32
+    assert not said.HasField("dynamic_batching")
+
+
+def test_a_next_version_leaves_the_configuration_as_it_was_changed_by_hand(tmp_path: Path) -> None:
+    first = write(next_version(tmp_path, "digits"))
+    file = first.parent / "config.pbtxt"
+    text = file.read_text(encoding="utf-8")
+    changed = text.replace("max_batch_size: 32", "max_batch_size: 8  # small").replace(
+        "count: 1", "count: 2"
+    )
+    assert changed != text
+    file.write_text(changed, encoding="utf-8")
+    (first.parent / "7").mkdir()
+    assert next_version(tmp_path, "digits").name == "8"
+    second = write(next_version(tmp_path, "digits"))
+    assert [entry.name for entry in second.iterdir()] == ["model.onnx"]
+    assert file.read_text(encoding="utf-8") == changed
+
+
+def test_a_version_with_other_inputs_labels_or_batches_is_refused(tmp_path: Path) -> None:
+    first = write(next_version(tmp_path, "digits"))
+    other = graph(tmp_path / "other.onnx", {"input": ["batch", 3]})
+    with pytest.raises(OnnxError, match=r"config\.pbtxt: another input .* dims: \[ 3 \]"):
+        write(next_version(tmp_path, "digits"), other)
+    fixed = graph(tmp_path / "fixed.onnx", {"input": [1, 3]})
+    with pytest.raises(OnnxError, match="another max_batch_size"):
+        write(next_version(tmp_path, "digits"), fixed)
+    (first.parent / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
+    with pytest.raises(OnnxError, match=r"labels\.txt: other labels"):
+        write(next_version(tmp_path, "digits"))
+    assert sorted(entry.name for entry in first.parent.iterdir()) == [
+        "1",
+        "config.pbtxt",
+        "labels.txt",
+    ]
+
+
+def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), triton_version(next_version(tmp_path, "m")):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["o.onnx", "--triton", "r"], 2, "--triton adds a version to a repository: leave out OUT"),
+        (["--overwrite", "--triton", "r"], 2, "leave out --overwrite"),
+        (["--name", "m"], 2, "--triton names the repository"),
+        (["--triton", "r", "--name", "../m"], 1, "'../m' cannot be a model's name"),
+        (["--triton", "missing/r"], 1, "missing/r: a folder was expected"),
+        (["--triton", "taken", "--name", "m"], 1, "m is there already and is no model"),
+    ],
+)
+def test_what_cannot_be_a_version_is_said_before_the_model_is_read(
+    words: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken" / "m").mkdir(parents=True)
+    assert main(["export", "no-such-model.t7", *words]) == code
+    assert said in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.slow
+def test_triton_s_client_gets_the_bytes_of_a_session_from_the_served_folder(tmp_path: Path) -> None:
+    client = pytest.importorskip("tritonclient.http")
+    from serve_support import serving
+
+    words = ["export", MODEL, *OPTIONS, "--triton", str(tmp_path), "--name", "digits"]
+    assert main(words) == 0
+    assert main(words) == 0
+    assert main([*words[:-1], "baked", "--bake-resize"]) == 0
+    rng = np.random.default_rng(0)
+    inputs = {
+        "digits": ("input", rng.random((3, 1, 32, 32), np.float32), "FP32"),
+        "baked": ("image", rng.integers(0, 256, (45, 37, 3), np.uint8), "UINT8"),
+    }
+    with serving(tmp_path) as server, client.InferenceServerClient(f"localhost:{server.port}") as c:
+        for name, (key, array, datatype) in inputs.items():
+            tensor = client.InferInput(key, array.shape, datatype)
+            tensor.set_data_from_numpy(array)
+            given = c.infer(name, [tensor]).as_numpy("log_probabilities")
+            version = {"digits": "2", "baked": "1"}[name]
+            session = onnxruntime.InferenceSession(tmp_path / name / version / "model.onnx")
+            assert given.tobytes() == session.run(None, {key: array})[0].tobytes()
+            said, served = config(tmp_path / name), c.get_model_config(name)
+            assert served["max_batch_size"] == said.max_batch_size
+            assert [list(one["dims"]) for one in served["input"]] == [
+                list(one.dims) for one in said.input
+            ]
