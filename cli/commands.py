@@ -16,6 +16,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "convert",
     "export",
     "check",
+    "annotate",
     "quantize",
     "predict",
     "evaluate",

@@ -96,11 +96,20 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.onnx.check": END,
         },
     ),
+    "annotate": (
+        "f.onnx o.onnx --labels x",
+        {
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": None,
+            "torchlift.converters.onnx.annotate": END,
+        },
+    ),
     "quantize": (
         "f.onnx o.onnx --data d",
         {
             **DATA,
-            "torchlift.cli.model_options.PreprocessingOptions.require_of_onnx": None,
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": SimpleNamespace(
+                labels=None
+            ),
             "torchlift.converters.onnx.quantize": END,
         },
     ),

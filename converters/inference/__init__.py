@@ -10,7 +10,8 @@ require("torchlift.converters.inference", "onnxruntime", "PIL")
 from .classifier import Classifier, Prediction
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
-from .predictors import OnnxPredictor, Predictor, TorchPredictor, open_predictor
+from .onnx_predictor import OnnxPredictor
+from .predictors import Predictor, TorchPredictor, open_predictor
 from .prepare import prepare
 from .provider_options import PROVIDERS
 from .providers import provider_problem

@@ -13,7 +13,8 @@ from ..images.image_to_image import NO_OUTPUT_SAID, SaidOutput
 from ..images.pixels import pixels_of
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError
-from .predictors import OnnxPredictor, Predictor, TorchPredictor
+from .onnx_predictor import OnnxPredictor
+from .predictors import Predictor, TorchPredictor
 from .prepare import prepare
 from .tiles import Tiling, measure_tiling
 
