@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,12 +11,15 @@ from rich.console import Group
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
+from .errors import UsageError
 from .evaluate import class_table
+from .model_options import run_plugin
 from .outputs import output_suffix
 from .result import CommandResult, table
 from .values import Count, CountOrZero, Fraction
 
 if TYPE_CHECKING:
+    from ..converters.saved import SavedModel
     from ..transfer.data import Dataset
     from ..transfer.probe import ProbeResult
 
@@ -37,6 +41,9 @@ def probe(
     repeats: Count = 1,
     match_classes: Literal["name", "position"] = "name",
     csv: str | None = None,
+    save: str | None = None,
+    model: str | None = None,
+    plugin: str | None = None,
     overwrite: bool = False,
 ) -> CommandResult:
     """Measure how well stored features separate classes, layer by layer.
@@ -58,10 +65,15 @@ def probe(
             and by position where one has none, or by position.
         repeats: How many seeds are used, one after the other, for means and deviations.
         csv: A .csv file for the table.
-        overwrite: Replace a file that is there.
+        save: A folder for the best logistic regression, with the network up to its layer, as a
+            saved model; evaluate, export and the others take it.
+        model: For --save, where the network of the features is now; by default where it was.
+        plugin: For --save, a Python file with converters for classes of your own; it is run.
+        overwrite: Replace what is there.
     """
     if csv is not None:
         output_suffix(csv, [".csv"])
+    _check_words(features, methods, save, model, plugin)
     from ..converters.files import atomic_path, check_output
     from ..transfer.probe import ProbeOptions, best_of, match_test_features
     from ..transfer.probe import probe as probe_layer
@@ -71,13 +83,14 @@ def probe(
         check_output(csv, overwrite)
     options = ProbeOptions(val_fraction, test_fraction, seed, repeats, match_classes)
     pairs = _layers(features, test, layers)
-    for _, data, test_data in pairs:
-        if test_data is not None:
-            # What does not match is an error before the first of many fits.
-            match_test_features(test_data, data, match_classes)
+    # What does not match, or could not be saved, is an error before the first of many fits.
+    for pair in pairs:
+        if pair.test_data is not None:
+            match_test_features(pair.test_data, pair.data, match_classes)
+    networks = {} if save is None else _networks(pairs, save, model, plugin, overwrite)
     results = [
-        probe_layer(name, data, method, test_data, options)
-        for name, data, test_data in pairs
+        probe_layer(pair.label, pair.data, method, pair.test_data, options)
+        for pair in pairs
         for method in methods or METHODS
     ]
     if csv is not None:
@@ -87,11 +100,22 @@ def probe(
             writer.writerows(result.to_json() for result in results)
     best = best_of(results)
     notes = [f"{r.layer}, {r.method}: {note}" for r in results for note in r.notes]
+    saved = None
+    if save is not None:
+        saved = best_of(results, "logistic")
+        if saved is not best:
+            notes.append(
+                f"saved was {saved.layer} with logistic, the best regression: {best.method} is not "
+                "saved"
+            )
+        _save(saved, networks[saved.layer], save, overwrite)
+    files = [name for name in (csv, save) if name is not None]
     return CommandResult(
         {
             "best": {"layer": best.layer, "method": best.method},
             "results": [result.to_json() for result in results],
-            "files": [] if csv is None else [csv],
+            "saved": saved and {"layer": saved.layer, "method": saved.method, "file": save},
+            "files": files,
             "notes": notes,
         },
         Group(
@@ -101,14 +125,99 @@ def probe(
             f"test accuracy {best.test_accuracy:.4f}",
             class_table(best.evaluation),
             *(f"note: {note}" for note in notes),
+            *(f"wrote {name}" for name in files),
         ),
     )
 
 
-def _layers(
-    features: list[str], test: list[str] | None, layers: list[str] | None
-) -> list[tuple[str, Dataset, Dataset | None]]:
-    """Every layer with its name, its features and those to test on."""
+@dataclass(frozen=True)
+class _Layer:
+    """The features of a layer.
+
+    Attributes:
+        label: What the table calls it.
+        place: The store or file that it is from.
+        name: Its name there.
+        data: The features.
+        test_data: Those to test on, if they are others.
+    """
+
+    label: str
+    place: str
+    name: str
+    data: Dataset
+    test_data: Dataset | None
+
+
+def _check_words(
+    features: list[str],
+    methods: list[Literal["logistic", "knn", "network"]] | None,
+    save: str | None,
+    model: str | None,
+    plugin: str | None,
+) -> None:
+    """Check what the words alone tell.
+
+    Raises:
+        UsageError: If they do not fit together.
+    """
+    if save is None and (model or plugin):
+        raise UsageError(f"--{'model' if model else 'plugin'} is for --save")
+    if save is None:
+        return
+    output_suffix(save, [""])
+    if methods is not None and "logistic" not in methods:
+        raise UsageError("--save saves a logistic regression: --methods must hold logistic")
+    if model is not None and len(features) > 1:
+        raise UsageError("--model names one model: give the features of one")
+
+
+def _networks(
+    layers: list[_Layer], save: str, model: str | None, plugin: str | None, overwrite: bool
+) -> dict[str, SavedModel]:
+    """Return what computes each layer's features, by the layer's label.
+
+    Raises:
+        TorchliftError: If a network is not there, is another one, or cannot be cut, or the folder
+            may not be written.
+    """
+    from ..converters.overwriting import check_output_folder
+    from ..converters.saved.folder import SAVED_MODEL
+    from ..transfer.features.model_source import reopen
+    from ..transfer.features.store import is_feature_store, open_store
+    from ..transfer.probe_network import feature_network
+
+    check_output_folder(save, SAVED_MODEL, overwrite)
+    for place in {layer.place for layer in layers}:
+        if not is_feature_store(place):
+            raise TorchliftError(
+                f"{place} does not say what its features were computed from: --save takes the "
+                "folders that extract writes"
+            )
+    run_plugin(plugin)
+    stores = {place: open_store(place) for place in dict.fromkeys(each.place for each in layers)}
+    models = {place: reopen(store, model) for place, store in stores.items()}
+    return {
+        layer.label: feature_network(models[layer.place], stores[layer.place], layer.name)
+        for layer in layers
+    }
+
+
+def _save(result: ProbeResult, features: SavedModel, folder: str, overwrite: bool) -> None:
+    from ..converters.saved import save
+    from ..transfer.probe_network import probe_network
+
+    assert result.linear is not None
+    labels = result.class_names
+    model = probe_network(features, result.scale, result.linear, labels)
+    model.notes.append(
+        f"a logistic regression ({result.setting}) on the standardized features of {result.layer}"
+    )
+    save(model, folder, overwrite=overwrite)
+
+
+def _layers(features: list[str], test: list[str] | None, layers: list[str] | None) -> list[_Layer]:
+    """Every layer with its features and those to test on."""
     from ..transfer.features.files import read_features
 
     tests = test or []
@@ -129,7 +238,7 @@ def _layers(
                     f"{test_data.images.shape[1]} in {tests[index]}"
                 )
             label = name if len(features) == 1 else f"{Path(place).name}:{name}"
-            found.append((label, data, test_data))
+            found.append(_Layer(label, place, name, data, test_data))
     return found
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+# A module that is imported first while functions are replaced would keep what replaces them.
+import torchlift.converters.saved.torch7  # noqa: F401
 from torchlift.cli.parser import Argument
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import Vocabulary
@@ -114,6 +116,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "torchlift.cli.model_options.ModelOptions.predictor": None,
             "torchlift.converters.inference.results.open_results": nullcontext(),
+            "torchlift.cli.predict.gives_features": False,
             "torchlift.converters.inference.Classifier": SimpleNamespace(note=""),
             "torchlift.transfer.data.open_data": IMAGES,
             "torchlift.converters.inference.predict_array": END,
@@ -157,15 +160,22 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.features.files.format_of": "zarr",
             "torchlift.transfer.features.extraction.example_of": None,
             "torchlift.transfer.features.extractors.build_extractor": None,
+            "torchlift.transfer.features.model_source.ModelSource.of": None,
             "torchlift.transfer.features.extraction.plan_extraction": PLAN,
             "torchlift.transfer.features.extraction.extract": END,
         },
     ),
     "probe": (
-        "f --csv o.csv",
+        "f --csv o.csv --save s",
         {
+            "torchlift.cli.probe.run_plugin": None,
             "torchlift.converters.files.check_output": None,
+            "torchlift.converters.overwriting.check_output_folder": None,
             "torchlift.transfer.features.files.read_features": FEATURES,
+            "torchlift.transfer.features.store.is_feature_store": True,
+            "torchlift.transfer.features.store.open_store": None,
+            "torchlift.transfer.features.model_source.reopen": NETWORK,
+            "torchlift.transfer.probe_network.feature_network": None,
             "torchlift.transfer.probe.probe": END,
         },
     ),
@@ -241,6 +251,9 @@ ELSEWHERE = {
     ("check", "report"),
     ("evaluate", "vocab"),
     ("sample", "prime"),
+    # Images of a generator, in tests/test_sample_images.py.
+    *(("sample", name) for name in ("grid", "noise", "output", "overwrite", "output_range")),
+    *(("sample", name) for name in ("output_color", "output_mean")),
     ("extract", "match_classes"),
     ("sweep", "base"),
     # In other units, and as another type.
@@ -281,6 +294,8 @@ RENAMED = {
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
     ("probe", "csv"): "target",
+    ("probe", "save"): "target",
+    ("probe", "plugin"): "file",
     ("serve", "token_file"): "file",
     ("probe", "layers"): "name",
     ("probe", "methods"): "method",

@@ -59,7 +59,7 @@ def test_random_labels_are_not_learned(method: str) -> None:
     assert abs(result.val_accuracy - 1 / 3) < 0.15
 
 
-def test_two_classes() -> None:
+def test_two_classes_are_told_apart_by_every_method() -> None:
     test = blobs(400, seed=3, classes=2)
     for method in METHODS:
         result = probe("two", blobs(300, seed=2, classes=2), method, test)
@@ -184,9 +184,9 @@ def test_a_regression_is_a_linear_layer_on_unscaled_features(classes: int) -> No
     examples = Examples(scale(data.images), data.classes)  # type: ignore[arg-type]  # blobs have classes
     regression = Regression()
     probabilities = regression.fit(examples, 0.1)(examples.features)
-    weight, bias = regression.linear(scale)
-    assert weight.shape == (classes, 5)
-    logits = data.images @ weight.T + bias
+    layer = regression.linear.unscaled(scale)
+    assert layer.weight.shape == (classes, 5)
+    logits = data.images @ layer.weight.T + layer.bias
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     softmax = exponentials / exponentials.sum(1, keepdims=True)
     np.testing.assert_allclose(softmax, probabilities, atol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .data.class_matching import match_classes as matched
 from .data.selection import class_count, labelled
 from .errors import ProbeError
 from .evaluation import Evaluation, outcomes, summarize
-from .probe_methods import METHODS, Examples, Fitted, Scale
+from .probe_methods import METHODS, Examples, Fitted, LinearLayer, Scale
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class ProbeResult:
         test_accuracies: The accuracy of each seed.
         evaluation: The evaluation on the test split, for the first seed.
         notes: How the classes of the test features were matched, and notes on the fits.
+        class_names: The names of the classes, or None.
+        scale: The standardization of the features, for the first seed.
+        linear: The probe as a layer on standardized features, if it is a logistic regression, for
+            the first seed.
     """
 
     layer: str
@@ -45,10 +49,16 @@ class ProbeResult:
     test_accuracies: list[float]
     evaluation: Evaluation
     notes: list[str]
+    class_names: list[str] | None
+    scale: Scale = field(repr=False, compare=False)
+    linear: LinearLayer | None = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {**asdict(self), "evaluation": self.evaluation.to_json()}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("class_names", "scale", "linear"):
+            del values[name]
+        return {**values, "evaluation": self.evaluation.to_json()}
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,9 @@ def probe(
         test_accuracies=accuracies,
         evaluation=runs[0].evaluation,
         notes=[*notes, *dict.fromkeys(run.fitted.note for run in runs if run.fitted.note)],
+        class_names=None if data.names is None else list(data.names),
+        scale=runs[0].scale,
+        linear=runs[0].fitted.linear,
     )
 
 
@@ -141,14 +154,21 @@ def match_test_features(
     return matched(test, train.names, match_classes, sides, class_count(train))
 
 
-def best_of(results: Sequence[ProbeResult]) -> ProbeResult:
-    """Return the result with the best validation accuracy; test results must not decide."""
-    return max(results, key=lambda result: result.val_accuracy)
+def best_of(results: Sequence[ProbeResult], method: str | None = None) -> ProbeResult:
+    """Return the result with the best validation accuracy; test results must not decide.
+
+    Args:
+        results: One or more.
+        method: Only of these probes.
+    """
+    chosen = (result for result in results if method in (None, result.method))
+    return max(chosen, key=lambda result: result.val_accuracy)
 
 
 @dataclass(frozen=True)
 class _Run:
     fitted: Fitted
+    scale: Scale
     evaluation: Evaluation
 
 
@@ -169,7 +189,7 @@ def _run(
     fitted = METHODS[method](train, val, seed)
     tested = outcomes(fitted.classify(test.features), "probabilities", test.classes)
     labels = [class_name(data.names, index) for index in range(class_count(splits.train))]
-    return _Run(fitted, summarize(tested, labels, splits.test.ids))
+    return _Run(fitted, scale, summarize(tested, labels, splits.test.ids))
 
 
 def _scale(train: Dataset) -> Scale:

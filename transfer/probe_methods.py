@@ -89,6 +89,24 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class LinearLayer:
+    """The logits of a logistic regression.
+
+    Attributes:
+        weight: (classes, D), of features.
+        bias: (classes,).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def unscaled(self, scale: Scale) -> LinearLayer:
+        """Return the layer that does the same to features before they are standardized."""
+        weight = self.weight / scale.std
+        return LinearLayer(weight, self.bias - weight @ scale.mean)
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A fitted probe.
 
@@ -97,21 +115,32 @@ class Fitted:
         setting: What validation chose, such as `C=0.1`.
         val_accuracy: The accuracy with this setting, before training on the validation split.
         note: A note on the fit; empty for none.
+        linear: The classifier as a linear layer, if it is one.
     """
 
     classify: Classifier
     setting: str
     val_accuracy: float
     note: str = ""
+    linear: LinearLayer | None = None
 
 
 class Regression:
-    """Multinomial logistic regression; each fit starts from the result of the one before it."""
+    """Multinomial logistic regression; each fit starts from the result of the one before it.
 
-    def __init__(self) -> None:
+    Args:
+        exact: Fit until nothing changes, in double precision. Otherwise until the accuracy does not
+            change, which is enough to choose a setting.
+    """
+
+    def __init__(self, exact: bool = False) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self._model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
+        self._dtype = np.float64 if exact else np.float32
+        self._iterations = 10 * _ITERATIONS if exact else _ITERATIONS
+        self._model = LogisticRegression(
+            tol=1e-7 if exact else 1e-4, max_iter=self._iterations, warm_start=True
+        )
 
     def fit(self, examples: Examples, strength: float) -> Classifier:
         """Fit the regression and return it as a classifier.
@@ -129,28 +158,26 @@ class Regression:
             raise ProbeError("a logistic regression needs examples of at least two classes")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model.set_params(C=strength).fit(examples.features, examples.classes)
+            features = examples.features.astype(self._dtype, copy=False)
+            self._model.set_params(C=strength).fit(features, examples.classes)
         classify: Classifier = self._model.predict_proba
         return classify
 
     @property
     def note(self) -> str:
         """A note on the last fit; empty if it converged."""
-        stopped = int(np.max(self._model.n_iter_)) >= _ITERATIONS
-        return f"C={self._model.C:g} was stopped after {_ITERATIONS} iterations" if stopped else ""
+        if int(np.max(self._model.n_iter_)) < self._iterations:
+            return ""
+        return f"C={self._model.C:g} was stopped after {self._iterations} iterations"
 
-    def linear(self, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last fit as a linear layer on features before standardization.
-
-        Returns:
-            The weight (classes, D) and the bias (classes,) of logits.
-        """
+    @property
+    def linear(self) -> LinearLayer:
+        """The last fit as a linear layer on standardized features."""
         weight, bias = self._model.coef_, self._model.intercept_
         if len(weight) == 1:
             # For two classes, scikit-learn keeps only the difference of their logits.
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        weight = weight / scale.std
-        return weight, bias - weight @ scale.mean
+        return LinearLayer(weight, bias)
 
 
 def fit_logistic(train: Examples, val: Examples, seed: int) -> Fitted:
@@ -164,8 +191,9 @@ def fit_logistic(train: Examples, val: Examples, seed: int) -> Fitted:
     regression = Regression()
     scores = {strength: val.accuracy(regression.fit(train, strength)) for strength in _STRENGTHS}
     best = max(scores, key=lambda strength: scores[strength])
-    classify = regression.fit(_concatenate(train, val), best)
-    return Fitted(classify, f"C={best:g}", scores[best], regression.note)
+    last = Regression(exact=True)
+    classify = last.fit(_concatenate(train, val), best)
+    return Fitted(classify, f"C={best:g}", scores[best], last.note, last.linear)
 
 
 def fit_knn(train: Examples, val: Examples, seed: int) -> Fitted:

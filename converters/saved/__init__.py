@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .shapes import infer_input_shape, infer_output_kind, output_shape
     from .torch7 import save_t7
     from .torchvision_network import TorchvisionNetwork
+    from .up_to_layer import UpToLayer
 
 __all__ = [
     "OUTPUT_KINDS",
@@ -30,6 +31,7 @@ __all__ = [
     "SavedModel",
     "SavedModelError",
     "TorchvisionNetwork",
+    "UpToLayer",
     "apply_overrides",
     "describe_folder",
     "infer_input_shape",
@@ -53,6 +55,7 @@ _LAZY = {
     **dict.fromkeys(("infer_input_shape", "infer_output_kind", "output_shape"), "shapes"),
     "save_t7": "torch7",
     "TorchvisionNetwork": "torchvision_network",
+    "UpToLayer": "up_to_layer",
 }
 
 

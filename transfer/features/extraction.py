@@ -19,10 +19,12 @@ from ...converters.errors import NotFiniteError
 from ...converters.finite import first_not_finite, require_finite
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import prepare
+from ...converters.inference.processes import ALONE, Process
+from ...converters.inference.threads import available_cpus
 from ..data import Dataset, ImageFiles, fingerprint
 from .extractors import FeatureExtractor
 from .manifest import FORMAT_VERSION
-from .processes import ALONE, Process
+from .model_source import ModelSource
 from .settings import AS_THEY_ARE, Settings
 from .store import FeatureStore, create_store, open_store
 
@@ -64,9 +66,18 @@ def example_of(data: Dataset | ImageFiles, preprocessing: Preprocessing | None) 
 
 
 def plan_extraction(
-    extractor: FeatureExtractor, data: Dataset | ImageFiles, settings: Settings = AS_THEY_ARE
+    extractor: FeatureExtractor,
+    data: Dataset | ImageFiles,
+    settings: Settings = AS_THEY_ARE,
+    source: ModelSource | None = None,
 ) -> ExtractionPlan:
     """Plan an extraction; two examples are run to know the shapes.
+
+    Args:
+        extractor: The network.
+        data: The images.
+        settings: How features are computed and stored.
+        source: Where the network is, for those who build on its features later.
 
     Raises:
         TorchliftError: If the images do not fit the network.
@@ -91,7 +102,8 @@ def plan_extraction(
         (10, 5)
     """
     preprocessing = extractor.preprocessing
-    outputs = extractor(example_of(data, preprocessing))
+    example = example_of(data, preprocessing)
+    outputs = extractor(example)
     shapes = {
         name: list(_reduce(values, settings).shape[1:])
         for name, values in zip(extractor.names, outputs, strict=True)
@@ -111,6 +123,8 @@ def plan_extraction(
             "classes": None if data.names is None else list(data.names),
         },
     }
+    if source is not None:
+        manifest["source"] = {**asdict(source), "input_shape": list(example.shape[1:])}
     return ExtractionPlan(extractor, data, settings, manifest)
 
 
@@ -155,8 +169,8 @@ def extract(
     progress(sum(len(store.chunks[chunk]) for chunk in set(own_chunks) - set(missing)))
     if not plan.extractor.parallel:
         workers = 2  # One computes, the other prepares the next batch.
-    with _single_threaded_workers(workers or process.cores) as pool:
-        _fill(store, missing, plan, pool, workers or process.cores, progress)
+    with _single_threaded_workers(workers or available_cpus()) as pool:
+        _fill(store, missing, plan, pool, workers or available_cpus(), progress)
     process.wait()
     return store
 

@@ -55,10 +55,21 @@ _ENTRIES = {
             "classes": optional(list_of(text)),
         }
     ),
+    "source": entries(
+        {
+            "model": text,
+            "weights": optional(text),
+            "at": optional(text),
+            "input_shape": list_of(whole(1, _MOST_VALUES)),
+        }
+    ),
 }
 
-#: Entries that say what wrote the store, and nothing about its features.
-_VERSIONS = ("format_version", "torchlift")
+#: Entries that a store may lack: those of torchlift 0.1.0 do.
+_OPTIONAL = ("format_version", "source")
+
+#: Entries that say what wrote the store and where its network was, and nothing about its features.
+_ORIGINS = ("format_version", "torchlift", "source")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -88,7 +99,7 @@ def check_readable(manifest: Mapping[str, Any]) -> None:
             f"version that wrote it, {manifest.get('torchlift')}"
         )
     try:
-        check_entries(manifest, _ENTRIES, optional=("format_version",))
+        check_entries(manifest, _ENTRIES, optional=_OPTIONAL)
         names = list(manifest["features"])
         # A layer is a folder of the store.
         if not names or {"", ".", ".."} & set(names):
@@ -111,7 +122,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
 
 
 def _features(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in manifest.items() if name not in _VERSIONS}
+    return {name: value for name, value in manifest.items() if name not in _ORIGINS}
 
 
 def _differences(stored: Any, current: Any, where: str = "") -> Iterator[str]:

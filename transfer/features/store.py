@@ -316,6 +316,7 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
         "backend": manifest["backend"],
         "preprocessing": manifest["preprocessing"],
         "batch_size": manifest["batch_size"],
+        "model": manifest.get("source", {}).get("model"),
         "model_fingerprint": manifest["model"],
         "data_fingerprint": data["fingerprint"],
         "bytes": store.count * values * width,

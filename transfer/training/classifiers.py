@@ -134,7 +134,8 @@ def _probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str) -> 
     scale = Scale.of(features)
     regression = Regression()
     regression.fit(Examples(scale(features), labelled(train)), _PROBE_C)
-    weight, bias = map(torch.from_numpy, regression.linear(scale))
+    layer = regression.linear.unscaled(scale)
+    weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
     replace_head(model.module, len(weight), weight, bias, output_kind=model.output_kind)
     return int(features.shape[1])
 
