@@ -13,6 +13,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "summary",
     "cat",
     "dump",
+    "diff",
     "convert",
     "export",
     "check",

@@ -71,6 +71,13 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.t7.reading.load.read_file": END,
         },
     ),
+    "diff": (
+        "a.t7 b.t7",
+        {
+            "torchlift.cli.model_options.run_plugin": None,
+            "torchlift.converters.comparing.compare_files": END,
+        },
+    ),
     "convert": (
         "m.t7 o",
         {
@@ -290,6 +297,7 @@ OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 #: Names that the library has for options.
 RENAMED = {
     ("cat", "plugin"): "file",
+    ("diff", "plugin"): "file",
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",

@@ -70,6 +70,8 @@ LINES: list[tuple[list[str], int]] = [
     (["cat", MODEL, "modules[1].weight", "-o", "{}/w.npy"], 0),
     (["dump", MODEL, "{}/values.npz"], 0),
     (["dump", DATA, "{}/images", "--limit", "10"], 0),
+    (["diff", MODEL, MODEL], 0),
+    (["diff", MODEL, str(DIGITS / "digits-lenet5.t7")], 1),
     (["convert", MODEL, "{}/second"], 0),
     (["convert", MODEL, "{}/second.onnx"], 0),
     (["convert", MODEL, "{}/second.t7"], 0),
