@@ -23,6 +23,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "apply",
     "extract",
     "probe",
+    "calibrate",
     "train",
     "finetune",
     "sweep",
