@@ -4,7 +4,7 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all soak mutants coverage lint format install clean
+.PHONY: demo test test-all soak gpu mutants coverage lint format install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -39,6 +39,12 @@ soak: install
 	$(BIN)/python tests/fuzz/fuzz_modules.py --seed $(SEED) --minutes $(MINUTES)
 	$(BIN)/python tests/fuzz/fuzz_folders.py --seed $(SEED) --minutes 40
 
+# Parity, throughput, resume and memory on a GPU, in some ten minutes; writes docs/gpu.md. Without a
+# GPU it says that it was skipped.
+gpu: install
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python -m pytest -q -n 0 -m gpu tests
+
 # A sample of small changes to the code, of which each should turn a test red (docs/mutants.md).
 COUNT ?= 200
 
@@ -64,7 +70,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p $(dir $(LINK)) && ln -sfn ../.. $(LINK)
-	MYPYPATH=$(dir $(LINK)) $(BIN)/mypy -p torchlift.converters -p torchlift.transfer -p torchlift.cli
+	MYPYPATH=$(dir $(LINK)) $(BIN)/mypy -p torchlift.converters -p torchlift.transfer -p torchlift.cli \
+		-m torchlift.compat
 
 format: install
 	$(BIN)/ruff check --fix-only .

@@ -21,7 +21,7 @@ from .outputs import output_suffix
 from .progress import progress
 from .result import CommandResult
 from .terminal import console, printable
-from .values import Provider
+from .values import Count, Provider
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +41,7 @@ def apply(
     output: str,
     *,
     mask: str | None = None,
+    tile: Count | None = None,
     provider: Provider = "auto",
     overwrite: bool = False,
     output_options: OutputOptions = AS_THE_INPUT,
@@ -60,6 +61,8 @@ def apply(
             its own name with .png.
         mask: An image of the same size that is white where the image is missing, for networks that
             fill holes.
+        tile: Run large images in tiles of so many pixels a side, and what the network needs beside
+            them, so that they give what the whole image gives; for networks of convolutions.
         provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
             file.
         overwrite: Replace files that are there.
@@ -71,7 +74,7 @@ def apply(
     from ..converters.images import read_image
 
     holes = None if mask is None else read_image(mask)
-    opened = _open(model, provider, model_options, output_options)
+    opened = _open(model, provider, tile, model_options, output_options)
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
@@ -128,7 +131,11 @@ def _targets(
 
 
 def _open(
-    model: str, provider: str, model_options: ModelOptions, output_options: OutputOptions
+    model: str,
+    provider: str,
+    tile: int | None,
+    model_options: ModelOptions,
+    output_options: OutputOptions,
 ) -> ImageModel:
     from ..converters.inference.image_model import ImageModel
 
@@ -137,7 +144,7 @@ def _open(
         console(stderr=True).print(predictor.note)
     is_fixed = Path(model).suffix.lower() == ".onnx" or Path(model).is_dir()
     try:
-        return ImageModel(predictor, output_options.said(), fixed=is_fixed)
+        return ImageModel(predictor, output_options.said(), tile=tile, fixed=is_fixed)
     except TorchliftError as error:
         raise type(error)(f"{model}: {error}") from None
 

@@ -58,8 +58,8 @@ def extract(
             sklearn:digits.
         output: A folder for zarr; a name in .t7 or .npz for one file.
         layers: Names with commas between: penultimate (the input of the last Linear, the default),
-            input, a
-            PyTorch name (1.8) or a Lua path (get(2):get(9)); of an .onnx file a value's name.
+            input, output (such as an embedding), a PyTorch name (1.8) or a Lua path
+            (get(2):get(9)); of an .onnx file a value's name.
         backend: What computes; onnxruntime is faster on a CPU.
         provider: What to run on: auto, cpu, cuda or cuda:1; tensorrt or openvino for an .onnx
             file.
@@ -74,11 +74,11 @@ def extract(
         raise UsageError("extract matches no classes: --match-classes is an option of probe")
     if format is None:
         output_suffix(output, ["", ".zarr", ".t7", ".npz"])
+    from ..converters.inference.processes import joined_process
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features
     from ..transfer.features.model_source import ModelSource
-    from ..transfer.features.processes import joined_process
     from ..transfer.features.store import STORE
 
     form, target = format_of(output, format), Path(output)

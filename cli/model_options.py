@@ -11,7 +11,7 @@ from ..converters.input_shapes import InputShapes
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from ..converters.images.image_to_image import SaidOutput
+    from ..converters.images.image_to_image import ImageToImage, SaidOutput
     from ..converters.inference import Predictor
     from ..converters.modules.selfcheck import SelfCheck
     from ..converters.saved import SavedModel
@@ -222,14 +222,30 @@ class OutputOptions:
             return
         try:
             if model.preprocessing is None:
-                raise PreprocessingError(
-                    "what values the network takes is not known: give value_range=…"
-                )
+                model.image_to_image = _of_generator(self.said())
+                return
             if Path(path).is_dir():
                 self.said().require_same(model.image_to_image, model.preprocessing)
             model.image_to_image = self.said().over(model.image_to_image, model.preprocessing)
         except PreprocessingError as error:
             raise PreprocessingError(f"{path}: {error}") from None
+
+
+def _of_generator(said: SaidOutput) -> ImageToImage:
+    """Return how the outputs of a network become images that takes none.
+
+    Raises:
+        TorchliftError: when their range is not said.
+    """
+    from ..converters.images.errors import PreprocessingError
+    from ..converters.images.image_to_image import ImageToImage
+
+    if said.range is None or said.mean:
+        raise PreprocessingError(
+            "what values the network takes is not known: give value_range=…, or, for a generator, "
+            "output_range=… alone"
+        )
+    return ImageToImage(said.range, said.color)
 
 
 #: Outputs are as inputs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Group
 
@@ -24,6 +25,8 @@ def quantize(
     max_drop: Fraction = 0.01,
     keep: list[str] | None = None,
     search: bool = False,
+    symmetric: bool = False,
+    method: Literal["minmax", "entropy", "percentile"] = "minmax",
     calibration: Count = 256,
     overwrite: bool = False,
     data_options: DataOptions = ALL_DATA,
@@ -45,12 +48,19 @@ def quantize(
         max_drop: Largest loss of accuracy.
         keep: Nodes that stay in float, with commas between.
         search: Find the layers that have to stay in float.
+        symmetric: Write signed activations without zero points, and biases in float, as TensorRT
+            and other accelerators take them.
+        method: How ranges are measured: minmax takes the extremes, entropy and percentile cut rare
+            values.
         calibration: How many images, evenly spread, are measured for the ranges.
         overwrite: Replace a file that is there.
         data_options: Which images are used.
         preprocessing_options: What the network's inputs are; only what the file itself says is
             accepted.
     """
+    if dynamic and (symmetric or method != "minmax"):
+        given = "--symmetric" if symmetric else "--method"
+        raise UsageError(f"{given} is about ranges of activations, which --dynamic leaves open")
     if Path(model).suffix.lower() != ".onnx":
         raise UsageError(f"{model}: an .onnx file is quantized; torchlift export writes one")
     output_suffix(output, [".onnx"])
@@ -69,6 +79,8 @@ def quantize(
             max_drop=max_drop,
             keep=keep or (),
             search=search,
+            symmetric=symmetric,
+            method=method,
             calibration=calibration,
             progress=shown,
             overwrite=overwrite,

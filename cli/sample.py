@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from .model_options import run_plugin
+from .errors import UsageError
+from .model_options import AS_THE_INPUT, ModelOptions, OutputOptions, run_plugin
+from .outputs import output_suffix
 from .result import CommandResult
+from .sample_images import sample_images
 from .values import CountOrZero, NotNegative, Provider
 
 if TYPE_CHECKING:
@@ -24,15 +27,20 @@ def sample(
     at: str | None = None,
     plugin: str | None = None,
     provider: Provider = "cpu",
+    grid: tuple[int, int] | None = None,
+    noise: Literal["normal", "uniform"] = "normal",
+    output: str | None = None,
+    overwrite: bool = False,
+    output_options: OutputOptions = AS_THE_INPUT,
 ) -> CommandResult:
-    """Write a text with a model of characters or words.
+    """Write a text with a model of characters or words, or images with a generator.
 
-    The text is printed as it is made: the prime, then as many tokens as --length says. The model
-    reads every token once.
+    A text is printed as it is made: the prime, then as many tokens as --length says. The model
+    reads every token once. With --grid images are made of noise, as many as its first layer takes.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file of a language model, such as
-            char-rnn's and torch-rnn's.
+            char-rnn's and torch-rnn's, or of a generator of images, such as DCGAN's.
         prime: The text that the model reads first; where there is none, every token is as
             probable as any other at first, and a model of words reads <eos>.
         length: How many tokens to write: characters, or words where the vocabulary holds words.
@@ -43,7 +51,29 @@ def sample(
         at: The path of the network in a .t7 that holds several, such as protos.rnn.
         plugin: A Python file with converters for classes of your own; it is run.
         provider: What to run on: cpu, cuda, or auto.
+        grid: Rows and columns of images, such as 8x8, instead of a text.
+        noise: What images are made of: normal, with mean 0 and std 1, or uniform from -1 to 1.
+        output: The .png file of the images.
+        overwrite: Replace a file that is there.
+        output_options: How outputs become images.
     """
+    if grid is not None or output is not None:
+        if grid is None or output is None:
+            raise UsageError("images need both: --grid ROWSxCOLUMNS and -o OUT.png")
+        if prime is not None or vocab is not None:
+            raise UsageError("--prime and --vocab are for texts, --grid is for images")
+        output_suffix(output, [".png"])
+        return sample_images(
+            model,
+            output,
+            grid,
+            seed=seed,
+            noise=noise,
+            provider=provider,
+            overwrite=overwrite,
+            model_options=ModelOptions(at=at, plugin=plugin),
+            output_options=output_options,
+        )
     from ..converters.inference.text import Tokenizer, open_language_model, sample_tokens
 
     run_plugin(plugin)

@@ -109,6 +109,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "torchlift.cli.model_options.ModelOptions.predictor": None,
             "torchlift.converters.inference.results.open_results": nullcontext(),
+            "torchlift.cli.predict.gives_features": False,
             "torchlift.converters.inference.Classifier": SimpleNamespace(note=""),
             "torchlift.transfer.data.open_data": IMAGES,
             "torchlift.converters.inference.predict_array": END,
@@ -253,6 +254,9 @@ ELSEWHERE = {
     ("check", "report"),
     ("evaluate", "vocab"),
     ("sample", "prime"),
+    # Images of a generator, in tests/test_sample_images.py.
+    *(("sample", name) for name in ("grid", "noise", "output", "overwrite", "output_range")),
+    *(("sample", name) for name in ("output_color", "output_mean")),
     ("extract", "match_classes"),
     ("sweep", "base"),
     # In other units, and as another type.

@@ -102,6 +102,16 @@ class TestNames:
         for fragment in fragments:
             assert fragment in str(raised.value)
 
+    def test_the_output_is_what_the_network_gives(self) -> None:
+        assert find_tap(self.nested, "output") == Tap("output", "")
+        inputs = torch.arange(24.0).reshape(2, 12)
+        network = nn.Sequential(nn.Linear(12, 5), nn.Linear(5, 3)).eval()
+        features = FeatureNetwork(network, find_taps(network, ["penultimate", "output"]))
+        with torch.no_grad():
+            first, last = features(inputs)
+            assert torch.equal(first, network[0](inputs))
+            assert torch.equal(last, network(inputs))
+
     def test_without_a_linear_layer_the_head_is_the_last_convolution(self) -> None:
         network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.ReLU())
         assert str(find_tap(network, "penultimate")) == "the input of 1"

@@ -16,6 +16,8 @@ from .errors import LayerError
 PENULTIMATE = "penultimate"
 #: The input of the network itself: preprocessed pixels, to compare features with.
 INPUT = "input"
+#: What the network gives, such as an embedding.
+OUTPUT = "output"
 
 #: `get(2):get(9)`, `model:get(2).modules[9]`; a variable's name may precede the first step.
 _LUA_STEP = r"(?:get\(\s*(\d+)\s*\)|modules\[\s*(\d+)\s*\])"
@@ -47,7 +49,7 @@ def find_tap(network: nn.Module, name: str) -> Tap:
     Args:
         network: The network.
         name: `penultimate` (the input of the head, which is the last Linear or, where there is
-            none, the last Conv2d), `input` (the input of the network), or
+            none, the last Conv2d), `input` (the input of the network), `output` (what it gives), or
             a layer, whose output is taken: by its PyTorch name (`1.8`; of a torchvision network
             `layer4` too) or its Lua path (`get(2):get(9)`, `modules[2].modules[9]`).
 
@@ -64,8 +66,8 @@ def find_tap(network: nn.Module, name: str) -> Tap:
         'the input of 0.1'
     """
     layers = dict(network.named_modules(remove_duplicate=False))
-    if name == INPUT:
-        return Tap(name, "", before=True)
+    if name in (INPUT, OUTPUT):
+        return Tap(name, "", before=name == INPUT)
     if name == PENULTIMATE:
         return Tap(name, _last_weights(layers), before=True)
     if _LUA_PATH.fullmatch(name):
@@ -148,7 +150,7 @@ def _last_weights(layers: dict[str, nn.Module]) -> str:
 def _suggest(name: str, layers: dict[str, nn.Module]) -> str:
     names = [layer for layer in layers if layer]
     similar = nearest(name, names) or names[-5:]
-    return f"nearest names: {_list(similar, layers)}, {PENULTIMATE}, {INPUT}"
+    return f"nearest names: {_list(similar, layers)}, {PENULTIMATE}, {INPUT}, {OUTPUT}"
 
 
 def _list(names: Sequence[str], layers: dict[str, nn.Module]) -> str:

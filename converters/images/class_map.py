@@ -16,20 +16,32 @@ MOST_CLASSES = 256
 LABELS = "labels"
 
 
-def class_map_image(scores: np.ndarray, labels: Sequence[str] | None = None) -> Image.Image:
-    """Return the most probable class of each pixel, as an image of mode `P`.
+def class_map(scores: np.ndarray) -> np.ndarray:
+    """Return the most probable class of each pixel, uint8 (H, W).
 
     Args:
-        scores: (classes, H, W); of equal scores the first class counts.
+        scores: (classes, H, W), at most `MOST_CLASSES`; of equal scores the first class counts.
+
+    Example:
+        >>> class_map(np.array([[[0.1, 0.9]], [[0.8, 0.2]]])).tolist()
+        [[1, 0]]
+    """
+    classes: np.ndarray = scores.argmax(axis=0).astype(np.uint8)
+    return classes
+
+
+def class_map_image(classes: np.ndarray, labels: Sequence[str] | None = None) -> Image.Image:
+    """Return the class of each pixel (H, W) as an image of mode `P`.
+
+    Args:
+        classes: uint8.
         labels: The names of the classes, which are kept with the image.
 
     Example:
-        >>> scores = np.array([[[0.1, 0.9]], [[0.8, 0.2]]])
-        >>> image = class_map_image(scores, ["road", "sky"])
-        >>> image.mode, [image.getpixel((x, 0)) for x in (0, 1)]
-        ('P', [1, 0])
+        >>> class_map_image(np.array([[1, 0]], np.uint8), ["road", "sky"]).mode
+        'P'
     """
-    image = Image.fromarray(scores.argmax(axis=0).astype(np.uint8))
+    image = Image.fromarray(classes)
     image.putpalette(palette())
     if labels is not None:
         image.info[LABELS] = json.dumps(list(labels), ensure_ascii=False)

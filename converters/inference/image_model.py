@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..images.class_map import MOST_CLASSES, class_map_image
+from ..images.class_map import MOST_CLASSES, class_map, class_map_image
 from ..images.image_to_image import NO_OUTPUT_SAID, SaidOutput
 from ..images.pixels import pixels_of
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError
 from .predictors import OnnxPredictor, Predictor, TorchPredictor
 from .prepare import prepare
+from .tiles import Tiling, measure_tiling
 
 #: What of white makes a pixel of a mask a hole, as in siggraph2017_inpainting.
 _HOLE = 51
@@ -32,11 +33,14 @@ class ImageModel:
     Args:
         predictor: The network (see `open_predictor`).
         said: How its outputs become images, over what the model says.
+        tile: Run large images in tiles of so many pixels a side, and what is needed beside them;
+            they give what the whole image gives.
         fixed: Whether the model says all itself, as an `.onnx` file does: another value is an
             error.
 
     Raises:
-        InferenceError: If it is not known what values the network takes.
+        InferenceError: If it is not known what values the network takes, or it cannot be run in
+            tiles.
         PreprocessingError: If `said` is not what a model with all said itself has.
 
     Example:
@@ -52,9 +56,15 @@ class ImageModel:
     """
 
     def __init__(
-        self, predictor: Predictor, said: SaidOutput = NO_OUTPUT_SAID, *, fixed: bool = False
+        self,
+        predictor: Predictor,
+        said: SaidOutput = NO_OUTPUT_SAID,
+        *,
+        tile: int | None = None,
+        fixed: bool = False,
     ) -> None:
-        self._predictor = predictor
+        self._predictor, self._tile = predictor, tile
+        self._tiling: Tiling | None = None
         self.provider, self.labels = predictor.provider, predictor.labels
         if problem := _misfit(predictor):
             raise InferenceError(problem)
@@ -71,6 +81,8 @@ class ImageModel:
         if fixed:
             said.require_same(known, inputs)
         self.output = said.over(known, inputs)
+        if inputs.size is not None and tile is not None:
+            raise InferenceError("the network takes images of one size: leave out tile=…")
         if inputs.size is not None:
             # Images are resized to what the network takes.
             self.output = replace(self.output, border=0, multiple=1, scale=None)
@@ -90,17 +102,44 @@ class ImageModel:
         pixels = pixels_of(image)
         holes = self._holes(mask, pixels.shape[:2])
         extended = self._extended(pixels)
-        inputs = prepare([extended], self._preprocessing)
-        if holes is not None:
-            inputs = _with_mask(inputs, self._extended(holes[..., None])[..., 0])
-        output = self._run(inputs, extended.shape[:2])
-        result = self._cut(output, pixels.shape[:2], extended.shape[:2])
-        if self._is_class_map(result):
-            return class_map_image(result, self._predictor.labels)
-        made = self.output.image(result, self._input_color)
+        wide = None if holes is None else self._extended(holes[..., None])[..., 0]
+        if self._tile is None:
+            made, is_map = self._pixels(self._run(extended, wide))
+        else:
+            made, is_map = self._in_tiles(self._tile, extended, wide)
+        made = self._cut(made, pixels.shape[:2], extended.shape[:2])
+        if is_map:
+            return class_map_image(made, self.labels)
         if holes is not None:
             made = _fill(pixels, holes, made)
         return Image.fromarray(made)
+
+    def _in_tiles(
+        self, tile: int, pixels: np.ndarray, holes: np.ndarray | None
+    ) -> tuple[np.ndarray, bool]:
+        """Return what `_pixels` does of the whole image, which is never run at once."""
+        if self._tiling is None:
+            self._tiling = measure_tiling(
+                lambda trial: self._run(trial, None if holes is None else trial[..., 0] > _HOLE),
+                pixels.shape[2],
+            )
+        rows = []
+        is_map = False
+        for down, kept_down in self._tiling.windows(pixels.shape[0], tile):
+            row = []
+            for across, kept_across in self._tiling.windows(pixels.shape[1], tile):
+                part = None if holes is None else holes[down, across]
+                output = self._run(pixels[down, across], part)[:, kept_down, kept_across]
+                made, is_map = self._pixels(output)
+                row.append(made)
+            rows.append(np.concatenate(row, axis=1))
+        return np.concatenate(rows), is_map
+
+    def _pixels(self, output: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return an output as bytes, (H, W) or (H, W, 3), and whether they are classes."""
+        if self._is_class_map(output):
+            return class_map(output), True
+        return self.output.image(output, self._input_color), False
 
     def _holes(self, mask: Any, size: tuple[int, ...]) -> np.ndarray | None:
         """Return where an image is missing (H, W); None for a network that takes no mask."""
@@ -125,11 +164,14 @@ class ImageModel:
             return pixels
         return np.pad(pixels, [*margins, (0, 0)], mode="edge")
 
-    def _run(self, inputs: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    def _run(self, pixels: np.ndarray, holes: np.ndarray | None) -> np.ndarray:
         """Return the output (C, H, W) of one image."""
+        inputs = prepare([np.ascontiguousarray(pixels)], self._preprocessing)
+        if holes is not None:
+            inputs = _with_mask(inputs, holes)
         outputs = self._predictor(inputs)
         if outputs.ndim == _FLAT and self.output.scale:
-            outputs = self._unflattened(outputs, size)
+            outputs = self._unflattened(outputs, pixels.shape[:2])
         if outputs.ndim != _IMAGES or not outputs.size:
             shape = "×".join(map(str, outputs.shape[1:]))
             raise InferenceError(f"the network gives no image: its output is {shape or 'a number'}")
@@ -150,18 +192,18 @@ class ImageModel:
         return outputs.reshape(len(outputs), channels, height - cut, width - cut)
 
     def _cut(
-        self, output: np.ndarray, size: tuple[int, ...], extended: tuple[int, ...]
+        self, made: np.ndarray, size: tuple[int, ...], extended: tuple[int, ...]
     ) -> np.ndarray:
-        """Return the part of an output that belongs to the image as it was."""
+        """Return the part of the bytes that belongs to the image as it was."""
         if not self.output.scale:
-            return output
+            return made
         height, width = (side * self.output.scale for side in size)
-        if output.shape[1] < height or output.shape[2] < width:
+        if made.shape[0] < height or made.shape[1] < width:
             raise InferenceError(
-                f"the network gives {output.shape[1]}×{output.shape[2]} pixels for "
+                f"the network gives {made.shape[0]}×{made.shape[1]} pixels for "
                 f"{extended[0]}×{extended[1]}, fewer than the {height}×{width} of the image"
             )
-        return output[:, :height, :width]
+        return made[:height, :width]
 
     def _is_class_map(self, output: np.ndarray) -> bool:
         """Return whether an output (C, H, W) holds the scores of classes."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from ..errors import LayerError
-from ..find_layers import INPUT, PENULTIMATE, nearest
+from ..find_layers import INPUT, OUTPUT, PENULTIMATE, nearest
 
 #: Operators of an exported Linear; their first input is the layer's.
 _LINEAR = ("Gemm", "MatMul")
@@ -18,7 +18,8 @@ def find_values(graph: onnx.GraphProto, names: Sequence[str]) -> list[str]:
 
     Args:
         graph: A graph with one input.
-        names: `penultimate` (the input of the last Gemm or MatMul), `input`, or names of values.
+        names: `penultimate` (the input of the last Gemm or MatMul), `input`, `output` (the first
+            one), or names of values.
 
     Raises:
         LayerError: If there is no such value; the message lists similar names.
@@ -61,13 +62,16 @@ def _find_value(graph: onnx.GraphProto, name: str) -> str:
         raise LayerError("the ONNX graph has no input")
     if name == INPUT:
         return str(graph.input[0].name)
+    if name == OUTPUT and graph.output:
+        return str(graph.output[0].name)
     if name == PENULTIMATE:
         return _last_linear_input(graph)
     values = [output for node in graph.node for output in node.output if output]
     if name not in values:
         similar = ", ".join(nearest(name, values) or values[-5:])
         raise LayerError(
-            f"no value {name!r} in the ONNX graph; nearest names: {similar}, {PENULTIMATE}, {INPUT}"
+            f"no value {name!r} in the ONNX graph; nearest names: {similar}, {PENULTIMATE}, "
+            f"{INPUT}, {OUTPUT}"
         )
     return name
 

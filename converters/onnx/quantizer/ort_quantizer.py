@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -49,6 +50,10 @@ def layers_of(model: onnx.ModelProto, operators: Sequence[str] = LAYERS) -> list
     ]
 
 
+#: How ranges are measured.
+Method = Literal["minmax", "entropy", "percentile"]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The range of each value inside a graph.
@@ -60,18 +65,27 @@ class Calibration:
     ranges: Any
 
 
-def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibration:
-    """Measure the ranges of the values inside a graph.
+def calibrate(
+    file: Path, batches: Iterable[dict[str, np.ndarray]], method: Method = "minmax"
+) -> Calibration:
+    """Measure the ranges of the values inside a graph, one batch after the other.
 
     Args:
         file: The graph in single precision.
         batches: Inputs by name.
+        method: How ranges follow from the values: their extremes, the range that keeps most of
+            their entropy, or one that cuts a hundred-thousandth of them.
 
     Raises:
         WriteError: If the disk of the temporary files is full.
     """
-    from onnxruntime.quantization.calibrate import create_calibrator
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
     with _quiet(), _temporary_folder() as folder:
         # ONNX Runtime writes beside the graph that it is given, and leaves that if it fails.
         copy = folder / "model.onnx"
@@ -80,8 +94,11 @@ def calibrate(file: Path, batches: Iterable[dict[str, np.ndarray]]) -> Calibrati
             copy,
             [*LAYERS, *_BETWEEN],
             str(folder / "calibrated.onnx"),
+            calibrate_method=methods[method],
         )
-        calibrator.collect_data(_BatchReader(iter(batches)))
+        # All at once, every value inside the graph would be kept until the end.
+        for batch in batches:
+            calibrator.collect_data(_BatchReader(iter([batch])))
         return Calibration(calibrator.compute_data())
 
 
@@ -97,7 +114,10 @@ class _BatchReader:
 
 
 def static_int8(
-    model: onnx.ModelProto, calibration: Calibration, keep: Sequence[str] = ()
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    keep: Sequence[str] = (),
+    symmetric: bool = False,
 ) -> onnx.ModelProto:
     """Return a graph whose layers, and the operators between them, compute in int8.
 
@@ -105,6 +125,8 @@ def static_int8(
         model: The graph in single precision; it is not changed.
         calibration: The ranges of its values.
         keep: Names of the nodes that stay in single precision.
+        symmetric: Make activations signed, with zero points of 0, and leave biases in float, as
+            TensorRT asks of a quantized graph.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -118,12 +140,16 @@ def static_int8(
             # Processors without VNNI add pairs of products in 16 bits: 8-bit weights overflow.
             reduce_range=True,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             tensors_range=calibration.ranges,
             nodes_to_quantize=[],
             nodes_to_exclude=[*keep, *baked],
             op_types_to_quantize=[*LAYERS, *_BETWEEN],
-            extra_options={"WeightSymmetric": True},
+            extra_options={
+                "WeightSymmetric": True,
+                "ActivationSymmetric": symmetric,
+                "QuantizeBias": not symmetric,
+            },
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
@@ -249,10 +275,11 @@ def _temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice off the streams."""
+    """Keep the quantizer's advice, and what its calibrators print, off the streams."""
     previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(StringIO()):
+            yield
     finally:
         logging.disable(previous_level)

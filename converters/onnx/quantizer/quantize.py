@@ -29,6 +29,7 @@ from .ort_quantizer import (
     LAYERS,
     LINEAR,
     Calibration,
+    Method,
     calibrate,
     dynamic_int8,
     layers_of,
@@ -87,6 +88,8 @@ def quantize(
     max_drop: float = 0.01,
     keep: Sequence[str] = (),
     search: bool = False,
+    symmetric: bool = False,
+    method: Method = "minmax",
     calibration: int = 256,
     progress: Progress | None = None,
     overwrite: bool = False,
@@ -106,6 +109,9 @@ def quantize(
         max_drop: Largest loss of accuracy.
         keep: Names of the nodes that stay in single precision.
         search: Find the nodes that must stay in single precision.
+        symmetric: Write signed activations without zero points, and biases in float, as TensorRT
+            and other accelerators take them.
+        method: How ranges are measured: `minmax`, `entropy` or `percentile`.
         calibration: How many examples, evenly spread, the ranges are measured on.
         progress: Called while the files run the examples.
         overwrite: Replace an existing file.
@@ -129,6 +135,9 @@ def quantize(
         >>> quantized.layers, quantized.kept, quantized.before
         (1, [], 1.0)
     """
+    if dynamic and (symmetric or method != "minmax"):
+        given = "symmetric=True" if symmetric else f"method={method!r}"
+        raise OnnxError(f"{given} is about ranges of activations, which dynamic=True leaves open")
     source, output = Path(path), check_output(target, overwrite)
     model, metadata = read_network(source)
     batch = axes(model.graph.input[0])[:1]
@@ -149,9 +158,9 @@ def quantize(
         raise OnnxError(f"no layer {', '.join(unknown)}: choose from {', '.join(layers)}")
     report = progress or (lambda *_: None)
     examples = _Examples(inputs, metadata.preprocessing, calibration, report)
-    trials = _Int8Trials(source, model, examples, classes)
+    trials = _Int8Trials(source, model, examples, classes, symmetric)
     if not dynamic:
-        trials.calibrate()
+        trials.calibrate(method)
     kept = list(keep)
     trial = trials.quantize(kept)
     if problem := trial.problem(max_drop):
@@ -282,6 +291,7 @@ class _Int8Trials:
         model: Its graph.
         examples: What the accuracy is measured on.
         classes: Their true classes; None for the float file's predictions.
+        symmetric: As for `quantize`.
 
     Attributes:
         is_labelled: Whether the accuracy is measured on `classes`.
@@ -289,11 +299,17 @@ class _Int8Trials:
     """
 
     def __init__(
-        self, file: Path, model: onnx.ModelProto, examples: _Examples, classes: np.ndarray | None
+        self,
+        file: Path,
+        model: onnx.ModelProto,
+        examples: _Examples,
+        classes: np.ndarray | None,
+        symmetric: bool,
     ) -> None:
         if classes is not None and len(classes) != len(examples.all):
             raise OnnxError(f"{len(classes)} classes were given for {len(examples.all)} examples")
         self._file, self._model, self._examples = file, model, examples
+        self._symmetric = symmetric
         scores = examples.scores(file, "float", examples.all)
         self._float_scores = scores
         predicted = scores.argmax(axis=1)
@@ -315,12 +331,12 @@ class _Int8Trials:
             )
         self._calibration: Calibration | None = None
 
-    def calibrate(self) -> None:
+    def calibrate(self, method: Method) -> None:
         """Measure the ranges for static quantization, on the sample."""
         value = self._model.graph.input[0]
         batches = self._examples.batches("calibration", self._examples.sample)
         inputs = (feed for batch in batches for feed in _feeds(value, batch))
-        self._calibration = calibrate(self._file, inputs)
+        self._calibration = calibrate(self._file, inputs, method)
 
     def quantize(self, keep: Sequence[str]) -> _Trial:
         """Return the graph with all layers in int8 but these."""
@@ -364,7 +380,7 @@ class _Int8Trials:
     def _quantized(self, keep: Sequence[str]) -> onnx.ModelProto:
         if self._calibration is None:
             return dynamic_int8(self._model, keep)
-        return static_int8(self._model, self._calibration, keep)
+        return static_int8(self._model, self._calibration, keep, self._symmetric)
 
     def _scores(self, model: onnx.ModelProto, step: str, indices: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,110 @@
+"""Large images in tiles: the same bytes as the whole image, with far less memory.
+
+What is protected: that a cut is never felt, whatever a network does to its grid and its border,
+and that a network that looks at the whole image is refused. The truth is the whole image, run at
+once; a gray level may round the other way, since kernels sum in another order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from torchlift.cli.main import main
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.image_to_image import ImageToImage
+from torchlift.converters.inference import InferenceError, TorchPredictor
+from torchlift.converters.inference.image_model import ImageModel
+from torchlift.converters.inference.tiles import measure_tiling
+from torchlift.converters.saved import SavedModel, save
+
+
+def network(name: str) -> nn.Module:
+    """Return a network with large weights, so that every pixel of a window counts."""
+    torch.manual_seed(0)
+    layers: dict[str, list[nn.Module]] = {
+        "padded": [nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 3, 3, padding=1)],
+        "cut off": [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.Conv2d(6, 3, 3)],
+        "down and up": [
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(6, 8, 3, stride=2, padding=1),
+            nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(6, 3, 4, stride=2, padding=1),
+        ],
+        "larger": [nn.ReflectionPad2d(2), nn.Conv2d(3, 12, 5), nn.PixelShuffle(2)],
+        "smaller": [nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 3, 3, padding=1)],
+        "classes": [nn.Conv2d(3, 6, 3, padding=4, dilation=4), nn.LogSoftmax(1)],
+        "whole": [nn.Conv2d(3, 3, 3, padding=1), nn.InstanceNorm2d(3)],
+    }
+    return nn.Sequential(*layers[name]).eval()
+
+
+def opened(name: str, tile: int | None, **output: int) -> ImageModel:
+    module = network(name)
+    kind = "log_probabilities" if name == "classes" else "features"
+    steps = None if not output else ImageToImage((-0.5, 0.5), **output)  # type: ignore[arg-type]  # a dict of whole numbers
+    model = SavedModel(module, kind, preprocessing=Preprocessing("RGB"), image_to_image=steps)
+    return ImageModel(TorchPredictor(model, "cpu"), tile=tile)
+
+
+PICTURE = np.random.default_rng(1).integers(0, 256, (91, 117, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name", ["padded", "cut off", "down and up", "larger", "smaller", "classes"]
+)
+@pytest.mark.parametrize("tile", [16, 40])
+def test_tiles_give_what_the_whole_gives(name: str, tile: int) -> None:
+    whole = np.asarray(opened(name, None)(PICTURE)).astype(int)
+    tiled = np.asarray(opened(name, tile)(PICTURE)).astype(int)
+    assert tiled.shape == whole.shape
+    assert whole.std() > 0
+    if name == "classes":
+        assert (tiled == whole).mean() > 0.999
+    else:
+        assert np.abs(tiled - whole).max() <= 1
+
+
+def test_a_border_is_extended_once() -> None:
+    whole = np.asarray(opened("cut off", None, border=3, scale=1)(PICTURE)).astype(int)
+    tiled = np.asarray(opened("cut off", 30, border=3, scale=1)(PICTURE)).astype(int)
+    assert tiled.shape == whole.shape == PICTURE.shape
+    assert np.abs(tiled - whole).max() <= 1
+
+
+def test_a_network_that_looks_at_the_whole_image_is_refused() -> None:
+    with pytest.raises(InferenceError, match="whole image"):
+        opened("whole", 16)(PICTURE)
+
+
+def test_the_reach_is_that_of_the_convolutions() -> None:
+    def run(pixels: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            image = torch.as_tensor(pixels.transpose(2, 0, 1)[None] / 255).float()
+            output: np.ndarray = network("padded")(image)[0].numpy()
+            return output
+
+    found = measure_tiling(run, 3)
+    assert (found.step, found.scale, found.lost) == (1, 1, 0)
+    assert (found.before, found.after) == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_large_image_in_tiles_from_the_command_line(tmp_path: Path) -> None:
+    model = SavedModel(network("down and up"), "features", preprocessing=Preprocessing("RGB"))
+    save(model, tmp_path / "model")
+    source = tmp_path / "in.png"
+    Image.fromarray(PICTURE).resize((1500, 1100)).save(source)
+    made = []
+    for words in ([], ["--tile", "256"]):
+        target = tmp_path / f"{len(words)}.png"
+        assert main(["apply", str(tmp_path / "model"), str(source), str(target), *words]) == 0
+        made.append(np.asarray(Image.open(target)).astype(int))
+    assert np.abs(made[0] - made[1]).max() <= 1

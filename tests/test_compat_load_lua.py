@@ -1,0 +1,152 @@
+"""`load_lua`: values and modules as PyTorch 0.4's gave them, with Torch7's numbers.
+
+No Python of today runs PyTorch 0.4. The numbers are compared with Torch7's; names and counts are
+those of `torch/utils/serialization/read_lua_file.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import FIXTURES
+
+from torchlift.compat import load_lua
+from torchlift.converters import TorchliftError, t7
+from torchlift.converters.t7 import LuaObject, LuaTable
+
+BRANCHES = FIXTURES / "compat" / "branches.t7"
+
+
+def save(folder: Path, value: object) -> Path:
+    t7.save(value, folder / "value.t7")
+    return folder / "value.t7"
+
+
+def layer(name: str, **fields: object) -> LuaObject:
+    return LuaObject(f"nn.{name}", LuaTable(fields))
+
+
+def test_torch7_agrees_in_both_modes() -> None:
+    io = load_lua(FIXTURES / "compat" / "branches_io.t7")
+    model = load_lua(BRANCHES)
+    assert model.train is True
+    torch.testing.assert_close(model.evaluate().forward(io.input), io.output, atol=2e-6, rtol=0)
+    random = model.training().forward(io.input)
+    assert (random - io.output).abs().max() > 1e-3, "nn.Dropout and the batch decide"
+    torch.testing.assert_close(model.evaluate().forward(io.input), io.output, atol=2e-1, rtol=0)
+
+
+def test_dimensions_count_from_zero(tmp_path: Path) -> None:
+    parts = {
+        "SplitTable": ("dimension", 2, 1),
+        "JoinTable": ("dimension", 2, 1),
+        "SelectTable": ("index", -1, -1),
+        "Narrow": ("index", 3, 2),
+        "Sum": ("dimension", 2, 1),
+        "LookupTable": ("paddingValue", 0, -1),
+    }
+    for name, (field, lua, python) in parts.items():
+        module = load_lua(save(tmp_path, layer(name, **{field: lua})))
+        assert type(module).__name__ == name
+        assert getattr(module, field) == python, name
+    pairs = LuaTable.from_list([LuaTable.from_list([2, 3])])
+    transpose = load_lua(save(tmp_path, layer("Transpose", permutations=pairs)))
+    assert transpose.permutations == [[1, 2]]
+    assert transpose.forward(torch.zeros(2, 3, 4)).shape == (2, 4, 3)
+
+
+def test_fields_have_pytorchs_names(tmp_path: Path) -> None:
+    relu = load_lua(save(tmp_path, layer("Threshold", threshold=0.5, val=-1, inplace=False)))
+    assert (relu.value, relu.threshold) == (-1, 0.5)
+    assert relu.forward(torch.tensor([0.0, 1.0])).tolist() == [-1, 1]
+    linear = load_lua(save(tmp_path, layer("Linear", weight=np.eye(2))))
+    assert linear.bias is None
+    assert linear.gradWeight is None
+    with pytest.raises(AttributeError):
+        _ = linear.nothing
+    norm = layer("BatchNormalization", running_mean=np.zeros(2), running_std=np.full(2, 0.5))
+    norm.fields["eps"] = 0.0
+    loaded = load_lua(save(tmp_path, norm))
+    assert loaded.running_var.tolist() == [4, 4]
+    assert not hasattr(loaded, "running_std")
+
+
+def test_tables_and_numbers(tmp_path: Path) -> None:
+    listed = LuaTable.from_list([1, 2.5, "x"])
+    file = save(tmp_path, LuaTable({"list": listed, "n": 3, "inner": LuaTable({1: 1, 3: 3})}))
+    table = load_lua(file)
+    assert table.list == [1, 2.5, "x"]
+    assert (table.n, type(table.n)) == (3, int)
+    assert table["inner"][3] == 3
+    assert table.missing is None
+    assert table != {}
+    assert type(load_lua(file, int_heuristic=False).n) is float
+    assert isinstance(load_lua(file, list_heuristic=False)["list"], dict)
+    with pytest.raises(TypeError):
+        load_lua(file, True)  # type: ignore[misc]
+
+
+def test_unknown_classes_need_the_option(tmp_path: Path) -> None:
+    file = save(tmp_path, LuaTable({"layer": LuaObject("my.Layer", LuaTable({"size": 3}))}))
+    with pytest.raises(TorchliftError, match=r"my\.Layer.*unknown_classes=True"):
+        load_lua(file)
+    unknown = load_lua(file, unknown_classes=True).layer
+    assert (unknown.torch_typename(), unknown.size, unknown["size"]) == ("my.Layer", 3, 3)
+
+
+def test_tensors_of_cutorch_are_on_the_cpu() -> None:
+    model = load_lua(FIXTURES / "formats" / "cuda_model.t7").module
+    weights = [vars(m)["weight"] for m in model.listModules() if "weight" in vars(m)]
+    assert weights
+    assert all(weight.device.type == "cpu" for weight in weights)
+
+
+def test_weights_are_those_that_compute() -> None:
+    """Whether they are changed in place, replaced, or moved to another type."""
+    model = load_lua(FIXTURES / "digits" / "digits-lenet5.t7").evaluate()
+    x = torch.rand(2, 1, 32, 32)
+    before = model.forward(x).clone()
+    model.get(0).weight.numpy()[:] *= 2
+    changed = model.forward(x).clone()
+    assert (changed - before).abs().max() > 1e-3
+    model.get(0).weight = model.get(0).weight / 2
+    torch.testing.assert_close(model.forward(x), before)
+    model.double()
+    assert model.forward(x.double()).dtype == torch.float64
+    torch.testing.assert_close(model.forward(x.double()).float(), before, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match=r"torch\.LongTensor"):
+        model.type("torch.LongTensor")
+
+
+def test_children_may_be_taken_out_and_put_back() -> None:
+    model = load_lua(FIXTURES / "digits" / "digits-lenet5.t7").evaluate()
+    x = torch.rand(2, 1, 32, 32)
+    whole = model.forward(x).clone()
+    last = model.modules[-1]
+    model.remove()
+    assert model.size() == len(model.modules) == 12
+    torch.testing.assert_close(model.forward(x).log_softmax(1), whole)
+    torch.testing.assert_close(model.get(11).output, model.output)
+    model.add(last)
+    torch.testing.assert_close(model.forward(x), whole)
+    twin = model.clone()
+    twin.get(0).weight.zero_()
+    torch.testing.assert_close(model.forward(x), whole)
+    assert copy.deepcopy(model).forward(x).equal(model.forward(x))
+    weights, _ = model.parameters()
+    assert [tuple(w.shape) for w in weights[:2]] == [(6, 1, 5, 5), (6,)]
+    assert len(model.findModules("nn.Linear")) == 3
+    assert "(0): nn.SpatialConvolution" in repr(model)
+
+
+def test_a_shared_weight_stays_shared(tmp_path: Path) -> None:
+    weight = np.eye(2)
+    layers = [layer("Linear", weight=weight, bias=np.zeros(2)) for _ in range(2)]
+    model = load_lua(save(tmp_path, layer("Sequential", modules=LuaTable.from_list(layers))))
+    model.get(0).weight.mul_(3)
+    assert model.get(1).weight[0, 0] == 3
+    assert model.forward(torch.ones(1, 2).double()).tolist() == [[9, 9]]

@@ -1,0 +1,185 @@
+"""`readNetFromTorch` computes OpenCV 4's numbers, with OpenCV's names of layers.
+
+The truth is Torch7 (`*_io.t7`) and, where it is installed, OpenCV 4 itself; what OpenCV printed for
+ten scripts is compared in `test_compat_scripts`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import FIXTURES, SHARED
+
+from torchlift.compat import readNetFromTorch, readTorchBlob
+from torchlift.converters import TorchliftError, t7
+from torchlift.converters.t7 import LuaObject, LuaTable
+
+BRANCHES = FIXTURES / "compat" / "branches.t7"
+#: Networks that OpenCV 4 loads and runs, with the shape of an input.
+NETWORKS: dict[str, tuple[int, ...]] = {
+    "fixtures/cifar/cifar-convnet-bn.t7": (2, 3, 32, 32),
+    "fixtures/digits/digits-lenet5-bn.t7": (2, 1, 32, 32),
+    "fixtures/digits/digits-lenet5-bn_uncleared.t7": (1, 1, 32, 32),
+    "fixtures/digits/digits-lenet5.t7": (2, 1, 32, 32),
+    "fixtures/models/alexnetowtbn_small.t7": (1, 3, 224, 224),
+    "fixtures/models/convnet.t7": (2, 3, 32, 32),
+    "fixtures/models/convnet_bn.t7": (2, 3, 32, 32),
+    "fixtures/models/lenet5.t7": (2, 1, 32, 32),
+    "fixtures/compat/branches.t7": (2, 3, 16, 16),
+    "fixtures/compat/faststyle_none.t7": (1, 3, 32, 32),
+    "fixtures/projects/faststyle_instance.t7": (1, 3, 32, 32),
+    "wild/anuragranj+spynet__models__modelL1_3.t7": (1, 8, 32, 32),
+    "wild/jsenellart+luatorch-onnx-convert__test__data__model4.t7@17a0ae9": (1, 0),
+    "wild/mbojarski+VisualBackProp__model.t7b": (1, 1, 125, 637),
+    "wild/socurites+tic-tac-toe-rl.torch__tictactoc-10-O.t7": (1, 0),
+    "wild/socurites+tic-tac-toe-rl.torch__tictactoc-18000-O.t7": (1, 0),
+    "wild/tuotuoxp+cpp-torch__example__basic__net.t7": (1, 0),
+    "wild/twitter+torch-autograd__test__data__model.th.51": (1, 0),
+    "wild/twitter+torch-autograd__test__data__model.th.52": (1, 0),
+    "wild/twitter+torch-autograd__test__data__model.th.53": (1, 0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_opencv_agrees(name: str) -> None:
+    """Names, types, weights, and the output of every layer of every network.
+
+    Layers differ by at most 1e-5 of the largest number. Behind instance normalization it is 3e-4:
+    OpenCV divides by sqrt(1 + eps) and without eps in the variance, Torch7 with it.
+    """
+    cv2: Any = pytest.importorskip("cv2")
+    if not hasattr(cv2.dnn, "readNetFromTorch"):
+        pytest.skip("OpenCV 5 has no importer of Torch7 networks")
+    file = next((root / name for root in (FIXTURES.parent, SHARED) if (root / name).exists()), None)
+    if file is None:
+        pytest.skip("not here")
+    theirs, ours = cv2.dnn.readNetFromTorch(str(file)), readNetFromTorch(file)
+    assert ours.getLayerNames() == theirs.getLayerNames()
+    assert ours.getUnconnectedOutLayersNames() == theirs.getUnconnectedOutLayersNames()
+    assert list(ours.getUnconnectedOutLayers()) == list(theirs.getUnconnectedOutLayers())
+    assert ours.getLayerTypes() == theirs.getLayerTypes()
+    shape = NETWORKS[name]
+    if not shape[-1]:
+        shape = (1, theirs.getLayer(1).blobs[0].shape[1])
+    blob = np.random.default_rng(0).random(shape, dtype=np.float32)
+    theirs.enableFusion(False)
+    theirs.enableWinograd(False)
+    normalized = False
+    for layer in theirs.getLayerNames():
+        blobs = ours.getLayer(layer).blobs
+        for mine, other in zip(blobs, theirs.getLayer(layer).blobs, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-9)
+        normalized |= layer.endswith("_MVN")
+        if layer.endswith("_MVN"):
+            continue
+        ours.setInput(blob)
+        theirs.setInput(blob)
+        expected = theirs.forward(layer)
+        found = ours.forward(layer)
+        assert found.shape == expected.shape
+        limit = (3e-4 if normalized else 1e-5) * max(1, abs(expected).max())
+        assert abs(found - expected).max() < limit, layer
+    assert abs(ours.forward() - theirs.forward()).max() < limit
+
+
+def test_torch7_agrees() -> None:
+    io = t7.load(FIXTURES / "compat" / "branches_io.t7")
+    net = readNetFromTorch(BRANCHES)
+    net.setInput(np.asarray(io["input"]))
+    np.testing.assert_allclose(net.forward(), io["output"], atol=2e-6)
+    for number in range(2):
+        net.setInput(np.asarray(io["input"])[number : number + 1])
+        assert net.forward().shape == (1, 10)
+
+
+def test_the_layers_of_branches_are_opencvs() -> None:
+    """What OpenCV 4.14 lists: numbers are left out where it once added a layer to split."""
+    net = readNetFromTorch(BRANCHES)
+    assert net.getLayerNames()[4:13] == (
+        "l5_Convolution",
+        "l7_torchMerge",
+        "l9_Convolution",
+        "l10_Identity",
+        "l11_Identity",
+        "l12_torchCAddTable",
+        "l14_Convolution",
+        "l15_Convolution",
+        "l16_torchMerge",
+    )
+    assert net.getUnconnectedOutLayersNames() == ("l29_Softmax",)
+
+
+def test_training_mode_normalizes_each_image(tmp_path: Path) -> None:
+    """`evaluate=False`: as in OpenCV, each image by itself where the file is in training mode."""
+    rng = np.random.default_rng(0)
+    fields = {name: rng.random(3) for name in ("weight", "bias", "running_mean", "running_var")}
+    norm = LuaObject(
+        "nn.SpatialBatchNormalization",
+        LuaTable({**fields, "eps": 1e-5, "momentum": 0.1, "affine": True, "train": True}),
+    )
+    t7.save(norm, tmp_path / "norm.t7")
+    blob = rng.random((2, 3, 4, 5)).astype(np.float32)
+    mean, std = blob.mean((2, 3), keepdims=True), blob.std((2, 3), keepdims=True)
+    expected = (blob - mean) / std * fields["weight"].reshape(-1, 1, 1)
+    expected = expected + fields["bias"].reshape(-1, 1, 1)
+    net = readNetFromTorch(tmp_path / "norm.t7", evaluate=False)
+    net.setInput(blob)
+    np.testing.assert_allclose(net.forward(), expected, atol=1e-3)
+    assert net.getLayerNames() == ("l1_MVN", "l2_BatchNorm")
+    assert abs(net.getLayer(2).blobs[0]).max() == 0
+    assert readNetFromTorch(tmp_path / "norm.t7").getLayerNames() == ("l1_BatchNorm",)
+
+
+def test_asking_for_layers_changes_no_number() -> None:
+    net = readNetFromTorch(BRANCHES)
+    blob = np.linspace(0, 1, 768, dtype=np.float32).reshape(1, 3, 16, 16)
+    net.setInput(blob)
+    before = net.forward()
+    first, relu = net.forward(["l1_Convolution", "l2_ReLU"])
+    assert (first < 0).any(), "the ReLU that works in place wrote into it"
+    np.testing.assert_array_equal(relu, np.maximum(first, 0))
+    assert len(net.forwardAndRetrieve(["l1_Convolution"])[0]) == 1
+    np.testing.assert_array_equal(net.forward(), before)
+    blob[:] = 0
+    np.testing.assert_array_equal(net.forward(), before)
+
+
+def test_scale_and_mean_of_set_input() -> None:
+    net = readNetFromTorch(FIXTURES / "cifar" / "cifar-convnet-bn.t7")
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
+    net.setInput(image, "", 1 / 64, (125.0, 123.0))
+    found = net.forward()
+    net.setInput((image - np.float32([125, 123, 0]).reshape(3, 1, 1)) / 64)
+    np.testing.assert_allclose(found, net.forward(), atol=1e-5)
+
+
+def test_blobs_of_files(tmp_path: Path) -> None:
+    t7.save(np.arange(6).reshape(2, 3), tmp_path / "mean.t7")
+    assert readTorchBlob(str(tmp_path / "mean.t7")).tolist() == [[0, 1, 2], [3, 4, 5]]
+    t7.save("text", tmp_path / "text.t7")
+    with pytest.raises(TorchliftError, match="tensor was expected"):
+        readTorchBlob(tmp_path / "text.t7")
+
+
+def test_errors() -> None:
+    net = readNetFromTorch(BRANCHES)
+    with pytest.raises(TorchliftError, match="no input is set"):
+        net.forward()
+    net.setInput(np.zeros((1, 3, 16, 16), np.float32))
+    with pytest.raises(TorchliftError, match="no layer 'nope'"):
+        net.forward("nope")
+    assert net.getLayerId("nope") == -1
+    with pytest.raises(TorchliftError, match="getLayerNames"):
+        net.getLayer("nope")
+    with pytest.raises(TorchliftError, match="no such file"):
+        readNetFromTorch("missing.t7")
+    if not __import__("torch").cuda.is_available():
+        with pytest.warns(UserWarning, match="no GPU"):
+            net.setPreferableTarget(6)
+    net.setPreferableBackend(3)
+    assert not net.empty()
+    assert net.forward().shape == (1, 10)

@@ -1,0 +1,97 @@
+"""`sample --grid`: images that a generator makes of noise.
+
+What is protected: the noise's size is the network's, the seed decides the images, values become
+bytes as the last layer bounds them, and a grid has its rows and columns in order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from torchlift.cli.main import main
+from torchlift.converters.saved import SavedModel, save
+
+
+def generator(folder: Path, last: nn.Module) -> str:
+    """Write a network that turns 6 numbers into 3×2×4 pixels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 24), nn.Unflatten(1, (3, 2, 4)), last).eval()
+    return str(save(SavedModel(network, "features"), folder / "generator"))
+
+
+def expected(model: str, seed: int, count: int) -> np.ndarray:
+    """The outputs of the same noise, computed apart."""
+    from torchlift.converters.saved import open_model
+
+    noise = np.random.default_rng(seed).standard_normal((count, 6)).astype(np.float32)
+    with torch.no_grad():
+        output: np.ndarray = open_model(model).module(torch.as_tensor(noise)).numpy()
+        return output
+
+
+def test_images_stand_in_rows_with_two_pixels_between(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, target = generator(tmp_path, nn.Tanh()), tmp_path / "out.png"
+    words = ["sample", model, "--grid", "2x3", "--seed", "7", "-o", str(target)]
+    assert main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "-1 is black and 1 white" in captured.err
+    assert json.loads(captured.out)["count"] == 6
+    sheet = np.asarray(Image.open(target)).astype(float)
+    assert sheet.shape == (2 + 2 + 2, 4 + 2 + 4 + 2 + 4, 3)
+    outputs = 255 * (expected(model, 7, 6) + 1) / 2
+    for number, output in enumerate(outputs):
+        top, left = number // 3 * 4, number % 3 * 6
+        image = sheet[top : top + 2, left : left + 4]
+        assert np.abs(image - output.transpose(1, 2, 0)).max() <= 0.51
+    assert main(words) == 1
+    first = target.read_bytes()
+    assert main([*words, "--overwrite"]) == 0
+    assert target.read_bytes() == first
+    assert main([*words, "--overwrite", "--seed", "8"]) == 0
+    assert target.read_bytes() != first
+
+
+def test_an_unbounded_output_needs_a_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, target = generator(tmp_path, nn.Identity()), tmp_path / "out.png"
+    words = ["sample", model, "--grid", "1x1", "-o", str(target)]
+    assert main(words) == 1
+    assert "--output-range" in capsys.readouterr().err
+    assert not target.exists()
+    assert main([*words, "--output-range=-2,2", "--output-color=BGR"]) == 0
+    outputs = 255 * np.clip((expected(model, 0, 1)[0] + 2) / 4, 0, 1)
+    image = np.asarray(Image.open(target))[..., ::-1]
+    assert np.abs(image - outputs.transpose(1, 2, 0)).max() <= 0.51
+
+
+def test_other_networks_are_no_generators(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = nn.Sequential(nn.Linear(6, 24), nn.Tanh()).eval()
+    model = str(save(SavedModel(network, "features"), tmp_path / "vector"))
+    assert main(["sample", model, "--grid", "1x1", "-o", str(tmp_path / "o.png")]) == 1
+    assert "no generator of images: the network gives 24" in capsys.readouterr().err
+    for words in (["--grid", "1x1"], ["-o", "o.png"], ["--grid=1x1", "-oo.png", "--prime=a"]):
+        assert main(["sample", model, *words]) == 2
+
+
+@pytest.mark.slow
+def test_an_exported_generator_makes_the_same_images(tmp_path: Path) -> None:
+    model, onnx = generator(tmp_path, nn.Tanh()), str(tmp_path / "g.onnx")
+    assert main(["export", model, onnx, "--input=6", "--output-range=-1,1"]) == 0
+    made = []
+    for name in (model, onnx):
+        target = tmp_path / f"{len(made)}.png"
+        assert main(["sample", name, "--grid", "3x3", "-o", str(target)]) == 0
+        made.append(np.asarray(Image.open(target)).astype(int))
+    assert np.abs(made[0] - made[1]).max() <= 1
