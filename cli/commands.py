@@ -25,6 +25,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "apply",
     "extract",
     "probe",
+    "calibrate",
     "train",
     "finetune",
     "sweep",

@@ -188,6 +188,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.probe.probe": END,
         },
     ),
+    "calibrate": (
+        "m.t7 d o",
+        {
+            **OPENED,
+            **DATA,
+            "torchlift.converters.overwriting.check_output_folder": None,
+            "torchlift.converters.inference.TorchPredictor": None,
+            "torchlift.transfer.evaluation.evaluate": END,
+        },
+    ),
     "train": (
         "softmax d",
         {**TRAINED, "torchlift.transfer.training.classifiers.new_classifier": NETWORK},
@@ -302,6 +312,7 @@ RENAMED = {
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
+    ("calibrate", "provider"): "device",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",
@@ -310,7 +321,7 @@ RENAMED = {
     ("probe", "methods"): "method",
     ("probe", "test"): "path",
     **{(name, "data"): "source" for name in ("check", "quantize")},
-    **{(name, "test_data"): "source" for name in ("train", "finetune", "split")},
+    **{(name, "test_data"): "source" for name in ("train", "finetune", "split", "calibrate")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
     **{(name, "output"): "target" for name in ("cat", "evaluate", "plot")},
     ("lab", "output"): "folder",

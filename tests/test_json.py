@@ -93,6 +93,7 @@ LINES: list[tuple[list[str], int]] = [
     (["apply", STYLE, "{}/run/config.yaml", "{}/never.png"], 1),
     (["extract", "{}/model.onnx", DATA, "{}/f.npz", "--layers=penultimate", "--limit", "20"], 0),
     (["probe", "{}/features", "--methods=knn", "--csv", "{}/p.csv"], 0),
+    (["calibrate", "{}/model", DATA, "{}/calibrated"], 0),
     (["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "-o", "{}/run2"], 0),
     (["finetune", "{}/model", DATA, "--epochs=1", "--limit=60", "-o", "{}/run3"], 0),
     (
