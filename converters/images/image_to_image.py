@@ -97,7 +97,7 @@ class ImageToImage:
                 f"the output has {channels} channels, an image {expected} were expected"
             )
         pixels = output.astype(np.float32)
-        if self.std:
+        if any(one != 1 for one in self.std):
             pixels *= np.asarray(self.std, np.float32).reshape(-1, 1, 1)
         if self.mean:
             pixels += np.asarray(self.mean, np.float32).reshape(-1, 1, 1)
