@@ -96,8 +96,8 @@ EXHIBITS = [
 _INTRODUCTION = """# Gallery
 
 What converted networks do, written by `python tests/gallery_page.py`. The checkpoints are small,
-and Torch7 wrote them with the projects' own Lua for these tests; those that were not trained show that
-images go in and come out, not what such a network can do. `shapes.png` is
+and Torch7 wrote them with the projects' own Lua for these tests; those that were not trained show
+that images go in and come out, not what such a network can do. `shapes.png` is
 [an image of ours](gallery/shapes.png).
 """
 
