@@ -74,11 +74,11 @@ def extract(
         raise UsageError("extract matches no classes: --match-classes is an option of probe")
     if format is None:
         output_suffix(output, ["", ".zarr", ".t7", ".npz"])
+    from ..converters.inference.processes import joined_process
     from ..transfer.features.extraction import extract as extract_features
     from ..transfer.features.extraction import plan_extraction
     from ..transfer.features.files import format_of, write_features
     from ..transfer.features.model_source import ModelSource
-    from ..transfer.features.processes import joined_process
     from ..transfer.features.store import STORE
 
     form, target = format_of(output, format), Path(output)

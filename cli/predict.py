@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ..converters.errors import TorchliftError
+from .errors import UsageError
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .outputs import output_suffix
 from .predict_vectors import gives_features, predict_vectors
@@ -27,6 +29,10 @@ from .values import Count, Provider, in_precision
 if TYPE_CHECKING:
     from ..converters.inference import Classifier, Prediction
     from ..converters.inference.partial_results import Done
+    from ..converters.inference.processes import Process
+
+#: Takes the name of an image, its predictions, and why it has none.
+Write = Callable[[str, "Sequence[Prediction]", str], None]
 
 
 def predict(
@@ -46,7 +52,8 @@ def predict(
 
     An image that cannot be read is reported and the others are classified all the same; the exit
     code is 1 then. With --output any number of images takes little memory; while it runs, and if
-    it is stopped, the results are in OUTPUT.partial, and --resume auto goes on from there.
+    it is stopped, the results are in OUTPUT.partial, and --resume auto goes on from there. Under
+    torchrun all processes share the work, and the file has the bytes that one process writes.
 
     Args:
         model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
@@ -66,36 +73,30 @@ def predict(
     if output is not None:
         output_suffix(output, [".csv", ".jsonl", ".parquet"])
     from ..converters.inference import Classifier
-    from ..converters.inference.results import as_json, document, open_results
+    from ..converters.inference.processes import joined_process
+    from ..converters.inference.results import document
 
-    results: list[dict[str, Any]] = []
-    unreadable: list[dict[str, str]] = []
     facts = {"model": model, "top": top, **asdict(model_options)}
-    if output is None:
-        opened: Any = nullcontext(lambda *image: results.append(as_json(*image)))
-    else:
+    if output is not None:
         facts["fingerprint"] = _fingerprint(model)
-        opened = open_results(output, overwrite, resume=resume, facts=facts)
-    with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-        predictor = model_options.predictor(model, in_precision(provider, precision))
-        if output is None and gives_features(predictor):
-            return predict_vectors(model, predictor, inputs)
-        classifier = Classifier(predictor, batch_size=batch_size)
-        if classifier.note:
-            console(stderr=True).print(classifier.note)
-        done: list[Done] = getattr(write, "done", [])
-        sources = [_open_input(classifier, name, top) for name in inputs]
-        total = sum(len(source.names) for source in sources)
-        _check_resumable(done, chain.from_iterable(source.names for source in sources), output)
-        unreadable += [{"input": one.name, "problem": one.problem} for one in done if one.problem]
-        with progress(total) as advance:
-            advance(len(done))
-            for name, predictions, problem in _results(sources, len(done)):
-                write(name, predictions, problem)
-                if problem:
-                    unreadable.append({"input": name, "problem": problem})
-                    print(f"torchlift: {printable(' '.join(problem.split()))}", file=sys.stderr)
-                advance(1)
+    results: list[dict[str, Any]] = []
+    with joined_process() as process:
+        if process.world_size > 1 and output is None:
+            raise UsageError("several processes need --output FILE for their results")
+        opened = _open_output(output, process, overwrite, resume, facts, results)
+        with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
+            predictor = model_options.predictor(model, in_precision(provider, precision))
+            if output is None and gives_features(predictor):
+                return predict_vectors(model, predictor, inputs)
+            classifier = Classifier(predictor, batch_size=batch_size)
+            if classifier.note and process.is_first:
+                console(stderr=True).print(classifier.note)
+            sources = [_open_input(classifier, name, top, process.is_first) for name in inputs]
+            unreadable = _classify(sources, batch_size, process, write, output)
+        unreadable = list(chain.from_iterable(process.gather(unreadable)))
+    if not process.is_first:
+        sys.exit(0)  # One report for all.
+    total = sum(len(source.names) for source in sources)
     count = total - len(unreadable)
     lines = [f"{len(unreadable):,} of {total:,} images could not be read"] if unreadable else []
     metadata = {"model": model, "provider": classifier.provider}
@@ -105,6 +106,53 @@ def predict(
     written = {"files": [output], "count": count, "unreadable": unreadable}
     wrote = f"{count:,} images classified on {classifier.provider}: {output}"
     return CommandResult({**metadata, **written}, Group(wrote, *lines), not unreadable)
+
+
+def _open_output(
+    output: str | None,
+    process: Process,
+    overwrite: bool,
+    resume: Literal["never", "auto"],
+    facts: dict[str, Any],
+    results: list[dict[str, Any]],
+) -> AbstractContextManager[Write]:
+    """Return what takes the results: a list for the screen, a file, or this process's shard."""
+    from ..converters.inference.result_shards import open_shard
+    from ..converters.inference.results import as_json, open_results
+
+    if output is None:
+        return nullcontext(lambda *image: results.append(as_json(*image)))
+    if process.world_size == 1:
+        return open_results(output, overwrite, resume=resume, facts=facts)
+    return open_shard(
+        Path(output), process, overwrite=overwrite, resume=resume == "auto", facts=facts
+    )
+
+
+def _classify(
+    sources: Sequence[_Input],
+    batch_size: int,
+    process: Process,
+    write: Write,
+    output: str | None,
+) -> list[dict[str, str]]:
+    """Write the results of this process's images, and return those that could not be read."""
+    from ..converters.inference.result_shards import shard_of
+
+    own = shard_of([len(source.names) for source in sources], batch_size, process)
+    names = islice(chain.from_iterable(source.names for source in sources), own.start, own.stop)
+    done: list[Done] = getattr(write, "done", [])
+    _check_resumable(done, names, output)
+    unreadable = [{"input": one.name, "problem": one.problem} for one in done if one.problem]
+    with progress(len(own), shown=process.world_size == 1) as advance:
+        advance(len(done))
+        for name, predictions, problem in _results(sources, own[len(done) :], batch_size):
+            write(name, predictions, problem)
+            if problem:
+                unreadable.append({"input": name, "problem": problem})
+                print(f"torchlift: {printable(' '.join(problem.split()))}", file=sys.stderr)
+            advance(1)
+    return unreadable
 
 
 #: A name, its predictions, and why it has none.
@@ -124,7 +172,7 @@ class _Input:
     results: Callable[[int], Iterable[_Result]]
 
 
-def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
+def _open_input(classifier: Classifier, name: str, top: int, is_first: bool) -> _Input:
     from ..converters.images import find_images, local_path
     from ..converters.images.files import list_folder
     from ..converters.inference import predict_array, predict_files
@@ -157,7 +205,7 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
         )
     if not path.exists():
         return _Input([name], lambda start: [(name, [], f"{name}: no such file")][start:])
-    if path.is_dir() and (left_out := list_folder(path).note()):
+    if is_first and path.is_dir() and (left_out := list_folder(path).note()):
         console(stderr=True).print(f"note: {name}: {left_out}")
     files = find_images([name])
     return _Input(
@@ -169,12 +217,20 @@ def _open_input(classifier: Classifier, name: str, top: int) -> _Input:
     )
 
 
-def _results(sources: Sequence[_Input], start: int) -> Iterator[_Result]:
-    """Yield the results of all inputs but for the first `start` images."""
+def _results(sources: Sequence[_Input], wanted: range, batch_size: int) -> Iterator[_Result]:
+    """Yield the results of some images, those of all inputs counted from 0.
+
+    Batches begin where they do for all images: what an image gets may depend a little, by the last
+    digit, on those that run with it.
+    """
+    first = 0
     for source in sources:
-        if start < len(source.names):
-            yield from source.results(start)
-        start = max(start - len(source.names), 0)
+        begin = max(wanted.start - first, 0)
+        end = min(wanted.stop - first, len(source.names))
+        if begin < end:
+            skipped = begin % batch_size
+            yield from islice(source.results(begin - skipped), skipped, end - begin + skipped)
+        first += len(source.names)
 
 
 def _check_resumable(done: Sequence[Done], names: Iterable[str], output: str | None) -> None:
@@ -202,9 +258,12 @@ def _fingerprint(model: str) -> list[str] | None:
 
 
 def _how_to_resume(output: str | None) -> str:
-    if output is None or not Path(f"{output}.partial").exists():
+    if output is None:
         return ""
-    return f"the results so far are in {output}.partial; --resume auto goes on from there"
+    found = sorted(Path(output).parent.glob(f"{glob.escape(Path(output).name)}.*partial"))
+    if not found:
+        return ""
+    return f"the results so far are in {found[0]}; --resume auto goes on from there"
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

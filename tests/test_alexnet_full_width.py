@@ -166,7 +166,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Any:
     return json.loads(captured.out)
 
 
-def test_every_command(
+def test_every_command_gives_the_networks_numbers(
     folder: Path, network: nn.Sequential, capsys: pytest.CaptureFixture[str]
 ) -> None:
     is_full = network[1][-2].in_features == 4096

@@ -102,7 +102,7 @@ def test_evaluate_and_confusion(
 
 
 @pytest.mark.parametrize("data", FAST_AND_SLOW)
-def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_matches_the_classes_by_name(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, f"check dm dm.onnx --data {data}")
     line = next(each["text"] for each in found["findings"] if each["name"] == "accuracy")
     assert line.startswith("0.9820 of the model, 0.9820 of the file")
@@ -110,7 +110,9 @@ def test_check(data: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("data", FAST_AND_SLOW)
-def test_quantize(data: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_quantize_matches_the_classes_by_name(
+    data: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     found = run(capsys, f"quantize dm.onnx {tmp_path}/q.onnx --data {data}")
     assert found["float_accuracy"] == ACCURACY
     assert found["accuracy"] > ACCURACY - 0.01
@@ -147,7 +149,9 @@ def test_a_kept_head_on_some_of_the_classes(
 
 
 @pytest.mark.parametrize("test", ["folder", "named.npz", str(DIGITS / "digits-test.t7")])
-def test_probe(test: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_probe_matches_the_classes_by_name(
+    test: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for name, data in (("train", "train.npz"), ("test", test)):
         assert main(["extract", "dm", data, f"{tmp_path}/{name}"]) == 0
     line = f"probe {tmp_path}/train --test {tmp_path}/test --methods knn"
@@ -160,7 +164,9 @@ def test_probe(test: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
         assert any("because the test set does not name" in note for note in found["notes"])
 
 
-def test_split(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_split_file_keeps_the_names_of_the_classes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     run(capsys, f"split train.npz {tmp_path}/all.npz --test-data named.npz")
     assert run(capsys, f"evaluate dm {tmp_path}/all.npz --split test")["accuracy"] == ACCURACY
     run(capsys, f"split {DIGITS}/digits-train.t7 {tmp_path}/b.npz --test-data {NAMELESS[0]}")

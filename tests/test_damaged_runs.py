@@ -100,7 +100,7 @@ def test_a_damaged_run_is_not_resumed(
 
 
 @pytest.mark.parametrize("text", ["{", "5", '{"epoch": "x"}', '{"loss": 1}', "[" * 100_000])
-def test_damaged_metrics(text: str, tmp_path: Path) -> None:
+def test_damaged_metrics_are_an_error_that_names_the_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(TrainingError, match=r"metrics\.jsonl: damaged"):
         RunFolder(tmp_path).read_metrics()

@@ -41,7 +41,7 @@ def pair(image: np.ndarray, label: Any) -> LuaTable:
         LuaTable.from_list([table(image=PIXELS[i], label=int(LABELS[i])) for i in range(6)]),
     ],
 )
-def test_usual_tables(value: LuaTable) -> None:
+def test_tables_in_the_usual_forms_are_the_same_dataset(value: LuaTable) -> None:
     dataset = dataset_from(value)
     assert np.array_equal(dataset.images, PIXELS)
     assert dataset.images.dtype == np.uint8

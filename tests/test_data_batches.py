@@ -196,7 +196,7 @@ def test_each_epoch_and_seed_has_its_own_random_numbers() -> None:
     assert draw(1, 1, 4).tobytes() == random_numbers[-1]
 
 
-def test_invalid_plans() -> None:
+def test_batches_that_cannot_be_divided_are_refused() -> None:
     with pytest.raises(DataError, match="batch_size=0: expected at least 1"):
         BatchPlan(10, 0)
     with pytest.raises(DataError, match="rank=2: expected 0 to 1 for world_size=2"):

@@ -52,7 +52,7 @@ def test_idx_files_are_read_as_torchvision_reads_them(tmp_path: Path, ending: st
     assert np.array_equal(single.images, data.images[30:])
 
 
-def test_real_mnist() -> None:
+def test_mnists_own_files_are_read() -> None:
     file = SHARED / "data" / "t10k-images-idx3-ubyte.gz"
     if not file.exists():
         pytest.skip("needs MNIST's test files")

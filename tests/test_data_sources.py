@@ -24,7 +24,9 @@ from torchlift.transfer.errors import DataError
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("pattern", ["{}", "{}_{split}", "{split}_{}"])
-def test_npz(tmp_path: Path, pattern: str, channels_last: bool) -> None:
+def test_an_npz_is_read_with_its_splits_and_either_order_of_axes(
+    tmp_path: Path, pattern: str, channels_last: bool
+) -> None:
     pixels = RANDOM.integers(0, 256, (6, 3, 8, 9), np.uint8)
     stored = pixels.transpose(0, 2, 3, 1) if channels_last else pixels
     arrays: dict[str, np.ndarray] = {"class_names": np.array(["a", "b", "c"])}

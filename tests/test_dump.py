@@ -73,7 +73,9 @@ EXPECTED = {
 }
 
 
-def test_npz(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_npz_holds_every_value_under_its_path(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run_json(capsys, "dump", file, str(tmp_path / "out.npz"))
     with np.load(tmp_path / "out.npz", allow_pickle=False) as archive:
         found = dict(archive)
@@ -87,7 +89,9 @@ def test_npz(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert result["notes"] == ["written under one path only: 1 (again is model.modules[1])"]
 
 
-def test_safetensors(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_safetensors_hold_tensors_and_texts_under_their_paths(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_json(capsys, "dump", file, str(tmp_path / "out.safetensors"))
     with safe_open(tmp_path / "out.safetensors", "np") as tensors:
         assert {*tensors.keys()} == {*EXPECTED}
@@ -144,7 +148,9 @@ def test_a_tensor_expanded_from_few_numbers_is_refused(
         assert not (tmp_path / name).exists()
 
 
-def test_mistakes(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_dumped_is_said(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for words, code, problem in (
         ([file, str(tmp_path / "out.pt")], 2, "is written"),
         ([file, str(tmp_path / "out.npz"), "--limit", "3"], 2, "--limit selects images"),

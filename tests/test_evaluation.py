@@ -213,6 +213,9 @@ def test_what_cannot_be_evaluated_is_an_error() -> None:
     scores = np.zeros((2, 3, 1, 1), np.float32)
     with pytest.raises(DataError, match="no labels"):
         evaluate(scores_as_inputs("logits", 3), Dataset(scores))
+    empty = Dataset(scores[:0], np.zeros(0, np.int64))
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(scores_as_inputs("logits", 3), empty)
     with pytest.raises(DataError, match=r"the data has class 4 .*, the model 3 outputs"):
         evaluate(scores_as_inputs("logits", 3), Dataset(scores, np.array([0, 3])))
     with pytest.raises(InferenceError, match="not a classifier"):
@@ -274,6 +277,7 @@ def test_the_folder_of_results(digits_result: tuple[Evaluation, Dataset], tmp_pa
             return list(csv.DictReader(stream))
 
     labels = [row.label for row in result.classes]
+    assert not any(b"\r" in file.read_bytes() for file in files if file.suffix == ".csv")
     assert [row["label"] for row in rows("classes.csv")] == labels
     assert sum(int(row["correct"]) for row in rows("classes.csv")) == 491
     confusion = [[int(row[label]) for label in labels] for row in rows("confusion.csv")]
@@ -314,6 +318,15 @@ def test_values_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
     write_evaluation(result, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_bytes())["loss"] is None
     assert np.isnan(read_evaluation(tmp_path / "evaluation.json").loss)
+
+
+def test_scores_that_are_not_numbers_leave_the_calibration_unknown() -> None:
+    scores = np.array([[0.9, 0.1], [np.nan, 0.5], [0.2, 0.8]])
+    batch = outcomes(scores, "probabilities", np.array([0, 0, 1]))
+    result = summarize(batch, ["a", "b"], notes=["a note"])
+    assert np.isnan(result.ece)
+    assert sum(row.count for row in result.bins) == 2
+    assert result.notes == ["a note", "the scores of 1 of 3 images are not numbers"]
 
 
 def test_an_evaluation_of_0_1_0_is_read() -> None:

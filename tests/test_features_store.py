@@ -24,6 +24,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.files import _machine as machine_id
+from torchlift.converters.inference.processes import Process
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import Dataset, open_data
 from torchlift.transfer.errors import StoreError
@@ -35,7 +36,6 @@ from torchlift.transfer.features.extraction import (
 )
 from torchlift.transfer.features.extractors import build_extractor
 from torchlift.transfer.features.files import read_features, write_features
-from torchlift.transfer.features.processes import Process
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import FeatureStore, describe_store, open_store
 

@@ -47,6 +47,9 @@ def inputs(*rows: list[float]) -> np.ndarray:
 def test_of_equal_probabilities_the_first_class_comes_first() -> None:
     (row,) = classifier().predict_inputs(inputs([1, 3, 3, 1, 3]), top=4)
     assert [prediction.index for prediction in row] == [1, 2, 4, 0]
+    # NumPy's usual order sorts so few numbers stably, but not these.
+    (row,) = classifier().predict_inputs(inputs([0, 1] * 100), top=200)
+    assert [prediction.index for prediction in row] == [*range(1, 200, 2), *range(0, 200, 2)]
 
 
 def test_as_many_classes_as_asked_for_or_as_there_are() -> None:
@@ -71,6 +74,28 @@ def test_each_row_has_its_own_largest_score() -> None:
     assert np.isfinite(logs).all()
     assert logs[0, 2] == pytest.approx(math.log(1e-30), rel=1e-6)
     assert logs[0, 1] < -87
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores", "fits"),
+    [
+        ("probabilities", [-0.005, 1.005], True),
+        ("probabilities", [-0.02, 1.0], False),
+        ("probabilities", [0.0, 1.02], False),
+        ("log_probabilities", [0.005, -9.0], True),
+        ("log_probabilities", [0.02, -9.0], False),
+        ("logits", [-99.0, 99.0], True),
+    ],
+)
+def test_scores_are_what_they_are_said_to_be_but_for_rounding(
+    kind: str, scores: list[float], fits: bool
+) -> None:
+    rows = np.array([scores], np.float32)
+    if fits:
+        assert log_probabilities(rows, kind).shape == (1, 2)
+    else:
+        with pytest.raises(InferenceError, match="the outputs are no"):
+            log_probabilities(rows, kind)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])

@@ -184,7 +184,9 @@ class TestData:
         assert pairs["--limit"] == "7"
         assert notes == []
 
-    def test_torchvision_downloads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_download_is_asked_of_torchvision(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         calls = []
 

@@ -54,7 +54,7 @@ from torchlift.converters.modules.layers.softmax import (
         ("cudnn.LogSoftMax", True, True),
     ],
 )
-def test_softmax_dimensions(
+def test_a_softmax_runs_over_torch7s_dimensions(
     name: str, log: bool, instance: bool, shape: tuple[int, ...], dims: tuple[int, ...]
 ) -> None:
     input = torch.randn(shape)

@@ -80,7 +80,7 @@ def test_a_current_file_has_no_notes() -> None:
 
 
 @pytest.mark.covers("cudnn.SpatialConvolution", compared="outputs")
-def test_cudnn_groups() -> None:
+def test_groups_of_cudnn_convolve_apart() -> None:
     weight, bias, images = torch.randn(4, 2, 2, 3), torch.randn(4), torch.randn(2, 4, 6, 9)
     fields = plane_fields(nInputPlane=4, groups=2, weight=weight, bias=bias)
     expected = functional.conv2d(images, weight, bias, (1, 2), (0, 1), groups=2)

@@ -62,7 +62,7 @@ def test_dropout_of_an_older_file_is_noted() -> None:
 
 
 @pytest.mark.covers("nn.WhiteNoise", compared="outputs, training")
-def test_white_noise() -> None:
+def test_white_noise_has_its_mean_and_deviation() -> None:
     torch.manual_seed(0)
     module, input = convert(lua("nn.WhiteNoise", mean=2, std=0.5)), torch.zeros(10_000)
     output = module(input)
@@ -108,7 +108,9 @@ def tensor(dtype: str, torch_class: str) -> np.ndarray:
         ("torch.DoubleTensor", "torch.CudaHalfTensor", torch.float32),
     ],
 )
-def test_copy_casts(input_class: str, output_class: str, dtype: torch.dtype) -> None:
+def test_copy_casts_to_the_type_of_its_output(
+    input_class: str, output_class: str, dtype: torch.dtype
+) -> None:
     fields = {"gradInput": tensor("f4", input_class), "output": tensor("f4", output_class)}
     assert convert(lua("nn.Copy", **fields))(torch.ones(2)).dtype == dtype
 

@@ -80,7 +80,7 @@ def test_a_checkpoint_that_refers_to_the_file_of_its_model() -> None:
 
 
 @pytest.mark.parametrize("value", [3, "text", None, table(), table(x=1)])
-def test_no_model(value: Any) -> None:
+def test_a_file_without_a_model_is_an_error(value: Any) -> None:
     with pytest.raises(ConversionError, match="no model in this file"):
         find_model(value)
 

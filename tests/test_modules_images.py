@@ -43,7 +43,7 @@ def test_inn_pooling_extends_over_the_edge() -> None:
     "inn.MeanSubtraction",
     compared="outputs",
 )
-def test_inn_normalizations() -> None:
+def test_inns_normalizations_equal_their_formulas() -> None:
     image = rand(2, 8, 4, 5)
     fields = {"size": 5, "alpha": 0.1, "beta": 0.75, "k": 2}
     output = convert(lua("inn.SpatialCrossResponseNormalization", **fields))(image)
@@ -244,7 +244,9 @@ def test_spatial_classifiers_classify_every_pixel() -> None:
         ({"mode": "bilinear", "oheight": 3, "owidth": 2}, [[0, 2], [1.5, 3.5], [3, 5]]),
     ],
 )
-def test_resampling(fields: dict[str, object], expected: list[list[float]]) -> None:
+def test_resampling_gives_what_was_computed_by_hand(
+    fields: dict[str, object], expected: list[list[float]]
+) -> None:
     image = torch.arange(6.0).reshape(1, 2, 3)
     module = convert(lua("nn.SpatialReSamplingEx", yDim=2, xDim=3, **fields))
     assert module(image)[0].tolist() == expected

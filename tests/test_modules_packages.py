@@ -340,7 +340,7 @@ def test_nce_module_scores_targets_and_noise() -> None:
     "nn.SpatialBinaryLogisticRegression",
     compared="outputs",
 )
-def test_logistic_criterions() -> None:
+def test_logistic_criterions_equal_their_formula() -> None:
     input, target = rand(2, 1, 3, 4), rand(2, 1, 3, 4).sign()
     losses = (1 + (-target * input).exp()).log()
     for average, flat, spatial in (

@@ -348,6 +348,6 @@ def test_layers_export_with_a_dynamic_batch(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_unpooling_exports() -> None:
+def test_unpooling_is_the_same_in_onnx() -> None:
     model = unpooling(kW=2, kH=2, dW=2, dH=2)
     assert export_error(model, torch.randn(2, 3, 8, 8)) < 1e-5

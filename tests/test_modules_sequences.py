@@ -267,7 +267,7 @@ def test_lookup_table_mask_zero_counts_from_one() -> None:
     "nn.MaskZeroCriterion",
     compared="outputs",
 )
-def test_sequence_criterions() -> None:
+def test_criterions_of_sequences_add_up_their_steps() -> None:
     mse = lua("nn.MSECriterion", sizeAverage=True)
     steps, targets = list(rand(3, 2, 4)), list(rand(3, 2, 4))
     expected = sum(nn.functional.mse_loss(a, b) for a, b in zip(steps, targets, strict=True))

@@ -160,7 +160,7 @@ def test_the_first_of_equal_values_has_the_gradient() -> None:
         assert torch.equal(x.grad, torch.tensor([[1.0, 0, 0], [1, 0, 0]]))
 
 
-def test_squeeze() -> None:
+def test_squeeze_drops_the_dimensions_that_torch7_drops() -> None:
     assert layer("Squeeze")(numbered(1, 1, 1)).shape == (1,)
     assert layer("Squeeze", dim=1)(numbered(1)).shape == (1,)
     assert layer("Squeeze", dim=2)(numbered(1, 3, 1)).shape == (1, 3, 1)

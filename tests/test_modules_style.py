@@ -49,7 +49,7 @@ def test_gram_matrices_borders_and_losses() -> None:
 
 
 @pytest.mark.covers("nn.SpatialCircularPadding", compared="outputs")
-def test_circular_padding() -> None:
+def test_circular_padding_equals_numpys_wrap() -> None:
     image = rand(2, 3, 4, 5)
     sides = {"pad_l": 1, "pad_r": 2, "pad_t": 3, "pad_b": 0}
     expected = np.pad(image.numpy(), ((0, 0), (0, 0), (3, 0), (1, 2)), "wrap")

@@ -79,7 +79,7 @@ def test_flatten_table_keeps_the_order() -> None:
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 2.5])
-def test_distances(p: float) -> None:
+def test_distances_equal_the_p_norm(p: float) -> None:
     a, b = random(2, 5, 3)
     difference = np.abs(a.numpy() - b.numpy())
     expected = (difference**p).sum(1) ** (1 / p)

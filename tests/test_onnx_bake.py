@@ -147,7 +147,9 @@ def test_preprocessing_that_cannot_be_baked(digits: SavedModel, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_precision(digits: SavedModel, baked: Path, tmp_path: Path) -> None:
+def test_half_precision_passes_its_own_limits_and_no_others(
+    digits: SavedModel, baked: Path, tmp_path: Path
+) -> None:
     export(digits, tmp_path / "half.onnx", fp16=True, bake_preprocessing=True)
     report = check(digits, tmp_path / "half.onnx", DATA.images, classes=DATA.classes)
     assert report.passed, list(report.lines())

@@ -146,7 +146,9 @@ def test_two_labels_swapped(exported: tuple, tmp_path: Path) -> None:
         check(model, shortened, PIXELS)
 
 
-def test_another_normalization(exported: tuple, tmp_path: Path) -> None:
+def test_another_normalization_is_found_with_and_without_pixels(
+    exported: tuple, tmp_path: Path
+) -> None:
     model, path = exported
     other = metadata("preprocessing", lambda values: {**values, "mean": [61.0]})
     report = check(model, tampered(path, tmp_path, other), PIXELS)

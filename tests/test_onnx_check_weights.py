@@ -45,7 +45,7 @@ def moved(value: float, units: int) -> np.ndarray:
     ("units", "is_computed", "differs"),
     [(0, False, False), (1, False, True), (1, True, False), (3, True, False), (4, True, True)],
 )
-def test_single_precision(units: int, is_computed: bool, differs: bool) -> None:
+def test_a_weight_is_kept_to_the_bit(units: int, is_computed: bool, differs: bool) -> None:
     """A weight is kept to the bit; arithmetic may change its last bits."""
     differing, count = compared([1.5], moved(1.5, units), is_computed)
     assert (differing == ["w"], count) == (differs, 1)

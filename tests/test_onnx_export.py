@@ -262,7 +262,7 @@ def test_damaged_metadata_is_an_error_that_names_the_file(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small"])
-def test_torchvisions_networks(name: str, tmp_path: Path) -> None:
+def test_torchvisions_networks_pass_the_check_at_every_node(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None).eval()
     export(network, tmp_path / "model.onnx", input_shape=(3, 64, 64))

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torchlift.converters.onnx import OnnxError
 from torchlift.converters.onnx.exporter.fp16 import to_half
 from torchlift.converters.onnx.exporter.optimizer import optimize
+from torchlift.converters.onnx.exporter.tracing import _strip_metadata
 
 make = helper.make_node
 
@@ -160,6 +161,47 @@ def test_what_a_graph_does_not_need_is_left_out(name: str) -> None:
     images = np.random.default_rng(2).standard_normal((5, 3, 4, 4)).astype(np.float32)
     # A folded normalization rounds otherwise.
     np.testing.assert_allclose(run(result, images), run(model, images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_weight_is_transposed_ahead() -> None:
+    model = graph(
+        make("Reshape", ["input", "flat"], ["a"]),
+        make("Transpose", ["wide"], ["b"]),
+        make("MatMul", ["a", "b"], ["y"]),
+    )
+    wide = np.random.default_rng(3).standard_normal((2**10, 48)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(wide, "wide"))
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    result = onnx_ir.to_proto(optimized)
+    assert [node.op_type for node in result.graph.node] == ["Reshape", "MatMul"]
+    images = np.ones((2, 3, 4, 4), np.float32)
+    np.testing.assert_allclose(run(result, images), run(model, images), rtol=1e-5, atol=1e-5)
+
+
+def test_no_two_nodes_have_one_name() -> None:
+    model = graph(
+        make("Relu", ["input"], ["a"], "same"),
+        make("Exp", ["a"], ["b"], "same"),
+        make("Neg", ["b"], ["y"]),
+    )
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    names = [node.name for node in optimized.graph]
+    assert all(names)
+    assert len(set(names)) == 3
+
+
+def test_no_trace_of_the_machine_stays_at_any_node_or_value() -> None:
+    model = onnx_ir.from_proto(graph(make("Conv", ["input", "weight", "bias"], ["y"])))
+    inside = model.graph
+    values = [*inside.inputs, *inside.initializers.values(), *inside.outputs]
+    places = [inside, *inside, *values]
+    for place in places:
+        place.metadata_props["pkg.torch.onnx.stack_trace"] = "/home/somebody/net.py"
+    _strip_metadata(model)
+    assert not any(place.metadata_props for place in places)
+    assert b"somebody" not in onnx_ir.to_proto(model).SerializeToString()
 
 
 def test_equal_weights_are_stored_once() -> None:

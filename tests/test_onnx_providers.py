@@ -236,6 +236,15 @@ def test_too_little_memory_is_a_sentence() -> None:
         predictor(np.zeros((7, 1, 2, 2), np.float32))
 
 
+def test_whatever_a_forward_raises_is_a_sentence() -> None:
+    class Divides(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input.reshape(7 // (len(input) - 7))
+
+    with pytest.raises(InferenceError, match=r"inputs of shape \(7, 1, 2, 2\): .*division"):
+        TorchPredictor(SavedModel(Divides(), "logits"), "cpu")(np.zeros((7, 1, 2, 2), np.float32))
+
+
 def test_a_provider_starts_when_its_convolution_gives_what_it_should(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -160,7 +160,7 @@ def test_arguments_that_do_not_fit(exported: tuple[SavedModel, Path], tmp_path: 
         quantize(path, tmp_path / "int8.onnx", DATA.images)
 
 
-def test_the_command(
+def test_the_command_writes_the_file_and_says_what_was_lost(
     exported: tuple[SavedModel, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, path = exported

@@ -49,6 +49,16 @@ def test_answers_that_differ_are_a_problem_whatever_the_accuracy() -> None:
     assert problem == "the answers are not the float file's (outputs: far off)"
 
 
+def test_the_answers_of_the_graph_are_those_that_are_judged(
+    float_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same classes, but scores twice as large: none is lost, and nothing is written."""
+    monkeypatch.setattr(MODULE._Int8Trials, "_scores", lambda trials, *_: trials._float_scores * 2)
+    with pytest.raises(OnnxError, match=r"largest error 1\.0e\+00 .* allowed \((?!0 of)\d+ of 160"):
+        quantize(float_file, tmp_path / "q.onnx", INPUTS, dynamic=True)
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.fixture(scope="module")
 def float_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)

@@ -97,7 +97,7 @@ def test_nearest_equals_torchvision_under_both_names(
     assert np.array_equal(Preprocessing("RGB", size, name, value_range=255)(image), expected)
 
 
-def test_colors(image: Image.Image) -> None:
+def test_colors_come_in_the_order_that_is_asked_for(image: Image.Image) -> None:
     rgb = pixels_of(image).astype(np.float32)
     plain = Preprocessing(value_range=255)
     assert (plain(image) == rgb).all()

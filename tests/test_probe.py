@@ -59,7 +59,7 @@ def test_random_labels_are_not_learned(method: str) -> None:
     assert abs(result.val_accuracy - 1 / 3) < 0.15
 
 
-def test_two_classes() -> None:
+def test_two_classes_are_told_apart_by_every_method() -> None:
     test = blobs(400, seed=3, classes=2)
     for method in METHODS:
         result = probe("two", blobs(300, seed=2, classes=2), method, test)

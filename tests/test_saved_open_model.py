@@ -166,7 +166,7 @@ def test_inferring_the_input_shape_does_not_change_shared_and_tied_layers() -> N
     assert network[2].weight is network[0].weight
 
 
-def test_output_kinds() -> None:
+def test_the_last_layer_tells_what_the_outputs_are() -> None:
     linear = nn.Linear(2, 2)
     assert saved.infer_output_kind(nn.Sequential(linear, nn.LogSoftmax(1))) == "log_probabilities"
     assert saved.infer_output_kind(nn.Sequential(linear, nn.Softmax(1))) == "probabilities"

@@ -128,3 +128,25 @@ def test_a_request_given_up_does_not_run_and_nobody_waits_for_it_at_the_end() ->
     assert within(give_up()) == 0
     assert time.monotonic() - began < LONG / 4
     assert model.ran == []
+
+
+def test_a_request_given_up_takes_no_place_in_a_batch() -> None:
+    model = Doubles()
+
+    async def ask() -> list[np.ndarray]:
+        batcher = Batcher(model, 2, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        waiting = Waiting(3, lambda count: None)
+
+        async def one(value: float) -> list[np.ndarray]:
+            with waiting.enter() as ticket:
+                return await batcher.submit({"x": row(value)}, ticket)
+
+        first, second, third = (asyncio.create_task(one(value)) for value in (1, 2, 3))
+        await asyncio.sleep(0)
+        second.cancel()
+        answers = await asyncio.gather(first, third)
+        await batcher.close()
+        return [answer[0] for answer in answers]
+
+    assert [array.tolist() for array in within(ask())] == [[[2]], [[6]]]
+    assert [array.tolist() for array in model.ran] == [[[1], [3]]]

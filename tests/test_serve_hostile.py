@@ -278,8 +278,9 @@ def statuses(server: Server, request: bytes) -> list[int]:
         connection.shutdown(socket.SHUT_WR)
         while part := connection.recv(2**16):
             answer += part
-    for text in re.findall(rb"\r\n\r\n(\{\"error\".*?\})", answer):
-        assert list(json.loads(text)) == ["error"]
+    for found in re.finditer(rb"\r\n\r\n(?=\{\"error\")", answer):
+        text = answer[found.end() :].decode("utf-8", "replace")
+        assert list(json.JSONDecoder().raw_decode(text)[0]) == ["error"]
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answer) if status != b"100"]
 
 

@@ -83,7 +83,7 @@ def to_builtins(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_values(name: str) -> None:
+def test_values_are_read_with_their_types_and_order(name: str) -> None:
     value = to_builtins(t7.load(FORMATS / f"{name}.t7"))
     assert value == VALUES[name]
     # Distinguishes 1 from 1.0 and True, and checks the order.
@@ -104,7 +104,7 @@ def test_tensors_in_every_variant(kind: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TENSORS)
-def test_storages(kind: str) -> None:
+def test_a_storage_has_its_class_and_type(kind: str) -> None:
     storage = t7.load(FORMATS / f"{kind}storage.t7")
     assert storage.torch_class == f"torch.{kind.title()}Storage"
     assert storage.dtype == TENSORS[kind].dtype
@@ -149,7 +149,7 @@ def test_tables_are_keys_by_identity() -> None:
     assert LuaTable.from_list([1]) not in table
 
 
-def test_cycles() -> None:
+def test_a_table_may_hold_itself() -> None:
     root = t7.load(FORMATS / "recursive.t7")
     assert root["self"] is root
     assert [kid["parent"] is root for kid in root["kids"].to_list()] == [True, True]
@@ -235,20 +235,20 @@ def test_functions_with_old_tags() -> None:
         assert function.upvalues.to_list() == [7]
 
 
-def test_generator() -> None:
+def test_a_generator_is_kept_as_its_bytes() -> None:
     generator = t7.load(FORMATS / "timer_generator.t7")["gen"]
     assert generator.class_name == "torch.Generator"
     assert len(generator.body[0]) == 5048
 
 
-def test_cuda_model() -> None:
+def test_a_model_of_a_gpu_is_read_without_one() -> None:
     case = t7.load(FORMATS / "cuda_model.t7")
     assert case["input"].torch_class.startswith("torch.Cuda")
     classes = {layer.class_name for layer in case["module"]["modules"].values()}
     assert any(name.startswith("cudnn.") for name in classes)
 
 
-def test_deep_nesting() -> None:
+def test_three_thousand_levels_are_read() -> None:
     value, depth = t7.load(FORMATS / "deep_nesting.t7"), 0
     while "next" in value:
         value, depth = value["next"], depth + 1
@@ -267,7 +267,7 @@ def test_100_000_tables_deep(write: Any) -> None:
     assert depth == 100_000
 
 
-def test_several_objects() -> None:
+def test_further_objects_are_said_and_read_by_load_all() -> None:
     with pytest.warns(t7.T7Warning, match=r"two_objects\.t7: 1 more object.* t7\.load_all"):
         first = t7.load(FORMATS / "two_objects.t7")
     both = t7.load_all(FORMATS / "two_objects.t7")
@@ -299,7 +299,7 @@ def test_versions_of_lua_5_3() -> None:
 
 
 @pytest.mark.parametrize("name", ["3", "11", "40", "330"])
-def test_truncated_files(name: str) -> None:
+def test_a_truncated_file_is_an_error_with_its_place(name: str) -> None:
     path = FORMATS / f"bad_truncated_{name}.t7"
     with pytest.raises(T7Error, match=rf"{path.name}: .*truncated.*\(byte \d+\)") as error:
         t7.load(path)
@@ -379,7 +379,7 @@ TORCHFILE_FAILS = {
         and not path.stem.startswith("bad_")
     ),
 )
-def test_torchfile_agrees(name: str) -> None:
+def test_torchfile_reads_the_same(name: str) -> None:
     path = FORMATS / f"{name}.t7"
     assert equals_torchfile(t7.load(path), torchfile.load(str(path)))
 

@@ -34,7 +34,7 @@ slow_generation = settings(
 @given(values())
 @pytest.mark.parametrize("format", ["binary", "ascii"])
 @pytest.mark.parametrize("long_size", [8, 4])
-def test_round_trip(format: str, long_size: int, value: Any) -> None:
+def test_any_value_survives_a_round_trip(format: str, long_size: int, value: Any) -> None:
     raw = t7.dumps(value, format=format, long_size=long_size)
     assert difference(value, t7.loads(raw)) == ""
 

@@ -180,7 +180,7 @@ def test_an_unknown_class_is_a_layer_of_its_container(
     assert [layer["lua_class"] for layer in found["layers"]] == ["nn.Sequential", "my.Strange"]
 
 
-def test_find_model() -> None:
+def test_the_model_is_found_before_losses_and_inside_tables() -> None:
     def module(name: str) -> LuaObject:
         return LuaObject(name, LuaTable({"output": LuaTable()}))
 

@@ -52,7 +52,7 @@ UNUSUAL: dict[str, LuaObject] = {
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("kind", UNUSUAL)
-def test_unusual_bodies(kind: str, form: dict[str, Any]) -> None:
+def test_what_follows_an_unusual_body_is_read(kind: str, form: dict[str, Any]) -> None:
     """The instance and the values after it are read as they were written."""
     layer = UNUSUAL[kind]
     after = {"sizes": np.arange(3), "name": "after", "list": [1, 2, "three"]}

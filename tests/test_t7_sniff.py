@@ -128,7 +128,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_recognized_kinds(kind: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_recognized(kind: str, tmp_path: Path) -> None:
     data, sentence = KINDS[kind]
     path = tmp_path / "model.t7"
     path.write_bytes(data)
@@ -182,7 +182,7 @@ def test_formats_that_begin_with_a_tag() -> None:
         ("nagadomi+waifu2x", r"symbolic link.* open \.\./\.\./vgg_7/art/noise2_model\.t7"),
     ],
 )
-def test_published_files(name: str, sentence: str) -> None:
+def test_published_files_of_other_kinds_are_recognized(name: str, sentence: str) -> None:
     (path,) = (SHARED / "wild" / "not_torch7").glob(f"{name}*")
     with pytest.raises(T7Error, match=sentence):
         t7.load(path)

@@ -39,7 +39,7 @@ def test_paths_and_bytes() -> None:
         assert to_builtins(t7.load(source)) == EXPECTED
 
 
-def test_open_files() -> None:
+def test_open_files_are_read_from_where_they_stand() -> None:
     data = LIST.read_bytes()
     with LIST.open("rb") as file, LIST.open("rb", buffering=0) as raw:
         for source in (file, raw, io.BytesIO(data)):
@@ -56,7 +56,7 @@ def test_a_file_opened_as_text() -> None:
         t7.load(file)  # type: ignore[arg-type]  # the wrong type is the test
 
 
-def test_pipes() -> None:
+def test_a_pipe_is_read() -> None:
     read, write = os.pipe()
     with os.fdopen(write, "wb") as file:
         file.write(LIST.read_bytes())
@@ -72,7 +72,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_compressed_files(kind: str, tmp_path: Path) -> None:
+def test_compressed_files_are_read_in_all_their_parts(kind: str, tmp_path: Path) -> None:
     data = (FIXTURES / "formats" / "module_ascii.t7").read_bytes()
     packed = COMPRESS[kind](data[:100]) + COMPRESS[kind](data[100:])
     path = tmp_path / f"model.t7.{kind}"
@@ -101,7 +101,7 @@ def test_decompression_has_a_limit() -> None:
 
 
 @pytest.mark.parametrize("variant", ["_long4", "_bigendian", "_big_long4", "_ascii", ""])
-def test_explicit_options(variant: str) -> None:
+def test_right_options_change_nothing_and_wrong_ones_are_not_corrected(variant: str) -> None:
     """Right options change nothing; wrong options are not corrected."""
     data = (FIXTURES / "formats" / f"longtensor{variant}.t7").read_bytes()
     right: dict[str, Any] = {
@@ -122,7 +122,7 @@ def test_explicit_options(variant: str) -> None:
 
 
 @pytest.mark.parametrize("option", [{"long_size": 5}, {"format": "text"}, {"byte_order": "middle"}])
-def test_invalid_options(option: dict[str, Any]) -> None:
+def test_options_that_do_not_exist_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(T7Error, match=rf"{next(iter(option))} must be .* or .*, not "):
         t7.load(LIST, **option)
 
@@ -195,7 +195,7 @@ def test_garbage_collection_is_restored() -> None:
         gc.enable()
 
 
-def test_threads() -> None:
+def test_several_threads_read_one_table() -> None:
     """A table of numbers is decoded at its first access, possibly on several threads at once."""
     table = t7.loads(t7.dumps(list(range(5000))))
     sums: list[int] = []

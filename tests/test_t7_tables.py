@@ -36,7 +36,7 @@ def test_keys_of_every_kind() -> None:
     assert [type(key) for key in again] == [type(key) for key in table]
 
 
-def test_lists() -> None:
+def test_a_list_ends_before_the_first_gap() -> None:
     assert LuaTable.from_list("abc").to_list() == ["a", "b", "c"]
     assert LuaTable({2: "b", 1: "a"}).is_list()
     assert LuaTable({1: "a", 3: "c"}).to_list() == ["a"]

@@ -59,7 +59,7 @@ def all_objects(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
-def test_files_load(path: Path) -> None:
+def test_published_files_are_read_to_their_end(path: Path) -> None:
     if path.name == TRUNCATED:
         with pytest.raises(
             T7Error, match=r"2,105,348 bytes and 746,857 are left.*truncated"
@@ -86,7 +86,7 @@ def test_files_load(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
-def test_torchfile_agrees(path: Path) -> None:
+def test_torchfile_reads_published_files_alike(path: Path) -> None:
     """If torchfile can read the file, and the value can be compared."""
     if path.name == TRUNCATED:
         pytest.skip("torchfile returns uninitialized memory for missing elements")

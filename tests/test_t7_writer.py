@@ -44,6 +44,12 @@ def form(path: Path) -> dict[str, Any]:
     return options | ({"long_size": 4} if path.stem.endswith("long4") else {})
 
 
+def test_ascii_numbers_of_several_chunks_stand_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = t7.dumps(np.arange(8.0), format="ascii")
+    monkeypatch.setattr("torchlift.converters.t7.writing.encoders._CHUNK", 3)
+    assert t7.dumps(np.arange(8.0), format="ascii") == whole
+
+
 @pytest.mark.filterwarnings("ignore::torchlift.converters.t7.T7Warning")
 @pytest.mark.parametrize("path", ALL, ids=[str(path.relative_to(FIXTURES)) for path in ALL])
 def test_bytes_equal_those_of_torch7(path: Path) -> None:
@@ -224,7 +230,7 @@ def test_longs_that_do_not_fit_four_bytes() -> None:
         assert error.value.path == "x"
 
 
-def test_invalid_options() -> None:
+def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(T7Error, match="format must be 'binary' or 'ascii', not 'text'"):
         t7.dumps(1, format="text")  # type: ignore[arg-type]  # the wrong value is the test
     with pytest.raises(T7Error, match="long_size must be 8 or 4, not 2"):

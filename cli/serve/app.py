@@ -281,7 +281,7 @@ def _add_repository(app: FastAPI, service: Service) -> None:
     async def change(request: Request) -> Response:
         _refuse_other_pages(request, service.settings)
         operation, name = request.scope["route"].name, request.path_params["model"]
-        parameters = (await _object(service, request)).get("parameters") or {}
+        parameters = (await _object(service, request)).get("parameters", {})
         if not isinstance(parameters, dict):
             raise RequestError(400, "'parameters' is no JSON object")
         if any(one == "config" or one.startswith("file:") for one in parameters):

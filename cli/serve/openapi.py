@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from fastapi import Response
+
 #: What `FastAPI` is given, beside its title and version.
 APP: dict[str, Any] = {
     "summary": "A checked classifier behind the Open Inference Protocol, version 2.",
@@ -65,11 +67,12 @@ VERSION: dict[str, Any] = {
 }
 
 ANSWER = _answer(_OBJECT)
-EMPTY = _answer({})
-READY = _answer({}, 503)
+# `FastAPI` describes an answer without a body as JSON unless it is said to be a plain response.
+EMPTY = _answer({}, response_class=Response)
+READY = _answer({}, 503, response_class=Response)
 TEXT = _answer({"text/plain": {"schema": {"type": "string"}}})
 MODEL = _answer(_OBJECT, 404, openapi_extra=_PARAMETERS)
-MODEL_EMPTY = _answer({}, 404, openapi_extra=_PARAMETERS)
+MODEL_EMPTY = _answer({}, 404, openapi_extra=_PARAMETERS, response_class=Response)
 
 _TENSOR = {
     "type": "object",

@@ -77,13 +77,18 @@ def parse_provider(text: str) -> ProviderChoice:
     if name != "auto" and name not in PROVIDERS:
         raise ProviderError(f"no provider {text!r}: choose auto, {', '.join(PROVIDERS)}")
     if not detail and text == name:
-        return ProviderChoice(name)
+        return ProviderChoice(name, own_device() if name in ON_GPU else 0)
     if name in ON_GPU and detail.isascii() and detail.isdigit():
         return ProviderChoice(name, device=int(detail))
     if name == "openvino" and detail in PRECISIONS:
         return ProviderChoice(name, precision=detail)
     allowed = {"openvino": "openvino:bf16", "cuda": "cuda:1", "tensorrt": "tensorrt:1"}.get(name)
     raise ProviderError(f"no provider {text!r}: choose {name}{f' or {allowed}' if allowed else ''}")
+
+
+def own_device() -> int:
+    """Return the GPU of this process: each that torchrun starts on a machine has its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def requested_providers(

@@ -139,7 +139,7 @@ def open_session(
     problems = []
     for name in _AUTO:
         try:
-            session = _start(os.fspath(file), ProviderChoice(name), options)
+            session = _start(os.fspath(file), parse_provider(name), options)
         except ProviderError as error:
             problems.append(str(error))
         else:

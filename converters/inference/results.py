@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -98,12 +98,8 @@ def open_results(
         cat.jpg,1,cat,3,0.75,
     """
     target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise InferenceError(f"{target}: the suffix must be {' or '.join(_SUFFIXES)}")
-    if suffix == ".parquet" and not is_installed("pyarrow"):
-        raise missing_package(f"{target.name}: Parquet", "pyarrow")
-    form, encode = (_CSV, _csv_bytes) if suffix == ".csv" else (_JSONL, _jsonl_bytes)
+    suffix = check_suffix(target)
+    form, encode = (_CSV, _csv_bytes) if suffix == ".csv" else (JSONL, jsonl_bytes)
     caller_error: BaseException | None = None
     try:
         with open_partial(
@@ -129,17 +125,59 @@ def open_results(
         raise _write_error(target, error) from error
 
 
+def check_suffix(target: Path) -> str:
+    """Return the suffix of a file for predictions, in lower case.
+
+    Raises:
+        InferenceError: If there is no such format.
+        MissingPackageError: If pyarrow, which writes Parquet, is not installed.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InferenceError(f"{target}: the suffix must be {' or '.join(_SUFFIXES)}")
+    if suffix == ".parquet" and not is_installed("pyarrow"):
+        raise missing_package(f"{target.name}: Parquet", "pyarrow")
+    return suffix
+
+
+def write_lines(lines: Iterable[bytes], target: Path) -> None:
+    """Write predictions that are JSON lines to a file, in the format of its suffix.
+
+    Args:
+        lines: A line for each image, as `jsonl_bytes` makes them.
+        target: The file, which appears complete or not at all.
+
+    Raises:
+        WriteError: If it cannot be written.
+    """
+    suffix = check_suffix(target)
+    with atomic_path(target) as file:
+        if suffix == ".parquet":
+            _write_parquet(lines, file)
+            return
+        with file.open("wb") as stream:
+            if suffix == ".csv":
+                stream.write(_HEADER)
+            for line in lines:
+                stream.write(_csv_lines(json.loads(line)) if suffix == ".csv" else line)
+
+
+def _csv_lines(image: dict[str, Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_rows_of_json(image))
+    return text.getvalue().encode()
+
+
 def _write_error(target: Path, error: OSError) -> WriteError:
     return WriteError(f"{target}: cannot be written: {error.strerror or error}")
 
 
 def _csv_bytes(*image: Any) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(_rows(*image))
-    return text.getvalue().encode()
+    return _csv_lines(as_json(*image))
 
 
-def _jsonl_bytes(*image: Any) -> bytes:
+def jsonl_bytes(*image: Any) -> bytes:
+    """Return the line of JSON for an image: its name, its predictions, and why it has none."""
     return (json.dumps(as_json(*image), ensure_ascii=False) + "\n").encode()
 
 
@@ -193,7 +231,7 @@ def _read_jsonl(content: BinaryIO) -> tuple[list[Done], int]:
     return images, end
 
 
-def _write_parquet(lines: BinaryIO, file: Path) -> None:
+def _write_parquet(lines: Iterable[bytes], file: Path) -> None:
     """Write JSON lines as Parquet, a row group for every so many rows."""
     import pyarrow
     from pyarrow import parquet
@@ -211,7 +249,7 @@ def _write_parquet(lines: BinaryIO, file: Path) -> None:
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _HEADER = f"{','.join(COLUMNS)}\r\n".encode()
 _CSV = LineFormat(_HEADER, _HEADER, _read_csv)
-_JSONL = LineFormat(b"", b'{"input": ', _read_jsonl)
+JSONL = LineFormat(b"", b'{"input": ', _read_jsonl)
 
 
 def document(model: str, provider: str, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -242,11 +280,6 @@ def as_json(
 def _finite(value: float) -> float | None:
     """Return a number as JSON can hold it: None for NaN and infinity."""
     return value if math.isfinite(value) else None
-
-
-def _rows(name: str, predictions: Sequence[Prediction], problem: str) -> list[tuple[Any, ...]]:
-    """Return the predictions for one image as rows of a table."""
-    return _rows_of_json(as_json(name, predictions, problem))
 
 
 def _rows_of_json(image: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -86,7 +86,7 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
             f"the GPU has too little memory for a batch of {batch_size(inputs)}; "
             "run smaller batches"
         ) from error
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
         reason = "; ".join(
             filter(None, [str(error).splitlines()[0], explain(error, module, lua_paths)])

@@ -19,11 +19,12 @@ from ...converters.errors import NotFiniteError
 from ...converters.finite import first_not_finite, require_finite
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import prepare
+from ...converters.inference.processes import ALONE, Process
+from ...converters.inference.threads import available_cpus
 from ..data import Dataset, ImageFiles, fingerprint
 from .extractors import FeatureExtractor
 from .manifest import FORMAT_VERSION
 from .model_source import ModelSource
-from .processes import ALONE, Process
 from .settings import AS_THEY_ARE, Settings
 from .store import FeatureStore, create_store, open_store
 
@@ -168,8 +169,8 @@ def extract(
     progress(sum(len(store.chunks[chunk]) for chunk in set(own_chunks) - set(missing)))
     if not plan.extractor.parallel:
         workers = 2  # One computes, the other prepares the next batch.
-    with _single_threaded_workers(workers or process.cores) as pool:
-        _fill(store, missing, plan, pool, workers or process.cores, progress)
+    with _single_threaded_workers(workers or available_cpus()) as pool:
+        _fill(store, missing, plan, pool, workers or available_cpus(), progress)
     process.wait()
     return store
 

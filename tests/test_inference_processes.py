@@ -1,19 +1,20 @@
-"""Processes that extract together: their share of the cores, and how they join."""
+"""Processes that work together: their share of the cores, and how they join."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from torchlift.transfer.features import processes
-from torchlift.transfer.features.processes import ALONE, Process, joined_process
+from torchlift.converters.inference import threads
+from torchlift.converters.inference.processes import ALONE, Process, joined_process
 
 
 def test_processes_share_the_cores_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "available_cpus", lambda: 8)
-    assert Process(local_world_size=2).cores == 4
-    assert Process(local_world_size=100).cores == 1
-    assert ALONE.cores == 8
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
+    for processes, cores in (("1", 8), ("2", 4), ("100", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert threads.available_cpus() == cores
 
 
 def test_a_process_of_a_launcher_joins_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +28,7 @@ def test_a_process_of_a_launcher_joins_the_others(monkeypatch: pytest.MonkeyPatc
     for name, value in {"WORLD_SIZE": 6, "LOCAL_WORLD_SIZE": 3, "LOCAL_RANK": 2}.items():
         monkeypatch.setenv(name, str(value))
     with joined_process() as process:
-        assert process == Process(5, 6, 3)
+        assert process == Process(5, 6)
         assert not process.is_first
         assert calls == ["init_process_group"]
     assert calls == ["init_process_group", "destroy_process_group"]

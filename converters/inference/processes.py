@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-
-from ...converters.inference.threads import available_cpus
+from typing import Any
 
 #: How long the first process to finish waits for the last.
 _TIMEOUT = timedelta(days=7)
@@ -21,22 +20,15 @@ class Process:
     Attributes:
         rank: Its number, from 0.
         world_size: The number of processes.
-        local_world_size: The number of processes on this machine.
     """
 
     rank: int = 0
     world_size: int = 1
-    local_world_size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process creates the store and reports for all."""
+        """Whether this process creates what all write to, and reports for all."""
         return self.rank == 0
-
-    @property
-    def cores(self) -> int:
-        """The number of cores for this process."""
-        return max(available_cpus() // self.local_world_size, 1)
 
     def wait(self) -> None:
         """Wait until every process has called this."""
@@ -44,6 +36,16 @@ class Process:
             from torch import distributed
 
             distributed.barrier()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank; every process calls this."""
+        if self.world_size == 1:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(values, value)
+        return values
 
 
 #: The only process.
@@ -65,7 +67,6 @@ def joined_process() -> Iterator[Process]:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
-        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        yield Process(distributed.get_rank(), world_size, local_world_size)
+        yield Process(distributed.get_rank(), world_size)
     finally:
         distributed.destroy_process_group()

@@ -1,0 +1,125 @@
+"""The body of a request, without a server: packed in any way, within the limits, forgotten after.
+
+What is protected: a small packed body takes no memory, and what was read once is not held for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from starlette.requests import Request
+from starlette.types import Message
+
+from torchlift.cli.serve.body import Bodies, packing_of
+from torchlift.cli.serve.errors import RequestError
+
+LIMIT = 1000
+DATA = bytes(range(256)) * 2
+
+
+def request(body: bytes, encoding: str) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-encoding", encoding.encode())] if encoding else []
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+def read(body: bytes, encoding: str, bodies: Bodies | None = None) -> bytes:
+    async def once() -> bytes:
+        async with (bodies or Bodies(LIMIT, 5)).read(request(body, encoding)) as found:
+            return found
+
+    return asyncio.run(once())
+
+
+def bare(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (DATA, ""),
+        (DATA, "identity"),
+        (gzip.compress(DATA), "gzip"),
+        (gzip.compress(DATA), "X-GZIP"),
+        (gzip.compress(DATA[:100]) + gzip.compress(DATA[100:]), "gzip"),
+        (zlib.compress(DATA), "deflate"),
+        (bare(DATA), "deflate"),
+    ],
+)
+def test_a_body_is_what_was_packed(body: bytes, encoding: str) -> None:
+    assert read(body, encoding) == DATA
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (bytes(LIMIT + 1), "", 413),
+        (gzip.compress(bytes(LIMIT + 1)), "gzip", 413),
+        (gzip.compress(bytes(LIMIT)) + gzip.compress(b"x"), "gzip", 413),
+        (gzip.compress(DATA)[:-1], "gzip", 400),
+        (b"nothing packed", "gzip", 400),
+        (DATA, "br", 415),
+    ],
+)
+def test_what_is_larger_damaged_or_unknown_is_refused(
+    body: bytes, encoding: str, status: int
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(body, encoding)
+    assert refused.value.status == status
+
+
+def test_exactly_the_largest_body_is_taken() -> None:
+    assert len(read(bytes(LIMIT), "")) == len(read(gzip.compress(bytes(LIMIT)), "gzip")) == LIMIT
+
+
+def test_a_body_is_held_until_its_block_ends() -> None:
+    bodies = Bodies(LIMIT, 5)
+
+    async def many_at_once() -> None:
+        async with bodies.read(request(bytes(LIMIT), "")):
+            if bodies._held < 16 * LIMIT:
+                await many_at_once()
+            else:
+                await other()
+
+    async def other() -> None:
+        with pytest.raises(RequestError, match="too many large bodies"):
+            await anext(aiter(entered(bodies)))
+
+    asyncio.run(many_at_once())
+    for _ in range(40):
+        read(gzip.compress(DATA), "gzip", bodies)
+    assert bodies._held == 0
+
+
+async def entered(bodies: Bodies) -> AsyncIterator[bytes]:
+    async with bodies.read(request(b"x", "")) as body:
+        yield body
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packing"),
+    [
+        ("gzip, deflate", "gzip"),
+        ("deflate, gzip", "deflate"),
+        ("GZIP", "gzip"),
+        ("gzip;q=0.5", "gzip"),
+        ("gzip; q=0, deflate;q=0.000", ""),
+        ("br, *", ""),
+        ("", ""),
+    ],
+)
+def test_an_answer_is_packed_as_the_client_accepts(accepted: str, packing: str) -> None:
+    assert packing_of(accepted) == packing

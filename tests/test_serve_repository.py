@@ -1,0 +1,68 @@
+"""Which files of a folder are served, under which name and version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from torchlift.cli.serve.errors import ServeError
+from torchlift.cli.serve.repository import find_models, fingerprint, sha256_of
+
+
+def made(folder: Path, *names: str) -> Path:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    return folder
+
+
+def test_files_and_versions_are_found_in_order_and_nothing_else(tmp_path: Path) -> None:
+    names = ("b.ONNX", "a/10/model.onnx", "a/9/model.onnx", "a/0/model.onnx", "a/x/model.onnx")
+    others = (".hidden.onnx", ".h/1/model.onnx", "notes.txt", "c/1/other.onnx", "a/11/other.onnx")
+    found = find_models(made(tmp_path, *names, *others))
+    assert [(name, list(versions)) for name, versions in found.items()] == [
+        ("a", ["9", "10"]),
+        ("b", ["1"]),
+    ]
+    assert found["a"]["10"] == tmp_path / "a/10/model.onnx"
+    assert find_models(tmp_path / "a") == {"a": found["a"]}
+    assert find_models(tmp_path / "b.ONNX") == {"b": {"1": tmp_path / "b.ONNX"}}
+
+
+@pytest.mark.parametrize(
+    ("names", "served", "problem"),
+    [
+        (("a.onnx", "a/1/model.onnx"), ".", "two models are called 'a'"),
+        (("a.txt",), ".", "no models"),
+        (("a.txt",), "a.txt", "an .onnx file or a folder"),
+        ((), "missing", "no such file or folder"),
+    ],
+)
+def test_what_cannot_be_served_is_said(
+    names: tuple[str, ...], served: str, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ServeError, match=problem):
+        find_models(made(tmp_path, *names) / served)
+
+
+def test_weights_beside_a_model_are_a_part_of_it(tmp_path: Path) -> None:
+    made(tmp_path, "a.onnx", "b.onnx.data")
+    file, weights = tmp_path / "a.onnx", tmp_path / "a.onnx.data"
+    assert sha256_of(file) == hashlib.sha256(b"a.onnx").hexdigest()
+    alone = fingerprint(file)
+    weights.write_bytes(b"weights")
+    assert sha256_of(file) == hashlib.sha256(b"a.onnxweights").hexdigest()
+    both = fingerprint(file)
+    assert both != alone
+    # Of the same size, in place: only the time tells.
+    weights.write_bytes(b"WEIGHTS")
+    os.utime(weights, ns=(1, 1))
+    assert fingerprint(file) not in (alone, both)
+    with pytest.raises(FileNotFoundError):
+        fingerprint(tmp_path / "gone.onnx")
