@@ -9,6 +9,7 @@ require("torchlift.converters.inference", "onnxruntime", "PIL")
 
 from .classifier import Classifier, Prediction
 from .errors import InferenceError, ProviderError
+from .image_model import ImageModel
 from .metadata import Metadata
 from .predictors import OnnxPredictor, Predictor, TorchPredictor, open_predictor
 from .prepare import prepare
@@ -21,6 +22,7 @@ __all__ = [
     "PROVIDERS",
     "Classifier",
     "FileResult",
+    "ImageModel",
     "InferenceError",
     "Metadata",
     "OnnxPredictor",
