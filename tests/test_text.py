@@ -269,3 +269,8 @@ def test_a_draw_that_rounding_puts_behind_the_last_token_is_the_last_token() -> 
             return 1.0
 
     assert _draw(np.zeros(3), 1.0, Largest()) == 2  # type: ignore[arg-type]  # all that is asked for
+
+
+def test_the_longest_and_of_equals_the_first_token_is_taken() -> None:
+    parts = Vocabulary("vocab", ("Ã", "©", "Ã©", "a", "a"), encoding=BYTES)
+    assert Tokenizer(parts).encode("aéa".encode()) == [3, 2, 3]
