@@ -70,6 +70,9 @@ SKETCH_SIMPLIFICATION = ImageProject(
 #: Classes of layers that texture_nets alone has.
 _TEXTURE_NETS = {"nn.GenNoise", "nn.NoiseFill", "nn.SpatialCircularPadding"}
 
+#: Layers of classifiers, whose mean and std stand beside them in the same way.
+_CLASSIFIERS = {"nn.Linear", "nn.LogSoftMax", "nn.SoftMax", "cudnn.LogSoftMax", "cudnn.SoftMax"}
+
 
 def find_image_project(
     source: LuaObject,
@@ -93,7 +96,7 @@ def find_image_project(
         return _waifu2x(source, channels)
     if _TEXTURE_NETS & set(classes) or {"nn.TVLoss", "nn.InstanceNormalization"} <= set(classes):
         return TEXTURE_NETS
-    if beside is None or beside.mean is None:
+    if beside is None or beside.mean is None or _CLASSIFIERS & set(classes):
         return None
     if channels == _COLORS_AND_MASK and beside.std is None:
         return INPAINTING
