@@ -73,6 +73,8 @@ def export(
         raise UsageError(
             "--bake-resize puts all of preprocessing into the graph: leave out --bake-preprocessing"
         )
+    if name is not None and not name.strip():
+        raise UsageError("--name: a name was expected")
     if triton is None and name is not None:
         raise UsageError("--name is that of a model in a repository: --triton names the repository")
     if triton is not None and (output is not None or overwrite):

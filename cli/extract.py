@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Group
 
 from ..converters.errors import TorchliftError
-from ..converters.files import check_output
+from ..converters.files import check_output, discard
 from ..converters.overwriting import check_replaceable
 from ..transfer.features.settings import AS_THEY_ARE, Settings
 from .data_options import ALL_DATA, DataOptions
@@ -85,9 +84,11 @@ def extract(
     # What becomes one file is collected beside it first.
     folder = target if form == "zarr" else target.with_name(f".{target.name}.zarr")
     if form != "zarr":
-        check_output(target, overwrite)
         if folder.exists():
             check_replaceable(folder, STORE)
+            if target.exists() and not overwrite:
+                discard(folder)  # Of a run that was killed when its file was whole.
+        check_output(target, overwrite)
     with joined_process() as process:
         images = data_options.open(data)
         names = layers or ["penultimate"]
@@ -113,7 +114,7 @@ def extract(
         seconds = time.perf_counter() - began
         if process.is_first and form != "zarr":
             write_features(store, target, form)
-            shutil.rmtree(folder)
+            discard(folder)
         first = process.is_first
     if not first:
         sys.exit(0)  # One report for all.

@@ -50,6 +50,7 @@ def check_output(
         )
     if not path.parent.is_dir():
         raise WriteError(f"{path.parent}: no such folder")
+    remove_abandoned(path.parent)
     if path.is_dir() and not folder:
         raise WriteError(f"{path} is a folder; a file name was expected")
     empty = folder and path.is_dir() and not any(path.iterdir())
@@ -87,7 +88,7 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
     path = Path(target)
     path = path if path.name else path.resolve()
     remove_abandoned(path.parent)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{_process_id()}-{next(_numbers)}"
+    temporary = _temporary_beside(path)
     written = temporary / path.name
     try:
         temporary.mkdir()
@@ -105,6 +106,22 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
         raise
     finally:
         _remove(temporary)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; what a kill leaves of it goes with the temporary folders.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
+    temporary = _temporary_beside(folder)
+    temporary.mkdir()
+    folder.rename(temporary / folder.name)
+    _remove(temporary)
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY_PREFIX}{_process_id()}-{next(_numbers)}"
 
 
 def _remove(folder: Path) -> None:

@@ -135,6 +135,8 @@ class Normalization:
                 f"{subject} are for values from 0 to 255, since one is above 1: "
                 "leave out value_range=1"
             )
+        if min(std) < 0:
+            raise PreprocessingError(f"{subject}: a std below 0 is none")
         value_range = self.value_range or inferred
         if value_range is None:
             raise PreprocessingError(

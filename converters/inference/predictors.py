@@ -52,6 +52,26 @@ class Predictor(Protocol):
         ...
 
 
+def torch_device(provider: str) -> str:
+    """Return the device of PyTorch for a provider: `auto`, `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        ProviderError: If it is one of ONNX Runtime's alone, or does not start.
+    """
+    import torch
+
+    choice = parse_provider(provider)
+    if choice.name in ("tensorrt", "openvino"):
+        raise ProviderError(f"{choice.name} is for .onnx files; PyTorch runs on auto, cpu or cuda")
+    if choice.name == "cuda" and not torch.cuda.is_available():
+        raise ProviderError(
+            f"{provider} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
+        )
+    if choice.name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return provider
+
+
 class TorchPredictor:
     """A PyTorch network in evaluation mode, with the attributes of a `Predictor`.
 
@@ -75,22 +95,12 @@ class TorchPredictor:
 
     def __init__(self, model: Any, device: str = "auto") -> None:
         # Running an exported classifier must not wait for torch to be imported.
-        import torch
 
         from ..modules.finite import require_finite_parameters
         from .torch_module import inference_copy
 
         require_finite_parameters(model.module)
-        if device == "tensorrt":
-            raise ProviderError("tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda")
-        if device not in ("auto", "cpu") and not device.startswith("cuda"):
-            raise ProviderError(f"no provider {device!r}: choose auto, cpu or cuda")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ProviderError(
-                f"{device} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
-            )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch_device(device)
         try:
             self.module = inference_copy(model.module, device=device)
         except RuntimeError as error:

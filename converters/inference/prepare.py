@@ -55,7 +55,7 @@ def prepare(images: Any, preprocessing: Preprocessing | None) -> np.ndarray:
         return images
     if preprocessing is None:
         raise InferenceError(
-            "the model has no preprocessing, so it cannot read images: convert it with "
+            "the model has no preprocessing, so it cannot read images: give mean=… and std=…, or "
             "mean_std=FILE, or pass preprocessed inputs (floats)"
         )
     if preprocessing.only_decodes:

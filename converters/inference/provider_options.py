@@ -73,7 +73,7 @@ def parse_provider(text: str) -> ProviderChoice:
         >>> parse_provider("cuda:1")
         ProviderChoice(name='cuda', device=1, precision='f32')
     """
-    name, _, detail = text.partition(":")
+    name, _, detail = text.partition(":") if isinstance(text, str) else ("", "", "")
     if name != "auto" and name not in PROVIDERS:
         raise ProviderError(f"no provider {text!r}: choose auto, {', '.join(PROVIDERS)}")
     if not detail and text == name:

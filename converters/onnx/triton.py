@@ -22,6 +22,7 @@ CONFIG_FILE, LABELS_FILE = "config.pbtxt", "labels.txt"
 _MAX_BATCH, _MAX_DELAY = 32, 2000
 
 _VERSION = re.compile(r"[1-9]\d*")
+_NAME = re.compile(r"[^./\\\s](?:[^/\\]*[^/\\\s])?")
 
 #: Triton's names of NumPy's types, where they are not the same in capitals.
 _TYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "STRING"}
@@ -45,7 +46,7 @@ def next_version(repository: str | os.PathLike[str], name: str) -> Path:
     folder = Path(repository)
     if not folder.is_dir() and (os.path.lexists(folder) or not folder.resolve().parent.is_dir()):
         raise WriteError(f"{folder}: a folder was expected, or a new name in a folder")
-    if name != Path(name).name or name.startswith(".") or not name.isprintable():
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.isprintable():
         raise WriteError(f"{name!r} cannot be a model's name: it is the name of a folder")
     model = folder / name
     if model.is_symlink() or (os.path.lexists(model) and not (model / CONFIG_FILE).is_file()):
@@ -98,6 +99,7 @@ def triton_version(folder: Path) -> Iterator[Path]:
                 (written / LABELS_FILE).write_text(labels, encoding="utf-8")
         else:
             _require_same(model, config, labels)
+            _require_same_preprocessing(model, folder, description)
         if os.path.lexists(model if is_new else folder):
             raise WriteError(f"{folder} was written by another process meanwhile; try again")
 
@@ -172,7 +174,7 @@ def _require_same(model: Path, config: str, labels: str) -> None:
     Raises:
         OnnxError: If inputs, outputs, batches or labels differ.
     """
-    found = _compact((model / CONFIG_FILE).read_text(encoding="utf-8"))
+    found = _compact((model / CONFIG_FILE).read_text(encoding="utf-8", errors="replace"))
     for key in ("max_batch_size", "input", "output"):
         wanted = re.search(rf"^{key}\b(?: \[.*?^\]|: \d+)", config, re.MULTILINE | re.DOTALL)
         if wanted and _compact(wanted[0]) not in found and not _both_batch(key, wanted[0], found):
@@ -181,8 +183,29 @@ def _require_same(model: Path, config: str, labels: str) -> None:
                 f"{' '.join(wanted[0].split())} was expected; choose another name"
             )
     file = model / LABELS_FILE
-    if (file.read_text(encoding="utf-8") if file.is_file() else "") != labels:
+    if (file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "") != labels:
         raise OnnxError(f"{file}: other labels than those of the new version; choose another name")
+
+
+def _require_same_preprocessing(model: Path, folder: Path, description: dict[str, Any]) -> None:
+    """Compare what images become, and what scores mean, with the version before.
+
+    Clients that prepare images themselves would prepare them for the other version.
+
+    Raises:
+        OnnxError: If they differ.
+    """
+    versions = (entry for entry in model.iterdir() if (entry / MODEL_FILE).is_file())
+    numbers = [int(entry.name) for entry in versions if _VERSION.fullmatch(entry.name)]
+    if not numbers:
+        return
+    before = describe_file(model / str(max(numbers)) / MODEL_FILE)
+    for key in ("preprocessing", "output_kind"):
+        if before[key] != description[key]:
+            raise OnnxError(
+                f"{folder}: version {max(numbers)} of {model.name} has another {key}; "
+                "choose another name"
+            )
 
 
 def _both_batch(key: str, wanted: str, found: str) -> bool:

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from ...converters.images.preprocessing import Preprocessing
-from ...converters.inference import InferenceError, ProviderError
+from ...converters.inference import InferenceError
+from ...converters.inference.predictors import torch_device
 from ...converters.inference.providers import open_session
 from ...converters.inference.torch_module import as_inputs, inference_copy, run
 from ...converters.modules.finite import require_finite_parameters
@@ -82,10 +83,7 @@ class TorchExtractor:
     """
 
     def __init__(self, model: SavedModel, layers: Sequence[str], device: str = "auto") -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ProviderError(f"{device} does not start: PyTorch finds no GPU; run on the CPU")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch_device(device)
         require_finite_parameters(model.module)
         taps = find_taps(model.module, layers)
         self.names = [tap.name for tap in taps]

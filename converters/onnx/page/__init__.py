@@ -111,7 +111,8 @@ def require_image_classifier(file: Path, description: dict[str, Any]) -> None:
         source = (description["source"] or {}).get("file", "MODEL")
         raise OnnxError(
             f"{file}: a page needs a file with all of preprocessing in the graph: "
-            f"torchlift export {source} {file.stem}-page.onnx --bake-resize"
+            f"torchlift export {source} {file.stem}-page.onnx --bake-resize (with the options that "
+            "this file was exported with)"
         )
     if description["output_kind"] == "features" or len(outputs) != 1:
         raise OnnxError(f"{file}: not a classifier: a page shows the scores of classes")

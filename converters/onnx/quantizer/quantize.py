@@ -142,6 +142,7 @@ def quantize(
         given = "symmetric=True" if symmetric else f"method={method!r}"
         raise OnnxError(f"{given} is about ranges of activations, which dynamic=True leaves open")
     source, output = Path(path), check_output(target, overwrite)
+    float_bytes = source.stat().st_size if source.is_file() else 0
     model, metadata = read_network(source)
     if metadata.precision not in (None, "fp32"):
         raise OnnxError(f"{source}: is already {metadata.precision}; pass the fp32 file")
@@ -181,7 +182,7 @@ def quantize(
         if trial.problem(max_drop) or not ranking:
             raise OnnxError("every layer loses too much accuracy in int8: nothing was written")
     _write(trial.model, replace(metadata, depends_on_batch=dynamic or None), output)
-    sizes = (source.stat().st_size, output.stat().st_size)
+    sizes = (float_bytes, output.stat().st_size)
     return Quantized(
         output,
         trial.before,
