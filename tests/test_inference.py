@@ -198,6 +198,14 @@ def test_results_so_far_stay_when_an_error_ends_a_command(tmp_path: Path) -> Non
         assert file.with_name(f"{file.name}.partial").exists() == bool(written)
 
 
+def test_images_of_all_folders_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["a/2.png", "a/b/1.png", "b.png", "c/1.png", "d.png"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])] == names
+
+
 def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -> None:
     usual = ["bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "webp", "JPG"]
     for suffix in (*usual, "txt", "t7"):
