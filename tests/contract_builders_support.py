@@ -54,6 +54,7 @@ CRITERIONS = {
     "nn.RepeaterCriterion",
     "nn.SpatialAutoCropMSECriterion",
     "nn.SpatialBinaryLogisticRegression",
+    "nn.TreeNLLCriterion",
 }
 
 #: Class → builder of an object, an input, and the output where a formula gives it.
@@ -289,6 +290,7 @@ BUILDERS: dict[str, Callable[[], Built]] = {
     "nn.TemporalRowConvolution": of(temporal_row_convolution, "nn.TemporalRowConvolution"),
     "nn.TemporalRowConvolutionMM": of(temporal_row_convolution, "nn.TemporalRowConvolutionMM"),
     "nn.TotalDropout": unchanged("nn.TotalDropout", rand(2, 3), p=0.5),
+    "nn.TreeNLLCriterion": lambda: (lua("nn.TreeNLLCriterion"), rand(3), torch.ones(3)),
     "nn.VanillaRNN": lambda: (
         lua("nn.VanillaRNN", weight=rand(7, 3), bias=rand(3)),
         rand(2, 5, 4),

@@ -46,7 +46,7 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not hold batch",
     ("nn.SparseLinear", "export"): NO_BATCH,
     # One image: its channels come first.
-    ("nn.SpatialColorTransform", "export"): "to have 3 channels",
+    ("nn.SpatialColorTransform", "export"): "a and b must have same reduction dim",
     ("nn.SpatialFovea", "export"): TIME_FIRST,
     ("nn.SpatialMatching", "export"): "which does not hold batch",
     ("nn.SpatialNormalization", "export"): TIME_FIRST,

@@ -1,4 +1,4 @@
-"""Layers of fbnn and fbcunn, and the softmaxes of clusters, compared with loops and formulas."""
+"""Layers of fbnn and fbcunn, and hierarchical softmaxes, compared with loops and formulas."""
 
 from __future__ import annotations
 
@@ -135,6 +135,12 @@ def test_nodes_outside_a_tree_have_no_probability() -> None:
     assert output.isneginf().tolist() == [False, False, False, True]
     one = rand(1, 4).expand(2, 4)
     assert module([one, torch.tensor([2, 3])]).exp().sum().item() == pytest.approx(1, rel=EXACT)
+
+
+@pytest.mark.covers("nn.TreeNLLCriterion", compared="outputs")
+def test_the_loss_of_a_tree_is_minus_the_mean() -> None:
+    x = rand(5)
+    assert convert(lua("nn.TreeNLLCriterion"))(x, None).item() == -x.mean().item()
 
 
 @pytest.mark.covers("nn.LocallyConnected", compared="outputs")

@@ -25,8 +25,7 @@ cases:module('SpatialReSamplingEx_simple', nn.SpatialReSamplingEx{owidth = 7, oh
 cases:module('SpatialReSamplingEx_average', nn.SpatialReSamplingEx{owidth = 2, oheight = 3, mode = 'average'}, torch.randn(2, 6, 4))
 cases:module('SpatialReSamplingEx_bilinear', nn.SpatialReSamplingEx{owidth = 7, oheight = 5, mode = 'bilinear'}, torch.randn(2, 3, 4))
 local tree = {[1] = torch.IntTensor{2, 3, 4}, [2] = torch.IntTensor{5, 6}, [4] = torch.IntTensor{7, 8, 9, 10}, [9] = torch.IntTensor{11, 12}}
-cases:module('SoftMaxTree', nn.SoftMaxTree(4, tree, 1), {torch.randn(6, 4), torch.IntTensor{3, 5, 6, 8, 12, 11}})
-cases:criterion('TreeNLLCriterion', nn.TreeNLLCriterion(), torch.randn(5), torch.IntTensor{1, 1, 1, 1, 1})
+cases:module('SoftMaxTree', nn.SoftMaxTree(4, tree, 1, false, false), {torch.randn(6, 4), torch.IntTensor{3, 5, 6, 8, 12, 11}})
 cases:module('SpatialDownSampling', nn.SpatialDownSampling{rW = 2, rH = 3}, torch.randn(2, 7, 5))
 cases:module('SpatialMaxSampling', nn.SpatialMaxSampling{owidth = 3, oheight = 2}, torch.randn(2, 7, 8))
 cases:module('SpatialMaxSampling_larger', nn.SpatialMaxSampling{owidth = 7, oheight = 5}, torch.randn(2, 4, 3))

@@ -66,6 +66,32 @@ def spatial_max_sampling(source: LuaObject, context: Context) -> nn.Module:
     return MaxSample2d([int(source["oheight"]), int(source["owidth"])])
 
 
+@layer
+class ColorMatrix(nn.Module):
+    """`SpatialColorTransform.lua`: a fixed linear map of each pixel's colors, with no parameters.
+
+    Args:
+        out_channels: Number of channels of the output; the input has three.
+    """
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.weight: torch.Tensor
+        self.register_buffer("weight", torch.empty(out_channels, 3))
+        self.bias: torch.Tensor
+        self.register_buffer("bias", torch.empty(out_channels))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (3, H, W) to (channels, H, W)."""
+        pixels = self.weight @ input.flatten(1) + self.bias.unsqueeze(1)
+        return pixels.reshape([self.out_channels, *input.shape[1:]])
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by repr()."""
+        return f"{self.out_channels}"
+
+
 @register("nn.SpatialColorTransform", ignored=("usage", "islinear"))
 def spatial_color_transform(source: LuaObject, context: Context) -> nn.Module:
     """Convert `SpatialColorTransform.lua`, whose linear transforms are a layer `linear`.
@@ -73,7 +99,10 @@ def spatial_color_transform(source: LuaObject, context: Context) -> nn.Module:
     Torch7 itself fails in the others: they swap the input and the output of `image.rgb2hsl`.
     """
     context.choice(source, "transform", ("rgb2yuv", "yuv2rgb", "rgb2y"))
-    return context.convert(source["linear"], ".linear")
+    linear = source["linear"]
+    with torch.device("meta"):
+        module = ColorMatrix(len(linear["weight"]))
+    return context.fill(module, weight=linear["weight"], bias=linear["bias"])
 
 
 @layer
