@@ -26,7 +26,7 @@ from torchlift.converters.inference import (
     predict_array,
     predict_files,
 )
-from torchlift.converters.inference.classifier import Prediction
+from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
 from torchlift.converters.inference.results import as_json, open_results
 from torchlift.converters.inference.scores import log_probabilities
@@ -62,6 +62,8 @@ def test_labels_of_another_model_are_an_error() -> None:
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         with pytest.raises(LabelsError, match=f"{len(labels)} class names for 3 outputs"):
             classifier(labels).predict_inputs(inputs([1, 2, 3]))
+        with pytest.raises(LabelsError, match=f"{len(labels)} class names for 3 outputs"):
+            top_predictions(np.ones((1, 3)) / 3, labels, top=1)
 
 
 def test_each_row_has_its_own_largest_score() -> None:
