@@ -156,6 +156,7 @@ def test_the_first_image_of_an_animation_counts() -> None:
         (encoded(Image.fromarray(PIXELS[..., 0].astype(np.float32)), "TIFF"), "mode F"),
         (png(2, 1, 16, b"\0" + b"\0\1" * 6), "16 bits"),
         (b"P6\n2 1\n65535\n" + b"\0\1" * 6, "16 bits"),
+        (b"P6\n2 1\n256\n" + b"\0\1" * 6, "16 bits"),
     ],
 )
 def test_more_than_8_bits_are_refused_by_name(data: bytes, name: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from torchlift.converters.inference import (
     predict_array,
     predict_files,
 )
-from torchlift.converters.inference.classifier import Prediction
+from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
 from torchlift.converters.inference.results import as_json, open_results
 from torchlift.converters.inference.scores import log_probabilities
@@ -62,6 +62,8 @@ def test_labels_of_another_model_are_an_error() -> None:
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         with pytest.raises(LabelsError, match=f"{len(labels)} class names for 3 outputs"):
             classifier(labels).predict_inputs(inputs([1, 2, 3]))
+        with pytest.raises(LabelsError, match=f"{len(labels)} class names for 3 outputs"):
+            top_predictions(np.ones((1, 3)) / 3, labels, top=1)
 
 
 def test_each_row_has_its_own_largest_score() -> None:
@@ -196,6 +198,14 @@ def test_results_so_far_stay_when_an_error_ends_a_command(tmp_path: Path) -> Non
         assert not file.exists()
         # A file without results is of no use.
         assert file.with_name(f"{file.name}.partial").exists() == bool(written)
+
+
+def test_images_of_all_folders_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["a/2.png", "a/b/1.png", "b.png", "c/1.png", "d.png"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])] == names
 
 
 def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from torchlift.converters.images import PreprocessingError
+from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.mean_std import (
     from_mean_std,
     read_mean_std,
     read_mean_std_file,
 )
+from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.t7 import LuaTable
 
 
@@ -54,3 +56,31 @@ def test_what_is_no_mean_of_gray_or_rgb_is_refused() -> None:
     ):
         with pytest.raises(PreprocessingError, match=problem):
             read_mean_std(LuaTable({"mean": mean, "std": 1.0}))
+
+
+def test_numbers_that_are_given_take_the_place_of_all_others() -> None:
+    """A mean beside the model belongs to its own std and range, not to what is given."""
+    beside = Normalization((0.1,), (0.2,), "BGR", 1)
+    assert Normalization(std=(60.0,)).over(beside) == Normalization(None, (60.0,), "BGR", None)
+    assert Normalization((90.0,)).over(beside) == Normalization((90.0,), None, "BGR", None)
+    assert Normalization(color="RGB").over(beside) == Normalization((0.1,), (0.2,), "RGB", 1)
+    assert Normalization(value_range=255).over(beside).value_range == 255
+
+
+@pytest.mark.parametrize(
+    ("said", "differs"),
+    [
+        ({"mean": 0.5, "std": (0.25,) * 3, "color": "RGB", "value_range": 1}, ""),
+        ({"mean": (0.5, 0.5, 0.6)}, "mean=0.5,0.5,0.6 is not the model's own, which is 0.5"),
+        ({"std": 0.2}, "std=0.2"),
+        ({"color": "BGR"}, "color=BGR"),
+        ({"value_range": 255}, "value_range=255"),
+    ],
+)
+def test_what_is_given_must_be_the_models_own(said: dict[str, Any], differs: str) -> None:
+    own = Preprocessing("RGB", value_range=1, mean=(0.5,), std=(0.25,))
+    if not differs:
+        Normalization.of(**said).require_same(own)
+        return
+    with pytest.raises(PreprocessingError, match=differs):
+        Normalization.of(**said).require_same(own)

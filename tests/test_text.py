@@ -263,12 +263,23 @@ def test_a_vocabulary_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "42 tokens" in capsys.readouterr().err
 
 
-def test_a_draw_that_rounding_puts_behind_the_last_token_is_the_last_token() -> None:
-    class Largest:
-        def random(self) -> float:
-            return 1.0
+class Drawn:
+    """Random numbers that are always the same."""
 
-    assert _draw(np.zeros(3), 1.0, Largest()) == 2  # type: ignore[arg-type]  # all that is asked for
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def random(self) -> float:
+        return self.number
+
+
+@pytest.mark.parametrize(("number", "place"), [(0.0, 1), (0.5, 2), (1.0, 2)])
+def test_no_draw_takes_an_impossible_token_or_one_behind_the_last(
+    number: float, place: int
+) -> None:
+    """0 is an edge, and so is 1, which rounding may reach."""
+    expected = np.array([-np.inf, 0.0, 0.0])
+    assert _draw(expected, 1.0, Drawn(number)) == place  # type: ignore[arg-type]
 
 
 def test_the_longest_and_of_equals_the_first_token_is_taken() -> None:
