@@ -103,11 +103,20 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.onnx.check": END,
         },
     ),
+    "annotate": (
+        "f.onnx o.onnx --labels x",
+        {
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": None,
+            "torchlift.converters.onnx.annotate": END,
+        },
+    ),
     "quantize": (
         "f.onnx o.onnx --data d",
         {
             **DATA,
-            "torchlift.cli.model_options.PreprocessingOptions.require_of_onnx": None,
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": SimpleNamespace(
+                labels=None
+            ),
             "torchlift.converters.onnx.quantize": END,
         },
     ),
@@ -177,6 +186,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.features.model_source.reopen": NETWORK,
             "torchlift.transfer.probe_network.feature_network": None,
             "torchlift.transfer.probe.probe": END,
+        },
+    ),
+    "calibrate": (
+        "m.t7 d o",
+        {
+            **OPENED,
+            **DATA,
+            "torchlift.converters.overwriting.check_output_folder": None,
+            "torchlift.converters.inference.TorchPredictor": None,
+            "torchlift.transfer.evaluation.evaluate": END,
         },
     ),
     "train": (
@@ -293,6 +312,7 @@ RENAMED = {
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
+    ("calibrate", "provider"): "device",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",
@@ -301,7 +321,7 @@ RENAMED = {
     ("probe", "methods"): "method",
     ("probe", "test"): "path",
     **{(name, "data"): "source" for name in ("check", "quantize")},
-    **{(name, "test_data"): "source" for name in ("train", "finetune", "split")},
+    **{(name, "test_data"): "source" for name in ("train", "finetune", "split", "calibrate")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
     **{(name, "output"): "target" for name in ("cat", "evaluate", "plot")},
     ("lab", "output"): "folder",

@@ -77,6 +77,7 @@ LINES: list[tuple[list[str], int]] = [
     (["convert", MODEL, "{}/second.t7"], 0),
     (["convert", MODEL, "{}/all", "--all"], 0),
     (["export", "{}/model", "{}/baked.onnx", "--bake-preprocessing"], 0),
+    (["annotate", "{}/model.onnx", "{}/named.onnx", OPTIONS[0]], 0),
     (["check", "{}/model", "{}/model.onnx", "--data", DATA, "--examples", "20"], 0),
     (["check", "{}/model", "{}/model.onnx", "--report"], 0),
     (["check", str(DIGITS / "digits-lenet5.t7"), "{}/model.onnx"], 1),
@@ -92,6 +93,7 @@ LINES: list[tuple[list[str], int]] = [
     (["apply", STYLE, "{}/run/config.yaml", "{}/never.png"], 1),
     (["extract", "{}/model.onnx", DATA, "{}/f.npz", "--layers=penultimate", "--limit", "20"], 0),
     (["probe", "{}/features", "--methods=knn", "--csv", "{}/p.csv"], 0),
+    (["calibrate", "{}/model", DATA, "{}/calibrated"], 0),
     (["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "-o", "{}/run2"], 0),
     (["finetune", "{}/model", DATA, "--epochs=1", "--limit=60", "-o", "{}/run3"], 0),
     (

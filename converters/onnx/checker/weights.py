@@ -112,7 +112,7 @@ def compare_weights(
         if name not in constants and (is_range or array.dtype.kind != "f"):
             continue
         _count(result, name, array.size, constants)
-        if name in constants and not _is_rounded(constants[name], array):
+        if name in constants and not is_rounded(constants[name], array):
             result.differing.append(name)
     return result
 
@@ -126,7 +126,7 @@ def _renamed(
         by_shape[constant.values.shape].append(constant)
     for name, array in arrays.items():
         if name not in kept and array.dtype.kind == "f":
-            same = (c for c in by_shape[array.shape] if _is_rounded(c, array))
+            same = (c for c in by_shape[array.shape] if is_rounded(c, array))
             if (found := next(same, None)) is not None:
                 yield name, found
 
@@ -194,7 +194,7 @@ def quantized_constants(
         yield name, values.T if group.name != name else values, tuple(parts)
 
 
-def _is_rounded(constant: Constant, stored: np.ndarray) -> bool:
+def is_rounded(constant: Constant, stored: np.ndarray) -> bool:
     """Whether stored numbers are a constant's, rounded to their own format."""
     values = constant.values
     if stored.shape != values.shape:
