@@ -53,6 +53,8 @@ def test_dimensions_count_from_zero(tmp_path: Path) -> None:
         module = load_lua(save(tmp_path, layer(name, **{field: lua})))
         assert type(module).__name__ == name
         assert getattr(module, field) == python, name
+    first = load_lua(save(tmp_path, layer("SelectTable", index=1)))
+    assert (first.index, first.forward([torch.ones(1), torch.zeros(1)]).item()) == (0, 1)
     pairs = LuaTable.from_list([LuaTable.from_list([2, 3])])
     transpose = load_lua(save(tmp_path, layer("Transpose", permutations=pairs)))
     assert transpose.permutations == [[1, 2]]
@@ -165,7 +167,7 @@ FAMILIES = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*FAMILIES, "legacy", "rnn", "table"])
+@pytest.mark.parametrize("family", [*FAMILIES, "legacy", "rnn", "shape", "table"])
 def test_layers_compute_torch7s_numbers(family: str) -> None:
     """Fields that are renamed and counted anew on the way in are Torch7's again when they compute.
 

@@ -146,6 +146,14 @@ def test_tensors_of_one_storage_share_memory() -> None:
     assert torch.from_numpy(arrays[1]).shape == arrays[1].shape
 
 
+def test_only_the_keys_from_one_to_n_make_a_list() -> None:
+    for keys in ([0, 3], [1, 3], [-1, 2, 5], [1, 1.5]):
+        table = read(LuaTable(dict.fromkeys(keys, "x")))
+        assert list(table.items()) == [(key, b"x") for key in keys]
+    assert read(LuaTable({2: "b", 1: "a"})) == [b"a", b"b"]
+    assert read(LuaTable()) == []
+
+
 def test_objects_are_copied_and_pickled() -> None:
     """The original's end in endless recursion."""
     model = torchfile.load(FIXTURES / "digits" / "digits-lenet5.t7")
