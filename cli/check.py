@@ -43,6 +43,7 @@ def check(
     tolerance: NotNegative | None = None,
     min_compared: Fraction = 0.99,
     locate: bool = False,
+    output_name: str | None = None,
     report: bool = False,
     data_options: DataOptions = ALL_DATA,
     model_options: ModelOptions = FILE_DEFAULTS,
@@ -67,12 +68,18 @@ def check(
         min_compared: Smallest fraction of the file's numbers that must have been compared with the
             model's.
         locate: Name the first node whose result differs from the model's.
+        output_name: Which output of the file is the model's, where another program's has several.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
         data_options: Which images are used.
         model_options: How to open the model.
     """
     if onnx is None:
-        given = {"data": data, "examples": examples, "profile": profile}
+        given = {
+            "data": data,
+            "examples": examples,
+            "profile": profile,
+            "output_name": output_name,
+        }
         flags = {"locate": locate, "report": report}
         unused = [name for name, value in {**given, **flags}.items() if value]
         if unused or Path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
@@ -111,6 +118,7 @@ def check(
         tolerance=tolerance,
         min_compared=min_compared,
         locate=locate,
+        output_name=output_name,
     )
     lines = [*found.lines(), *(f"note: {note}" for note in notes)]
     if report:

@@ -92,8 +92,10 @@ class DataOptions:
         images = self.open(source)
         if images.classes is None or metadata.output_kind == "features":
             return images, list(images.notes)
-        last_axes = [axes(value)[-1] for value in model.graph.output if axes(value)]
-        count = last_axes[0] if last_axes and isinstance(last_axes[0], int) else None
+        sizes = [axes(value) for value in model.graph.output if len(axes(value)) > 1]
+        # A convolution gives the scores of classes as (N, classes, 1, 1).
+        last = [size for size in sizes[0][1:] if size != 1][-1:] if sizes else []
+        count = last[0] if last and isinstance(last[0], int) else None
         names = labels or metadata.labels
         try:
             matched, notes = match_classes(

@@ -12,7 +12,13 @@ from rich.table import Table
 from ..converters.overwriting import check_output_folder
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions, run_plugin
+from .model_options import (
+    AS_THE_GRAPH_TELLS,
+    FILE_DEFAULTS,
+    ModelOptions,
+    ScoreOptions,
+    run_plugin,
+)
 from .progress import progress
 from .result import CommandResult, table
 from .values import Count, Provider, in_precision
@@ -36,6 +42,7 @@ def evaluate(
     precision: Literal["f32", "bf16"] | None = None,
     vocab: str | None = None,
     model_options: ModelOptions = FILE_DEFAULTS,
+    score_options: ScoreOptions = AS_THE_GRAPH_TELLS,
     data_options: DataOptions = ALL_DATA,
 ) -> CommandResult:
     """Evaluate a classifier on labeled images, or a language model on a text.
@@ -59,9 +66,12 @@ def evaluate(
         vocab: For a text: a .t7 with the vocabulary where the model has none, with :PATH behind it
             for a value in it.
         model_options: How to open the model.
+        score_options: What an .onnx file of another program gives.
         data_options: Which images are used.
     """
     if Path(data).suffix.lower() == ".txt":
+        if score_options != AS_THE_GRAPH_TELLS:
+            raise UsageError(f"{data} is a text: leave out --output-kind and --output-name")
         if output is not None:
             raise UsageError("results of a text are printed: leave out --output")
         return evaluate_text(model, data, in_precision(provider, precision), vocab, model_options)
@@ -72,7 +82,7 @@ def evaluate(
     from ..transfer.evaluation.files import EVALUATION
 
     target = None if output is None else check_output_folder(output, EVALUATION, overwrite)
-    predictor = model_options.predictor(model, in_precision(provider, precision))
+    predictor = model_options.predictor(model, in_precision(provider, precision), score_options)
     images = data_options.open(data)
     if data_options.split is None:
         images = test_split(images)

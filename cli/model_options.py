@@ -70,7 +70,69 @@ AS_IN_THE_FILE = PreprocessingOptions()
 
 
 @dataclass(frozen=True)
-class ModelOptions(PreprocessingOptions):
+class ScoreOptions:
+    """What an .onnx file of another program gives.
+
+    Attributes:
+        output_kind: What its scores are, where the file does not say it; by default as the graph
+            tells: probabilities behind a last Softmax, log_probabilities behind a LogSoftmax,
+            features behind a Sigmoid, logits behind anything else.
+        output_name: Which of its outputs the scores are, where it has several.
+    """
+
+    output_kind: Literal["logits", "log_probabilities", "probabilities", "features"] | None = None
+    output_name: str | None = None
+
+    def given_output(self) -> dict[str, Any]:
+        """Return what was given, as `open_predictor` takes it."""
+        values = {"output_kind": self.output_kind, "output_name": self.output_name}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+#: As the graph tells.
+AS_THE_GRAPH_TELLS = ScoreOptions()
+
+
+@dataclass(frozen=True)
+class DescriptionOptions(PreprocessingOptions):
+    """What a file does not say itself.
+
+    Attributes:
+        labels: Class names: a .t7 or .lua list, or a text file with one name a line.
+        mean_std: A .t7, JSON or YAML file with mean and std, in the channels' order.
+        input_size: Height and width of the input, such as 224 or 240x320, where the model does not
+            determine them.
+        resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize
+            the shorter side and then crop the center.
+    """
+
+    labels: str | None = None
+    mean_std: str | None = None
+    input_size: tuple[int, int] | None = None
+    resize: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mean_std is not None and not (self.mean is self.std is None):
+            raise UsageError("--mean-std holds mean and std: leave out --mean and --std")
+        if self.resize is not None:
+            from ..converters.images import Preprocessing
+
+            Preprocessing().resized_by(self.resize)
+
+    def description(self) -> dict[str, Any]:
+        """Return all of it, as `open_model` takes it."""
+        return {
+            "labels": self.labels,
+            "mean_std": self.mean_std,
+            **self.given(),
+            "input_size": self.input_size,
+            "resize": self.resize,
+        }
+
+
+@dataclass(frozen=True)
+class ModelOptions(DescriptionOptions):
     """How to open the model.
 
     Attributes:
@@ -78,31 +140,19 @@ class ModelOptions(PreprocessingOptions):
             a .t7 of tensors, which are matched by order and shape.
         at: The path of the model in a .t7 that holds several, such as protos.cnn; or that of the
             weights.
-        labels: Class names: a .t7 or .lua list, or a text file with one name a line.
-        mean_std: A .t7, JSON or YAML file with mean and std, in the channels' order.
-        input_size: Height and width of the input, such as 224 or 240x320, where the model does not
-            determine them.
         input: The shape of one example for each input, such as '3x224x224', '9', '?x20' (a free
             axis), '63:int64' or '16,4xN:int64' (two inputs; N is the batch where it is not in
             front), where the model does not determine it.
-        resize: How images are resized, such as pil-bicubic, or image.scale-bicubic:^256 to resize
-            the shorter side and then crop the center.
         plugin: A Python file with converters for classes of your own; it is run.
     """
 
     weights: str | None = None
     at: str | None = None
-    labels: str | None = None
-    mean_std: str | None = None
-    input_size: tuple[int, int] | None = None
     input: InputShapes | None = None
-    resize: str | None = None
     plugin: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mean_std is not None and not (self.mean is self.std is None):
-            raise UsageError("--mean-std holds mean and std: leave out --mean and --std")
         if self.input is not None and self.input_size is not None:
             sizes = [leaf.example_axes[-2:] for leaf in self.input.leaves()]
             if sizes != [self.input_size]:
@@ -110,10 +160,6 @@ class ModelOptions(PreprocessingOptions):
                 raise TorchliftError(
                     f"input={self.input} and input_size={height}x{width} do not agree: give one"
                 )
-        if self.resize is not None:
-            from ..converters.images import Preprocessing
-
-            Preprocessing().resized_by(self.resize)
 
     def model(self, path: str, keep_dtype: bool = False) -> SavedModel:
         """Return the model of a `.t7` file, a saved model's folder, torchvision or a function.
@@ -135,16 +181,27 @@ class ModelOptions(PreprocessingOptions):
         dtype = {"dtype": None} if keep_dtype and Path(path).exists() else {}
         return load_network(path, self.weights, **self._options(), **dtype)
 
-    def predictor(self, path: str, provider: str) -> Predictor:
+    def predictor(
+        self, path: str, provider: str, output: ScoreOptions = AS_THE_GRAPH_TELLS
+    ) -> Predictor:
         """Return a model of any kind, an `.onnx` file too, ready to run.
+
+        Args:
+            path: The model.
+            provider: What it runs on.
+            output: What an `.onnx` file gives.
 
         Raises:
             TorchliftError: when it cannot be opened.
         """
         from ..converters.inference import TorchPredictor, open_predictor
 
+        given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
-            return open_predictor(path, provider, weights=self.weights, **self._options())
+            options = {**self._options(), **given, "weights": self.weights}
+            return open_predictor(path, provider, **options)
+        if given:
+            raise TorchliftError(f"{path}: {next(iter(given))}=… is for an .onnx file")
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
         if not Path(path).exists():
@@ -171,12 +228,8 @@ class ModelOptions(PreprocessingOptions):
         run_plugin(self.plugin)
         return {
             "at": self.at,
-            "labels": self.labels,
-            "mean_std": self.mean_std,
-            **self.given(),
-            "input_size": self.input_size,
+            **self.description(),
             "input": self.input,
-            "resize": self.resize,
         }
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ..converters.errors import TorchliftError
 from .errors import UsageError
-from .model_options import FILE_DEFAULTS, ModelOptions
+from .model_options import AS_THE_GRAPH_TELLS, FILE_DEFAULTS, ModelOptions, ScoreOptions
 from .outputs import output_suffix
 from .predict_vectors import gives_features, predict_vectors
 from .progress import progress
@@ -47,6 +47,7 @@ def predict(
     resume: Literal["never", "auto"] = "never",
     batch_size: Count = 32,
     model_options: ModelOptions = FILE_DEFAULTS,
+    score_options: ScoreOptions = AS_THE_GRAPH_TELLS,
 ) -> CommandResult:
     """Classify images; of a network that gives features, print each image's vector.
 
@@ -69,6 +70,7 @@ def predict(
         resume: auto goes on where a run that was stopped has ended, if there was one.
         batch_size: How many images are run together.
         model_options: How to open the model.
+        score_options: What an .onnx file of another program gives.
     """
     if output is not None:
         output_suffix(output, [".csv", ".jsonl", ".parquet"])
@@ -76,7 +78,7 @@ def predict(
     from ..converters.inference.processes import joined_process
     from ..converters.inference.results import document
 
-    facts = {"model": model, "top": top, **asdict(model_options)}
+    facts = {"model": model, "top": top, **asdict(model_options), **score_options.given_output()}
     if output is not None:
         facts["fingerprint"] = _fingerprint(model)
     results: list[dict[str, Any]] = []
@@ -85,7 +87,9 @@ def predict(
             raise UsageError("several processes need --output FILE for their results")
         opened = _open_output(output, process, overwrite, resume, facts, results)
         with opened as write, said_when_stopped(lambda: _how_to_resume(output)):
-            predictor = model_options.predictor(model, in_precision(provider, precision))
+            predictor = model_options.predictor(
+                model, in_precision(provider, precision), score_options
+            )
             if output is None and gives_features(predictor):
                 return predict_vectors(model, predictor, inputs)
             classifier = Classifier(predictor, batch_size=batch_size)

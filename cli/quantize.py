@@ -9,7 +9,7 @@ from rich.console import Group
 
 from .data_options import ALL_DATA, DataOptions
 from .errors import UsageError
-from .model_options import AS_IN_THE_FILE, PreprocessingOptions
+from .onnx_options import AS_THE_FILE_SAYS, OnnxOptions
 from .outputs import output_suffix
 from .progress import phases
 from .result import CommandResult
@@ -30,7 +30,7 @@ def quantize(
     calibration: Count = 256,
     overwrite: bool = False,
     data_options: DataOptions = ALL_DATA,
-    preprocessing_options: PreprocessingOptions = AS_IN_THE_FILE,
+    onnx_options: OnnxOptions = AS_THE_FILE_SAYS,
 ) -> CommandResult:
     """Quantize an .onnx file to int8, if its accuracy holds.
 
@@ -55,8 +55,7 @@ def quantize(
         calibration: How many images, evenly spread, are measured for the ranges.
         overwrite: Replace a file that is there.
         data_options: Which images are used.
-        preprocessing_options: What the network's inputs are; only what the file itself says is
-            accepted.
+        onnx_options: What the file does not say itself.
     """
     if dynamic and (symmetric or method != "minmax"):
         given = "--symmetric" if symmetric else "--method"
@@ -67,8 +66,8 @@ def quantize(
     from ..converters.onnx import quantize as quantize_onnx
     from ..transfer.data import Dataset
 
-    preprocessing_options.require_of_onnx(model)
-    images, notes = data_options.open_for_onnx(data, model)
+    said = onnx_options.overrides()
+    images, notes = data_options.open_for_onnx(data, model, said.labels)
     with phases() as shown:
         written = quantize_onnx(
             model,
@@ -83,6 +82,7 @@ def quantize(
             method=method,
             calibration=calibration,
             progress=shown,
+            said=said,
             overwrite=overwrite,
         )
     before, after = written.bytes

@@ -72,6 +72,13 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.t7.reading.load.read_file": END,
         },
     ),
+    "diff": (
+        "a.t7 b.t7",
+        {
+            "torchlift.cli.model_options.run_plugin": None,
+            "torchlift.converters.comparing.compare_files": END,
+        },
+    ),
     "convert": (
         "m.t7 o",
         {
@@ -97,11 +104,20 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.onnx.check": END,
         },
     ),
+    "annotate": (
+        "f.onnx o.onnx --labels x",
+        {
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": None,
+            "torchlift.converters.onnx.annotate": END,
+        },
+    ),
     "quantize": (
         "f.onnx o.onnx --data d",
         {
             **DATA,
-            "torchlift.cli.model_options.PreprocessingOptions.require_of_onnx": None,
+            "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": SimpleNamespace(
+                labels=None
+            ),
             "torchlift.converters.onnx.quantize": END,
         },
     ),
@@ -293,6 +309,7 @@ OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 #: Names that the library has for options.
 RENAMED = {
     ("cat", "plugin"): "file",
+    ("diff", "plugin"): "file",
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",

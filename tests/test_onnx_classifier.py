@@ -206,7 +206,7 @@ def test_inputs_that_do_not_fit_are_errors_of_one_sentence(digits: tuple) -> Non
             classifier.predict(np.zeros((2, 1, 32, 32), np.float32))
         with pytest.raises(InferenceError, match="no images"):
             classifier.predict([])
-    with pytest.raises(InferenceError, match="as it was exported, without labels=…"):
+    with pytest.raises(InferenceError, match="labels=… is not the file's own"):
         open_predictor(path, labels=["a"])
     without = SavedModel(model.module, model.output_kind, model.input_shape)
     with pytest.raises(InferenceError, match=r"has no preprocessing.*mean_std=FILE"):

@@ -12,7 +12,8 @@ import numpy as np
 from ...converters.errors import NotFiniteError, TorchliftError
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference.metadata import Metadata
-from ...converters.inference.predictors import OnnxPredictor, Predictor
+from ...converters.inference.onnx_predictor import OnnxPredictor
+from ...converters.inference.predictors import Predictor
 from ...converters.inference.providers import Session, open_session
 from .errors import ServeError
 from .repository import fingerprint, sha256_of

@@ -121,6 +121,34 @@ def read_mean_std_file(file: str | os.PathLike[str]) -> Normalization | None:
     return read_mean_std(LuaTable(table)) if isinstance(table, dict) else None
 
 
+def with_table(
+    given: Normalization, name: str, mean_std: str | os.PathLike[str] | LuaTable
+) -> tuple[Normalization, str]:
+    """Return what is said with the numbers of a table or a file of it, and what names them.
+
+    Args:
+        given: What is said beside.
+        name: What messages call the table.
+        mean_std: A table, or a file (see `read_mean_std_file`).
+
+    Raises:
+        PreprocessingError: If there is no mean, or mean and std are given twice.
+    """
+    if given.mean is not None or given.std is not None:
+        raise PreprocessingError("mean_std=… holds mean and std: leave out mean=… and std=…")
+    try:
+        if isinstance(mean_std, LuaTable):
+            found = read_mean_std(mean_std)
+        else:
+            name = os.fspath(mean_std)
+            found = read_mean_std_file(mean_std)
+    except PreprocessingError as error:
+        raise PreprocessingError(f"{name}: {error}") from None
+    if found is None:
+        raise PreprocessingError(f"{name}: a table {{mean = …, std = …}} was expected")
+    return given.over(found), name
+
+
 def _numbers(value: Any, name: str) -> tuple[float, ...]:
     """Return a list, tensor or number of a `.t7` as floats: one, or one for each channel."""
     try:

@@ -9,8 +9,10 @@ require("torchlift.converters.inference", "onnxruntime", "PIL")
 
 from .classifier import Classifier, Prediction
 from .errors import InferenceError, ProviderError
+from .image_model import ImageModel
 from .metadata import Metadata
-from .predictors import OnnxPredictor, Predictor, TorchPredictor, open_predictor
+from .onnx_predictor import OnnxPredictor
+from .predictors import Predictor, TorchPredictor, open_predictor
 from .prepare import prepare
 from .provider_options import PROVIDERS
 from .providers import provider_problem
@@ -21,6 +23,7 @@ __all__ = [
     "PROVIDERS",
     "Classifier",
     "FileResult",
+    "ImageModel",
     "InferenceError",
     "Metadata",
     "OnnxPredictor",

@@ -11,7 +11,8 @@ from PIL import Image
 from ..images.image_to_image import ImageToImage
 from ..input_shapes import InputShape, parse_inputs
 from .errors import InferenceError
-from .predictors import OnnxPredictor, Predictor, TorchPredictor
+from .onnx_predictor import OnnxPredictor
+from .predictors import Predictor, TorchPredictor
 
 #: Pixels between two images.
 _GAP = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ... import __version__
@@ -66,6 +66,7 @@ class Metadata:
         kept_outputs: The numbers, from 1, of the model's outputs that the file gives; None for all.
         kept_columns: The first and the last column, from 1, of the model's output that the file
             gives; None for all.
+        output_name: Which output the scores are, in a file that has several.
         source: `{file, sha256}` of the file that the model was converted from.
         exporter: The versions of the packages that translated the model; another one may name and
             arrange the nodes in another way.
@@ -84,10 +85,26 @@ class Metadata:
     inputs: str | None = None
     kept_outputs: list[int] | None = None
     kept_columns: list[int] | None = None
+    output_name: str | None = None
     source: dict[str, str] | None = None
     exporter: str | None = None
     torchlift_version: str | None = __version__
     format_version: int | None = FORMAT_VERSION
+
+    def added_to(self, props: Mapping[str, str]) -> dict[str, str]:
+        """Return the metadata of a file with these entries in place of those of their names.
+
+        Entries that other programs understand stay.
+        """
+        # Without a version, entries with the names of ours count as another program's.
+        named = replace(self, format_version=FORMAT_VERSION)
+        others = {key: value for key, value in props.items() if key not in own_keys(self)}
+        return others | named.to_props()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program than torchlift wrote the graph."""
+        return self.torchlift_version is None
 
     def to_props(self) -> dict[str, str]:
         """Return the entries as ONNX stores them: a JSON text for each name."""
@@ -109,6 +126,9 @@ class Metadata:
         """
         values: dict[str, Any] = dict.fromkeys(cls.__dataclass_fields__)
         is_format_1 = "format_version" not in props
+        if is_format_1 and "torchlift_version" not in props:
+            # Another program's entries may have the same names and mean something else.
+            return cls(**values)
         for key, value in props.items():
             name = _FORMAT_1.get(key, key) if is_format_1 else key
             if name not in values:
@@ -152,6 +172,12 @@ class Metadata:
                 check_labels(self.labels, outputs)
         except LabelsError as error:
             raise InferenceError(f"the metadata 'labels' does not fit: {error}") from error
+
+
+def own_keys(metadata: Metadata) -> set[str]:
+    """Return the keys of a file's metadata that are torchlift's."""
+    is_format_1 = metadata.format_version is None and not metadata.is_foreign
+    return {*Metadata.__dataclass_fields__, *(_FORMAT_1 if is_format_1 else ())}
 
 
 def _from_json(name: str, value: Any, is_format_1: bool) -> Any:

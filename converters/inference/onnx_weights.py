@@ -9,11 +9,11 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..finite import first_not_finite
+from .protobuf import Field, fields, messages, varint
 
 _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL = 1, 2, 8, 13
@@ -21,9 +21,6 @@ _DIMS, _DATA_TYPE, _NAME, _EXTERNAL = 1, 2, 8, 13
 _NUMBERS = (9, 4, 10)
 #: TensorProto.DataType of floating point numbers.
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
-
-#: A field of a message: its number, and its value, an integer or a memoryview.
-_Field = tuple[int, Any]
 
 
 def first_not_finite_weight(file: Path) -> str:
@@ -49,7 +46,7 @@ def missing_weights(file: Path) -> str:
     """
     try:
         for tensor in _tensors(file):
-            entries = [dict(_fields(value)) for number, value in tensor if number == _EXTERNAL]
+            entries = [dict(fields(value)) for number, value in tensor if number == _EXTERNAL]
             places = {bytes(entry[1]): bytes(entry[2]) for entry in entries}
             if not places:
                 continue
@@ -65,41 +62,41 @@ def missing_weights(file: Path) -> str:
     return ""
 
 
-def _tensors(file: Path) -> Iterator[list[_Field]]:
+def _tensors(file: Path) -> Iterator[list[Field]]:
     """Yield the fields of each constant."""
     with file.open("rb") as stream:
         content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    for graph in _messages(content, _GRAPH):
-        for tensor in _messages(graph, _INITIALIZER):
-            yield list(_fields(tensor))
+    for graph in messages(content, _GRAPH):
+        for tensor in messages(graph, _INITIALIZER):
+            yield list(fields(tensor))
 
 
 def _constants(file: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the names and values of the constants with floating point numbers."""
     try:
-        for fields in _tensors(file):
-            values = _values(fields, file.parent)
+        for tensor in _tensors(file):
+            values = _values(tensor, file.parent)
             if values is not None:
-                names = [bytes(value) for number, value in fields if number == _NAME]
+                names = [bytes(value) for number, value in tensor if number == _NAME]
                 yield (names or [b""])[-1].decode(errors="replace"), values
     except (OSError, ValueError, IndexError, KeyError):
         return  # Whoever opens the file says what is wrong with it.
 
 
-def _values(fields: list[_Field], folder: Path) -> np.ndarray | None:
+def _values(tensor: list[Field], folder: Path) -> np.ndarray | None:
     """Return the numbers of a tensor; None if they are integers or cannot be found."""
-    data_type = next((value for number, value in fields if number == _DATA_TYPE), 0)
+    data_type = next((value for number, value in tensor if number == _DATA_TYPE), 0)
     dtype = _DTYPES.get(data_type) if isinstance(data_type, int) else None
     if dtype is None:
         return None
-    parts = [value for number, value in fields if number in _NUMBERS]
+    parts = [value for number, value in tensor if number in _NUMBERS]
     flat = np.concatenate([np.frombuffer(value, dtype) for value in parts]) if parts else None
-    entries = [dict(_fields(value)) for number, value in fields if number == _EXTERNAL]
+    entries = [dict(fields(value)) for number, value in tensor if number == _EXTERNAL]
     if entries:
         flat = _external({bytes(entry[1]): bytes(entry[2]) for entry in entries}, folder, dtype)
     if flat is None:
         return None
-    shape = list(_dimensions(fields))
+    shape = list(_dimensions(tensor))
     return flat.reshape(shape) if np.prod(shape, dtype=np.int64) == flat.size else flat
 
 
@@ -113,50 +110,13 @@ def _external(places: dict[bytes, bytes], folder: Path, dtype: str) -> np.ndarra
     return np.memmap(file, dtype, "r", int(places.get(b"offset", 0)), (length // size,))
 
 
-def _dimensions(fields: list[_Field]) -> Iterator[int]:
+def _dimensions(tensor: list[Field]) -> Iterator[int]:
     """Yield the sizes of a tensor: one a field, or all in one."""
-    for number, value in fields:
+    for number, value in tensor:
         if number == _DIMS and isinstance(value, int):
             yield value
         elif number == _DIMS and isinstance(value, memoryview):
             position = 0
             while position < len(value):
-                size, position = _varint(value, position)
+                size, position = varint(value, position)
                 yield size
-
-
-def _messages(message: memoryview, number: int) -> Iterator[memoryview]:
-    for found, value in _fields(message):
-        if found == number and isinstance(value, memoryview):
-            yield value
-
-
-def _fields(message: memoryview) -> Iterator[_Field]:
-    """Yield the fields of a protobuf message."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        length = {1: 8, 5: 4}.get(kind)
-        if kind == 2:
-            length, position = _varint(message, position)
-        if length is None:
-            raise ValueError(f"wire type {kind}")
-        yield number, message[position : position + length]
-        position += length
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return an integer, and the position behind it."""
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 127) << shift
-        position += 1
-        if byte < 128:
-            return value, position
-        shift += 7

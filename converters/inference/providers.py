@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,9 @@ class Session:
     note: str = ""
     device_id: int = 0
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def run(
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> list[np.ndarray]:
         """Return the outputs, in the order of the file.
 
         Inputs and outputs are bound, so that a batch is copied to a GPU once and its outputs are
@@ -66,6 +68,7 @@ class Session:
 
         Args:
             inputs: An array for each input, by name and of the input's dtype.
+            outputs: The names of those that are wanted, in this order; all by default.
 
         Raises:
             InferenceError: If ONNX Runtime cannot run inputs of this shape.
@@ -74,8 +77,8 @@ class Session:
             binding = self.runtime.io_binding()
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, np.ascontiguousarray(array))
-            for output in self.runtime.get_outputs():
-                binding.bind_output(output.name, self.device, self.device_id)
+            for name in outputs or [output.name for output in self.runtime.get_outputs()]:
+                binding.bind_output(name, self.device, self.device_id)
             self.runtime.run_with_iobinding(binding)
             return list(binding.copy_outputs_to_cpu())
         except Exception as error:  # ONNX Runtime's errors share no other base class.

@@ -17,6 +17,7 @@ from ..inference import Classifier, open_predictor
 from .errors import OnnxError
 
 if TYPE_CHECKING:
+    from .annotator import Annotated, annotate
     from .checker import PROFILES, CheckReport, Profile, write_check_report
     from .checker.check import check
     from .exporter import Exported, export
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROFILES",
+    "Annotated",
     "CheckReport",
     "Classifier",
     "Exported",
     "OnnxError",
     "Profile",
     "Quantized",
+    "annotate",
     "check",
     "describe_file",
     "export",
@@ -46,6 +49,7 @@ __all__ = [
 
 #: The module of each name that needs torch or onnx.
 _LAZY = {
+    **dict.fromkeys(("Annotated", "annotate"), "annotator"),
     **dict.fromkeys(
         ("PROFILES", "CheckReport", "Profile", "check", "write_check_report"), "checker"
     ),

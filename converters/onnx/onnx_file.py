@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..inference.errors import InferenceError
 from ..inference.metadata import PREPROCESSING, Metadata
+from ..inference.onnx_interface import has_channels_last
 from .errors import OnnxError
 
 
@@ -32,7 +34,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
             raise OnnxError(f"{os.fspath(path)}: not an ONNX file: it states no version")
         _load_weights(model, Path(path))
         metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props})
-        metadata.check_fits(*_sizes(model.graph))
+        metadata.check_fits(*_sizes(model.graph, metadata.is_foreign))
     except FileNotFoundError as error:
         raise OnnxError(f"{error.filename or os.fspath(path)}: no such file") from None
     except IsADirectoryError:
@@ -41,7 +43,19 @@ def read_file(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
         raise OnnxError(f"{os.fspath(path)}: not an ONNX file: {error}") from error
     except InferenceError as error:
         raise OnnxError(f"{os.fspath(path)}: {error}") from error
+    if metadata.precision is None:
+        metadata = replace(metadata, precision=_arithmetic(model.graph))
     return model, metadata
+
+
+def _arithmetic(graph: onnx.GraphProto) -> str:
+    """Return the arithmetic inside a graph that does not say it."""
+    if any("QuantizeLinear" in node.op_type or "Integer" in node.op_type for node in graph.node):
+        return "int8"
+    values = [*graph.input, *graph.output]
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in values}
+    return "fp16" if onnx.TensorProto.FLOAT16 in kinds else "fp32"
 
 
 def read_network(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
@@ -51,6 +65,11 @@ def read_network(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadat
         OnnxError: As `read_file`, or if an input or output is none, or there are none.
     """
     model, metadata = read_file(path)
+    # Before IR 4 weights are inputs too.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for value in [value for value in model.graph.input if value.name in weights]:
+        model.graph.input.remove(value)
+        model.ir_version = max(model.ir_version, 4)
     for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
         if not values:
             raise OnnxError(f"{os.fspath(path)}: not a network: it has no {kind}")
@@ -70,11 +89,8 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         OnnxError: If one of these files is missing or cut.
     """
-    external = [
-        t for t in model.graph.initializer if onnx.external_data_helper.uses_external_data(t)
-    ]
-    names = {entry.value for t in external for entry in t.external_data if entry.key == "location"}
-    missing = [name for name in sorted(names) if not (path.parent / name).is_file()]
+    names = weight_files(model)
+    missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise OnnxError(
             f"{path}: its weights are in {', '.join(missing)}, which is missing beside it"
@@ -83,7 +99,23 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
         onnx.load_external_data_for_model(model, os.fspath(path.parent))
     except (ValueError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise OnnxError(f"{path}: its weights in {', '.join(sorted(names))}: {reason}") from error
+        raise OnnxError(f"{path}: its weights in {', '.join(names)}: {reason}") from error
+
+
+def weight_files(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the files, beside that of a graph, that hold its weights."""
+    external = [
+        tensor
+        for tensor in model.graph.initializer
+        if onnx.external_data_helper.uses_external_data(tensor)
+    ]
+    places = {
+        entry.value
+        for tensor in external
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sorted(places)
 
 
 def axes(value: onnx.ValueInfoProto) -> list[str | int]:
@@ -149,10 +181,13 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _sizes(graph: onnx.GraphProto) -> tuple[list[int] | None, int | None]:
+def _sizes(graph: onnx.GraphProto, is_foreign: bool) -> tuple[list[int] | None, int | None]:
     """Return the (C, H, W) of a graph's only input and the columns of its output, where fixed."""
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = [axes(value)[1:] for value in graph.input if value.name not in weights]
+    inputs = [axes(value) for value in graph.input if value.name not in weights]
+    if is_foreign and inputs and has_channels_last(inputs[0]):
+        inputs[0] = [inputs[0][0], inputs[0][3], *inputs[0][1:3]]
+    inputs = [sizes[1:] for sizes in inputs]
     outputs = [axes(value)[1:] for value in graph.output]
     shape = [axis for axis in inputs[0] if isinstance(axis, int) and axis] if inputs else []
     is_image = len(inputs) == 1 and len(shape) == len(inputs[0]) == 3

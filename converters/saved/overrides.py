@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import LabelsError
 from ..images.errors import PreprocessingError
 from ..images.image_to_image import ImageToImage, SaidOutput
-from ..images.mean_std import read_mean_std, read_mean_std_file
+from ..images.mean_std import with_table
 from ..images.normalization import NOTHING_SAID, Normalization, Numbers, describe_resizing
 from ..images.preprocessing import ValueRange
 from ..input_shapes import InputShapes, parse_inputs
@@ -199,7 +199,7 @@ def _set_preprocessing(model: SavedModel, name: str, said: Overrides, beside: Be
                 _set_resizing(model, name, said.resize)
             return
         if said.mean_std is not None:
-            given, name = _with_table(given, name, said.mean_std)
+            given, name = with_table(given, name, said.mean_std)
     except PreprocessingError as error:
         raise PreprocessingError(f"{name}: {error}") from None
     known = beside.normalization or NOTHING_SAID
@@ -244,25 +244,6 @@ def _differs(name: str, given: Normalization, known: Normalization) -> bool:
     """Return whether what is given replaces something that stands beside the model."""
     mine, other = getattr(given, name), getattr(known, name)
     return mine is not None and other is not None and mine != other
-
-
-def _with_table(
-    given: Normalization, name: str, mean_std: str | os.PathLike[str] | LuaTable
-) -> tuple[Normalization, str]:
-    """Return what is given with the numbers of a table or a file of it, and what names them."""
-    if given.mean is not None or given.std is not None:
-        raise PreprocessingError("mean_std=… holds mean and std: leave out mean=… and std=…")
-    try:
-        if isinstance(mean_std, LuaTable):
-            found = read_mean_std(mean_std)
-        else:
-            name = os.fspath(mean_std)
-            found = read_mean_std_file(mean_std)
-    except PreprocessingError as error:
-        raise PreprocessingError(f"{name}: {error}") from None
-    if found is None:
-        raise PreprocessingError(f"{name}: a table {{mean = …, std = …}} was expected")
-    return given.over(found), name
 
 
 def first_channels(module: nn.Module) -> int | None:

@@ -15,8 +15,8 @@ from ...errors import NotFiniteError
 from ...vocabulary import Vocabulary
 from ..errors import InferenceError
 from ..metadata import Metadata
+from ..onnx_interface import INPUT_DTYPES
 from ..onnx_weights import first_not_finite_weight
-from ..predictors import INPUT_DTYPES
 from ..providers import open_session
 from .language_model import choose_vocabulary, log_softmax
 

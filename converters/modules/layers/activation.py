@@ -21,6 +21,8 @@ class Abs(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map any shape to the same shape."""
+        if torch.compiler.is_exporting():  # A graph has no gradients.
+            return input.abs()
         return torch.where(input >= 0, input, -input)
 
 
@@ -70,6 +72,8 @@ class Sqrt(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map any shape to the same shape."""
+        if torch.compiler.is_exporting():  # A graph has no gradients.
+            return input.sqrt()
         zero = input == 0
         return input.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 

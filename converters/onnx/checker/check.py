@@ -32,6 +32,7 @@ from .check_inputs import CheckBatch, CheckInputs
 from .comparison import Comparison, compare
 from .divergence import check_nodes
 from .edge_cases import check_edge_cases
+from .foreign_runs import run_foreign
 from .graph_checks import check_contents, check_reference
 from .image_file import check_images, network_of
 from .pair import ExportPair
@@ -56,6 +57,7 @@ def check(
     min_compared: float = 0.99,
     locate: bool = False,
     seed: int = 0,
+    output_name: str | None = None,
     **details: Unpack[ModelDetails],
 ) -> CheckReport:
     """Check that an exported file holds and computes what its model does.
@@ -79,6 +81,7 @@ def check(
             model's.
         locate: Find the first node whose result differs from the model's.
         seed: Seed of the random inputs.
+        output_name: Which of the file's outputs is the model's, where it has several.
         details: `input_shape`, `labels`, `preprocessing` and `output_kind` (see `ModelDetails`),
             for a module, or to replace those of a `SavedModel`.
 
@@ -103,7 +106,7 @@ def check(
         >>> check(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), path).passed
         False
     """
-    pair = ExportPair.open(as_saved_model(model, **details), path)
+    pair = ExportPair.open(as_saved_model(model, **details), path, output_name)
     with network_of(pair) as network:
         examples = CheckInputs(network, inputs, seed)
         if details.get("output_kind") is None:
@@ -361,7 +364,10 @@ def _run_both(
     # ONNX Runtime drops an input that no output depends on.
     names = {value.name for value in session.runtime.get_inputs()}
     inputs = {name: array for name, array in pair.file_inputs(batch.file).items() if name in names}
-    actual = session.run(inputs)
+    if pair.is_foreign:
+        actual = run_foreign(pair, session, inputs, [output.shape for output in expected])
+    else:
+        actual = session.run(inputs)
     model_shapes, file_shapes = (
         [output.shape for output in outputs] for outputs in (expected, actual)
     )

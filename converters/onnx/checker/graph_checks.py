@@ -23,11 +23,12 @@ from ..exporter.optimizer import EXPANDING
 from ..exporter.states import state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
+from .foreign_weights import compare_by_value
 from .nodes import Structure, differences
 from .pair import ExportPair
 from .reference import Reference, reference_of
 from .report import Finding
-from .weights import compare_weights, weights_with_nan
+from .weights import WeightComparison, compare_weights, weights_with_nan
 
 #: What ONNX Runtime reads since 1.14 (2023). Quantization by channel came with opset 13.
 OPSETS = range(13, 19)
@@ -44,7 +45,16 @@ _UNFOLDED = (*EXPANDING, "DequantizeLinear", "QuantizeLinear", "Cast", "Multinom
 
 
 def check_contents(pair: ExportPair) -> list[Finding]:
-    """Compare a file's structure, interface and metadata with its model."""
+    """Compare a file's structure, interface and metadata with its model.
+
+    Of a file that another program exported, that is what it says of itself.
+    """
+    if pair.is_foreign:
+        return [
+            _structure(pair.path, pair.onnx_model, any_version=True),
+            _foreign_interface(pair),
+            *_what_it_says(pair),
+        ]
     return [
         _structure(pair.path, pair.onnx_model),
         _interface(pair),
@@ -81,7 +91,7 @@ def unfolded_nodes(model: onnx.ModelProto) -> list[str]:
     return unfolded
 
 
-def _structure(path: Path, model: onnx.ModelProto) -> Finding:
+def _structure(path: Path, model: onnx.ModelProto, any_version: bool = False) -> Finding:
     try:
         # By path: a file and its external weights can be larger than a protobuf message.
         onnx.checker.check_model(os.fspath(path), full_check=True)
@@ -89,7 +99,8 @@ def _structure(path: Path, model: onnx.ModelProto) -> Finding:
         return Finding("structure", False, str(error).strip().splitlines()[0])
     opset = max(entry.version for entry in model.opset_import if not entry.domain)
     text = f"{len(model.graph.node)} nodes, opset {opset}, IR {model.ir_version}"
-    if opset not in OPSETS or model.ir_version not in IR_VERSIONS:
+    is_known = opset in OPSETS and model.ir_version in IR_VERSIONS
+    if not (is_known or any_version):
         opsets, versions = (f"{r[0]} to {r[-1]}" for r in (OPSETS, IR_VERSIONS))
         expected = f"opset {opsets} and IR {versions} were expected, which older runtimes read too"
         return Finding("structure", False, f"{text}: {expected}")
@@ -127,6 +138,52 @@ def _interface(pair: ExportPair) -> Finding:
     if expected_leaves and len(expected_leaves) != count:
         problems.append(f"inputs of {shapes} were expected")
     return Finding("interface", not problems, "; ".join([text, *problems]))
+
+
+def _foreign_interface(pair: ExportPair) -> Finding:
+    """Check the axes of the inputs of a file of another program; names and batch are its own."""
+    inputs, outputs = pair.onnx_model.graph.input, pair.onnx_model.graph.output
+    text = f"{_described(inputs)} → {_described(outputs)}"
+    model, file = pair.model.input_shapes, list(pair.shapes.leaves())
+    expected = [] if model is None else list(model.leaves())
+    fits = len(expected) == len(file) and all(
+        len(one.axes) == len(other.axes)
+        and all(
+            isinstance(size, str) or isinstance(wanted, str) or size == wanted
+            for size, wanted in zip(one.example_axes, other.example_axes, strict=True)
+        )
+        for one, other in zip(file, expected, strict=True)
+    )
+    if expected and not fits:
+        return Finding("interface", False, f"{text}; inputs of {model} were expected")
+    return Finding("interface", True, f"{text}; exported by {_producer(pair)}")
+
+
+def _producer(pair: ExportPair) -> str:
+    """Return which program exported a file, as it says itself."""
+    model = pair.onnx_model
+    return f"{model.producer_name} {model.producer_version}".strip() or "another program"
+
+
+def _what_it_says(pair: ExportPair) -> list[Finding]:
+    """Compare the metadata that `annotate` wrote; what is not said is not compared."""
+    said = pair.metadata
+    expected = metadata_of(pair.model)
+    findings = []
+    if said.preprocessing is not None:
+        entries = _entries(expected.preprocessing), _entries(said.preprocessing)
+        findings.append(_compare_entries("preprocessing", *entries))
+    if said.output_kind is not None:
+        kinds = {"output_kind": expected.output_kind}, {"output_kind": said.output_kind}
+        findings.append(_compare_entries("output_kind", *kinds))
+    if said.labels is not None:
+        findings.append(_labels(pair))
+    names = ("preprocessing", "output_kind", "labels")
+    unsaid = [name for name in names if getattr(said, name) is None]
+    if unsaid:
+        text = f"the file says nothing of {', '.join(unsaid)}: torchlift annotate adds them"
+        findings.append(Finding("metadata", True, text))
+    return findings
 
 
 def _image_interface(pair: ExportPair, text: str) -> Finding:
@@ -247,12 +304,28 @@ def check_reference(pair: ExportPair, inputs: Any, min_compared: float) -> list[
         reference = reference_of(pair, inputs)
     except OnnxError as error:
         return [Finding("weights", False, f"no number can be compared: {error}")]
+    if pair.is_foreign:
+        return [_foreign_weights(pair, reference, min_compared)]
     return [_weights(pair, reference, min_compared), _nodes(pair, reference)]
+
+
+def _foreign_weights(pair: ExportPair, reference: Reference, min_compared: float) -> Finding:
+    """Look up the numbers of a file of another program among the model's, by value."""
+    if pair.metadata.precision == "int8":
+        return Finding("weights", True, "not compared: int8 of another program")
+    known = (reference.constants, reference.unfolded)
+    return _verdict(pair, compare_by_value(known, pair.onnx_model), min_compared)
 
 
 def _weights(pair: ExportPair, reference: Reference, min_compared: float) -> Finding:
     renamed = () if pair.is_of_this_exporter else pair.module.state_dict().keys()
-    found = compare_weights(reference.constants, pair.onnx_model, renamed)
+    return _verdict(
+        pair, compare_weights(reference.constants, pair.onnx_model, renamed), min_compared
+    )
+
+
+def _verdict(pair: ExportPair, found: WeightComparison, min_compared: float) -> Finding:
+    """Return what comparing the numbers of a file with the model's shows."""
     compared = f"{found.compared:,} of {found.total:,} numbers compared"
     if found.differing:
         names = ", ".join(found.differing[:_NAMED])

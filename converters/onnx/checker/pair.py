@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ...inference.errors import ModelInputError
 from ...inference.metadata import Metadata
+from ...inference.onnx_interface import has_channels_last
 from ...inference.prepare import to_input_dtype
 from ...inference.torch_module import as_inputs, inference_copy
 from ...input_shapes import (
@@ -29,10 +30,11 @@ from ...input_shapes import (
 )
 from ...modules.states import WithStates, state_count
 from ...saved import SavedModel
+from ..errors import OnnxError
 from ..exporter.kept_outputs import Kept, KeptOutputs, kind_of_kept
 from ..exporter.outputs import kind_of_outputs, names_of_outputs
 from ..exporter.states import new_state_names, state_names
-from ..exporter.tracing import EXPORTER
+from ..exporter.tracing import EXPORTER, PRODUCER
 from ..onnx_file import axes, dtype_of, read_network, takes_image
 
 #: Operators that draw random numbers.
@@ -61,13 +63,27 @@ class ExportPair:
     metadata: Metadata
 
     @classmethod
-    def open(cls, model: SavedModel, path: str | os.PathLike[str]) -> ExportPair:
+    def open(
+        cls, model: SavedModel, path: str | os.PathLike[str], output_name: str | None = None
+    ) -> ExportPair:
         """Read the file of a model.
 
+        Args:
+            model: The model.
+            path: The file.
+            output_name: Which of the file's outputs is the model's; None as the file says.
+
         Raises:
-            OnnxError: If the file is missing, or is not a network in ONNX.
+            OnnxError: If the file is missing, is not a network in ONNX, or has no such output.
         """
         onnx_model, metadata = read_network(path)
+        if output_name is not None:
+            names = [value.name for value in onnx_model.graph.output]
+            if output_name not in names:
+                raise OnnxError(
+                    f"{os.fspath(path)}: no output {output_name}: it has {', '.join(names)}"
+                )
+            metadata = replace(metadata, output_name=output_name)
         if (kept := _kept(metadata)) is not None:
             model = kept.of(model)
         pair = cls(model, inference_copy(model.module), Path(path), onnx_model, metadata)
@@ -79,6 +95,14 @@ class ExportPair:
         count = state_count(self.model.module)
         names = [value.name for value in self.onnx_model.graph.input]
         return count if count and names[-count:] == state_names(count) else 0
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program exported the file.
+
+        One of torchlift's that has lost its metadata is no such file.
+        """
+        return self.metadata.is_foreign and self.onnx_model.producer_name != PRODUCER
 
     def with_states(self, module: nn.Module) -> nn.Module:
         """Return a copy of the model's network as the file has it, with its states outside."""
@@ -101,9 +125,15 @@ class ExportPair:
                 kind = kind_of_kept(network, kind, as_inputs(network, inputs))
         else:
             in_front = all(leaf.batch_axis == 0 for leaf in self.shapes.leaves())
-            count = len(outputs) - self.states
-            by_example = not in_front or axes(outputs[0])[:1] == [BATCH_AXIS]
-            kind = kind_of_outputs(kind, count, len(axes(outputs[0])), by_example)
+            count, sizes = len(outputs) - self.states, axes(outputs[0])
+            if self.is_foreign:
+                names = self.compared_outputs
+                sizes = next(axes(value) for value in outputs if value.name in names)
+                # A convolution gives the scores of classes as (N, classes, 1, 1).
+                sizes = sizes[:2] if sizes[2:] == [1] * len(sizes[2:]) else sizes
+                count = len(names)
+            by_example = not in_front or self.is_foreign or sizes[:1] == [BATCH_AXIS]
+            kind = kind_of_outputs(kind, count, len(sizes), by_example)
         return replace(self, model=replace(self.model, output_kind=kind))
 
     @property
@@ -122,7 +152,7 @@ class ExportPair:
     def shapes(self) -> InputShapes:
         """What the file takes; tables as its metadata or the model say."""
         values = self.onnx_model.graph.input
-        leaves = [_shape_of(value) for value in values]
+        leaves = [_shape_of(value, self._has_channels_last(value)) for value in values]
         for shapes in (_parsed(self.metadata.inputs), self.model.input_shapes):
             if shapes is not None and len(list(shapes.leaves())) == len(leaves):
                 return shapes.with_leaves(leaves)
@@ -160,13 +190,40 @@ class ExportPair:
         return sorted({node.op_type for node in self.onnx_model.graph.node}.intersection(RANDOM))
 
     def file_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
-        """Return arrays by the names of the file's inputs, in their dtypes."""
+        """Return arrays by the names of the file's inputs, in their dtypes and order of axes."""
         arrays = [np.asarray(array) for array in pytree.tree_leaves(inputs)]
-        values = self.onnx_model.graph.input
         return {
-            value.name: to_input_dtype(array, dtype_of(value))
-            for value, array in zip(values, arrays, strict=False)
+            value.name: to_input_dtype(
+                array.transpose(0, 2, 3, 1) if self._has_channels_last(value) else array,
+                dtype_of(value),
+            )
+            for value, array in zip(self.onnx_model.graph.input, arrays, strict=False)
         }
+
+    @property
+    def batch(self) -> int | None:
+        """How many examples a run of the file takes; None for any number.
+
+        torchlift's own files take any number.
+        """
+        sizes = axes(self.onnx_model.graph.input[0])
+        is_fixed = self.is_foreign and sizes and isinstance(sizes[0], int)
+        return int(sizes[0]) or None if is_fixed else None
+
+    @property
+    def compared_outputs(self) -> list[str]:
+        """The names of the file's outputs that are the model's."""
+        outputs = list(self.onnx_model.graph.output)
+        name = self.metadata.output_name
+        if name is not None:
+            outputs = [value for value in outputs if value.name == name]
+        elif self.is_foreign:
+            # scikit-learn's exporter gives the predicted class beside the scores.
+            outputs = [value for value in outputs if dtype_of(value).kind == "f"] or outputs
+        return [value.name for value in outputs]
+
+    def _has_channels_last(self, value: onnx.ValueInfoProto) -> bool:
+        return self.is_foreign and has_channels_last(axes(value))
 
 
 def _kept(metadata: Metadata) -> Kept | None:
@@ -180,9 +237,11 @@ def _kept(metadata: Metadata) -> Kept | None:
     )
 
 
-def _shape_of(value: onnx.ValueInfoProto) -> InputShape:
+def _shape_of(value: onnx.ValueInfoProto, channels_last: bool) -> InputShape:
     """Return what an input takes; the batch is the first axis unless another one is named so."""
     sizes = [axis or FREE for axis in axes(value)]
+    if channels_last:
+        sizes = [sizes[0], sizes[3], *sizes[1:3]]
     batch = sizes.index(BATCH_AXIS) if BATCH_AXIS in sizes else 0
     dtype = str(dtype_of(value)) if value.type.tensor_type.elem_type else "float32"
     return InputShape(

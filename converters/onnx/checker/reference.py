@@ -54,10 +54,12 @@ class Reference:
 
     Attributes:
         constants: Every constant by its name, in single precision.
+        unfolded: The same without folded batch normalization, for a file of another program.
         graph: The nodes, before they are converted to float16 or int8.
     """
 
     constants: dict[str, Constant]
+    unfolded: dict[str, Constant]
     graph: onnx_ir.Graph
 
 
@@ -76,12 +78,16 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     example = pytree.tree_map(torch.Tensor.contiguous, as_inputs(module, inputs))
     program = translate(module, example, pair.shapes)
     model, graph = program.model, pair.onnx_model.graph
-    names = ([value.name for value in values] for values in (graph.input, graph.output))
-    name_interface(model, *names)
+    if not pair.is_foreign:
+        names = ([value.name for value in values] for values in (graph.input, graph.output))
+        name_interface(model, *names)
     common.InlinePass()(model)
     kept = {node.output[0] for node in graph.node if node.op_type == "BatchNormalization"}
+    unfolded = _Constants(model).computed(lambda _: False) if pair.is_foreign else {}
     constants = _Constants(model).computed(lambda name: name not in kept)
-    optimize(model)
+    for name, old in optimize(model).items():
+        if old in constants:
+            constants[name] = constants[old]
     # What depends on shapes is known to the exporter only; the outputs show whether it is right.
     for name, value in model.graph.initializers.items():
         if name not in constants and value.const_value is not None:
@@ -90,7 +96,7 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
         bake(model, pair.model.preprocessing)
         baked = normalization_constants(pair.model.preprocessing)
         constants |= {name: Constant(values, True) for name, values in baked.items()}
-    return Reference(constants, model.graph)
+    return Reference(constants, unfolded, model.graph)
 
 
 class _Constants:

@@ -112,7 +112,7 @@ def compare_weights(
         if name not in constants and (is_range or array.dtype.kind != "f"):
             continue
         _count(result, name, array.size, constants)
-        if name in constants and not _is_rounded(constants[name], array):
+        if name in constants and not is_rounded(constants[name], array):
             result.differing.append(name)
     return result
 
@@ -126,7 +126,7 @@ def _renamed(
         by_shape[constant.values.shape].append(constant)
     for name, array in arrays.items():
         if name not in kept and array.dtype.kind == "f":
-            same = (c for c in by_shape[array.shape] if _is_rounded(c, array))
+            same = (c for c in by_shape[array.shape] if is_rounded(c, array))
             if (found := next(same, None)) is not None:
                 yield name, found
 
@@ -169,7 +169,32 @@ def _quantized(
             yield _Quantized(name, steps, scale, zero, axes.get(key, steps.ndim - 1))
 
 
-def _is_rounded(constant: Constant, stored: np.ndarray) -> bool:
+def quantized_constants(
+    arrays: Mapping[str, np.ndarray], onnx_model: onnx.ModelProto
+) -> Iterator[tuple[str, np.ndarray, tuple[str, ...]]]:
+    """Yield the name of each quantized constant, the numbers that it stands for, and its parts.
+
+    Args:
+        arrays: The constants of a file.
+        onnx_model: The file.
+    """
+    for group in list(_quantized(arrays, onnx_model, {})):
+        shape = [1] * group.steps.ndim
+        if group.scale.size > 1:
+            shape[group.axis] = -1
+        steps = group.steps.astype(np.float64) - group.zero.astype(np.float64).reshape(shape)
+        values = steps * group.scale.astype(np.float64).reshape(shape)
+        name = group.name.removesuffix(_TRANSPOSED)
+        parts = [
+            f"{prefix}{end}"
+            for prefix in (group.name, f"{group.name}{_QUANTIZED}")
+            for end in (_QUANTIZED, _SCALE, _ZERO_POINT)
+        ]
+        parts.append(f"{group.name}{_QUANTIZED}")
+        yield name, values.T if group.name != name else values, tuple(parts)
+
+
+def is_rounded(constant: Constant, stored: np.ndarray) -> bool:
     """Whether stored numbers are a constant's, rounded to their own format."""
     values = constant.values
     if stored.shape != values.shape:

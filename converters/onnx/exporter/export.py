@@ -40,10 +40,14 @@ from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
 from .outputs import kind_of_outputs, names_of_outputs
 from .states import new_state_names, with_states
-from .tracing import EXPORTER, OPSET, trace
+from .tracing import EXPORTER, OPSET, PRODUCER, trace
 
 #: Larger weights go to a second file: a protobuf message, graph included, is limited to 2 GiB.
 SINGLE_FILE_BYTES = 2**31 - 2**24
+
+
+#: Without one ONNX Runtime shows the largest integer.
+_MODEL_VERSION = 1
 
 
 class ModelDetails(TypedDict, total=False):
@@ -186,7 +190,8 @@ def export(
         (bake_resize_into if bake_resize else bake)(graph, saved_model.preprocessing)
         metadata = baked_metadata(metadata, with_resizing=bake_resize)
         input_names = [IMAGE] if bake_resize else input_names
-    graph.producer_name, graph.producer_version = "torchlift", __version__
+    graph.producer_name, graph.producer_version = PRODUCER, __version__
+    graph.model_version, graph.doc_string = _MODEL_VERSION, _description(saved_model, graph)
     graph.metadata_props.update(metadata.to_props())
     return Exported(
         _write(graph, target, None if bake_resize else shapes, overwrite),
@@ -254,6 +259,17 @@ def baked_metadata(metadata: Metadata, with_resizing: bool = False) -> Metadata:
         preprocessing=remaining(metadata.preprocessing),
         baked_preprocessing=metadata.preprocessing,
     )
+
+
+def _description(model: SavedModel, graph: onnx_ir.Model) -> str:
+    """Return what a file is, in one line for programs that show it."""
+    tensors = [
+        ", ".join(f"{value.name} {'×'.join(map(str, value.shape or ()))}" for value in values)
+        for values in (graph.graph.inputs, graph.graph.outputs)
+    ]
+    source = "" if model.source is None else f"{model.source.file}: "
+    classes = "" if model.labels is None else f", {len(model.labels)} classes"
+    return f"{source}{tensors[0]} → {tensors[1]}{classes}"
 
 
 def _write(

@@ -12,33 +12,15 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
+from onnx_ir import traversal
 from onnx_ir.passes import PassManager, Sequential, common
 from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
-
-def _product_first(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value, perm: onnx_ir.Attr) -> Any:
-    return op.Transpose(op.MatMul(x, weight), perm=perm)
-
-
-def _is_product_of_rows(
-    context: Any, x: onnx_ir.Value, weight: onnx_ir.Value, perm: onnx_ir.Attr
-) -> bool:
-    """Whether a weight (in, out) multiplies the last axis, which stays where it is."""
-    order, constant = list(perm.as_ints()), weight.const_value
-    return constant is not None and len(constant.shape) == 2 and order[-1] == len(order) - 1
-
-
-#: ONNX Runtime 1.23 to 1.32 crashes where LayerNormalization in float16 is transposed and then
-#: multiplied, as attention with the batch in front does; the product commutes with the transpose.
-_TRANSPOSE_BEHIND_PRODUCT = rewriter.pattern.RewriteRule(
-    lambda op, x, weight, perm: op.MatMul(op.Transpose(x, perm=perm), weight),
-    _product_first,
-    _is_product_of_rows,
-    name="transpose_behind_product",
-    remove_nodes=False,
-)
+from .attention_rules import TRANSPOSED_KEYS
+from .graph_rules import NO_NEUTRAL_CONSTANTS, NO_PADS, ONE_LRN, TRANSPOSE_BEHIND_PRODUCT
+from .weight_names import name_weights, transposed_weights
 
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
 #: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`).
@@ -80,7 +62,11 @@ _RULES = (
     rules.remove_optional_bias_from_conv_rule,
     rules.remove_optional_bias_from_conv_transpose_rule,
     rules.remove_optional_bias_from_gemm_rule,
-    _TRANSPOSE_BEHIND_PRODUCT,
+    TRANSPOSE_BEHIND_PRODUCT,
+    ONE_LRN,
+    TRANSPOSED_KEYS,
+    NO_PADS,
+    *NO_NEUTRAL_CONSTANTS,
 )
 
 #: Operators whose output can be much larger than their inputs.
@@ -108,19 +94,26 @@ def is_large(operator: str, inputs: Sequence[np.ndarray | None]) -> bool:
     return size > _LARGEST
 
 
-def optimize(model: onnx_ir.Model) -> None:
-    """Optimize a graph in place; it computes the same values on every input."""
+def optimize(model: onnx_ir.Model) -> dict[str, str]:
+    """Optimize a graph in place; it computes the same values on every input.
+
+    Returns:
+        Which constants were named after the weights that they are (see `name_weights`).
+    """
+    common.InlinePass()(model)
+    weights = transposed_weights(model)
     Sequential(
-        common.InlinePass(),
         PassManager([_FoldConstants(), _Rewrite()], steps=2, early_stop=True),
         common.RemoveUnusedNodesPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.LiftSubgraphInitializersToMainGraphPass(),
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
+        _PlainReshapes(),
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
+    return name_weights(model, weights)
 
 
 class _FoldConstants(onnx_ir.passes.InPlacePass):
@@ -150,5 +143,24 @@ class _Rewrite(onnx_ir.passes.InPlacePass):
     def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
         """Rewrite a graph."""
         changed = rewriter.RewriteRuleSet(_RULES).apply_to_model(model)
+        common.IdentityEliminationPass()(model)
         common.RemoveUnusedNodesPass()(model)
         return onnx_ir.passes.PassResult(model, bool(changed))
+
+
+class _PlainReshapes(onnx_ir.passes.InPlacePass):
+    """Removes `allowzero`, which some programs do not read, where no size is 0.
+
+    A size that is computed is 0 for an empty batch only.
+    """
+
+    def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
+        """Remove the attribute from every Reshape that has no use for it."""
+        changed = False
+        for node in traversal.RecursiveGraphIterator(model.graph):
+            if node.op_type == "Reshape" and "allowzero" in node.attributes:
+                sizes = None if node.inputs[1] is None else node.inputs[1].const_value
+                if sizes is None or sizes.numpy().all():
+                    del node.attributes["allowzero"]
+                    changed = True
+        return onnx_ir.passes.PassResult(model, changed)

@@ -33,6 +33,9 @@ IR_VERSION = 8
 #: What translates a model; other versions name and arrange the nodes in another way.
 EXPORTER = f"torch {torch.__version__}, onnxscript {onnxscript.__version__}"
 
+#: What a file names as the program that wrote it.
+PRODUCER = "torchlift"
+
 #: What torch.export raises where code decides by a size that is free.
 _SIZE_ERRORS = ("GuardOnDataDependentSymNode", "UserError", "ConstraintViolationError")
 #: torch.export treats sizes of 0 and 1 as constants, so a batch is traced with two examples.

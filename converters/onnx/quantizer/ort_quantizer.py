@@ -66,12 +66,14 @@ class Calibration:
 
 
 def calibrate(
-    file: Path, batches: Iterable[dict[str, np.ndarray]], method: Method = "minmax"
+    model: onnx.ModelProto,
+    batches: Iterable[dict[str, np.ndarray]],
+    method: Method = "minmax",
 ) -> Calibration:
     """Measure the ranges of the values inside a graph, one batch after the other.
 
     Args:
-        file: The graph in single precision.
+        model: The graph in single precision.
         batches: Inputs by name.
         method: How ranges follow from the values: their extremes, the range that keeps most of
             their entropy, or one that cuts a hundred-thousandth of them.
@@ -89,7 +91,7 @@ def calibrate(
     with _quiet(), _temporary_folder() as folder:
         # ONNX Runtime writes beside the graph that it is given, and leaves that if it fails.
         copy = folder / "model.onnx"
-        onnx.save(onnx.load(file), copy)
+        onnx.save(model, copy)
         calibrator = create_calibrator(
             copy,
             [*LAYERS, *_BETWEEN],
@@ -241,13 +243,14 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_metadata_of(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a graph's metadata, producer and IR version to its quantized form."""
+    """Copy a graph's metadata, description and versions to its quantized form."""
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)
     quantized.producer_name, quantized.producer_version = (
         model.producer_name,
         model.producer_version,
     )
+    quantized.doc_string, quantized.model_version = model.doc_string, model.model_version
     quantized.ir_version = model.ir_version
     return quantized
 

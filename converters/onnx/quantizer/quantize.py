@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 
 from ...files import atomic_path, check_output
-from ...images.preprocessing import Preprocessing
 from ...inference.metadata import Metadata
-from ...inference.predictors import OnnxPredictor
+from ...inference.onnx_overrides import OnnxOverrides
+from ...inference.onnx_predictor import OnnxPredictor
 from ...inference.prepare import Inputs, prepare_all
 from ..checker.check_inputs import batch_indices, count_examples, take_examples
 from ..checker.comparison import compare
@@ -24,7 +24,7 @@ from ..checker.profiles import PROFILES
 from ..checker.report import Finding
 from ..checker.thresholds import check_outputs
 from ..errors import OnnxError
-from ..onnx_file import axes, dtype_of, read_network, takes_image
+from ..onnx_file import read_network
 from .ort_quantizer import (
     LAYERS,
     LINEAR,
@@ -35,6 +35,7 @@ from .ort_quantizer import (
     layers_of,
     static_int8,
 )
+from .plain_graph import plain_graph
 
 #: Called with the name of the current step, how many examples it has run, and of how many.
 Progress = Callable[[str, int, int], None]
@@ -92,6 +93,7 @@ def quantize(
     method: Method = "minmax",
     calibration: int = 256,
     progress: Progress | None = None,
+    said: OnnxOverrides | None = None,
     overwrite: bool = False,
 ) -> Quantized:
     """Quantize an exported file to int8, and write the result only if it stays accurate.
@@ -100,7 +102,7 @@ def quantize(
     within the limits of `check` for int8. What a softmax at the end takes stays in float.
 
     Args:
-        path: The float32 file that `export` wrote.
+        path: A float32 file, of `export` or of another program.
         target: The file to write.
         inputs: Real examples, as for `check`.
         classes: (N,) the true classes, counted from 0; by default the float file's predictions.
@@ -114,6 +116,7 @@ def quantize(
         method: How ranges are measured: `minmax`, `entropy` or `percentile`.
         calibration: How many examples, evenly spread, the ranges are measured on.
         progress: Called while the files run the examples.
+        said: What is said of the file, beside what it says itself; the int8 file says it too.
         overwrite: Replace an existing file.
 
     Raises:
@@ -140,16 +143,16 @@ def quantize(
         raise OnnxError(f"{given} is about ranges of activations, which dynamic=True leaves open")
     source, output = Path(path), check_output(target, overwrite)
     model, metadata = read_network(source)
-    batch = axes(model.graph.input[0])[:1]
-    if batch and isinstance(batch[0], int) and batch[0] > 0:
-        raise OnnxError(f"{source}: takes batches of {batch[0]} only: export it with a free batch")
     if metadata.precision not in (None, "fp32"):
         raise OnnxError(f"{source}: is already {metadata.precision}; pass the fp32 file")
+    opened = OnnxPredictor(source, "cpu", said=said or OnnxOverrides())
+    metadata = opened.metadata
     if metadata.output_kind == "features":
         raise OnnxError(
             f"{source}: gives features, not classes: whether int8 keeps it right cannot be judged "
             "by predicted classes"
         )
+    model = plain_graph(model, str(source))
     layers = layers_of(model, LINEAR if dynamic else LAYERS)
     if not layers:
         raise OnnxError(f"{source}: has no {'linear ' if dynamic else ''}layer to quantize")
@@ -157,7 +160,8 @@ def quantize(
     if unknown:
         raise OnnxError(f"no layer {', '.join(unknown)}: choose from {', '.join(layers)}")
     report = progress or (lambda *_: None)
-    examples = _Examples(inputs, metadata.preprocessing, calibration, report)
+    known = replace(said or OnnxOverrides(), output_kind=metadata.output_kind)
+    examples = _Examples(inputs, opened, known, calibration, report)
     trials = _Int8Trials(source, model, examples, classes, symmetric)
     if not dynamic:
         trials.calibrate(method)
@@ -187,7 +191,7 @@ def quantize(
         kept,
         len(layers),
         sizes,
-        [*trials.notes, *([_DYNAMIC_NOTE] if dynamic else [])],
+        [*opened.notes, *trials.notes, *([_DYNAMIC_NOTE] if dynamic else [])],
     )
 
 
@@ -229,7 +233,8 @@ class _Examples:
 
     Args:
         inputs: As `quantize` takes them.
-        preprocessing: That of the file.
+        predictor: The float file.
+        said: What is said of it, and so of its quantized forms.
         sample_size: How many of them, evenly spread, form `sample`.
         progress: Called before each batch.
 
@@ -241,11 +246,13 @@ class _Examples:
     def __init__(
         self,
         inputs: Any,
-        preprocessing: Preprocessing | None,
+        predictor: OnnxPredictor,
+        said: OnnxOverrides,
         sample_size: int,
         progress: Progress,
     ) -> None:
-        self._inputs, self._preprocessing, self._progress = inputs, preprocessing, progress
+        self._inputs, self._predictor, self._said = inputs, predictor, said
+        self._progress = progress
         count = count_examples(inputs)
         self.all = np.arange(count)
         self.sample = np.linspace(0, count - 1, min(sample_size, count)).astype(int)
@@ -257,12 +264,18 @@ class _Examples:
         """
         for batch in batch_indices(len(indices)):
             self._progress(step, int(batch[0]), len(indices))
-            yield prepare_all(take_examples(self._inputs, indices[batch]), self._preprocessing)
+            taken = take_examples(self._inputs, indices[batch])
+            yield prepare_all(taken, self._predictor.preprocessing)
         self._progress(step, len(indices), len(indices))
+
+    def feeds(self, step: str) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what ONNX Runtime takes for the sample, run by run."""
+        for batch in self.batches(step, self.sample):
+            yield from self._predictor.feeds(batch)
 
     def scores(self, file: Path, step: str, indices: np.ndarray) -> np.ndarray:
         """Return the scores (N, classes) that a file gives for these examples."""
-        predictor = OnnxPredictor(file, "cpu")
+        predictor = OnnxPredictor(file, "cpu", said=self._said)
         scores: list[np.ndarray] = [np.empty(0)] * len(indices)
         batches = zip(batch_indices(len(indices)), self.batches(step, indices), strict=True)
         for places, batch in batches:
@@ -271,16 +284,6 @@ class _Examples:
         if scores[0].ndim != 1:
             raise OnnxError(f"{file}: not a classifier, so its accuracy cannot be measured")
         return np.stack(scores)
-
-
-def _feeds(input: onnx.ValueInfoProto, batch: Inputs) -> Iterator[dict[str, np.ndarray]]:
-    """Yield what ONNX Runtime takes for a batch: a file that takes an image gets one at a time."""
-    if not takes_image(input):
-        yield {input.name: np.asarray(batch).astype(dtype_of(input))}
-        return
-    for array in batch if isinstance(batch, list) else [batch]:
-        for image in array:
-            yield {input.name: np.ascontiguousarray(image.transpose(1, 2, 0))}
 
 
 class _Int8Trials:
@@ -333,10 +336,7 @@ class _Int8Trials:
 
     def calibrate(self, method: Method) -> None:
         """Measure the ranges for static quantization, on the sample."""
-        value = self._model.graph.input[0]
-        batches = self._examples.batches("calibration", self._examples.sample)
-        inputs = (feed for batch in batches for feed in _feeds(value, batch))
-        self._calibration = calibrate(self._file, inputs, method)
+        self._calibration = calibrate(self._model, self._examples.feeds("calibration"), method)
 
     def quantize(self, keep: Sequence[str]) -> _Trial:
         """Return the graph with all layers in int8 but these."""
@@ -397,6 +397,6 @@ class _Int8Trials:
 
 def _write(model: onnx.ModelProto, metadata: Metadata, target: Path) -> None:
     props = {prop.key: prop.value for prop in model.metadata_props}
-    onnx.helper.set_model_props(model, props | replace(metadata, precision="int8").to_props())
+    onnx.helper.set_model_props(model, replace(metadata, precision="int8").added_to(props))
     with atomic_path(target) as path:
         onnx.save(model, path)

@@ -1,0 +1,93 @@
+"""`check` of a file that another program exported: outputs, and weights by their values.
+
+What is protected: a right file passes although its names, order of axes, batch and folding are its
+own, and one wrong number fails.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from onnx_check_support import failed, text_of
+from onnx_foreign_support import FLOAT, LABELS, channels_last, network, torch_onnx, value, write
+from torch import nn
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.onnx import annotate, check
+
+SHAPE = {"input_shape": (3, 6, 6)}
+
+
+def test_files_of_torch_onnx_pass(tmp_path: Path) -> None:
+    """With the batch normalization folded or not, and with a fixed batch or a free one."""
+    module = network()
+    folded = torch_onnx(tmp_path / "f.onnx", module)
+    report = check(module, folded, **SHAPE)
+    assert report.passed, "\n".join(report.lines())
+    assert text_of(report, "weights") == "307 of 307 numbers compared: they are the model's"
+    assert "exported by pytorch" in text_of(report, "interface")
+    unfolded = torch_onnx(
+        tmp_path / "u.onnx", module, None, training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+    )  # fmt: skip
+    assert check(module, unfolded, **SHAPE).passed
+    half = torch_onnx(tmp_path / "h.onnx", network().half())
+    report = check(module, half, **SHAPE)
+    assert (report.profile, failed(report)) == ("fp16", [])
+
+
+def test_channels_last_passes(tmp_path: Path) -> None:
+    module = network()
+    path = channels_last(tmp_path / "f.onnx", module)
+    report = check(nn.Sequential(*module, nn.Softmax(1)), path, **SHAPE)
+    assert report.passed, "\n".join(report.lines())
+
+
+@pytest.mark.parametrize("name", ["5.weight", "onnx::Conv_13"])
+def test_one_wrong_number_fails(tmp_path: Path, name: str) -> None:
+    path = torch_onnx(tmp_path / "f.onnx", network())
+    model = onnx.load(path)
+    tensor = max(
+        (one for one in model.graph.initializer if len(one.dims) == (2 if name[0] == "5" else 4)),
+        key=lambda one: one.ByteSize(),
+    )
+    array = numpy_helper.to_array(tensor).copy()
+    array.flat[3] *= 1.0001
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    report = check(network(), path, **SHAPE)
+    assert "weights" in failed(report)
+    assert tensor.name in text_of(report, "weights")
+
+
+def test_the_output_of_the_model_is_chosen(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [node("Relu", ["x"], ["other"]), node("GlobalAveragePool", ["x"], ["mean"])]
+    outputs = [value("other", FLOAT, 2, 3, 6, 6), value("mean", FLOAT, 2, 3, 1, 1)]
+    path = write(tmp_path / "f.onnx", nodes, [value("x", FLOAT, 2, 3, 6, 6)], outputs, {})
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    report = check(model, path, **SHAPE)
+    assert "the file 2: other, mean; output_name=NAME chooses one" in text_of(report, "run")
+    assert check(model, path, output_name="mean", **SHAPE).passed
+    assert not check(model, path, output_name="other", **SHAPE).passed
+
+
+def test_what_was_annotated_is_compared(tmp_path: Path) -> None:
+    path = torch_onnx(tmp_path / "f.onnx", network())
+    annotate(path, path, labels=LABELS, mean=0.5, std=0.25, overwrite=True)
+    own = Preprocessing(size=(6, 6), mean=(0.5,), std=(0.25,))
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 6, 6), np.uint8)
+    said = {"labels": LABELS, "preprocessing": own, **SHAPE}
+    report = check(network(), path, pixels, **said)
+    assert report.passed, "\n".join(report.lines())
+    for wrong in (
+        {"labels": LABELS[::-1]},
+        {"preprocessing": Preprocessing(size=(6, 6), mean=(0.4,), std=(0.25,))},
+        {"output_kind": "log_probabilities"},
+    ):
+        assert next(iter(wrong)) in failed(check(network(), path, pixels, **{**said, **wrong}))

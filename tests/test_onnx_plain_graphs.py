@@ -1,0 +1,94 @@
+"""Exported graphs in the plainest form that says the same: what other runtimes ask of them.
+
+What is protected: nodes that runtimes have code of their own for, weights under their parameters'
+names, a last softmax in single precision. The outputs are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+
+from torchlift.converters.modules.layers.activation import Abs, Sqrt
+from torchlift.converters.modules.layers.local_normalization import LocalResponseNorm
+from torchlift.converters.modules.layers.subsampling import FeatureLPPool
+from torchlift.converters.onnx import check, export
+
+
+def exported(module: nn.Module, path: Path, shape: tuple[int, ...], **options: Any) -> Any:
+    """Return the graph of a module, after it was checked."""
+    details = {"input_shape": shape, "output_kind": "features", **options}
+    fp16 = details.pop("fp16", False)
+    export(module.eval(), path, fp16=fp16, **details)
+    report = check(module, path, **details)
+    assert report.passed, "\n".join(report.lines())
+    return onnx.load(path).graph
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_local_response_normalization_is_one_node(tmp_path: Path, size: int) -> None:
+    """Of an odd size; ONNX Runtime refuses others, whose nodes stay as they are."""
+    module = LocalResponseNorm(size, 1e-2, 0.75, 2.0)
+    graph = exported(module, tmp_path / "f.onnx", (8, 3, 4))
+    operators = [node.op_type for node in graph.node]
+    assert operators == ["LRN"] if size == 5 else "LRN" not in operators
+
+
+def test_guards_of_gradients_are_left_out(tmp_path: Path) -> None:
+    """A graph has no gradients; without the guards ncnn and others read it."""
+    module = nn.Sequential(Abs(), FeatureLPPool(2, 2, 2.0, batch_mode=True), Sqrt())
+    graph = exported(module, tmp_path / "f.onnx", (8, 3, 4))
+    operators = {node.op_type for node in graph.node}
+    assert not operators & {"Where", "Equal", "Not", "GreaterOrEqual", "Less"}
+    assert {"Abs", "Sqrt"} <= operators
+
+
+def test_transposed_weights_keep_their_names(tmp_path: Path) -> None:
+    module = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    graph = exported(module, tmp_path / "f.onnx", (5, 8))
+    stored = {tensor.name for tensor in graph.initializer}
+    assert {name for name, _ in module.named_parameters()} <= stored
+    counts = Counter(node.op_type for node in graph.node)
+    assert not {"Shape", "Slice"} & set(counts)
+    by_name = {tensor.name: tensor for tensor in graph.initializer}
+    actual = onnx.numpy_helper.to_array(by_name["linear1.weight"])
+    assert np.array_equal(actual, module.linear1.weight.detach().numpy().T)
+
+
+@pytest.mark.parametrize(("last", "kind"), [(nn.Softmax, "probabilities"), (nn.LogSoftmax, "log")])
+def test_a_last_softmax_of_fp16_computes_in_float32(
+    tmp_path: Path, last: type[nn.Module], kind: str
+) -> None:
+    """Old ONNX Runtimes have none in float16, and the reference evaluator gave -inf."""
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 4)
+    nn.init.normal_(linear.weight, std=4)
+    module = nn.Sequential(nn.Flatten(), linear, last(1))
+    output_kind = "log_probabilities" if kind == "log" else kind
+    options = {"output_kind": output_kind, "fp16": True}
+    graph = exported(module, tmp_path / "f.onnx", (3, 2, 2), **options)
+    assert graph.node[-1].op_type == last.__name__
+    assert [node.op_type for node in graph.node].count("Cast") == 2
+    images = torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    expected = module(images).detach().numpy()
+    (actual,) = ReferenceEvaluator(str(tmp_path / "f.onnx")).run(None, {"input": images.numpy()})
+    # Logits of up to 64 in float16 are up to 0.03 off.
+    np.testing.assert_allclose(actual, expected, atol=0.1)
+
+
+def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    export(module, tmp_path / "f.onnx", input_shape=(3, 2, 2), labels=["cat", "dog"])
+    model = onnx.load(tmp_path / "f.onnx")
+    assert model.doc_string == "input batch×3×2×2 → logits batch×2, 2 classes"
+    assert (model.model_version, model.producer_name) == (1, "torchlift")
