@@ -139,20 +139,3 @@ def test_a_taught_network_is_better_than_one_that_learns_alone(
         for seed in range(5)
     ]
     assert np.mean(gains) > np.std(gains, ddof=1) / len(gains) ** 0.5
-
-
-@pytest.mark.slow
-def test_a_run_with_a_teacher_is_resumed_with_the_same_one_only(
-    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--teacher", str(teacher)]
-    whole = accuracy(capsys, tmp_path / "whole", 0, *words, "--schedule", "constant")
-    run = tmp_path / "run"
-    words += ["--schedule", "constant"]
-    accuracy(capsys, run, 0, *words, "--epochs", "4")
-    assert accuracy(capsys, run, 0, *words, "--resume", "auto") == whole
-    first, second = (
-        (folder / "model" / "model.safetensors").read_bytes()
-        for folder in (tmp_path / "whole", run)
-    )
-    assert first == second
