@@ -7,12 +7,19 @@ from typing import Literal
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
-from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
+from ..transfer.training.options import (
+    Distillation,
+    Experiment,
+    Optimization,
+    Run,
+    SplitOptions,
+)
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .result import CommandResult
 from .training import (
     AUGMENTATION,
+    DISTILLATION,
     DIVISION,
     FREEZING,
     OPTIMIZATION,
@@ -30,6 +37,7 @@ def finetune(
     head: Literal["zeros", "probe", "keep"] = "zeros",
     freezing: Freezing = FREEZING,
     optimization: Optimization = OPTIMIZATION,
+    distillation: Distillation = DISTILLATION,
     augmentation: Augmentation = AUGMENTATION,
     data_options: DataOptions = ALL_DATA,
     split_options: SplitOptions = DIVISION,
@@ -51,6 +59,7 @@ def finetune(
             keep, which leaves it and its classes as they are.
         freezing: What is trained.
         optimization: How the weights are optimized.
+        distillation: Which older network is learned from, too.
         augmentation: What is done to the training images.
         data_options: Which images are used.
         split_options: Which of them are for validation and for testing.
@@ -60,6 +69,7 @@ def finetune(
     from ..transfer.training.classifiers import adapted_classifier
     from ..transfer.training.processes import seed_everything
     from ..transfer.training.run_folder import flat_options
+    from ..transfer.training.teacher import open_teacher
 
     config = flat_options(
         model=model,
@@ -67,6 +77,7 @@ def finetune(
         head=head,
         freezing=freezing,
         optimization=optimization,
+        distillation=distillation,
         augmentation=augmentation,
         data_options=data_options,
         split_options=split_options,
@@ -80,6 +91,14 @@ def finetune(
     adapted = adapted_classifier(opened, splits.train, head)
     path = Path(run.output) if run.output else default_run("finetune", model, data)
     experiment = Experiment(
-        splits, optimization, freezing, augmentation, run, data_options.seed, config
+        splits,
+        optimization,
+        freezing,
+        augmentation,
+        run,
+        data_options.seed,
+        config,
+        distillation,
+        open_teacher(distillation, adapted, splits.train),
     )
     return run_training(adapted, experiment, path)

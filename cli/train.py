@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..transfer.data.augmentation import Augmentation
-from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
+from ..transfer.training.options import (
+    Distillation,
+    Experiment,
+    Optimization,
+    Run,
+    SplitOptions,
+)
 from .data_options import ALL_DATA, DataOptions
 from .model_options import AS_IN_THE_FILE, PreprocessingOptions
 from .result import CommandResult
 from .training import (
     AUGMENTATION,
+    DISTILLATION,
     DIVISION,
     FREEZING,
     OPTIMIZATION,
@@ -26,6 +33,7 @@ def train(
     data: str,
     *,
     optimization: Optimization = OPTIMIZATION,
+    distillation: Distillation = DISTILLATION,
     augmentation: Augmentation = AUGMENTATION,
     data_options: DataOptions = ALL_DATA,
     split_options: SplitOptions = DIVISION,
@@ -44,6 +52,7 @@ def train(
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.
         optimization: How the weights are optimized.
+        distillation: Which older network is learned from, too.
         augmentation: What is done to the training images.
         data_options: Which images are used.
         split_options: Which of them are for validation and for testing.
@@ -53,11 +62,13 @@ def train(
     """
     from ..transfer.training.classifiers import new_classifier
     from ..transfer.training.run_folder import flat_options
+    from ..transfer.training.teacher import open_teacher
 
     config = flat_options(
         network=network,
         data=data,
         optimization=optimization,
+        distillation=distillation,
         augmentation=augmentation,
         data_options=data_options,
         split_options=split_options,
@@ -70,6 +81,14 @@ def train(
     )
     path = Path(run.output) if run.output else default_run("train", network, data)
     experiment = Experiment(
-        splits, optimization, FREEZING, augmentation, run, data_options.seed, config
+        splits,
+        optimization,
+        FREEZING,
+        augmentation,
+        run,
+        data_options.seed,
+        config,
+        distillation,
+        open_teacher(distillation, model, splits.train),
     )
     return run_training(model, experiment, path)

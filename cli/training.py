@@ -14,7 +14,13 @@ from rich.console import Group
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
-from ..transfer.training.options import Experiment, Optimization, Run, SplitOptions
+from ..transfer.training.options import (
+    Distillation,
+    Experiment,
+    Optimization,
+    Run,
+    SplitOptions,
+)
 from .data_options import DataOptions
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Everything as usual.
 OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
-DIVISION, RUN = SplitOptions(), Run()
+DISTILLATION, DIVISION, RUN = Distillation(), SplitOptions(), Run()
 
 
 def open_splits(

@@ -48,6 +48,7 @@ TRAINED = {
     **OPENED,
     **DATA,
     "torchlift.transfer.data.split": SPLITS,
+    "torchlift.transfer.training.teacher.open_teacher": None,
     "torchlift.transfer.training.experiment.run_experiment": END,
 }
 
@@ -288,6 +289,7 @@ VALUES = {
     "schedule": "constant",
     "freeze": "all-but-head",
     "unfreeze_at": "7 --freeze all-but-head",
+    "unfreeze": "2:layer4,4:layer3",
     "output": "o7.npz",
     "csv": "o7.csv",
     "arrays": "o7.npz",

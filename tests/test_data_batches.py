@@ -21,6 +21,7 @@ from torchlift.transfer.data import (
     BatchPlan,
     Dataset,
     ImageFiles,
+    class_weights,
     open_data,
     stream_folder,
 )
@@ -132,6 +133,19 @@ def test_drawing_with_replacement_repeats_some_and_leaves_out_others() -> None:
     assert len(np.unique(first)) / count == pytest.approx(1 - np.exp(-1), abs=0.01)
     times = np.bincount(np.bincount(first, minlength=count))
     np.testing.assert_allclose(times[:3] / count, np.exp(-1) / np.array([1, 1, 2]), atol=0.02)
+
+
+def test_weighted_drawing_has_every_class_as_often() -> None:
+    count = 20_000
+    labels = (np.arange(count) % 20 == 0).astype(np.int64)
+    weights = class_weights(Dataset(np.zeros((count, 1, 1, 1), np.uint8), labels))[labels]
+    plan = BatchPlan(count, 64, 3, sampling="weighted", weights=weights.astype(np.float64))
+    first = plan.order(1)
+    # The deviation of a fraction of one half is 0.0035.
+    assert labels[first].mean() == pytest.approx(0.5, abs=0.015)
+    assert len(np.unique(first[labels[first] == 1])) == (labels == 1).sum()
+    assert np.array_equal(first, plan.order(1))
+    assert not np.array_equal(first, plan.order(2))
 
 
 def test_one_order_can_be_kept_for_all_epochs() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import TorchvisionNetwork
 from torchlift.transfer.errors import FreezingError
 from torchlift.transfer.freezing import (
@@ -90,6 +91,40 @@ def test_unfreezing_restores_gradients_and_modes() -> None:
     train_a_little(network, images, classes)
     assert changed_layers(before, network) == set(LAYERS)
     assert all(module.training for module in network.modules())
+
+
+def test_layers_are_unfrozen_step_by_step() -> None:
+    network, images, classes = network_and_batch()
+    freezing = Freezing(unfreeze="2:9,4:4,4:5")
+    trained = [{"13"}, {"9", "13"}, {"9", "13"}, {"4", "5", "9", "13"}]
+    for epoch, expected in enumerate(trained, 1):
+        set_frozen(network, frozen_at(network, freezing, epoch))
+        before = copy.deepcopy(network)
+        train_a_little(network, images, classes)
+        assert changed_layers(before, network) == expected
+    assert freezing.changes() == [2, 4]
+    # The last step may be that everything is trained.
+    ending = Freezing(freeze="until 9", unfreeze="2:5", unfreeze_at=3)
+    assert "5" not in frozen_at(network, ending, 2)
+    assert "0" in frozen_at(network, ending, 2)
+    assert frozen_at(network, ending, 3) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "message"),
+    [
+        ("layer4", "'layer4' is no epoch, counted from 1, with a layer, such as 2:layer4"),
+        ("0:9", "'0:9' is no epoch, counted from 1"),
+        ("2:", "'2:' is no epoch"),
+        ("2:nowhere", "unfreeze='nowhere' matches no layer; frozen is all-but-head"),
+        ("2:13", "unfreeze='13' is not frozen; frozen is all-but-head"),
+    ],
+)
+def test_a_step_that_unfreezes_nothing_is_refused(unfreeze: str, message: str) -> None:
+    network, _, _ = network_and_batch()
+    with pytest.raises(TorchliftError, match=message):
+        # Known before the first epoch, whenever the step would be.
+        frozen_at(network, Freezing(unfreeze=unfreeze), 1)
 
 
 def test_a_copy_of_a_frozen_network_is_frozen_independently() -> None:

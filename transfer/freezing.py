@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+#: What separates rules; a pattern may have commas in brackets.
+_COMMA = re.compile(r",(?![^\[]*\])")
+
+
 @dataclass(frozen=True)
 class Freezing:
     """Which layers are frozen, until when, and how fast the others learn.
@@ -30,12 +34,15 @@ class Freezing:
         freeze: What is not trained: none, all-but-head, "until NAME" (every layer before NAME), or
             a pattern of layer names such as "features.*"; several with commas between, such as 0,1.
         unfreeze_at: The epoch, counted from 1, from which everything is trained.
+        unfreeze: Layers that are trained from an epoch on, such as 2:layer4,4:layer3; before that,
+            everything but the head is frozen, unless --freeze says otherwise.
         body_lr: Learning rate of all layers before the head; by default the head's.
         layer_decay: Factor on the learning rate for each layer, from the head down.
     """
 
     freeze: str = "none"
     unfreeze_at: int | None = None
+    unfreeze: str | None = None
     body_lr: float | None = None
     layer_decay: float = 1.0
 
@@ -48,6 +55,38 @@ class Freezing:
         check_option(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
         if start is not None and self.freeze == "none":
             raise TrainingError(f"unfreeze_at={start} needs layers to unfreeze: freeze=…")
+        self.steps()
+
+    @property
+    def rule(self) -> str:
+        """What is frozen at first: all but the head, if only `unfreeze` is given."""
+        return "all-but-head" if self.unfreeze and self.freeze == "none" else self.freeze
+
+    def steps(self) -> list[tuple[int, str]]:
+        """Return the epochs in which more is trained, with the rule for what.
+
+        Raises:
+            TrainingError: `unfreeze` is no list of epochs with layers.
+
+        Example:
+            >>> Freezing(unfreeze="2:layer4,4:layer3").steps()
+            [(2, 'layer4'), (4, 'layer3')]
+        """
+        steps = []
+        for part in map(str.strip, _COMMA.split(self.unfreeze)) if self.unfreeze else ():
+            epoch, _, layer = part.partition(":")
+            if not epoch.isdecimal() or int(epoch) < 1 or not layer:
+                raise TrainingError(
+                    f"unfreeze={self.unfreeze!r}: {part!r} is no epoch, counted from 1, with a "
+                    "layer, such as 2:layer4"
+                )
+            steps.append((int(epoch), layer))
+        return steps
+
+    def changes(self) -> list[int]:
+        """Return the epochs from which more is trained, in order."""
+        found = {epoch for epoch, _ in self.steps()} | {self.unfreeze_at}
+        return sorted(epoch for epoch in found if epoch is not None)
 
 
 def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[str]:
@@ -61,9 +100,18 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
     Raises:
         FreezingError: The rule matches no layer, or leaves nothing to train.
     """
+    at_first = frozen = frozen_modules(network, freezing.rule)
+    names = list(_module_and_parameter_names(network))
+    for start, rule in freezing.steps():
+        found = _matches(network, names, rule)
+        if not found & at_first:
+            reason = "is not frozen" if found else "matches no layer"
+            raise FreezingError(f"unfreeze={rule!r} {reason}; frozen is {freezing.rule}")
+        if epoch >= start:
+            frozen = _whole(names, {*frozen} - found)
     if freezing.unfreeze_at is not None and epoch >= freezing.unfreeze_at:
         return frozenset()
-    return frozen_modules(network, freezing.freeze)
+    return frozen
 
 
 def check_head_learns(network: nn.Module, freezing: Freezing) -> None:
@@ -84,7 +132,7 @@ def check_head_learns(network: nn.Module, freezing: Freezing) -> None:
     weight = getattr(network.get_submodule(name), "weight", None)
     if name in frozen and weight is not None and not weight.any():
         raise FreezingError(
-            f"freeze={freezing.freeze!r} freezes the head {name}, whose weights are zero: nothing "
+            f"freeze={freezing.rule!r} freezes the head {name}, whose weights are zero: nothing "
             "could be learned. Freeze other layers, or begin with a fitted head: head='probe'"
         )
 
@@ -124,10 +172,6 @@ def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:
     if all(name in frozen for name, _ in network.named_parameters()):
         raise FreezingError(f"freeze={rule!r} leaves nothing to train")
     return frozen
-
-
-#: What separates rules; a pattern may have commas in brackets.
-_COMMA = re.compile(r",(?![^\[]*\])")
 
 
 def _matches(network: nn.Module, names: list[str], rule: str) -> set[str]:

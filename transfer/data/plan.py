@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,9 @@ from ..errors import DataError
 
 #: How the images of an epoch are drawn: all of them in a new order for each epoch; all of them in
 #: one order for all epochs (as `nn.StochasticGradient` does); or with replacement, so that an
-#: image may occur more than once or not at all.
-Sampling = Literal["shuffle", "shuffle-once", "replacement"]
+#: image may occur more than once or not at all: each image as often as any other, or (weighted)
+#: each class as often as any other.
+Sampling = Literal["shuffle", "shuffle-once", "replacement", "weighted"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class BatchPlan:
             processes may be empty.
         world_size: The number of processes.
         sampling: How images are drawn (see `Sampling`).
+        weights: (count,) how often each image is drawn in comparison, for `weighted`.
 
     Example:
         >>> from torchlift.transfer.data import BatchPlan
@@ -52,6 +54,7 @@ class BatchPlan:
     rank: int = 0
     world_size: int = 1
     sampling: Sampling = "shuffle"
+    weights: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -74,6 +77,10 @@ class BatchPlan:
         random = np.random.default_rng([self.shuffle_seed, drawn_epoch])
         if self.sampling == "replacement":
             return random.integers(self.count, size=self.count)
+        if self.sampling == "weighted":
+            assert self.weights is not None, "weighted sampling needs weights"
+            chances = self.weights / self.weights.sum()
+            return random.choice(self.count, size=self.count, p=chances)
         return random.permutation(self.count)
 
     def slices(self, start: int = 0) -> Iterator[BatchSlice]:

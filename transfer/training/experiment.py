@@ -92,6 +92,8 @@ def run_experiment(
             "model": network_digest(model.module),
             "data": fingerprint(experiment.splits.train),
         }
+        if experiment.teacher is not None:
+            inputs["teacher"] = experiment.teacher.digest
         open_run(
             path,
             experiment.config,
@@ -198,8 +200,8 @@ def _announcement(model: SavedModel, experiment: Experiment) -> str:
     """Return how many parameters are trained and how many frozen, and on how many images."""
     frozen_names = frozen_at(model.module, experiment.freezing, 1)
     trained, frozen = count_parameters(model.module, frozen_names)
-    splits, unfreeze_at = experiment.splits, experiment.freezing.unfreeze_at
-    until = f" until epoch {unfreeze_at}" if frozen and unfreeze_at else ""
+    splits, changes = experiment.splits, experiment.freezing.changes()
+    until = f" until epoch {' and '.join(map(str, changes))}" if frozen and changes else ""
     return (
         f"{trained:,} parameters are trained, {frozen:,} frozen{until}; {len(splits.train):,} "
         f"images for training, {len(splits.val):,} for validation, {len(splits.test):,} for "

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -21,6 +22,7 @@ from ...converters.modules.finite import first_not_finite_parameter
 from ...converters.saved import SavedModel
 from ..data import BatchPlan, class_weights
 from ..data.batches import Batches
+from ..data.selection import labelled
 from ..errors import DivergedError, TrainingError
 from ..freezing import frozen_at, set_frozen
 from .checkpoints import (
@@ -32,8 +34,9 @@ from .checkpoints import (
     save_checkpoint,
 )
 from .optimizer import build_optimizer, moving_average, schedule_factor, set_learning_rates
-from .options import Experiment, Optimization
+from .options import Distillation, Experiment, Optimization
 from .processes import seed_everything
+from .teacher import distillation_loss
 
 #: Updates on a GPU after which the loss is looked at, for which all work before it must be done.
 _STEPS_BETWEEN_CHECKS = 100
@@ -41,8 +44,9 @@ _STEPS_BETWEEN_CHECKS = 100
 #: Called after each epoch with the results and the seconds of all epochs so far.
 OnEpoch = Callable[[list[Row], list[float]], None]
 
-#: The sum of the losses of logits (N, classes) for targets (N,) or (N, classes).
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: The sum of the losses of logits (N, classes) for targets (N,) or (N, classes) and, with a
+#: teacher, its log-probabilities (N, classes).
+Loss = Callable[..., torch.Tensor]
 
 #: The sum of a batch's losses, the number of correct predictions, the number of images. The first
 #: two stay on the device until an epoch ends: reading a value waits for everything before it.
@@ -103,6 +107,10 @@ def fit(
         label_smoothing=options.label_smoothing,
         reduction="sum",
     )
+    teacher = experiment.teacher
+    if teacher is not None:
+        teacher.to(accelerator.device)
+        loss = partial(_taught, loss, experiment.distillation)
     optimizer: Any = build_optimizer(network, options, freezing)
     average = moving_average(network, options.ema, accelerator.device) if options.ema else None
     # Processes synchronize the gradients of all that is trained now or later.
@@ -129,7 +137,8 @@ def fit(
         for step, (batch_slice, batch) in enumerate(batches, (epoch - 1) * len(train)):
             set_learning_rates(optimizer, schedule_factor(options, step, len(train)))
             size = batch_slice.batch_stop - batch_slice.batch_start
-            counts += update(prepared, optimizer, loss, batch, size, options, accelerator)
+            taught = batch if teacher is None else (*batch, teacher(batch[0]))
+            counts += update(prepared, optimizer, loss, taught, size, options, accelerator)
             if can_stop_at_once and step % check_every == 0:
                 require_finite_loss(float(counts[-1][0]), "training", epoch, options)
             if average is not None:
@@ -167,7 +176,7 @@ def update(
     network: nn.Module,
     optimizer: Any,
     loss: Loss,
-    batch: tuple[torch.Tensor, torch.Tensor],
+    batch: tuple[torch.Tensor, ...],
     size: int,
     options: Optimization,
     accelerator: Accelerator,
@@ -178,7 +187,8 @@ def update(
         network: The network, prepared by accelerate.
         optimizer: Its optimizer.
         loss: The loss to minimize.
-        batch: This process's inputs (N, C, H, W) and targets (N,) or (N, classes).
+        batch: This process's inputs (N, C, H, W), targets (N,) or (N, classes), and, with a
+            teacher, its log-probabilities (N, classes).
         size: Number of images in the batch of all processes.
         options: Accumulation steps, and the largest norm of the gradients.
         accelerator: The processes.
@@ -189,10 +199,10 @@ def update(
     counts = []
     steps = options.accumulate
     pieces = zip(*(tensor.tensor_split(steps) for tensor in batch), strict=True)
-    for step, (inputs, targets) in enumerate(pieces, 1):
+    for step, (inputs, targets, *soft) in enumerate(pieces, 1):
         with nullcontext() if step == steps else accelerator.no_sync(network):
             logits = network(inputs)
-            total = loss(logits, targets)
+            total = loss(logits, targets, *soft)
             # Gradients are averaged over the processes, but the loss is a sum over all of them.
             accelerator.backward(total * (accelerator.num_processes / size))
         counts.append(count(total, logits, targets))
@@ -201,6 +211,19 @@ def update(
     optimizer.step()
     optimizer.zero_grad()
     return counts
+
+
+def _taught(
+    loss: Loss,
+    options: Distillation,
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    soft: torch.Tensor,
+) -> torch.Tensor:
+    """Return the loss of labels and of a teacher's log-probabilities, each with its weight."""
+    weight = options.teacher_weight
+    learned = distillation_loss(logits, soft, options.temperature)
+    return (1 - weight) * loss(logits, targets) + weight * learned
 
 
 def measure(network: nn.Module, batches: Batches, accelerator: Accelerator) -> tuple[float, float]:
@@ -319,6 +342,9 @@ def build_batches(
         rank=accelerator.process_index if all_processes else 0,
         world_size=processes,
         sampling=options.sampling,
+        weights=class_weights(images)[labelled(images)].astype(np.float64)
+        if training and options.sampling == "weighted"
+        else None,
     )
     return Batches(
         images,

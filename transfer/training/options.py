@@ -15,6 +15,7 @@ from ..freezing import Freezing
 
 if TYPE_CHECKING:
     from ..data import Splits
+    from .teacher import Teacher
 
 
 #: Options that had another name in 0.1.0: its runs can be resumed, and their config.yaml read.
@@ -26,7 +27,13 @@ RENAMED_OPTIONS = {
 }
 
 #: Options that 0.1.0 did not have, with what it did.
-ADDED_OPTIONS = {"match_classes": "name"}
+ADDED_OPTIONS = {
+    "match_classes": "name",
+    "unfreeze": None,
+    "teacher": None,
+    "temperature": 4.0,
+    "teacher_weight": 0.9,
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Optimization:
         batch_size: Images in one update, over all processes and accumulation steps.
         sampling: The images of an epoch: all of them in a new order (shuffle), in the same order
             in each epoch (shuffle-once, as nn.StochasticGradient does), or as many, each drawn
-            from all of them (replacement).
+            from all of them (replacement), every class as often as any other (weighted).
         accumulate: Accumulation steps of an update: each process splits its images into so many
             smaller batches to save memory.
         optimizer: sgd, or adamw, which is Adam if the weight decay is 0.
@@ -91,10 +98,38 @@ class Optimization:
         warmup = self.warmup_epochs
         below = f"below epochs={self.epochs}"
         check_option(self, "warmup_epochs", warmup == 0 or 0 < warmup < self.epochs, below)
+        if self.balanced and self.sampling == "weighted":
+            raise TrainingError(
+                "sampling='weighted' gives each class the same influence already: leave out "
+                "balanced=True"
+            )
         if self.schedule == "one-cycle" and warmup:
             raise TrainingError(
                 "schedule='one-cycle' has its own warm-up; leave out warmup_epochs=…"
             )
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Which older network is learned from, beside the labels.
+
+    Attributes:
+        teacher: A .t7 file, a saved model's folder, torchvision:NAME or
+            python:package.module:function: its probabilities are targets too.
+        temperature: What the logits of both networks are divided by: above 1 the teacher's smaller
+            probabilities count more.
+        teacher_weight: Weight of the teacher's probabilities in the loss; the labels have the rest.
+    """
+
+    teacher: str | None = None
+    temperature: float = 4.0
+    teacher_weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_finite_options(self)
+        check_option(self, "temperature", self.temperature > 0, "positive")
+        weight = self.teacher_weight
+        check_option(self, "teacher_weight", 0 < weight <= 1, "above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -156,6 +191,8 @@ class Experiment:
         splits: The images.
         optimization: How the weights are optimized.
         freezing: Which layers are frozen.
+        distillation: How much is learned from the teacher.
+        teacher: The network that is learned from, if any.
         augmentation: How the training images are changed at random.
         run: Where and on what the training runs.
         seed: Seed of all random numbers.
@@ -169,3 +206,5 @@ class Experiment:
     run: Run = field(default_factory=Run)
     seed: int = 0
     config: dict[str, Any] = field(default_factory=dict)
+    distillation: Distillation = field(default_factory=Distillation)
+    teacher: Teacher | None = None

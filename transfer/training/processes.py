@@ -62,7 +62,7 @@ def start_processes(run: Run, freezing: Freezing, folder: Path) -> Accelerator:
         project_config=ProjectConfiguration(str(folder), logging_dir=str(folder)),
         # Parameters that are unfrozen later must be known from the start.
         kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=freezing.unfreeze_at is not None)
+            DistributedDataParallelKwargs(find_unused_parameters=bool(freezing.changes()))
         ],
     )
     # A process group cannot be joined again once it is destroyed: later runs use the same one.

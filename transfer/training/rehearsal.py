@@ -98,12 +98,11 @@ def _class_notes(splits: Splits[Any]) -> list[str]:
 
 
 def _freezing_notes(freezing: Freezing, epochs: int) -> list[str]:
-    start = freezing.unfreeze_at
-    if start is None or not 0 < epochs < start:
-        return []
+    late = [start for start in freezing.changes() if 0 < epochs < start]
     return [
         f"the frozen layers are to be trained from epoch {start} on, but the training has only "
         f"{epochs} epochs: they stay as they are"
+        for start in late[:1]
     ]
 
 
