@@ -71,6 +71,13 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.converters.t7.reading.load.read_file": END,
         },
     ),
+    "diff": (
+        "a.t7 b.t7",
+        {
+            "torchlift.cli.model_options.run_plugin": None,
+            "torchlift.converters.comparing.compare_files": END,
+        },
+    ),
     "convert": (
         "m.t7 o",
         {
@@ -179,6 +186,16 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.features.model_source.reopen": NETWORK,
             "torchlift.transfer.probe_network.feature_network": None,
             "torchlift.transfer.probe.probe": END,
+        },
+    ),
+    "calibrate": (
+        "m.t7 d o",
+        {
+            **OPENED,
+            **DATA,
+            "torchlift.converters.overwriting.check_output_folder": None,
+            "torchlift.converters.inference.TorchPredictor": None,
+            "torchlift.transfer.evaluation.evaluate": END,
         },
     ),
     "train": (
@@ -290,10 +307,12 @@ OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 #: Names that the library has for options.
 RENAMED = {
     ("cat", "plugin"): "file",
+    ("diff", "plugin"): "file",
     ("extract", "format"): "named",
     ("inspect", "plugin"): "file",
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
+    ("calibrate", "provider"): "device",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",
@@ -302,7 +321,7 @@ RENAMED = {
     ("probe", "methods"): "method",
     ("probe", "test"): "path",
     **{(name, "data"): "source" for name in ("check", "quantize")},
-    **{(name, "test_data"): "source" for name in ("train", "finetune", "split")},
+    **{(name, "test_data"): "source" for name in ("train", "finetune", "split", "calibrate")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
     **{(name, "output"): "target" for name in ("cat", "evaluate", "plot")},
     ("lab", "output"): "folder",

@@ -184,5 +184,29 @@ def cross_entropies(class_name: str) -> Built:
     return lua(class_name, scec=spatial), volumes, torch.randint(1, 4, (2, 2, 4, 4))
 
 
+def clusters() -> Built:
+    """`HSM.lua`: 5 classes in clusters of 3 and 2."""
+    fields = {"cluster_weight": rand(2, 4), "cluster_bias": rand(2)}
+    fields |= {"class_weight": rand(5, 4), "class_bias": rand(5)}
+    mapping = torch.tensor([[1, 1], [1, 2], [1, 3], [2, 1], [2, 2]])
+    return lua("nn.HSM", mapping=mapping, **fields), rand(3, 4), torch.tensor([1, 5, 3])
+
+
+def cluster_networks() -> Built:
+    """`HLogSoftMax.lua` with a network that does not look at the cluster: 4 classes, two each."""
+    networks = [sequential(linear(4, 2), lua("nn.LogSoftMax")) for _ in range(2)]
+    class_model = sequential(lua("nn.SelectTable", index=1), networks[1])
+    mapping = torch.tensor([[1, 1], [1, 2], [2, 1], [2, 2]])
+    fields = {"cluster_model": networks[0], "class_model": class_model}
+    return lua("nn.HLogSoftMax", mapping=mapping, **fields), rand(3, 4), torch.tensor([1, 4, 2])
+
+
+def locally_connected() -> Built:
+    """`LocallyConnected.lua`: a kernel of 2×3 at each of 5×4 places."""
+    sizes = {"nInputPlane": 3, "nOutputPlane": 2, "iW": 6, "iH": 6, "kW": 3, "kH": 2}
+    values = {"weight": rand(2, 5, 4, 3, 2, 3), "bias": rand(2, 5, 4)}
+    return lua("nn.LocallyConnected", dW=1, dH=1, **sizes, **values), images()
+
+
 def of(build: Callable[[str], Built], class_name: str) -> Callable[[], Built]:
     return lambda: build(class_name)

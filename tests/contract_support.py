@@ -75,7 +75,13 @@ SAME_AS: dict[str, tuple[str, dict[str, Any]]] = {
     "nn.LookupTableGPU": ("nn.LookupTable", {}),
     "nn.Mufuru": ("nn.MuFuRu", {}),
     "nn.ReverseSequence": ("nn.SeqReverseSequence", {}),
-    "nn.SpatialConvolutionCuFFT": ("nn.SpatialConvolution", {}),
+    **{
+        f"nn.SpatialConvolution{kind}": ("nn.SpatialConvolution", {})
+        for kind in (
+            *("CuFFT", "FBFFT", "FBFFTGemm", "FFT", "FFTTiled", "FFTTiledAsync"),
+            *("FFTTiledIterated", "FFTTiledSync"),
+        )
+    },
     "nn.SpatialConvolutionSparse": ("nn.SpatialConvolutionMap", {}),
     "nn.TVLoss": ("nn.TotalVariation", {}),
     "nn.VolumetricConvolutionMM": ("nn.VolumetricConvolution", {}),

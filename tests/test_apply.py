@@ -340,6 +340,24 @@ def test_waifu2x_sees_a_wider_image(flattens: bool, tmp_path: Path) -> None:
     assert np.abs(pixels(target) - expected).max() <= GRAY_LEVEL
 
 
+def test_waifu2x_of_brightness_keeps_colors(tmp_path: Path) -> None:
+    """reconstruct.lua gives Y to the network, and U and V to the result."""
+    half = convolution(1, 1, bias=np.array([-0.2], np.float32))
+    network = sequential(half, w2nn_arch_name="x", w2nn_scale_factor=1, w2nn_channels=1)
+    file = tmp_path / "waifu2x.t7"
+    t7.save(network, file)
+    source, target = image_file(tmp_path), tmp_path / "out.png"
+    assert main(["apply", str(file), str(source), str(target)]) == 0
+    # image.rgb2yuv and image.yuv2rgb of Torch7; a byte of brightness is rounded on both ways.
+    yuv = np.array(
+        [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+    )
+    rgb = np.array([[1, 0, 1.13983], [1, -0.39465, -0.58060], [1, 2.03211, 0]])
+    y, u, v = np.moveaxis(pixels(source) @ yuv.T, 2, 0)
+    expected = np.stack([np.clip(y - 51, 0, 255), u, v], axis=2) @ rgb.T
+    assert np.abs(pixels(target) - np.clip(expected, 0, 255)).max() <= 1.6
+
+
 def test_texture_networks_take_rgb_and_give_the_pixels_of_vgg(tmp_path: Path) -> None:
     fill = t7.LuaObject("nn.NoiseFill", t7.LuaTable({"num_noise_channels": 0}))
     file = tmp_path / "texture.t7"

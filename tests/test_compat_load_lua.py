@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import FIXTURES
+from support import FIXTURES, relative_error
 
 from torchlift.compat import load_lua
 from torchlift.converters import TorchliftError, t7
@@ -150,3 +150,33 @@ def test_a_shared_weight_stays_shared(tmp_path: Path) -> None:
     model.get(0).weight.mul_(3)
     assert model.get(1).weight[0, 0] == 3
     assert model.forward(torch.ones(1, 2).double()).tolist() == [[9, 9]]
+
+
+FAMILIES = (
+    "container",
+    "convolution",
+    "graph",
+    "linear",
+    "nn",
+    "normalization",
+    "pooling",
+    "shape",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*FAMILIES, "legacy", "rnn", "table"])
+def test_layers_compute_torch7s_numbers(family: str) -> None:
+    """Fields that are renamed and counted anew on the way in are Torch7's again when they compute.
+
+    Allowed is 1e-4 of the largest number, as for converted layers in single precision.
+    """
+    count = 0
+    for case in load_lua(FIXTURES / "layers" / f"{family}.t7", unknown_classes=True):
+        if not case.get("random"):
+            module = case["module"]
+            module.training() if case.mode == "train" else module.evaluate()
+            found = module.forward(case["input"])
+            assert relative_error(found, case["output"]) < 1e-4, case["name"]
+            count += 1
+    assert count >= 4

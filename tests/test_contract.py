@@ -45,7 +45,12 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.MaskedSelect", "export"): "output has the shape u0, which does not hold batch",
     ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not hold batch",
     ("nn.SparseLinear", "export"): NO_BATCH,
-    ("nn.SpatialNormalization", "export"): TIME_FIRST,  # One image: its channels come first.
+    # One image: its channels come first.
+    ("nn.SpatialColorTransform", "export"): "a and b must have same reduction dim",
+    ("nn.SpatialFovea", "export"): TIME_FIRST,
+    ("nn.SpatialMatching", "export"): "which does not hold batch",
+    ("nn.SpatialNormalization", "export"): TIME_FIRST,
+    ("nn.SpatialPyramid", "export"): TIME_FIRST,
     ("nn.ZipTableOneToMany", "export"): NO_BATCH,
     # Their sequences are (T, N, …).
     ("nn.SeqBRNN", "export"): TIME_FIRST,

@@ -242,7 +242,7 @@ def test_many_images_of_one_size_are_split_too(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that is too large for memory at once is still written."""
-    monkeypatch.setattr("torchlift.transfer.data.readers.image_folder.MEMORY_LIMIT", 10)
+    monkeypatch.setattr("torchlift.transfer.data.collect_images.MEMORY_LIMIT", 10)
     assert isinstance(open_data(folder), ImageFiles)
     assert main(["split", str(folder), str(tmp_path / "out.npz")]) == 0
     assert in_memory(tmp_path / "out.npz").images.shape == (20, 1, 32, 32)

@@ -32,7 +32,13 @@ OTHER_NAMES = {
     "nn.LookupTableGPU": "nn.LookupTable",
     "nn.Mufuru": "nn.MuFuRu",
     "nn.ReverseSequence": "nn.SeqReverseSequence",
-    "nn.SpatialConvolutionCuFFT": "nn.SpatialConvolution",
+    **{
+        f"nn.SpatialConvolution{kind}": "nn.SpatialConvolution"
+        for kind in (
+            *("CuFFT", "FBFFT", "FBFFTGemm", "FFT", "FFTTiled", "FFTTiledAsync"),
+            *("FFTTiledIterated", "FFTTiledSync"),
+        )
+    },
     "nn.SpatialConvolutionSparse": "nn.SpatialConvolutionMap",
     "nn.StyleLoss": "nn.Identity",
     "nn.TemporalRowConvolutionMM": "nn.TemporalRowConvolution",

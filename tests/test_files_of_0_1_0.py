@@ -20,6 +20,7 @@ from support import FIXTURES
 from torchlift.cli.main import main
 from torchlift.converters.inference import open_predictor
 from torchlift.converters.saved import load
+from torchlift.converters.saved.config import describe_folder
 from torchlift.transfer.data import open_data
 from torchlift.transfer.features.files import read_features
 
@@ -135,3 +136,8 @@ def test_the_results_of_a_run_are_drawn_and_its_model_is_used(tmp_path: Path) ->
         assert main(["plot", kind, str(OLD / source), "--output", str(target)]) == 0
         assert target.stat().st_size > 0
     assert main(["evaluate", str(OLD / "run" / "model"), "digits"]) == 0
+
+
+def test_statistics_of_a_normalization_are_no_parameters() -> None:
+    """The format did not count them; the network has 61,750."""
+    assert describe_folder(FIXTURES / "0.1.0" / "model")["parameters"] == 61_750

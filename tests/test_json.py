@@ -70,6 +70,8 @@ LINES: list[tuple[list[str], int]] = [
     (["cat", MODEL, "modules[1].weight", "-o", "{}/w.npy"], 0),
     (["dump", MODEL, "{}/values.npz"], 0),
     (["dump", DATA, "{}/images", "--limit", "10"], 0),
+    (["diff", MODEL, MODEL], 0),
+    (["diff", MODEL, str(DIGITS / "digits-lenet5.t7")], 1),
     (["convert", MODEL, "{}/second"], 0),
     (["convert", MODEL, "{}/second.onnx"], 0),
     (["convert", MODEL, "{}/second.t7"], 0),
@@ -91,6 +93,7 @@ LINES: list[tuple[list[str], int]] = [
     (["apply", STYLE, "{}/run/config.yaml", "{}/never.png"], 1),
     (["extract", "{}/model.onnx", DATA, "{}/f.npz", "--layers=penultimate", "--limit", "20"], 0),
     (["probe", "{}/features", "--methods=knn", "--csv", "{}/p.csv"], 0),
+    (["calibrate", "{}/model", DATA, "{}/calibrated"], 0),
     (["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "-o", "{}/run2"], 0),
     (["finetune", "{}/model", DATA, "--epochs=1", "--limit=60", "-o", "{}/run3"], 0),
     (

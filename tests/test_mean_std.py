@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from torchlift.converters.images import PreprocessingError
-from torchlift.converters.images.mean_std import from_mean_std
+from torchlift.converters.images.mean_std import (
+    from_mean_std,
+    read_mean_std,
+    read_mean_std_file,
+)
 from torchlift.converters.t7 import LuaTable
 
 
@@ -26,3 +32,25 @@ def test_the_longer_list_says_how_many_channels_there_are() -> None:
     gray, note = from_mean_std(LuaTable({"mean": 0.5, "std": 0.25}))
     assert gray.color == "gray"
     assert "RGB" not in note
+
+
+def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
+    (tmp_path / "pixels.json").write_text("[[0.4, 0.5, 0.6], 0.25]", encoding="utf-8")
+    pair = LuaTable.from_list([LuaTable.from_list([0.4, 0.5, 0.6]), 0.25])
+    for found in (read_mean_std(pair), read_mean_std_file(tmp_path / "pixels.json")):
+        assert found is not None
+        assert (found.mean, found.std) == ((0.4, 0.5, 0.6), (0.25,))
+    for other in (LuaTable({"a": 0.5, "b": 0.25}), LuaTable.from_list([0.5, 0.25, 1])):
+        assert read_mean_std(other) is None
+
+
+def test_what_is_no_mean_of_gray_or_rgb_is_refused() -> None:
+    yuv = LuaTable({"y": 0.5, "u": 0.1, "v": 0.1})
+    for mean, problem in (
+        (yuv, "YUV"),
+        (LuaTable.from_list([0.5, 0.5]), "has 2 numbers"),
+        ("0.5 or so", "not a list of numbers"),
+        (float("nan"), "not a list of numbers"),
+    ):
+        with pytest.raises(PreprocessingError, match=problem):
+            read_mean_std(LuaTable({"mean": mean, "std": 1.0}))

@@ -44,6 +44,21 @@ def changed(old: str, new: str, is_int8: bool = False) -> str:
     return differences(structure(GRAPH, is_int8), structure(GRAPH.replace(old, new), is_int8))
 
 
+FILL = """
+<ir_version: 8, opset_import: ["" : 18]>
+network (int64[1] n) => (float[N] z) { z = ConstantOfShape(n) }
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "is_same"), [("float {0.0}", True), ("float {1.0}", False), ("int64 {0}", False)]
+)
+def test_zeros_that_are_said_are_those_that_are_not(value: str, is_same: bool) -> None:
+    """Without a value ConstantOfShape gives zeros; a file in float16 must say so."""
+    said = FILL.replace("ConstantOfShape", f"ConstantOfShape <value = {value}>")
+    assert (differences(structure(FILL), structure(said)) == "") is is_same
+
+
 OTHER = "the nodes have other inputs or attributes"
 
 

@@ -205,14 +205,16 @@ def test_reshapes_need_no_allowzero_unless_a_size_is_0() -> None:
         assert [attribute.name for attribute in node.attribute] == expected
 
 
-def test_a_large_weight_is_transposed_ahead() -> None:
+def test_a_weight_that_is_larger_than_its_factors_is_computed_ahead() -> None:
     model = graph(
         make("Reshape", ["input", "flat"], ["a"]),
-        make("Transpose", ["wide"], ["b"]),
+        make("Mul", ["column", "row"], ["b"]),
         make("MatMul", ["a", "b"], ["y"]),
     )
-    wide = np.random.default_rng(3).standard_normal((2**10, 48)).astype(np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(wide, "wide"))
+    random = np.random.default_rng(3)
+    for name, shape in (("column", (48, 1)), ("row", (1, 48))):
+        factor = random.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(factor, name))
     optimized = onnx_ir.from_proto(model)
     optimize(optimized)
     result = onnx_ir.to_proto(optimized)

@@ -190,3 +190,16 @@ def test_a_pt2_takes_any_number_of_steps(name: str, tmp_path: Path) -> None:
         x = torch.randn(steps, 3, 4)
         with torch.no_grad():
             assert float((program(x) - module(x)).abs().max()) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SeqLSTM", "SeqLSTMP", "SeqGRU masked"])
+def test_half_precision_leaves_the_loops_in_single(name: str, tmp_path: Path) -> None:
+    """Their weights are rounded with the others; the file passes `check`."""
+    torch.manual_seed(0)
+    build, shape, expected = LAYERS[name]
+    module = nn.Sequential(random_weights(build()), nn.Flatten(2)).eval()
+    file = tmp_path / "layer.onnx"
+    torchlift_onnx.export(module, file, input_shape=shape, fp16=True)
+    assert loops(file) == expected
+    assert torchlift_onnx.check(module, file).passed

@@ -68,6 +68,35 @@ def test_what_a_stopped_run_left_is_not_lost_without_a_word(tmp_path: Path) -> N
     assert write_all(target, overwrite=True) == 0
 
 
+def test_nothing_of_a_longer_run_is_left_behind_a_shorter_one(tmp_path: Path) -> None:
+    target, once = tmp_path / "r.csv", tmp_path / "once.csv"
+    with pytest.raises(KeyboardInterrupt):
+        write_all(target, end=len(NAMES))
+    for file in (target, once):
+        with open_results(file, overwrite=True) as write:
+            write("a.png", CLASSES, "")
+    assert target.read_bytes() == once.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_run_that_stops_before_its_first_image_leaves_nothing(
+    suffix: str, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt), open_results(tmp_path / f"r{suffix}"):
+        raise KeyboardInterrupt
+    assert not [*tmp_path.iterdir()]
+
+
+def test_results_are_on_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    target = tmp_path / "r.csv"
+    monkeypatch.setattr("os.fsync", lambda _: synced.append(target.exists()))
+    write_all(target)
+    assert synced[0] is False
+
+
 def test_two_at_once_never_share_a_file(tmp_path: Path) -> None:
     target = tmp_path / "r.csv"
     with open_results(target) as write:

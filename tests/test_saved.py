@@ -143,6 +143,18 @@ def test_views_of_one_storage_are_saved_separately(tmp_path: Path) -> None:
     assert equal(run(saved.load(tmp_path / "m").module, input), run(network, input))
 
 
+def test_tensors_are_aligned_in_memory_of_their_own(tmp_path: Path) -> None:
+    """A matrix product of tensors that are not aligned, as in the file, rounds otherwise."""
+    network = nn.Sequential(*(nn.Linear(5, 5) for _ in range(4)))
+    saved.save(SavedModel(network, "logits"), tmp_path / "m")
+    again = saved.load(tmp_path / "m").module
+    tensors = again.state_dict().values()
+    assert [tensor.data_ptr() % 64 for tensor in tensors] == [0] * 8
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
+    # They can be trained on.
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
 def test_modules_that_cannot_be_described_are_named() -> None:
     class Mine(nn.Module):
         pass

@@ -29,6 +29,7 @@ def first_layer(config: dict[str, Any]) -> dict[str, Any]:
         (lambda c: c.update(labels=[1]), r"labels\[0\] is 1; a text was"),
         (lambda c: c.update(output_kind="dog"), "output_kind is 'dog'"),
         (lambda c: c.update(input_shape=[1, 2]), "damaged"),
+        (lambda c: c.update(input_shape=[2**9, 2**10, 2**10]), "too large for an example"),
         (lambda c: c.update(preprocessing={"color": "blue"}), "color is 'blue'"),
         (lambda c: c.update(preprocessing={"sise": 3}), "sise"),
         (lambda c: c.update(preprocessing="RGB"), r"preprocessing is 'RGB'; an object"),
@@ -118,3 +119,10 @@ def test_opening_runs_no_code_from_the_folder(tmp_path: Path) -> None:
     saved.save(tiny(), tmp_path / "m")
     (tmp_path / "m" / "model.py").write_text("raise SystemExit('code was run')")
     assert saved.load(tmp_path / "m").output_kind == "logits"
+
+
+def test_a_folder_without_weights_is_no_saved_model(tmp_path: Path) -> None:
+    saved.save(tiny(), tmp_path / "m")
+    assert saved.is_saved_model(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    assert not saved.is_saved_model(tmp_path / "m")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,40 @@ def test_rows_that_overlap_are_refused() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(np.zeros(10**6), 10**5)
     with pytest.raises(T7Error, match="overlap in memory: copy it first"):
         t7.dumps(windows)
+
+
+class Fresh(Mapping[str, list[int]]):
+    """A table whose lists exist only while it is written."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __getitem__(self, key: str) -> list[int]:
+        return [self.number]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from "ab"
+
+    def __len__(self) -> int:
+        return 2
+
+
+def test_values_that_are_gone_are_not_taken_for_those_in_their_place() -> None:
+    """An object is known by its address, which Python gives away again."""
+    found = t7.loads(t7.dumps([Fresh(number) for number in range(50)]))
+    assert [entry["b"].to_list() for entry in found.to_list()] == [[n] for n in range(50)]
+
+
+def test_each_branch_of_a_parallel_table_has_a_gpu() -> None:
+    branches = LuaTable.from_list([LuaObject("nn.Tanh", LuaTable()) for _ in range(3)])
+    for given in ([2, 1, 2], [2], None):
+        fields = LuaTable({"modules": branches, "dimension": 1})
+        if given is not None:
+            fields["gpuAssignments"] = LuaTable.from_list(given)
+        table = LuaObject("nn.ModelParallelTable", fields, version=2)
+        found = t7.loads(t7.dumps([table, "after"]))
+        assert found[2] == "after"
+        expected = given if given is not None and len(given) == 3 else [1, 1, 1]
+        assert found[1]["gpuAssignments"].to_list() == expected
+        assert [one.class_name for one in found[1]["modules"].to_list()] == ["nn.Tanh"] * 3
+        assert found[1]["dimension"] == 1

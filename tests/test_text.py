@@ -28,6 +28,7 @@ from torchlift.converters.inference.text import (
     sample_tokens,
     text_loss,
 )
+from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.inference.text.torch_language_model import language_model_of
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.vocabulary import BYTES, Vocabulary
@@ -260,3 +261,16 @@ def test_a_vocabulary_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixt
     t7.save(t7.LuaTable({"vocab": t7.LuaTable.from_list(["a", "b"])}), tmp_path / "two.t7")
     assert main(["sample", file, "--vocab", f"{tmp_path}/two.t7"]) == 1
     assert "42 tokens" in capsys.readouterr().err
+
+
+def test_a_draw_that_rounding_puts_behind_the_last_token_is_the_last_token() -> None:
+    class Largest:
+        def random(self) -> float:
+            return 1.0
+
+    assert _draw(np.zeros(3), 1.0, Largest()) == 2  # type: ignore[arg-type]  # all that is asked for
+
+
+def test_the_longest_and_of_equals_the_first_token_is_taken() -> None:
+    parts = Vocabulary("vocab", ("Ã", "©", "Ã©", "a", "a"), encoding=BYTES)
+    assert Tokenizer(parts).encode("aéa".encode()) == [3, 2, 3]

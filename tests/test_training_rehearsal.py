@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from support import FIXTURES
 from training_support import classifier, digit_splits, experiment
@@ -190,3 +191,12 @@ def test_mistakes_on_the_command_line(
     options: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert problem in error(capsys, f"finetune {MODEL} {TRAIN} {options} --limit 60", tmp_path)
+
+
+def test_a_rehearsal_draws_no_number_of_the_training() -> None:
+    model = classifier()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    rehearse(model, experiment(digit_splits()))
+    assert torch.equal(torch.rand(3), expected)

@@ -289,3 +289,29 @@ def test_a_run_is_one_folder_in_tensorboard(splits: Splits[Any], tmp_path: Path)
     events = {file.parent for file in folder.rglob("*tfevents*")}
     assert events == {folder / "tensorboard"}
     assert [path for path in folder.joinpath("tensorboard").iterdir() if path.is_dir()] == []
+
+
+def test_a_rate_that_was_found_is_kept_until_the_run_begins_again(tmp_path: Path) -> None:
+    path, config = tmp_path / "run", {"lr": "find"}
+    folder = open_run(path, config, {}, resume=False, overwrite=False)
+    assert folder.found_rate() is None
+    folder.write_range_test([1e-3, 1e-2], [2.0, 1.0], 0.05)
+    table = (path / "lr_finder.csv").read_text(encoding="utf-8")
+    assert table == "lr,loss\n0.001,2\n0.01,1\n"
+    assert open_run(path, config, {}, resume=True, overwrite=False).found_rate() == 0.05
+    assert open_run(path, config, {}, resume=False, overwrite=True).found_rate() is None
+    assert not (path / "lr_finder.csv").exists()
+
+
+def test_only_a_run_without_an_epoch_is_removed_and_only_its_files(tmp_path: Path) -> None:
+    folder = open_run(tmp_path / "run", {}, {}, resume=False, overwrite=False)
+    (folder.path / "notes.txt").touch()
+    checkpoint = folder.checkpoints / "epoch-0001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    folder.remove_unstarted()
+    assert (checkpoint / "state.pt").exists()
+    assert (folder.path / "run.json").exists()
+    shutil.rmtree(checkpoint)
+    folder.remove_unstarted()
+    assert [entry.name for entry in folder.path.iterdir()] == ["notes.txt"]

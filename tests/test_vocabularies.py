@@ -115,3 +115,15 @@ def test_a_damaged_vocabulary_is_named(change: dict[str, Any], tmp_path: Path) -
     file.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(saved.SavedModelError, match=r"config\.json: damaged: vocabularies\[0\]"):
         saved.load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "is_taken"), [(10, 1, True), (9, 1, False), (10, 2, False)]
+)
+def test_a_list_without_a_name_is_a_vocabulary_if_it_cannot_be_options(
+    count: int, first: int, is_taken: bool
+) -> None:
+    words = LuaTable({f"word {number}": first + number for number in range(count)})
+    checkpoint = LuaTable({1: LuaObject("nn.Tanh"), 2: words})
+    found = read_beside(checkpoint, "[1]").vocabularies
+    assert [len(one.tokens) for one in found] == [count] * is_taken

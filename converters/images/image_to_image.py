@@ -25,6 +25,7 @@ _ENTRIES: dict[str, Kind] = {
     "multiple": whole(1, _LARGEST),
     "scale": optional(whole(1, 64)),
     "takes_mask": flag,
+    "keeps_color": flag,
 }
 
 
@@ -46,6 +47,8 @@ class ImageToImage:
         scale: How many times as high and wide as the image the result is, which is cut to that;
             None keeps what the network gives.
         takes_mask: Whether the network takes a mask as one more channel, and fills its holes.
+        keeps_color: Whether the network changes the brightness alone: a colored image keeps its
+            colors.
 
     Raises:
         PreprocessingError: If an attribute is invalid.
@@ -64,6 +67,7 @@ class ImageToImage:
     multiple: int = 1
     scale: int | None = None
     takes_mask: bool = False
+    keeps_color: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value_range", as_value_range(self.value_range))
@@ -97,7 +101,7 @@ class ImageToImage:
                 f"the output has {channels} channels, an image {expected} were expected"
             )
         pixels = output.astype(np.float32)
-        if self.std:
+        if any(one != 1 for one in self.std):
             pixels *= np.asarray(self.std, np.float32).reshape(-1, 1, 1)
         if self.mean:
             pixels += np.asarray(self.mean, np.float32).reshape(-1, 1, 1)

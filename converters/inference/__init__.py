@@ -9,6 +9,7 @@ require("torchlift.converters.inference", "onnxruntime", "PIL")
 
 from .classifier import Classifier, Prediction
 from .errors import InferenceError, ProviderError
+from .image_model import ImageModel
 from .metadata import Metadata
 from .onnx_predictor import OnnxPredictor
 from .predictors import Predictor, TorchPredictor, open_predictor
@@ -22,6 +23,7 @@ __all__ = [
     "PROVIDERS",
     "Classifier",
     "FileResult",
+    "ImageModel",
     "InferenceError",
     "Metadata",
     "OnnxPredictor",

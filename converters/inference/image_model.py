@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..images.class_map import MOST_CLASSES, class_map, class_map_image
 from ..images.image_to_image import NO_OUTPUT_SAID, SaidOutput
-from ..images.pixels import pixels_of
+from ..images.pixels import pixels_of, rounded
 from ..images.preprocessing import Preprocessing
 from .errors import InferenceError
 from .onnx_predictor import OnnxPredictor
@@ -23,6 +23,12 @@ _HOLE = 51
 
 #: How far the probabilities of a pixel's classes may add up to something else than 1.
 _SUM = 1e-3
+
+#: What red, green and blue give to the brightness, the Y of YUV.
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+
+#: The channels of a colored image.
+_COLORS = 3
 
 #: The dimensions of images in a batch, and of images that were flattened.
 _IMAGES, _FLAT = 4, 2
@@ -113,6 +119,8 @@ class ImageModel:
             return class_map_image(made, self.labels)
         if holes is not None:
             made = _fill(pixels, holes, made)
+        if self.output.keeps_color and pixels.shape[2] == _COLORS:
+            made = _colored(made, pixels)
         return Image.fromarray(made)
 
     def _in_tiles(
@@ -249,6 +257,15 @@ def _hint(predictor: Predictor) -> str:
     if leaves and isinstance(leaves[-1], nn.Tanh):
         return " (its last layer, a Tanh, suggests -1,1; pix2pix and CycleGAN take color=BGR too)"
     return ""
+
+
+def _colored(brightness: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) with the brightness of one (H, W) and the colors of another."""
+    height, width = brightness.shape
+    base = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    colors = np.asarray(base).astype(np.float32)
+    change = brightness - colors @ np.array(_BRIGHTNESS, np.float32)
+    return rounded(colors + change[..., None])
 
 
 def _gray(mask: Any) -> np.ndarray:

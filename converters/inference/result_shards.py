@@ -73,8 +73,9 @@ def open_shard(
         process.wait()
         if process.is_first:
             write_lines(_lines(shards), target)
+            for shard in shards:
+                remove_partial(shard)
         process.wait()
-        remove_partial(own)
 
 
 def _shard(target: Path, rank: int, world_size: int) -> Path:

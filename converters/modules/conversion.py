@@ -12,6 +12,7 @@ from torch import nn
 from .context import Context, ConvertedLayer, Note
 from .errors import ConversionError
 from .forward_errors import note_layer
+from .notebook import show_in_notebooks
 from .registry import find_registration, is_registered
 from .shared_writes import share_memory
 from .torch7_source import Torch7Source, source_of
@@ -93,6 +94,7 @@ def convert_recorded(value: Any, path: str = "model") -> Conversion:
     notes = [Note(place, "", _OVERWRITTEN) for place in containers]
     module.torch7_source = Torch7Source(value)  # type: ignore[assignment]  # no tensor or module
     name_layers_in_errors(module)
+    show_in_notebooks(module)
     return Conversion(module, context.layers, [*context.notes, *notes], context.arrays)
 
 

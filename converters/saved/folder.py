@@ -23,6 +23,7 @@ from ..input_shapes import InputShapes
 from ..labels import check_labels
 from ..modules.conversion import name_layers_in_errors
 from ..modules.errors import ConversionError
+from ..modules.notebook import show_in_notebooks
 from ..modules.to_torch7 import torch7_skeleton
 from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
@@ -136,6 +137,7 @@ def load(folder: str | os.PathLike[str]) -> SavedModel:
     except RecursionError:
         raise SavedModelError(f"{path / CONFIG}: nested too deeply") from None
     name_layers_in_errors(module)
+    show_in_notebooks(module)
     if (path / TORCH7).exists():
         module.torch7_source = _torch7_source(path / TORCH7)  # type: ignore[assignment]  # no tensor or module
     tensors = _read_tensors(path / WEIGHTS)

@@ -70,6 +70,9 @@ SKETCH_SIMPLIFICATION = ImageProject(
 #: Classes of layers that texture_nets alone has.
 _TEXTURE_NETS = {"nn.GenNoise", "nn.NoiseFill", "nn.SpatialCircularPadding"}
 
+#: Layers of classifiers, whose mean and std stand beside them in the same way.
+_CLASSIFIERS = {"nn.Linear", "nn.LogSoftMax", "nn.SoftMax", "cudnn.LogSoftMax", "cudnn.SoftMax"}
+
 
 def find_image_project(
     source: LuaObject,
@@ -93,7 +96,7 @@ def find_image_project(
         return _waifu2x(source, channels)
     if _TEXTURE_NETS & set(classes) or {"nn.TVLoss", "nn.InstanceNormalization"} <= set(classes):
         return TEXTURE_NETS
-    if beside is None or beside.mean is None:
+    if beside is None or beside.mean is None or _CLASSIFIERS & set(classes):
         return None
     if channels == _COLORS_AND_MASK and beside.std is None:
         return INPAINTING
@@ -104,12 +107,14 @@ def find_image_project(
 def _waifu2x(source: LuaObject, channels: int | None) -> ImageProject:
     """Return nagadomi/waifu2x, lib/reconstruct.lua: values from 0 to 1, with a wider image.
 
-    Convolutions are not padded: an image is extended by the border's pixels first.
+    Convolutions are not padded: an image is extended by the border's pixels first. Networks of one
+    channel see the brightness; U and V of a colored image stay, or are enlarged by Lanczos.
     """
     scale = int(source.get("w2nn_scale_factor", 1))
     offset = int(source.get("w2nn_offset", 0))
     color = "gray" if int(source.get("w2nn_channels", channels or 3)) == 1 else "RGB"
     output = ImageToImage(1, color, border=-(-offset // scale), scale=scale)
+    output = replace(output, keeps_color=color == "gray")
     return ImageProject("waifu2x", Normalization(color=color, value_range=1), output)
 
 

@@ -32,10 +32,14 @@ class Leaves:
     Attributes:
         values: Each value by its path, in the file's order.
         notes: What is left out, or stands under another path.
+        classes: The class of each object, by its path.
+        functions: The bytecode of each function, by its path.
     """
 
     values: dict[str, Leaf] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    classes: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, bytes] = field(default_factory=dict)
 
 
 def leaves_of(value: Any) -> Leaves:
@@ -65,6 +69,7 @@ def leaves_of(value: Any) -> Leaves:
         name = path or ROOTS[0]
         if isinstance(item, LuaFunction):
             functions.append(name)
+            found.functions[name] = item.bytecode
         elif not isinstance(item, (LuaTable, LuaObject)):
             found.values[name] = np.asarray(item) if isinstance(item, np.ndarray) else item
         elif (listed := _list_of_one_type(item)) is not None:
@@ -73,6 +78,8 @@ def leaves_of(value: Any) -> Leaves:
             repeated.append(f"{name} is {entered[id(item)]}")
         else:
             entered[id(item)] = name
+            if isinstance(item, LuaObject):
+                found.classes[name] = item.class_name
             entries = (item.fields if isinstance(item, LuaObject) else item).items()
             nameless += [
                 name for key, _ in entries if not isinstance(key, (str, bytes, int, float))

@@ -163,6 +163,11 @@ class LuaTable:
     def __repr__(self) -> str:
         return f"<LuaTable of {len(self)}{_first_keys(self)}>"
 
+    def _repr_html_(self) -> str:
+        from .inspection.notebook import value_html
+
+        return value_html(self)
+
 
 def _first_keys(table: LuaTable) -> str:
     """List the first keys of a table for repr(); keys that are tables, possibly cyclic, by type."""
@@ -214,6 +219,11 @@ class LuaObject:
 
     def __repr__(self) -> str:
         return f"<{self.class_name}{_first_keys(self.fields)}>"
+
+    def _repr_html_(self) -> str:
+        from .inspection.notebook import value_html
+
+        return value_html(self)
 
 
 class LuaFunction:

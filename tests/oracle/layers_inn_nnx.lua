@@ -24,4 +24,17 @@ cases:module('SpatialReSampling', nn.SpatialReSampling{owidth = 7, oheight = 5},
 cases:module('SpatialReSamplingEx_simple', nn.SpatialReSamplingEx{owidth = 7, oheight = 6, mode = 'simple'}, torch.randn(2, 3, 4))
 cases:module('SpatialReSamplingEx_average', nn.SpatialReSamplingEx{owidth = 2, oheight = 3, mode = 'average'}, torch.randn(2, 6, 4))
 cases:module('SpatialReSamplingEx_bilinear', nn.SpatialReSamplingEx{owidth = 7, oheight = 5, mode = 'bilinear'}, torch.randn(2, 3, 4))
+local tree = {[1] = torch.IntTensor{2, 3, 4}, [2] = torch.IntTensor{5, 6}, [4] = torch.IntTensor{7, 8, 9, 10}, [9] = torch.IntTensor{11, 12}}
+cases:module('SoftMaxTree', nn.SoftMaxTree(4, tree, 1, false, false), {torch.randn(6, 4), torch.IntTensor{3, 5, 6, 8, 12, 11}})
+cases:module('SpatialDownSampling', nn.SpatialDownSampling{rW = 2, rH = 3}, torch.randn(2, 7, 5))
+cases:module('SpatialMaxSampling', nn.SpatialMaxSampling{owidth = 3, oheight = 2}, torch.randn(2, 7, 8))
+cases:module('SpatialMaxSampling_larger', nn.SpatialMaxSampling{owidth = 7, oheight = 5}, torch.randn(2, 4, 3))
+cases:module('SpatialColorTransform', nn.SpatialColorTransform('rgb2yuv'), torch.rand(3, 2, 4))
+cases:module('SpatialMatching', nn.SpatialMatching(3, 2), {torch.randn(2, 4, 5), torch.randn(2, 6, 6)})
+cases:module('SpatialMatching_full', nn.SpatialMatching(3, 4, true), {torch.randn(2, 4, 5), torch.randn(2, 4, 5)})
+local function scales() return {nn.SpatialConvolution(2, 3, 3, 3), nn.SpatialConvolution(2, 3, 3, 3)} end
+cases:module('SpatialPyramid', nn.SpatialPyramid({1, 2}, scales(), 3, 3, 1, 1, 3, 2, 3, 2), torch.randn(2, 4, 6))
+local fovea = nn.SpatialFovea{nInputPlane = 2, ratios = {1, 2}, processors = scales(), fov = 3, sub = 1}
+fovea:configure(6, 4)  -- its type() needs the layers that are made here
+cases:module('SpatialFovea', fovea, torch.randn(2, 4, 6))
 cases:save(arg[1] .. '/nnx.t7')

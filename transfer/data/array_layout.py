@@ -31,6 +31,9 @@ _FLAT_SHAPES = {3072: (3, 32, 32), 784: (1, 28, 28), 1024: (1, 32, 32)}
 _SPLIT = r"(train|val|test)(?:ing|idation|id)?"
 _SPLIT_FIRST, _SPLIT_LAST = re.compile(rf"{_SPLIT}_?(\w*)"), re.compile(rf"(\w+?)_?{_SPLIT}")
 
+#: What is trained.
+_ONE = "torchlift trains classifiers, with one class an image"
+
 #: Images that are examined at a time, which bounds the memory.
 _CHUNK = 1024
 
@@ -167,8 +170,10 @@ def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray,
     require_finite(labels, "labels")
     with np.errstate(invalid="ignore"):  # what is too large does not equal its integer
         whole = labels.astype(np.int64)
-    if not labels.size or (whole != labels).any():
-        raise DataError("the labels are not integers" if labels.size else "no labels")
+    if not labels.size:
+        raise DataError("no labels")
+    if (real := labels[whole != labels]).size:
+        raise DataError(f"the labels are not integers, but real numbers such as {real[0]}: {_ONE}")
     low, high = int(whole.min()), int(whole.max())
     first = first_label if first_label is not None else min(max(low, 0), 1)
     origin = "as given" if first_label is not None else "as found"
@@ -180,7 +185,7 @@ def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray,
 def _flatten_labels(labels: np.ndarray) -> np.ndarray:
     """Return labels as (N,), in whatever shape they were saved."""
     if labels.size != max(labels.shape, default=0):
-        raise DataError(f"expected one label per image, not {_format_shape(labels.shape)}")
+        raise DataError(f"expected one label per image, not {_format_shape(labels.shape)}: {_ONE}")
     if labels.dtype.kind not in "biuf":
         raise DataError("the labels are not numbers")
     return labels.reshape(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -18,17 +19,52 @@ MEMORY_LIMIT = 2**31
 
 
 @dataclass(frozen=True)
+class FileSlice:
+    """An image within a larger file, such as an archive.
+
+    Attributes:
+        file: The file.
+        offset: Where the image begins.
+        size: How many bytes it has.
+    """
+
+    file: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Return the bytes of the image."""
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset)
+            return stream.read(self.size)
+
+
+#: An encoded image: a file, a part of a file, or bytes, which may be those of a mapped file.
+EncodedImage = Path | FileSlice | bytes | memoryview
+
+
+def readable(image: EncodedImage) -> Path | bytes | memoryview:
+    """Return what an encoded image is decoded from."""
+    return image.read() if isinstance(image, FileSlice) else image
+
+
+def name_of(image: EncodedImage, name: str) -> str:
+    """Return what messages call an image: a file its path, anything else its name in the source."""
+    return str(image) if isinstance(image, Path) else str(name)
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Labeled images that stay in their files and are decoded on demand.
 
     It can replace a `Dataset` wherever images are read in batches.
 
     Attributes:
-        files: (N,) paths.
+        files: (N,) `EncodedImage`s.
         classes: (N,) int64 class indices, counted from 0; None for images without classes.
         names: The class names.
         notes: What was assumed when the folder was read.
-        ids: (N,) paths relative to the folder.
+        ids: (N,) paths relative to the folder, or names within the source.
         splits: (N,) `train`, `val` or `test`; None for a folder without splits.
         color: What each image is decoded to: `RGB` or `gray`.
         source_classes: As of a `Dataset`.
@@ -64,7 +100,12 @@ class ImageFiles:
         Raises:
             ImageError: If it cannot be read.
         """
-        return read_image(self.files[index]).convert("L" if self.color == "gray" else "RGB")
+        image = read_image(readable(self.files[index]), self.name(index))
+        return image.convert("L" if self.color == "gray" else "RGB")
+
+    def name(self, index: int) -> str:
+        """Return what messages call an image."""
+        return name_of(self.files[index], "" if self.ids is None else self.ids[index])
 
     def batches(self, size: int) -> Iterator[tuple[list[Image.Image], np.ndarray | None]]:
         """Yield images and classes, `size` at a time; the last batch may be smaller."""
@@ -100,8 +141,8 @@ class ImageFiles:
             image = _fit(self[index], size)
             if (image.height, image.width) != (height, width):
                 raise DataError(
-                    f"{self.files[index]} has {image.height}×{image.width} pixels, "
-                    f"{self.files[0]} {height}×{width}: give one size for all, such as "
+                    f"{self.name(index)} has {image.height}×{image.width} pixels, "
+                    f"{self.name(0)} {height}×{width}: give one size for all, such as "
                     f"image_size=({height}, {width})"
                 )
             target[...] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)

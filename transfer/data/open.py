@@ -37,7 +37,8 @@ def open_data(
 
     Args:
         source: A `.t7` or `.npz` file; a folder with a subfolder of images for each class, or
-            with `train`, `val`, `test` of these; the files of CIFAR or MNIST, or their folder;
+            with `train`, `val`, `test` of these; a table of image files; webdataset's archives;
+            what Hugging Face's `datasets` saved; the files of CIFAR or MNIST, or their folder;
             `sklearn:digits` for scikit-learn's digits. `digits` is the same, unless there is a
             file or folder of that name; `sklearn:digits` is unambiguous.
         classes: The names of the only classes to use, renumbered in this order.

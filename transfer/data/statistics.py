@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .dataset import Dataset
-from .image_files import ImageFiles
+from .image_files import ImageFiles, readable
 from .selection import class_count, labelled
 
 #: Images that are read at a time, which bounds the memory.
@@ -103,7 +103,9 @@ def fingerprint(data: Dataset | ImageFiles) -> str:
         _update(digest, data.images)
     else:
         for file in data.files:
-            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+            encoded = file.read_bytes() if isinstance(file, Path) else readable(file)
+            assert isinstance(encoded, (bytes, memoryview))
+            digest.update(hashlib.sha256(encoded).digest())
     _update(digest, np.zeros(0, np.int64) if data.classes is None else data.classes)
     return digest.hexdigest()
 

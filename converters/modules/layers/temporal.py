@@ -35,23 +35,26 @@ class FramesFirst(nn.Module):
 class DynamicKMaxPool(nn.Module):
     """`TemporalDynamicKMaxPooling.lua`: the k largest values of each feature, in temporal order.
 
-    k is max(min_k, ceil(factor · T)).
+    k is max(min_k, factor · T).
 
     Args:
         min_k: Smallest k.
         factor: Fraction of the frames.
+        round_up: Whether that fraction is rounded up, and not down.
     """
 
-    def __init__(self, min_k: int, factor: float = 0.0) -> None:
+    def __init__(self, min_k: int, factor: float = 0.0, round_up: bool = True) -> None:
         super().__init__()
         self.min_k = min_k
         self.factor = factor
+        self.round_up = round_up
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, T, F) to (N, k, F), or (T, F) to (k, F)."""
         k = self.min_k
         if self.factor > 0:
-            k = max(k, math.ceil(self.factor * input.shape[-2]))
+            frames = self.factor * input.shape[-2]
+            k = max(k, math.ceil(frames) if self.round_up else math.floor(frames))
         # Torch7 and ONNX's TopK prefer the earlier one of equal values, PyTorch only in a stable
         # sort, which ONNX lacks.
         if torch.compiler.is_exporting():

@@ -72,7 +72,9 @@ class Structure:
         if operator == "Mul" and _MEASURED in inputs:
             yield inputs[0] if inputs[1] == _MEASURED else _MEASURED
             return
-        attributes = sorted(_attribute(value) for value in node.attributes.values())
+        attributes = sorted(
+            _attribute(value) for value in node.attributes.values() if not _is_default(node, value)
+        )
         if operator in ("Gemm", "MatMulInteger"):
             # A quantizer splits a Gemm into a MatMul and an Add.
             self.operators["MatMul"] += 1
@@ -127,6 +129,14 @@ def _starts_at_zero(node: onnx_ir.Node) -> bool:
     zero = node.inputs[2] if len(node.inputs) > 2 else None
     tensor = None if zero is None else zero.const_value
     return tensor is not None and not tensor.numpy().any()
+
+
+def _is_default(node: onnx_ir.Node, attribute: onnx_ir.Attr) -> bool:
+    """Whether an attribute says what holds without it: float16 zeros must be said."""
+    if node.op_type != "ConstantOfShape" or attribute.type != onnx_ir.AttributeType.TENSOR:
+        return False
+    tensor = attribute.as_tensor()
+    return tensor.dtype in _FLOATS and not tensor.numpy().any()
 
 
 def _attribute(attribute: onnx_ir.Attr) -> str:

@@ -169,6 +169,31 @@ def _quantized(
             yield _Quantized(name, steps, scale, zero, axes.get(key, steps.ndim - 1))
 
 
+def quantized_constants(
+    arrays: Mapping[str, np.ndarray], onnx_model: onnx.ModelProto
+) -> Iterator[tuple[str, np.ndarray, tuple[str, ...]]]:
+    """Yield the name of each quantized constant, the numbers that it stands for, and its parts.
+
+    Args:
+        arrays: The constants of a file.
+        onnx_model: The file.
+    """
+    for group in list(_quantized(arrays, onnx_model, {})):
+        shape = [1] * group.steps.ndim
+        if group.scale.size > 1:
+            shape[group.axis] = -1
+        steps = group.steps.astype(np.float64) - group.zero.astype(np.float64).reshape(shape)
+        values = steps * group.scale.astype(np.float64).reshape(shape)
+        name = group.name.removesuffix(_TRANSPOSED)
+        parts = [
+            f"{prefix}{end}"
+            for prefix in (group.name, f"{group.name}{_QUANTIZED}")
+            for end in (_QUANTIZED, _SCALE, _ZERO_POINT)
+        ]
+        parts.append(f"{group.name}{_QUANTIZED}")
+        yield name, values.T if group.name != name else values, tuple(parts)
+
+
 def is_rounded(constant: Constant, stored: np.ndarray) -> bool:
     """Whether stored numbers are a constant's, rounded to their own format."""
     values = constant.values

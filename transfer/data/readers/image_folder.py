@@ -7,22 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ....converters.images.decode import Header, read_header, read_image
 from ....converters.images.errors import ImageError
 from ....converters.images.files import SUFFIXES, FolderContent, list_folder, name_files, no_images
-from ...errors import DataError
+from ..collect_images import SPLITS_BY_NAME, read_headers, small_in_memory, unreadable_note
 from ..dataset import SPLIT_NAMES, Dataset
-from ..image_files import MEMORY_LIMIT, ImageFiles
+from ..image_files import ImageFiles
 from ..image_folder_index import INDEX, ClassIndex, read_index
 from .registry import ReadOptions, reader
-
-#: Names of a split's folder, in lower case.
-_SPLIT_FOLDERS: dict[str, str] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
 
 #: What messages call such a folder.
 KIND = "a folder with a subfolder of images for each class"
@@ -44,14 +35,7 @@ def read_image_folder(source: str, options: ReadOptions) -> Dataset | ImageFiles
         ImageError: If an image cannot be read, or a class folder has none.
     """
     files, sizes = _find_files(source, split=options.split, on_error=options.on_error)
-    size = options.size or (sizes.pop() if len(sizes) == 1 else None)
-    if size is None or len(files) * 3 * size[0] * size[1] > MEMORY_LIMIT:
-        return files
-    try:
-        return files.in_memory(options.size)
-    except DataError:
-        # A PNG may say behind its pixels that it is turned (EXIF): upright, the sizes differ.
-        return files
+    return small_in_memory(files, sizes, options.size)
 
 
 def stream_folder(
@@ -98,11 +82,12 @@ def _find_files(
     root = Path(folder)
     index = read_index(root)
     entries, notes = _list_entries(root, split, index is not None)
-    headers, problems = _read_headers([file for file, _, _ in entries], on_error)
-    readable = [entry for entry in entries if entry[0] in headers]
+    listed = [file for file, _, _ in entries]
+    headers, problems = read_headers(listed, [*map(str, listed)], on_error)
+    found = [header for header in headers if header is not None]
+    readable = [entry for entry, header in zip(entries, headers, strict=True) if header is not None]
     if problems:
-        examples = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
-        notes.append(f"left out, unreadable: {len(problems):,} ({examples})")
+        notes.append(unreadable_note(problems))
     _check_classes(root, entries, readable)
     index = index or ClassIndex({})
     names = index.ordered({label for _, _, label in readable})
@@ -115,8 +100,8 @@ def _find_files(
         tuple(notes),
         np.array([file.relative_to(root).as_posix() for file, _, _ in readable]),
         np.array([name for _, name, _ in readable]) if all(s for _, s, _ in readable) else None,
-        "gray" if all(header.gray for header in headers.values()) else "RGB",
-    ), {header.size for header in headers.values()}
+        "gray" if all(header.gray for header in found) else "RGB",
+    ), {header.size for header in found}
 
 
 def _list_entries(root: Path, split: str | None, indexed: bool) -> tuple[list[_Entry], list[str]]:
@@ -183,7 +168,7 @@ def _split_folders(root: Path, folders: list[Path], split: str | None) -> dict[s
     named: dict[str, Path] = {}
     beside = []
     for folder in folders:
-        name = _SPLIT_FOLDERS.get(folder.name.lower())
+        name = SPLITS_BY_NAME.get(folder.name.lower())
         if name in named:
             raise ImageError(f"{root}: both {named[name].name} and {folder.name} are {name} splits")
         if name is None:
@@ -204,29 +189,6 @@ def _split_folders(root: Path, folders: list[Path], split: str | None) -> dict[s
 def _subfolders(root: Path) -> list[Path]:
     entries = (entry for entry in root.iterdir() if not entry.name.startswith("."))
     return sorted(entry for entry in entries if entry.is_dir())
-
-
-def _read_headers(files: list[Path], on_error: str) -> tuple[dict[Path, Header], list[str]]:
-    """Return the headers of the readable images, and what is wrong with the others.
-
-    Raises:
-        ImageError: If an image cannot be read and `on_error` is `raise`.
-    """
-    headers: dict[Path, Header] = {}
-    problems = []
-    for file in files:
-        try:
-            headers[file] = read_header(file) if on_error == "raise" else _decoded_header(file)
-        except ImageError as error:
-            if on_error == "raise":
-                raise
-            problems.append(str(error))
-    return headers, problems
-
-
-def _decoded_header(file: Path) -> Header:
-    image = read_image(file)
-    return Header((image.height, image.width), image.mode == "L")
 
 
 def _check_classes(root: Path, entries: list[_Entry], readable: list[_Entry]) -> None:

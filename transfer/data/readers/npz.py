@@ -29,6 +29,7 @@ from ..array_layout import (
     group_by_split,
 )
 from ..dataset import Dataset
+from ..row_labels import classes_of
 from .registry import ReadOptions, has_suffix, reader
 
 #: Images hardly compress: an archive that unpacks to more than so many times its size, and to more
@@ -41,7 +42,8 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
     """Return the labeled images of a `.npz` file.
 
     Arrays have usual names: `x` and `y`, `x_train` and `y_train`, `test_images`, …. Channels may be
-    first (N, C, H, W) or last (N, H, W, C). Pickled objects are not loaded.
+    first (N, C, H, W) or last (N, H, W, C). Labels are numbers, or the names of classes. Pickled
+    objects are not loaded.
 
     Raises:
         DataError: If it cannot be read, or holds no images under a usual name.
@@ -58,22 +60,46 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
     names = _names(arrays)
     images, first_label = _images(arrays), options.first_label
     if images is not None:
-        data = build_dataset(images, _entry(arrays, LABEL_KEYS), names, first_label=first_label)
+        numbers, found = _numbers({"": _entry(arrays, LABEL_KEYS)}, names)
+        first = first_label if found == names else 0
+        data = build_dataset(images, numbers[""], found, first_label=first)
         return _with_note_on_text(data, arrays)
     groups = group_by_split(arrays)
-    splits = {
-        split: (own, _entry(group, LABEL_KEYS))
-        for split, group in groups.items()
-        if (own := _images(group)) is not None
-    }
+    own_images = {split: _images(group) for split, group in groups.items()}
+    numbers, found = _numbers({s: _entry(groups[s], LABEL_KEYS) for s in groups}, names)
+    splits = {split: (own, numbers[split]) for split, own in own_images.items() if own is not None}
     if not splits:
         raise DataError(
             f"{source}: no images under a usual name (x, data, images, x_train, train_images) "
             f"among: {', '.join(list(arrays)[:8])}"
         )
     own_names = {split: listed for split in splits if (listed := _names(groups[split]))}
-    data = build_dataset_of_splits(splits, names, split_names=own_names, first_label=first_label)
+    first = first_label if found == names else 0
+    data = build_dataset_of_splits(splits, found, split_names=own_names, first_label=first)
     return _with_note_on_text(data, arrays)
+
+
+def _numbers(
+    labels: Mapping[str, np.ndarray | None], names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray | None], tuple[str, ...] | None]:
+    """Return labels that are texts as positions of class names, from 0; numbers as they are.
+
+    Raises:
+        DataError: If a text is none of the names, or stands for several.
+    """
+    given = {split: array for split, array in labels.items() if array is not None}
+    if not given or any(array.dtype.kind not in "US" for array in given.values()):
+        return dict(labels), names
+    texts = {split: np.char.decode(a) if a.dtype.kind == "S" else a for split, a in given.items()}
+    for split, array in texts.items():
+        if array.ndim != 1:
+            raise DataError(f"several labels an image ({split or 'labels'} of {array.ndim} axes)")
+    rows = np.concatenate([*texts.values()]).tolist()
+    classes, found, _ = classes_of(rows, names=names)
+    if classes is None:
+        return dict(labels), names
+    parts = np.split(classes, np.cumsum([len(array) for array in texts.values()])[:-1])
+    return {**labels, **dict(zip(texts, parts, strict=True))}, found
 
 
 def _names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:

@@ -1,0 +1,72 @@
+"""The images of a request to `/predict`, without a server: raw, in a form, in JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from serve_support import form
+
+from torchlift.cli.serve.errors import RequestError
+from torchlift.cli.serve.images import images_of
+
+ONE, TWO = b"\x89PNG one", b"GIF two\r\n--xyz"
+
+
+def in_json(*images: bytes) -> bytes:
+    return json.dumps({"images": [base64.b64encode(one).decode() for one in images]}).encode()
+
+
+def in_form(*parts: tuple[str, str | None, bytes]) -> tuple[str, bytes]:
+    body, headers = form([*parts])
+    return headers["Content-Type"], body
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("", ONE, [(ONE, None)]),
+        ("image/PNG", ONE, [(ONE, None)]),
+        ("application/x-www-form-urlencoded", ONE, [(ONE, None)]),
+        (
+            "application/json; charset=utf-8",
+            in_json(ONE, TWO, ONE),
+            [(ONE, None), (TWO, None), (ONE, None)],
+        ),
+        (
+            *in_form(("image", "a.png", ONE), ("images", None, b"GIF")),
+            [(ONE, "a.png"), (b"GIF", None)],
+        ),
+    ],
+)
+def test_images_come_in_their_order_with_their_names(
+    kind: str, body: bytes, expected: list[tuple[bytes, str | None]]
+) -> None:
+    assert [(image.data, image.name) for image in images_of(kind, body)] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "problem"),
+    [
+        ("", b"", 422, "no image"),
+        ("text/html", ONE, 415, "not 'text/html'"),
+        ("application/json", b'{"images": []}', 422, "no image"),
+        ("application/json", b'{"images": ["a b"]}', 422, "is no base64"),
+        ("application/json", in_json(*[ONE] * 1025), 413, "at most 1,024"),
+        (*in_form(*[("image", None, ONE)] * 1025), 413, "at most 1,024"),
+        (*in_form(("picture", "a.png", ONE)), 422, "a part is called 'picture'"),
+        ("multipart/form-data", ONE, 422, "the form is damaged"),
+    ],
+)
+def test_what_has_no_image_or_too_many_is_refused(
+    kind: str, body: bytes, status: int, problem: str
+) -> None:
+    with pytest.raises(RequestError, match=problem) as refused:
+        images_of(kind, body)
+    assert refused.value.status == status
+
+
+def test_as_many_as_are_taken_are_taken() -> None:
+    assert len(images_of("application/json", in_json(*[ONE] * 1024))) == 1024
+    assert len(images_of(*in_form(*[("image", None, ONE)] * 1024))) == 1024

@@ -1,0 +1,168 @@
+"""Tables of image files: `path,label[,split]` as CSV, TSV, JSON Lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ....converters.requirements import require
+from ...errors import DataError
+from ..collect_images import collect_images
+from ..dataset import Dataset
+from ..image_files import ImageFiles
+from .registry import ReadOptions, reader
+
+#: The suffixes of tables.
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+#: Usual names of the columns, in lower case.
+PATH_COLUMNS = (
+    *("path", "file", "filename", "file_name", "filepath", "file_path"),
+    *("image", "image_path", "img", "img_path"),
+)
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
+SPLIT_COLUMNS = ("split", "subset", "fold", "partition")
+
+#: A table: the values of each column, by its name.
+Table = dict[str, list[Any]]
+
+
+def _accepts(source: str) -> bool:
+    path = Path(source)
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+@reader("a table of image files (CSV, TSV, JSON Lines, Parquet)", accepts=_accepts, order=40)
+def read_table(source: str, options: ReadOptions) -> Dataset | ImageFiles:
+    """Return the images that a table lists, with their labels.
+
+    The columns are `path`, `label` and, if there are splits, `split`, or other usual names of
+    these. A path that is not absolute begins at the folder of the table.
+
+    Raises:
+        DataError: If it is no such table, or an image has several labels or a real number.
+        ImageError: If an image cannot be read.
+    """
+    path = Path(source)
+    try:
+        return dataset_of_table(_read(path), path.parent, options)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+
+
+def dataset_of_table(
+    table: Table, folder: Path, options: ReadOptions, names: Sequence[str] | None = None
+) -> Dataset | ImageFiles:
+    """Return the images that a table lists.
+
+    Args:
+        table: It has a column of paths, perhaps one of labels and one of splits.
+        folder: Where relative paths begin.
+        options: How images are read.
+        names: The class names, if the labels are their positions.
+
+    Raises:
+        DataError: If a column is missing, a path is none, or a label or split is no such.
+    """
+    paths = column(table, PATH_COLUMNS)
+    if paths is None:
+        raise DataError(
+            f"no column of image files ({', '.join(PATH_COLUMNS[:4])}, …) among: "
+            f"{', '.join(list(table)[:8])}"
+        )
+    labels = column(table, LABEL_COLUMNS)
+    if labels is None:
+        others = [name for name in table if name.lower() not in (*PATH_COLUMNS, *SPLIT_COLUMNS)]
+        if others:
+            raise DataError(
+                f"no column of labels ({', '.join(LABEL_COLUMNS[:4])}, …) among: "
+                f"{', '.join(list(table)[:8])}; one column has the one class of each image"
+            )
+        labels = [None] * len(paths)
+    _check_paths(paths, labels)
+    files = [folder / str(path) for path in paths]
+    splits = column(table, SPLIT_COLUMNS) or ()
+    return collect_images(files, [*map(str, paths)], labels, options, splits, names)
+
+
+def column(table: Table, names: Sequence[str]) -> list[Any] | None:
+    """Return the first column with one of some names, whatever the case of their letters."""
+    by_name = {name.strip().lower(): values for name, values in table.items()}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _check_paths(paths: Sequence[Any], labels: Sequence[Any]) -> None:
+    """Check that each row names one file, and no file has two labels.
+
+    Raises:
+        DataError: If not.
+    """
+    seen: dict[str, Any] = {}
+    for row, (path, label) in enumerate(zip(paths, labels, strict=True)):
+        if not isinstance(path, str) or not path.strip():
+            raise DataError(f"row {row + 1} names no file")
+        if "://" in path:
+            raise DataError(f"row {row + 1} is an address, {path}: nothing is fetched; download it")
+        if seen.setdefault(path, label) != label:
+            raise DataError(
+                f"several labels an image ({path} has {seen[path]} and {label}): torchlift trains "
+                "classifiers with one class an image"
+            )
+
+
+def _read(path: Path) -> Table:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return _read_lines(text) if suffix in (".jsonl", ".ndjson") else _read_csv(text, suffix)
+    except (OSError, UnicodeError, csv.Error, RecursionError) as error:
+        raise DataError(f"cannot be read: {error}") from None
+
+
+def _read_csv(text: str, suffix: str) -> Table:
+    first = text.partition("\n")[0]
+    # Where a comma is the decimal point, programs write semicolons.
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    if not rows:
+        raise DataError("an empty file; a line of column names was expected")
+    header, *body = rows
+    for number, row in enumerate(body, 1):
+        if len(row) != len(header):
+            raise DataError(f"row {number} has {len(row)} columns, the first line {len(header)}")
+    return {name: [row[index] for row in body] for index, name in enumerate(header)}
+
+
+def _read_lines(text: str) -> Table:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise DataError(f"line {number} is no JSON: {error}") from None
+            if not isinstance(rows[-1], dict):
+                raise DataError(f"line {number} is no object with a path and a label")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _read_parquet(path: Path) -> Table:
+    require(f"reading {path}", "pyarrow")
+    from pyarrow import ArrowException, parquet
+
+    wanted = (*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS)
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            chosen = [name for name in names if name.lower() in wanted]
+            table = file.read(columns=chosen or names[:8])
+        values: Table = table.to_pydict()
+        return values
+    except (ArrowException, OSError) as error:
+        raise DataError(f"cannot be read: {error}") from None

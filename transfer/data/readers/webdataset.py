@@ -1,0 +1,114 @@
+"""webdataset: tar archives in which the files of an image have one name and several suffixes."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ....converters.images.files import SUFFIXES
+from ...errors import DataError
+from ..collect_images import SPLITS_BY_NAME, collect_images
+from ..dataset import Dataset
+from ..image_files import FileSlice, ImageFiles
+from .registry import ReadOptions, reader
+from .tables import LABEL_COLUMNS, column
+
+#: `train-000012.tar`: a split, and the number of the archive in it.
+_SHARD = re.compile(r"(?P<split>[a-z]+)?[-_.]?\d*\.tar")
+#: The largest label in a file of its own.
+_MOST_BYTES = 2**16
+
+
+def _shards(source: str) -> list[Path]:
+    path = Path(source)
+    return sorted(path.glob("*.tar")) if path.is_dir() else [path]
+
+
+def _accepts(source: str) -> bool:
+    path = Path(source)
+    return (path.is_file() and path.suffix.lower() == ".tar") or bool(
+        path.is_dir() and _shards(source)
+    )
+
+
+@reader("webdataset's .tar archives or their folder", accepts=_accepts, order=45)
+def read_webdataset(source: str, options: ReadOptions) -> Dataset | ImageFiles:
+    """Return the images of one archive, or of all in a folder, with their labels.
+
+    `cat/0001.jpg` and `cat/0001.cls` belong together: the image, and its class as a number or a
+    name; `0001.json` may have it under `label`. The images stay in the archives. In a folder,
+    `train-0000.tar` is of the split train.
+
+    Raises:
+        DataError: If an archive is compressed or damaged, or a label is missing or no class.
+        ImageError: If an image cannot be read.
+    """
+    shards = _shards(source)
+    splits = [_split_of(shard) for shard in shards] if Path(source).is_dir() else [None]
+    rows: list[tuple[FileSlice, str, Any, str | None]] = []
+    for shard, split in zip(shards, splits, strict=True):
+        try:
+            rows += [(*row, split) for row in _samples(shard)]
+        except (tarfile.TarError, OSError, ValueError) as error:
+            reason = "compressed: unpack it with gunzip" if _is_compressed(shard) else error
+            raise DataError(f"{shard}: cannot be read: {reason}") from None
+    images, ids, labels, of_split = zip(*rows, strict=True) if rows else ((), (), (), ())
+    try:
+        return collect_images(images, ids, labels, options, of_split if all(splits) else ())
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+
+
+def _samples(shard: Path) -> Iterator[tuple[FileSlice, str, Any]]:
+    """Yield the images of an archive, their names and their labels, in the archive's order."""
+    samples: dict[str, dict[str, FileSlice]] = {}
+    length = shard.stat().st_size
+    with tarfile.open(shard, "r:") as archive:
+        for member in archive:
+            folder, _, name = member.name.rpartition("/")
+            key, _, suffix = name.partition(".")
+            if not member.isreg() or not key:
+                continue
+            if member.issparse() or member.offset_data + member.size > length:
+                raise ValueError(f"{member.name} is not whole")
+            place = FileSlice(shard, member.offset_data, member.size)
+            samples.setdefault(f"{folder}/{key}" if folder else key, {})[suffix.lower()] = place
+    with shard.open("rb") as stream:
+        stream.seek(-min(length, tarfile.BLOCKSIZE), 2)
+        if stream.read().strip(b"\0"):
+            raise ValueError("it ends early")
+    for key, parts in samples.items():
+        images = [suffix for suffix in parts if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
+        if images:
+            yield parts[images[0]], f"{key}.{images[0]}", _label(parts, key)
+
+
+def _label(parts: dict[str, FileSlice], key: str) -> Any:
+    for suffix, place in parts.items():
+        if suffix not in ("cls", "cls.txt", "label", "json"):
+            continue
+        if place.size > _MOST_BYTES:
+            raise ValueError(f"{key}.{suffix} has {place.size:,} bytes, too many for a label")
+        text = place.read().decode()
+        if suffix != "json":
+            return text.strip()
+        entries = json.loads(text)
+        if isinstance(entries, dict):
+            found = column({name: [value] for name, value in entries.items()}, LABEL_COLUMNS)
+            if found is not None:
+                return found[0]
+    return None
+
+
+def _split_of(shard: Path) -> str | None:
+    match = _SHARD.fullmatch(shard.name.lower())
+    return SPLITS_BY_NAME.get((match and match["split"]) or "")
+
+
+def _is_compressed(shard: Path) -> bool:
+    with shard.open("rb") as stream:
+        return stream.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5")
