@@ -128,6 +128,7 @@ def test_the_graph_that_is_given_is_not_changed_and_the_new_one_says_the_same_of
     assert Counter(prop.key for prop in quantized.metadata_props) == {
         "precision": 1,
         "output_kind": 1,
+        "torchlift_version": 1,
     }
 
 
