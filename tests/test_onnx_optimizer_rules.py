@@ -29,7 +29,7 @@ CONSTANTS = {
     "no_pads": np.zeros(8, np.int64),
     "one": np.float32(1),
     "ones": np.ones((3, 1, 1), np.float32),
-    "wide": np.ones((2, 1, 1, 1, 1), np.float32),
+    "more_axes": np.ones((2, 1, 1, 1, 1), np.float32),
     "nearly": np.float32(1 + 2**-23),
     "nothing": np.float32(0),
     "weight": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),
@@ -171,7 +171,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
         ["Relu"],
     ),
     # (batch, 3, 4, 4) becomes (2, batch, 3, 4, 4) nowhere else.
-    "a factor of 1 that adds an axis": ([make("Mul", ["input", "wide"], ["y"])], ["Mul"]),
+    "a factor of 1 that adds an axis": ([make("Mul", ["input", "more_axes"], ["y"])], ["Mul"]),
     "a factor of nearly 1": ([make("Mul", ["input", "nearly"], ["y"])], ["Mul"]),
     "arithmetic of constants": (
         [make("Add", ["low", "mid"], ["a"]), make("Mul", ["input", "a"], ["y"])],

@@ -48,7 +48,8 @@ def graph(*nodes: onnx.NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
         producer_name="torchlift",
         producer_version="0.2.0",
     )
-    helper.set_model_props(model, {"precision": '"fp32"', "output_kind": '"logits"'})
+    said = {"precision": '"fp32"', "output_kind": '"logits"', "torchlift_version": '"0.2.0"'}
+    helper.set_model_props(model, said)
     return model
 
 
@@ -75,7 +76,7 @@ def to_int8(
     """Either way to an int8 graph; it takes the names of the nodes that stay in float."""
     if request.param == "dynamic":
         return lambda *keep: dynamic_int8(model, keep)
-    calibration = calibrate(file, [{"input": INPUTS}])
+    calibration = calibrate(onnx.load(file), [{"input": INPUTS}])
     return lambda *keep: static_int8(model, calibration, keep)
 
 
@@ -103,7 +104,7 @@ def test_weights_have_seven_bits_and_a_scale_for_each_unit(
 
 
 def test_activations_are_unsigned(model: onnx.ModelProto, file: Path) -> None:
-    stored = arrays(static_int8(model, calibrate(file, [{"input": INPUTS}])))
+    stored = arrays(static_int8(model, calibrate(onnx.load(file), [{"input": INPUTS}])))
     points = {name: array.dtype for name, array in stored.items() if name.endswith("zero_point")}
     assert points["input_zero_point"] == points["positive_zero_point"] == np.uint8
 
@@ -127,6 +128,7 @@ def test_the_graph_that_is_given_is_not_changed_and_the_new_one_says_the_same_of
     assert Counter(prop.key for prop in quantized.metadata_props) == {
         "precision": 1,
         "output_kind": 1,
+        "torchlift_version": 1,
     }
 
 
@@ -141,7 +143,9 @@ def test_what_is_baked_into_the_graph_stays_in_float(tmp_path: Path) -> None:
         **WEIGHTS,
     )
     onnx.save(model, tmp_path / "baked.onnx")
-    quantized = static_int8(model, calibrate(tmp_path / "baked.onnx", [{"input": INPUTS}]))
+    quantized = static_int8(
+        model, calibrate(onnx.load(tmp_path / "baked.onnx"), [{"input": INPUTS}])
+    )
     (mul,) = [node for node in quantized.graph.node if node.op_type == "Mul"]
     assert list(mul.input) == ["input", "scale"]
 
