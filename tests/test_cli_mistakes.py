@@ -39,7 +39,7 @@ def assert_refused(
     [
         ("predict {m} x.png --batch-size -1", "--batch-size: a whole number of at least 1"),
         ("predict {m} x.png --top 0", "--top: a whole number of at least 1"),
-        ("predict {m} x.png --provider gpu", "--provider: one of auto, cpu, cuda, tensorrt"),
+        ("predict {m} x.png --provider gpu", "--provider: one of auto, cpu, cuda, cuda:1, tens"),
         ("predict {m} x.png -o x.xls", "x.xls: .csv or .jsonl or .parquet is written"),
         ("evaluate {m} d --batch-size 0", "--batch-size: a whole number of at least 1"),
         ("evaluate {m} d --limit 0", "--limit: a whole number of at least 1"),
@@ -109,7 +109,7 @@ def test_an_invalid_option_or_output_exits_with_2(
             "predict {m} x.png --provider tensorrt",
             "tensorrt is for .onnx files; PyTorch runs on auto, cpu or cuda",
         ),
-        ("predict {onnx} x.png --labels x", "without --labels: export the model again"),
+        ("predict {onnx} x.png --labels x", "x: no such file"),
         (f"convert {MODEL} x --mean-std {SCALE} --value-range 1", "leave out --value-range 1"),
         (f"convert {MODEL} x --mean-std {FIXTURES}/cifar/cifar_meanStd.t7", "gray images need 1"),
         (f"cat {SCALE} mean -o x.npy", "mean is not a tensor (list of 1: "),
