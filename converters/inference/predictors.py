@@ -17,6 +17,7 @@ from .not_finite import require_finite_scores
 from .onnx_overrides import OnnxOverrides
 from .onnx_predictor import OnnxPredictor
 from .prepare import Inputs
+from .provider_options import parse_provider
 
 #: Arguments that an `.onnx` file has no use for, and those that only it has.
 _OF_OTHER_MODELS = ("weights", "at", "input")
