@@ -141,7 +141,10 @@ def test_tensorrt_keeps_its_engines_for_these_weights_and_for_every_batch(
     caches = []
     for precision, weights in (("fp16", b"one"), ("int8", b"other")):
         file.write_bytes(weights)
-        runtime.metadata = {"precision": json.dumps(precision)}
+        runtime.metadata = {
+            "precision": json.dumps(precision),
+            "torchlift_version": json.dumps("1"),
+        }
         providers.open_session(file, "tensorrt:1")
         (name, options), (_, for_cuda), _ = runtime.requested[-1]
         assert name == TENSORRT
