@@ -30,8 +30,8 @@ _KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
 )
 #: How many times as far from the file as from its own result in float64 a model may be.
 _ROUNDINGS = 8
-#: By how many last digits of single precision a sum of some hundred terms may be off.
-_DIGITS = 32.0
+#: By how many last digits of single precision one number, and a sum of some hundred, may be off.
+_DIGITS = (1.0, 32.0)
 #: Factors of the noise in further batches, of which each has its own largest output.
 _SCALES = (1e-6, 1e6)
 
@@ -123,10 +123,11 @@ def _rounding(
     jump, as of an index, is none of this: it is as large for a quarter of the step.
     """
     try:
-        exact, moved, less = (
-            in_float64(moved_batch)[number]
-            for moved_batch in (batch, _moved(batch, _DIGITS), _moved(batch, _DIGITS / 4))
-        )
+        exact = in_float64(batch)[number]
+        moves = [
+            tuple(in_float64(_moved(batch, step))[number] for step in (digits, digits / 4))
+            for digits in _DIGITS
+        ]
     except ModelInputError:  # A layer that keeps a dtype of its own.
         return np.zeros_like(values)
 
@@ -136,12 +137,13 @@ def _rounding(
             result: np.ndarray = np.abs(np.where(both, one - exact, 0))
         return result
 
-    steps, quarters = difference(moved), difference(less)
-    is_smooth = np.array([row.max(initial=0) > 2 * quarter.max(initial=0)
-                          for row, quarter in zip(steps, quarters, strict=True)])  # fmt: skip
-    is_smooth = is_smooth.reshape(-1, *[1] * (steps.ndim - 1))
-    moves: np.ndarray = np.maximum(_ROUNDINGS * difference(values), np.where(is_smooth, steps, 0))
-    return moves
+    allowed = _ROUNDINGS * difference(values)
+    for far, near in moves:
+        steps, quarters = difference(far), difference(near)
+        for row, (step, quarter) in enumerate(zip(steps, quarters, strict=True)):
+            if step.max(initial=0) > 2 * quarter.max(initial=0):
+                allowed[row] = np.maximum(allowed[row], step)
+    return allowed
 
 
 def _moved(batch: CheckBatch, step: float) -> CheckBatch:
