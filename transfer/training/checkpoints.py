@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ...converters.files import atomic_path
+from ...converters.files import atomic_path, remove_abandoned
 from ...converters.saved.tensor_files import write_buffered, write_tensors
 from ...converters.validation import check_entries, list_of, number, refusal
 from ..errors import TrainingError
@@ -79,8 +79,24 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "seconds": state.seconds,
         }
         write_buffered(partial(torch.save, content), path / _STATE)
-    for other in set(saved_epochs(folder)) - {epoch, best_epoch(state.history)}:
-        _remove_checkpoint(checkpoint_path(folder, other))
+    remove_superseded(folder, state.history)
+
+
+def remove_superseded(folder: Path, history: list[Row]) -> None:
+    """Delete all checkpoints but the last and the best epoch's, and what a kill left of others.
+
+    Args:
+        folder: The folder of a run's checkpoints.
+        history: The results of the epochs up to the last checkpoint.
+    """
+    remove_abandoned(folder)
+    if not history:
+        return
+    for path in folder.glob("epoch-*"):
+        kept = {checkpoint_path(folder, one) for one in (len(history), best_epoch(history))}
+        is_ours = _is_checkpoint(path) or (path.is_dir() and not any(path.iterdir()))
+        if re.fullmatch(r"epoch-\d{4,}", path.name) and path not in kept and is_ours:
+            _remove_checkpoint(path)
 
 
 def load_last_checkpoint(folder: Path, state: TrainingState) -> None:

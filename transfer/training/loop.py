@@ -31,6 +31,7 @@ from .checkpoints import (
     best_epoch,
     load_best,
     load_last_checkpoint,
+    remove_superseded,
     save_checkpoint,
 )
 from .optimizer import build_optimizer, moving_average, schedule_factor, set_learning_rates
@@ -122,6 +123,8 @@ def fit(
     state = TrainingState(network, optimizer, average, accelerator.scaler)
     load_last_checkpoint(checkpoints, state)
     history = state.history
+    if accelerator.is_main_process:
+        remove_superseded(checkpoints, history)
 
     # Processes have to stop together, and the scaler of fp16 skips batches that overflow: only the
     # mean over all batches and processes tells then.
