@@ -37,6 +37,8 @@ class Teacher:
         columns: For each class of the student, the teacher's output.
 
     Example:
+        >>> from torch import nn
+        >>> from torchlift.converters.saved import SavedModel
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> model = SavedModel(network, "logits", (1, 2, 2))
         >>> Teacher(model, model, [2, 0])(torch.zeros(5, 1, 2, 2)).shape

@@ -78,6 +78,7 @@ class SoftmaxTree(nn.Module):
 
 #: What Torch7 computes from the tree again, and buffers.
 _OF_THE_TREE = (
+    "inputSize",
     *("accUpdate", "nChildNode", "nParentNode", "minNodeId", "maxNodeId", "maxParentId"),
     *("maxChildId", "maxFamily", "childIds", "parentIds", "maxFamilyPath", "maxDept", "updates"),
     *("batchSize", "static", "momGradParams", "parentChildrenCuda", "childParentCuda"),
