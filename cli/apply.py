@@ -83,7 +83,8 @@ def apply(
             try:
                 result = _apply_to(opened, source, target, holes)
             except TorchliftError as error:
-                if not suffix or _is_unreadable(error):
+                # What the first image shows of the network is not said of each.
+                if _is_unreadable(error) or (results and not suffix):
                     result = {"input": str(source), "file": None, "problem": _one_line(error)}
                     print(f"torchlift: {printable(_one_line(error))}", file=sys.stderr)
                 else:

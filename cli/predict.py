@@ -106,7 +106,8 @@ def predict(
     metadata = {"model": model, "provider": classifier.provider}
     if output is None:
         data = document(**metadata, results=results)
-        return CommandResult(data, Group(_table(results), *lines), not unreadable)
+        shown = [_table(results)] if count else []
+        return CommandResult(data, Group(*shown, *lines), not unreadable)
     written = {"files": [output], "count": count, "unreadable": unreadable}
     wrote = f"{count:,} images classified on {classifier.provider}: {output}"
     return CommandResult({**metadata, **written}, Group(wrote, *lines), not unreadable)

@@ -17,7 +17,7 @@ from .validation import is_writable
 #: The keys under which checkpoints and label files keep their class names, in lower case and
 #: without what is no letter or digit.
 _KEYS = re.compile(
-    r"classes|labels|categories|(class|label|category)(names?|list)"
+    r"classes|labels|categories|synsets?|(class|label|category|synset)(names?|list|words)"
     r"|(class|label|category)(to|2)(idx|ix|id|index)|(idx|ix|id|index)(to|2)(class|label|category)"
 )
 

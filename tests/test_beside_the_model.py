@@ -40,7 +40,7 @@ VECTORS = sequential(linear(8, 3), module("nn.LogSoftMax"))
         LuaObject("tds.Hash", lua(dog=2, cat=1, owl=3)),
     ],
 )
-@pytest.mark.parametrize("key", ["classes", "labels", "class_to_idx"])
+@pytest.mark.parametrize("key", ["classes", "labels", "class_to_idx", "synset", "synset_words"])
 def test_class_names_of_every_shape_are_used(key: str, classes: Any, tmp_path: Path) -> None:
     for value in (lua(model=NET, **{key: classes}), lua(state=lua(model=NET, **{key: classes}))):
         assert saved.open_model(write(value, tmp_path)).labels == ["cat", "dog", "owl"]

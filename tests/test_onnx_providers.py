@@ -34,6 +34,7 @@ from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.inference.torch_module import inference_copy
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel
+from torchlift.transfer.features.extractors import TorchExtractor
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, OPENVINO = "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
@@ -371,8 +372,11 @@ def test_a_failing_run_is_an_error_of_one_sentence(tmp_path: Path) -> None:
 
 def test_a_pytorch_device_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SavedModel(nn.Linear(2, 2), "logits")
-    with pytest.raises(ProviderError, match=r"tensorrt is for \.onnx files; PyTorch runs on auto"):
-        TorchPredictor(model, "tensorrt")
+    for name in ("tensorrt", "openvino", "openvino:bf16"):
+        with pytest.raises(ProviderError, match=r"is for \.onnx files; PyTorch runs on auto"):
+            TorchPredictor(model, name)
+        with pytest.raises(ProviderError, match=r"is for \.onnx files; PyTorch runs on auto"):
+            TorchExtractor(model, ["input"], name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ProviderError, match="cuda does not start: PyTorch finds no GPU"):
         TorchPredictor(model, "cuda")

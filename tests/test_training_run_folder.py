@@ -224,7 +224,9 @@ def test_the_last_checkpoint_is_resumed_and_the_best_is_returned(tmp_path: Path)
 
 
 def test_options_of_groups_stand_beside_the_others_under_their_names() -> None:
-    flat = flat_options(network="lenet5", freezing=Freezing("none", body_lr=0.1), run=QUIET, kind=int)
+    flat = flat_options(
+        network="lenet5", freezing=Freezing("none", body_lr=0.1), run=QUIET, kind=int
+    )
     assert (flat["network"], flat["kind"]) == ("lenet5", int)
     assert (flat["freeze"], flat["body_lr"], flat["tracker"]) == ("none", 0.1, ["none"])
     # These two are about one call, not about the run.

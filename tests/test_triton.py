@@ -6,6 +6,7 @@ new version never changes what is served, and appears complete or not at all.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,25 @@ def test_a_version_with_other_inputs_labels_or_batches_is_refused(tmp_path: Path
     ]
 
 
+def test_a_version_that_prepares_images_otherwise_is_refused(tmp_path: Path) -> None:
+    """Clients that prepare images themselves would prepare them for the other version."""
+    import onnx
+
+    first = write(next_version(tmp_path, "digits"))
+    # What is written by hand into the repository need not be UTF-8.
+    with (first.parent / "config.pbtxt").open("ab") as stream:
+        stream.write(b"# caf\xe9\n")
+    loaded = onnx.load(FIXTURES / "0.1.0" / "model.onnx")
+    for entry in loaded.metadata_props:
+        if entry.key == "preprocessing":
+            said = json.loads(entry.value)
+            entry.value = json.dumps({**said, "mean": [0.0], "std": [1.0]})
+    onnx.save(loaded, tmp_path / "other.onnx")
+    with pytest.raises(OnnxError, match="version 1 of digits has another preprocessing"):
+        write(next_version(tmp_path, "digits"), tmp_path / "other.onnx")
+    assert write(next_version(tmp_path, "digits")).name == "2"
+
+
 def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), triton_version(next_version(tmp_path, "m")):
         raise RuntimeError
@@ -172,6 +192,7 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
         (["o.onnx", "--triton", "r"], 2, "--triton adds a version to a repository: leave out OUT"),
         (["--overwrite", "--triton", "r"], 2, "leave out --overwrite"),
         (["--name", "m"], 2, "--triton names the repository"),
+        (["--triton", "r", "--name", " "], 2, "--name: a name was expected"),
         (["--triton", "r", "--name", "../m"], 1, "'../m' cannot be a model's name"),
         (["--triton", "missing/r"], 1, "missing/r: a folder was expected"),
         (["--triton", "taken", "--name", "m"], 1, "m is there already and is no model"),
