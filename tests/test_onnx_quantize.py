@@ -142,7 +142,7 @@ def test_a_file_that_loses_too_much_is_not_written_and_the_layers_are_named(
 def test_ranges_are_measured_on_evenly_spread_examples(count: int, chosen: list[int]) -> None:
     """The first examples of a dataset are often of one class."""
     module = import_module("torchlift.converters.onnx.quantizer.quantize")
-    examples = module._Examples(np.zeros((count, 1, 2, 2)), None, 4, lambda *_: None)
+    examples = module._Examples(np.zeros((count, 1, 2, 2)), None, None, 4, lambda *_: None)
     assert examples.sample.tolist() == chosen
     assert len(examples.all) == count
 
