@@ -251,7 +251,14 @@ def test_labels_of_other_people_end_no_element(tmp_path: Path) -> None:
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 1])
     node = helper.make_node("Constant", [], ["logits"], value_floats=[0.0])
     made = helper.make_model(helper.make_graph([node], "g", [input], [output]))
-    helper.set_model_props(made, {"labels": json.dumps([label]), "output_kind": '"logits"'})
+    helper.set_model_props(
+        made,
+        {
+            "labels": json.dumps([label]),
+            "output_kind": '"logits"',
+            "torchlift_version": '"0.2.0"',
+        },
+    )
     save_model(made, tmp_path / "m.onnx")
     files = write_page(tmp_path / "m.onnx", tmp_path / "p", onnxruntime_web=package(tmp_path / "o"))
     html = files[0].read_text(encoding="utf-8")

@@ -17,8 +17,12 @@ from ..values import LuaFunction, LuaObject, LuaTable, TorchArray
 from .settings import settings
 from .storage_usage import Bytes, TensorUse, attribute_bytes
 
-#: Containers that become one PyTorch module: the modules inside have no PyTorch path.
-_INDIVISIBLE = {"nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"}
+#: Containers that become one PyTorch module, or modules in another order: the modules inside have
+#: no PyTorch path.
+_INDIVISIBLE = {
+    *("nn.CReLU", "nn.CategoricalEntropy", "nn.NormStabilizer", "nn.WeightNorm"),
+    *("nn.SpatialFovea", "nn.SpatialPyramid"),
+}
 _CHILD = re.compile(r"\.modules\[(\d+)\]")
 #: Levels of modules that are listed with their calls in Lua and their names in PyTorch.
 _MAX_DEPTH = 100
