@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -296,30 +294,6 @@ def test_the_folder_of_results(digits_result: tuple[Evaluation, Dataset], tmp_pa
     assert read_evaluation(by_name["evaluation.json"]) == changed
 
 
-def test_class_names_are_written_as_utf_8_in_any_locale(tmp_path: Path) -> None:
-    code = (
-        "import sys, numpy as np\n"
-        "from torchlift.transfer.evaluation import outcomes, summarize, write_evaluation\n"
-        "batch = outcomes(np.eye(2)[[0, 0]], 'probabilities', np.array([0, 1]))\n"
-        "write_evaluation(summarize(batch, ['\\u00e9pagneul', '\\u72ac']), sys.argv[1])\n"
-    )
-    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    subprocess.run(
-        [sys.executable, "-c", code, tmp_path], check=True, env=os.environ | ascii_locale
-    )
-    assert "épagneul" in (tmp_path / "evaluation.json").read_text(encoding="utf-8")
-    assert read_evaluation(tmp_path / "evaluation.json").mistakes[0].label == "犬"
-
-
-def test_values_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
-    scores = np.array([[0.0, -np.inf], [0.0, -np.inf]])
-    result = summarize(outcomes(scores, "log_probabilities", np.array([0, 1])), ["a", "b"])
-    assert result.loss == np.inf
-    write_evaluation(result, tmp_path)
-    assert json.loads((tmp_path / "evaluation.json").read_bytes())["loss"] is None
-    assert np.isnan(read_evaluation(tmp_path / "evaluation.json").loss)
-
-
 def test_scores_that_are_not_numbers_leave_the_calibration_unknown() -> None:
     scores = np.array([[0.9, 0.1], [np.nan, 0.5], [0.2, 0.8]])
     batch = outcomes(scores, "probabilities", np.array([0, 0, 1]))
@@ -327,23 +301,6 @@ def test_scores_that_are_not_numbers_leave_the_calibration_unknown() -> None:
     assert np.isnan(result.ece)
     assert sum(row.count for row in result.bins) == 2
     assert result.notes == ["a note", "the scores of 1 of 3 images are not numbers"]
-
-
-def test_an_evaluation_of_0_1_0_is_read() -> None:
-    result = read_evaluation(FIXTURES / "0.1.0" / "run" / "evaluation.json")
-    assert (result.count, result.correct, result.top5_correct) == (60, 36, 52)
-    assert sum(row.correct for row in result.classes) == 36
-    assert result.recall == pytest.approx(np.mean([row.accuracy for row in result.classes]))
-    worst = result.mistakes[0]
-    assert worst.input
-    assert worst.label != worst.predicted_label
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"count": 3}', "null", '{"bins": 1}'])
-def test_other_files_are_not_evaluations(tmp_path: Path, text: str) -> None:
-    (tmp_path / "evaluation.json").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"evaluation\.json: holds no evaluation"):
-        read_evaluation(tmp_path / "evaluation.json")
 
 
 def test_many_classes_and_inputs_that_are_not_images_can_be_drawn(tmp_path: Path) -> None:

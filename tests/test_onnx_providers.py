@@ -25,16 +25,13 @@ from torchlift.converters.inference import (
     InferenceError,
     OnnxPredictor,
     ProviderError,
-    TorchPredictor,
     provider_diagnostics,
     provider_problem,
     providers,
 )
 from torchlift.converters.inference.threads import available_cpus
-from torchlift.converters.inference.torch_module import inference_copy
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel
-from torchlift.transfer.features.extractors import TorchExtractor
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, OPENVINO = "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
@@ -231,25 +228,6 @@ def test_the_second_gpu_is_the_one_that_is_bound(
     assert runtime.requested[0][0][1]["device_id"] == 1
 
 
-def test_too_little_memory_is_a_sentence() -> None:
-    class Full(nn.Module):
-        def forward(self, input: torch.Tensor) -> torch.Tensor:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-
-    predictor = TorchPredictor(SavedModel(Full(), "logits"), "cpu")
-    with pytest.raises(InferenceError, match="too little memory for a batch of 7; run smaller"):
-        predictor(np.zeros((7, 1, 2, 2), np.float32))
-
-
-def test_whatever_a_forward_raises_is_a_sentence() -> None:
-    class Divides(nn.Module):
-        def forward(self, input: torch.Tensor) -> torch.Tensor:
-            return input.reshape(7 // (len(input) - 7))
-
-    with pytest.raises(InferenceError, match=r"inputs of shape \(7, 1, 2, 2\): .*division"):
-        TorchPredictor(SavedModel(Divides(), "logits"), "cpu")(np.zeros((7, 1, 2, 2), np.float32))
-
-
 def test_a_provider_starts_when_its_convolution_gives_what_it_should(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -368,30 +346,6 @@ def test_a_failing_run_is_an_error_of_one_sentence(tmp_path: Path) -> None:
     assert predictor(np.zeros((1, 3, 9, 7), np.float32)).shape == (1, 4, 7, 5)
     with pytest.raises(InferenceError, match=r"fails on inputs of shape \(1, 2, 8, 8\): "):
         predictor(np.zeros((1, 2, 8, 8), np.float32))
-
-
-def test_a_pytorch_device_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SavedModel(nn.Linear(2, 2), "logits")
-    for name in ("tensorrt", "openvino", "openvino:bf16"):
-        with pytest.raises(ProviderError, match=r"is for \.onnx files; PyTorch runs on auto"):
-            TorchPredictor(model, name)
-        with pytest.raises(ProviderError, match=r"is for \.onnx files; PyTorch runs on auto"):
-            TorchExtractor(model, ["input"], name)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ProviderError, match="cuda does not start: PyTorch finds no GPU"):
-        TorchPredictor(model, "cuda")
-
-
-def test_a_copy_on_another_device_leaves_the_model_where_it_is() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    moved = inference_copy(model, device="meta")
-    assert {tensor.device.type for tensor in moved.state_dict().values()} == {"meta"}
-    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
-    # Without need no memory is taken, and what moves the copy leaves the model as it is.
-    shared = inference_copy(model, torch.float32, "cpu")
-    assert [p.data_ptr() for p in shared.parameters()] == [p.data_ptr() for p in model.parameters()]
-    shared.to(torch.float64)
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("operator", "passes"), [("Shape", True), ("Conv", False)])

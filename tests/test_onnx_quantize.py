@@ -141,10 +141,20 @@ def test_a_file_that_loses_too_much_is_not_written_and_the_layers_are_named(
 @pytest.mark.parametrize(("count", "chosen"), [(10, [0, 3, 6, 9]), (3, [0, 1, 2])])
 def test_ranges_are_measured_on_evenly_spread_examples(count: int, chosen: list[int]) -> None:
     """The first examples of a dataset are often of one class."""
-    module = import_module("torchlift.converters.onnx.quantizer.quantize")
-    examples = module._Examples(np.zeros((count, 1, 2, 2)), None, None, 4, lambda *_: None)
+    module = import_module("torchlift.converters.onnx.quantizer.trials")
+    examples = module.Examples(np.zeros((count, 1, 2, 2)), None, None, 4, lambda *_: None)
     assert examples.sample.tolist() == chosen
     assert len(examples.all) == count
+
+
+def test_over_its_own_input_the_size_of_the_float_file_is_told(
+    exported: tuple[SavedModel, Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "same.onnx"
+    target.write_bytes(exported[1].read_bytes())
+    written = quantize(target, target, DATA.images[:100], overwrite=True)
+    assert written.bytes == (exported[1].stat().st_size, target.stat().st_size)
+    assert written.bytes[1] < 0.5 * written.bytes[0]
 
 
 def test_arguments_that_do_not_fit(exported: tuple[SavedModel, Path], tmp_path: Path) -> None:

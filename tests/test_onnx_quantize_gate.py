@@ -19,14 +19,14 @@ from torch import nn
 from torchlift.converters.onnx import OnnxError, export, quantize
 from torchlift.converters.onnx.checker.report import Finding
 
-MODULE = import_module("torchlift.converters.onnx.quantizer.quantize")
+MODULE = import_module("torchlift.converters.onnx.quantizer.trials")
 INPUTS = np.random.default_rng(0).standard_normal((40, 1, 4, 4), np.float32)
 
 
 def trial(lost: int, count: int = 100, findings: tuple[Finding, ...] = ()) -> object:
     """Return a graph that is right for so many examples fewer than the float file."""
     model = onnx.helper.make_model(onnx.helper.make_graph([], "trial", [], []))
-    return MODULE._Trial(model, 1.0, 1 - lost / count, 1.0, lost, count, [*findings])
+    return MODULE.Trial(model, 1.0, 1 - lost / count, 1.0, lost, count, [*findings])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_answers_of_the_graph_are_those_that_are_judged(
     float_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same classes, but scores twice as large: none is lost, and nothing is written."""
-    monkeypatch.setattr(MODULE._Int8Trials, "_scores", lambda trials, *_: trials._float_scores * 2)
+    monkeypatch.setattr(MODULE.Int8Trials, "_scores", lambda trials, *_: trials._float_scores * 2)
     with pytest.raises(OnnxError, match=r"largest error 1\.0e\+00 .* allowed \((?!0 of)\d+ of 160"):
         quantize(float_file, tmp_path / "q.onnx", INPUTS, dynamic=True)
     assert not [*tmp_path.iterdir()]
@@ -86,9 +86,9 @@ def tried(float_file: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def ranked(_: object, names: Sequence[str]) -> list[str]:
         return [*reversed(names)]
 
-    monkeypatch.setattr(MODULE._Int8Trials, "quantize", quantized)
-    monkeypatch.setattr(MODULE._Int8Trials, "rank", ranked)
-    monkeypatch.setattr(MODULE._Int8Trials, "calibrate", lambda *_: None)
+    monkeypatch.setattr(MODULE.Int8Trials, "quantize", quantized)
+    monkeypatch.setattr(MODULE.Int8Trials, "rank", ranked)
+    monkeypatch.setattr(MODULE.Int8Trials, "calibrate", lambda *_: None)
     NEEDED[:] = layers(float_file)[2:]
     return kept
 

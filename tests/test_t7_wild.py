@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torchfile
 from support import SHARED, wild_files
-from test_t7_formats import equals_torchfile
+from test_t7_torchfile import equals_torchfile
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, T7Warning

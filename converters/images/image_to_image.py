@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, whole
+from ..validation import Kind, flag, list_of, number, one_of, optional, whole
 from .errors import PreprocessingError
+from .json_arguments import checked_arguments
 from .preprocessing import COLORS, Preprocessing, ValueRange, as_value_range, value_range_kind
 
 #: The widest border, and the largest multiple, that a file may ask for.
@@ -124,18 +125,8 @@ class ImageToImage:
         Raises:
             PreprocessingError: If an attribute is unknown or its value is invalid.
         """
-        try:
-            check_entries(values, _ENTRIES, optional=list(_ENTRIES)[1:])
-        except ValueError as error:
-            raise PreprocessingError(f"not an image output of torchlift: {error}") from None
-        unknown = [name for name in values if name not in _ENTRIES]
-        if unknown:
-            raise PreprocessingError(f"not an image output of torchlift: {unknown[0]!r} is unknown")
-        arguments: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**arguments)
+        optional = list(_ENTRIES)[1:]
+        return cls(**checked_arguments(values, _ENTRIES, optional, "an image output"))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..validation import Kind, check_entries, flag, list_of, number, one_of, optional, text, whole
+from ..validation import Kind, flag, list_of, number, one_of, optional, text, whole
 from .errors import PreprocessingError
 from .image_scale import output_size
+from .json_arguments import checked_arguments
 from .pixels import channels_last, pixels_of, rounded
 from .resize import RESIZERS, as_image, as_pixels
 
@@ -325,18 +326,7 @@ class Preprocessing:
         Raises:
             PreprocessingError: If an attribute is unknown or its value is invalid.
         """
-        try:
-            check_entries(values, _ENTRIES, optional=_ENTRIES)
-        except ValueError as error:
-            raise PreprocessingError(f"not a preprocessing of torchlift: {error}") from None
-        unknown = [name for name in values if name not in _ENTRIES]
-        if unknown:
-            raise PreprocessingError(f"not a preprocessing of torchlift: {unknown[0]!r} is unknown")
-        arguments: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**arguments)
+        return cls(**checked_arguments(values, _ENTRIES, _ENTRIES, "a preprocessing"))
 
 
 def as_value_range(value: Any) -> ValueRange:
