@@ -13,8 +13,8 @@ from .result import CommandResult
 
 def annotate(
     model: str,
-    output: str,
     *,
+    output: str,
     onnx_options: OnnxOptions = AS_THE_FILE_SAYS,
     overwrite: bool = False,
 ) -> CommandResult:

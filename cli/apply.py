@@ -75,8 +75,6 @@ def apply(
 
     holes = None if mask is None else read_image(mask)
     opened = _open(model, provider, tile, model_options, output_options)
-    for _, target in pairs:
-        target.parent.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     with progress(len(pairs)) as advance:
         for source, target in pairs:
@@ -165,6 +163,7 @@ def _apply_to(
         raise type(error)(f"{source}: {error}") from None
     if made.mode == "P" and target.suffix.lower() != ".png":
         raise TorchliftError(f"{target}: a map of classes is written as .png")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target, durable=False) as temporary:
         is_png = target.suffix.lower() == ".png"
         options: dict[str, Any] = {"pnginfo": png_text(made)} if is_png else {"quality": _QUALITY}

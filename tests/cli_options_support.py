@@ -105,7 +105,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "annotate": (
-        "f.onnx o.onnx --labels x",
+        "f.onnx --labels x --output o.onnx",
         {
             "torchlift.converters.inference.onnx_overrides.OnnxOverrides.of": None,
             "torchlift.converters.onnx.annotate": END,
@@ -304,7 +304,7 @@ VALUES = {
     "value_range": "-1,1",
     "output_range": "-1,1",
 }
-OUTPUTS = {"predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
+OUTPUTS = {"annotate": "o7.onnx", "predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
 
 #: Names that the library has for options.
 RENAMED = {
@@ -325,7 +325,7 @@ RENAMED = {
     **{(name, "data"): "source" for name in ("check", "quantize")},
     **{(name, "test_data"): "source" for name in ("train", "finetune", "split", "calibrate")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
-    **{(name, "output"): "target" for name in ("cat", "evaluate", "plot")},
+    **{(name, "output"): "target" for name in ("annotate", "cat", "evaluate", "plot")},
     ("lab", "output"): "folder",
 }
 

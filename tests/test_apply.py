@@ -378,3 +378,18 @@ def test_a_damaged_output_is_refused() -> None:
             ImageToImage.from_json({**whole.to_json(), **damage})
     with pytest.raises(PreprocessingError, match="output_range=3,1"):
         SaidOutput.of([3.0, 1.0])
+
+
+def test_what_the_first_image_shows_of_the_network_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A classifier gives no image: it is said once, not of each image, and nothing is written."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (32, 32)).save(tmp_path / "in" / name)
+    model = FIXTURES / "0.1.0" / "model.onnx"
+    assert main(["apply", str(model), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "torchlift:" in line]
+    assert len(lines) == 1
+    assert "gives no image" in lines[0]
+    assert not (tmp_path / "out").exists()

@@ -77,7 +77,7 @@ LINES: list[tuple[list[str], int]] = [
     (["convert", MODEL, "{}/second.t7"], 0),
     (["convert", MODEL, "{}/all", "--all"], 0),
     (["export", "{}/model", "{}/baked.onnx", "--bake-preprocessing"], 0),
-    (["annotate", "{}/model.onnx", "{}/named.onnx", OPTIONS[0]], 0),
+    (["annotate", "{}/model.onnx", "-o", "{}/named.onnx", OPTIONS[0]], 0),
     (["check", "{}/model", "{}/model.onnx", "--data", DATA, "--examples", "20"], 0),
     (["check", "{}/model", "{}/model.onnx", "--report"], 0),
     (["check", str(DIGITS / "digits-lenet5.t7"), "{}/model.onnx"], 1),

@@ -199,9 +199,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
     said = ["--labels", f"{tmp_path}/labels.txt", "--mean", "0.5", "--std", "0.25"]
     out = f"{tmp_path}/a.onnx"
-    assert main(["annotate", path, out]) == 2
-    assert main(["annotate", path, path, *said]) == 1
-    assert main(["annotate", path, out, *said]) == 0
+    assert main(["annotate", path, "-o", out]) == 2
+    assert main(["annotate", path, "-o", path, *said]) == 1
+    assert main(["annotate", path, "-o", out, *said]) == 0
     assert "the outputs are taken for logits: the graph ends in Gemm" in capsys.readouterr().out
     documents = []
     for words in (["predict", path, "china", *said], ["predict", out, "china"]):
