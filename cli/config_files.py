@@ -66,8 +66,13 @@ def _check_named(name: str, value: Any, words: Collection[str]) -> None:
     texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
     runs = name == "plugin" or any(str(text).startswith(_PYTHON) for text in texts)
     calls = name == "tracker" and not set(texts) <= _LOCAL_TRACKERS
+    fetches = name == "download" and value is True
     typed = {*words, *(word.partition("=")[2] for word in words)}
     typed |= {part.strip() for word in typed for part in word.split(",")}
+    if fetches and not any(word.startswith("--download") for word in words):
+        raise ArgumentTypeError(
+            "download: true is only taken from the command line: give --download"
+        )
     if (runs or calls) and not {str(text) for text in texts} <= typed:
         what = "Python code that runs" if runs else "a service that is called"
         raise ArgumentTypeError(

@@ -34,7 +34,7 @@ def convert(
     FILE.t7` shows each.
 
     Args:
-        model: The .t7 file; or a saved model's folder, torchvision:NAME, or
+        model: The .t7 file; or a saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER, or
             python:package.module:function.
         output: A folder, or a file in .pt2, .onnx or .t7; by default a folder of the model's name,
             here.

@@ -49,7 +49,7 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file, a saved model's folder, torchvision:NAME, or
+        model: A .t7 file, a saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER, or
             python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         triton: Write into this Triton model repository instead: a new model, or the next version
@@ -125,10 +125,7 @@ def _export_version(
     from ..converters.onnx import export as export_onnx
     from ..converters.onnx import next_version, triton_version
 
-    path = Path(
-        model.rpartition(":")[2] if model.startswith(("python:", "torchvision:")) else model
-    )
-    folder = next_version(repository, name or (path.resolve().name if path.is_dir() else path.stem))
+    folder = next_version(repository, name or _name_of(model))
     opened = open_it()
     with triton_version(folder) as file:
         export_onnx(opened, file, **options)
@@ -140,9 +137,9 @@ def _export_version(
 
 def _name_of(model: str) -> str:
     """Return the name of a model's file, folder or function."""
-    if model.startswith(("python:", "torchvision:")):
+    if model.startswith(("python:", "torchvision:", "timm:")):
         return model.rpartition(":")[2]
-    path = Path(model).resolve()
+    path = Path(model.removeprefix("hf:")).resolve()
     return path.name if path.is_dir() else path.stem
 
 

@@ -17,6 +17,7 @@ _EXTRAS = {
         "cpu",
     ),
     "pyarrow": "data",
+    **dict.fromkeys(("huggingface_hub", "timm", "transformers"), "networks"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
         "serve",
@@ -26,6 +27,7 @@ _EXTRAS = {
 #: The name of a package on PyPI, if it differs from the name that is imported.
 _PIP_NAMES = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "markdown_it": "markdown-it-py",
     "onnx_ir": "onnx-ir",
     "prometheus_client": "prometheus-client",

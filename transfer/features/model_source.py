@@ -9,7 +9,7 @@ from typing import Any
 
 from ...converters.saved import SavedModel
 from ..errors import StoreError
-from ..load_network import PYTHON, TORCHVISION, load_network
+from ..load_network import HUGGING_FACE, PREFIXES, PYTHON, load_network
 from .store import FeatureStore
 
 
@@ -21,8 +21,8 @@ class ModelSource:
     and weights.
 
     Attributes:
-        model: The absolute path of a file or folder, `torchvision:NAME` or `python:…`.
-        weights: The absolute path of weights that are not in it, or None.
+        model: The absolute path of a file or folder, or `torchvision:NAME` and the like.
+        weights: The absolute path of weights that are not in it, or their name; or None.
         at: The path of the model in a `.t7`, or None.
     """
 
@@ -38,10 +38,12 @@ class ModelSource:
             >>> ModelSource.of("torchvision:resnet18").model
             'torchvision:resnet18'
         """
-        named = model.startswith((TORCHVISION, PYTHON))
+        prefix = next((prefix for prefix in PREFIXES if model.startswith(prefix)), "")
+        place = model.removeprefix(prefix)
+        is_path = prefix in ("", HUGGING_FACE)
         return cls(
-            model if named else str(Path(model).absolute()),
-            None if weights is None else str(Path(weights).absolute()),
+            prefix + _absolute(place) if is_path else model,
+            None if weights is None else _absolute(weights),
             at,
         )
 
@@ -76,7 +78,7 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
                 f"{store.path} names {model}, and a store runs no code: name it yourself with "
                 "model=…"
             )
-        if not model.startswith(TORCHVISION) and not Path(model).exists():
+        if not model.startswith(PREFIXES) and not Path(model).exists():
             raise StoreError(
                 f"{model} is not there, from which {store.path} was computed: say where it is now "
                 "with model=…"
@@ -95,3 +97,9 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
             "one with model=…"
         )
     return opened
+
+
+def _absolute(place: str) -> str:
+    """Return the absolute path of a file or folder; a name in a library or cache stays one."""
+    path = Path(place)
+    return str(path.absolute()) if path.exists() else place
