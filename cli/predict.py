@@ -251,10 +251,15 @@ def _check_resumable(done: Sequence[Done], names: Iterable[str], output: str | N
 
 def _fingerprint(model: str) -> list[str] | None:
     """Return the SHA-256 of each file of a model; None of a network that is no file."""
-    path = Path(model)
+    from ..converters.saved.card import CARD
+    from ..converters.saved.hub import model_path
+
+    path = model_path(model)
     if not path.exists():
         return None
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    # What a README.md says does not change a result.
+    files = [file for file in files if file.name != CARD]
     digests = []
     for file in files:
         with file.open("rb") as stream:
