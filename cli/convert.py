@@ -29,12 +29,12 @@ def convert(
     """Convert the model of a .t7 to a saved PyTorch model, to .pt2 or .onnx, or back to .t7.
 
     A saved model is a folder: config.json (structure, labels, preprocessing, notes),
-    model.safetensors, model.py, readable source that needs torch only, and a README.md, a model card
+    model.safetensors, model.py, readable source that needs torch only, and README.md, a model card
     for the Hugging Face Hub. Where a checkpoint still holds its layers' activations, the layers are
     run again and compared; `torchlift check FILE.t7` shows each.
 
     Args:
-        model: The .t7 file; or a saved model's folder, torchvision:NAME, or
+        model: The .t7 file; or a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
         output: A folder, or a file in .pt2, .onnx or .t7; by default a folder of the model's name,
             here.

@@ -49,7 +49,7 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file, a saved model's folder, torchvision:NAME, or
+        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         triton: Write into this Triton model repository instead: a new model, or the next version
