@@ -253,7 +253,7 @@ def test_what_a_page_cannot_do_is_refused(tmp_path: Path) -> None:
     sized = Preprocessing(size=(8, 8))
     for number, (weight, steps, problem) in enumerate(
         [
-            (mixing(3, 4), {"preprocessing": color, "image_to_image": mask}, "no mask"),
+            (mixing(3, 4), {"preprocessing": color, "image_to_image": mask}, "of a mask"),
             (mixing(1, 1), {"preprocessing": gray, "image_to_image": larger}, "enlarges"),
             (mixing(3, 3), {"preprocessing": sized}, "--bake-resize"),
             (mixing(3, 3), {}, "annotate"),

@@ -61,11 +61,11 @@ def image_card(file: Path, description: dict[str, Any]) -> dict[str, Any]:
     output = ImageModel(predictor, fixed=True).output
     outside, metadata = predictor.preprocessing, predictor.metadata
     assert outside is not None
-    takes_image = _takes_image(file, description, outside)
     if output.takes_mask:
         raise OnnxError(
             f"{file}: the network fills the holes of a mask, which a page does not take"
         )
+    takes_image = _takes_image(file, description, outside)
     if output.keeps_color and output.scale != 1:
         raise OnnxError(
             f"{file}: the network enlarges the brightness alone, and a page does not enlarge the "
