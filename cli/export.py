@@ -49,8 +49,8 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file, a saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER, or
-            python:package.module:function.
+        model: A .t7 file, a saved model's folder, hf:FOLDER or hf:ORG/NAME, torchvision:NAME or
+            timm:NAME, or python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         triton: Write into this Triton model repository instead: a new model, or the next version
             of one that is there.
@@ -96,7 +96,7 @@ def export(
 
     if triton is not None:
         return _export_version(model, triton, name, opened, options)
-    target = output or f"{Path(model).stem}.onnx"
+    target = output or f"{_name_of(model)}.onnx"
     output_suffix(target, [".onnx"])
     from ..converters.files import check_output
 
@@ -136,11 +136,12 @@ def _export_version(
 
 
 def _name_of(model: str) -> str:
-    """Return the name of a model's file, folder or function."""
-    if model.startswith(("python:", "torchvision:", "timm:")):
-        return model.rpartition(":")[2]
-    path = Path(model.removeprefix("hf:")).resolve()
-    return path.name if path.is_dir() else path.stem
+    """Return the name of a model's file, folder, repository or function."""
+    from ..converters.saved.hub import HF
+
+    named = model.startswith(("python:", "torchvision:", "timm:", HF))
+    path = Path(model.rpartition(":")[2] if named else model)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _exported(name: str, model: SavedModel, target: Path, files: list[Path]) -> CommandResult:

@@ -139,7 +139,7 @@ class ModelOptions(DescriptionOptions):
         weights: The tensors of a network of torchvision, timm or a function: .safetensors, .pth or
             .pt; a .t7 of tensors, which are matched by order and shape; or the name of weights in
             the library's cache, such as IMAGENET1K_V1, a1_in1k or DEFAULT.
-        download: Fetch published weights that are not in the cache.
+        download: Fetch weights that torchvision or timm publishes and that are not in the cache.
         at: The path of the model in a .t7 that holds several, such as protos.cnn; or that of the
             weights.
         input: The shape of one example for each input, such as '3x224x224', '9', '?x20' (a free
@@ -174,6 +174,7 @@ class ModelOptions(DescriptionOptions):
         Raises:
             TorchliftError: If it cannot be opened.
         """
+        from ..converters.saved.hub import model_path
         from ..transfer.load_network import load_network
 
         if Path(path).suffix.lower() in (".onnx", ".pt2"):
@@ -182,7 +183,7 @@ class ModelOptions(DescriptionOptions):
                 "saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER or "
                 "python:package.module:function)"
             )
-        dtype = {"dtype": None} if keep_dtype and Path(path).exists() else {}
+        dtype = {"dtype": None} if keep_dtype and model_path(path).exists() else {}
         named = {"download": self.download, **self._options(), **dtype}
         return load_network(path, self.weights, **named)
 
@@ -200,6 +201,8 @@ class ModelOptions(DescriptionOptions):
             TorchliftError: when it cannot be opened.
         """
         from ..converters.inference import TorchPredictor, open_predictor
+        from ..converters.saved import is_saved_model
+        from ..converters.saved.hub import model_path
 
         given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
@@ -209,7 +212,8 @@ class ModelOptions(DescriptionOptions):
             raise TorchliftError(f"{path}: {next(iter(given))}=… is for an .onnx file")
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
-        if not Path(path).exists():
+        place = model_path(path)
+        if not place.is_file() and not is_saved_model(place):
             predictor.note = "; ".join(model.notes)
         elif self.mean_std is not None or self.resize is not None or self.given():
             # What these options decided is noted last; the notes before it are part of the result
@@ -275,6 +279,7 @@ class OutputOptions:
                 values.
         """
         from ..converters.images.errors import PreprocessingError
+        from ..converters.saved.hub import model_path
 
         if self == AS_THE_INPUT:
             return
@@ -282,7 +287,7 @@ class OutputOptions:
             if model.preprocessing is None:
                 model.image_to_image = _of_generator(self.said())
                 return
-            if Path(path).is_dir():
+            if model_path(path).is_dir():
                 self.said().require_same(model.image_to_image, model.preprocessing)
             model.image_to_image = self.said().over(model.image_to_image, model.preprocessing)
         except PreprocessingError as error:

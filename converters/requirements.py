@@ -10,7 +10,16 @@ from .errors import TorchliftError
 _EXTRAS = {
     **dict.fromkeys(
         (
-            *("accelerate", "jinja2", "joblib", "markdown_it", "matplotlib", "onnx", "onnx_ir"),
+            *(
+                "accelerate",
+                "huggingface_hub",
+                "jinja2",
+                "joblib",
+                "markdown_it",
+                "matplotlib",
+                "onnx",
+                "onnx_ir",
+            ),
             *("onnxruntime", "onnxscript", "PIL", "sklearn", "tensorboard", "torch"),
             *("torchvision", "zarr"),
         ),

@@ -65,7 +65,7 @@ def test_weights_that_do_not_exist_are_refused(weights: str, message: str, cache
 
 @pytest.mark.parametrize("source", ["model.t7", "python:os:getcwd"])
 def test_only_published_networks_are_fetched(source: str) -> None:
-    with pytest.raises(NetworkError, match="is not published; leave out download=True"):
+    with pytest.raises(NetworkError, match="download=True is for torchvision:NAME and timm:NAME"):
         load_network(source, download=True)
 
 

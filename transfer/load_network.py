@@ -18,8 +18,10 @@ from ..converters.saved import (
     SavedModel,
     apply_overrides,
     infer_output_kind,
+    is_saved_model,
     open_model,
 )
+from ..converters.saved.hub import HF, is_remote, model_path
 from .errors import NetworkError
 from .libraries.checkpoint import fill_from_state, read_state
 from .libraries.hugging_face import open_hugging_face
@@ -34,8 +36,7 @@ from .networks import NETWORKS
 from .torch7_weights import fill_from_t7
 
 #: Prefixes of a source that is not a file.
-TORCHVISION, TIMM, HUGGING_FACE, PYTHON = "torchvision:", "timm:", "hf:", "python:"
-PREFIXES = (TORCHVISION, TIMM, HUGGING_FACE, PYTHON)
+TORCHVISION, TIMM, PYTHON = "torchvision:", "timm:", "python:"
 
 
 def load_network(
@@ -50,10 +51,10 @@ def load_network(
 
     Args:
         source: A `.t7` file or the folder of a saved model; `torchvision:NAME` or `timm:NAME`, such
-            as `torchvision:resnet18`; `hf:FOLDER`, a classifier of timm or transformers as the
-            Hugging Face hub keeps it, or `hf:owner/name` in the hub's cache; or
-            `python:package.module:function`, a function that is called without arguments and
-            returns an `nn.Module`, or a `SavedModel` that describes it.
+            as `torchvision:resnet18`; `hf:FOLDER` or `hf:ORG/NAME` (see `model_path`), a saved
+            model or a classifier of timm or transformers; or `python:package.module:function`, a
+            function that is called without arguments and returns an `nn.Module`, or a `SavedModel`
+            that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
             not a file itself, alone or in a checkpoint; a `.t7` with its tensors (see
             `fill_from_t7`); the folder of the run that trained it; or the name of weights that
@@ -68,11 +69,14 @@ def load_network(
         NetworkError: There is no such network, or the weights do not fit it.
         TorchliftError: A file cannot be opened.
     """
-    if download and not source.startswith((TORCHVISION, TIMM, HUGGING_FACE)):
-        raise NetworkError(f"{source} is not published; leave out download=True")
-    if weights is not None and not source.startswith((TORCHVISION, TIMM, PYTHON)):
+    if download and not source.startswith((TORCHVISION, TIMM)):
+        raise NetworkError(f"download=True is for torchvision:NAME and timm:NAME, not {source}")
+    is_named = source.startswith((TORCHVISION, TIMM, PYTHON))
+    if weights is not None and not is_named:
         raise NetworkError(f"{source} has its own weights; leave out weights={weights!r}")
-    if not source.startswith(PREFIXES):
+    if not is_named:
+        if source.startswith(HF) and not is_saved_model(folder := model_path(source)):
+            return _of_another_library(source, folder, at, overrides)
         if source in NETWORKS and not Path(source).exists():
             raise NetworkError(
                 f"{source} is a network without weights: `torchlift train` trains it"
@@ -84,7 +88,7 @@ def load_network(
     # Random weights are the same each time, so that a command can be repeated.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = _without_weights(source, weights, download)
+        model = _without_weights(source, weights)
     if weights is not None:
         network = model.module
         inner = network.network if isinstance(network, NamedNetwork) else network
@@ -104,16 +108,27 @@ def load_network(
     return model
 
 
-def _without_weights(source: str, weights: str | None, download: bool) -> SavedModel:
-    """Return a network by its name, with random weights but for `hf:`."""
-    prefix = next(prefix for prefix in PREFIXES if source.startswith(prefix))
-    name = source.removeprefix(prefix)
+def _of_another_library(
+    source: str, folder: Path, at: str | None, overrides: dict[str, Any]
+) -> SavedModel:
+    """Return the network of timm or transformers in a folder, described by what is said of it."""
+    if at is not None:
+        raise NetworkError(f"{source} is a single network; leave out at={at!r}")
+    model = open_hugging_face(folder)
+    if is_remote(source):
+        model.notes.append(f"downloaded from {source}, commit {folder.name}")
+    # Its weights are float32 in any case.
+    apply_overrides(model, source, **{k: v for k, v in overrides.items() if k != "dtype"})
+    return model
+
+
+def _without_weights(source: str, weights: str | None) -> SavedModel:
+    """Return a network by its name, with random weights."""
+    prefix, _, name = source.partition(":")
     published = None if weights is None or Path(weights).exists() else weights
-    if prefix == HUGGING_FACE:
-        return open_hugging_face(name, download)
-    if prefix == TIMM:
-        return timm_classifier(name, tag=published or "")
-    if prefix == TORCHVISION:
+    if f"{prefix}:" == TIMM:
+        return timm_classifier(name, tag="" if published in (None, "DEFAULT") else published)
+    if f"{prefix}:" == TORCHVISION:
         return torchvision_classifier(name, weights=weights)
     run: NetworkDescription | None = None if weights is None else find_description(weights)
     model = _model_from_function(name, () if run is None else run.arguments)

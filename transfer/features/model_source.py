@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.saved import SavedModel
+from ...converters.saved.hub import is_remote, model_path
 from ..errors import StoreError
-from ..load_network import HUGGING_FACE, PREFIXES, PYTHON, load_network
+from ..load_network import PYTHON, TIMM, TORCHVISION, load_network
 from .store import FeatureStore
 
 
@@ -21,7 +22,8 @@ class ModelSource:
     and weights.
 
     Attributes:
-        model: The absolute path of a file or folder, or `torchvision:NAME` and the like.
+        model: The absolute path of a file or folder, `torchvision:NAME`, `timm:NAME`,
+            `hf:ORG/NAME` or `python:…`.
         weights: The absolute path of weights that are not in it, or their name; or None.
         at: The path of the model in a `.t7`, or None.
     """
@@ -38,12 +40,10 @@ class ModelSource:
             >>> ModelSource.of("torchvision:resnet18").model
             'torchvision:resnet18'
         """
-        prefix = next((prefix for prefix in PREFIXES if model.startswith(prefix)), "")
-        place = model.removeprefix(prefix)
-        is_path = prefix in ("", HUGGING_FACE)
+        named = model.startswith((TORCHVISION, TIMM, PYTHON)) or is_remote(model)
         return cls(
-            prefix + _absolute(place) if is_path else model,
-            None if weights is None else _absolute(weights),
+            model if named else str(model_path(model).absolute()),
+            str(Path(weights).absolute()) if weights and Path(weights).exists() else weights,
             at,
         )
 
@@ -60,7 +60,7 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
     Args:
         store: The store.
         model: Where the network is now; by default where it was. No code that only the store names
-            is run.
+            is run, and nothing that only the store names is downloaded.
 
     Raises:
         StoreError: If it is not there, or another one is.
@@ -78,7 +78,12 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
                 f"{store.path} names {model}, and a store runs no code: name it yourself with "
                 "model=…"
             )
-        if not model.startswith(PREFIXES) and not Path(model).exists():
+        if is_remote(model):
+            raise StoreError(
+                f"{store.path} names {model}, and a store downloads nothing: name it yourself with "
+                "model=…"
+            )
+        if not model.startswith((TORCHVISION, TIMM)) and not Path(model).exists():
             raise StoreError(
                 f"{model} is not there, from which {store.path} was computed: say where it is now "
                 "with model=…"
@@ -97,9 +102,3 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
             "one with model=…"
         )
     return opened
-
-
-def _absolute(place: str) -> str:
-    """Return the absolute path of a file or folder; a name in a library or cache stays one."""
-    path = Path(place)
-    return str(path.absolute()) if path.exists() else place

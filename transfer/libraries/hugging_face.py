@@ -1,17 +1,18 @@
-"""`hf:FOLDER`: an image classifier of timm or transformers, from a folder or the hub's cache.
+"""`hf:FOLDER`: an image classifier of timm or transformers, in the layout of the Hub.
 
-The folder holds `config.json` and `model.safetensors`, as the hub keeps them. Both are data: of the
+The folder holds `config.json` and `model.safetensors`, as the Hub keeps them. Both are data: of the
 config only the description of a network that the library itself has is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...converters.images.errors import PreprocessingError
 from ...converters.saved import SavedModel, TimmNetwork, TransformersNetwork
+from ...converters.saved.config import CONFIG, WEIGHTS
+from ...converters.saved.hub import PREPROCESSOR, is_of_another_library
 from ...converters.saved.transformers_network import stored_config
 from ...converters.validation import (
     check_entries,
@@ -27,13 +28,11 @@ from ...converters.validation import (
 from ..errors import NetworkError
 from .checkpoint import State, fill_from_state, read_state
 from .image_processor import preprocessing_of
-from .published import REPOSITORY, hub_file
 from .timm_models import described_by_timm
 
-#: The file that describes a network, and those of its weights; the first that is there counts.
-_CONFIG = "config.json"
-_INDEX = "model.safetensors.index.json"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+#: The files of weights, the first that is there; large networks have an index of several.
+_WEIGHTS = (WEIGHTS, "pytorch_model.bin")
+_INDEX = f"{WEIGHTS}.index.json"
 
 _TIMM = {
     "architecture": text,
@@ -51,80 +50,54 @@ _TIMM_IMAGES = {
     "label_names": optional(list_of(text)),
 }
 
-#: Finds a file by its name in the folder or the repository; None if it is not there.
-_Find = Callable[[str], Path | None]
 
-
-def open_hugging_face(place: str, download: bool = False) -> SavedModel:
-    """Open an image classifier in the format of the Hugging Face hub.
+def open_hugging_face(folder: Path) -> SavedModel:
+    """Open an image classifier of timm or transformers.
 
     Args:
-        place: A folder; or `owner/name`, a repository in the hub's cache.
-        download: Whether files that are not in the cache are fetched.
+        folder: It has `config.json` and `model.safetensors`.
 
     Raises:
-        NetworkError: It is not there, or not an image classifier of timm or transformers.
+        NetworkError: It is damaged, or holds something else.
         SavedModelError: Its library is missing, or cannot build it.
     """
-    find = _finder(place, download)
-    config_file = find(_CONFIG)
-    if config_file is None:
-        hint = "" if Path(place).is_dir() else ", nor is it in the hub's cache: download=True"
-        raise NetworkError(f"hf:{place}: there is no {_CONFIG}{hint}")
-    state = _read_weights(find, place)
-    config = _read(config_file)
+    if not is_of_another_library(folder):
+        raise NetworkError(
+            f"{folder}: its {CONFIG} is neither that of a saved model nor of timm (architecture) "
+            "nor of transformers (model_type)"
+        )
+    state = _read_weights(folder)
+    config = _read(folder / CONFIG)
     try:
-        if "architecture" in config:
-            model = _of_timm(config)
-        elif "model_type" in config:
-            model = _of_transformers(config, find("preprocessor_config.json"))
-        else:
-            raise ValueError("it is neither of timm (architecture) nor transformers (model_type)")
+        build = _of_timm if "architecture" in config else _of_transformers
+        model = build(config, folder)
     except ValueError as error:
-        raise NetworkError(f"{config_file}: {error}") from None
+        raise NetworkError(f"{folder / CONFIG}: {error}") from None
     model.module.eval()
-    fill_from_state(model, model.module.get_submodule("network"), state, f"hf:{place}")
+    fill_from_state(model, model.module.get_submodule("network"), state, str(folder))
     return model
 
 
-def _finder(place: str, download: bool) -> _Find:
-    """Return what finds the files of a folder or a repository.
-
-    Raises:
-        NetworkError: It is neither.
-    """
-    folder = Path(place)
-    if folder.is_dir():
-
-        def in_folder(name: str) -> Path | None:
-            return folder / name if (folder / name).is_file() else None
-
-        return in_folder
-    if not REPOSITORY.fullmatch(place):
-        raise NetworkError(f"hf:{place}: no such folder, and no owner/name of a repository")
-    return lambda name: hub_file(place, name, download)
-
-
-def _read_weights(find: _Find, place: str) -> State:
+def _read_weights(folder: Path) -> State:
     """Return all tensors, which large networks have in several files.
 
     Raises:
         NetworkError: There are none, or they are damaged.
     """
-    files = [file for name in _WEIGHTS if (file := find(name)) is not None][:1]
-    if not files and (index := find(_INDEX)) is not None:
+    files = [folder / name for name in _WEIGHTS if (folder / name).is_file()][:1]
+    index = folder / _INDEX
+    if not files and index.is_file():
         try:
             parts = mapping_of(text)(_read(index).get("weight_map"), "weight_map")
         except ValueError as error:
             raise NetworkError(f"{index}: {error}") from None
-        for name in sorted(set(parts.values())):
-            # A name of a file, not a path out of the folder.
-            found = find(name) if Path(name).name == name else None
-            if found is None:
-                raise NetworkError(f"{index}: there is no {name}")
-            files.append(found)
+        files = [folder / name for name in sorted(set(parts.values()))]
+        # A name of a file, not a path out of the folder.
+        absent = [file for file in files if file.parent != folder or not file.is_file()]
+        if absent:
+            raise NetworkError(f"{index}: there is no {absent[0]}")
     if not files:
-        raise NetworkError(f"hf:{place}: there is no {' or '.join(_WEIGHTS)}")
+        raise NetworkError(f"{folder}: there is no {' or '.join(_WEIGHTS)}")
     return {name: tensor for file in files for name, tensor in read_state(file)[0].items()}
 
 
@@ -135,7 +108,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise NetworkError(f"{file}: damaged: {error}") from None
 
 
-def _of_timm(config: dict[str, Any]) -> SavedModel:
+def _of_timm(config: dict[str, Any], _folder: Path) -> SavedModel:
     """Return the network that `config.json` of timm describes.
 
     Raises:
@@ -158,12 +131,12 @@ def _of_timm(config: dict[str, Any]) -> SavedModel:
     return model
 
 
-def _of_transformers(config: dict[str, Any], processor: Path | None) -> SavedModel:
+def _of_transformers(config: dict[str, Any], folder: Path) -> SavedModel:
     """Return the network that `config.json` of transformers describes.
 
     Args:
         config: The entries of the file.
-        processor: The file that says what its images are, if there is one.
+        folder: Where the file is that says what its images are, if there is one.
 
     Raises:
         ValueError: It is damaged, or of something else than an image classifier.
@@ -181,8 +154,9 @@ def _of_transformers(config: dict[str, Any], processor: Path | None) -> SavedMod
     made_up = ordered == [f"LABEL_{index}" for index in range(len(names))]
     model.labels = None if made_up else _labels(ordered, module)
     size = config.get("image_size")
-    if processor is None:
-        model.notes.append("there is no preprocessor_config.json: give mean=… and std=…")
+    processor = folder / PREPROCESSOR
+    if not processor.is_file():
+        model.notes.append(f"there is no {PREPROCESSOR}: give mean=… and std=…")
     else:
         try:
             model.preprocessing = preprocessing_of(_read(processor))

@@ -10,9 +10,6 @@ import torch
 from ...converters.requirements import require
 from ..errors import NetworkError
 
-#: A repository of the hub: an owner and a name.
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-
 #: The first digits of a file's SHA-256, which torchvision and timm write into its name.
 _HASH = re.compile(r"-([a-f0-9]{8,})\.")
 

@@ -37,7 +37,7 @@ def timm_classifier(name: str, classes: int | None = None, tag: str = "") -> Sav
 
 
 def timm_weights(name: str, weights: str, download: bool) -> Path:
-    """Return the file of published weights, in the cache of the Hugging Face hub or `torch.hub`.
+    """Return the file of published weights, in the cache of the Hugging Face Hub or `torch.hub`.
 
     Args:
         name: The classifier, with or without a tag.
@@ -54,7 +54,7 @@ def timm_weights(name: str, weights: str, download: bool) -> Path:
         if found := hub_file(repository, file, download):
             return found
         raise NetworkError(
-            f"hf:{repository} is not in the cache of the Hugging Face hub: download=True fetches it"
+            f"hf:{repository} is not in the cache of the Hugging Face Hub: download=True fetches it"
         )
     if not url:
         raise NetworkError(f"timm publishes no weights of {name}")
