@@ -64,6 +64,14 @@ def test_averaged_weights_go_before_the_others(tmp_path: Path) -> None:
     assert torch.equal(ours(INPUTS), average(INPUTS))
 
 
+def test_weights_two_levels_down_are_found(tmp_path: Path) -> None:
+    theirs, ours = network(seed=1), network(seed=2)
+    torch.save({"ema": {"module": theirs.state_dict(), "decay": 0.9}}, tmp_path / "a.pth")
+    assert read_state(tmp_path / "a.pth")[1] == "ema.module"
+    filled(tmp_path / "a.pth", ours)
+    assert torch.equal(ours(INPUTS), theirs(INPUTS))
+
+
 def test_another_head_and_what_is_left_are_told_in_one_line(tmp_path: Path) -> None:
     theirs, ours = network(5, seed=1), network(2, seed=2)
     state = prefixed("model.", theirs)

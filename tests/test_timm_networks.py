@@ -131,7 +131,7 @@ def test_random_weights_are_noted_and_the_same_each_time() -> None:
         ("timm:smal", None, "timm has no network 'smal'; similar names: small"),
         ("timm:hf-hub:somebody/net", None, "timm has no network"),
         ("timm:small", "b2", "weights='b2' is no file, and timm publishes a1 of small"),
-        ("timm:small", "none.pth", "none.pth: no such file"),
+        ("timm:small", "none.pth", "weights='none.pth' is no file, and timm publishes a1"),
     ],
 )
 def test_names_that_do_not_exist_are_refused(
@@ -147,7 +147,7 @@ def test_published_weights_are_not_fetched_unasked(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    assert main(["export", "timm:small", "--weights", "a1", "-o", str(tmp_path / "x.onnx")]) == 1
+    assert main(["export", "timm:small", "--weights", "a1", str(tmp_path / "x.onnx")]) == 1
     assert "timm/small.a1 is not in the cache of the Hugging Face Hub: --download fetches it" in (
         capsys.readouterr().err
     )
@@ -224,7 +224,7 @@ def test_a_damaged_folder_is_refused(
     changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub_folder(tmp_path / "hub", **changes)
-    assert main(["export", f"hf:{tmp_path / 'hub'}", "-o", str(tmp_path / "x.onnx")]) == 1
+    assert main(["export", f"hf:{tmp_path / 'hub'}", str(tmp_path / "x.onnx")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,7 @@ def load_network(
     is_t7 = weights is not None and Path(weights).suffix.lower() == ".t7"
     if at is not None and not is_t7:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
-    # Random weights are the same each time, so that a command can be repeated.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with _same_random_numbers():
         model = _without_weights(source, weights)
     if weights is not None:
         network = model.module
@@ -114,12 +112,21 @@ def _of_another_library(
     """Return the network of timm or transformers in a folder, described by what is said of it."""
     if at is not None:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
-    model = open_hugging_face(folder)
+    with _same_random_numbers():
+        model = open_hugging_face(folder)
     if is_remote(source):
         model.notes.append(f"downloaded from {source}, commit {folder.name}")
     # Its weights are float32 in any case.
     apply_overrides(model, source, **{k: v for k, v in overrides.items() if k != "dtype"})
     return model
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """Make random weights the same each time, so that a command can be repeated."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _without_weights(source: str, weights: str | None) -> SavedModel:

@@ -8,8 +8,9 @@ from ..modules.registry import layer
 from .errors import SavedModelError
 from .named_network import NamedNetwork, build_with_buffers
 
-#: Far above the classes of any network, and below what fills the memory of a machine.
-MOST_CLASSES, LARGEST_IMAGE = 100_000, 4096
+#: Far above those of any network, and below what fills the memory of a machine.
+MOST_CLASSES = 100_000
+LARGEST_IMAGE = 4096
 
 
 @layer

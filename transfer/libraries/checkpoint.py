@@ -37,7 +37,7 @@ def read_state(file: Path) -> tuple[State, str]:
     """Return the state dict in a file, or in a checkpoint that holds one; no code in it is run.
 
     Returns:
-        The tensors by name, and the key that they were under; empty where the file is the dict.
+        The tensors by name, and the keys that lead to them; empty where the file is the dict.
 
     Raises:
         NetworkError: It cannot be read, or holds no state dict or more than plain values.
@@ -59,14 +59,10 @@ def read_state(file: Path) -> tuple[State, str]:
         ) from error
     except Exception as error:  # of a damaged archive
         raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
-    for key in (*_AVERAGED, *_PLAIN):
-        inner = content.get(key) if isinstance(content, dict) else None
-        if isinstance(inner, dict) and (state := _tensors(inner)):
-            return state, key
-    state = _tensors(content) if isinstance(content, dict) else {}
+    state, key = _find_state(content)
     if not state:
         raise NetworkError(f"{file}: no state dict: names and tensors were expected")
-    return state, ""
+    return state, key
 
 
 def fill_from_state(model: SavedModel, network: nn.Module, state: State, source: str) -> None:
@@ -121,6 +117,22 @@ def fill_from_state(model: SavedModel, network: nn.Module, state: State, source:
             if names
         ]
         model.notes.append(f"{source}: {len(fitting)} tensors are loaded; {'; '.join(rest)}")
+
+
+def _find_state(content: Any, levels: int = 3) -> tuple[State, str]:
+    """Return the state dict in a value and the keys that lead to it; nothing if there is none.
+
+    Args:
+        content: The value; a file may make a dict that contains itself.
+        levels: How many keys at most lead to the state dict.
+    """
+    if not isinstance(content, dict) or not levels:
+        return {}, ""
+    for key in (*_AVERAGED, *_PLAIN):
+        state, inner = _find_state(content.get(key), levels - 1)
+        if state:
+            return state, f"{key}.{inner}".strip(".")
+    return _tensors(content), ""
 
 
 def _tensors(values: dict[Any, Any]) -> State:

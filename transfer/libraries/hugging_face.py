@@ -141,10 +141,14 @@ def _of_transformers(config: dict[str, Any], folder: Path) -> SavedModel:
     Raises:
         ValueError: It is damaged, or of something else than an image classifier.
     """
-    check_entries(config, {"model_type": text, "id2label": mapping_of(text)}, optional=["id2label"])
-    names = config.get("id2label")
-    if names is None:
-        raise ValueError("it names no classes (id2label): it is of no classifier")
+    kinds = {"architectures": list_of(text), "model_type": text, "id2label": mapping_of(text)}
+    check_entries(config, kinds, optional=["id2label"])
+    if not any(name.endswith("ForImageClassification") for name in config["architectures"]):
+        raise ValueError(
+            f"it is of no image classifier with one head: {', '.join(config['architectures'])}"
+        )
+    # transformers leaves out what it takes by default: two classes.
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     module = TransformersNetwork(stored_config(config), len(names))
     if not names.keys() >= {str(index) for index in range(len(names))}:
         raise ValueError("id2label does not number the classes from 0")
