@@ -14,8 +14,9 @@ from support import relative_error
 from torch import nn
 from torch.nn import functional
 
-from torchlift.converters import convert
+from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules.packages.recurrent import Recurrence
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -275,3 +276,60 @@ def test_classes_that_torch7_cannot_run_are_refused() -> None:
     weight = torch.zeros(0)
     with pytest.raises(ConversionError, match="has no weight"):
         convert(lua("nn.LinearizedConvolution", weight=weight, bias=weight, kw=3))
+
+
+@pytest.mark.covers("nn.SeqGRU", "nn.SeqLSTM", compared="outputs")
+def test_sequences_may_begin_with_their_batch_and_a_step_with_one_zero_is_none_of_padding() -> None:
+    steps = rand(5, 2, 3)
+    steps[1, 0, 0] = 0  # only a step that is zero altogether is masked
+    for name, columns in (("nn.SeqGRU", 6), ("nn.SeqLSTM", 8)):
+        fields = {"weight": rand(5, columns), "bias": rand(columns)}
+        modules = [
+            convert(lua(name, **fields, batchfirst=first, maskzero=masked))
+            for first in (False, True)
+            for masked in (False, True)
+        ]
+        expected = modules[0](steps).detach()
+        for module in modules:
+            output = module(steps.transpose(0, 1) if module.batch_first else steps)
+            output = output.transpose(0, 1) if module.batch_first else output
+            assert relative_error(output, expected) < EXACT
+
+
+@pytest.mark.covers("nn.LinearNoBias", compared="outputs")
+def test_a_linear_layer_without_a_bias_does_not_learn_the_zeros_of_its_first_version() -> None:
+    module = convert(lua("nn.LinearNoBias", weight=rand(2, 3), bias=torch.zeros(2).double()))
+    assert [name for name, _ in module.named_parameters()] == ["weight"]
+
+
+def test_tables_of_states_count_each_tensor() -> None:
+    layer = Recurrence(nn.Identity(), output_size=[[2], [[3], [4, 5]]], input_dims=1)
+    states = [rand(1, 2), rand(1, 3), rand(1, 4, 5)]
+    assert layer.num_states == 3
+    assert layer.nested(states) == [[states[0], [states[1], states[2]]]]
+    assert layer.nested([]) == []
+    assert Recurrence(nn.Identity(), output_size=[2], input_dims=1).num_states == 1
+
+
+def test_graphs_with_a_criterion_inside_are_refused() -> None:
+    node, outside = lua("nngraph.Node"), lua("nngraph.Node")
+    data = t7.LuaTable({"criterion": lua("nn.MSECriterion"), "mapindex": t7.LuaTable()})
+    node.fields["data"], outside.fields["data"] = data, t7.LuaTable()
+    nodes = {"innode": outside, "outnode": outside, "forwardnodes": t7.LuaTable.from_list([node])}
+    graph = t7.LuaObject("nn.gModule", t7.LuaTable({**nodes, "modules": t7.LuaTable()}))
+    with pytest.raises(ConversionError, match="computes a criterion"):
+        convert(graph)
+
+
+@pytest.mark.covers("nn.ModuleFromCriterion", compared="outputs")
+def test_a_criterion_as_a_module_takes_the_prediction_first() -> None:
+    logs, classes = rand(4, 3).log_softmax(1), torch.tensor([1, 3, 2, 1])
+    module = convert(lua("nn.ModuleFromCriterion", criterion=lua("nn.ClassNLLCriterion")))
+    expected = -logs[range(4), classes - 1].mean()
+    assert relative_error(module([logs, classes]), expected.reshape(1)) < EXACT
+
+
+def test_positions_count_along_the_second_axis_only() -> None:
+    for dimension in (1, 3, -2):
+        with pytest.raises(ConversionError, match="dimension"):
+            convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
