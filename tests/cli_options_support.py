@@ -101,6 +101,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENED,
             **DATA,
+            "torchlift.converters.onnx.find_runtimes": [],
             "torchlift.converters.onnx.check": END,
         },
     ),
