@@ -58,8 +58,8 @@ def check(
     holds: each layer is run again and compared with what Torch7 computed.
 
     Args:
-        model: The exported model: a .t7 file, a saved model's folder, torchvision:NAME, or
-            python:package.module:function.
+        model: The exported model: a .t7 file, a saved model's folder, hf:ORG/NAME,
+            torchvision:NAME, or python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
         examples: How many of its images to use at most, evenly spread; all by default.
@@ -86,6 +86,8 @@ def check(
         model_options: How to open the model.
     """
     if onnx is None:
+        from ..converters.saved.hub import model_path
+
         given = {
             "data": data,
             "examples": examples,
@@ -95,7 +97,7 @@ def check(
         }
         flags = {"locate": locate, "report": report}
         unused = [name for name, value in {**given, **flags}.items() if value]
-        if unused or Path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
+        if unused or model_path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
             raise UsageError(
                 f"{model}: name the .onnx file too: torchlift check MODEL FILE.onnx; without one, "
                 "a .t7 is compared with the activations that it holds"

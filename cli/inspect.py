@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -45,8 +44,10 @@ def inspect(
         at: The path of a value in a .t7, such as protos.cnn, whose tree and layers are shown.
         plugin: A Python file with converters for classes of your own; it is run.
     """
+    from ..converters.saved.hub import model_path
+
     run_plugin(plugin)
-    path = Path(file)
+    path = model_path(file)
     if at and (path.suffix.lower() in (".onnx", *_OTHER_KINDS) or path.is_dir()):
         raise UsageError(f"{file}: --at is for a .t7 file")
     if path.suffix.lower() == ".onnx":

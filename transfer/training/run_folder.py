@@ -34,6 +34,7 @@ import yaml
 from ... import __version__
 from ...converters.files import atomic_path, check_output
 from ...converters.overwriting import FolderKind, check_no_links, foreign_entries
+from ...converters.saved.card import CARD, is_edited
 from ...converters.saved.folder import SAVED_MODEL
 from ...converters.settings import changed_settings
 from ...converters.validation import (
@@ -66,6 +67,7 @@ RUN = FolderKind(
         r"|network\.(json|safetensors)"
         r"|tensorboard(/.*)?"
     ),
+    SAVED_MODEL.is_ours,
 )
 
 #: Options that may change when a run is resumed.
@@ -245,6 +247,10 @@ def open_run(
     if overwrite:
         _delete_results(folder.path)
     elif resume:
+        if is_edited(card := folder.model / CARD):
+            raise TrainingError(
+                f"{card} was edited, and a run that goes on writes a new one: move it elsewhere"
+            )
         _check_resumable(folder.path, config, inputs)
         lr = folder.found_rate()
     else:
