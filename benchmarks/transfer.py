@@ -170,7 +170,7 @@ def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
             experiment,
             start_processes(experiment.run, experiment.freezing, Path(folder)),
             Path(folder) / "checkpoints",
-            lambda history, seconds: ends.append(time.perf_counter()),
+            lambda state: ends.append(time.perf_counter()),
         )
     return ends[1] - ends[0]
 

@@ -24,8 +24,8 @@ def read_config(text: str, types: Mapping[str, Any], words: Collection[str] = ()
     Args:
         text: YAML, with names of options as torchlift writes them, now or in 0.1.0.
         types: the type of each of the command's arguments, by name.
-        words: what was typed. Python code and trackers, which may be services elsewhere, are only
-            taken from a file if they are named here too.
+        words: what was typed. Python code, addresses and trackers, which may be services elsewhere,
+            are only taken from a file if they are named here too.
 
     Raises:
         ArgumentTypeError: when it is something else, an option does not exist or has an invalid
@@ -62,14 +62,16 @@ def read_config(text: str, types: Mapping[str, Any], words: Collection[str] = ()
 
 
 def _check_named(name: str, value: Any, words: Collection[str]) -> None:
-    """Check that an option which runs code or calls a service is also on the command line."""
+    """Check that what runs code, is fetched or calls a service is on the command line too."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
     runs = name == "plugin" or any(str(text).startswith(_PYTHON) for text in texts)
     calls = name == "tracker" and not set(texts) <= _LOCAL_TRACKERS
+    fetches = any("://" in str(text) for text in texts)
     typed = {*words, *(word.partition("=")[2] for word in words)}
     typed |= {part.strip() for word in typed for part in word.split(",")}
-    if (runs or calls) and not {str(text) for text in texts} <= typed:
-        what = "Python code that runs" if runs else "a service that is called"
+    if (runs or calls or fetches) and not {str(text) for text in texts} <= typed:
+        what = "an address that is fetched" if fetches else "a service that is called"
+        what = "Python code that runs" if runs else what
         raise ArgumentTypeError(
             f"{name}: {value} is {what}, which a config file cannot name: give it on the command "
             "line too"
