@@ -1,121 +1,205 @@
-"""Images a second on a CPU in three runtimes: `python benchmarks/inference.py`.
+"""Images a second on a CPU, engine beside engine: `python benchmarks/inference.py`.
 
-The same AlexNet-OWT-BN in all of them: PyTorch eager on the converted module, our exported file in
-ONNX Runtime in float32 and int8, and OpenCV's dnn on the `.t7` itself. Their turns alternate, so
-that what else the machine does meets all alike. The table goes into `docs/benchmarks.md` (not
-with `--print`).
+The same networks in PyTorch (eager and compiled), in a bare session of ONNX Runtime, in torchlift's
+predictor on ONNX Runtime and on its OpenVINO provider, in int8, and in OpenCV's dnn. Each engine is
+a process of its own, and the turns of all alternate, so that what else the machine does meets all
+alike. The wheels exclude each other, so OpenVINO and OpenCV may be in other environments:
+`--openvino-python VENV/bin/python`, `--opencv-python …`. The tables go into `docs/benchmarks.md`
+(not with `--print`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from measure import installed, machine, megabytes, table, write_section
-from networks import ALEXNET_PARAMETERS, save_alexnet
+from measure import machine, table, write_section
+from networks import alexnet
 
-from torchlift.converters import load_model
-from torchlift.converters.inference import OnnxPredictor
+from torchlift.converters import convert
 from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.onnx import export, quantize
+from torchlift.converters.saved import SavedModel, save
+from torchlift.transfer.load_network import load_network
 
-_OPENCV = "opencv-python-headless"
-_SHAPE = (3, 224, 224)
+SHAPE = (3, 224, 224)
+#: Name → source; AlexNet-OWT-BN is made here.
+NETWORKS = {
+    "AlexNet-OWT-BN": "",
+    "ResNet-18": "torchvision:resnet18",
+    "SqueezeNet 1.1": "torchvision:squeezenet1_1",
+    "MobileNet V2": "torchvision:mobilenet_v2",
+    "DenseNet-121": "torchvision:densenet121",
+}
+_PROGRAM = Path(__file__).with_name("inference_engines.py")
 
-Network = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        title: Its head.
+        engine: The engine of `inference_engines.py`.
+        file: Which of the network's files it runs.
+        is_ours: Whether it is one of torchlift's choices in float32.
+    """
+
+    title: str
+    engine: str
+    file: str
+    is_ours: bool = False
+
+
+COLUMNS = (
+    Column("PyTorch eager", "eager", "saved"),
+    Column("torch.compile", "compiled", "saved"),
+    Column("ONNX Runtime", "plain", "fp32.onnx"),
+    Column("OpenCV dnn", "opencv", "fp32.onnx"),
+    Column("torchlift, cpu", "torchlift", "fp32.onnx", is_ours=True),
+    Column("torchlift, openvino", "openvino", "fp32.onnx", is_ours=True),
+    Column("torchlift, int8", "torchlift", "int8.onnx"),
+)
+
+
+@dataclass
+class Worker:
+    """A network in an engine that waits for its turn."""
+
+    process: subprocess.Popen[str]
+    versions: str
+    outputs: np.ndarray
+    seconds: list[float] = field(default_factory=list)
+
+    def take_turn(self) -> None:
+        """Run one batch, and keep what it took."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.seconds.append(float(self.process.stdout.readline()))
 
 
 def main() -> None:
-    """Measure, compare, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=7)
+    """Measure, compare, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--openvino-python", default=sys.executable)
+    parser.add_argument("--opencv-python", default=sys.executable)
     parser.add_argument("--print", action="store_true", help="do not write docs/benchmarks.md")
     options = parser.parse_args()
-    torch.set_num_threads(available_cpus())
-    images = np.random.default_rng(1).standard_normal((options.batch, *_SHAPE), np.float32)
-    with tempfile.TemporaryDirectory() as name:
-        networks, sizes = open_networks(Path(name), images)
-        times = measure_in_turns(networks, images, options.rounds)
-        outputs = {name: network(images) for name, network in networks.items()}
-    rate = {name: options.batch / seconds for name, seconds in times.items()}
-    eager = "PyTorch eager"
-    rows = [
-        [
-            name,
-            f"{rate[name]:.1f}",
-            f"{rate[name] / rate[eager]:.2f}×",
-            f"{difference(outputs[name], outputs[eager]):.1e}",
-            megabytes(sizes[name]),
-        ]
-        for name in networks
-    ]
-    header = ["", "images/s", "against eager", "largest difference", "file"]
-    text = f"""\
-`python benchmarks/inference.py --batch {options.batch} --rounds {options.rounds}`, on \
-{machine("torch", "onnxruntime", _OPENCV)}.
-
-AlexNet-OWT-BN at full size ({ALEXNET_PARAMETERS:,} parameters) on 3×224×224 inputs, in batches
-of {options.batch}, {available_cpus()} threads each, the best of {options.rounds} rounds. The
-difference is between the outputs and those of PyTorch, relative to the largest output.
-
-{table(header, rows)}
-"""
+    pythons = {"openvino": options.openvino_python, "opencv": options.opencv_python}
+    inputs = np.random.default_rng(1).standard_normal((options.batch, *SHAPE), np.float32)
+    results = {}
+    for name in options.networks.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            write_network(name, Path(folder), inputs)
+            results[name] = measure_in_turns(Path(folder), pythons, options.rounds)
+    text = report(results, options.batch, options.rounds)
     print(text)
     if not options.print:
         write_section("Inference on a CPU", text)
 
 
-def open_networks(folder: Path, images: np.ndarray) -> tuple[dict[str, Network], dict[str, int]]:
-    """Return the network in each runtime, and the sizes of their files in bytes."""
-    source, single, int8 = folder / "alexnet.t7", folder / "fp32.onnx", folder / "int8.onnx"
-    save_alexnet(source)
-    module = load_model(source)
-    export(module, single, input_shape=_SHAPE)
+def write_network(name: str, folder: Path, inputs: np.ndarray) -> None:
+    """Write a network with seeded random weights: saved, as `.onnx`, and in int8."""
+    # For environments where torchlift is not installed.
+    (folder / "torchlift").symlink_to(_PROGRAM.resolve().parents[1])
+    source = NETWORKS[name]
+    module = load_network(source).module if source else convert(alexnet())
+    model = SavedModel(module, "logits", SHAPE)
+    save(model, folder / "saved")
+    export(model, folder / "fp32.onnx")
     # Random weights name random classes: only the speed is of interest here.
-    quantize(single, int8, images, max_drop=1)
-
-    @torch.inference_mode()
-    def eager(inputs: np.ndarray) -> np.ndarray:
-        return module(torch.from_numpy(inputs)).numpy()
-
-    networks: dict[str, Network] = {"PyTorch eager": eager}
-    files = {"PyTorch eager": source, "torchlift export, fp32": single}
-    if installed(_OPENCV):
-        import cv2
-
-        cv2.setNumThreads(available_cpus())
-        net = cv2.dnn.readNetFromTorch(str(source), True, True)
-
-        def opencv(inputs: np.ndarray) -> np.ndarray:
-            net.setInput(inputs)
-            return net.forward()
-
-        networks["OpenCV dnn"] = opencv
-        files["OpenCV dnn"] = source
-    networks["torchlift export, fp32"] = OnnxPredictor(single, "cpu")
-    networks["torchlift quantize, int8"] = OnnxPredictor(int8, "cpu")
-    files["torchlift quantize, int8"] = int8
-    return networks, {name: files[name].stat().st_size for name in networks}
+    quantize(folder / "fp32.onnx", folder / "int8.onnx", inputs, max_drop=1)
+    np.save(folder / "inputs.npy", inputs)
 
 
-def measure_in_turns(
-    networks: dict[str, Network], images: np.ndarray, rounds: int
-) -> dict[str, float]:
-    """Seconds for one batch in each network: the least of several, after a first one."""
-    best = dict.fromkeys(networks, float("inf"))
-    for number in range(rounds + 1):
-        for name, network in networks.items():
-            start = time.perf_counter()
-            network(images)
-            if number:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
+def measure_in_turns(folder: Path, pythons: dict[str, str], rounds: int) -> dict[str, Worker]:
+    """Return a worker of each column that this machine can run, with the seconds of its turns."""
+    with ExitStack() as stack:
+        workers = {}
+        for column in COLUMNS:
+            python = pythons.get(column.engine, sys.executable)
+            worker = start(column, python, folder, stack)
+            if worker is not None:
+                workers[column.title] = worker
+        for _ in range(rounds):
+            for worker in workers.values():
+                worker.take_turn()
+    return workers
+
+
+def start(column: Column, python: str, folder: Path, stack: ExitStack) -> Worker | None:
+    """Start an engine and wait until it has run once; None where its package is missing."""
+    outputs = folder / f"{column.engine}-{column.file}.npy"
+    names = [column.engine, str(folder / column.file), str(folder / "inputs.npy"), str(outputs)]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    process = subprocess.Popen(
+        [python, str(_PROGRAM), *names, str(available_cpus())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    stack.enter_context(process)
+    assert process.stdin
+    assert process.stdout
+    stack.callback(process.stdin.close)
+    line = process.stdout.readline()
+    return Worker(process, line.strip(), np.load(outputs)) if line else None
+
+
+def report(results: dict[str, dict[str, Worker]], batch: int, rounds: int) -> str:
+    """Return the tables of all networks."""
+    titles = [
+        column.title for column in COLUMNS if all(column.title in row for row in results.values())
+    ]
+    ours = [column.title for column in COLUMNS if column.is_ours and column.title in titles]
+    others = [title for title in titles if title not in (*ours, "torchlift, int8")]
+    rows, differences = [], []
+    for name, workers in results.items():
+        rate = {title: batch / statistics.median(workers[title].seconds) for title in titles}
+        best, rival = max(ours, key=rate.__getitem__), max(others, key=rate.__getitem__)
+        spread = statistics.quantiles(workers[rival].seconds, n=4)
+        rows.append(
+            [
+                name,
+                *(f"{rate[title]:.1f}" for title in titles),
+                f"{rate[best] / rate[rival]:.2f} of {rival}",
+                f"{(spread[2] - spread[0]) / spread[1]:.0%}",
+            ]
+        )
+        expected = workers[COLUMNS[0].title].outputs
+        errors = (difference(workers[title].outputs, expected) for title in titles)
+        differences.append([name, *(f"{error:.1e}" for error in errors)])
+    versions = dict.fromkeys(
+        worker.versions for workers in results.values() for worker in workers.values()
+    )
+    return f"""\
+`python benchmarks/inference.py --batch {batch} --rounds {rounds}`, on {machine("numpy")}; \
+{"; ".join(versions)}.
+
+Images a second on 3×224×224 inputs in batches of {batch}, {available_cpus()} threads, the median of
+{rounds} turns. *Best* is the faster of torchlift's two in float32 beside the fastest of the others;
+*spread* is the middle half of that one's times.
+
+{table(["", *titles, "best", "spread"], rows)}
+
+The largest difference to PyTorch's eager outputs, relative to the largest of them:
+
+{table(["", *titles], differences)}
+"""
 
 
 def difference(outputs: np.ndarray, expected: np.ndarray) -> float:

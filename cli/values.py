@@ -182,7 +182,8 @@ def parse_provider_name(value: Any) -> str:
         >>> parse_provider_name("cuda:1")
         'cuda:1'
     """
-    if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?|openvino(:f32|:bf16)?", str(value)):
+    on_gpu = r"(cuda|tensorrt)(:\d{1,3})?(:[1-9]\d{0,5}[MG])?"
+    if not re.fullmatch(rf"auto|cpu|{on_gpu}|openvino(:f32|:bf16)?", str(value)):
         raise ArgumentTypeError(
             f"one of auto, cpu, cuda, cuda:1, tensorrt, openvino was expected, not {value!r}"
         )

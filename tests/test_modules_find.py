@@ -79,9 +79,19 @@ def test_a_checkpoint_that_refers_to_the_file_of_its_model() -> None:
         find_model(table(epoch=3, modelFile="model_3.t7"))
 
 
-@pytest.mark.parametrize("value", [3, "text", None, table(), table(x=1)])
-def test_a_file_without_a_model_is_an_error(value: Any) -> None:
-    with pytest.raises(ConversionError, match="no model in this file"):
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [
+        (3, "a int"),
+        ("text", "a str"),
+        (None, "a NoneType"),
+        (t7.LuaObject("my.Dataset"), "my.Dataset"),
+        (table(), "nothing"),
+        (table(x=1), "x"),
+    ],
+)
+def test_a_file_without_a_model_is_an_error_that_says_what_it_holds(value: Any, holds: str) -> None:
+    with pytest.raises(ConversionError, match=f"no model in this file: .*it holds .*{holds}"):
         find_model(value)
 
 

@@ -208,7 +208,9 @@ def test_bfloat16_is_asked_for_by_name(words: str, monkeypatch: pytest.MonkeyPat
     [
         ("cuda:x", "no provider 'cuda:x': choose cuda or cuda:1"),
         ("cuda:-1", "choose cuda or cuda:1"),
-        ("cuda:", "choose cuda or cuda:1"),
+        ("cuda:", "choose cuda or cuda:1 or cuda:1:4G"),
+        ("cuda:4X", "no provider 'cuda:4X'"),
+        ("tensorrt:0M", "no provider 'tensorrt:0M'"),
         ("cpu:1", "no provider 'cpu:1': choose cpu$"),
         ("openvino:f16", "choose openvino or openvino:bf16"),
         ("auto:1", "choose auto$"),
@@ -226,6 +228,18 @@ def test_the_second_gpu_is_the_one_that_is_bound(
     session = providers.open_session(file, "cuda:1")
     assert (session.device, session.device_id) == ("cuda", 1)
     assert runtime.requested[0][0][1]["device_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "limit"),
+    [("cuda:4G", 0, 4 * 2**30), ("cuda:1:512M", 1, 512 * 2**20), ("cuda:2", 2, None)],
+)
+def test_a_limit_of_memory_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch, text: str, device: int, limit: int | None
+) -> None:
+    runtime = machine(monkeypatch, [CUDA, CPU], [CUDA, CPU], None)
+    assert providers.open_session(file, text).device_id == device
+    assert runtime.requested[0][0][1].get("gpu_mem_limit") == limit
 
 
 def test_a_provider_starts_when_its_convolution_gives_what_it_should(

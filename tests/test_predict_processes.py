@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,34 @@ def test_several_processes_need_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: nullcontext(Process(0, 2)),
     )
     assert main(["predict", str(MODEL), "x.png"]) == 2
+
+
+@pytest.mark.slow
+def test_two_launchers_that_find_each_other_write_the_file_of_one_process(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2000, 1, 32, 32), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.zeros(len(images), int))
+    words = ["predict", str(MODEL), str(tmp_path / "images.npz"), "--provider", "cpu"]
+    assert main([*words, "-o", str(tmp_path / "one.csv")]) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = ["--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    rendezvous = [f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=1", "--local-addr=127.0.0.1"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *machines, *rendezvous]
+    target = tmp_path / "many.csv"
+    launchers = [
+        subprocess.Popen(
+            [*torchrun, "-m", "torchlift.cli", *words, "-o", str(target)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    for launcher in launchers:
+        _, errors = launcher.communicate(timeout=300)
+        assert launcher.returncode == 0, errors[-2000:]
+    assert target.read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert not list(tmp_path.glob("*.partial*"))
 
 
 @pytest.mark.slow

@@ -237,3 +237,17 @@ def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
     damaged = whole[:at] + struct.pack("<i", dimensions) + whole[at + 4 :]
     with pytest.raises(T7Error, match=f"FloatTensor has {dimensions} dimensions"):
         t7.loads(damaged)
+
+
+def test_an_error_in_a_key_has_the_path_of_the_table() -> None:
+    data = t7.dumps({"a": {"b": 1.0}}, format="ascii").replace(b"2\n1\nb", b"9\n1\nb")
+    with pytest.raises(T7Error, match="type tag from 0 to 8, found 9") as error:
+        t7.loads(data, format="ascii")
+    assert error.value.path == "a"
+
+
+@pytest.mark.parametrize("wrong", ["4", None, LuaTable()])
+def test_a_number_of_a_body_must_be_one(wrong: Any) -> None:
+    value = instance(ClassLayout("parts", "od"), TABLE, wrong)
+    with pytest.raises(T7Error, match=r"expected a number in the body of a my\.Layer"):
+        t7.dumps(value)

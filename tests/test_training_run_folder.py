@@ -317,3 +317,16 @@ def test_only_a_run_without_an_epoch_is_removed_and_only_its_files(tmp_path: Pat
     shutil.rmtree(checkpoint)
     folder.remove_unstarted()
     assert [entry.name for entry in folder.path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "planned"),
+    [("epochs: 7\n", 7), ("epochs: many\n", None), ("lr: 1\n", None), ("- 7\n", None)],
+)
+def test_the_planned_epochs_are_those_of_the_configuration(
+    text: str, planned: int | None, tmp_path: Path
+) -> None:
+    """A run that goes on compares them with its own, for the schedule of its learning rate."""
+    assert RunFolder(tmp_path).planned_epochs() is None
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    assert RunFolder(tmp_path).planned_epochs() == planned

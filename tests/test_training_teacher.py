@@ -11,6 +11,7 @@ import pytest
 import torch
 from support import FIXTURES
 from torch import nn
+from torch.nn import functional
 
 from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
@@ -20,6 +21,7 @@ from torchlift.converters.saved import SavedModel, save
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.training import loop
+from torchlift.transfer.training.loop import _taught
 from torchlift.transfer.training.options import Distillation
 from torchlift.transfer.training.teacher import Teacher, distillation_loss, open_teacher
 
@@ -44,6 +46,18 @@ def test_the_loss_is_that_of_hinton_and_others() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.25, 1.0])
+def test_the_weight_divides_the_loss_between_labels_and_teacher(weight: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, soft = torch.randn(2, 6, 4, generator=draw, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    options = Distillation("teacher", teacher_weight=weight, temperature=2.0)
+    found = _taught(functional.cross_entropy, options, logits, labels, soft.log_softmax(1))
+    apart = functional.cross_entropy(logits, labels)
+    together = distillation_loss(logits, soft.log_softmax(1), 2.0)
+    torch.testing.assert_close(found, (1 - weight) * apart + weight * together)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -62,6 +76,15 @@ def test_the_teacher_gets_its_own_inputs(before: Preprocessing, after: Preproces
     found = Teacher(teacher, classifier(before, channels), [0, 1, 2])(inputs)
     # The way back to pixels and forth rounds some times.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gray_teacher_sees_the_luma_of_colors() -> None:
+    """The weights are those of ITU-R BT.601, with which Pillow turns an image gray."""
+    teacher = classifier(Preprocessing(color="gray"), 1)
+    pixels = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    luma = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(-1, 1, 1)).sum(1, keepdim=True)
+    found = Teacher(teacher, classifier(Preprocessing(), 3), [0, 1, 2])(pixels)
+    torch.testing.assert_close(found, teacher.module(luma).log_softmax(1))
 
 
 def test_a_teacher_of_another_size_gets_resized_inputs() -> None:

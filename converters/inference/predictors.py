@@ -68,6 +68,8 @@ def torch_device(provider: str) -> str:
         raise ProviderError(
             f"{provider} does not start: PyTorch finds no GPU; provider='cpu' runs on the CPU"
         )
+    if choice.memory:
+        raise ProviderError(f"{provider}: a limit of memory is for .onnx files")
     if choice.name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return provider

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ PRECISIONS = ("f32", "bf16")
 #: The batches that TensorRT builds one engine for: the smallest, the usual and the largest.
 _BATCHES = (1, 32, 128)
 
+#: What may stand behind a GPU's provider: its number and a limit of memory, such as `:1:4G`.
+_ON_GPU = re.compile(r"(?::(\d{1,3}))?(?::([1-9]\d{0,5})([MG]))?", re.ASCII)
+
 #: A provider with its options, as ONNX Runtime takes it.
 Requested = str | tuple[str, dict[str, Any]]
 
@@ -41,11 +45,13 @@ class ProviderChoice:
         name: One of `PROVIDERS`, or `auto`.
         device: The number of the GPU.
         precision: The arithmetic, for OpenVINO: `f32` or `bf16`.
+        memory: How many bytes of the GPU's memory tensors may take; 0 for all of it.
     """
 
     name: str
     device: int = 0
     precision: str = "f32"
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,26 +70,31 @@ class GraphFacts:
 
 
 def parse_provider(text: str) -> ProviderChoice:
-    """Read a provider: `auto`, a name, `cuda:1` and `tensorrt:1`, or `openvino:bf16`.
+    """Read a provider: `auto`, a name, `cuda:1`, `cuda:1:4G` and `cuda:4G`, or `openvino:bf16`.
+
+    `tensorrt` takes what `cuda` takes. `4G` is the most memory of the GPU that is used.
 
     Raises:
         ProviderError: If there is no such provider, device or arithmetic.
 
     Example:
-        >>> parse_provider("cuda:1")
-        ProviderChoice(name='cuda', device=1, precision='f32')
+        >>> parse_provider("cuda:1:4G")
+        ProviderChoice(name='cuda', device=1, precision='f32', memory=4294967296)
     """
     name, _, detail = text.partition(":") if isinstance(text, str) else ("", "", "")
     if name != "auto" and name not in PROVIDERS:
         raise ProviderError(f"no provider {text!r}: choose auto, {', '.join(PROVIDERS)}")
-    if not detail and text == name:
-        return ProviderChoice(name, own_device() if name in ON_GPU else 0)
-    if name in ON_GPU and detail.isascii() and detail.isdigit():
-        return ProviderChoice(name, device=int(detail))
+    if name in ON_GPU and (found := _ON_GPU.fullmatch(text.removeprefix(name))):
+        device, amount, unit = found.groups()
+        memory = int(amount) << {"M": 20, "G": 30}[unit] if amount else 0
+        return ProviderChoice(name, int(device) if device else own_device(), memory=memory)
+    if text == name:
+        return ProviderChoice(name)
     if name == "openvino" and detail in PRECISIONS:
         return ProviderChoice(name, precision=detail)
-    allowed = {"openvino": "openvino:bf16", "cuda": "cuda:1", "tensorrt": "tensorrt:1"}.get(name)
-    raise ProviderError(f"no provider {text!r}: choose {name}{f' or {allowed}' if allowed else ''}")
+    others = {"openvino": ["openvino:bf16"]} | {gpu: [f"{gpu}:1", f"{gpu}:1:4G"] for gpu in ON_GPU}
+    allowed = " or ".join([name, *others.get(name, [])])
+    raise ProviderError(f"no provider {text!r}: choose {allowed}")
 
 
 def own_device() -> int:
@@ -117,7 +128,8 @@ _CUDA = PROVIDERS["cuda"]
 
 
 def _cuda(choice: ProviderChoice) -> dict[str, Any]:
-    return {
+    limit = {"gpu_mem_limit": choice.memory} if choice.memory else {}
+    return limit | {
         "device_id": choice.device,
         # TF32 would round products to 10 bits.
         "use_tf32": 0,
@@ -130,6 +142,8 @@ def _cuda(choice: ProviderChoice) -> dict[str, Any]:
 
 def _tensorrt(choice: ProviderChoice, facts: GraphFacts | None) -> dict[str, Any]:
     options: dict[str, Any] = {"device_id": choice.device}
+    if choice.memory:
+        options["trt_max_workspace_size"] = choice.memory
     if facts is None:
         return options
     options |= {

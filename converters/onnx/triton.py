@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WriteError
-from ..files import atomic_path
+from ..files import atomic_path, remove_abandoned
 from .errors import OnnxError
 from .onnx_file import describe_file
 
@@ -85,6 +85,7 @@ def triton_version(folder: Path) -> Iterator[Path]:
     """
     model = folder.parent
     model.parent.mkdir(exist_ok=True)
+    remove_abandoned(model.parent)  # A first version that a kill stopped, when this is a later one.
     is_new = not model.exists()
     with atomic_path(model if is_new else folder) as written:
         version = written / folder.name if is_new else written
