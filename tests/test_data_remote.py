@@ -145,7 +145,8 @@ def test_a_training_elsewhere_is_the_one_here(
     # A config file fetches nothing by itself.
     words = ["finetune", "torchvision:resnet18", "sklearn:digits"]
     (tmp_path / "run.yaml").write_text(f"test_data: {table}\n", encoding="utf-8")
-    assert main([*words, "--config", str(tmp_path / "run.yaml")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--config", str(tmp_path / "run.yaml")])
     assert "is an address that is fetched" in capsys.readouterr().err
 
 
