@@ -45,10 +45,11 @@ def inspect(
         at: The path of a value in a .t7, such as protos.cnn, whose tree and layers are shown.
         plugin: A Python file with converters for classes of your own; it is run.
     """
+    from ..converters.saved.hub import model_path
     from ..transfer.data.remote_files import is_address
 
     run_plugin(plugin)
-    path = Path(file)
+    path = Path(file) if is_address(file) else model_path(file)
     if at and (path.suffix.lower() in (".onnx", *_OTHER_KINDS) or path.is_dir()):
         raise UsageError(f"{file}: --at is for a .t7 file")
     if path.suffix.lower() == ".onnx":

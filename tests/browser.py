@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 #: The names of the browser's program on different systems.
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -127,3 +129,22 @@ def check_page(chromium: Any, report: Path, size: tuple[int, int]) -> None:
             opened.follow(link)
         assert opened.messages == []
         assert opened.requests == []
+
+
+#: The npm package axe-core, where it is installed.
+AXE = Path(os.environ.get("TORCHLIFT_AXE", ROOT / "node_modules" / "axe-core")) / "axe.min.js"
+
+_SERIOUS = """
+async () => (await axe.run()).violations
+  .filter(({ impact }) => impact === "serious" || impact === "critical")
+  .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)
+"""
+
+
+def serious_faults(page: Any) -> list[str]:
+    """Return what axe-core finds that keeps people from using a page; skip without axe-core."""
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm install axe-core)")
+    # Through the debugger's protocol, since the page itself takes no script of others.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    return list(page.evaluate(_SERIOUS))

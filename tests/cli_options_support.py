@@ -97,10 +97,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "check": (
-        "m.t7 f.onnx --data d",
+        "m.t7 f.onnx --data d --runtime web",
         {
             **OPENED,
             **DATA,
+            "torchlift.converters.onnx.find_runtimes": [],
             "torchlift.converters.onnx.check": END,
         },
     ),
@@ -317,6 +318,8 @@ RENAMED = {
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
     ("calibrate", "provider"): "device",
+    ("check", "runtime"): "names",
+    ("check", "runtime_python"): "python",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",

@@ -7,21 +7,17 @@ keyboard.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
-from browser import DESKTOP, PHONE, Visit, browser
+from browser import DESKTOP, PHONE, Visit, browser, serious_faults
 from onnx import TensorProto, helper, save_model
+from page_support import RUNTIME, opened, package
 from PIL import Image
 from support import FIXTURES, ROOT
 
@@ -30,7 +26,6 @@ from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx import Classifier, OnnxError, write_page
 
 DIGITS = FIXTURES / "digits"
-RUNTIME = Path(os.environ.get("TORCHLIFT_ONNXRUNTIME_WEB", ROOT / "node_modules/onnxruntime-web"))
 EXPORT = [
     f"--labels={DIGITS / 'digits_classes.t7'}",
     f"--mean-std={DIGITS / 'digits_meanStd.t7'}",
@@ -44,15 +39,6 @@ _RESULTS = """
     line.querySelector(".name span").textContent, Number(line.dataset.index),
     Number(line.dataset.probability)])])
 """
-
-
-def package(folder: Path) -> Path:
-    """Write what looks like the npm package, for tests that run nothing."""
-    (folder / "dist").mkdir(parents=True)
-    (folder / "package.json").write_text('{"name": "onnxruntime-web", "version": "9.9.9"}')
-    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
-        (folder / "dist" / name).write_text(name)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -88,35 +74,6 @@ def page(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromium(page: Path) -> Iterator[Any]:
     with browser() as driver:
         yield driver
-
-
-@contextmanager
-def opened(chromium: Any, page: Path, size: tuple[int, int]) -> Iterator[tuple[Visit, Any]]:
-    """Serve the folder's parent, as a host of many pages does, and open the page."""
-    handler = functools.partial(_QuietHandler, directory=str(page.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce"
-        )
-        tab = context.new_page()
-        visit = Visit(tab)
-        tab.on("console", lambda message: visit.messages.append(message.text))
-        tab.on("pageerror", lambda error: visit.messages.append(str(error)))
-        context.on("request", lambda request: visit.requests.append(request.url))
-        tab.goto(f"http://127.0.0.1:{server.server_port}/{page.name}/")
-        tab.wait_for_selector("#choose:not([disabled])", timeout=120_000)
-        yield visit, context
-        origin = f"http://127.0.0.1:{server.server_port}/{page.name}/"
-        others = [url for url in visit.requests if not url.startswith((origin, "blob:", "data:"))]
-        assert others == []
-        context.close()
-        server.shutdown()
-
-
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
 
 
 def choose(visit: Visit, files: list[Path]) -> list[tuple[str, list[Any]]]:
@@ -205,6 +162,14 @@ def test_nothing_overlaps_and_the_card_is_the_file_s(
             visit.page.keyboard.press("Tab")
             reached.add(visit.page.evaluate("document.activeElement.textContent.trim()"))
         assert {"Choose files", "Use the camera", "Save as CSV", "Clear", "Labels"} <= reached
+
+
+@pytest.mark.slow
+def test_axe_finds_no_serious_fault(chromium: Any, page: Path, images: list[Path]) -> None:
+    with opened(chromium, page, PHONE) as (visit, _):
+        choose(visit, images[:2])
+        visit.page.click("summary")
+        assert serious_faults(visit.page) == []
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import DESKTOP, PHONE, Visit, browser
+from browser import DESKTOP, PHONE, Visit, browser, serious_faults
 from serve_support import Server, digit_images, digits_model, serving
 
 from torchlift.cli.main import main
@@ -128,6 +128,15 @@ def test_everything_is_reached_with_the_keyboard(chromium: Any, server: Server) 
             ".map((e) => e.outerHTML)"
         )
         assert unnamed == []
+
+
+@pytest.mark.slow
+def test_axe_finds_no_serious_fault(chromium: Any, server: Server, folder: Path) -> None:
+    with opened(chromium, server, PHONE) as visit:
+        visit.page.wait_for_selector("#app:not([hidden])")
+        choose(visit, folder / "00.png")
+        visit.page.click("summary")
+        assert serious_faults(visit.page) == []
 
 
 def test_an_image_is_pasted_and_dropped(chromium: Any, server: Server, folder: Path) -> None:

@@ -35,6 +35,7 @@ import yaml
 from ... import __version__
 from ...converters.files import atomic_path, check_output
 from ...converters.overwriting import FolderKind, check_no_links, foreign_entries
+from ...converters.saved.card import CARD, is_edited
 from ...converters.saved.folder import SAVED_MODEL
 from ...converters.validation import (
     anything,
@@ -65,6 +66,7 @@ RUN = FolderKind(
         r"|network\.(json|safetensors)"
         r"|tensorboard(/.*)?"
     ),
+    SAVED_MODEL.is_ours,
 )
 
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
@@ -274,6 +276,10 @@ def open_run(
     if overwrite:
         _delete_results(folder.path)
     elif resume:
+        if is_edited(card := folder.model / CARD):
+            raise TrainingError(
+                f"{card} was edited, and a run that goes on writes a new one: move it elsewhere"
+            )
         check_resumable(folder.path, _read_facts(folder.path), config, inputs)
         lr = folder.found_rate()
     else:

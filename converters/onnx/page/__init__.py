@@ -1,4 +1,4 @@
-"""A page that classifies images in the browser, for any host of static files."""
+"""A page that runs a model on images in the browser, for any host of static files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ from ...inference.check_verdict import check_verdict
 from ...overwriting import FolderKind, check_output_folder
 from ..errors import OnnxError
 from ..onnx_file import describe_file
+from .image_card import gives_image, image_card
 from .runtime import find_runtime
 
-_STATIC = ("page.js", "shared.js", "worker.js", "style.css", "icon.svg")
+_STATIC = (
+    "page.js",
+    "class_results.js",
+    "image_results.js",
+    "shared.js",
+    "transform.js",
+    "worker.js",
+    "style.css",
+    "icon.svg",
+)
 _DATA = '<script type="application/json" id="model">{}</script>'
 
 
@@ -45,14 +55,16 @@ def write_page(
     onnxruntime_web: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a page that classifies images in the browser, without a server of its own.
+    """Write a page that runs a model in the browser, without a server of its own.
 
-    The model's own graph resizes and normalizes, on the pixels as the browser decodes them. The
-    page needs HTTP, which any host of static files and `python -m http.server` speak, and asks
-    nothing of other places.
+    A classifier's own graph resizes and normalizes, on the pixels as the browser decodes them. For
+    a network that turns images into images, the page does what `ImageModel` does. It needs HTTP,
+    which any host of static files and `python -m http.server` speak, and asks nothing of other
+    places.
 
     Args:
-        model: A classifier that `export(…, bake_resize=True)` wrote.
+        model: A classifier that `export(…, bake_resize=True)` wrote, or a network that takes and
+            gives images, with what these are in its metadata.
         folder: The folder to write.
         onnxruntime_web: The folder of the npm package (see `find_runtime`).
         overwrite: Replace a page that is there.
@@ -62,12 +74,19 @@ def write_page(
 
     Raises:
         OnnxError: If the model is no such file, or onnxruntime-web is missing.
+        InferenceError: If a network of images cannot be run.
         WriteError: If the folder exists already, or cannot be written.
     """
     target = check_output_folder(folder, PAGE, overwrite)
     source = Path(model)
     description = describe_file(source)
-    require_image_classifier(source, description)
+    image = None
+    if gives_image(description):
+        image = image_card(source, description)
+    else:
+        require_image_classifier(source, description)
+    if Path(f"{source}.data").exists():
+        raise OnnxError(f"{source}: more than 2 GB of weights are too large for a browser")
     runtime = find_runtime(onnxruntime_web)
     card = {
         "model": source.stem,
@@ -75,9 +94,11 @@ def write_page(
         "bytes": source.stat().st_size,
         "sha256": _sha256(source),
         "labels": description["labels"],
-        "output_kind": description["output_kind"],
+        "output_kind": _kind(description, image),
         "arithmetic": description["arithmetic"],
-        "preprocessing": description["baked_preprocessing"],
+        "preprocessing": description["baked_preprocessing"] or description["preprocessing"],
+        "image_to_image": description["image_to_image"],
+        "image": image,
         "source": description["source"],
         "torchlift_version": description["torchlift_version"],
         "check": check_verdict(source),
@@ -116,8 +137,13 @@ def require_image_classifier(file: Path, description: dict[str, Any]) -> None:
         )
     if description["output_kind"] == "features" or len(outputs) != 1:
         raise OnnxError(f"{file}: not a classifier: a page shows the scores of classes")
-    if Path(f"{file}.data").exists():
-        raise OnnxError(f"{file}: more than 2 GB of weights are too large for a browser")
+
+
+def _kind(description: dict[str, Any], image: dict[str, Any] | None) -> str:
+    """Return what the page gives, as its card says."""
+    if image is None:
+        return str(description["output_kind"])
+    return "a map of classes" if image["gives_classes"] else "an image"
 
 
 def _sha256(file: Path) -> str:

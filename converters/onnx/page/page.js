@@ -1,9 +1,8 @@
-// A page that classifies images in the browser: the model and its runtime lie beside it.
-import { $, element, percent, predictionLine, showCard, takeImages } from "./shared.js";
+// A page that runs a model in the browser: the model and its runtime lie beside it.
+import { $, element, showCard, takeImages } from "./shared.js";
 
-const TOP = 5;
 const card = JSON.parse($("model").textContent);
-const rows = [];
+const results = await import(card.image ? "./image_results.js" : "./class_results.js");
 const waiting = new Map();
 let worker = null;
 let nextImage = 0;
@@ -19,7 +18,7 @@ function load() {
   worker.addEventListener("error", (event) => {
     say(`The runtime cannot be loaded: ${event.message || "is this page served over HTTP?"}`);
   });
-  worker.postMessage({ type: "load", file: card.file, bytes: card.bytes, gpu: $("gpu").checked });
+  worker.postMessage({ type: "load", card, gpu: $("gpu").checked });
 }
 
 const receive = {
@@ -39,16 +38,14 @@ const receive = {
     $("loading").hidden = true;
     say(text);
   },
-  scores({ id, scores, width, height, milliseconds }) {
+  result({ id, width, height, milliseconds, ...answer }) {
     const result = waiting.get(id);
     waiting.delete(id);
-    const predictions = mostProbable(probabilities(scores));
+    if (result.isCleared) return;
     result.status.textContent = `${width}×${height}, ${milliseconds} ms`;
-    result.list.replaceChildren(...predictions.map(predictionLine));
-    rows.push(...predictions.map((one, rank) => ({ file: result.name, rank: rank + 1, ...one })));
+    const made = results.show(result, answer, card);
     $("after").hidden = false;
-    const [best] = predictions;
-    sayWhenDone(`${result.name}: ${best.label}, ${percent(best.probability)}`);
+    sayWhenDone(`${result.name}: ${made}`);
   },
   problem({ id, text }) {
     const result = waiting.get(id);
@@ -65,7 +62,7 @@ function say(text) {
 }
 
 function sayWhenDone(text) {
-  say(waiting.size ? `Classifying, ${waiting.size} to go…` : text);
+  say(waiting.size ? `Computing, ${waiting.size} to go…` : text);
 }
 
 function setReady(ready) {
@@ -73,29 +70,8 @@ function setReady(ready) {
   $("choose").disabled = $("camera").disabled = !ready;
 }
 
-/** Turn the outputs of the network into probabilities, as its file says what they are. */
-function probabilities(scores) {
-  if (card.output_kind === "probabilities") return [...scores];
-  if (card.output_kind === "log_probabilities") return [...scores].map(Math.exp);
-  const largest = Math.max(...scores);
-  const powers = [...scores].map((score) => Math.exp(score - largest));
-  const sum = powers.reduce((one, other) => one + other, 0);
-  return powers.map((power) => power / sum);
-}
-
-function mostProbable(values) {
-  return values
-    .map((value, index) => ({
-      label: card.labels ? card.labels[index] : String(index + 1),
-      index,
-      probability: Number.isFinite(value) ? value : null,
-    }))
-    .sort((one, other) => other.probability - one.probability || one.index - other.index)
-    .slice(0, TOP);
-}
-
 /** Show images and hand them to the worker, one after the other. */
-function classify(files) {
+function take(files) {
   for (const file of files) {
     const id = nextImage++;
     const article = document.createElement("article");
@@ -109,31 +85,19 @@ function classify(files) {
     beside.append(element("h3", file.name), list, status);
     article.append(preview, beside);
     $("results").append(article);
-    waiting.set(id, { name: file.name, article, list, status });
-    worker.postMessage({ type: "classify", id, blob: file });
+    waiting.set(id, { name: file.name, article, preview, list, status });
+    worker.postMessage({ type: "run", id, blob: file });
   }
   sayWhenDone("");
 }
 
 function clear() {
   for (const image of $("results").querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  for (const [id, result] of waiting) waiting.set(id, { ...result, article: element("div", "") });
+  for (const result of waiting.values()) result.isCleared = true;
   $("results").replaceChildren();
-  rows.length = 0;
+  results.clear();
   $("after").hidden = true;
   $("choose").focus();
-}
-
-function saveCsv() {
-  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const columns = ["file", "rank", "label", "index", "probability"];
-  const lines = rows.map((row) => columns.map((name) => quoted(String(row[name] ?? ""))));
-  const text = [columns, ...lines].map((line) => `${line.join(",")}\r\n`).join("");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = `${card.model}.csv`;
-  link.click();
-  URL.revokeObjectURL(link.href);
 }
 
 /** Load the model anew, unless WebGPU was asked for and is not to be had. */
@@ -148,8 +112,9 @@ async function chooseProvider() {
 
 document.title = $("title").textContent = card.model;
 showCard(card, [["File", `${card.file}, ${(card.bytes / 1e6).toFixed(1)} MB`]]);
-takeImages(classify, say, () => !$("choose").disabled);
-$("csv").addEventListener("click", saveCsv);
+results.start(card);
+$("labels-box").hidden = !card.labels && Boolean(card.image);
+takeImages(take, say, () => !$("choose").disabled);
 $("clear").addEventListener("click", clear);
 $("gpu").addEventListener("change", chooseProvider);
 $("gpu-row").hidden = !(card.has_webgpu && navigator.gpu);

@@ -37,6 +37,7 @@ export function showCard(card, others) {
     ["Arithmetic", card.arithmetic],
     ["Classes", card.labels && String(card.labels.length)],
     ["Preprocessing", card.preprocessing && describe(card.preprocessing)],
+    ["Output image", card.image_to_image && describe(card.image_to_image)],
     ["Source", card.source && Object.values(card.source).join(", SHA-256 ")],
     ["Written by", card.torchlift_version && `torchlift ${card.torchlift_version}`],
     ["Check report", card.check ? verdict(card.check) : "none beside the file"],
