@@ -25,8 +25,8 @@ _EXTRAS = {
         ),
         "cpu",
     ),
-    "pyarrow": "data",
-    **dict.fromkeys(("huggingface_hub", "timm", "transformers"), "networks"),
+    **dict.fromkeys(("aiohttp", "fsspec", "pyarrow"), "data"),
+    **dict.fromkeys(("timm", "transformers"), "networks"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
         "serve",
