@@ -21,7 +21,7 @@ from ..converters.saved import (
     is_saved_model,
     open_model,
 )
-from ..converters.saved.hub import HF, is_remote, model_path
+from ..converters.saved.hub import HF, fetch_of_another_library, is_remote, model_path
 from .errors import NetworkError
 from .libraries.checkpoint import fill_from_state, read_state
 from .libraries.hugging_face import open_hugging_face
@@ -112,6 +112,8 @@ def _of_another_library(
     """Return the network of timm or transformers in a folder, described by what is said of it."""
     if at is not None:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
+    if is_remote(source):
+        fetch_of_another_library(source)
     with _same_random_numbers():
         model = open_hugging_face(folder)
     if is_remote(source):

@@ -22,6 +22,8 @@ _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+)
 #: The most bytes of a `config.json`, and of weights beside 16 for each parameter.
 _LARGEST_CONFIG = 64 * 2**20
 _BYTES_FOR_EACH_PARAMETER = 16
+#: The most bytes of weights whose `config.json` does not say how many there are.
+_LARGEST_WEIGHTS = 4 * 2**30
 
 #: What transformers says of the images of a network.
 PREPROCESSOR = "preprocessor_config.json"
@@ -29,7 +31,7 @@ PREPROCESSOR = "preprocessor_config.json"
 #: Entries by which timm and transformers name the network of a `config.json`.
 _OTHER_LIBRARIES = {"architecture", "model_type"}
 
-_NO_FILE = "the repository has no {}: it holds no model that torchlift opens"
+_NO_FILE = "the repository has no {}: it is not a model saved by torchlift"
 
 
 def model_path(source: str | os.PathLike[str]) -> Path:
@@ -39,8 +41,8 @@ def model_path(source: str | os.PathLike[str]) -> Path:
         source: A path, which is returned; `hf:FOLDER`, a folder that is there; or `hf:ORG/NAME`,
             a repository of the Hugging Face Hub, at its newest commit or, with `@REVISION`, at
             another one. Its `config.json`, weights and Torch7 object are downloaded to the Hub's
-            cache where they are not there yet, or `preprocessor_config.json` of a network of timm
-            or transformers; no other file is.
+            cache where they are not there yet; no other file is. Of a network of timm or
+            transformers only `config.json` is (see `fetch_of_another_library`).
 
     Raises:
         MissingPackageError: If `huggingface_hub` is not installed.
@@ -84,20 +86,34 @@ def _fetched(source: str) -> Path:
     file = _downloaded(source, repository, CONFIG, revision, _LARGEST_CONFIG)
     if file is None:
         raise SavedModelError(f"{source}: {_NO_FILE.format(CONFIG)}")
-    config, other = {}, PREPROCESSOR
-    if not is_of_another_library(file.parent):
-        other = TORCH7
-        try:
-            config = read_config(file.parent)
-        except SavedModelError as error:
-            raise SavedModelError(f"{source}: {str(error).replace(f'{file}: ', '')}") from None
+    if is_of_another_library(file.parent):
+        return file.parent
+    try:
+        config = read_config(file.parent)
+    except SavedModelError as error:
+        raise SavedModelError(f"{source}: {str(error).replace(f'{file}: ', '')}") from None
     limit = _LARGEST_CONFIG + _BYTES_FOR_EACH_PARAMETER * config.get("parameters", 2**28)
     # The other files of the same commit, whatever is pushed meanwhile.
     commit = file.parent.name
     if _downloaded(source, repository, WEIGHTS, commit, limit) is None:
         raise SavedModelError(f"{source}: {_NO_FILE.format(WEIGHTS)}")
-    _downloaded(source, repository, other, commit, limit)
+    _downloaded(source, repository, TORCH7, commit, limit)
     return file.parent
+
+
+def fetch_of_another_library(source: str) -> None:
+    """Download the weights of a network of timm or transformers, and what its images are.
+
+    Args:
+        source: `hf:ORG/NAME`, whose `model_path` has its `config.json`.
+
+    Raises:
+        SavedModelError: If there are none, or they cannot be downloaded.
+    """
+    repository, commit = source.removeprefix(HF).partition("@")[0], model_path(source).name
+    if _downloaded(source, repository, WEIGHTS, commit, _LARGEST_WEIGHTS) is None:
+        raise SavedModelError(f"{source}: the repository has no {WEIGHTS}")
+    _downloaded(source, repository, PREPROCESSOR, commit, _LARGEST_CONFIG)
 
 
 def is_of_another_library(folder: Path) -> bool:
