@@ -66,6 +66,42 @@ def stored_config(values: dict[str, Any]) -> str:
     return text
 
 
+def with_current_names(
+    module: TransformersNetwork, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return tensors by the names that the installed transformers has for them.
+
+    Files keep the names of the version that first wrote them. Those of no use keep theirs.
+
+    Raises:
+        SavedModelError: If transformers does not take them.
+    """
+    from transformers.utils import logging
+
+    network: Any = module.network
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        # Without a place to load from, it takes the tensors that are given.
+        loaded, found = type(network).from_pretrained(
+            None,
+            config=network.config,
+            state_dict=dict(state),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:  # of any class, for tensors of another network
+        raise SavedModelError(f"transformers does not take the weights: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    random = {*found["missing_keys"], *mismatched}
+    known = {name: value for name, value in loaded.state_dict().items() if name not in random}
+    return known | {name: state[name] for name in found["unexpected_keys"] if name in state}
+
+
 def _checked_config(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)

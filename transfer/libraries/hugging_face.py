@@ -13,7 +13,7 @@ from ...converters.images.errors import PreprocessingError
 from ...converters.saved import SavedModel, TimmNetwork, TransformersNetwork
 from ...converters.saved.config import CONFIG, WEIGHTS
 from ...converters.saved.hub import PREPROCESSOR, is_of_another_library
-from ...converters.saved.transformers_network import stored_config
+from ...converters.saved.transformers_network import stored_config, with_current_names
 from ...converters.validation import (
     check_entries,
     entries,
@@ -74,6 +74,8 @@ def open_hugging_face(folder: Path) -> SavedModel:
     except ValueError as error:
         raise NetworkError(f"{folder / CONFIG}: {error}") from None
     model.module.eval()
+    if isinstance(model.module, TransformersNetwork):
+        state = with_current_names(model.module, state)
     fill_from_state(model, model.module.get_submodule("network"), state, str(folder))
     return model
 
