@@ -161,7 +161,11 @@ def test_a_training_elsewhere_is_the_one_here(
         ("s3://bucket/x.npz", r"^s3://bucket/x.npz: cannot be read: Install s3fs"),
     ],
 )
-def test_what_cannot_be_reached_is_one_sentence(source: str, message: str) -> None:
+def test_what_cannot_be_reached_is_one_sentence(
+    source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", source]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(TorchliftError, match=message) as caught:
         open_data(source)
     assert "\n" not in str(caught.value)

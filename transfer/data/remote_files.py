@@ -54,8 +54,9 @@ class RemoteFile:
         """Return the file or folder at an address.
 
         Raises:
-            MissingPackageError: If fsspec, or the package for this kind of address, is missing.
-            DataError: If there is no such kind of address, or it cannot be reached.
+            MissingPackageError: If fsspec is missing.
+            DataError: If there is no such kind of address, its package is missing, or it cannot be
+                reached.
         """
         scheme, _, rest = address.partition("://")
         if scheme in ("zip", "tar") and "::" not in rest:
@@ -173,21 +174,20 @@ def _one_sentence(address: str) -> Iterator[None]:
     """Turn what can go wrong with an address into a sentence.
 
     Raises:
-        MissingPackageError: If a package is missing.
+        MissingPackageError: If fsspec is missing.
         DataError: In all other cases.
     """
     try:
         yield
     except (DataError, MissingPackageError):
         raise
-    except ImportError as error:
-        raise MissingPackageError(f"{address}: cannot be read: {_first_line(error)}") from error
     except FileNotFoundError as error:
         if error.__cause__ is None:
             raise DataError(f"{address}: no such file or folder") from error
         # Of HTTP: there is no such file, or no such server.
         raise DataError(f"{address}: cannot be read: {_first_line(error.__cause__)}") from error
-    # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others.
+    # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others. Where
+    # the package of one is missing, fsspec says which.
     except Exception as error:
         raise DataError(f"{address}: cannot be read: {_first_line(error)}") from error
 

@@ -27,7 +27,7 @@ def read_remote(source: str, options: ReadOptions) -> Dataset | ImageFiles:
     such as a .npz or .t7, and Parquet, is copied to a temporary file while it is read.
 
     Raises:
-        MissingPackageError: If the package for this kind of address is missing.
+        MissingPackageError: If fsspec is missing.
         DataError: If it cannot be reached or read, or holds no dataset.
         ImageError: If an image cannot be read.
     """
