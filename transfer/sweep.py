@@ -144,6 +144,8 @@ class Sweep:
                 problems[name] = {"status": status, "problem": str(error)}
             self._write(_PROBLEMS, json.dumps(problems, indent=1) + "\n")
             self._write_tables()
+        # Also of runs that ended before, if what ended them then did not let the tables be written.
+        self._write_tables()
 
     def problems(self) -> dict[str, dict[str, str]]:
         """Return `{"status", "problem"}` of each run that came to no result, by its name."""
