@@ -132,7 +132,7 @@ class RemoteFile:
         """
         with _one_sentence(str(self)), self._system.open(self.path, "rb") as stream:
             if not stream.seekable():
-                raise OSError("the server gives no parts of files: download it")
+                raise OSError("no support of range requests")
             yield stream
 
     def copy_to(self, target: Path) -> None:
@@ -189,7 +189,10 @@ def _one_sentence(address: str) -> Iterator[None]:
     # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others. Where
     # the package of one is missing, fsspec says which.
     except Exception as error:
-        raise DataError(f"{address}: cannot be read: {_first_line(error)}") from error
+        reason = _first_line(error)
+        if "range requests" in reason:
+            reason = "the server gives no parts of files, which an archive needs: download it"
+        raise DataError(f"{address}: cannot be read: {reason}") from error
 
 
 def _first_line(error: BaseException) -> str:
