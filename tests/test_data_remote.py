@@ -125,6 +125,25 @@ def test_images_that_do_not_fit_in_memory_stay_where_they_are(
             assert np.array_equal(np.asarray(found[place]), np.asarray(image))
 
 
+def test_what_is_left_out_of_a_folder_elsewhere_is_counted() -> None:
+    memory = fsspec.filesystem("memory")
+    file = io.BytesIO()
+    Image.new("L", (2, 2)).save(file, "png")
+    for name in ("train/cat/1.png", "train/dog/2.png", "beside/3.png", "4.png", ".x/5.png"):
+        memory.pipe(f"/mixed/{name}", file.getvalue())
+    memory.pipe("/mixed/train/cat/notes.txt", b"mine")
+    found = open_data("memory://mixed")
+    assert found.ids is not None
+    assert found.ids.tolist() == ["train/cat/1.png", "train/dog/2.png"]
+    assert found.splits is not None
+    assert set(found.splits) == {"train"}
+    assert found.notes == ("left out, no images in a class folder: 4 files",)
+    # Where a folder beside them has class folders too, these are classes.
+    memory.pipe("/mixed/beside/deep/6.png", file.getvalue())
+    assert open_data("memory://mixed").names == ("beside", "train")
+    memory.rm("/mixed", recursive=True)
+
+
 @pytest.mark.slow
 def test_workers_fetch_images_where_they_are(
     folder: Path, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
