@@ -160,7 +160,7 @@ def test_the_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert scores == sorted(scores, reverse=True)
     settings = [{one["option"]: one["setting"] for one in row["options"]} for row in rows]
     assert {(row["freeze"], row["flip"]) for row in settings} == {
-        (freeze, flip) for freeze in ("none", "all-but-head") for flip in ("true", "false")
+        (freeze, flip) for freeze in ("none", "all-but-head") for flip in (True, False)
     }
     (tmp_path / "sweep" / "002" / "evaluation.json").unlink()
     repeated, messages = run()
