@@ -53,8 +53,8 @@ def finetune(
     Args:
         model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
-        data: A dataset: a .t7 or .npz file, a table, a folder, CIFAR's or MNIST's files,
-            sklearn:digits, or an address such as s3:// or https://.
+        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
+            sklearn:digits.
         head: How the last layer begins: zeros, probe (logistic regression on its features), or
             keep, which leaves it and its classes as they are.
         freezing: What is trained.

@@ -49,8 +49,8 @@ def train(
     Args:
         network: A name such as convnet_bn (docs/networks.md lists them); torchvision:NAME; or
             python:package.module:function, which takes the numbers of channels and of classes.
-        data: A dataset: a .t7 or .npz file, a table, a folder, CIFAR's or MNIST's files,
-            sklearn:digits, or an address such as s3:// or https://.
+        data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
+            sklearn:digits.
         optimization: How the weights are optimized.
         distillation: Which older network is learned from, too.
         augmentation: What is done to the training images.
