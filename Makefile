@@ -80,7 +80,6 @@ format: install
 # The site, with every internal link checked, in build/site. Nothing on it is loaded from elsewhere.
 docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	mkdir -p $(dir $(LINK)) && ln -sfn ../.. $(LINK)
 	$(BIN)/python -m mkdocs build --strict
 
 # Before a release: the wheel twice the same, then installed with the oldest and the newest of

@@ -30,6 +30,16 @@ _ROOT_PAGES = {
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
+def on_startup(**_: Any) -> None:
+    """Make a folder of the package's name that holds the package and nothing else of the root."""
+    package = ROOT / "build" / "source" / "torchlift"
+    package.mkdir(parents=True, exist_ok=True)
+    for name in ("__init__.py", "compat.py", "converters", "transfer"):
+        link = package / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(ROOT / name)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the reference pages, and those at the root of the repository."""
     texts = {

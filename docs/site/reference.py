@@ -84,6 +84,6 @@ def _entry(dotted: str, package: str, name: str) -> str:
     """Return the entry of a name; packages have pages of their own."""
     if (ROOT / package / name).is_dir():
         page = f"{package}/{name}".replace("/", ".")
-        link = f"[`{dotted}.{name}`]({page}.md)" if f"{package}/{name}" in PAGES else f"`{name}`"
-        return f"- {link}, a package"
+        text = f"`{dotted}.{name}`"
+        return f"- [{text}]({page}.md)" if f"{package}/{name}" in PAGES else f"- {text}, a package"
     return f"::: {dotted}.{name}"
