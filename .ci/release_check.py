@@ -57,7 +57,9 @@ class Trial:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns 1 if anything that could be tried failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", help="only trials with this text in their row, such as 3.12")
+    parser.add_argument(
+        "--only", help="only trials with this text in their row, such as 3.12; writes no page"
+    )
     only = parser.parse_args(arguments).only or ""
     if shutil.which("uv") is None:
         print("release-check needs uv: pip install uv", file=sys.stderr)
@@ -77,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed |= result.startswith("**failed**")
             rows.append(f"| {trial.cells} | {result} |")
             print(rows[-1], flush=True)
-        write_page(rows, wheel.stat().st_size)
+        if not only:
+            write_page(rows, wheel.stat().st_size)
     return int(failed)
 
 
