@@ -20,7 +20,7 @@ from ..t7 import LuaTable
 from .beside import Beside, read_beside
 from .errors import SavedModelError
 from .folder import load
-from .hub import is_of_another_library, is_remote, model_path
+from .hub import HF, is_of_another_library, is_remote, model_path
 from .image_projects import find_image_project
 from .model import Provenance, SavedModel
 from .overrides import Overrides, first_channels, override
@@ -93,7 +93,7 @@ def open_model(
     if is_of_another_library(file):
         raise SavedModelError(
             f"{os.fspath(path)}: a network of timm or transformers, not a model saved by "
-            "torchlift; load_network('hf:…') opens it"
+            f"torchlift; {HF}{file}, where a network is taken, opens it"
         )
     if file.is_dir():
         model, beside = load(file), Beside()

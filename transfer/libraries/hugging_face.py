@@ -61,6 +61,8 @@ def open_hugging_face(folder: Path) -> SavedModel:
         NetworkError: It is damaged, or holds something else.
         SavedModelError: Its library is missing, or cannot build it.
     """
+    if not (folder / CONFIG).is_file():
+        raise NetworkError(f"{folder}: there is no {CONFIG}, which describes a network")
     if not is_of_another_library(folder):
         raise NetworkError(
             f"{folder}: its {CONFIG} is neither that of a saved model nor of timm (architecture) "
