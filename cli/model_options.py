@@ -206,6 +206,8 @@ class ModelOptions(DescriptionOptions):
 
         given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
+            if self.download:
+                raise TorchliftError(f"{path}: download=True is not for an .onnx file")
             options = {**self._options(), **given, "weights": self.weights}
             return open_predictor(path, provider, **options)
         if given:
