@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.converters import convert, t7
-from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules import ConversionError, convert_recorded
 from torchlift.converters.modules.packages.recurrent import Recurrence
 
 #: float64 against float64: only the order of summation differs.
@@ -333,3 +333,21 @@ def test_positions_count_along_the_second_axis_only() -> None:
     for dimension in (1, 3, -2):
         with pytest.raises(ConversionError, match="dimension"):
             convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+
+
+@pytest.mark.covers("nn.MulConstantSlices", compared="outputs")
+def test_a_smaller_batch_takes_the_first_factors() -> None:
+    constants, x = rand(5, 1, 1), rand(2, 3)
+    module = convert(lua("nn.MulConstantSlices", constant_tensor=constants))
+    assert relative_error(module(x), x * constants[:2, 0]) < 1e-6
+
+
+@pytest.mark.covers("nn.VanillaRNN", "nn.TemporalAdapter", compared="outputs")
+def test_layers_of_torch_rnn_remember_and_say_where_they_are() -> None:
+    fields = {"weight": rand(5, 2), "bias": rand(2)}
+    assert convert(lua("nn.VanillaRNN", **fields, remember_states=True)).remember
+    assert not convert(lua("nn.VanillaRNN", **fields)).remember
+    view, inner = lua("nn.View", size=torch.tensor([1, -1])), lua("nn.Tanh")
+    net = lua("nn.Sequential", modules=[view, inner, view])
+    layers = convert_recorded(lua("nn.TemporalAdapter", net=net)).layers
+    assert [one.path for one in layers if one.source is inner] == ["model.net.modules[2]"]

@@ -218,6 +218,24 @@ def test_shaken_branches_have_other_weights_in_the_gradient(per_image: bool) -> 
             assert not (forward and backward and torch.allclose(alpha, beta))
 
 
+@pytest.mark.covers("nn.ShakeShakeTable", compared="training, gradients")
+def test_shaken_branches_of_a_table_follow_its_options() -> None:
+    x = torch.ones(5, 2, dtype=torch.float64, requires_grad=True)
+    for drawn in ("forwardShake", "backwardShake"):
+        options = dict.fromkeys(("forwardShake", "backwardShake", "shakeImage"), "false")
+        source = lua(
+            "nn.ShakeShakeTable", constant_tensor=torch.ones(5), **options | {drawn: "true"}
+        )
+        torch.manual_seed(3)
+        skip, first, second = convert(source).train()([2 * x, x, x])
+        assert torch.equal(skip, 2 * x)
+        assert relative_error((first + second).detach(), x.detach()) < EXACT
+        (of_input,) = gradients(first, torch.ones(5, 2).double(), x)
+        for weights, name in ((first, "forwardShake"), (of_input, "backwardShake")):
+            assert len(weights.unique()) == 1
+            assert bool((weights == 0.5).all()) is (name != drawn)
+
+
 @pytest.mark.covers("nn.ConvBlockTrainTestLayer", compared="training")
 def test_a_convolution_of_steps_reads_the_whole_sequence_in_training_mode() -> None:
     source = PROJECTS["nn.ConvBlockTrainTestLayer"]()[0]
