@@ -12,6 +12,7 @@ from torch import nn
 
 from torchlift.cli.calibrate import calibrate
 from torchlift.converters.saved import SavedModel, load
+from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import DataError
 from torchlift.transfer.evaluation.temperature import fit_temperature
@@ -91,7 +92,9 @@ def test_classes_are_matched_as_asked(tmp_path: Path) -> None:
     data = {"data": images(90, 0, names=("dog", "owl", "cat"))}
     with pytest.raises(DataError, match="no better than guessing"):
         run(tmp_path, data)
-    assert run(tmp_path, data, match_classes="position").data["temperature"] > 1
+    result = run(tmp_path, data, match_classes="position").data
+    assert result["temperature"] > 1
+    assert result["results"][0]["before"]["accuracy"] > 0.5
 
 
 def test_a_saved_model_is_replaced_on_demand_only(tmp_path: Path) -> None:
@@ -100,6 +103,12 @@ def test_a_saved_model_is_replaced_on_demand_only(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="already exists"):
         run(tmp_path, {})
     assert run(tmp_path, data, overwrite=True).data["files"] == [str(tmp_path / "out")]
+
+
+def test_a_calibrated_network_is_in_evaluation_mode() -> None:
+    model = SavedModel(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)).eval(), "logits", (1, 1, 3))
+    calibrated = with_temperature(model, 2.0)
+    assert not any(layer.training for layer in calibrated.module.modules())
 
 
 def test_impossible_classes_have_no_part_in_a_temperature() -> None:

@@ -64,6 +64,8 @@ def test_a_beam_shares_the_matrix_of_its_sentence_in_training_mode() -> None:
     assert relative_error(module([steps, second]), steps @ second) < EXACT
     plain = convert(lua("nn.BeamableMM", transA=True, transB=True)).train()
     transposed = [first.transpose(1, 2), second.transpose(1, 2)]
+    without = convert(lua("nn.BeamableMM")).train()
+    assert relative_error(without([first, second]), first @ second) < EXACT
     assert relative_error(plain(transposed), first @ second) < EXACT
 
 
