@@ -7,6 +7,7 @@ new version never changes what is served, and appears complete or not at all.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, save_model
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.converters import files
 from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx import OnnxError, next_version, triton_version
 from torchlift.converters.onnx.triton import triton_config
@@ -103,6 +105,8 @@ def test_a_baked_file_takes_one_image_of_any_size(tmp_path: Path) -> None:
         ({"a": ["batch", 3], "b": [4, 2]}, 0, [[-1, 3], [4, 2]]),
         ({"a": ["time", "batch"], "b": ["batch", 2]}, 0, [[-1, -1], [-1, 2]]),
         ({"a": [1, 3]}, 0, [[1, 3]]),
+        # As many numbers for an example as there are examples.
+        ({"a": ["batch", "batch"]}, 0, [[-1, -1]]),
         # A number an example: Triton has no empty dims.
         ({"a": ["batch"]}, 32, [[1]]),
     ],
@@ -238,6 +242,18 @@ def test_a_version_is_compared_with_the_newest_one(tmp_path: Path) -> None:
     with pytest.raises(OnnxError, match="version 3 of m has another output_kind"):
         write(next_version(tmp_path / "r", "m"), meaning)
     assert first.is_dir()
+
+
+def test_what_a_kill_left_of_another_model_is_removed_by_a_later_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is named after its process; none that began at tick 1 runs any more."""
+    write(next_version(tmp_path, "m"))
+    left = tmp_path / f".torchlift-{files._machine()}-{os.getpid()}-1-0"
+    left.mkdir()
+    monkeypatch.setattr(files, "_cleaned", set())
+    assert write(next_version(tmp_path, "m")).name == "2"
+    assert left.exists() is not Path("/proc/self/stat").exists()
 
 
 def test_another_process_that_was_first_is_not_overwritten(tmp_path: Path) -> None:
