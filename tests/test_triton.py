@@ -298,13 +298,13 @@ def test_labels_have_a_line_each_and_names_are_quoted(tmp_path: Path) -> None:
     ],
 )
 def test_types_have_tritons_names(dtype: str, name: str, tmp_path: Path) -> None:
-    tensor = {"name": "x\\y", "dtype": dtype, "shape": ["batch", 3]}
+    tensor = {"name": "x\\ny", "dtype": dtype, "shape": ["batch", 3]}
     said = {"inputs": [tensor], "outputs": [tensor], "labels": None, "depends_on_batch": False}
     (tmp_path / "config.pbtxt").write_text(triton_config("m", said), encoding="utf-8")
     found = config(tmp_path)
     types = type(found).DESCRIPTOR.file.enum_types_by_name["DataType"]
     assert types.values_by_number[found.input[0].data_type].name == f"TYPE_{name}"
-    assert found.input[0].name == "x\\y"
+    assert found.input[0].name == "x\\ny"
     unknown = {**said, "outputs": [{**tensor, "dtype": "bfloat16"}]}
     with pytest.raises(OnnxError, match="Triton has no type for bfloat16"):
         triton_config("m", unknown)
