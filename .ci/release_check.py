@@ -116,11 +116,13 @@ def run(trial: Trial, wheel: Path, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     inside = folder / "bin" / "python"
     resolution = "lowest-direct" if trial.resolution == "lowest" else "highest"
-    wanted = f"torchlift[{trial.extra},serve-but-onnxruntime,data] @ {wheel.as_uri()}"
-    install = ["uv", "pip", "install", "--quiet", "--python", inside, "--resolution", resolution]
+    extras = [f"--extra={name}" for name in (trial.extra, "serve-but-onnxruntime", "data")]
+    install = ["uv", "pip", "install", "--quiet", "--python", inside]
     try:
         _output("uv", "venv", "--quiet", "--python", python, folder)
-        _output(*install, wanted)
+        # Read from pyproject.toml: of a wheel, uv takes the newest dependencies in either case.
+        _output(*install, "--resolution", resolution, "-r", ROOT / "pyproject.toml", *extras)
+        _output(*install, "--no-deps", wheel)
     except subprocess.CalledProcessError as error:
         return f"| | | | not run: {_last_line(error)}"
     try:
