@@ -90,12 +90,12 @@ def build_twice(folder: Path) -> Path:
     Raises:
         SystemExit: If the two differ.
     """
-    stamp = _output("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()
+    commit, stamp = _output("git", "log", "-1", "--format=%H %ct", cwd=ROOT).split()
     wheels = []
     for name in ("first", "second"):
         tree = folder / name / "tree"
         tree.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=-1, check=True).stdout
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=-1, check=True).stdout
         subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
         command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(folder / name), str(tree)]
         subprocess.run(command, env={**os.environ, "SOURCE_DATE_EPOCH": stamp}, check=True)
