@@ -230,6 +230,23 @@ def test_a_file_of_that_name_of_other_origin_changes_nothing(tmp_path: Path) -> 
         open_data(folder)
 
 
+def test_what_was_odd_about_a_file_and_what_is_not_kept_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.t7").write_bytes(t7.dumps(table(x=1)) + b"\x00\x01")
+    found = run_json(capsys, "dump", str(tmp_path / "cut.t7"), str(tmp_path / "x.json"))
+    assert any("cut.t7" in note for note in found["notes"])
+    pixels = np.zeros((2, 1, 4, 4), np.uint8)
+    without = Dataset(pixels, notes=("a note",), splits=np.array(["train", "test"]))
+    monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: without)
+    found = run_json(capsys, "dump", "data", str(tmp_path / "images"))
+    assert found["notes"] == ["a note", "the splits are not kept: the images have no classes"]
+    floats = Dataset(pixels.astype(np.float32), np.array([0, 1]))
+    monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: floats)
+    assert main(["dump", "data", str(tmp_path / "floats")]) == 1
+    assert "torchlift: data: " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_folder_trains_to_the_same_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
