@@ -277,6 +277,9 @@ ELSEWHERE = {
     *(("sample", name) for name in ("output_color", "output_mean")),
     ("extract", "match_classes"),
     ("sweep", "base"),
+    # Refused: an image alone cannot be mixed.
+    ("plot", "mixup"),
+    ("plot", "cutmix"),
     # In other units, and as another type.
     ("serve", "max_delay_ms"),
     ("serve", "cors_origin"),

@@ -32,7 +32,7 @@ from torchlift.cli.data_options import DataOptions
 from torchlift.cli.main import main
 from torchlift.cli.model_options import ModelOptions
 from torchlift.cli.parser import arguments_of, parse_command
-from torchlift.cli.plot import _KINDS
+from torchlift.cli.plot import _KINDS, _OF_AUGMENTATION
 from torchlift.cli.values import ColumnRange
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.transfer.training.run_folder import flat_options
@@ -54,7 +54,10 @@ def test_every_option_reaches_what_computes(
             continue
         kinds = [kind for kind, (_, taken) in _KINDS.items() if argument.name in taken]
         first = f"{[*kinds, 'filters'][0]} m.t7" if name == "plot" else words
-        line = f"{name} {first} {another_value(name, argument)}".split()
+        # Changed samples need both that and how.
+        changed = {"augmented": "--flip"} | dict.fromkeys(_OF_AUGMENTATION, "--augmented")
+        needed = changed.get(argument.name, "") if name == "plot" else ""
+        line = f"{name} {first} {another_value(name, argument)} {needed}".split()
         seen.clear()
         with suppress(ReachedError):
             main([*line, "--debug"])
