@@ -25,7 +25,7 @@ _EXTRAS = {
         ),
         "cpu",
     ),
-    "pyarrow": "data",
+    **dict.fromkeys(("aiohttp", "fsspec", "pyarrow"), "data"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
         "serve",

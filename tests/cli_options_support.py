@@ -284,6 +284,8 @@ ELSEWHERE = {
 
 #: Values for options that do not take every one of their type.
 VALUES = {
+    "magnitude": "7 --auto-augment randaugment",
+    "resized_crop": "0.5",
     "resize": "pil-bicubic",
     "ema": "0.5",
     "layer_decay": "0.5",
