@@ -4,7 +4,8 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all soak gpu mutants oracle coverage lint format docs release-check install clean
+.PHONY: demo test test-all soak gpu runtimes mutants oracle coverage lint format docs release-check \
+	install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -44,6 +45,13 @@ soak: install
 gpu: install
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python -m pytest -q -n 0 -m gpu tests
+
+# Twenty networks in five runtimes; writes docs/runtimes.md. OpenVINO, OpenCV and onnxruntime-web may be
+# elsewhere: make runtimes ELSEWHERE="--runtime-python VENV/bin/python --onnxruntime-web FOLDER"
+ELSEWHERE ?=
+
+runtimes: install
+	$(BIN)/python benchmarks/runtimes.py $(ELSEWHERE)
 
 # A sample of small changes to the code, of which each should turn a test red (docs/mutants.md).
 COUNT ?= 200

@@ -173,6 +173,9 @@ def _check(
         return problem + [finding.text for finding in findings if not finding.passed]
 
     failed, node, cure = failures(outcome), None, None
+    if failed and cases.images and outcome.worst:
+        height, width = outcome.worst[IMAGE].shape[:2]
+        failed.append(f"worst for an image of {height}×{width}")
     if failed and outcome.comparisons:
         setting, name = _CURES.get(runtime.name, ("", ""))
         if setting and runtime.precision != setting:
