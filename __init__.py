@@ -14,6 +14,8 @@ __version__ = "0.2.0.dev0"
 # ONNX Runtime reports its use to its makers unless this is set before it is imported, which only
 # modules of this package do. Whoever wants the reports sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# The same of huggingface_hub, which tells of the program that uses it.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = ["TorchliftError", "convert", "load_model", "onnx", "register", "t7"]
 

@@ -1,7 +1,7 @@
 """Training and features to disk: `python benchmarks/transfer.py`.
 
 Both are compared with what people write themselves: the loop around a torchvision Dataset and a
-DataLoader of its documentation, and the lab's one image after another. Networks and images
+DataLoader of its documentation, timm's, and the lab's one image after another. Networks and images
 are the lab's in size; what random images show takes no time. Everything that is compared takes
 its turn, and the best turn of each counts, so that whatever else the machine does meets all alike.
 The tables go into `docs/benchmarks.md` (not with `--print`).
@@ -19,11 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import machine, table, write_section
+from measure import in_turn, machine, table, write_section
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
-from torchvision.datasets import CIFAR10
 from torchvision.transforms import (
     Compose,
     Normalize,
@@ -31,14 +29,27 @@ from torchvision.transforms import (
     RandomHorizontalFlip,
     ToTensor,
 )
+from training_loops import (
+    BATCH,
+    EPOCH,
+    MEAN,
+    STD,
+    loop_seconds,
+    loops_section,
+    our_epoch,
+    torchvision_dataset,
+)
 
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference import prepare
 from torchlift.converters.inference.providers import open_session
 from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.onnx import export
-from torchlift.converters.saved import SavedModel
-from torchlift.transfer.data import Augmentation, BatchPlan, Dataset, Splits
+from torchlift.transfer.data import (
+    Augmentation,
+    BatchPlan,
+    Dataset,
+)
 from torchlift.transfer.data.batches import Batches
 from torchlift.transfer.features.extraction import (
     ExtractionPlan,
@@ -51,18 +62,9 @@ from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.find_layers import find_taps
 from torchlift.transfer.load_network import load_network
-from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet
-from torchlift.transfer.training.loop import fit
-from torchlift.transfer.training.options import Experiment, Optimization, Run
-from torchlift.transfer.training.processes import start_processes
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-#: Images of an epoch, and of a batch of the lab's.
-EPOCH, BATCH = 6_400, 32
-
 #: Networks whose features are stored: name, source, (C, H, W), images; and their batches.
 NETWORKS = (
     ("ConvNet", str(FIXTURES / "cifar/cifar-convnet-bn.t7"), (3, 32, 32), 16384),
@@ -84,6 +86,7 @@ def main() -> None:
     torch.set_num_threads(available_cpus())
     sections = {
         "Training": training_section(options.rounds),
+        "Training beside timm": loops_section(options.rounds),
         "Features to disk": features_section(options.rounds),
     }
     for title, text in sections.items():
@@ -102,16 +105,18 @@ def training_section(rounds: int) -> str:
     changed = Augmentation(flip=True, crop_padding=4)
     usual = [ToTensor(), Normalize(MEAN, STD)]
     plain, augmented = (
-        DataLoader(torchvision_dataset(data, transforms), batch_size=BATCH, shuffle=True)
+        DataLoader(torchvision_dataset(data, Compose(transforms)), batch_size=BATCH, shuffle=True)
         for transforms in (usual, [RandomCrop(32, padding=4), RandomHorizontalFlip(), *usual])
     )
     rates = in_turn(
         {
             "torchlift train": lambda: our_epoch(data, Augmentation()),
-            "bare loop, inputs ready": lambda: plain_epoch(lambda: shuffled(*ready)),
-            "torchvision and DataLoader": lambda: plain_epoch(lambda: plain),
+            "bare loop, inputs ready": lambda: loop_seconds(convnet(), lambda: shuffled(*ready)),
+            "torchvision and DataLoader": lambda: loop_seconds(convnet(), lambda: plain),
             "torchlift train, flip and crop": lambda: our_epoch(data, changed),
-            "torchvision and DataLoader, flip and crop": lambda: plain_epoch(lambda: augmented),
+            "torchvision and DataLoader, flip and crop": lambda: loop_seconds(
+                convnet(), lambda: augmented
+            ),
             "torchlift's batches alone": lambda: reading(our_batches(data, Augmentation())),
             "torchlift's batches alone, flip and crop": lambda: reading(our_batches(data, changed)),
             "DataLoader alone": lambda: reading(plain),
@@ -151,48 +156,11 @@ flip and crop. Only a faster network can exceed that: `train` uses the channels-
 format."""
 
 
-def our_epoch(data: Dataset, augmentation: Augmentation) -> float:
-    """Seconds of the second of two epochs of `fit`, its checkpoint included."""
-    ends: list[float] = []
-    preprocessing = Preprocessing(mean=MEAN, std=STD)
-    model = SavedModel(convnet(), "logits", (3, 32, 32), preprocessing=preprocessing)
-    to_channels_last(model.module, torch.zeros(2, 3, 32, 32))
-    no_images = data.take(np.arange(0))
-    experiment = Experiment(
-        Splits(data, no_images, no_images),
-        Optimization(epochs=2, batch_size=BATCH, lr=0.01, weight_decay=0),
-        augmentation=augmentation,
-        run=Run(device="cpu", tracker=["none"]),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        fit(
-            model,
-            experiment,
-            start_processes(experiment.run, experiment.freezing, Path(folder)),
-            Path(folder) / "checkpoints",
-            lambda history, seconds: ends.append(time.perf_counter()),
-        )
-    return ends[1] - ends[0]
-
-
 def our_batches(data: Dataset, augmentation: Augmentation) -> Batches:
     """Return the batches that `train` would make."""
     preprocessing = Preprocessing(mean=MEAN, std=STD)
     plan = BatchPlan(len(data), BATCH, shuffle_seed=0)
     return Batches(data, preprocessing, plan, augmentation=augmentation)
-
-
-def plain_epoch(batches: Callable[[], Pairs]) -> float:
-    """Seconds of the second of two epochs of a plain loop."""
-    network = convnet().train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    for _ in range(2):
-        began = time.perf_counter()
-        for inputs, classes in batches():
-            optimizer.zero_grad()
-            functional.cross_entropy(network(inputs), classes).backward()
-            optimizer.step()
-    return time.perf_counter() - began
 
 
 def reading(batches: Pairs) -> float:
@@ -207,16 +175,6 @@ def shuffled(inputs: torch.Tensor, classes: torch.Tensor) -> Iterator[tuple[torc
     """Ready inputs in a new order."""
     for chosen in torch.randperm(len(inputs)).split(BATCH):
         yield inputs[chosen], classes[chosen]
-
-
-def torchvision_dataset(data: Dataset, transforms: list[Callable[..., object]]) -> CIFAR10:
-    """Torchvision's CIFAR10 with these images, without its files."""
-    dataset = CIFAR10.__new__(CIFAR10)
-    dataset.data = np.ascontiguousarray(data.images.transpose(0, 2, 3, 1))
-    dataset.targets = data.classes.tolist()
-    dataset.transform = Compose(transforms)
-    dataset.target_transform = None
-    return dataset
 
 
 def features_section(rounds: int) -> str:
@@ -327,17 +285,6 @@ def timed(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
-
-
-def in_turn(each: dict[str, Timed], images: int, rounds: int) -> dict[str, float]:
-    """Images a second of each, at its best, after a run that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in each}
-    for counted in [False, *[True] * rounds]:
-        for name, run in each.items():
-            took = run()
-            if counted:
-                seconds[name].append(took)
-    return {name: images / min(times) for name, times in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -137,11 +137,12 @@ def _open(
     output_options: OutputOptions,
 ) -> ImageModel:
     from ..converters.inference.image_model import ImageModel
+    from ..converters.saved.hub import model_path
 
     predictor = model_options.predictor(model, provider)
     if predictor.note:
         console(stderr=True).print(predictor.note)
-    is_fixed = Path(model).suffix.lower() == ".onnx" or Path(model).is_dir()
+    is_fixed = Path(model).suffix.lower() == ".onnx" or model_path(model).is_dir()
     try:
         return ImageModel(predictor, output_options.said(), tile=tile, fixed=is_fixed)
     except TorchliftError as error:

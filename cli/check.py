@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +46,9 @@ def check(
     locate: bool = False,
     output_name: str | None = None,
     report: bool = False,
+    runtime: list[Literal["onnxruntime", "reference", "openvino", "opencv", "web"]] | None = None,
+    runtime_python: str | None = None,
+    onnxruntime_web: str | None = None,
     data_options: DataOptions = ALL_DATA,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:
@@ -54,13 +58,14 @@ def check(
     holds: each layer is run again and compared with what Torch7 computed.
 
     Args:
-        model: The exported model: a .t7 file, a saved model's folder, torchvision:NAME, or
-            python:package.module:function.
+        model: The exported model: a .t7 file, a saved model's folder, hf:ORG/NAME,
+            torchvision:NAME, or python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
         examples: How many of its images to use at most, evenly spread; all by default.
         provider: What ONNX Runtime runs on: auto, cpu, cuda or cuda:1, tensorrt, openvino.
-        precision: What OpenVINO computes in: f32 (as it does here by default) or bf16.
+        precision: What OpenVINO computes in: f32 (as it does here by default as a provider; as a
+            runtime it chooses itself) or bf16.
         profile: Tolerances for fp32-cpu, fp32-gpu, fp16 or int8; by default by the file's
             precision and the provider.
         tolerance: Largest error that passes, relative to the largest output of a batch; by
@@ -70,19 +75,29 @@ def check(
         locate: Name the first node whose result differs from the model's.
         output_name: Which output of the file is the model's, where another program's has several.
         report: Write the report beside the .onnx file, as .check.json and .check.txt.
+        runtime: Other programs that must compute the same, each in a process of its own:
+            onnxruntime, reference (the evaluator of the ONNX project), openvino, opencv,
+            web (onnxruntime-web in node).
+        runtime_python: A Python interpreter, such as VENV/bin/python, whose runtimes are taken
+            where it has them.
+        onnxruntime_web: The folder of the npm package onnxruntime-web; by default
+            node_modules/onnxruntime-web here or above.
         data_options: Which images are used.
         model_options: How to open the model.
     """
     if onnx is None:
+        from ..converters.saved.hub import model_path
+
         given = {
             "data": data,
             "examples": examples,
             "profile": profile,
             "output_name": output_name,
+            "runtime": runtime,
         }
         flags = {"locate": locate, "report": report}
         unused = [name for name, value in {**given, **flags}.items() if value]
-        if unused or Path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
+        if unused or model_path(model).is_dir() or Path(model).suffix.lower() == ".onnx":
             raise UsageError(
                 f"{model}: name the .onnx file too: torchlift check MODEL FILE.onnx; without one, "
                 "a .t7 is compared with the activations that it holds"
@@ -92,12 +107,24 @@ def check(
     unused = given_options(data_options, ALL_DATA) + (["examples"] if examples else [])
     if data is None and unused:
         raise UsageError(f"{unused[0]}=… is for the images of data=…")
+    if runtime_python is not None and not runtime:
+        raise UsageError("--runtime-python is for --runtime")
+    if onnxruntime_web is not None and "web" not in (runtime or ()):
+        raise UsageError("--onnxruntime-web is for --runtime web")
+    if "openvino" not in (runtime or ()):
+        provider = in_precision(provider, precision)
+    elif provider == "openvino" and precision:
+        provider = f"{provider}:{precision}"
     from ..converters.onnx import check as check_onnx
-    from ..converters.onnx import write_check_report
+    from ..converters.onnx import find_runtimes, write_check_report
     from ..converters.onnx.checker.report import check_report_targets
 
     if report:
         check_report_targets(onnx)
+    runtimes = [
+        replace(found, precision=precision) if precision and found.name == "openvino" else found
+        for found in find_runtimes(runtime or [], runtime_python, onnxruntime_web)
+    ]
     opened = model_options.model(model)
     is_said = model_options.input is not None or model_options.input_size is not None
     if Path(model).is_file() and not is_said:
@@ -113,12 +140,13 @@ def check(
         onnx,
         inputs,
         classes=classes,
-        provider=in_precision(provider, precision),
+        provider=provider,
         profile=profile,
         tolerance=tolerance,
         min_compared=min_compared,
         locate=locate,
         output_name=output_name,
+        runtimes=runtimes,
     )
     lines = [*found.lines(), *(f"note: {note}" for note in notes)]
     if report:

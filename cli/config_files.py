@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from ..converters.saved.hub import is_remote
 from ..converters.validation import read_yaml
+from ..transfer.data.remote_files import is_address
 from ..transfer.training.options import RENAMED_OPTIONS
 from .values import parser_of
 
@@ -24,8 +26,8 @@ def read_config(text: str, types: Mapping[str, Any], words: Collection[str] = ()
     Args:
         text: YAML, with names of options as torchlift writes them, now or in 0.1.0.
         types: the type of each of the command's arguments, by name.
-        words: what was typed. Python code and trackers, which may be services elsewhere, are only
-            taken from a file if they are named here too.
+        words: what was typed. Python code, addresses, repositories of the Hub, and trackers, which
+            may be services elsewhere, are only taken from a file if they are named here too.
 
     Raises:
         ArgumentTypeError: when it is something else, an option does not exist or has an invalid
@@ -62,14 +64,18 @@ def read_config(text: str, types: Mapping[str, Any], words: Collection[str] = ()
 
 
 def _check_named(name: str, value: Any, words: Collection[str]) -> None:
-    """Check that an option which runs code or calls a service is also on the command line."""
+    """Check that an option which runs code or needs a network is also on the command line."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
     runs = name == "plugin" or any(str(text).startswith(_PYTHON) for text in texts)
     calls = name == "tracker" and not set(texts) <= _LOCAL_TRACKERS
+    downloads = any(is_remote(str(text)) for text in texts)
+    fetches = any(is_address(str(text)) for text in texts)
     typed = {*words, *(word.partition("=")[2] for word in words)}
     typed |= {part.strip() for word in typed for part in word.split(",")}
-    if (runs or calls) and not {str(text) for text in texts} <= typed:
+    if (runs or calls or downloads or fetches) and not {str(text) for text in texts} <= typed:
         what = "Python code that runs" if runs else "a service that is called"
+        what = "a repository that is downloaded" if downloads else what
+        what = "an address that is fetched" if fetches else what
         raise ArgumentTypeError(
             f"{name}: {value} is {what}, which a config file cannot name: give it on the command "
             "line too"

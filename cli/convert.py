@@ -29,12 +29,12 @@ def convert(
     """Convert the model of a .t7 to a saved PyTorch model, to .pt2 or .onnx, or back to .t7.
 
     A saved model is a folder: config.json (structure, labels, preprocessing, notes),
-    model.safetensors, and model.py, readable source that needs torch only. Where a checkpoint
-    still holds its layers' activations, the layers are run again and compared; `torchlift check
-    FILE.t7` shows each.
+    model.safetensors, model.py, readable source that needs torch only, and README.md, a model card
+    for the Hugging Face Hub. Where a checkpoint still holds its layers' activations, the layers are
+    run again and compared; `torchlift check FILE.t7` shows each.
 
     Args:
-        model: The .t7 file; or a saved model's folder, torchvision:NAME, or
+        model: The .t7 file; or a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
         output: A folder, or a file in .pt2, .onnx or .t7; by default a folder of the model's name,
             here.
@@ -52,8 +52,9 @@ def convert(
             raise UsageError(f"{output}: --all writes folders into a folder")
         return convert_all(model, Path(output or Path(model).stem), model_options, overwrite)
     from ..converters.files import check_output
+    from ..converters.saved.hub import HF
 
-    target = check_output(output or Path(model).stem, overwrite, folder=not suffix)
+    target = check_output(output or Path(model.removeprefix(HF)).stem, overwrite, folder=not suffix)
     # Torch7 computes in float64 too; the other formats are for float32.
     opened = open_compared(model, model_options, keep_dtype=suffix == ".t7")
     output_options.set_on(opened, model)

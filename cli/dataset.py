@@ -1,18 +1,23 @@
-"""What `inspect` shows of a dataset: its classes, and how many images each split has of them."""
+"""What `inspect` and a training show of a dataset: classes, counts, sizes and duplicates."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Group, RenderableType
 
 from ..converters.errors import TorchliftError
 from .result import table
 
 if TYPE_CHECKING:
-    from ..transfer.data import Dataset, ImageFiles
+    from ..transfer.data.description import DataDescription
+
+#: Images of the largest class for each of the smallest, from which on it is worth a line.
+_IMBALANCED = 2.0
+
+#: Classes that a line names.
+_NAMED = 20
 
 
 def is_dataset(source: str) -> bool:
@@ -35,76 +40,108 @@ def is_dataset(source: str) -> bool:
         return False
 
 
-def describe_dataset(source: str) -> dict[str, Any]:
-    """Return the classes and counts of a dataset as JSON values.
+def describe_dataset(source: str) -> DataDescription:
+    """Return what a dataset holds.
 
     Raises:
         TorchliftError: If it cannot be read.
     """
-    from ..converters.inference.classifier import class_name
-    from ..transfer.data import class_count, open_data, stream_folder
-    from ..transfer.data.dataset import SPLIT_NAMES
+    from ..transfer.data import open_data, stream_folder
+    from ..transfer.data.description import describe_data
     from ..transfer.data.readers import find_reader
     from ..transfer.data.readers.image_folder import KIND
 
     # Of a folder no image is decoded.
     is_folder = find_reader(source).kind == KIND
-    data: Dataset | ImageFiles = stream_folder(source) if is_folder else open_data(source)
-    given = set() if data.splits is None else set(data.splits.tolist())
-    splits = [name for name in SPLIT_NAMES if name in given]
-    rows = {name: np.flatnonzero(data.splits == name) for name in splits}
-    classes = None
-    if data.classes is not None:
-        count = class_count(data)
-        columns = {
-            "count": np.bincount(data.classes, minlength=count).tolist(),
-            **{
-                name: np.bincount(data.classes[rows[name]], minlength=count).tolist()
-                for name in splits
-            },
-        }
-        classes = [
-            {
-                "label": class_name(data.names, index),
-                **{name: counts[index] for name, counts in columns.items()},
-            }
-            for index in range(count)
-        ]
-    return {
-        "count": len(data),
-        "image_shape": _image_shape(data),
-        "splits": [{"split": name, "count": len(rows[name])} for name in splits],
-        "classes": classes,
-        "notes": list(data.notes),
-    }
+    return describe_data(stream_folder(source) if is_folder else open_data(source))
 
 
-def dataset_in(file: str) -> dict[str, Any] | None:
+def dataset_in(file: str) -> DataDescription | None:
     """Return the description of the dataset in a `.t7`, None if it holds none."""
     with suppress(TorchliftError):
         return describe_dataset(file)
     return None
 
 
-def dataset_view(description: dict[str, Any]) -> RenderableType:
+def dataset_view(found: DataDescription) -> RenderableType:
     """Return the description of a dataset for people."""
-    shape, splits = description["image_shape"], [each["split"] for each in description["splits"]]
-    size = "" if shape is None else f" {'×'.join(map(str, shape))}"
-    parts: list[RenderableType] = [f"{description['count']:,} images{size}"]
-    totals = [description["count"], *(each["count"] for each in description["splits"])]
+    splits, labels = found.named_splits, found.labels
+    parts: list[RenderableType] = [f"{found.count:,} images{_sizes(found)}"]
     columns = ("images", *splits)
     view = table("class", *columns, right=columns)
-    for each in description["classes"] or []:
-        view.add_row(each["label"], *(f"{each[name]:,}" for name in ["count", *splits]))
-    view.add_row("all", *(f"{total:,}" for total in totals))
-    if description["classes"] is None:
+    for index, label in enumerate(labels or []):
+        counts = [found.counts[name][index] for name in found.splits]
+        view.add_row(label, *(f"{count:,}" for count in _with_sum(counts, splits)))
+    view.add_row("all", *(f"{total:,}" for total in _with_sum([*found.splits.values()], splits)))
+    if labels is None:
         parts.append("no labels")
-    notes = (f"note: {note}" for note in description["notes"])
-    return Group(*parts, view, *notes)
+    notes = (f"note: {note}" for note in found.notes)
+    return Group(*parts, view, *findings(found), *notes)
 
 
-def _image_shape(data: Dataset | ImageFiles) -> list[int] | None:
-    """Return the shape (C, H, W) of the images in memory; None of files, which may differ."""
-    from ..transfer.data import Dataset
+def summary_lines(found: DataDescription) -> list[str]:
+    """Return the description of the splits of a training in a few lines.
 
-    return list(data.images.shape[1:]) if isinstance(data, Dataset) else None
+    Args:
+        found: The description.
+    """
+    labels = found.labels or []
+    each = list(zip(labels, found.counts.get("train", []), strict=False))
+    named = ", ".join(f"{label} {count:,}" for label, count in each[:_NAMED])
+    more = f", … {len(each) - _NAMED:,} more" if len(each) > _NAMED else ""
+    size = _sizes(found).strip() or "of one size"
+    return [
+        f"data: {found.count:,} images {size}; {len(labels):,} classes, training images of each: "
+        f"{named}{more}",
+        *findings(found),
+    ]
+
+
+def findings(found: DataDescription) -> list[str]:
+    """Return what is worth a look: classes of very different sizes, and equal images.
+
+    Args:
+        found: The description.
+    """
+    lines = []
+    if found.imbalance is not None and found.imbalance >= _IMBALANCED:
+        lines.append(
+            f"imbalance: {found.imbalance:.3g} images of the largest class for each of the smallest"
+        )
+    duplicates = found.duplicates
+    counts = [
+        f"{count:,} repeat an earlier image{f' of {split}' if split else ''}"
+        for split, count in duplicates.repeated
+    ]
+    counts += [
+        f"{count:,} of {other} are in {split} too" for split, other, count in duplicates.shared
+    ]
+    if duplicates.conflicting:
+        counts.append(f"{duplicates.conflicting:,} have another class than an equal image")
+    some = duplicates.examined < found.count
+    looked = f" (looked at {duplicates.examined:,} of {found.count:,})" if some else ""
+    if counts:
+        pairs = "; ".join(f"{one} = {other}" for one, other in duplicates.examples)
+        lines.append(f"duplicates{looked}: {', '.join(counts)} ({pairs})")
+    elif some and duplicates.examined:
+        lines.append(f"duplicates{looked}: none")
+    return lines
+
+
+def _with_sum(counts: list[int], splits: list[str]) -> list[int]:
+    return [sum(counts), *counts] if splits else counts
+
+
+def _sizes(found: DataDescription) -> str:
+    if found.image_shape is not None:
+        return f" {'×'.join(map(str, found.image_shape))}"
+    if found.sizes is None:
+        return ""
+    smallest, largest = (
+        "×".join(map(str, size)) for size in (found.sizes.smallest, found.sizes.largest)
+    )
+    some = found.sizes.examined < found.count
+    looked = f" (looked at {found.sizes.examined:,})" if some else ""
+    if smallest == largest:
+        return f" of {smallest}{looked}"
+    return f" of {smallest} to {largest}, {found.sizes.different:,} sizes{looked}"

@@ -49,7 +49,7 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file, a saved model's folder, torchvision:NAME, or
+        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         triton: Write into this Triton model repository instead: a new model, or the next version
@@ -96,7 +96,7 @@ def export(
 
     if triton is not None:
         return _export_version(model, triton, name, opened, options)
-    target = output or f"{Path(model).stem}.onnx"
+    target = output or f"{_name_of(model)}.onnx"
     output_suffix(target, [".onnx"])
     from ..converters.files import check_output
 
@@ -125,10 +125,7 @@ def _export_version(
     from ..converters.onnx import export as export_onnx
     from ..converters.onnx import next_version, triton_version
 
-    path = Path(
-        model.rpartition(":")[2] if model.startswith(("python:", "torchvision:")) else model
-    )
-    folder = next_version(repository, name or (path.resolve().name if path.is_dir() else path.stem))
+    folder = next_version(repository, name or _name_of(model))
     opened = open_it()
     with triton_version(folder) as file:
         export_onnx(opened, file, **options)
@@ -139,11 +136,12 @@ def _export_version(
 
 
 def _name_of(model: str) -> str:
-    """Return the name of a model's file, folder or function."""
-    if model.startswith(("python:", "torchvision:")):
-        return model.rpartition(":")[2]
-    path = Path(model).resolve()
-    return path.name if path.is_dir() else path.stem
+    """Return the name of a model's file, folder, repository or function."""
+    from ..converters.saved.hub import HF
+
+    named = model.startswith(("python:", "torchvision:", HF))
+    path = Path(model.rpartition(":")[2] if named else model)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _exported(name: str, model: SavedModel, target: Path, files: list[Path]) -> CommandResult:

@@ -51,7 +51,7 @@ def finetune(
     fine-tuning. A run's folder is as in train; --resume auto resumes a run that was stopped.
 
     Args:
-        model: A .t7 file, a saved model's folder, torchvision:NAME, or
+        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
             python:package.module:function.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.

@@ -45,8 +45,11 @@ def inspect(
         at: The path of a value in a .t7, such as protos.cnn, whose tree and layers are shown.
         plugin: A Python file with converters for classes of your own; it is run.
     """
+    from ..converters.saved.hub import model_path
+    from ..transfer.data.remote_files import is_address
+
     run_plugin(plugin)
-    path = Path(file)
+    path = Path(file) if is_address(file) else model_path(file)
     if at and (path.suffix.lower() in (".onnx", *_OTHER_KINDS) or path.is_dir()):
         raise UsageError(f"{file}: --at is for a .t7 file")
     if path.suffix.lower() == ".onnx":
@@ -69,7 +72,7 @@ def inspect(
             return _dataset(file)
         described = describe_folder(path)
         return _described(file, "saved_model", described, first_not_finite_weight(path))
-    if not at and path.suffix.lower() != ".t7" and is_dataset(file):
+    if not at and (is_address(file) or path.suffix.lower() != ".t7") and is_dataset(file):
         return _dataset(file)
     if path.suffix.lower() in _OTHER_KINDS:
         raise TorchliftError(
@@ -81,12 +84,13 @@ def inspect(
     found = inspection.inspect(file, depth, at=at or "")
     data = None if found.layers or at else dataset_in(file)
     parts = [_view(found), *([] if data is None else ["", dataset_view(data)])]
-    return CommandResult({"file_kind": "t7", **found.to_json(), "dataset": data}, Group(*parts))
+    dataset = None if data is None else data.to_json()
+    return CommandResult({"file_kind": "t7", **found.to_json(), "dataset": dataset}, Group(*parts))
 
 
 def _dataset(source: str) -> CommandResult:
     described = describe_dataset(source)
-    data = {"file": source, "file_kind": "dataset", **described}
+    data = {"file": source, "file_kind": "dataset", **described.to_json()}
     return CommandResult(data, dataset_view(described))
 
 

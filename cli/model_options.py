@@ -171,6 +171,7 @@ class ModelOptions(DescriptionOptions):
         Raises:
             TorchliftError: If it cannot be opened.
         """
+        from ..converters.saved.hub import model_path
         from ..transfer.load_network import load_network
 
         if Path(path).suffix.lower() in (".onnx", ".pt2"):
@@ -178,7 +179,7 @@ class ModelOptions(DescriptionOptions):
                 f"{path} is an exported graph: name the model that it was made from (a .t7 file, a "
                 "saved model's folder, torchvision:NAME or python:package.module:function)"
             )
-        dtype = {"dtype": None} if keep_dtype and Path(path).exists() else {}
+        dtype = {"dtype": None} if keep_dtype and model_path(path).exists() else {}
         return load_network(path, self.weights, **self._options(), **dtype)
 
     def predictor(
@@ -195,6 +196,7 @@ class ModelOptions(DescriptionOptions):
             TorchliftError: when it cannot be opened.
         """
         from ..converters.inference import TorchPredictor, open_predictor
+        from ..converters.saved.hub import model_path
 
         given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
@@ -204,7 +206,7 @@ class ModelOptions(DescriptionOptions):
             raise TorchliftError(f"{path}: {next(iter(given))}=… is for an .onnx file")
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
-        if not Path(path).exists():
+        if not model_path(path).exists():
             predictor.note = "; ".join(model.notes)
         elif self.mean_std is not None or self.resize is not None or self.given():
             # What these options decided is noted last; the notes before it are part of the result
@@ -270,6 +272,7 @@ class OutputOptions:
                 values.
         """
         from ..converters.images.errors import PreprocessingError
+        from ..converters.saved.hub import model_path
 
         if self == AS_THE_INPUT:
             return
@@ -277,7 +280,7 @@ class OutputOptions:
             if model.preprocessing is None:
                 model.image_to_image = _of_generator(self.said())
                 return
-            if Path(path).is_dir():
+            if model_path(path).is_dir():
                 self.said().require_same(model.image_to_image, model.preprocessing)
             model.image_to_image = self.said().over(model.image_to_image, model.preprocessing)
         except PreprocessingError as error:

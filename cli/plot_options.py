@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..transfer.data.augmentation import Augmentation
 from .data_options import DataOptions
 from .errors import UsageError
 from .model_options import ModelOptions
@@ -34,6 +35,7 @@ class PlotOptions:
         model: The model whose predictions are drawn beside the samples.
         data: Labeled images that a model is evaluated on.
         arrays: An .npz file for the values of filters, weights or feature maps.
+        augmented: Draw beside each sample what augmentation makes of it in five epochs.
     """
 
     layers: list[str] | None = None
@@ -45,6 +47,7 @@ class PlotOptions:
     model: str | None = None
     data: str | None = None
     arrays: str | None = None
+    augmented: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class PlotRequest:
     plot_options: PlotOptions
     model_options: ModelOptions
     data_options: DataOptions
+    augmentation: Augmentation
 
     @property
     def layers(self) -> list[str]:

@@ -120,6 +120,10 @@ def draw_samples(request: PlotRequest) -> PlotResult:
         }
         for name, sample in zip(ids, samples, strict=True)
     ]
+    if request.plot_options.augmented:
+        from ..transfer.plots.augmented import with_augmented
+
+        samples = with_augmented(samples, request.augmentation, request.data_options.seed)
     return PlotResult(draw_samples(samples), {"samples": sample_data}, notes=[*data.notes, *notes])
 
 

@@ -57,8 +57,8 @@ def predict(
     torchrun all processes share the work, and the file has the bytes that one process writes.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file; torchvision:NAME; or
-            python:package.module:function.
+        model: A .t7 file, a saved model's folder or an .onnx file; hf:ORG/NAME;
+            torchvision:NAME; or python:package.module:function.
         inputs: Images, folders of images, .t7 or .npz datasets, or sklearn:digits; china and flower
             are two photographs that come with scikit-learn.
         top: How many classes to list for each image.
@@ -251,10 +251,15 @@ def _check_resumable(done: Sequence[Done], names: Iterable[str], output: str | N
 
 def _fingerprint(model: str) -> list[str] | None:
     """Return the SHA-256 of each file of a model; None of a network that is no file."""
-    path = Path(model)
+    from ..converters.saved.card import CARD
+    from ..converters.saved.hub import model_path
+
+    path = model_path(model)
     if not path.exists():
         return None
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    # What a README.md says does not change a result.
+    files = [file for file in files if file.name != CARD]
     digests = []
     for file in files:
         with file.open("rb") as stream:

@@ -28,7 +28,7 @@ def progress(total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
         total: how many examples there are.
         shown: whether to draw it; never where stderr is no terminal.
     """
-    with _bar(_Rate(), shown) as bar:
+    with progress_bar(Rate(), shown=shown) as bar:
         task = bar.add_task("", total=total)
         yield lambda examples: bar.update(task, advance=examples)
 
@@ -39,16 +39,17 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
     Call what this yields with the name of the phase, how much of it is done, and how much it is.
     """
-    with _bar(TextColumn("{task.description}", markup=False)) as bar:
+    with progress_bar(TextColumn("{task.description}", markup=False)) as bar:
         task = bar.add_task("", total=None)
         yield lambda phase, done, total: bar.update(
             task, description=phase, completed=done, total=total
         )
 
 
-def _bar(column: ProgressColumn, shown: bool = True) -> Progress:
+def progress_bar(*columns: ProgressColumn, shown: bool = True) -> Progress:
+    """Return a bar on stderr behind columns; it draws nothing where that is no terminal."""
     return Progress(
-        column,
+        *columns,
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -58,7 +59,7 @@ def _bar(column: ProgressColumn, shown: bool = True) -> Progress:
     )
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     """Examples per second, of late."""
 
     def render(self, task: Task) -> Text:

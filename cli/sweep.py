@@ -148,7 +148,8 @@ def check_freezing(model: str, runs: list[dict[str, Any]]) -> None:
 
 #: Columns of the table of results that are no options; numbers but for the last two.
 _RESULTS = (
-    *("train_accuracy", "val_accuracy", "val_loss", "test_accuracy", "epoch"),
+    *("train_accuracy", "val_accuracy", "val_loss", "val_f1", "val_recall", "val_precision"),
+    *("test_accuracy", "epoch"),
     *("run", "status"),
 )
 

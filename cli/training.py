@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,15 @@ from ..transfer.training.options import (
     SplitOptions,
 )
 from .data_options import DataOptions
+from .dataset import summary_lines
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
-from .terminal import console
+from .training_progress import COLUMNS, TrainingProgress, metric_text
 from .values import as_text
 
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
     from ..transfer.data import Splits
-    from ..transfer.training.checkpoints import Row
 
 #: Everything as usual.
 OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
@@ -102,25 +102,35 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     Raises:
         TorchliftError: when model, data and options do not fit together.
     """
+    from ..transfer.data.description import describe_data
     from ..transfer.training.experiment import run_experiment
 
     config = {name: as_text(value) for name, value in experiment.config.items()}
     experiment = replace(experiment, config={**config, "output": str(path)})
-    aside = console(stderr=True)
     announced: list[str] = []
-
-    def announce(text: str) -> None:
-        announced.append(text)
-        aside.print(text)
-
     epochs = experiment.optimization.epochs
-    with said_when_stopped(lambda: _how_to_resume(path, epochs)):
+    with (
+        said_when_stopped(lambda: _how_to_resume(path, epochs)),
+        TrainingProgress(epochs, shown=is_first_process()) as progress,
+    ):
+        described = describe_data(experiment.splits) if is_first_process() else None
+        dataset = None if described is None else described.to_json()
+
+        def announce(text: str) -> None:
+            # What is announced is about to be done: before that, it may be refused.
+            if described is not None and not announced:
+                progress.print("\n".join(summary_lines(described)))
+            announced.append(text)
+            progress.print(text)
+
         outcome = run_experiment(
             model,
             experiment,
             path,
+            facts={"dataset": dataset},
             announce=announce,
-            on_epoch=_line_printer(aside.print, epochs),
+            on_epoch=progress.on_epoch,
+            on_step=progress.on_step,
         )
     if not is_first_process():
         sys.exit(0)  # The first process reports for all.
@@ -133,13 +143,15 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
         "history": outcome.history,
         "epoch_seconds": outcome.seconds,
         "evaluation": found,
+        "dataset": dataset,
+        "found_lr": outcome.folder.found_rate(),
         "notes": notes,
     }
-    columns = ("epoch", *_COLUMNS.values(), "seconds")
+    columns = ("epoch", *COLUMNS.values(), "seconds")
     results = table(*columns, right=columns)
     for row, seconds in zip(outcome.history, outcome.seconds, strict=True):
         mark = " *" if row["epoch"] == found["epoch"] else ""
-        numbers = (_number(row, name) for name in _COLUMNS)
+        numbers = (metric_text(row, name) for name in COLUMNS)
         results.add_row(f"{row['epoch']:.0f}{mark}", *numbers, f"{seconds:.1f}")
     view = Group(
         results,
@@ -163,20 +175,6 @@ def _how_to_resume(path: Path, epochs: int) -> str:
     return f"{text}, and with --epochs {done} it gives the model of these" if done else text
 
 
-#: What the table of results shows, and what it is called.
-_COLUMNS = {
-    "lr": "learning rate",
-    "train_loss": "loss",
-    "train_accuracy": "accuracy",
-    "val_loss": "val. loss",
-    "val_accuracy": "val. accuracy",
-}
-
-
-def _number(row: Row, name: str) -> str:
-    return f"{row[name]:.4g}" if name in row else "–"
-
-
 def _verdict(found: dict[str, Any]) -> str:
     if found["split"] is None:
         return ""
@@ -186,17 +184,3 @@ def _verdict(found: dict[str, Any]) -> str:
         f"({found['correct']:,} of {found['count']:,}), "
         f"loss {as_number(found['loss'], '.4g')}"
     )
-
-
-def _line_printer(
-    print_line: Callable[[str], None], epochs: int
-) -> Callable[[list[Row], list[float]], None]:
-    """Return a function that prints one line for each epoch."""
-
-    def line(history: list[Row], seconds: list[float]) -> None:
-        row = history[-1]
-        results = [f"{text} {_number(row, name)}" for name, text in _COLUMNS.items() if name in row]
-        took = f"{seconds[-1]:.1f} s"
-        print_line(f"epoch {row['epoch']:.0f} of {epochs}: {', '.join([*results, took])}")
-
-    return line

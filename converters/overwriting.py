@@ -33,11 +33,13 @@ class FolderKind:
         name: What messages call one, such as "a saved model".
         is_one: Whether the content of a folder's files shows that it is one.
         files: Matches the path of each of its files, relative to the folder.
+        is_ours: Whether a file of such a path is torchlift's, where its name does not tell it.
     """
 
     name: str
     is_one: Callable[[Path], bool]
     files: re.Pattern[str]
+    is_ours: Callable[[Path], bool] = lambda file: True
 
 
 def check_output_folder(
@@ -91,7 +93,9 @@ def foreign_entries(folder: Path, kind: FolderKind) -> list[str]:
             foreign.append(name)
         elif path.is_dir():
             foreign += [] if any(path.iterdir()) or kind.files.fullmatch(name) else [name]
-        elif not kind.files.fullmatch(name) and not _is_clutter(path):
+        elif kind.files.fullmatch(name):
+            foreign += [] if kind.is_ours(path) else [name]
+        elif not _is_clutter(path):
             foreign.append(name)
     return foreign
 

@@ -10,13 +10,22 @@ from .errors import TorchliftError
 _EXTRAS = {
     **dict.fromkeys(
         (
-            *("accelerate", "jinja2", "joblib", "markdown_it", "matplotlib", "onnx", "onnx_ir"),
+            *(
+                "accelerate",
+                "huggingface_hub",
+                "jinja2",
+                "joblib",
+                "markdown_it",
+                "matplotlib",
+                "onnx",
+                "onnx_ir",
+            ),
             *("onnxruntime", "onnxscript", "PIL", "sklearn", "tensorboard", "torch"),
             *("torchvision", "zarr"),
         ),
         "cpu",
     ),
-    "pyarrow": "data",
+    **dict.fromkeys(("aiohttp", "fsspec", "pyarrow"), "data"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
         "serve",
@@ -26,6 +35,7 @@ _EXTRAS = {
 #: The name of a package on PyPI, if it differs from the name that is imported.
 _PIP_NAMES = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "markdown_it": "markdown-it-py",
     "onnx_ir": "onnx-ir",
     "prometheus_client": "prometheus-client",

@@ -97,10 +97,11 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "check": (
-        "m.t7 f.onnx --data d",
+        "m.t7 f.onnx --data d --runtime web",
         {
             **OPENED,
             **DATA,
+            "torchlift.converters.onnx.find_runtimes": [],
             "torchlift.converters.onnx.check": END,
         },
     ),
@@ -283,6 +284,8 @@ ELSEWHERE = {
 
 #: Values for options that do not take every one of their type.
 VALUES = {
+    "magnitude": "7 --auto-augment randaugment",
+    "resized_crop": "0.5",
     "resize": "pil-bicubic",
     "ema": "0.5",
     "layer_decay": "0.5",
@@ -315,6 +318,8 @@ RENAMED = {
     ("sample", "plugin"): "file",
     ("apply", "mask"): "source",
     ("calibrate", "provider"): "device",
+    ("check", "runtime"): "names",
+    ("check", "runtime_python"): "python",
     ("probe", "csv"): "target",
     ("probe", "save"): "target",
     ("probe", "plugin"): "file",

@@ -34,7 +34,7 @@ ROOMS = {
     "converters/modules/layers": "test_layers test_layer_defaults test_criterions test_modules_* "
     "test_fuzz_cases test_missing_fields test_random_networks",
     "converters/onnx/checker": "test_onnx_check* test_onnx_edge_cases test_onnx_bake "
-    "test_onnx_quantize test_onnx_tampered test_onnx_foreign*",
+    "test_onnx_quantize test_onnx_tampered test_onnx_locate test_onnx_foreign*",
     "transfer/training": "test_training* test_freezing test_heads test_defaults",
 }
 #: Imported once: each mutant runs in a fork of this process.

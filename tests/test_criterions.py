@@ -279,3 +279,13 @@ def test_pointwise_losses_are_means_or_sums(name: str, loss: Callable[[Any], Any
     for average, expected in ((True, values.mean()), (False, values.sum())):
         result = convert(lua(f"nn.{name}", sizeAverage=average))(input, target)
         assert float(result) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_the_distance_to_a_corner_is_a_mean_or_a_sum(mean: bool) -> None:
+    corners = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    criterion = convert(lua("nn.ClassSimplexCriterion", simplex=corners, sizeAverage=mean))
+    input = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    squares = (input - corners[[2, 0, 1, 2]]).square()
+    found = criterion(input, torch.tensor([3.0, 1, 2, 3]))
+    torch.testing.assert_close(found, squares.mean() if mean else squares.sum())

@@ -348,3 +348,16 @@ def test_a_small_norm_is_limited_by_torch7s_formula() -> None:
     output = module(torch.tensor([1, 2]))
     expected = torch.tensor([[2e-6 * 1e-6 / (2e-6 + 1e-7), 0.0], [3e-7, 4e-7]])
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=0)
+
+
+def test_linear_weight_norm_bounds_the_norm_from_below() -> None:
+    """`LinearWeightNorm.lua` divides by the norm, or by eps where that is larger."""
+    v, g = torch.tensor([[0.003, 0.004], [3.0, 4.0]]), torch.ones(2, 1)
+    module = convert(lua("nn.LinearWeightNorm", v=v, g=g, eps=0.1))
+    output = module(torch.tensor([1.0, 1.0]))
+    torch.testing.assert_close(output, torch.tensor([0.07, 1.4]))
+
+
+def test_a_layer_of_two_inputs_is_shown_with_its_sizes() -> None:
+    weight = torch.zeros(5, 3, 4)
+    assert "(3, 4, out_features=5)" in repr(convert(lua("nn.Bilinear", weight=weight)))

@@ -174,6 +174,36 @@ def test_a_sequence_in_two_calls_is_the_sequence_in_one(name: str) -> None:
         assert module.memory is None
 
 
+def test_each_direction_of_each_layer_has_states_of_its_own() -> None:
+    module = RecurrentLayers("LSTM", 4, 3, 2, bidirectional=True, remember=True).double()
+    x, hidden, cell = rand(5, 2, 4), rand(4, 2, 3), rand(4, 2, 3)
+    states = [state for pair in zip(hidden, cell, strict=True) for state in pair]
+    assert state_count(module) == len(states)
+    with torch.no_grad():
+        output, *after = WithStates(module)([x, *states])
+        expected, (last_hidden, last_cell) = module.rnn(x, (hidden, cell))
+    assert_close([output, *after[::2], *after[1::2]], [expected, *last_hidden, *last_cell])
+
+
+@pytest.mark.parametrize(
+    ("fields", "remembered"),
+    [
+        ({}, False),
+        ({"_remember": "neither"}, False),
+        ({"_remember": "train"}, False),
+        ({"_remember": "eval"}, True),
+        ({"_remember": "both"}, True),
+        ({"remember_states": True}, True),
+        ({"remember_states": False}, False),
+    ],
+)
+def test_a_sequencer_remembers_in_evaluation_as_its_file_says(
+    fields: dict[str, object], remembered: bool
+) -> None:
+    module = convert(lua("nn.Sequencer", modules=[lua("nn.Tanh")], **fields))
+    assert module.remember is remembered
+
+
 def test_vanilla_rnn_remembers_along_the_second_axis() -> None:
     module = VanillaRNN(4, 3, remember=True).double()
     with torch.no_grad():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from onnx_check_support import PIXELS, export_digits, failed
+from onnx_check_support import PIXELS, export_digits, failed, text_of
 from torch import nn
 
 from torchlift.converters.onnx import PROFILES, OnnxError, check, export, write_check_report
+from torchlift.converters.saved import SavedModel
 
 
 # Each check translates its model, which takes seconds: the one with all kinds of layers, at first.
@@ -112,3 +113,18 @@ def test_files_that_are_missing_or_not_onnx(exported: tuple, tmp_path: Path) -> 
     (tmp_path / "text.onnx").write_text("This is not a model.\n")
     with pytest.raises(OnnxError, match=r"text\.onnx: not an ONNX file"):
         check(model, tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_normalization_is_folded_as_the_exporter_folds_it(tmp_path: Path, bias: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(2)
+    nn.init.normal_(norm.weight)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    nn.init.normal_(norm.running_mean)
+    network = nn.Sequential(nn.Conv2d(1, 2, 2, bias=bias), norm, nn.Flatten()).eval()
+    model = SavedModel(network, "logits", (1, 3, 3))
+    export(model, tmp_path / "model.onnx")
+    report = check(model, tmp_path / "model.onnx")
+    assert report.passed, "\n".join(report.lines())
+    assert "12 of 12 numbers compared" in text_of(report, "weights")

@@ -14,11 +14,22 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from onnx_check_support import failed, text_of
-from onnx_foreign_support import FLOAT, LABELS, channels_last, network, torch_onnx, value, write
+from onnx_foreign_support import (
+    FLOAT,
+    INT64,
+    LABELS,
+    channels_last,
+    network,
+    torch_onnx,
+    value,
+    write,
+)
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.onnx import annotate, check
+from torchlift.converters.onnx.checker.pair import ExportPair
+from torchlift.converters.saved import SavedModel
 
 SHAPE = {"input_shape": (3, 6, 6)}
 
@@ -91,3 +102,19 @@ def test_what_was_annotated_is_compared(tmp_path: Path) -> None:
         {"output_kind": "log_probabilities"},
     ):
         assert next(iter(wrong)) in failed(check(network(), path, pixels, **{**said, **wrong}))
+
+
+@pytest.mark.parametrize(("shape", "batch"), [([4, 3], 4), (["N", 3], None), ([0, 3], None)])
+def test_the_batch_and_the_scores_of_a_file_are_found(
+    tmp_path: Path, shape: list[int | str], batch: int | None
+) -> None:
+    """scikit-learn's exporter gives predicted classes beside the scores."""
+    nodes = [
+        helper.make_node("Identity", ["x"], ["scores"]),
+        helper.make_node("ArgMax", ["x"], ["classes"], axis=1, keepdims=0),
+    ]
+    outputs = [value("classes", INT64, shape[0]), value("scores", FLOAT, *shape)]
+    file = write(tmp_path / "f.onnx", nodes, [value("x", FLOAT, *shape)], outputs, {})
+    pair = ExportPair.open(SavedModel(nn.Identity(), "logits"), file)
+    assert pair.batch == batch
+    assert pair.compared_outputs == ["scores"]

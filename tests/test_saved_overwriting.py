@@ -67,7 +67,7 @@ def test_a_folder_of_0_1_0_opens_and_is_replaced(tmp_path: Path) -> None:
     model = saved.load(tmp_path / "m")
     saved.save(model, tmp_path / "m", overwrite=True)
     names = sorted(path.name for path in (tmp_path / "m").iterdir())
-    assert names == ["config.json", "model.py", "model.safetensors"]
+    assert names == ["README.md", "config.json", "model.py", "model.safetensors"]
     assert saved.load(tmp_path / "m").labels == model.labels
 
 

@@ -113,6 +113,16 @@ def test_a_stopped_sweep_is_resumed_and_sorted_by_validation(tmp_path: Path) -> 
     assert lines[2] == "| 3 | 0.9000 | 0.4000 | 0.2500 | 1 | 003 |"
 
 
+def test_tables_that_are_missing_or_old_are_written_though_no_run_is_left(tmp_path: Path) -> None:
+    """Such as those of a disk that was full when the last run had ended."""
+    sweep_of(tmp_path).run(finished)
+    tables = {name: (tmp_path / name).read_bytes() for name in ("results.csv", "results.md")}
+    (tmp_path / "results.csv").write_text("lr\n", encoding="utf-8")
+    (tmp_path / "results.md").unlink()
+    sweep_of(tmp_path).run(finished)
+    assert {name: (tmp_path / name).read_bytes() for name in tables} == tables
+
+
 def test_only_the_accuracy_of_a_test_split_is_called_that(tmp_path: Path) -> None:
     def validated(trial: Trial, folder: Path) -> None:
         finished(trial, folder)
@@ -150,7 +160,7 @@ def test_the_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert scores == sorted(scores, reverse=True)
     settings = [{one["option"]: one["setting"] for one in row["options"]} for row in rows]
     assert {(row["freeze"], row["flip"]) for row in settings} == {
-        (freeze, flip) for freeze in ("none", "all-but-head") for flip in ("true", "false")
+        (freeze, flip) for freeze in ("none", "all-but-head") for flip in (True, False)
     }
     (tmp_path / "sweep" / "002" / "evaluation.json").unlink()
     repeated, messages = run()

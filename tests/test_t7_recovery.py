@@ -18,7 +18,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, T7Warning
-from torchlift.converters.t7.class_layouts import ClassLayout
+from torchlift.converters.t7.class_layouts import ClassLayout, is_known
 from torchlift.converters.t7.reading.load import read_file
 
 FORMS: list[dict[str, Any]] = [
@@ -251,3 +251,19 @@ def test_a_number_of_a_body_must_be_one(wrong: Any) -> None:
     value = instance(ClassLayout("parts", "od"), TABLE, wrong)
     with pytest.raises(T7Error, match=r"expected a number in the body of a my\.Layer"):
         t7.dumps(value)
+
+
+@pytest.mark.parametrize("name", ["tds.AtomicCounter", "tds_atomic_counter"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_counter_is_one_number(name: str, form: dict[str, Any]) -> None:
+    counter = LuaObject(name, version=0)
+    counter.body = [5]
+    value = t7.loads(t7.dumps([counter, "end"], **form))
+    assert (value[1].body, value[2]) == ([5], "end")
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("tds.Hash", True), ("nn.Linear", True), ("my.Layer", False)]
+)
+def test_a_class_is_known_by_name_or_package(name: str, known: bool) -> None:
+    assert is_known(name) == known

@@ -127,3 +127,12 @@ def test_images_in_files_give_their_colors(tmp_path: Path) -> None:
         model = new_classifier("logistic", data)
         assert model.input_shape is not None
         assert model.input_shape[0] == (1 if mode == "L" else 3)
+
+
+def test_statistics_stand_in_the_order_of_the_colors() -> None:
+    images = np.zeros((6, 3, 4, 4), np.uint8) + np.array([51, 102, 153], np.uint8)[:, None, None]
+    images[::2] += 51
+    train = Dataset(images, np.arange(6) % 2)
+    model = new_classifier("logistic", train, color="BGR")
+    assert model.preprocessing is not None
+    assert model.preprocessing.mean == pytest.approx((0.7, 0.5, 0.3))

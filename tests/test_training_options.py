@@ -25,8 +25,10 @@ from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training.experiment import _schedule_notes
 from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.lr_finder import RangeTest, find_rate
+from torchlift.transfer.training.options import Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
 
@@ -151,3 +153,24 @@ def test_what_needs_a_gpu_says_so(
     run = replace(QUIET, device=device, precision=precision)
     with pytest.raises(TrainingError, match=message):
         start_processes(run, Freezing(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("resume", "schedule", "planned", "is_noted"),
+    [
+        ("auto", "cosine", 5, True),
+        ("auto", "one-cycle", 5, True),
+        ("auto", "constant", 5, False),
+        ("auto", "cosine", 8, False),
+        ("auto", "cosine", None, False),
+        ("never", "cosine", 5, False),
+    ],
+)
+def test_a_schedule_that_changes_when_a_run_goes_on_is_noted(
+    resume: Any, schedule: Any, planned: int | None, is_noted: bool
+) -> None:
+    splits: Any = None
+    optimization = Optimization(epochs=8, schedule=schedule)
+    experiment = Experiment(splits, optimization, run=Run(resume=resume))
+    notes = _schedule_notes(experiment, planned)
+    assert [note[:33] for note in notes] == ["the run began with 5 epochs: from"] * is_noted

@@ -27,12 +27,12 @@ from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training import loop
 from torchlift.transfer.training.checkpoints import (
     TrainingState,
-    best_epoch,
     load_best,
     load_last_checkpoint,
     save_checkpoint,
     saved_epochs,
 )
+from torchlift.transfer.training.monitoring import best_epoch
 from torchlift.transfer.training.run_folder import RunFolder, flat_options, open_run
 
 

@@ -11,8 +11,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from torchlift.transfer.errors import TrainingError
-from torchlift.transfer.training.checkpoints import best_epoch, best_row
-from torchlift.transfer.training.loop import is_over
+from torchlift.transfer.training.monitoring import best_epoch, best_row, is_over
 from torchlift.transfer.training.optimizer import moving_average, schedule_factor
 from torchlift.transfer.training.options import Optimization
 

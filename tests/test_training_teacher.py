@@ -20,6 +20,7 @@ from torchlift.converters.inference.prepare import prepare
 from torchlift.converters.saved import SavedModel, save
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.training import loop
 from torchlift.transfer.training.loop import _taught
 from torchlift.transfer.training.options import Distillation
 from torchlift.transfer.training.teacher import Teacher, distillation_loss, open_teacher
@@ -140,6 +141,33 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scale = ["--mean-std", str(DIGITS / "digits_meanStd.t7")]
     assert main(["convert", str(DIGITS / "digits-lenet5-bn.t7"), str(folder), *scale]) == 0
     return folder
+
+
+def test_an_interrupted_run_with_a_teacher_ends_like_another(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the second of three epochs: the resumed run has the same bytes."""
+    words = ["train", "softmax", str(DIGITS / "digits-train.t7"), "--teacher", str(teacher)]
+    words += ["--limit", "80", "--epochs", "3", "--flip", "--tracker", "none", "--resume", "auto"]
+    words += ["--batch-size", "32"]
+    assert main([*words, "-o", str(tmp_path / "whole")]) == 0
+    batches = iter(range(5))
+    loss = loop.distillation_loss
+
+    def interrupted(*tensors: Any) -> torch.Tensor:
+        if next(batches, None) is None:
+            raise KeyboardInterrupt
+        return loss(*tensors)
+
+    with monkeypatch.context() as patched:
+        # The 72 images of an epoch are two batches of 32, and eight are left out.
+        patched.setattr(loop, "distillation_loss", interrupted)
+        assert main([*words, "-o", str(tmp_path / "halves")]) == 130
+    assert len((tmp_path / "halves" / "metrics.csv").read_text().splitlines()) == 3
+    assert main([*words, "-o", str(tmp_path / "halves")]) == 0
+    for name in ("metrics.csv", "classes.csv", "evaluation.json", "model/model.safetensors"):
+        files = [tmp_path / run / name for run in ("whole", "halves")]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
 def accuracy(capsys: pytest.CaptureFixture[str], folder: Path, seed: int, *words: str) -> float:

@@ -20,8 +20,8 @@ from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
-from torchlift.transfer.training.loop import count
 from torchlift.transfer.training.lr_finder import find_rate
+from torchlift.transfer.training.measuring import count
 from torchlift.transfer.training.optimizer import moving_average
 from torchlift.transfer.training.options import Run
 from torchlift.transfer.training.processes import start_processes

@@ -30,7 +30,7 @@ from ..converters.validation import (
     text,
 )
 from .errors import DivergedError, SweepError
-from .training.checkpoints import best_row, validation_score
+from .training.monitoring import best_row, validation_score
 from .training.run_folder import RunFolder
 
 #: The files in which a sweep's folder describes its runs, and those that came to no result.
@@ -144,6 +144,8 @@ class Sweep:
                 problems[name] = {"status": status, "problem": str(error)}
             self._write(_PROBLEMS, json.dumps(problems, indent=1) + "\n")
             self._write_tables()
+        # Also of runs that ended before, if what ended them then did not let the tables be written.
+        self._write_tables()
 
     def problems(self) -> dict[str, dict[str, str]]:
         """Return `{"status", "problem"}` of each run that came to no result, by its name."""
@@ -158,21 +160,21 @@ class Sweep:
         scored = []
         problems = self.problems()
         folders = self.folders()
+        monitors = {folder.monitor() for folder in folders if folder.is_finished()}
+        # Runs that were decided by different metrics are compared by their accuracy.
+        common = monitors.pop() if len(monitors) == 1 else "accuracy"
+        shown = dict.fromkeys((f"val_{common}", "val_accuracy", "val_loss", "train_accuracy"))
         for trial, folder in zip(self.trials, folders, strict=True):
             if folder.is_finished():
                 evaluation = _read_object(folder.evaluation, _EVALUATION)
-                best = best_row(folder.read_metrics())
-                scores: dict[str, float] = {
-                    str(name): best[name]
-                    for name in ("val_accuracy", "val_loss", "train_accuracy")
-                    if name in best
-                }
+                best = best_row(folder.read_metrics(), folder.monitor())
+                scores = {name: best[name] for name in shown if name in best}
                 if evaluation.get("split") == "test" and evaluation.get("accuracy") is not None:
                     scores["test_accuracy"] = evaluation["accuracy"]
                 varied = {name: trial[name] for name in self._varied()}
                 row: Result = {**varied, **scores}
                 row |= {"epoch": int(best["epoch"]), "run": folder.path.name}
-                scored.append((validation_score(best), row))
+                scored.append((validation_score(best, common), row))
         scored.sort(key=lambda entry: entry[0], reverse=True)
         rows = [row for _, row in scored]
         failed: list[Result] = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TorchliftError
+from ..saved.hub import model_path
 from .differences import Difference, Entry, differences
 from .entries import entries_of_graph, entries_of_model, entries_of_values, floating
 
@@ -82,7 +83,7 @@ def _compared(
 
 
 def _kind(file: str | os.PathLike[str]) -> str:
-    if Path(file).is_dir():
+    if model_path(file).is_dir():
         return "saved_model"
     return "onnx" if Path(file).suffix.lower() == ".onnx" else "t7"
 
@@ -107,7 +108,7 @@ def _values(file: str | os.PathLike[str], at: str | None) -> tuple[dict[str, Ent
 def _model(file: str | os.PathLike[str], at: str | None) -> SavedModel:
     from ..saved import open_model
 
-    is_folder = Path(file).is_dir()
+    is_folder = model_path(file).is_dir()
     return open_model(file) if is_folder else open_model(file, at=at or "")
 
 

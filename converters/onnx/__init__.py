@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .onnx_file import describe_file
     from .page import write_page
     from .quantizer.quantize import Quantized, quantize
+    from .runtimes.installed import InstalledRuntime, find_runtimes
     from .triton import next_version, triton_version
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "CheckReport",
     "Classifier",
     "Exported",
+    "InstalledRuntime",
     "OnnxError",
     "Profile",
     "Quantized",
@@ -39,6 +41,7 @@ __all__ = [
     "check",
     "describe_file",
     "export",
+    "find_runtimes",
     "next_version",
     "open_predictor",
     "quantize",
@@ -56,6 +59,7 @@ _LAZY = {
     **dict.fromkeys(("Exported", "export"), "exporter"),
     "describe_file": "onnx_file",
     **dict.fromkeys(("Quantized", "quantize"), "quantizer"),
+    **dict.fromkeys(("InstalledRuntime", "find_runtimes"), "runtimes.installed"),
     "write_page": "page",
     **dict.fromkeys(("next_version", "triton_version"), "triton"),
 }

@@ -1,7 +1,8 @@
 """Saved models: a network's structure, tensors, labels and preprocessing in one folder.
 
 `save` writes a folder and `load` reads it; opening one runs no code from it. `open_model` opens a
-`.t7` file or such a folder. `save_pt2` and `save_t7` write the other formats of a network.
+`.t7` file, such a folder, or a repository of the Hugging Face Hub with one. `save_pt2` and
+`save_t7` write the other formats of a network.
 What needs torch is imported when it is asked for.
 """
 

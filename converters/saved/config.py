@@ -35,6 +35,8 @@ from ..vocabulary import check_vocabulary
 from .errors import SavedModelError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+#: The Torch7 object that the network was converted from, without the values in WEIGHTS.
+TORCH7 = "torch7.t7"
 
 #: The meanings that a model's outputs can have.
 OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "features")

@@ -1,4 +1,4 @@
-"""A saved model as a folder: `config.json`, `model.safetensors` and a standalone `model.py`."""
+"""A saved model as a folder: `config.json`, `model.safetensors`, `model.py` and a `README.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
 from ..vocabulary import Vocabulary
 from . import torchvision_network, up_to_layer  # noqa: F401  # they register layers to build
-from .config import CONFIG, FORMAT_VERSION, WEIGHTS, is_saved_model, read_config
+from .card import CARD, is_card, model_card
+from .config import CONFIG, FORMAT_VERSION, TORCH7, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError
 from .model import OUTPUT_KINDS, Provenance, SavedModel
 from .shapes import output_count
@@ -39,18 +40,16 @@ from .structure import Description, build, describe, first_names
 from .tensor_files import write_tensors
 
 SOURCE = "model.py"
-#: The Torch7 object that the network was converted from, without the values in WEIGHTS.
-TORCH7 = "torch7.t7"
-
 #: What replacing a saved model may delete: torchlift 0.1.0 wrote a `ruff.toml`, Python and ruff
 #: leave their caches beside `model.py`.
 SAVED_MODEL = FolderKind(
     "a saved model",
     is_saved_model,
     re.compile(
-        r"config\.json|model\.safetensors|model\.py|torch7\.t7|ruff\.toml"
+        r"config\.json|model\.safetensors|model\.py|torch7\.t7|README\.md|ruff\.toml"
         r"|__pycache__(/[^/]+\.pyc)?|\.ruff_cache(/.*)?"
     ),
+    lambda file: file.name != CARD or is_card(file),
 )
 
 
@@ -76,7 +75,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         >>> model = SavedModel(network, "logits", input_shape=(1, 28, 28))
         >>> folder = save(model, Path(mkdtemp()) / "digits")
         >>> sorted(path.name for path in folder.iterdir())
-        ['config.json', 'model.py', 'model.safetensors']
+        ['README.md', 'config.json', 'model.py', 'model.safetensors']
     """
     path = check_output_folder(folder, SAVED_MODEL, overwrite)
     torch7 = _torch7_object(model)
@@ -89,6 +88,7 @@ def save(model: SavedModel, folder: str | os.PathLike[str], overwrite: bool = Fa
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         (temporary / SOURCE).write_text(code, encoding="utf-8")
+        (temporary / CARD).write_text(model_card(model), encoding="utf-8")
         if torch7 is not None:
             t7.save(torch7, temporary / TORCH7)
         write_tensors(_tensors(model.module), temporary / WEIGHTS)

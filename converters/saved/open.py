@@ -1,4 +1,4 @@
-"""Opening a model from a `.t7` file or a saved model's folder."""
+"""Opening a model from a `.t7` file, a saved model's folder or a repository of the Hub."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..modules.find import convert_model
 from ..t7 import LuaTable
 from .beside import Beside, read_beside
 from .folder import load
+from .hub import is_remote, model_path
 from .image_projects import find_image_project
 from .model import Provenance, SavedModel
 from .overrides import Overrides, first_channels, override
@@ -40,14 +41,16 @@ def open_model(
     resize: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> SavedModel:
-    """Open the model in a `.t7` file, or in a folder that `save` wrote.
+    """Open the model in a `.t7` file, in a folder that `save` wrote, or in a repository of one.
 
     The model is in evaluation mode and always keeps its batch dimension, also for a batch of one.
     Class names, mean and std that a checkpoint keeps beside its model are used unless others are
     given; what is not understood there is said in a note.
 
     Args:
-        path: A `.t7` file or a saved model's folder.
+        path: A `.t7` file; a saved model's folder; or `hf:ORG/NAME`, a repository of the Hugging
+            Face Hub with such a folder's files, which are downloaded to the Hub's cache;
+            `hf:ORG/NAME@REVISION` takes another commit than the newest.
         at: The Lua path of the model in the `.t7`, such as `nets[2].encoder`, if it cannot be
             found.
         labels: The class names, or a file of them (a `.t7`, or text with one name per line).
@@ -85,9 +88,11 @@ def open_model(
         >>> model.labels, model.output_kind
         (['cat', 'dog'], 'logits')
     """
-    file = Path(path)
+    file = model_path(path)
     if file.is_dir():
         model, beside = load(file), Beside()
+        if is_remote(os.fspath(path)):
+            model.notes.append(f"downloaded from {os.fspath(path)}, commit {file.name}")
     else:
         model, beside = _convert(t7.load(file, writable=False), file, at)
     _cast(model, dtype)

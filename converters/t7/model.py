@@ -87,13 +87,11 @@ class Found:
     Attributes:
         networks: The modules that hold parameters; if none does, the outermost modules; losses only
             where there is nothing else.
-        others: The modules that are no model because they hold no parameters.
         unknown: Path and object of each class that is no module; its fields were searched too.
         tensors: Number of tensors outside every module.
     """
 
     networks: list[Candidate] = field(default_factory=list)
-    others: list[Candidate] = field(default_factory=list)
     unknown: list[tuple[str, LuaObject]] = field(default_factory=list)
     tensors: int = 0
 
@@ -143,8 +141,6 @@ def search(value: Any, path: str = "", accept: Callable[[Any], bool] = is_module
         pool = networks or candidates
         level = min((one.depth for one in pool), default=0)
         found.networks = [one for one in pool if one.depth == level]
-    taken = {id(one) for one in found.networks}
-    found.others = [one for one in networks if id(one) not in taken and id(one.module) not in parts]
     return found
 
 

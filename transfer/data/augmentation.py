@@ -1,12 +1,12 @@
-"""Random changes to images, a batch of tensors at a time.
+"""Random changes to images, a batch of tensors at a time; the others are in `image_changes`.
 
 Each image has its own random numbers, and each operation is done for the whole batch at once. The
 numbers of an epoch are drawn in advance, by position: they do not depend on how many processes
 share a batch, or where a run was resumed.
 
-torchvision.transforms.v2 cannot do this: its flips, crops and `ColorJitter` draw one value per
-call, `MixUp` and `CutMix` draw from torch's global generator, and its functions applied to one
-image at a time take 5 to 10 times as long.
+For these, torchvision.transforms.v2 would be slower: its flips, crops and `ColorJitter` draw one
+value per call, `MixUp` and `CutMix` draw from torch's global generator, and its functions applied
+to one image at a time take 5 to 10 times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Random numbers per image: flip, top, left, brightness, contrast, saturation.
 _NUMBERS_PER_IMAGE = 6
+
+#: The lowest and the highest value of options.
+_LIMITS = (("rotation", 0, 180), ("magnitude", 0, 30), ("erasing", 0, 1))
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,14 @@ class Augmentation:
         saturation: Like brightness, relative to each pixel's gray.
         mixup: Mix each image with its neighbor, by a fraction drawn from Beta(a, a); 0 for none.
         cutmix: Paste a box of the neighbor, its area drawn from Beta(a, a); 0 for none.
+        resized_crop: Cut out a part of the image with at least this fraction of its area, such as
+            0.08 or 0.5, and resize it (torchvision's RandomResizedCrop).
+        rotation: Rotate by up to so many degrees in either direction; the corners are black.
+        auto_augment: A policy of torchvision's: randaugment, two random changes an image, or
+            trivialaugment, one of random strength.
+        magnitude: Strength of randaugment, from 0 to 30.
+        erasing: Probability of erasing a random box, which becomes the mean color (torchvision's
+            RandomErasing).
 
     Example:
         >>> import torch
@@ -57,11 +68,29 @@ class Augmentation:
     saturation: float = 0
     mixup: float = 0
     cutmix: float = 0
+    resized_crop: float | None = None
+    rotation: float = 0
+    auto_augment: Literal["randaugment", "trivialaugment"] | None = None
+    magnitude: int = 9
+    erasing: float = 0
 
     def __post_init__(self) -> None:
         for name in ("crop_padding", "brightness", "contrast", "saturation", "mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise DataError(f"{name}={getattr(self, name)}: expected at least 0")
+        for name, lowest, highest in _LIMITS:
+            if not lowest <= (value := getattr(self, name)) <= highest:
+                raise DataError(f"{name}={value}: expected {lowest} to {highest}")
+        part = self.resized_crop
+        if part is not None and not 0 < part <= 1:
+            raise DataError(f"resized_crop={part}: expected above 0 and at most 1")
+        if self.auto_augment != "randaugment" and self.magnitude != Augmentation.magnitude:
+            raise DataError(f"magnitude={self.magnitude}: it is for auto_augment='randaugment'")
+
+    @property
+    def changes_single_images(self) -> bool:
+        """Whether images are changed one at a time, by `ImageChanges`."""
+        return bool(self.resized_crop is not None or self.rotation or self.auto_augment)
 
     @property
     def mixes(self) -> bool:

@@ -12,6 +12,7 @@ from ...converters.images.preprocessing import Preprocessing
 from ..errors import DataError
 from .augmentation import Augmentation, draw, mix
 from .dataset import Dataset
+from .image_changes import erase, seeds_of_images, seeds_of_inputs
 from .image_files import ImageFiles
 from .pixels import pixel_source
 from .plan import BatchPlan
@@ -67,7 +68,9 @@ class Batches:
         self.plan = plan
         self.augmentation = augmentation or Augmentation()
         self._device = torch.device(device)
-        self._source = pixel_source(data, preprocessing, keep=keep, workers=workers)
+        self._source = pixel_source(
+            data, preprocessing, self.augmentation, keep=keep, workers=workers
+        )
         classes = np.full(len(data), -1) if data.classes is None else data.classes
         self._classes = torch.from_numpy(classes.astype(np.int64))
         self._class_count = class_count(data) if self.augmentation.mixes else 0
@@ -89,7 +92,13 @@ class Batches:
             batch_slice.with_neighbor() if mixes else batch_slice.positions()
             for batch_slice in self.plan.slices(start)
         ]
-        pixels_of_batches = self._source([order[positions] for positions in positions_of_batches])
+        seeds = seeds_of_images(seed, number, len(order))
+        pixels_of_batches = self._source(
+            [order[positions] for positions in positions_of_batches],
+            [seeds[positions] for positions in positions_of_batches],
+        )
+        erasing = self.augmentation.erasing
+        seeds = seeds_of_inputs(seed, number, len(order)) if erasing else seeds
         for step, (positions, batch) in enumerate(
             zip(positions_of_batches, pixels_of_batches, strict=True), start
         ):
@@ -98,6 +107,8 @@ class Batches:
             if len(positions):
                 pixels = self.augmentation(pixels, random_numbers[positions], self._normalize.bgr)
             inputs = self._normalize(pixels)
+            if erasing:
+                inputs = erase(inputs, erasing, seeds[positions])
             if mixes:
                 one_hot = functional.one_hot(targets, self._class_count).float()
                 random = np.random.default_rng([seed, number, 2, step])

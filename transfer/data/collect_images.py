@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,14 @@ from ...converters.images.errors import ImageError
 from ..errors import DataError
 from .dataset import Dataset
 from .image_files import MEMORY_LIMIT, EncodedImage, ImageFiles, name_of, readable
+from .remote_files import RemoteFile
 from .row_labels import classes_of
 
 if TYPE_CHECKING:
     from .readers.registry import ReadOptions
+
+#: Files that are fetched at the same time.
+_REQUESTS = 16
 
 #: How splits are called, in lower case.
 SPLITS_BY_NAME: dict[str, str] = {
@@ -102,22 +107,27 @@ def read_headers(
     Raises:
         ImageError: If an image cannot be read and `on_error` is `raise`.
     """
-    headers: list[Header | None] = []
-    problems = []
-    for source, name in zip(sources, ids, strict=True):
+
+    def header_of(source: EncodedImage, name: str) -> Header | ImageError:
         opened, called = readable(source), name_of(source, name)
         try:
             if on_error == "raise":
-                headers.append(read_header(opened, called))
-            else:
-                image = read_image(opened, called)
-                headers.append(Header((image.height, image.width), image.mode == "L"))
+                return read_header(opened, called)
+            image = read_image(opened, called)
+            return Header((image.height, image.width), image.mode == "L")
         except ImageError as error:
             if on_error == "raise":
                 raise
-            headers.append(None)
-            problems.append(str(error))
-    return headers, problems
+            return error
+
+    if any(isinstance(source, RemoteFile) for source in sources):
+        # Answers from elsewhere are waited for together.
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            found = list(pool.map(header_of, sources, ids))
+    else:
+        found = [header_of(source, name) for source, name in zip(sources, ids, strict=True)]
+    headers = [None if isinstance(each, ImageError) else each for each in found]
+    return headers, [str(each) for each in found if isinstance(each, ImageError)]
 
 
 def unreadable_note(problems: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from ...converters.images.decode import read_image
 from ...converters.images.pillow_resize import fit_image
 from ..errors import DataError
 from .dataset import Dataset, take_rows
+from .remote_files import RemoteFile
 
 #: Decoded images are held in memory if they take no more bytes than this.
 MEMORY_LIMIT = 2**31
@@ -39,18 +40,19 @@ class FileSlice:
             return stream.read(self.size)
 
 
-#: An encoded image: a file, a part of a file, or bytes, which may be those of a mapped file.
-EncodedImage = Path | FileSlice | bytes | memoryview
+#: An encoded image: a file, a part of a file, one elsewhere, or bytes, which may be those of a
+#: mapped file.
+EncodedImage = Path | FileSlice | RemoteFile | bytes | memoryview
 
 
 def readable(image: EncodedImage) -> Path | bytes | memoryview:
     """Return what an encoded image is decoded from."""
-    return image.read() if isinstance(image, FileSlice) else image
+    return image.read() if isinstance(image, (FileSlice, RemoteFile)) else image
 
 
 def name_of(image: EncodedImage, name: str) -> str:
     """Return what messages call an image: a file its path, anything else its name in the source."""
-    return str(image) if isinstance(image, Path) else str(name)
+    return str(image) if isinstance(image, (Path, RemoteFile)) else str(name)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.saved import SavedModel
+from ...converters.saved.hub import is_remote, model_path
 from ..errors import StoreError
 from ..load_network import PYTHON, TORCHVISION, load_network
 from .store import FeatureStore
@@ -21,7 +22,8 @@ class ModelSource:
     and weights.
 
     Attributes:
-        model: The absolute path of a file or folder, `torchvision:NAME` or `python:…`.
+        model: The absolute path of a file or folder, `torchvision:NAME`, `hf:ORG/NAME` or
+            `python:…`.
         weights: The absolute path of weights that are not in it, or None.
         at: The path of the model in a `.t7`, or None.
     """
@@ -38,9 +40,9 @@ class ModelSource:
             >>> ModelSource.of("torchvision:resnet18").model
             'torchvision:resnet18'
         """
-        named = model.startswith((TORCHVISION, PYTHON))
+        named = model.startswith((TORCHVISION, PYTHON)) or is_remote(model)
         return cls(
-            model if named else str(Path(model).absolute()),
+            model if named else str(model_path(model).absolute()),
             None if weights is None else str(Path(weights).absolute()),
             at,
         )
@@ -58,7 +60,7 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
     Args:
         store: The store.
         model: Where the network is now; by default where it was. No code that only the store names
-            is run.
+            is run, and nothing that only the store names is downloaded.
 
     Raises:
         StoreError: If it is not there, or another one is.
@@ -74,6 +76,11 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
         if model.startswith(PYTHON):
             raise StoreError(
                 f"{store.path} names {model}, and a store runs no code: name it yourself with "
+                "model=…"
+            )
+        if is_remote(model):
+            raise StoreError(
+                f"{store.path} names {model}, and a store downloads nothing: name it yourself with "
                 "model=…"
             )
         if not model.startswith(TORCHVISION) and not Path(model).exists():

@@ -19,6 +19,8 @@ from .figures import line_colors, marker, new_figure, short, styled
 #: The line style and the name of each split.
 _STYLES = {"train": "--", "val": "-"}
 _NAMES = {"train": "training", "val": "validation"}
+#: The titles of panels, where they are not the metric's name.
+_TITLES = {"f1": "F1, mean of the classes"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,16 @@ def read_curve(run: str | os.PathLike[str], name: str | None = None) -> Curve:
 def draw_curves(curves: Sequence[Curve]) -> Figure:
     """Draw loss and accuracy by epoch: a color and a marker for each run, dashed for training.
 
+    Where a run has it, the mean F1 of the classes is a third panel.
+
     Args:
         curves: One or more runs.
     """
     legend_lines = math.ceil(len(curves) / 2) + 1
-    figure = new_figure(8.5, 3.4 + 0.2 * legend_lines)
-    panels = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+    has_f1 = any("val_f1" in row for curve in curves for row in curve.rows)
+    quantities = ("loss", "accuracy", *(("f1",) if has_f1 else ()))
+    figure = new_figure(4.25 * len(quantities), 3.4 + 0.2 * legend_lines)
+    panels = dict(zip(quantities, figure.subplots(1, len(quantities)), strict=True))
     colors = line_colors(len(curves))
     for index, (curve, color) in enumerate(zip(curves, colors, strict=True)):
         for quantity, axes in panels.items():
@@ -94,7 +100,7 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
                     linewidth=1.5,
                 )
     for quantity, axes in panels.items():
-        axes.set(xlabel="epoch", title=quantity)
+        axes.set(xlabel="epoch", title=_TITLES.get(quantity, quantity))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
     runs = [

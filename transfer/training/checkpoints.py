@@ -1,12 +1,11 @@
 """Checkpoints: everything that a training needs to be resumed as if it had never stopped.
 
-A checkpoint is a folder `epoch-0007`, written atomically. Those of the last and of the best epoch
-are kept.
+A checkpoint is a folder `epoch-0007`, written atomically. Those of the last and of the best epochs
+are kept, and those of every few epochs if that is asked for.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +24,39 @@ from ...converters.files import atomic_path, remove_abandoned
 from ...converters.saved.tensor_files import write_buffered, write_tensors
 from ...converters.validation import check_entries, list_of, number, refusal
 from ..errors import TrainingError
-
-#: The results of one epoch, a row of `metrics.csv`.
-Row = dict[str, float]
+from .monitoring import Monitor, Row, best_epoch, best_epochs
 
 _WEIGHTS, _AVERAGE, _STATE = "model.safetensors", "average.safetensors", "state.pt"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints are kept, beside that of the last epoch.
+
+    Attributes:
+        monitor: The metric that decides which epochs are the best.
+        best: How many of the best epochs.
+        every: Also those of every so many epochs.
+    """
+
+    monitor: Monitor = "accuracy"
+    best: int = 1
+    every: int | None = None
+
+    def epochs(self, history: list[Row]) -> set[int]:
+        """Return the epochs whose checkpoints are kept.
+
+        Args:
+            history: The results of the epochs so far.
+
+        Example:
+            >>> rows = [{"val_accuracy": accuracy} for accuracy in (0.5, 0.9, 0.7, 0.6)]
+            >>> sorted(Kept().epochs(rows)), sorted(Kept(best=2, every=1).epochs(rows))
+            ([2, 4], [1, 2, 3, 4])
+        """
+        last = len(history)
+        regular = range(self.every, last + 1, self.every) if self.every else ()
+        return {last, *best_epochs(history, self.monitor, self.best), *regular}
 
 
 @dataclass
@@ -43,6 +70,9 @@ class TrainingState:
         scaler: The gradient scaler of fp16, or None.
         history: The results of each epoch.
         seconds: The duration of each epoch, validation included.
+        class_counts: For each epoch that was validated, (3, classes) int64: of the images of a
+            class, how many there are, how many were predicted correctly, and how many images were
+            predicted to be of it.
     """
 
     network: nn.Module
@@ -51,6 +81,7 @@ class TrainingState:
     scaler: Any
     history: list[Row] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    class_counts: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -58,12 +89,13 @@ class TrainingState:
         return self.network if self.average is None else self.average.module
 
 
-def save_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Write the checkpoint of the last epoch; delete all others but the best epoch's.
+def save_checkpoint(folder: Path, state: TrainingState, kept: Kept | None = None) -> None:
+    """Write the checkpoint of the last epoch; delete all others that are not kept.
 
     Args:
         folder: The folder of a run's checkpoints.
         state: The state after the last epoch in its history.
+        kept: Which are kept; by default that of the best epoch.
     """
     epoch = len(state.history)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,25 +109,27 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             "scaler": None if state.scaler is None else state.scaler.state_dict(),
             "history": state.history,
             "seconds": state.seconds,
+            "class_counts": state.class_counts,
         }
         write_buffered(partial(torch.save, content), path / _STATE)
-    remove_superseded(folder, state.history)
+    remove_superseded(folder, state.history, kept or Kept())
 
 
-def remove_superseded(folder: Path, history: list[Row]) -> None:
-    """Delete all checkpoints but the last and the best epoch's, and what a kill left of others.
+def remove_superseded(folder: Path, history: list[Row], kept: Kept) -> None:
+    """Delete all checkpoints that are not kept, and what a kill left of others.
 
     Args:
         folder: The folder of a run's checkpoints.
         history: The results of the epochs up to the last checkpoint.
+        kept: Which are kept.
     """
     remove_abandoned(folder)
     if not history:
         return
+    paths = {checkpoint_path(folder, epoch) for epoch in kept.epochs(history)}
     for path in folder.glob("epoch-*"):
-        kept = {checkpoint_path(folder, one) for one in (len(history), best_epoch(history))}
         is_ours = _is_checkpoint(path) or (path.is_dir() and not any(path.iterdir()))
-        if re.fullmatch(r"epoch-\d{4,}", path.name) and path not in kept and is_ours:
+        if re.fullmatch(r"epoch-\d{4,}", path.name) and path not in paths and is_ours:
             _remove_checkpoint(path)
 
 
@@ -117,17 +151,22 @@ def load_last_checkpoint(folder: Path, state: TrainingState) -> None:
         check_entries(content, {"history": list_of(_row), "seconds": list_of(number)})
         if not len(content["history"]) == len(content["seconds"]) == epochs[-1]:
             raise ValueError(f"it is of epoch {len(content['history'])}")
+        # torchlift 0.1.0 did not count classes.
+        counts = content.get("class_counts", {})
+        if not all(torch.is_tensor(each) and each.shape[:1] == (3,) for each in counts.values()):
+            raise ValueError("its class_counts are no counts")
         state.optimizer.load_state_dict(content["optimizer"])
         if state.scaler is not None:
             state.scaler.load_state_dict(content["scaler"])
     state.history[:], state.seconds[:] = content["history"], content["seconds"]
+    state.class_counts = counts
 
 
-def load_best(folder: Path, state: TrainingState) -> None:
+def load_best(folder: Path, state: TrainingState, monitor: Monitor = "accuracy") -> None:
     """Restore the weights of the best epoch in the evaluated network, if there was an epoch."""
     if not state.history:
         return
-    path = checkpoint_path(folder, best_epoch(state.history))
+    path = checkpoint_path(folder, best_epoch(state.history, monitor))
     if state.average is not None:
         _load_tensors(state.average, path / _AVERAGE)
     else:
@@ -150,30 +189,6 @@ def _is_checkpoint(path: Path) -> bool:
 def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Return the folder of an epoch's checkpoint."""
     return folder / f"epoch-{epoch:04d}"
-
-
-def best_epoch(history: list[Row]) -> int:
-    """Return the number of the epoch with the best validation results, from 1.
-
-    It is the first one with the highest accuracy, and of those the one with the lowest loss, which
-    NaN never is; without a validation split it is the last. Without epochs it is 0, the network as
-    it began.
-    """
-    if not history or "val_accuracy" not in history[-1]:
-        return len(history)
-    scores = [validation_score(row) for row in history]
-    return scores.index(max(scores)) + 1
-
-
-def validation_score(row: Row) -> tuple[float, float]:
-    """Return what orders results, the best last: by accuracy, then by loss."""
-    loss = row.get("val_loss", 0.0)
-    return row.get("val_accuracy", 0.0), -math.inf if math.isnan(loss) else -loss
-
-
-def best_row(history: list[Row]) -> Row:
-    """Return the results of the best epoch."""
-    return history[best_epoch(history) - 1] if history else {"epoch": 0}
 
 
 @contextmanager

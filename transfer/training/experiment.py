@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from ...converters.errors import WriteError
 from ...converters.inference import TorchPredictor
+from ...converters.inference.classifier import class_name
 from ...converters.inference.torch_module import as_inputs
 from ...converters.saved import SavedModel, save
 from ..data import class_count, fingerprint
@@ -21,10 +22,12 @@ from ..features.extractors import network_digest
 from ..freezing import count_parameters, frozen_at
 from ..memory_format import to_channels_last
 from ..network_description import NetworkDescription, write_description, write_weights
-from .checkpoints import Row, best_epoch
+from .checkpoints import TrainingState
 from .classifiers import network_arguments
-from .loop import OnEpoch, fit
+from .loop import OnEpoch, OnStep, fit
 from .lr_finder import find_rate
+from .measuring import class_results
+from .monitoring import Row, best_epoch
 from .options import Experiment
 from .processes import determinism, end_trackers, start_processes, start_trackers, torch_threads
 from .rehearsal import Rehearsal, rehearse
@@ -56,8 +59,10 @@ def run_experiment(
     model: SavedModel,
     experiment: Experiment,
     path: Path,
+    facts: Mapping[str, Any] | None = None,
     announce: Callable[[str], None] = lambda text: None,
-    on_epoch: OnEpoch = lambda history, seconds: None,
+    on_epoch: OnEpoch = lambda state: None,
+    on_step: OnStep = lambda step: None,
 ) -> RunResult:
     """Train a classifier, save the network of the best epoch, and evaluate it.
 
@@ -65,9 +70,11 @@ def run_experiment(
         model: A network that returns logits, with what reads its images (see `classifiers`).
         experiment: The images and the options.
         path: The folder of the run.
+        facts: What its `run.json` also says.
         announce: Called in the first process, before the first epoch, with what is about to be
             trained and with each note.
         on_epoch: As for `fit`.
+        on_step: As for `fit`.
 
     Raises:
         FreezingError: The rule for freezing matches no layer, or leaves nothing to train.
@@ -102,6 +109,8 @@ def run_experiment(
             run.overwrite,
             accelerator.num_processes,
         )
+        if facts:
+            folder.add_facts(**facts)
         if not rehearsal.saveable:
             write_description(_description(model, experiment), path)
         model.notes += rehearsal.notes
@@ -111,9 +120,17 @@ def run_experiment(
             announce(f"note: {text}")
         announce(_announcement(model, experiment))
 
-    def report(history: list[Row], seconds: list[float]) -> None:
-        folder.write_metrics(history, seconds)
-        on_epoch(history, seconds)
+    labels = _class_labels(experiment)
+
+    def write(state: TrainingState, durable: bool = False) -> None:
+        folder.write_metrics(state.history, state.seconds, durable)
+        counts = state.class_counts
+        classes = {epoch: class_results(counts[epoch], labels) for epoch in counts}
+        folder.write_class_metrics(classes, durable)
+
+    def report(state: TrainingState) -> None:
+        write(state)
+        on_epoch(state)
 
     with (
         _kept_if_begun(folder, is_new and accelerator.is_main_process),
@@ -131,20 +148,21 @@ def run_experiment(
         if model.input_shape is not None:
             example = as_inputs(model.module, torch.zeros(2, *model.input_shape))
             to_channels_last(model.module, example)
-        trained = fit(model, experiment, accelerator, folder.checkpoints, report)
-        model.module = trained.network
+        trained = fit(model, experiment, accelerator, folder.checkpoints, report, on_step)
+        model.module, state = trained.network, trained.state
+        best = best_epoch(state.history, experiment.optimization.monitor)
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
-            folder.write_metrics(trained.history, trained.seconds, durable=True)
+            write(state, durable=True)
             model.module.cpu()
             if rehearsal.saveable:
-                _save(model, folder, trained.history)
+                _save(model, folder, best, len(state.history))
             else:
                 write_weights(model.module, folder.path)
-            evaluation = _evaluate(model, experiment, folder, trained.history)
+            evaluation = _evaluate(model, experiment, folder, best)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
-    return RunResult(folder, trained.history, trained.seconds, evaluation, notes)
+    return RunResult(folder, state.history, state.seconds, evaluation, notes)
 
 
 @contextmanager
@@ -169,7 +187,12 @@ def _found_rate(
         return before
     test = find_rate(model, experiment, accelerator)
     if accelerator.is_main_process:
+        from ..plots.figures import save_figure
+        from ..plots.range_test import draw_range_test
+
         folder.write_range_test(test.rates, test.losses, test.suggestion)
+        drawn = draw_range_test(test.rates, test.losses, test.suggestion)
+        save_figure(drawn, folder.path / "lr_finder.png")
     return test.suggestion
 
 
@@ -209,6 +232,12 @@ def _announcement(model: SavedModel, experiment: Experiment) -> str:
     )
 
 
+def _class_labels(experiment: Experiment) -> list[str]:
+    """Return the names of the classes, or their numbers."""
+    train = experiment.splits.train
+    return [class_name(train.names, index) for index in range(class_count(train))]
+
+
 def _description(model: SavedModel, experiment: Experiment) -> NetworkDescription:
     """Return what a run has to keep of a network that cannot be saved as a model."""
     train, config = experiment.splits.train, experiment.config
@@ -223,20 +252,20 @@ def _description(model: SavedModel, experiment: Experiment) -> NetworkDescriptio
     )
 
 
-def _save(model: SavedModel, folder: RunFolder, history: list[Row]) -> None:
-    """Save the trained model."""
-    trained = f"trained by torchlift, epoch {best_epoch(history)} of {len(history)}"
-    model.notes.append(trained if history else "not trained")
+def _save(model: SavedModel, folder: RunFolder, best: int, epochs: int) -> None:
+    """Save the trained model: that of the best of some epochs."""
+    trained = f"trained by torchlift, epoch {best} of {epochs}"
+    model.notes.append(trained if epochs else "not trained")
     save(model, folder.model, overwrite=True)
 
 
 def _evaluate(
-    model: SavedModel, experiment: Experiment, folder: RunFolder, history: list[Row]
+    model: SavedModel, experiment: Experiment, folder: RunFolder, best: int
 ) -> dict[str, Any]:
     """Return the results of the trained model on the test or the validation split."""
     splits = {"test": experiment.splits.test, "val": experiment.splits.val}
     split = next((name for name, images in splits.items() if len(images)), None)
-    result: dict[str, Any] = {"epoch": best_epoch(history), "split": split}
+    result: dict[str, Any] = {"epoch": best, "split": split}
     if split is not None:
         size = experiment.optimization.batch_size
         result |= evaluate(TorchPredictor(model, "cpu"), splits[split], size).to_json()

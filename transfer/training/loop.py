@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch import nn
 from torch.nn import functional
 
@@ -26,14 +25,15 @@ from ..data.selection import labelled
 from ..errors import DivergedError, TrainingError
 from ..freezing import frozen_at, set_frozen
 from .checkpoints import (
-    Row,
+    Kept,
     TrainingState,
-    best_epoch,
     load_best,
     load_last_checkpoint,
     remove_superseded,
     save_checkpoint,
 )
+from .measuring import Count, count, mean_of, measure
+from .monitoring import Row, is_over
 from .optimizer import build_optimizer, moving_average, schedule_factor, set_learning_rates
 from .options import Distillation, Experiment, Optimization
 from .processes import seed_everything
@@ -42,16 +42,35 @@ from .teacher import distillation_loss
 #: Updates on a GPU after which the loss is looked at, for which all work before it must be done.
 _STEPS_BETWEEN_CHECKS = 100
 
-#: Called after each epoch with the results and the seconds of all epochs so far.
-OnEpoch = Callable[[list[Row], list[float]], None]
+
+@dataclass(frozen=True)
+class Step:
+    """How far an epoch is.
+
+    Attributes:
+        epoch: Its number, from 1.
+        phase: `training` or `validation`.
+        done: The images that are done, of all processes.
+        count: The images of this phase.
+        loss: The mean loss of the last batch that was looked at, or None.
+    """
+
+    epoch: int
+    phase: Literal["training", "validation"]
+    done: int
+    count: int
+    loss: float | None = None
+
+
+#: Called after each epoch with the state of the training.
+OnEpoch = Callable[[TrainingState], None]
+
+#: Called after each batch.
+OnStep = Callable[[Step], None]
 
 #: The sum of the losses of logits (N, classes) for targets (N,) or (N, classes) and, with a
 #: teacher, its log-probabilities (N, classes).
 Loss = Callable[..., torch.Tensor]
-
-#: The sum of a batch's losses, the number of correct predictions, the number of images. The first
-#: two stay on the device until an epoch ends: reading a value waits for everything before it.
-Count = tuple[torch.Tensor, torch.Tensor, int]
 
 
 @dataclass(frozen=True)
@@ -60,13 +79,11 @@ class Trained:
 
     Attributes:
         network: The network (or the average of its weights) of the best epoch, in evaluation mode.
-        history: The results of each epoch.
-        seconds: The duration of each epoch, validation included.
+        state: What the training ended with; its history has the results of each epoch.
     """
 
     network: nn.Module
-    history: list[Row]
-    seconds: list[float]
+    state: TrainingState
 
 
 def fit(
@@ -74,7 +91,8 @@ def fit(
     experiment: Experiment,
     accelerator: Accelerator,
     checkpoints: Path,
-    on_epoch: OnEpoch = lambda history, seconds: None,
+    on_epoch: OnEpoch = lambda state: None,
+    on_step: OnStep = lambda step: None,
 ) -> Trained:
     """Train a classifier, from the last checkpoint if there is one.
 
@@ -87,7 +105,8 @@ def fit(
             best epoch; if it is empty, the last epoch counts as the best.
         accelerator: The processes that train together.
         checkpoints: The folder that keeps the state of the last and of the best epoch.
-        on_epoch: Called in the first process.
+        on_epoch: Called in the first process after each epoch.
+        on_step: Called in the first process after each batch.
 
     Raises:
         DivergedError: The loss or a weight is no longer a finite number; the checkpoints of the
@@ -123,19 +142,22 @@ def fit(
     state = TrainingState(network, optimizer, average, accelerator.scaler)
     load_last_checkpoint(checkpoints, state)
     history = state.history
+    kept = Kept(options.monitor, experiment.run.keep_best, experiment.run.save_every)
     if accelerator.is_main_process:
-        remove_superseded(checkpoints, history)
+        remove_superseded(checkpoints, history, kept)
 
     # Processes have to stop together, and the scaler of fp16 skips batches that overflow: only the
     # mean over all batches and processes tells then.
     can_stop_at_once = accelerator.num_processes == 1 and accelerator.scaler is None
     check_every = 1 if accelerator.device.type == "cpu" else _STEPS_BETWEEN_CHECKS
-    while len(history) < options.epochs and not is_over(history, options.patience):
+    while len(history) < options.epochs and not is_over(history, options.patience, options.monitor):
         epoch, began = len(history) + 1, time.perf_counter()
         seed_everything(experiment.seed, epoch, accelerator.process_index)
         set_frozen(network, frozen_at(network, freezing, epoch))
         prepared.train()
         counts = []
+        done, loss_of_batch = 0, None
+        in_batches = min(train.plan.count, len(train) * train.plan.batch_size)
         batches = zip(train.plan.slices(), train.epoch(epoch), strict=True)
         for step, (batch_slice, batch) in enumerate(batches, (epoch - 1) * len(train)):
             set_learning_rates(optimizer, schedule_factor(options, step, len(train)))
@@ -143,9 +165,14 @@ def fit(
             taught = batch if teacher is None else (*batch, teacher(batch[0]))
             counts += update(prepared, optimizer, loss, taught, size, options, accelerator)
             if can_stop_at_once and step % check_every == 0:
-                require_finite_loss(float(counts[-1][0]), "training", epoch, options)
+                last, _, images = counts[-1]
+                loss_of_batch = float(last) / images
+                require_finite_loss(loss_of_batch, "training", epoch, options)
             if average is not None:
                 average.update_parameters(network)
+            done += size
+            if accelerator.is_main_process:
+                on_step(Step(epoch, "training", done, in_batches, loss_of_batch))
         train_loss, train_accuracy = mean_of(counts, accelerator)
         require_finite_loss(train_loss, "training", epoch, options)
         row: Row = {
@@ -155,7 +182,10 @@ def fit(
             "train_accuracy": train_accuracy,
         }
         if val is not None:
-            row["val_loss"], row["val_accuracy"] = measure(state.evaluated, val, accelerator)
+            on_batch = _on_validation(epoch, val, on_step, accelerator)
+            results, class_counts = measure(state.evaluated, val, accelerator, on_batch)
+            row |= results
+            state.class_counts[epoch] = class_counts
             require_finite_loss(row["val_loss"], "validation", epoch, options)
         # The last update may have spoiled the weights without any loss that shows it.
         if place := first_not_finite_parameter(network):
@@ -164,15 +194,30 @@ def fit(
         state.seconds.append(time.perf_counter() - began)
         accelerator.log(row, step=epoch)
         if accelerator.is_main_process:
-            save_checkpoint(checkpoints, state)
-            on_epoch(history, state.seconds)
+            save_checkpoint(checkpoints, state, kept)
+            on_epoch(state)
         accelerator.wait_for_everyone()
 
-    load_best(checkpoints, state)
+    load_best(checkpoints, state, options.monitor)
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     set_frozen(network, frozenset())
     result = state.evaluated.to(memory_format=torch.contiguous_format)
-    return Trained(result.eval(), history, state.seconds)
+    return Trained(result.eval(), state)
+
+
+def _on_validation(
+    epoch: int, batches: Batches, on_step: OnStep, accelerator: Accelerator
+) -> Callable[[int], None]:
+    """Return what counts the validated images and reports them, in the first process."""
+    done = 0
+
+    def on_batch(images: int) -> None:
+        nonlocal done
+        done = min(done + images * accelerator.num_processes, batches.plan.count)
+        if accelerator.is_main_process:
+            on_step(Step(epoch, "validation", done, batches.plan.count))
+
+    return on_batch
 
 
 def update(
@@ -229,48 +274,6 @@ def _taught(
     return (1 - weight) * loss(logits, targets) + weight * learned
 
 
-def measure(network: nn.Module, batches: Batches, accelerator: Accelerator) -> tuple[float, float]:
-    """Return the mean loss in nats and the accuracy of a network.
-
-    Args:
-        network: Returns logits; it is left in evaluation mode.
-        batches: This process's labeled images.
-        accelerator: The processes.
-    """
-    network.eval()
-    if accelerator.num_processes > 1:
-        # Each process has its own running statistics; those of the first one are saved.
-        broadcast(list(network.buffers()))
-    counts = []
-    with torch.inference_mode(), accelerator.autocast():
-        for inputs, targets in batches.epoch(0):
-            logits = network(inputs).float()
-            loss = functional.cross_entropy(logits, targets, reduction="sum")
-            counts.append(count(loss, logits, targets))
-    return mean_of(counts, accelerator)
-
-
-def count(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> Count:
-    """Return the summed loss, the correct predictions and the size of a batch.
-
-    Args:
-        loss: The sum of its losses.
-        logits: (N, classes).
-        targets: (N,), or fractions of classes (N, classes).
-    """
-    classes = targets if targets.dim() == 1 else targets.argmax(1)
-    return loss.detach(), (logits.argmax(1) == classes).sum(), len(logits)
-
-
-def mean_of(counts: list[Count], accelerator: Accelerator) -> tuple[float, float]:
-    """Return the mean loss and the accuracy over all batches of all processes."""
-    losses, correct, sizes = zip(*counts, strict=True)
-    sums = [torch.stack(losses).double().sum(), torch.stack(correct).sum().double()]
-    total = torch.stack([*sums, torch.full_like(sums[0], sum(sizes))])
-    loss, hits, images = accelerator.reduce(total, "sum").tolist()
-    return loss / images, hits / images
-
-
 def require_finite_loss(loss: float, name: str, epoch: int, options: Optimization) -> None:
     """Check that a training has not diverged.
 
@@ -297,13 +300,6 @@ def diverged(reason: str, epoch: int, options: Optimization) -> DivergedError:
         f"lr={lower}{clipping}",
         epoch,
     )
-
-
-def is_over(history: list[Row], patience: int | None) -> bool:
-    """Return whether the last `patience` epochs were no better than the best one before them."""
-    if patience is None or not history:
-        return False
-    return len(history) - best_epoch(history) >= patience
 
 
 def build_batches(

@@ -12,6 +12,7 @@ from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
 from ..errors import TrainingError, check_finite_options, check_option
 from ..freezing import Freezing
+from .monitoring import Monitor
 
 if TYPE_CHECKING:
     from ..data import Splits
@@ -33,6 +34,14 @@ ADDED_OPTIONS = {
     "teacher": None,
     "temperature": 4.0,
     "teacher_weight": 0.9,
+    "monitor": "accuracy",
+    "keep_best": 1,
+    "save_every": None,
+    "resized_crop": None,
+    "rotation": 0,
+    "auto_augment": None,
+    "magnitude": 9,
+    "erasing": 0,
 }
 
 
@@ -63,6 +72,9 @@ class Optimization:
         clip_norm: Largest norm of all gradients together.
         ema: Decay of a moving average of the weights, such as 0.999, which replaces them.
         patience: Stop after this many epochs without a better validation score.
+        monitor: The metric on the validation images that decides which epoch is the best, and when
+            patience ends: accuracy, loss (the lowest), or the mean over the classes of f1, recall
+            or precision.
     """
 
     epochs: int = 10
@@ -83,6 +95,7 @@ class Optimization:
     clip_norm: float | None = None
     ema: float | None = None
     patience: int | None = None
+    monitor: Monitor = "accuracy"
 
     def __post_init__(self) -> None:
         check_finite_options(self)
@@ -166,6 +179,8 @@ class Run:
         precision: fp32, bf16 or fp16 (the weights stay fp32).
         tracker: Where accelerate logs to, such as wandb,mlflow, all or none; by default
             tensorboard.
+        keep_best: Keep the checkpoints of so many of the best epochs.
+        save_every: Keep the checkpoints of every so many epochs, too.
     """
 
     output: str | None = None
@@ -177,8 +192,13 @@ class Run:
     workers: int = 2
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tracker: list[str] | None = None
+    keep_best: int = 1
+    save_every: int | None = None
 
     def __post_init__(self) -> None:
+        check_option(self, "keep_best", self.keep_best >= 1, "at least 1")
+        every = self.save_every
+        check_option(self, "save_every", every is None or every >= 1, "at least 1")
         check_option(self, "threads", self.threads is None or self.threads >= 1, "at least 1")
         check_option(self, "workers", self.workers >= 0, "at least 0")
 

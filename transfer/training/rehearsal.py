@@ -56,14 +56,15 @@ def rehearse(model: SavedModel, experiment: Experiment) -> Rehearsal:
 
     Raises:
         FreezingError: The new head is frozen, so that nothing can be learned.
-        TrainingError: There is only one class, the network has no output for a class, or it could
-            not be saved.
+        TrainingError: There is only one class, the network has no output for a class, it could
+            not be saved, or nothing measures the metric that decides.
         TorchliftError: An image does not fit the network.
     """
     check_head_learns(model.module, experiment.freezing)
     notes = [
         *_class_notes(experiment.splits),
         *_freezing_notes(experiment.freezing, experiment.optimization.epochs),
+        *_validation_notes(experiment),
     ]
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         _classify(model, experiment.splits)
@@ -104,6 +105,25 @@ def _freezing_notes(freezing: Freezing, epochs: int) -> list[str]:
         f"{epochs} epochs: they stay as they are"
         for start in late[:1]
     ]
+
+
+def _validation_notes(experiment: Experiment) -> list[str]:
+    """Return a note if the training is to stop early and nothing can tell when.
+
+    Raises:
+        TrainingError: The best epoch is to be chosen by a metric that nothing measures.
+    """
+    options = experiment.optimization
+    if len(experiment.splits.val):
+        return []
+    if options.monitor != "accuracy":
+        raise TrainingError(
+            f"monitor={options.monitor!r} needs validation images, of which there are none: "
+            "val_fraction=0.1 takes some of the training images"
+        )
+    if options.patience is None:
+        return []
+    return [f"without validation images, patience={options.patience} never stops the training"]
 
 
 def _classify(model: SavedModel, splits: Splits[Any]) -> None:

@@ -3,8 +3,9 @@
 config.yaml       every option; `torchlift finetune … --config` reads it
 run.json          versions, machine, fingerprints of model and data
 metrics.csv       one row for each epoch; metrics.jsonl holds the same
+classes.csv       the validation results of each class in each epoch
 seconds.csv       the duration of each epoch, in a file of its own: it differs from run to run
-lr_finder.csv     the learning rate range test, with lr: find
+lr_finder.csv     the learning rate range test, with lr: find; lr_finder.png draws it
 checkpoints/      the last and the best epoch
 model/            the saved model
 network.json      of a network that cannot be saved as a model: labels, preprocessing, input size;
@@ -23,19 +24,19 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from ... import __version__
 from ...converters.files import atomic_path, check_output
 from ...converters.overwriting import FolderKind, check_no_links, foreign_entries
+from ...converters.saved.card import CARD, is_edited
 from ...converters.saved.folder import SAVED_MODEL
-from ...converters.settings import changed_settings
 from ...converters.validation import (
     anything,
     check_entries,
@@ -47,36 +48,35 @@ from ...converters.validation import (
     text,
 )
 from ..errors import TrainingError
+from ..evaluation.results import ClassResult
 from ..formatting import finite
-from .checkpoints import Row, saved_epochs
-from .options import ADDED_OPTIONS, RENAMED_OPTIONS
-
-#: Increased when an older torchlift could not resume a run of this one. Version 1, of torchlift
-#: 0.1.0, has no entry for it.
-FORMAT_VERSION = 2
+from .checkpoints import saved_epochs
+from .monitoring import Monitor, Row
+from .resuming import CONFIG, FORMAT_VERSION, check_resumable
 
 #: Everything in the folder of a run.
 RUN = FolderKind(
     "a run",
     lambda path: _is_run(path),
     re.compile(
-        r"config\.yaml|run\.json|evaluation\.json|metrics\.(csv|jsonl)|seconds\.csv|lr_finder\.csv"
+        r"config\.yaml|run\.json|evaluation\.json|metrics\.(csv|jsonl)|(seconds|classes)\.csv"
+        r"|lr_finder\.(csv|png)"
         r"|checkpoints(/epoch-\d{4,}(/(model|average)\.safetensors|/state\.pt)?)?"
         rf"|model(/({SAVED_MODEL.files.pattern}))?"
         r"|network\.(json|safetensors)"
         r"|tensorboard(/.*)?"
     ),
+    SAVED_MODEL.is_ours,
 )
 
-#: Options that may change when a run is resumed.
-_CHANGEABLE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
-_CONFIG, _FACTS = "config.yaml", "run.json"
+_FACTS = "run.json"
 #: What a run writes beside these two; nothing else in its folder is ever deleted. The file that
 #: shows that a run is finished comes first: what is left when a deletion is killed is no such run.
 _RESULTS = (
-    *("evaluation.json", "metrics.csv", "metrics.jsonl", "seconds.csv", "lr_finder.csv"),
+    *("evaluation.json", "metrics.csv", "metrics.jsonl", "classes.csv", "seconds.csv"),
+    *("lr_finder.csv", "lr_finder.png"),
     *("checkpoints", "model", "network.json", "network.safetensors", "tensorboard"),
 )
 
@@ -132,6 +132,25 @@ class RunFolder:
         rows = (f"{epoch},{value:.3f}\n" for epoch, value in enumerate(seconds, 1))
         _write_text(self.path / "seconds.csv", "".join(["epoch,seconds\n", *rows]), durable)
 
+    def write_class_metrics(
+        self, results: Mapping[int, Sequence[ClassResult]], durable: bool = False
+    ) -> None:
+        """Write the validation results of each class in each epoch, as CSV.
+
+        Args:
+            results: The results of all classes, by epoch.
+            durable: As for `write_metrics`.
+        """
+        names = [field.name for field in fields(ClassResult)]
+        rows = (
+            [epoch, *(getattr(each, name) for name in names)]
+            for epoch, classes in results.items()
+            for each in classes
+        )
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([["epoch", *names], *rows])
+        _write_text(self.path / "classes.csv", table.getvalue(), durable)
+
     def read_metrics(self) -> list[Row]:
         """Return the results of all epochs so far; null is read as NaN.
 
@@ -165,8 +184,12 @@ class RunFolder:
         """
         rows = (f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(rates, losses, strict=True))
         _write_text(self.path / "lr_finder.csv", "".join(["lr,loss\n", *rows]))
-        facts = _read_facts(self.path)
-        _write_text(self.path / _FACTS, json.dumps({**facts, "lr": found}, indent=1) + "\n")
+        self.add_facts(lr=found)
+
+    def add_facts(self, **facts: Any) -> None:
+        """Add entries to `run.json`; those of the same names are replaced."""
+        both = {**_read_facts(self.path), **facts}
+        _write_text(self.path / _FACTS, json.dumps(both, indent=1) + "\n")
 
     def found_rate(self) -> float | None:
         """Return the learning rate that a range test of this run found, if there was one."""
@@ -176,10 +199,18 @@ class RunFolder:
     def planned_epochs(self) -> int | None:
         """Return how many epochs the run in the folder was to have so far; None without a run."""
         with suppress(OSError, ValueError):
-            config = check_entries(read_yaml((self.path / _CONFIG).read_text(encoding="utf-8")), {})
+            config = check_entries(read_yaml((self.path / CONFIG).read_text(encoding="utf-8")), {})
             epochs = config.get("epochs")
             return epochs if isinstance(epochs, int) else None
         return None
+
+    def monitor(self) -> Monitor:
+        """Return the metric that decided which epoch is the best; `accuracy` without a run."""
+        with suppress(OSError, ValueError):
+            config = check_entries(read_yaml((self.path / CONFIG).read_text(encoding="utf-8")), {})
+            found = config.get("monitor")
+            return next((name for name in get_args(Monitor) if name == found), "accuracy")
+        return "accuracy"
 
     def processes(self) -> int | None:
         """Return how many processes trained the run in the folder; None without a run."""
@@ -192,7 +223,7 @@ class RunFolder:
         """Remove the files of a run without an epoch, and its folder if nothing else is in it."""
         if saved_epochs(self.checkpoints):
             return
-        for name in (*_RESULTS, _CONFIG, _FACTS):
+        for name in (*_RESULTS, CONFIG, _FACTS):
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -245,7 +276,11 @@ def open_run(
     if overwrite:
         _delete_results(folder.path)
     elif resume:
-        _check_resumable(folder.path, config, inputs)
+        if is_edited(card := folder.model / CARD):
+            raise TrainingError(
+                f"{card} was edited, and a run that goes on writes a new one: move it elsewhere"
+            )
+        check_resumable(folder.path, _read_facts(folder.path), config, inputs)
         lr = folder.found_rate()
     else:
         raise TrainingError(
@@ -276,7 +311,7 @@ def flat_options(**groups: Any) -> dict[str, Any]:
 
 def _is_run(path: Path) -> bool:
     """Return whether a folder holds a run: another program may have a config.yaml too."""
-    if not (path / _CONFIG).is_file():
+    if not (path / CONFIG).is_file():
         return False
     with suppress(OSError, TrainingError):
         return bool(_read_facts(path))
@@ -308,7 +343,7 @@ def _check_contents(path: Path, overwrite: bool) -> None:
         TrainingError: If something else stands in one of the run's own folders.
     """
     if not overwrite:
-        for name in (_CONFIG, _FACTS, *_RESULTS):
+        for name in (CONFIG, _FACTS, *_RESULTS):
             check_no_links(path / name)
         return
     entries = foreign_entries(path, RUN)
@@ -333,43 +368,6 @@ def _delete_results(path: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _check_resumable(path: Path, config: dict[str, Any], inputs: dict[str, Any]) -> None:
-    facts = _read_facts(path)
-    version = facts.get("format_version", 1)
-    if version not in (1, FORMAT_VERSION):
-        raise TrainingError(
-            f"{path} is a run of format version {version}; torchlift {__version__} resumes "
-            f"versions 1 and {FORMAT_VERSION}: use the version that wrote it, {facts['torchlift']}"
-        )
-    try:
-        stored = check_entries(read_yaml((path / _CONFIG).read_text(encoding="utf-8")), {})
-    except ValueError as error:
-        raise TrainingError(f"{path / _CONFIG}: damaged: {error}") from None
-    renamed = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
-    options = {**{key: ADDED_OPTIONS[key] for key in ADDED_OPTIONS if key in config}, **renamed}
-    # 0.1.0 wrote a list as it was typed.
-    options |= {
-        key: [name.strip() for name in options[key].split(",")]
-        for key, value in config.items()
-        if isinstance(value, list) and isinstance(options.get(key), str)
-    }
-    changes = changed_settings(
-        {key: value for key, value in options.items() if key not in _CHANGEABLE},
-        {key: value for key, value in config.items() if key not in _CHANGEABLE},
-    )
-    # Where the options are the same, the files themselves have changed.
-    others = [
-        key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)
-    ]
-    if not changes and others:
-        changes = f"{' and '.join(others)} of the same name, but with other contents"
-    if changes:
-        raise TrainingError(
-            f"{path} is a run with {changes}; name another folder, or start again with "
-            "overwrite=True"
-        )
-
-
 def _write_config(
     path: Path,
     config: dict[str, Any],
@@ -389,7 +387,7 @@ def _write_config(
     if lr is not None:
         facts["lr"] = lr
     _write_text(path / _FACTS, json.dumps(facts, indent=1) + "\n")
-    _write_text(path / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    _write_text(path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _write_text(file: Path, text: str, durable: bool = True) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 from ...inference.onnx_interface import in_batches
 from ...inference.providers import Session
 from ..errors import OnnxError
+from ..runtimes.session import RuntimeSession
 from .pair import ExportPair
 
 
 def run_foreign(
     pair: ExportPair,
-    session: Session,
+    session: Session | RuntimeSession,
     inputs: Mapping[str, np.ndarray],
     shapes: Sequence[tuple[int, ...]],
 ) -> list[np.ndarray]:
@@ -31,7 +32,7 @@ def run_foreign(
 
     Raises:
         OnnxError: If the file has more outputs than the model, and none is chosen.
-        InferenceError: If ONNX Runtime cannot run the inputs.
+        InferenceError: If ONNX Runtime cannot run the inputs; an OnnxError of another runtime.
     """
     names = pair.compared_outputs
     if len(names) != len(shapes):

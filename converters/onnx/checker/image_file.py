@@ -106,7 +106,7 @@ def check_images(pair: ExportPair, network: ExportPair, inputs: Any, provider: s
     preprocessing = pair.model.preprocessing or pair.metadata.baked_preprocessing
     if preprocessing is None:
         return Finding("images", False, "the model has no preprocessing to compare with")
-    images = _images(inputs, preprocessing.channels)
+    images = odd_images(inputs, preprocessing.channels)
     try:
         return _compare(pair, network, preprocessing, images, provider)
     except TorchliftError as error:
@@ -176,7 +176,7 @@ def _with_pixels(model: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-def _images(inputs: Any, channels: int) -> list[np.ndarray]:
+def odd_images(inputs: Any, channels: int) -> list[np.ndarray]:
     """Return images (H, W, C) of odd sizes: parts of given ones, or generated ones."""
     if inputs is None:
         return [_generated(size, channels) for size in _SIZES]

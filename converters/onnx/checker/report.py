@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,54 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class RuntimeResult:
+    """What a file computes in another runtime, beside what the model computes.
+
+    Attributes:
+        runtime: Its name: `onnxruntime`, `reference`, `openvino`, `opencv` or `web`.
+        version: Its version; empty if it does not open the file.
+        arithmetic: What it says that it computed in.
+        python: The interpreter that it ran in, if that is another one.
+        passed: Whether it computes what the model does.
+        error: Largest error, relative to the largest output; None if there is none.
+        agreeing: How many examples have the same predicted class; None without classes.
+        count: How many examples were compared.
+        problem: What is wrong: a difference, or the runtime's own message.
+        node: The first node that computes something else, or None.
+        cure: The setting of the runtime with which it computes what the model does, or None.
+        skipped: Why the outputs were not judged, or None.
+    """
+
+    runtime: str
+    version: str
+    arithmetic: str
+    python: str | None
+    passed: bool
+    error: float | None
+    agreeing: int | None
+    count: int
+    problem: str | None
+    node: str | None
+    cure: str | None
+    skipped: str | None
+
+    def finding(self) -> Finding:
+        """Return the finding that says so."""
+        where = [self.arithmetic, f"in {self.python}" if self.python else ""]
+        details = ", ".join(filter(None, where))
+        name = f"{self.runtime} {self.version}".strip() + (f" ({details})" if details else "")
+        text = self.problem or (f"runs; skipped ({self.skipped})" if self.skipped else "")
+        if not text:
+            classes = f", {self.agreeing} of {self.count} predictions agree"
+            text = f"error {self.error:.1e}{'' if self.agreeing is None else classes}"
+        if self.node:
+            text += f"; the first node that differs is {self.node}"
+        if self.cure:
+            text += f"; with {self.cure} it passes"
+        return Finding("runtime", self.passed, f"{name}: {text}")
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """How an exported file compares with its model.
 
@@ -46,6 +94,7 @@ class CheckReport:
         tolerance: Largest error that passes, relative to the largest output.
         findings: The result of each part, in order.
         comparisons: The outputs of each batch, compared.
+        runtimes: What other runtimes computed, as far as they were asked.
     """
 
     path: str
@@ -55,6 +104,7 @@ class CheckReport:
     tolerance: float
     findings: list[Finding]
     comparisons: list[Comparison]
+    runtimes: list[RuntimeResult] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -99,6 +149,7 @@ class CheckReport:
                 }
                 for comparison in self.comparisons
             ],
+            "runtimes": [asdict(result) for result in self.runtimes],
         }
 
     def lines(self) -> Iterator[str]:
@@ -108,7 +159,7 @@ class CheckReport:
         for finding in self.findings:
             mark = "ok    " if finding.passed else "FAILED"
             yield f"{mark}  {finding.name:<{width}}  {finding.text}"
-        failed = [finding.name for finding in self.findings if not finding.passed]
+        failed = dict.fromkeys(finding.name for finding in self.findings if not finding.passed)
         verdict = f"FAILED: {', '.join(failed)}" if failed else "passed"
         yield f"{self.path}: {verdict}"
 

@@ -25,11 +25,13 @@ class Runtime:
     """An npm package of onnxruntime-web.
 
     Attributes:
+        folder: Its folder.
         version: Its version.
         files: The files that a page needs.
         has_webgpu: Whether those for WebGPU are among them.
     """
 
+    folder: Path
     version: str
     files: list[Path]
     has_webgpu: bool
@@ -67,7 +69,7 @@ def find_runtime(folder: str | os.PathLike[str] | None = None) -> Runtime:
         what = f"{missing[0]} is missing" if missing else "this is another package"
         raise OnnxError(f"{place}: {what}: {install}")
     webgpu = _webgpu_files(place / "dist")
-    return Runtime(version, files + webgpu, bool(webgpu))
+    return Runtime(place, version, files + webgpu, bool(webgpu))
 
 
 def _webgpu_files(dist: Path) -> list[Path]:

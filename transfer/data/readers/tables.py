@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from ....converters.requirements import require
 from ...errors import DataError
 from ..collect_images import collect_images
 from ..dataset import Dataset
-from ..image_files import ImageFiles
+from ..image_files import EncodedImage, ImageFiles
 from .registry import ReadOptions, reader
 
 #: The suffixes of tables.
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 #: Usual names of the columns, in lower case.
 PATH_COLUMNS = (
@@ -32,7 +32,7 @@ Table = dict[str, list[Any]]
 
 def _accepts(source: str) -> bool:
     path = Path(source)
-    return path.suffix.lower() in _SUFFIXES and path.is_file()
+    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
 
 
 @reader("a table of image files (CSV, TSV, JSON Lines, Parquet)", accepts=_accepts, order=40)
@@ -48,21 +48,20 @@ def read_table(source: str, options: ReadOptions) -> Dataset | ImageFiles:
     """
     path = Path(source)
     try:
-        return dataset_of_table(_read(path), path.parent, options)
+        return dataset_of_table(read_rows(path), lambda name: path.parent / name, options)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
 
 
 def dataset_of_table(
-    table: Table, folder: Path, options: ReadOptions, names: Sequence[str] | None = None
+    table: Table, place: Callable[[str], EncodedImage], options: ReadOptions
 ) -> Dataset | ImageFiles:
     """Return the images that a table lists.
 
     Args:
         table: It has a column of paths, perhaps one of labels and one of splits.
-        folder: Where relative paths begin.
+        place: Returns the image that a path of the table names.
         options: How images are read.
-        names: The class names, if the labels are their positions.
 
     Raises:
         DataError: If a column is missing, a path is none, or a label or split is no such.
@@ -83,9 +82,9 @@ def dataset_of_table(
             )
         labels = [None] * len(paths)
     _check_paths(paths, labels)
-    files = [folder / str(path) for path in paths]
+    files = [place(str(path)) for path in paths]
     splits = column(table, SPLIT_COLUMNS) or ()
-    return collect_images(files, [*map(str, paths)], labels, options, splits, names)
+    return collect_images(files, [*map(str, paths)], labels, options, splits)
 
 
 def column(table: Table, names: Sequence[str]) -> list[Any] | None:
@@ -113,7 +112,12 @@ def _check_paths(paths: Sequence[Any], labels: Sequence[Any]) -> None:
             )
 
 
-def _read(path: Path) -> Table:
+def read_rows(path: Path) -> Table:
+    """Return the columns of a table.
+
+    Raises:
+        DataError: If it cannot be read as what its suffix says.
+    """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path)

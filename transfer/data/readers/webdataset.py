@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ....converters.images.files import SUFFIXES
 from ...errors import DataError
 from ..collect_images import SPLITS_BY_NAME, collect_images
 from ..dataset import Dataset
-from ..image_files import FileSlice, ImageFiles
+from ..image_files import EncodedImage, FileSlice, ImageFiles
 from .registry import ReadOptions, reader
 from .tables import LABEL_COLUMNS, column
 
@@ -21,6 +22,9 @@ from .tables import LABEL_COLUMNS, column
 _SHARD = re.compile(r"(?P<split>[a-z]+)?[-_.]?\d*\.tar")
 #: The largest label in a file of its own.
 _MOST_BYTES = 2**16
+
+#: An image of an archive, its name, its label, and the split of the archive.
+Sample = tuple[EncodedImage, str, Any, str | None]
 
 
 def _shards(source: str) -> list[Path]:
@@ -48,26 +52,56 @@ def read_webdataset(source: str, options: ReadOptions) -> Dataset | ImageFiles:
         ImageError: If an image cannot be read.
     """
     shards = _shards(source)
-    splits = [_split_of(shard) for shard in shards] if Path(source).is_dir() else [None]
-    rows: list[tuple[FileSlice, str, Any, str | None]] = []
-    for shard, split in zip(shards, splits, strict=True):
+    rows: list[Sample] = []
+    for shard in shards:
+        split = split_of(shard.name) if Path(source).is_dir() else None
         try:
-            rows += [(*row, split) for row in _samples(shard)]
+            with shard.open("rb") as stream:
+                place = partial(FileSlice, shard)
+                rows += [(*row, split) for row in samples_of_archive(stream, place)]
         except (tarfile.TarError, OSError, ValueError) as error:
             reason = "compressed: unpack it with gunzip" if _is_compressed(shard) else error
             raise DataError(f"{shard}: cannot be read: {reason}") from None
-    images, ids, labels, of_split = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return dataset_of_archives(rows, options, source)
+
+
+def dataset_of_archives(
+    rows: Sequence[Sample], options: ReadOptions, source: str
+) -> Dataset | ImageFiles:
+    """Return the images of archives as a dataset.
+
+    Args:
+        rows: What `samples_of_archive` gives of each, and the split, if it is known of all.
+        options: How images are read.
+        source: What messages call the dataset.
+
+    Raises:
+        DataError: If there are none, or labels are no classes.
+    """
+    images, ids, labels, splits = zip(*rows, strict=True) if rows else ((), (), (), ())
     try:
-        return collect_images(images, ids, labels, options, of_split if all(splits) else ())
+        return collect_images(images, ids, labels, options, splits if all(splits) else ())
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
 
 
-def _samples(shard: Path) -> Iterator[tuple[FileSlice, str, Any]]:
-    """Yield the images of an archive, their names and their labels, in the archive's order."""
-    samples: dict[str, dict[str, FileSlice]] = {}
-    length = shard.stat().st_size
-    with tarfile.open(shard, "r:") as archive:
+def samples_of_archive(
+    stream: BinaryIO, place: Callable[[int, int], EncodedImage]
+) -> Iterator[tuple[EncodedImage, str, Any]]:
+    """Yield the images of an archive, their names and their labels, in the archive's order.
+
+    Args:
+        stream: The archive.
+        place: Returns the image at an offset of the archive, of some bytes.
+
+    Raises:
+        TarError: If it is no archive.
+        ValueError: If it is not whole, or a label is no such.
+    """
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    length = stream.seek(0, 2)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
             folder, _, name = member.name.rpartition("/")
             key, _, suffix = name.partition(".")
@@ -75,25 +109,25 @@ def _samples(shard: Path) -> Iterator[tuple[FileSlice, str, Any]]:
                 continue
             if member.issparse() or member.offset_data + member.size > length:
                 raise ValueError(f"{member.name} is not whole")
-            place = FileSlice(shard, member.offset_data, member.size)
-            samples.setdefault(f"{folder}/{key}" if folder else key, {})[suffix.lower()] = place
-    with shard.open("rb") as stream:
-        stream.seek(-min(length, tarfile.BLOCKSIZE), 2)
-        if stream.read().strip(b"\0"):
-            raise ValueError("it ends early")
+            part = member.offset_data, member.size
+            samples.setdefault(f"{folder}/{key}" if folder else key, {})[suffix.lower()] = part
+    stream.seek(length - min(length, tarfile.BLOCKSIZE))
+    if stream.read().strip(b"\0"):
+        raise ValueError("it ends early")
     for key, parts in samples.items():
         images = [suffix for suffix in parts if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
         if images:
-            yield parts[images[0]], f"{key}.{images[0]}", _label(parts, key)
+            yield place(*parts[images[0]]), f"{key}.{images[0]}", _label(stream, parts, key)
 
 
-def _label(parts: dict[str, FileSlice], key: str) -> Any:
-    for suffix, place in parts.items():
+def _label(stream: BinaryIO, parts: dict[str, tuple[int, int]], key: str) -> Any:
+    for suffix, (offset, size) in parts.items():
         if suffix not in ("cls", "cls.txt", "label", "json"):
             continue
-        if place.size > _MOST_BYTES:
-            raise ValueError(f"{key}.{suffix} has {place.size:,} bytes, too many for a label")
-        text = place.read().decode()
+        if size > _MOST_BYTES:
+            raise ValueError(f"{key}.{suffix} has {size:,} bytes, too many for a label")
+        stream.seek(offset)
+        text = stream.read(size).decode()
         if suffix != "json":
             return text.strip()
         entries = json.loads(text)
@@ -104,8 +138,14 @@ def _label(parts: dict[str, FileSlice], key: str) -> Any:
     return None
 
 
-def _split_of(shard: Path) -> str | None:
-    match = _SHARD.fullmatch(shard.name.lower())
+def split_of(name: str) -> str | None:
+    """Return the split that the name of an archive tells, if it does.
+
+    Example:
+        >>> split_of("train-0003.tar"), split_of("images.tar")
+        ('train', None)
+    """
+    match = _SHARD.fullmatch(name.lower())
     return SPLITS_BY_NAME.get((match and match["split"]) or "")
 
 

@@ -1,0 +1,112 @@
+"""What `inspect` and a training say of a dataset: counts, sizes, imbalance, equal images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchlift.cli.dataset import findings, summary_lines
+from torchlift.cli.main import main
+from torchlift.transfer.data import Dataset, Splits, open_data, split
+from torchlift.transfer.data import description as describing
+from torchlift.transfer.data.description import describe_data
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 1, 4, 4)).astype(np.uint8)
+
+
+def test_equal_images_are_found_within_and_across_splits() -> None:
+    pixels = images(10)
+    pixels[3] = pixels[1]  # within train, of the same class
+    pixels[4] = pixels[1]  # within train, of another class
+    pixels[8], pixels[9] = pixels[0], pixels[7]  # test: one of train, one of itself
+    splits = np.array(["train"] * 6 + ["test"] * 4)
+    classes = np.array([0, 0, 1, 0, 1, 0, 1, 1, 0, 1])
+    found = describe_data(Dataset(pixels, classes, ("cat", "dog"), splits=splits))
+    assert found.duplicates.repeated == (("train", 2), ("test", 1))
+    assert found.duplicates.shared == (("train", "test", 1),)
+    assert (found.duplicates.conflicting, found.duplicates.examined) == (1, 10)
+    assert found.duplicates.examples[0] == ("train: 1", "train: 3")
+    assert found.counts == {"train": [4, 2], "test": [1, 3]}
+    assert found.imbalance == 2
+    assert findings(found)[0].startswith("imbalance: 2 images of the largest class")
+    assert "1 of test are in train too" in findings(found)[1]
+
+
+def test_of_many_images_some_are_looked_at_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describing, "_MOST_BYTES", 160)  # 10 images of 16 bytes
+    found = describe_data(Dataset(images(100), np.zeros(100, np.int64)))
+    assert found.duplicates.examined == 10
+    assert findings(found) == ["duplicates (looked at 10 of 100): none"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of files of several sizes; a file of train is in test too."""
+    for index, (name, size) in enumerate(
+        {
+            "train/cat/1": (8, 6),
+            "train/cat/2": (4, 5),
+            "train/dog/1": (8, 6),
+            "test/dog/1": (9, 9),
+        }.items()
+    ):
+        file = tmp_path / "data" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (index, 0, 0)).save(file)
+    (tmp_path / "data" / "test" / "cat").mkdir()
+    shutil.copy(tmp_path / "data/train/cat/2.png", tmp_path / "data/test/cat/9.png")
+    return tmp_path / "data"
+
+
+def test_files_have_their_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sizes"] == {
+        "smallest": [5, 4], "largest": [9, 9], "different": 3, "examined": 5
+    }  # fmt: skip
+    assert found["duplicates"]["shared"] == [{"split": "train", "other": "test", "count": 1}]
+    assert found["duplicates"]["examples"] == [["train: train/cat/2.png", "test: test/cat/9.png"]]
+    assert main(["inspect", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("5 images of 5×4 to 9×9, 3 sizes\n")
+    assert "duplicates: 1 of test are in train too" in out
+
+
+def test_the_summary_of_a_training_has_its_splits(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "softmax", str(folder), "--image-size=8", "--epochs=0", "--val-fraction=0"]
+    assert main([*words, "--tracker=none", "-o", str(tmp_path / "run"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("data: 5 images 3×8×8; 2 classes, training images of each: ")
+    found = json.loads(captured.out)["dataset"]
+    assert found == json.loads((tmp_path / "run" / "run.json").read_text())["dataset"]
+    assert found["classes"][0] == {"label": "cat", "count": 3, "train": 2, "test": 1}
+
+
+def test_many_classes_are_counted_and_some_named() -> None:
+    classes = np.arange(50) % 25
+    data = Dataset(images(50), classes, tuple(f"c{index}" for index in range(25)))
+    lines = summary_lines(describe_data(split(data, val_fraction=0)))
+    assert lines[0].endswith("c18 2, c19 2, … 5 more")
+
+
+def test_data_without_labels_is_described() -> None:
+    data = Dataset(images(3))
+    found = describe_data(data)
+    assert (found.labels, found.imbalance, found.count) == (None, None, 3)
+    empty = data.take(np.arange(0))
+    assert describe_data(Splits(data, empty, empty)).splits == {"train": 3}
+
+
+def test_every_kind_that_is_trained_on_is_described() -> None:
+    found = describe_data(open_data("sklearn:digits"))
+    assert found.count == 1797
+    assert sum(found.counts[""]) == 1797

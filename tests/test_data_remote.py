@@ -1,0 +1,176 @@
+"""Datasets at addresses give what the same files give here, and nothing else is ever fetched."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchlift.cli.main import main
+from torchlift.converters.errors import TorchliftError
+from torchlift.transfer.data import ImageFiles, fingerprint, open_data
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same eight images as a folder with splits, a table, a .npz and archives."""
+    root = tmp_path_factory.mktemp("here")
+    random = np.random.default_rng(0)
+    rows, arrays = [], []
+    for split, count in (("train", 3), ("test", 1)):
+        with tarfile.open(root / f"{split}-0.tar", "w") as archive:
+            for label, name in enumerate(("cat", "dog")):
+                (root / "images" / split / name).mkdir(parents=True)
+                for index in range(count):
+                    image = random.integers(0, 256, (6, 5, 3)).astype(np.uint8)
+                    file = root / "images" / split / name / f"{index}.png"
+                    Image.fromarray(image).save(file)
+                    rows.append(f"images/{split}/{name}/{index}.png,{name},{split}")
+                    arrays.append((image.transpose(2, 0, 1), label))
+                    archive.add(file, f"{name}{index}.png")
+                    text = tarfile.TarInfo(f"{name}{index}.cls")
+                    text.size = 3
+                    archive.addfile(text, io.BytesIO(name.encode()))
+    (root / "table.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    images, labels = zip(*arrays, strict=True)
+    np.savez(root / "data.npz", x=np.stack(images), y=labels)
+    with zipfile.ZipFile(root / "all.zip", "w") as archive_of_all:
+        for file in sorted((root / "images").rglob("*.png")):
+            archive_of_all.write(file, file.relative_to(root / "images"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def addresses(folder: Path) -> Iterator[dict[str, str]]:
+    """Where the folder is, by the kind of address."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/there", recursive=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {"memory": "memory://there", "http": f"http://127.0.0.1:{server.server_port}"}
+    server.shutdown()
+    memory.rm("/there", recursive=True)
+
+
+def same(found: Any, expected: Any) -> None:
+    assert fingerprint(found) == fingerprint(expected)
+    assert found.names == expected.names
+    assert (found.splits is None) == (expected.splits is None)
+    if found.splits is not None:
+        assert found.splits.tolist() == expected.splits.tolist()
+
+
+@pytest.mark.parametrize("kind", ["memory", "http"])
+@pytest.mark.parametrize("name", ["images", "table.csv", "data.npz"])
+def test_a_dataset_elsewhere_is_the_one_here(
+    kind: str, name: str, folder: Path, addresses: dict[str, str]
+) -> None:
+    source = f"{addresses[kind]}/{name}" + ("/" if kind == "http" and name == "images" else "")
+    expected = open_data(folder / name)
+    found = open_data(source)
+    if name == "images":
+        # The order of the splits is that of the paths; the images are the same.
+        order = [expected.ids.tolist().index(each) for each in found.ids.tolist()]
+        expected = expected.take(np.array(order))
+    same(found, expected)
+
+
+def test_archives_and_a_zip_are_read_where_they_are(
+    folder: Path, addresses: dict[str, str]
+) -> None:
+    same(
+        open_data(f"{addresses['memory']}/train-0.tar"),
+        open_data(folder / "train-0.tar"),
+    )
+    here = open_data(folder / "images")
+    for source in (f"zip://{folder}/all.zip", f"zip://::{folder}/all.zip"):
+        found = open_data(source)
+        order = [here.ids.tolist().index(each) for each in found.ids.tolist()]
+        same(found, here.take(np.array(order)))
+    part = open_data(f"zip://train::{folder}/all.zip")
+    assert part.ids.tolist()[0] == "cat/0.png"
+    assert len(part) == 6
+
+
+def test_images_that_do_not_fit_in_memory_stay_where_they_are(
+    folder: Path, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchlift.transfer.data.collect_images.MEMORY_LIMIT", 0)
+    for source in (
+        f"{addresses['memory']}/images",
+        f"zip://{folder}/all.zip",
+        f"{addresses['memory']}/train-0.tar",
+    ):
+        found = open_data(source)
+        assert isinstance(found, ImageFiles)
+        with Image.open(folder / "images" / "train" / "cat" / "2.png") as image:
+            place = next(i for i, name in enumerate(found.ids) if name.endswith("2.png")
+                         and "cat" in name)  # fmt: skip
+            assert np.array_equal(np.asarray(found[place]), np.asarray(image))
+
+
+def test_a_training_elsewhere_is_the_one_here(
+    folder: Path, addresses: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes, also when it is resumed."""
+    options = ["--tracker", "none", "--batch-size", "2", "--val-fraction", "0"]
+    table = f"{addresses['http']}/table.csv"
+    for name, source, rounds in (
+        ("here", str(folder / "table.csv"), [2]),
+        ("there", table, [1, 2]),
+    ):
+        for epochs in rounds:
+            words = ["train", "softmax", source, "-o", str(tmp_path / name), *options]
+            words += ["--schedule", "constant", "--epochs", str(epochs), "--resume", "auto"]
+            assert main(words) == 0
+    files = [tmp_path / name / "model" / "model.safetensors" for name in ("here", "there")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    capsys.readouterr()
+    # A config file fetches nothing by itself.
+    words = ["finetune", "torchvision:resnet18", "sklearn:digits"]
+    (tmp_path / "run.yaml").write_text(f"test_data: {table}\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--config", str(tmp_path / "run.yaml")])
+    assert "is an address that is fetched" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("memory://nowhere", r"^memory:///?nowhere: no such file or folder$"),
+        ("memory://nowhere/x.npz", "no such file or folder"),
+        ("http://127.0.0.1:9/x.npz", r"^http://127.0.0.1:9/x.npz: cannot be read: "),
+        ("nonsense://x", r"^nonsense://x: cannot be read: "),
+        ("zip://nowhere.zip", "nowhere.zip: no such file or folder"),
+        ("s3://bucket/x.npz", r"^s3://bucket/x.npz: cannot be read: Install s3fs"),
+    ],
+)
+def test_what_cannot_be_reached_is_one_sentence(source: str, message: str) -> None:
+    with pytest.raises(TorchliftError, match=message) as caught:
+        open_data(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_elsewhere_names_files_beside_it_only() -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("/etc/passwd", "../secret.png", "http://127.0.0.1:9/x.png"):
+        memory.pipe("/tables/x.csv", f"path,label\n{name},cat\n".encode())
+        with pytest.raises(TorchliftError, match=r"in its own folder|nothing is fetched"):
+            open_data("memory://tables/x.csv")
+    memory.rm("/tables", recursive=True)

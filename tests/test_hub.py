@@ -1,0 +1,153 @@
+"""A saved model in a repository of the Hugging Face Hub is opened by `hf:ORG/NAME`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cli_support import DATA
+from hub_support import COMMIT, hub
+from saved_support import tiny
+
+from torchlift.cli.main import main
+from torchlift.converters import saved
+from torchlift.converters.saved import SavedModelError, open_model
+from torchlift.converters.saved.hub import _fetched, is_remote, model_path
+
+constants = pytest.importorskip("huggingface_hub.constants")
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[str]]]:
+    """The folder that is served as `lab/digits`, and what is asked for."""
+    folder = saved.save(tiny(labels=["a", "b", "c"]), tmp_path / "repository")
+    (folder / "train.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    _fetched.cache_clear()
+    with hub(folder) as (address, asked):
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        yield folder, asked
+    _fetched.cache_clear()
+
+
+def test_a_repository_opens_as_its_folder_does(served: tuple[Path, list[str]]) -> None:
+    folder, asked = served
+    model, expected = open_model("hf:lab/digits"), open_model(folder)
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(model.module(images), expected.module(images))
+    assert model.labels == ["a", "b", "c"]
+    assert model.notes == [*expected.notes, f"downloaded from hf:lab/digits, commit {COMMIT}"]
+    files = {path.rpartition("/")[2] for path in asked if path.startswith("GET")}
+    assert files == {"config.json", "model.safetensors"}
+
+
+def test_what_is_in_the_cache_is_not_downloaded_again(served: tuple[Path, list[str]]) -> None:
+    _, asked = served
+    first = model_path("hf:lab/digits@v1")
+    assert first.name == COMMIT
+    asked.clear()
+    _fetched.cache_clear()
+    assert model_path("hf:lab/digits@v1") == first
+    assert [path for path in asked if path.startswith("GET")] == []
+
+
+def test_the_torch7_object_comes_along(served: tuple[Path, list[str]]) -> None:
+    """It is what the model is written back to `.t7` with."""
+    folder, _ = served
+    (folder / "torch7.t7").write_bytes(b"any")
+    assert (model_path("hf:lab/digits") / "torch7.t7").read_bytes() == b"any"
+
+
+def test_commands_take_a_repository(
+    served: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = served
+    assert main(["inspect", "hf:lab/digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == ["a", "b", "c"]
+    assert main(["summary", "hf:lab/digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 239
+    assert main(["diff", "hf:lab/digits", str(folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hf:lab/none", "hf:lab/none: no such repository"),
+        ("hf:lab/digits@v9", "hf:lab/digits@v9: the repository has no such revision"),
+        ("hf:digits", "hf:digits: no such folder, and not the name of a repository"),
+        ("hf:../../etc", "not the name of a repository"),
+        ("hf:", "not the name of a repository"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(
+    name: str, text: str, served: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", name, DATA]) == 1
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        ("config.json", None, "the repository has no config.json: it is not a model saved by"),
+        ("config.json", b'{"architecture": "resnet18"}', "not a model saved by torchlift"),
+        ("model.safetensors", None, "the repository has no model.safetensors"),
+        ("model.safetensors", bytes(20_000), "has 20,000 bytes, at most 13,824 were expected"),
+    ],
+)
+def test_a_repository_of_something_else_is_refused(
+    file: str,
+    content: bytes | None,
+    text: str,
+    served: tuple[Path, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, asked = served
+    monkeypatch.setattr("torchlift.converters.saved.hub._LARGEST_CONFIG", 10_000)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    with pytest.raises(SavedModelError, match=f"^hf:lab/digits: .*{text}"):
+        open_model("hf:lab/digits")
+    assert not any(path.startswith("GET") and path.endswith(".safetensors") for path in asked)
+
+
+def test_a_local_folder_wins(
+    served: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked = served
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    saved.save(tiny(labels=["x", "y", "z"]), tmp_path / "lab" / "digits")
+    assert not is_remote("hf:lab/digits")
+    assert open_model("hf:lab/digits").labels == ["x", "y", "z"]
+    assert asked == []
+
+
+def test_a_config_file_starts_no_download(
+    served: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, asked = served
+    (tmp_path / "c.yaml").write_text("teacher: hf:lab/digits\n", encoding="utf-8")
+    words = ["train", "convnet_bn", DATA, "-o", str(tmp_path / "r")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--config", str(tmp_path / "c.yaml")])
+    assert "a repository that is downloaded, which a config file cannot name" in (
+        capsys.readouterr().err
+    )
+    assert asked == []
+
+
+def test_without_the_package_the_extra_is_named(
+    served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchlift.converters.requirements.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"hf:lab/digits needs huggingface-hub: pip install"):
+        open_model("hf:lab/digits")

@@ -1,0 +1,83 @@
+"""The README.md of a saved model is a model card, and nobody's text is lost with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+from saved_support import tiny
+from support import FIXTURES
+
+from torchlift.cli.main import main
+from torchlift.converters import saved
+from torchlift.converters.errors import WriteError
+from torchlift.converters.saved import Provenance
+from torchlift.converters.saved.card import is_card, is_edited
+
+
+def test_convert_writes_a_card_that_says_where_the_model_comes_from(tmp_path: Path) -> None:
+    digits = FIXTURES / "digits"
+    options = [
+        "--mean-std",
+        f"{digits}/digits_meanStd.t7",
+        "--labels",
+        f"{digits}/digits_classes.t7",
+    ]
+    file = digits / "digits-lenet5-bn.t7"
+    assert main(["convert", str(file), str(tmp_path / "m"), *options]) == 0
+    card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["library_name"] == "torchlift"
+    assert head["pipeline_tag"] == "image-classification"
+    assert "torch7" in head["tags"]
+    assert "license" not in head
+    model = saved.load(tmp_path / "m")
+    assert model.source is not None
+    for text in (
+        *("digits-lenet5-bn.t7", model.source.sha256, "1x32x32", "log_probabilities"),
+        *("BatchNorm2d", "mean           [60.4", "9  nine", "self-check: "),
+    ):
+        assert text in card, text
+
+
+def test_text_of_a_file_is_no_markup(tmp_path: Path) -> None:
+    """Labels, notes and the name of the file may be anybody's."""
+    evil = "x\n\n# Free <script>alert(1)</script> ![](http://a.b/c.png)\n---\nlicense: mit ```"
+    model = tiny(labels=[evil, "b", "c"], notes=[evil], source=Provenance(evil, "0" * 64))
+    text = (saved.save(model, tmp_path / "m") / "README.md").read_text(encoding="utf-8")
+    _, head, body = text.split("---\n", 2)
+    assert set(yaml.safe_load(head)) == {"library_name", "tags", "pipeline_tag"}
+    html = MarkdownIt("commonmark").render(body)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("<h1>") == 1
+
+
+def test_a_card_that_somebody_edited_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
+    folder = saved.save(tiny(), tmp_path / "m")
+    card = folder / "README.md"
+    assert is_card(card)
+    assert not is_edited(card)
+    text = card.read_text(encoding="utf-8")
+    card.write_text(text.replace("\n", "\r\n"), encoding="utf-8", newline="")
+    assert not is_edited(card)  # as Git may check it out
+    for edited in (text.replace("# license: say", "license: mit\n# say"), text + "More.\n"):
+        card.write_text(edited, encoding="utf-8")
+        assert is_card(card)
+        assert is_edited(card)
+        with pytest.raises(WriteError, match="already exists"):
+            saved.save(tiny(), folder)
+        assert card.read_text(encoding="utf-8") == edited
+    saved.save(tiny(), folder, overwrite=True)
+    assert not is_edited(card)
+
+
+def test_a_readme_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    folder = saved.save(tiny(), tmp_path / "m")
+    (folder / "README.md").write_text("# My thesis\n", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"it also contains README\.md"):
+        saved.save(tiny(), folder, overwrite=True)
+    assert (folder / "README.md").read_text(encoding="utf-8") == "# My thesis\n"
+    assert saved.load(folder).output_kind == "logits"

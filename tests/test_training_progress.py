@@ -1,0 +1,70 @@
+"""What a person sees of a training: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from torchlift.cli import training_progress
+from torchlift.cli.training_progress import TrainingProgress
+from torchlift.transfer.training.checkpoints import TrainingState
+from torchlift.transfer.training.loop import Step
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def state() -> TrainingState:
+    row = {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "train_accuracy": 0.5, "val_f1": 0.25}
+    network, optimizer = None, None
+    return TrainingState(network, optimizer, None, None, [row], [3.0])  # type: ignore[arg-type]
+
+
+def test_a_terminal_shows_rate_loss_and_remaining_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with TrainingProgress(2) as progress:
+        progress.on_step(Step(1, "training", 64, 1280, 1.25))
+        progress.on_step(Step(1, "training", 640, 1280, 1.125))
+        progress._bar.refresh()
+        progress.on_step(Step(1, "validation", 10, 100))
+        progress._bar.refresh()
+        progress.on_epoch(state())
+    shown = stream.getvalue()
+    assert "epoch 1 of 2, loss 1.125" in shown
+    assert "640/1280" in shown
+    assert "/s" in shown
+    assert "epoch 1 of 2, validation" in shown
+    assert "epoch 1 of 2: learning rate 0.1, loss 2, accuracy 0.5, val. F1 0.25, 3.0 s" in shown
+
+
+def test_a_log_gets_a_line_for_each_epoch_and_each_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "20")  # no line is broken
+    times = iter([100.0, 130.0, 200.0, 210.0])
+    monkeypatch.setattr(training_progress.time, "monotonic", lambda: next(times))
+    with TrainingProgress(2) as progress:
+        for done in (100, 400, 1000, 1100):
+            progress.on_step(Step(1, "training", done, 4000, 0.5))
+        progress.on_epoch(state())
+    lines = stream.getvalue().splitlines()
+    assert lines == [
+        "epoch 1 of 2: 1,000 of 4,000 images, 10/s, loss 0.5, 5:00 left",
+        "epoch 1 of 2: learning rate 0.1, loss 2, accuracy 0.5, val. F1 0.25, 3.0 s",
+    ]
+
+
+def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with TrainingProgress(1, shown=False) as progress:
+        progress.print("a note")
+        progress.on_epoch(state())
+    assert stream.getvalue() == ""
