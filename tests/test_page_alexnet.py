@@ -35,7 +35,8 @@ def test_alexnet_in_int8_classifies_in_the_browser(tmp_path: Path) -> None:
     model = open_model(tmp_path / "alexnet.t7", mean=MEAN, std=STD, input_size=(224, 224))
     onnx.export(model, tmp_path / "float.onnx", bake_resize=True)
     quantized = tmp_path / "alexnet-int8.onnx"
-    onnx.quantize(tmp_path / "float.onnx", quantized, images)
+    pixels = np.stack([np.asarray(Image.open(image)) for image in images])
+    onnx.quantize(tmp_path / "float.onnx", quantized, pixels.transpose(0, 3, 1, 2))
     files = onnx.write_page(quantized, tmp_path / "page", onnxruntime_web=RUNTIME)
     photograph = tmp_path / "photograph.jpg"
     small = Image.fromarray(np.random.default_rng(5).integers(0, 256, (30, 40, 3), np.uint8))
