@@ -4,7 +4,7 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all soak gpu mutants coverage lint format install clean
+.PHONY: demo test test-all soak gpu mutants oracle coverage lint format docs release-check install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -76,6 +76,16 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# The site, with every internal link checked, in build/site. Nothing on it is loaded from elsewhere.
+docs: install
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
+# Before a release: the wheel twice the same, then installed with the oldest and the newest of
+# everything, and run; writes the table of docs/support.md. Needs uv, a network and some 15 GB.
+release-check:
+	$(PYTHON) .ci/release_check.py
 
 install: .venv/installed
 

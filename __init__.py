@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .converters import TorchliftError, convert, load_model, onnx, register, t7
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 # ONNX Runtime reports its use to its makers unless this is set before it is imported, which only
 # modules of this package do. Whoever wants the reports sets it to 0.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
@@ -23,6 +23,7 @@ from ..transfer.training.options import (
 )
 from .data_options import DataOptions
 from .dataset import summary_lines
+from .evaluate import class_table
 from .result import CommandResult, as_number, table
 from .signals import said_when_stopped
 from .training_progress import COLUMNS, TrainingProgress, metric_text
@@ -31,6 +32,9 @@ from .values import as_text
 if TYPE_CHECKING:
     from ..converters.saved import SavedModel
     from ..transfer.data import Splits
+
+#: Classes whose results are shown when a training has ended.
+_FEW_CLASSES = 20
 
 #: Everything as usual.
 OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
@@ -156,11 +160,21 @@ def run_training(model: SavedModel, experiment: Experiment, path: Path) -> Comma
     view = Group(
         results,
         "",
+        *_of_classes(found),
         f"{path!s}: the model of epoch {found['epoch']}{_verdict(found)}",
         # The others stand above the first epoch.
         *(f"note: {note}" for note in notes if f"note: {note}" not in announced),
     )
     return CommandResult(metadata, view)
+
+
+def _of_classes(found: dict[str, Any]) -> list[RenderableType]:
+    """Return the results of each class, where there are few."""
+    from ..transfer.evaluation import Evaluation
+
+    if not 0 < len(found.get("classes", ())) <= _FEW_CLASSES:
+        return []
+    return [class_table(Evaluation.from_json(found)), ""]
 
 
 def _how_to_resume(path: Path, epochs: int) -> str:

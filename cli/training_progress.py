@@ -78,14 +78,14 @@ class TrainingProgress:
     def on_step(self, step: Step) -> None:
         """Show how far an epoch is."""
         now = time.monotonic()
+        name = f"epoch {step.epoch} of {self._epochs}"
+        if step.phase != "training":
+            name += ", validation"
         if (step.epoch, step.phase) != self._phase:
             self._phase = step.epoch, step.phase
             # Of the first batch only the end is known.
             self._began = self._said = now
-            self._bar.reset(self._task, total=step.count, visible=True)
-        name = f"epoch {step.epoch} of {self._epochs}"
-        if step.phase != "training":
-            name += ", validation"
+            self._bar.reset(self._task, total=step.count, visible=True, description=name)
         loss = "" if step.loss is None else f", loss {step.loss:.4g}"
         self._bar.update(self._task, completed=step.done, description=name + loss)
         if self._bar.disable and now - self._said >= _SECONDS_BETWEEN_LINES:

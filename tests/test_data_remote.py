@@ -15,11 +15,13 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
-from torchlift.transfer.data import ImageFiles, fingerprint, open_data
+from torchlift.converters.images import Preprocessing
+from torchlift.transfer.data import Batches, BatchPlan, ImageFiles, fingerprint, open_data
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -94,10 +96,8 @@ def test_a_dataset_elsewhere_is_the_one_here(
 def test_archives_and_a_zip_are_read_where_they_are(
     folder: Path, addresses: dict[str, str]
 ) -> None:
-    same(
-        open_data(f"{addresses['memory']}/train-0.tar"),
-        open_data(folder / "train-0.tar"),
-    )
+    for kind in ("memory", "http"):
+        same(open_data(f"{addresses[kind]}/train-0.tar"), open_data(folder / "train-0.tar"))
     here = open_data(folder / "images")
     for source in (f"zip://{folder}/all.zip", f"zip://::{folder}/all.zip"):
         found = open_data(source)
@@ -125,6 +125,49 @@ def test_images_that_do_not_fit_in_memory_stay_where_they_are(
             assert np.array_equal(np.asarray(found[place]), np.asarray(image))
 
 
+def test_what_is_left_out_of_a_folder_elsewhere_is_counted() -> None:
+    memory = fsspec.filesystem("memory")
+    file = io.BytesIO()
+    Image.new("L", (2, 2)).save(file, "png")
+    for name in ("train/cat/1.png", "train/dog/2.png", "beside/3.png", "4.png", ".x/5.png"):
+        memory.pipe(f"/mixed/{name}", file.getvalue())
+    memory.pipe("/mixed/train/cat/notes.txt", b"mine")
+    found = open_data("memory://mixed")
+    assert found.ids is not None
+    assert found.ids.tolist() == ["train/cat/1.png", "train/dog/2.png"]
+    assert found.splits is not None
+    assert set(found.splits) == {"train"}
+    assert found.notes == ("left out, no images in a class folder: 4 files",)
+    # Where a folder beside them has class folders too, these are classes.
+    memory.pipe("/mixed/beside/deep/6.png", file.getvalue())
+    assert open_data("memory://mixed").names == ("beside", "train")
+    memory.rm("/mixed", recursive=True)
+
+
+@pytest.mark.slow
+def test_workers_fetch_images_where_they_are(
+    folder: Path, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection of the process that the workers are forked from cannot be used by them."""
+    monkeypatch.setattr("torchlift.transfer.data.collect_images.MEMORY_LIMIT", 0)
+    preprocessing, plan = Preprocessing(size=(6, 5)), BatchPlan(8, 3, shuffle_seed=1)
+    here = open_data(folder / "table.csv")
+    expected = list(Batches(here, preprocessing, plan, keep=False, workers=0).epoch(2))
+    for source in (f"{addresses['http']}/table.csv", f"{addresses['memory']}/table.csv"):
+        found = open_data(source)
+        assert isinstance(found, ImageFiles)
+        batches = Batches(found, preprocessing, plan, keep=False, workers=2)
+        for _ in range(2):
+            pairs = zip(batches.epoch(2), expected, strict=True)
+            assert all(torch.equal(one[0], other[0]) for one, other in pairs)
+
+
+def test_a_server_that_gives_no_parts_of_files_is_named(addresses: dict[str, str]) -> None:
+    with pytest.raises(TorchliftError, match="the server gives no parts of files"):
+        open_data(f"zip://::{addresses['http']}/all.zip")
+
+
+@pytest.mark.slow
 def test_a_training_elsewhere_is_the_one_here(
     folder: Path, addresses: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +204,11 @@ def test_a_training_elsewhere_is_the_one_here(
         ("s3://bucket/x.npz", r"^s3://bucket/x.npz: cannot be read: Install s3fs"),
     ],
 )
-def test_what_cannot_be_reached_is_one_sentence(source: str, message: str) -> None:
+def test_what_cannot_be_reached_is_one_sentence(
+    source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", source]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(TorchliftError, match=message) as caught:
         open_data(source)
     assert "\n" not in str(caught.value)

@@ -102,6 +102,16 @@ def test_safetensors_hold_tensors_and_texts_under_their_paths(
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("names", [["cat"], ["cat", "dog"]])
+def test_a_list_of_names_is_one_text_of_safetensors(names: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "names.t7"
+    t7.save({"names": names, "x": np.ones(2)}, file)
+    assert main(["dump", str(file), str(tmp_path / "out.safetensors")]) == 0
+    with safe_open(tmp_path / "out.safetensors", "np") as tensors:
+        assert json.loads(tensors.metadata()["names"]) == names
+        assert list(tensors.keys()) == ["x"]
+
+
 def test_json_agrees_with_cat(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

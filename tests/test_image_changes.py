@@ -121,6 +121,12 @@ def test_the_generator_of_the_network_is_left_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
+def test_seeds_differ_by_seed_epoch_and_kind() -> None:
+    drawn = [seeds_of_images(0, 1, 3), seeds_of_images(0, 2, 3), seeds_of_images(1, 1, 3)]
+    assert np.array_equal(drawn[0], seeds_of_images(0, 1, 3))
+    assert len(np.unique([*drawn, seeds_of_inputs(0, 1, 3)])) == 12
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

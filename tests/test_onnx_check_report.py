@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from torchlift.converters.onnx.checker.comparison import Comparison, compare
+from torchlift.converters.onnx.checker.graph_checks import _text
 from torchlift.converters.onnx.checker.profiles import PROFILES
 from torchlift.converters.onnx.checker.report import CheckReport, Finding
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
@@ -83,3 +84,11 @@ def test_a_loss_of_accuracy_may_be_as_large_as_allowed_or_a_tie(
     assert finding.text.startswith("1.0000 of the model, 0.8000 of the file (-0.2000)")
     # A file that is better than the model is no loss.
     assert check_accuracy(classes, (other, classes), 0, 0).passed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(True, "yes"), (False, "no"), (None, "none"), (0.1234567, "0.123457"), ([32, 16], "32×16")],
+)
+def test_values_are_written_as_people_write_them(value: object, text: str) -> None:
+    assert _text(value) == text

@@ -26,6 +26,7 @@ from torchlift.transfer.plots.figures import FRACTIONS, SIGNED, line_colors, sav
 from torchlift.transfer.plots.mosaic import draw_panels
 from torchlift.transfer.plots.photographs import open_image
 from torchlift.transfer.plots.predictions import samples_of
+from torchlift.transfer.plots.range_test import draw_range_test
 from torchlift.transfer.plots.reliability import draw_reliability
 from torchlift.transfer.plots.samples import Sample, draw_samples
 from torchlift.transfer.plots.sizes import LayerSize, draw_sizes
@@ -187,6 +188,21 @@ def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(PlotError, match="a row for each epoch"):
         read_curve(tmp_path / "metrics.csv")
+
+
+def test_a_range_test_is_drawn_with_the_rate_that_was_found() -> None:
+    axes = draw_range_test([1e-3, 1e-2, 1e-1], [3.0, 1.0, 2.0], 1e-3).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[1e-3, 3], [1e-2, 1], [1e-1, 2]]
+    assert set(axes.lines[1].get_xdata()) == {1e-3}
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert "0.01" in ticks
+    assert not any("$" in text for text in ticks)
+
+
+def test_the_mean_f1_is_a_panel_of_its_own() -> None:
+    rows = [{"epoch": e, "train_loss": 1.0, "val_f1": e / 10} for e in (1.0, 2.0)]
+    *_, f1 = draw_curves([Curve("a", rows)]).axes
+    assert f1.lines[1].get_ydata().tolist() == [0.1, 0.2]
 
 
 def test_the_confusion_matrix_has_fractions_and_counts() -> None:

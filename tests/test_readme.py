@@ -67,7 +67,15 @@ def test_the_architecture_page_has_each_class_in_the_row_of_its_file() -> None:
     assert listed == expected
 
 
-@pytest.mark.parametrize("page", [p for p in _PAGES if sessions(p)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        # A first hour takes a minute: it trains, or measures int8.
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * page.name.startswith("first-"))
+        for page in _PAGES
+        if sessions(page)
+    ],
+)
 def test_commands_print_what_the_page_shows(
     page: Path,
     tmp_path: Path,

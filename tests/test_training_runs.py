@@ -180,9 +180,10 @@ def test_the_command_writes_all_files_of_a_run_folder(
     assert "850 parameters are trained, 60,900 frozen" in captured.err
     assert {file.name for file in run.iterdir()} == {
         *("config.yaml", "run.json", "metrics.csv", "metrics.jsonl", "seconds.csv"),
-        "lr_finder.csv",
+        *("classes.csv", "lr_finder.csv", "lr_finder.png"),
         *("checkpoints", "tensorboard", "model", "evaluation.json"),
     }
+    assert report["found_lr"] == json.loads((run / "run.json").read_text())["lr"]
     assert any(run.glob("tensorboard/events.*"))
     model = open_model(run / "model")
     assert model.output_kind == "logits"

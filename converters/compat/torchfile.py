@@ -4,6 +4,16 @@ Values are torchfile's: strings are bytes, tables lists or `hashable_uniq_dict`s
 `TorchObject`s, tensors numpy arrays that share memory where Torch's do. Needs numpy alone. Beyond
 torchfile, it reads ASCII files, files of other machines, compressed files, half precision, 4-byte
 longs and tables of any depth.
+
+Example:
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from torchlift.compat import torchfile
+    >>> from torchlift.converters import t7
+    >>> file = Path(mkdtemp()) / "options.t7"
+    >>> t7.save({"epoch": 3}, file)
+    >>> torchfile.load(str(file))
+    {b'epoch': 3}
 """
 
 from __future__ import annotations

@@ -233,6 +233,10 @@ class LuaFunction:
         tag: The function's type tag in the file (6, 7 or 8).
         bytecode: The output of `string.dump`.
         upvalues: The table of its upvalues, in the form that the tag has.
+
+    Example:
+        >>> LuaFunction(b"bytecode").tag
+        8
     """
 
     __slots__ = ("__weakref__", "bytecode", "tag", "upvalues")

@@ -67,7 +67,7 @@ def pixel_source(
     count = len(data) * shape.numel()
     if not augmentation.changes_single_images:
         if not keep or count > MEMORY_LIMIT:
-            return lambda batches, seeds: _from_workers(prepared, shape, batches, seeds, workers)
+            return _Loader(prepared, shape, workers)
         return _from_memory(_all_pixels(prepared, shape, workers))
     changes = ImageChanges(augmentation, (shape[1], shape[2]))
     if keep and count <= MEMORY_LIMIT and not changes.crops:
@@ -77,8 +77,7 @@ def pixel_source(
         prepared = _PreparedImages(Dataset(images), replace(preprocessing, size=None, crop=None))
     in_memory = isinstance(prepared.data, Dataset)
     needed = 0 if in_memory and count <= _FEW_BYTES else workers
-    changed = _ChangedImages(prepared, changes)
-    return lambda batches, seeds: _from_workers(changed, shape, batches, seeds, needed)
+    return _Loader(_ChangedImages(prepared, changes), shape, needed)
 
 
 def _all_pixels(prepared: _PreparedImages, shape: torch.Size, workers: int) -> torch.Tensor:
@@ -92,7 +91,7 @@ def _all_pixels(prepared: _PreparedImages, shape: torch.Size, workers: int) -> t
         indices = np.array_split(np.arange(len(data)), -(-len(data) // _CHUNK))
         # Workers take longer to start than one chunk takes to decode.
         workers = workers if len(indices) > 1 else 0
-        chunks = _from_workers(prepared, shape, indices, indices, workers)
+        chunks = _Loader(prepared, shape, workers)(indices, indices)
     start = 0
     for chunk in chunks:
         pixels[start : start + len(chunk)] = chunk
@@ -162,26 +161,40 @@ def _from_memory(pixels: torch.Tensor) -> PixelSource:
     )
 
 
-def _from_workers(
-    images: _PreparedImages | _ChangedImages,
-    shape: torch.Size,
-    batches: Sequence[np.ndarray],
-    seeds: Sequence[np.ndarray],
-    workers: int,
-) -> Iterator[torch.Tensor]:
-    loader = DataLoader(
-        _OneByOne(images),
-        batch_sampler=[
+class _Loader:
+    """Reads images one at a time, by worker processes that stay for the next epoch.
+
+    One epoch has to end, or be given up, before the next one begins.
+    """
+
+    def __init__(
+        self, images: _PreparedImages | _ChangedImages, shape: torch.Size, workers: int
+    ) -> None:
+        self._places: list[list[tuple[int, int]]] = []
+        self._loader = DataLoader(
+            _OneByOne(images),
+            batch_sampler=self._places,
+            num_workers=workers,
+            collate_fn=partial(_stack, shape),
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def __call__(
+        self, batches: Sequence[np.ndarray], seeds: Sequence[np.ndarray]
+    ) -> Iterator[torch.Tensor]:
+        """Yield the pixels of each batch (see `PixelSource`)."""
+        self._places[:] = [
             list(zip(indices.tolist(), own.tolist(), strict=True))
             for indices, own in zip(batches, seeds, strict=True)
-        ],
-        num_workers=workers,
-        collate_fn=partial(_stack, shape),
-    )
-    for batch in loader:
-        if isinstance(batch, TorchliftError):
-            raise batch
-        yield batch
+        ]
+        # A DataLoader without a generator of its own would draw this number, but from workers that
+        # stay only once: dropout would differ in a run that is resumed.
+        torch.empty((), dtype=torch.int64).random_()
+        for batch in self._loader:
+            if isinstance(batch, TorchliftError):
+                raise batch
+            yield batch
 
 
 def _stack(

@@ -54,8 +54,9 @@ class RemoteFile:
         """Return the file or folder at an address.
 
         Raises:
-            MissingPackageError: If fsspec, or the package for this kind of address, is missing.
-            DataError: If there is no such kind of address, or it cannot be reached.
+            MissingPackageError: If fsspec is missing.
+            DataError: If there is no such kind of address, its package is missing, or it cannot be
+                reached.
         """
         scheme, _, rest = address.partition("://")
         if scheme in ("zip", "tar") and "::" not in rest:
@@ -131,7 +132,7 @@ class RemoteFile:
         """
         with _one_sentence(str(self)), self._system.open(self.path, "rb") as stream:
             if not stream.seekable():
-                raise OSError("the server gives no parts of files: download it")
+                raise OSError("no support of range requests")
             yield stream
 
     def copy_to(self, target: Path) -> None:
@@ -173,23 +174,25 @@ def _one_sentence(address: str) -> Iterator[None]:
     """Turn what can go wrong with an address into a sentence.
 
     Raises:
-        MissingPackageError: If a package is missing.
+        MissingPackageError: If fsspec is missing.
         DataError: In all other cases.
     """
     try:
         yield
     except (DataError, MissingPackageError):
         raise
-    except ImportError as error:
-        raise MissingPackageError(f"{address}: cannot be read: {_first_line(error)}") from error
     except FileNotFoundError as error:
         if error.__cause__ is None:
             raise DataError(f"{address}: no such file or folder") from error
         # Of HTTP: there is no such file, or no such server.
         raise DataError(f"{address}: cannot be read: {_first_line(error.__cause__)}") from error
-    # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others.
+    # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others. Where
+    # the package of one is missing, fsspec says which.
     except Exception as error:
-        raise DataError(f"{address}: cannot be read: {_first_line(error)}") from error
+        reason = _first_line(error)
+        if "range requests" in reason:
+            reason = "the server gives no parts of files, which an archive needs: download it"
+        raise DataError(f"{address}: cannot be read: {reason}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .figures import STRONG, WEAK, new_figure, styled
 
@@ -23,5 +24,7 @@ def draw_range_test(rates: Sequence[float], losses: Sequence[float], found: floa
     axes.plot(rates, losses, color=STRONG, linewidth=1.5)
     axes.axvline(found, color=WEAK, linestyle="--", linewidth=1.2)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"found: {found:g}")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y")
     return figure

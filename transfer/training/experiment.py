@@ -190,9 +190,10 @@ def _found_rate(
         from ..plots.figures import save_figure
         from ..plots.range_test import draw_range_test
 
-        folder.write_range_test(test.rates, test.losses, test.suggestion)
         drawn = draw_range_test(test.rates, test.losses, test.suggestion)
         save_figure(drawn, folder.path / "lr_finder.png")
+        # Last, because a run that has it is resumed with it.
+        folder.write_range_test(test.rates, test.losses, test.suggestion)
     return test.suggestion
 
 

@@ -27,7 +27,7 @@ def read_remote(source: str, options: ReadOptions) -> Dataset | ImageFiles:
     such as a .npz or .t7, and Parquet, is copied to a temporary file while it is read.
 
     Raises:
-        MissingPackageError: If the package for this kind of address is missing.
+        MissingPackageError: If fsspec is missing.
         DataError: If it cannot be reached or read, or holds no dataset.
         ImageError: If an image cannot be read.
     """
@@ -89,31 +89,38 @@ def _beside(table: RemoteFile, path: str) -> RemoteFile:
 def _folder(
     root: RemoteFile, files: Sequence[RemoteFile], options: ReadOptions
 ) -> Dataset | ImageFiles:
-    names = {each.relative_to(root): each for each in files if each.suffix in SUFFIXES}
+    """Return the images of a folder with class folders, in it or in folders of splits.
+
+    Raises:
+        DataError: If it holds no images.
+    """
+    by_name = {each.relative_to(root): each for each in files}
     places = {
         name: PurePosixPath(name).parts
-        for name in names
-        if not any(part.startswith(".") for part in PurePosixPath(name).parts)
+        for name, file in sorted(by_name.items())
+        if file.suffix in SUFFIXES and not any(part.startswith(".") for part in name.split("/"))
     }
     if not places:
         raise DataError(f"{root}: holds no images ({', '.join(SUFFIXES)})")
-    tops = {parts[0] for parts in places.values()}
-    are_splits = {top.lower() for top in tops} <= {*SPLITS_BY_NAME} and all(
-        len(parts) > 2 for parts in places.values()
-    )
-    depth = 1 if are_splits else 0
-    labeled = {name: parts for name, parts in places.items() if len(parts) > depth + 1}
-    chosen = labeled or places
-    ids = sorted(chosen)
-    left_out = len(places) - len(chosen)
+    # As in a folder here: these are splits if they have class folders, and none beside them has.
+    named = {parts[0] for parts in places.values() if parts[0].lower() in SPLITS_BY_NAME}
+    deep = {parts[0] for parts in places.values() if len(parts) > 2}
+    depth = 1 if deep and deep <= named else 0
+    labeled = {
+        name: parts[depth]
+        for name, parts in places.items()
+        if len(parts) > depth + 1 and (not depth or parts[0] in named)
+    }
+    ids = list(labeled or places)
     data = collect_images(
-        [names[name] for name in ids],
+        [by_name[name] for name in ids],
         ids,
-        [chosen[name][depth] if labeled else None for name in ids],
+        [labeled.get(name) for name in ids],
         options,
-        [SPLITS_BY_NAME[chosen[name][0].lower()] for name in ids] if are_splits else (),
+        [SPLITS_BY_NAME[places[name][0].lower()] for name in ids] if depth else (),
     )
-    notes = [f"left out, in no class folder: {left_out:,}"] if left_out else []
+    left_out = len(files) - len(ids)
+    notes = [f"left out, no images in a class folder: {left_out:,} files"] if left_out else []
     return replace(data, notes=(*data.notes, *notes))
 
 
