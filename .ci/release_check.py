@@ -90,12 +90,12 @@ def build_twice(folder: Path) -> Path:
     Raises:
         SystemExit: If the two differ.
     """
-    stamp = _output("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()
+    commit, stamp = _output("git", "log", "-1", "--format=%H %ct", cwd=ROOT).split()
     wheels = []
     for name in ("first", "second"):
         tree = folder / name / "tree"
         tree.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=-1, check=True).stdout
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=-1, check=True).stdout
         subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
         command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(folder / name), str(tree)]
         subprocess.run(command, env={**os.environ, "SOURCE_DATE_EPOCH": stamp}, check=True)
@@ -116,11 +116,13 @@ def run(trial: Trial, wheel: Path, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     inside = folder / "bin" / "python"
     resolution = "lowest-direct" if trial.resolution == "lowest" else "highest"
-    wanted = f"torchlift[{trial.extra},serve-but-onnxruntime,data] @ {wheel.as_uri()}"
-    install = ["uv", "pip", "install", "--quiet", "--python", inside, "--resolution", resolution]
+    extras = [f"--extra={name}" for name in (trial.extra, "serve-but-onnxruntime", "data")]
+    install = ["uv", "pip", "install", "--quiet", "--python", inside]
     try:
         _output("uv", "venv", "--quiet", "--python", python, folder)
-        _output(*install, wanted)
+        # Read from pyproject.toml: of a wheel, uv takes the newest dependencies in either case.
+        _output(*install, "--resolution", resolution, "-r", ROOT / "pyproject.toml", *extras)
+        _output(*install, "--no-deps", wheel)
     except subprocess.CalledProcessError as error:
         return f"| | | | not run: {_last_line(error)}"
     try:

@@ -19,20 +19,33 @@ import onnx_ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import nn
 
+from torchlift.cli.apply import _apply_to
 from torchlift.cli.main import main
+from torchlift.cli.model_options import OutputOptions
+from torchlift.cli.sample_images import sample_images
 from torchlift.converters import files, t7
+from torchlift.converters.inference import TorchPredictor
 from torchlift.converters.inference.metadata import Metadata
-from torchlift.converters.onnx import CheckReport, export, write_check_report
+from torchlift.converters.onnx import (
+    CheckReport,
+    annotate,
+    export,
+    triton_version,
+    write_check_report,
+)
 from torchlift.converters.onnx.checker.report import Finding
 from torchlift.converters.saved import SavedModel, save
 from torchlift.converters.saved.pt2 import save_pt2
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.data.write_image_folder import write_image_folder
 from torchlift.transfer.data.writing import write_npz
 from torchlift.transfer.evaluation import outcomes, summarize, write_evaluation
 from torchlift.transfer.features.files import write_features
 from torchlift.transfer.features.store import create_store, open_store
+from torchlift.transfer.network_description import write_weights
 from torchlift.transfer.plots.figures import save_figure
 from torchlift.transfer.reports import Page, write_lab_report
 from torchlift.transfer.sweep import Sweep
@@ -215,13 +228,64 @@ def tensor(folder: Path, number: int) -> None:
     assert main(["cat", str(source), "a", "--output", str(folder / "a.npy"), "--overwrite"]) == 0
 
 
+def values(folder: Path, number: int) -> None:
+    source = folder.parent / f"values-{number}.t7"
+    if not source.exists():
+        t7.save({"a": np.full(3, number, np.float32)}, source)
+    assert main(["dump", str(source), str(folder / "values.npz"), "--overwrite"]) == 0
+
+
+def applied_image(folder: Path, number: int) -> None:
+    source = folder.parent / "image.png"
+    if not source.exists():
+        Image.new("L", (2, 2)).save(source)
+    made: Any = lambda image, mask: Image.new("L", (2, 2), number)  # noqa: E731 - a network
+    _apply_to(made, source, folder / "out.png", None)
+
+
+def sampled_images(folder: Path, number: int) -> None:
+    """The images of a generator that gives its noise."""
+    network = nn.ConvTranspose2d(1, 1, 1, bias=False)
+    network.weight.data.fill_(number + 1)
+    predictor = TorchPredictor(SavedModel(nn.Sequential(network), "features"), "cpu")
+    options: dict[str, Any] = {"seed": 0, "noise": "normal", "provider": "cpu", "overwrite": True}
+    options["model_options"] = SimpleNamespace(predictor=lambda model, provider: predictor)
+    options["output_options"] = OutputOptions(output_range=[-9.0, 9.0])
+    sample_images("net", str(folder / "out.png"), (2, 2), **options)
+
+
+def annotated_onnx(folder: Path, number: int) -> None:
+    source = folder.parent / "source.onnx"
+    if not source.exists():
+        onnx.save(onnx_model(1), source)
+    labels = [f"{number}", "b", "c"]
+    annotate(source, folder / "annotated.onnx", labels=labels, overwrite=True)
+
+
+def triton_model(folder: Path, number: int) -> None:
+    """The first version of a model, and a second one."""
+    with triton_version(folder / "model" / f"{number + 1}") as file:
+        onnx.save(onnx_model(number), file)
+
+
+def image_folder(folder: Path, number: int) -> None:
+    write_image_folder(splits(number).train, folder / f"images-{number}")
+
+
+def weights(folder: Path, number: int) -> None:
+    network = nn.Linear(2, 2)
+    nn.init.constant_(network.weight, number)
+    write_weights(network, folder)
+
+
 WRITERS: dict[str, Callable[[Path, int], None]] = {
     writer.__name__: writer
     for writer in (
         *(export_onnx, export_onnx_with_weights_beside, quantized_onnx, check_report),
         *(torch7_file, saved_model, exported_program, figure, evaluation, dataset, checkpoint),
         *(metrics, range_test, evaluation_of_a_run, run, new_run, store, features, report, sweep),
-        tensor,
+        *(tensor, values, applied_image, sampled_images, annotated_onnx, triton_model),
+        *(image_folder, weights),
     )
 } | {f"features_{suffix}": feature_file(suffix) for suffix in ("t7", "npz")}
 
@@ -239,8 +303,8 @@ def test_a_kill_before_the_rename_leaves_what_was_there(
 ) -> None:
     write, folder = WRITERS[name], tmp_path / "folder"
     folder.mkdir()
-    if name == "tensor":
-        t7.save({"a": np.ones(3, np.float32)}, tmp_path / "tensor-1.t7")
+    for source in ("tensor", "values"):
+        t7.save({"a": np.ones(3, np.float32)}, tmp_path / f"{source}-1.t7")
     write(folder, 0)
     before = contents(folder)
 

@@ -19,6 +19,8 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 from support import FIXTURES
 
+from torchlift.cli.diff import diff
+from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.converters.comparing.differences import differences
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, save
@@ -193,6 +195,31 @@ def test_errors_have_the_exit_code_of_diff(
         code, out, err = typed(files, capsys, "diff", *words)
         assert (code, out) == (2, ""), words
         assert "torchlift" in err
+
+
+def test_numbers_of_a_difference_and_names_of_files_that_cannot_be_read(
+    tmp_path: Path, capsys: Any
+) -> None:
+    first, second = str(tmp_path / "a.t7"), str(tmp_path / "b.t7")
+    save(LuaTable({"x": np.array([1.0, 2.0, 3.0])}), first)
+    save(LuaTable({"x": np.array([1.0, 2.5, 3.25])}), second)
+    _, (found,) = run({}, capsys, first, second)
+    assert found["largest_difference"] == 0.5
+    assert (found["differing"], found["numbers"]) == (2, 3)
+    code, _, error = typed({}, capsys, "diff", first, str(tmp_path / "missing.t7"))
+    assert code == 2
+    assert f"{tmp_path / 'missing.t7'}: " in error
+
+    def refuse(*given: Any) -> None:
+        raise PermissionError(13, "Permission denied", "some.t7")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchlift.converters.comparing.compare_files", refuse)
+        with pytest.raises(UsageError, match=r"^some\.t7: Permission denied$"):
+            diff(first, second)
+    (tmp_path / "plugin.py").write_text("raise RuntimeError('it ran')")
+    with pytest.raises(Exception, match="it ran"):
+        diff(first, second, plugin=str(tmp_path / "plugin.py"))
 
 
 def test_the_text_of_others_is_shown_as_text(

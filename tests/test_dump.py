@@ -131,8 +131,9 @@ def test_the_value_itself_and_several_objects(
     (tmp_path / "two.t7").write_bytes(t7.dumps(table(w=WEIGHT)) + t7.dumps("end"))
     for name, paths in (("one", {"value"}), ("two", {"[1].w", "[2]"})):
         target = tmp_path / f"{name}.npz"
-        run_json(capsys, "dump", str(tmp_path / f"{name}.t7"), str(target))
+        found = run_json(capsys, "dump", str(tmp_path / f"{name}.t7"), str(target))
         assert {*np.load(target)} == paths
+        assert (found["count"], found["notes"]) == (len(paths), [])
         assert run_json(capsys, "cat", str(tmp_path / f"{name}.t7"), sorted(paths)[0])
 
 
@@ -228,6 +229,23 @@ def test_a_file_of_that_name_of_other_origin_changes_nothing(tmp_path: Path) -> 
     (folder / "dataset.json").write_text('{"format": "torchlift image folder", "classes": 3}')
     with pytest.raises(ImageError, match="not an index that this version reads"):
         open_data(folder)
+
+
+def test_what_was_odd_about_a_file_and_what_is_not_kept_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.t7").write_bytes(t7.dumps(table(x=1)) + b"\x00\x01")
+    found = run_json(capsys, "dump", str(tmp_path / "cut.t7"), str(tmp_path / "x.json"))
+    assert any("cut.t7" in note for note in found["notes"])
+    pixels = np.zeros((2, 1, 4, 4), np.uint8)
+    without = Dataset(pixels, notes=("a note",), splits=np.array(["train", "test"]))
+    monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: without)
+    found = run_json(capsys, "dump", "data", str(tmp_path / "images"))
+    assert found["notes"] == ["a note", "the splits are not kept: the images have no classes"]
+    floats = Dataset(pixels.astype(np.float32), np.array([0, 1]))
+    monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: floats)
+    assert main(["dump", "data", str(tmp_path / "floats")]) == 1
+    assert "torchlift: data: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from support import FIXTURES
 
 from torchlift.transfer.errors import DataError
 from torchlift.transfer.evaluation import outcomes, read_evaluation, summarize, write_evaluation
+from torchlift.transfer.evaluation.files import EVALUATION
 
 
 def test_class_names_are_written_as_utf_8_in_any_locale(tmp_path: Path) -> None:
@@ -55,3 +56,26 @@ def test_other_files_are_not_evaluations(tmp_path: Path, text: str) -> None:
     (tmp_path / "evaluation.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"evaluation\.json: holds no evaluation"):
         read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_the_tables_hold_every_row_and_the_folder_is_known(tmp_path: Path) -> None:
+    scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    result = summarize(outcomes(scores, "probabilities", np.array([0, 1, 1])), ["é", "b"])
+    assert not EVALUATION.is_one(tmp_path)
+    write_evaluation(result, tmp_path)
+    assert EVALUATION.is_one(tmp_path)
+    text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
+    assert '"é"' in text
+    counts = {"classes": 2, "calibration": 15, "mistakes": 1, "confusion": 2}
+    for name, count in counts.items():
+        lines = (tmp_path / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == 1 + count
+    assert lines == ["label,é,b", "é,1,0", "b,1,1"]
+    bounds = [(part.low, part.high) for part in result.bins]
+    assert bounds == [(number / 15, (number + 1) / 15) for number in range(15)]
+    # A confusion of other classes fits no results.
+    for confusion in ([[1, 0]], [[1], [1]], [[1, 0, 0], [1, 1, 0]]):
+        damaged = json.loads(text) | {"confusion": confusion}
+        (tmp_path / "evaluation.json").write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(DataError, match="confusion"):
+            read_evaluation(tmp_path / "evaluation.json")

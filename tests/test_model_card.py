@@ -15,6 +15,8 @@ from torchlift.converters import saved
 from torchlift.converters.errors import WriteError
 from torchlift.converters.saved import Provenance
 from torchlift.converters.saved.card import is_card, is_edited
+from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.training.run_folder import open_run
 
 
 def test_convert_writes_a_card_that_says_where_the_model_comes_from(tmp_path: Path) -> None:
@@ -81,3 +83,18 @@ def test_a_readme_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
         saved.save(tiny(), folder, overwrite=True)
     assert (folder / "README.md").read_text(encoding="utf-8") == "# My thesis\n"
     assert saved.load(folder).output_kind == "logits"
+
+
+def test_a_run_goes_on_only_while_the_card_of_its_model_is_torchlifts(tmp_path: Path) -> None:
+    """It writes the model again, without having been told to overwrite anything."""
+    run = tmp_path / "run"
+    open_run(run, {}, {}, resume=False, overwrite=False)
+    card = saved.save(tiny(), run / "model") / "README.md"
+    open_run(run, {}, {}, resume=True, overwrite=False)
+    card.write_text(card.read_text(encoding="utf-8") + "More.\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"README\.md was edited.*move it elsewhere"):
+        open_run(run, {}, {}, resume=True, overwrite=False)
+    card.write_text("# My thesis\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"it also contains model/README\.md"):
+        open_run(run, {}, {}, resume=False, overwrite=True)
+    assert card.read_text(encoding="utf-8") == "# My thesis\n"

@@ -35,6 +35,10 @@ def test_an_image_that_grows_repeats_its_pixels(mode: str) -> None:
     fields = {"mode": mode, "oheight": 4, "owidth": 3, "yDim": 2, "xDim": 3}
     rows = [[0, 0, 1], [0, 0, 1], [2, 2, 3], [2, 2, 3]]
     assert convert(lua("nn.SpatialReSamplingEx", **fields))(image)[0].tolist() == rows
+    # The rows decide whether it grows: each is repeated, and what is too much cut off.
+    wide = torch.arange(24.0).reshape(1, 4, 6)
+    taller = convert(lua("nn.SpatialReSamplingEx", **fields | {"oheight": 6, "owidth": 3}))
+    assert torch.equal(taller(wide), wide.repeat_interleave(2, 1)[:, :6, :3])
     same = convert(lua("nn.SpatialReSamplingEx", **fields | {"oheight": 2, "owidth": 2}))
     assert torch.equal(same(image), image)
 

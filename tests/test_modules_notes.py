@@ -74,6 +74,7 @@ NOTED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None]] = [
     ("nn.SpatialUniformCrop", {"scale": 2}, "have a fixed size", {"scale": None}),
     ("nn.StereoJoin", {}, "without a counterpart are NaN", None),
     ("nn.TrainTestLayer", {"train": True}, "does not run", {"train": False}),
+    ("nn.TrainTestLayer", {"train": NONE}, "does not run", None),
     ("onmt.Bridge", {"net": NONE}, "starts from zeros", {"net": INNER}),
     ("onmt.VariationalDropout", {}, "every call draws it", None),
     ("w2nn.EdgeFilter", {}, "never trains its weight", None),

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.converters import convert, t7
-from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules import ConversionError, convert_recorded
 from torchlift.converters.modules.packages.recurrent import Recurrence
 
 #: float64 against float64: only the order of summation differs.
@@ -333,3 +333,51 @@ def test_positions_count_along_the_second_axis_only() -> None:
     for dimension in (1, 3, -2):
         with pytest.raises(ConversionError, match="dimension"):
             convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+
+
+@pytest.mark.covers("nn.MulConstantSlices", compared="outputs")
+def test_a_smaller_batch_takes_the_first_factors() -> None:
+    constants, x = rand(5, 1, 1), rand(2, 3)
+    module = convert(lua("nn.MulConstantSlices", constant_tensor=constants))
+    assert relative_error(module(x), x * constants[:2, 0]) < 1e-6
+
+
+@pytest.mark.covers("nn.VanillaRNN", "nn.TemporalAdapter", compared="outputs")
+def test_layers_of_torch_rnn_remember_and_say_where_they_are() -> None:
+    fields = {"weight": rand(5, 2), "bias": rand(2)}
+    assert convert(lua("nn.VanillaRNN", **fields, remember_states=True)).remember
+    assert not convert(lua("nn.VanillaRNN", **fields)).remember
+    view, inner = lua("nn.View", size=torch.tensor([1, -1])), lua("nn.Tanh")
+    net = lua("nn.Sequential", modules=[view, inner, view])
+    layers = convert_recorded(lua("nn.TemporalAdapter", net=net)).layers
+    assert [one.path for one in layers if one.source is inner] == ["model.net.modules[2]"]
+
+
+@pytest.mark.covers("nn.LinearizedConvolution", compared="outputs")
+def test_a_step_of_a_convolution_reads_the_last_input_only() -> None:
+    weight, bias, x = rand(5, 6), rand(5), rand(2, 4, 3)
+    module = convert(lua("nn.LinearizedConvolution", weight=weight, bias=bias, kw=2))
+    expected = x[:, -1:] @ weight[:, 3:].T + bias
+    assert relative_error(module(x), expected) < EXACT
+
+
+def test_a_caption_model_has_as_many_states_as_its_file_says() -> None:
+    table = lua("nn.LookupTable", weight=rand(4, 2))
+    fields = {"core": lua("nn.Tanh"), "lookup_table": table, "vocab_size": 3, "rnn_size": 2}
+    for said, count in (
+        ({}, 2),
+        ({"num_layers": 2}, 4),
+        ({"num_layers": 2, "init_state": [rand(1, 2)] * 3}, 3),
+        ({"num_layers": 2, "num_state": 5, "init_state": [rand(1, 2)] * 3}, 5),
+    ):
+        assert convert(lua("nn.LanguageModel", **fields, **said)).num_states == count
+
+
+def test_all_convolutions_around_a_sign_are_binary_but_for_the_first_and_the_last() -> None:
+    fields = {"nInputPlane": 2, "nOutputPlane": 2, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    layers = [lua("nn.SpatialConvolution", weight=rand(2, 2, 1, 1), **fields) for _ in range(4)]
+    layers.insert(1, lua("nn.BinActiveZ"))
+    conversion = convert_recorded(lua("nn.Sequential", modules=layers))
+    kinds = [type(layer).__name__ for layer in conversion.module]
+    assert kinds == ["Conv2d", "Sign", "SignConv2d", "SignConv2d", "Conv2d"]
+    assert any("2 convolutions are binary" in note.text for note in conversion.notes)

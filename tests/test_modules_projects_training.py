@@ -64,6 +64,8 @@ def test_a_beam_shares_the_matrix_of_its_sentence_in_training_mode() -> None:
     assert relative_error(module([steps, second]), steps @ second) < EXACT
     plain = convert(lua("nn.BeamableMM", transA=True, transB=True)).train()
     transposed = [first.transpose(1, 2), second.transpose(1, 2)]
+    without = convert(lua("nn.BeamableMM")).train()
+    assert relative_error(without([first, second]), first @ second) < EXACT
     assert relative_error(plain(transposed), first @ second) < EXACT
 
 
@@ -151,18 +153,20 @@ def test_normalization_by_shifts_in_training_mode(shape: tuple[int, ...]) -> Non
             running_std=deviation,
             weight=weight,
             bias=bias,
-            eps=0.5,
+            eps=0.125,
             momentum=0.25,
         )
     ).train()
-    x, grad = rand(*shape).requires_grad_(), rand(*shape)
+    # Deviations of which each has another power of 2.
+    spread = torch.tensor([0.5, 1.0, 8.0]).double().reshape(3, *[1] * (len(shape) - 2))
+    x, grad = (rand(*shape) * spread).requires_grad_(), rand(*shape)
     output = module(x)
     of_input, of_weight, of_bias = gradients(output, grad, x, module.weight, module.bias)
     for channel in range(3):
         values, slopes = x[:, channel].detach(), grad[:, channel]
         centered = values - values.mean()
         rounded = nearest_power(centered)
-        inverse = 1 / ((rounded * centered).mean() + 0.5).sqrt()
+        inverse = 1 / ((rounded * centered).mean() + 0.125).sqrt()
         shift, scale = nearest_power(inverse), nearest_power(weight[channel])
         expected = centered * shift * scale + bias[channel]
         assert relative_error(output[:, channel], expected) < EXACT
@@ -216,6 +220,24 @@ def test_shaken_branches_have_other_weights_in_the_gradient(per_image: bool) -> 
                 else:
                     assert (first == 0.5).all()
             assert not (forward and backward and torch.allclose(alpha, beta))
+
+
+@pytest.mark.covers("nn.ShakeShakeTable", compared="training, gradients")
+def test_shaken_branches_of_a_table_follow_its_options() -> None:
+    x = torch.ones(5, 2, dtype=torch.float64, requires_grad=True)
+    for drawn in ("forwardShake", "backwardShake"):
+        options = dict.fromkeys(("forwardShake", "backwardShake", "shakeImage"), "false")
+        source = lua(
+            "nn.ShakeShakeTable", constant_tensor=torch.ones(5), **options | {drawn: "true"}
+        )
+        torch.manual_seed(3)
+        skip, first, second = convert(source).train()([2 * x, x, x])
+        assert torch.equal(skip, 2 * x)
+        assert relative_error((first + second).detach(), x.detach()) < EXACT
+        (of_input,) = gradients(first, torch.ones(5, 2).double(), x)
+        for weights, name in ((first, "forwardShake"), (of_input, "backwardShake")):
+            assert len(weights.unique()) == 1
+            assert bool((weights == 0.5).all()) is (name != drawn)
 
 
 @pytest.mark.covers("nn.ConvBlockTrainTestLayer", compared="training")

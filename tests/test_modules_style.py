@@ -42,7 +42,9 @@ def test_gram_matrices_borders_and_losses() -> None:
     module = convert(lua("nn.GramMatrix"))
     assert relative_error(module(maps), expected) < EXACT
     assert relative_error(module(maps[0]), expected[0]) < EXACT
-    assert torch.equal(convert(lua("nn.ShaveImage", size=1))(maps), maps[:, :, 1:3, 1:4])
+    shave = convert(lua("nn.ShaveImage", size=1))
+    assert torch.equal(shave(maps), maps[:, :, 1:3, 1:4])
+    assert torch.equal(shave(maps[0]), maps[0, :, 1:3, 1:4])
     watched = convert_recorded(lua("nn.ContentLoss", strength=1, mode="loss"))
     assert torch.equal(watched.module(maps), maps)
     assert "left out" in watched.notes[0].text
@@ -85,4 +87,9 @@ def test_noise_replaces_or_follows_channels() -> None:
     assert torch.equal(output[:, :5], image)
     assert output[:, 5:15].max() > 8
     assert output[:, 15:].max() <= 1
+    assert output[:, 5:15].std() > 2  # uniform from 0 to 9: 2.6
+    doodle.fields["mult_noise_mask"], doodle.fields["mult_noise"] = 0.5, 3.0
+    scaled = convert(doodle)(image)
+    assert 4.4 < scaled[:, 5:15].max() <= 4.5
+    assert 2.9 < scaled[:, 15:].max() <= 3
     assert isinstance(convert(lua("nn.NoiseFill", num_noise_channels=0)), nn.Identity)

@@ -5,7 +5,9 @@ The truth is the network in PyTorch, with its inputs prepared here.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -177,6 +179,31 @@ def test_weights_beside_the_file_are_copied_with_it(tmp_path: Path) -> None:
     )
 
 
+def test_weights_beside_a_file_are_not_copied_over_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = torch_onnx(tmp_path / "f.onnx", network())
+    options: Any = {"save_as_external_data": True, "size_threshold": 0}
+    onnx.save(onnx.load(path), path, location="w.data", **options)
+    assert annotate(path, tmp_path / "same.onnx", **SAID).files == [tmp_path / "same.onnx"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "w.data").write_text("mine")
+    with pytest.raises(WriteError, match=r"w\.data"):
+        annotate(path, tmp_path / "other" / "f.onnx", **SAID)
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["w.data"]
+    (tmp_path / "third").mkdir()
+    words = ["annotate", str(path), "-o", f"{tmp_path}/third/f.onnx", "--value-range", "1"]
+    assert main([*words, "--json"]) == 0
+    written = [tmp_path / "third" / name for name in ("f.onnx", "w.data")]
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"] == [str(file) for file in written]
+    assert document["bytes"] == sum(file.stat().st_size for file in written)
+    (tmp_path / "inner").mkdir()
+    onnx.save(onnx.load(path), tmp_path / "in.onnx", location="inner/w.data", **options)
+    with pytest.raises(OnnxError, match=r"its weights are in inner/w\.data"):
+        annotate(tmp_path / "in.onnx", tmp_path / "other" / "in.onnx", **SAID)
+
+
 def test_a_foreign_file_is_quantized_with_what_is_said(tmp_path: Path) -> None:
     """Also one of an old opset, of a fixed batch, whose nodes have no names."""
     path = torch_onnx(tmp_path / "f.onnx", network(), opset_version=11)
@@ -203,6 +230,13 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["annotate", path, "-o", path, *said]) == 1
     assert main(["annotate", path, "-o", out, *said]) == 0
     assert "the outputs are taken for logits: the graph ends in Gemm" in capsys.readouterr().out
+    again = ["annotate", out, "-o", f"{tmp_path}/b.onnx", "--mean", "0.25", "--std", "0.25"]
+    assert main([*again, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["preprocessing"]["mean"] == [0.25]
+    assert document["labels"] == LABELS
+    assert document["bytes"] == (tmp_path / "b.onnx").stat().st_size
+    assert document["files"] == [f"{tmp_path}/b.onnx"]
     documents = []
     for words in (["predict", path, "china", *said], ["predict", out, "china"]):
         assert main([*words, "--json"]) == 0

@@ -10,10 +10,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.nn import functional
 
+from torchlift.transfer import probe_methods
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import ProbeError
 from torchlift.transfer.probe import ProbeOptions, best_of, probe
-from torchlift.transfer.probe_methods import METHODS, Examples, Fitted, fit_knn
+from torchlift.transfer.probe_methods import METHODS, Examples, Fitted, Regression, Scale, fit_knn
 
 
 def noisy(count: int, seed: int, noise: float = 1.5) -> Examples:
@@ -130,3 +131,22 @@ def test_a_feature_that_is_not_finite_is_an_error() -> None:
     broken[5, 2] = np.nan
     with pytest.raises(ProbeError, match=r"1 of .* examples have features that are not finite"):
         probe("x", Dataset(broken, TRAIN.classes), "knn", None, ProbeOptions(seed=1))
+
+
+@pytest.mark.parametrize("value", [3.0, -3.0])
+def test_rounding_of_a_constant_feature_is_not_made_large(value: float) -> None:
+    column = np.full(6, value, np.float32)
+    column[::2] = np.nextafter(column[0], np.float32(0))
+    scale = Scale.of(np.stack([column, np.arange(6, dtype=np.float32)], axis=1))
+    assert scale.std.tolist() == [1.0, np.arange(6).std()]
+
+
+def test_a_regression_that_was_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = Regression(exact=True)
+    finished.fit(TRAIN, 1.0)
+    assert finished.note == ""
+    monkeypatch.setattr(probe_methods, "_ITERATIONS", 1)
+    stopped = Regression()
+    stopped.fit(TRAIN, 10.0)
+    assert stopped.note == "C=10 was stopped after 1 iterations"
+    assert "was stopped after 10 iterations" in METHODS["logistic"](TRAIN, VAL, 0).note

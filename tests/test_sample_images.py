@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,16 @@ from PIL import Image
 from torch import nn
 
 from torchlift.cli.main import main
+from torchlift.cli.model_options import OutputOptions
+from torchlift.cli.sample_images import sample_images
+from torchlift.converters.images.image_to_image import ImageToImage
+from torchlift.converters.inference import InferenceError, TorchPredictor
+from torchlift.converters.inference.image_sampling import (
+    image_grid,
+    noise_shape,
+    output_of_generator,
+)
+from torchlift.converters.inference.image_sampling import sample_images as draw_images
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.layers.container import ParallelTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
@@ -57,8 +69,12 @@ def test_images_stand_in_rows_with_two_pixels_between(
         assert np.abs(image - output.transpose(1, 2, 0)).max() <= 0.51
     assert main(words) == 1
     first = target.read_bytes()
+    capsys.readouterr()
     assert main([*words, "--overwrite"]) == 0
     assert target.read_bytes() == first
+    captured = capsys.readouterr()
+    assert "1 white" in captured.err
+    assert captured.out == f"6 images → {target}\n"
     assert main([*words, "--overwrite", "--seed", "8"]) == 0
     assert target.read_bytes() != first
 
@@ -110,3 +126,82 @@ def test_a_generator_of_noise_and_a_class_is_named(
     assert main(["sample", model, "--grid", "1x1", "-o", str(target)]) == 1
     assert "begins with ParallelTable, which takes several inputs" in capsys.readouterr().err
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grid", "2x2"], "images need both"),
+        (["-o", "x.png"], "images need both"),
+        (["--grid", "2x2", "-o", "x.png", "--prime", "a"], "are for texts"),
+        (["--grid", "2x2", "-o", "x.png", "--vocab", "v.t7"], "are for texts"),
+        (["--grid", "2x2", "-o", "x.jpg"], ".png"),
+    ],
+)
+def test_options_of_texts_and_of_images_exclude_each_other(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", "model", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def sampled(network: nn.Module, folder: Path, **options: Any) -> tuple[Any, np.ndarray]:
+    """Return what `sample --grid` says and writes with a network that is not in a file."""
+    said = OutputOptions(**{name: options.pop(name) for name in [*options] if "output" in name})
+    predictor = TorchPredictor(SavedModel(network.eval(), "features"), "cpu")
+    given: dict[str, Any] = {"seed": 3, "noise": "normal", "provider": "cpu", "overwrite": False}
+    opened: Any = SimpleNamespace(predictor=lambda model, provider: predictor)
+    result = sample_images(
+        "net",
+        str(folder / "x.png"),
+        (1, 2),
+        **given | options,
+        model_options=opened,
+        output_options=said,
+    )
+    return result, np.asarray(Image.open(folder / "x.png"))
+
+
+def test_noise_and_outputs_are_as_asked(tmp_path: Path) -> None:
+    """The network gives its noise: three numbers are the colors of one pixel."""
+    network = nn.Sequential(nn.ConvTranspose2d(3, 3, 1, bias=False))
+    network[0].weight.data = torch.eye(3)[:, :, None, None]
+    draw = np.random.default_rng(3)
+    noise = draw.uniform(-1, 1, (2, 3))
+    for color, order in (("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])):
+        options = {"output_range": [-1.0, 1.0], "output_color": color, "noise": "uniform"}
+        result, sheet = sampled(network, tmp_path, **options, overwrite=True)
+        pixels = sheet[0, [0, 3]].astype(float)
+        assert np.abs(pixels - 255 * (noise[:, order] + 1) / 2).max() <= 0.51
+        assert (result.data["width"], result.data["height"]) == (4, 1)
+    with pytest.raises(InferenceError, match="net: which values are black"):
+        sampled(network, tmp_path, overwrite=True)
+    with pytest.raises(InferenceError, match="no generator of images: the network gives 6"):
+        sampled(nn.Sequential(nn.Linear(3, 6), nn.Sigmoid()), tmp_path, overwrite=True)
+
+
+def test_a_file_that_says_its_range_needs_no_last_layer() -> None:
+    known: Any = SimpleNamespace(image_to_image=ImageToImage((0, 255)))
+    assert output_of_generator(known) is known.image_to_image
+    for last, limits in ((nn.Tanh(), (-1, 1)), (nn.Sigmoid(), (0, 1))):
+        network = SavedModel(nn.Sequential(nn.Linear(2, 2), last), "features")
+        assert output_of_generator(TorchPredictor(network, "cpu")).limits == limits
+    first = nn.Sequential(nn.ReLU(), nn.Conv2d(5, 7, 1))
+    assert noise_shape(TorchPredictor(SavedModel(first, "features"), "cpu")) == (5, 1, 1)
+
+
+def test_images_fill_rows_from_the_left() -> None:
+    images = [np.full((1, 2), 10 * number, np.uint8) for number in range(1, 6)]
+    sheet = np.asarray(image_grid(images, 2))
+    assert sheet.shape == (1 + 2 + 1 + 2 + 1, 2 + 2 + 2)
+    assert sheet[::3, ::4].tolist() == [[10, 20], [30, 40], [50, 0]]
+
+
+def test_more_images_than_a_batch_have_noise_of_their_own() -> None:
+    """Seventeen images of a network that gives its noise."""
+    network = nn.Sequential(nn.ConvTranspose2d(1, 1, 1, bias=False))
+    network[0].weight.data.fill_(1)
+    predictor = TorchPredictor(SavedModel(network, "features"), "cpu")
+    images = draw_images(predictor, 17, ImageToImage((-4, 4)), seed=1)
+    noise = np.random.default_rng(1).standard_normal(17)
+    assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51

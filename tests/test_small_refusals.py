@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torchlift.cli.result import table
 from torchlift.cli.terminal import console
 from torchlift.converters.errors import LabelsError, NotFiniteError, TorchliftError, WriteError
 from torchlift.converters.inference import Classifier, InferenceError, TorchPredictor
+from torchlift.converters.inference.providers import Session, nodes_by_provider
 from torchlift.converters.labels import check_labels, labels_from
 from torchlift.converters.modules.finite import require_finite_parameters
 from torchlift.converters.onnx import OnnxError, describe_file
@@ -179,3 +181,12 @@ def test_a_shape_of_too_many_dimensions_is_refused() -> None:
         source = LuaObject(name, LuaTable({"size": np.ones(300_000, np.int64)}))
         with pytest.raises(ConversionError, match="300,000 dimensions; PyTorch has at most 64"):
             convert(source)
+
+
+def test_a_record_of_nodes_that_a_full_disk_cut_is_an_error(tmp_path: Path) -> None:
+    """ONNX Runtime writes it without a word about what did not fit."""
+    cut = tmp_path / "profile.json"
+    cut.write_text('[{"cat": "Node", "name": "Co', encoding="utf-8")
+    runtime: Any = SimpleNamespace(end_profiling=lambda: str(cut))
+    with pytest.raises(InferenceError, match=r"profile\.json: .* is cut: is the disk full"):
+        nodes_by_provider(Session(runtime, "CPUExecutionProvider"))

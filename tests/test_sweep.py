@@ -57,6 +57,8 @@ def test_invalid_choices_are_refused(text: str) -> None:
 def test_ranges_need_a_number_of_random_runs() -> None:
     with pytest.raises(SweepError, match="random=…"):
         plan_trials([read_choice("lr=1e-4..1e-1")], None, 0)
+    with pytest.raises(SweepError, match="random=…"):
+        plan_trials([read_choice("lr=1e-4..1e-1"), read_choice("epochs=1,2")], None, 0)
     with pytest.raises(SweepError, match="once"):
         plan_trials([read_choice("lr=1"), read_choice("lr=2")], None, 0)
 
@@ -277,3 +279,28 @@ def test_equal_random_runs_have_folders_of_their_own(tmp_path: Path) -> None:
     trials = [{"lr": "1"}, {"lr": "1"}, {"lr": "2"}]
     names = [folder.path.name for folder in Sweep(tmp_path, trials, {}).folders()]
     assert names == ["001", "002", "003"]
+
+
+def test_runs_of_equal_results_stay_in_their_order(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, [{"lr": "2", "seed": str(seed)} for seed in range(3)], {})
+    sweep.run(finished)
+    assert [row["run"] for row in sweep.rows()] == ["001", "002", "003"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"trials": [{"lr": "1", "epochs": "2"}]}', '{"trials": 3, "fixed": {}}'],
+)
+def test_a_folder_without_the_plan_of_a_sweep_is_left_alone(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SweepError, match="something else than a sweep"):
+        sweep_of(tmp_path).run(finished)
+    assert [file.name for file in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_a_damaged_file_of_a_sweep_is_named(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    sweep.run(finished)
+    (tmp_path / "problems.json").write_text('{"001": 3}', encoding="utf-8")
+    with pytest.raises(SweepError, match=r"problems\.json: damaged"):
+        sweep.rows()

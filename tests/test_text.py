@@ -21,6 +21,7 @@ from support import SHARED
 from torch import nn
 
 from torchlift.cli.main import main
+from torchlift.cli.sample import _read_first
 from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.text import (
@@ -232,6 +233,21 @@ def test_the_command_prints_the_prime_and_then_the_text(
     error = capsys.readouterr().err
     assert "'Z', 'ü'" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_prime_may_hold_any_bytes() -> None:
+    """A terminal gives what is no UTF-8 as surrogates."""
+    tokenizer = Tokenizer(Vocabulary("vocab", ("a", "ÿ"), encoding=BYTES))
+    assert _read_first(tokenizer, "a\udcff") == [0, 1]
+
+
+def test_the_temperature_and_the_seed_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(project("torchrnn_lstm"))
+    texts = []
+    for options in (["--temperature", "0"], ["--temperature", "0", "--seed", "1"], []):
+        assert main(["sample", file, "--length", "30", *options]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_terminal_obeys_nothing_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

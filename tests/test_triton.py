@@ -7,6 +7,7 @@ new version never changes what is served, and appears complete or not at all.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from onnx import TensorProto, helper, save_model
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.converters import files
+from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx import OnnxError, next_version, triton_version
+from torchlift.converters.onnx.triton import triton_config
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -101,6 +105,8 @@ def test_a_baked_file_takes_one_image_of_any_size(tmp_path: Path) -> None:
         ({"a": ["batch", 3], "b": [4, 2]}, 0, [[-1, 3], [4, 2]]),
         ({"a": ["time", "batch"], "b": ["batch", 2]}, 0, [[-1, -1], [-1, 2]]),
         ({"a": [1, 3]}, 0, [[1, 3]]),
+        # As many numbers for an example as there are examples.
+        ({"a": ["batch", "batch"]}, 0, [[-1, -1]]),
         # A number an example: Triton has no empty dims.
         ({"a": ["batch"]}, 32, [[1]]),
     ],
@@ -211,6 +217,97 @@ def test_what_cannot_be_a_version_is_said_before_the_model_is_read(
     assert main(["export", "no-such-model.t7", *words]) == code
     assert said in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def described(path: Path, **entries: str) -> Path:
+    """Write the fixtures' classifier with other metadata."""
+    import onnx
+
+    loaded = onnx.load(FIXTURES / "0.1.0" / "model.onnx")
+    values = {entry.key: entry.value for entry in loaded.metadata_props} | entries
+    helper.set_model_props(loaded, values)
+    onnx.save(loaded, path)
+    return path
+
+
+def test_a_version_is_compared_with_the_newest_one(tmp_path: Path) -> None:
+    said = json.dumps({"color": "gray", "size": [32, 32], "mean": [0.0], "std": [1.0]})
+    other = described(tmp_path / "other.onnx", preprocessing=said)
+    first = write(next_version(tmp_path / "r", "m"))
+    shutil.copyfile(other, write(next_version(tmp_path / "r", "m")) / "model.onnx")
+    with pytest.raises(OnnxError, match="version 2 of m has another preprocessing"):
+        write(next_version(tmp_path / "r", "m"))
+    assert write(next_version(tmp_path / "r", "m"), other).name == "3"
+    meaning = described(tmp_path / "meaning.onnx", preprocessing=said, output_kind='"logits"')
+    with pytest.raises(OnnxError, match="version 3 of m has another output_kind"):
+        write(next_version(tmp_path / "r", "m"), meaning)
+    assert first.is_dir()
+
+
+def test_what_a_kill_left_of_another_model_is_removed_by_a_later_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is named after its process; none that began at tick 1 runs any more."""
+    write(next_version(tmp_path, "m"))
+    left = tmp_path / f".torchlift-{files._machine()}-{os.getpid()}-1-0"
+    left.mkdir()
+    monkeypatch.setattr(files, "_cleaned", set())
+    assert write(next_version(tmp_path, "m")).name == "2"
+    assert left.exists() is not Path("/proc/self/stat").exists()
+
+
+def test_another_process_that_was_first_is_not_overwritten(tmp_path: Path) -> None:
+    def write_while_another_does(folder: Path) -> None:
+        with triton_version(folder) as file:
+            shutil.copyfile(FIXTURES / "0.1.0" / "model.onnx", file)
+            folder.parent.mkdir()
+
+    with pytest.raises(WriteError, match="by another process meanwhile"):
+        write_while_another_does(next_version(tmp_path, "m"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+    assert not list((tmp_path / "m").iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\tb", ".hidden", "a ", "a/b", "a\\b", ""])
+def test_what_is_no_name_of_a_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="cannot be a model's name"):
+        next_version(tmp_path, name)
+
+
+def test_a_link_is_no_model(tmp_path: Path) -> None:
+    write(next_version(tmp_path, "real"))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(WriteError, match="link is there already"):
+        next_version(tmp_path, "link")
+
+
+def test_labels_have_a_line_each_and_names_are_quoted(tmp_path: Path) -> None:
+    names = [f"{number}" for number in range(10)]
+    labels = json.dumps(["one\ntwo", *names[1:]])
+    folder = write(next_version(tmp_path, 'a"b'), described(tmp_path / "x.onnx", labels=labels))
+    lines = (folder.parent / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["one two", *names[1:]]
+    assert config(folder.parent).name == 'a"b'
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        *(("float16", "FP16"), ("float32", "FP32"), ("float64", "FP64"), ("object", "STRING")),
+        *(("bool", "BOOL"), ("int8", "INT8"), ("uint8", "UINT8"), ("int64", "INT64")),
+    ],
+)
+def test_types_have_tritons_names(dtype: str, name: str, tmp_path: Path) -> None:
+    tensor = {"name": "x\\ny", "dtype": dtype, "shape": ["batch", 3]}
+    said = {"inputs": [tensor], "outputs": [tensor], "labels": None, "depends_on_batch": False}
+    (tmp_path / "config.pbtxt").write_text(triton_config("m", said), encoding="utf-8")
+    found = config(tmp_path)
+    types = type(found).DESCRIPTOR.file.enum_types_by_name["DataType"]
+    assert types.values_by_number[found.input[0].data_type].name == f"TYPE_{name}"
+    assert found.input[0].name == "x\\ny"
+    unknown = {**said, "outputs": [{**tensor, "dtype": "bfloat16"}]}
+    with pytest.raises(OnnxError, match="Triton has no type for bfloat16"):
+        triton_config("m", unknown)
 
 
 @pytest.mark.slow

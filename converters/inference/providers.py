@@ -175,15 +175,25 @@ def nodes_by_provider(session: Session) -> list[RunNode]:
     """Return the nodes that each provider has run, in a session opened with `profile`.
 
     This ends the recording, so that its file stays small.
+
+    Raises:
+        InferenceError: If ONNX Runtime could not write the whole recording, of which it says
+            nothing.
     """
-    text = Path(session.runtime.end_profiling()).read_text(encoding="utf-8")
+    file = Path(session.runtime.end_profiling())
+    try:
+        events = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InferenceError(
+            f"{file}: ONNX Runtime's record of the nodes that it ran is cut: is the disk full?"
+        ) from None
     nodes = {
         RunNode(
             event["name"].removesuffix("_kernel_time"),
             event["args"].get("op_name", ""),
             event["args"]["provider"],
         )
-        for event in json.loads(text)
+        for event in events
         if event.get("cat") == "Node" and event.get("args", {}).get("provider")
     }
     return sorted(nodes, key=lambda node: node.name)

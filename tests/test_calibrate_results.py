@@ -1,0 +1,117 @@
+"""Which images `calibrate` decides and measures on, and what it says before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from torchlift.cli.calibrate import calibrate
+from torchlift.converters.saved import SavedModel, load
+from torchlift.transfer.calibration import with_temperature
+from torchlift.transfer.data import Dataset
+from torchlift.transfer.errors import DataError
+from torchlift.transfer.evaluation.temperature import fit_temperature
+
+NAMES = ("cat", "dog", "owl")
+
+
+def images(count: int, seed: int, splits: str = "", names: Any = NAMES) -> Dataset:
+    """Return logits in place of images, three times as large as they should be."""
+    draw = np.random.default_rng(seed)
+    classes = np.arange(count) % 3
+    logits = 3 * (np.eye(3)[classes] + draw.standard_normal((count, 3)))
+    parts = np.resize(np.array(splits.split()), count) if splits else None
+    pixels = logits.astype(np.float32)[:, None, None, :]
+    return Dataset(pixels, classes, names, splits=parts, notes=(f"drawn by {seed}",))
+
+
+def run(folder: Path, data: dict[str, Dataset], **options: Any) -> Any:
+    """Calibrate a network that returns its inputs."""
+    model = SavedModel(nn.Sequential(nn.Flatten()).eval(), "logits", (1, 1, 3), [*NAMES])
+    model.notes.append("a note of the model")
+    opened = SimpleNamespace(model=lambda name: model)
+    match = options.pop("match_classes", "name")
+    split = options.pop("split", None)
+    given = SimpleNamespace(
+        open=lambda name, as_test_data=False: data[name], match_classes=match, split=split
+    )
+    chosen: Any = {"model_options": opened, "data_options": given, "provider": "cpu"}
+    return calibrate("m", "data", str(folder / "out"), **chosen, **options)
+
+
+def loss(data: Dataset, temperature: float = 1.0) -> float:
+    logits = data.images[:, 0, 0].astype(np.float64) / temperature
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return float(-logs[np.arange(len(logits)), data.classes].mean())
+
+
+def test_the_val_split_decides_and_val_and_test_are_measured(tmp_path: Path) -> None:
+    data = images(90, 0, "train val test val val")
+    result = run(tmp_path, {"data": data}).data
+    val, test = (data.take(np.flatnonzero(data.splits == name)) for name in ("val", "test"))
+    expected = fit_temperature(val.images[:, 0, 0], val.classes)
+    assert result["temperature"] == pytest.approx(expected, rel=1e-5)
+    assert [part["split"] for part in result["results"]] == ["val", "test"]
+    for part, used in zip(result["results"], (val, test), strict=True):
+        assert part["count"] == len(used)
+        assert part["before"]["loss"] == pytest.approx(loss(used), rel=1e-4)
+        assert part["after"]["loss"] == pytest.approx(loss(used, expected), rel=1e-4)
+    assert result["notes"][0] == "drawn by 0"
+    assert "a note of the model" in result["notes"]
+    assert len(set(result["notes"])) == len(result["notes"])
+    assert any(note.startswith("calibrated: ") for note in result["notes"])
+    reopened = load(tmp_path / "out")
+    assert not any(layer.training for layer in reopened.module.modules())
+
+
+def test_other_images_are_measured_by_their_own_test_split(tmp_path: Path) -> None:
+    others = images(60, 1, "train test")
+    result = run(tmp_path, {"data": images(90, 0), "other": others}, test_data="other")
+    assert [part["count"] for part in result.data["results"]] == [90, 30]
+    rows = list(zip(*(column.cells for column in result.view.renderables[2].columns), strict=True))
+    before, after = (result.data["results"][1][when] for when in ("before", "after"))
+    numbers = [after["accuracy"], before["loss"], after["loss"], before["ece"], after["ece"]]
+    assert [str(cell) for cell in rows[1]] == ["test", "30", *(f"{one:.4f}" for one in numbers)]
+
+
+def test_images_without_a_val_split_are_named_first(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="train and test, and no val"):
+        run(tmp_path, {"data": images(60, 0, "train test")})
+    assert not (tmp_path / "out").exists()
+    alone = run(tmp_path, {"data": images(60, 0, "train")})
+    assert [part["split"] for part in alone.data["results"]] == ["val"]
+
+
+def test_classes_are_matched_as_asked(tmp_path: Path) -> None:
+    """Names that are the model's in another order, by name and by position."""
+    data = {"data": images(90, 0, names=("dog", "owl", "cat"))}
+    with pytest.raises(DataError, match="no better than guessing"):
+        run(tmp_path, data)
+    result = run(tmp_path, data, match_classes="position").data
+    assert result["temperature"] > 1
+    assert result["results"][0]["before"]["accuracy"] > 0.5
+
+
+def test_a_saved_model_is_replaced_on_demand_only(tmp_path: Path) -> None:
+    data = {"data": images(90, 0)}
+    run(tmp_path, data)
+    with pytest.raises(Exception, match="already exists"):
+        run(tmp_path, {})
+    assert run(tmp_path, data, overwrite=True).data["files"] == [str(tmp_path / "out")]
+
+
+def test_a_calibrated_network_is_in_evaluation_mode() -> None:
+    model = SavedModel(nn.Sequential(nn.Flatten(), nn.Linear(3, 3)).eval(), "logits", (1, 1, 3))
+    calibrated = with_temperature(model, 2.0)
+    assert not any(layer.training for layer in calibrated.module.modules())
+
+
+def test_impossible_classes_have_no_part_in_a_temperature() -> None:
+    logits = np.array([[4.0, 0.0, -np.inf]] * 4)
+    found = fit_temperature(logits, np.array([0, 0, 0, 1]))
+    assert 1 / (1 + np.exp(-4.0 / found)) == pytest.approx(0.75)

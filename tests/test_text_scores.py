@@ -1,0 +1,136 @@
+"""Scores of language models: what they mean, how they are drawn, and whose error names the file.
+
+Small graphs made by hand stand for exported steps.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support import FIXTURES
+
+from torchlift.converters.inference import InferenceError
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.inference.text import TextLoss, open_language_model, text_loss
+from torchlift.converters.inference.text.language_model import log_softmax
+from torchlift.converters.inference.text.sampling import _draw
+from torchlift.converters.vocabulary import Vocabulary
+
+TOKENS = ("a", "b", "c")
+
+
+def test_scores_are_logits_unless_they_are_probabilities() -> None:
+    logits = np.array([[1.0, -2.0, 0.5]])
+    expected = logits - math.log(sum(map(math.exp, logits[0])))
+    for scores in (logits, logits + 1000, expected, np.exp(expected)):
+        assert np.abs(log_softmax(scores) - expected).max() < 1e-12
+    # Numbers that only nearly add up to 1, and such with a negative one, are logits.
+    for scores in ([[0.5, 0.3, 0.15]], [[1.5, -0.7, 0.2]]):
+        found = log_softmax(np.array(scores))
+        assert np.exp(found).sum() == pytest.approx(1)
+        assert np.diff(found[0]) == pytest.approx(np.diff(scores[0]))
+    impossible = log_softmax(np.array([[1.0, 0.0, 0.0]]))
+    assert impossible.tolist() == [[0.0, -math.inf, -math.inf]]
+    with pytest.raises(InferenceError, match="not a number"):
+        log_softmax(np.array([[0.0, math.nan]]))
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 4.0])
+def test_a_temperature_divides_the_logarithms(temperature: float) -> None:
+    """The middle of each class's share of the numbers from 0 to 1 draws it."""
+
+    class Drawn:
+        def __init__(self, number: float) -> None:
+            self.number = number
+
+        def random(self) -> float:
+            return self.number
+
+    logs = np.log([0.5, 0.2, 0.3])
+    shares = np.exp(logs / temperature) / np.exp(logs / temperature).sum()
+    middles = shares.cumsum() - shares / 2
+    drawn = [_draw(logs, temperature, Drawn(one)) for one in middles]  # type: ignore[arg-type]
+    assert drawn == [0, 1, 2]
+
+
+def test_a_perplexity_that_is_too_large_is_infinite() -> None:
+    assert TextLoss(2, 3.0).perplexity == pytest.approx(math.exp(3))
+    assert TextLoss(2, 709.0).perplexity < math.inf
+    assert TextLoss(2, 710.0).perplexity == math.inf
+
+
+def step(
+    path: Path,
+    scale: float = 1.0,
+    axes: list[Any] | None = None,
+) -> Path:
+    """Write a step whose scores are a state plus a row a token, which is the new state too."""
+    axes = axes or ["batch", 1]
+    rows = np.array([[0, 0, 0], [0.0, 1, 2], [3, 0, 0], [0, 0, 4]], np.float32) * scale
+    # In Torch7's networks of one step the states come first.
+    outputs = [
+        helper.make_tensor_value_info(f"out_{name}", TensorProto.FLOAT, ["batch", 3])
+        for name in ("state", "scores")
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Squeeze", ["token", "axis"], ["flat"]),
+            helper.make_node("Gather", ["rows", "flat"], ["row"]),
+            helper.make_node("Add", ["row", "h"], ["out_state"]),
+            helper.make_node("Identity", ["out_state"], ["out_scores"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("token", TensorProto.INT64, axes),
+            helper.make_tensor_value_info("h", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        outputs,
+        [
+            numpy_helper.from_array(rows, "rows"),
+            numpy_helper.from_array(np.array([1 - axes.index("batch")]), "axis"),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    metadata = Metadata(output_kind="logits", vocabularies=[Vocabulary("vocab", TOKENS)])
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("axes", [["batch", 1], [1, "batch"]])
+def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
+    axes: list[Any], tmp_path: Path
+) -> None:
+    model = open_language_model(step(tmp_path / "s.onnx", axes=axes), "cpu")
+    assert model.vocabulary.tokens == TOKENS
+    rows, states = model.read([0, 1, 2], model.start())
+    logits = np.array([[0.0, 1, 2], [3, 1, 2], [3, 1, 6]])
+    expected = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert np.abs(rows - expected).max() < 1e-6
+    assert states[0].tolist() == [[3, 1, 6]]
+    found = text_loss(model, [0, 1, 2])
+    assert found.loss == pytest.approx(-(expected[0, 1] + expected[1, 2]) / 2, rel=1e-6)
+    counted: list[int] = []
+    long = [0, 1] * 200
+    assert text_loss(model, long, counted.append).tokens == 400
+    assert sum(counted) == 399
+
+
+def test_what_is_no_model_of_a_text_names_its_file_once(tmp_path: Path) -> None:
+    file = step(tmp_path / "s.onnx", scale=math.nan)
+    with pytest.raises(Exception, match=r"s\.onnx is damaged, or its training diverged"):
+        open_language_model(file, "cpu")
+    file = step(tmp_path / "s.onnx")
+    with pytest.raises(InferenceError, match=r"s\.onnx: at=… is for \.t7 files"):
+        open_language_model(file, "cpu", at="model")
+    other = FIXTURES / "0.1.0" / "model.onnx"
+    with pytest.raises(InferenceError, match="no language model: 1 inputs and 1 outputs") as caught:
+        open_language_model(other, "cpu")
+    assert str(caught.value).startswith(str(other))
+    assert str(caught.value).count("model.onnx") == 1
