@@ -28,6 +28,9 @@ from torchlift.converters.inference.image_sampling import (
     output_of_generator,
 )
 from torchlift.converters.inference.image_sampling import sample_images as draw_images
+from torchlift.converters.input_shapes import parse_inputs
+from torchlift.converters.modules.layers.container import ParallelTable
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.saved import SavedModel, save
 
 
@@ -111,6 +114,18 @@ def test_an_exported_generator_makes_the_same_images(tmp_path: Path) -> None:
         assert main(["sample", name, "--grid", "3x3", "-o", str(target)]) == 0
         made.append(np.asarray(Image.open(target)).astype(int))
     assert np.abs(made[0] - made[1]).max() <= 1
+
+
+def test_a_generator_of_noise_and_a_class_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ParallelTable(nn.Linear(6, 24), nn.Linear(3, 24))
+    network = nn.Sequential(both, CAddTable(), nn.Unflatten(1, (3, 2, 4)), nn.Tanh()).eval()
+    model = str(save(SavedModel(network, "features", inputs=parse_inputs("[6,3]")), tmp_path / "m"))
+    target = tmp_path / "out.png"
+    assert main(["sample", model, "--grid", "1x1", "-o", str(target)]) == 1
+    assert "begins with ParallelTable, which takes several inputs" in capsys.readouterr().err
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ _BATCH = 16
 #: What the last layer of a network bounds its outputs to.
 _BOUNDED = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Clip01": (0.0, 1.0)}
 
+#: Layers that take a table.
+_OF_SEVERAL = ("CAddTable", "CMulTable", "FlattenTable", "JoinTable", "ParallelTable")
+
 
 def noise_shape(predictor: Predictor) -> tuple[int, ...]:
     """Return the shape of the noise for one image, as the network's first layer tells.
@@ -48,6 +51,15 @@ def noise_shape(predictor: Predictor) -> tuple[int, ...]:
     assert isinstance(predictor, TorchPredictor)
     from torch import nn
 
+    begin = predictor.module
+    while isinstance(begin, nn.Sequential) and len(begin):
+        begin = begin[0]
+    if type(begin).__name__ in _OF_SEVERAL:
+        raise InferenceError(
+            f"the generator begins with {type(begin).__name__}, which takes several inputs, such "
+            "as noise and a class, and here noise alone is drawn: run it from Python, or export it "
+            "and give each input"
+        )
     layers = predictor.module.modules()
     first = next((one for one in layers if any(True for _ in one.parameters(False))), None)
     if isinstance(first, nn.Linear):
