@@ -38,7 +38,7 @@ def calibrate(
     that is exported from it.
 
     Args:
-        model: A .t7 file, a saved model's folder or hf:ORG/NAME; torchvision:NAME; or
+        model: A .t7 file, a saved model's folder or hf:ORG/NAME; torchvision:NAME or timm:NAME; or
             python:package.module:function.
         data: Labeled images that the model was not trained on: all of them, or the val split where
             the data has splits.

@@ -58,8 +58,8 @@ def check(
     holds: each layer is run again and compared with what Torch7 computed.
 
     Args:
-        model: The exported model: a .t7 file, a saved model's folder, hf:ORG/NAME,
-            torchvision:NAME, or python:package.module:function.
+        model: The exported model: a .t7 file, a saved model's folder, hf:FOLDER or hf:ORG/NAME,
+            torchvision:NAME or timm:NAME, or python:package.module:function.
         onnx: The exported file.
         data: A dataset to run both on; without it, noise.
         examples: How many of its images to use at most, evenly spread; all by default.

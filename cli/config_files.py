@@ -70,6 +70,8 @@ def _check_named(name: str, value: Any, words: Collection[str]) -> None:
     calls = name == "tracker" and not set(texts) <= _LOCAL_TRACKERS
     downloads = any(is_remote(str(text)) for text in texts)
     fetches = any(is_address(str(text)) for text in texts)
+    if name == "download" and value is True and "--download" not in words:
+        raise ArgumentTypeError("download: true is only taken from the command line: --download")
     typed = {*words, *(word.partition("=")[2] for word in words)}
     typed |= {part.strip() for word in typed for part in word.split(",")}
     if (runs or calls or downloads or fetches) and not {str(text) for text in texts} <= typed:

@@ -34,8 +34,8 @@ def convert(
     run again and compared; `torchlift check FILE.t7` shows each.
 
     Args:
-        model: The .t7 file; or a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
-            python:package.module:function.
+        model: The .t7 file; or a saved model's folder, hf:FOLDER or hf:ORG/NAME, torchvision:NAME
+            or timm:NAME, or python:package.module:function.
         output: A folder, or a file in .pt2, .onnx or .t7; by default a folder of the model's name,
             here.
         all: Convert every model of the .t7, each to a folder in the output that is named by its

@@ -54,8 +54,8 @@ def evaluate(
     each token of a text, in nats, and the perplexity.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file; hf:ORG/NAME;
-            torchvision:NAME; or python:package.module:function.
+        model: A .t7 file, a saved model's folder or an .onnx file; hf:FOLDER or hf:ORG/NAME;
+            torchvision:NAME or timm:NAME; or python:package.module:function.
         data: Labeled images, such as a .t7 with {data=N×C×H×W, label=N}; or a .txt.
         output: A folder for the results: JSON, CSV and plots (confusion, calibration, mistakes).
         overwrite: Replace the results of an earlier evaluation.

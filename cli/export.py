@@ -49,8 +49,8 @@ def export(
     The batch axis is free. Compare the file with the model by `torchlift check`.
 
     Args:
-        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
-            python:package.module:function.
+        model: A .t7 file, a saved model's folder, hf:FOLDER or hf:ORG/NAME, torchvision:NAME or
+            timm:NAME, or python:package.module:function.
         output: The .onnx file to write; by default the model's name with .onnx, here.
         triton: Write into this Triton model repository instead: a new model, or the next version
             of one that is there.
@@ -139,7 +139,7 @@ def _name_of(model: str) -> str:
     """Return the name of a model's file, folder, repository or function."""
     from ..converters.saved.hub import HF
 
-    named = model.startswith(("python:", "torchvision:", HF))
+    named = model.startswith(("python:", "torchvision:", "timm:", HF))
     path = Path(model.rpartition(":")[2] if named else model)
     return path.resolve().name if path.is_dir() else path.stem
 

@@ -51,8 +51,8 @@ def extract(
     command is given again; under torchrun or accelerate launch all processes share the work.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file; hf:ORG/NAME;
-            torchvision:NAME; or python:package.module:function.
+        model: A .t7 file, a saved model's folder or an .onnx file; hf:FOLDER or hf:ORG/NAME;
+            torchvision:NAME or timm:NAME; or python:package.module:function.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.
         output: A folder for zarr; a name in .t7 or .npz for one file.

@@ -51,8 +51,8 @@ def finetune(
     fine-tuning. A run's folder is as in train; --resume auto resumes a run that was stopped.
 
     Args:
-        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME, or
-            python:package.module:function.
+        model: A .t7 file, a saved model's folder, hf:FOLDER or hf:ORG/NAME, torchvision:NAME or
+            timm:NAME, or python:package.module:function.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.
         head: How the last layer begins: zeros, probe (logistic regression on its features), or

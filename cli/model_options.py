@@ -136,8 +136,10 @@ class ModelOptions(DescriptionOptions):
     """How to open the model.
 
     Attributes:
-        weights: The tensors of torchvision's or a function's network: .safetensors, .pth or .pt; or
-            a .t7 of tensors, which are matched by order and shape.
+        weights: The tensors of a network of torchvision, timm or a function: .safetensors, .pth or
+            .pt; a .t7 of tensors, which are matched by order and shape; or the name of weights in
+            the library's cache, such as IMAGENET1K_V1, a1_in1k or DEFAULT.
+        download: Fetch weights that torchvision or timm publishes and that are not in the cache.
         at: The path of the model in a .t7 that holds several, such as protos.cnn; or that of the
             weights.
         input: The shape of one example for each input, such as '3x224x224', '9', '?x20' (a free
@@ -147,6 +149,7 @@ class ModelOptions(DescriptionOptions):
     """
 
     weights: str | None = None
+    download: bool = False
     at: str | None = None
     input: InputShapes | None = None
     plugin: str | None = None
@@ -162,7 +165,7 @@ class ModelOptions(DescriptionOptions):
                 )
 
     def model(self, path: str, keep_dtype: bool = False) -> SavedModel:
-        """Return the model of a `.t7` file, a saved model's folder, torchvision or a function.
+        """Return the model of a `.t7` file, a saved model's folder, a library or a function.
 
         Args:
             path: The model.
@@ -177,10 +180,12 @@ class ModelOptions(DescriptionOptions):
         if Path(path).suffix.lower() in (".onnx", ".pt2"):
             raise TorchliftError(
                 f"{path} is an exported graph: name the model that it was made from (a .t7 file, a "
-                "saved model's folder, torchvision:NAME or python:package.module:function)"
+                "saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER or "
+                "python:package.module:function)"
             )
         dtype = {"dtype": None} if keep_dtype and model_path(path).exists() else {}
-        return load_network(path, self.weights, **self._options(), **dtype)
+        named = {"download": self.download, **self._options(), **dtype}
+        return load_network(path, self.weights, **named)
 
     def predictor(
         self, path: str, provider: str, output: ScoreOptions = AS_THE_GRAPH_TELLS
@@ -196,17 +201,21 @@ class ModelOptions(DescriptionOptions):
             TorchliftError: when it cannot be opened.
         """
         from ..converters.inference import TorchPredictor, open_predictor
+        from ..converters.saved import is_saved_model
         from ..converters.saved.hub import model_path
 
         given = output.given_output()
         if Path(path).suffix.lower() == ".onnx":
+            if self.download:
+                raise TorchliftError(f"{path}: download=True is not for an .onnx file")
             options = {**self._options(), **given, "weights": self.weights}
             return open_predictor(path, provider, **options)
         if given:
             raise TorchliftError(f"{path}: {next(iter(given))}=… is for an .onnx file")
         model = self.model(path)
         predictor = TorchPredictor(model, provider)
-        if not model_path(path).exists():
+        place = model_path(path)
+        if not place.is_file() and not is_saved_model(place):
             predictor.note = "; ".join(model.notes)
         elif self.mean_std is not None or self.resize is not None or self.given():
             # What these options decided is noted last; the notes before it are part of the result

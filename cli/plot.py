@@ -79,8 +79,8 @@ def plot(
 
     sizes MODEL: parameters and bytes of each layer; of a .t7 also of gradients and buffers.
 
-    A model is a .t7 file, a saved model's folder, an .onnx file, torchvision:NAME or
-    python:package.module:function. The same command gives the same bytes.
+    A model is a .t7 file, a saved model's folder, an .onnx file, torchvision:NAME,
+    timm:NAME, hf:FOLDER or python:package.module:function. The same command gives the same bytes.
 
     Args:
         kind: What to draw.

@@ -57,8 +57,8 @@ def predict(
     torchrun all processes share the work, and the file has the bytes that one process writes.
 
     Args:
-        model: A .t7 file, a saved model's folder or an .onnx file; hf:ORG/NAME;
-            torchvision:NAME; or python:package.module:function.
+        model: A .t7 file, a saved model's folder or an .onnx file; hf:FOLDER or hf:ORG/NAME;
+            torchvision:NAME or timm:NAME; or python:package.module:function.
         inputs: Images, folders of images, .t7 or .npz datasets, or sklearn:digits; china and flower
             are two photographs that come with scikit-learn.
         top: How many classes to list for each image.

@@ -35,8 +35,9 @@ def summary(
     a convolution or between matrices; bytes and multiply-adds are for one example.
 
     Args:
-        model: A .t7 file, a saved model's folder, hf:ORG/NAME, torchvision:NAME,
-            python:package.module:function, or a built-in name, such as convnet or alexnet_owt_bn.
+        model: A .t7 file, a saved model's folder, hf:FOLDER or hf:ORG/NAME, torchvision:NAME or
+            timm:NAME, python:package.module:function, or a built-in name, such as convnet or
+            alexnet_owt_bn.
         classes: Outputs of a built-in network; by default as many as in its lab or paper.
         formulas: Show how the output size of each convolution and pooling is computed.
         model_options: How to open a file.

@@ -47,8 +47,9 @@ def train(
     launch all processes train together.
 
     Args:
-        network: A name such as convnet_bn (docs/networks.md lists them); torchvision:NAME; or
-            python:package.module:function, which takes the numbers of channels and of classes.
+        network: A name such as convnet_bn (docs/networks.md lists them); torchvision:NAME or
+            timm:NAME; or python:package.module:function, which takes the numbers of channels and of
+            classes.
         data: A dataset: a .t7 or .npz file, a folder, CIFAR's or MNIST's files, or
             sklearn:digits.
         optimization: How the weights are optimized.

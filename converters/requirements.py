@@ -26,6 +26,7 @@ _EXTRAS = {
         "cpu",
     ),
     **dict.fromkeys(("aiohttp", "fsspec", "pyarrow"), "data"),
+    **dict.fromkeys(("timm", "transformers"), "networks"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
         "serve",

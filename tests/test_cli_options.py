@@ -85,8 +85,8 @@ def test_the_config_of_a_run_holds_every_option(
     config = dict(seen)["experiment"].config
     (command,) = load_commands([name])
     names = {argument.name for argument in arguments_of(command)}
-    # These say what happens to an earlier run, and are not part of this one.
-    assert names - {"resume", "overwrite"} == set(config)
+    # These are of one call: what happens to an earlier run, and whether weights are fetched.
+    assert names - {"resume", "overwrite", "download"} == set(config)
     assert (config["data"], config["lr"], config["output"]) == ("d", 0.25, "r")
 
 
@@ -132,7 +132,7 @@ def test_every_option_of_a_model_reaches_what_opens_it(
     options = dict(seen)
     given = dataclasses.asdict(FILE_OPTIONS)
     # Neither what was left out nor the plugin, which was run, goes on.
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value not in (None, False)}
     del given["plugin"]
     assert given.items() <= options.items()
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from support import FIXTURES
 
 from torchlift.cli.diff import diff
+from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.converters.comparing.differences import differences
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, save
@@ -208,6 +209,14 @@ def test_numbers_of_a_difference_and_names_of_files_that_cannot_be_read(
     code, _, error = typed({}, capsys, "diff", first, str(tmp_path / "missing.t7"))
     assert code == 2
     assert f"{tmp_path / 'missing.t7'}: " in error
+
+    def refuse(*given: Any) -> None:
+        raise PermissionError(13, "Permission denied", "some.t7")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchlift.converters.comparing.compare_files", refuse)
+        with pytest.raises(UsageError, match=r"^some\.t7: Permission denied$"):
+            diff(first, second)
     (tmp_path / "plugin.py").write_text("raise RuntimeError('it ran')")
     with pytest.raises(Exception, match="it ran"):
         diff(first, second, plugin=str(tmp_path / "plugin.py"))

@@ -131,8 +131,9 @@ def test_the_value_itself_and_several_objects(
     (tmp_path / "two.t7").write_bytes(t7.dumps(table(w=WEIGHT)) + t7.dumps("end"))
     for name, paths in (("one", {"value"}), ("two", {"[1].w", "[2]"})):
         target = tmp_path / f"{name}.npz"
-        run_json(capsys, "dump", str(tmp_path / f"{name}.t7"), str(target))
+        found = run_json(capsys, "dump", str(tmp_path / f"{name}.t7"), str(target))
         assert {*np.load(target)} == paths
+        assert (found["count"], found["notes"]) == (len(paths), [])
         assert run_json(capsys, "cat", str(tmp_path / f"{name}.t7"), sorted(paths)[0])
 
 

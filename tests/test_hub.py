@@ -11,11 +11,13 @@ import torch
 from cli_support import DATA
 from hub_support import COMMIT, hub
 from saved_support import tiny
+from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import saved
-from torchlift.converters.saved import SavedModelError, open_model
+from torchlift.converters.saved import SavedModel, SavedModelError, open_model
 from torchlift.converters.saved.hub import _fetched, is_remote, model_path
+from torchlift.transfer.load_network import load_network
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -151,3 +153,24 @@ def test_without_the_package_the_extra_is_named(
     monkeypatch.setattr("torchlift.converters.requirements.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"hf:lab/digits needs huggingface-hub: pip install"):
         open_model("hf:lab/digits")
+
+
+def test_a_network_of_another_library_is_fetched_for_load_network_alone(
+    served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`open_model` opens saved models only, and downloads no weights that it cannot open."""
+    folder, asked = served
+    (folder / "config.json").write_text('{"architecture": "small"}', encoding="utf-8")
+    with pytest.raises(SavedModelError, match=r"^hf:lab/digits: a network of timm"):
+        open_model("hf:lab/digits")
+    assert not any(path.endswith(".safetensors") for path in asked)
+    opened: list[str] = []
+
+    def keep(place: Path) -> SavedModel:
+        opened.extend(sorted(file.name for file in place.iterdir()))
+        return SavedModel(nn.Linear(4, 2), "logits")
+
+    monkeypatch.setattr("torchlift.transfer.load_network.open_hugging_face", keep)
+    model = load_network("hf:lab/digits")
+    assert opened == ["config.json", "model.safetensors"]
+    assert model.notes[-1].startswith("downloaded from hf:lab/digits, commit")

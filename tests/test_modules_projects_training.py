@@ -153,18 +153,20 @@ def test_normalization_by_shifts_in_training_mode(shape: tuple[int, ...]) -> Non
             running_std=deviation,
             weight=weight,
             bias=bias,
-            eps=0.5,
+            eps=0.125,
             momentum=0.25,
         )
     ).train()
-    x, grad = rand(*shape).requires_grad_(), rand(*shape)
+    # Deviations of which each has another power of 2.
+    spread = torch.tensor([0.5, 1.0, 8.0]).double().reshape(3, *[1] * (len(shape) - 2))
+    x, grad = (rand(*shape) * spread).requires_grad_(), rand(*shape)
     output = module(x)
     of_input, of_weight, of_bias = gradients(output, grad, x, module.weight, module.bias)
     for channel in range(3):
         values, slopes = x[:, channel].detach(), grad[:, channel]
         centered = values - values.mean()
         rounded = nearest_power(centered)
-        inverse = 1 / ((rounded * centered).mean() + 0.5).sqrt()
+        inverse = 1 / ((rounded * centered).mean() + 0.125).sqrt()
         shift, scale = nearest_power(inverse), nearest_power(weight[channel])
         expected = centered * shift * scale + bias[channel]
         assert relative_error(output[:, channel], expected) < EXACT

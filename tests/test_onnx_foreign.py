@@ -179,7 +179,9 @@ def test_weights_beside_the_file_are_copied_with_it(tmp_path: Path) -> None:
     )
 
 
-def test_weights_beside_a_file_are_not_copied_over_others(tmp_path: Path) -> None:
+def test_weights_beside_a_file_are_not_copied_over_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = torch_onnx(tmp_path / "f.onnx", network())
     options: Any = {"save_as_external_data": True, "size_threshold": 0}
     onnx.save(onnx.load(path), path, location="w.data", **options)
@@ -189,6 +191,13 @@ def test_weights_beside_a_file_are_not_copied_over_others(tmp_path: Path) -> Non
     with pytest.raises(WriteError, match=r"w\.data"):
         annotate(path, tmp_path / "other" / "f.onnx", **SAID)
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["w.data"]
+    (tmp_path / "third").mkdir()
+    words = ["annotate", str(path), "-o", f"{tmp_path}/third/f.onnx", "--value-range", "1"]
+    assert main([*words, "--json"]) == 0
+    written = [tmp_path / "third" / name for name in ("f.onnx", "w.data")]
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"] == [str(file) for file in written]
+    assert document["bytes"] == sum(file.stat().st_size for file in written)
     (tmp_path / "inner").mkdir()
     onnx.save(onnx.load(path), tmp_path / "in.onnx", location="inner/w.data", **options)
     with pytest.raises(OnnxError, match=r"its weights are in inner/w\.data"):

@@ -66,8 +66,12 @@ def test_images_stand_in_rows_with_two_pixels_between(
         assert np.abs(image - output.transpose(1, 2, 0)).max() <= 0.51
     assert main(words) == 1
     first = target.read_bytes()
+    capsys.readouterr()
     assert main([*words, "--overwrite"]) == 0
     assert target.read_bytes() == first
+    captured = capsys.readouterr()
+    assert "1 white" in captured.err
+    assert captured.out == f"6 images → {target}\n"
     assert main([*words, "--overwrite", "--seed", "8"]) == 0
     assert target.read_bytes() != first
 

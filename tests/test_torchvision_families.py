@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
+from families_support import run, two_classes
 from support import relative_error
 
-from torchlift.cli.main import main
 from torchlift.converters.saved import load
 
 #: Name → the size of its images; 64 where the network takes any.
@@ -44,19 +42,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of four random images."""
-    folder, random = tmp_path_factory.mktemp("families") / "images", np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (folder / name).mkdir(parents=True)
-        for index in range(4):
-            pixels = random.integers(0, 256, (72, 80, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
-
-
-def run(*arguments: object) -> None:
-    """Run a command, which must succeed."""
-    assert main([str(argument) for argument in arguments]) == 0, arguments
+    return two_classes(tmp_path_factory.mktemp("families") / "images")
 
 
 @pytest.mark.slow

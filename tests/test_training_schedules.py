@@ -12,7 +12,11 @@ from torch.optim import lr_scheduler
 
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.training.monitoring import best_epoch, best_row, is_over
-from torchlift.transfer.training.optimizer import moving_average, schedule_factor
+from torchlift.transfer.training.optimizer import (
+    moving_average,
+    schedule_factor,
+    set_learning_rates,
+)
 from torchlift.transfer.training.options import Optimization
 
 
@@ -76,6 +80,17 @@ def test_the_warm_up_rises_linearly_to_the_start_of_the_schedule() -> None:
     factors = [schedule_factor(short, step, 3) for step in range(12)]
     expected = [1 / 3, 2 / 3, *(1 + np.cos(np.pi * np.arange(10) / 10)) / 2]
     np.testing.assert_allclose(factors, expected)
+
+
+def test_a_factor_applies_to_the_rate_at_the_start_of_each_group() -> None:
+    groups = [
+        {"params": [nn.Parameter(torch.zeros(1))], "lr": rate, "base_lr": rate}
+        for rate in (0.1, 0.02)
+    ]
+    optimizer = torch.optim.SGD(groups)
+    for factor in (0.5, 0.25, 1.0):
+        set_learning_rates(optimizer, factor)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, 0.02 * factor]
 
 
 def test_the_moving_average_follows_its_formula() -> None:

@@ -92,6 +92,21 @@ def test_momentum_is_that_of_the_options(tmp_path: Path) -> None:
     assert difference(model.module, last) < 1e-6
 
 
+def test_the_rate_of_each_update_is_that_of_the_schedule(tmp_path: Path) -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def sgd(module: nn.Module) -> torch.optim.Optimizer:
+        made.append(torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9))
+        return made[0]
+
+    def halve(module: nn.Module) -> None:
+        made[0].param_groups[0]["lr"] /= 2
+
+    schedule = {"schedule": "step", "step_epochs": 1, "step_factor": 0.5}
+    model, _ = train(tmp_path / "run", weight_decay=0, **WHOLE | schedule)
+    assert difference(model.module, plain(sgd, halve)) < 1e-6
+
+
 def test_a_trained_network_is_in_evaluation_mode_and_nothing_in_it_is_frozen(
     tmp_path: Path,
 ) -> None:

@@ -7,6 +7,7 @@ new version never changes what is served, and appears complete or not at all.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, save_model
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.converters import files
 from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx import OnnxError, next_version, triton_version
 from torchlift.converters.onnx.triton import triton_config
@@ -103,6 +105,8 @@ def test_a_baked_file_takes_one_image_of_any_size(tmp_path: Path) -> None:
         ({"a": ["batch", 3], "b": [4, 2]}, 0, [[-1, 3], [4, 2]]),
         ({"a": ["time", "batch"], "b": ["batch", 2]}, 0, [[-1, -1], [-1, 2]]),
         ({"a": [1, 3]}, 0, [[1, 3]]),
+        # As many numbers for an example as there are examples.
+        ({"a": ["batch", "batch"]}, 0, [[-1, -1]]),
         # A number an example: Triton has no empty dims.
         ({"a": ["batch"]}, 32, [[1]]),
     ],
@@ -240,6 +244,18 @@ def test_a_version_is_compared_with_the_newest_one(tmp_path: Path) -> None:
     assert first.is_dir()
 
 
+def test_what_a_kill_left_of_another_model_is_removed_by_a_later_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is named after its process; none that began at tick 1 runs any more."""
+    write(next_version(tmp_path, "m"))
+    left = tmp_path / f".torchlift-{files._machine()}-{os.getpid()}-1-0"
+    left.mkdir()
+    monkeypatch.setattr(files, "_cleaned", set())
+    assert write(next_version(tmp_path, "m")).name == "2"
+    assert left.exists() is not Path("/proc/self/stat").exists()
+
+
 def test_another_process_that_was_first_is_not_overwritten(tmp_path: Path) -> None:
     def write_while_another_does(folder: Path) -> None:
         with triton_version(folder) as file:
@@ -282,13 +298,13 @@ def test_labels_have_a_line_each_and_names_are_quoted(tmp_path: Path) -> None:
     ],
 )
 def test_types_have_tritons_names(dtype: str, name: str, tmp_path: Path) -> None:
-    tensor = {"name": "x\\y", "dtype": dtype, "shape": ["batch", 3]}
+    tensor = {"name": "x\\ny", "dtype": dtype, "shape": ["batch", 3]}
     said = {"inputs": [tensor], "outputs": [tensor], "labels": None, "depends_on_batch": False}
     (tmp_path / "config.pbtxt").write_text(triton_config("m", said), encoding="utf-8")
     found = config(tmp_path)
     types = type(found).DESCRIPTOR.file.enum_types_by_name["DataType"]
     assert types.values_by_number[found.input[0].data_type].name == f"TYPE_{name}"
-    assert found.input[0].name == "x\\y"
+    assert found.input[0].name == "x\\ny"
     unknown = {**said, "outputs": [{**tensor, "dtype": "bfloat16"}]}
     with pytest.raises(OnnxError, match="Triton has no type for bfloat16"):
         triton_config("m", unknown)

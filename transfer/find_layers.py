@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..converters.saved import TorchvisionNetwork
+from ..converters.saved import NamedNetwork, last_weights
 from .errors import LayerError
 
 #: The input of the last linear layer: the features on which a classifier bases its decision.
@@ -50,8 +50,8 @@ def find_tap(network: nn.Module, name: str) -> Tap:
         network: The network.
         name: `penultimate` (the input of the head, which is the last Linear or, where there is
             none, the last Conv2d), `input` (the input of the network), `output` (what it gives), or
-            a layer, whose output is taken: by its PyTorch name (`1.8`; of a torchvision network
-            `layer4` too) or its Lua path (`get(2):get(9)`, `modules[2].modules[9]`).
+            a layer, whose output is taken: by its PyTorch name (`1.8`; of a network of torchvision
+            or timm `layer4` too) or its Lua path (`get(2):get(9)`, `modules[2].modules[9]`).
 
     Raises:
         LayerError: If there is no such layer; the message lists similar names.
@@ -69,7 +69,7 @@ def find_tap(network: nn.Module, name: str) -> Tap:
     if name in (INPUT, OUTPUT):
         return Tap(name, "", before=name == INPUT)
     if name == PENULTIMATE:
-        return Tap(name, _last_weights(layers), before=True)
+        return Tap(name, _head_of(network, layers), before=True)
     if _LUA_PATH.fullmatch(name):
         layer = follow_lua_path(network, name)
         return Tap(layer, layer)
@@ -82,14 +82,15 @@ def find_tap(network: nn.Module, name: str) -> Tap:
 def spellings(network: nn.Module, name: str) -> tuple[str, ...]:
     """Return the PyTorch names, or patterns of them, that a person may mean by one.
 
-    A torchvision network is the only child, `network`, of the module that names it in a saved
-    model; `layer4` stands for `network.layer4` there.
+    A network of torchvision or timm is the only child, `network`, of the module that names it in a
+    saved model; `layer4` stands for `network.layer4` there.
 
     Example:
+        >>> from torchlift.converters.saved import TorchvisionNetwork
         >>> spellings(TorchvisionNetwork("resnet18"), "layer4")
         ('layer4', 'network.layer4')
     """
-    return (name, f"network.{name}") if isinstance(network, TorchvisionNetwork) else (name,)
+    return (name, f"network.{name}") if isinstance(network, NamedNetwork) else (name,)
 
 
 def find_taps(network: nn.Module, names: Sequence[str]) -> list[Tap]:
@@ -134,12 +135,10 @@ def nearest(name: str, names: Iterable[str], count: int = 5) -> list[str]:
     return difflib.get_close_matches(name, list(names), n=count, cutoff=0.3)
 
 
-def _last_weights(layers: dict[str, nn.Module]) -> str:
-    """Return the name of the last Linear or, without one, the last Conv2d (as in SqueezeNet)."""
-    for kind in (nn.Linear, nn.Conv2d):
-        names = [name for name, layer in layers.items() if isinstance(layer, kind)]
-        if names:
-            return names[-1]
+def _head_of(network: nn.Module, layers: dict[str, nn.Module]) -> str:
+    name = last_weights(network)
+    if name is not None:
+        return name
     last = [name for name in layers if name][-5:]
     raise LayerError(
         f"{PENULTIMATE!r} is the input of the last Linear or Conv2d, and this network has none; "

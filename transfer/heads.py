@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..converters.saved import infer_output_kind
+from ..converters.saved import infer_output_kind, last_weights
 from .errors import HeadError
 
 #: Layers that turn logits into probabilities, or their logarithms, at the end of a classifier.
@@ -51,10 +51,9 @@ def find_head(network: nn.Module) -> str:
         >>> find_head(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)))
         '2'
     """
-    for kind in (nn.Linear, nn.Conv2d):
-        names = [name for name, layer in network.named_modules() if isinstance(layer, kind)]
-        if names and names[-1]:
-            return str(names[-1])
+    name = last_weights(network)
+    if name:
+        return name
     raise HeadError("the network contains no linear layer and no convolution, so it has no head")
 
 

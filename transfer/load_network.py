@@ -1,100 +1,148 @@
-"""Loading a network from a file, from torchvision, from a function, or from `NETWORKS`."""
+"""Loading a network from a file, another library, a function, or from `NETWORKS`."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
-from torch.serialization import safe_globals
 
-from ..converters.images.preprocessing import Preprocessing
 from ..converters.saved import (
+    NamedNetwork,
     SavedModel,
-    TorchvisionNetwork,
     apply_overrides,
     infer_output_kind,
+    is_saved_model,
     open_model,
 )
-from ..converters.saved.torchvision_network import classifier_names
-from .errors import HeadError, NetworkError
-from .find_layers import nearest
-from .heads import find_head, resize_head
-from .network_description import WEIGHTS, find_description
+from ..converters.saved.hub import HF, fetch_of_another_library, is_remote, model_path
+from .errors import NetworkError
+from .libraries.checkpoint import fill_from_state, read_state
+from .libraries.hugging_face import open_hugging_face
+from .libraries.timm_models import timm_classifier, timm_weights
+from .libraries.torchvision_models import (
+    torchvision_classifier,
+    torchvision_weights,
+    with_current_names,
+)
+from .network_description import WEIGHTS, NetworkDescription, find_description
 from .networks import NETWORKS
 from .torch7_weights import fill_from_t7
 
 #: Prefixes of a source that is not a file.
-TORCHVISION, PYTHON = "torchvision:", "python:"
-
-#: Keys under which checkpoints keep the state dict of their network.
-_STATE_KEYS = ("state_dict", "model")
+TORCHVISION, TIMM, PYTHON = "torchvision:", "timm:", "python:"
 
 
 def load_network(
-    source: str, weights: str | None = None, *, at: str | None = None, **overrides: Any
+    source: str,
+    weights: str | None = None,
+    *,
+    at: str | None = None,
+    download: bool = False,
+    **overrides: Any,
 ) -> SavedModel:
     """Load a trained network.
 
     Args:
-        source: A `.t7` file or the folder of a saved model; `torchvision:NAME`, such as
-            `torchvision:resnet18`; or `python:package.module:function`, a function that is called
-            without arguments and returns an `nn.Module`, or a `SavedModel` that describes it.
+        source: A `.t7` file or the folder of a saved model; `torchvision:NAME` or `timm:NAME`, such
+            as `torchvision:resnet18`; `hf:FOLDER` or `hf:ORG/NAME` (see `model_path`), a saved
+            model or a classifier of timm or transformers; or `python:package.module:function`, a
+            function that is called without arguments and returns an `nn.Module`, or a `SavedModel`
+            that describes it.
         weights: A `.safetensors`, `.pth` or `.pt` file with the state dict of a network that is
-            not a file itself; a `.t7` with its tensors (see `fill_from_t7`); or the folder of the
-            run that trained it. No code in it is run. The head, labels and preprocessing of a run
-            are taken from it too. The head has as many outputs as the weights.
+            not a file itself, alone or in a checkpoint; a `.t7` with its tensors (see
+            `fill_from_t7`); the folder of the run that trained it; or the name of weights that
+            torchvision (`IMAGENET1K_V1`) or timm (`a1_in1k`) publishes, or `DEFAULT`, in their
+            cache. No code in it is run. The head, labels and preprocessing of a run are taken from
+            it too. The head has as many outputs as the weights; a note lists what does not fit.
         at: The path of the model in a `.t7` file (see `open_model`), or of the weights in one.
+        download: Whether published weights that are not in a cache are fetched.
         overrides: `labels`, `mean_std`, `input_size`, `resize`, as for `open_model`.
 
     Raises:
         NetworkError: There is no such network, or the weights do not fit it.
         TorchliftError: A file cannot be opened.
     """
-    if not source.startswith((TORCHVISION, PYTHON)):
-        if weights is not None:
-            raise NetworkError(f"{source} has its own weights; leave out weights={weights!r}")
+    if download and not source.startswith((TORCHVISION, TIMM)):
+        raise NetworkError(f"download=True is for torchvision:NAME and timm:NAME, not {source}")
+    is_named = source.startswith((TORCHVISION, TIMM, PYTHON))
+    if weights is not None and not is_named:
+        raise NetworkError(f"{source} has its own weights; leave out weights={weights!r}")
+    if not is_named:
+        if source.startswith(HF) and not is_saved_model(folder := model_path(source)):
+            return _of_another_library(source, folder, at, overrides)
         if source in NETWORKS and not Path(source).exists():
             raise NetworkError(
                 f"{source} is a network without weights: `torchlift train` trains it"
             )
         return open_model(source, at=at, **overrides)
-    # Random weights are the same each time, so that a command can be repeated.
-    run = None if weights is None else find_description(weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        if source.startswith(TORCHVISION):
-            name = source.removeprefix(TORCHVISION)
-            model = _torchvision_classifier(name, transform_input=weights is not None)
-        else:
-            arguments = () if run is None else run.arguments
-            model = _model_from_function(source.removeprefix(PYTHON), arguments)
-            if run is not None:
-                run.apply(model)
     is_t7 = weights is not None and Path(weights).suffix.lower() == ".t7"
     if at is not None and not is_t7:
         raise NetworkError(f"{source} is a single network; leave out at={at!r}")
-    network = model.module
+    with _same_random_numbers():
+        model = _without_weights(source, weights)
     if weights is not None:
-        inner = network.network if isinstance(network, TorchvisionNetwork) else network
+        network = model.module
+        inner = network.network if isinstance(network, NamedNetwork) else network
         if is_t7:
             model.notes += fill_from_t7(inner, Path(weights), at)
         else:
-            _load_weights(model, inner, _weights_file(Path(weights)))
-    elif isinstance(network, TorchvisionNetwork):
+            file = _weights_file(source, weights, download)
+            state, key = read_state(file)
+            if source.startswith(TORCHVISION):
+                state = with_current_names(state)
+            fill_from_state(model, inner, state, str(file))
+            if "ema" in key:
+                model.notes.append(f"{file}: the averaged weights are taken ({key})")
+    elif source.startswith((TORCHVISION, TIMM)):
         model.notes.append("no weights were given: they are random")
     apply_overrides(model, source, **overrides)
+    return model
+
+
+def _of_another_library(
+    source: str, folder: Path, at: str | None, overrides: dict[str, Any]
+) -> SavedModel:
+    """Return the network of timm or transformers in a folder, described by what is said of it."""
+    if at is not None:
+        raise NetworkError(f"{source} is a single network; leave out at={at!r}")
+    if is_remote(source):
+        fetch_of_another_library(source)
+    with _same_random_numbers():
+        model = open_hugging_face(folder)
+    if is_remote(source):
+        model.notes.append(f"downloaded from {source}, commit {folder.name}")
+    # Its weights are float32 in any case.
+    apply_overrides(model, source, **{k: v for k, v in overrides.items() if k != "dtype"})
+    return model
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """Make random weights the same each time, so that a command can be repeated."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _without_weights(source: str, weights: str | None) -> SavedModel:
+    """Return a network by its name, with random weights."""
+    prefix, _, name = source.partition(":")
+    published = None if weights is None or Path(weights).exists() else weights
+    if f"{prefix}:" == TIMM:
+        return timm_classifier(name, tag="" if published in (None, "DEFAULT") else published)
+    if f"{prefix}:" == TORCHVISION:
+        return torchvision_classifier(name, weights=weights)
+    run: NetworkDescription | None = None if weights is None else find_description(weights)
+    model = _model_from_function(name, () if run is None else run.arguments)
+    if run is not None:
+        run.apply(model)
     return model
 
 
@@ -102,8 +150,9 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     """Create a network with random weights, to train from scratch.
 
     Args:
-        source: A name of `NETWORKS`; `torchvision:NAME`; or `python:package.module:function`, a
-            function that takes the numbers of channels and classes and returns an `nn.Module`.
+        source: A name of `NETWORKS`; `torchvision:NAME` or `timm:NAME`; or
+            `python:package.module:function`, a function that takes the numbers of channels and
+            classes and returns an `nn.Module`.
         channels: Channels of an image.
         classes: Number of outputs.
 
@@ -113,7 +162,9 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
     if source in NETWORKS:
         return NETWORKS[source](channels, classes)
     if source.startswith(TORCHVISION):
-        return _torchvision_classifier(source.removeprefix(TORCHVISION), classes).module
+        return torchvision_classifier(source.removeprefix(TORCHVISION), classes).module
+    if source.startswith(TIMM):
+        return timm_classifier(source.removeprefix(TIMM), classes).module
     if source.startswith(PYTHON):
         network = _call_function(source.removeprefix(PYTHON), channels, classes)
         if not isinstance(network, nn.Module):
@@ -121,30 +172,8 @@ def new_network(source: str, channels: int, classes: int) -> nn.Module:
         return network
     raise NetworkError(
         f"no network {source!r}: one of {', '.join(NETWORKS)} was expected, or {TORCHVISION}NAME, "
-        f"or {PYTHON}package.module:function; `finetune` starts from a file"
+        f"{TIMM}NAME or {PYTHON}package.module:function; `finetune` starts from a file"
     )
-
-
-def _torchvision_classifier(
-    name: str, classes: int = 1000, transform_input: bool = False
-) -> SavedModel:
-    """Return a torchvision classifier with the preprocessing of its ImageNet weights."""
-    from torchvision.models import get_model_weights
-
-    if name not in classifier_names():
-        similar = ", ".join(nearest(name, classifier_names())) or "see torchvision.models"
-        raise NetworkError(f"torchvision has no classifier {name!r}; similar names: {similar}")
-    module = TorchvisionNetwork(name, classes, transform_input).eval()
-    transforms = next(iter(get_model_weights(name))).transforms()
-    crop, shorter = transforms.crop_size[0], transforms.resize_size[0]
-    preprocessing = Preprocessing(
-        size=shorter,
-        resize=f"pil-{transforms.interpolation.value}",
-        crop=(crop, crop),
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-    )
-    return SavedModel(module, "logits", (3, crop, crop), preprocessing=preprocessing)
 
 
 def _model_from_function(name: str, arguments: Sequence[Any] = ()) -> SavedModel:
@@ -194,77 +223,26 @@ def _type_of(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _weights_file(path: Path) -> Path:
-    """Return the file of weights that a path names: itself, or that of a run.
+def _weights_file(source: str, weights: str, download: bool) -> Path:
+    """Return the file of weights that `weights` names: itself, that of a run, or a published one.
 
     Raises:
-        NetworkError: The folder holds no weights of a network.
+        NetworkError: There is none.
     """
-    if not path.is_dir():
+    path = Path(weights)
+    if path.is_file():
         return path
-    if (path / WEIGHTS).is_file():
-        return path / WEIGHTS
-    if (path / "model").is_dir():
-        raise NetworkError(f"{path}: its model is complete: open {path / 'model'} itself")
-    raise NetworkError(
-        f"{path}: holds no {WEIGHTS}, which a finished run of a network of your own has; name a "
-        "file of weights, such as one of its checkpoints"
-    )
-
-
-def _load_weights(model: SavedModel, network: nn.Module, file: Path) -> None:
-    """Load a state dict from a file into a network; the keys have to match.
-
-    Args:
-        model: The model that the network is of. A head with another number of outputs than the
-            weights is replaced, with a note.
-        network: The network that the state dict is of.
-        file: The file.
-    """
-    state = _read_state(file)
-    with suppress(HeadError):
-        name = find_head(network)
-        own, given = network.get_parameter(f"{name}.weight").shape, state.get(f"{name}.weight")
-        if given is not None and own != given.shape and own[1:] == given.shape[1:]:
-            resize_head(network, len(given))
-            model.labels = None
-            model.notes.append(f"the head has {len(given)} outputs, as {file} has, not {own[0]}")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise NetworkError(f"{file} does not fit the network: {' '.join(problems)}") from None
-
-
-def _read_state(file: Path) -> dict[str, torch.Tensor]:
-    """Return the state dict in a file, or in a checkpoint that holds one."""
-    try:
-        if file.suffix == ".safetensors":
-            content: Any = load_file(file)
-        else:
-            # torchvision's references keep their options, plain values, beside the weights.
-            with safe_globals([Namespace]):
-                content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        more = f"a Python object of {found[1]}" if found else "more than tensors"
+    if path.is_dir():
+        if (path / WEIGHTS).is_file():
+            return path / WEIGHTS
+        if (path / "model").is_dir():
+            raise NetworkError(f"{path}: its model is complete: open {path / 'model'} itself")
         raise NetworkError(
-            f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
-        ) from error
-    except Exception as error:  # of a damaged archive
-        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
-    inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
-    state = next((value for value in inner if isinstance(value, dict)), content)
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise NetworkError(f"{file}: no state dict: names and tensors were expected")
-    # DataParallel and DistributedDataParallel prefix every name.
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error, or its class where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+            f"{path}: holds no {WEIGHTS}, which a finished run of a network of your own has; name "
+            "a file of weights, such as one of its checkpoints"
+        )
+    if path.suffix or path.name != weights or source.startswith(PYTHON):
+        raise NetworkError(f"{weights}: no such file")
+    if source.startswith(TIMM):
+        return timm_weights(source.removeprefix(TIMM), weights, download)
+    return torchvision_weights(source.removeprefix(TORCHVISION), weights, download)

@@ -18,26 +18,33 @@ from .errors import SavedModelError
 if TYPE_CHECKING:
     from .folder import load, save
     from .model import OUTPUT_KINDS, Provenance, SavedModel
+    from .named_network import NamedNetwork, last_weights
     from .open import open_model
     from .overrides import apply_overrides
     from .pt2 import save_pt2
     from .shapes import infer_input_shape, infer_output_kind, output_shape
+    from .timm_network import TimmNetwork
     from .torch7 import save_t7
     from .torchvision_network import TorchvisionNetwork
+    from .transformers_network import TransformersNetwork
     from .up_to_layer import UpToLayer
 
 __all__ = [
     "OUTPUT_KINDS",
+    "NamedNetwork",
     "Provenance",
     "SavedModel",
     "SavedModelError",
+    "TimmNetwork",
     "TorchvisionNetwork",
+    "TransformersNetwork",
     "UpToLayer",
     "apply_overrides",
     "describe_folder",
     "infer_input_shape",
     "infer_output_kind",
     "is_saved_model",
+    "last_weights",
     "load",
     "open_model",
     "output_shape",
@@ -50,12 +57,15 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("load", "save"), "folder"),
     **dict.fromkeys(("OUTPUT_KINDS", "Provenance", "SavedModel"), "model"),
+    **dict.fromkeys(("NamedNetwork", "last_weights"), "named_network"),
     "open_model": "open",
     "apply_overrides": "overrides",
     "save_pt2": "pt2",
     **dict.fromkeys(("infer_input_shape", "infer_output_kind", "output_shape"), "shapes"),
     "save_t7": "torch7",
+    "TimmNetwork": "timm_network",
     "TorchvisionNetwork": "torchvision_network",
+    "TransformersNetwork": "transformers_network",
     "UpToLayer": "up_to_layer",
 }
 

@@ -29,7 +29,12 @@ from ..modules.torch7_source import SKELETON, Torch7Source, source_of
 from ..overwriting import FolderKind, check_output_folder
 from ..t7 import LuaObject, T7Error
 from ..vocabulary import Vocabulary
-from . import torchvision_network, up_to_layer  # noqa: F401  # they register layers to build
+from . import (  # noqa: F401  # they register layers to build
+    timm_network,
+    torchvision_network,
+    transformers_network,
+    up_to_layer,
+)
 from .card import CARD, is_card, model_card
 from .config import CONFIG, FORMAT_VERSION, TORCH7, WEIGHTS, is_saved_model, read_config
 from .errors import SavedModelError

@@ -1,7 +1,8 @@
-"""Saved models in repositories of the Hugging Face Hub: `hf:ORG/NAME` in place of a folder."""
+"""Models in repositories of the Hugging Face Hub: `hf:ORG/NAME` in place of a folder."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -21,6 +22,14 @@ _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+)
 #: The most bytes of a `config.json`, and of weights beside 16 for each parameter.
 _LARGEST_CONFIG = 64 * 2**20
 _BYTES_FOR_EACH_PARAMETER = 16
+#: The most bytes of weights whose `config.json` does not say how many there are.
+_LARGEST_WEIGHTS = 4 * 2**30
+
+#: What transformers says of the images of a network.
+PREPROCESSOR = "preprocessor_config.json"
+
+#: Entries by which timm and transformers name the network of a `config.json`.
+_OTHER_LIBRARIES = {"architecture", "model_type"}
 
 _NO_FILE = "the repository has no {}: it is not a model saved by torchlift"
 
@@ -32,12 +41,14 @@ def model_path(source: str | os.PathLike[str]) -> Path:
         source: A path, which is returned; `hf:FOLDER`, a folder that is there; or `hf:ORG/NAME`,
             a repository of the Hugging Face Hub, at its newest commit or, with `@REVISION`, at
             another one. Its `config.json`, weights and Torch7 object are downloaded to the Hub's
-            cache where they are not there yet; no other file is.
+            cache where they are not there yet; no other file is. Of a network of timm or
+            transformers only `config.json` is (see `fetch_of_another_library`).
 
     Raises:
         MissingPackageError: If `huggingface_hub` is not installed.
-        SavedModelError: If there is no such folder and no such repository, if it holds no saved
-            model of torchlift, or if it cannot be downloaded.
+        SavedModelError: If there is no such folder and no such repository, if it holds neither a
+            saved model of torchlift nor a network of timm or transformers, or if it cannot be
+            downloaded.
 
     Example:
         >>> model_path("digits-model").name
@@ -75,6 +86,8 @@ def _fetched(source: str) -> Path:
     file = _downloaded(source, repository, CONFIG, revision, _LARGEST_CONFIG)
     if file is None:
         raise SavedModelError(f"{source}: {_NO_FILE.format(CONFIG)}")
+    if is_of_another_library(file.parent):
+        return file.parent
     try:
         config = read_config(file.parent)
     except SavedModelError as error:
@@ -86,6 +99,30 @@ def _fetched(source: str) -> Path:
         raise SavedModelError(f"{source}: {_NO_FILE.format(WEIGHTS)}")
     _downloaded(source, repository, TORCH7, commit, limit)
     return file.parent
+
+
+def fetch_of_another_library(source: str) -> None:
+    """Download the weights of a network of timm or transformers, and what its images are.
+
+    Args:
+        source: `hf:ORG/NAME`, whose `model_path` has its `config.json`.
+
+    Raises:
+        SavedModelError: If there are none, or they cannot be downloaded.
+    """
+    repository, commit = source.removeprefix(HF).partition("@")[0], model_path(source).name
+    if _downloaded(source, repository, WEIGHTS, commit, _LARGEST_WEIGHTS) is None:
+        raise SavedModelError(f"{source}: the repository has no {WEIGHTS}")
+    _downloaded(source, repository, PREPROCESSOR, commit, _LARGEST_CONFIG)
+
+
+def is_of_another_library(folder: Path) -> bool:
+    """Return whether a `config.json` describes a network of timm or transformers."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and not _OTHER_LIBRARIES.isdisjoint(config)
 
 
 def _downloaded(
@@ -106,7 +143,7 @@ def _downloaded(
         if size <= limit:
             return Path(hf_hub_download(repository, name, **options))
     except errors.LocalEntryNotFoundError as error:
-        if name != TORCH7:
+        if name in (CONFIG, WEIGHTS):
             raise SavedModelError(
                 f"{source}: no connection, and {name} is not in the Hub's cache"
             ) from error

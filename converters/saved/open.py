@@ -18,8 +18,9 @@ from ..modules import keep_batch_dimension
 from ..modules.find import convert_model
 from ..t7 import LuaTable
 from .beside import Beside, read_beside
+from .errors import SavedModelError
 from .folder import load
-from .hub import is_remote, model_path
+from .hub import HF, is_of_another_library, is_remote, model_path
 from .image_projects import find_image_project
 from .model import Provenance, SavedModel
 from .overrides import Overrides, first_channels, override
@@ -89,6 +90,11 @@ def open_model(
         (['cat', 'dog'], 'logits')
     """
     file = model_path(path)
+    if is_of_another_library(file):
+        raise SavedModelError(
+            f"{os.fspath(path)}: a network of timm or transformers, not a model saved by "
+            f"torchlift; {HF}{file}, where a network is taken, opens it"
+        )
     if file.is_dir():
         model, beside = load(file), Beside()
         if is_remote(os.fspath(path)):

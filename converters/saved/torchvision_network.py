@@ -10,6 +10,7 @@ from torch import nn
 
 from ..modules.registry import layer
 from .errors import SavedModelError
+from .named_network import NamedNetwork
 
 
 def classifier_names() -> list[str]:
@@ -30,7 +31,7 @@ _INCEPTION = ("googlenet", "inception_v3")
 
 
 @layer
-class TorchvisionNetwork(nn.Module):
+class TorchvisionNetwork(NamedNetwork):
     """A classifier that torchvision builds, without auxiliary classifiers.
 
     Nothing is downloaded: the networks of torchvision's other packages (detection, segmentation)
@@ -54,18 +55,6 @@ class TorchvisionNetwork(nn.Module):
         self.transform_input = transform_input
         self.network = _build(name, num_classes, transform_input)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of outputs, also after the head was replaced."""
-        layers = list(self.network.modules())
-        head = [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))][-1]
-        return int(head.out_features if isinstance(head, nn.Linear) else head.out_channels)
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, 3, H, W) to logits (N, num_classes)."""
-        output: torch.Tensor = self.network(input)
-        return output
-
 
 def _build(name: str, num_classes: int, transform_input: bool) -> nn.Module:
     """Build a network of torchvision on the default device, which may be `meta`."""
@@ -83,8 +72,6 @@ def _build(name: str, num_classes: int, transform_input: bool) -> nn.Module:
         with torch.device("cpu"):
             network = get_model(name, **settings)
         network = network.to(device)
-    if name in _INCEPTION:
-        network.register_load_state_dict_pre_hook(_without_auxiliary)
     if isinstance(network, MNASNet):
         # Its own method refuses tensors without the version that torch.save writes beside them.
         method = types.MethodType(nn.Module._load_from_state_dict, network)
@@ -96,11 +83,3 @@ def _build(name: str, num_classes: int, transform_input: bool) -> nn.Module:
         assert head.bias is not None
         nn.init.ones_(head.bias)
     return network
-
-
-def _without_auxiliary(
-    network: nn.Module, state: dict[str, torch.Tensor], prefix: str, *rest: Any
-) -> None:
-    """Drop the weights of auxiliary classifiers from a state dict that is being loaded."""
-    for name in [name for name in state if name.startswith((f"{prefix}aux", f"{prefix}AuxLogits"))]:
-        del state[name]

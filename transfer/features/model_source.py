@@ -10,7 +10,7 @@ from typing import Any
 from ...converters.saved import SavedModel
 from ...converters.saved.hub import is_remote, model_path
 from ..errors import StoreError
-from ..load_network import PYTHON, TORCHVISION, load_network
+from ..load_network import PYTHON, TIMM, TORCHVISION, load_network
 from .store import FeatureStore
 
 
@@ -22,9 +22,9 @@ class ModelSource:
     and weights.
 
     Attributes:
-        model: The absolute path of a file or folder, `torchvision:NAME`, `hf:ORG/NAME` or
-            `python:…`.
-        weights: The absolute path of weights that are not in it, or None.
+        model: The absolute path of a file or folder, `torchvision:NAME`, `timm:NAME`,
+            `hf:ORG/NAME` or `python:…`.
+        weights: The absolute path of weights that are not in it, or their name; or None.
         at: The path of the model in a `.t7`, or None.
     """
 
@@ -40,10 +40,10 @@ class ModelSource:
             >>> ModelSource.of("torchvision:resnet18").model
             'torchvision:resnet18'
         """
-        named = model.startswith((TORCHVISION, PYTHON)) or is_remote(model)
+        named = model.startswith((TORCHVISION, TIMM, PYTHON)) or is_remote(model)
         return cls(
             model if named else str(model_path(model).absolute()),
-            None if weights is None else str(Path(weights).absolute()),
+            str(Path(weights).absolute()) if weights and Path(weights).exists() else weights,
             at,
         )
 
@@ -83,7 +83,7 @@ def reopen(store: FeatureStore, model: str | None = None) -> SavedModel:
                 f"{store.path} names {model}, and a store downloads nothing: name it yourself with "
                 "model=…"
             )
-        if not model.startswith(TORCHVISION) and not Path(model).exists():
+        if not model.startswith((TORCHVISION, TIMM)) and not Path(model).exists():
             raise StoreError(
                 f"{model} is not there, from which {store.path} was computed: say where it is now "
                 "with model=…"

@@ -15,7 +15,7 @@ from ...converters.saved import SavedModel, infer_input_shape
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
 from ..data.selection import conversion_note, labelled
-from ..errors import TrainingError
+from ..errors import HeadError, TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
 from ..heads import head_outputs, replace_head, strip_softmax
@@ -141,15 +141,24 @@ def _probe_head(model: SavedModel, train: Dataset | ImageFiles, device: str) -> 
 
 
 def _head_inputs(model: SavedModel, train: Dataset | ImageFiles, device: str) -> np.ndarray:
-    """Return what the head receives for each training image, (N, D) float32."""
+    """Return what the head receives for each training image, (N, D) float32.
+
+    Raises:
+        HeadError: If the head is a convolution over more than one position.
+    """
     tap = find_tap(model.module, PENULTIMATE)
     network = FeatureNetwork(model.module.to(device).eval(), [tap])
     plan = BatchPlan(len(train), _PROBE_BATCH)
     batches = Batches(train, model.preprocessing, plan, device=device)
     with torch.inference_mode():
-        rows = [network(inputs)[0].cpu() for inputs, _ in batches]
+        rows = torch.cat([network(inputs)[0].cpu() for inputs, _ in batches])
     model.module.cpu()
-    return torch.cat(rows).numpy()
+    if rows[0].numel() != rows.shape[1]:
+        raise HeadError(
+            "a head that is a convolution over several positions cannot begin as a probe: use "
+            "head='zeros'"
+        )
+    return rows.flatten(1).numpy()
 
 
 def _with_labels_and_preprocessing(

@@ -127,7 +127,7 @@ class Distillation:
     """Which older network is learned from, beside the labels.
 
     Attributes:
-        teacher: A .t7 file, a saved model's folder, torchvision:NAME or
+        teacher: A .t7 file, a saved model's folder, torchvision:NAME, timm:NAME, hf:FOLDER or
             python:package.module:function: its probabilities are targets too.
         temperature: What the logits of both networks are divided by: above 1 the teacher's smaller
             probabilities count more.

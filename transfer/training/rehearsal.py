@@ -19,7 +19,7 @@ from torch import nn
 from ...converters.errors import TorchliftError
 from ...converters.inference import TorchPredictor
 from ...converters.inference.classifier import class_name
-from ...converters.saved import SavedModel, SavedModelError, TorchvisionNetwork, load, save
+from ...converters.saved import NamedNetwork, SavedModel, SavedModelError, load, save
 from ..data import Splits, class_count
 from ..data.selection import labelled
 from ..errors import TrainingError
@@ -144,12 +144,12 @@ def _saving_problem(model: SavedModel, folder: Path) -> str:
     """Save and open a network; return why a network of somebody's own classes is not saved.
 
     Raises:
-        TrainingError: A network of torchvision's cannot be saved.
+        TrainingError: A network that a library builds by its name cannot be saved.
     """
     try:
         load(save(model, folder))
     except SavedModelError as error:
-        if isinstance(model.module, TorchvisionNetwork):
+        if isinstance(model.module, NamedNetwork):
             raise TrainingError(f"the trained network could not be saved: {error}") from error
         return str(error)
     return ""

@@ -293,7 +293,7 @@ def open_run(
 def flat_options(**groups: Any) -> dict[str, Any]:
     """Return options by name: the fields of dataclasses, and all other arguments.
 
-    `resume` and `overwrite` are left out: they apply to one call, not to the run.
+    `resume`, `overwrite` and `download` are left out: they apply to one call, not to the run.
     """
     flat: dict[str, Any] = {}
     for name, value in groups.items():
@@ -305,7 +305,7 @@ def flat_options(**groups: Any) -> dict[str, Any]:
         # Shapes as they are written on the command line.
         name: str(value) if is_dataclass(value) else value
         for name, value in flat.items()
-        if name not in ("resume", "overwrite")
+        if name not in ("resume", "overwrite", "download")
     }
 
 

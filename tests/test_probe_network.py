@@ -1,0 +1,63 @@
+"""The network of a store's features: its layer, its pooling, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.errors import ProbeError
+from torchlift.transfer.probe_network import feature_network
+
+GRAY = Preprocessing("gray", mean=(0.5,), std=(0.25,))
+
+
+def features(pool: str = "none", size: tuple[int, ...] = (2, 5, 6), **manifest: Any) -> SavedModel:
+    """Return the network of the features of a convolution of two channels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(60, 3)).eval()
+    model = SavedModel(network, "logits", (1, 6, 7), preprocessing=GRAY, notes=["a note"])
+    given = {"pool": pool, "preprocessing": None, "dtype": "float32", **manifest}
+    store: Any = SimpleNamespace(manifest=given, layers={"1": size}, path=Path("store"))
+    return feature_network(model, store, "1")
+
+
+def expected(images: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return nn.Conv2d(1, 2, 2)(images).relu()
+
+
+def test_features_are_pooled_as_the_store_says() -> None:
+    images = torch.randn(3, 1, 6, 7)
+    whole = expected(images)
+    for pool, size, values in (
+        ("none", (2, 5, 6), whole.flatten(1)),
+        ("avg", (2,), whole.mean((2, 3))),
+        ("max", (2,), whole.amax((2, 3))),
+    ):
+        found = features(pool, size)
+        assert not any(layer.training for layer in found.module.modules())
+        torch.testing.assert_close(found.module(images).detach(), values)
+        assert (found.output_kind, found.input_shape) == ("features", (1, 6, 7))
+    with pytest.raises(ProbeError, match="has 60 numbers an example, in the store 59"):
+        features(size=(59,))
+
+
+def test_preprocessing_and_rounding_are_those_of_the_store() -> None:
+    other = Preprocessing("gray", mean=(0.1,), std=(0.9,))
+    assert features().preprocessing == GRAY
+    assert features(preprocessing=other.to_json()).preprocessing == other
+    assert features().notes == ["a note"]
+    assert features(dtype="float16").notes == [
+        "a note",
+        "the probe was fitted on features rounded to float16",
+    ]
+    source = {"input_shape": [1, 6, 7]}
+    assert features(source=source).input_shape == (1, 6, 7)

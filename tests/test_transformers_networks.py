@@ -1,0 +1,115 @@
+"""`hf:FOLDER` of transformers: image classifiers, from config and weights that it wrote itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families_support import run, two_classes
+from PIL import Image
+
+from torchlift.converters.saved import SavedModelError, TransformersNetwork, load
+from torchlift.transfer.libraries.image_processor import preprocessing_of
+from torchlift.transfer.load_network import load_network
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "vit": {**SMALL, "intermediate_size": 16, "image_size": 32, "patch_size": 8},
+    "convnext": {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "image_size": 32},
+    "resnet": {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8],
+        "depths": [1, 1],
+        "layer_type": "basic",
+    },
+    "swin": {"embed_dim": 8, "depths": [1], "num_heads": [2], "image_size": 32, "patch_size": 4},
+    "mobilenet_v2": {"image_size": 32},
+}
+PROCESSOR = {
+    "do_resize": True,
+    "size": {"height": 32, "width": 32},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_classifier_of_transformers_goes_all_the_way(kind: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    images = two_classes(tmp_path / "images")
+    names = {0: "ant", 1: "bee", 2: "cow"}
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind], id2label=names)
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForImageClassification.from_config(config).eval()
+    theirs.save_pretrained(tmp_path / "hub")
+    (tmp_path / "hub" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+
+    model = load_network(f"hf:{tmp_path / 'hub'}")
+    inputs = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.module(inputs), theirs(inputs).logits)
+    assert model.labels == ["ant", "bee", "cow"]
+    assert model.notes == []
+
+    trained = tmp_path / "run"
+    options = ["--image-size", 40, "--epochs", 1, "--batch-size", 8, "--workers", 0]
+    run("finetune", f"hf:{tmp_path / 'hub'}", images, *options, "--head", "probe", "-o", trained)
+    run("export", trained / "model", tmp_path / "model.onnx")
+    run("check", trained / "model", tmp_path / "model.onnx")
+    opened = load(trained / "model")
+    assert isinstance(opened.module, TransformersNetwork)
+    assert opened.module(inputs).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "no model_type"),
+        ('{"model_type": "vit", "auto_map": {"x": "y"}}', "auto_map, which would load something"),
+        ('{"model_type": "vit", "backbone": "resnet18"}', "backbone, which would load something"),
+        ('{"model_type": "vit", "hidden_size": 1e12}', "hidden_size: 1000000000000.0, which is no"),
+        ('{"model_type": "bit", "depths": [3, 99999999]}', "depths: 99999999, which is no size"),
+    ],
+)
+def test_a_config_that_names_code_or_no_sizes_is_refused(config: str, message: str) -> None:
+    with pytest.raises(SavedModelError, match=message):
+        TransformersNetwork(config, 2)
+
+
+def test_images_are_prepared_as_pillow_does() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    expected = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC), np.float32) / 255
+    prepared = preprocessing_of(PROCESSOR)([image])[0]
+    np.testing.assert_allclose(prepared, (expected.transpose(2, 0, 1) - 0.5) / 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "crop"),
+    [
+        ({"size": {"shortest_edge": 40}}, 40, None),
+        ({"size": 40, "do_center_crop": True, "crop_size": 32}, 40, (32, 32)),
+        ({"size": {"shortest_edge": 28}, "crop_pct": 0.875}, 32, (28, 28)),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), None),
+        ({"do_resize": False}, None, None),
+    ],
+)
+def test_sizes_of_all_forms_are_read(changes: dict[str, Any], size: Any, crop: Any) -> None:
+    preprocessing = preprocessing_of({**PROCESSOR, **changes})
+    assert (preprocessing.size, preprocessing.crop) == (size, crop)
+
+
+@pytest.mark.parametrize("changes", [{"do_pad": True}, {"size": {"longest_edge": 4}}])
+def test_what_is_done_to_images_and_not_known_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is not known"):
+        preprocessing_of({**PROCESSOR, **changes})

@@ -1,0 +1,1 @@
+"""Networks of other libraries by name, and other people's weights for them."""
