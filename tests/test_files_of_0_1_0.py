@@ -127,7 +127,8 @@ def test_a_run_goes_on_as_it_would_have_gone_on_then(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in text.splitlines()]
     assert len(rows) == len(EXPECTED["run"]) == 4
     for row, expected in zip(rows, EXPECTED["run"], strict=True):
-        assert row == pytest.approx(expected, rel=1e-4)
+        # Later epochs have more metrics.
+        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_results_of_a_run_are_drawn_and_its_model_is_used(tmp_path: Path) -> None:
