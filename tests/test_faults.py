@@ -120,7 +120,10 @@ CASES = {
     "triton": Case(
         "export {files}/base --triton t --name net", same=r"t/net/1/.*", more=r"t/net/2(/.*)?"
     ),
-    "page": Case(f"page {{files}}/baked.onnx w --onnxruntime-web {RUNTIME} --overwrite"),
+    "page": Case(
+        f"page baked.onnx w --onnxruntime-web {RUNTIME} --overwrite",
+        "export {files}/base baked.onnx --bake-resize",
+    ),
 }
 
 #: The exit code after each kind of fault.
@@ -140,7 +143,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for line in (
         f"convert {PLAIN} base --mean-std {SCALE}",
         "export base base.onnx",
-        "export base baked.onnx --bake-resize",
     ):
         outcome = run_command(line.split(), folder)
         assert outcome.code == 0, outcome.err
