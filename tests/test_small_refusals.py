@@ -188,5 +188,5 @@ def test_a_record_of_nodes_that_a_full_disk_cut_is_an_error(tmp_path: Path) -> N
     cut = tmp_path / "profile.json"
     cut.write_text('[{"cat": "Node", "name": "Co', encoding="utf-8")
     runtime: Any = SimpleNamespace(end_profiling=lambda: str(cut))
-    with pytest.raises(InferenceError, match=r"profile\.json: .* is cut: is the disk full"):
+    with pytest.raises(WriteError, match=r"profile\.json: .* is cut: is the disk full"):
         nodes_by_provider(Session(runtime, "CPUExecutionProvider"))

@@ -19,7 +19,7 @@ from ..converters.requirements import require
 require("torchlift.transfer.sweep", "torch")
 
 from ..converters.errors import TorchliftError, WriteError
-from ..converters.files import atomic_path
+from ..converters.files import atomic_path, remove_abandoned
 from ..converters.validation import (
     Kind,
     entries,
@@ -133,6 +133,8 @@ class Sweep:
         for trial, folder in zip(self.trials, self.folders(), strict=True):
             problems = self._stored_problems()
             name = folder.path.name
+            # What a kill left in a run that had ended; one that goes on removes it itself.
+            remove_abandoned(folder.path)
             if folder.is_finished() or problems.pop(name, {}).get("status") == DIVERGED:
                 continue
             try:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from ..errors import WriteError
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .onnx_weights import missing_weights
@@ -177,14 +178,13 @@ def nodes_by_provider(session: Session) -> list[RunNode]:
     This ends the recording, so that its file stays small.
 
     Raises:
-        InferenceError: If ONNX Runtime could not write the whole recording, of which it says
-            nothing.
+        WriteError: If ONNX Runtime could not write the whole recording, of which it says nothing.
     """
     file = Path(session.runtime.end_profiling())
     try:
         events = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        raise InferenceError(
+        raise WriteError(
             f"{file}: ONNX Runtime's record of the nodes that it ran is cut: is the disk full?"
         ) from None
     nodes = {

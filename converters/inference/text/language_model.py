@@ -12,9 +12,8 @@ import numpy as np
 from ...vocabulary import Vocabulary
 from ..errors import InferenceError
 
-
-#: By how much a sum of probabilities in float32 may differ from 1. (`np.allclose` takes as long as a
-#: step of a small network.)
+#: By how much a sum of probabilities in float32 may differ from 1. (`np.allclose` takes as long as
+#: a step of a small network.)
 _ROUNDING = 1e-4
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ...errors import TorchliftError
+from ...errors import TorchliftError, WriteError
 from ...inference.errors import ProviderError
 from ...inference.providers import Session, nodes_by_provider, open_session
 from ...inference.torch_module import as_inputs, inference_copy, run
@@ -220,7 +220,7 @@ def _run_batches(
                     batch_axes=pair.input_batch_axes,
                     in_float64=partial(_in_float64, pair),
                 )
-    except ProviderError:
+    except (ProviderError, WriteError):
         raise
     except TorchliftError as error:
         results.findings.append(Finding("run", False, str(error)))
