@@ -16,17 +16,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from measure import machine, table, write_section
-from networks import alexnet
+from networks import save_alexnet
 
-from torchlift.converters import convert
+from torchlift.converters import load_model
 from torchlift.converters.inference.threads import available_cpus
-from torchlift.converters.onnx import export, quantize
+from torchlift.converters.onnx import OnnxError, export, quantize
 from torchlift.converters.saved import SavedModel, save
 from torchlift.transfer.load_network import load_network
 
@@ -116,12 +116,15 @@ def write_network(name: str, folder: Path, inputs: np.ndarray) -> None:
     # For environments where torchlift is not installed.
     (folder / "torchlift").symlink_to(_PROGRAM.resolve().parents[1])
     source = NETWORKS[name]
-    module = load_network(source).module if source else convert(alexnet())
+    if not source:
+        save_alexnet(folder / "alexnet.t7")
+    module = load_network(source).module if source else load_model(folder / "alexnet.t7")
     model = SavedModel(module, "logits", SHAPE)
     save(model, folder / "saved")
     export(model, folder / "fp32.onnx")
-    # Random weights name random classes: only the speed is of interest here.
-    quantize(folder / "fp32.onnx", folder / "int8.onnx", inputs, max_drop=1)
+    # Random weights name random classes: only the speed is of interest, where int8 is not refused.
+    with suppress(OnnxError):
+        quantize(folder / "fp32.onnx", folder / "int8.onnx", inputs, max_drop=1)
     np.save(folder / "inputs.npy", inputs)
 
 
@@ -141,7 +144,9 @@ def measure_in_turns(folder: Path, pythons: dict[str, str], rounds: int) -> dict
 
 
 def start(column: Column, python: str, folder: Path, stack: ExitStack) -> Worker | None:
-    """Start an engine and wait until it has run once; None where its package is missing."""
+    """Start an engine and wait until it has run once; None where its package or file is missing."""
+    if not (folder / column.file).exists():
+        return None
     outputs = folder / f"{column.engine}-{column.file}.npy"
     names = [column.engine, str(folder / column.file), str(folder / "inputs.npy"), str(outputs)]
     environment = os.environ | {"PYTHONPATH": str(folder)}
@@ -163,26 +168,27 @@ def start(column: Column, python: str, folder: Path, stack: ExitStack) -> Worker
 def report(results: dict[str, dict[str, Worker]], batch: int, rounds: int) -> str:
     """Return the tables of all networks."""
     titles = [
-        column.title for column in COLUMNS if all(column.title in row for row in results.values())
+        column.title for column in COLUMNS if any(column.title in row for row in results.values())
     ]
-    ours = [column.title for column in COLUMNS if column.is_ours and column.title in titles]
-    others = [title for title in titles if title not in (*ours, "torchlift, int8")]
     rows, differences = [], []
     for name, workers in results.items():
-        rate = {title: batch / statistics.median(workers[title].seconds) for title in titles}
+        rate = {name: batch / statistics.median(one.seconds) for name, one in workers.items()}
+        ours = [column.title for column in COLUMNS if column.is_ours and column.title in workers]
+        others = [title for title in workers if not title.startswith("torchlift")]
         best, rival = max(ours, key=rate.__getitem__), max(others, key=rate.__getitem__)
         spread = statistics.quantiles(workers[rival].seconds, n=4)
         rows.append(
             [
                 name,
-                *(f"{rate[title]:.1f}" for title in titles),
+                *(f"{rate[title]:.1f}" if title in rate else "" for title in titles),
                 f"{rate[best] / rate[rival]:.2f} of {rival}",
                 f"{(spread[2] - spread[0]) / spread[1]:.0%}",
             ]
         )
         expected = workers[COLUMNS[0].title].outputs
-        errors = (difference(workers[title].outputs, expected) for title in titles)
-        differences.append([name, *(f"{error:.1e}" for error in errors)])
+        errors = {title: difference(one.outputs, expected) for title, one in workers.items()}
+        cells = (f"{errors[title]:.1e}" if title in errors else "" for title in titles)
+        differences.append([name, *cells])
     versions = dict.fromkeys(
         worker.versions for workers in results.values() for worker in workers.values()
     )
