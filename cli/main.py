@@ -10,7 +10,7 @@ from contextlib import nullcontext, redirect_stdout, suppress
 from typing import Any
 
 from ..converters.errors import TorchliftError
-from ..converters.requirements import is_optional, missing_package
+from ..converters.requirements import MissingPackageError, is_optional, missing_package
 from .commands import load_commands
 from .errors import UsageError
 from .messages import for_command
@@ -89,11 +89,13 @@ def _print_error(error: TorchliftError | OSError, command: Command, given: dict[
 
 
 def _print_missing(error: ImportError, command: str) -> int:
-    """Name the extra that a command needs; an error of ours or of a plugin is raised again."""
+    """Say which package a command needs; any other import that fails is raised again."""
     package = (error.name or "").partition(".")[0]
-    if not is_optional(package):
+    if is_optional(package):
+        error = missing_package(command, package)
+    if not isinstance(error, MissingPackageError):
         raise error
-    _print(f"torchlift: {missing_package(command, package)}")
+    _print(f"torchlift: {printable(str(error))}")
     return 1
 
 

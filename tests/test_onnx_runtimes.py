@@ -116,6 +116,17 @@ def test_a_runtime_that_hangs_dies_or_refuses_is_a_sentence(
         RuntimeSession(program(text), file, timeout=0.2 if "sleep" in text else 60).__enter__()
 
 
+def test_the_command_line_names_a_runtime_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torchlift.converters.onnx.runtimes.installed._has", lambda *_: set())
+    model = str(FIXTURES / "digits" / "digits-lenet5.t7")
+    onnx = str(FIXTURES / "0.1.0" / "model.onnx")
+    assert main(["check", model, onnx, "--runtime=opencv"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("torchlift: the runtime opencv is not installed here: python -m pip")
+
+
 def test_a_missing_runtime_is_named_with_its_package(tmp_path: Path) -> None:
     empty = tmp_path / "python"
     empty.write_text("#!/bin/sh\necho '[false]'\n")
