@@ -24,3 +24,13 @@ class WriteError(TorchliftError):
 
 class NotFiniteError(TorchliftError):
     """A model, an input or a result with NaN or infinity in it."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error of another library, or its class where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such axis\nat line 3")), first_line(KeyError())
+        ('no such axis', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

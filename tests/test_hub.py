@@ -87,8 +87,15 @@ def test_commands_take_a_repository(
     ],
 )
 def test_what_is_not_there_is_one_sentence(
-    name: str, text: str, served: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+    name: str,
+    text: str,
+    served: tuple[Path, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A folder that is there wins: of other folders, ../../etc may be one.
+    monkeypatch.chdir(tmp_path)
     assert main(["predict", name, DATA]) == 1
     error = capsys.readouterr().err
     assert text in error

@@ -9,11 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
-from families_support import run, two_classes
-from support import relative_error
+from families_support import require_same_outputs, run, two_classes
 
 from torchlift.converters.saved import TimmNetwork, load
 from torchlift.transfer.load_network import load_network
@@ -76,13 +74,7 @@ def test_a_family_of_timm_goes_all_the_way(name: str, images: Path, tmp_path: Pa
     opened = load(model)
     module, inputs = opened.module, torch.rand(2, 3, size, size)
     assert isinstance(module, TimmNetwork)
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
-    with torch.no_grad():
-        expected = module(inputs)
-    assert expected.shape == (2, 2)
-    assert expected.abs().max() > 0
-    assert relative_error(torch.from_numpy(outputs), expected) < 1e-3
+    expected = require_same_outputs(module, graph, inputs)
     # timm's own network, filled with the saved weights, computes the same.
     own = timm.create_model(name, num_classes=2).eval()
     own.load_state_dict(module.network.state_dict())

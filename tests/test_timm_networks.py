@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -77,6 +78,7 @@ def created(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         setattr(timm, attribute, value)
     models.get_pretrained_cfg = get_pretrained_cfg  # type: ignore[attr-defined]  # a module of a test
     models.list_pretrained = lambda pattern: ["small.a1"]  # type: ignore[attr-defined]
+    timm.__spec__ = ModuleSpec("timm", None)
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setitem(sys.modules, "timm.models", models)
     return names

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..errors import first_line
 from ..requirements import require
 from .config import CONFIG, TORCH7, WEIGHTS, read_config
 from .errors import SavedModelError
@@ -165,5 +166,4 @@ def _problem(name: str, error: Exception) -> str:
         return "no such repository; for a private one, `hf auth login` first"
     if isinstance(error, errors.RevisionNotFoundError):
         return "the repository has no such revision"
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{name} cannot be downloaded: {first}"
+    return f"{name} cannot be downloaded: {first_line(error)}"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ..errors import first_line
 from ..input_shapes import Entry, InputShape, InputShapes
 from ..modules.conversion import lua_paths
 from ..modules.forward_errors import explain
@@ -92,7 +93,7 @@ def refusal(module: nn.Module, inputs: Any) -> str:
         error = _error_of(module, _cast_like(module, inputs), ranks=False)
         if error is None:
             return ""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     where = explain(error, trial, _paths_of(module)) or explain(error, module, lua_paths)
     return reason if where is None else f"{where}: {reason}"
 

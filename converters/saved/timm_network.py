@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..modules.registry import layer
+from ..requirements import require
 from .errors import SavedModelError
 from .named_network import NamedNetwork, build_with_buffers
 
@@ -23,7 +24,8 @@ class TimmNetwork(NamedNetwork):
         img_size: Side of the images, of a network that is built for one size; its own by default.
 
     Raises:
-        SavedModelError: If timm is missing, has no such architecture, or cannot build it so.
+        MissingPackageError: If timm is not installed.
+        SavedModelError: If timm has no such architecture, or cannot build it so.
     """
 
     def __init__(self, name: str, num_classes: int = 1000, img_size: int | None = None) -> None:
@@ -53,14 +55,11 @@ def timm_architectures() -> list[str]:
     """Return the names of timm's architectures.
 
     Raises:
-        SavedModelError: If timm is not installed.
+        MissingPackageError: If timm is not installed.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise SavedModelError(
-            f"networks of timm need timm: pip install 'torchlift[networks]' ({error})"
-        ) from None
+    require("timm:NAME", "timm")
+    import timm
+
     return list(timm.list_models())
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..modules.registry import layer
+from ..requirements import require
 from .errors import SavedModelError
 from .named_network import NamedNetwork, build_with_buffers
 
@@ -34,7 +35,8 @@ class TransformersNetwork(NamedNetwork):
         num_classes: Number of outputs.
 
     Raises:
-        SavedModelError: If transformers is missing, or cannot build such a classifier.
+        MissingPackageError: If transformers is not installed.
+        SavedModelError: If it cannot build such a classifier.
     """
 
     def __init__(self, config: str, num_classes: int) -> None:
@@ -125,15 +127,12 @@ def _check_numbers(name: str, value: Any) -> None:
 
 
 def _build_transformers(config: dict[str, Any], num_classes: int) -> nn.Module:
-    try:
-        from transformers import CONFIG_MAPPING, AutoModelForImageClassification
-        from transformers.models.auto.modeling_auto import (
-            MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
-        )
-    except ImportError as error:
-        raise SavedModelError(
-            f"this network needs transformers: pip install 'torchlift[networks]' ({error})"
-        ) from None
+    require("this network", "transformers")
+    from transformers import CONFIG_MAPPING, AutoModelForImageClassification
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
     kind = config["model_type"]
     # That of timm takes its network by a name, which may be a place to load it from.
     if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES or kind == "timm_wrapper":

@@ -156,34 +156,34 @@ def describe_data(data: Dataset | ImageFiles | Splits[Any]) -> DataDescription:
         >>> found.counts, found.imbalance, found.duplicates.repeated
         ({'': [2, 1]}, 2.0, (('', 1),))
     """
-    parts: Mapping[str, Dataset | ImageFiles]
+    splits: Mapping[str, Dataset | ImageFiles]
     if isinstance(data, Splits):
-        parts = {name: getattr(data, name) for name in SPLIT_NAMES if len(getattr(data, name))}
+        splits = {name: getattr(data, name) for name in SPLIT_NAMES if len(getattr(data, name))}
         first, notes = data.train, data.notes
     else:
         first, notes = data, data.notes
         rows = {} if data.splits is None else _rows_of(data.splits)
-        parts = {name: data.take(rows[name]) for name in rows} or {_NO_SPLIT: data}
+        splits = {name: data.take(rows[name]) for name in rows} or {_NO_SPLIT: data}
     labels, counts = None, {}
     if first.classes is not None:
         classes = class_count(first)
         labels = [class_name(first.names, index) for index in range(classes)]
         counts = {
-            name: np.bincount(part.classes, minlength=classes)[:classes].tolist()
-            for name, part in parts.items()
-            if part.classes is not None
+            name: np.bincount(images.classes, minlength=classes)[:classes].tolist()
+            for name, images in splits.items()
+            if images.classes is not None
         }
-        counts = {name: counts.get(name, [0] * classes) for name in parts}
+        counts = {name: counts.get(name, [0] * classes) for name in splits}
     trained = np.array(counts.get("train") or next(iter(counts.values()), []))
     present = trained[trained > 0]
     return DataDescription(
         tuple(first.images.shape[1:]) if isinstance(first, Dataset) else None,
-        _sizes([*parts.values()]),
-        {name: len(part) for name, part in parts.items()},
+        _sizes([*splits.values()]),
+        {name: len(images) for name, images in splits.items()},
         labels,
         counts,
         float(present.max() / present.min()) if len(present) else None,
-        find_duplicates(parts),
+        find_duplicates(splits),
         tuple(notes),
     )
 
@@ -193,18 +193,19 @@ def _rows_of(splits: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(splits == name) for name in SPLIT_NAMES if name in given}
 
 
-def _sizes(parts: Sequence[Dataset | ImageFiles]) -> ImageSizes | None:
+def _sizes(splits: Sequence[Dataset | ImageFiles]) -> ImageSizes | None:
     files = [
-        (part, index)
-        for part in parts
-        if isinstance(part, ImageFiles) and not _is_remote(part)
-        for index in range(len(part))
+        (images, index)
+        for images in splits
+        if isinstance(images, ImageFiles) and not _is_remote(images)
+        for index in range(len(images))
     ]
     if not files:
         return None
     chosen = [files[at] for at in _evenly(len(files), _HEADERS)]
     found = {
-        read_header(readable(part.files[index]), part.name(index)).size for part, index in chosen
+        read_header(readable(images.files[index]), images.name(index)).size
+        for images, index in chosen
     }
     by_area = sorted(found, key=lambda size: (size[0] * size[1], size))
     return ImageSizes(by_area[0], by_area[-1], len(found), len(chosen))
@@ -217,26 +218,26 @@ def _evenly(count: int, most: int) -> list[int]:
     return chosen
 
 
-def find_duplicates(parts: Mapping[str, Dataset | ImageFiles]) -> Duplicates:
+def find_duplicates(splits: Mapping[str, Dataset | ImageFiles]) -> Duplicates:
     """Return which images occur more than once.
 
     Args:
-        parts: The splits. Of those that are large together some images are looked at.
+        splits: The splits. Of those that are large together some images are looked at.
     """
-    whole = sum(_byte_count(part) for part in parts.values())
+    whole = sum(_byte_count(images) for images in splits.values())
     fraction = min(1.0, _MOST_BYTES / max(whole, 1))
     first: dict[bytes, tuple[str, str, int]] = {}
-    seen: dict[str, set[bytes]] = {name: set() for name in parts}
-    repeated = dict.fromkeys(parts, 0)
-    shared = dict.fromkeys(combinations(parts, 2), 0)
+    seen: dict[str, set[bytes]] = {name: set() for name in splits}
+    repeated = dict.fromkeys(splits, 0)
+    shared = dict.fromkeys(combinations(splits, 2), 0)
     examined = conflicting = 0
     examples: list[tuple[str, str]] = []
-    for split, part in parts.items():
-        rows = [] if _is_remote(part) else _evenly(len(part), round(len(part) * fraction))
+    for split, images in splits.items():
+        rows = [] if _is_remote(images) else _evenly(len(images), round(len(images) * fraction))
         examined += len(rows)
-        for row, digest in zip(rows, _digests(part, rows), strict=True):
-            name = str(row if part.ids is None else part.ids[row])
-            label = -1 if part.classes is None else int(part.classes[row])
+        for row, digest in zip(rows, _digests(images, rows), strict=True):
+            name = str(row if images.ids is None else images.ids[row])
+            label = -1 if images.classes is None else int(images.classes[row])
             if digest in first:
                 other, equal, own = first[digest]
                 conflicting += own != label
@@ -245,7 +246,7 @@ def find_duplicates(parts: Mapping[str, Dataset | ImageFiles]) -> Duplicates:
             else:
                 first[digest] = split, name, label
             repeated[split] += digest in seen[split]
-            for before in parts:
+            for before in splits:
                 if before == split:
                     break
                 shared[before, split] += digest in seen[before]
@@ -263,15 +264,15 @@ def _named(split: str, name: str) -> str:
     return f"{split}: {name}" if split else name
 
 
-def _is_remote(part: Dataset | ImageFiles) -> bool:
+def _is_remote(images: Dataset | ImageFiles) -> bool:
     """Return whether images would have to be fetched to be looked at."""
-    return isinstance(part, ImageFiles) and any(isinstance(f, RemoteFile) for f in part.files)
+    return isinstance(images, ImageFiles) and any(isinstance(f, RemoteFile) for f in images.files)
 
 
-def _byte_count(part: Dataset | ImageFiles) -> int:
-    if isinstance(part, Dataset):
-        return part.images.nbytes
-    return 0 if _is_remote(part) else sum(map(_encoded_size, part.files))
+def _byte_count(images: Dataset | ImageFiles) -> int:
+    if isinstance(images, Dataset):
+        return images.images.nbytes
+    return 0 if _is_remote(images) else sum(map(_encoded_size, images.files))
 
 
 def _encoded_size(image: EncodedImage) -> int:
@@ -282,13 +283,13 @@ def _encoded_size(image: EncodedImage) -> int:
     return image.size if isinstance(image, FileSlice) else len(image)
 
 
-def _digests(part: Dataset | ImageFiles, rows: Sequence[int]) -> Iterator[bytes]:
+def _digests(images: Dataset | ImageFiles, rows: Sequence[int]) -> Iterator[bytes]:
     """Yield a hash of each of some images: of the pixels, or of a file's bytes."""
     for row in rows:
-        if isinstance(part, Dataset):
-            image = part.images[row]
+        if isinstance(images, Dataset):
+            image = images.images[row]
             content = f"{image.dtype} {image.shape}".encode() + image.tobytes()
         else:
-            source = readable(part.files[row])
+            source = readable(images.files[row])
             content = source.read_bytes() if isinstance(source, Path) else bytes(source)
         yield hashlib.blake2b(content, digest_size=16).digest()

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...converters.errors import first_line
 from ...converters.requirements import MissingPackageError, require
 from ..errors import DataError
 
@@ -185,15 +186,11 @@ def _one_sentence(address: str) -> Iterator[None]:
         if error.__cause__ is None:
             raise DataError(f"{address}: no such file or folder") from error
         # Of HTTP: there is no such file, or no such server.
-        raise DataError(f"{address}: cannot be read: {_first_line(error.__cause__)}") from error
+        raise DataError(f"{address}: cannot be read: {first_line(error.__cause__)}") from error
     # Each file system has exceptions of its own: of aiohttp, botocore, zipfile and others. Where
     # the package of one is missing, fsspec says which.
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "range requests" in reason:
             reason = "the server gives no parts of files, which an archive needs: download it"
         raise DataError(f"{address}: cannot be read: {reason}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())

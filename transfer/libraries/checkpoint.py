@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.serialization import safe_globals
 
+from ...converters.errors import first_line
 from ...converters.saved import SavedModel
 from ..errors import HeadError, NetworkError
 from ..heads import find_head, resize_head
@@ -50,7 +51,7 @@ def read_state(file: Path) -> tuple[State, str]:
             with safe_globals([Namespace]):
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
+        raise NetworkError(f"{file}: cannot be read: {first_line(error)}") from error
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         more = f"a Python object of {found[1]}" if found else "more than tensors"
@@ -58,7 +59,7 @@ def read_state(file: Path) -> tuple[State, str]:
             f"{file}: damaged, or no plain state dict: it holds {more}; save model.state_dict()"
         ) from error
     except Exception as error:  # of a damaged archive
-        raise NetworkError(f"{file}: cannot be read: {_first_line(error)}") from error
+        raise NetworkError(f"{file}: cannot be read: {first_line(error)}") from error
     state, key = _find_state(content)
     if not state:
         raise NetworkError(f"{file}: no state dict: names and tensors were expected")
@@ -171,8 +172,3 @@ def _shape(tensor: torch.Tensor) -> str:
 def _list(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error, or its class where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...converters.errors import first_line
 from ...converters.requirements import require
 from ..errors import NetworkError
 
@@ -64,5 +65,4 @@ def hub_file(repository: str, name: str, download: bool) -> Path | None:
     except EntryNotFoundError:
         return None
     except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NetworkError(f"hf:{repository} cannot be fetched: {reason}") from error
+        raise NetworkError(f"hf:{repository} cannot be fetched: {first_line(error)}") from error

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from ...converters.errors import first_line
 from ...converters.input_shapes import InputShape, InputShapes
 from ...converters.modules.conversion import lua_paths
 from ...converters.modules.forward_errors import explain
@@ -157,10 +158,9 @@ def summarize(network: nn.Module, input_shape: Sequence[int] | InputShapes) -> S
             output = network(input)
     except Exception as error:  # layers raise different errors for an input that does not fit
         size = str(shapes).replace("x", "×")
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         problem = explain(
             error, network, lua_paths
-        ) or f"{recorder.running}: {reason}".removeprefix(": ")
+        ) or f"{recorder.running}: {first_line(error)}".removeprefix(": ")
         raise SummaryError(f"the network does not take {size}: {problem}") from error
     return Summary(_shape(input), _shape(output), recorder.rows, operations.depth(output))
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from ...converters.errors import first_line
 from ...converters.files import atomic_path, remove_abandoned
 from ...converters.saved.tensor_files import write_buffered, write_tensors
 from ...converters.validation import check_entries, list_of, number, refusal
@@ -202,10 +203,9 @@ def _naming_damage(file: Path) -> Iterator[None]:
             "overwrite=True"
         ) from error
     except Exception as error:  # torch and safetensors have no class in common.
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
-            f"{file}: the checkpoint is damaged or of another training: {first}; start again with "
-            "overwrite=True"
+            f"{file}: the checkpoint is damaged or of another training: {first_line(error)}; start "
+            "again with overwrite=True"
         ) from error
 
 
