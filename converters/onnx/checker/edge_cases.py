@@ -30,8 +30,6 @@ _KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
 )
 #: How many times as far from the file as from its own result in float64 a model may be.
 _ROUNDINGS = 8
-#: By how many last digits of single precision one number, and a sum of some hundred, may be off.
-_DIGITS = (1.0, 32.0)
 #: Factors of the noise in further batches, of which each has its own largest output.
 _SCALES = (1e-6, 1e6)
 
@@ -107,57 +105,6 @@ def _by_kind(errors: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
         kind = kinds[number % len(kinds)]
         largest[kind] = max(largest.get(kind, 0.0), float(row.max(initial=0)))
     return largest
-
-
-def _rounding(
-    values: np.ndarray,
-    in_float64: Callable[[CheckBatch], list[np.ndarray]],
-    batch: CheckBatch,
-    number: int,
-) -> np.ndarray:
-    """Return by how much rounding may move the outputs of a model.
-
-    That is some times what its own outputs are from those in double precision, or what these move
-    by if the inputs move by the last digits of single precision: a layer that divides by the
-    deviation of equal values makes much of the little that another order of summation leaves. A
-    jump, as of an index, is none of this: it is as large for a quarter of the step.
-    """
-    try:
-        exact = in_float64(batch)[number]
-        moves = [
-            tuple(in_float64(_moved(batch, step))[number] for step in (digits, digits / 4))
-            for digits in _DIGITS
-        ]
-    except ModelInputError:  # A layer that keeps a dtype of its own.
-        return np.zeros_like(values)
-
-    def difference(one: np.ndarray) -> np.ndarray:
-        both = np.isfinite(one) & np.isfinite(exact)
-        with np.errstate(invalid="ignore"):
-            result: np.ndarray = np.abs(np.where(both, one - exact, 0))
-        return result
-
-    allowed = _ROUNDINGS * difference(values)
-    for far, near in moves:
-        steps, quarters = difference(far), difference(near)
-        for row, (step, quarter) in enumerate(zip(steps, quarters, strict=True)):
-            if step.max(initial=0) > 2 * quarter.max(initial=0):
-                allowed[row] = np.maximum(allowed[row], step)
-    return allowed
-
-
-def _moved(batch: CheckBatch, step: float) -> CheckBatch:
-    """Return a batch in double precision, moved by so many last digits of single precision."""
-    signs = np.random.default_rng(0)
-
-    def move(leaf: np.ndarray) -> np.ndarray:
-        if not np.issubdtype(leaf.dtype, np.floating):
-            return leaf
-        size = np.finfo(np.float32).eps * step * np.maximum(np.abs(leaf), 1)
-        moved: np.ndarray = leaf.astype(np.float64) + signs.choice((-1.0, 1.0), leaf.shape) * size
-        return moved
-
-    return replace(batch, model=pytree.tree_map(move, batch.model))
 
 
 def _batches(
