@@ -7,7 +7,6 @@ by 0, and of two equal values another one may be chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils import _pytree as pytree
 from ...inference.errors import ModelInputError
 from .check_inputs import CheckBatch
 from .report import Finding
+from .rounding import difference, moved_with_inputs
 
 #: The examples of the first batch, which ordinary noise gives its scale.
 _KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
@@ -41,7 +41,7 @@ def check_edge_cases(
     scales: bool,
     seed: int,
     batch_axes: Sequence[int] | None = None,
-    in_float64: Callable[[CheckBatch], list[np.ndarray]] | None = None,
+    in_float64: Callable[[Any], list[np.ndarray]] | None = None,
 ) -> Finding:
     """Run the model and the file on inputs where a dropped constant would show.
 
@@ -59,7 +59,7 @@ def check_edge_cases(
         scales: Whether to run tiny and huge values too, which float16 cannot represent.
         seed: Seed of the noise.
         batch_axes: The position of the batch in each input; None where it is in front.
-        in_float64: Returns the outputs of the model for a batch in double precision; None where
+        in_float64: Returns the outputs of the model for inputs in double precision; None where
             that is not possible.
     """
     worst, notes = 0.0, ""
@@ -84,7 +84,7 @@ def check_edge_cases(
             above = [kind for kind, error in found.items() if error > tolerance]
             allowed = dict.fromkeys(found, 0.0)
             if above and tolerance and in_float64 is not None:
-                allowed = _by_kind(_rounding(values, in_float64, batch, number), kinds)
+                allowed = _by_kind(_rounding(values, in_float64, batch.model, number), kinds)
             for kind in above:
                 error, rounding = found.pop(kind), allowed[kind] / largest
                 if error > rounding:
@@ -105,6 +105,24 @@ def _by_kind(errors: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
         kind = kinds[number % len(kinds)]
         largest[kind] = max(largest.get(kind, 0.0), float(row.max(initial=0)))
     return largest
+
+
+def _rounding(
+    values: np.ndarray, in_float64: Callable[[Any], list[np.ndarray]], inputs: Any, number: int
+) -> np.ndarray:
+    """Return by how much rounding may move an output of a model.
+
+    That is some times what it is from the one in double precision, or what that moves by with the
+    last digits of the inputs.
+    """
+    try:
+        exact = in_float64(inputs)
+    except ModelInputError:  # A layer that keeps a dtype of its own.
+        return np.zeros_like(values)
+    own = difference(values, exact[number])
+    moved = moved_with_inputs(in_float64, inputs, exact)[number]
+    result: np.ndarray = np.maximum(_ROUNDINGS * own, moved)
+    return result
 
 
 def _batches(

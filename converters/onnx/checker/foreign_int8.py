@@ -172,7 +172,7 @@ def _scale_behind(
             if product.op_type == "Mul" and scales is not None and scales.op_type == "Mul":
                 known = [one for one in scales.input if one in arrays]
                 if len(known) == 1:
-                    return known[0]
+                    return str(known[0])
     return ""
 
 

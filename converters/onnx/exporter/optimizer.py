@@ -12,14 +12,21 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
-from onnx_ir import traversal
+from onnx_ir import convenience, traversal
 from onnx_ir.passes import PassManager, Sequential, common
 from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
 from .attention_rules import TRANSPOSED_KEYS
-from .graph_rules import NO_NEUTRAL_CONSTANTS, NO_PADS, ONE_LRN, TRANSPOSE_BEHIND_PRODUCT
+from .graph_rules import (
+    NO_NEUTRAL_CONSTANTS,
+    NO_PADS,
+    ONE_LRN,
+    ONE_SLICE,
+    RESHAPE_ALONE,
+    TRANSPOSE_BEHIND_PRODUCT,
+)
 from .weight_names import name_weights, transposed_weights
 
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
@@ -46,6 +53,8 @@ _RULES = (
     rules.no_op_cast_rule,
     rules.no_op_expand_rule,
     rules.flatten_to_reshape_rule,
+    ONE_SLICE,
+    RESHAPE_ALONE,
     rules.reshape_reshape_rule,
     rules.slice_split_rule,
     rules.no_op_transpose_rule,
@@ -109,6 +118,7 @@ def optimize(model: onnx_ir.Model) -> dict[str, str]:
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
         _PlainReshapes(),
+        _FlatConcats(),
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
@@ -165,3 +175,41 @@ class _PlainReshapes(onnx_ir.passes.InPlacePass):
                     del node.attributes["allowzero"]
                     changed = True
         return onnx_ir.passes.PassResult(model, changed)
+
+
+class _FlatConcats(onnx_ir.passes.InPlacePass):
+    """Joins in one node what is joined in several along the same axis."""
+
+    def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
+        """Put the inputs of a Concat that only another one takes in its place."""
+        changed = False
+        for node in list(model.graph):
+            inputs = list(node.inputs) if node.op_type == "Concat" else []
+            inner = [value for value in inputs if _is_part(node, value)]
+            if not inner:
+                continue
+            parts = [
+                part
+                for value in inputs
+                for part in (value.producer().inputs if value in inner else [value])
+            ]
+            whole = onnx_ir.Node("", "Concat", parts, node.attributes.values(), name=node.name)
+            convenience.replace_nodes_and_values(
+                model.graph, node, [node], [whole], node.outputs, whole.outputs
+            )
+            for value in inner:
+                model.graph.remove(value.producer(), safe=True)
+            changed = True
+        return onnx_ir.passes.PassResult(model, changed)
+
+
+def _is_part(node: onnx_ir.Node, value: onnx_ir.Value | None) -> bool:
+    """Whether a value is a Concat along a node's axis, and nothing else takes it."""
+    producer = None if value is None else value.producer()
+    return (
+        producer is not None
+        and producer.op_type == "Concat"
+        and producer.attributes["axis"].as_int() == node.attributes["axis"].as_int()
+        and len(value.uses()) == 1
+        and not value.is_graph_output()
+    )
