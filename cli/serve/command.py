@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from pathlib import Path
@@ -90,7 +91,11 @@ def serve(
     configure_logs(log_format)
 
     def say() -> None:
-        console(stderr=True).print(f"serving {', '.join(names)} at {address}")
+        sentence = f"serving {', '.join(names)} at {address}"
+        if log_format == "json":
+            logging.getLogger("torchlift.serve").info(sentence)
+        else:
+            console(stderr=True).print(sentence)
 
     if workers == 1:
         from .worker import serve_alone
