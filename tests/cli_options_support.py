@@ -283,7 +283,7 @@ ELSEWHERE = {
     ("sweep", "base"),
     # Several runs, in tests/test_repeats.py; and tests/test_runs.py.
     *((name, "repeats") for name in ("train", "finetune")),
-    *(("runs", name) for name in ("format", "sort")),
+    *(("runs", name) for name in ("format", "sort", "overwrite")),
     # Refused: an image alone cannot be mixed.
     ("plot", "mixup"),
     ("plot", "cutmix"),

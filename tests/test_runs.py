@@ -202,6 +202,7 @@ def test_markdown_and_json(
     assert "| x\\|y | 0.1 | 0 | interrupted | 1 of 2 |" in text
     file = tmp_path / "t.json"
     run(capsys, folder, "-o", file)
+    run(capsys, folder, "-o", file, "--overwrite")
     assert json.loads(file.read_text(encoding="utf-8"))["files"] == [str(file)]
     printed = run(capsys, folder, "--format=json")
     assert json.loads(printed) == json.loads(run(capsys, folder, "--json"))
