@@ -229,7 +229,7 @@ def test_a_layer_of_torchvision_needs_no_prefix(rule: str) -> None:
 
 @pytest.mark.slow
 def test_each_step_of_unfreezing_changes_its_layers_and_no_others(tmp_path: Path) -> None:
-    """Weights, biases and running statistics, in the checkpoints that a run from the shell keeps."""
+    """Weights, biases and running statistics, in the checkpoints of a run from the shell."""
     digits = FIXTURES / "digits"
     model, scale = str(digits / "digits-lenet5-bn.t7"), f"--mean-std={digits / 'digits_meanStd.t7'}"
     words = ["finetune", model, str(digits / "digits-train.t7"), scale, "--limit=200"]
