@@ -183,33 +183,31 @@ class _FlatConcats(onnx_ir.passes.InPlacePass):
     def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
         """Put the inputs of a Concat that only another one takes in its place."""
         changed = False
-        for node in list(model.graph):
-            inputs = list(node.inputs) if node.op_type == "Concat" else []
-            inner = [value for value in inputs if _is_part(node, value)]
-            if not inner:
-                continue
-            parts = [
-                part
-                for value in inputs
-                for part in (value.producer().inputs if value in inner else [value])
-            ]
-            whole = onnx_ir.Node("", "Concat", parts, node.attributes.values(), name=node.name)
-            convenience.replace_nodes_and_values(
-                model.graph, node, [node], [whole], node.outputs, whole.outputs
-            )
-            for value in inner:
-                model.graph.remove(value.producer(), safe=True)
-            changed = True
+        for node in [node for node in model.graph if node.op_type == "Concat"]:
+            parts: list[onnx_ir.Value | None] = []
+            joined: list[onnx_ir.Node] = []
+            for value in node.inputs:
+                producer = _part_of(node, value)
+                parts += [value] if producer is None else producer.inputs
+                joined += [] if producer is None else [producer]
+            if joined:
+                whole = onnx_ir.Node("", "Concat", parts, node.attributes.values(), name=node.name)
+                convenience.replace_nodes_and_values(
+                    model.graph, node, [node], [whole], node.outputs, whole.outputs
+                )
+                model.graph.remove(joined, safe=True)
+                changed = True
         return onnx_ir.passes.PassResult(model, changed)
 
 
-def _is_part(node: onnx_ir.Node, value: onnx_ir.Value | None) -> bool:
-    """Whether a value is a Concat along a node's axis, and nothing else takes it."""
+def _part_of(node: onnx_ir.Node, value: onnx_ir.Value | None) -> onnx_ir.Node | None:
+    """Return the Concat that gives a value to another one along the same axis, and to nothing else.
+
+    None if the value comes from elsewhere.
+    """
     producer = None if value is None else value.producer()
-    return (
-        producer is not None
-        and producer.op_type == "Concat"
-        and producer.attributes["axis"].as_int() == node.attributes["axis"].as_int()
-        and len(value.uses()) == 1
-        and not value.is_graph_output()
-    )
+    if value is None or producer is None or producer.op_type != "Concat":
+        return None
+    is_alone = len(value.uses()) == 1 and not value.is_graph_output()
+    axes = [one.attributes["axis"].as_int() for one in (producer, node)]
+    return producer if is_alone and axes[0] == axes[1] else None
