@@ -128,8 +128,10 @@ def test_options_stand_in_titled_groups(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["inspect", "check", "quantize", "evaluate", "extract", "calibrate", "train", "finetune"]
-    + ["sweep", "split", "plot", "lab"],
+    [
+        *("inspect", "check", "quantize", "evaluate", "extract", "calibrate"),
+        *("train", "finetune", "sweep", "split", "plot", "lab"),
+    ],
 )
 def test_help_says_that_a_dataset_may_be_at_an_address(
     command: str, capsys: pytest.CaptureFixture[str]
