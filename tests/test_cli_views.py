@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +14,20 @@ import numpy as np
 import pytest
 from rich.progress import BarColumn
 
-from torchlift.cli.cat import _json
+from torchlift.cli.cat import _json, cat
 from torchlift.cli.convert_all import folder_names
 from torchlift.cli.describe import metadata_view
+from torchlift.cli.errors import UsageError
+from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.messages import as_options, texts_of
+from torchlift.cli.model_options import FILE_DEFAULTS
 from torchlift.cli.predict import _check_resumable, _fingerprint, _how_to_resume, _open_input
 from torchlift.cli.predict_vectors import _cosine, _shown
 from torchlift.cli.progress import progress_bar
 from torchlift.cli.result import CommandResult, show
+from torchlift.cli.streams import can_show
 from torchlift.cli.terminal import console
+from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.partial_results import Done
 from torchlift.converters.t7 import LuaTable
@@ -180,13 +186,38 @@ def test_folders_differ_on_every_file_system() -> None:
 
 
 def test_longer_texts_of_the_user_are_kept_first() -> None:
-    texts = {"at=1", "at=1/at=2"}
-    assert as_options("at=1/at=2: no file; give at=3", {"at"}, texts) == (
-        "at=1/at=2: no file; give --at 3"
-    )
+    texts = {"at=1", "at=1 at=2"}
+    message = "at=1 at=2: no file; give at=3"
+    assert as_options(message, {"at"}, texts) == "at=1 at=2: no file; give --at 3"
     assert as_options("give at='a b' or lr=…", {"at", "lr"}) == "give --at 'a b' or --lr"
     assert texts_of({"model": "runs/lr=1/best/m.t7"}) == {
         "runs/lr=1/best/m.t7",
         "runs/lr=1/best",
         "runs/lr=1",
     }
+
+
+def test_what_cannot_be_shown_has_a_plain_form() -> None:
+    assert "3×32 – … é".encode("ascii", "torchlift") == rb"3x32 - ... \xe9"
+    assert can_show("3×32", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    assert not can_show("3×32", io.TextIOWrapper(io.BytesIO(), "ascii"))
+
+
+def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expanded = np.broadcast_to(np.arange(3.0)[:, None], (3, 4))
+    t7.save({"a": expanded, "b": np.arange(6.0).reshape(2, 3).T}, tmp_path / "m.t7")
+    target = tmp_path / "a.npy"
+    cat(str(tmp_path / "m.t7"), "b", output=str(target))
+    assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
+    monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 8)
+    with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
+        cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)
+    assert np.load(target).shape == (3, 2)
+
+
+def test_a_text_takes_few_of_the_options_of_a_model() -> None:
+    options = replace(FILE_DEFAULTS, labels="names.txt")
+    with pytest.raises(UsageError, match="it takes --at and --plugin only"):
+        evaluate_text("m.t7", "words.txt", "cpu", None, options)
