@@ -1,0 +1,114 @@
+"""Networks whose layers overwrite memory that others read compute what Torch7's memory holds.
+
+Expected values follow the memory by hand: a layer with `inplace` writes into its input's memory, a
+view is the same memory, and any other layer writes into memory of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchlift.converters.modules.in_place import InPlace, Interpreter, Memory, Ref, reference
+from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
+from torchlift.converters.modules.layers.table import SplitTable
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
+
+X = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
+
+
+def run(container: nn.Module, inputs: Any, writers: list[str], *viewers: str) -> Any:
+    return InPlace(container, writers=writers, viewers=list(viewers))(inputs)
+
+
+def branches(*children: nn.Module) -> ConcatTable:
+    return ConcatTable(*children)
+
+
+def test_a_later_branch_reads_what_an_earlier_one_wrote() -> None:
+    inputs = X.clone()
+    first, second = run(branches(nn.ReLU(), nn.Identity()), inputs, ["0.0"])
+    assert torch.equal(first, X.relu())
+    assert torch.equal(second, X.relu())
+    assert torch.equal(inputs, X)
+
+
+def test_an_earlier_branch_that_hands_its_input_on_reads_it_too() -> None:
+    first, second = run(branches(nn.Identity(), nn.ReLU()), X, ["0.1"], "0.0")
+    assert torch.equal(first, X.relu())
+    assert torch.equal(second, X.relu())
+    first, _ = run(branches(nn.Tanh(), nn.ReLU()), X, ["0.1"])
+    assert torch.equal(first, X.tanh())
+
+
+def test_a_slice_is_written_into_the_whole() -> None:
+    """A split gives the columns; only the first one is overwritten, in its place."""
+    split = nn.Sequential(SplitTable(1), ParallelTable(nn.ReLU(), nn.Tanh()))
+    parts, whole = run(branches(split, nn.Identity()), X, ["0.0.1.0"], "0.0.0")
+    assert torch.equal(parts[0], X[:, 0].relu())
+    assert torch.equal(parts[1], X[:, 1].tanh())
+    assert torch.equal(whole, torch.stack([X[:, 0].relu(), X[:, 1]], 1))
+
+
+def test_a_sum_is_written_into_its_first_summand() -> None:
+    other = torch.full((2, 2), 10.0)
+    added, entries = run(branches(CAddTable(), nn.Identity()), [X, other], ["0.0"])
+    assert torch.equal(added, X + other)
+    assert torch.equal(entries[0], X + other)
+    assert torch.equal(entries[1], other)
+
+
+def test_one_tensor_in_two_entries_is_one_memory() -> None:
+    table = ParallelTable(nn.ReLU(), nn.Tanh())
+    _, second = run(table, [X, X], ["0.0"])
+    assert torch.equal(second, X.relu().tanh())
+    _, second = run(table, [X, X.clone()], ["0.0"])
+    assert torch.equal(second, X.tanh())
+
+
+def test_the_gradient_is_that_of_the_output() -> None:
+    leaf = X.clone().requires_grad_()
+    outputs = run(Concat(nn.ReLU(), nn.Sequential(nn.Identity(), nn.Tanh()), dim=1), leaf, ["0.0"])
+    outputs.sum().backward()
+    again = X.clone().requires_grad_()
+    (again.relu() + again.relu().tanh()).sum().backward()
+    assert leaf.grad is not None
+    assert torch.allclose(leaf.grad, again.grad)
+
+
+def test_a_read_after_a_write_is_noticed_without_values() -> None:
+    """That is how the conversion finds out which containers need this."""
+    relu, tanh = nn.ReLU(), nn.Tanh()
+    for container, is_stale in (
+        (branches(relu, tanh), True),
+        (branches(tanh, relu), False),
+        (nn.Sequential(relu, tanh), False),
+    ):
+        interpreter = Interpreter({id(relu)}, set())
+        interpreter.read(interpreter.run(container, Ref(Memory())))
+        assert interpreter.stale is is_stale
+
+
+def test_an_entry_of_an_unknown_table_is_followed() -> None:
+    """The entry that was read is written later; the table is stale then."""
+    table = Ref(Memory())
+    entry = table[0]
+    assert table[0] is entry
+    assert [each is table[index] for index, each in enumerate(table[0:2])] == [True, True]
+    relu = nn.ReLU()
+    interpreter = Interpreter({id(relu)}, set())
+    interpreter.run(relu, entry)
+    interpreter.read(table)
+    assert interpreter.stale
+    with pytest.raises(TypeError):
+        iter(table)
+
+
+def test_references_keep_names_and_other_values() -> None:
+    found = reference({"a": [X, X], "b": 3})
+    assert found["a"][0].memory is found["a"][1].memory
+    assert found["b"] == 3
+    assert torch.equal(Interpreter(set(), set()).read(found)["a"][1], X)
