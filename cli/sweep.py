@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
 
+from ..transfer.training.options import FREEZING
 from .errors import UsageError
 from .finetune import finetune
 from .messages import for_command
@@ -18,7 +19,7 @@ from .result import CommandResult, table
 from .signals import said_when_stopped
 from .terminal import console
 from .train import train
-from .training import FREEZING, is_first_process
+from .training import is_first_process
 from .values import Count, CountOrZero, as_text, parse_list
 
 if TYPE_CHECKING:

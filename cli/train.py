@@ -6,6 +6,12 @@ from pathlib import Path
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.training.options import (
+    AUGMENTATION,
+    DISTILLATION,
+    DIVISION,
+    FREEZING,
+    OPTIMIZATION,
+    RUN,
     Distillation,
     Experiment,
     Optimization,
@@ -15,17 +21,7 @@ from ..transfer.training.options import (
 from .data_options import ALL_DATA, DataOptions
 from .model_options import AS_IN_THE_FILE, PreprocessingOptions
 from .result import CommandResult
-from .training import (
-    AUGMENTATION,
-    DISTILLATION,
-    DIVISION,
-    FREEZING,
-    OPTIMIZATION,
-    RUN,
-    default_run,
-    open_splits,
-    run_training,
-)
+from .training import default_run, open_splits, run_training
 
 
 def train(
