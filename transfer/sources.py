@@ -72,7 +72,10 @@ def opened_predictor(model: Model | Predictor, provider: str = "auto") -> Predic
         return model
     if isinstance(model, (str, os.PathLike)) and Path(model).suffix.lower() == ".onnx":
         return open_predictor(model, provider)
-    return TorchPredictor(opened_model(model), provider)
+    opened = opened_model(model)
+    predictor = TorchPredictor(opened, provider)
+    predictor.note = "; ".join(opened.notes)
+    return predictor
 
 
 def opened_data(data: Images) -> Dataset | ImageFiles:

@@ -64,12 +64,16 @@ def evaluate(
     """
     predictor = opened_predictor(model, provider)
     own = opened_data(data)
-    given = test_split(own) if isinstance(data, (str, os.PathLike)) else own
+    by_name = isinstance(data, (str, os.PathLike))
+    given = test_split(own) if by_name else own
     if given.classes is None or not len(given):
         raise DataError("no labels: only labeled images can be evaluated")
-    labeled, notes = matched(given, predictor.labels, match_classes)
+    labeled, matching = matched(given, predictor.labels, match_classes)
+    notes = [*(own.notes if by_name else ()), *matching]
     if predictor.preprocessing is not None:
-        notes = [*notes, *conversion_note(labeled, predictor.preprocessing.channels)]
+        notes += conversion_note(labeled, predictor.preprocessing.channels)
+    if predictor is not model and predictor.note:
+        notes.append(predictor.note)
     batches, count = [], 0
     for images, classes in labeled.batches(batch_size):
         scores = predictor(prepare_all(images, predictor.preprocessing))
