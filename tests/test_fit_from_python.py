@@ -216,7 +216,7 @@ def test_of_a_dataset_by_name_the_test_split_is_evaluated(
 
 def test_random_weights_are_said(digits: Any) -> None:
     found = evaluate(
-        "torchvision:squeezenet1_1", Dataset(np.zeros((1, 3, 32, 32), np.float32), np.array([0]))
+        "torchvision:squeezenet1_1", Dataset(np.zeros((1, 3, 224, 224), np.float32), np.array([0]))
     )
     assert "no weights were given: they are random" in found.notes[-1]
 
