@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from support import FIXTURES
 from torch import nn
@@ -36,6 +38,25 @@ ANY_ROWS = nn.Sequential(nn.Tanh(), nn.Softplus())
 def test_scikit_learns_checks_pass(estimator: Any, check: Any) -> None:
     """All of them: none is expected to fail. Without pandas and polars some skip themselves."""
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_transformer_get_feature_names_out",
+        "check_transformer_get_feature_names_out_pandas",
+        "check_set_output_transform",
+        "check_set_output_transform_pandas",
+        "check_set_output_transform_polars",
+        "check_global_set_output_transform_polars",
+    ],
+)
+def test_scikit_learns_checks_of_its_own_transformers_pass(check: str) -> None:
+    """`check_estimator` leaves these to scikit-learn's own estimators."""
+    try:
+        getattr(estimator_checks, check)("FeatureTransformer", FeatureTransformer(ANY_ROWS, "0"))
+    except SkipTest as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...converters.images.preprocessing import Preprocessing
@@ -25,7 +25,9 @@ from .settings import Pool, Settings
 _CACHE = "_extractor"
 
 
-class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped classes
+class FeatureTransformer(  # type: ignore[misc]  # untyped classes
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """A scikit-learn transformer from images to the features of a layer.
 
     It takes part in pipelines and searches (`GridSearchCV` over `layer`), names its columns, gives
@@ -121,13 +123,19 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the names of the columns, such as `penultimate_0`.
 
         Args:
-            input_features: Ignored.
+            input_features: Must be the names of the columns of X, if there are any.
 
         Raises:
             NotFittedError: If it was not fitted.
+            ValueError: If the columns of X have other names, or another number.
         """
-        check_is_fitted(self)
+        super().get_feature_names_out(input_features)  # Its names are not used, its checks are.
         return np.array(column_names(self.layer_, self.n_features_out_), object)
+
+    @property
+    def _n_features_out(self) -> int:
+        """What scikit-learn calls it."""
+        return self.n_features_out_
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
