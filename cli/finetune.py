@@ -22,10 +22,12 @@ from ..transfer.training.options import (
 )
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .repeats import repeatable
 from .result import CommandResult
 from .training import default_run, open_splits, run_training
 
 
+@repeatable
 def finetune(
     model: str,
     data: str,

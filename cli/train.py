@@ -20,10 +20,12 @@ from ..transfer.training.options import (
 )
 from .data_options import ALL_DATA, DataOptions
 from .model_options import AS_IN_THE_FILE, PreprocessingOptions
+from .repeats import repeatable
 from .result import CommandResult
 from .training import default_run, open_splits, run_training
 
 
+@repeatable
 def train(
     network: str,
     data: str,
