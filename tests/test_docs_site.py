@@ -11,6 +11,7 @@ from importlib import import_module
 
 import pytest
 import yaml
+from docs_pictures import PICTURES
 from support import ROOT
 
 sys.path.insert(0, str(ROOT / "docs" / "site"))
@@ -72,6 +73,13 @@ def test_a_notebook_becomes_a_page_with_its_code_and_what_it_printed() -> None:
     assert page.startswith("# Convert")
     assert 'network = load_model(DIGITS / "digits-lenet5-bn.t7")\nprint(network)\n```' in page
     assert "```text\nSequential(\n  (0): Conv2d(1, 6" in page
+
+
+def test_every_picture_is_made_and_shown() -> None:
+    pages = (page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))
+    shown = re.findall(r"^<!-- picture: ([\w-]+), .+? -->$", "\n".join(pages), re.MULTILINE)
+    made = [name for _, names, _ in PICTURES for name in names]
+    assert sorted(shown) == sorted(made)
 
 
 def test_every_page_is_in_the_navigation() -> None:

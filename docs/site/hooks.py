@@ -1,7 +1,8 @@
 """What `mkdocs build` does beside rendering docs/: reference, notebooks, pages of the root, links.
 
 The pages are written to be read in the repository too: links to its code, which is not part of the
-site, become plain text here.
+site, become plain text here. Pictures, which `tests/docs_pictures.py` makes, are in the site alone:
+a comment `<!-- picture: NAME, what it shows -->` becomes the picture where there is one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _ROOT_PAGES = {
     "SECURITY.md": "security.md",
 }
 
+_PICTURES = ROOT / "build" / "pictures"
+
+_PICTURE = re.compile(r"<!-- picture: ([\w-]+), (.+?) -->")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
@@ -50,6 +54,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for path, text in texts.items():
         files.append(File.generated(config, path, content=text))
+    for picture in sorted(_PICTURES.glob("*.png")):
+        place = f"pictures/{picture.name}"
+        files.append(File.generated(config, place, abs_src_path=str(picture)))
     return files
 
 
@@ -58,9 +65,6 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     source = page.file.src_uri
     if source.startswith("reference/"):
         return markdown
-    # A notebook's own file is in the site too, but no page.
-    if source.startswith("notebooks/"):
-        source = source.removesuffix(".md") + ".ipynb"
     roots = {new: old for old, new in _ROOT_PAGES.items()}
     here = roots.get(source, f"docs/{source}")
 
@@ -77,4 +81,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
         relative = posixpath.relpath(in_site, posixpath.dirname(source) or ".")
         return f"{image}[{text}]({relative}{anchor})"
 
-    return _LINK.sub(rewritten, markdown)
+    def pictured(found: re.Match[str]) -> str:
+        place = f"pictures/{found[1]}.png"
+        return f"![{found[2]}]({place})" if files.get_file_from_path(place) else ""
+
+    return _PICTURE.sub(pictured, _LINK.sub(rewritten, markdown))
