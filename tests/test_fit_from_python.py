@@ -244,6 +244,7 @@ def test_an_onnx_file_has_features_and_is_evaluated(
         ("x.onnx", {}, r"x\.onnx is an exported graph"),
         (MODEL, {"head": "none"}, "head='none': expected 'zeros', 'probe' or 'keep'"),
         ("softmax", {"run": Run(output="run")}, "output='run'"),
+        ("softmax", {"run": Run(repeats=3)}, "fit trains once"),
         ("softmax", {"split_options": SplitOptions(test_data="nowhere.npz")}, "nowhere.npz"),
     ],
 )

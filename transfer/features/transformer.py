@@ -25,8 +25,8 @@ from .settings import Pool, Settings
 _CACHE = "_extractor"
 
 
-class FeatureTransformer(  # type: ignore[misc]  # untyped classes
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+class FeatureTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator  # type: ignore[misc]  # untyped
 ):
     """A scikit-learn transformer from images to the features of a layer.
 

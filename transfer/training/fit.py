@@ -104,7 +104,13 @@ def fit(
         (['light', 'dark'], True)
     """
     if run.output is not None:
-        raise TrainingError(f"run={run.output!r} as an output: name it as output={run.output!r}")
+        raise TrainingError(
+            f"Run(output={run.output!r}) is for the commands: give output={run.output!r}"
+        )
+    if run.repeats != 1:
+        raise TrainingError(
+            f"fit trains once: call it {run.repeats} times, with another seed=… each"
+        )
     path = Path(output)
     name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
     is_new = name in NETWORKS and not Path(str(name)).exists()
