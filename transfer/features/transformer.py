@@ -26,7 +26,9 @@ _CACHE = "_extractor"
 
 
 class FeatureTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator  # type: ignore[misc]  # untyped
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]  # untyped
+    TransformerMixin,  # type: ignore[misc]  # untyped
+    BaseEstimator,  # type: ignore[misc]  # untyped
 ):
     """A scikit-learn transformer from images to the features of a layer.
 
