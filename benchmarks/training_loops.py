@@ -36,7 +36,7 @@ from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Augmentation, Dataset, ImageFiles, Splits, stream_folder
 from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet
-from torchlift.transfer.training.loop import fit
+from torchlift.transfer.training.loop import run_epochs
 from torchlift.transfer.training.options import Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
@@ -115,7 +115,7 @@ def our_epoch(data: Dataset | ImageFiles, augmentation: Augmentation) -> float:
         run=Run(device="cpu", tracker=["none"]),
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(
+        run_epochs(
             model,
             experiment,
             start_processes(experiment.run, experiment.freezing, Path(folder)),

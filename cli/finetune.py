@@ -8,6 +8,12 @@ from typing import Literal
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.freezing import Freezing
 from ..transfer.training.options import (
+    AUGMENTATION,
+    DISTILLATION,
+    DIVISION,
+    FREEZING,
+    OPTIMIZATION,
+    RUN,
     Distillation,
     Experiment,
     Optimization,
@@ -18,17 +24,7 @@ from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
 from .repeats import repeatable
 from .result import CommandResult
-from .training import (
-    AUGMENTATION,
-    DISTILLATION,
-    DIVISION,
-    FREEZING,
-    OPTIMIZATION,
-    RUN,
-    default_run,
-    open_splits,
-    run_training,
-)
+from .training import default_run, open_splits, run_training
 
 
 @repeatable

@@ -13,14 +13,14 @@ from rich.console import Group
 
 from ..converters.errors import WriteError
 from ..transfer.errors import TrainingError
-from ..transfer.training.options import Run
+from ..transfer.training.options import RUN, Run
 from ..transfer.training.status import Failure
 from .data_options import ALL_DATA
 from .result import CommandResult
 from .runs_view import as_json, problem_notes, text_table, with_typed_options
 from .signals import said_when_stopped
 from .terminal import console
-from .training import RUN, default_run, is_first_process
+from .training import default_run, is_first_process
 
 if TYPE_CHECKING:
     from ..transfer.runs import RunSummary

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Group
 
-from ..transfer.training.options import SplitOptions
+from ..transfer.training.options import DIVISION, SplitOptions
 from .data_options import ALL_DATA, DataOptions
 from .outputs import output_suffix
 from .result import CommandResult, table
-from .training import DIVISION, open_splits
+from .training import open_splits
 
 
 def split(

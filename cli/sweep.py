@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
 
+from ..transfer.training.options import FREEZING
 from .errors import UsageError
 from .finetune import finetune
 from .messages import for_command
@@ -19,7 +20,7 @@ from .runs_view import configurations_json, setting_of, text_table
 from .signals import said_when_stopped
 from .terminal import console
 from .train import train
-from .training import FREEZING, is_first_process
+from .training import is_first_process
 from .values import Count, CountOrZero, parse_list
 
 if TYPE_CHECKING:

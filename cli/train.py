@@ -6,6 +6,12 @@ from pathlib import Path
 
 from ..transfer.data.augmentation import Augmentation
 from ..transfer.training.options import (
+    AUGMENTATION,
+    DISTILLATION,
+    DIVISION,
+    FREEZING,
+    OPTIMIZATION,
+    RUN,
     Distillation,
     Experiment,
     Optimization,
@@ -16,17 +22,7 @@ from .data_options import ALL_DATA, DataOptions
 from .model_options import AS_IN_THE_FILE, PreprocessingOptions
 from .repeats import repeatable
 from .result import CommandResult
-from .training import (
-    AUGMENTATION,
-    DISTILLATION,
-    DIVISION,
-    FREEZING,
-    OPTIMIZATION,
-    RUN,
-    default_run,
-    open_splits,
-    run_training,
-)
+from .training import default_run, open_splits, run_training
 
 
 @repeatable

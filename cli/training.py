@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from ..transfer.data.augmentation import Augmentation
-from ..transfer.freezing import Freezing
-from ..transfer.training.options import (
-    Distillation,
-    Experiment,
-    Optimization,
-    Run,
-    SplitOptions,
-)
+from ..transfer.training.options import Experiment, SplitOptions
 from .data_options import DataOptions
 from .dataset import summary_lines
 from .evaluate import class_table
@@ -35,10 +27,6 @@ if TYPE_CHECKING:
 
 #: Classes whose results are shown when a training has ended.
 _FEW_CLASSES = 20
-
-#: Everything as usual.
-OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
-DISTILLATION, DIVISION, RUN = Distillation(), SplitOptions(), Run()
 
 
 def open_splits(
@@ -58,35 +46,18 @@ def open_splits(
     Raises:
         TorchliftError: when the data cannot be read, or has no such class or split.
     """
-    from ..transfer.data import split
+    from ..transfer.training.draw_splits import draw_splits
 
     given = split_options.test_data
     test = None if given is None else data_options.open(given, as_test_data=True)
-    images: Any = data_options.open(data)
-    notes = [*images.notes]
-    if labels is not None:
-        images, matching = _match_with_model(images, labels, data_options, "the data")
-        notes += matching
-        if test is not None:
-            test, matching = _match_with_model(test, labels, data_options, "the test data")
-            notes += matching
-    splits = split(
-        images,
-        split_options.val_fraction,
-        split_options.test_fraction,
+    return draw_splits(
+        data_options.open(data),
+        test,
+        split_options,
         data_options.seed,
-        test_data=test,
-        match_classes=data_options.match_classes,
+        data_options.match_classes,
+        labels,
     )
-    return replace(splits, notes=(*notes, *splits.notes))
-
-
-def _match_with_model(
-    images: Any, labels: Sequence[str], data_options: DataOptions, name: str
-) -> tuple[Any, list[str]]:
-    from ..transfer.data import match_classes
-
-    return match_classes(images, labels, data_options.match_classes, (name, "the model"))
 
 
 def default_run(command: str, network: str, data: str) -> Path:

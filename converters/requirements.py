@@ -25,7 +25,7 @@ _EXTRAS = {
         ),
         "cpu",
     ),
-    **dict.fromkeys(("aiohttp", "fsspec", "pyarrow"), "data"),
+    **dict.fromkeys(("aiohttp", "fsspec", "pandas", "pyarrow"), "data"),
     **dict.fromkeys(("timm", "transformers"), "networks"),
     **dict.fromkeys(
         ("fastapi", "httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"),

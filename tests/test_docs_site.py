@@ -16,6 +16,7 @@ from support import ROOT
 
 sys.path.insert(0, str(ROOT / "docs" / "site"))
 reference = import_module("reference")
+notebook_pages = import_module("notebook_pages")
 sys.path.pop(0)
 
 
@@ -57,12 +58,21 @@ def test_the_table_of_stable_names_is_that_of_the_packages() -> None:
         assert names <= set(reference.public_names(package)), package
 
 
-@pytest.mark.parametrize("package", ["converters/t7", "converters/saved", "converters/compat"])
+@pytest.mark.parametrize(
+    "package", ["converters/t7", "converters/saved", "converters/compat", "transfer"]
+)
 def test_stable_names_have_examples(package: str) -> None:
     module = import_module(f"torchlift.{package.replace('/', '.')}")
     for name in sorted(reference.STABLE[package]):
         documented = getattr(module, name)
         assert ">>> " in (documented.__doc__ or ""), f"{package}: {name}"
+
+
+def test_a_notebook_becomes_a_page_with_its_code_and_what_it_printed() -> None:
+    page = notebook_pages.notebook_pages()["notebooks/convert-and-trust.md"]
+    assert page.startswith("# Convert")
+    assert 'network = load_model(DIGITS / "digits-lenet5-bn.t7")\nprint(network)\n```' in page
+    assert "```text\nSequential(\n  (0): Conv2d(1, 6" in page
 
 
 def test_every_picture_is_made_and_shown() -> None:
@@ -75,6 +85,6 @@ def test_every_picture_is_made_and_shown() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w./-]+\.md", str(SITE["nav"])))
     written = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert written | set(reference.pages()) <= listed
+    assert written | set(reference.pages()) | set(notebook_pages.notebook_pages()) <= listed
     assert SITE["theme"]["font"] is False
     assert SITE["strict"] is True

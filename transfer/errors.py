@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..converters.errors import TorchliftError
 
@@ -68,6 +68,36 @@ def check_finite_options(options: Any) -> None:
     """
     for name, value in vars(options).items():
         check_option(options, name, not isinstance(value, float) or isfinite(value), "finite")
+
+
+def check_choices(options: Any, error: type[TorchliftError] = TrainingError) -> None:
+    """Check the fields of a dataclass whose values are a few texts.
+
+    The command line refuses others before, but Python does not look at annotations.
+
+    Args:
+        options: The dataclass.
+        error: What is raised.
+
+    Raises:
+        TorchliftError: One has another value; its class is `error`.
+    """
+    for name, annotation in get_type_hints(type(options)).items():
+        value, choices = getattr(options, name), _choices(annotation)
+        others = [
+            kind for kind in get_args(annotation) if kind is not str and isinstance(kind, type)
+        ]
+        # A union of texts and numbers, such as a rate that is a number or "find".
+        if choices and value not in choices and not isinstance(value, tuple(others)):
+            expected = " or ".join(map(repr, choices))
+            raise error(f"{name}={value!r}: expected {expected}")
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """Return the texts that an annotation lists."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(text for kind in get_args(annotation) for text in _choices(kind))
 
 
 class SweepError(TorchliftError):

@@ -1,4 +1,4 @@
-"""What `mkdocs build` does beside rendering docs/: reference pages, pages of the root, links.
+"""What `mkdocs build` does beside rendering docs/: reference, notebooks, pages of the root, links.
 
 The pages are written to be read in the repository too: links to its code, which is not part of the
 site, become plain text here. Pictures, which `tests/docs_pictures.py` makes, are in the site alone:
@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
+from notebook_pages import notebook_pages
 from reference import ROOT, pages
 
 #: Pages at the root of the repository → their names in the site.
@@ -45,9 +46,10 @@ def on_startup(**_: Any) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference pages, and those at the root of the repository."""
+    """Add the reference pages, the notebooks, and the pages at the root of the repository."""
     texts = {
         **pages(),
+        **notebook_pages(),
         **{new: (ROOT / old).read_text("utf-8") for old, new in _ROOT_PAGES.items()},
     }
     for path, text in texts.items():
@@ -71,7 +73,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
         if not target or target.startswith(("http:", "https:", "mailto:")):
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
-        in_site = _ROOT_PAGES.get(path, path.removeprefix("docs/"))
+        in_site = _ROOT_PAGES.get(path, path.removeprefix("docs/").replace(".ipynb", ".md"))
         if (
             path not in _ROOT_PAGES and not path.startswith("docs/")
         ) or not files.get_file_from_path(in_site):

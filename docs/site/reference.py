@@ -45,6 +45,7 @@ STABLE = {
     "converters/inference": {"Classifier", "open_predictor"},
     "converters/onnx": {"export", "check", "Classifier", "open_predictor"},
     "converters/compat": {"load_lua", "readNetFromTorch", "torchfile"},
+    "transfer": {"FeatureTransformer", "evaluate", "extract_features", "fit", "open_data"},
 }
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, check_choices
 
 if TYPE_CHECKING:
     # The command line takes its options from `Augmentation`, and does not wait for torch.
@@ -75,6 +75,7 @@ class Augmentation:
     erasing: float = 0
 
     def __post_init__(self) -> None:
+        check_choices(self, DataError)
         for name in ("crop_padding", "brightness", "contrast", "saturation", "mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise DataError(f"{name}={getattr(self, name)}: expected at least 0")

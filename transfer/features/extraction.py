@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -65,6 +65,20 @@ def example_of(data: Dataset | ImageFiles, preprocessing: Preprocessing | None) 
     return first if len(first) == 2 else np.concatenate([first, first])
 
 
+def feature_shapes(
+    extractor: FeatureExtractor, example: np.ndarray, settings: Settings
+) -> dict[str, list[int]]:
+    """Return each layer's name → the shape of an image's features.
+
+    Args:
+        extractor: The network.
+        example: Inputs (2, C, H, W), which are run.
+        settings: How features are computed and stored.
+    """
+    outputs = zip(extractor.names, extractor(example), strict=True)
+    return {name: list(_reduce(values, settings).shape[1:]) for name, values in outputs}
+
+
 def plan_extraction(
     extractor: FeatureExtractor,
     data: Dataset | ImageFiles,
@@ -103,11 +117,7 @@ def plan_extraction(
     """
     preprocessing = extractor.preprocessing
     example = example_of(data, preprocessing)
-    outputs = extractor(example)
-    shapes = {
-        name: list(_reduce(values, settings).shape[1:])
-        for name, values in zip(extractor.names, outputs, strict=True)
-    }
+    shapes = feature_shapes(extractor, example, settings)
     if isinstance(data, Dataset) and data.images.dtype != np.uint8:
         preprocessing = None  # The images are inputs already.
     manifest = {
@@ -167,20 +177,46 @@ def extract(
     own_chunks = range(process.rank, len(store.chunks), process.world_size)
     missing = [chunk for chunk in own_chunks if not store.has(chunk)]
     progress(sum(len(store.chunks[chunk]) for chunk in set(own_chunks) - set(missing)))
-    if not plan.extractor.parallel:
-        workers = 2  # One computes, the other prepares the next batch.
-    with _single_threaded_workers(workers or available_cpus()) as pool:
-        _fill(store, missing, plan, pool, workers or available_cpus(), progress)
+    _fill(store, missing, plan, workers, progress)
     process.wait()
     return store
+
+
+def features_in_memory(
+    extractor: FeatureExtractor,
+    data: Dataset | ImageFiles,
+    settings: Settings = AS_THEY_ARE,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda examples: None,
+) -> list[np.ndarray]:
+    """Return the features of each layer, (N, …), with the values that `extract` stores.
+
+    Args:
+        extractor: The network.
+        data: The images, at least one.
+        settings: How features are computed.
+        workers: As for `extract`.
+        progress: As for `extract`.
+
+    Raises:
+        TorchliftError: If the images do not fit the network, or features are not finite.
+    """
+    size = settings.batch_size
+    batches = [range(at, min(at + size, len(data))) for at in range(0, len(data), size)]
+    done: list[list[np.ndarray]] = []
+    with closing(_computed(extractor, data, settings, batches, workers)) as results:
+        for rows, features in zip(batches, results, strict=True):
+            done.append(features)
+            progress(len(rows))
+    return [np.concatenate(arrays) for arrays in zip(*done, strict=True)]
 
 
 def _fill(
     store: FeatureStore,
     chunks: list[int],
     plan: ExtractionPlan,
-    pool: ThreadPoolExecutor,
-    workers: int,
+    workers: int | None,
     progress: Callable[[int], None],
 ) -> None:
     """Compute chunks, and write each when its last batch is done, while the next is computed."""
@@ -191,7 +227,8 @@ def _fill(
         for rows in (store.chunks[chunk],)
         for at in range(0, len(rows), size)
     ]
-    results = _map_in_order(pool, lambda batch: _features(plan, batch[1]), batches, 2 * workers)
+    rows_of_batches = [rows for _, rows in batches]
+    results = _computed(plan.extractor, plan.data, plan.settings, rows_of_batches, workers)
 
     def whole_chunks() -> Iterator[tuple[int, list[list[np.ndarray]]]]:
         done: list[list[np.ndarray]] = []
@@ -207,21 +244,40 @@ def _fill(
         store.write(number, (np.concatenate(arrays) for arrays in zip(*done, strict=True)))
 
     # The disk takes a chunk while the next ones are computed.
-    with ThreadPoolExecutor(1) as writer:
+    with closing(results), ThreadPoolExecutor(1) as writer:
         for _ in _map_in_order(writer, write, whole_chunks(), 1):
             pass
 
 
-def _features(plan: ExtractionPlan, rows: range) -> list[np.ndarray]:
-    inputs = _inputs(plan.data, rows, plan.extractor.preprocessing)
+def _computed(
+    extractor: FeatureExtractor,
+    data: Dataset | ImageFiles,
+    settings: Settings,
+    batches: list[range],
+    workers: int | None,
+) -> Generator[list[np.ndarray]]:
+    """Yield the features of batches, in order; several are computed at once."""
+    if not extractor.parallel:
+        workers = 2  # One computes, the other prepares the next batch.
+    count = workers or available_cpus()
+    with _single_threaded_workers(count) as pool:
+        yield from _map_in_order(
+            pool, lambda rows: _features(extractor, data, settings, rows), batches, 2 * count
+        )
+
+
+def _features(
+    extractor: FeatureExtractor, data: Dataset | ImageFiles, settings: Settings, rows: range
+) -> list[np.ndarray]:
+    inputs = _inputs(data, rows, extractor.preprocessing)
     require_finite(inputs, f"inputs of examples {rows.start} to {rows.stop - 1}, ")
     features = []
-    for name, values in zip(plan.extractor.names, plan.extractor(inputs), strict=True):
+    for name, values in zip(extractor.names, extractor(inputs), strict=True):
         require_finite(values, f"layer {name}, examples {rows.start} to {rows.stop - 1}, ")
-        features.append(_reduce(values, plan.settings))
+        features.append(_reduce(values, settings))
         if place := first_not_finite(features[-1]):
             raise NotFiniteError(
-                f"layer {name}: a feature is too large for {plan.settings.dtype} (examples "
+                f"layer {name}: a feature is too large for {settings.dtype} (examples "
                 f"{rows.start} to {rows.stop - 1}, {place}); store them as dtype='float32'"
             )
     return features

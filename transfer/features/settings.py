@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import StoreError
+from ..errors import StoreError, check_choices
+
+#: What a feature map becomes: one value per channel, its mean or its largest, or all of it.
+Pool = Literal["none", "avg", "max"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,14 @@ class Settings:
         chunk: Examples that are written together: the most that is lost when extract is stopped.
     """
 
-    pool: Literal["none", "avg", "max"] = "none"
+    pool: Pool = "none"
     flatten: bool = False
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = 64
     chunk: int = 512
 
     def __post_init__(self) -> None:
+        check_choices(self, StoreError)
         for name in ("batch_size", "chunk"):
             if getattr(self, name) < 1:
                 raise StoreError(f"{name}={getattr(self, name)}: expected at least 1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -82,9 +82,11 @@ def adapted_classifier(
     Raises:
         NotFiniteError: If a parameter of the network is not a finite number.
         HeadError: If the network does not end in a linear layer.
-        TrainingError: If the kept head has other classes.
+        TrainingError: If the kept head has other classes, or there is no such beginning.
         DataError: If the images have no labels.
     """
+    if head not in get_args(HeadStart):
+        raise TrainingError(f"head={head!r}: expected 'zeros', 'probe' or 'keep'")
     require_finite_parameters(model.module)
     if head == "keep":
         _check_classes(model, train)

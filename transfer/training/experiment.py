@@ -24,10 +24,10 @@ from ..memory_format import to_channels_last
 from ..network_description import NetworkDescription, write_description, write_weights
 from .checkpoints import TrainingState
 from .classifiers import network_arguments
-from .loop import OnEpoch, OnStep, fit
+from .loop import OnEpoch, OnStep, run_epochs
 from .lr_finder import find_rate
 from .measuring import class_results
-from .monitoring import Row, best_epoch
+from .monitoring import Row, best_epoch, is_over
 from .options import Experiment
 from .processes import determinism, end_trackers, start_processes, start_trackers, torch_threads
 from .rehearsal import Rehearsal, rehearse
@@ -40,6 +40,7 @@ class RunResult:
     """The result of a run.
 
     Attributes:
+        model: The trained model, with the weights of the best epoch.
         folder: Its files.
         history: The results of each epoch.
         seconds: The duration of each epoch, validation included.
@@ -49,6 +50,7 @@ class RunResult:
             run did not begin with.
     """
 
+    model: SavedModel
     folder: RunFolder
     history: list[Row]
     seconds: list[float]
@@ -74,8 +76,8 @@ def run_experiment(
         facts: What its `run.json` also says.
         announce: Called in the first process, before the first epoch, with what is about to be
             trained and with each note.
-        on_epoch: As for `fit`.
-        on_step: As for `fit`.
+        on_epoch: As for `run_epochs`.
+        on_step: As for `run_epochs`.
 
     Raises:
         FreezingError: The rule for freezing matches no layer, or leaves nothing to train.
@@ -129,9 +131,9 @@ def run_experiment(
         classes = {epoch: class_results(counts[epoch], labels) for epoch in counts}
         folder.write_class_metrics(classes, durable)
 
-    def report(state: TrainingState) -> None:
+    def report(state: TrainingState) -> bool | None:
         write(state)
-        on_epoch(state)
+        return on_epoch(state)
 
     with (
         _kept_if_begun(folder, is_new and accelerator.is_main_process),
@@ -150,8 +152,9 @@ def run_experiment(
         if model.input_shape is not None:
             example = as_inputs(model.module, torch.zeros(2, *model.input_shape))
             to_channels_last(model.module, example)
-        trained = fit(model, experiment, accelerator, folder.checkpoints, report, on_step)
+        trained = run_epochs(model, experiment, accelerator, folder.checkpoints, report, on_step)
         model.module, state = trained.network, trained.state
+        notes += _stop_notes(experiment, state.history)
         best = best_epoch(state.history, experiment.optimization.monitor)
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
@@ -164,7 +167,7 @@ def run_experiment(
             evaluation = _evaluate(model, experiment, folder, best)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
-    return RunResult(folder, state.history, state.seconds, evaluation, notes)
+    return RunResult(model, folder, state.history, state.seconds, evaluation, notes)
 
 
 @contextmanager
@@ -237,6 +240,15 @@ def _process_notes(experiment: Experiment, before: int | None, now: int) -> list
         f"the run began with {before} processes and goes on with {now}: BatchNorm and dropout, if "
         "there are any, give another result than with the same number"
     ]
+
+
+def _stop_notes(experiment: Experiment, history: list[Row]) -> list[str]:
+    """Return a note if a callback ended the training."""
+    options = experiment.optimization
+    done = len(history)
+    if done >= options.epochs or is_over(history, options.patience, options.monitor):
+        return []
+    return [f"a callback ended the training after epoch {done} of {options.epochs}"]
 
 
 def _announcement(model: SavedModel, experiment: Experiment) -> str:

@@ -62,8 +62,8 @@ class Step:
     loss: float | None = None
 
 
-#: Called after each epoch with the state of the training.
-OnEpoch = Callable[[TrainingState], None]
+#: Called after each epoch with the state of the training; returns whether it ends with this epoch.
+OnEpoch = Callable[[TrainingState], bool | None]
 
 #: Called after each batch.
 OnStep = Callable[[Step], None]
@@ -86,7 +86,7 @@ class Trained:
     state: TrainingState
 
 
-def fit(
+def run_epochs(
     model: SavedModel,
     experiment: Experiment,
     accelerator: Accelerator,
@@ -105,7 +105,8 @@ def fit(
             best epoch; if it is empty, the last epoch counts as the best.
         accelerator: The processes that train together.
         checkpoints: The folder that keeps the state of the last and of the best epoch.
-        on_epoch: Called in the first process after each epoch.
+        on_epoch: Called in the first process after each epoch, which is the last one if it returns
+            true.
         on_step: Called in the first process after each batch.
 
     Raises:
@@ -195,8 +196,11 @@ def fit(
         accelerator.log(row, step=epoch)
         if accelerator.is_main_process:
             save_checkpoint(checkpoints, state, kept)
-            on_epoch(state)
-        accelerator.wait_for_everyone()
+            if on_epoch(state):
+                accelerator.set_trigger()
+        # All processes wait for the first one here, and end together.
+        if accelerator.check_trigger():
+            break
 
     load_best(checkpoints, state, options.monitor)
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)

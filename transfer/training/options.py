@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
-from ..errors import TrainingError, check_finite_options, check_option
+from ..errors import TrainingError, check_choices, check_finite_options, check_option
 from ..freezing import Freezing
 from .monitoring import Monitor
 
@@ -98,6 +98,7 @@ class Optimization:
     monitor: Monitor = "accuracy"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_finite_options(self)
         check_option(self, "epochs", self.epochs >= 0, "at least 0")
         for name in ("batch_size", "accumulate", "step_epochs"):
@@ -199,6 +200,7 @@ class Run:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_option(self, "repeats", self.repeats >= 1, "at least 1")
         check_option(self, "keep_best", self.keep_best >= 1, "at least 1")
         every = self.save_every
@@ -232,3 +234,8 @@ class Experiment:
     config: dict[str, Any] = field(default_factory=dict)
     distillation: Distillation = field(default_factory=Distillation)
     teacher: Teacher | None = None
+
+
+#: Everything as usual.
+OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
+DISTILLATION, DIVISION, RUN = Distillation(), SplitOptions(), Run()
