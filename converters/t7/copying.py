@@ -43,7 +43,7 @@ def copy_array(array: np.ndarray) -> np.ndarray:
         return copy
     copy = np.empty(array.shape, array.dtype)
     offset = _address(array) - _address(np.frombuffer(file, np.uint8))
-    contents = memoryview(copy.reshape(-1).view(np.uint8))
+    contents = copy.reshape(-1).view(np.uint8).data
     read_chunk = partial(_read_chunk, file, offset, contents)
     starts = range(0, len(contents), _CHUNK)
     if len(starts) == 1:
