@@ -51,15 +51,6 @@ def test_changes_to_a_writable_map_are_copied_and_kept(large: Path) -> None:
         t7.load(large, writable=False)[0] = 1
 
 
-def test_bytes_in_the_other_order_are_turned(tmp_path: Path) -> None:
-    head = struct.pack(">iii", 4, 1, 3) + b"V 1" + struct.pack(">i", 18) + b"torch.FloatStorage"
-    path = tmp_path / "big_endian.t7"
-    path.write_bytes(head + struct.pack(">q", COUNT) + np.arange(COUNT, dtype=">f4").tobytes())
-    copy = copy_array(t7.load(path, writable=False))
-    assert copy.dtype.isnative
-    np.testing.assert_array_equal(copy, np.arange(COUNT, dtype="f4"))
-
-
 def test_a_file_that_becomes_shorter_is_an_error(large: Path, tmp_path: Path) -> None:
     """Reading the map would end the process (SIGBUS)."""
     path = tmp_path / "shorter.t7"

@@ -36,12 +36,12 @@ def copy_array(array: np.ndarray) -> np.ndarray:
         TruncatedError: If the file has become shorter since it was mapped.
     """
     array = np.asarray(array)
-    file = _file_map(array) if array.nbytes >= _SMALL and array.flags.c_contiguous else None
+    copy = np.empty(array.shape, array.dtype.newbyteorder("="))
+    is_read = array.nbytes >= _SMALL and array.flags.c_contiguous and array.dtype.isnative
+    file = _file_map(array) if is_read else None
     if file is None:
-        copy = np.empty(array.shape, array.dtype.newbyteorder("="))
         copy[...] = array
         return copy
-    copy = np.empty(array.shape, array.dtype)
     offset = _address(array) - _address(np.frombuffer(file, np.uint8))
     contents = copy.reshape(-1).view(np.uint8).data
     read_chunk = partial(_read_chunk, file, offset, contents)
@@ -51,8 +51,6 @@ def copy_array(array: np.ndarray) -> np.ndarray:
     else:
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
             list(pool.map(read_chunk, starts))
-    if not copy.dtype.isnative:
-        copy = copy.byteswap(inplace=True).view(copy.dtype.newbyteorder("="))
     return copy
 
 
