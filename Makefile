@@ -86,8 +86,10 @@ format: install
 	$(BIN)/ruff format .
 
 # The site, with every internal link checked, in build/site. Nothing on it is loaded from elsewhere.
+# Its pictures are made first: those that need Chromium or onnxruntime-web only where these are.
 docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python tests/docs_pictures.py build/pictures
 	$(BIN)/python -m mkdocs build --strict
 
 # Before a release: the wheel twice the same, then installed with the oldest and the newest of

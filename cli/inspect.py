@@ -40,7 +40,8 @@ def inspect(
 
     Args:
         file: A .t7 file, a saved model's folder, an .onnx file, a folder of features, or a dataset:
-            a .t7 or .npz file, a folder of images, CIFAR's or MNIST's files, or sklearn:digits.
+            a .t7 or .npz file, a folder of images, CIFAR's or MNIST's files, sklearn:digits, or an
+            address such as s3://, hf://, https:// or zip://.
         depth: Levels of the value tree.
         at: The path of a value in a .t7, such as protos.cnn, whose tree and layers are shown.
         plugin: A Python file with converters for classes of your own; it is run.

@@ -46,6 +46,10 @@ _SHORTHANDS = {
     )
 }
 
+#: Where a dataset may also be, said in every command that takes one, by the argument's name.
+_ADDRESSES = "An address such as s3://, hf://, https:// or zip:// will do too."
+_DATASETS = ("data", "test_data")
+
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -239,7 +243,10 @@ def _helps(documented: Any) -> dict[str, str | None]:
 
 
 def _add(parser: Any, argument: Argument) -> None:
-    options: dict[str, Any] = {"help": argument.help}
+    text = argument.help
+    if argument.name in _DATASETS:
+        text = f"{text} {_ADDRESSES}"
+    options: dict[str, Any] = {"help": text}
     if argument.default is not _REQUIRED:
         options["default"] = argument.default
     choices = _choices(argument.type)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,31 @@ class Visit:
         )
 
 
+def find_browser() -> str | None:
+    """Return the program of an installed Chromium that playwright can drive; None without one."""
+    if find_spec("playwright") is None:
+        return None
+    return next(filter(None, map(shutil.which, _PROGRAMS)), None)
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Start a headless Chromium, which `find_browser` has found."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=find_browser(), args=_FLAGS)
+        yield chromium
+        chromium.close()
+
+
 @contextmanager
 def browser() -> Iterator[Any]:
     """Start a headless Chromium; skip the test if none is installed."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=_FLAGS)
+    if find_browser() is None:
+        pytest.skip("no Chromium is installed, or no playwright")
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @contextmanager

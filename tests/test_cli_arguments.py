@@ -126,6 +126,22 @@ def test_options_stand_in_titled_groups(capsys: pytest.CaptureFixture[str]) -> N
     assert "How to open the model" in titles
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("inspect", "check", "quantize", "evaluate", "extract", "calibrate"),
+        *("train", "finetune", "sweep", "split", "plot", "lab"),
+    ],
+)
+def test_help_says_that_a_dataset_may_be_at_an_address(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "address such as s3://, hf://, https:// or zip://" in text
+
+
 def test_every_help_is_there() -> None:
     assert {command.__name__ for command in load_commands([])} == set(COMMANDS)
 

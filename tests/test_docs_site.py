@@ -11,6 +11,7 @@ from importlib import import_module
 
 import pytest
 import yaml
+from docs_pictures import PICTURES
 from support import ROOT
 
 sys.path.insert(0, str(ROOT / "docs" / "site"))
@@ -62,6 +63,13 @@ def test_stable_names_have_examples(package: str) -> None:
     for name in sorted(reference.STABLE[package]):
         documented = getattr(module, name)
         assert ">>> " in (documented.__doc__ or ""), f"{package}: {name}"
+
+
+def test_every_picture_is_made_and_shown() -> None:
+    pages = (page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))
+    shown = re.findall(r"^<!-- picture: ([\w-]+), .+? -->$", "\n".join(pages), re.MULTILINE)
+    made = [name for _, names, _ in PICTURES for name in names]
+    assert sorted(shown) == sorted(made)
 
 
 def test_every_page_is_in_the_navigation() -> None:

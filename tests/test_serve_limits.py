@@ -68,6 +68,8 @@ def test_a_body_without_a_length_is_cut(server: Server) -> None:
         (b"no gzip", "gzip", 400),
         (IMAGE, "br", 415),
     ],
+    # A packed body, which would be the name, begins with the time.
+    ids=["too large", "deflate, too large", "two members", "cut", "no gzip", "unknown packing"],
 )
 def test_packed_bodies_have_the_same_limit(
     body: bytes, encoding: str, status: int, server: Server

@@ -7,6 +7,7 @@ Runtime gives for the same arrays.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from serve_support import Server, digits_model, serving
+from support import ROOT
 
 triton = pytest.importorskip("tritonclient.http")
 
@@ -47,6 +49,15 @@ def inputs(array: np.ndarray, binary: bool = True) -> list[Any]:
     tensor = triton.InferInput("input", array.shape, "FP32")
     tensor.set_data_from_numpy(array, binary_data=binary)
     return [tensor]
+
+
+def test_the_client_of_the_page_is_answered(server: Server, session: Any) -> None:
+    text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(program.replace(":8000", f":{server.port}"), "docs/serve.md", "exec"), names)
+    expected = session.run(None, {"input": np.zeros((1, 1, 32, 32), np.float32)})[0]
+    np.testing.assert_array_equal(names["result"], expected)
 
 
 def examples(count: int, seed: int = 0) -> np.ndarray:

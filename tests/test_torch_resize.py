@@ -16,6 +16,10 @@ from torch.nn import functional
 
 from torchlift.converters.images.resize import RESIZERS
 
+#: torch 2.9 adds the terms of a bicubic value in another order than 2.14, with which the names were
+#: defined: a value in some ten thousand is rounded the other way.
+_EARLIER_SUMS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14)
+
 _METHODS = [name for name in RESIZERS if name.startswith("torch-")]
 
 
@@ -45,6 +49,11 @@ def test_the_bytes_are_torchs(method: str) -> None:
         found = RESIZERS[method](image, (size[0], size[1]))
         expected = by_torch(image, (size[0], size[1]), method)
         assert found.dtype == np.uint8
+        if method == "torch-bicubic" and _EARLIER_SUMS:
+            differences = np.abs(found.astype(int) - expected)
+            assert differences.max() <= 1, (image.shape, size)
+            assert np.count_nonzero(differences) <= 1 + found.size / 10_000, (image.shape, size)
+            continue
         assert np.array_equal(found, expected), (image.shape, size)
 
 

@@ -1,7 +1,8 @@
 """What `mkdocs build` does beside rendering docs/: reference pages, pages of the root, links.
 
 The pages are written to be read in the repository too: links to its code, which is not part of the
-site, become plain text here.
+site, become plain text here. Pictures, which `tests/docs_pictures.py` makes, are in the site alone:
+a comment `<!-- picture: NAME, what it shows -->` becomes the picture where there is one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _ROOT_PAGES = {
     "SECURITY.md": "security.md",
 }
 
+_PICTURES = ROOT / "build" / "pictures"
+
+_PICTURE = re.compile(r"<!-- picture: ([\w-]+), (.+?) -->")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
@@ -48,6 +52,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for path, text in texts.items():
         files.append(File.generated(config, path, content=text))
+    for picture in sorted(_PICTURES.glob("*.png")):
+        place = f"pictures/{picture.name}"
+        files.append(File.generated(config, place, abs_src_path=str(picture)))
     return files
 
 
@@ -72,4 +79,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
         relative = posixpath.relpath(in_site, posixpath.dirname(source) or ".")
         return f"{image}[{text}]({relative}{anchor})"
 
-    return _LINK.sub(rewritten, markdown)
+    def pictured(found: re.Match[str]) -> str:
+        place = f"pictures/{found[1]}.png"
+        return f"![{found[2]}]({place})" if files.get_file_from_path(place) else ""
+
+    return _PICTURE.sub(pictured, _LINK.sub(rewritten, markdown))
