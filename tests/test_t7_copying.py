@@ -1,8 +1,10 @@
-"""Copies of tensors from a mapped file are exact, and release the pages they came from."""
+"""Copies of tensors from a mapped file are exact, and leave no page of the map in memory."""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from torchlift.converters import t7
-from torchlift.converters.t7.copying import copy_array
+from torchlift.converters.t7.copying import _file_map, copy_array
 
 #: More than one chunk, and not a whole number of pages.
 COUNT = 3_000_001
@@ -49,13 +51,33 @@ def test_changes_to_a_writable_map_are_copied_and_kept(large: Path) -> None:
         t7.load(large, writable=False)[0] = 1
 
 
+def test_a_file_that_becomes_shorter_is_an_error(large: Path, tmp_path: Path) -> None:
+    """Reading the map would end the process (SIGBUS)."""
+    path = tmp_path / "shorter.t7"
+    path.write_bytes(large.read_bytes())
+    storage = t7.load(path, writable=False)
+    os.truncate(path, 10_000_000)
+    with pytest.raises(t7.T7Error, match="has become shorter"):
+        copy_array(storage)
+
+
+def test_the_file_is_closed_with_its_map(large: Path) -> None:
+    storage = t7.load(large, writable=False)
+    descriptor = _file_map(np.asarray(storage)).descriptor
+    os.fstat(descriptor)
+    del storage
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_pages_of_a_read_only_map_are_released(large: Path) -> None:
+def test_no_page_of_a_read_only_map_stays_in_memory(large: Path) -> None:
     """Otherwise a model's weights would be in memory twice during a conversion."""
     program = f"""
 import json, re
 from torchlift.converters import t7
-from torchlift.converters.t7.copying import copy_array
+from torchlift.converters.t7.copying import _file_map, copy_array
 def mapped():
     return int(re.search(r"RssFile:\\s*(\\d+)", open("/proc/self/status").read())[1])
 storage = t7.load({str(large)!r}, writable=False)

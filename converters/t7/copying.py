@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,63 +9,67 @@ from typing import Any
 
 import numpy as np
 
-#: Bytes to copy before their pages of the map are released.
-_CHUNK = 4 * 2**20
+from .errors import TruncatedError
+from .reading.byte_stream import FileMap
 
-#: Most threads that copy one array: a few of them use all of the memory's speed, and each of them
-#: holds a chunk of the map.
+#: Smaller arrays are copied from the map: reading the file takes a system call.
+_SMALL = 2**16
+
+#: Bytes that a thread reads at once.
+_CHUNK = 8 * 2**20
+
+#: Most threads that copy one array: a few of them use all of the memory's speed.
 _MAX_THREADS = 4
-
-#: Up to this number of chunks, starting threads would take longer than it saves.
-_FEW_CHUNKS = 2
 
 
 def copy_array(array: np.ndarray) -> np.ndarray:
     """Copy an array into native, aligned, contiguous memory of its own.
 
-    Pages of a read-only map are released during the copy: nobody can have written to them, so they
-    can be read from the file again. Pages of a writable map may hold changes and are kept.
+    A large array of a read-only map is read from its file, by several threads: the pages of a map
+    cost as much as a part of the copy, and would be in memory beside it. Those of a writable map
+    may hold changes.
 
-    Threads share the copy of a large array. The memory is numpy's, which asks for huge pages:
-    torch's own allocator does not, and its pages of 4 KiB cost more than the copy itself.
+    The memory is numpy's, which asks for huge pages: torch's own allocator does not, and its pages
+    of 4 KiB cost more than the copy itself.
+
+    Raises:
+        TruncatedError: If the file has become shorter since it was mapped.
     """
     array = np.asarray(array)
     copy = np.empty(array.shape, array.dtype.newbyteorder("="))
-    mapped = _read_only_map(array)
-    if mapped is None or not array.flags.c_contiguous:
+    is_read = array.nbytes >= _SMALL and array.flags.c_contiguous and array.dtype.isnative
+    file = _file_map(array) if is_read else None
+    if file is None:
         copy[...] = array
         return copy
-    pairs = array.reshape(-1), copy.reshape(-1)
-    if array.dtype == copy.dtype:
-        # The same bytes: numpy copies elements that are not aligned in the file one by one.
-        pairs = pairs[0].view(np.uint8), pairs[1].view(np.uint8)
-    starts = range(0, len(pairs[0]), _CHUNK // pairs[0].itemsize)
-    copy_chunk = partial(_copy_chunk, *pairs, mapped)
-    if len(starts) <= _FEW_CHUNKS:
-        for start in starts:
-            copy_chunk(start)
+    offset = _address(array) - _address(np.frombuffer(file, np.uint8))
+    contents = copy.reshape(-1).view(np.uint8).data
+    read_chunk = partial(_read_chunk, file, offset, contents)
+    starts = range(0, len(contents), _CHUNK)
+    if len(starts) == 1:
+        read_chunk(0)
     else:
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-            list(pool.map(copy_chunk, starts))
+            list(pool.map(read_chunk, starts))
     return copy
 
 
-def _copy_chunk(source: np.ndarray, copy: np.ndarray, mapped: mmap.mmap, start: int) -> None:
-    """Copy the elements of one chunk and release the pages of the map that they lie in."""
-    chunk = slice(start, start + _CHUNK // source.itemsize)
-    copy[chunk] = source[chunk]
-    offset = _address(source[chunk]) - _address(np.frombuffer(mapped, np.uint8))
-    page = offset - offset % mmap.PAGESIZE
-    mapped.madvise(mmap.MADV_DONTNEED, page, offset + source[chunk].nbytes - page)
+def _read_chunk(file: FileMap, offset: int, contents: memoryview, start: int) -> None:
+    """Fill one chunk of an array's contents, which begin at an offset in the file."""
+    end = min(start + _CHUNK, len(contents))
+    while start < end:
+        count = os.preadv(file.descriptor, [contents[start:end]], offset + start)
+        if not count:
+            raise TruncatedError("the file has become shorter while it was read")
+        start += count
 
 
-def _read_only_map(array: np.ndarray) -> mmap.mmap | None:
-    """Return the read-only memory map under an array, or None if there is none to release."""
+def _file_map(array: np.ndarray) -> FileMap | None:
+    """Return the map of a file under an array, None if there is none that can be read instead."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    is_read_only_map = isinstance(base, mmap.mmap) and not array.flags.writeable
-    return base if is_read_only_map and hasattr(mmap, "MADV_DONTNEED") else None
+    return base if isinstance(base, FileMap) and hasattr(os, "preadv") else None
 
 
 def _address(array: np.ndarray) -> int:

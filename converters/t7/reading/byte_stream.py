@@ -9,6 +9,7 @@ import lzma
 import mmap
 import os
 import stat
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,24 @@ _DECOMPRESSORS: dict[bytes, Callable[[Any], Iterator[bytes]]] = {
     b"BZh": lambda file: _chunks(bz2.BZ2File(file)),
     b"\xfd7zXZ\x00": _xz_chunks,
 }
+
+
+class FileMap(mmap.mmap):
+    """A read-only map of a file that can be read without the map.
+
+    Attributes:
+        descriptor: The file, open as long as the map.
+    """
+
+    descriptor: int
+
+    @classmethod
+    def of(cls, stream: BinaryIO) -> FileMap:
+        """Map an open file, which may be closed afterwards."""
+        mapped = cls(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped.descriptor = os.dup(stream.fileno())
+        weakref.finalize(mapped, os.close, mapped.descriptor)
+        return mapped
 
 
 @dataclass(frozen=True)
@@ -134,8 +153,9 @@ def _map_file(stream: BinaryIO, writable: bool) -> Buffer:
     status = os.fstat(stream.fileno())
     if status.st_size == 0 or not stat.S_ISREG(status.st_mode):
         return _join_in_memory([stream.read()])
-    access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
-    return mmap.mmap(stream.fileno(), 0, access=access)
+    if writable:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    return FileMap.of(stream)
 
 
 def _decompress(stream: ByteStream) -> ByteStream:
