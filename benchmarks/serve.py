@@ -3,16 +3,20 @@
 The server has one core, its clients another. Requests of the binary protocol hold batches that are
 ready; `/predict` gets JPEG files. What both are compared with runs on the server's core, in a
 process of its own: ONNX Runtime on the same batches, and a loop that decodes, prepares and runs the
-same files. The table goes into `docs/benchmarks.md` (not with `--print`).
+same files. Where LitServe is installed it serves the same networks beside it. The table goes into
+`docs/benchmarks.md` (not with `--print`).
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import importlib.util
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -110,6 +114,11 @@ def section(folder: Path, seconds: float, requests: int) -> str:
             for clients in CLIENTS:
                 found = load(port, clients, seconds, file_requests(folder), 1)
                 rows.append(row(network, f"/predict, {clients} clients", found, loop))
+        if importlib.util.find_spec("litserve"):
+            with litserve(model) as port:
+                for clients in CLIENTS:
+                    found = load(port, clients, seconds, uploads(folder), 1)
+                    rows.append(row(network, f"LitServe, {clients} clients", found, loop))
     small = folder / "small.onnx"
     in_process(_EXPORT, "small", small)
     rates = {}
@@ -184,6 +193,37 @@ def photographs(folder: Path) -> None:
 
 
 @contextmanager
+def litserve(model: Path) -> Iterator[int]:
+    """Serve a model with LitServe on the server's core, and yield its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    app = Path(__file__).with_name("litserve_app.py")
+    command = ["taskset", "-c", str(SERVER_CORE), sys.executable, str(app), str(model), str(port)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not _is_healthy(port):
+            if process.poll() is not None:
+                raise RuntimeError("LitServe did not start")
+            time.sleep(0.2)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # Its workers outlive it otherwise.
+        process.wait()
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
 def serving(model: Path, *words: str) -> Iterator[tuple[int, int]]:
     """Serve a model on the server's core, and yield its port and process."""
     command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "torchlift.cli", "serve"]
@@ -241,33 +281,55 @@ def file_requests(folder: Path) -> list[Request]:
     return [("/predict", headers, file.read_bytes()) for file in sorted(folder.glob("*.jpg"))]
 
 
+def uploads(folder: Path) -> list[Request]:
+    """Return the JPEG files as forms with one file, as LitServe takes them."""
+    headers = {"Content-Type": "multipart/form-data; boundary=part"}
+    head = b'--part\r\nContent-Disposition: form-data; name="request"; filename="a.jpg"\r\n\r\n'
+    return [
+        ("/predict", headers, head + body + b"\r\n--part--\r\n")
+        for _, _, body in file_requests(folder)
+    ]
+
+
 def load(port: int, clients: int, seconds: float, requests: list[Request], images: int) -> Load:
-    """Let clients ask for some seconds, each as fast as it is answered."""
+    """Let clients ask for some seconds, each as fast as it is answered.
+
+    What is answered in these seconds counts. Before them every client has had an answer: where many
+    wait, the first takes as long as all of them together.
+    """
     times: list[float] = []
-    begin = time.perf_counter() + 0.5
-    end = begin + seconds
+    answered = threading.Barrier(clients + 1)
+    begin, end = float("inf"), float("inf")
 
     def client(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        while (started := time.perf_counter()) < end:
+        started, first = time.perf_counter(), True
+        while started < end:
             path, headers, body = requests[number % len(requests)]
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             answer.read()
             if answer.status != 200:
+                answered.abort()
                 raise RuntimeError(f"status {answer.status}")
-            if started >= begin:
-                times.append(time.perf_counter() - started)
-            number += 1
+            now = time.perf_counter()
+            if begin <= now < end:
+                times.append(now - started)
+            if first:
+                answered.wait()
+            first = False
+            started, number = time.perf_counter(), number + 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
+    answered.wait()
+    begin = time.perf_counter()
+    end = begin + seconds
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - begin
     p50, p99 = np.percentile(times, [50, 99])
-    return Load(len(times) * images / took, float(p50), float(p99))
+    return Load(len(times) * images / seconds, float(p50), float(p99))
 
 
 def memory_of(model: Path, requests: int) -> str:

@@ -85,12 +85,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(available_cpus())
     sections = {
-        "Training": training_section(options.rounds),
-        "Training beside timm": loops_section(options.rounds),
-        "Features to disk": features_section(options.rounds),
+        "Training": training_section,
+        "Training beside timm": loops_section,
+        "Features to disk": features_section,
     }
-    for title, text in sections.items():
-        print(f"## {title}\n\n{text}\n")
+    for title, section in sections.items():
+        text = section(options.rounds)
+        print(f"## {title}\n\n{text}\n", flush=True)
         if not options.print:
             write_section(title, text)
 
@@ -252,7 +253,8 @@ def bare_onnx(network: nn.Module, inputs: np.ndarray) -> Callable[[], object]:
     taps = find_taps(network, ["penultimate"])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "part.onnx"
-        export(FeatureNetwork(network, taps, stop=False), file, inputs=inputs[:2])
+        part = FeatureNetwork(network, taps, stop=False)
+        export(part, file, inputs=inputs[:2], output_kind="features")
         session = open_session(file, "cpu", threads=available_cpus()).runtime
 
     def run() -> None:

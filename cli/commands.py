@@ -29,6 +29,7 @@ FILE_COMMANDS: tuple[str, ...] = (
     "train",
     "finetune",
     "sweep",
+    "runs",
     "split",
     "plot",
 )

@@ -16,6 +16,7 @@ from ..transfer.training.options import (
 )
 from .data_options import ALL_DATA, DataOptions
 from .model_options import FILE_DEFAULTS, ModelOptions
+from .repeats import repeatable
 from .result import CommandResult
 from .training import (
     AUGMENTATION,
@@ -30,6 +31,7 @@ from .training import (
 )
 
 
+@repeatable
 def finetune(
     model: str,
     data: str,

@@ -28,6 +28,18 @@ _COLUMNS = (
     *("val_accuracy", "test_accuracy", "test_std"),
 )
 
+#: What a file of several seeds says of each metric.
+_KINDS = ("mean", "deviation")
+
+#: What the table calls metrics; those but the accuracies are shown for several seeds.
+_NAMES = {
+    "val_accuracy": "validation",
+    "test_accuracy": "test",
+    "test_loss": "test loss",
+    "test_f1": "test F1",
+    "test_ece": "test ECE",
+}
+
 
 def probe(
     features: list[str],
@@ -95,9 +107,11 @@ def probe(
     ]
     if csv is not None:
         with atomic_path(csv) as path, path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv_files.DictWriter(stream, _COLUMNS, extrasaction="ignore")
+            spread = [f"{name}_{kind}" for name in results[0].metrics for kind in _KINDS]
+            columns = [*_COLUMNS, *(spread if repeats > 1 else ())]
+            writer = csv_files.DictWriter(stream, columns, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(result.to_json() for result in results)
+            writer.writerows({**result.to_json(), **_spreads(result)} for result in results)
     best = best_of(results)
     notes = [f"{r.layer}, {r.method}: {note}" for r in results for note in r.notes]
     saved = None
@@ -242,10 +256,21 @@ def _layers(features: list[str], test: list[str] | None, layers: list[str] | Non
     return found
 
 
+def _spreads(result: ProbeResult) -> dict[str, float | None]:
+    """Return mean and deviation of each metric, by the name of its column."""
+    return {
+        f"{name}_{kind}": value
+        for name, spread in result.metrics.items()
+        for kind, value in zip(_KINDS, (spread.average, spread.deviation), strict=True)
+    }
+
+
 def _comparison(results: list[ProbeResult]) -> Table:
-    numbers = ("dimensions", "validation", "test", "±")
+    several = len(results[0].test_accuracies) > 1
+    metrics = list(_NAMES) if several else ["val_accuracy", "test_accuracy"]
+    names = [_NAMES[metric] for metric in metrics]
     view = table(
-        "features", "dimensions", "method", "setting", "validation", "test", "±", right=numbers
+        *("features", "dimensions", "method", "setting", *names), right=("dimensions", *names)
     )
     for result in sorted(results, key=lambda result: -result.val_accuracy):
         view.add_row(
@@ -253,8 +278,6 @@ def _comparison(results: list[ProbeResult]) -> Table:
             f"{result.dimensions:,}",
             result.method,
             result.setting,
-            f"{result.val_accuracy:.4f}",
-            f"{result.test_accuracy:.4f}",
-            f"{result.test_std:.4f}" if len(result.test_accuracies) > 1 else "",
+            *(result.metrics[metric].text() for metric in metrics),
         )
     return view

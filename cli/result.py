@@ -41,11 +41,11 @@ class CommandResult:
 def show(result: CommandResult, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON document, or the view for people."""
     if as_json:
-        data = finite(result.data() if callable(result.data) else result.data)
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        data = result.data() if callable(result.data) else result.data
+        text = json_text(data)
         if not can_show(text, sys.stdout):
-            text = json.dumps(data, indent=2, allow_nan=False)
-        sys.stdout.write(printable_json(text) + "\n")
+            text = json_text(data, ascii_only=True)
+        sys.stdout.write(printable_json(text))
         return
     if result.stream is not None:
         for piece in result.stream:
@@ -58,6 +58,12 @@ def show(result: CommandResult, *, as_json: bool) -> None:
         natural = page.measure(result.view, options=page.options.update(max_width=_WIDEST)).maximum
         page.width = max(page_width(), natural)
     page.print(result.view)
+
+
+def json_text(data: Any, *, ascii_only: bool = False) -> str:
+    """Return a document of `--json`; what is not finite is null."""
+    text = json.dumps(finite(data), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    return text + "\n"
 
 
 def _as_shown(text: str) -> str:

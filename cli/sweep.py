@@ -8,18 +8,19 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from .errors import UsageError
 from .finetune import finetune
 from .messages import for_command
 from .parser import Command, build_arguments, parse_command, run_command
 from .result import CommandResult, table
+from .runs_view import configurations_json, setting_of, text_table
 from .signals import said_when_stopped
 from .terminal import console
 from .train import train
 from .training import FREEZING, is_first_process
-from .values import Count, CountOrZero, as_text, parse_list
+from .values import Count, CountOrZero, parse_list
 
 if TYPE_CHECKING:
     from ..transfer.sweep import Choice
@@ -58,7 +59,9 @@ def sweep(
         random: Draw so many combinations instead of all of them.
         seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
-    from ..transfer.sweep import DIVERGED, Sweep, Trial, as_cells, plan_trials
+    from ..transfer.runs import group_seeds, is_run, read_run
+    from ..transfer.runs_table import configurations_table
+    from ..transfer.sweep import Sweep, Trial, as_cells, plan_trials
     from ..transfer.training.run_folder import flat_options
 
     # Recorded with the sweep. What is not text is an error when a run's options are parsed.
@@ -96,6 +99,8 @@ def sweep(
     # Whatever is wrong in an option is said before the first run.
     parsed = [parse_command(commands, words(trial, Path(output))) for trial in planned.trials]
     arguments = [build_arguments(*each) for each in parsed]
+    if any(each["run"].repeats > 1 for each in arguments):
+        raise UsageError("repeats is not for a sweep: vary the option seed instead")
     if command == "finetune":
         check_freezing(model, arguments)
     with said_when_stopped(lambda: f"{output}: the same command again does the other runs"):
@@ -111,6 +116,10 @@ def sweep(
     view = table(*rows[0])
     for row in rows:
         view.add_row(*as_cells(row).values())
+    folders = [folder for folder in planned.folders() if is_run(folder.path)]
+    configurations = group_seeds([read_run(each.path, each.path.name) for each in folders])
+    seeds = configurations_table(configurations)
+    seeds_view: list[RenderableType] = [] if seeds is None else [text_table(seeds), ""]
     files = f"{planned.path / 'results.csv'} and results.md"
     results = {
         "files": [output],
@@ -118,14 +127,15 @@ def sweep(
             {**_as_json(row, options_of[row["run"]]), **problems.get(str(row["run"]), {})}
             for row in rows
         ],
+        "configurations": configurations_json(configurations),
     }
     notes = [
         f"run {name}: {for_command(entry['problem'], _COMMANDS[command], {})}"
         for name, entry in problems.items()
     ]
-    only_diverged = all(entry["status"] == DIVERGED for entry in problems.values())
+    only_diverged = all(entry["status"] == "diverged" for entry in problems.values())
     passed = only_diverged and len(rows) > len(problems)
-    return CommandResult(results, Group(view, "", *notes, files), passed)
+    return CommandResult(results, Group(view, "", *seeds_view, *notes, files), passed)
 
 
 def check_freezing(model: str, runs: list[dict[str, Any]]) -> None:
@@ -162,18 +172,13 @@ def _as_json(row: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
         parsed: All options of the run as what they are: numbers, text, true and false.
     """
     options = [
-        {"option": name, "setting": _as_setting(parsed.get(name, value))}
+        {"option": name, "setting": setting_of(parsed.get(name, value))}
         for name, value in row.items()
         if name not in _RESULTS
     ]
     results = {name: row[name] for name in _RESULTS[:-2] if row.get(name, "") != ""}
     status = row.get("status", "finished")
     return {"run": row["run"], "options": options, "status": status, **results}
-
-
-def _as_setting(value: Any) -> Any:
-    """Return an option's value as JSON: a list as it is typed."""
-    return ",".join(value) if isinstance(value, list) else as_text(value)
 
 
 def read_choice(text: str) -> Choice:

@@ -14,6 +14,7 @@ from ..transfer.training.options import (
 )
 from .data_options import ALL_DATA, DataOptions
 from .model_options import AS_IN_THE_FILE, PreprocessingOptions
+from .repeats import repeatable
 from .result import CommandResult
 from .training import (
     AUGMENTATION,
@@ -28,6 +29,7 @@ from .training import (
 )
 
 
+@repeatable
 def train(
     network: str,
     data: str,

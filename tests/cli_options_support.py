@@ -215,6 +215,10 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "torchlift.transfer.sweep.Sweep": END,
         },
     ),
+    "runs": (
+        "d",
+        {"torchlift.converters.files.check_output": None, "torchlift.transfer.runs.find_runs": END},
+    ),
     "dump": (
         "d o",
         {
@@ -277,6 +281,9 @@ ELSEWHERE = {
     *(("sample", name) for name in ("output_color", "output_mean")),
     ("extract", "match_classes"),
     ("sweep", "base"),
+    # Several runs, in tests/test_repeats.py; and tests/test_runs.py.
+    *((name, "repeats") for name in ("train", "finetune")),
+    *(("runs", name) for name in ("format", "sort", "overwrite")),
     # Refused: an image alone cannot be mixed.
     ("plot", "mixup"),
     ("plot", "cutmix"),
@@ -310,7 +317,12 @@ VALUES = {
     "value_range": "-1,1",
     "output_range": "-1,1",
 }
-OUTPUTS = {"annotate": "o7.onnx", "predict": "o7.csv", "plot": "o7.png", "cat": "o7.npy"}
+OUTPUTS = {
+    **dict.fromkeys(("predict", "runs"), "o7.csv"),
+    "annotate": "o7.onnx",
+    "plot": "o7.png",
+    "cat": "o7.npy",
+}
 
 #: Names that the library has for options.
 RENAMED = {
@@ -333,7 +345,7 @@ RENAMED = {
     **{(name, "data"): "source" for name in ("check", "quantize")},
     **{(name, "test_data"): "source" for name in ("train", "finetune", "split", "calibrate")},
     **{(name, "output"): "path" for name in ("predict", "train", "finetune", "sweep")},
-    **{(name, "output"): "target" for name in ("annotate", "cat", "evaluate", "plot")},
+    **{(name, "output"): "target" for name in ("annotate", "cat", "evaluate", "plot", "runs")},
     ("lab", "output"): "folder",
 }
 

@@ -210,3 +210,32 @@ def locally_connected() -> Built:
 
 def of(build: Callable[[str], Built], class_name: str) -> Callable[[], Built]:
     return lambda: build(class_name)
+
+
+def deformable() -> Built:
+    """Return a deformable convolution, whose parameters are views of two tensors."""
+    weight, bias = rand(4 * 3 * 4 + 8 * 3 * 4), rand(4 + 8)
+    predictor = lua(
+        "nn.SpatialConvolution",
+        nInputPlane=3,
+        nOutputPlane=8,
+        kW=2,
+        kH=2,
+        dW=1,
+        dH=1,
+        weight=weight[48:].view(8, 3, 2, 2),
+        bias=bias[4:],
+    )
+    source = lua(
+        "nn.DeformableConvolution",
+        nInputPlane=3,
+        nOutputPlane=4,
+        kW=2,
+        kH=2,
+        weight=weight,
+        bias=bias,
+        weightDC=weight[:48].view(4, 3, 2, 2),
+        biasDC=bias[:4],
+        offsetPredictor=predictor,
+    )
+    return source, images()

@@ -63,6 +63,7 @@ def join_replicated(name: str) -> Built:
     return lua(name, dimensionReplicate=2, dimensionJoin=3), [first, second], joined
 
 
+PROJECTS["nn.almostIdentity"] = unchanged("nn.almostIdentity", torch.ones(2, 3), i=100)
 PROJECTS["onmt.VariationalDropout"] = unchanged(
     "onmt.VariationalDropout", torch.ones(2, 3), p=0.3, train=False
 )
@@ -175,7 +176,7 @@ def inner(name: str) -> Built:
     return lua(name, modules=[lua("nn.Tanh")]), (x := rand(2, 3)), x.tanh()
 
 
-@of_class("nn.ModelParallel")
+@of_class("nn.ModelParallel", "nn.AbstractParallel")
 def side_by_side(name: str) -> Built:
     x = rand(2, 3)
     source = lua(name, modules=[lua("nn.Tanh"), lua("nn.Square")], dimension=2)

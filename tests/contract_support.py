@@ -44,7 +44,7 @@ class Example:
 
 
 #: Classes that only run beside another layer: their example is a container of both.
-IN_A_CONTAINER = {"nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling"}
+IN_A_CONTAINER = {"nn.PullTable", "nn.SpatialMaxUnpooling", "nn.VolumetricMaxUnpooling"}
 
 #: Layers that draw random numbers in evaluation mode too: their outputs are not Torch7's.
 RANDOM = {"nn.SpatialFractionalMaxPooling", "nn.VolumetricFractionalMaxPooling"}

@@ -137,7 +137,7 @@ def serving(*words: str | Path, environment: Mapping[str, str] | None = None) ->
 def _port(process: subprocess.Popen[str], log: Path) -> int:
     for _ in range(1200):
         text = log.read_text(encoding="utf-8")
-        if found := re.search(r"^serving .* at http://\S+:(\d+)$", text, re.MULTILINE):
+        if found := re.search(r"serving .* at http://\S+:(\d+)", text):
             return int(found[1])
         assert process.poll() is None, text
         time.sleep(0.05)

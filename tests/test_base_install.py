@@ -101,6 +101,7 @@ def test_every_command_is_in_the_help(python: Path, tmp_path: Path) -> None:
         ("train", "softmax", "digits"),
         ("finetune", DIGITS / "digits-lenet5-bn.t7", "digits"),
         ("sweep", "train", "softmax", "digits", "lr=0.1"),
+        ("runs", FIXTURES / "0.1.0"),
         ("split", "digits", "out.npz"),
         ("extract", DIGITS / "digits-lenet5-bn.t7", "digits", "out"),
         ("probe", FIXTURES / "0.1.0" / "features"),

@@ -88,8 +88,8 @@ def test_the_config_of_a_run_holds_every_option(
     config = dict(seen)["experiment"].config
     (command,) = load_commands([name])
     names = {argument.name for argument in arguments_of(command)}
-    # These are of one call: what happens to an earlier run, and whether weights are fetched.
-    assert names - {"resume", "overwrite", "download"} == set(config)
+    # These are of one call: what happens to earlier runs, how many there are, and downloads.
+    assert names - {"resume", "overwrite", "download", "repeats"} == set(config)
     assert (config["data"], config["lr"], config["output"]) == ("d", 0.25, "r")
 
 

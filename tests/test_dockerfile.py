@@ -82,4 +82,5 @@ def test_the_lines_install_a_server_and_the_check_sees_it(tmp_path: Path) -> Non
         assert server.stderr is not None
         log = server.stderr.read()
         assert server.wait(30) == 0
-    assert '"level"' in log
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert entries[0]["message"] == "serving digits at http://127.0.0.1:18766"

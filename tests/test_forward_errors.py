@@ -12,6 +12,7 @@ from support import FIXTURES
 from torchlift.converters import convert, t7
 from torchlift.converters.inference.errors import InferenceError
 from torchlift.converters.inference.torch_module import run
+from torchlift.converters.modules.forward_errors import explain, note_layer
 from torchlift.converters.saved import SavedModel, load, save
 
 MODEL = FIXTURES / "digits" / "digits-lenet5-bn.t7"
@@ -59,3 +60,40 @@ def test_a_pass_without_an_error_is_left_alone() -> None:
     except ValueError:
         assert model(images).shape == (1, 10) or model(images).shape == (10,)
     assert not hasattr(error, "__notes__")
+
+
+def failing(network: torch.nn.Module, width: int) -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        network(torch.zeros(1, width))
+    return caught.value
+
+
+def test_a_long_layer_is_named_by_its_class() -> None:
+    inner = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(9)))
+    network = torch.nn.Sequential(torch.nn.Sequential(inner, torch.nn.Tanh()))
+
+    class Failing(torch.nn.Module):
+        words = "many words " * 20
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+        def extra_repr(self) -> str:
+            return self.words
+
+    network.append(Failing())
+    text = explain(failing(network, 4), network, lambda network: {})
+    assert text == "layer 1, Failing(…), got an input of shape (1, 4)"
+
+
+def test_a_note_is_made_once_and_never_while_shapes_are_tried() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Linear(2, 2, device="meta"))
+    for parts, count in ((network, 0), (network[:1], 1)):
+        notes = []
+        try:
+            parts(torch.zeros(1, 5))
+        except RuntimeError as error:
+            for _ in range(2):
+                note_layer(lambda network: {}, parts, None, None)
+            notes = getattr(error, "__notes__", [])
+        assert len(notes) == count

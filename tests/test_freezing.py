@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from support import FIXTURES
 from torch import nn
 from torch.nn import functional
 
+from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import TorchvisionNetwork
 from torchlift.transfer.errors import FreezingError
@@ -220,3 +225,28 @@ def test_a_layer_of_torchvision_needs_no_prefix(rule: str) -> None:
     assert frozen_modules(wrapped, rule) == {f"network.{name}" for name in inside if name} | (
         {"network"} if "" in inside else set()
     )
+
+
+@pytest.mark.slow
+def test_each_step_of_unfreezing_changes_its_layers_and_no_others(tmp_path: Path) -> None:
+    """Weights, biases and running statistics, in the checkpoints of a run from the shell."""
+    digits = FIXTURES / "digits"
+    model, scale = str(digits / "digits-lenet5-bn.t7"), f"--mean-std={digits / 'digits_meanStd.t7'}"
+    words = ["finetune", model, str(digits / "digits-train.t7"), scale, "--limit=200"]
+    words += ["--head=probe", "--unfreeze=2:1?,4:[0-4]", "--schedule=constant", "--epochs=4"]
+    assert main([*words, "--save-every=1", "--tracker=none", f"-o={tmp_path / 'run'}"]) == 0
+    assert main(["convert", model, str(tmp_path / "0"), scale]) == 0
+    folders = [tmp_path / "0"]
+    folders += [tmp_path / "run" / "checkpoints" / f"epoch-000{epoch}" for epoch in (1, 2, 3, 4)]
+    states = [load_file(folder / "model.safetensors") for folder in folders]
+    changes = [
+        {name.partition(".")[0] for name in after if not torch.equal(before[name], after[name])}
+        for before, after in pairwise(states)
+    ]
+    layers = {name.partition(".")[0] for name in states[0]}
+    head = max(layers, key=int)
+    late = {layer for layer in layers if int(layer) >= 10}
+    early = {layer for layer in layers if int(layer) <= 4}
+    assert {head} < late
+    assert early
+    assert changes == [{head}, late, late, late | early]

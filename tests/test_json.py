@@ -101,6 +101,17 @@ LINES: list[tuple[list[str], int]] = [
          "--output={}/sweep"],
         0,
     ),
+    (
+        ["sweep", "train", "softmax", "sklearn:digits", "seed=0,1", "epochs=1", "limit=60",
+         "--output={}/seeds"],
+        0,
+    ),
+    (
+        ["train", "softmax", "sklearn:digits", "--epochs=1", "--limit=60", "--repeats=2",
+         "-o", "{}/repeats"],
+        0,
+    ),
+    (["runs", str(FIXTURES / "0.1.0")], 0),
     (["split", "sklearn:digits", "{}/s.npz", "--limit=50", "--test-fraction=0.2"], 0),
     (["summary", "{}/model", "--formulas"], 0),
     (["plot", "filters", "{}/model", "-o", "{}/a.png"], 0),

@@ -47,6 +47,7 @@ CASES = [
     Case("nn.GramMatrix", {}, "normalize", True, False, IMAGES),
     Case("nn.GenNoise", {"num_planes": 2}, "mult", 1, 2, IMAGES),
     Case("nn.InstanceNormalization", {"nOutput": 3}, "eps", 1e-5, 1.0, IMAGES),
+    Case("nn.GroupKMaxPooling", {"k": 2}, "k_dynamic", -1, 0.9, FRAMES),
     Case("nn.KMaxPooling", {"k": 2}, "k_dynamic", -1, 0.9, FRAMES),
     Case("nn.NCEModule", NCE, "Z", 1, 2, [ROWS, TARGETS]),
     Case("nn.NCEModule", NCE, "normalized", False, True, [ROWS, TARGETS]),

@@ -170,6 +170,24 @@ def test_k_max_pooling_rounds_its_fraction_down(name: str, k_dynamic: float, kep
         assert output[:, feature].tolist() == [value for value in column if value in largest]
 
 
+@pytest.mark.covers("nn.GroupKMaxPooling", compared="outputs")
+@pytest.mark.parametrize(("k_dynamic", "frames", "kept"), [(-1, 7, 2), (0.5, 7, 3), (-1, 1, 1)])
+def test_group_k_max_pooling_keeps_the_longest_frames(
+    k_dynamic: float, frames: int, kept: int
+) -> None:
+    """By a loop; of two equal norms the first is kept, and frames that lack are zeros."""
+    batch = rand(3, frames, 4)
+    batch[:, -1] = -batch[:, 0]
+    output = layer("nn.GroupKMaxPooling", k=2, k_dynamic=k_dynamic)(batch)
+    for example, chosen in zip(batch, output, strict=True):
+        norms = example.square().sum(1).tolist()
+        longest = sorted(range(frames), key=lambda frame: -norms[frame])[:kept]
+        assert torch.equal(chosen[:kept], example[sorted(longest)])
+        assert not chosen[kept:].any()
+    assert output.shape == (3, max(kept, 2), 4)
+    assert torch.equal(layer("nn.GroupKMaxPooling", k=2, k_dynamic=k_dynamic)(batch[0]), output[0])
+
+
 @pytest.mark.covers("nn.WeightedLookupTable", compared="outputs")
 def test_weighted_lookup_table() -> None:
     weight = rand(5, 3)

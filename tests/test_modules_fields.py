@@ -14,6 +14,7 @@ from support import FIXTURES, wild_files
 
 from torchlift.converters import TorchliftError, t7
 from torchlift.converters.modules import ConversionError, convert_recorded, register
+from torchlift.converters.modules.fields import ReadFields
 from torchlift.converters.modules.find import is_module
 from torchlift.converters.modules.registry import unregister_module
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -146,3 +147,16 @@ def test_the_unused_fields_of_other_peoples_files_are_known() -> None:
         pytest.skip("needs the shared files")
     found = {entry for path in files for entry in unused_fields(path)}
     assert found <= {(name, key) for name, keys in IN_WILD_FILES.items() for key in keys}
+
+
+def test_a_private_number_is_a_note_and_long_texts_are_cut() -> None:
+    (note,) = notes_of(lua("nn.Tanh", _scale=2.0, text="x" * 100))
+    assert "_scale = 2.0" in note
+    assert f"text = '{'x' * 59}…" in note
+
+
+def test_fields_are_described_from_the_last_that_was_read() -> None:
+    fields = ReadFields(LuaTable({"a": 1, "b": 2, "c": 3}), lambda array: None)
+    for name in ("a", "b", "a"):
+        fields.get(name)
+    assert fields.described_reads() == ["a = 1", "b = 2"]

@@ -15,6 +15,7 @@ from torch import nn
 
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, find_model, load_conversion
+from torchlift.converters.modules.find import find_networks
 
 
 def module(class_name: str = "nn.Identity") -> t7.LuaObject:
@@ -135,3 +136,34 @@ def test_wild_checkpoints_without_a_model() -> None:
     for file in files:
         with pytest.raises(ConversionError, match="modelFile names the file"):
             load_model(file)
+
+
+def test_a_model_saved_in_training_mode_is_loaded_for_evaluation(tmp_path: Path) -> None:
+    """As in Module.lua, a module without the field `train` is in training mode."""
+    t7.save(table(net=module("nn.Tanh")), tmp_path / "net.t7")
+    assert load_conversion(tmp_path / "net.t7").module.training
+    assert not load_model(tmp_path / "net.t7").training
+
+
+def test_a_loss_is_the_network_of_a_file_without_others(tmp_path: Path) -> None:
+    t7.save(table(criterion=module("nn.MSECriterion")), tmp_path / "loss.t7")
+    assert [one.path for one in find_networks(tmp_path / "loss.t7")] == ["criterion"]
+
+
+def test_only_a_list_of_modules_beside_an_output_is_a_container() -> None:
+    layers, output = table(module(), module("nn.Tanh")), table()
+    found, path = find_model(table(modules=layers, output=output))
+    assert (found.class_name, path) == ("nn.Sequential", "model")
+    for value in (
+        table(modules=table(module())),
+        table(modules=table(first=module()), output=output),
+    ):
+        assert find_model(value)[0].class_name == "nn.Identity"
+
+
+def test_the_choice_of_a_model_is_said_before_what_is_odd_in_it(tmp_path: Path) -> None:
+    odd = t7.LuaObject("nn.Tanh", table(slope=2))
+    t7.save(table(best=module(), model=odd), tmp_path / "two.t7")
+    first, second = (note.text for note in load_conversion(tmp_path / "two.t7").notes)
+    assert first.startswith("the model of this file, chosen by its name")
+    assert "slope = 2" in second

@@ -1,4 +1,4 @@
-"""Sizes, bounds and scales of nnx's layers, computed by hand or as their Lua files do."""
+"""Sizes, bounds, scales and tables of nnx's layers, computed by hand or as their Lua files do."""
 
 from __future__ import annotations
 
@@ -90,3 +90,21 @@ def test_a_pyramid_takes_sizes_that_are_multiples_of_its_ratios() -> None:
     for size in ((4, 6), (3, 5)):
         with pytest.raises(ValueError, match="must be multiples"):
             module(rand(3, *size))
+
+
+def test_a_value_is_pulled_once_after_it_was_pushed() -> None:
+    push = lua("nn.PushTable", _index=1)
+    pull = lua("nn.PullTable", _push=push, _index=2)
+    push.fields["_pulls"] = t7.LuaTable.from_list([pull])
+    between = lua("nn.SelectTable", index=1)
+    network = convert(lua("nn.Sequential", modules=[push, between, pull]))
+    first, second = rand(2), rand(3)
+    assert [network[2].push is network[0], network.state_dict()] == [True, {}]
+    output = network([first, second])
+    assert output[0] is second
+    assert output[1] is first
+    with pytest.raises(RuntimeError, match="run the network's PushTable first"):
+        network[2](second)
+    short = lua("nn.PullTable", _push=push, _index=3)
+    with pytest.raises(RuntimeError, match="index 2 of a table of 1 values"):
+        convert(lua("nn.Sequential", modules=[push, between, short]))([first, second])

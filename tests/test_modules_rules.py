@@ -103,6 +103,20 @@ def test_shapes_are_computed_without_values_and_ties_stay() -> None:
     )
 
 
+class Flattened(nn.Module):
+    """Needs an input without gaps in its memory."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input.view(-1).repeat(10)[:3]
+
+
+def test_the_largest_result_is_known_for_the_strides_of_the_input() -> None:
+    """The last result is not the largest; and where the network fails, it ends there."""
+    inputs = torch.zeros(4, 5)
+    assert largest_result(Flattened(), inputs) == 200
+    assert largest_result(Flattened(), inputs.t()) == 20
+
+
 def layer(name: str, **fields: object) -> LuaObject:
     return LuaObject(name, LuaTable(fields))
 

@@ -187,6 +187,9 @@ def test_buffers_may_be_infinite_on_purpose_but_statistics_may_not() -> None:
     network = nn.Sequential(nn.BatchNorm2d(2))
     network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     assert first_not_finite_parameter(network) == ""
+    network.mask = torch.tensor([-torch.inf, torch.nan])
+    assert first_not_finite_parameter(network).startswith("mask[1] is nan (1 of 2")
+    network.mask = torch.zeros(2)
     statistics: Any = network[0].running_var
     statistics[1] = torch.inf
     assert first_not_finite_parameter(network).startswith("0.running_var[1] is inf (1 of 2")

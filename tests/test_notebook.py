@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from support import FIXTURES
+from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import load_model
+from torchlift.converters.modules.notebook import network_html
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 ATTACKS = (
@@ -110,3 +112,16 @@ def test_a_view_follows_copies_and_keeps_nothing_alive() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_arguments_are_shown_and_only_the_network_is_open() -> None:
+    deep: nn.Module = nn.Linear(3, 2, bias=False)
+    for _ in range(14):
+        deep = nn.Sequential(deep)
+    text = network_html(deep)
+    assert text.startswith("<details open><summary>Sequential</summary>")
+    assert text.count("<details open>") == 1
+    assert text.count("<details>") == 12
+    assert "<i>1 more</i>" in text
+    shown = network_html(nn.Sequential(nn.Linear(3, 2, bias=False)))
+    assert "Linear(in_features=3, out_features=2, bias=False)" in shown

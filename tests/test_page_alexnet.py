@@ -36,7 +36,9 @@ def test_alexnet_in_int8_classifies_in_the_browser(tmp_path: Path) -> None:
     onnx.export(model, tmp_path / "float.onnx", bake_resize=True)
     quantized = tmp_path / "alexnet-int8.onnx"
     pixels = np.stack([np.asarray(Image.open(image)) for image in images])
-    onnx.quantize(tmp_path / "float.onnx", quantized, pixels.transpose(0, 3, 1, 2))
+    inputs = pixels.transpose(0, 3, 1, 2)
+    # Random weights choose between classes that are all but equal.
+    onnx.quantize(tmp_path / "float.onnx", quantized, inputs, max_drop=0.5)
     files = onnx.write_page(quantized, tmp_path / "page", onnxruntime_web=RUNTIME)
     photograph = tmp_path / "photograph.jpg"
     small = Image.fromarray(np.random.default_rng(5).integers(0, 256, (30, 40, 3), np.uint8))

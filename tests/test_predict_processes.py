@@ -23,7 +23,7 @@ from support import FIXTURES
 from torchlift.cli.main import main
 from torchlift.cli.predict import _Input, _results
 from torchlift.converters.errors import WriteError
-from torchlift.converters.inference import Prediction
+from torchlift.converters.inference import InferenceError, Prediction
 from torchlift.converters.inference.processes import Process
 from torchlift.converters.inference.result_shards import open_shard, shard_of
 from torchlift.converters.inference.results import open_results
@@ -52,6 +52,36 @@ def test_shards_cover_all_images_and_cut_no_batch(counts: list[int], world_size:
         for start in range(0, count, 4)
     }
     assert {shard.start for shard in shards if shard} <= starts
+
+
+def test_batches_are_shared_evenly() -> None:
+    shards = [shard_of([4, 4], 2, Process(rank, 4)) for rank in range(4)]
+    assert shards == [range(2), range(2, 4), range(4, 6), range(6, 8)]
+
+
+def test_shards_are_joined_when_all_have_ended(tmp_path: Path) -> None:
+    target = tmp_path / "r.csv"
+    waited: list[bool] = []
+
+    class First(Process):
+        def wait(self) -> None:
+            waited.append(target.exists())
+
+    (tmp_path / "r.csv.2-of-2.partial").write_bytes(b"")
+    with open_shard(target, First(0, 2), overwrite=False, resume=False, facts={}) as write:
+        write(*IMAGES[0])
+        assert (tmp_path / "r.csv.1-of-2.partial").exists()
+    # Before the shards are opened, before they are joined, and when the file is there.
+    assert waited == [False, False, True]
+
+
+def test_no_shard_is_opened_for_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
+    opened = open_shard(
+        tmp_path / "r.txt", Unconnected(0, 2), overwrite=False, resume=False, facts={}
+    )
+    with pytest.raises(InferenceError, match="the suffix must be"), opened:
+        pass
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

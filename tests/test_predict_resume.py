@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from PIL import Image
 
 from torchlift.cli.main import main
 from torchlift.converters.errors import WriteError
-from torchlift.converters.inference import Prediction, open_results
+from torchlift.converters.inference import Prediction, open_results, partial_results
 
 CLASSES = [Prediction(3, 'a "quoted"\nname', 0.75), Prediction(1, "b", 0.25)]
 NAMES = ["a.png", 'new\nline, "x".png', "c.png", "c.png", "e.png", os.fsdecode(b"bad-\xff.png")]
@@ -197,3 +197,38 @@ def test_results_of_something_else_are_not_continued(
     assert said in capsys.readouterr().err
     assert not Path("r.jsonl").exists()
     assert Path("r.jsonl.partial").read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_a_file_that_was_renamed_before_it_was_locked_is_of_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That process has ended meanwhile; its results stand under their own name."""
+    target = tmp_path / "r.csv"
+    lock = partial_results._lock
+
+    def renamed(stream: BinaryIO) -> bool:
+        (tmp_path / "r.csv.partial").rename(tmp_path / "theirs.csv")
+        return lock(stream)
+
+    monkeypatch.setattr(partial_results, "_lock", renamed)
+    with pytest.raises(WriteError, match="another process is writing to it"):
+        write_all(target)
+    assert not target.exists()
+
+
+def test_settings_that_0_1_0_wrote_are_known(tmp_path: Path) -> None:
+    record = tmp_path / "r.csv.partial.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / "r.csv", end=4, facts={"top": 1})
+    record.write_text('{"top": 1}', encoding="utf-8")
+    assert write_all(tmp_path / "r.csv", resume="auto", facts={"top": 1}) >= 2
+
+
+def test_suffixes_of_any_case_and_errors_of_the_caller(tmp_path: Path) -> None:
+    """An error of the block is raised as it is, and not taken for one of the file."""
+    write_all(tmp_path / "r.CSV")
+    results = open_results(tmp_path / "s.csv")
+    mine = PermissionError(13, "mine")
+    with pytest.raises(PermissionError) as caught, results:
+        raise mine
+    assert caught.value is mine

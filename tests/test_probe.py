@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,14 @@ def test_results_depend_on_the_seed_alone(method: str) -> None:
     assert first == second
     assert len(first.test_accuracies) == 2
     assert first.test_accuracy == pytest.approx(np.mean(first.test_accuracies))
-    assert first.test_std == pytest.approx(np.std(first.test_accuracies))
+    # With n - 1 in the denominator, as `statistics` has it.
+    assert first.test_std == pytest.approx(statistics.stdev(first.test_accuracies))
+    spread = first.metrics["test_accuracy"]
+    assert (spread.average, spread.deviation) == (first.test_accuracy, first.test_std)
+    losses = [
+        probe("x", data, method, None, ProbeOptions(seed=seed)).evaluation.loss for seed in (4, 5)
+    ]
+    assert first.metrics["test_loss"].average == pytest.approx(np.mean(losses))
     # The second seed gives the same result as a probe that begins with it.
     later = probe("x", data, method, None, ProbeOptions(seed=5))
     assert later.test_accuracies == first.test_accuracies[1:]

@@ -174,6 +174,12 @@ def test_nothing_of_a_plugin_that_fails_stays(tmp_path: Path) -> None:
     plugin.write_text(PLUGIN.replace("my.View", "nn.Linear"), encoding="utf-8")
     with pytest.raises(ConversionError, match=r"failing\.py failed: nn\.Linear has a converter"):
         load_plugin(plugin)
+    plugin.write_text("raise SystemExit(3)\n", encoding="utf-8")
+    with pytest.raises(ConversionError, match=r"failing\.py failed: SystemExit: 3"):
+        load_plugin(plugin)
+    plugin.write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        load_plugin(plugin)
     plugin.write_text(PLUGIN.replace("my.View", "my.Failing"), encoding="utf-8")
     load_plugin(plugin)
     unregister_module("torchlift_plugin_failing")

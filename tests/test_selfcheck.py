@@ -256,3 +256,17 @@ def test_a_graph_that_never_ran_is_unchecked() -> None:
     """Its first node holds the empty table `input = {}`."""
     file = SHARED / "wild" / "jsenellart+luatorch-onnx-convert__test__data__model3.t7@ab13d07"
     assert {item.status for item in checked(t7.load(file)).layers} == {"unchecked"}
+
+
+def test_layers_may_share_the_memory_of_their_outputs() -> None:
+    """As optnet lets them: what a later layer wrote there is not what an earlier one computed."""
+    inputs = tensor([[1.0, 2.0]])
+    storage = tensor([[15.0, 18.0]]).storage
+    first = linear([[1.0, 2.0], [3.0, 0.0]], output=tensor([[15.0, 18.0]], storage))
+    second = layer("nn.MulConstant", constant_scalar=1.0, output=tensor([[5.0, 3.0]]))
+    third = layer("nn.MulConstant", constant_scalar=3.0, output=tensor([[15.0, 9.0]]))
+    fourth = layer("nn.AddConstant", constant_scalar=0.0, output=tensor([[15.0, 9.0]], storage))
+    first.fields["output"][...] = fourth["output"]
+    report = checked(container("nn.Sequential", first, second, third, fourth), input=inputs)
+    assert [one.status for one in report.layers] == ["unchecked", "equal", "equal", "equal"]
+    assert "overwritten by model.modules[4]" in report.layers[0].reason

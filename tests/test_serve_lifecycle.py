@@ -5,6 +5,7 @@ What is protected: no request is lost or answered wrongly meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ import pytest
 from onnx import numpy_helper
 from serve_support import Server, digits_model, serving
 from support import ROOT
+
+from torchlift.cli.serve import command
 
 #: Runs the server in this process, then says what was imported.
 _IN_PROCESS = """
@@ -245,3 +248,27 @@ def test_what_is_wrong_at_the_start_is_said(
     lines = [line for line in done.stderr.splitlines() if line.startswith("torchlift: ")]
     assert problem in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_head() -> None:
+    """Nagle's algorithm holds the body of an answer 40 ms back.
+
+    asyncio switches it off only for sockets that were made with TCP's number.
+    """
+
+    async def nodelay() -> int:
+        with command._listen("127.0.0.1", 0) as listener:
+            accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+            server = await asyncio.start_server(
+                lambda _, to: accepted.put_nowait(to), sock=listener
+            )
+            async with server:
+                _, client = await asyncio.open_connection(*listener.getsockname())
+                writer = await accepted.get()
+                connection = writer.get_extra_info("socket")
+                found: int = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                client.close()
+                writer.close()
+            return found
+
+    assert asyncio.run(nodelay()) != 0

@@ -170,8 +170,19 @@ def test_the_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert repeated == rows
 
 
-def test_runs_without_a_result_are_rows_and_the_others_go_on(tmp_path: Path) -> None:
-    """One that diverged is not repeated; one that was refused is tried again."""
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TrainingError("no such head"), "no such head"),
+        # Whatever the code of a network raises.
+        (RuntimeError("shapes differ\nat …"), "RuntimeError: shapes differ"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_runs_without_a_result_are_rows_and_the_others_go_on(
+    error: Exception, said: str, tmp_path: Path
+) -> None:
+    """One that diverged is not repeated; one that failed, however, is tried again."""
     tried: list[str] = []
 
     def run(trial: Trial, folder: Path) -> None:
@@ -179,26 +190,28 @@ def test_runs_without_a_result_are_rows_and_the_others_go_on(tmp_path: Path) -> 
         if trial["lr"] == "1":
             raise DivergedError("the training diverged in epoch 2", 2)
         if trial["lr"] == "2":
-            raise TrainingError("no such head")
+            raise error
         finished(trial, folder)
 
     sweep_of(tmp_path).run(run)
     assert [(row["lr"], row["status"]) for row in sweep_of(tmp_path).rows()] == [
         *(("3", "finished"), ("4", "finished")),
-        *(("1", "diverged"), ("2", "refused")),
+        *(("1", "diverged"), ("2", "failed")),
     ]
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
-    assert (last["val_accuracy"], last["run"], last["status"]) == ("", "002", "refused")
+    assert (last["val_accuracy"], last["run"], last["status"]) == ("", "002", "failed")
+    assert said in sweep_of(tmp_path).problems()["002"]["problem"]
     sweep_of(tmp_path).run(run)
     assert tried == ["1", "2", "3", "4", "2"]
 
 
-def test_a_full_disk_ends_a_sweep(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [WriteError("no space left"), OSError(28, "full"), ImportError()])
+def test_a_full_disk_or_a_missing_package_ends_a_sweep(error: Exception, tmp_path: Path) -> None:
     def run(trial: Trial, folder: Path) -> None:
-        raise WriteError("no space left")
+        raise error
 
-    with pytest.raises(WriteError):
+    with pytest.raises(type(error)):
         sweep_of(tmp_path).run(run)
 
 
@@ -304,3 +317,10 @@ def test_a_damaged_file_of_a_sweep_is_named(tmp_path: Path) -> None:
     (tmp_path / "problems.json").write_text('{"001": 3}', encoding="utf-8")
     with pytest.raises(SweepError, match=r"problems\.json: damaged"):
         sweep.rows()
+
+
+def test_repeats_are_seeds_in_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "train", "lenet5", "digits", "repeats=1,2", f"--output={tmp_path / 's'}"]
+    assert main(words) == 2
+    assert "vary the option seed" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -39,9 +39,10 @@ EVERYTHING = {
         auto_augment="trivialaugment",
         erasing=0.3,
     ),
-    "freezing": Freezing(freeze="until 7", unfreeze_at=3, layer_decay=0.9),
+    # One step before the checkpoint from which the run goes on, one at once behind it, one later.
+    "freezing": Freezing(freeze="until 7", unfreeze="2:4,3:1", unfreeze_at=4, layer_decay=0.9),
     "accumulate": 2,
-    "sampling": "replacement",
+    "sampling": "weighted",
 }
 
 

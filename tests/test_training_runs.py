@@ -8,8 +8,11 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -21,6 +24,8 @@ from torchlift.converters import t7
 from torchlift.converters.labels import read_labels
 from torchlift.converters.saved import open_model
 from torchlift.converters.t7 import LuaTable
+from torchlift.transfer.runs import read_run
+from torchlift.transfer.training.checkpoints import saved_epochs
 
 DIGITS = FIXTURES / "digits"
 MODEL, TRAIN, TEST = (
@@ -29,6 +34,8 @@ MODEL, TRAIN, TEST = (
 SCALE = f"--mean-std={DIGITS / 'digits_meanStd.t7'}"
 
 pytestmark = pytest.mark.slow
+
+_T = TypeVar("_T")
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -119,7 +126,12 @@ RESULTS = (
 
 
 def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    # Processes start with all modules imported, so that kills hit the training.
+    """Kills come at what is seen in the run's folder, so that the machine's speed is of no matter.
+
+    By turns, a run is killed when it has written a checkpoint, and after some changes of any of its
+    files and a while in which it trains on.
+    """
+    # Processes start with all modules imported.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
         ["torchlift.cli.main", "torchlift.transfer.training.classifiers",
@@ -128,42 +140,66 @@ def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(tmp_path: Path) -
 
     def start(folder: Path) -> Any:
         words = ["finetune", MODEL, TRAIN, SCALE, "--limit=160", "--epochs=5", "--batch-size=16"]
-        words += ["--head=probe", "--freeze=all-but-head", "--unfreeze-at=3", "--optimizer=adamw"]
-        words += ["--lr=0.001", "--ema=0.9", "--flip", "--tracker=none", "--device=cpu", "--json"]
-        process = processes.Process(
-            target=main, args=([*words, f"--output={folder}", "--resume=auto"],)
-        )
+        words += ["--head=probe", "--unfreeze=2:1?,4:[0-9]", "--optimizer=adamw"]
+        words += ["--sampling=weighted", "--lr=0.001", "--ema=0.9", "--flip", "--tracker=none"]
+        words += ["--device=cpu", "--json", f"--output={folder}", "--resume=auto"]
+        process = processes.Process(target=main, args=(words,))
         process.start()
         return process
 
     def results(folder: Path) -> dict[str, bytes]:
         return {name: (folder / name).read_bytes() for name in RESULTS}
 
-    start(tmp_path / "warm-up").join()
-    began = time.perf_counter()
     start(tmp_path / "uninterrupted").join()
-    duration = time.perf_counter() - began
     expected = results(tmp_path / "uninterrupted")
+    epoch = (read_run(tmp_path / "uninterrupted", "").seconds or 0) / 5
 
     moments = random.Random(0)
-    kills = number = 0
-    checkpoints = set()
+    kills, number, epochs_done = 0, 0, set()
     while kills < 20:
         folder = tmp_path / f"killed-{number}"
+        before = last_checkpoint(folder)
         process = start(folder)
-        process.join(moments.uniform(0.1, 0.9) * duration)
+        if kills % 2:
+            seen = changes_of(folder)
+            for _ in range(moments.randint(1, 12)):
+                seen = wait_for(process, partial(changes_of, folder), seen)
+            process.join(moments.uniform(0, 2) * epoch)
+        else:
+            wait_for(process, partial(last_checkpoint, folder), before)
         if process.is_alive():
             process.kill()
             process.join()
             kills += 1
-            checkpoints.add(len(list(folder.glob("checkpoints/epoch-*"))))
+            epochs_done.add(last_checkpoint(folder))
             continue
         assert results(folder) == expected
         number += 1
-    process = start(folder)
-    process.join()
+    start(folder).join()
     assert results(folder) == expected
-    assert len(checkpoints) > 1, "every kill came before the first checkpoint"
+    # Behind the first unfreezing and before the second; and at several moments of all.
+    assert epochs_done & {1, 2, 3}, epochs_done
+    assert len(epochs_done) > 1
+
+
+def last_checkpoint(folder: Path) -> int:
+    return max(saved_epochs(folder / "checkpoints"), default=0)
+
+
+def changes_of(folder: Path) -> dict[str, int]:
+    """Return when each file in a folder was written."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found[str(path)] = path.stat().st_mtime_ns
+    return found
+
+
+def wait_for(process: Any, look: Callable[[], _T], before: _T) -> _T:
+    """Look again and again until something else is seen, or the process has ended."""
+    while (now := look()) == before and process.is_alive():
+        time.sleep(0.001)
+    return now
 
 
 def test_the_command_writes_all_files_of_a_run_folder(

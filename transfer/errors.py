@@ -74,6 +74,10 @@ class SweepError(TorchliftError):
     """A sweep with invalid options."""
 
 
+class RunsError(TorchliftError):
+    """A folder without runs, or a run that cannot be read."""
+
+
 class StoreError(TorchliftError):
     """A feature store that is missing, damaged, incomplete, or was computed from something else."""
 

@@ -15,7 +15,9 @@ from .data.class_matching import match_classes as matched
 from .data.selection import class_count, labelled
 from .errors import ProbeError
 from .evaluation import Evaluation, outcomes, summarize
+from .evaluation.results import SCORES
 from .probe_methods import METHODS, Examples, Fitted, LinearLayer, Scale
+from .spread import Spread
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class ProbeResult:
         setting: What validation chose, for the first seed.
         val_accuracy: The mean over the seeds.
         test_accuracy: The mean over the seeds.
-        test_std: The standard deviation over the seeds; 0 for one seed.
+        test_std: The sample standard deviation over the seeds; 0 for one seed.
         test_accuracies: The accuracy of each seed.
+        metrics: Mean and deviation over the seeds of `val_accuracy` and of every metric of the test
+            split, such as `test_f1`.
         evaluation: The evaluation on the test split, for the first seed.
         notes: How the classes of the test features were matched, and notes on the fits.
         class_names: The names of the classes, or None.
@@ -47,6 +51,7 @@ class ProbeResult:
     test_accuracy: float
     test_std: float
     test_accuracies: list[float]
+    metrics: dict[str, Spread]
     evaluation: Evaluation
     notes: list[str]
     class_names: list[str] | None
@@ -58,7 +63,8 @@ class ProbeResult:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("class_names", "scale", "linear"):
             del values[name]
-        return {**values, "evaluation": self.evaluation.to_json()}
+        spreads = [spread.to_json(metric) for metric, spread in self.metrics.items()]
+        return {**values, "metrics": spreads, "evaluation": self.evaluation.to_json()}
 
 
 @dataclass(frozen=True)
@@ -124,16 +130,19 @@ def probe(
         _run(data, method, test_data, options, seed)
         for seed in range(options.seed, options.seed + options.repeats)
     ]
-    accuracies = [run.evaluation.accuracy for run in runs]
+    metrics = {"val_accuracy": Spread.of(run.fitted.val_accuracy for run in runs)}
+    for score in SCORES:
+        metrics[f"test_{score}"] = Spread.of(getattr(run.evaluation, score) for run in runs)
     return ProbeResult(
         layer=name,
         dimensions=data.images.shape[1],
         method=method,
         setting=runs[0].fitted.setting,
-        val_accuracy=float(np.mean([run.fitted.val_accuracy for run in runs])),
-        test_accuracy=float(np.mean(accuracies)),
-        test_std=float(np.std(accuracies)),
-        test_accuracies=accuracies,
+        val_accuracy=metrics["val_accuracy"].average,
+        test_accuracy=metrics["test_accuracy"].average,
+        test_std=metrics["test_accuracy"].deviation or 0.0,
+        test_accuracies=[run.evaluation.accuracy for run in runs],
+        metrics=metrics,
         evaluation=runs[0].evaluation,
         notes=[*notes, *dict.fromkeys(run.fitted.note for run in runs if run.fitted.note)],
         class_names=None if data.names is None else list(data.names),

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,26 @@ from ..converters.requirements import require
 
 require("torchlift.transfer.sweep", "torch")
 
-from ..converters.errors import TorchliftError, WriteError
+from ..converters.errors import WriteError
 from ..converters.files import atomic_path, remove_abandoned
 from ..converters.validation import (
     Kind,
     entries,
+    list_of,
     mapping_of,
     number,
     optional,
     read_json,
     text,
 )
-from .errors import DivergedError, SweepError
+from .errors import SweepError
+from .reports.markdown import markdown_table
 from .training.monitoring import best_row, validation_score
 from .training.run_folder import RunFolder
+from .training.status import Failure, Status
 
 #: The files in which a sweep's folder describes its runs, and those that came to no result.
 _PLAN, _PROBLEMS = "sweep.json", "problems.json"
-
-#: What became of a run.
-FINISHED, DIVERGED, REFUSED = "finished", "diverged", "refused"
 
 #: The options of one run, as text: `{"lr": "0.1", "freeze": "none"}`.
 Trial = dict[str, str]
@@ -116,8 +116,9 @@ class Sweep:
     def run(self, run_trial: Callable[[Trial, Path], None]) -> None:
         """Do every run that is not finished, and write the table after each.
 
-        A run that diverges, or is refused, is a row of the table, and the others go on. One that
-        diverged is not repeated when the sweep is resumed.
+        A run that diverges or fails is a row of the table, and the others go on. One that diverged
+        is not repeated when the sweep is resumed. A full disk ends the sweep, and so does a package
+        that is missing.
 
         Args:
             run_trial: Does one run in a folder, and resumes it if it was stopped.
@@ -135,15 +136,14 @@ class Sweep:
             name = folder.path.name
             # What a kill left in a run that had ended; one that goes on removes it itself.
             remove_abandoned(folder.path)
-            if folder.is_finished() or problems.pop(name, {}).get("status") == DIVERGED:
+            if folder.is_finished() or problems.pop(name, {}).get("status") == "diverged":
                 continue
             try:
                 run_trial(trial, folder.path)
-            except WriteError:
+            except (WriteError, OSError, ImportError):
                 raise
-            except TorchliftError as error:
-                status = DIVERGED if isinstance(error, DivergedError) else REFUSED
-                problems[name] = {"status": status, "problem": str(error)}
+            except Exception as error:  # Whatever the code of a network or of a library raises.
+                problems[name] = asdict(Failure.of(error))
             self._write(_PROBLEMS, json.dumps(problems, indent=1) + "\n")
             self._write_tables()
         # Also of runs that ended before, if what ended them then did not let the tables be written.
@@ -187,7 +187,7 @@ class Sweep:
         if not failed:
             return rows
         columns = list((rows or failed)[0])
-        rows = [{**row, "status": FINISHED} for row in rows]
+        rows = [{**row, "status": "finished"} for row in rows]
         blank: Result = dict.fromkeys(columns, "")
         return [*rows, *({**blank, **row} for row in failed)]
 
@@ -252,13 +252,61 @@ class Sweep:
         writer.writeheader()
         writer.writerows(rows)
         self._write("results.csv", text.getvalue())
-        lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-        table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-        self._write("results.md", table)
+        table = markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+        self._write("results.md", table + "\n")
 
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class FailedTrial:
+    """A run of a sweep that came to no result.
+
+    Attributes:
+        name: Its folder within that of the sweep; it exists if the training had begun.
+        options: Its model, its data and the options of the sweep.
+        status: What became of it.
+        problem: Why.
+    """
+
+    name: str
+    options: dict[str, Any]
+    status: Status
+    problem: str
+
+
+def failed_trials(folder: Path) -> list[FailedTrial]:
+    """Return the runs of a sweep that came to no result; none if the folder holds no sweep.
+
+    Raises:
+        SweepError: If the files of the sweep are damaged.
+    """
+    plan = _read_plan(folder / _PLAN)
+    if plan is None:
+        return []
+    sweep = Sweep(folder, plan["trials"], plan["fixed"])
+    problems = sweep.problems()
+    common = {name: plan["fixed"].get(name) for name in ("model", "data")}
+    return [
+        FailedTrial(
+            name,
+            {**common, **{key: _as_value(value) for key, value in trial.items()}},
+            "diverged" if problems[name]["status"] == "diverged" else "failed",
+            problems[name]["problem"],
+        )
+        for trial, run in zip(sweep.trials, sweep.folders(), strict=True)
+        if (name := run.path.name) in problems
+    ]
+
+
+def _as_value(text: str) -> Any:
+    """Return the value of an option as a run's config.yaml has it: numbers are no texts."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def as_cells(row: Result) -> dict[str, str]:
@@ -293,11 +341,14 @@ def _read_object(file: Path, kind: Kind) -> dict[str, Any]:
     return value
 
 
+#: What `sweep.json` holds.
+_PLANNED = entries({"fixed": mapping_of(text), "trials": list_of(mapping_of(text))})
+
+
 def _read_plan(file: Path) -> dict[str, Any] | None:
     """Return the runs of the sweep in a folder, or None if it holds no sweep."""
     try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        plan: dict[str, Any] = _PLANNED(read_json(file.read_text(encoding="utf-8")), "it")
+    except (OSError, ValueError):
         return None
-    is_plan = isinstance(plan, dict) and isinstance(plan.get("trials"), list) and "fixed" in plan
-    return plan if is_plan else None
+    return plan

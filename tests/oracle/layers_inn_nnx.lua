@@ -37,4 +37,16 @@ cases:module('SpatialPyramid', nn.SpatialPyramid({1, 2}, scales(), 3, 3, 1, 1, 3
 local fovea = nn.SpatialFovea{nInputPlane = 2, ratios = {1, 2}, processors = scales(), fov = 3, sub = 1}
 fovea:configure(6, 4)  -- its type() needs the layers that are made here
 cases:module('SpatialFovea', fovea, torch.randn(2, 4, 6))
+-- Its gradients need a push of the last value.
+local function pushed(push, ...)
+   local network = nn.Sequential():add(nn.SplitTable(2)):add(push):add(nn.JoinTable(2)):add(nn.Tanh())
+   for _, index in ipairs{...} do network:add(push:pull(index)) end
+   return network:add(nn.JoinTable(2))
+end
+cases:module('PushTable_last', pushed(nn.PushTable(3), 2), torch.randn(2, 3, 4))
+cases[#cases].class = 'nn.PushTable'
+cases:module('PullTable_twice', pushed(nn.PushTable(1), 2, 1), torch.randn(2, 3, 4))
+cases[#cases].class = 'nn.PullTable'
+cases:module('PullTable_twice_last', pushed(nn.PushTable(3), 1, 2), torch.randn(2, 3, 4))
+cases[#cases].class = 'nn.PullTable'
 cases:save(arg[1] .. '/nnx.t7')

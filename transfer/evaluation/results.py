@@ -17,6 +17,9 @@ from .outcomes import Outcomes
 #: The number of confidence bins of equal width (Guo et al. 2017, arXiv:1706.04599).
 BINS = 15
 
+#: The metrics of an evaluation that are one number each, and no counts.
+SCORES = ("accuracy", "top5_accuracy", "loss", "precision", "recall", "f1", "ece")
+
 #: The most classes of an evaluation: their confusion matrix takes 5 GB.
 _MOST_CLASSES = 25_000
 

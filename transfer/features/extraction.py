@@ -183,7 +183,7 @@ def _fill(
     workers: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Compute chunks, and write each when its last batch is done."""
+    """Compute chunks, and write each when its last batch is done, while the next is computed."""
     size = plan.settings.batch_size
     batches = [
         (chunk, rows[at : at + size])
@@ -191,14 +191,25 @@ def _fill(
         for rows in (store.chunks[chunk],)
         for at in range(0, len(rows), size)
     ]
-    done: list[list[np.ndarray]] = []
     results = _map_in_order(pool, lambda batch: _features(plan, batch[1]), batches, 2 * workers)
-    for (chunk, rows), features in zip(batches, results, strict=True):
-        done.append(features)
-        progress(len(rows))
-        if rows.stop == store.chunks[chunk].stop:
-            store.write(chunk, (np.concatenate(arrays) for arrays in zip(*done, strict=True)))
-            done = []
+
+    def whole_chunks() -> Iterator[tuple[int, list[list[np.ndarray]]]]:
+        done: list[list[np.ndarray]] = []
+        for (chunk, rows), features in zip(batches, results, strict=True):
+            done.append(features)
+            progress(len(rows))
+            if rows.stop == store.chunks[chunk].stop:
+                yield chunk, done
+                done = []
+
+    def write(chunk: tuple[int, list[list[np.ndarray]]]) -> None:
+        number, done = chunk
+        store.write(number, (np.concatenate(arrays) for arrays in zip(*done, strict=True)))
+
+    # The disk takes a chunk while the next ones are computed.
+    with ThreadPoolExecutor(1) as writer:
+        for _ in _map_in_order(writer, write, whole_chunks(), 1):
+            pass
 
 
 def _features(plan: ExtractionPlan, rows: range) -> list[np.ndarray]:

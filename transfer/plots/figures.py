@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -103,7 +103,6 @@ def check_figure_name(file: Path) -> None:
         raise PlotError(f"{file}: the name of a figure ends in {suffixes}")
 
 
-@styled
 def save_figure(figure: Figure, file: str | os.PathLike[str]) -> Path:
     """Write a figure as PNG or SVG; equal figures give equal bytes.
 
@@ -117,10 +116,22 @@ def save_figure(figure: Figure, file: str | os.PathLike[str]) -> Path:
     target = Path(file)
     check_figure_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = dict.fromkeys(_OMITTED_METADATA[target.suffix.lower()])
     with atomic_path(target) as path:
-        figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
+        write_figure(figure, path, target.suffix.lower())
     return target
+
+
+@styled
+def write_figure(figure: Figure, file: Path | BinaryIO, suffix: str) -> None:
+    """Write a figure to a file or a stream of bytes.
+
+    Args:
+        figure: A figure that a function of this package drew.
+        file: Where to.
+        suffix: `.png` or `.svg`.
+    """
+    metadata = dict.fromkeys(_OMITTED_METADATA[suffix])
+    figure.savefig(file, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
 
 
 def line_colors(count: int) -> list[str]:

@@ -24,22 +24,31 @@ _PAGE_DPI = 96
 
 def render_html(page: Page) -> str:
     """Render a page as HTML for screens of any width and for print."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "kind": _kind,
         "markdown": _markdown,
         "inline": _inline,
         "data_uri": _data_uri,
         "width": _width,
     }
-    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html").render(page=page, style=style)
+    return templates.get_template("page.html").render(page=page, style=page_style())
+
+
+def environment() -> Environment:
+    """Return the templates, in which every text is escaped."""
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page_style() -> Markup:
+    """Return the style of all pages."""
+    return Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
 
 
 def _markdown(text: str) -> Markup:

@@ -43,7 +43,7 @@ def _parts(page: Page, parts: Sequence[Part], folder: Path) -> Iterator[str]:
             case Text():
                 yield part.markdown.strip()
             case Table():
-                yield _table(part)
+                yield markdown_table(part.header, part.cells, part.numeric)
                 yield f"*{part.caption}*"
             case Figure():
                 path = Path(os.path.relpath(part.file, folder)).as_posix()
@@ -64,11 +64,23 @@ def _links(page: Page, steps: Sequence[Step]) -> str:
     return f"Made by {', '.join(groups)}"
 
 
-def _table(table: Table) -> str:
-    alignments = ["---:" if numeric else "---" for numeric in table.numeric]
-    rows = [[_escaped(cell) for cell in row] for row in ([*table.header], *table.cells)]
-    lines = [rows[0], alignments, *rows[1:]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None
+) -> str:
+    r"""Return a table as Markdown, without a line break at its end.
+
+    Args:
+        header: The names of the columns.
+        rows: The cells as texts.
+        right: Whether each column is aligned to the right; by default none is.
+
+    Example:
+        >>> markdown_table(["run", "freeze"], [["001", "a|b"]]).splitlines()
+        ['| run | freeze |', '| --- | --- |', '| 001 | a\\|b |']
+    """
+    alignments = ["---:" if numeric else "---" for numeric in right or [False] * len(header)]
+    cells = [[_escaped(cell) for cell in row] for row in (header, *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], alignments, *cells[1:]))
 
 
 def _escaped(cell: str) -> str:

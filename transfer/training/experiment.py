@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from ...converters.errors import WriteError
+from ...converters.errors import TorchliftError, WriteError
 from ...converters.inference import TorchPredictor
 from ...converters.inference.classifier import class_name
 from ...converters.inference.torch_module import as_inputs
@@ -32,6 +32,7 @@ from .options import Experiment
 from .processes import determinism, end_trackers, start_processes, start_trackers, torch_threads
 from .rehearsal import Rehearsal, rehearse
 from .run_folder import RunFolder, open_run
+from .status import Failure
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def run_experiment(
 
     with (
         _kept_if_begun(folder, is_new and accelerator.is_main_process),
+        _failure_recorded(folder, accelerator.is_main_process),
         determinism(run.deterministic),
         torch_threads(run.threads),
     ):
@@ -176,6 +178,23 @@ def _kept_if_begun(folder: RunFolder, is_new: bool) -> Iterator[None]:
     except (OSError, WriteError):
         if is_new:
             folder.remove_unstarted()
+        raise
+
+
+@contextmanager
+def _failure_recorded(folder: RunFolder, is_main: bool) -> Iterator[None]:
+    """Write into `run.json` why a run ended without a result; one that goes on forgets it.
+
+    A run that a signal or a full disk stopped has not failed: it goes on from its checkpoint.
+    """
+    try:
+        yield
+    except (OSError, WriteError):
+        raise
+    except Exception as error:
+        if is_main:
+            with suppress(OSError, TorchliftError):
+                folder.add_facts(failure=asdict(Failure.of(error)))
         raise
 
 

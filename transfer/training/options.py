@@ -181,6 +181,8 @@ class Run:
             tensorboard.
         keep_best: Keep the checkpoints of so many of the best epochs.
         save_every: Keep the checkpoints of every so many epochs, too.
+        repeats: How many seeds are used, one after the other, for means and deviations; each run
+            has a folder in the output, such as seed-0.
     """
 
     output: str | None = None
@@ -194,8 +196,10 @@ class Run:
     tracker: list[str] | None = None
     keep_best: int = 1
     save_every: int | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_option(self, "repeats", self.repeats >= 1, "at least 1")
         check_option(self, "keep_best", self.keep_best >= 1, "at least 1")
         every = self.save_every
         check_option(self, "save_every", every is None or every >= 1, "at least 1")

@@ -71,7 +71,8 @@ RUN = FolderKind(
 
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors")
 
-_FACTS = "run.json"
+#: The file that says with what a run was made, and, if it was, what ended it.
+FACTS = "run.json"
 #: What a run writes beside these two; nothing else in its folder is ever deleted. The file that
 #: shows that a run is finished comes first: what is left when a deletion is killed is no such run.
 _RESULTS = (
@@ -188,34 +189,34 @@ class RunFolder:
 
     def add_facts(self, **facts: Any) -> None:
         """Add entries to `run.json`; those of the same names are replaced."""
-        both = {**_read_facts(self.path), **facts}
-        _write_text(self.path / _FACTS, json.dumps(both, indent=1) + "\n")
+        both = {**read_facts(self.path), **facts}
+        _write_text(self.path / FACTS, json.dumps(both, indent=1) + "\n")
 
     def found_rate(self) -> float | None:
         """Return the learning rate that a range test of this run found, if there was one."""
-        rate = _read_facts(self.path).get("lr")
+        rate = read_facts(self.path).get("lr")
         return rate if isinstance(rate, float) else None
+
+    def options(self) -> dict[str, Any]:
+        """Return every option of the run; nothing without a run, or if config.yaml is damaged."""
+        with suppress(OSError, ValueError):
+            return check_entries(read_yaml((self.path / CONFIG).read_text(encoding="utf-8")), {})
+        return {}
 
     def planned_epochs(self) -> int | None:
         """Return how many epochs the run in the folder was to have so far; None without a run."""
-        with suppress(OSError, ValueError):
-            config = check_entries(read_yaml((self.path / CONFIG).read_text(encoding="utf-8")), {})
-            epochs = config.get("epochs")
-            return epochs if isinstance(epochs, int) else None
-        return None
+        epochs = self.options().get("epochs")
+        return epochs if isinstance(epochs, int) else None
 
     def monitor(self) -> Monitor:
         """Return the metric that decided which epoch is the best; `accuracy` without a run."""
-        with suppress(OSError, ValueError):
-            config = check_entries(read_yaml((self.path / CONFIG).read_text(encoding="utf-8")), {})
-            found = config.get("monitor")
-            return next((name for name in get_args(Monitor) if name == found), "accuracy")
-        return "accuracy"
+        found = self.options().get("monitor")
+        return next((name for name in get_args(Monitor) if name == found), "accuracy")
 
     def processes(self) -> int | None:
         """Return how many processes trained the run in the folder; None without a run."""
         with suppress(OSError, TrainingError):
-            count = _read_facts(self.path).get("processes", 1)
+            count = read_facts(self.path).get("processes", 1)
             return count if isinstance(count, int) else None
         return None
 
@@ -223,7 +224,7 @@ class RunFolder:
         """Remove the files of a run without an epoch, and its folder if nothing else is in it."""
         if saved_epochs(self.checkpoints):
             return
-        for name in (*_RESULTS, CONFIG, _FACTS):
+        for name in (*_RESULTS, CONFIG, FACTS):
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -280,7 +281,7 @@ def open_run(
             raise TrainingError(
                 f"{card} was edited, and a run that goes on writes a new one: move it elsewhere"
             )
-        check_resumable(folder.path, _read_facts(folder.path), config, inputs)
+        check_resumable(folder.path, read_facts(folder.path), config, inputs)
         lr = folder.found_rate()
     else:
         raise TrainingError(
@@ -293,7 +294,8 @@ def open_run(
 def flat_options(**groups: Any) -> dict[str, Any]:
     """Return options by name: the fields of dataclasses, and all other arguments.
 
-    `resume`, `overwrite` and `download` are left out: they apply to one call, not to the run.
+    `resume`, `overwrite`, `download` and `repeats` are left out: they apply to one call, not to the
+    run.
     """
     flat: dict[str, Any] = {}
     for name, value in groups.items():
@@ -305,7 +307,7 @@ def flat_options(**groups: Any) -> dict[str, Any]:
         # Shapes as they are written on the command line.
         name: str(value) if is_dataclass(value) else value
         for name, value in flat.items()
-        if name not in ("resume", "overwrite", "download")
+        if name not in ("resume", "overwrite", "download", "repeats")
     }
 
 
@@ -314,17 +316,17 @@ def _is_run(path: Path) -> bool:
     if not (path / CONFIG).is_file():
         return False
     with suppress(OSError, TrainingError):
-        return bool(_read_facts(path))
+        return bool(read_facts(path))
     return False
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
     """Return what `run.json` says.
 
     Raises:
         TrainingError: If it is damaged, or not of a run.
     """
-    file = path / _FACTS
+    file = path / FACTS
     try:
         facts = read_json(file.read_text(encoding="utf-8"))
         return check_entries(facts, {"torchlift": text, "inputs": mapping_of(anything)})
@@ -343,7 +345,7 @@ def _check_contents(path: Path, overwrite: bool) -> None:
         TrainingError: If something else stands in one of the run's own folders.
     """
     if not overwrite:
-        for name in (CONFIG, _FACTS, *_RESULTS):
+        for name in (CONFIG, FACTS, *_RESULTS):
             check_no_links(path / name)
         return
     entries = foreign_entries(path, RUN)
@@ -386,7 +388,7 @@ def _write_config(
     }
     if lr is not None:
         facts["lr"] = lr
-    _write_text(path / _FACTS, json.dumps(facts, indent=1) + "\n")
+    _write_text(path / FACTS, json.dumps(facts, indent=1) + "\n")
     _write_text(path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 

@@ -55,15 +55,20 @@ class DynamicKMaxPool(nn.Module):
         if self.factor > 0:
             frames = self.factor * input.shape[-2]
             k = max(k, math.ceil(frames) if self.round_up else math.floor(frames))
-        # Torch7 and ONNX's TopK prefer the earlier one of equal values, PyTorch only in a stable
-        # sort, which ONNX lacks.
-        if torch.compiler.is_exporting():
-            largest = input.topk(k, dim=-2).indices
-        else:
-            largest = input.sort(dim=-2, descending=True, stable=True).indices.narrow(-2, 0, k)
-        # Sorted indices give the values in temporal order.
-        indices = largest.sort(dim=-2).values
-        return input.gather(-2, indices)
+        return input.gather(-2, largest_in_order(input, k))
+
+
+def largest_in_order(values: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the indices, rising, of the k largest values along the second last axis.
+
+    Of equal values the earlier one is preferred, as in Torch7.
+    """
+    # ONNX's TopK prefers it too, PyTorch only in a stable sort, which ONNX lacks.
+    if torch.compiler.is_exporting():
+        largest = values.topk(k, dim=-2).indices
+    else:
+        largest = values.sort(dim=-2, descending=True, stable=True).indices.narrow(-2, 0, k)
+    return largest.sort(dim=-2).values
 
 
 @register("nn.TemporalConvolution")

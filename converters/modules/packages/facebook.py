@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...t7 import LuaObject, LuaTable
 from ..context import Context
 from ..layers.container import Container
-from ..layers.temporal import DynamicKMaxPool
+from ..layers.temporal import DynamicKMaxPool, largest_in_order
 from ..registry import layer, register
 from .alias import convert_as
 
@@ -115,3 +118,42 @@ def temporal_k_max_pooling(source: LuaObject, context: Context) -> nn.Module:
     """Convert `TemporalKMaxPooling.lua`: the k largest values of each feature in temporal order."""
     factor = max(float(source.get("k_dynamic", -1)), 0.0)
     return DynamicKMaxPool(int(source["k"]), factor, round_up=False)
+
+
+@layer
+class GroupKMaxPool(nn.Module):
+    """`GroupKMaxPooling.lua`: the k frames of the largest norm, in temporal order.
+
+    k is max(min_k, factor · T). Frames of zeros follow where there are fewer than k.
+
+    Args:
+        min_k: Smallest k.
+        factor: Fraction of the frames, rounded down.
+    """
+
+    def __init__(self, min_k: int, factor: float = 0.0) -> None:
+        super().__init__()
+        self.min_k = min_k
+        self.factor = factor
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, T, F) to (N, k, F), or (T, F) to (k, F)."""
+        k = self.min_k
+        if self.factor > 0:
+            k = max(k, math.floor(self.factor * input.shape[-2]))
+        # An added frame is chosen after all others: its norm is the smallest.
+        frames = functional.pad(input, (0, 0, 0, k))
+        norms = functional.pad(input.norm(dim=-1, keepdim=True), (0, 0, 0, k), value=-1.0)
+        indices = largest_in_order(norms, k)
+        return frames.gather(-2, indices.expand(*indices.shape[:-1], input.shape[-1]))
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by repr()."""
+        return f"{self.min_k}, factor={self.factor}"
+
+
+@register("nn.GroupKMaxPooling", ignored=("switches",))
+def group_k_max_pooling(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `GroupKMaxPooling.lua`: the frames of the largest norm, in temporal order."""
+    factor = max(float(source.get("k_dynamic", -1)), 0.0)
+    return GroupKMaxPool(int(source["k"]), factor)

@@ -19,7 +19,7 @@ from .fairseq import TrainEval
 
 
 @register(
-    *("nn.ModelParallelTable", "nn.ModelParallel"),
+    *("nn.ModelParallelTable", "nn.ModelParallel", "nn.AbstractParallel"),
     ignored=(
         *("gpuAssignments", "inputGpu", "gradOutputGpu", "outputGpu", "gradInputGpu"),
         *("gradInputAddBuffer", "noGradInput", "gpu_assignments", "container_gpuid"),
@@ -27,7 +27,7 @@ from .fairseq import TrainEval
     ),
 )
 def model_parallel_table(source: LuaObject, context: Context) -> nn.Module:
-    """Convert `ModelParallelTable.lua`, or `ModelParallel.lua` of fbcunn.
+    """Convert `ModelParallelTable.lua`, or fbcunn's `ModelParallel.lua` and its parent.
 
     Its children ran on several GPUs, each on the whole input; their outputs are concatenated.
     """

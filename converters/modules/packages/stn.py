@@ -126,3 +126,19 @@ class BilinearSampler(nn.Module):
 def bilinear_sampler(source: LuaObject, context: Context) -> nn.Module:
     """Convert `BilinearSamplerBHWD.lua`: bilinear sampling of an image at a grid."""
     return BilinearSampler()
+
+
+@layer
+class InverseCrop(nn.Module):
+    """`CropInvert.lua`: the matrix of a crop, a scaling and a translation, inverted."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map matrices (N, 2, 3) to matrices (N, 2, 3)."""
+        scales = input[:, :, :2].diagonal(dim1=1, dim2=2)
+        return torch.cat([(1 / scales).diag_embed(), (-input[:, :, 2] / scales)[:, :, None]], 2)
+
+
+@register("nn.CropInvert")
+def crop_invert(source: LuaObject, context: Context) -> nn.Module:
+    """Convert `CropInvert.lua` of nips2016, which draws birds at places that are told."""
+    return InverseCrop()

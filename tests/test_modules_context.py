@@ -1,0 +1,69 @@
+"""What the objects of one conversion share: modes, depth, memory, and what is said of errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from torchlift.converters import convert, t7
+from torchlift.converters.modules.context import MAX_DEPTH, Context
+from torchlift.converters.modules.errors import ConversionError, UnknownClassError
+from torchlift.converters.modules.to_torch7 import to_torch7
+from torchlift.converters.t7 import LuaObject, LuaTable
+
+
+def lua(name: str, *children: LuaObject, **fields: object) -> LuaObject:
+    if children:
+        fields["modules"] = LuaTable.from_list(children)
+    return LuaObject(name, LuaTable(fields))
+
+
+def test_each_layer_keeps_its_own_mode() -> None:
+    frozen = lua("nn.Dropout", p=0.5, train=False)
+    network = convert(lua("nn.Sequential", frozen, lua("nn.Tanh"), train=True))
+    assert [part.training for part in network.modules()] == [True, False, True]
+
+
+def test_modules_side_by_side_are_not_inside_each_other() -> None:
+    """Also those of a container that has ended."""
+    inner = [lua("nn.Sequential", lua("nn.Tanh")) for _ in range(MAX_DEPTH)]
+    assert len(convert(lua("nn.Sequential", *inner))) == MAX_DEPTH
+
+
+def test_modules_in_each_other_end_somewhere() -> None:
+    network = lua("nn.Tanh")
+    for _ in range(MAX_DEPTH - 1):
+        network = lua("nn.Sequential", network)
+    convert(network)
+    with pytest.raises(ConversionError, match=f"more than {MAX_DEPTH} modules, one in another"):
+        convert(lua("nn.Sequential", network))
+
+
+def test_a_choice_is_of_its_own_type() -> None:
+    """In Lua `true` is not 1."""
+    context = Context(find=lambda source: None)
+    assert context.choice(lua("my.Layer", mode=1.0), "mode", (2.0, 1.0)) == 1
+    assert context.choice(lua("my.Layer"), "mode", (2, 1)) == 2
+    with pytest.raises(ConversionError, match="mode = True is not known; known are 2, 1"):
+        context.choice(lua("my.Layer", mode=True), "mode", (2, 1))
+
+
+def test_statistics_are_written_back_to_their_place() -> None:
+    arrays = {name: np.ones(3, np.float32) for name in ("running_mean", "running_var")}
+    source = t7.loads(t7.dumps(lua("nn.BatchNormalization", eps=1e-5, affine=False, **arrays)))
+    source.version = 2
+    network = convert(source)
+    mean = torch.tensor([1.0, -2.0, 3.0])
+    network.running_mean.copy_(mean)
+    written = to_torch7(network)
+    assert written["running_mean"].tolist() == mean.tolist()
+    assert written["running_var"].tolist() == [1, 1, 1]
+
+
+def test_what_fails_because_of_an_unknown_class_is_not_said_beside_it() -> None:
+    damaged = lua("nn.Linear", weight=np.ones((2, 3)), bias=np.ones(7))
+    container = lua("nn.Concat", lua("my.Unknown"), dimension="x")
+    with pytest.raises(UnknownClassError, match=r"besides, model\.modules\[2\]: ") as caught:
+        convert(lua("nn.Sequential", container, damaged))
+    assert str(caught.value).count("besides") == 1

@@ -1,0 +1,129 @@
+"""`--repeats`: seeds in folders of their own, what diverges or fails, and going on."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import typed
+from test_runs import write_run
+
+from torchlift.cli.data_options import DataOptions
+from torchlift.cli.repeats import repeatable
+from torchlift.cli.result import CommandResult
+from torchlift.transfer.errors import DivergedError, TrainingError
+from torchlift.transfer.training.options import Run
+
+
+def trained(
+    folder: Path, problems: dict[int, Exception], **options: Any
+) -> tuple[CommandResult, list[tuple[int, Path]]]:
+    """Repeat a training that writes runs at once; some seeds end in an error."""
+    began = []
+
+    def train(network: str, data: str, *, data_options: DataOptions, run: Run) -> CommandResult:
+        assert run.repeats == 1
+        seed, path = data_options.seed, Path(str(run.output))
+        began.append((seed, path))
+        if seed in problems:
+            raise problems[seed]
+        write_run(path, [0.5, 0.6], test=seed / 10, seed=seed)
+        return CommandResult({})
+
+    settings = Run(**{"output": str(folder), "repeats": 3, **options})
+    words = {"network": "softmax", "data": "d"}
+    return repeatable(train)(**words, data_options=DataOptions(seed=4), run=settings), began
+
+
+def test_each_seed_has_a_folder_and_every_metric_a_deviation(tmp_path: Path) -> None:
+    result, began = trained(tmp_path / "r", {})
+    assert began == [(seed, tmp_path / "r" / f"seed-{seed}") for seed in (4, 5, 6)]
+    (configuration,) = result.data["configurations"]
+    metrics = {each["metric"]: each for each in configuration["metrics"]}
+    assert {"val_accuracy", "val_loss", "test_accuracy", "test_f1", "seconds"} <= set(metrics)
+    assert metrics["test_accuracy"]["average"] == pytest.approx(0.5)
+    expected = statistics.stdev([0.4, 0.5, 0.6])
+    assert metrics["test_accuracy"]["deviation"] == pytest.approx(expected)
+    assert (configuration["seeds"], result.passed) == ([4, 5, 6], True)
+
+
+def test_a_seed_that_diverges_or_fails_is_a_row(tmp_path: Path) -> None:
+    result, began = trained(tmp_path / "r", {4: DivergedError("nan", 1), 6: RuntimeError("odd")})
+    assert [seed for seed, _ in began] == [4, 5, 6]
+    rows = [(row["seed"], row["status"]) for row in result.data["runs"]]
+    assert rows == [(4, "diverged"), (5, "finished"), (6, "failed")]
+    assert result.data["configurations"][0]["finished"] == 1
+    assert not result.passed
+    assert trained(tmp_path / "q", {5: DivergedError("nan", 1)})[0].passed
+
+
+def test_what_fails_at_once_is_an_error(tmp_path: Path) -> None:
+    """The options are wrong: the other seeds would fail like the first."""
+    with pytest.raises(TrainingError, match="no such head"):
+        trained(tmp_path / "r", {4: TrainingError("no such head")})
+    with pytest.raises(OSError, match="full"):
+        trained(tmp_path / "q", {5: OSError(28, "full")})
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "single", [0.5])
+    with pytest.raises(TrainingError, match="holds a single run"):
+        trained(tmp_path / "single", {})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    with pytest.raises(TrainingError, match="something else than runs"):
+        trained(tmp_path / "photos", {})
+    write_run(tmp_path / "begun" / "seed-6", [0.5])
+    with pytest.raises(TrainingError, match="resume='auto'"):
+        trained(tmp_path / "begun", {})
+    assert not (tmp_path / "begun" / "seed-4").exists()
+
+
+WORDS = ["train", "softmax", "sklearn:digits", "--limit=100", "--epochs=2", "--tracker=none"]
+
+
+@pytest.mark.slow
+def test_repeats_are_the_runs_of_their_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Byte for byte, also those that are added later; what is there stays as it is."""
+    folder = tmp_path / "r"
+    words = [*WORDS, "--test-fraction=0.2", "--json"]
+    for repeats in ("2", "3"):
+        code, out, err = typed(
+            {}, capsys, *words, f"--repeats={repeats}", "--resume=auto", f"-o={folder}"
+        )
+        assert code == 0, err
+    report = json.loads(out)
+    assert [row["run"] for row in report["runs"]] == ["seed-0", "seed-1", "seed-2"]
+    code, out, err = typed({}, capsys, *words, "--seed=2", f"-o={tmp_path / 'one'}")
+    assert code == 0, err
+    evaluation = json.loads(out)["evaluation"]
+    assert report["runs"][2]["test_accuracy"] == evaluation["accuracy"]
+    assert report["runs"][2]["test_ece"] == evaluation["ece"]
+    for name in ("metrics.csv", "model/model.safetensors", "evaluation.json"):
+        assert (folder / "seed-2" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    # As the table of the folder has it.
+    code, out, err = typed({}, capsys, "runs", str(folder), "--json")
+    assert json.loads(out)["configurations"] == report["configurations"]
+    code, out, err = typed({}, capsys, *words, "--repeats=2", f"-o={folder}")
+    assert (code, out) == (1, "")
+    assert "--resume auto" in err
+
+
+@pytest.mark.slow
+def test_a_run_says_why_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And forgets it when it goes on."""
+    folder = tmp_path / "r"
+    words = ["train", "lenet5", "sklearn:digits", "--limit=60", "--tracker=none", f"-o={folder}"]
+    code, _, err = typed({}, capsys, *words, "--lr=1e10", "--epochs=2")
+    assert code == 1
+    (row,) = json.loads(typed({}, capsys, "runs", str(tmp_path), "--json")[1])["runs"]
+    assert row["status"] == "diverged"
+    assert f"torchlift: {row['problem']}" in err
+    assert typed({}, capsys, *words, "--lr=0.01", "--epochs=2", "--overwrite")[0] == 0
+    (row,) = json.loads(typed({}, capsys, "runs", str(tmp_path), "--json")[1])["runs"]
+    assert (row["status"], "problem" in row) == ("finished", False)
