@@ -109,11 +109,11 @@ def test_public_names_have_examples() -> None:
 
 
 def gives(documented: Any) -> str:
-    """Return the annotations of what a function returns, and of a class's fields and methods."""
+    """Return the types of what a function returns, and of a class's fields and methods' results."""
     if isfunction(documented):
         return str(get_annotations(documented).get("return"))
     if not isclass(documented):
-        return ""
+        return str(documented)  # A union of classes names them.
     methods = [one for one in vars(documented).values() if isfunction(one)]
     return f"{get_annotations(documented)} {' '.join(map(gives, methods))}"
 
