@@ -178,8 +178,7 @@ class _Input:
 
 
 def _open_input(classifier: Classifier, name: str, top: int, is_first: bool) -> _Input:
-    from ..converters.images import find_images, local_path
-    from ..converters.images.files import list_folder
+    from ..converters.images import local_path
     from ..converters.inference import predict_array, predict_files
     from ..transfer.data import Dataset, open_data, read_dataset
     from ..transfer.data.readers.torch7 import is_torch7_file
@@ -210,16 +209,26 @@ def _open_input(classifier: Classifier, name: str, top: int, is_first: bool) -> 
         )
     if not path.exists():
         return _Input([name], lambda start: [(name, [], f"{name}: no such file")][start:])
-    if is_first and path.is_dir() and (left_out := list_folder(path).note()):
-        console(stderr=True).print(f"note: {name}: {left_out}")
-    files = find_images([name])
+    # Names, since a path takes five times the memory.
+    files = _names_in(path, is_first) if path.is_dir() else [str(path)]
     return _Input(
-        list(map(str, files)),
+        files,
         lambda start: (
             (str(one.file), one.predictions, one.problem)
             for one in predict_files(classifier, files[start:], top)
         ),
     )
+
+
+def _names_in(folder: Path, is_first: bool) -> list[str]:
+    from ..converters.images.files import list_folder, no_images
+
+    content = list_folder(folder)
+    if is_first and (left_out := content.note()):
+        console(stderr=True).print(f"note: {folder}: {left_out}")
+    if not content.images:
+        raise no_images(folder)
+    return list(map(str, content.images))
 
 
 def _results(sources: Sequence[_Input], wanted: range, batch_size: int) -> Iterator[_Result]:
@@ -251,15 +260,18 @@ def _check_resumable(done: Sequence[Done], names: Iterable[str], output: str | N
 
 def _fingerprint(model: str) -> list[str] | None:
     """Return the SHA-256 of each file of a model; None of a network that is no file."""
-    from ..converters.saved.card import CARD
-    from ..converters.saved.hub import model_path
+    files = [Path(model)]
+    if not files[0].is_file():
+        # These import torch, which an .onnx file does not need.
+        from ..converters.saved.card import CARD
+        from ..converters.saved.hub import model_path
 
-    path = model_path(model)
-    if not path.exists():
-        return None
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    # What a README.md says does not change a result.
-    files = [file for file in files if file.name != CARD]
+        path = model_path(model)
+        if not path.exists():
+            return None
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        # What a README.md says does not change a result.
+        files = [file for file in files if file.is_file() and file.name != CARD]
     digests = []
     for file in files:
         with file.open("rb") as stream:

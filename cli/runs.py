@@ -73,7 +73,7 @@ def runs(
     if output is None:
         return CommandResult(data, stream=[text])
     with atomic_path(output) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="replace")
     return CommandResult(data, Group(*_lines(notes), f"wrote {output}: {len(found):,} runs"))
 
 

@@ -71,8 +71,11 @@ def configurations_json(configurations: Sequence[Configuration]) -> list[dict[st
 
 
 def setting_of(value: Any) -> Any:
-    """Return an option's value as JSON: a list as it is typed."""
-    return ",".join(map(str, value)) if isinstance(value, list) else as_text(value)
+    """Return an option's value as JSON: a list as it is typed, what no option can be as text."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    plain = as_text(value)
+    return plain if isinstance(plain, str | float | int | None) else str(plain)
 
 
 def tables_view(

@@ -7,6 +7,9 @@ once; a gray level may round the other way, since kernels sum in another order.
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +111,41 @@ def test_a_large_image_in_tiles_from_the_command_line(tmp_path: Path) -> None:
         assert main(["apply", str(tmp_path / "model"), str(source), str(target), *words]) == 0
         made.append(np.asarray(Image.open(target)).astype(int))
     assert np.abs(made[0] - made[1]).max() <= 1
+
+
+@pytest.mark.slow
+def test_an_image_of_twelve_million_pixels_in_tiles_takes_less_than_two_gigabytes(
+    tmp_path: Path,
+) -> None:
+    """A style network of the published width; the truth is a part of the image, run at once."""
+    torch.manual_seed(0)
+    layers = [
+        *(nn.Conv2d(3, 32, 9, padding=4), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(64, 128, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(32, 3, 9, padding=4), nn.Sigmoid()),
+    ]
+    module = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        module[-2].weight *= 100  # Small random weights would leave the image gray.
+    model = SavedModel(module, "features", preprocessing=Preprocessing("RGB"))
+    save(model, tmp_path / "model")
+    source, target = tmp_path / "in.png", tmp_path / "out.png"
+    image = Image.fromarray(PICTURE).resize((4000, 3000), Image.Resampling.BICUBIC)
+    image.save(source)
+    command = [sys.executable, "-m", "torchlift.cli", "apply", tmp_path / "model", source, target]
+    subprocess.run([*command, "--tile", "512"], check=True)
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    tiled = np.asarray(Image.open(target)).astype(int)
+    box = (1600, 1200, 2400, 1800)
+    image.crop(box).save(source)
+    subprocess.run([*command, "--overwrite"], check=True)
+    whole = np.asarray(Image.open(target)).astype(int)
+    seen = 64  # More than the network sees around a pixel, and a multiple of its stride.
+    inside = tiled[box[1] + seen : box[3] - seen, box[0] + seen : box[2] - seen]
+    assert np.abs(inside - whole[seen:-seen, seen:-seen]).max() <= 1
+    assert whole.std() > 5
+    print(f"{memory / 1e9:.2f} GB")
+    assert memory < 2e9

@@ -112,7 +112,7 @@ def outputs_of(file: Any, exact: Any) -> Any:
 
     example = np.zeros((2, 64), np.float32)
     return check_edge_cases(
-        example, run_both, 1e-4, False, 0, in_float64=lambda batch: [exact(batch.model)]
+        example, run_both, 1e-4, False, 0, in_float64=lambda inputs: [exact(inputs)]
     )
 
 

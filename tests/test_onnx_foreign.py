@@ -24,6 +24,7 @@ from onnx_foreign_support import (
     value,
     write,
 )
+from PIL import Image
 from torch import nn
 
 from torchlift.cli.main import main
@@ -244,3 +245,31 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert documents[0].replace(path, out) == documents[1]
     assert main(["predict", path, "china"]) == 1
     assert "--mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["apply", "two.onnx", "a.png", "b.png"],
+        ["predict", "two.onnx", "a.png"],
+        ["sample", "two.onnx", "--length", "3"],
+        ["sample", "two.onnx", "--grid", "2x2", "-o", "b.png"],
+    ],
+)
+def test_several_inputs_are_named(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = [value("left", FLOAT, "batch", 3, 6, 6), value("right", FLOAT, None, 3, 6, 6)]
+    node = helper.make_node("Add", ["left", "right"], ["sum"])
+    write(Path("two.onnx"), [node], inputs, [value("sum", FLOAT, "batch", 3, 6, 6)], {})
+    Image.fromarray(PIXELS[0].transpose(1, 2, 0)).save("a.png")
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("torchlift: two.onnx")
+    assert "left (batch×3×6×6) and right (?×3×6×6)" in said
+    assert said.count("\n") == 1
+    assert not Path("b.png").exists()

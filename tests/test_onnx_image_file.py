@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 from support import FIXTURES
+from torch import nn
 
 from torchlift.cli.main import main
+from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference import Classifier, OnnxPredictor, TorchPredictor, predict_files
 from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
+from torchlift.converters.onnx.runtimes.installed import find_runtimes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
 from torchlift.transfer.evaluation import evaluate
@@ -126,3 +130,30 @@ def test_both_kinds_of_baking_together_are_a_usage_error(
     words = ["export", "missing.t7", target, "--bake-resize", "--bake-preprocessing"]
     assert main(words) == 2
     assert "leave out --bake-preprocessing" in capsys.readouterr().err
+
+
+def test_images_that_the_network_itself_refuses_are_not_compared(tmp_path: Path) -> None:
+    """Reflection needs two pixels, PyTorch's instance normalization refuses one."""
+    torch.manual_seed(3)
+    layers = nn.ReflectionPad2d(1), nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4)
+    own = Preprocessing(resize="none", mean=(0.5,), std=(0.25,))
+    model = SavedModel(nn.Sequential(*layers).eval(), "features", (3, 8, 8), None, own)
+    export(model, tmp_path / "f.onnx", bake_resize=True, any_size=True)
+    report = check(model, tmp_path / "f.onnx", runtimes=find_runtimes(["onnxruntime"]))
+    assert report.passed, list(report.lines())
+    found = {finding.name: finding.text for finding in report.findings}
+    assert "of 7 images, 5×9 to 768×1023" in found["images"]
+
+
+def test_rounding_that_normalization_enlarges_is_allowed(tmp_path: Path) -> None:
+    """A constant image through zeros around it: PyTorch's mean is exact, another one is not."""
+    torch.manual_seed(5)
+    layers: list[nn.Module] = []
+    for channels in (3, 8):
+        layers += [nn.Conv2d(channels, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU()]
+        layers[-3].weight.data *= 100
+        layers[-3].bias.data *= 100
+    network = nn.Sequential(*layers).eval()
+    export(network, tmp_path / "f.onnx", input_shape=(3, 16, 16), output_kind="features")
+    report = check(network, tmp_path / "f.onnx", input_shape=(3, 16, 16), output_kind="features")
+    assert report.passed, list(report.lines())

@@ -33,13 +33,18 @@ def exported(module: nn.Module, path: Path, shape: tuple[int, ...], **options: A
     return onnx.load(path).graph
 
 
-@pytest.mark.parametrize("size", [4, 5])
-def test_local_response_normalization_is_one_node(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "alpha", "beta", "k"),
+    [(4, 1e-2, 0.75, 2), (5, 1e-2, 0.75, 2), (3, 1, 0.75, 0.01), (1, 1, 0.5, 1)],
+)
+def test_local_response_normalization_is_one_node(
+    tmp_path: Path, size: int, alpha: float, beta: float, k: float
+) -> None:
     """Of an odd size; ONNX Runtime refuses others, whose nodes stay as they are."""
-    module = LocalResponseNorm(size, 1e-2, 0.75, 2.0)
+    module = LocalResponseNorm(size, alpha, beta, k)
     graph = exported(module, tmp_path / "f.onnx", (8, 3, 4))
     operators = [node.op_type for node in graph.node]
-    assert operators == ["LRN"] if size == 5 else "LRN" not in operators
+    assert operators == ["LRN"] if size % 2 else "LRN" not in operators
 
 
 def test_guards_of_gradients_are_left_out(tmp_path: Path) -> None:
@@ -92,3 +97,24 @@ def test_a_file_says_what_it_is(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "f.onnx")
     assert model.doc_string == "input batch×3×2×2 → logits batch×2, 2 classes"
     assert (model.model_version, model.producer_name) == (1, "torchlift")
+
+
+class Windows(nn.Module):
+    """What torch says in several nodes, and ONNX in one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        quarters = [input[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        pair = torch.cat(quarters[:2], 1)
+        joined = torch.cat([pair, torch.cat([quarters[2], quarters[3] + 1], 1)], 1)
+        count = joined.shape[0]
+        windows = joined.reshape(count, 1, 8, 1, 3, 2).permute(0, 1, 3, 2, 4, 5)
+        return windows.reshape(count, 24, 2) * pair.abs().sum()
+
+
+def test_joined_nodes(tmp_path: Path) -> None:
+    """A slice of two axes, a join of joins, and a transpose that moves axes of length 1."""
+    graph = exported(Windows(), tmp_path / "f.onnx", (2, 6, 4))
+    counts = Counter(node.op_type for node in graph.node)
+    # Another node takes `pair`, which stays.
+    assert (counts["Slice"], counts["Concat"], counts["Transpose"]) == (4, 2, 0)
+    assert counts["Reshape"] == 1

@@ -361,3 +361,17 @@ def test_progress_is_shown_only_on_terminals(model: Path, folder: Path) -> None:
         pass
     assert b"1/1" in shown
     assert out == piped.stdout
+
+
+def test_classifying_files_with_an_onnx_file_imports_no_torch(tmp_path: Path) -> None:
+    """It would take two seconds and half a gigabyte, which a server of predictions lacks."""
+    Image.new("L", (32, 32)).save(tmp_path / "image.png")
+    code = (
+        "import sys; from torchlift.cli.main import main\n"
+        "code = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    model = FIXTURES / "0.1.0" / "model.onnx"
+    words = ["predict", model, tmp_path / "image.png", "--output", tmp_path / "results.csv"]
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

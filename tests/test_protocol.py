@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,14 @@ from PIL import Image
 from support import ROOT
 from torch import nn
 
-from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.images.image_to_image import ImageToImage
+from torchlift.converters.images.preprocessing import COLORS, Preprocessing
 from torchlift.converters.inference import Classifier
+from torchlift.converters.inference.metadata import PRECISIONS, Metadata
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.saved.config import OUTPUT_KINDS
+from torchlift.converters.vocabulary import BYTES, UTF_8, Vocabulary
 
 SCRIPTS = ROOT / "docs" / "protocol"
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
@@ -86,3 +91,14 @@ def test_each_script_is_short() -> None:
     }
     assert len(lengths) == 3
     assert max(lengths.values()) <= 60
+
+
+def test_every_entry_that_can_be_written_is_defined() -> None:
+    """Names, and the values that are chosen among: what the code can write, the page explains."""
+    page = (SCRIPTS.parent / "protocol.md").read_text(encoding="utf-8")
+    classes = (Metadata, Preprocessing, ImageToImage)
+    names = [field.name for one in classes for field in dataclasses.fields(one)]
+    names += Vocabulary("", ("a",)).to_json()
+    names += [*OUTPUT_KINDS, *PRECISIONS, *COLORS, UTF_8, BYTES]
+    assert len(names) > 40
+    assert [name for name in names if f"`{name}`" not in page] == []

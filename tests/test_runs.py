@@ -144,6 +144,48 @@ def test_hidden_folders_and_what_is_in_a_run_are_no_runs(folder: Path) -> None:
         find_runs(folder / "empty")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"config.yaml": "a: &a [1]\nb: *a"},
+        {"config.yaml": "- 1"},
+        {"config.yaml": "1: 2"},
+        {"run.json": "{"},
+        {"run.json": '{"torchlift": "1", "inputs": {}, "failure": 5}'},
+        {"metrics.jsonl": '{"epoch": "x"}'},
+        {"seconds.csv": "epoch,seconds\n1,soon\n"},
+        {"seconds.csv": "epoch\n1\n"},
+        {"evaluation.json": '{"split": 5}'},
+    ],
+)
+def test_a_damaged_run_is_named_beside_the_others(damage: dict[str, str], folder: Path) -> None:
+    for name, text in damage.items():
+        (folder / "a" / "seed-0" / name).write_text(text, encoding="utf-8")
+    found = {run.name: run for run in find_runs(folder)}
+    assert found["a/seed-0"].status == "damaged"
+    assert f"{next(iter(damage))}: damaged" in str(found["a/seed-0"].problem)
+    assert found["a/seed-1"].status == "finished"
+
+
+def test_odd_texts_and_numbers_of_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A half of a surrogate pair, a date, numbers that are none, a metric that is called run."""
+    odd = folder / "odd"
+    write_run(odd, [0.5], test=0.5)
+    config = (
+        'network: "\\ud800"\nepochs: 1\nlr: 2020-01-01\nseed: {1: 2, a: [3]}\nx: {1: a, b: 2}\n'
+    )
+    (odd / "config.yaml").write_text(config, encoding="utf-8")
+    row = {"epoch": None, "train_loss": 1e300, "val_accuracy": None, "run": 5, "status": 5}
+    (odd / "metrics.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    for suffix in ("md", "csv", "json", "html"):
+        run(capsys, folder, "-o", tmp_path / f"t.{suffix}")
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert [each["run"] for each in document["runs"]][-1] == "odd"
+    run(capsys, folder, "--sort", "val_accuracy")
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int = 0) -> str:
     status, out, err = typed({}, capsys, "runs", *map(str, words))
     assert status == code, err

@@ -130,7 +130,7 @@ def test_what_is_no_model_of_a_text_names_its_file_once(tmp_path: Path) -> None:
     with pytest.raises(InferenceError, match=r"s\.onnx: at=… is for \.t7 files"):
         open_language_model(file, "cpu", at="model")
     other = FIXTURES / "0.1.0" / "model.onnx"
-    with pytest.raises(InferenceError, match="no language model: 1 inputs and 1 outputs") as caught:
+    with pytest.raises(InferenceError, match="no language model: it takes input ") as caught:
         open_language_model(other, "cpu")
     assert str(caught.value).startswith(str(other))
     assert str(caught.value).count("model.onnx") == 1

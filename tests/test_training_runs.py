@@ -37,6 +37,8 @@ pytestmark = pytest.mark.slow
 
 _T = TypeVar("_T")
 
+KILLS = 20
+
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     assert main([*words, "--tracker=none", "--json"]) == 0
@@ -156,7 +158,7 @@ def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(tmp_path: Path) -
 
     moments = random.Random(0)
     kills, number, epochs_done = 0, 0, set()
-    while kills < 20:
+    while kills < KILLS:
         folder = tmp_path / f"killed-{number}"
         before = last_checkpoint(folder)
         process = start(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,12 @@ from ..converters.requirements import require
 require("torchlift.transfer.runs", "torch")
 
 from ..converters.errors import TorchliftError, first_line
-from ..converters.validation import entries, number, optional, read_json, text
+from ..converters.validation import Kind, entries, number, optional, read_json, text
 from .errors import RunsError
 from .evaluation.results import SCORES
 from .spread import Spread
 from .sweep import failed_trials
-from .training.monitoring import Row, best_row, is_over
+from .training.monitoring import Row, best_epoch, is_over
 from .training.options import RENAMED_OPTIONS
 from .training.resuming import CONFIG
 from .training.run_folder import FACTS, RunFolder, read_facts
@@ -144,19 +143,23 @@ def read_run(path: Path, name: str) -> RunSummary:
         name: What the run is called.
     """
     folder = RunFolder(path)
-    options = {RENAMED_OPTIONS.get(key, key): value for key, value in folder.options().items()}
+    stored = {key: value for key, value in folder.options().items() if isinstance(key, str)}
+    options = {RENAMED_OPTIONS.get(key, key): value for key, value in stored.items()}
     options |= {"model": options["network"]} if "network" in options else {}
     try:
+        if not options:
+            raise RunsError(f"{path / CONFIG}: damaged: there are no options")
         failed = read_facts(path).get("failure")
         # Written before the first epoch is done.
         history = folder.read_metrics() if (path / "metrics.jsonl").is_file() else []
         evaluation = _read_evaluation(folder.evaluation)
         seconds = _read_seconds(path / "seconds.csv")
-        failure = {} if failed is None else _FAILURE(failed, "failure")
-    except (TorchliftError, ValueError) as error:
+        failure = {} if failed is None else _checked(_FAILURE, failed, path / FACTS)
+    except (OSError, TorchliftError) as error:
         return RunSummary(name, "damaged", options, problem=str(error))
-    best = best_row(history, folder.monitor())
-    metrics = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
+    best = best_epoch(history, folder.monitor())
+    row = history[best - 1] if history else {}
+    metrics = {key: value for key, value in row.items() if key.startswith(("train_", "val_"))}
     if evaluation is not None and evaluation.get("split") == "test":
         metrics |= {
             f"test_{score}": math.nan if evaluation[score] is None else evaluation[score]
@@ -173,7 +176,7 @@ def read_run(path: Path, name: str) -> RunSummary:
         status,
         options,
         metrics,
-        int(best["epoch"]) or None,
+        best or None,
         len(history),
         sum(seconds) if seconds is not None else None,
         history,
@@ -185,8 +188,8 @@ def group_seeds(runs: Sequence[RunSummary]) -> list[Configuration]:
     """Return the configurations of runs, each with its runs, in the order of the first ones."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
-        key = json.dumps(configuration_options(run), sort_keys=True, default=str)
-        groups.setdefault(key, []).append(run)
+        key = sorted(configuration_options(run).items())
+        groups.setdefault(repr(key), []).append(run)
     return [Configuration(number, group) for number, group in enumerate(groups.values(), 1)]
 
 
@@ -242,9 +245,7 @@ def differing_options(runs: Sequence[RunSummary]) -> list[str]:
     options = [configuration_options(run) for run in runs if run.status != "damaged"]
     names = dict.fromkeys(name for each in options for name in each)
     return [
-        name
-        for name in names
-        if len({json.dumps(each[name], default=str) for each in options if name in each}) > 1
+        name for name in names if len({repr(each[name]) for each in options if name in each}) > 1
     ]
 
 
@@ -260,8 +261,17 @@ def _read_evaluation(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found: dict[str, Any] = _EVALUATION(read_json(file.read_text(encoding="utf-8")), "it")
+        content = read_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        raise RunsError(f"{file}: damaged: {error}") from None
+    return _checked(_EVALUATION, content, file)
+
+
+def _checked(kind: Kind, value: Any, file: Path) -> dict[str, Any]:
+    """Return what a file holds, if it is of the right kind."""
+    try:
+        found: dict[str, Any] = kind(value, "it")
+    except ValueError as error:
         raise RunsError(f"{file}: damaged: {error}") from None
     return found
 
@@ -299,4 +309,6 @@ def is_run(path: Path) -> bool:
 
 
 def _name(path: Path, root: Path) -> str:
-    return path.resolve().name if path == root else path.relative_to(root).as_posix()
+    """Return the name of a folder as a text that every file can hold."""
+    name = path.resolve().name if path == root else path.relative_to(root).as_posix()
+    return name.encode("utf-8", "replace").decode("utf-8")

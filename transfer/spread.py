@@ -50,7 +50,7 @@ class Spread:
         """Return the spread for people.
 
         Example:
-            >>> Spread(0.75, 0.35355, 2).text(), Spread(12.5, None, 1).text(1)
+            >>> Spread(0.75, 0.3536, 2).text(), Spread(12.5, None, 1).text(1)
             ('0.7500 ± 0.3536', '12.5')
         """
         known = [each for each in (self.average, self.deviation) if each is not None]

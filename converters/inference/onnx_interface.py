@@ -147,13 +147,28 @@ def find_input(inputs: Sequence[Any], is_foreign: bool) -> NetworkInput:
         InferenceError: If there are several, or arrays cannot be converted to its type.
     """
     if len(inputs) != 1:
-        raise InferenceError(f"{len(inputs)} inputs, a classifier has one")
+        raise InferenceError(
+            f"it takes {len(inputs)} inputs, {describe_values(inputs)}, where one was expected: "
+            "run it in ONNX Runtime by these names; sample runs a network of texts with its states"
+        )
     (value,) = inputs
     if value.type not in INPUT_DTYPES:
         raise InferenceError(f"inputs of type {value.type}")
     axes = tuple(size if isinstance(size, int) else None for size in value.shape)
     last = is_foreign and has_channels_last(axes)
     return NetworkInput(value.name, axes, INPUT_DTYPES[value.type], last)
+
+
+def describe_values(values: Sequence[Any]) -> str:
+    """Return the names and sizes of a session's inputs or outputs.
+
+    Example:
+        >>> from types import SimpleNamespace as Value
+        >>> describe_values([Value(name="x", shape=["batch", 3]), Value(name="y", shape=[None])])
+        'x (batch×3) and y (?)'
+    """
+    named = [f"{one.name} ({'×'.join(str(size or '?') for size in one.shape)})" for one in values]
+    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or "none"
 
 
 def find_scores(outputs: Sequence[Any], name: str | None) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ from ...errors import NotFiniteError
 from ...vocabulary import Vocabulary
 from ..errors import InferenceError
 from ..metadata import Metadata
-from ..onnx_interface import INPUT_DTYPES
+from ..onnx_interface import INPUT_DTYPES, describe_values
 from ..onnx_weights import first_not_finite_weight
 from ..providers import open_session
 from .language_model import choose_vocabulary, log_softmax
@@ -126,9 +126,10 @@ def _interface(runtime: onnxruntime.InferenceSession) -> _Interface:
     others = [name for name in names if name not in after]
     if not states or len(after) != len(states) or len(others) != 1 or None in shapes.values():
         raise InferenceError(
-            f"no language model: {len(states) + 1} inputs and {len(outputs)} outputs; a file was "
-            "expected that takes a token and states, and gives scores and as many new states; "
-            "export writes one of char-rnn's or torch-rnn's .t7"
+            f"no language model: it takes {describe_values([token, *states])}, and gives "
+            f"{describe_values(outputs)}; a file was expected that takes a token and states, and "
+            "gives scores and as many new states; export writes one of char-rnn's or torch-rnn's "
+            ".t7"
         )
     axes = token.shape
     is_index = token.type.startswith("tensor(int") or len(axes) == 1

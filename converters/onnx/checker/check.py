@@ -239,10 +239,10 @@ def full_float32() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def _in_float64(pair: ExportPair, batch: CheckBatch) -> list[np.ndarray]:
+def _in_float64(pair: ExportPair, inputs: Any) -> list[np.ndarray]:
     """Return the outputs of the module in double precision."""
     module = inference_copy(pair.module, torch.float64)
-    outputs = run(module, as_inputs(module, batch.model))
+    outputs = run(module, as_inputs(module, inputs))
     return [output.double().numpy() for output in outputs]
 
 

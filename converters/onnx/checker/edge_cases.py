@@ -7,7 +7,6 @@ by 0, and of two equal values another one may be chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils import _pytree as pytree
 from ...inference.errors import ModelInputError
 from .check_inputs import CheckBatch
 from .report import Finding
+from .rounding import difference, moved_with_inputs
 
 #: The examples of the first batch, which ordinary noise gives its scale.
 _KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
@@ -30,8 +30,6 @@ _KINDS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
 )
 #: How many times as far from the file as from its own result in float64 a model may be.
 _ROUNDINGS = 8
-#: By how many last digits of single precision one number, and a sum of some hundred, may be off.
-_DIGITS = (1.0, 32.0)
 #: Factors of the noise in further batches, of which each has its own largest output.
 _SCALES = (1e-6, 1e6)
 
@@ -43,7 +41,7 @@ def check_edge_cases(
     scales: bool,
     seed: int,
     batch_axes: Sequence[int] | None = None,
-    in_float64: Callable[[CheckBatch], list[np.ndarray]] | None = None,
+    in_float64: Callable[[Any], list[np.ndarray]] | None = None,
 ) -> Finding:
     """Run the model and the file on inputs where a dropped constant would show.
 
@@ -61,7 +59,7 @@ def check_edge_cases(
         scales: Whether to run tiny and huge values too, which float16 cannot represent.
         seed: Seed of the noise.
         batch_axes: The position of the batch in each input; None where it is in front.
-        in_float64: Returns the outputs of the model for a batch in double precision; None where
+        in_float64: Returns the outputs of the model for inputs in double precision; None where
             that is not possible.
     """
     worst, notes = 0.0, ""
@@ -86,7 +84,7 @@ def check_edge_cases(
             above = [kind for kind, error in found.items() if error > tolerance]
             allowed = dict.fromkeys(found, 0.0)
             if above and tolerance and in_float64 is not None:
-                allowed = _by_kind(_rounding(values, in_float64, batch, number), kinds)
+                allowed = _by_kind(_rounding(values, in_float64, batch.model, number), kinds)
             for kind in above:
                 error, rounding = found.pop(kind), allowed[kind] / largest
                 if error > rounding:
@@ -110,54 +108,21 @@ def _by_kind(errors: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
 
 
 def _rounding(
-    values: np.ndarray,
-    in_float64: Callable[[CheckBatch], list[np.ndarray]],
-    batch: CheckBatch,
-    number: int,
+    values: np.ndarray, in_float64: Callable[[Any], list[np.ndarray]], inputs: Any, number: int
 ) -> np.ndarray:
-    """Return by how much rounding may move the outputs of a model.
+    """Return by how much rounding may move an output of a model.
 
-    That is some times what its own outputs are from those in double precision, or what these move
-    by if the inputs move by the last digits of single precision: a layer that divides by the
-    deviation of equal values makes much of the little that another order of summation leaves. A
-    jump, as of an index, is none of this: it is as large for a quarter of the step.
+    That is some times what it is from the one in double precision, or what that moves by with the
+    last digits of the inputs.
     """
     try:
-        exact = in_float64(batch)[number]
-        moves = [
-            tuple(in_float64(_moved(batch, step))[number] for step in (digits, digits / 4))
-            for digits in _DIGITS
-        ]
+        exact = in_float64(inputs)
     except ModelInputError:  # A layer that keeps a dtype of its own.
         return np.zeros_like(values)
-
-    def difference(one: np.ndarray) -> np.ndarray:
-        both = np.isfinite(one) & np.isfinite(exact)
-        with np.errstate(invalid="ignore"):
-            result: np.ndarray = np.abs(np.where(both, one - exact, 0))
-        return result
-
-    allowed = _ROUNDINGS * difference(values)
-    for far, near in moves:
-        steps, quarters = difference(far), difference(near)
-        for row, (step, quarter) in enumerate(zip(steps, quarters, strict=True)):
-            if step.max(initial=0) > 2 * quarter.max(initial=0):
-                allowed[row] = np.maximum(allowed[row], step)
-    return allowed
-
-
-def _moved(batch: CheckBatch, step: float) -> CheckBatch:
-    """Return a batch in double precision, moved by so many last digits of single precision."""
-    signs = np.random.default_rng(0)
-
-    def move(leaf: np.ndarray) -> np.ndarray:
-        if not np.issubdtype(leaf.dtype, np.floating):
-            return leaf
-        size = np.finfo(np.float32).eps * step * np.maximum(np.abs(leaf), 1)
-        moved: np.ndarray = leaf.astype(np.float64) + signs.choice((-1.0, 1.0), leaf.shape) * size
-        return moved
-
-    return replace(batch, model=pytree.tree_map(move, batch.model))
+    own = difference(values, exact[number])
+    moved = moved_with_inputs(in_float64, inputs, exact)[number]
+    result: np.ndarray = np.maximum(_ROUNDINGS * own, moved)
+    return result
 
 
 def _batches(

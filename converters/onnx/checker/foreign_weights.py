@@ -7,14 +7,15 @@ normalization folded into them or not. So each is looked up by its values.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from .foreign_int8 import Dequantized, all_constants, quantized_constants_of
 from .reference import Constant
 from .weights import WeightComparison, is_rounded
 
@@ -44,13 +45,14 @@ class _Candidates:
             if constant.values.dtype.kind == "f":
                 self._by_size[constant.values.size].append((name, constant))
 
-    def holds(self, array: np.ndarray) -> bool:
-        """Whether a constant has the numbers of an array, in some order of its axes."""
+    def find(self, array: np.ndarray, fits: Callable[[Constant], bool]) -> np.ndarray | None:
+        """Return the values of a constant that fits, in the order of an array's axes, or None."""
         for name, constant in self._by_size[array.size]:
-            if any(_is_equal(one, array) for one in _orders(constant, array)):
-                self.found.add(name)
-                return True
-        return False
+            for one in _orders(constant, array):
+                if fits(one):
+                    self.found.add(name)
+                    return one.values
+        return None
 
     def missing_like(self, array: np.ndarray) -> str:
         """Return the name of a constant that was not found, and has the shape of an array."""
@@ -64,7 +66,7 @@ class _Candidates:
 def compare_by_value(
     constants: Iterable[Mapping[str, Constant]], onnx_model: onnx.ModelProto
 ) -> WeightComparison:
-    """Look up every floating point constant of a file among the model's.
+    """Look up every floating point or int8 constant of a file among the model's.
 
     Args:
         constants: What the file may hold (see `Reference`): with folded normalizations and
@@ -73,40 +75,41 @@ def compare_by_value(
 
     Returns:
         `differing` names those that have the shape of a constant of the model which the file
-        lacks, and other numbers; `unknown` all that were not found.
+        lacks, and other numbers; `unknown` all that were not found, or that have too few steps to
+        tell.
     """
     candidates = _Candidates()
     for mapping in constants:
         candidates.add(mapping)
     result = WeightComparison()
-    unknown = []
-    for name, array in _constants(onnx_model.graph):
-        result.total += array.size
-        if candidates.holds(array):
-            result.compared += array.size
-        else:
-            unknown.append((name, array))
-    result.unknown = [name for name, _ in unknown]
-    for name, array in unknown:
+    missed: list[tuple[str, np.ndarray]] = []
+    quantized = quantized_constants_of(onnx_model.graph)
+    for name, array in all_constants(onnx_model.graph):
+        if array.dtype.kind == "f" and name not in quantized.scales:
+            result.total += array.size
+            if candidates.find(array, partial(_is_equal, array=array)) is not None:
+                result.compared += array.size
+            else:
+                missed.append((name, array))
+    for steps in quantized.dequantized:
+        result.total += steps.values.size
+        values = candidates.find(steps.values, partial(_is_within, steps=steps))
+        if values is None:
+            missed.append((steps.name, steps.values))
+            continue
+        # Steps that are 0 throughout say nothing, unless the numbers are 0.
+        told = int((steps.is_fine | (np.abs(values) < np.finfo(np.float32).tiny)).sum())
+        result.compared += told
+        if told < values.size:
+            result.unknown.append(steps.name)
+    result.unknown += [name for name, _ in missed]
+    for name, array in missed:
         if array.ndim > 1 and (missing := candidates.missing_like(array)):
             result.differing.append(f"{name} (the model's {missing})")
+    for name, (array, operator) in quantized.unread.items():
+        result.total += array.size
+        result.unknown.append(f"{name}, whose scale in {operator or 'the graph'} is not read")
     return result
-
-
-def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the floating point constants of a graph, in initializers and in nodes."""
-    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
-    tensors += [
-        (node.output[0], attribute.t)
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    for name, tensor in tensors:
-        array = numpy_helper.to_array(tensor)
-        if array.dtype.kind == "f":
-            yield name, array
 
 
 def _orders(constant: Constant, array: np.ndarray) -> Iterator[Constant]:
@@ -131,3 +134,8 @@ def _is_equal(constant: Constant, array: np.ndarray) -> bool:
     sizes = np.abs(values) if values.ndim > 1 else np.abs(values).max(initial=0)
     limit = _UNITS * np.spacing(sizes).astype(np.float64)
     return bool((np.abs(values.astype(np.float64) - array) <= limit).all())
+
+
+def _is_within(constant: Constant, steps: Dequantized) -> bool:
+    """Whether each number of a constant is within half a step of what stands for it."""
+    return bool((np.abs(constant.values - steps.values) <= steps.half).all())

@@ -14,6 +14,7 @@ from torch import nn
 from ...errors import TorchliftError
 from ...images.errors import PreprocessingError
 from ...images.preprocessing import Preprocessing
+from ...inference.errors import ModelInputError
 from ...inference.prepare import prepare
 from ...inference.torch_module import as_inputs, inference_copy, run
 from ..errors import OnnxError
@@ -93,7 +94,11 @@ class _Cases:
             pixels = np.asarray(prepare([image], image_preprocessing(preprocessing)), np.uint8)
             batch = CheckBatch(np.array([index]), inputs, None, is_real=True)
             feeds = {IMAGE: pixels[0].transpose(1, 2, 0)}
-            yield _Case(batch, feeds, self._expected(inputs))
+            try:
+                expected = self._expected(inputs)
+            except ModelInputError:
+                continue  # Too small for the network itself.
+            yield _Case(batch, feeds, expected)
 
     def _expected(self, inputs: Any) -> list[np.ndarray]:
         outputs = run(self.module, as_inputs(self.module, inputs))
@@ -219,6 +224,8 @@ def _run(runtime: InstalledRuntime, cases: _Cases, limits: Profile) -> _Outcome:
     except TorchliftError as error:
         outcome.problem = str(error)
     outcome.version, outcome.arithmetic = session.version, session.arithmetic
+    if not (outcome.comparisons or outcome.problem):
+        outcome.problem = "the model takes none of the images"
     return outcome
 
 

@@ -171,3 +171,69 @@ def _is_lrn(
 
 #: `nn.SpatialCrossMapLRN` in one node, which runtimes have code of its own for.
 ONE_LRN = rewriter.pattern.RewriteRule(_response_norm, _as_lrn, _is_lrn, name="one_lrn")
+
+
+#: What a Slice takes behind its input.
+_SLICE = ("start", "end", "axis", "step")
+
+
+def _two_slices(
+    op: Any,
+    x: Any,
+    start: Any,
+    end: Any,
+    axis: Any,
+    step: Any,
+    start_2: Any,
+    end_2: Any,
+    axis_2: Any,
+    step_2: Any,
+) -> Any:
+    inner = op.Slice(x, start, end, axis, step)
+    return op.Slice(inner, start_2, end_2, axis_2, step_2)
+
+
+def _one_slice(op: Any, x: Any, **parts: Any) -> Any:
+    joined = [
+        np.concatenate([np.asarray(_array(parts[part])).ravel() for part in (name, f"{name}_2")])
+        for name in _SLICE
+    ]
+    return op.Slice(x, *(op.Constant(value=onnx_ir.tensor(one)) for one in joined))
+
+
+def _are_of_other_axes(context: Any, x: Any, **parts: Any) -> bool:
+    """Whether all numbers of two slices are known, and no axis is in both."""
+    known = [_array(parts[part]) for name in _SLICE for part in (name, f"{name}_2")]
+    if any(array is None for array in known):
+        return False
+    axes = [set(np.asarray(_array(parts[part])).ravel()) for part in ("axis", "axis_2")]
+    return bool(min(axes[0] | axes[1]) >= 0 and not axes[0] & axes[1])
+
+
+#: `x[:, ::2, ::2]` is two slices of torch, one of ONNX.
+ONE_SLICE = rewriter.pattern.RewriteRule(
+    _two_slices, _one_slice, _are_of_other_axes, name="one_slice", remove_nodes=False
+)
+
+
+def _reshaped(op: Any, x: Any, shape: Any, **_: Any) -> Any:
+    return op.Reshape(x, shape)
+
+
+def _moves_nothing(context: Any, x: Any, shape: Any, perm: onnx_ir.Attr) -> bool:
+    """Whether a transpose moves axes of length 1 only, and no size is taken over from it."""
+    sizes = _array(shape)
+    if x.shape is None or sizes is None or not sizes.all():
+        return False
+    moved = [axis for axis in perm.as_ints() if x.shape[axis] != 1]
+    return moved == sorted(moved)
+
+
+#: Windows of a map that is one window wide, as in the last stage of a Swin transformer.
+RESHAPE_ALONE = rewriter.pattern.RewriteRule(
+    lambda op, x, shape, perm: op.Reshape(op.Transpose(x, perm=perm), shape),
+    _reshaped,
+    _moves_nothing,
+    name="reshape_alone",
+    remove_nodes=False,
+)

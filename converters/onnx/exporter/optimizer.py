@@ -12,14 +12,21 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
-from onnx_ir import traversal
+from onnx_ir import convenience, traversal
 from onnx_ir.passes import PassManager, Sequential, common
 from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
 from .attention_rules import TRANSPOSED_KEYS
-from .graph_rules import NO_NEUTRAL_CONSTANTS, NO_PADS, ONE_LRN, TRANSPOSE_BEHIND_PRODUCT
+from .graph_rules import (
+    NO_NEUTRAL_CONSTANTS,
+    NO_PADS,
+    ONE_LRN,
+    ONE_SLICE,
+    RESHAPE_ALONE,
+    TRANSPOSE_BEHIND_PRODUCT,
+)
 from .weight_names import name_weights, transposed_weights
 
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
@@ -46,6 +53,8 @@ _RULES = (
     rules.no_op_cast_rule,
     rules.no_op_expand_rule,
     rules.flatten_to_reshape_rule,
+    ONE_SLICE,
+    RESHAPE_ALONE,
     rules.reshape_reshape_rule,
     rules.slice_split_rule,
     rules.no_op_transpose_rule,
@@ -63,7 +72,6 @@ _RULES = (
     rules.remove_optional_bias_from_conv_transpose_rule,
     rules.remove_optional_bias_from_gemm_rule,
     TRANSPOSE_BEHIND_PRODUCT,
-    ONE_LRN,
     TRANSPOSED_KEYS,
     NO_PADS,
     *NO_NEUTRAL_CONSTANTS,
@@ -110,6 +118,7 @@ def optimize(model: onnx_ir.Model) -> dict[str, str]:
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
         _PlainReshapes(),
+        _FlatConcats(),
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
@@ -142,7 +151,9 @@ class _Rewrite(onnx_ir.passes.InPlacePass):
 
     def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
         """Rewrite a graph."""
-        changed = rewriter.RewriteRuleSet(_RULES).apply_to_model(model)
+        # First, before a factor of 1 or an addend of 0 is taken out of what it replaces.
+        changed = rewriter.RewriteRuleSet([ONE_LRN]).apply_to_model(model)
+        changed += rewriter.RewriteRuleSet(_RULES).apply_to_model(model)
         common.IdentityEliminationPass()(model)
         common.RemoveUnusedNodesPass()(model)
         return onnx_ir.passes.PassResult(model, bool(changed))
@@ -164,3 +175,39 @@ class _PlainReshapes(onnx_ir.passes.InPlacePass):
                     del node.attributes["allowzero"]
                     changed = True
         return onnx_ir.passes.PassResult(model, changed)
+
+
+class _FlatConcats(onnx_ir.passes.InPlacePass):
+    """Joins in one node what is joined in several along the same axis."""
+
+    def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
+        """Put the inputs of a Concat that only another one takes in its place."""
+        changed = False
+        for node in [node for node in model.graph if node.op_type == "Concat"]:
+            parts: list[onnx_ir.Value | None] = []
+            joined: list[onnx_ir.Node] = []
+            for value in node.inputs:
+                producer = _part_of(node, value)
+                parts += [value] if producer is None else producer.inputs
+                joined += [] if producer is None else [producer]
+            if joined:
+                whole = onnx_ir.Node("", "Concat", parts, node.attributes.values(), name=node.name)
+                convenience.replace_nodes_and_values(
+                    model.graph, node, [node], [whole], node.outputs, whole.outputs
+                )
+                model.graph.remove(joined, safe=True)
+                changed = True
+        return onnx_ir.passes.PassResult(model, changed)
+
+
+def _part_of(node: onnx_ir.Node, value: onnx_ir.Value | None) -> onnx_ir.Node | None:
+    """Return the Concat that gives a value to another one along the same axis, and to nothing else.
+
+    None if the value comes from elsewhere.
+    """
+    producer = None if value is None else value.producer()
+    if value is None or producer is None or producer.op_type != "Concat":
+        return None
+    is_alone = len(value.uses()) == 1 and not value.is_graph_output()
+    axes = [one.attributes["axis"].as_int() for one in (producer, node)]
+    return producer if is_alone and axes[0] == axes[1] else None

@@ -1,0 +1,223 @@
+"""What commands show and write, without running a network: sheets, streams, JSON, bars."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.progress import BarColumn
+
+from torchlift.cli.cat import _json, cat
+from torchlift.cli.convert_all import folder_names
+from torchlift.cli.describe import metadata_view
+from torchlift.cli.errors import UsageError
+from torchlift.cli.evaluate import evaluate_text
+from torchlift.cli.messages import as_options, texts_of
+from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.predict import _check_resumable, _fingerprint, _how_to_resume, _open_input
+from torchlift.cli.predict_vectors import _cosine, _shown
+from torchlift.cli.progress import progress_bar
+from torchlift.cli.result import CommandResult, show
+from torchlift.cli.streams import can_show
+from torchlift.cli.terminal import console
+from torchlift.converters import t7
+from torchlift.converters.errors import TorchliftError
+from torchlift.converters.inference.partial_results import Done
+from torchlift.converters.t7 import LuaTable
+
+
+def lines_of(metadata: dict[str, Any]) -> list[str]:
+    page = console()
+    page.width = 200
+    with page.capture() as captured:
+        page.print(metadata_view(metadata))
+    return [" ".join(line.split()) for line in captured.get().splitlines()]
+
+
+def test_a_sheet_says_what_is_known_and_no_more() -> None:
+    metadata = {
+        "model": "a\nb",
+        "parameters": 0,
+        "bytes": 2_500_000,
+        "input_shape": [3, 8, 9],
+        "inputs": [{"name": "x", "shape": [None, 3]}],
+        "labels": [f"c{index}" for index in range(11)],
+        "source": {"file": "m.t7", "sha256": "12", "more": None},
+        "preprocessing": None,
+        "depends_on_batch": False,
+        "kept": [],
+        "loss": 0.12345678,
+        "baked": True,
+        "notes": ["one", "two"],
+    }
+    assert lines_of(metadata) == [
+        r"model a\nb",
+        "parameters 0",
+        "bytes 2,500,000 (2.5 MB)",
+        "input shape 3×8×9",
+        "labels c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, … (11)",
+        "source file m.t7, sha256 12",
+        "loss 0.123457",
+        "baked yes",
+        "note: one",
+        "note: two",
+    ]
+    found = lines_of({**metadata, "input_shape": None, "labels": metadata["labels"][:10]})
+    assert "inputs x ?×3" in found
+    assert "labels c0, c1, c2, c3, c4, c5, c6, c7, c8, c9" in found
+
+
+def test_the_angle_of_two_vectors() -> None:
+    first, second = np.array([3.0, 4.0]), np.array([4.0, 3.0])
+    assert _cosine(first, 7 * second) == pytest.approx(0.96)
+    assert _cosine(first, 0 * second) is None
+    assert _shown([1, 2, 3, 4]) == "1, 2, 3, 4"
+    assert _shown([1, 2, 3, 4, 0.123456]) == "1, 2, 3, 4, … (5)"
+
+
+def test_the_text_beside_a_model_is_no_part_of_what_it_computes(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"1")
+    (folder / "README.md").write_bytes(b"1")
+    before = _fingerprint(str(folder))
+    (folder / "README.md").write_bytes(b"2")
+    assert _fingerprint(str(folder)) == before
+    (folder / "model.safetensors").write_bytes(b"2")
+    assert _fingerprint(str(folder)) != before
+    assert _fingerprint(str(tmp_path / "none")) is None
+
+
+def test_results_of_the_same_images_go_on_whatever_their_names() -> None:
+    done = [Done("a.png", ""), Done("b-\\udcff.png", "broken")]
+    _check_resumable(done, iter(["a.png", "b-\udcff.png", "c.png"]), "r.csv")
+    for names in (["a.png"], ["a.png", "c.png"]):
+        with pytest.raises(TorchliftError, match=r"number 2 is b-.*overwrite=True starts again"):
+            _check_resumable(done, iter(names), "r.csv")
+
+
+def test_what_a_stopped_run_left_is_named(tmp_path: Path) -> None:
+    assert _how_to_resume(None) == _how_to_resume(str(tmp_path / "r.csv")) == ""
+    (tmp_path / "r.csv.1-of-2.partial").touch()
+    assert "r.csv.1-of-2.partial; --resume auto" in _how_to_resume(str(tmp_path / "r.csv"))
+
+
+def test_a_file_comes_before_the_photograph_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    classifier: Any = SimpleNamespace()
+    assert _open_input(classifier, "china", 1, True).names == ["china"]
+    (tmp_path / "china").mkdir()
+    (tmp_path / "china" / "one.png").touch()
+    assert [*_open_input(classifier, "china", 1, True).names] == ["china/one.png"]
+    missing = _open_input(classifier, "none.png", 1, True)
+    assert [*missing.results(0)] == [("none.png", [], "none.png: no such file")]
+    assert [*missing.results(1)] == []
+
+
+def test_values_too_large_for_json_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested: Any = 1
+    for _ in range(101):
+        nested = LuaTable.from_list([nested])
+    with pytest.raises(TorchliftError, match="too large for JSON"):
+        _json(nested, "a.b")
+    monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 6)
+    # A list counts as one.
+    assert _json(LuaTable.from_list([np.zeros(5)]), "a") == [[0] * 5]
+    with pytest.raises(TorchliftError, match="a is too large for JSON: save it with output=FILE"):
+        _json(LuaTable.from_list([np.zeros(5), 1]), "a")
+    assert _json(LuaTable({"a": 1}), "a") is None
+
+
+class Terminal(io.StringIO):
+    """Counts how often it is flushed."""
+
+    flushed = 0
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+
+def test_pieces_of_a_text_are_shown_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal what it would obey is spelled out; another program gets the bytes."""
+    pieces = ["a\tb", "\x1b[2J"]
+    for stream, text in ((Terminal(), "a\tb\\x1b[2J"), (io.StringIO(), "a\tb\x1b[2J")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        show(CommandResult({}, stream=iter(pieces)), as_json=False)
+        assert stream.getvalue() == text
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    show(CommandResult({}, stream=iter(pieces)), as_json=False)
+    assert terminal.flushed >= len(pieces)
+
+
+def test_json_is_whole_where_letters_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"label": "épagneul × 2", "loss": float("nan")}
+    for encoding in ("utf-8", "ascii"):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        show(CommandResult(lambda: data), as_json=True)
+        stream.flush()
+        assert json.loads(raw.getvalue()) == {"label": "épagneul × 2", "loss": None}
+        assert ("é".encode() in raw.getvalue()) is (encoding == "utf-8")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_is_for_terminals(shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, is_drawn in ((Terminal(), shown), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert progress_bar(BarColumn(), shown=shown).disable is not is_drawn
+
+
+def test_folders_differ_on_every_file_system() -> None:
+    assert folder_names(["Net", "net", "..", ""]) == ["Net", "net-2", "_..", "_"]
+
+
+def test_longer_texts_of_the_user_are_kept_first() -> None:
+    texts = {"at=1", "at=1 at=2"}
+    message = "at=1 at=2: no file; give at=3"
+    assert as_options(message, {"at"}, texts) == "at=1 at=2: no file; give --at 3"
+    assert as_options("give at='a b' or lr=…", {"at", "lr"}) == "give --at 'a b' or --lr"
+    assert texts_of({"model": "runs/lr=1/best/m.t7"}) == {
+        "runs/lr=1/best/m.t7",
+        "runs/lr=1/best",
+        "runs/lr=1",
+    }
+
+
+def test_what_cannot_be_shown_has_a_plain_form() -> None:
+    assert "3×32 – … é".encode("ascii", "torchlift") == rb"3x32 - ... \xe9"
+    assert can_show("3×32", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    assert not can_show("3×32", io.TextIOWrapper(io.BytesIO(), "ascii"))
+
+
+def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expanded = np.broadcast_to(np.arange(3.0)[:, None], (3, 4))
+    t7.save({"a": expanded, "b": np.arange(6.0).reshape(2, 3).T}, tmp_path / "m.t7")
+    target = tmp_path / "a.npy"
+    cat(str(tmp_path / "m.t7"), "b", output=str(target))
+    assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
+    monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 8)
+    with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
+        cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)
+    assert np.load(target).shape == (3, 2)
+
+
+def test_a_text_takes_few_of_the_options_of_a_model() -> None:
+    options = replace(FILE_DEFAULTS, labels="names.txt")
+    with pytest.raises(UsageError, match="it takes --at and --plugin only"):
+        evaluate_text("m.t7", "words.txt", "cpu", None, options)

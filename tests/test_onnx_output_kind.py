@@ -1,0 +1,72 @@
+"""What the scores of a graph mean is told from the operator that makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from onnx import NodeProto, helper
+
+from torchlift.converters.inference.onnx_output_kind import kind_of
+
+
+def chain(*operators: str | tuple[str, dict[str, Any]]) -> list[NodeProto]:
+    """Return nodes from the value 0 to the value `scores`, one behind the other."""
+    nodes = []
+    for number, operator in enumerate(operators, 1):
+        name, attributes = operator if isinstance(operator, tuple) else (operator, {})
+        last = "scores" if number == len(operators) else str(number)
+        nodes.append(helper.make_node(name, [str(number - 1)], [last], **attributes))
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (chain("Gemm"), ("logits", "Gemm")),
+        (chain("Softmax"), ("probabilities", "Softmax")),
+        (chain(("Softmax", {"axis": 1})), ("probabilities", "Softmax")),
+        # Over something else than the classes, a softmax leaves them without a meaning.
+        (chain(("Softmax", {"axis": 2})), ("logits", "Softmax")),
+        (chain(("LogSoftmax", {"axis": -1})), ("log_probabilities", "LogSoftmax")),
+        (chain("Softmax", "Log"), ("log_probabilities", "Log of Softmax")),
+        (chain("Sigmoid", "Log"), ("logits", "Log")),
+        (chain("Softmax", "Cast", "Log", "Reshape"), ("log_probabilities", "Log of Softmax")),
+        (chain("Softmax", "Cast", "Reshape", "Identity"), ("probabilities", "Softmax")),
+        (chain("Sigmoid", "Flatten"), ("features", "Sigmoid")),
+        (chain(("Normalizer", {"norm": "L1"})), ("probabilities", "Normalizer L1")),
+        (chain(("Normalizer", {"norm": "L2"})), ("logits", "Normalizer")),
+        (chain("Normalizer"), ("logits", "Normalizer")),
+        (chain("TreeEnsembleClassifier"), ("probabilities", "TreeEnsembleClassifier")),
+        (
+            chain(("LinearClassifier", {"post_transform": "SOFTMAX"})),
+            ("probabilities", "LinearClassifier"),
+        ),
+        (
+            chain(("LinearClassifier", {"post_transform": "LOGISTIC"})),
+            ("logits", "LinearClassifier"),
+        ),
+        (chain("Identity"), ("logits", "its input")),
+    ],
+)
+def test_the_last_operator_that_computes_tells(
+    nodes: list[NodeProto], expected: tuple[str, str]
+) -> None:
+    assert kind_of(nodes, "scores") == expected
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "kind"),
+    [
+        ("Exp", "ReduceSum", "probabilities"),
+        ("Exp", "ReduceMax", "logits"),
+        ("Relu", "ReduceSum", "logits"),
+    ],
+)
+def test_an_exponential_over_its_sum_is_a_softmax(above: str, below: str, kind: str) -> None:
+    nodes = [
+        helper.make_node(above, ["0"], ["e"]),
+        helper.make_node(below, ["e"], ["s"]),
+        helper.make_node("Div", ["e", "s"], ["scores"]),
+    ]
+    assert kind_of(nodes, "scores")[0] == kind

@@ -1,0 +1,116 @@
+"""What is said of an `.onnx` file beside it: added where the file says nothing, else the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from torchlift.converters.errors import TorchliftError
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.inference.onnx_interface import NetworkInput
+from torchlift.converters.inference.onnx_overrides import OnnxOverrides
+
+OWN = Preprocessing(size=9, crop=(8, 8), mean=(0.5, 0.25, 0.1), std=(0.5, 1.0, 0.75))
+FILE = Metadata(labels=["a", "b"], preprocessing=OWN, output_kind="logits", output_name="y")
+FOREIGN = Metadata(torchlift_version=None, format_version=None)
+
+
+def said(
+    metadata: Metadata = FILE, axes: tuple[int | None, ...] = (None, 3, 8, 8), **options: Any
+) -> tuple[Metadata, list[str]]:
+    network = NetworkInput("x", axes, np.dtype(np.float32))
+    return OnnxOverrides.of(**options).over(
+        metadata, network, 2, lambda: ("log_probabilities", "LogSoftmax")
+    )
+
+
+def test_what_the_file_says_may_be_repeated() -> None:
+    repeated = {
+        "labels": ["a", "b"],
+        "output_kind": "logits",
+        "output_name": "y",
+        "input_size": (8, 8),
+        "resize": "pil-bilinear",
+        "mean": OWN.mean,
+    }
+    for name, value in repeated.items():
+        assert said(**{name: value}) == (FILE, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"labels": ["b", "a"]}, r"labels=… is not the file's own$"),
+        ({"labels": ["a", "b", "c"], "replaces": True}, "3 "),
+        ({"output_kind": "probabilities"}, "output_kind=… is not the file's own: logits"),
+        ({"output_kind": "scores"}, "output_kind=scores: logits, "),
+        ({"output_name": "z"}, "output_name=… is not the file's own: y"),
+        ({"resize": "pil-nearest"}, "resize=… is not the file's own: "),
+        ({"mean": (0.1, 0.2, 0.3)}, "mean=… is not|mean"),
+        ({"input_size": (7, 8)}, r"input_size=7x8, but the graph takes 8×8"),
+    ],
+)
+def test_something_else_is_an_error(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(TorchliftError, match=problem):
+        said(**options)
+
+
+def test_what_replaces_counts_over_the_file_and_keeps_the_rest() -> None:
+    found, _ = said(labels=["c", "d"], mean=(0.1, 0.2, 0.3), resize="pil-nearest", replaces=True)
+    assert found.labels == ["c", "d"]
+    assert found.output_kind == "logits"
+    assert found.preprocessing == replace(OWN, mean=(0.1, 0.2, 0.3), resize="pil-nearest")
+    # The cropped size is what the network takes: the same size changes nothing, another one all.
+    assert said(axes=(None, 3, None, None), input_size=(8, 8), replaces=True)[0] == FILE
+    found, _ = said(axes=(None, 3, None, None), input_size=(6, 7), replaces=True)
+    assert found.preprocessing == replace(OWN, size=(6, 7), crop=None)
+
+
+def test_numbers_above_1_are_for_pixels_to_255() -> None:
+    found, _ = said(mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0), replaces=True)
+    assert found.preprocessing is not None
+    assert found.preprocessing.value_range == 255
+    # Numbers that fit any range are for that of the file.
+    found, _ = said(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), replaces=True)
+    assert found.preprocessing == replace(OWN, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def test_what_is_in_the_graph_cannot_be_replaced() -> None:
+    baked = replace(FILE, baked_preprocessing=OWN)
+    with pytest.raises(TorchliftError, match="its preprocessing is in the graph"):
+        said(baked, mean=(0.1, 0.2, 0.3), replaces=True)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options", "shape"),
+    [
+        (None, {"mean": (0.5,), "color": "gray"}, ("gray", 1)),
+        (None, {"mean": (0.5, 0.5, 0.5)}, ("RGB", 3)),
+        (1, {"mean": (0.5,)}, ("gray", 1)),
+    ],
+)
+def test_a_file_of_another_program_is_told_by_its_graph(
+    channels: int | None, options: dict[str, Any], shape: tuple[str, int]
+) -> None:
+    found, notes = said(
+        FOREIGN,
+        axes=(None, channels, None, None),
+        std=options["mean"],
+        input_size=(6, 7),
+        **options,
+    )
+    assert found.output_kind == "log_probabilities"
+    assert "the outputs are taken for log probabilities: the graph ends in LogSoftmax" in notes
+    assert found.preprocessing is not None
+    assert (found.preprocessing.color, len(found.preprocessing.mean)) == shape
+    assert found.preprocessing.size == (6, 7)
+
+
+def test_nothing_said_is_nothing_changed() -> None:
+    assert OnnxOverrides.of(replaces=True).is_empty
+    assert not OnnxOverrides.of(resize="pil-nearest").is_empty
+    assert said() == (FILE, [])

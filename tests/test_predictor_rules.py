@@ -1,0 +1,153 @@
+"""Small rules of predictors, each by itself: what they take, refuse, and say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import FIXTURES
+from torch import nn
+
+from torchlift.converters.errors import LabelsError, NotFiniteError
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference import (
+    Classifier,
+    InferenceError,
+    OnnxPredictor,
+    TorchPredictor,
+    open_predictor,
+    predict_array,
+    predict_files,
+)
+from torchlift.converters.inference.errors import ProviderError
+from torchlift.converters.inference.not_finite import require_finite_scores
+from torchlift.converters.inference.prepare import prepare_all, to_input_dtype
+from torchlift.converters.inference.provider_options import (
+    GraphFacts,
+    ProviderChoice,
+    engine_cache,
+    parse_provider,
+    requested_providers,
+)
+from torchlift.converters.saved import SavedModel
+
+#: Leaves all to the graph.
+DECODED = Preprocessing(resize="none", value_range=255)
+
+
+def flat(labels: list[str] | None = None, **options: object) -> TorchPredictor:
+    return TorchPredictor(SavedModel(nn.Flatten(), "logits", labels=labels, **options), "cpu")
+
+
+def test_pixels_for_a_graph_keep_their_rows_and_columns() -> None:
+    pixels = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pixels]
+    found = prepare_all(images, DECODED)
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, pixels)
+    assert [
+        each.shape for each in prepare_all([images[0], images[1].rotate(90, expand=True)], DECODED)
+    ] == [
+        (1, 3, 4, 5),
+        (1, 3, 5, 4),
+    ]
+
+
+def test_only_whole_numbers_of_pixels_become_bytes() -> None:
+    assert to_input_dtype(np.array([[0.0, 255.0]]), np.dtype(np.uint8)).dtype == np.uint8
+    for wrong in (-1, 0.5, 256):
+        with pytest.raises(InferenceError, match="whole numbers from 0 to 255"):
+            to_input_dtype(np.array([[wrong]], np.float32), np.dtype(np.uint8))
+
+
+def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None:
+    inputs = np.array([[[[0, 255]]]], np.uint8)
+    assert flat()(inputs).tolist() == [[0, 255]]
+    with pytest.raises(LabelsError, match="3"):
+        flat(["a", "b", "c"])(inputs)
+
+
+def test_the_suffix_of_an_exported_file_may_be_in_capitals(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "0.1.0" / "model.onnx", tmp_path / "M.ONNX")
+    assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", labels=None), OnnxPredictor)
+
+
+def test_examples_that_are_not_numbers_are_counted() -> None:
+    scores = np.zeros((3, 2), np.float32)
+    scores[0, 0], scores[2] = np.nan, -np.inf
+    with pytest.raises(NotFiniteError, match="net: the outputs of 1 of 3 examples"):
+        require_finite_scores(scores, "logits", "net")
+    with pytest.raises(NotFiniteError, match="net: the outputs of 2 of 3 examples"):
+        require_finite_scores(scores, "features", "net")
+    require_finite_scores(scores[1:], "logits", "net")
+    require_finite_scores(scores[1:], "log_probabilities", "net")
+
+
+def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: Path) -> None:
+    """The network takes 2×4 and 4×2, which it flattens to as many scores."""
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, (file, size) in enumerate(
+        zip(files, ((4, 2), (2, 4), (4, 2), (3, 3)), strict=True)
+    ):
+        Image.new("L", size, number * 10).save(file)
+    square = Preprocessing("gray", resize="none", size=None, value_range=255)
+    classifier = Classifier(flat(preprocessing=square), batch_size=3)
+    found = list(predict_files(classifier, files[:3], top=1))
+    assert [(one.file, one.problem, len(one.predictions)) for one in found] == [
+        (file, "", 1) for file in files[:3]
+    ]
+    fixed = Preprocessing("gray", resize="none", size=(2, 4))
+    classifier = Classifier(flat(preprocessing=fixed))
+    (failed,) = predict_files(classifier, files[3:], top=1)
+    assert failed.problem.startswith(f"{files[3]}: ")
+    with pytest.raises(InferenceError, match="top"):
+        next(predict_array(classifier, np.zeros((1, 1, 2, 4), np.float32), top=0))
+
+
+def test_pytorch_has_no_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(ProviderError, match="a limit of memory is for"):
+        TorchPredictor(SavedModel(nn.Flatten(), "logits"), "cuda:0:4G")
+
+
+def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert parse_provider("cuda").device == 3
+    assert parse_provider("tensorrt:1").device == 1
+    monkeypatch.delenv("LOCAL_RANK")
+    assert parse_provider("cuda:512M") == ProviderChoice("cuda", memory=512 * 2**20)
+
+
+def test_tensorrt_is_told_memory_precision_and_batches(tmp_path: Path) -> None:
+    def options(precision: str, *shape: object) -> dict[str, object]:
+        facts = GraphFacts([("x", shape)], precision, tmp_path / "engines" / "abc")
+        choice = ProviderChoice("tensorrt", 2, memory=2**30)
+        (_, found), cuda, cpu = requested_providers(choice, facts=facts)
+        assert cuda[1]["gpu_mem_limit"] == 2**30
+        assert cpu == "CPUExecutionProvider"
+        assert isinstance(found, dict)
+        return found
+
+    found = options("int8", "N", 3, 4)
+    assert (found["device_id"], found["trt_max_workspace_size"]) == (2, 2**30)
+    assert (found["trt_fp16_enable"], found["trt_int8_enable"]) == (False, True)
+    bounds = [found[f"trt_profile_{bound}_shapes"] for bound in ("min", "opt", "max")]
+    assert bounds == ["x:1x3x4", "x:32x3x4", "x:128x3x4"]
+    assert "trt_profile_min_shapes" not in options("fp16", "N", 3, None)
+    assert "trt_profile_min_shapes" not in options("fp16", 1, 3, 4)
+
+
+def test_engines_belong_to_the_bytes_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders = []
+    for content in (b"one", b"two"):
+        (tmp_path / "m.onnx").write_bytes(content)
+        folders.append(engine_cache(tmp_path / "m.onnx"))
+    assert folders[0] != folders[1]
+    assert folders[0].parent == tmp_path / "cache" / "torchlift" / "tensorrt"
