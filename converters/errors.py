@@ -11,6 +11,14 @@ class TorchliftError(Exception):
 
     The message says what is wrong, where, and what to do. The command line prints it as one line
     and exits with code 1.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> try:
+        ...     t7.load("nothing-is-here.t7")
+        ... except TorchliftError as error:
+        ...     print(error)
+        nothing-is-here.t7: no such file
     """
 
 

@@ -29,14 +29,15 @@ _PLOTS = ("filters", "curves", "samples", "confusion", "feature-maps", "sizes")
 
 def plots(target: Path) -> None:
     """Draw what docs/plots.md describes, of a network before and after its training."""
-    data = [f"{_DIGITS}-train.t7", "--test-data", _TEST, "--tracker", "none"]
-    run("train", "convnet", data[0], "--epochs", "0", "--output", "before", "--tracker", "none")
-    run("train", "convnet", *data, "--epochs", "3", "--lr", "0.05", "--output", "after")
+    names = ["--class-names", f"{_DIGITS}_classes.t7"]
+    data = [f"{_DIGITS}-train.t7", "--test-data", _TEST, *names, "--tracker", "none"]
+    run("train", "convnet", *data, "--epochs", "0", "--output", "before")
+    run("train", "convnet", *data, "--epochs", "6", "--lr", "0.05", "--output", "after")
     image = ["--image", _TEST, "--index", "7", "--layers", "get(1),get(2),get(4),get(5)"]
     words = {
         "filters": ["before/model", "after/model"],
         "curves": ["after"],
-        "samples": [_TEST, "--model", "after/model", "--limit", "12"],
+        "samples": [_TEST, "--model", "after/model", "--limit", "12", *names],
         "confusion": ["after"],
         "feature-maps": [_MODEL, *_SCALE, *image],
         "sizes": [_MODEL],

@@ -43,6 +43,17 @@ class OnnxPredictor:
         ProviderError: If the requested provider does not start.
         NotFiniteError: If a weight is not a number.
         TorchliftError: If what is said does not fit the file.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters import onnx
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.LogSoftmax(1)).eval()
+        >>> path = f"{mkdtemp()}/network.onnx"
+        >>> exported = onnx.export(network, path, input_shape=(1, 2, 2), labels=["cat", "dog"])
+        >>> predictor = OnnxPredictor(path, "cpu")
+        >>> predictor.metadata.labels, predictor.metadata.output_kind
+        (['cat', 'dog'], 'log_probabilities')
     """
 
     def __init__(

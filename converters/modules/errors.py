@@ -69,6 +69,14 @@ class UnknownClassError(ConversionError):
     Attributes:
         paths: Class name → paths of its objects.
         skeleton: Source code of a converter for the first class, to be completed.
+
+    Example:
+        >>> from torchlift.converters import convert, t7
+        >>> try:
+        ...     convert(t7.LuaObject("my.Scale", t7.LuaTable({"factor": 2})))
+        ... except UnknownClassError as error:
+        ...     print(error.paths, "my.Scale" in error.skeleton)
+        {'my.Scale': ['model']} True
     """
 
     def __init__(

@@ -179,7 +179,13 @@ def converters_of(class_name: str) -> list[Converter]:
 
 
 def registered_classes() -> list[str]:
-    """Return every Torch7 class that has a converter, sorted."""
+    """Return every Torch7 class that has a converter, sorted.
+
+    Example:
+        >>> from torchlift.converters import modules
+        >>> "nn.SpatialConvolution" in modules.registered_classes()
+        True
+    """
     return sorted(_converters)
 
 

@@ -160,6 +160,15 @@ def describe_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         SavedModelError: If the folder holds no saved model, or a damaged one.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from torch import nn
+        >>> from torchlift.converters.saved import SavedModel, save
+        >>> model = SavedModel(nn.Linear(4, 2).eval(), "logits", labels=["cat", "dog"])
+        >>> description = describe_folder(save(model, f"{mkdtemp()}/pets"))
+        >>> description["labels"], description["parameters"]
+        (['cat', 'dog'], 10)
     """
     path = Path(folder)
     config = read_config(path)

@@ -13,6 +13,14 @@ class NamedNetwork(nn.Module):
 
     Attributes:
         network: The library's module.
+
+    Example:
+        >>> class Own(NamedNetwork):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+        >>> Own().num_classes, Own()(torch.zeros(1, 3, 2, 2)).shape
+        (5, torch.Size([1, 5]))
     """
 
     network: nn.Module

@@ -74,6 +74,15 @@ def apply_overrides(
 
     Raises:
         TorchliftError: If something does not fit the model (see `open_model`).
+
+    Example:
+        >>> from torch import nn
+        >>> from torchlift.converters.saved import SavedModel
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+        >>> model = SavedModel(network, "logits", input_shape=(1, 2, 2))
+        >>> apply_overrides(model, "pets", labels=["cat", "dog"], mean=[60], std=[85])
+        >>> model.labels, model.preprocessing.value_range
+        (['cat', 'dog'], 255)
     """
     normalization = Normalization.of(mean, std, color, value_range)
     said = Overrides(labels, mean_std, normalization, input_size, input, resize)

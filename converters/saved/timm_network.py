@@ -26,6 +26,14 @@ class TimmNetwork(NamedNetwork):
     Raises:
         MissingPackageError: If timm is not installed.
         SavedModelError: If timm has no such architecture, or cannot build it so.
+
+    Example:
+        With timm installed:
+
+        ```python
+        network = TimmNetwork("convnext_atto", num_classes=3)
+        network.classifier  # Linear(in_features=320, out_features=3, bias=True)
+        ```
     """
 
     def __init__(self, name: str, num_classes: int = 1000, img_size: int | None = None) -> None:

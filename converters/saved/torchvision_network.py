@@ -45,6 +45,12 @@ class TorchvisionNetwork(NamedNetwork):
 
     Raises:
         SavedModelError: If torchvision has no classifier of this name.
+
+    Example:
+        >>> with torch.device("meta"):  # Weights of no values, in no time.
+        ...     network = TorchvisionNetwork("resnet18", num_classes=3)
+        >>> network.num_classes, network.classifier is network.network
+        (3, True)
     """
 
     def __init__(self, name: str, num_classes: int = 1000, transform_input: bool = False) -> None:

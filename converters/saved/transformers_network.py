@@ -37,6 +37,14 @@ class TransformersNetwork(NamedNetwork):
     Raises:
         MissingPackageError: If transformers is not installed.
         SavedModelError: If it cannot build such a classifier.
+
+    Example:
+        With transformers installed, of a folder that it wrote:
+
+        ```python
+        config = Path("resnet/config.json").read_text(encoding="utf-8")
+        network = TransformersNetwork(config, num_classes=3)
+        ```
     """
 
     def __init__(self, config: str, num_classes: int) -> None:

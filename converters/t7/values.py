@@ -259,6 +259,12 @@ class TorchArray(np.ndarray):
             themselves). Tensors that share memory in Torch share it here.
         storage_offset: Index of the tensor's first element in its storage, from 0.
         stored_bytes: Bytes that a storage's elements occupy in the file (as text in ASCII files).
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> array = t7.loads(t7.dumps(np.arange(4, dtype=np.float32)))
+        >>> array.torch_class, array.storage.torch_class
+        ('torch.FloatTensor', 'torch.FloatStorage')
     """
 
     # A file can hold many arrays: setting slots takes half the time of filling a dict for each.

@@ -97,7 +97,14 @@ def check_outputs(scores: np.ndarray, classes: np.ndarray) -> int:
 
 
 def concatenate_outcomes(batches: Sequence[Outcomes]) -> Outcomes:
-    """Return the outcomes of several batches as one."""
+    """Return the outcomes of several batches as one.
+
+    Example:
+        >>> scores = np.log([[0.9, 0.1], [0.4, 0.6]])
+        >>> one = outcomes(scores, "log_probabilities", np.array([0, 1]))
+        >>> concatenate_outcomes([one, one]).correct.tolist()
+        [True, True, True, True]
+    """
     return Outcomes(
         *(
             np.concatenate([getattr(batch, field.name) for batch in batches])

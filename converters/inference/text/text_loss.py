@@ -45,6 +45,17 @@ def text_loss(
 
     Raises:
         InferenceError: If the text has less than two tokens.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> half = np.log([0.5, 0.5])  # This model expects either token at any place.
+        >>> model = SimpleNamespace(
+        ...     start=lambda: None,
+        ...     read=lambda tokens, states: (np.tile(half, (len(tokens), 1)), states),
+        ... )
+        >>> loss = text_loss(model, [0, 1, 1, 0])
+        >>> loss.tokens, round(loss.perplexity, 6)
+        (4, 2.0)
     """
     if len(tokens) < 2:
         raise InferenceError("the text is too short: a loss needs two tokens at least")

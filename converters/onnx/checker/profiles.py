@@ -21,6 +21,12 @@ class Profile:
         drop: Largest loss of accuracy.
         floor: Smallest number that the arithmetic represents to its full precision: errors are
             relative to it where all outputs are smaller.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> strict = replace(PROFILES["fp32-cpu"], name="strict", tolerance=1e-6)
+        >>> strict.tolerance, strict.top1
+        (1e-06, 1)
     """
 
     name: str

@@ -130,6 +130,12 @@ def inspect_value(
 
     Raises:
         T7Error: If there is no value at that path.
+
+    Example:
+        >>> from torchlift.converters import t7
+        >>> data = t7.dumps({"epoch": 12, "mean": np.zeros(3, np.float32)})
+        >>> inspect_value(t7.loads(data), len(data)).bytes.total == len(data)
+        True
     """
     inventory = list_modules(value)
     total = _sum([inventory.outside, *(layer.bytes for layer in inventory.layers)])

@@ -67,6 +67,11 @@ def value_tree(value: Any, depth: int = 4, entries: int = 20, path: str = "") ->
         depth: Levels below the value itself, at most 100.
         entries: Entries of a table that are shown.
         path: Path of the value.
+
+    Example:
+        >>> tree = value_tree(LuaTable({"epoch": 12, "opt": LuaTable({"lr": 0.1})}))
+        >>> [(node.path, node.text) for node in tree.children]
+        [('epoch', '12'), ('opt', 'table of 1')]
     """
     prefix = path or root_path(value)
     root = _node(value, prefix or "value", prefix or "value")
@@ -94,7 +99,12 @@ def value_tree(value: Any, depth: int = 4, entries: int = 20, path: str = "") ->
 
 
 def describe(value: Any) -> str:
-    """Describe a value briefly: class, shape, first elements."""
+    """Describe a value briefly: class, shape, first elements.
+
+    Example:
+        >>> describe("cat"), describe(None), describe(LuaTable({"epoch": 12}))
+        ("'cat'", 'nil', 'table of 1')
+    """
     if value is None or isinstance(value, bool):
         return {None: "nil", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):

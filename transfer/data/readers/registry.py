@@ -20,6 +20,11 @@ class ReadOptions:
         size: (height, width) that the images of a folder are resized to.
         split: The only split that is needed; a reader may still return the others.
         on_error: `raise`, or `skip` to leave out what cannot be read, with a note.
+
+    Example:
+        >>> from torchlift.transfer.data.readers import find_reader
+        >>> find_reader("sklearn:digits").read("sklearn:digits", ReadOptions()).images.shape
+        (1797, 1, 32, 32)
     """
 
     first_label: int | None = None
@@ -59,6 +64,13 @@ def reader(
 
     Raises:
         ValueError: If the kind is registered already.
+
+    Example:
+        >>> @reader("a .dots file", accepts=has_suffix(".dots"), order=45)
+        ... def read_dots(source: str, options: ReadOptions) -> Dataset: ...
+        >>> "a .dots file" in describe_kinds()
+        True
+        >>> _READERS[:] = [each for each in _READERS if each.read is not read_dots]
     """
 
     def register(read: ReadFunction) -> ReadFunction:
@@ -71,12 +83,24 @@ def reader(
 
 
 def registered_readers() -> list[Reader]:
-    """Return every reader, in the order in which they are asked."""
+    """Return every reader, in the order in which they are asked.
+
+    Example:
+        >>> from torchlift.transfer.data import readers
+        >>> "a .t7 file" in [each.kind for each in readers.registered_readers()]
+        True
+    """
     return sorted(_READERS, key=lambda each: (each.order, each.kind))
 
 
 def describe_kinds() -> str:
-    """Return what a dataset can be, as part of a sentence."""
+    """Return what a dataset can be, as part of a sentence.
+
+    Example:
+        >>> from torchlift.transfer.data import readers
+        >>> ", or " in readers.describe_kinds()
+        True
+    """
     *kinds, last = (each.kind for each in registered_readers())
     return f"{', '.join(kinds)}, or {last}"
 
@@ -86,6 +110,11 @@ def find_reader(source: str) -> Reader:
 
     Raises:
         DataError: If there is no such file or folder, or no reader accepts it.
+
+    Example:
+        >>> from torchlift.transfer.data import readers
+        >>> readers.find_reader("sklearn:digits").kind
+        'sklearn:digits'
     """
     for each in registered_readers():
         if each.accepts(source):
@@ -96,7 +125,13 @@ def find_reader(source: str) -> Reader:
 
 
 def has_suffix(suffix: str) -> Callable[[str], bool]:
-    """Return a condition that accepts existing files with this suffix, such as `.npz`."""
+    """Return a condition that accepts existing files with this suffix, such as `.npz`.
+
+    Example:
+        >>> is_npz = has_suffix(".npz")
+        >>> is_npz("nothing-is-here.npz")
+        False
+    """
 
     def accepts(source: str) -> bool:
         path = Path(source)
