@@ -133,6 +133,13 @@ class Distillation:
         temperature: What the logits of both networks are divided by: above 1 the teacher's smaller
             probabilities count more.
         teacher_weight: Weight of the teacher's probabilities in the loss; the labels have the rest.
+
+    Raises:
+        TrainingError: If a number is out of its range.
+
+    Example:
+        >>> Distillation("alexnet.t7", teacher_weight=0.5).temperature
+        4.0
     """
 
     teacher: str | None = None
@@ -157,6 +164,10 @@ class SplitOptions:
             split.
         test_data: Another dataset as the test split. Options for the data, such as classes, limit
             and split, apply to it too.
+
+    Example:
+        >>> SplitOptions(val_fraction=0.2).test_fraction
+        0.0
     """
 
     val_fraction: float = 0.1
