@@ -47,7 +47,7 @@ DATA = {
 TRAINED = {
     **OPENED,
     **DATA,
-    "torchlift.transfer.data.split": SPLITS,
+    "torchlift.transfer.training.draw_splits.split": SPLITS,
     "torchlift.transfer.training.teacher.open_teacher": None,
     "torchlift.transfer.training.experiment.run_experiment": END,
 }
@@ -232,7 +232,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **DATA,
             "torchlift.converters.files.check_output": None,
-            "torchlift.transfer.data.split": END,
+            "torchlift.transfer.training.draw_splits.split": END,
         },
     ),
     "plot": (

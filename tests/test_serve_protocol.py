@@ -35,7 +35,8 @@ def session(model: Path) -> onnxruntime.InferenceSession:
 
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Server]:
-    with serving(model) as running:
+    # Long enough for the client's requests to meet.
+    with serving(model, "--max-delay-ms=20") as running:
         yield running
 
 

@@ -54,9 +54,13 @@ def test_the_time_is_linear_in_the_number_of_modules() -> None:
             for _ in range(count // 10)
         ]
         model = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(parts)}))
-        start = time.process_time()
-        layout = inspect_value(t7.loads(t7.dumps(model)), 10**6)
-        seconds.append(time.process_time() - start)
+        turns = []
+        # What earlier tests have left is collected in one of them.
+        for _ in range(3):
+            start = time.process_time()
+            layout = inspect_value(t7.loads(t7.dumps(model)), 10**6)
+            turns.append(time.process_time() - start)
+        seconds.append(min(turns))
         assert len(layout.layers) > count // 10
     # Quadratic time would be a hundred times as long.
     assert seconds[1] < 30 * max(seconds[0], 0.01)
