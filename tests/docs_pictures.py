@@ -120,7 +120,7 @@ def main(target: Path) -> None:
     present["Chromium and onnxruntime-web"] = present["Chromium"] and RUNTIME.is_dir()
     for make, names, needed in PICTURES:
         if not present[needed]:
-            print(f"the site is without {', '.join(names)}: {needed} is not installed here")
+            print(f"the site is without {', '.join(names)}, which takes {needed}")
             continue
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             Path("fixtures").symlink_to(FIXTURES)
