@@ -159,8 +159,8 @@ def _is_lrn(
         and np.array_equal(padding, expected)
         and all(array is not None and not array.any() for array in filled)
         and padded.attributes.get_string("mode", "constant") == "constant"
-        # ONNX Runtime takes windows of odd sizes only. It adds and subtracts from channel to channel,
-        # which loses a small value beside large ones where a window has one alone.
+        # ONNX Runtime takes windows of odd sizes only. From channel to channel it adds and
+        # subtracts squares, which loses a small one beside large ones if a window has one alone.
         and size % 2 == 1
         and size > 1
         and others == [1, 1]
