@@ -7,7 +7,6 @@ import inspect
 import typing
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
@@ -399,9 +398,3 @@ def _flat(arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = dataclasses.fields(value)
             yield from _flat({field.name: getattr(value, field.name) for field in fields})
-
-
-def comparable(value: Any) -> Any:
-    """A value as the command line and the library have it alike."""
-    value = str(value) if isinstance(value, Path) else value
-    return value[0] if isinstance(value, list) and len(value) == 1 else value

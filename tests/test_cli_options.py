@@ -23,7 +23,6 @@ from cli_options_support import (
     RENAMED,
     ReachedError,
     another_value,
-    comparable,
     record,
 )
 
@@ -36,6 +35,12 @@ from torchlift.cli.plot import _KINDS, _OF_AUGMENTATION
 from torchlift.cli.values import ColumnRange
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.transfer.training.run_folder import flat_options
+
+
+def comparable(value: Any) -> Any:
+    """A value as the command line and the library have it alike."""
+    value = str(value) if isinstance(value, Path) else value
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,6 +9,7 @@ import torch
 from torchlift.converters import convert, t7
 from torchlift.converters.modules.context import MAX_DEPTH, Context
 from torchlift.converters.modules.errors import ConversionError, UnknownClassError
+from torchlift.converters.modules.packages.alias import convert_as
 from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.t7 import LuaObject, LuaTable
 
@@ -67,3 +68,9 @@ def test_what_fails_because_of_an_unknown_class_is_not_said_beside_it() -> None:
     with pytest.raises(UnknownClassError, match=r"besides, model\.modules\[2\]: ") as caught:
         convert(lua("nn.Sequential", container, damaged))
     assert str(caught.value).count("besides") == 1
+
+
+def test_a_class_that_is_converted_like_no_other_is_an_error() -> None:
+    context = Context(find=lambda source: None)
+    with pytest.raises(ConversionError, match=r"my\.Layer is converted like nn\.None, which"):
+        convert_as("nn.None", LuaObject("my.Layer", LuaTable()), context)

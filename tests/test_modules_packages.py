@@ -16,10 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.converters import convert
-from torchlift.converters.modules import ConversionError, convert_recorded
-from torchlift.converters.modules.context import Context
-from torchlift.converters.modules.packages.alias import convert_as
-from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.modules import convert_recorded
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -398,9 +395,3 @@ def test_packages_export_with_any_batch() -> None:
         ),
     ):
         assert export_error(convert(layer), example) < 1e-5, layer
-
-
-def test_a_class_that_is_converted_like_no_other_is_an_error() -> None:
-    context = Context(find=lambda source: None)
-    with pytest.raises(ConversionError, match=r"my\.Layer is converted like nn\.None, which"):
-        convert_as("nn.None", LuaObject("my.Layer", LuaTable()), context)
