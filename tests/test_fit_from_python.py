@@ -276,6 +276,16 @@ def test_a_misspelled_choice_is_an_error(group: Any, option: dict[str, Any]) -> 
         group(**option)
 
 
+def test_numbers_of_numpy_and_whole_rates_are_numbers(digits: Any, tmp_path: Path) -> None:
+    """As in `for lr in np.logspace(…)`."""
+    steps = Optimization(epochs=np.int64(1), lr=np.float64(1))  # type: ignore[arg-type]  # numpy's
+    fit("softmax", digits, tmp_path / "numpy", optimization=steps, run=QUIET, seed=np.int64(3))
+    plain = Optimization(epochs=1, lr=1)
+    fit("softmax", digits, tmp_path / "plain", optimization=plain, run=QUIET, seed=3)
+    rows = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("numpy", "plain")]
+    assert rows[0] == rows[1]
+
+
 def test_importing_the_package_loads_none_of_the_large_ones() -> None:
     code = """
 import sys, torchlift.transfer

@@ -143,3 +143,23 @@ def _dequantizing(steps: np.ndarray, scale: np.ndarray) -> onnx.ModelProto:
     arrays = {"steps": steps, "scale": np.asarray(scale)}
     stored = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     return helper.make_model(helper.make_graph([node], "graph", [], [], stored))
+
+
+def test_a_scale_for_each_block_whose_last_is_a_part_of_one(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(10, 6, bias=False).eval()
+    weight = layer.weight.detach().numpy().T
+    scale = np.full((3, 6), np.abs(weight).max() / 127, np.float32)
+    steps = np.round(weight / scale[0]).astype(np.int8)
+    layer.weight = torch.nn.Parameter(torch.from_numpy((steps * scale[0]).T.copy()))
+    kinds = [("input", ["batch", 10]), ("output", ["batch", 6])]
+    value, result = (helper.make_tensor_value_info(name, 1, shape) for name, shape in kinds)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["dw"], axis=0, block_size=4),
+        helper.make_node("MatMul", ["input", "dw"], ["output"]),
+    ]
+    stored = [numpy_helper.from_array(steps, "w"), numpy_helper.from_array(scale, "s")]
+    graph = helper.make_graph(nodes, "blocks", [value], [result], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "blocks.onnx")
+    options: dict[str, Any] = {"input_shape": (10,), "output_kind": "features"}
+    assert "60 of 60" in text_of(check(layer, tmp_path / "blocks.onnx", **options), "weights")

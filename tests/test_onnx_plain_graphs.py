@@ -47,6 +47,20 @@ def test_local_response_normalization_is_one_node(
     assert operators == ["LRN"] if size in (3, 5) else "LRN" not in operators
 
 
+def test_factors_with_an_axis_are_numbers(tmp_path: Path) -> None:
+    class Written(nn.Module):
+        """Local response normalization as its authors wrote it out."""
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            squares = nn.functional.pad(input.pow(2).unsqueeze(1), (0, 0, 0, 0, 1, 1))
+            mean = nn.functional.avg_pool3d(squares, (3, 1, 1), stride=1).squeeze(1)
+            return input / (mean * torch.tensor([2.0]) + 1.0).pow(0.75)
+
+    assert [node.op_type for node in exported(Written(), tmp_path / "f.onnx", (8, 3, 4)).node] == [
+        "LRN"
+    ]
+
+
 def test_guards_of_gradients_are_left_out(tmp_path: Path) -> None:
     """A graph has no gradients; without the guards ncnn and others read it."""
     module = nn.Sequential(Abs(), FeatureLPPool(2, 2, 2.0, batch_mode=True), Sqrt())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..converters.errors import TorchliftError
@@ -87,7 +88,8 @@ def check_choices(options: Any, error: type[TorchliftError] = TrainingError) -> 
         others = [
             kind for kind in get_args(annotation) if kind is not str and isinstance(kind, type)
         ]
-        # A union of texts and numbers, such as a rate that is a number or "find".
+        # A union of texts and numbers, such as a rate that is a number or "find": 1 is one too.
+        others += [Real] if float in others else []
         if choices and value not in choices and not isinstance(value, tuple(others)):
             expected = " or ".join(map(repr, choices))
             raise error(f"{name}={value!r}: expected {expected}")

@@ -33,7 +33,7 @@ def copy_array(array: np.ndarray) -> np.ndarray:
     of 4 KiB cost more than the copy itself.
 
     Raises:
-        TruncatedError: If the file has become shorter since it was mapped.
+        TruncatedError: If the file of a large array has become shorter since it was mapped.
     """
     array = np.asarray(array)
     copy = np.empty(array.shape, array.dtype.newbyteorder("="))

@@ -30,6 +30,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import yaml
 
 from ... import __version__
@@ -303,6 +304,11 @@ def flat_options(**groups: Any) -> dict[str, Any]:
             flat |= {field.name: getattr(value, field.name) for field in fields(value)}
         else:
             flat[name] = value
+    # numpy's numbers, such as those of a loop over np.logspace, are no YAML.
+    flat = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in flat.items()
+    }
     return {
         # Shapes as they are written on the command line.
         name: str(value) if is_dataclass(value) else value

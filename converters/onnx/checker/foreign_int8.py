@@ -139,7 +139,9 @@ def _spread(numbers: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarra
     if numbers.size == 1:
         return numbers.reshape([1] * len(shape))
     if numbers.ndim == len(shape) > 1:  # One for each block of an axis.
-        return np.repeat(numbers, shape[axis] // numbers.shape[axis], axis=axis)
+        # The last block may be a part of one.
+        block = -(-shape[axis] // numbers.shape[axis])
+        return np.repeat(numbers, block, axis=axis).take(range(shape[axis]), axis=axis)
     sizes = [1] * len(shape)
     sizes[axis] = -1
     return numbers.reshape(sizes)

@@ -121,9 +121,9 @@ def _as_lrn(op: Any, x: Any, pooled: Any, alpha: Any, k: Any, beta: Any, **_: An
     node = pooled.producer()
     return op.LRN(
         x,
-        alpha=float(alpha.const_value.numpy()),
-        beta=float(beta.const_value.numpy()),
-        bias=float(k.const_value.numpy()),
+        alpha=alpha.const_value.numpy().item(),
+        beta=beta.const_value.numpy().item(),
+        bias=k.const_value.numpy().item(),
         size=int(node.attributes["kernel_shape"].as_ints()[0]),
     )
 
