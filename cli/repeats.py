@@ -145,6 +145,8 @@ def _check_folder(path: Path, names: list[str], run: Run) -> None:
     """
     from ..transfer.runs import is_run
 
+    if path.exists() and not path.is_dir():
+        raise TrainingError(f"{path} is a file; the runs need a folder: output=…")
     if not path.is_dir():
         return
     if is_run(path):

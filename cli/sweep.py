@@ -102,6 +102,10 @@ def sweep(
     arguments = [build_arguments(*each) for each in parsed]
     if any(each["run"].repeats > 1 for each in arguments):
         raise UsageError("repeats is not for a sweep: vary the option seed instead")
+    for name in {"output", "resume", "overwrite"} & {
+        name for one in planned.trials for name in one
+    }:
+        raise UsageError(f"{name} cannot be varied: the runs have folders in that of the sweep")
     if command == "finetune":
         check_freezing(model, arguments)
     with said_when_stopped(lambda: f"{output}: the same command again does the other runs"):

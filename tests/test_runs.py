@@ -17,7 +17,7 @@ from cli_support import typed
 from support import FIXTURES
 
 from torchlift.transfer.errors import RunsError
-from torchlift.transfer.runs import best_first, find_runs, group_seeds
+from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
 from torchlift.transfer.spread import Spread
 
 
@@ -107,6 +107,18 @@ def test_seeds_of_a_configuration_have_mean_and_sample_deviation(folder: Path) -
     assert spread.count == 2
     assert groups[1].spread("val_accuracy") is None
     assert Spread.of([0.5]).deviation is None
+
+
+def test_a_seed_that_was_used_again_counts_once() -> None:
+    """It gives the same numbers again, so that the deviation would be too small."""
+    options = {"lr": 0.1}
+    scores = {"a": (0, 0.5), "b": (0, 0.5), "c": (1, 1.0)}
+    found = [
+        RunSummary(name, "finished", {**options, "seed": seed}, {"val_accuracy": score})
+        for name, (seed, score) in scores.items()
+    ]
+    (configuration,) = group_seeds(found)
+    assert configuration.spread("val_accuracy") == Spread(0.75, statistics.stdev([0.5, 1.0]), 2)
 
 
 def test_the_best_is_first(folder: Path) -> None:

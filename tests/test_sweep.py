@@ -324,3 +324,12 @@ def test_repeats_are_seeds_in_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(words) == 2
     assert "vary the option seed" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_the_folder_of_a_run_cannot_be_varied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "train", "softmax", "sklearn:digits", "output=foo", "-o", str(tmp_path / "s")]
+    assert main(words) == 2
+    assert "output cannot be varied" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -99,11 +99,22 @@ class Configuration:
         spread = self.spread(metric)
         return None if spread is None else spread.average
 
+    def values(self, metric: str) -> list[float]:
+        """Return a metric of the finished runs that have it, of each seed once.
+
+        A seed that was used again gives the same numbers again.
+        """
+        of_seed: dict[str, float] = {}
+        for run in self.finished:
+            value = run.value(metric)
+            if value is not None:
+                of_seed.setdefault(str(run.options.get("seed")), value)
+        return [*of_seed.values()]
+
     def spread(self, metric: str) -> Spread | None:
-        """Return mean and deviation of a metric over the finished runs that have it."""
-        values = [run.value(metric) for run in self.finished]
-        known = [value for value in values if value is not None]
-        return Spread.of(known) if known else None
+        """Return mean and deviation of a metric over the seeds of the finished runs."""
+        values = self.values(metric)
+        return Spread.of(values) if values else None
 
 
 def find_runs(folder: str | os.PathLike[str]) -> list[RunSummary]:

@@ -37,7 +37,8 @@ def runs_table(runs: Sequence[RunSummary], metric: str | None = None) -> TextTab
         runs: The runs, in the order of the rows.
         metric: A metric to show beside the usual ones.
     """
-    options = differing_options(runs)
+    # How many epochs were planned stands beside those that are done.
+    options = [name for name in differing_options(runs) if name != "epochs"]
     seeds = ["seed"] if len({str(run.options.get("seed")) for run in runs}) > 1 else []
     metrics = _shown_metrics(runs, metric)
     rows = [
@@ -94,10 +95,9 @@ def metrics_table(configuration: Configuration) -> TextTable:
     metrics = metrics_of(configuration.finished)
     rows = []
     for metric in (*metrics, "seconds"):
-        values = [run.value(metric) for run in configuration.finished]
-        known = [value for value in values if value is not None]
         spread = configuration.spread(metric)
         if spread is not None:
+            known = configuration.values(metric)
             numbers = (spread.average, spread.deviation, min(known), max(known))
             rows.append([metric, *(_number(each) for each in numbers)])
     header = ["metric", "mean", "deviation", "lowest", "highest"]
@@ -121,7 +121,8 @@ def runs_csv(configurations: Sequence[Configuration], runs: Sequence[RunSummary]
         [
             *("run", "configuration", "seed", "status", "epochs", "epoch", "seconds"),
             *metrics,
-            *("seeds", *spreads, "problem", *options),
+            *("seeds", *spreads, "problem"),
+            *("planned_epochs" if name == "epochs" else name for name in options),
         ]
     )
     for run in runs:
