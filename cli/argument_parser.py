@@ -102,6 +102,8 @@ def _readable(message: str, flags: Mapping[str, str]) -> tuple[str, str]:
         similar = get_close_matches(option, flags.values(), n=1, cutoff=0.7)
         hint = "".join(f"; did you mean {name}?" for name in similar)
         return f"no such argument: {found[1]}{hint}", ""
+    if found := re.match(r"argument .*?(--[\w-]+): ignored explicit argument ('.*')", text):
+        return f"{found[1]}: stands alone, without a value such as {found[2]}", ""
     if text.startswith('expected "subcommand"'):
         return "a command is missing", ""
     return re.sub(r"^argument (?:-\w, ?|-\w/)?(--[\w-]+|\w+):", r"\1:", text), ""

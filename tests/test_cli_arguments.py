@@ -81,6 +81,7 @@ def test_options_stand_anywhere_among_the_arguments() -> None:
         (["predict", "m", "x", "--top", "z"], "--top: a whole number was expected, not 'z'"),
         (["predict", "m", "x", "--top"], "--top: expected one argument"),
         (["predict", "m", "x", "--nope"], "no such argument: --nope"),
+        (["train", "m", "x", "--flip=yes"], "--flip: stands alone, without a value such as 'yes'"),
         (["summary", "m", "--inp", "3x3"], "no such argument: --inp"),
         (["export", "m", "--input-size", "3xx"], "--input-size: a size such as 224 or 240x320"),
         (["train", "softmax", "d", "--sampling", "x"], "--sampling: one of shuffle, shuffle-once"),

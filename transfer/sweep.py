@@ -203,7 +203,7 @@ class Sweep:
         if not any(trial in before["trials"] for trial in self.trials):
             raise SweepError(
                 f"{self.path} holds another sweep, which has none of these runs; name another "
-                "folder, or beside the new values the old ones too"
+                "folder, or the options of that sweep, with the old values beside the new ones"
             )
 
     def _all_trials(self) -> list[Trial]:
