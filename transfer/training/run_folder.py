@@ -304,14 +304,11 @@ def flat_options(**groups: Any) -> dict[str, Any]:
             flat |= {field.name: getattr(value, field.name) for field in fields(value)}
         else:
             flat[name] = value
-    # numpy's numbers, such as those of a loop over np.logspace, are no YAML.
-    flat = {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in flat.items()
-    }
     return {
-        # Shapes as they are written on the command line.
-        name: str(value) if is_dataclass(value) else value
+        # numpy's numbers, as of a loop over np.logspace, are no YAML; shapes are as they are typed.
+        name: value.item()
+        if isinstance(value, np.generic)
+        else (str(value) if is_dataclass(value) else value)
         for name, value in flat.items()
         if name not in ("resume", "overwrite", "download", "repeats")
     }
