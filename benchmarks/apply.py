@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import machine, table, write_section
+from measure import machine, shortest_times, table, write_section
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
@@ -38,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(available_cpus())
     image = np.random.default_rng(1).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        times = measure_in_turns(runs(Path(folder), image), options.rounds)
+        times = shortest_times(runs(Path(folder), image), options.rounds)
     names = list(times)
     rows = [
         [
@@ -109,19 +108,6 @@ def runs(folder: Path, image: np.ndarray) -> dict[str, Callable[[], object]]:
         "onnx": lambda: graph.run({"input": inputs}),
         "apply onnx": lambda: in_onnx(image),
     }
-
-
-def measure_in_turns(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the shortest time of each in seconds, after one call that does not count."""
-    for function in functions.values():
-        function()
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 if __name__ == "__main__":

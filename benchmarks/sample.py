@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import machine, table, write_section
+from measure import machine, shortest_times, table, write_section
 
 from torchlift.converters.inference.text import open_language_model, sample_tokens
 from torchlift.converters.inference.text.language_model import LanguageModel
@@ -61,12 +60,7 @@ def row(file: Path, tokens: int, rounds: int) -> list[str]:
             "sample": writer(open_language_model(file, "cpu"), tokens),
             "onnx": writer(open_language_model(Path(folder) / "step.onnx", "cpu"), tokens),
         }
-        best = dict.fromkeys(writers, float("inf"))
-        for _ in range(rounds):
-            for name, write in writers.items():
-                start = time.perf_counter()
-                write()
-                best[name] = min(best[name], time.perf_counter() - start)
+        best = shortest_times(writers, rounds)
     rates = {name: tokens / seconds for name, seconds in best.items()}
     ratios = [f"{rates[name] / rates['bare']:.2f}" for name in ("sample", "onnx")]
     parameters = sum(one.numel() for one in model.module.parameters())

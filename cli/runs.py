@@ -108,7 +108,6 @@ def _formatted(
         return render_runs(title, found, tables, notes)
     parts = [f"# {title}"]
     for caption, cells in tables.items():
-        right = [column in cells.right for column in cells.header]
-        parts += [markdown_table(cells.header, cells.rows, right), caption]
+        parts += [markdown_table(cells.header, cells.rows, cells.numeric), caption]
     parts += [f"- {note}" for note in notes]
     return "\n\n".join(parts) + "\n"

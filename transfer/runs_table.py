@@ -29,6 +29,11 @@ class TextTable:
     rows: list[list[str]]
     right: list[str]
 
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column, whether it is aligned to the right."""
+        return [name in self.right for name in self.header]
+
 
 def runs_table(runs: Sequence[RunSummary], metric: str | None = None) -> TextTable:
     """Return a row for each run, with the options by which they differ.
