@@ -10,10 +10,10 @@ from ..transfer.freezing import Freezing
 from ..transfer.training.options import (
     AUGMENTATION,
     DISTILLATION,
-    DIVISION,
     FREEZING,
     OPTIMIZATION,
     RUN,
+    SPLIT_OPTIONS,
     Distillation,
     Experiment,
     Optimization,
@@ -38,7 +38,7 @@ def finetune(
     distillation: Distillation = DISTILLATION,
     augmentation: Augmentation = AUGMENTATION,
     data_options: DataOptions = ALL_DATA,
-    split_options: SplitOptions = DIVISION,
+    split_options: SplitOptions = SPLIT_OPTIONS,
     run: Run = RUN,
     model_options: ModelOptions = FILE_DEFAULTS,
 ) -> CommandResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Group
 
-from ..transfer.training.options import DIVISION, SplitOptions
+from ..transfer.training.options import SPLIT_OPTIONS, SplitOptions
 from .data_options import ALL_DATA, DataOptions
 from .outputs import output_suffix
 from .result import CommandResult, table
@@ -18,7 +18,7 @@ def split(
     *,
     overwrite: bool = False,
     data_options: DataOptions = ALL_DATA,
-    split_options: SplitOptions = DIVISION,
+    split_options: SplitOptions = SPLIT_OPTIONS,
 ) -> CommandResult:
     """Split a dataset into train, val and test, in one file.
 

@@ -102,9 +102,8 @@ def sweep(
     arguments = [build_arguments(*each) for each in parsed]
     if any(each["run"].repeats > 1 for each in arguments):
         raise UsageError("repeats is not for a sweep: vary the option seed instead")
-    for name in {"output", "resume", "overwrite"} & {
-        name for one in planned.trials for name in one
-    }:
+    varied = {name for trial in planned.trials for name in trial}
+    for name in sorted(varied & {"output", "resume", "overwrite"}):
         raise UsageError(f"{name} cannot be varied: the runs have folders in that of the sweep")
     if command == "finetune":
         check_freezing(model, arguments)

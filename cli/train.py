@@ -8,10 +8,10 @@ from ..transfer.data.augmentation import Augmentation
 from ..transfer.training.options import (
     AUGMENTATION,
     DISTILLATION,
-    DIVISION,
     FREEZING,
     OPTIMIZATION,
     RUN,
+    SPLIT_OPTIONS,
     Distillation,
     Experiment,
     Optimization,
@@ -34,7 +34,7 @@ def train(
     distillation: Distillation = DISTILLATION,
     augmentation: Augmentation = AUGMENTATION,
     data_options: DataOptions = ALL_DATA,
-    split_options: SplitOptions = DIVISION,
+    split_options: SplitOptions = SPLIT_OPTIONS,
     run: Run = RUN,
     preprocessing_options: PreprocessingOptions = AS_IN_THE_FILE,
 ) -> CommandResult:

@@ -249,4 +249,4 @@ class Experiment:
 
 #: Everything as usual.
 OPTIMIZATION, FREEZING, AUGMENTATION = Optimization(), Freezing(), Augmentation()
-DISTILLATION, DIVISION, RUN = Distillation(), SplitOptions(), Run()
+DISTILLATION, SPLIT_OPTIONS, RUN = Distillation(), SplitOptions(), Run()
