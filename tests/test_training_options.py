@@ -28,7 +28,7 @@ from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.experiment import _schedule_notes
 from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.lr_finder import RangeTest, find_rate
-from torchlift.transfer.training.options import Experiment, Optimization, Run
+from torchlift.transfer.training.options import Distillation, Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
 
@@ -174,3 +174,10 @@ def test_a_schedule_that_changes_when_a_run_goes_on_is_noted(
     experiment = Experiment(splits, optimization, run=Run(resume=resume))
     notes = _schedule_notes(experiment, planned)
     assert [note[:33] for note in notes] == ["the run began with 5 epochs: from"] * is_noted
+
+
+@pytest.mark.parametrize("options", [{"temperature": 2.0}, {"teacher_weight": 0.5}])
+def test_an_option_of_a_teacher_without_one_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match="it is for teacher="):
+        Distillation(**options)
+    assert Distillation("model.t7", **options).teacher

@@ -151,6 +151,10 @@ class Distillation:
         check_option(self, "temperature", self.temperature > 0, "positive")
         weight = self.teacher_weight
         check_option(self, "teacher_weight", 0 < weight <= 1, "above 0 and at most 1")
+        if self.teacher is None:
+            for name in ("temperature", "teacher_weight"):
+                if (value := getattr(self, name)) != getattr(Distillation, name):
+                    raise TrainingError(f"{name}={value}: it is for teacher=…")
 
 
 @dataclass(frozen=True)
