@@ -20,7 +20,7 @@ from ..errors import HeadError, TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
 from ..heads import head_outputs, replace_head, strip_softmax
-from ..load_network import new_network
+from ..network_by_name import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
 
