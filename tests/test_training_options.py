@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -181,3 +183,19 @@ def test_an_option_of_a_teacher_without_one_is_refused(options: dict[str, float]
     with pytest.raises(TrainingError, match="it is for teacher="):
         Distillation(**options)
     assert Distillation("model.t7", **options).teacher
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Optimization(epochs=2.5), "epochs=2.5 must be a whole number"),  # type: ignore[arg-type]  # as a person may
+        (lambda: Optimization(batch_size="8"), "batch_size='8' must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Optimization(momentum="0.9"), "momentum='0.9' must be a number"),  # type: ignore[arg-type]
+        (lambda: Run(keep_best=True), "keep_best=True must be a whole number"),
+        (lambda: Run(tracker="none"), "tracker='none' must be a list of names"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(make: Any, message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        make()
+    assert Optimization(epochs=np.int64(2), lr=np.float32(1)).epochs == 2

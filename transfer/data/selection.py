@@ -100,6 +100,7 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
         ([1, 0], ('owl', 'cat'))
     """
     classes = labelled(data)
+    names = [*map(str, names)]  # Python has the numbers of classes without names as integers
     known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
     missing = [name for name in names if _position(name, known) is None]
     if missing:
