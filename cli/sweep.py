@@ -203,10 +203,7 @@ def read_choice(text: str) -> Choice:
         raise UsageError(f"{text!r}: lr=0.1,0.01 or lr=1e-4..1e-1 was expected")
     if ".." not in values:
         try:
-            listed = tuple(parse_list(values))
-            if twice := [value for value in listed if listed.count(value) > 1]:
-                raise UsageError(f"{text!r}: {twice[0]} stands there twice")
-            return Choice(name, listed)
+            return Choice(name, tuple(parse_list(values)))
         except ArgumentTypeError:
             raise UsageError(f"{text!r}: values with commas between were expected") from None
     low, _, high = values.partition("..")

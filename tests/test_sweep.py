@@ -335,8 +335,3 @@ def test_the_folder_of_a_run_cannot_be_varied(
     assert main(words) == 2
     assert "output cannot be varied" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_value_that_stands_twice_would_train_the_same_run_twice() -> None:
-    with pytest.raises(UsageError, match=r"0\.1 stands there twice"):
-        read_choice("lr=0.1,0.01,0.1")
