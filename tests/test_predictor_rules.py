@@ -106,6 +106,9 @@ def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: 
     assert failed.problem.startswith(f"{files[3]}: ")
     with pytest.raises(InferenceError, match="top"):
         next(predict_array(classifier, np.zeros((1, 1, 2, 4), np.float32), top=0))
+    # Before there is anything to classify, too.
+    with pytest.raises(InferenceError, match="top"):
+        next(predict_array(classifier, np.zeros((0, 1, 2, 4), np.float32), top=0))
 
 
 def test_pytorch_has_no_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
