@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,14 @@ from torchlift.cli.errors import UsageError
 from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.messages import as_options, texts_of
 from torchlift.cli.model_options import FILE_DEFAULTS
-from torchlift.cli.predict import _check_resumable, _fingerprint, _how_to_resume, _open_input
+from torchlift.cli.predict import (
+    _check_resumable,
+    _classify,
+    _fingerprint,
+    _how_to_resume,
+    _Input,
+    _open_input,
+)
 from torchlift.cli.predict_vectors import _cosine, _shown
 from torchlift.cli.progress import progress_bar
 from torchlift.cli.result import CommandResult, show
@@ -30,6 +39,7 @@ from torchlift.cli.terminal import console
 from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.partial_results import Done
+from torchlift.converters.inference.processes import Process
 from torchlift.converters.t7 import LuaTable
 
 
@@ -101,6 +111,34 @@ def test_results_of_the_same_images_go_on_whatever_their_names() -> None:
     for names in (["a.png"], ["a.png", "c.png"]):
         with pytest.raises(TorchliftError, match=r"number 2 is b-.*overwrite=True starts again"):
             _check_resumable(done, iter(names), "r.csv")
+
+
+def test_results_that_are_there_already_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stopped run has done is in the bar, and is reported where it failed."""
+    advanced: list[int] = []
+
+    @contextmanager
+    def bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+        advanced.append(-total)
+        yield advanced.append
+
+    class Writer(list[Any]):
+        done = (Done("a.png", ""), Done("b.png", "broken"))
+
+        def __call__(self, *image: Any) -> None:
+            self.append(image)
+
+    monkeypatch.setattr("torchlift.cli.predict.progress", bar)
+    images = [("a.png", [], ""), ("b.png", [], "broken"), ("c.png", [], ""), ("d.png", [], "cut")]
+    source = _Input([name for name, *_ in images], lambda start: images[start:])
+    writer = Writer()
+    unreadable = _classify([source], 3, Process(0, 1), writer, "r.csv")
+    assert unreadable == [
+        {"input": "b.png", "problem": "broken"},
+        {"input": "d.png", "problem": "cut"},
+    ]
+    assert writer == images[2:]
+    assert sum(advanced) == 0
 
 
 def test_what_a_stopped_run_left_is_named(tmp_path: Path) -> None:

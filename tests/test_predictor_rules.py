@@ -66,7 +66,8 @@ def test_only_whole_numbers_of_pixels_become_bytes() -> None:
 
 def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None:
     inputs = np.array([[[[0, 255]]]], np.uint8)
-    assert flat()(inputs).tolist() == [[0, 255]]
+    scores = flat()(inputs)
+    assert (scores.tolist(), scores.dtype) == ([[0, 255]], np.float32)
     with pytest.raises(LabelsError, match="3"):
         flat(["a", "b", "c"])(inputs)
 

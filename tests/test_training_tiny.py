@@ -92,6 +92,17 @@ def test_momentum_is_that_of_the_options(tmp_path: Path) -> None:
     assert difference(model.module, last) < 1e-6
 
 
+def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(tmp_path: Path) -> None:
+    """It has the same momentum, average of the weights and draws."""
+    options: dict[str, Any] = {**WHOLE, "ema": 0.5, "run": replace(QUIET, resume="auto")}
+    whole, expected = train(tmp_path / "whole", nn.Dropout(0.5), **options)
+    train(tmp_path / "halves", nn.Dropout(0.5), **options | {"epochs": 2})
+    torch.rand(7)
+    model, resumed = train(tmp_path / "halves", nn.Dropout(0.5), **options)
+    assert difference(model.module, whole.module) == 0
+    assert resumed.history == expected.history
+
+
 def test_the_rate_of_each_update_is_that_of_the_schedule(tmp_path: Path) -> None:
     made: list[torch.optim.Optimizer] = []
 
