@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.progress import BarColumn
 
 from torchlift.cli.cat import _json, cat
@@ -40,7 +41,7 @@ from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.partial_results import Done
 from torchlift.converters.inference.processes import Process
-from torchlift.converters.t7 import LuaTable
+from torchlift.converters.t7 import LuaObject, LuaTable
 
 
 def lines_of(metadata: dict[str, Any]) -> list[str]:
@@ -245,7 +246,9 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expanded = np.broadcast_to(np.arange(3.0)[:, None], (3, 4))
-    t7.save({"a": expanded, "b": np.arange(6.0).reshape(2, 3).T}, tmp_path / "m.t7")
+    # As Torch7 writes a transposed tensor: the elements as they are, with other strides.
+    transposed = torch.arange(6.0).reshape(2, 3).T
+    t7.save({"a": expanded, "b": transposed}, tmp_path / "m.t7")
     target = tmp_path / "a.npy"
     cat(str(tmp_path / "m.t7"), "b", output=str(target))
     assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -253,6 +256,13 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
         cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)
     assert np.load(target).shape == (3, 2)
+
+
+def test_a_path_begins_with_the_object_of_a_file_that_it_is_in(tmp_path: Path) -> None:
+    """Also where a class that nobody knows could have been written in another way."""
+    first = {"a": LuaObject("my.Thing", LuaTable({"x": 1}))}
+    (tmp_path / "m.t7").write_bytes(t7.dumps(first) + t7.dumps({"a": 2}))
+    assert cat(str(tmp_path / "m.t7"), "[2].a").data()["value"] == 2
 
 
 def test_a_text_takes_few_of_the_options_of_a_model() -> None:
