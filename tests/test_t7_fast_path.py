@@ -124,7 +124,8 @@ STREAMS = {
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.FloatStorage") + longs(600) + bytes(24)))
     ),
     "no boolean of Lua's": table(1, ("a", ints(5, 2)), ("b", ints(5, 0))),
-    "key beyond whole numbers": ints(3, 1, 1, 1) + struct.pack("<d", 2.0**60) + YES,
+    "keys beyond whole numbers": ints(3, 1, 2)
+    + b"".join(ints(1) + struct.pack("<d", key) + YES for key in (2.0**60, -(2.0**60))),
     "storage of another type": table(
         1,
         ("a", instance(8, "torch.DoubleStorage") + longs(6) + bytes(48)),
@@ -158,7 +159,7 @@ def test_the_unusual_streams_hold_what_their_names_say() -> None:
     assert "reaches element 7" in loaded["beyond the storage"]
     # `File.lua`: `self:readInt() == 1`.
     assert dict(loaded["no boolean of Lua's"].items()) == {"a": False, "b": False}
-    assert [*map(type, loaded["key beyond whole numbers"])] == [float]
+    assert [*map(type, loaded["keys beyond whole numbers"])] == [float, float]
 
 
 def test_guesses_record_the_first_and_last_instance() -> None:

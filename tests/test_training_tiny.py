@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 from training_support import QUIET, difference, experiment
@@ -21,7 +23,7 @@ from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.lr_finder import find_rate
-from torchlift.transfer.training.measuring import count
+from torchlift.transfer.training.measuring import count, measure
 from torchlift.transfer.training.optimizer import moving_average
 from torchlift.transfer.training.options import Run
 from torchlift.transfer.training.processes import start_processes
@@ -147,6 +149,17 @@ def test_the_seed_decides_the_order_of_the_images(tmp_path: Path) -> None:
     other, _ = train(tmp_path / "other", seed=2, **options)
     assert difference(first.module, again.module) == 0
     assert difference(first.module, other.module) > 1e-4
+
+
+def test_classes_without_images_to_validate_do_not_count() -> None:
+    """Of three classes two have images: one is right in half of its images, the other always."""
+    logits = torch.tensor([[3.0, 0, 0], [0, 3, 0], [0, 3, 0]])
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 0, 1]))])
+    row, counts = measure(nn.Identity(), batches, Accelerator(cpu=True))
+    assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [1, 2, 0]]
+    assert row["val_accuracy"] == pytest.approx(2 / 3)
+    assert row["val_recall"] == row["val_precision"] == 0.75
+    assert row["val_f1"] == pytest.approx(2 / 3)
 
 
 def test_a_mixed_image_counts_as_the_class_of_its_larger_part() -> None:
