@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,6 +111,16 @@ def test_outputs_are_bytes_where_that_is_asked_for() -> None:
     assert length is not None
     assert json.loads(body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 24}
     assert np.frombuffer(body[length:], "<f4").tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_model_that_is_unloaded_is_said_to_be(tmp_path: Path) -> None:
+    models = Models(Settings(str(tmp_path)), set())
+    models._loaded = {"m": {}}
+    asyncio.run(models.unload("m"))
+    with pytest.raises(RequestError, match="model 'm' is not loaded"):
+        models.find("m")
+    with pytest.raises(RequestError, match="no model 'other'"):
+        asyncio.run(models.unload("other"))
 
 
 def test_the_latest_version_is_the_largest_number() -> None:
