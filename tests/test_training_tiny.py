@@ -20,6 +20,7 @@ from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.plan import BatchPlan
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.lr_finder import find_rate
@@ -160,6 +161,15 @@ def test_classes_without_images_to_validate_do_not_count() -> None:
     assert row["val_accuracy"] == pytest.approx(2 / 3)
     assert row["val_recall"] == row["val_precision"] == 0.75
     assert row["val_f1"] == pytest.approx(2 / 3)
+
+
+def test_only_batches_of_the_training_are_divided(tmp_path: Path) -> None:
+    """One image is enough to validate with; a batch of one cannot be accumulated in two steps."""
+    splits = Splits(DATA, DATA.take(np.arange(1)), NONE)
+    _, outcome = train(tmp_path / "run", splits=splits, accumulate=2, epochs=1)
+    assert outcome.history[0]["val_accuracy"] in (0, 1)
+    with pytest.raises(TrainingError, match="a batch of 1 images cannot be divided"):
+        train(tmp_path / "one", splits=splits, accumulate=2, epochs=1, batch_size=1)
 
 
 def test_a_mixed_image_counts_as_the_class_of_its_larger_part() -> None:
