@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from torchlift.cli.serve.errors import RequestError
 from torchlift.cli.serve.inference_protocol import InferRequest, WantedOutput, answer, parse_infer
 from torchlift.cli.serve.models import Models
 from torchlift.cli.serve.settings import Settings
+from torchlift.cli.serve.supervisor import _Supervisor
 from torchlift.cli.serve.tensors import Tensor
 
 MODEL: Any = SimpleNamespace(
@@ -121,6 +123,33 @@ def test_a_model_that_is_unloaded_is_said_to_be(tmp_path: Path) -> None:
         models.find("m")
     with pytest.raises(RequestError, match="no model 'other'"):
         asyncio.run(models.unload("other"))
+
+
+def test_a_file_that_cannot_be_opened_is_not_tried_again_until_it_changes(tmp_path: Path) -> None:
+    """A file counts as written when two looks agree; a request to reload tries at once."""
+    file = tmp_path / "m.onnx"
+    file.write_bytes(b"half")
+    models = Models(Settings(str(tmp_path)), set())
+    looks = [models._has_changed("m", "1", file, at_once=False) for _ in range(3)]
+    assert looks == [False, True, True]
+    models._seen["m", "1"].has_failed = True
+    assert not models._has_changed("m", "1", file, at_once=False)
+    assert models._has_changed("m", "1", file, at_once=True)
+    file.write_bytes(b"the whole")
+    looks = [models._has_changed("m", "1", file, at_once=False) for _ in range(2)]
+    assert looks == [False, True]
+    file.unlink()
+    assert not models._has_changed("m", "1", file, at_once=True)
+
+
+def test_a_hangup_reloads_and_a_second_signal_to_stop_changes_nothing() -> None:
+    told: list[Any] = []
+    supervisor = _Supervisor.__new__(_Supervisor)
+    supervisor._is_stopping = False
+    vars(supervisor).update(_tell_all=told.append, _kill_late=lambda: None)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        supervisor._on_signal(number)
+    assert told == [("reload",), ("stop",)]
 
 
 def test_the_latest_version_is_the_largest_number() -> None:
