@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,33 @@ def test_an_accent_is_the_same_letter_however_it_is_coded(tmp_path: Path) -> Non
     data = open_data(table(tmp_path, f"path,label\n0.png,{two}\n1.png,b\n"), classes=[one, "b"])
     assert data.classes is not None
     assert data.classes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["0.png", "0.cls", "0.png", "0.cls"], r"0\.png is in it twice"),
+        (
+            ["my.cat.png", "my.dog.png", "my.cls"],
+            r"my\.cat\.png and my\.dog\.png are images of one",
+        ),
+        (["0.png", "0.json"], r"0\.json is no JSON"),
+        (["0.png", "0.seg.png", "0.cls"], ""),
+    ],
+)
+def test_no_image_of_an_archive_is_left_out_in_silence(
+    members: list[str], message: str, tmp_path: Path
+) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(IMAGES[0].transpose(1, 2, 0)).save(picture, "png")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in members:
+            content = picture.getvalue() if name.endswith("png") else b"cat"
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    if message:
+        with pytest.raises(DataError, match=rf"a\.tar: cannot be read: {message}"):
+            open_data(tmp_path / "a.tar")
+    else:
+        assert open_data(tmp_path / "a.tar").ids.tolist() == ["0.png"]  # type: ignore[union-attr]

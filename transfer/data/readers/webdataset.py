@@ -110,12 +110,21 @@ def samples_of_archive(
             if member.issparse() or member.offset_data + member.size > length:
                 raise ValueError(f"{member.name} is not whole")
             part = member.offset_data, member.size
-            samples.setdefault(f"{folder}/{key}" if folder else key, {})[suffix.lower()] = part
+            parts = samples.setdefault(f"{folder}/{key}" if folder else key, {})
+            if parts.setdefault(suffix.lower(), part) != part:
+                raise ValueError(f"{member.name} is in it twice: which one counts?")
     stream.seek(length - min(length, tarfile.BLOCKSIZE))
     if stream.read().strip(b"\0"):
         raise ValueError("it ends early")
     for key, parts in samples.items():
         images = [suffix for suffix in parts if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
+        # Beside 1.jpg, 1.seg.png is no image of its own.
+        images = [suffix for suffix in images if "." not in suffix] or images
+        if len(images) > 1:
+            names = " and ".join(f"{key}.{suffix}" for suffix in images[:2])
+            raise ValueError(
+                f"{names} are images of one sample, whose name ends at the first dot: rename one"
+            )
         if images:
             yield place(*parts[images[0]]), f"{key}.{images[0]}", _label(stream, parts, key)
 
@@ -127,10 +136,14 @@ def _label(stream: BinaryIO, parts: dict[str, tuple[int, int]], key: str) -> Any
         if size > _MOST_BYTES:
             raise ValueError(f"{key}.{suffix} has {size:,} bytes, too many for a label")
         stream.seek(offset)
-        text = stream.read(size).decode()
+        try:
+            text = stream.read(size).decode()
+            entries = json.loads(text) if suffix == "json" else text.strip()
+        except ValueError:
+            kind = "JSON" if suffix == "json" else "UTF-8 text"
+            raise ValueError(f"{key}.{suffix} is no {kind}") from None
         if suffix != "json":
-            return text.strip()
-        entries = json.loads(text)
+            return entries
         if isinstance(entries, dict):
             found = column({name: [value] for name, value in entries.items()}, LABEL_COLUMNS)
             if found is not None:
