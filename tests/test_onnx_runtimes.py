@@ -27,9 +27,11 @@ from torchlift.converters.onnx import (
     export,
     find_runtimes,
 )
+from torchlift.converters.onnx.checker import runtime_checks
 from torchlift.converters.onnx.checker.check_inputs import CheckInputs
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.runtime_checks import check_runtimes
+from torchlift.converters.onnx.exporter.bake_resize import IMAGE
 from torchlift.converters.onnx.runtimes.session import RuntimeSession
 from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel
@@ -78,8 +80,18 @@ def test_a_session_gives_what_the_model_computes(network: nn.Module, file: Path)
         assert session.arithmetic
 
 
-def test_each_runtime_of_a_check_is_judged_by_itself(network: nn.Module, file: Path) -> None:
+def test_each_runtime_of_a_check_is_judged_by_itself(
+    network: nn.Module, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lower precision fails and its cure is named; a runtime that dies fails alone."""
+    started: list[InstalledRuntime] = []
+
+    class Session(RuntimeSession):
+        def __init__(self, runtime: InstalledRuntime, path: Path) -> None:
+            super().__init__(runtime, path)
+            started.append(runtime)
+
+    monkeypatch.setattr(runtime_checks, "RuntimeSession", Session)
     curable, wrong = rounding("openvino"), rounding("reference")
     died, (right,) = program("import os; os.abort()"), find_runtimes(["onnxruntime"])
     cured = replace(curable, precision="f32")
@@ -94,10 +106,26 @@ def test_each_runtime_of_a_check_is_judged_by_itself(network: nn.Module, file: P
         assert result.arithmetic == "bf16"
         assert 1e-3 < (result.error or 0) < 2**-7
     assert [result.cure for result in results] == ["INFERENCE_PRECISION_HINT=f32", *[None] * 4]
+    # Only what has a cure is run again.
+    assert started == [curable, cured, wrong, died, cured, right]
     assert "Conv" in (results[1].node or "")
     assert (results[2].error, results[2].count) == (None, 0)
     assert "SIGABRT" in (results[2].problem or "")
     assert (results[4].agreeing, results[4].count) == (10, 10)
+
+
+def test_the_image_that_is_worst_is_named(
+    network: nn.Module, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = runtime_checks._Outcome(problem="wrong", worst={IMAGE: np.zeros((5, 7, 3))})
+    monkeypatch.setattr(runtime_checks, "_run", lambda *_: outcome)
+    pair = ExportPair.open(SavedModel(network, "logits", (3, 8, 8)), file)
+    problems = []
+    for images in ([np.zeros((5, 7, 3))], []):
+        cases = runtime_checks._Cases(pair, network, [], images)
+        result = runtime_checks._check(rounding("openvino"), cases, PROFILES["fp32-cpu"], "")
+        problems.append(result.problem)
+    assert problems == ["wrong; worst for an image of 5×7", "wrong"]
 
 
 @pytest.mark.parametrize(

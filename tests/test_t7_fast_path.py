@@ -123,6 +123,8 @@ STREAMS = {
     "storage longer than the file": table(
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.FloatStorage") + longs(600) + bytes(24)))
     ),
+    "key of a negative length": ints(3, 1, 1, 2, -4) + YES,
+    "key longer than the file": ints(3, 1, 1, 2, 100) + b"key" + YES,
     "storage of another type": table(
         1,
         ("a", instance(8, "torch.DoubleStorage") + longs(6) + bytes(48)),
