@@ -65,9 +65,10 @@ from torchlift.transfer.load_network import load_network
 from torchlift.transfer.networks import convnet
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-#: Networks whose features are stored: name, source, (C, H, W), images; and their batches.
+#: Networks whose features are stored: name, source, (C, H, W), images (as many as CIFAR-10 trains
+#: on); and their batches.
 NETWORKS = (
-    ("ConvNet", str(FIXTURES / "cifar/cifar-convnet-bn.t7"), (3, 32, 32), 16384),
+    ("ConvNet", str(FIXTURES / "cifar/cifar-convnet-bn.t7"), (3, 32, 32), 50000),
     ("ResNet-18", "torchvision:resnet18", (3, 224, 224), 128),
 )
 FEATURE_BATCH = 64

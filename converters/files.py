@@ -21,6 +21,7 @@ TEMPORARY_PREFIX = ".torchlift-"
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}([0-9a-f]{{8}})-(\d+)-(\d+)-\d+")
 _numbers = itertools.count()
 _cleaned: set[Path] = set()
+_process_ids: dict[int, str] = {}
 
 #: Arguments of Linux's `renameat2`: paths relative to the current folder; exchange both names.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -87,11 +88,8 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
     """
     path = Path(target)
     path = path if path.name else path.resolve()
-    remove_abandoned(path.parent)
-    temporary = _temporary_beside(path)
-    written = temporary / path.name
-    try:
-        temporary.mkdir()
+    with temporary_folder(path) as temporary, write_errors(path, temporary):
+        written = temporary / path.name
         yield written
         for entry in (*sorted(set(temporary.iterdir()) - {written}), written):
             if durable:
@@ -99,13 +97,43 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = True) -> Iter
             _move(entry, path.parent / entry.name)
         if durable:
             _sync_one(path.parent)
-    except OSError as error:
-        # An error about another file, such as one that is read from, is left as it is.
-        if error.filename is None or str(error.filename).startswith(str(temporary)):
-            raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
-        raise
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a target; it is removed with what is still in it.
+
+    Args:
+        target: What is written, as errors name it.
+
+    Raises:
+        WriteError: If the disk is full, the folder is read-only, and the like.
+    """
+    remove_abandoned(target.parent)
+    temporary = _temporary_beside(target)
+    try:
+        with write_errors(target, temporary):
+            temporary.mkdir()
+        yield temporary
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def write_errors(target: Path, temporary: Path) -> Iterator[None]:
+    """Raise errors of writing to a temporary folder as errors of the target.
+
+    Errors about another file, such as one that is read from, are left as they are.
+
+    Raises:
+        WriteError: If the disk is full, the folder is read-only, and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            raise WriteError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def discard(folder: Path) -> None:
@@ -127,6 +155,8 @@ def _temporary_beside(path: Path) -> Path:
 def _remove(folder: Path) -> None:
     """Remove a temporary folder, even if a signal interrupts the removal."""
     try:
+        folder.rmdir()  # What was written has been moved away, as a rule.
+    except OSError:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         if folder.exists():
@@ -155,7 +185,10 @@ def remove_abandoned(folder: Path) -> None:
 
 def _process_id() -> str:
     """Return a unique name for this process; a process number alone is reused."""
-    return f"{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}"
+    process = os.getpid()
+    if process not in _process_ids:  # One that was forked is another.
+        _process_ids[process] = f"{_machine()}-{process}-{_start_time(process) or 0}"
+    return _process_ids[process]
 
 
 def _machine() -> str:

@@ -32,14 +32,15 @@ def first_not_finite(values: np.ndarray) -> str:
         values = without_repeats(values)
         values = memory_of(values) if expanded_elements(values) else values
     flat = np.asarray(values).reshape(-1)
+    # The common case in one pass, without an array of places.
+    if all(np.isfinite(flat[at : at + _CHUNK]).all() for at in range(0, flat.size, _CHUNK)):
+        return ""
     first, count = -1, 0
     for start in range(0, flat.size, _CHUNK):
         bad = np.flatnonzero(~np.isfinite(flat[start : start + _CHUNK]))
         if bad.size and first < 0:
             first = start + int(bad[0])
         count += bad.size * (size // flat.size)
-    if not count:
-        return ""
     index = ", ".join(str(int(i)) for i in np.unravel_index(first, values.shape))
     place = f"[{index}] is" if index else "is"
     return f"{place} {flat[first]} ({count:,} of {size:,} numbers are NaN or infinite)"

@@ -199,8 +199,7 @@ def store(folder: Path, number: int) -> None:
 def features(folder: Path, number: int) -> None:
     create_store(folder / "features", MANIFEST, {"labels": None})
     opened = open_store(folder / "features")
-    for chunk in (0, 1):
-        opened.write(chunk, [np.full((4 - 2 * chunk, 2), number, np.float32)])
+    opened.write((i, [np.full((4 - 2 * i, 2), number, np.float32)]) for i in (0, 1))
 
 
 def feature_file(suffix: str) -> Callable[[Path, int], None]:
@@ -313,7 +312,9 @@ def test_a_kill_before_the_rename_leaves_what_was_there(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_move", kill)
+        patch.setattr(files, "_exchange", kill)
+        patch.setattr(Path, "rename", kill)
+        patch.setattr(Path, "replace", kill)
         with pytest.raises(Killed):
             write(folder, 1)
     assert contents(folder) == before

@@ -173,7 +173,8 @@ class TestResuming:
         file, link = store.path / "features/penultimate/c/1/0", tmp_path / "link"
         before = file.read_bytes()
         os.link(file, link)
-        store.write(1, [np.zeros((64, *shape)) for shape in store.layers.values()])
+        zeros = [np.zeros((64, *shape)) for shape in store.layers.values()]
+        store.write([(1, zeros)])
         assert file.read_bytes() == bytes(len(before))
         assert link.read_bytes() == before
 

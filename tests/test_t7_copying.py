@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from torchlift.converters import t7
-from torchlift.converters.t7.copying import _file_map, copy_array
+from torchlift.converters import load_model, t7
+from torchlift.converters.t7.copying import _place, copied_ahead, copy_array
+from torchlift.converters.t7.model import parameters_of
 
 #: More than one chunk, and not a whole number of pages.
 COUNT = 3_000_001
@@ -61,9 +62,75 @@ def test_a_file_that_becomes_shorter_is_an_error(large: Path, tmp_path: Path) ->
         copy_array(storage)
 
 
+def test_copies_that_were_started_ahead_are_exact_and_taken_once(large: Path) -> None:
+    storage = t7.load(large, writable=False)
+    parts = [storage[:2_500_000], storage[2_500_000:], storage[:2_500_000], storage[:10]]
+    file, _ = _place(np.asarray(storage))
+    with copied_ahead(parts):
+        assert len(file.copies) == 2
+        copies = [copy_array(part) for part in parts]
+        assert not file.copies
+    for part, copy in zip(parts, copies, strict=True):
+        np.testing.assert_array_equal(copy, np.asarray(part))
+        assert copy.flags.writeable
+    copies[0][0] = -1
+    assert copies[2][0] == 0
+
+
+def test_copies_ahead_are_not_larger_than_their_file(large: Path) -> None:
+    """Many views of one storage would ask for many times its memory."""
+    storage = t7.load(large, writable=False)
+    file, _ = _place(np.asarray(storage))
+    views = [storage[start:] for start in range(10)]
+    with copied_ahead(views):
+        assert len(file.copies) == 1
+        for view in views:
+            np.testing.assert_array_equal(copy_array(view), np.asarray(view))
+
+
+def test_copies_that_nobody_takes_are_dropped(large: Path) -> None:
+    storage = t7.load(large, writable=False)
+    file, _ = _place(np.asarray(storage))
+    with pytest.raises(KeyError), copied_ahead([storage, storage[::2]]):
+        raise KeyError
+    assert not file.copies
+
+
+def test_a_file_that_becomes_shorter_is_an_error_in_a_copy_ahead_too(
+    large: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "shorter.t7"
+    path.write_bytes(large.read_bytes())
+    storage = t7.load(path, writable=False)
+    os.truncate(path, 10_000_000)
+    with copied_ahead([storage]), pytest.raises(t7.T7Error, match="has become shorter"):
+        copy_array(storage)
+
+
+def test_a_network_gets_the_weights_of_its_file(tmp_path: Path) -> None:
+    """Its large weights are copied ahead, the small ones and gradients are not."""
+    random = np.random.default_rng(0)
+    fields = {
+        "weight": random.standard_normal((600, 1000), np.float32),
+        "bias": random.standard_normal(600, np.float32),
+        "gradWeight": np.ones((600, 1000), np.float32),
+        "gradBias": np.ones(600, np.float32),
+    }
+    t7.save(t7.LuaObject("nn.Linear", t7.LuaTable(fields)), tmp_path / "linear.t7")
+    assert [array.shape for array in parameters_of(t7.load(tmp_path / "linear.t7"))] == [
+        (600, 1000),
+        (600,),
+    ]
+    linear = load_model(tmp_path / "linear.t7")
+    np.testing.assert_array_equal(linear.weight.detach().numpy(), fields["weight"])
+    np.testing.assert_array_equal(linear.bias.detach().numpy(), fields["bias"])
+
+
 def test_the_file_is_closed_with_its_map(large: Path) -> None:
     storage = t7.load(large, writable=False)
-    descriptor = _file_map(np.asarray(storage)).descriptor
+    file, _ = _place(np.asarray(storage))
+    descriptor = file.descriptor
+    del file
     os.fstat(descriptor)
     del storage
     gc.collect()
@@ -77,7 +144,7 @@ def test_no_page_of_a_read_only_map_stays_in_memory(large: Path) -> None:
     program = f"""
 import json, re
 from torchlift.converters import t7
-from torchlift.converters.t7.copying import _file_map, copy_array
+from torchlift.converters.t7.copying import copy_array
 def mapped():
     return int(re.search(r"RssFile:\\s*(\\d+)", open("/proc/self/status").read())[1])
 storage = t7.load({str(large)!r}, writable=False)

@@ -10,6 +10,7 @@ from torch import nn
 from .. import t7
 from ..t7 import LuaObject, LuaTable
 from ..t7 import model as t7_model
+from ..t7.copying import copied_ahead
 from ..t7.model import Candidate, list_candidates
 from ..t7.paths import follow
 from .context import Note
@@ -166,7 +167,8 @@ def convert_model(value: Any, at: str | None, source: str | os.PathLike[str]) ->
     """
     try:
         chosen, text = _choose(follow(value, at or ""), at or "")
-        conversion = convert_recorded(chosen.module, chosen.path)
+        with copied_ahead(t7_model.parameters_of(chosen.module)):
+            conversion = convert_recorded(chosen.module, chosen.path)
         if text:
             note = Note(chosen.path, chosen.module.class_name, text)
             conversion.notes.insert(0, note)

@@ -58,6 +58,23 @@ def is_parameter(name: str, fields: LuaTable) -> bool:
     return name in _PARAMETERS or (gradient in fields and name not in _NOT_PARAMETERS)
 
 
+def parameters_of(module: Any) -> list[np.ndarray]:
+    """Return the parameters of a module and those inside it, as they are in the file."""
+    found, stack, seen = list[np.ndarray](), [module], dict[int, Any]()
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        entries = children(value)
+        for key, child in entries.items():
+            if isinstance(child, (LuaTable, LuaObject)):
+                stack.append(child)
+            elif isinstance(child, np.ndarray) and isinstance(key, str):
+                found += [child] if is_parameter(key, entries) else []
+    return found
+
+
 def root_path(value: Any) -> str:
     """Return the start of paths into a value: `model` if the value is one, else an empty string."""
     return "model" if is_module(value) else ""

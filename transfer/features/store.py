@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ...converters.files import atomic_path, remove_abandoned
+from ...converters.files import atomic_path, remove_abandoned, temporary_folder, write_errors
 from ...converters.overwriting import FolderKind, check_no_links, check_output_folder
 from ..data.dataset import Dataset
 from ..errors import DataError, StoreError
@@ -92,28 +92,34 @@ class FeatureStore:
         complete = self.complete_chunks()
         return [chunk for chunk in range(self.chunk_count) if chunk not in complete]
 
-    def write(self, chunk: int, features: Iterable[np.ndarray]) -> None:
-        """Write the features of a chunk's examples, an array (n, …) per layer, atomically.
+    def write(self, chunks: Iterable[tuple[int, Iterable[np.ndarray]]]) -> None:
+        """Write chunks, each atomically: its number, and an array (n, …) per layer.
 
         An uncompressed chunk is its values in order, the last chunk padded with zeros (Zarr v3,
-        codec "bytes"). They are written without zarr, whose API takes 1.1 ms for a chunk of 512×84
-        float32 instead of 0.5 ms, 7 % of the time of a small network's fastest extraction.
+        codec "bytes"). They are written without zarr, whose API takes 0.6 ms more for a chunk of
+        512×84 float32: 6 % of the time of a small network's fastest extraction.
 
         Raises:
             WriteError: If the disk is full, the folder is read-only, or the like.
         """
-        dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
-        for (name, shape), values in zip(self.layers.items(), features, strict=True):
-            whole = np.ascontiguousarray(values, dtype)
-            if len(values) < self.manifest["chunk"]:
-                whole = np.zeros((self.manifest["chunk"], *shape), dtype)
-                whole[: len(values)] = values
-            file = self._chunk_file(name, shape, chunk)
+        with temporary_folder(self.path / _FEATURES) as temporary:
+            for chunk, features in chunks:
+                for layer, values in zip(self.layers, features, strict=True):
+                    self._write(chunk, layer, values, temporary / "chunk")
+
+    def _write(self, chunk: int, layer: str, values: np.ndarray, temporary: Path) -> None:
+        shape = (int(self.manifest["chunk"]), *self.layers[layer])
+        whole = np.ascontiguousarray(values, np.dtype(self.manifest["dtype"]).newbyteorder("<"))
+        if whole.shape != shape:
+            whole = np.zeros(shape, whole.dtype)
+            whole[: len(values)] = values
+        file = self._chunk_file(layer, shape[1:], chunk)
+        with write_errors(file, temporary):
+            # `tofile` does not notice when the disk is full at the end. Waiting for the disk
+            # would cost more than computing a chunk again: see `has`.
+            temporary.write_bytes(whole.data)
             file.parent.mkdir(parents=True, exist_ok=True)
-            # Waiting for the disk would cost more than computing a chunk again: see `has`.
-            with atomic_path(file, durable=False) as path:
-                # `tofile` does not notice when the disk is full at the end.
-                path.write_bytes(whole.data)
+            temporary.replace(file)
 
     def read(self, layer: str) -> Dataset:
         """Return the features of a layer as a dataset: one row (N, D) per example, for its image.

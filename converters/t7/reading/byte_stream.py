@@ -65,15 +65,18 @@ class FileMap(mmap.mmap):
 
     Attributes:
         descriptor: The file, open as long as the map.
+        copies: Copies of parts that are under way, by offset and number of bytes (see `copying`).
     """
 
     descriptor: int
+    copies: dict[tuple[int, int], Any]
 
     @classmethod
     def of(cls, stream: BinaryIO) -> FileMap:
         """Map an open file, which may be closed afterwards."""
         mapped = cls(stream.fileno(), 0, access=mmap.ACCESS_READ)
         mapped.descriptor = os.dup(stream.fileno())
+        mapped.copies = {}
         weakref.finalize(mapped, os.close, mapped.descriptor)
         return mapped
 
