@@ -151,6 +151,15 @@ def test_a_network_of_no_images_has_no_mean(tmp_path: Path) -> None:
     assert "mean and std beside the model are left out: it takes no images" in model.notes
 
 
+@pytest.mark.parametrize("said", [{"mean": "0.5"}, {"color": "BGR"}])
+def test_what_is_said_of_the_images_of_a_network_of_vectors_is_refused(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    """It is not kept for images that no command could give to the network."""
+    with pytest.raises(PreprocessingError, match="takes 8, no images"):
+        saved.open_model(write(lua(model=VECTORS), tmp_path), **said)
+
+
 def test_labels_of_examples_beside_class_names_do_not_take_their_place(tmp_path: Path) -> None:
     examples = lua_list(*("cat" if number % 2 else "dog" for number in range(49)))
     for key in ("classes", "class_names", "labelNames"):
