@@ -154,10 +154,9 @@ def _temporary_beside(path: Path) -> Path:
 
 def _remove(folder: Path) -> None:
     """Remove a temporary folder, even if a signal interrupts the removal."""
-    with suppress(OSError):
-        folder.rmdir()  # What was written has been moved away, as a rule.
-        return
     try:
+        folder.rmdir()  # What was written has been moved away, as a rule.
+    except OSError:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         if folder.exists():

@@ -38,6 +38,7 @@ from torchlift.transfer import (
     open_data,
     split,
 )
+from torchlift.transfer.runs import read_run
 
 DIGITS = FIXTURES / "digits"
 MODEL, TRAIN, TEST, MEAN_STD = (
@@ -165,6 +166,7 @@ def test_a_callback_ends_the_training_and_resuming_goes_on(digits: Any, tmp_path
     assert stopped.evaluation["epoch"] in (1, 2)
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2
+    assert read_run(tmp_path / "run", "run").status == "finished"
     resumed, seen = train("run", resume="auto")
     assert seen == [3, 4]
     whole, _ = train("whole")

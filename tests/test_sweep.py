@@ -61,6 +61,8 @@ def test_ranges_need_a_number_of_random_runs() -> None:
         plan_trials([read_choice("lr=1e-4..1e-1"), read_choice("epochs=1,2")], None, 0)
     with pytest.raises(SweepError, match="once"):
         plan_trials([read_choice("lr=1"), read_choice("lr=2")], None, 0)
+    with pytest.raises(SweepError, match=r"lr has a value twice: 0\.1, 0\.2, 0\.1"):
+        plan_trials([read_choice("lr=0.1,0.2,0.1")], None, 0)
 
 
 #: Validation accuracy and loss of each run, by its learning rate.

@@ -77,6 +77,17 @@ def test_copies_that_were_started_ahead_are_exact_and_taken_once(large: Path) ->
     assert copies[2][0] == 0
 
 
+def test_copies_ahead_are_not_larger_than_their_file(large: Path) -> None:
+    """Many views of one storage would ask for many times its memory."""
+    storage = t7.load(large, writable=False)
+    file, _ = _place(np.asarray(storage))
+    views = [storage[start:] for start in range(10)]
+    with copied_ahead(views):
+        assert len(file.copies) == 1
+        for view in views:
+            np.testing.assert_array_equal(copy_array(view), np.asarray(view))
+
+
 def test_copies_that_nobody_takes_are_dropped(large: Path) -> None:
     storage = t7.load(large, writable=False)
     file, _ = _place(np.asarray(storage))

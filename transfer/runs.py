@@ -160,7 +160,8 @@ def read_run(path: Path, name: str) -> RunSummary:
     try:
         if not options:
             raise RunsError(f"{path / CONFIG}: damaged: there are no options")
-        failed = read_facts(path).get("failure")
+        facts = read_facts(path)
+        failed = facts.get("failure")
         # Written before the first epoch is done.
         history = folder.read_metrics() if (path / "metrics.jsonl").is_file() else []
         evaluation = _read_evaluation(folder.evaluation)
@@ -180,7 +181,9 @@ def read_run(path: Path, name: str) -> RunSummary:
     status: Status = "interrupted"
     if failure:
         status = next((one for one in get_args(Status) if one == failure["status"]), "failed")
-    elif evaluation is not None and _is_whole(folder, history, options):
+    elif evaluation is not None and (
+        facts.get("ended_after") == len(history) or _is_whole(folder, history, options)
+    ):
         status = "finished"
     return RunSummary(
         name,

@@ -81,11 +81,14 @@ def plan_trials(choices: Sequence[Choice], random: int | None, seed: int) -> lis
         seed: Seed of the draw. A larger draw with the same seed begins with the same runs.
 
     Raises:
-        SweepError: An option is named twice, or a range has no number of random runs.
+        SweepError: An option or a value is named twice, or a range has no number of random runs.
     """
     names = [choice.name for choice in choices]
     if len(set(names)) != len(names):
         raise SweepError("each option can be varied once")
+    for choice in choices:
+        if len(set(choice.values)) != len(choice.values):
+            raise SweepError(f"{choice.name} has a value twice: {', '.join(choice.values)}")
     if random is not None:
         generator = np.random.default_rng(seed)
         return [{choice.name: choice.draw(generator) for choice in choices} for _ in range(random)]

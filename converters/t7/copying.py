@@ -63,7 +63,7 @@ def copied_ahead(arrays: Iterable[np.ndarray]) -> Iterator[None]:
     """Copy large arrays of a file while something else is done; `copy_array` takes the copies.
 
     While one weight of a network is read, the modules around it are made. Each copy is taken once;
-    what nobody took is dropped.
+    what nobody took is dropped. Together they are no larger than the file.
 
     Args:
         arrays: What will be copied; in the order of their places in the file.
@@ -71,7 +71,8 @@ def copied_ahead(arrays: Iterable[np.ndarray]) -> Iterator[None]:
     places: dict[tuple[int, int], FileMap] = {}
     for array in arrays:
         place = _place(array) if array.nbytes >= _WORTH_A_THREAD else None
-        if place is not None:
+        # Views of one storage may be many times as large as it.
+        if place is not None and sum(size for _, size in places) + array.nbytes <= len(place[0]):
             places[place[1], array.nbytes] = place[0]
     if not places:
         yield

@@ -154,7 +154,8 @@ def run_experiment(
             to_channels_last(model.module, example)
         trained = run_epochs(model, experiment, accelerator, folder.checkpoints, report, on_step)
         model.module, state = trained.network, trained.state
-        notes += _stop_notes(experiment, state.history)
+        ended = _stop_notes(experiment, state.history)
+        notes += ended
         best = best_epoch(state.history, experiment.optimization.monitor)
         evaluation: dict[str, Any] = {}
         if accelerator.is_main_process:
@@ -164,6 +165,8 @@ def run_experiment(
                 _save(model, folder, best, len(state.history))
             else:
                 write_weights(model.module, folder.path)
+            if ended:
+                folder.add_facts(ended_after=len(state.history))
             evaluation = _evaluate(model, experiment, folder, best)
         accelerator.wait_for_everyone()
         end_trackers(accelerator)
