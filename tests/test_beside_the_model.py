@@ -85,6 +85,7 @@ def test_what_is_not_understood_is_named_in_a_note(
     ("checkpoint", "mean", "labels"),
     [
         (lua(model=NET, transform=lua(mean=0.5, std=0.25)), (0.5,), None),
+        (lua(model=NET, preproc=lua(mean=0.5, std=0.25)), (0.5,), None),
         (lua(model=NET, t=LuaObject("my.T", lua(mean=0.5, std=0.25))), (0.5,), None),
         (lua(model=NET, dataset=lua(classes=lua_list("a", "b", "c"))), None, ["a", "b", "c"]),
         (lua_list(NET, lua(mean=0.5, std=0.25, labels=np.arange(9))), (0.5,), None),

@@ -121,16 +121,15 @@ def read_beside(value: Any, path: str) -> Beside:
             _read_numbers(found, place, entry)
         elif name == "preprocessing" and isinstance(entry, str):
             _read_named(found, place, entry)
-        elif _SUSPECTS.search(name):
-            found.notes.append(f"{place} beside the model is left out: not understood")
-        elif not one.is_option:
+        elif not one.is_option or _SUSPECTS.search(name):
             inner.append(one)
     if numbers:
         places = " and ".join(place for place, _ in numbers.values())
         table = {"mean": 0.0} | {name: entry for name, (_, entry) in numbers.items()}
         _read_numbers(found, places, LuaTable(table))
     for one in inner:
-        _read_inner(found, one)
+        if not _read_inner(found, one) and _SUSPECTS.search(plain_key(str(one.key))):
+            found.notes.append(f"{one.path} beside the model is left out: not understood")
     found.vocabularies = without_repetitions(found.vocabularies)
     return found
 
@@ -194,17 +193,18 @@ def _read_labels(found: Beside, place: str, entry: Any) -> None:
         found.notes.append(f"{place} beside the model is left out: {error}")
 
 
-def _read_inner(found: Beside, table: _Entry) -> None:
-    """Read mean, std and class names in a table of any name, such as `dataset` or `transform`."""
+def _read_inner(found: Beside, table: _Entry) -> bool:
+    """Read mean, std and class names in a table of any name; return whether there are any."""
     if not isinstance(table.value, (LuaTable, LuaObject)) or table.key in _OPTIONS:
-        return
+        return False
     entries = children(table.value)
     if len(entries) > _LARGEST_INNER:
-        return
+        return False
     named = {key: entry for key, entry in entries.items() if isinstance(key, str)}
-    for key in sorted(named, key=label_key_order):
-        if is_label_key(key) and isinstance(named[key], (LuaTable, LuaObject)):
-            _read_labels(found, format_path([*parse_path(table.path), key]), named[key])
+    tables = {key: one for key, one in named.items() if isinstance(one, (LuaTable, LuaObject))}
+    labels = [key for key in tables if is_label_key(key)]
+    for key in sorted(labels, key=label_key_order):
+        _read_labels(found, format_path([*parse_path(table.path), key]), named[key])
     mean = next((key for key in named if _MEANS.fullmatch(plain_key(key))), None)
     std = next((key for key in named if _STDS.fullmatch(plain_key(key))), None)
     if mean is not None and std is not None:
@@ -213,6 +213,7 @@ def _read_inner(found: Beside, table: _Entry) -> None:
     elif (alone := mean or std) is not None:
         reason = "mean and std do not stand there together"
         found.notes.append(f"{table.path}.{alone} beside the model is left out: {reason}")
+    return bool(labels or mean or std)
 
 
 def _read_unnamed(found: Beside, place: str, entry: Any) -> None:
