@@ -4,8 +4,8 @@ BIN := .venv/bin
 # mypy finds the package `torchlift` (this folder, whatever it is called) through a link.
 LINK := .venv/source/torchlift
 
-.PHONY: demo test test-all soak gpu runtimes mutants oracle coverage lint format docs release-check \
-	install clean
+.PHONY: demo test test-all soak gpu runtimes mutants oracle coverage lint format docs \
+	test-versions release-check install clean
 
 demo: install
 	$(BIN)/torchlift demo
@@ -91,6 +91,22 @@ docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python tests/docs_pictures.py build/pictures
 	$(BIN)/python -m mkdocs build --strict
+
+# The fast tests with the lowest and with the newest version of every dependency: of each a new
+# environment, removed where they pass. Needs uv, a network and some 15 GB. make test-versions
+# VERSIONS=highest makes one of them; TESTS is what pytest is given.
+VERSIONS ?= lowest-direct highest
+TESTS ?= -n auto -m "not slow"
+EXTRAS := cpu dev networks data docs bench
+
+test-versions:
+	set -e; for version in $(VERSIONS); do \
+		uv venv --quiet --clear --seed --python "$$(command -v $(PYTHON))" build/$$version; \
+		uv pip install --quiet --python build/$$version/bin/python --resolution $$version \
+			-r pyproject.toml $(EXTRAS:%=--extra %) --editable .; \
+		build/$$version/bin/python -m pytest -q $(TESTS); \
+		rm -r build/$$version; \
+	done
 
 # Before a release: the wheel twice the same, then installed with the oldest and the newest of
 # everything, and run; writes the table of docs/support.md. Needs uv, a network and some 15 GB.

@@ -48,7 +48,7 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
 def progress_bar(*columns: ProgressColumn, shown: bool = True) -> Progress:
     """Return a bar on stderr behind columns; it draws nothing where that is no terminal."""
-    return Progress(
+    return _Bar(
         *columns,
         BarColumn(),
         MofNCompleteColumn(),
@@ -57,6 +57,13 @@ def progress_bar(*columns: ProgressColumn, shown: bool = True) -> Progress:
         disable=not (shown and sys.stderr.isatty()),
         transient=True,
     )
+
+
+class _Bar(Progress):
+    def stop(self) -> None:
+        # Older versions of rich write an empty line after a bar that was not drawn.
+        if not self.disable:
+            super().stop()
 
 
 class Rate(ProgressColumn):

@@ -82,6 +82,17 @@ def test_a_border_is_extended_once() -> None:
     assert np.abs(tiled - whole).max() <= 1
 
 
+def test_an_image_with_its_border_is_extended_to_a_multiple() -> None:
+    """By its own edges; what was added right and below for the multiple is cut off again."""
+    sizes: list[tuple[int, ...]] = []
+    model = opened("padded", None, border=3, multiple=4, scale=1)
+    model._predictor.module.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape))
+    image = np.asarray(model(PICTURE[:9, :14]))
+    assert (sizes, image.shape) == ([(1, 3, 16, 20)], (9, 14, 3))
+    extended = np.pad(PICTURE[:9, :14], [(3, 4), (3, 3), (0, 0)], mode="edge")
+    assert np.array_equal(image, np.asarray(opened("padded", None, scale=1)(extended))[:9, :14])
+
+
 def test_a_network_that_looks_at_the_whole_image_is_refused() -> None:
     with pytest.raises(InferenceError, match="whole image"):
         opened("whole", 16)(PICTURE)

@@ -160,9 +160,10 @@ def test_doctor_works_and_lists_what_is_missing(python: Path, tmp_path: Path) ->
 
 def test_the_converters_t7_imports_numpy_alone() -> None:
     code = (
-        "import sys; before = set(sys.modules); import torchlift.converters.t7\n"
+        # Some versions of numpy import modules with names of Cython's.
+        "import sys, numpy; before = set(sys.modules); import torchlift.converters.t7\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "print(sorted(name for name in new if name not in sys.stdlib_module_names))"
+        "print(sorted(new - {'numpy', *sys.stdlib_module_names}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "['numpy', 'torchlift']", done.stdout + done.stderr
+    assert done.stdout.strip() == "['torchlift']", done.stdout + done.stderr

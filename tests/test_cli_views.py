@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.progress import BarColumn
 
 from torchlift.cli.cat import _json, cat
@@ -21,7 +24,14 @@ from torchlift.cli.errors import UsageError
 from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.messages import as_options, texts_of
 from torchlift.cli.model_options import FILE_DEFAULTS
-from torchlift.cli.predict import _check_resumable, _fingerprint, _how_to_resume, _open_input
+from torchlift.cli.predict import (
+    _check_resumable,
+    _classify,
+    _fingerprint,
+    _how_to_resume,
+    _Input,
+    _open_input,
+)
 from torchlift.cli.predict_vectors import _cosine, _shown
 from torchlift.cli.progress import progress_bar
 from torchlift.cli.result import CommandResult, show
@@ -30,7 +40,8 @@ from torchlift.cli.terminal import console
 from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.partial_results import Done
-from torchlift.converters.t7 import LuaTable
+from torchlift.converters.inference.processes import Process
+from torchlift.converters.t7 import LuaObject, LuaTable
 
 
 def lines_of(metadata: dict[str, Any]) -> list[str]:
@@ -101,6 +112,34 @@ def test_results_of_the_same_images_go_on_whatever_their_names() -> None:
     for names in (["a.png"], ["a.png", "c.png"]):
         with pytest.raises(TorchliftError, match=r"number 2 is b-.*overwrite=True starts again"):
             _check_resumable(done, iter(names), "r.csv")
+
+
+def test_results_that_are_there_already_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stopped run has done is in the bar, and is reported where it failed."""
+    advanced: list[int] = []
+
+    @contextmanager
+    def bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+        advanced.append(-total)
+        yield advanced.append
+
+    class Writer(list[Any]):
+        done = (Done("a.png", ""), Done("b.png", "broken"))
+
+        def __call__(self, *image: Any) -> None:
+            self.append(image)
+
+    monkeypatch.setattr("torchlift.cli.predict.progress", bar)
+    images = [("a.png", [], ""), ("b.png", [], "broken"), ("c.png", [], ""), ("d.png", [], "cut")]
+    source = _Input([name for name, *_ in images], lambda start: images[start:])
+    writer = Writer()
+    unreadable = _classify([source], 3, Process(0, 1), writer, "r.csv")
+    assert unreadable == [
+        {"input": "b.png", "problem": "broken"},
+        {"input": "d.png", "problem": "cut"},
+    ]
+    assert writer == images[2:]
+    assert sum(advanced) == 0
 
 
 def test_what_a_stopped_run_left_is_named(tmp_path: Path) -> None:
@@ -207,7 +246,9 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expanded = np.broadcast_to(np.arange(3.0)[:, None], (3, 4))
-    t7.save({"a": expanded, "b": np.arange(6.0).reshape(2, 3).T}, tmp_path / "m.t7")
+    # As Torch7 writes a transposed tensor: the elements as they are, with other strides.
+    transposed = torch.arange(6.0).reshape(2, 3).T
+    t7.save({"a": expanded, "b": transposed}, tmp_path / "m.t7")
     target = tmp_path / "a.npy"
     cat(str(tmp_path / "m.t7"), "b", output=str(target))
     assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -215,6 +256,13 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
         cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)
     assert np.load(target).shape == (3, 2)
+
+
+def test_a_path_begins_with_the_object_of_a_file_that_it_is_in(tmp_path: Path) -> None:
+    """Also where a class that nobody knows could have been written in another way."""
+    first = {"a": LuaObject("my.Thing", LuaTable({"x": 1}))}
+    (tmp_path / "m.t7").write_bytes(t7.dumps(first) + t7.dumps({"a": 2}))
+    assert cat(str(tmp_path / "m.t7"), "[2].a").data()["value"] == 2
 
 
 def test_a_text_takes_few_of_the_options_of_a_model() -> None:

@@ -46,6 +46,9 @@ def test_dimensions_count_from_zero(tmp_path: Path) -> None:
         "JoinTable": ("dimension", 2, 1),
         "SelectTable": ("index", -1, -1),
         "Narrow": ("index", 3, 2),
+        # Neither counts from 1: the start of a slice from the end, and no dimension.
+        "Select": ("index", -2, -2),
+        "Max": ("dimension", 0, 0),
         "Sum": ("dimension", 2, 1),
         "LookupTable": ("paddingValue", 0, -1),
     }
@@ -71,9 +74,9 @@ def test_fields_have_pytorchs_names(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         _ = linear.nothing
     norm = layer("BatchNormalization", running_mean=np.zeros(2), running_std=np.full(2, 0.5))
-    norm.fields["eps"] = 0.0
+    norm.fields["eps"] = 0.25
     loaded = load_lua(save(tmp_path, norm))
-    assert loaded.running_var.tolist() == [4, 4]
+    assert loaded.running_var.tolist() == [3.75, 3.75]
     assert not hasattr(loaded, "running_std")
 
 

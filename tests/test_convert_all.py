@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from checkpoint_support import image_network, linear, lua, lua_list, module, sequential, write
 from cli_support import typed
 
-from torchlift.cli.convert_all import folder_names
+from torchlift.cli.convert_all import convert_all, folder_names
+from torchlift.cli.model_options import FILE_DEFAULTS
 from torchlift.converters import load_model, saved
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 
@@ -45,6 +48,29 @@ def test_what_cannot_be_converted_is_named_and_the_others_are_written(
     code, out, err = typed({}, capsys, "convert", str(file), f"{tmp_path}/all", "--all")
     assert (code, out) == (1, "")
     assert "all/b already exists; --overwrite replaces it" in err
+
+
+def test_problems_are_said_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: str, options: Any) -> Any:
+        raise TorchliftError(f"{file}: give value_range=1, not at={options.at}")
+
+    file = write(lua(a=linear(2, 2)), tmp_path)
+    monkeypatch.setattr("torchlift.cli.convert_all.open_compared", refuse)
+    result = convert_all(str(file), tmp_path / "all", FILE_DEFAULTS)
+    assert result.data["unconverted"] == [
+        {"lua_path": "a", "problem": f"{file}: give --value-range 1, not --at a"}
+    ]
+    assert not result.passed
+
+
+@pytest.mark.parametrize("target", ["there", "missing"])
+def test_nothing_is_written_through_a_link(target: str, tmp_path: Path) -> None:
+    file = write(lua(a=linear(2, 2)), tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "all").symlink_to(tmp_path / target)
+    with pytest.raises(TorchliftError, match="is not a folder; choose another name"):
+        convert_all(str(file), tmp_path / "all", FILE_DEFAULTS)
+    assert not [*(tmp_path / "there").iterdir()]
 
 
 def test_names_from_the_file_stay_inside_the_folder(

@@ -234,6 +234,13 @@ def test_the_text_of_others_is_shown_as_text(
     assert len(out.splitlines()) == 1
 
 
+def test_what_is_no_matter_of_size_comes_first_and_then_the_largest() -> None:
+    first = {"a": np.array([1.0]), "b": 1, "c": "x", "d": np.zeros(2)}
+    second = {"a": np.array([2.0]), "b": 6, "c": "y", "e": 1}
+    found = differences(first, second)
+    assert [each.path for each in found] == ["c", "d", "e", "b", "a"]
+
+
 def test_infinities_and_empty_arrays() -> None:
     infinite, empty = np.array([np.inf, -np.inf]), np.zeros(0)
     assert not differences({"a": infinite, "b": empty}, {"a": infinite.copy(), "b": empty.copy()})

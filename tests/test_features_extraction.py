@@ -192,6 +192,12 @@ def test_what_is_not_finite_is_refused_by_its_place(tmp_path: Path) -> None:
         plan = plan_extraction(extractor, Dataset(changed), Settings(batch_size=2))
         with pytest.raises(NotFiniteError, match=said):
             extract(plan, tmp_path / said)
+    changed[5] = 1e-3
+    plan = plan_extraction(extractor, Dataset(changed), Settings(batch_size=2, dtype="float16"))
+    with pytest.raises(
+        NotFiniteError, match=r"too large for float16 \(examples 4 to 5, .*float32'$"
+    ):
+        extract(plan, tmp_path / "float16")
     nn.init.constant_(network[1].weight, np.inf)
     with pytest.raises(NotFiniteError):
         TorchExtractor(SavedModel(network, "features"), ["1"], "cpu")

@@ -92,6 +92,8 @@ class TestNames:
             ("1.22", ["'1.22'", "1.2 (ReLU)"]),
             ("get(2):get(9)", ["1 (Sequential) has 4 children", "nearest names:"]),
             ("get(0)", ["has 3 children"]),
+            # None is near: the last ones.
+            ("@@@", ["), penultimate, input, output"]),
             ("", ["no layer ''"]),
             ("get(2):get", ["no layer 'get(2):get'"]),
         ],

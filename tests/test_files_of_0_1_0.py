@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.converters import load_model
 from torchlift.converters.inference import open_predictor
 from torchlift.converters.saved import load
 from torchlift.converters.saved.config import describe_folder
 from torchlift.transfer.data import open_data
+from torchlift.transfer.features.extractors import network_digest
 from torchlift.transfer.features.files import read_features
 
 OLD = FIXTURES / "0.1.0"
@@ -93,9 +96,24 @@ def test_stored_features_are_read_and_probed(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["results"]
 
 
+def as_begun_by_this_torch(store: Path) -> None:
+    """Let the torch that is installed complete a store: only the version that began it may.
+
+    What that version printed of the network is part of the model's fingerprint, too.
+    """
+    file, backend = store / "zarr.json", f"torch {torch.__version__} (cpu)"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    manifest = document["attributes"]["torchlift_features"]
+    if manifest["backend"] != backend:
+        digest = network_digest(load_model(DIGITS / "digits-lenet5-bn.t7"))
+        manifest.update(backend=backend, model=digest)
+        file.write_text(json.dumps(document), encoding="utf-8")
+
+
 def test_stored_features_that_are_incomplete_are_completed(tmp_path: Path) -> None:
     store = tmp_path / "features"
     shutil.copytree(OLD / "features", store)
+    as_begun_by_this_torch(store)
     chunk = store / "features" / "penultimate" / "c" / "0" / "0"
     before = np.frombuffer(chunk.read_bytes(), np.float32)
     chunk.unlink()

@@ -46,6 +46,13 @@ def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
         assert read_mean_std(other) is None
 
 
+def test_the_numbers_of_imagenet_are_in_the_order_that_the_network_sees() -> None:
+    said = Normalization.of("imagenet", "imagenet", color="BGR")
+    assert (said.mean, said.std) == ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    said = Normalization.of("imagenet", "imagenet")
+    assert (said.mean, said.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 def test_what_is_no_mean_of_gray_or_rgb_is_refused() -> None:
     yuv = LuaTable({"y": 0.5, "u": 0.1, "v": 0.1})
     for mean, problem in (

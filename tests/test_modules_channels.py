@@ -43,6 +43,8 @@ def test_the_layer_is_named_by_its_place_in_the_file() -> None:
         nn.Sequential(
             nn.Conv2d(2, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(2), nn.BatchNorm1d(5)
         ),
+        # Another number of columns of an image without a batch is none either.
+        nn.Sequential(nn.Conv2d(3, 5, 1), nn.Flatten(0, 1), nn.Conv2d(10, 2, 1)),
         nn.Sequential(nn.Linear(4, 2)),
         # It takes images of another size than the one that is tried.
         nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten(), nn.Linear(9, 2)),

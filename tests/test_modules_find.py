@@ -112,6 +112,15 @@ def test_a_path_that_does_not_exist() -> None:
         load_model(CASES, at="[2].modul")
 
 
+def test_a_file_without_a_network_has_none_to_choose_from(tmp_path: Path) -> None:
+    """As for one model: the loss, if nothing else is there, or an error."""
+    t7.save(table(criterion=module("nn.MSECriterion")), tmp_path / "loss.t7")
+    assert [one.path for one in find_networks(tmp_path / "loss.t7")] == ["criterion"]
+    t7.save(table(epoch=3), tmp_path / "none.t7")
+    with pytest.raises(ConversionError, match=r"none\.t7: no model in this file"):
+        find_networks(tmp_path / "none.t7")
+
+
 def test_errors_name_the_file() -> None:
     with pytest.raises(ConversionError, match=r"table\.t7: several modules"):
         load_model(CASES)

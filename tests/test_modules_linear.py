@@ -358,6 +358,15 @@ def test_linear_weight_norm_bounds_the_norm_from_below() -> None:
     torch.testing.assert_close(output, torch.tensor([0.07, 1.4]))
 
 
+def test_linear_weight_norm_computes_its_weight_in_training_only() -> None:
+    """`LinearWeightNorm.lua`: evaluation takes the weight of the file, or of the last training."""
+    v, g, kept = torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]]), torch.tensor([[1.0, 2.0]])
+    module = convert(lua("nn.LinearWeightNorm", v=v, g=g, weight=kept))
+    ones = torch.ones(1, 2)
+    assert [module.eval()(ones).item(), module.train()(ones).item()] == pytest.approx([3.0, 14.0])
+    assert module.eval()(ones).item() == pytest.approx(14.0)
+
+
 def test_a_layer_of_two_inputs_is_shown_with_its_sizes() -> None:
     weight = torch.zeros(5, 3, 4)
     assert "(3, 4, out_features=5)" in repr(convert(lua("nn.Bilinear", weight=weight)))

@@ -51,6 +51,7 @@ def test_a_slice_is_written_into_the_whole() -> None:
     assert torch.equal(parts[0], X[:, 0].relu())
     assert torch.equal(parts[1], X[:, 1].tanh())
     assert torch.equal(whole, torch.stack([X[:, 0].relu(), X[:, 1]], 1))
+    assert X[0, 0] == -1, "the input itself has changed"
 
 
 def test_a_sum_is_written_into_its_first_summand() -> None:
@@ -90,6 +91,13 @@ def test_a_read_after_a_write_is_noticed_without_values() -> None:
         interpreter = Interpreter({id(relu)}, set())
         interpreter.read(interpreter.run(container, Ref(Memory())))
         assert interpreter.stale is is_stale
+
+
+def test_a_container_that_has_its_memory_already_needs_none_around_it() -> None:
+    inner = InPlace(branches(nn.ReLU(), nn.Tanh()), writers=["0.0"], viewers=[])
+    interpreter = Interpreter({id(inner.get_submodule("0.0"))}, set())
+    interpreter.read(interpreter.run(inner, Ref(Memory())))
+    assert not interpreter.stale
 
 
 def test_an_entry_of_an_unknown_table_is_followed() -> None:

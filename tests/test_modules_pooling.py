@@ -246,9 +246,9 @@ def test_fractional_pooling_with_a_ratio_draws_new_regions() -> None:
     assert not torch.equal(module(image), module(image))
 
 
-def unpooling(**sizes: int) -> nn.Module:
+def unpooling(ceil_mode: bool = False, **sizes: int) -> nn.Module:
     """Return a pooling layer, another layer, and an unpooling layer that refers to the first."""
-    pooling = lua("nn.SpatialMaxPooling", **sizes, ceil_mode=False)
+    pooling = lua("nn.SpatialMaxPooling", **sizes, ceil_mode=ceil_mode)
     between = lua("nn.SpatialZeroPadding", pad_l=0, pad_r=0, pad_t=0, pad_b=0)
     back = lua("nn.SpatialMaxUnpooling", pooling=pooling)
     return convert(lua("nn.Sequential", modules=[pooling, between, back]))
@@ -267,6 +267,16 @@ def test_unpooling_uses_its_own_pooling_layer() -> None:
     assert torch.equal(model(images[0]), expected[0])
     with pytest.raises(RuntimeError, match="run its pooling layer first"):
         model[2](pooled)
+
+
+@pytest.mark.parametrize(("ceil_mode", "padding"), [(True, 0), (True, 1), (False, 1)])
+def test_unpooling_has_the_windows_of_its_pooling_layer(ceil_mode: bool, padding: int) -> None:
+    sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": padding, "padH": padding}
+    images = torch.randn(1, 2, 5, 8)
+    options = {"padding": padding, "ceil_mode": ceil_mode, "return_indices": True}
+    pooled, indices = nn.functional.max_pool2d(images, 2, **options)
+    expected = torch.zeros(1, 2, 40).scatter(2, indices.flatten(2), pooled.flatten(2))
+    assert torch.equal(unpooling(ceil_mode, **sizes)(images).flatten(2), expected)
 
 
 def test_feature_lp_pooling_of_zeros_has_no_gradient() -> None:

@@ -25,6 +25,13 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("dimension", [2, -1])
+def test_tables_are_joined_along_a_dimension_counted_from_either_end(dimension: int) -> None:
+    table = [random(2, 3), random(2, 1)]
+    joined = layer("JoinTable", dimension=dimension)(table)
+    assert torch.equal(joined, torch.cat(table, 1))
+
+
 @pytest.mark.parametrize(
     ("class_name", "function"),
     [

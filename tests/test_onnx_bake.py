@@ -6,6 +6,7 @@ They are compared with the plain file, or with PyTorch, on inputs that NumPy pre
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.inference import Classifier, InferenceError
 from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.graph_checks import unfolded_nodes
+from torchlift.converters.onnx.exporter.bake_preprocessing import normalization_constants
 from torchlift.converters.onnx.onnx_file import axes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
@@ -91,6 +93,23 @@ def test_channel_order_and_value_range_are_baked_too(tmp_path: Path) -> None:
         expected = network(torch.from_numpy(inputs).float()).numpy()
     assert np.abs(run_bare(tmp_path / "model.onnx", pixels) - expected).max() < 1e-5
     assert check(model, tmp_path / "model.onnx", pixels).passed
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR", "gray"])
+@pytest.mark.parametrize("value_range", [1, 255, (-1, 1), (0, 2), (16, 235)])
+@pytest.mark.parametrize("numbers", [{}, {"mean": (0.5,), "std": (0.25,)}, {"std": (3.0,)}])
+def test_the_constants_of_a_graph_compute_what_the_preprocessing_does(
+    color: str, value_range: Any, numbers: dict[str, Any]
+) -> None:
+    preprocessing = Preprocessing(color, value_range=value_range, **numbers)
+    channels = preprocessing.channels
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(channels, 1)
+    pixels[0, 0] //= 2
+    constants = normalization_constants(preprocessing)
+    order = constants.get("baked_order", np.arange(channels))
+    computed = pixels[:, order] * constants["baked_scale"] - constants.get("baked_shift", 0)
+    expected = preprocessing(pixels)
+    np.testing.assert_allclose(computed, expected, atol=1e-6 * np.abs(expected).max())
 
 
 def test_baked_preprocessing_rounds_what_image_scale_returns(tmp_path: Path) -> None:

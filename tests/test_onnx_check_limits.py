@@ -79,6 +79,26 @@ def test_a_file_may_lose_as_much_accuracy_as_its_profile_says(name: str) -> None
 
 
 @pytest.mark.parametrize("name", PROFILES)
+def test_one_output_of_all_batches_may_be_off_by_the_tolerance_and_no_more(name: str) -> None:
+    """The largest output is 2; the error is one output's, in the second of three batches."""
+    limits = PROFILES[name]
+    for factor, passes in ((0.999, True), (1.001, False), (-1.001, False)):
+        comparisons = []
+        for batch in range(3):
+            expected = np.array([[2.0, -1.0], [0.5, 0.0]])
+            actual = expected.copy()
+            actual[1, 1] += factor * limits.tolerance * 2 * (batch == 1)
+            examples = np.arange(2) + 2 * batch
+            comparisons.append(compare(expected, actual, examples, limits.tolerance, False))
+        (finding,) = (
+            one for one in check_outputs(comparisons, limits, None) if one.name == "outputs"
+        )
+        assert finding.passed is passes, finding.text
+        assert f"({0 if passes else 1} of 12 outputs above)" in finding.text
+        assert "at [3, 1]" in finding.text
+
+
+@pytest.mark.parametrize("name", PROFILES)
 def test_as_many_predictions_must_agree_as_a_profile_says(name: str) -> None:
     limits = replace(PROFILES[name], tolerance=10)
     needed = round(limits.top1 * 100)

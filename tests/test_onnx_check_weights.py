@@ -185,6 +185,21 @@ def test_a_transposed_int8_weight_of_another_shape_is_the_models() -> None:
     assert compare_weights(CONSTANTS, file_of(arrays)).differing == ["w"]
 
 
+def test_a_transposed_int8_weight_with_its_own_name_is_the_models() -> None:
+    """ONNX Runtime 1.22 adds nothing to its name: the node that was a Gemm says it."""
+    square = WEIGHT[:3]
+    constants = {"w": Constant(square, False)}
+    turned = quantized(np.ascontiguousarray(square.T), 64)
+    inputs = ["x", "w_quantized", "x_zero_point", "w_zero_point"]
+    for name, transposed in (("node_linear_MatMul_quant", True), ("node_MatMul_7_quant", False)):
+        graph = (helper.make_node("MatMulInteger", inputs, ["y"], name=name),)
+        found = [
+            compare_weights(constants, file_of(arrays, graph)).differing
+            for arrays in (turned, quantized(square, 64))
+        ]
+        assert found == ([[], ["w"]] if transposed else [["w"], []])
+
+
 def test_unsigned_weights_have_a_zero_point() -> None:
     lowest, highest = float(WEIGHT.min()), float(WEIGHT.max())
     scale = np.float32((highest - lowest) / 255)

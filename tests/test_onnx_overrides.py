@@ -91,6 +91,7 @@ def test_what_is_in_the_graph_cannot_be_replaced() -> None:
         (None, {"mean": (0.5,), "color": "gray"}, ("gray", 1)),
         (None, {"mean": (0.5, 0.5, 0.5)}, ("RGB", 3)),
         (1, {"mean": (0.5,)}, ("gray", 1)),
+        (None, {"value_range": 1, "color": "gray"}, ("gray", 0)),
     ],
 )
 def test_a_file_of_another_program_is_told_by_its_graph(
@@ -99,7 +100,7 @@ def test_a_file_of_another_program_is_told_by_its_graph(
     found, notes = said(
         FOREIGN,
         axes=(None, channels, None, None),
-        std=options["mean"],
+        std=options.get("mean"),
         input_size=(6, 7),
         **options,
     )

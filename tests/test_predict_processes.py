@@ -57,6 +57,9 @@ def test_shards_cover_all_images_and_cut_no_batch(counts: list[int], world_size:
 def test_batches_are_shared_evenly() -> None:
     shards = [shard_of([4, 4], 2, Process(rank, 4)) for rank in range(4)]
     assert shards == [range(2), range(2, 4), range(4, 6), range(6, 8)]
+    # Six batches, of 1, 1, 1, 1, 2 and 2 images.
+    shards = [shard_of([1, 1, 1, 1, 2, 2], 2, Process(rank, 2)) for rank in range(2)]
+    assert shards == [range(3), range(3, 8)]
 
 
 def test_shards_are_joined_when_all_have_ended(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_no_shard_is_opened_for_a_file_of_an_unknown_kind(tmp_path: Path) -> Non
         tmp_path / "r.txt", Unconnected(0, 2), overwrite=False, resume=False, facts={}
     )
     with pytest.raises(InferenceError, match="the suffix must be"), opened:
-        pass
+        pytest.fail("images would be computed")
     assert not [*tmp_path.iterdir()]
 
 

@@ -56,6 +56,10 @@ def test_an_image_that_cannot_be_read_is_reported(
     document = json.loads(capsys.readouterr().out)
     assert [result["problem"] is None for result in document["results"]] == [True, False]
     assert document["cosine"] is None
+    # Two of three are no pair either.
+    given = [*images(tmp_path)[:2], str(tmp_path / "no.png")]
+    assert main(["predict", model, *given, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["cosine"] is None
 
 
 def test_maps_of_features_are_no_vectors(
@@ -65,4 +69,6 @@ def test_maps_of_features_are_no_vectors(
     network = SavedModel(nn.Conv2d(3, 4, 1).eval(), "features", preprocessing=Preprocessing())
     path = str(save(network, tmp_path / "maps"))
     assert main(["predict", path, images(tmp_path)[0]]) == 1
-    assert "features of shape 4×6×8" in capsys.readouterr().err
+    assert "red.png: not a classifier: the outputs are features of shape 4×6×8" in (
+        capsys.readouterr().err
+    )

@@ -22,6 +22,7 @@ from torchlift.converters.inference import (
     predict_array,
     predict_files,
 )
+from torchlift.converters.inference.classifier import top_predictions
 from torchlift.converters.inference.errors import ProviderError
 from torchlift.converters.inference.not_finite import require_finite_scores
 from torchlift.converters.inference.prepare import prepare_all, to_input_dtype
@@ -66,7 +67,8 @@ def test_only_whole_numbers_of_pixels_become_bytes() -> None:
 
 def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None:
     inputs = np.array([[[[0, 255]]]], np.uint8)
-    assert flat()(inputs).tolist() == [[0, 255]]
+    scores = flat()(inputs)
+    assert (scores.tolist(), scores.dtype) == ([[0, 255]], np.float32)
     with pytest.raises(LabelsError, match="3"):
         flat(["a", "b", "c"])(inputs)
 
@@ -74,6 +76,16 @@ def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None
 def test_the_suffix_of_an_exported_file_may_be_in_capitals(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "0.1.0" / "model.onnx", tmp_path / "M.ONNX")
     assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", labels=None), OnnxPredictor)
+
+
+def test_classes_without_names_count_from_one_as_in_torch7() -> None:
+    """The first of equal ones comes first, whatever the number of classes that are asked for."""
+    scores = np.array([[0.25, 0.5, 0.25]])
+    for labels, names in ((None, ["2", "1", "3"]), (["a", "b", "c"], ["b", "a", "c"])):
+        for top in (1, 2, 3, 9):
+            (found,) = top_predictions(scores, labels, top)
+            assert [each.label for each in found] == names[:top]
+            assert [each.index for each in found] == [1, 0, 2][:top]
 
 
 def test_examples_that_are_not_numbers_are_counted() -> None:
@@ -106,6 +118,9 @@ def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: 
     assert failed.problem.startswith(f"{files[3]}: ")
     with pytest.raises(InferenceError, match="top"):
         next(predict_array(classifier, np.zeros((1, 1, 2, 4), np.float32), top=0))
+    # Before there is anything to classify, too.
+    with pytest.raises(InferenceError, match="top"):
+        next(predict_array(classifier, np.zeros((0, 1, 2, 4), np.float32), top=0))
 
 
 def test_pytorch_has_no_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def scikit_learn_scores(stores: Path, layer: str, strength: float) -> np.ndarray
     model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-9)
     model.fit(scaler.transform(features), classes)
     tested = open_store(stores / "test").read(layer)
-    scores: np.ndarray = model.predict_proba(scaler.transform(tested.images))
+    scores: np.ndarray = model.predict_proba(scaler.transform(tested.images.astype(float)))
     return scores
 
 
@@ -102,12 +102,12 @@ def test_the_saved_network_predicts_what_scikit_learn_does(
     with np.load(stores / "test.npz") as data:
         scores = TorchPredictor(model, "cpu")(prepare(data["images"], model.preprocessing))
     best = np.sort(expected, axis=1)[:, -2:]
-    clear = best[:, 1] - best[:, 0] >= 1e-5
+    clear = best[:, 1] - best[:, 0] >= 1e-4
     assert clear.sum() > 290
     assert (scores.argmax(1) == expected.argmax(1))[clear].all()
-    # Features have seven digits, and what is common to all images takes one or two of them.
+    # A mean in float32 is off by 6e-8 of itself, and is up to 1,200 times the deviation here.
     softmax = torch.from_numpy(scores).softmax(1).numpy()
-    np.testing.assert_allclose(softmax, expected, atol=1e-5)
+    np.testing.assert_allclose(softmax, expected, rtol=0, atol=1e-4)
 
 
 def test_what_is_saved_ends_at_the_layer(stores: Path, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_cut_network_gives_the_features_of_the_whole_one(layer: str) -> None:
     expected = FeatureNetwork(whole, [tap])(inputs)[0]
     cut = cut_network(whole, tap, inputs[:2])
     assert torch.equal(cut(inputs), expected)
-    if layer == "join":
+    if layer in ("join", "penultimate"):
         assert isinstance(cut, UpToLayer)
         assert cut.unused == ["last"]
 

@@ -119,6 +119,37 @@ def test_in_place_layers_are_checked_from_recomputed_inputs() -> None:
     assert by_path(checked(model))[".modules[3]"].status == "differs"
 
 
+def test_what_was_overwritten_last_is_what_the_next_layer_read() -> None:
+    """Three layers write in place: the third read what the second computed, not the first."""
+    output = tensor([[24.0, 48.0]])
+    model = container(
+        "nn.Sequential",
+        linear(np.eye(2), output=output),
+        layer("nn.MulConstant", constant_scalar=2.0, inplace=True, output=output),
+        layer("nn.MulConstant", constant_scalar=3.0, inplace=True, output=output),
+        layer("nn.MulConstant", constant_scalar=4.0, inplace=True, output=output),
+    )
+    report = checked(model, input=tensor([[1.0, 2.0]]))
+    assert [one.status for one in report.layers] == ["unchecked"] * 3 + ["equal"]
+
+
+def test_a_container_read_its_input_before_its_layers_overwrote_it() -> None:
+    """The container is computed from what the layer before it wrote, not from what is left."""
+    output = tensor([[2.0, 4.0]])
+    model = container(
+        "nn.Sequential",
+        linear(np.eye(2), output=output),
+        container(
+            "nn.Concat",
+            layer("nn.MulConstant", constant_scalar=2.0, inplace=True, output=output),
+            dimension=2,
+            output=tensor([[2.0, 4.0]]),
+        ),
+    )
+    report = checked(model, input=tensor([[1.0, 2.0]]))
+    assert [one.status for one in report.layers] == ["unchecked", "equal", "equal"]
+
+
 def test_values_overwritten_through_a_view_are_missing() -> None:
     """Linear → View → in-place ReLU in one storage; the input of the Linear is unknown."""
     output = tensor([[1.0, 0.0]])

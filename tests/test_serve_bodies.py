@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 
@@ -83,6 +84,18 @@ def test_what_is_larger_damaged_or_unknown_is_refused(
     with pytest.raises(RequestError) as refused:
         read(body, encoding)
     assert refused.value.status == status
+
+
+def test_no_more_of_a_body_is_unpacked_than_may_be() -> None:
+    """Ten kilobytes that unpack to ten megabytes take the memory of the limit alone."""
+    packed = zlib.compress(bytes(10_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="larger than 1,000 bytes"):
+            Bodies(1000, 1.0)._unpack(packed)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_exactly_the_largest_body_is_taken() -> None:

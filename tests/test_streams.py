@@ -56,6 +56,21 @@ def test_streams_that_are_closed_or_full(line: str, code: int, err: str, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == ({"a.t7"} if "a.t7" in line else set())
 
 
+def test_nothing_that_is_printed_gets_into_a_file(tmp_path: Path) -> None:
+    """The first file that is opened would get the number of a closed stream."""
+    lines = (
+        "import os",
+        "from torchlift.cli.streams import prepare_streams",
+        "prepare_streams()",
+        "file = open('kept.txt', 'w')",
+        "[os.write(number, b'lost') for number in (1, 2)]",
+        "file.write('kept')",
+    )
+    ended = shell(f'{sys.executable} -c "{"; ".join(lines)}" >&- 2>&- <&-', tmp_path)
+    assert ended.returncode == 0
+    assert (tmp_path / "kept.txt").read_text(encoding="utf-8") == "kept"
+
+
 @pytest.mark.parametrize(
     "environment",
     [

@@ -123,6 +123,9 @@ STREAMS = {
     "storage longer than the file": table(
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.FloatStorage") + longs(600) + bytes(24)))
     ),
+    "no boolean of Lua's": table(1, ("a", ints(5, 2)), ("b", ints(5, 0))),
+    "keys beyond whole numbers": ints(3, 1, 2)
+    + b"".join(ints(1) + struct.pack("<d", key) + YES for key in (2.0**60, -(2.0**60))),
     "storage of another type": table(
         1,
         ("a", instance(8, "torch.DoubleStorage") + longs(6) + bytes(48)),
@@ -154,6 +157,9 @@ def test_the_unusual_streams_hold_what_their_names_say() -> None:
     assert "V01 is written in a way" in loaded["no space in the version"]
     assert isinstance(loaded["version of two digits"]["a"], LuaObject)
     assert "reaches element 7" in loaded["beyond the storage"]
+    # `File.lua`: `self:readInt() == 1`.
+    assert dict(loaded["no boolean of Lua's"].items()) == {"a": False, "b": False}
+    assert [*map(type, loaded["keys beyond whole numbers"])] == [float, float]
 
 
 def test_guesses_record_the_first_and_last_instance() -> None:

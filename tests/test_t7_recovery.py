@@ -7,6 +7,7 @@ and its offset. Extra bytes at the end are reported.
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from pathlib import Path
@@ -198,6 +199,30 @@ def test_layers_of_2011() -> None:
     assert t7.dumps(model, format="ascii") == data
 
 
+def binary_file(words: str) -> bytes:
+    """Return a binary file: ints, longs with an `l`, doubles with a `d`, strings."""
+    data = b""
+    for word in words.split():
+        if number := re.fullmatch(r"(\d+)([ld]?)", word):
+            data += struct.pack("<" + {"l": "q", "d": "d"}.get(number[2], "i"), int(number[1]))
+        else:
+            data += word.replace("_", " ").encode()
+    return data
+
+
+def test_numbers_of_layers_of_2011_have_their_own_widths() -> None:
+    """`Select.lua` wrote an int and a long, `SoftMax.lua` a double and an int."""
+    empty = "4 {} 3 V_1 18 torch.DoubleTensor 0 1l 0"
+    data = binary_file(
+        f"4 1 3 V_1 13 nn.Sequential {empty.format(2)} {empty.format(3)} 3 4 2 "
+        f"1 1d 4 5 3 V_1 9 nn.Select {empty.format(6)} {empty.format(7)} 2 5l "
+        f"1 2d 4 8 3 V_1 10 nn.SoftMax {empty.format(9)} {empty.format(10)} 7d 1"
+    )
+    select, softmax = t7.loads(data)["modules"].to_list()
+    assert (select["dimension"], select["index"]) == (2, 5)
+    assert (softmax["shift"], softmax["computeShift"]) == (7, 1)
+
+
 def test_the_search_takes_bounded_time() -> None:
     """With many unknown classes and no fitting layout, the number of attempts is limited."""
     layers = [instance(None, 1, name=f"my.Layer{index}") for index in range(500)]
@@ -237,6 +262,11 @@ def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
     damaged = whole[:at] + struct.pack("<i", dimensions) + whole[at + 4 :]
     with pytest.raises(T7Error, match=f"FloatTensor has {dimensions} dimensions"):
         t7.loads(damaged)
+
+
+def test_a_size_of_zero_leaves_the_others() -> None:
+    data = ascii_file("4 1 3 V_1 17 torch.FloatTensor 3 4_0_5 5_5_1 1 0")
+    assert t7.loads(data).shape == (4, 0, 5)
 
 
 def test_an_error_in_a_key_has_the_path_of_the_table() -> None:

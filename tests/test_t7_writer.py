@@ -231,6 +231,28 @@ def test_longs_that_do_not_fit_four_bytes() -> None:
         assert error.value.path == "x"
 
 
+def test_the_lowest_long_of_four_bytes_fits_them() -> None:
+    value = {"x": np.array([-(2**31), 2**31 - 1])}
+    for format in ("binary", "ascii"):
+        read = t7.loads(t7.dumps(value, long_size=4, format=format), long_size=4)
+        assert read["x"].tolist() == [-(2**31), 2**31 - 1]
+    with pytest.raises(T7Error, match="2,147,483,648 does not fit"):
+        t7.dumps({"x": np.array([-(2**31) - 1])}, long_size=4)
+
+
+def test_sizes_that_do_not_fit_are_named() -> None:
+    sizes = np.broadcast_to(np.float32(0), (1, 2, 2**40))
+    with pytest.raises(T7Error, match="1,099,511,627,776 does not fit"):
+        t7.dumps(sizes, long_size=4)
+
+
+def test_a_slice_without_elements_is_a_tensor_without_dimensions() -> None:
+    """Torch7 has no other empty tensors, and the rest of the memory is not written."""
+    read = t7.loads(t7.dumps(torch.ones(400, 3)[:, :0]))
+    assert read.shape == (0,)
+    assert read.storage is None
+
+
 def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(T7Error, match="format must be 'binary' or 'ascii', not 'text'"):
         t7.dumps(1, format="text")  # type: ignore[arg-type]  # the wrong value is the test
@@ -310,6 +332,9 @@ def test_a_broadcast_array_stays_broadcast() -> None:
     loaded = t7.loads(data)
     assert loaded.shape == array.shape
     assert loaded[:2, :, :2].tolist() == array[:2, :, :2].tolist()
+    # What is repeated lies in another order in memory, and is copied.
+    array = np.broadcast_to(np.arange(6.0).reshape(2, 3).T, (4, 3, 2))
+    assert t7.loads(t7.dumps(array)).tolist() == array.tolist()
 
 
 def test_rows_that_overlap_are_refused() -> None:

@@ -205,6 +205,8 @@ def test_bytes_are_put_together_and_replaced_only_in_the_output() -> None:
     assert not tokenizer.is_words
     assert tokenizer.encode("aé".encode()) == [0, 1, 2]
     assert list(tokenizer.texts([0, 1, 2, 1, 0, 3])) == ["a", "é", "\ufffda", "\ufffd"]
+    # A text may end within a character.
+    assert list(tokenizer.texts([0, 1])) == ["a", "\ufffd"]
 
 
 def test_unknown_tokens_are_listed() -> None:

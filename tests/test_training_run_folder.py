@@ -26,9 +26,11 @@ from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training import loop
 from torchlift.transfer.training.checkpoints import (
+    Kept,
     TrainingState,
     load_best,
     load_last_checkpoint,
+    remove_superseded,
     save_checkpoint,
     saved_epochs,
 )
@@ -186,6 +188,24 @@ def test_more_than_9999_epochs_stay_in_order(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.pt").touch()
     assert saved_epochs(tmp_path) == [9, 9999, 10000]
+
+
+def test_only_what_a_training_wrote_is_deleted(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    for name in ("epoch-0001/state.pt", "epoch-0003/notes.txt", "epoch-0006/state.pt"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    (folder / "epoch-0002").mkdir()  # A kill left it.
+    (folder / "epoch-0004").touch()
+    elsewhere.mkdir()
+    (elsewhere / "state.pt").touch()
+    (folder / "epoch-0005").symlink_to(elsewhere)
+    (folder / "epoch-0006" / "mine.txt").touch()
+    assert saved_epochs(folder) == [1, 6]
+    remove_superseded(folder, [{"epoch": 1, "val_accuracy": 0.5}], Kept())
+    assert sorted(path.name[-1] for path in folder.iterdir()) == ["1", "3", "4", "5", "6"]
+    assert [path.name for path in (folder / "epoch-0006").iterdir()] == ["mine.txt"]
+    assert (elsewhere / "state.pt").exists()
 
 
 def test_a_checkpoint_is_data_and_never_code(splits: Splits[Any], tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 from training_support import QUIET, difference, experiment
@@ -18,10 +20,11 @@ from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.plan import BatchPlan
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.lr_finder import find_rate
-from torchlift.transfer.training.measuring import count
+from torchlift.transfer.training.measuring import count, measure
 from torchlift.transfer.training.optimizer import moving_average
 from torchlift.transfer.training.options import Run
 from torchlift.transfer.training.processes import start_processes
@@ -92,6 +95,17 @@ def test_momentum_is_that_of_the_options(tmp_path: Path) -> None:
     assert difference(model.module, last) < 1e-6
 
 
+def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(tmp_path: Path) -> None:
+    """It has the same momentum, average of the weights and draws."""
+    options: dict[str, Any] = {**WHOLE, "ema": 0.5, "run": replace(QUIET, resume="auto")}
+    whole, expected = train(tmp_path / "whole", nn.Dropout(0.5), **options)
+    train(tmp_path / "halves", nn.Dropout(0.5), **options | {"epochs": 2})
+    torch.rand(7)
+    model, resumed = train(tmp_path / "halves", nn.Dropout(0.5), **options)
+    assert difference(model.module, whole.module) == 0
+    assert resumed.history == expected.history
+
+
 def test_the_rate_of_each_update_is_that_of_the_schedule(tmp_path: Path) -> None:
     made: list[torch.optim.Optimizer] = []
 
@@ -136,6 +150,26 @@ def test_the_seed_decides_the_order_of_the_images(tmp_path: Path) -> None:
     other, _ = train(tmp_path / "other", seed=2, **options)
     assert difference(first.module, again.module) == 0
     assert difference(first.module, other.module) > 1e-4
+
+
+def test_classes_without_images_to_validate_do_not_count() -> None:
+    """Of three classes two have images: one is right in half of its images, the other always."""
+    logits = torch.tensor([[3.0, 0, 0], [0, 3, 0], [0, 3, 0]])
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 0, 1]))])
+    row, counts = measure(nn.Identity(), batches, Accelerator(cpu=True))
+    assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [1, 2, 0]]
+    assert row["val_accuracy"] == pytest.approx(2 / 3)
+    assert row["val_recall"] == row["val_precision"] == 0.75
+    assert row["val_f1"] == pytest.approx(2 / 3)
+
+
+def test_only_batches_of_the_training_are_divided(tmp_path: Path) -> None:
+    """One image is enough to validate with; a batch of one cannot be accumulated in two steps."""
+    splits = Splits(DATA, DATA.take(np.arange(1)), NONE)
+    _, outcome = train(tmp_path / "run", splits=splits, accumulate=2, epochs=1)
+    assert outcome.history[0]["val_accuracy"] in (0, 1)
+    with pytest.raises(TrainingError, match="a batch of 1 images cannot be divided"):
+        train(tmp_path / "one", splits=splits, accumulate=2, epochs=1, batch_size=1)
 
 
 def test_a_mixed_image_counts_as_the_class_of_its_larger_part() -> None:

@@ -121,7 +121,7 @@ def _files_beside(source: Path) -> list[str]:
     Raises:
         OnnxError: If one is in another folder.
     """
-    names = weight_files(onnx.load(source, load_external_data=False))
+    names = list(weight_files(onnx.load(source, load_external_data=False)))
     if inner := [name for name in names if Path(name).name != name]:
         raise OnnxError(
             f"{source}: its weights are in {inner[0]}: write the annotated file beside it"

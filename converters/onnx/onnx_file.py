@@ -89,33 +89,35 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         OnnxError: If one of these files is missing or cut.
     """
-    names = weight_files(model)
-    missing = [name for name in names if not (path.parent / name).is_file()]
+    sizes = weight_files(model)
+    missing = [name for name in sizes if not (path.parent / name).is_file()]
     if missing:
         raise OnnxError(
             f"{path}: its weights are in {', '.join(missing)}, which is missing beside it"
         )
+    for name, size in sizes.items():
+        # Older versions of onnx read what is there.
+        if (found := (path.parent / name).stat().st_size) < size:
+            raise OnnxError(f"{path}: its weights in {name}: {found:,} bytes of {size:,} are there")
     try:
         onnx.load_external_data_for_model(model, os.fspath(path.parent))
     except (ValueError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise OnnxError(f"{path}: its weights in {', '.join(names)}: {reason}") from error
+        raise OnnxError(f"{path}: its weights in {', '.join(sizes)}: {reason}") from error
 
 
-def weight_files(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the files, beside that of a graph, that hold its weights."""
-    external = [
-        tensor
-        for tensor in model.graph.initializer
-        if onnx.external_data_helper.uses_external_data(tensor)
-    ]
-    places = {
-        entry.value
-        for tensor in external
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sorted(places)
+def weight_files(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the files, beside that of a graph, that hold its weights, and the bytes each needs."""
+    sizes: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        if onnx.external_data_helper.uses_external_data(tensor):
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            numbers = (place.get(key, "") for key in ("offset", "length"))
+            # What is no number is refused when the weights are loaded.
+            end = sum(int(number) for number in numbers if number.isdecimal())
+            name = place.get("location", "")
+            sizes[name] = max(end, sizes.get(name, 0))
+    return dict(sorted(sizes.items()))
 
 
 def axes(value: onnx.ValueInfoProto) -> list[str | int]:

@@ -24,8 +24,9 @@ _SMALLEST_HALF = 2 * float(np.finfo(np.float16).smallest_subnormal)
 
 #: What a quantizer adds to the name of a weight, of its scale and of its zero point.
 _QUANTIZED, _SCALE, _ZERO_POINT = "_quantized", "_scale", "_zero_point"
-#: What it adds before that, when it turns a Gemm into a MatMul.
-_TRANSPOSED = "_Transposed"
+#: What it adds before that, when it turns a Gemm into a MatMul. ONNX Runtime 1.22 adds nothing:
+#: only the name of the node says that its weight was transposed.
+_TRANSPOSED, _WAS_GEMM = "_Transposed", "_MatMul_quant"
 #: The largest numbers that int8 weights, uint8 values and their reduced ranges take.
 _LEVELS = (64, 127, 255)
 #: Above this an int32 bias has set the scale of its channel, and not the weights.
@@ -65,6 +66,7 @@ class _Quantized:
         scale: One scale, or one for each index of `axis`.
         zero: As `scale`.
         axis: Of the steps.
+        is_transposed: Whether the constant is transposed in the file.
     """
 
     name: str
@@ -72,6 +74,7 @@ class _Quantized:
     scale: np.ndarray
     zero: np.ndarray
     axis: int
+    is_transposed: bool
 
 
 def compare_weights(
@@ -104,8 +107,7 @@ def compare_weights(
         _count(result, name, group.steps.size, constants)
         if name in constants:
             values = constants[name].values
-            transposed = values.T if group.name.endswith(_TRANSPOSED) else values
-            if not _is_quantized(transposed, group, biases):
+            if not _is_quantized(values.T if group.is_transposed else values, group, biases):
                 result.differing.append(name)
     for name, array in arrays.items():
         is_range = name.endswith((_SCALE, _ZERO_POINT)) and array.size == 1
@@ -158,6 +160,12 @@ def _quantized(
         for node in onnx_model.graph.node
         if node.op_type == "DequantizeLinear"
     }
+    turned = {
+        name
+        for node in onnx_model.graph.node
+        if node.op_type == "MatMulInteger" and node.name.endswith(_WAS_GEMM)
+        for name in node.input
+    }
     for key, steps in arrays.items():
         name = key.removesuffix(_QUANTIZED)
         if name == key or key in constants or steps.dtype.kind == "f":
@@ -166,7 +174,9 @@ def _quantized(
         prefix = f"{name}{_QUANTIZED}" if f"{name}{_QUANTIZED}{_SCALE}" in arrays else name
         if f"{prefix}{_SCALE}" in arrays and f"{prefix}{_ZERO_POINT}" in arrays:
             scale, zero = arrays[f"{prefix}{_SCALE}"], arrays[f"{prefix}{_ZERO_POINT}"]
-            yield _Quantized(name, steps, scale, zero, axes.get(key, steps.ndim - 1))
+            is_transposed = name.endswith(_TRANSPOSED) or key in turned
+            axis = axes.get(key, steps.ndim - 1)
+            yield _Quantized(name, steps, scale, zero, axis, is_transposed)
 
 
 def quantized_constants(
@@ -191,7 +201,7 @@ def quantized_constants(
             for end in (_QUANTIZED, _SCALE, _ZERO_POINT)
         ]
         parts.append(f"{group.name}{_QUANTIZED}")
-        yield name, values.T if group.name != name else values, tuple(parts)
+        yield name, values.T if group.is_transposed else values, tuple(parts)
 
 
 def is_rounded(constant: Constant, stored: np.ndarray) -> bool:

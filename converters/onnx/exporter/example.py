@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ...inference.errors import ModelInputError
-from ...inference.torch_module import as_inputs, batch_size
+from ...inference.torch_module import as_inputs, batch_size, run
 from ...input_shapes import BATCH, FREE, InputShape, InputShapes
 from ...saved import SavedModel
 from ...saved.input_trial import example_inputs, free_size, refusal
@@ -52,6 +53,28 @@ def batch_in_front(shapes: InputShapes, example: Any) -> int | None:
     if any(leaf.batch_axis for leaf in shapes.leaves()):
         return None
     return int(pytree.tree_leaves(example)[0].shape[0])
+
+
+def require_any_size(module: nn.Module, example: Any, values: Sequence[torch.Tensor]) -> None:
+    """Check that a network takes a larger image, too, and keeps its batch.
+
+    Some versions of torch trace a network with one input size as if it took all.
+
+    Args:
+        module: The network.
+        example: The image that it was run with.
+        values: Its outputs for this image.
+
+    Raises:
+        OnnxError: If it does not.
+    """
+    larger = pytree.tree_map(lambda image: image.repeat(1, 1, 2, 2), example)
+    try:
+        rows = run(module, larger)[0].shape[:1]
+    except ModelInputError:
+        rows = None
+    if rows != values[0].shape[:1]:
+        raise OnnxError("the network has a fixed input size: leave out any_size=True")
 
 
 def _trial(module: nn.Module, shapes: InputShapes) -> Any:

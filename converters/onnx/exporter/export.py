@@ -35,7 +35,7 @@ from ..onnx_file import axes
 from .bake_preprocessing import bake, remaining_preprocessing
 from .bake_resize import IMAGE, image_preprocessing
 from .bake_resize import bake_resize as bake_resize_into
-from .example import batch_in_front, example_of
+from .example import batch_in_front, example_of, require_any_size
 from .fp16 import to_half
 from .kept_outputs import Kept, KeptOutputs, choose_kept, kind_of_kept
 from .outputs import kind_of_outputs, names_of_outputs
@@ -152,6 +152,8 @@ def export(
     is_saved = isinstance(model, SavedModel)
     shapes, example = example_of(saved_model, module, inputs, any_size, is_saved)
     values = run(module, example)
+    if shapes.takes_any_size:
+        require_any_size(module, example, values)
     is_kind_given = details.get("output_kind") is not None
     if not is_kind_given:
         rows, batch = values[0].shape[:1], batch_in_front(shapes, example)

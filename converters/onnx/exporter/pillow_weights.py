@@ -72,7 +72,9 @@ def _box(x: Tensor) -> Tensor:
 
 def _hamming(x: Tensor) -> Tensor:
     x = x.apply("Abs")
-    window = 0.54 + 0.46 * (x * math.pi).apply("Cos")
+    # cos(πx) = 1 - 2·sin²(πx/2): ONNX Runtime 1.22 has no Cos in double precision.
+    sine = (x * (math.pi / 2)).apply("Sin")
+    window = 0.54 + 0.46 * (1 - 2 * sine * sine)
     return (x < 1).where(_sinc(x) * window, 0)
 
 

@@ -1,0 +1,63 @@
+"""What `convert` keeps of a model, and where it writes without being told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from torchlift.cli.convert import convert
+from torchlift.cli.model_options import FILE_DEFAULTS, OutputOptions
+from torchlift.converters import t7
+from torchlift.converters.saved import SavedModel, load, save
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A linear layer in double precision; the current folder is its own."""
+    monkeypatch.chdir(tmp_path)
+    fields = t7.LuaTable({"weight": np.full((2, 3), 0.1), "bias": np.zeros(2)})
+    t7.save(t7.LuaTable({"net": t7.LuaObject("nn.Linear", fields)}), tmp_path / "my.net.t7")
+    return tmp_path / "my.net.t7"
+
+
+def test_a_t7_has_the_numbers_of_the_one_before_and_the_network_only(file: Path) -> None:
+    Path("names.txt").write_text("a\nb\n", encoding="utf-8")
+    options = replace(FILE_DEFAULTS, labels="names.txt")
+    result = convert(str(file), "out.t7", model_options=options)
+    written = t7.load("out.t7")
+    assert written["weight"].dtype == np.float64
+    assert (written["weight"] == 0.1).all()
+    assert (
+        "the .t7 holds the network only, without labels and preprocessing" in result.data["notes"]
+    )
+    notes = convert(str(file), "none.t7").data["notes"]
+    assert not [note for note in notes if "network only" in note]
+
+
+def test_folders_have_the_name_of_the_file(file: Path) -> None:
+    convert(str(file))
+    assert Path("my.net", "config.json").is_file()
+    (file.parent / "all").mkdir()
+    assert convert(str(file), "all/every", all=True).data["models"][0]["lua_path"] == "net"
+    moved = file.rename(file.with_name("other.t7"))
+    convert(str(moved), all=True)
+    assert Path("other", "net", "config.json").is_file()
+
+
+def test_how_outputs_become_images_is_kept(tmp_path: Path) -> None:
+    generator = save(SavedModel(nn.Conv2d(5, 3, 1).eval(), "features"), tmp_path / "generator")
+    convert(str(generator), str(tmp_path / "new"), output_options=OutputOptions([-1.0, 1.0]))
+    kept = load(tmp_path / "new").image_to_image
+    assert kept is not None
+    assert kept.value_range == (-1.0, 1.0)
+
+
+def test_a_parameter_that_is_no_number_is_noted(file: Path) -> None:
+    fields = t7.LuaTable({"weight": np.array([[0.0, np.nan]]), "bias": np.zeros(1)})
+    t7.save(t7.LuaObject("nn.Linear", fields), "nan.t7")
+    notes = convert("nan.t7").data["notes"]
+    assert any("not all parameters are numbers: weight" in note for note in notes)

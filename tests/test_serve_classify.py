@@ -1,0 +1,118 @@
+"""`/predict` without a server: images run together by size, and what cannot be answered is said."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchlift.cli.serve.classify import classify
+from torchlift.cli.serve.errors import RequestError
+from torchlift.cli.serve.images import SentImage
+from torchlift.converters.errors import TorchliftError
+from torchlift.converters.images import Preprocessing
+
+
+def sent(*pixels: list[int], name: str | None = None) -> SentImage:
+    """Return a gray image of these rows."""
+    file = io.BytesIO()
+    Image.fromarray(np.array(pixels, np.uint8)).save(file, "PNG")
+    return SentImage(file.getvalue(), name)
+
+
+class Model:
+    """A network whose scores are its two pixels."""
+
+    def __init__(self, **changed: Any) -> None:
+        self.batches: list[tuple[int, ...]] = []
+        self.factor = 1.0
+        model = {
+            "name": "m",
+            "provider": "here",
+            "predictor": SimpleNamespace(output_kind="logits"),
+            "not_a_classifier": "it has two inputs",
+            "preprocessing": Preprocessing("gray"),
+            "takes_image": False,
+            "may_batch": True,
+            "inputs": [SimpleNamespace(name="x", dtype=np.dtype(np.float32))],
+            "metadata": SimpleNamespace(output_kind="logits", labels=["left", "right"]),
+        }
+        self.model = SimpleNamespace(**model | changed)
+        self.batcher = SimpleNamespace(submit=self.submit)
+
+    async def submit(self, inputs: dict[str, np.ndarray], ticket: Any) -> list[np.ndarray]:
+        (batch,) = inputs.values()
+        self.batches.append(batch.shape)
+        return [batch.reshape(len(batch), -1) * np.float32(self.factor)]
+
+
+def answer(loaded: Any, *images: SentImage, max_pixels: int = 2) -> dict[str, Any]:
+    with ThreadPoolExecutor(2) as decoders:
+        ticket: Any = None
+        return asyncio.run(classify(loaded, images, 1, ticket, max_pixels, decoders))
+
+
+def test_images_of_a_size_run_together_and_answers_keep_their_order() -> None:
+    images = [
+        sent([0, 255], name="folder/a.png"),
+        sent([255], [0]),
+        sent([255, 0], name="c.png"),
+        sent([0], [255]),
+    ]
+    for may_batch, batches in ((True, [(2, 1, 1, 2), (2, 1, 2, 1)]), (False, [])):
+        loaded = Model(may_batch=may_batch)
+        found = answer(loaded, *images)
+        labels = [result["predictions"][0]["label"] for result in found["results"]]
+        assert labels == ["right", "left", "left", "right"]
+        assert [result["input"] for result in found["results"]][::2] == ["folder/a.png", "c.png"]
+        assert sorted(loaded.batches) == (batches or [(1, 1, 1, 2)] * 2 + [(1, 1, 2, 1)] * 2)
+
+
+def test_scores_that_are_no_numbers_are_no_answer() -> None:
+    loaded = Model()
+    loaded.factor = float("nan")
+    with pytest.raises(RequestError, match="m") as refused:
+        answer(loaded, sent([0, 255]))
+    assert refused.value.status == 422
+
+
+def test_an_image_is_as_large_as_it_may_be() -> None:
+    assert answer(Model(), sent([0, 255]), max_pixels=2)["results"]
+    with pytest.raises(RequestError, match=r"images\[1\] \(b\): 2×1 pixels, at most 1") as refused:
+        answer(Model(), sent([0]), sent([0, 255], name="b"), max_pixels=1)
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"predictor": None}, "'m' is no classifier: it has two inputs"),
+        ({"predictor": SimpleNamespace(output_kind="features")}, "it gives features"),
+        ({"preprocessing": None}, "no preprocessing"),
+    ],
+)
+def test_what_is_no_classifier_of_images_says_why(changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RequestError, match=problem) as refused:
+        answer(Model(**changed), sent([0, 255]))
+    assert refused.value.status == 400
+
+
+def test_images_that_do_not_fit_are_the_clients_fault() -> None:
+    loaded = Model()
+
+    async def fail(*_: Any) -> None:
+        raise TorchliftError("no such size")
+
+    loaded.batcher = SimpleNamespace(submit=fail)
+    with pytest.raises(RequestError, match="does not run on images of") as refused:
+        answer(loaded, sent([0, 255]))
+    assert refused.value.status == 422
+    with pytest.raises(RequestError, match=r"images\[0\]") as refused:
+        answer(Model(), SentImage(b"no image"))
+    assert refused.value.status == 422

@@ -1,0 +1,168 @@
+"""Requests of the inference protocol without a server: what is read, refused and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from torchlift.cli.serve.errors import RequestError
+from torchlift.cli.serve.inference_protocol import InferRequest, WantedOutput, answer, parse_infer
+from torchlift.cli.serve.models import Models
+from torchlift.cli.serve.settings import Settings
+from torchlift.cli.serve.supervisor import _Supervisor
+from torchlift.cli.serve.tensors import Tensor
+
+MODEL: Any = SimpleNamespace(
+    name="m",
+    version="3",
+    inputs=[
+        Tensor("x", "FP32", (-1, 2), ("batch", None)),
+        Tensor("n", "UINT8", (-1,), ("batch",)),
+    ],
+    outputs=[Tensor("y", "FP32", (-1, 3), ("batch", None))],
+    has_batch=True,
+    metadata=SimpleNamespace(labels=["a", "b", "c"]),
+)
+NUMBERS = np.array([[1, 2], [3, 4]], np.float32)
+
+
+def inputs(**changed: Any) -> dict[str, Any]:
+    """A request in JSON alone; `x` and `n` change the two inputs, None leaves one out."""
+    x = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
+    n = {"name": "n", "datatype": "UINT8", "shape": [2], "data": [0, 255]}
+    changes = [(x, changed.pop("x", {})), (n, changed.pop("n", {}))]
+    given = [entry | change for entry, change in changes if change is not None]
+    return {"inputs": given} | changed
+
+
+def parsed(head: dict[str, Any], binary: bytes = b"") -> InferRequest:
+    text = json.dumps(head).encode()
+    return parse_infer(text + binary, str(len(text)) if binary else None, MODEL)
+
+
+def in_bytes(size: int) -> dict[str, Any]:
+    """The input `x` as bytes behind the JSON."""
+    entry = {"name": "x", "datatype": "FP32", "shape": [2, 2]}
+    second = inputs()["inputs"][1]
+    return {"inputs": [entry | {"parameters": {"binary_data_size": size}}, second]}
+
+
+def test_numbers_come_as_json_or_as_bytes() -> None:
+    for request in (parsed(inputs(id="7")), parsed(in_bytes(16) | {"id": "7"}, NUMBERS.tobytes())):
+        assert request.id == "7"
+        assert np.array_equal(request.inputs["x"], NUMBERS)
+        assert request.inputs["n"].tolist() == [0, 255]
+        assert request.outputs == [WantedOutput("y", binary=False)]
+
+
+@pytest.mark.parametrize(
+    ("head", "binary", "problem"),
+    [
+        (in_bytes(16), bytes(17), "1 bytes stand behind the last input"),
+        (in_bytes(16), bytes(15), "binary_data_size goes beyond the body"),
+        (in_bytes(-1), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(12), bytes(12), "has 12 bytes, its shape 16"),
+        (in_bytes(16), np.full(4, np.nan, np.float32).tobytes(), "input 'x'"),
+        (inputs(n=None), b"", "input 'n' is missing"),
+        (inputs(n={"name": "z"}), b"", "no input 'z': the model has 'x', 'n'"),
+        (inputs(n={"name": "x"}), b"", "a name stands twice in 'inputs'"),
+        (inputs(n={"shape": [1], "data": [1]}), b"", "batches of different sizes"),
+        (inputs(n={"data": [-1, 0]}), b"", "numbers beyond UINT8"),
+        (inputs(n={"data": [0, 256]}), b"", "numbers beyond UINT8"),
+        (inputs(x={"data": [1e39, 0, 0, 0]}), b"", "numbers beyond FP32"),
+        (inputs(x={"shape": [0, 2], "data": []}), b"", "it is empty"),
+        (inputs(x={"shape": [2, 3]}), b"", r"has shape \[2, 3\], \[-1, 2\] expected"),
+        (inputs(x={"datatype": "FP64"}), b"", "has datatype 'FP64', FP32 expected"),
+        (inputs(outputs=[{"name": "z"}]), b"", "no output 'z': the model has 'y'"),
+        (
+            inputs(outputs=[{"name": "y", "parameters": {"classification": -1}}]),
+            b"",
+            "classification is no whole number",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(head: dict[str, Any], binary: bytes, problem: str) -> None:
+    with pytest.raises(RequestError, match=problem) as refused:
+        parsed(head, binary)
+    assert refused.value.status == 400
+
+
+def test_the_highest_scores_come_first_with_their_labels() -> None:
+    """Of equal ones the first; as `value:index:label`."""
+    wanted = InferRequest("7", {}, [WantedOutput("y", binary=False, classification=2)])
+    scores = np.array([[0.5, 2, 2], [3, -1, 0]], np.float32)
+    body, length = answer(wanted, [scores], MODEL)
+    assert length is None
+    document = json.loads(body)
+    assert (document["model_name"], document["model_version"], document["id"]) == ("m", "3", "7")
+    (output,) = document["outputs"]
+    assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
+    assert output["data"] == ["2.0:1:b", "2.0:2:c", "3.0:0:a", "0.0:2:c"]
+
+
+def test_outputs_are_bytes_where_that_is_asked_for() -> None:
+    head = inputs(outputs=[{"name": "y", "parameters": {"binary_data": True}}])
+    body, length = answer(parsed(head), [np.arange(6, dtype=np.float32).reshape(2, 3)], MODEL)
+    assert length is not None
+    assert json.loads(body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 24}
+    assert np.frombuffer(body[length:], "<f4").tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_model_that_is_unloaded_is_said_to_be(tmp_path: Path) -> None:
+    models = Models(Settings(str(tmp_path)), set())
+    models._loaded = {"m": {}}
+    asyncio.run(models.unload("m"))
+    with pytest.raises(RequestError, match="model 'm' is not loaded"):
+        models.find("m")
+    with pytest.raises(RequestError, match="no model 'other'"):
+        asyncio.run(models.unload("other"))
+
+
+def test_a_file_that_cannot_be_opened_is_not_tried_again_until_it_changes(tmp_path: Path) -> None:
+    """A file counts as written when two looks agree; a request to reload tries at once."""
+    file = tmp_path / "m.onnx"
+    file.write_bytes(b"half")
+    models = Models(Settings(str(tmp_path)), set())
+    looks = [models._has_changed("m", "1", file, at_once=False) for _ in range(3)]
+    assert looks == [False, True, True]
+    models._seen["m", "1"].has_failed = True
+    assert not models._has_changed("m", "1", file, at_once=False)
+    assert models._has_changed("m", "1", file, at_once=True)
+    file.write_bytes(b"the whole")
+    looks = [models._has_changed("m", "1", file, at_once=False) for _ in range(2)]
+    assert looks == [False, True]
+    file.unlink()
+    assert not models._has_changed("m", "1", file, at_once=True)
+
+
+def test_a_hangup_reloads_and_a_second_signal_to_stop_changes_nothing() -> None:
+    told: list[Any] = []
+    supervisor = _Supervisor.__new__(_Supervisor)
+    supervisor._is_stopping = False
+    vars(supervisor).update(_tell_all=told.append, _kill_late=lambda: None)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        supervisor._on_signal(number)
+    assert told == [("reload",), ("stop",)]
+
+
+def test_the_latest_version_is_the_largest_number() -> None:
+    models = Models(Settings("."), {"off"})
+    loaded: dict[str, Any] = {"9": "nine", "10": "ten"}
+    models._loaded = {"m": loaded}
+    assert (models.find("m"), models.find("m", "9")) == ("ten", "nine")
+    assert models.versions("m") == ["9", "10"]
+    for name, version, problem in (
+        ("m", "8", "model 'm' has no version '8': 9, 10"),
+        ("off", None, "model 'off' is not loaded"),
+        ("none", None, "no model 'none'"),
+    ):
+        with pytest.raises(RequestError, match=problem) as refused:
+            models.find(name, version)
+        assert refused.value.status == 404
