@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pkgutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from support import FIXTURES
 from torch import nn
 from training_support import PREPROCESSING, QUIET, classifier, difference
 
+import torchlift.transfer
 from torchlift.cli.main import main
 from torchlift.converters import TorchliftError, requirements
 from torchlift.converters.images.preprocessing import Preprocessing
@@ -326,3 +328,9 @@ print({"torch", "sklearn", "pandas", "PIL", "onnxruntime"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_no_module_takes_the_name_of_a_function() -> None:
+    """Importing `torchlift.transfer.NAME` would put the module in the place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(torchlift.transfer.__path__)}
+    assert not modules.intersection(torchlift.transfer.__all__)

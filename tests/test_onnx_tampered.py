@@ -24,7 +24,7 @@ from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.reference import Reference, reference_of
 from torchlift.converters.onnx.checker.weights import compare_weights
 from torchlift.converters.saved import SavedModel, open_model
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 PRECISIONS = ("fp32", "fp16", "int8", "dynamic")
 

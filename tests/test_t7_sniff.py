@@ -89,6 +89,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
         r"PyTorch checkpoint.* torch\.load",
     ),
     "old PyTorch": (stream_bytes(old_checkpoint), r"old PyTorch checkpoint.* torch\.load"),
+    "exported": (archive("archive/data/weights/weight_0"), r"\.pt2.* torch\.export\.load"),
     "TorchScript": (archive("model/constants.pkl"), r"PyTorch checkpoint.* torch\.load"),
     "zip": (archive("model.t7"), "zip archive.* unpack it"),
     "tar": (stream_bytes(tar), "tar archive.* unpack it"),

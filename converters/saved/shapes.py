@@ -57,7 +57,7 @@ def infer_output_kind(module: nn.Module) -> str:
         >>> infer_output_kind(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
         'log_probabilities'
     """
-    last = _last_layer(module)
+    last = last_layer(module)
     return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
 
 
@@ -68,7 +68,7 @@ def is_sigmoid_last(module: nn.Module) -> bool:
         >>> is_sigmoid_last(nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()))
         True
     """
-    return isinstance(_last_layer(module), nn.Sigmoid)
+    return isinstance(last_layer(module), nn.Sigmoid)
 
 
 def side_by_side(module: nn.Module) -> int:
@@ -78,17 +78,17 @@ def side_by_side(module: nn.Module) -> int:
         >>> side_by_side(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
         1
     """
-    last = _last_layer(module)
+    last = last_layer(module)
     joined = [layer for layer in module.modules() if type(layer).__name__ in _JOINING]
     for container in joined:
-        branches = [_last_layer(branch) for branch in container.children()]
+        branches = [last_layer(branch) for branch in container.children()]
         kinds = [isinstance(branch, _SOFTMAX) for branch in branches]
         if branches and branches[-1] is last and sum(kinds) > 1:
             return sum(kinds)
     return 1
 
 
-def _last_layer(module: nn.Module) -> nn.Module | None:
+def last_layer(module: nn.Module) -> nn.Module | None:
     """Return the last layer that changes values."""
     leaves = [layer for layer in module.modules() if not any(True for _ in layer.children())]
     computing = (leaf for leaf in reversed(leaves) if type(leaf).__name__ not in _IDENTITIES)
