@@ -51,6 +51,14 @@ def test_only_training_images_are_augmented(splits: Splits[Any], tmp_path: Path)
         assert torch.equal(inputs, torch.from_numpy(PREPROCESSING(images))) is not is_changed
 
 
+def test_a_process_alone_may_have_batches_of_one_image(splits: Splits[Any], tmp_path: Path) -> None:
+    """The range test of learning rates runs in each process with whole batches."""
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    options = experiment(splits, batch_size=1)
+    batches = build_batches(classifier(), options, "train", accelerator, all_processes=False)
+    assert (batches.plan.batch_size, batches.plan.count) == (1, len(splits.train))
+
+
 def test_frozen_layers_are_unchanged_by_training(splits: Splits[Any], tmp_path: Path) -> None:
     network = convnet_bn(1, 10)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
