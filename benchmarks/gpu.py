@@ -38,7 +38,7 @@ from torchlift.transfer.data import Dataset
 from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import build_extractor
 from torchlift.transfer.features.settings import Settings
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "gpu.md"

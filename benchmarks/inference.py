@@ -28,7 +28,7 @@ from torchlift.converters import load_model
 from torchlift.converters.inference.threads import available_cpus
 from torchlift.converters.onnx import OnnxError, export, quantize
 from torchlift.converters.saved import SavedModel, save
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 SHAPE = (3, 224, 224)
 #: Name → source; AlexNet-OWT-BN is made here.

@@ -61,7 +61,7 @@ from torchlift.transfer.features.extractors import build_extractor
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.find_layers import find_taps
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 from torchlift.transfer.networks import convnet
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

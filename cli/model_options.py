@@ -175,7 +175,7 @@ class ModelOptions(DescriptionOptions):
             TorchliftError: If it cannot be opened.
         """
         from ..converters.saved.hub import model_path
-        from ..transfer.load_network import load_network
+        from ..transfer.network_by_name import load_network
 
         if Path(path).suffix.lower() in (".onnx", ".pt2"):
             raise TorchliftError(

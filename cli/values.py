@@ -298,7 +298,7 @@ def _parse_choice(value: Any, choices: tuple[str, ...]) -> str:
 
 
 def _parse_choices(value: Any, choices: tuple[str, ...]) -> list[str]:
-    return [_parse_choice(name, choices) for name in parse_list(value)]
+    return list(dict.fromkeys(_parse_choice(name, choices) for name in parse_list(value)))
 
 
 def _parse_limited(value: Any, parse: Callable[[Any], float], limits: Within) -> float:

@@ -39,7 +39,7 @@ def check_output(
 
     Raises:
         WriteError: If the path exists already or is a symbolic link, or its parent folder does not
-            exist.
+            exist; or if it is the folder that the process works in.
     """
     path = Path(target)
     if not path.name:
@@ -57,7 +57,24 @@ def check_output(
     empty = folder and path.is_dir() and not any(path.iterdir())
     if os.path.lexists(path) and not overwrite and not empty:
         raise WriteError(f"{path} already exists; overwrite=True replaces it")
+    if empty:
+        check_elsewhere(path)
     return path
+
+
+def check_elsewhere(folder: Path) -> None:
+    """Check that a folder that will be replaced is not the one that the process works in.
+
+    Whoever stands in it, this process or a shell, would stand in a folder that is gone.
+
+    Raises:
+        WriteError: If it is.
+    """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise WriteError(
+            f"{folder.resolve()} is the folder that you are in, and would be replaced as a whole: "
+            "name a new one"
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import WriteError
-from .files import check_output, is_temporary
+from .files import check_elsewhere, check_output, is_temporary
 
 #: Files that file managers leave in every folder that they show.
 _CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini")
@@ -64,6 +64,7 @@ def check_output_folder(
     path = check_output(target, overwrite, folder=True)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         check_replaceable(path, kind)
+        check_elsewhere(path)
     return path
 
 

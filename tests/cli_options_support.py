@@ -291,9 +291,13 @@ ELSEWHERE = {
     ("serve", "cors_origin"),
 }
 
-#: Values for options that do not take every one of their type.
+#: Values for options that do not take every one of their type; of one command where it stands
+#: before.
 VALUES = {
     "magnitude": "7 --auto-augment randaugment",
+    "train temperature": "7 --teacher old.t7",
+    "finetune temperature": "7 --teacher old.t7",
+    "teacher_weight": "0.7 --teacher old.t7",
     "resized_crop": "0.5",
     "resize": "pil-bicubic",
     "ema": "0.5",
@@ -353,7 +357,8 @@ def another_value(command: str, argument: Argument) -> str:
     """Words that give an option another value than its default."""
     if argument.type is bool:
         return argument.flag
-    value = VALUES.get(argument.name) or _of_type(argument.type, argument.default)
+    given = VALUES.get(f"{command} {argument.name}") or VALUES.get(argument.name)
+    value = given or _of_type(argument.type, argument.default)
     if argument.name == "output":
         value = OUTPUTS.get(command, "o7")
     return f"{argument.flag} {value}"

@@ -81,6 +81,42 @@ def test_what_is_not_understood_is_named_in_a_note(
     assert [note for note in model.notes if key in note or "mean and std" in note], model.notes
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "mean", "labels"),
+    [
+        (lua(model=NET, transform=lua(mean=0.5, std=0.25)), (0.5,), None),
+        (lua(model=NET, preproc=lua(mean=0.5, std=0.25)), (0.5,), None),
+        (lua(model=NET, t=LuaObject("my.T", lua(mean=0.5, std=0.25))), (0.5,), None),
+        (lua(model=NET, dataset=lua(classes=lua_list("a", "b", "c"))), None, ["a", "b", "c"]),
+        (lua_list(NET, lua(mean=0.5, std=0.25, labels=np.arange(9))), (0.5,), None),
+        (lua_list(NET, lua_list("a", "b", "c")), None, ["a", "b", "c"]),
+        (lua(model=NET, log=lua(avg=0.9)), None, None),
+    ],
+)
+def test_tables_of_any_name_are_looked_into(
+    checkpoint: LuaTable, mean: tuple[float, ...] | None, labels: list[str] | None, tmp_path: Path
+) -> None:
+    model = saved.open_model(write(checkpoint, tmp_path))
+    assert (None if model.preprocessing is None else model.preprocessing.mean) == mean
+    assert model.labels == labels
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "path"),
+    [
+        (lua(model=NET, data=lua(mean=lua_list(0.4, 0.5, 0.6))), "data.mean"),
+        (lua(model=NET, data=lua(mean=numbers(3, 8, 8), std=0.5)), "data "),
+        (lua_list(NET, lua_list(0.4, 0.5, 0.6)), "[2]"),
+        (lua_list(NET, lua_list("a", "b")), "[2]"),
+    ],
+)
+def test_what_such_tables_hold_and_is_not_used_is_named(
+    checkpoint: LuaTable, path: str, tmp_path: Path
+) -> None:
+    model = saved.open_model(write(checkpoint, tmp_path))
+    assert [note for note in model.notes if note.startswith(f"{path}")], model.notes
+
+
 CAFFE = (103.939, 116.779, 123.68)
 
 
@@ -114,6 +150,15 @@ def test_a_network_of_no_images_has_no_mean(tmp_path: Path) -> None:
     model = saved.open_model(write(lua(G=VECTORS, normalize_mean=0.45), tmp_path))
     assert model.preprocessing is None
     assert "mean and std beside the model are left out: it takes no images" in model.notes
+
+
+@pytest.mark.parametrize("said", [{"mean": "0.5"}, {"color": "BGR"}])
+def test_what_is_said_of_the_images_of_a_network_of_vectors_is_refused(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    """It is not kept for images that no command could give to the network."""
+    with pytest.raises(PreprocessingError, match="takes 8, no images"):
+        saved.open_model(write(lua(model=VECTORS), tmp_path), **said)
 
 
 def test_labels_of_examples_beside_class_names_do_not_take_their_place(tmp_path: Path) -> None:

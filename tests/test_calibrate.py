@@ -16,8 +16,10 @@ from torchlift.cli.main import main
 from torchlift.converters.onnx import check, export
 from torchlift.converters.saved import SavedModel, load, save
 from torchlift.transfer.calibration import with_temperature
+from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import DataError, HeadError
 from torchlift.transfer.evaluation.temperature import fit_temperature
+from torchlift.transfer.training.classifiers import adapted_classifier
 
 DIGITS, CIFAR = FIXTURES / "digits", FIXTURES / "cifar"
 
@@ -148,6 +150,39 @@ def test_data_without_a_val_split_does_not_decide_by_itself(
     assert "has the splits train and test, and no val: name" in document(capsys, *words, code=1)
     assert not (files / "c").exists()
     assert document(capsys, *words, "--split", "test")["results"][0]["count"] == 300
+
+
+@pytest.mark.parametrize("kind", ["logits", "log_probabilities", "probabilities"])
+def test_a_calibrated_classifier_is_calibrated_and_trained_like_any_other(kind: str) -> None:
+    """A new head has no temperature; one that is kept has it; a second one divides once more."""
+    layers: dict[str, list[nn.Module]] = {
+        "logits": [],
+        "log_probabilities": [nn.LogSoftmax(1)],
+        "probabilities": [nn.Softmax(1)],
+    }
+
+    def calibrated() -> SavedModel:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), *layers[kind])
+        return with_temperature(SavedModel(network, kind, (1, 2, 2)), 2.0)
+
+    def linear(model: SavedModel) -> nn.Linear:
+        return next(layer for layer in model.module.modules() if isinstance(layer, nn.Linear))
+
+    data = Dataset(np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2), np.array([0, 1, 2, 1]))
+    inputs = torch.randn(5, 1, 2, 2)
+    model = calibrated()
+    logits = linear(model)(inputs.flatten(1)) / 2
+    kept = adapted_classifier(model, data, "keep")
+    torch.testing.assert_close(kept.module(inputs), logits)
+    twice = with_temperature(calibrated(), 3.0)
+    expected = linear(twice)(inputs.flatten(1)) / 6
+    found = twice.module(inputs).softmax(1) if kind == "logits" else twice.module(inputs)
+    found = found.exp() if kind == "log_probabilities" else found
+    torch.testing.assert_close(found, expected.softmax(1))
+    new = adapted_classifier(calibrated(), data, "zeros")
+    nn.init.normal_(linear(new).weight)
+    torch.testing.assert_close(new.module(inputs), linear(new)(inputs.flatten(1)))
+    assert not [note for note in new.notes if "temperature" in note]
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ FILE_OPTIONS = ModelOptions(
 @pytest.mark.parametrize(
     ("target", "open_with"),
     [
-        ("torchlift.transfer.load_network.load_network", lambda: FILE_OPTIONS.model("m.t7")),
+        ("torchlift.transfer.network_by_name.load_network", lambda: FILE_OPTIONS.model("m.t7")),
         (
             "torchlift.converters.inference.open_predictor",
             lambda: FILE_OPTIONS.predictor("m.onnx", "cpu"),

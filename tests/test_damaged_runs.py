@@ -23,7 +23,7 @@ from torchlift.transfer.errors import (
 )
 from torchlift.transfer.evaluation import read_evaluation
 from torchlift.transfer.labs.steps import Steps
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 from torchlift.transfer.sweep import Sweep
 from torchlift.transfer.training.run_folder import RunFolder
 

@@ -245,3 +245,25 @@ def test_a_cifar_file() -> None:
     assert dataset.classes is not None
     assert np.bincount(dataset.classes).sum() == 5000
     assert dataset.classes.max() == 9
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "message"),
+    [
+        (np.zeros((2, 1, 2, 2)), np.zeros(3, int), "2 images, but 3 classes"),
+        (np.zeros((2, 1, 2, 2)), np.zeros(2), "classes are float64 2: expected one integer"),
+        (np.zeros((2, 1, 2, 2)), np.zeros((2, 4), int), "classes are int64 2×4: expected one"),
+        (np.zeros((2, 1, 2, 2)), [0, 1], "classes of the type list: expected an array"),
+        ([[[[0]]]], None, "images of the type list: expected an array"),
+    ],
+)
+def test_a_dataset_of_other_arrays_is_refused(images: Any, classes: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Dataset(images, classes)
+
+
+def test_names_that_are_one_text_are_refused_and_numbers_are_names() -> None:
+    with pytest.raises(DataError, match="class_names='ab': a list of names was expected"):
+        open_data("sklearn:digits", class_names="ab")
+    chosen = open_data("sklearn:digits", classes=[3, 8], limit=20)  # type: ignore[list-item]
+    assert chosen.names == ("3", "8")

@@ -106,7 +106,7 @@ def test_only_a_list_in_another_order_is_matched(names: list[str]) -> None:
     ("labels", "said"),
     [
         (np.array([1.0, np.nan]), "labels"),
-        (np.array([0, 2**62]), "are out of range"),
+        (np.array([0, 2**62]), "is out of range"),
         (np.array(["cat", ""]), "1 of 2 images have no label, the first in row 2"),
     ],
     ids=["not a number", "too large", "no text"],

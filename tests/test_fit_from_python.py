@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pkgutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from sklearn.linear_model import LogisticRegression
 from support import FIXTURES
+from torch import nn
 from training_support import PREPROCESSING, QUIET, classifier, difference
 
+import torchlift.transfer
 from torchlift.cli.main import main
 from torchlift.converters import TorchliftError, requirements
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.onnx import export
 from torchlift.converters.saved import SavedModel, load, open_model
 from torchlift.transfer import (
@@ -135,13 +141,40 @@ def test_fit_is_finetune(
     assert difference(load(result.folder.model).module, command.module) == 0
 
 
+def test_a_head_that_is_kept_keeps_the_order_of_its_classes(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    preprocessing = Preprocessing("gray")
+    model = SavedModel(network, "logits", (1, 8, 8), ["light", "dark"], preprocessing)
+    images = np.zeros((40, 1, 8, 8), np.uint8)
+    images[1::2] = 255
+    data = Dataset(images, np.arange(40) % 2, ("dark", "light"))
+    steps = Optimization(epochs=3, batch_size=8, lr=0.1)
+    result = fit(model, data, tmp_path, head="keep", optimization=steps, run=QUIET)
+    assert result.model.labels == ["light", "dark"]
+    light = result.model.module(torch.ones(1, 1, 8, 8))
+    assert light.argmax().item() == 0
+
+
 def test_fit_is_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], digits: Any) -> None:
     words = ("train", "softmax", TRAIN, "--limit=120", "--device=cpu", "--tracker=none")
     options = ("--epochs=2", "--batch-size=32", "--lr=0.05", f"--output={tmp_path / 'command'}")
-    report = result_of(capsys, *words, *options)
-    result = fit("softmax", digits, tmp_path / "python", optimization=SHORT, run=QUIET)
+    report = result_of(capsys, *words, *options, "--val-fraction=0.3")
+    shares = SplitOptions(val_fraction=0.3)
+    result = fit(
+        "softmax",
+        digits,
+        tmp_path / "python",
+        optimization=SHORT,
+        run=QUIET,
+        split_options=shares,
+    )
     assert result.history == report["history"]
     assert result.notes == report["notes"]
+    command, python = (
+        yaml.safe_load((tmp_path / name / "config.yaml").read_text(encoding="utf-8"))
+        for name in ("command", "python")
+    )
+    assert command["val_fraction"] == python["val_fraction"] == 0.3
 
 
 def test_a_callback_ends_the_training_and_resuming_goes_on(digits: Any, tmp_path: Path) -> None:
@@ -295,3 +328,9 @@ print({"torch", "sklearn", "pandas", "PIL", "onnxruntime"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_no_module_takes_the_name_of_a_function() -> None:
+    """Importing `torchlift.transfer.NAME` would put the module in the place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(torchlift.transfer.__path__)}
+    assert not modules.intersection(torchlift.transfer.__all__)

@@ -123,6 +123,7 @@ def test_layers_are_unfrozen_step_by_step() -> None:
         ("2:", "'2:' is no epoch"),
         ("2:nowhere", "unfreeze='nowhere' matches no layer; frozen is all-but-head"),
         ("2:13", "unfreeze='13' is not frozen; frozen is all-but-head"),
+        ("2:2", "names layers without weights: nothing to train"),
     ],
 )
 def test_a_step_that_unfreezes_nothing_is_refused(unfreeze: str, message: str) -> None:
@@ -250,3 +251,11 @@ def test_each_step_of_unfreezing_changes_its_layers_and_no_others(tmp_path: Path
     assert {head} < late
     assert early
     assert changes == [{head}, late, late, late | early]
+
+
+def test_all_may_be_unfrozen_behind_steps() -> None:
+    network, _, _ = network_and_batch()
+    both = Freezing(unfreeze="2:11", unfreeze_at=3)
+    assert "9" in frozen_at(network, both, 2)
+    assert "11" not in frozen_at(network, both, 2)
+    assert not frozen_at(network, both, 3)

@@ -19,7 +19,7 @@ from torchlift.converters.saved import SavedModel, TorchvisionNetwork, infer_out
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import HeadError, NetworkError
 from torchlift.transfer.heads import find_head, replace_head, strip_softmax
-from torchlift.transfer.load_network import load_network, new_network
+from torchlift.transfer.network_by_name import load_network, new_network
 from torchlift.transfer.training.classifiers import adapted_classifier
 
 DIGITS = str(FIXTURES / "digits" / "digits-lenet5-bn.t7")

@@ -17,7 +17,7 @@ from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.saved import SavedModel, SavedModelError, open_model
 from torchlift.converters.saved.hub import _fetched, is_remote, model_path
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -177,7 +177,7 @@ def test_a_network_of_another_library_is_fetched_for_load_network_alone(
         opened.extend(sorted(file.name for file in place.iterdir()))
         return SavedModel(nn.Linear(4, 2), "logits")
 
-    monkeypatch.setattr("torchlift.transfer.load_network.open_hugging_face", keep)
+    monkeypatch.setattr("torchlift.transfer.network_by_name.open_hugging_face", keep)
     model = load_network("hf:lab/digits")
     assert opened == ["config.json", "model.safetensors"]
     assert model.notes[-1].startswith("downloaded from hf:lab/digits, commit")

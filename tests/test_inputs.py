@@ -19,9 +19,12 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import load_model, t7
 from torchlift.converters.errors import TorchliftError
+from torchlift.converters.modules.layers.table_arithmetic import CAddTable
+from torchlift.converters.modules.packages.nngraph import GModule
 from torchlift.converters.modules.to_torch7 import to_torch7
 from torchlift.converters.onnx import check, describe_file, export
 from torchlift.converters.saved import load, open_model, save
+from torchlift.converters.saved.shapes import infer_inputs
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 RNG = np.random.default_rng(0)
@@ -150,6 +153,44 @@ def test_export_and_check_take_what_the_model_takes(
     assert_equal(file, target, *inputs)
     report = check(open_model(file), target)  # The sizes are those of the file.
     assert report.passed, list(report.lines())
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (lambda: modules("nn.Concat", linear(9, 2), linear(9, 3), dimension=2), "9"),
+        (lambda: modules("nn.ConcatTable", layer("nn.Identity"), linear(9, 9)), "9"),
+        (lambda: modules("nn.ParallelTable", linear(4, 3), linear(5, 3)), "4,5"),
+        (lambda: layer("nn.Bilinear", weight=f(2, 4, 3), bias=f(2)), "4,3"),
+        (lambda: layer("nn.Euclidean", weight=f(5, 4)), "5"),
+        (lambda: modules("nn.ConcatTable", linear(9, 2), linear(8, 2)), "None"),
+        (lambda: modules("nn.ParallelTable", linear(4, 3), layer("nn.Tanh")), "None"),
+    ],
+)
+def test_first_linear_layers_tell_the_inputs(
+    network: Callable[[], LuaObject], told: str, written: Callable[[LuaObject], Path]
+) -> None:
+    """Behind containers too: each branch takes the input, or its entry of a table."""
+    assert str(open_model(written(network())).inputs) == told
+
+
+def test_the_nodes_of_a_graph_tell_its_inputs() -> None:
+    left, right, joined = nn.Linear(4, 2), nn.Linear(5, 2), CAddTable()
+    steps = [[0, [[0, 0]]], [1, [[1]]], [2, [[0, 1]]], [3, [[2], [3]]]]
+    graph = GModule(nn.Identity(), left, right, joined, steps=steps, outputs=[[4]])
+    assert str(infer_inputs(graph)) == "4,5"
+
+
+def test_a_name_of_the_exported_file_is_no_fault(
+    written: Callable[[LuaObject], Path], tmp_path: Path
+) -> None:
+    """The size is told by the network, the name by the one who exported it."""
+    file, target = written(vector()), tmp_path / "a.onnx"
+    export(open_model(file, input="board=9"), target)
+    assert check(open_model(file), target).passed
+    report = check(open_model(file, input="state=9"), target)
+    assert not report.passed
+    assert "the name state was expected" in "\n".join(report.lines())
 
 
 def test_inputs_and_outputs_have_the_names_that_were_given(

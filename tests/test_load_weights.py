@@ -14,7 +14,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 OWN_NETWORK = """
 from torch import nn

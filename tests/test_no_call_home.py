@@ -118,7 +118,7 @@ def test_a_module_of_the_current_folder_does_not_take_the_place_of_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`python:` appends the current folder to the places where modules are looked for."""
-    from torchlift.transfer.load_network import load_network
+    from torchlift.transfer.network_by_name import load_network
 
     (tmp_path / "tabnanny.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
     (tmp_path / "own_network_of_a_test.py").write_text(

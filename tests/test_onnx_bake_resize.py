@@ -139,6 +139,14 @@ def test_an_image_that_does_not_fit_is_an_error(
         run_image(baked_identity(preprocessing, (32, 32)), noise(*shape))
 
 
+def test_a_crop_that_does_not_fit_is_an_error_of_a_network_of_any_size_too() -> None:
+    preprocessing = Preprocessing("RGB", "64", "image.scale-bilinear", crop=(32, 32))
+    graph = baked_identity(preprocessing)
+    with pytest.raises(Exception, match=r"Reshape|reshape"):
+        run_image(graph, noise(200, 40))
+    assert run_image(graph, noise(64, 64))[0].shape == (1, 3, 32, 32)
+
+
 def test_a_size_that_whole_numbers_do_not_give_is_refused() -> None:
     """Lua computes 100 · 0.29 in floating point, and cuts 28.999… to 28."""
     with pytest.raises(OnnxError, match=r"'\*0.29' cannot be baked: image.scale rounds 100 times"):

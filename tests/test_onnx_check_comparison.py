@@ -39,6 +39,15 @@ def test_nan_is_counted_and_left_out_of_the_error() -> None:
     assert math.isnan(nothing.error)
 
 
+def test_top5_of_maps_is_that_of_each_place() -> None:
+    expected = np.random.default_rng(0).permuted(np.arange(2 * 9.0 * 3).reshape(2, 9, 3), axis=1)
+    assert compare(expected, expected, np.arange(2), 1e-6, is_classifier=True).top5 == 2 * 5
+    # The reverse at one place of nine classes: only the fifth is among the first five of both.
+    reverse = expected.copy()
+    reverse[1, :, 2] *= -1
+    assert compare(expected, reverse, np.arange(2), 1e-6, is_classifier=True).top5 == 5 + 1
+
+
 def test_top5_is_compared_as_a_set_with_ties() -> None:
     expected = np.array([[9.0, 8, 7, 6, 5, 4.995, 3]])
     swapped = expected[:, [1, 0, 2, 3, 4, 5, 6]]

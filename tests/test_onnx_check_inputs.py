@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
-from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES
+from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES, InputShape
 from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
@@ -108,6 +108,22 @@ def test_a_free_size_is_one_that_the_model_takes(pair: ExportPair) -> None:
     refusing = replace(unknown, module=nn.Linear(5, 2))
     with pytest.raises(OnnxError, match="leaves the size of its input free"):
         CheckInputs(refusing, None, 0)
+
+
+def test_random_inputs_of_an_int8_file_are_pixels_where_the_preprocessing_is_known(
+    pair: ExportPair,
+) -> None:
+    """It is calibrated for the values that pixels give."""
+    int8 = replace(pair, metadata=replace(pair.metadata, precision="int8"))
+    unknown = replace(int8, model=replace(int8.model, preprocessing=None))
+    assert [each.needs_images for each in (pair, int8, unknown)] == [False, True, False]
+
+
+def test_a_random_mask_holds_both_values(pair: ExportPair) -> None:
+    leaf = InputShape(("N", 100), "bool")
+    mask = CheckInputs(pair, None, 0)._draw(leaf, (2, 100), range(10))
+    assert mask.dtype == bool
+    assert 50 < mask.sum() < 150
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.0])

@@ -17,7 +17,7 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.cli.main import main
-from torchlift.converters.images import Preprocessing
+from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.inference import Classifier, OnnxPredictor, TorchPredictor, predict_files
 from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
 from torchlift.converters.onnx.runtimes.installed import find_runtimes
@@ -80,6 +80,22 @@ def test_images_of_all_kinds_are_classified(
     assert np.abs(classifier.probabilities(images[1]) - expected[1]).max() < 1e-5
     found = [result.predictions[0].probability for result in predict_files(classifier, images)]
     assert found == pytest.approx(expected.max(axis=1).tolist(), abs=1e-5)
+
+
+def test_an_image_that_the_graph_cannot_crop_stops_no_other(tmp_path: Path) -> None:
+    """The model's own sentence, with the image's own size, and not that of a Reshape."""
+    own = Preprocessing("RGB", "16", "image.scale-bilinear", crop=(12, 12))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(432, 2)).eval()
+    model = SavedModel(network, "logits", (3, 12, 12), None, own)
+    export(model, tmp_path / "f.onnx", bake_resize=True)
+    files = [tmp_path / f"{name}.png" for name in ("square", "narrow", "wide")]
+    for file, size in zip(files, [(40, 40), (10, 40), (40, 36)], strict=True):
+        Image.new("RGB", size).save(file)
+    problems = [result.problem for result in predict_files(Classifier(tmp_path / "f.onnx"), files)]
+    reason = "an image of 40×10, resized to 16×4, is too small for a crop of 12×12"
+    assert problems == ["", f"{files[1]}: {reason}", ""]
+    with pytest.raises(PreprocessingError, match=reason):
+        Classifier(tmp_path / "f.onnx").predict(Image.open(files[1]))
 
 
 def test_a_dataset_is_evaluated(digits: SavedModel, baked: Path) -> None:

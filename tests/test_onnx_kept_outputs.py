@@ -156,3 +156,19 @@ def test_the_command_line_keeps_outputs_and_columns(
         with pytest.raises(SystemExit) as stop:
             main(["export", *files, "--columns", columns])
         assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"), [(nn.LogSoftmax(1), "features"), (nn.Identity(), "logits")]
+)
+def test_a_part_of_one_choice_is_no_choice_however_sure_it_is(
+    last: nn.Module, kind: str, tmp_path: Path
+) -> None:
+    """Two columns hold all of the probability here, but not for every input."""
+    linear = nn.Linear(6, 4)
+    with torch.no_grad():
+        linear.bias.copy_(torch.tensor([60.0, 59.0, 0.0, 0.0]))
+    path = tmp_path / "part.onnx"
+    model = nn.Sequential(linear, last).eval()
+    exported = export(model, path, input_shape=(6,), columns=(1, 2))
+    assert exported.output_kind == kind

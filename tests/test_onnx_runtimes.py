@@ -27,9 +27,12 @@ from torchlift.converters.onnx import (
     export,
     find_runtimes,
 )
+from torchlift.converters.onnx.checker import runtime_checks
 from torchlift.converters.onnx.checker.check_inputs import CheckInputs
+from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.runtime_checks import check_runtimes
+from torchlift.converters.onnx.exporter.bake_resize import IMAGE
 from torchlift.converters.onnx.runtimes.session import RuntimeSession
 from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel
@@ -98,6 +101,39 @@ def test_each_runtime_of_a_check_is_judged_by_itself(network: nn.Module, file: P
     assert (results[2].error, results[2].count) == (None, 0)
     assert "SIGABRT" in (results[2].problem or "")
     assert (results[4].agreeing, results[4].count) == (10, 10)
+
+
+def test_a_runtime_that_fails_with_its_cure_is_not_run_again(
+    network: nn.Module, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    wrong = compare(np.ones((1, 2)), np.zeros((1, 2)), np.arange(1), 1e-4, is_classifier=False)
+
+    def run(runtime: InstalledRuntime, *_: object) -> runtime_checks._Outcome:
+        runs.append(runtime.precision)
+        return runtime_checks._Outcome(comparisons=[wrong])
+
+    monkeypatch.setattr(runtime_checks, "_run", run)
+    monkeypatch.setattr(runtime_checks, "first_divergence", lambda *_: None)
+    pair = ExportPair.open(SavedModel(network, "logits", (3, 8, 8)), file)
+    cases, limits = runtime_checks._Cases(pair, network, [], []), PROFILES["fp32-cpu"]
+    for name, precision in (("openvino", ""), ("openvino", "f32"), ("reference", "")):
+        runtime_checks._check(replace(rounding(name), precision=precision), cases, limits, "")
+    assert runs == ["", "f32", "f32", ""]
+
+
+def test_the_image_that_is_worst_is_named(
+    network: nn.Module, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = runtime_checks._Outcome(problem="wrong", worst={IMAGE: np.zeros((5, 7, 3))})
+    monkeypatch.setattr(runtime_checks, "_run", lambda *_: outcome)
+    pair = ExportPair.open(SavedModel(network, "logits", (3, 8, 8)), file)
+    problems = []
+    for images in ([np.zeros((5, 7, 3))], []):
+        cases = runtime_checks._Cases(pair, network, [], images)
+        result = runtime_checks._check(rounding("openvino"), cases, PROFILES["fp32-cpu"], "")
+        problems.append(result.problem)
+    assert problems == ["wrong; worst for an image of 5×7", "wrong"]
 
 
 @pytest.mark.parametrize(

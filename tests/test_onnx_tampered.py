@@ -24,7 +24,7 @@ from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.reference import Reference, reference_of
 from torchlift.converters.onnx.checker.weights import compare_weights
 from torchlift.converters.saved import SavedModel, open_model
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 PRECISIONS = ("fp32", "fp16", "int8", "dynamic")
 
@@ -275,3 +275,14 @@ def test_too_few_numbers_compared_fails(tmp_path: Path) -> None:
     assert "only 67 of 72 numbers compared, 93.06%, 99.00% required" in text
     assert "stranger" in text
     assert check(network, tmp_path / "model.onnx", min_compared=0.9).passed
+
+
+def test_constants_of_the_shape_are_known(tmp_path: Path) -> None:
+    """The exporter gives an instance normalization ones and zeros of the number of channels."""
+    model = SavedModel(nn.InstanceNorm2d(3).eval(), "features", (3, 4, 4))
+    export(model, tmp_path / "norm.onnx")
+    pair = ExportPair.open(model, tmp_path / "norm.onnx")
+    constants = reference_of(pair, np.zeros((2, 3, 4, 4), np.float32)).constants
+    found = compare_weights(constants, pair.onnx_model)
+    assert (found.unknown, found.fraction) == ([], 1)
+    assert found.total >= 2 * 3

@@ -236,3 +236,29 @@ def test_the_features_of_one_file_are_collected_in_a_folder_of_torchlift(
     assert code == 1
     assert "it also contains mine.npz" in err
     assert (collected / "mine.npz").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", MODEL, "."],
+        [*TRAIN, "-o", "."],
+        ["calibrate", MODEL, DATA, ".", "--mean-std", SCALE],
+    ],
+    ids=["convert", "train", "calibrate"],
+)
+def test_the_folder_that_a_person_stands_in_is_not_replaced(
+    words: list[object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shell in it would be in a folder that is gone; a training lost its files so."""
+    here = tmp_path / "here"
+    here.mkdir()
+    before = here.stat().st_ino
+    monkeypatch.chdir(here)
+    status, _, err = typed({}, capsys, *map(str, words))
+    assert (status, "is the folder that you are in" in err) == (1, True)
+    assert here.stat().st_ino == before
+    assert not [*here.iterdir()]

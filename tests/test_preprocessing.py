@@ -161,6 +161,24 @@ def test_images_of_a_wrong_size_are_refused(image: Image.Image) -> None:
         Preprocessing(crop=(50, 50))(image)
 
 
+@pytest.mark.parametrize(
+    ("size", "crop"),
+    [
+        ((20, 30), (24, 24)),
+        ("30x20", (24, 24)),
+        ("^20", (21, 21)),
+        (20, (21, 300)),
+        ("24", (25, 20)),
+    ],
+)
+def test_a_crop_that_no_resized_image_has_is_refused(size: Any, crop: tuple[int, int]) -> None:
+    """It fails where it is said, not at the first image (or as NaN, in a graph)."""
+    with pytest.raises(PreprocessingError, match="too small for a crop of"):
+        Preprocessing(size=size, crop=crop)
+    wide = Preprocessing(size="^32", crop=(32, 512), resize="image.scale-bilinear")
+    assert wide(np.zeros((10, 200, 3), np.uint8)).shape == (1, 3, 32, 512)
+
+
 def test_the_center_is_torchvisions() -> None:
     """For every margin: a half is rounded to the even number (torchvision's `CenterCrop`)."""
     for side in range(20, 34):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from project_support import Record, records
-from support import FIXTURES, proof
+from support import FIXTURES, proof, relative_error
+from test_layers_onnx import leaves, run_in_onnx
 from torch import nn
 
 from torchlift.converters import t7
@@ -20,6 +21,12 @@ from torchlift.converters.modules.packages.whole_sequences import one_sequence
 
 RECORDS = list(records())
 FORWARD = [record for record in RECORDS if record.is_forward]
+#: What this project has of them in evaluation mode: these are shown in `docs/coverage.md`.
+COVERED = [
+    record
+    for record in FORWARD
+    if record.file.parent.parent == FIXTURES and record.values["mode"] == "eval"
+]
 STREAMS = [record for record in RECORDS if record.values.get("kind") in ("stream", "steps")]
 
 #: Records that a converted module does not give, and why.
@@ -78,10 +85,24 @@ def test_the_output_is_that_of_torch7(
         assert not output[len(expected) :].any()
         output = output[: len(expected)]
     assert_close(output, expected)
-    if record.file.parent.parent == FIXTURES and record.values["mode"] == "eval":
+    if record in COVERED:
         conversion = load_conversion(record.file, record.path)
         recorded = proof(conversion, record.values["class"], "evaluation", "")
         record_property("proved", recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("record", COVERED, ids=lambda record: record.name)
+def test_onnx_runtime_computes_the_output_of_torch7(
+    record: Record, record_property: Callable[[str, object], None]
+) -> None:
+    """Relative to the largest output, 1e-4: see `test_layers_onnx`."""
+    conversion = load_conversion(record.file, record.path)
+    outputs = run_in_onnx(conversion.module.eval(), tensors(record.values["input"]))
+    expected = leaves(tensors(record.values["output"]))
+    record_property("proved", proof(conversion, record.values["class"], "onnx"))
+    for output, expected_output in zip(outputs, expected, strict=True):
+        assert relative_error(output, expected_output) < 1e-4
 
 
 @pytest.mark.parametrize("record", STREAMS, ids=lambda record: record.name)

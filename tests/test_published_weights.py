@@ -12,7 +12,7 @@ from torchlift.cli.main import main
 from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.libraries.published import weights_at
 from torchlift.transfer.libraries.torchvision_models import with_current_names
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 NAME = "shufflenet_v2_x0_5"
 

@@ -123,6 +123,8 @@ STREAMS = {
     "storage longer than the file": table(
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.FloatStorage") + longs(600) + bytes(24)))
     ),
+    "key of a negative length": ints(3, 1, 1, 2, -4) + YES,
+    "key longer than the file": ints(3, 1, 1, 2, 100) + b"key" + YES,
     "no boolean of Lua's": table(1, ("a", ints(5, 2)), ("b", ints(5, 0))),
     "keys beyond whole numbers": ints(3, 1, 2)
     + b"".join(ints(1) + struct.pack("<d", key) + YES for key in (2.0**60, -(2.0**60))),

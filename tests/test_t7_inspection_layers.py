@@ -163,8 +163,15 @@ def test_settings_of_unknown_classes_and_uneven_kernels() -> None:
     fields = {"kW": 3, "kH": 5, "dW": 1, "dH": 2, "padW": 1, "padH": 0, "scale": 0.25}
     fields |= {"mode": "sum", "train": True, "_type": "torch.FloatTensor", "flag": False}
     fields |= {"size": LuaTable.from_list([1, 2, 3]), "offset": 0}
+    fields |= {
+        "numbers": np.array([4, 5]),
+        "weights": np.array([0.5]),
+        "matrix": np.ones((2, 2), int),
+    }
     layer = LuaObject("my.Layer", LuaTable(fields))
-    assert settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3"
+    assert (
+        settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3, numbers 4×5"
+    )
 
 
 def test_an_unknown_class_is_a_layer_of_its_container(

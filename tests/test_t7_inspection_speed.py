@@ -36,9 +36,9 @@ def test_tensors_are_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(body + struct.pack("<q", count))
         file.truncate(file.tell() + 4 * count)
-    start = time.perf_counter()
+    start = time.process_time()
     result = inspect(path)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert result.bytes.other == 4 * count
     assert result.bytes.total == path.stat().st_size
 
@@ -71,8 +71,8 @@ def test_nested_repetition_takes_no_time() -> None:
     inner: LuaTable = LuaTable()
     for _ in range(4):
         inner = LuaTable.from_list([inner] * 1000)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(T7Error):
         find_model(inner)
     inspect_value(inner, 10**6)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

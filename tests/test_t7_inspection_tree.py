@@ -79,11 +79,13 @@ def test_depth_and_entries_are_limited() -> None:
         (LuaTable(), "empty table"),
         (LuaTable({"a": 1}), "table of 1"),
         (LuaTable.from_list(["a", "b"]), "list of 2"),
+        (LuaTable.from_list([1, 2.5, 3, 4]), "list of 4: 1, 2.5, 3, 4"),
         (LuaTable.from_list([1, 2.5, 3, 4, 5]), "list of 5: 1, 2.5, 3, 4, …"),
         (LuaObject("my.Class", LuaTable({"a": 1})), "my.Class"),
         (LuaFunction(b"\x1bLJ"), "function (3 bytes of bytecode, never run)"),
         (storage(2), "torch.FloatStorage 2: 0, 0"),
         (view(storage(9), 3, 2, 3), "torch.FloatTensor 2×3 of a storage of 9: 0, 0, 0, 0, …"),
+        (view(storage(4), 0, 4), "torch.FloatTensor 4: 0, 0, 0, 0"),
         (view(storage(9), 0, 0), "torch.FloatTensor, empty"),
     ],
 )

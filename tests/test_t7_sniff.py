@@ -27,6 +27,7 @@ from support import FIXTURES, SHARED
 from torchlift.converters import t7
 from torchlift.converters.t7 import T7Error
 from torchlift.converters.t7.reading.sniff import sniff, sniff_text
+from torchlift.converters.t7.reading.stream_format import StreamFormat, possible_formats
 
 
 def stream_bytes(write: Callable[[io.BytesIO], Any]) -> bytes:
@@ -88,6 +89,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
         r"PyTorch checkpoint.* torch\.load",
     ),
     "old PyTorch": (stream_bytes(old_checkpoint), r"old PyTorch checkpoint.* torch\.load"),
+    "exported": (archive("archive/data/weights/weight_0"), r"\.pt2.* torch\.export\.load"),
     "TorchScript": (archive("model/constants.pkl"), r"PyTorch checkpoint.* torch\.load"),
     "zip": (archive("model.t7"), "zip archive.* unpack it"),
     "tar": (stream_bytes(tar), "tar archive.* unpack it"),
@@ -186,3 +188,17 @@ def test_published_files_of_other_kinds_are_recognized(name: str, sentence: str)
     (path,) = (SHARED / "wild" / "not_torch7").glob(f"{name}*")
     with pytest.raises(T7Error, match=sentence):
         t7.load(path)
+
+
+def test_only_the_formats_that_a_beginning_allows_are_tried() -> None:
+    little, big, text = (
+        [StreamFormat("binary", size, "little") for size in (8, 4)],
+        [StreamFormat("binary", size, "big") for size in (8, 4)],
+        [StreamFormat("ascii", 8)],
+    )
+    assert possible_formats(b"\4\0\0\0\1") == little
+    assert possible_formats(b"\0\0\0\4\1") == big
+    assert possible_formats(b"4\n1\n3\nV 1") == text
+    assert possible_formats(b"\x89PNG") == possible_formats(b"") == []
+    assert possible_formats(b"\x89PNG", format="binary") == little + big
+    assert possible_formats(b"\x89PNG", format="ascii", long_size=4) == [StreamFormat("ascii", 4)]

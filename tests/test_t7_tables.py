@@ -17,23 +17,38 @@ import pytest
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable
 from torchlift.converters.t7.reading.binary import BinaryDecoder
+from torchlift.converters.t7.scalars import lua_number, lua_numbers
 
 
 def test_keys_of_every_kind() -> None:
     table, array, other = LuaTable(), np.zeros(2), LuaObject("my.Key")
-    keys: list[Any] = [1, True, 2.5, "1", b"\xff", False, LuaTable(), array, other, -1]
+    keys: list[Any] = [1, True, 2.5, "1", b"\xff", False, 0, LuaTable(), array, other, -1]
     for number, key in enumerate(keys):
         table[key] = number
-    assert [table[key] for key in keys] == list(range(10))
+    assert [table[key] for key in keys] == list(range(11))
     assert all(a is b for a, b in zip(table, keys, strict=True))
     assert table[1.0] == 0
     assert np.zeros(2) not in table
     table[array] = None
-    assert len(table) == 9
+    assert len(table) == 10
     with pytest.raises(KeyError):
         table[None] = 1
     again = t7.loads(t7.dumps(table))
     assert [type(key) for key in again] == [type(key) for key in table]
+
+
+def test_numbers_become_the_same_one_by_one_and_together() -> None:
+    """A double counts exactly up to 2 ** 53; negative zero, halves and infinities stay doubles."""
+    whole = [0.0, 1.0, 2.0**53, -(2.0**53)]
+    for numbers in (whole, [*whole, 2.0**53 + 2, -0.0, 0.5, math.inf, math.nan]):
+        found = lua_numbers(np.array(numbers))
+        assert list(map(repr, found)) == [repr(lua_number(number)) for number in numbers]
+        assert [type(number) for number in found] == [int] * 4 + [float] * (len(numbers) - 4)
+
+
+def test_what_is_shown_of_a_table_are_its_first_six_keys() -> None:
+    assert repr(LuaTable.from_list("abcdef")) == "<LuaTable of 6: 1, 2, 3, 4, 5, 6>"
+    assert repr(LuaTable.from_list("abcdefg")) == "<LuaTable of 7: 1, 2, 3, 4, 5, 6, …>"
 
 
 def test_a_list_ends_before_the_first_gap() -> None:

@@ -14,7 +14,7 @@ import torch
 from families_support import require_same_outputs, run, two_classes
 
 from torchlift.converters.saved import TimmNetwork, load
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 timm = pytest.importorskip("timm")
 

@@ -22,7 +22,7 @@ from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, SavedModelError, TimmNetwork, load, save
 from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.heads import find_head, replace_head
-from torchlift.transfer.load_network import load_network, new_network
+from torchlift.transfer.network_by_name import load_network, new_network
 
 CFG = {
     "num_classes": 6,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.experiment import _schedule_notes
 from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.lr_finder import RangeTest, find_rate
-from torchlift.transfer.training.options import Experiment, Optimization, Run
+from torchlift.transfer.training.options import Distillation, Experiment, Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
 
@@ -47,6 +49,14 @@ def test_only_training_images_are_augmented(splits: Splits[Any], tmp_path: Path)
         inputs = torch.cat([inputs for inputs, _ in batches.epoch(1)])
         images = getattr(splits, name).images[batches.plan.order(1)][: len(inputs)]
         assert torch.equal(inputs, torch.from_numpy(PREPROCESSING(images))) is not is_changed
+
+
+def test_a_process_alone_may_have_batches_of_one_image(splits: Splits[Any], tmp_path: Path) -> None:
+    """The range test of learning rates runs in each process with whole batches."""
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    options = experiment(splits, batch_size=1)
+    batches = build_batches(classifier(), options, "train", accelerator, all_processes=False)
+    assert (batches.plan.batch_size, batches.plan.count) == (1, len(splits.train))
 
 
 def test_frozen_layers_are_unchanged_by_training(splits: Splits[Any], tmp_path: Path) -> None:
@@ -174,3 +184,26 @@ def test_a_schedule_that_changes_when_a_run_goes_on_is_noted(
     experiment = Experiment(splits, optimization, run=Run(resume=resume))
     notes = _schedule_notes(experiment, planned)
     assert [note[:33] for note in notes] == ["the run began with 5 epochs: from"] * is_noted
+
+
+@pytest.mark.parametrize("options", [{"temperature": 2.0}, {"teacher_weight": 0.5}])
+def test_an_option_of_a_teacher_without_one_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match="it is for teacher="):
+        Distillation(**options)
+    assert Distillation("model.t7", **options).teacher
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Optimization(epochs=2.5), "epochs=2.5 must be a whole number"),  # type: ignore[arg-type]  # as a person may
+        (lambda: Optimization(batch_size="8"), "batch_size='8' must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Optimization(momentum="0.9"), "momentum='0.9' must be a number"),  # type: ignore[arg-type]
+        (lambda: Run(keep_best=True), "keep_best=True must be a whole number"),
+        (lambda: Run(tracker="none"), "tracker='none' must be a list of names"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(make: Any, message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        make()
+    assert Optimization(epochs=np.int64(2), lr=np.float32(1)).epochs == 2

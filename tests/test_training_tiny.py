@@ -23,6 +23,7 @@ from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
+from torchlift.transfer.training.loop import run_epochs
 from torchlift.transfer.training.lr_finder import find_rate
 from torchlift.transfer.training.measuring import count, measure
 from torchlift.transfer.training.optimizer import moving_average
@@ -293,6 +294,41 @@ def test_the_range_test_trains_like_the_training_and_is_repeatable(tmp_path: Pat
     module.eval()
     without = SavedModel(network(), "logits", (1, 4, 4), None, Preprocessing("gray"))
     assert find_rate(without, experiment(SPLITS, lr="find"), accelerator).losses != whole[0]
+
+
+def test_only_the_first_process_writes_and_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_first = False
+    monkeypatch.setattr(Accelerator, "is_main_process", property(lambda _: is_first))
+    real = run_epochs
+
+    def first_trains(*arguments: Any) -> Any:
+        nonlocal is_first
+        is_first = True
+        found = real(*arguments)
+        is_first = False
+        return found
+
+    monkeypatch.setattr("torchlift.transfer.training.experiment.run_epochs", first_trains)
+    _, outcome = train(tmp_path / "run", epochs=1)
+    assert (len(outcome.history), outcome.evaluation) == (1, {})
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_with_the_scaler_of_fp16_no_batch_tells_whether_the_loss_is_finite(tmp_path: Path) -> None:
+    """It skips batches that overflow: only the mean of an epoch tells."""
+
+    def losses(name: str, scaler: torch.amp.GradScaler | None) -> list[float | None]:
+        accelerator = start_processes(QUIET, Freezing(), tmp_path)
+        accelerator.scaler = scaler
+        model = SavedModel(network(), "logits", (1, 4, 4), None, Preprocessing("gray"))
+        options, steps = experiment(SPLITS, epochs=1, batch_size=6), []
+        run_epochs(model, options, accelerator, tmp_path / name, lambda state: None, steps.append)
+        return [step.loss for step in steps]
+
+    assert None not in losses("without", None)
+    assert losses("with", torch.amp.GradScaler("cpu", enabled=False)) == [None, None]
 
 
 def test_a_training_with_the_rate_that_was_found_writes_what_it_tried(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from torchlift.converters.saved import SavedModelError, TransformersNetwork, load
 from torchlift.transfer.libraries.image_processor import preprocessing_of
-from torchlift.transfer.load_network import load_network
+from torchlift.transfer.network_by_name import load_network
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 CONFIGS: dict[str, dict[str, Any]] = {

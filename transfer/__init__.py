@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .features.in_memory import Features, extract_features
     from .features.transformer import FeatureTransformer
     from .freezing import Freezing
-    from .load_network import load_network
+    from .network_by_name import load_network
     from .training.experiment import RunResult
     from .training.fit import Callback, fit
     from .training.options import Distillation, Optimization, Run, SplitOptions
@@ -31,7 +31,7 @@ _LAZY = {
     **dict.fromkeys(("Features", "extract_features"), ("features.in_memory", "torch")),
     "FeatureTransformer": ("features.transformer", "sklearn"),
     "Freezing": ("freezing", "torch"),
-    "load_network": ("load_network", "torch"),
+    "load_network": ("network_by_name", "torch"),
     "RunResult": ("training.experiment", "accelerate"),
     **dict.fromkeys(("Callback", "fit"), ("training.fit", "accelerate")),
     **dict.fromkeys(

@@ -21,6 +21,9 @@ from .heads import strip_softmax
 #: What follows the logits of a model of each kind.
 _SOFTMAX = {"logits": None, "log_probabilities": nn.LogSoftmax, "probabilities": nn.Softmax}
 
+#: How the note of a calibrated model begins.
+CALIBRATED = "calibrated: "
+
 
 def find_temperature(
     predictor: Predictor,
@@ -82,5 +85,5 @@ def with_temperature(model: SavedModel, temperature: float) -> SavedModel:
     if softmax := _SOFTMAX[kind]:
         layers.append(softmax(1))
     model.module = nn.Sequential(*layers).eval()
-    model.notes.append(f"calibrated: the logits are divided by the temperature {temperature:.4g}")
+    model.notes.append(f"{CALIBRATED}the logits are divided by the temperature {temperature:.4g}")
     return model

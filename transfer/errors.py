@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..converters.errors import TorchliftError
@@ -58,16 +58,27 @@ def check_option(options: Any, name: str, condition: bool, expected: str) -> Non
         TrainingError: The condition is false.
     """
     if not condition:
-        raise TrainingError(f"{name}={getattr(options, name)} must be {expected}")
+        raise TrainingError(f"{name}={getattr(options, name)!r} must be {expected}")
 
 
-def check_finite_options(options: Any) -> None:
-    """Check that no number among the fields of a dataclass is NaN or infinite.
+def check_numbers(options: Any) -> None:
+    """Check that the numbers among the fields of a dataclass are finite, and whole where need be.
+
+    The command line refuses others before, but Python does not look at annotations.
 
     Raises:
-        TrainingError: One is.
+        TrainingError: One is not.
     """
-    for name, value in vars(options).items():
+    for name, annotation in get_type_hints(type(options)).items():
+        value = getattr(options, name)
+        kinds = {annotation, *get_args(annotation)}
+        if value is None or _choices(annotation):
+            pass
+        elif int in kinds and float not in kinds:
+            is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+            check_option(options, name, is_whole, "a whole number")
+        elif float in kinds:
+            check_option(options, name, isinstance(value, Real), "a number")
         check_option(options, name, not isinstance(value, float) or isfinite(value), "finite")
 
 

@@ -53,7 +53,7 @@ class Freezing:
         )
         check_option(self, "body_lr", self.body_lr is None or self.body_lr > 0, "positive")
         check_option(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
-        if start is not None and self.freeze == "none":
+        if start is not None and self.rule == "none":
             raise TrainingError(f"unfreeze_at={start} needs layers to unfreeze: freeze=…")
         self.steps()
 
@@ -102,11 +102,14 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
     """
     at_first = frozen = frozen_modules(network, freezing.rule)
     names = list(_module_and_parameter_names(network))
+    weights = {*network.state_dict(keep_vars=True)}
     for start, rule in freezing.steps():
         found = _matches(network, names, rule)
         if not found & at_first:
             reason = "is not frozen" if found else "matches no layer"
             raise FreezingError(f"unfreeze={rule!r} {reason}; frozen is {freezing.rule}")
+        if not any(found.intersection(_with_ancestors(name)) for name in weights):
+            raise FreezingError(f"unfreeze={rule!r} names layers without weights: nothing to train")
         if epoch >= start:
             frozen = _whole(names, {*frozen} - found)
     if freezing.unfreeze_at is not None and epoch >= freezing.unfreeze_at:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..converters.modules.layers.arithmetic import MulConstant
 from ..converters.saved import infer_output_kind, last_weights
+from ..converters.saved.shapes import last_layer
 from .errors import HeadError
 
 #: Layers that turn logits into probabilities, or their logarithms, at the end of a classifier.
@@ -19,7 +21,8 @@ _SOFTMAX = (nn.LogSoftmax, nn.Softmax, nn.Softmax2d, nn.Sigmoid)
 def strip_softmax(network: nn.Module, output_kind: str | None = None) -> None:
     """Replace the softmax at the end of a network by `nn.Identity`, so that it returns logits.
 
-    Training needs logits, because `CrossEntropyLoss` includes the logarithm of the softmax.
+    Training needs logits, because `CrossEntropyLoss` includes the logarithm of the softmax. A
+    constant factor on the logits, such as that of `with_temperature`, stays.
 
     Args:
         network: A classifier, changed in place. The other layers keep their names.
@@ -33,7 +36,8 @@ def strip_softmax(network: nn.Module, output_kind: str | None = None) -> None:
     if kind in ("log_probabilities", "probabilities"):
         names = [name for name, layer in network.named_modules() if isinstance(layer, _SOFTMAX)]
         network.set_submodule(names[-1], nn.Identity())
-        kind = infer_output_kind(network)
+        scaled = isinstance(last_layer(network), MulConstant)
+        kind = "logits" if scaled else infer_output_kind(network)
     if kind != "logits":
         raise HeadError(
             "the network does not end in a linear layer (and a softmax), so it has no head to "
@@ -92,6 +96,7 @@ def replace_head(
         HeadError: The network does not end in a head, or the weight has another number of features.
     """
     strip_softmax(network, output_kind)
+    _drop_scale(network)
     head = resize_head(network, classes, bias is not None)
     default_bias = 1.0 if isinstance(head, nn.Conv2d) else 0.0
     with torch.no_grad():
@@ -100,6 +105,14 @@ def replace_head(
         )
         if head.bias is not None:
             head.bias.copy_(torch.full_like(head.bias, default_bias) if bias is None else bias)
+
+
+def _drop_scale(network: nn.Module) -> None:
+    """Replace a constant factor on the logits, which was right for the old head alone."""
+    last = last_layer(network)
+    names = [name for name, layer in network.named_modules() if layer is last and name]
+    if isinstance(last, MulConstant) and names:
+        network.set_submodule(names[0], nn.Identity())
 
 
 def resize_head(

@@ -43,7 +43,7 @@ def opened_model(model: Model) -> SavedModel:
         'log_probabilities'
     """
     from ..converters.saved import SavedModel, infer_output_kind
-    from .load_network import load_network
+    from .network_by_name import load_network
 
     if isinstance(model, (str, os.PathLike)):
         if Path(model).suffix.lower() in (".onnx", ".pt2"):

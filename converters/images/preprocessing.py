@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any, TypeAlias
@@ -127,6 +128,10 @@ class Preprocessing:
         _require(
             self.crop is None or _is_size(self.crop),
             f"crop is {self.crop!r}; a height and width were expected",
+        )
+        _require(
+            self.crop is None or self._leaves_room(*self.crop),
+            f"images are resized to {self.size!r}, too small for a crop of {self.crop!r}",
         )
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -253,6 +258,7 @@ class Preprocessing:
             batch = [pixels_of(image) for image in listed]
         _require(len(batch) > 0, "no images")
         if isinstance(batch, np.ndarray) and self._fits(*batch.shape[1:]):
+            self.check_size(*batch.shape[1:3])
             return self._crop(self._reorder(batch)).transpose(0, 3, 1, 2).copy()
         resized = [self._crop(self._resize(self._recolor(image))) for image in batch]
         shapes = {image.shape[:2] for image in resized}
@@ -285,33 +291,46 @@ class Preprocessing:
             return _size_of_form(self.size, height, width)
         return self.size
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
+    def check_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the `resized_size` of an image that can be resized and cropped.
+
+        Raises:
+            PreprocessingError: If it becomes too large, or too small for the crop.
+        """
         size = self.resized_size(height, width)
-        if size == (height, width):
+        image, resized = f"an image of {height}×{width}", f"{size[0]}×{size[1]}"
+        _require(size[0] * size[1] <= _MOST_PIXELS, f"{image} would be resized to {resized}")
+        if self.crop and (self.crop[0] > size[0] or self.crop[1] > size[1]):
+            image += "" if size == (height, width) else f", resized to {resized},"
+            crop = f"a crop of {self.crop[0]}×{self.crop[1]}"
+            raise PreprocessingError(f"{image} is too small for {crop}")
+        return size
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        if (size := self.check_size(*image.shape[:2])) == image.shape[:2]:
             return image
-        _require(
-            size[0] * size[1] <= _MOST_PIXELS,
-            f"an image of {height}×{width} would be resized to {size[0]}×{size[1]}",
-        )
         return RESIZERS[self.resize](np.ascontiguousarray(image), size)
 
     def _crop(self, images: np.ndarray) -> np.ndarray:
         if self.crop is None:
             return images
-        (height, width), (crop_height, crop_width) = images.shape[-3:-1], self.crop
-        _require(
-            crop_height <= height and crop_width <= width,
-            f"an image of {height}×{width} is too small for a crop of {crop_height}×{crop_width}",
-        )
-        top, left = self._margin(height - crop_height), self._margin(width - crop_width)
-        return images[..., top : top + crop_height, left : left + crop_width, :]
+        (height, width), sizes = self.crop, images.shape
+        top, left = self._margin(sizes[-3] - height), self._margin(sizes[-2] - width)
+        return images[..., top : top + height, left : left + width, :]
+
+    def _leaves_room(self, height: int, width: int) -> bool:
+        """Return whether some image, square, wide or tall, can be cropped once it is resized."""
+        for old in (_LARGE, (_LARGE[0] // 64, _LARGE[1]), (_LARGE[0], _LARGE[1] // 64)):
+            with suppress(PreprocessingError):  # a side may have no pixels left
+                new = self.resized_size(*old)
+                if height <= new[0] and width <= new[1]:
+                    return True
+        return False
 
     def _margin(self, pixels: int) -> int:
         """Return how many of the pixels to cut off come off at the top or the left.
 
-        A half is rounded to the even number, as in torchvision's `CenterCrop`; where images are
-        resized by Torch7's `image.scale`, down.
+        A half is rounded to the even number, as in `CenterCrop`; with `image.scale`, down.
         """
         return pixels // 2 if self.resize.startswith("image.scale") else round(pixels / 2)
 

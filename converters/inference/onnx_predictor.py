@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import NotFiniteError, TorchliftError
 from ..images.image_to_image import ImageToImage
+from .image_decoding import preprocessing_outside
 from .input_checks import check_inputs
 from .metadata import Metadata
 from .not_finite import require_finite_scores
@@ -88,7 +89,7 @@ class OnnxPredictor:
         except TorchliftError as error:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
         self.metadata, self.notes, self.note = metadata, notes, "; ".join(notes)
-        self.labels, self.preprocessing = metadata.labels, metadata.preprocessing
+        self.labels, self.preprocessing = metadata.labels, preprocessing_outside(metadata)
         self.image_to_image: ImageToImage | None = metadata.image_to_image
         self.output_kind = metadata.output_kind or "features"
         self.input_shape = self._input.image_shape

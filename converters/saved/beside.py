@@ -45,6 +45,10 @@ _NAMED = {
     "resnet": Normalization.of("imagenet", "imagenet"),
 }
 
+#: The most entries of a table in which mean, std and class names are looked for, whatever its name;
+#: in larger ones, such as a vocabulary, they are words.
+_LARGEST_INNER = 100
+
 #: The fewest tokens of a vocabulary that has no name.
 _FEWEST_UNNAMED = 10
 
@@ -90,12 +94,14 @@ def read_beside(value: Any, path: str) -> Beside:
     """
     found = Beside()
     numbers: dict[str, tuple[str, Any]] = {}
+    inner: list[_Entry] = []
     for one in sorted(_entries(value, path), key=lambda one: label_key_order(str(one.key))):
         name, place, entry = plain_key(str(one.key)), one.path, one.value
         if isinstance(entry, bool) or is_module(entry):
             continue
         if isinstance(one.key, int):
             _read_unnamed(found, place, entry)
+            inner.append(one)
         elif one.is_option and isinstance(entry, (int, float)):
             if name == "tanhconstant" and found.project is None:
                 # fast_neural_style.lua: without the option `preprocessing` it is vgg.
@@ -115,12 +121,15 @@ def read_beside(value: Any, path: str) -> Beside:
             _read_numbers(found, place, entry)
         elif name == "preprocessing" and isinstance(entry, str):
             _read_named(found, place, entry)
-        elif _SUSPECTS.search(name):
-            found.notes.append(f"{place} beside the model is left out: not understood")
+        elif not one.is_option or _SUSPECTS.search(name):
+            inner.append(one)
     if numbers:
         places = " and ".join(place for place, _ in numbers.values())
         table = {"mean": 0.0} | {name: entry for name, (_, entry) in numbers.items()}
         _read_numbers(found, places, LuaTable(table))
+    for one in inner:
+        if not _read_inner(found, one) and _SUSPECTS.search(plain_key(str(one.key))):
+            found.notes.append(f"{one.path} beside the model is left out: not understood")
     found.vocabularies = without_repetitions(found.vocabularies)
     return found
 
@@ -184,8 +193,31 @@ def _read_labels(found: Beside, place: str, entry: Any) -> None:
         found.notes.append(f"{place} beside the model is left out: {error}")
 
 
+def _read_inner(found: Beside, table: _Entry) -> bool:
+    """Read mean, std and class names in a table of any name; return whether there are any."""
+    if not isinstance(table.value, (LuaTable, LuaObject)) or table.key in _OPTIONS:
+        return False
+    entries = children(table.value)
+    if len(entries) > _LARGEST_INNER:
+        return False
+    named = {key: entry for key, entry in entries.items() if isinstance(key, str)}
+    tables = {key: one for key, one in named.items() if isinstance(one, (LuaTable, LuaObject))}
+    labels = [key for key in tables if is_label_key(key)]
+    for key in sorted(labels, key=label_key_order):
+        _read_labels(found, format_path([*parse_path(table.path), key]), named[key])
+    mean = next((key for key in named if _MEANS.fullmatch(plain_key(key))), None)
+    std = next((key for key in named if _STDS.fullmatch(plain_key(key))), None)
+    if mean is not None and std is not None:
+        numbers = LuaTable({"mean": named[mean], "std": named[std]})
+        _read_numbers(found, f"{table.path} (mean and std)", numbers)
+    elif (alone := mean or std) is not None:
+        reason = "mean and std do not stand there together"
+        found.notes.append(f"{table.path}.{alone} beside the model is left out: {reason}")
+    return bool(labels or mean or std)
+
+
 def _read_unnamed(found: Beside, place: str, entry: Any) -> None:
-    """Read an entry of a list: a vocabulary, if it cannot be options."""
+    """Read an entry of a list: class names, or a vocabulary, if it cannot be options."""
     vocabulary = read_vocabulary(entry, place)
     if (
         vocabulary is not None
@@ -194,6 +226,21 @@ def _read_unnamed(found: Beside, place: str, entry: Any) -> None:
         and None not in vocabulary.tokens
     ):
         found.vocabularies.append(vocabulary)
+    if isinstance(entry, LuaTable) and _is_list_of(entry, str):
+        _read_labels(found, place, entry)
+    elif _is_list_of(entry, (int, float)) and len(entry) in (1, 3):
+        found.notes.append(f"{place} beside the model is left out: numbers without a name")
+
+
+def _is_list_of(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether a value is a list of strings or numbers, or a tensor of one dimension."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and kinds is not str
+    return (
+        isinstance(value, LuaTable)
+        and value.is_list()
+        and all(isinstance(one, kinds) for one in value.values())
+    )
 
 
 def _read_vocabularies(found: Beside, place: str, entry: Any) -> None:

@@ -212,7 +212,12 @@ def _set_preprocessing(model: SavedModel, name: str, said: Overrides, beside: Be
     except PreprocessingError as error:
         raise PreprocessingError(f"{name}: {error}") from None
     known = beside.normalization or NOTHING_SAID
-    if given.is_empty and said.resize is None and not _may_take_images(model):
+    is_said = not given.is_empty or said.resize is not None
+    if is_said and _takes_no_images(model):
+        raise PreprocessingError(
+            f"{name}: the network takes {model.inputs}, no images: leave out what is said of them"
+        )
+    if not is_said and not _may_take_images(model):
         model.notes.append("mean and std beside the model are left out: it takes no images")
         return
     try:
@@ -220,7 +225,7 @@ def _set_preprocessing(model: SavedModel, name: str, said: Overrides, beside: Be
             model.input_shape, _image_channels(model), said.resize
         )
     except PreprocessingError as error:
-        if not given.is_empty or said.resize is not None:
+        if is_said:
             problem = channel_misfit(model.module) or error
             raise PreprocessingError(f"{name}: {problem}") from None
         model.notes.append(f"mean and std beside the model are left out: {error}")
@@ -266,6 +271,14 @@ def _image_channels(model: SavedModel) -> int | None:
     """Return how many channels images have, if the first layer tells: one may be for a mask."""
     channels = first_channels(model.module)
     return _WITHOUT_MASK.get(channels, channels) if channels else None
+
+
+def _takes_no_images(model: SavedModel) -> bool:
+    """Return whether it is known what a model takes, and that no input has an image's axes."""
+    shapes = model.inputs
+    if shapes is None or _may_take_images(model):
+        return False
+    return all(len(leaf.example_axes) < 3 for leaf in shapes.leaves())
 
 
 def _may_take_images(model: SavedModel) -> bool:

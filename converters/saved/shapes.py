@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from ..input_shapes import InputShapes
 from ..modules.meta_device import on_meta_device
+from .first_layers import vector_inputs, vector_size
 from .input_trial import input_problem
 from .token_steps import find_step, token_sequence
 
@@ -56,7 +57,7 @@ def infer_output_kind(module: nn.Module) -> str:
         >>> infer_output_kind(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
         'log_probabilities'
     """
-    last = _last_layer(module)
+    last = last_layer(module)
     return next((kind for cls, kind in _KINDS.items() if isinstance(last, cls)), "features")
 
 
@@ -67,7 +68,7 @@ def is_sigmoid_last(module: nn.Module) -> bool:
         >>> is_sigmoid_last(nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()))
         True
     """
-    return isinstance(_last_layer(module), nn.Sigmoid)
+    return isinstance(last_layer(module), nn.Sigmoid)
 
 
 def side_by_side(module: nn.Module) -> int:
@@ -77,17 +78,17 @@ def side_by_side(module: nn.Module) -> int:
         >>> side_by_side(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)))
         1
     """
-    last = _last_layer(module)
+    last = last_layer(module)
     joined = [layer for layer in module.modules() if type(layer).__name__ in _JOINING]
     for container in joined:
-        branches = [_last_layer(branch) for branch in container.children()]
+        branches = [last_layer(branch) for branch in container.children()]
         kinds = [isinstance(branch, _SOFTMAX) for branch in branches]
         if branches and branches[-1] is last and sum(kinds) > 1:
             return sum(kinds)
     return 1
 
 
-def _last_layer(module: nn.Module) -> nn.Module | None:
+def last_layer(module: nn.Module) -> nn.Module | None:
     """Return the last layer that changes values."""
     leaves = [layer for layer in module.modules() if not any(True for _ in layer.children())]
     computing = (leaf for leaf in reversed(leaves) if type(leaf).__name__ not in _IDENTITIES)
@@ -129,7 +130,7 @@ def output_count(module: nn.Module) -> int | None:
 
 
 def infer_inputs(module: nn.Module) -> InputShapes | None:
-    """Return what a network takes that its layers tell: a vector, or tokens and states.
+    """Return what a network takes that its layers tell: vectors, or tokens and states.
 
     Code of somebody else's may flatten images first; then nothing is told.
 
@@ -137,12 +138,9 @@ def infer_inputs(module: nn.Module) -> InputShapes | None:
         >>> str(infer_inputs(nn.Sequential(nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 2))))
         '9'
     """
-    first = module
-    while isinstance(first, nn.Sequential) and len(first):
-        first = next((m for m in first if not isinstance(m, (nn.Identity, nn.Dropout))), first[0])
-    if isinstance(first, nn.Linear):
-        shapes = InputShapes.single((first.in_features,))
-        return None if input_problem(module, shapes) else shapes
+    vectors = vector_inputs(module)
+    if vectors is not None:
+        return None if input_problem(module, vectors) else vectors
     step = find_step(module)
     return token_sequence(module) if step is None else step.inputs
 
@@ -165,7 +163,7 @@ def input_hint(module: nn.Module) -> str:
         return f"{channels}x?x?x?"
     if name.startswith(_SEQUENCES) or isinstance(layer, (nn.Conv1d, nn.RNNBase)):
         return f"?x{channels}"
-    if isinstance(layer, (nn.Linear, nn.BatchNorm1d)):
+    if vector_size(layer) is not None:
         return str(channels)
     return f"{channels}x?x?"
 

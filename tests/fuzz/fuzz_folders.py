@@ -27,7 +27,7 @@ from torchlift.converters.saved import SavedModel, describe_folder, is_saved_mod
 from torchlift.transfer.evaluation import read_evaluation
 from torchlift.transfer.features.files import read_features
 from torchlift.transfer.features.store import describe_store
-from torchlift.transfer.load_network import new_network
+from torchlift.transfer.network_by_name import new_network
 from torchlift.transfer.training.checkpoints import TrainingState, load_last_checkpoint
 from torchlift.transfer.training.run_folder import RunFolder, open_run
 

@@ -45,6 +45,7 @@ def build_dataset(
     *,
     image_shape: Sequence[int] | None = None,
     first_label: int | None = None,
+    are_classes: bool = False,
 ) -> Dataset:
     """Return the arrays of a file as a dataset.
 
@@ -54,12 +55,15 @@ def build_dataset(
         names: The class names, if the file has them.
         image_shape: (C, H, W) of one image, for images that are saved flat.
         first_label: The label of the first class; by default 0 if that label occurs, else 1.
+        are_classes: Whether the labels are the indices of the classes already.
 
     Raises:
         DataError: If the arrays have another layout, or differ in length.
         NotFiniteError: If a pixel or a label is NaN or infinite.
     """
-    classes, label_notes = (None, []) if labels is None else to_classes(labels, first_label)
+    classes, label_notes = labels, list[str]()
+    if labels is not None and not are_classes:
+        classes, label_notes = to_classes(labels, first_label)
     count = None if classes is None else len(classes)
     images, shape_notes = _to_batch(images, count, image_shape)
     if classes is not None:
@@ -76,6 +80,7 @@ def build_dataset_of_splits(
     split_names: Mapping[str, Sequence[str]] | None = None,
     image_shape: Sequence[int] | None = None,
     first_label: int | None = None,
+    are_classes: bool = False,
 ) -> Dataset:
     """Return all splits of a file as one dataset that remembers the split of each image.
 
@@ -89,6 +94,7 @@ def build_dataset_of_splits(
             name with `names`, or with the first of them.
         image_shape: As in `build_dataset`.
         first_label: As in `build_dataset`.
+        are_classes: As in `build_dataset`; `split_names` number nothing then.
 
     Raises:
         DataError: If the arrays have another layout, or the splits differ in kind or in the names
@@ -99,7 +105,9 @@ def build_dataset_of_splits(
     batches: list[np.ndarray] = []
     labels: list[np.ndarray | None] = []
     notes: list[str] = []
-    for images, own in splits.values():
+    for split, (images, own) in splits.items():
+        if not len(images):
+            raise DataError(f"the split {split} has no images: leave it out")
         batch, shape_notes = _to_batch(images, None if own is None else own.size, image_shape)
         batches.append(batch)
         notes += shape_notes
@@ -114,13 +122,16 @@ def build_dataset_of_splits(
         np.concatenate(present) if present else None,
         names,
         first_label=first_label,
+        are_classes=are_classes,
     )
     whole = replace(
         whole,
         notes=(*dict.fromkeys(notes), *whole.notes),
         splits=np.repeat(list(splits), [len(batch) for batch in batches]),
     )
-    return whole if names is None else _with_common_names(whole, names, own_names)
+    if names is None or are_classes:
+        return whole
+    return _with_common_names(whole, names, own_names)
 
 
 def _with_common_names(
@@ -172,13 +183,14 @@ def to_classes(labels: np.ndarray, first_label: int | None) -> tuple[np.ndarray,
         whole = labels.astype(np.int64)
     if not labels.size:
         raise DataError("no labels")
+    # Beyond it, floats and unsigned integers lose digits, and differ from their integers.
+    if (large := labels[np.abs(labels.astype(np.float64)) >= 2.0**53]).size:
+        raise DataError(f"the label {large[0]} is out of range: no data has so many classes")
     if (real := labels[whole != labels]).size:
         raise DataError(f"the labels are not integers, but real numbers such as {real[0]}: {_ONE}")
     low, high = int(whole.min()), int(whole.max())
     first = first_label if first_label is not None else min(max(low, 0), 1)
     origin = "as given" if first_label is not None else "as found"
-    if not -(2**62) < low <= high < 2**62:
-        raise DataError(f"labels {low} to {high} are out of range")
     return whole - first, [f"labels {low} to {high}, counted from {first} {origin}"]
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError
-from .selection import Data, class_count, labelled
+from .selection import Data, class_count, folded, labelled
 
 #: How classes are matched: by name where both sides have names, else by position; or by position
 #: in any case.
@@ -95,7 +95,7 @@ def match_classes(
 def match_names(
     names: Sequence[str], labels: Sequence[str], sides: tuple[str, str] = DATA_AND_MODEL
 ) -> list[int]:
-    """Return the position in `labels` of each name, whatever the case of the letters.
+    """Return the position in `labels` of each name, whatever the case and the coding of letters.
 
     Args:
         names: The names of one side's classes.
@@ -114,8 +114,8 @@ def match_names(
     if list(names) == list(labels):
         # A name may occur twice, as `crane` does in ImageNet.
         return list(range(len(labels)))
-    by_spelling, by_folded_name = _positions(labels, str), _positions(labels, str.casefold)
-    found = [by_spelling.get(name) or by_folded_name.get(name.casefold(), []) for name in names]
+    by_spelling, by_folded_name = _positions(labels, str), _positions(labels, folded)
+    found = [by_spelling.get(name) or by_folded_name.get(folded(name), []) for name in names]
     missing = sorted({name for name, places in zip(names, found, strict=True) if not places})
     if not any(found):
         raise DataError(
@@ -192,8 +192,8 @@ def _same_names(names: Sequence[str] | None, labels: Sequence[str] | None) -> bo
 
 def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Return the names that are not among others, whatever the case of the letters."""
-    known = {name.casefold() for name in others}
-    return [name for name in names if name.casefold() not in known]
+    known = {folded(name) for name in others}
+    return [name for name in names if folded(name) not in known]
 
 
 def _without_images(data: Data, names: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 
 import numpy as np
 
@@ -30,6 +31,9 @@ class Dataset:
         source_classes: The index of each class in the source, if some classes of a source without
             names were chosen: `names` are then only their numbers (see `select_classes`).
 
+    Raises:
+        DataError: If the images are no array, or the classes are not one integer for each image.
+
     Example:
         >>> import numpy as np
         >>> from torchlift.transfer.data import Dataset
@@ -50,6 +54,20 @@ class Dataset:
     ids: np.ndarray | None = None
     splits: np.ndarray | None = None
     source_classes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("images", "classes"):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray | NoneType):
+                raise DataError(f"{name} of the type {type(value).__name__}: expected an array")
+        classes = self.classes
+        if classes is not None and (classes.ndim != 1 or classes.dtype.kind not in "iu"):
+            shape = "×".join(map(str, classes.shape))
+            raise DataError(
+                f"classes are {classes.dtype} {shape}: expected one integer for each image"
+            )
+        if classes is not None and len(classes) != len(self.images):
+            raise DataError(f"{len(self.images)} images, but {len(classes)} classes")
 
     def __len__(self) -> int:
         return len(self.images)

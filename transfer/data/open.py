@@ -77,8 +77,9 @@ def open_data(
     """
     if on_error not in ("raise", "skip"):
         raise DataError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
-    if isinstance(classes, str):
-        raise DataError(f"classes={classes!r}: a list of names was expected")
+    for option, value in (("classes", classes), ("class_names", class_names)):
+        if isinstance(value, str):
+            raise DataError(f"{option}={value!r}: a list of names was expected")
     name = os.fspath(source)
     options = ReadOptions(first_label=first_label, size=size, split=split, on_error=on_error)
     data = find_reader(name).read(name, options)

@@ -13,6 +13,8 @@ from ..errors import DataError
 from .array_layout import to_classes
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+#: What programs write among numbers where there is none.
+_NO_NUMBERS = ("nan", "na", "n/a", "<na>", "null", "none", "inf", "+inf", "-inf")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 #: What stands between several labels in one text.
 _BETWEEN = re.compile(r"\s*[|;,]\s*")
@@ -58,6 +60,12 @@ def classes_of(
     texts = [str(label).strip() for label in labels]
     if all(map(_NUMBER.fullmatch, texts)):
         return _numbered(texts, first_label, names)
+    rest = [row for row, text in enumerate(texts) if not _NUMBER.fullmatch(text)]
+    if len(rest) < len(texts) and all(texts[row].lower() in _NO_NUMBERS for row in rest):
+        raise DataError(
+            f"{len(rest):,} of {len(labels):,} images have no label where others have a number, "
+            f"the first in row {rest[0] + 1}, which has {texts[rest[0]]}"
+        )
     known = set(texts)
     for row, text in enumerate(texts):
         parts = _BETWEEN.split(text)
@@ -79,6 +87,8 @@ def _numbered(
             f"the labels are real numbers, such as {real[0]}: torchlift trains classifiers, whose "
             "labels are classes; make classes of ranges of them first"
         )
+    if large := [text for text in texts if abs(float(text)) >= 2.0**53]:
+        raise DataError(f"the label {large[0]} is out of range: no data has so many classes")
     numbers = np.array([int(float(text)) for text in texts])
     if names is not None:
         return numbers, tuple(names), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -99,6 +100,7 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
         ([1, 0], ('owl', 'cat'))
     """
     classes = labelled(data)
+    names = [*map(str, names)]  # Python has the numbers of classes without names as integers
     known = data.names or tuple(str(index + 1) for index in range(class_count(data)))
     missing = [name for name in names if _position(name, known) is None]
     if missing:
@@ -121,11 +123,24 @@ def select_classes(data: Data, names: Sequence[str]) -> Data:
 
 
 def _position(name: str, known: Sequence[str]) -> int | None:
-    """Return the position of a name, whatever the case of its letters if that leaves no choice."""
+    """Return the position of a name, whatever its spelling (`folded`) if that leaves no choice."""
     if name in known:
         return known.index(name)
-    folded = [index for index, other in enumerate(known) if other.casefold() == name.casefold()]
-    return folded[0] if len(folded) == 1 else None
+    alike = [index for index, other in enumerate(known) if folded(other) == folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def folded(name: str) -> str:
+    """Return a class name without what names of one class may differ in.
+
+    That is the case of letters, and the coding of an accent: macOS writes names of folders with a
+    letter and an accent behind it, other programs as one sign.
+
+    Example:
+        >>> folded("Cafe\u0301") == folded("caf\u00e9")
+        True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def limited(data: Data, count: int, *, balanced: bool = False, seed: int = 0) -> Data:

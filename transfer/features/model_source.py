@@ -10,7 +10,7 @@ from typing import Any
 from ...converters.saved import SavedModel
 from ...converters.saved.hub import is_remote, model_path
 from ..errors import StoreError
-from ..load_network import PYTHON, TIMM, TORCHVISION, load_network
+from ..network_by_name import PYTHON, TIMM, TORCHVISION, load_network
 from .store import FeatureStore
 
 

@@ -12,6 +12,7 @@ from ...converters.images.normalization import NOTHING_SAID, Normalization
 from ...converters.images.preprocessing import COLORS, Preprocessing
 from ...converters.modules.finite import require_finite_parameters
 from ...converters.saved import SavedModel, infer_input_shape
+from ..calibration import CALIBRATED
 from ..data import BatchPlan, Dataset, ImageFiles, channel_statistics, class_count
 from ..data.batches import Batches
 from ..data.selection import conversion_note, labelled
@@ -19,7 +20,7 @@ from ..errors import HeadError, TrainingError
 from ..features.network import FeatureNetwork
 from ..find_layers import PENULTIMATE, find_tap
 from ..heads import head_outputs, replace_head, strip_softmax
-from ..load_network import new_network
+from ..network_by_name import new_network
 from ..probe_methods import Examples, Regression, Scale
 from .processes import seed_everything
 
@@ -95,6 +96,7 @@ def adapted_classifier(
         return _with_labels_and_preprocessing(model, train)
     replace_head(model.module, class_count(train), output_kind=model.output_kind)
     model.output_kind, model.labels = "logits", None
+    model.notes = [note for note in model.notes if not note.startswith(CALIBRATED)]
     model = _with_labels_and_preprocessing(model, train)
     if head == "probe":
         features = _probe_head(model, train, device)

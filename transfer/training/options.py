@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.augmentation import Augmentation
 from ..data.plan import Sampling
-from ..errors import TrainingError, check_choices, check_finite_options, check_option
+from ..errors import TrainingError, check_choices, check_numbers, check_option
 from ..freezing import Freezing
 from .monitoring import Monitor
 
@@ -99,7 +99,7 @@ class Optimization:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_finite_options(self)
+        check_numbers(self)
         check_option(self, "epochs", self.epochs >= 0, "at least 0")
         for name in ("batch_size", "accumulate", "step_epochs"):
             check_option(self, name, getattr(self, name) >= 1, "at least 1")
@@ -147,10 +147,14 @@ class Distillation:
     teacher_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        check_finite_options(self)
+        check_numbers(self)
         check_option(self, "temperature", self.temperature > 0, "positive")
         weight = self.teacher_weight
         check_option(self, "teacher_weight", 0 < weight <= 1, "above 0 and at most 1")
+        if self.teacher is None:
+            for name in ("temperature", "teacher_weight"):
+                if (value := getattr(self, name)) != getattr(Distillation, name):
+                    raise TrainingError(f"{name}={value}: it is for teacher=…")
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,9 @@ class Run:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_numbers(self)
+        names = self.tracker
+        check_option(self, "tracker", not isinstance(names, str), "a list of names")
         check_option(self, "repeats", self.repeats >= 1, "at least 1")
         check_option(self, "keep_best", self.keep_best >= 1, "at least 1")
         every = self.save_every

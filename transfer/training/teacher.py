@@ -19,7 +19,7 @@ from ..data.class_matching import match_names
 from ..errors import TrainingError
 from ..features.extractors import network_digest
 from ..heads import head_outputs
-from ..load_network import load_network
+from ..network_by_name import load_network
 
 if TYPE_CHECKING:
     from .options import Distillation

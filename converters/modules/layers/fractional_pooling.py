@@ -81,6 +81,7 @@ def _fractional(
         ratio = tuple(float(source[f"ratio{axis}"]) for axis in axes)
     # Despite its name, `newRandomPool` means that the samples are reused (fixPoolingRegions).
     if source.get("newRandomPool") is not True or source.get("randomSamples") is None:
+        context.note("every call draws new pooling regions")
         return torch_class(kernel, output_size=size, output_ratio=ratio)
     samples = tensor(source["randomSamples"])
     context.note(f"pooling regions are fixed, for batches of {samples.shape[0]}")

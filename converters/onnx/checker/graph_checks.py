@@ -15,12 +15,11 @@ import onnx
 import onnx_ir
 
 from ...images.preprocessing import Preprocessing
-from ...input_shapes import BATCH_AXIS, InputShape, interface_names
+from ...input_shapes import BATCH_AXIS, InputShape
 from ...vocabulary import Vocabulary
 from ..errors import OnnxError
 from ..exporter.export import baked_metadata, holds_batch, metadata_of
 from ..exporter.optimizer import EXPANDING
-from ..exporter.states import state_names
 from ..exporter.tracing import EXPORTER
 from ..onnx_file import axes, dtype_of
 from .foreign_weights import compare_by_value
@@ -120,11 +119,7 @@ def _interface(pair: ExportPair) -> Finding:
         return _image_interface(pair, text)
     shapes = model.input_shapes
     count = len(inputs) - pair.states
-    names = interface_names("input", count) if shapes is None else shapes.names()
-    names += state_names(pair.states)
-    if pair.model.inputs is None and pair.metadata.inputs is not None:
-        names = pair.shapes.names()
-    for values, expected in ((inputs, names), (outputs, pair.output_names)):
+    for values, expected in ((inputs, pair.input_names), (outputs, pair.output_names)):
         if [value.name for value in values] != expected:
             problems.append(f"the name {', '.join(expected)} was expected")
     if any(BATCH_AXIS not in axes(value) for value in inputs) or not all(

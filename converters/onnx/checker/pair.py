@@ -26,6 +26,7 @@ from ...input_shapes import (
     InputShape,
     InputShapeError,
     InputShapes,
+    interface_names,
     parse_inputs,
 )
 from ...modules.states import WithStates, state_count
@@ -135,6 +136,21 @@ class ExportPair:
             by_example = not in_front or self.is_foreign or sizes[:1] == [BATCH_AXIS]
             kind = kind_of_outputs(kind, count, len(sizes), by_example)
         return replace(self, model=replace(self.model, output_kind=kind))
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names that the inputs of the file must have.
+
+        Where the model does not say any, they are those that were said when it was exported.
+        """
+        shapes, exported = self.model.input_shapes, _parsed(self.metadata.inputs)
+        named = shapes is not None and any(leaf.name for leaf in shapes.leaves())
+        if exported is not None and not named:
+            shapes = exported
+        total = len(self.onnx_model.graph.input)
+        numbered = interface_names("input", total - self.states)
+        names = numbered if shapes is None else shapes.names()
+        return names if len(names) == total else [*names, *state_names(self.states)]
 
     @property
     def output_names(self) -> list[str]:

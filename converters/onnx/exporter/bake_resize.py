@@ -61,7 +61,8 @@ def bake_resize(model: onnx_ir.Model, preprocessing: Preprocessing) -> None:
     planes = _gray(pixels, channels) if is_gray else pixels.apply("Transpose", perm=[2, 0, 1])
     resized = _resized(planes, height, width, preprocessing)
     assert input.shape is not None
-    shape = [size for size in input.shape[1:] if isinstance(size, int)]
+    sizes = input.shape[1:] if preprocessing.crop is None else (input.shape[1], *preprocessing.crop)
+    shape = [size for size in sizes if isinstance(size, int)]
     # A shape fails for an image that does not fit, instead of giving the answer for another size.
     batch = resized.reshape([1, *shape]) if len(shape) == 3 else resized.unsqueeze(0)
     replace_input(graph, image, normalize(writer.tape, batch.value, preprocessing), writer.tape)

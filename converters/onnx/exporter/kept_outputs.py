@@ -162,13 +162,19 @@ def kind_of_kept(module: KeptOutputs, output_kind: str, inputs: Any) -> str:
     values = module.select(every)
     if len(values) > 1 or values[0].dim() != 2:
         return "features"
+    whole = every[module.kept.outputs[0] - 1 if module.kept.outputs is not None else 0]
     if module.kept.outputs is not None:
-        whole = every[module.kept.outputs[0] - 1]
         layer = next((layer for output, layer in reversed(made) if output is whole), nn.Identity())
         output_kind = infer_output_kind(layer)
     else:
         layer = module.network
         output_kind = infer_output_kind(layer) if output_kind == "features" else output_kind
-    if is_sigmoid_last(layer):
+    is_part = values[0].shape[1] < whole.shape[1] and not _sum_problem(whole, output_kind)
+    # Some of the probabilities of one choice may add up to 1 nearly, where it is sure.
+    if is_sigmoid_last(layer) or (is_part and output_kind != "logits"):
         return "features"
-    return "features" if sum_problem(values[0].float().cpu().numpy(), output_kind) else output_kind
+    return "features" if _sum_problem(values[0], output_kind) else output_kind
+
+
+def _sum_problem(scores: torch.Tensor, output_kind: str) -> str:
+    return sum_problem(scores.float().cpu().numpy(), output_kind)

@@ -94,6 +94,8 @@ def _zip(head: bytes, size: int) -> Match | None:
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith((b"data.pkl", b"/version", b"/byteorder", b"constants.pkl")):
         return "a PyTorch checkpoint (a zip file)", "open it with torch.load"
+    if b"/data/weights/" in name or name.endswith(b"/archive_format"):
+        return "a PyTorch program (.pt2)", "open it with torch.export.load"
     if name.endswith(b".npy"):
         return "a NumPy .npz archive", "open it with numpy.load"
     return "a zip archive", "unpack it and open the .t7 inside (or use torch.load if it is a .pth)"

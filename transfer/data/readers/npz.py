@@ -54,52 +54,69 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
         return _dataset(source, arrays, options)
     except NotFiniteError as error:
         raise NotFiniteError(f"{source}: {error}") from None
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
 
 
 def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions) -> Dataset:
     names = _names(arrays)
     images, first_label = _images(arrays), options.first_label
     if images is not None:
-        numbers, found = _numbers({"": _entry(arrays, LABEL_KEYS)}, names)
-        first = first_label if found == names else 0
-        data = build_dataset(images, numbers[""], found, first_label=first)
+        numbers, found, label_notes = _numbers({"": _entry(arrays, LABEL_KEYS)}, names, first_label)
+        data = build_dataset(
+            images,
+            numbers[""],
+            found,
+            first_label=first_label,
+            are_classes=label_notes is not None,
+        )
+        data = replace(data, notes=(*data.notes, *(label_notes or ())))
         return _with_note_on_text(data, arrays)
     groups = group_by_split(arrays)
     own_images = {split: _images(group) for split, group in groups.items()}
-    numbers, found = _numbers({s: _entry(groups[s], LABEL_KEYS) for s in groups}, names)
+    labels = {split: _entry(group, LABEL_KEYS) for split, group in groups.items()}
+    numbers, found, label_notes = _numbers(labels, names, first_label)
     splits = {split: (own, numbers[split]) for split, own in own_images.items() if own is not None}
     if not splits:
         raise DataError(
-            f"{source}: no images under a usual name (x, data, images, x_train, train_images) "
+            "no images under a usual name (x, data, images, x_train, train_images) "
             f"among: {', '.join(list(arrays)[:8])}"
         )
     own_names = {split: listed for split in splits if (listed := _names(groups[split]))}
-    first = first_label if found == names else 0
-    data = build_dataset_of_splits(splits, found, split_names=own_names, first_label=first)
+    data = build_dataset_of_splits(
+        splits,
+        found,
+        split_names=own_names,
+        first_label=first_label,
+        are_classes=label_notes is not None,
+    )
+    data = replace(data, notes=(*data.notes, *(label_notes or ())))
     return _with_note_on_text(data, arrays)
 
 
 def _numbers(
-    labels: Mapping[str, np.ndarray | None], names: tuple[str, ...] | None
-) -> tuple[dict[str, np.ndarray | None], tuple[str, ...] | None]:
-    """Return labels that are texts as positions of class names, from 0; numbers as they are.
+    labels: Mapping[str, np.ndarray | None],
+    names: tuple[str, ...] | None,
+    first_label: int | None,
+) -> tuple[dict[str, np.ndarray | None], tuple[str, ...] | None, list[str] | None]:
+    """Return labels that are texts as classes from 0, with notes; numbers as they are, with None.
 
     Raises:
         DataError: If a text is none of the names, or stands for several.
     """
     given = {split: array for split, array in labels.items() if array is not None}
     if not given or any(array.dtype.kind not in "US" for array in given.values()):
-        return dict(labels), names
+        return dict(labels), names, None
     texts = {split: np.char.decode(a) if a.dtype.kind == "S" else a for split, a in given.items()}
     for split, array in texts.items():
         if array.ndim != 1:
             raise DataError(f"several labels an image ({split or 'labels'} of {array.ndim} axes)")
     rows = np.concatenate([*texts.values()]).tolist()
-    classes, found, _ = classes_of(rows, names=names)
+    classes, found, notes = classes_of(rows, first_label, names)
     if classes is None:
-        return dict(labels), names
+        return dict.fromkeys(labels), names, []
     parts = np.split(classes, np.cumsum([len(array) for array in texts.values()])[:-1])
-    return {**labels, **dict(zip(texts, parts, strict=True))}, found
+    return {**labels, **dict(zip(texts, parts, strict=True))}, found, notes
 
 
 def _names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
@@ -166,6 +183,11 @@ def _check_sizes(file: str | os.PathLike[str]) -> None:
 def _check_array(stream: IO[bytes], entry: ZipInfo) -> None:
     read_header = read_array_header_1_0 if read_magic(stream)[0] == 1 else read_array_header_2_0
     shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"{entry.filename} holds Python objects, which are not loaded: save numbers or texts, "
+            "such as np.array(names, dtype=str)"
+        )
     claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
     if claimed != there or any(size < 0 for size in shape):
         raise DataError(f"{entry.filename} claims {claimed:,} bytes, it has {there:,}")

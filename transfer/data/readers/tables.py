@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ PATH_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
 SPLIT_COLUMNS = ("split", "subset", "fold", "partition")
+
+#: What is read of a table.
+_WANTED = (*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS)
 
 #: A table: the values of each column, by its name.
 Table = dict[str, list[Any]]
@@ -74,7 +79,7 @@ def dataset_of_table(
         )
     labels = column(table, LABEL_COLUMNS)
     if labels is None:
-        others = [name for name in table if name.lower() not in (*PATH_COLUMNS, *SPLIT_COLUMNS)]
+        others = [name for name in table if _spelled(name) not in (*PATH_COLUMNS, *SPLIT_COLUMNS)]
         if others:
             raise DataError(
                 f"no column of labels ({', '.join(LABEL_COLUMNS[:4])}, …) among: "
@@ -89,8 +94,24 @@ def dataset_of_table(
 
 def column(table: Table, names: Sequence[str]) -> list[Any] | None:
     """Return the first column with one of some names, whatever the case of their letters."""
-    by_name = {name.strip().lower(): values for name, values in table.items()}
+    by_name = {_spelled(name): values for name, values in table.items()}
     return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _spelled(name: str) -> str:
+    return name.strip().lower()
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    """Check that no column that is read is there twice.
+
+    Raises:
+        DataError: If one is.
+    """
+    counts = Counter(map(_spelled, names))
+    for name in _WANTED:
+        if counts[name] > 1:
+            raise DataError(f"{counts[name]} columns are called {name}: which one counts?")
 
 
 def _check_paths(paths: Sequence[Any], labels: Sequence[Any]) -> None:
@@ -105,7 +126,7 @@ def _check_paths(paths: Sequence[Any], labels: Sequence[Any]) -> None:
             raise DataError(f"row {row + 1} names no file")
         if "://" in path:
             raise DataError(f"row {row + 1} is an address, {path}: nothing is fetched; download it")
-        if seen.setdefault(path, label) != label:
+        if str(seen.setdefault(path, label)) != str(label):  # NaN differs from itself
             raise DataError(
                 f"several labels an image ({path} has {seen[path]} and {label}): torchlift trains "
                 "classifiers with one class an image"
@@ -124,7 +145,10 @@ def read_rows(path: Path) -> Table:
     try:
         text = path.read_text(encoding="utf-8-sig")
         return _read_lines(text) if suffix in (".jsonl", ".ndjson") else _read_csv(text, suffix)
-    except (OSError, UnicodeError, csv.Error, RecursionError) as error:
+    except UnicodeError as error:
+        at = f" (byte {error.start:,})" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"is not UTF-8 text{at}: save it as UTF-8") from None
+    except (OSError, csv.Error, RecursionError) as error:
         raise DataError(f"cannot be read: {error}") from None
 
 
@@ -132,10 +156,12 @@ def _read_csv(text: str, suffix: str) -> Table:
     first = text.partition("\n")[0]
     # Where a comma is the decimal point, programs write semicolons.
     delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    # Not by splitlines: a label may hold a separator of Unicode, or in quotes a line's end.
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     if not rows:
         raise DataError("an empty file; a line of column names was expected")
     header, *body = rows
+    _check_columns(header)
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise DataError(f"row {number} has {len(row)} columns, the first line {len(header)}")
@@ -144,7 +170,7 @@ def _read_csv(text: str, suffix: str) -> Table:
 
 def _read_lines(text: str) -> Table:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -153,6 +179,7 @@ def _read_lines(text: str) -> Table:
             if not isinstance(rows[-1], dict):
                 raise DataError(f"line {number} is no object with a path and a label")
     names = dict.fromkeys(name for row in rows for name in row)
+    _check_columns([*names])
     return {name: [row.get(name) for row in rows] for name in names}
 
 
@@ -160,12 +187,12 @@ def _read_parquet(path: Path) -> Table:
     require(f"reading {path}", "pyarrow")
     from pyarrow import ArrowException, parquet
 
-    wanted = (*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS)
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            chosen = [name for name in names if name.lower() in wanted]
+            chosen = [name for name in names if _spelled(name) in _WANTED]
             table = file.read(columns=chosen or names[:8])
+        _check_columns(table.column_names)
         values: Table = table.to_pydict()
         return values
     except (ArrowException, OSError) as error:

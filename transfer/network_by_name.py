@@ -68,6 +68,11 @@ def load_network(
     Raises:
         NetworkError: There is no such network, or the weights do not fit it.
         TorchliftError: A file cannot be opened.
+
+    Example:
+        >>> from torchlift.transfer import load_network
+        >>> load_network("fixtures/digits/digits-lenet5.t7").output_kind
+        'log_probabilities'
     """
     if download and not source.startswith((TORCHVISION, TIMM)):
         raise NetworkError(f"download=True is for torchvision:NAME and timm:NAME, not {source}")
