@@ -158,7 +158,9 @@ def test_images_that_the_network_itself_refuses_are_not_compared(tmp_path: Path)
     report = check(model, tmp_path / "f.onnx", runtimes=find_runtimes(["onnxruntime"]))
     assert report.passed, list(report.lines())
     found = {finding.name: finding.text for finding in report.findings}
-    assert "of 7 images, 5×9 to 768×1023" in found["images"]
+    # ONNX Runtime 1.22 pads a single pixel by its reflection; newer ones refuse.
+    compared = ("of 7 images, 5×9 to 768×1023", "of 8 images, 1×1 to 768×1023")
+    assert any(each in found["images"] for each in compared)
 
 
 def test_rounding_that_normalization_enlarges_is_allowed(tmp_path: Path) -> None:
