@@ -22,6 +22,7 @@ from torchlift.converters import saved
 from torchlift.converters.errors import LabelsError
 from torchlift.converters.images import PreprocessingError
 from torchlift.converters.labels import read_labels
+from torchlift.converters.saved.beside import read_beside
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 NET = image_network()
@@ -214,3 +215,18 @@ def test_a_lua_file_of_names_is_read_and_not_run(tmp_path: Path) -> None:
 
 def test_a_t7_of_names_is_known_by_its_content(tmp_path: Path) -> None:
     assert read_labels(write(lua_list("cat", "dog"), tmp_path, "names.t7b")) == ["cat", "dog"]
+
+
+def test_of_several_numbers_the_nearest_and_those_of_one_table_count() -> None:
+    network, numbers = LuaObject("nn.Tanh"), {"mean": 0.5, "std": 0.25}
+    others = {"mean": 0.1, "std": 0.2}
+    inner = LuaTable({"net": network, **numbers})
+    found = read_beside(LuaTable({"inner": inner, **others}), "inner.net").normalization
+    assert found is not None
+    assert (found.mean, found.std) == ((0.5,), (0.25,))
+    found = read_beside(LuaTable({"net": network, "stats": LuaTable(numbers), **others}), "net")
+    assert found.normalization is not None
+    assert found.normalization.mean == (0.5,)
+    # Whether there is one is no mean.
+    found = read_beside(LuaTable({"net": network, "mean": True, "classes": False}), "net")
+    assert (found.normalization, found.notes) == (None, [])
