@@ -82,6 +82,15 @@ def test_what_is_not_understood_is_named_in_a_note(
     assert [note for note in model.notes if key in note or "mean and std" in note], model.notes
 
 
+def test_an_unnamed_vocabulary_has_a_token_for_each_number(tmp_path: Path) -> None:
+    """A list of ten tokens and more is one, unless a number between them means nothing."""
+    tokens = {f"token {number}": number for number in range(1, 13)}
+    found = saved.open_model(write(lua_list(NET, lua(**tokens)), tmp_path)).vocabularies
+    assert [len(one.tokens) for one in found] == [12]
+    tokens["token 12"] = 13
+    assert not saved.open_model(write(lua_list(NET, lua(**tokens)), tmp_path)).vocabularies
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "mean", "labels"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support import FIXTURES
 from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.errors import WriteError
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.saved import Provenance
 from torchlift.converters.saved.card import is_card, is_edited
 from torchlift.transfer.errors import TrainingError
@@ -42,6 +44,17 @@ def test_convert_writes_a_card_that_says_where_the_model_comes_from(tmp_path: Pa
         *("BatchNorm2d", "mean           [60.4", "9  nine", "self-check: "),
     ):
         assert text in card, text
+
+
+def test_only_a_classifier_of_images_is_tagged_as_one(tmp_path: Path) -> None:
+    painter = tiny(image_to_image=ImageToImage(1))
+    features = replace(tiny(), output_kind="features")
+    vectors = replace(tiny(), input_shape=None)
+    for number, (model, is_tagged) in enumerate(
+        [(tiny(), True), (painter, False), (features, False), (vectors, False)]
+    ):
+        text = (saved.save(model, tmp_path / f"{number}") / "README.md").read_text(encoding="utf-8")
+        assert ("pipeline_tag" in yaml.safe_load(text.split("---\n")[1])) == is_tagged
 
 
 def test_text_of_a_file_is_no_markup(tmp_path: Path) -> None:
