@@ -22,9 +22,9 @@ from cli_options_support import (
     PLAIN,
     RENAMED,
     ReachedError,
-    another_value,
     record,
 )
+from cli_values_support import another_value
 
 from torchlift.cli.commands import load_commands
 from torchlift.cli.data_options import DataOptions

@@ -102,12 +102,12 @@ def test_the_saved_network_predicts_what_scikit_learn_does(
     with np.load(stores / "test.npz") as data:
         scores = TorchPredictor(model, "cpu")(prepare(data["images"], model.preprocessing))
     best = np.sort(expected, axis=1)[:, -2:]
-    clear = best[:, 1] - best[:, 0] >= 1e-4
+    clear = best[:, 1] - best[:, 0] >= 1e-5
     assert clear.sum() > 290
     assert (scores.argmax(1) == expected.argmax(1))[clear].all()
-    # A mean in float32 is off by 6e-8 of itself, and is up to 1,200 times the deviation here.
+    # Features have seven digits, and what is common to all images takes one or two of them.
     softmax = torch.from_numpy(scores).softmax(1).numpy()
-    np.testing.assert_allclose(softmax, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(softmax, expected, atol=1e-5)
 
 
 def test_what_is_saved_ends_at_the_layer(stores: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,11 +86,14 @@ def probe_network(
     """
     classes, count = linear.weight.shape
     shift, stretch, head = Add([count]), CMul([count]), nn.Linear(count, classes)
+    mean = scale.mean.astype(np.float32)
+    # What float32 rounds off a mean is the same for all images: the bias takes it.
+    bias = linear.bias + linear.weight @ ((mean - scale.mean) / scale.std)
     with torch.no_grad():
-        shift.bias.copy_(torch.from_numpy(-scale.mean))
+        shift.bias.copy_(torch.from_numpy(-mean))
         stretch.weight.copy_(torch.from_numpy(1 / scale.std))
         head.weight.copy_(torch.from_numpy(linear.weight))
-        head.bias.copy_(torch.from_numpy(linear.bias))
+        head.bias.copy_(torch.from_numpy(bias))
     assert isinstance(features.module, nn.Sequential)
     network = nn.Sequential(*features.module, shift, stretch, head)
     model = SavedModel(
