@@ -27,6 +27,7 @@ NOT_IN_ONNX: dict[str, str] = {
     **dict.fromkeys(RANDOM, "it draws random numbers at each call"),
 }
 
+LOSS = "a loss is for training"
 TRAINING = "it was recorded in training mode, and ONNX graphs are for inference"
 
 

@@ -23,6 +23,7 @@ from .metadata import Metadata
 from .onnx_weights import missing_weights
 from .provider_diagnostics import driver_problem, library_problem, library_remedy, package_remedy
 from .provider_options import (
+    EXACT_INT8,
     ON_GPU,
     PROVIDERS,
     GraphFacts,
@@ -126,6 +127,7 @@ def open_session(
         raise InferenceError(f"{os.fspath(file)}: {problem}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
+    options.add_session_config_entry(*EXACT_INT8)
     # Its errors are raised too; its log would show names from the file as they are.
     options.log_severity_level = _FATAL
     if profile is not None:
