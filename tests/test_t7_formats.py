@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from typing import Any
 
 import numpy as np
@@ -271,6 +272,14 @@ def test_further_objects_are_said_and_read_by_load_all() -> None:
     both = t7.load_all(FORMATS / "two_objects.t7")
     assert [to_builtins(value) for value in both] == [{1: 1}, {1: 2}]
     assert to_builtins(first) == {1: 1}
+
+
+def test_nothing_is_said_where_nothing_follows() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", t7.T7Warning)
+        t7.load(FORMATS / "map.t7")
+        t7.loads((FORMATS / "strings_ascii.t7").read_bytes())
+        t7.load_all(FORMATS / "two_objects.t7")
 
 
 def test_files_joined_end_to_end() -> None:
