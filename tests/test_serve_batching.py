@@ -7,7 +7,9 @@ a server that stops waits for no more examples.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from torchlift.cli.serve.batching import Batcher, Waiting
+from torchlift.cli.serve.batching import Batcher, Ticket, Waiting, _Item
 from torchlift.cli.serve.errors import RequestError
 from torchlift.cli.serve.statistics import Statistics
 from torchlift.converters.errors import TorchliftError
@@ -150,3 +152,94 @@ def test_a_request_given_up_takes_no_place_in_a_batch() -> None:
 
     assert [array.tolist() for array in within(ask())] == [[[2]], [[6]]]
     assert [array.tolist() for array in model.ran] == [[[1], [3]]]
+
+
+def test_what_has_waited_for_a_busy_model_waits_for_no_others() -> None:
+    """The delay counts from the moment when a request came."""
+
+    async def take() -> int:
+        batcher = Batcher(Doubles(), 8, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        answer = asyncio.get_running_loop().create_future()
+        ticket = Ticket(lambda: None)
+        came = time.perf_counter() - LONG
+        batcher._items = deque([_Item({"x": row(1)}, 1, ticket, answer, came)])
+        group = await batcher._next_group()
+        answer.cancel()
+        await batcher.close()
+        return len(group)
+
+    assert within(take()) == 1
+
+
+def test_what_runs_when_a_model_is_closed_is_answered() -> None:
+    model, begun, may_end = Doubles(), threading.Event(), threading.Event()
+    run = model.run
+
+    def slowly(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        begun.set()
+        assert may_end.wait(20)
+        return run(inputs)
+
+    model.run = slowly  # type: ignore[method-assign]
+
+    async def close() -> list[np.ndarray]:
+        batcher = Batcher(model, 1, 0, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        answer = asyncio.create_task(batcher.submit({"x": row(1)}, Ticket(lambda: None)))
+        try:
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            closed = asyncio.create_task(batcher.close())
+            done, _ = await asyncio.wait([closed], timeout=0.05)
+            assert not done
+        finally:
+            may_end.set()
+        await closed
+        return await answer
+
+    assert within(close())[0].tolist() == [[2]]
+
+
+def test_a_request_leaves_the_queue_when_its_work_starts_and_only_once() -> None:
+    counts: list[int] = []
+    waiting = Waiting(2, counts.append)
+    with waiting.enter() as first, waiting.enter():
+        with pytest.raises(RequestError, match="the queue is full: 2 requests") as refused:
+            waiting.enter().__enter__()
+        first.start()
+        first.start()
+        with waiting.enter():
+            pass
+    assert counts == [1, 2, 1, 2, 1, 0]
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+
+
+def test_examples_run_alone_as_they_came_where_batches_hold_one_or_would_mix() -> None:
+    together = [np.array([[1, 2], [3, 4], [5, 6]], np.float32), row(7, 8)]
+    for max_batch, may_batch in ((1, True), (8, False)):
+        model = Doubles()
+        model.may_batch = may_batch
+        served(together, model, max_batch=max_batch)
+        assert [len(array) for array in model.ran] == [3, 1]
+
+
+def test_statistics_tell_of_what_ran_together() -> None:
+    statistics = Statistics("doubles", "1")
+
+    async def ask() -> None:
+        batcher = Batcher(Doubles(), 4, LONG, statistics)  # type: ignore[arg-type]
+        inputs = [row(1), np.array([[2], [3], [4]], np.float32)]
+        tickets = [Ticket(lambda: None) for _ in inputs]
+        asked = zip(inputs, tickets, strict=True)
+        await asyncio.gather(*(batcher.submit({"x": one}, ticket) for one, ticket in asked))
+        nine = np.zeros((9, 1), np.float32)
+        await batcher.submit({"x": nine}, tickets[0])
+        await batcher.close()
+
+    within(ask())
+    told = statistics.to_json()
+    assert (told["inference_count"], told["execution_count"]) == (13, 4)
+    assert [(one["batch_size"], one["compute_infer"]["count"]) for one in told["batch_stats"]] == [
+        (1, 1),
+        (4, 3),
+    ]
+    assert {told["inference_stats"][name]["count"] for name in ("queue", "compute_infer")} == {3}

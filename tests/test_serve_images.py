@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 
 import pytest
 from serve_support import form
@@ -70,3 +71,14 @@ def test_what_has_no_image_or_too_many_is_refused(
 def test_as_many_as_are_taken_are_taken() -> None:
     assert len(images_of("application/json", in_json(*[ONE] * 1024))) == 1024
     assert len(images_of(*in_form(*[("image", None, ONE)] * 1024))) == 1024
+
+
+def test_a_large_image_of_a_form_is_written_to_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file is made")
+
+    for name in ("TemporaryFile", "NamedTemporaryFile"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    large = bytes(range(256)) * 2**14
+    (image,) = images_of(*in_form(("image", "a.png", large)))
+    assert (image.data, image.name) == (large, "a.png")

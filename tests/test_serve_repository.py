@@ -66,3 +66,21 @@ def test_weights_beside_a_model_are_a_part_of_it(tmp_path: Path) -> None:
     assert fingerprint(file) not in (alone, both)
     with pytest.raises(FileNotFoundError):
         fingerprint(tmp_path / "gone.onnx")
+
+
+def test_a_file_that_takes_the_place_of_another_is_another(tmp_path: Path) -> None:
+    """Of the same size and time, as `cp -p` or `rsync -t` leave it: only the inode tells."""
+    file, new = tmp_path / "a.onnx", tmp_path / "new"
+    file.write_bytes(b"one")
+    new.write_bytes(b"two")
+    os.utime(file, ns=(5, 5))
+    os.utime(new, ns=(5, 5))
+    before = fingerprint(file)
+    new.replace(file)
+    assert fingerprint(file) != before
+
+
+def test_hidden_folders_and_links_to_nothing_are_no_models(tmp_path: Path) -> None:
+    made(tmp_path, "a.onnx", ".git/1/model.onnx", "b.onnx/readme.txt", "c/1/model.onnx/readme")
+    (tmp_path / "gone.onnx").symlink_to(tmp_path / "nowhere")
+    assert list(find_models(tmp_path)) == ["a"]

@@ -115,6 +115,121 @@ def test_outputs_are_bytes_where_that_is_asked_for() -> None:
     assert np.frombuffer(body[length:], "<f4").tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("whole", "own", "binary"),
+    [
+        ({}, {}, False),
+        ({"binary_data_output": True}, {}, True),
+        ({"binary_data_output": True}, {"binary_data": False}, False),
+        ({"binary_data_output": False}, {"binary_data": True}, True),
+    ],
+)
+def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
+    whole: dict[str, bool], own: dict[str, bool], binary: bool
+) -> None:
+    asked = inputs(parameters=whole, outputs=[{"name": "y", "parameters": own}])
+    assert parsed(asked).outputs == [WantedOutput("y", binary)]
+    if not own:
+        assert parsed(inputs(parameters=whole)).outputs == [WantedOutput("y", binary)]
+        assert parsed(inputs(parameters=whole, outputs=[])).outputs == [WantedOutput("y", binary)]
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "problem"),
+    [
+        (b"{}", "3", "no length within the body"),
+        (b"{}", "-1", "no length within the body"),
+        (b"{}", "1" * 19, "no length within the body"),
+        (b"{}", "0", "the body is no JSON"),
+        (b"[]", None, "the body is no JSON object"),
+        (b'{"id": NaN}', None, "NaN is no number"),
+        (b'{"id": -Infinity}', None, "-Infinity is no number"),
+        (b'{"id": 3}', None, "'id' is no text"),
+        (b'{"parameters": []}', None, "'parameters' of the request is no JSON object"),
+        (b'{"inputs": {}}', None, "'inputs' is no list of JSON objects"),
+        (b'{"inputs": [3]}', None, "'inputs' is no list of JSON objects"),
+        (b'{"inputs": [{"name": 3}]}', None, "an entry of 'inputs' has no name"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(
+    body: bytes, length: str | None, problem: str
+) -> None:
+    with pytest.raises(RequestError, match=problem) as refused:
+        parse_infer(body, length, MODEL)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        (inputs(x={"parameters": {"binary_data_size": 16}}), "'data' and 'binary_data_size'"),
+        (inputs(x={"parameters": {"shared_memory_region": "r"}}), "input 'x' is in shared memory"),
+        (inputs(parameters={"binary_data_output": 1}), "binary_data_output is no boolean"),
+        (inputs(x={"shape": [2**39, 2]}), "too large"),
+        (inputs(x={"shape": [2**37, 2]}), "holds 4 values"),
+        (
+            inputs(outputs=[{"name": "y"}, {"name": "y"}]),
+            "a name stands twice in 'outputs'",
+        ),
+        (
+            inputs(outputs=[{"name": "y", "parameters": {"classification": True}}]),
+            "classification is no whole number",
+        ),
+        (
+            inputs(outputs=[{"name": "y", "parameters": {"binary_data": "no"}}]),
+            "binary_data is no boolean",
+        ),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(head: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RequestError, match=problem) as refused:
+        parsed(head)
+    assert refused.value.status == 400
+
+
+def test_several_inputs_in_bytes_stand_one_behind_the_other() -> None:
+    x, n = inputs()["inputs"]
+    for entry, size in ((x, 16), (n, 2)):
+        del entry["data"]
+        entry["parameters"] = {"binary_data_size": size}
+    request = parsed({"inputs": [n, x]}, bytes([7, 9]) + NUMBERS.tobytes())
+    assert request.inputs["n"].tolist() == [7, 9]
+    assert np.array_equal(request.inputs["x"], NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [(["a", "b", "c"], ["3:2:c", "1:0:a"]), (["a", "b"], ["3:2", "1:0"]), (None, ["3:2", "1:0"])],
+)
+def test_labels_are_those_of_the_outputs_or_none(labels: Any, shown: list[str]) -> None:
+    """Labels of another number, fewer or more, are those of something else."""
+    more = [*(labels or []), "d", "e"] if labels and len(labels) == 2 else labels
+    for names in (labels, more):
+        model = SimpleNamespace(**{**vars(MODEL), "metadata": SimpleNamespace(labels=names)})
+        wanted = InferRequest(None, {}, [WantedOutput("y", binary=False, classification=2)])
+        body, _ = answer(wanted, [np.array([[1, 0, 3]], np.uint8)], model)
+        assert json.loads(body)["outputs"][0]["data"] == shown
+        assert "id" not in json.loads(body)
+
+
+def test_of_many_equal_scores_the_first_classes_are_listed() -> None:
+    wanted = InferRequest(None, {}, [WantedOutput("y", binary=False, classification=40)])
+    scores = np.zeros((1, 100), np.float32)
+    scores[0, 60:] = 1
+    body, _ = answer(wanted, [scores], MODEL)
+    indices = [int(text.split(":")[1]) for text in json.loads(body)["outputs"][0]["data"]]
+    assert indices == list(range(60, 100))
+
+
+def test_scores_of_a_model_without_a_batch_are_one_row() -> None:
+    model: Any = SimpleNamespace(**{**vars(MODEL), "has_batch": False})
+    wanted = InferRequest(None, {}, [WantedOutput("y", binary=True, classification=2)])
+    body, length = answer(wanted, [np.array([1.5, 0, 3], np.float64)], model)
+    assert length is not None
+    assert json.loads(body[:length])["outputs"][0]["shape"] == [2]
+    assert body[length:] == b"\7\0\0\x003.0:2:c\7\0\0\x001.5:0:a"
+
+
 def test_a_model_that_is_unloaded_is_said_to_be(tmp_path: Path) -> None:
     models = Models(Settings(str(tmp_path)), set())
     models._loaded = {"m": {}}

@@ -19,7 +19,8 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         words = [_time(record), record.levelname.lower(), *record.getMessage().split()]
         words += [f"{name}={value}" for name, value in _fields(record).items()]
-        text = printable(" ".join(words))
+        # By a line break in a path a stranger would write a line of the log.
+        text = printable(" ".join(words)).replace("\n", r"\n")
         if record.exc_info:
             text += f"\n{printable(self.formatException(record.exc_info))}"
         return text

@@ -1,0 +1,196 @@
+"""What the server finds out about a file: its tensors, its batches, what it says of itself.
+
+What is protected: examples of different clients run together only where none sees another, and the
+configuration and the card say what is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save_model
+from serve_support import digits_model
+
+pytest.importorskip("fastapi")
+
+from torchlift.cli.serve.card import card
+from torchlift.cli.serve.describe import config, metadata
+from torchlift.cli.serve.model import ServedModel
+from torchlift.cli.serve.settings import Settings
+from torchlift.converters.errors import TorchliftError
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference.metadata import Metadata
+
+SETTINGS = Settings(".", max_batch=16, max_delay=0.003)
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def written(
+    file: Path,
+    nodes: list[tuple[str, list[str], str]],
+    takes: list[Any],
+    gives: list[Any],
+    said: Metadata | None = None,
+    kind: int = FLOAT,
+    result: int = FLOAT,
+) -> Path:
+    """Write a file of nodes (operator, inputs, output) from `x` to `y`."""
+    info = helper.make_tensor_value_info
+    zero, one = (helper.make_tensor(name, INT64, [1], [n]) for n, name in enumerate(("0", "1")))
+    graph = helper.make_graph(
+        [helper.make_node(name, inputs, [output]) for name, inputs, output in nodes],
+        "g",
+        [info("x", kind, takes)],
+        [info("y", result, gives)],
+        [zero, one],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    if said is not None:
+        helper.set_model_props(made, said.to_props())
+    save_model(made, file)
+    return file
+
+
+def opened(file: Path) -> ServedModel:
+    return ServedModel("m", "3", file, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "together"),
+    [
+        ([("Sqrt", ["x"], "y")], True),
+        # What is behind in a batch sees what is before, or the other way round.
+        ([("CumSum", ["x", "0"], "y")], False),
+        ([("Sub", ["x", "sum"], "y"), ("ReduceMean", ["x", "0"], "sum")][::-1], False),
+        # Within an example everything may mix.
+        ([("CumSum", ["x", "1"], "y")], True),
+    ],
+    ids=["apart", "from before", "mean", "within"],
+)
+def test_examples_run_together_where_none_changes_another(
+    nodes: list[tuple[str, list[str], str]], together: bool, tmp_path: Path
+) -> None:
+    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["batch", 4]))
+    assert model.has_batch
+    assert model.may_batch == together
+    # What is done is what the configuration says.
+    told = config(model, SETTINGS)
+    assert told.get("dynamic_batching") == (
+        {"max_queue_delay_microseconds": 3000} if together else None
+    )
+    assert "dynamic_batching" not in config(model, replace(SETTINGS, max_batch=1))
+
+
+@pytest.mark.parametrize("mixes", [True, False, None])
+def test_what_the_file_says_of_its_batches_holds(mixes: bool | None, tmp_path: Path) -> None:
+    said = Metadata(depends_on_batch=mixes)
+    nodes = [("Sqrt", ["x"], "y")]
+    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["batch", 4], said))
+    assert model.may_batch == (not mixes)
+
+
+@pytest.mark.parametrize(
+    ("takes", "gives", "has_batch"),
+    [
+        (["batch", 4], ["batch", 4], True),
+        (["n", 4], ["m", 4], True),
+        ([None, 4], [None, 4], True),
+        ([1, 4], [1, 4], False),
+        (["batch", 4], [1, 4], False),
+        # A recurrent network's steps are in front.
+        (["steps", "batch"], ["steps", "batch"], False),
+        ([], [], False),
+    ],
+)
+def test_the_first_axis_is_the_batch_where_it_is_free_everywhere(
+    takes: list[Any], gives: list[Any], has_batch: bool, tmp_path: Path
+) -> None:
+    nodes = [("Sqrt", ["x"], "y")]
+    model = opened(written(tmp_path / "m.onnx", nodes, takes, gives))
+    assert (model.has_batch, model.takes_image) == (has_batch, False)
+    told = config(model, SETTINGS)
+    assert told["max_batch_size"] == (16 if has_batch else 0)
+    sizes = [size if isinstance(size, int) else -1 for size in takes]
+    assert told["input"] == [
+        {"name": "x", "data_type": "TYPE_FP32", "dims": sizes[1:] if has_batch else sizes}
+    ]
+    tensor = {"name": "x", "datatype": "FP32", "shape": sizes}
+    assert metadata(model, ["1", "3"])["inputs"] == [tensor]
+
+
+def test_metadata_and_configuration_name_the_model(tmp_path: Path) -> None:
+    model = opened(digits_model(tmp_path))
+    told = metadata(model, ["1", "3"])
+    assert (told["name"], told["versions"], told["platform"]) == (
+        "m",
+        ["1", "3"],
+        "onnxruntime_onnx",
+    )
+    assert told["outputs"] == [{"name": "log_probabilities", "datatype": "FP32", "shape": [-1, 10]}]
+    found = config(model, SETTINGS)
+    assert found["instance_group"] == [{"name": "m", "kind": "KIND_CPU", "count": 1}]
+    assert found["version_policy"] == {"all": {}}
+    model.provider = "CUDAExecutionProvider"
+    assert config(model, SETTINGS)["instance_group"][0]["kind"] == "KIND_GPU"
+
+
+def test_texts_go_through(tmp_path: Path) -> None:
+    texts = TensorProto.STRING
+    nodes = [("Identity", ["x"], "y")]
+    model = opened(
+        written(tmp_path / "m.onnx", nodes, ["batch", 2], ["batch", 2], kind=texts, result=texts)
+    )
+    assert (model.has_batch, model.may_batch) == (True, False)
+    assert config(model, SETTINGS)["output"] == [
+        {"name": "y", "data_type": "TYPE_STRING", "dims": [2]}
+    ]
+    (found,) = model.run({"x": np.array([["a", "é"]], object)})
+    assert found.tolist() == [["a", "é"]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [Metadata(labels=["a", "b"]), Metadata(preprocessing=Preprocessing("gray"))],
+    ids=["labels", "preprocessing"],
+)
+def test_a_damaged_classifier_is_not_served_as_something_else(
+    said: Metadata, tmp_path: Path
+) -> None:
+    """A file that says nothing of itself may be anything; one with labels has a fault."""
+    texts: dict[str, Any] = {"kind": TensorProto.STRING, "result": TensorProto.STRING}
+    nodes, sizes = [("Identity", ["x"], "y")], ["batch", 2]
+    plain = opened(written(tmp_path / "plain.onnx", nodes, sizes, sizes, **texts))
+    assert plain.predictor is None
+    assert plain.not_a_classifier == "inputs of type tensor(string)"
+    damaged = written(tmp_path / "m.onnx", nodes, sizes, sizes, said, **texts)
+    with pytest.raises(TorchliftError, match=r"m\.onnx: inputs of type"):
+        opened(damaged)
+
+
+def test_the_card_shows_what_happens_to_an_image(tmp_path: Path) -> None:
+    model = opened(digits_model(tmp_path))
+    found = card(model, ["a", "m"])
+    assert (found["model"], found["models"], found["version"]) == ("m", ["a", "m"], "3")
+    assert found["sha256"] == model.sha256
+    assert found["can_predict"] is True
+    outer, inner = Preprocessing("RGB"), Preprocessing("gray")
+    for said, shown, can_predict in (
+        (Metadata(preprocessing=outer), outer, True),
+        (Metadata(baked_preprocessing=inner), inner, False),
+        # What is baked into the graph is all that is done, what is left outside a part of it.
+        (Metadata(preprocessing=outer, baked_preprocessing=inner), inner, True),
+        (Metadata(preprocessing=outer, output_kind="features"), outer, False),
+        (Metadata(), None, False),
+    ):
+        model.metadata = said
+        found = card(model, ["m"])
+        assert found["preprocessing"] == (None if shown is None else shown.to_json())
+        assert found["can_predict"] is can_predict
+    model.metadata, model.takes_image = Metadata(), True
+    assert card(model, ["m"])["can_predict"] is True
+    model.predictor = None
+    assert card(model, ["m"])["can_predict"] is False

@@ -1,0 +1,330 @@
+"""The process that watches over those that serve, without any of them.
+
+What is protected: what a client asks one process for reaches all, also those that start later; a
+process that dies is started again, and one that cannot start does not take the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from serve_app_support import within
+
+from torchlift.cli.serve import supervisor as file
+from torchlift.cli.serve.errors import RequestError, ServeError
+from torchlift.cli.serve.settings import Settings
+from torchlift.cli.serve.supervisor import _Member, _Process, _Supervisor
+
+
+class Pipe:
+    """The supervisor's end of a pipe: what it was sent, and what it says next."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.coming: list[tuple[Any, ...]] = []
+        self.is_closed = False
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        if self.is_closed:
+            raise OSError("closed")
+        self.sent.append(message)
+
+    def recv(self) -> tuple[Any, ...]:
+        if not self.coming:
+            raise EOFError
+        return self.coming.pop(0)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Watched(_Supervisor):
+    """A supervisor of processes that are none."""
+
+    def __init__(self, workers: int) -> None:
+        self.ready = 0
+        nothing: Any = None
+        settings = Settings(".", timeout=7)
+        super().__init__(settings, nothing, workers, self._count, nothing)
+        self.killed: list[int] = []
+        for _ in range(workers):
+            self._start()
+
+    def _count(self) -> None:
+        self.ready += 1
+
+    def _start(self) -> None:
+        pid, kill = 100 + len(self._processes), self.killed.append
+        process = SimpleNamespace(
+            pid=pid, sentinel=pid, exitcode=-9, join=lambda *_: None, kill=lambda: kill(pid)
+        )
+        self._processes.append(_Process(process, Pipe()))  # type: ignore[arg-type]
+
+    def say(self, place: int, *message: Any) -> None:
+        """Let a process say something."""
+        one = self._processes[place]
+        self.pipe(place).coming.append(message)
+        self._on_message(one)
+
+    def pipe(self, place: int) -> Any:
+        return self._processes[place].pipe
+
+    def started(self) -> Watched:
+        for place in range(len(self._processes)):
+            self.say(place, "ready")
+        return self
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The processes whose metrics were forgotten."""
+    pids: list[int | None] = []
+    monkeypatch.setattr(file, "_forget_metrics", pids.append)
+    return pids
+
+
+def test_it_is_ready_once_when_all_processes_are() -> None:
+    watched = Watched(2)
+    watched.say(0, "ready")
+    assert watched.ready == 0
+    watched.say(1, "ready")
+    assert watched.ready == 1
+    watched._start()
+    watched.say(2, "ready")
+    assert watched.ready == 1
+
+
+def test_what_fails_at_the_start_ends_the_server_and_later_does_not(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
+    with pytest.raises(ServeError, match="no such model"):
+        Watched(2).say(1, "failed", "no such model")
+    watched = Watched(2)
+    with pytest.raises(ServeError, match="a process ended while it started: code -9"):
+        watched._on_end(watched._processes[0])
+    watched = Watched(2).started()
+    watched.say(1, "failed", "no such model")
+    watched._on_end(watched._processes[0])
+    assert [record.getMessage() for record in caplog.records] == [
+        "a process cannot start: no such model",
+        "process 100 has died (code -9)",
+    ]
+
+
+@pytest.mark.parametrize(("was_ready", "pause"), [(True, 0), (False, 1)])
+def test_a_process_that_has_died_is_started_again_and_one_that_cannot_start_not_at_once(
+    was_ready: bool, pause: int, monkeypatch: pytest.MonkeyPatch, forgotten: list[int | None]
+) -> None:
+    watched = Watched(2).started()
+    now = time.monotonic()
+    monkeypatch.setattr(file.time, "monotonic", lambda: now)
+    monkeypatch.setattr(file, "wait", lambda *_, **__: [])
+    one = watched._processes[0]
+    one.is_ready = was_ready
+    watched._on_end(one)
+    watched._on_end(one)
+    assert len(watched._processes) == 1
+    assert one.pipe.is_closed  # type: ignore[attr-defined]
+    assert forgotten == [100]
+    assert watched._start_again == now + pause
+    watched._watch()
+    assert len(watched._processes) == (1 if pause else 2)
+    now += pause
+    watched._watch()
+    watched._watch()
+    assert len(watched._processes) == 2
+
+
+def test_nothing_is_started_again_while_the_server_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "wait", lambda *_, **__: [])
+    monkeypatch.setattr(_Supervisor, "_kill_late", lambda self: None)
+    watched = Watched(2).started()
+    watched._on_signal(signal.SIGTERM)
+    assert [watched.pipe(place).sent for place in (0, 1)] == [[("stop",)]] * 2
+    watched._on_end(watched._processes[0])
+    watched._watch()
+    assert len(watched._processes) == 1
+
+
+@pytest.mark.parametrize(
+    "outcomes", [("done", "done"), ("done", "refused"), ("refused", "refused")]
+)
+def test_an_operation_is_answered_when_all_have_answered(outcomes: tuple[str, str]) -> None:
+    watched = Watched(2).started()
+    for name in ("unload", "load"):
+        watched.say(1, "ask", 7, name, "m")
+        number = watched.pipe(0).sent[-1][1]
+        assert [watched.pipe(place).sent[-1] for place in (0, 1)] == [("do", number, name, "m")] * 2
+        watched.say(0, "answer", number, outcomes[0], "a")
+        assert number in watched._operations
+        watched.say(1, "answer", number, outcomes[1], "b")
+        answers = [(outcomes[0], "a"), (outcomes[1], "b")]
+        assert watched.pipe(1).sent[-1] == ("result", 7, answers)
+        assert watched.pipe(0).sent[-1][0] == "do"
+        assert watched._operations == {}
+        # A process that starts later must know it.
+        assert watched._unloaded == ({"m"} if name == "unload" and "done" in outcomes else set())
+
+
+def test_an_operation_does_not_wait_for_a_process_that_has_died() -> None:
+    watched = Watched(3).started()
+    asker = watched.pipe(2)
+    watched.say(2, "ask", 0, "stats", "m")
+    number = asker.sent[-1][1]
+    watched.say(0, "answer", number, "done", [1])
+    watched.say(2, "answer", number, "done", [3])
+    assert asker.sent[-1][0] == "do"
+    # Its pipe has ended.
+    watched._on_message(watched._processes[1])
+    assert asker.sent[-1] == ("result", 0, [("done", [1]), ("done", [3])])
+    # An answer to what is over is nobody's.
+    watched.say(0, "answer", number, "done", [1])
+
+
+def test_each_operation_has_a_number_of_its_own() -> None:
+    watched = Watched(1).started()
+    watched.say(0, "ask", 0, "stats", "a")
+    watched.say(0, "ask", 1, "stats", "b")
+    numbers = [message[1] for message in watched.pipe(0).sent]
+    for number in numbers[::-1]:
+        watched.say(0, "answer", number, "done", number)
+    results = watched.pipe(0).sent[2:]
+    assert results == [("result", at, [("done", numbers[at])]) for at in (1, 0)]
+
+
+def test_what_does_not_stop_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(file.time, "sleep", slept.append)
+    watched = Watched(2).started()
+    watched._kill_late()
+    assert slept == [7 + 5]
+    assert watched.killed == [100, 101]
+
+
+def test_no_process_is_left_when_the_supervisor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(0)
+    watched._workers = 2
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watched, "_watch", fail)
+    with pytest.raises(KeyboardInterrupt):
+        watched.run()
+    assert watched.killed == [100, 101]
+
+
+def test_signals_come_as_bytes_and_are_as_before_in_the_end() -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with file._signals() as told:
+        told.settimeout(5)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            assert told.recv(1)[0] == number
+    assert [signal.getsignal(number) for number in numbers] == before
+    fileno = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(fileno)
+    assert fileno == -1
+
+
+def test_the_folder_of_metrics_is_removed() -> None:
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    with file._metrics_folder():
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        (folder / "counter_1.db").write_bytes(b"")
+    assert not folder.exists()
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+
+
+def member(**worker: Any) -> tuple[_Member, Pipe]:
+    """A process's side of the pipe."""
+    made, pipe = _Member.__new__(_Member), Pipe()
+    vars(made).update(
+        _worker=SimpleNamespace(**worker),
+        _pipe=pipe,
+        _asked={},
+        _numbers=iter(range(9)),
+        _tasks=set(),
+        _is_ready=asyncio.Event(),
+    )
+    return made, pipe
+
+
+def test_a_process_answers_with_what_it_did_or_why_it_did_not() -> None:
+    async def operate(name: str, argument: str) -> str:
+        if argument == "refused":
+            raise RequestError(404, "no such model")
+        if argument == "fault":
+            raise ValueError("a path of the server")
+        return f"{name} {argument}"
+
+    async def work() -> None:
+        made, pipe = member(service=SimpleNamespace(operate=operate))
+        made._hear("do", 5, "load", "m")
+        await asyncio.sleep(0.01)
+        # One that is still loading its models does it when it has them.
+        assert pipe.sent == []
+        made._ready()
+        await asyncio.sleep(0.01)
+        assert pipe.sent == [("ready",), ("answer", 5, "done", "load m")]
+        await made._do(6, "load", "refused")
+        await made._do(7, "load", "fault")
+        assert pipe.sent[2:] == [
+            ("answer", 6, "refused", (404, "no such model")),
+            ("answer", 7, "refused", (500, "an error of the server; its log says more")),
+        ]
+
+    within(work())
+
+
+def test_a_process_waits_for_all_and_passes_on_what_one_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work() -> None:
+        made, pipe = member()
+        asked = [asyncio.create_task(made._everywhere("stats", name)) for name in ("a", "b")]
+        await asyncio.sleep(0.01)
+        assert pipe.sent == [("ask", 0, "stats", "a"), ("ask", 1, "stats", "b")]
+        made._hear("result", 1, [("done", 3), ("done", 4)])
+        made._hear("result", 0, [("done", 1), ("refused", (404, "no model 'a'"))])
+        assert await asked[1] == [3, 4]
+        with pytest.raises(RequestError, match="no model 'a'") as refused:
+            await asked[0]
+        assert refused.value.status == 404
+        monkeypatch.setattr(file, "_OPERATION_TIMEOUT", 0.01)
+        with pytest.raises(RequestError, match="not every process") as refused:
+            await made._everywhere("load", "a")
+        assert refused.value.status == 504
+        # What comes too late changes nothing.
+        made._hear("result", 2, [("done", None)])
+
+    within(work())
+
+
+def test_a_process_stops_when_it_is_told_to_and_when_the_supervisor_is_gone() -> None:
+    for coming in ([("reload",), ("stop",)], [("reload",)]):
+        done: list[str] = []
+
+        async def work(messages: list[tuple[str]], done: list[str]) -> None:
+            made, pipe = member(
+                stop=lambda: done.append("stop"), reload=lambda: done.append("reload")
+            )
+            pipe.coming = [*messages]
+            await asyncio.to_thread(made._listen, asyncio.get_running_loop())
+            await asyncio.sleep(0.01)
+
+        within(work(coming, done))
+        assert done == ["reload", "stop"]

@@ -1,0 +1,166 @@
+"""One process of the server, in this one: it stops without losing a request, and loads anew.
+
+What is protected: what is being sent when the server is told to stop is answered, but nobody can
+keep it from stopping, and no client says for itself where it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serve_support import digit_images, digits_model
+
+pytest.importorskip("fastapi")
+
+from serve_app_support import within
+
+from torchlift.cli.serve import models as models_file
+from torchlift.cli.serve import worker as file
+from torchlift.cli.serve.settings import Settings
+from torchlift.cli.serve.worker import Worker
+
+(IMAGE,) = digit_images(1)
+READY = b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+class Running:
+    """A process that serves."""
+
+    def __init__(self, worker: Worker, address: Any, ended: asyncio.Task[None]) -> None:
+        self.worker, self._address, self.ended = worker, address, ended
+
+    async def send(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self._address)
+        writer.write(request)
+        return reader, writer
+
+    async def ask(self, request: bytes) -> bytes:
+        reader, writer = await self.send(request)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def begin(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a request but for the last byte of its image."""
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+        connection = await self.send(head.encode() + IMAGE[:-1])
+        while not self.worker.service.bodies._held:
+            await asyncio.sleep(0.001)
+        return connection
+
+
+def serve(
+    folder: Path,
+    work: Callable[[Running], Awaitable[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    **changed: Any,
+) -> Any:
+    """Let a process serve while `work` runs; uvicorn gives no time of its own to what is open."""
+    config = file.uvicorn.Config
+    monkeypatch.setattr(
+        file.uvicorn, "Config", lambda *a, **k: config(*a, **{**k, "timeout_graceful_shutdown": 0})
+    )
+
+    async def run() -> Any:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            ready = asyncio.Event()
+            settings = Settings(str(folder), provider="cpu", max_delay=0, **changed)
+            worker = Worker(settings, listener, set())
+            ended = asyncio.create_task(worker.run(ready.set))
+            while not ready.is_set() and not ended.done():
+                await asyncio.sleep(0.001)
+            try:
+                return await work(Running(worker, address, ended))
+            finally:
+                worker.stop()
+                await ended
+
+    return within(run())
+
+
+def test_what_has_begun_is_answered_before_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+
+    async def work(running: Running) -> None:
+        assert b" 200 " in await running.ask(READY)
+        reader, writer = await running.begin()
+        running.worker.stop()
+        assert b" 503 " in await running.ask(READY)
+        done, _ = await asyncio.wait([running.ended], timeout=0.4)
+        assert not done
+        writer.write(IMAGE[-1:])
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer.lower()
+        await running.ended
+        assert running.worker.models.names() == []
+        assert running.worker._decoders._shutdown
+
+    serve(tmp_path, work, monkeypatch)
+
+
+def test_nobody_keeps_the_process_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+
+    async def work(running: Running) -> bytes:
+        reader, writer = await running.begin()
+        running.worker.stop()
+        await running.ended
+        writer.close()
+        return await reader.read()
+
+    assert b" 200 " not in serve(tmp_path, work, monkeypatch, timeout=0.2)
+
+
+def test_changed_files_are_opened_by_and_by_or_when_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+
+    async def loaded(running: Running, names: list[str]) -> bool:
+        while running.worker.models.names() != names:
+            await asyncio.sleep(0.01)
+        return True
+
+    async def when_asked(running: Running) -> bool:
+        digits_model(tmp_path, "b.onnx")
+        running.worker.reload()
+        return await loaded(running, ["b", "digits"])
+
+    assert serve(tmp_path, when_asked, monkeypatch)
+
+    async def by_and_by(running: Running) -> bool:
+        digits_model(tmp_path, "c.onnx")
+        return await loaded(running, ["b", "c", "digits"])
+
+    monkeypatch.setattr(models_file, "_INTERVAL", 0.02)
+    assert serve(tmp_path, by_and_by, monkeypatch)
+
+
+def test_a_client_does_not_say_for_itself_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    digits_model(tmp_path)
+    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
+
+    async def work(running: Running) -> bytes:
+        forwarded = b"X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\n\r\n"
+        return await running.ask(READY[:-2].replace(b"/health/ready", b"") + forwarded)
+
+    with caplog.at_level(logging.INFO, "torchlift.serve"):
+        answer = serve(tmp_path, work, monkeypatch)
+    assert b"\r\nserver:" not in answer.lower()
+    (entry,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
+    assert (entry["client"], entry["path"]) == ("127.0.0.1", "/v2")
