@@ -51,6 +51,20 @@ UNUSUAL: dict[str, LuaObject] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "guessed"),
+    [
+        ("halftensor", []),
+        ("floatstorage", []),
+        ("custom_write", ["my.Writes"]),
+        ("module_ascii", ["nn.Sequential", "nn.Linear", "nn.Tanh"]),
+    ],
+)
+def test_only_layouts_that_might_be_others_are_guesses(name: str, guessed: list[str]) -> None:
+    """Tensors and storages have one layout: the search for another does not begin with them."""
+    assert list(read_file(FIXTURES / "formats" / f"{name}.t7").guesses) == guessed
+
+
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_what_follows_an_unusual_body_is_read(kind: str, form: dict[str, Any]) -> None:
