@@ -51,18 +51,11 @@ UNUSUAL: dict[str, LuaObject] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "guessed"),
-    [
-        ("halftensor", []),
-        ("floatstorage", []),
-        ("custom_write", ["my.Writes"]),
-        ("module_ascii", ["nn.Sequential", "nn.Linear", "nn.Tanh"]),
-    ],
-)
-def test_only_layouts_that_might_be_others_are_guesses(name: str, guessed: list[str]) -> None:
-    """Tensors and storages have one layout: the search for another does not begin with them."""
-    assert list(read_file(FIXTURES / "formats" / f"{name}.t7").guesses) == guessed
+def test_only_layouts_that_might_be_others_are_guesses() -> None:
+    """The search for another layout does not begin with a class that has only one."""
+    timer = instance(ClassLayout("parts", ""), name="torch.Timer")
+    data = t7.dumps({"timer": timer, "layer": instance(None, TABLE)})
+    assert list(read_file(data).guesses) == ["my.Layer"]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
