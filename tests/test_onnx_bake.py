@@ -233,3 +233,16 @@ def test_unfolded_nodes_are_found(baked: Path) -> None:
     # Where something else uses the convolution too, its weights cannot absorb the normalization.
     stored.graph.node.append(onnx.helper.make_node("Relu", ["raw"], ["other"], "other"))
     assert unfolded_nodes(stored) == ["constant"]
+
+
+def test_a_normalization_behind_anything_but_a_linear_layer_stays() -> None:
+    """Behind an activation, a pooling or the input there are no weights to absorb it."""
+    for before in ("r = Relu (x)", "r = GlobalAveragePool (x)", "r = Conv (x, w)", ""):
+        norm = f"y = BatchNormalization ({'r' if before else 'x'}, s, s, s, s)"
+        model = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 18]> g (float[1, 1, 2, 2] x) => (float[N] y)'
+            " <float[1] s = {1}, float[1, 1, 1, 1] w = {2}> "
+            f"{{ {before} {norm} }}"
+        )
+        model.graph.node[-1].name = "norm"
+        assert unfolded_nodes(model) == (["norm"] if "Conv" in before else [])

@@ -129,3 +129,34 @@ def test_what_equal_values_leave_after_a_sum_is_no_fault_and_another_index_is_on
     assert "on zeros an error" in found.text
     found = outputs_of(lambda values: 63 - values[:, ::-1].argmax(1), lambda v: v.argmax(1))
     assert "on zeros an error" in found.text
+
+
+def test_every_kind_of_edge_case_is_run_in_the_shape_and_dtype_of_the_inputs() -> None:
+    """One input, and indices that stay as they are, where the batch is behind the first axis."""
+    batches: list[Any] = []
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        batches.append(batch.model)
+        assert not batch.is_real
+        return [(np.zeros(1), np.zeros(1))]
+
+    example = [np.zeros((2, 5)), np.array([[3, 4]])]
+    found = check_edge_cases(example, run_both, 1e-4, scales=True, seed=9, batch_axes=[0, 1])
+    assert found.passed
+    noise, zeros, ones, constant, negative, positive, ties = batches[0][0]
+    assert len(set(noise)) == 5
+    assert abs(noise).max() < 5
+    assert (zeros == 0).all()
+    assert (ones == 1).all()
+    assert (constant == -0.5).all()
+    assert (negative < 0).all()
+    assert positive.min() == 0 < positive.max() < 5
+    assert (ties == ties.round()).all()
+    assert len({*ties}) > 1
+    tiny, huge = (batch[0] for batch in batches[1:])
+    assert (tiny.shape, huge.shape) == ((2, 5), (2, 5))
+    assert 0 < abs(tiny).max() < 5e-6
+    assert 1e5 < abs(huge).max() < 5e6
+    assert {array.dtype for batch in batches for array in batch[:1]} == {np.dtype(np.float64)}
+    indices = [batch[1].tolist() for batch in batches]
+    assert indices == [[[3, 4, 3, 4, 3, 4, 3]], [[3, 4]], [[3, 4]]]

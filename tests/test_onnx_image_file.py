@@ -6,6 +6,7 @@ Expected is what the plain file, or the model itself, gives for the same images.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters.images import Preprocessing, PreprocessingError
-from torchlift.converters.inference import Classifier, OnnxPredictor, TorchPredictor, predict_files
+from torchlift.converters.inference import (
+    Classifier,
+    OnnxPredictor,
+    TorchPredictor,
+    predict_files,
+    providers,
+)
 from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
+from torchlift.converters.onnx.checker import image_file
 from torchlift.converters.onnx.runtimes.installed import find_runtimes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
@@ -189,3 +197,33 @@ def test_rounding_that_normalization_enlarges_is_allowed(tmp_path: Path) -> None
     export(network, tmp_path / "f.onnx", input_shape=(3, 16, 16), output_kind="features")
     report = check(network, tmp_path / "f.onnx", input_shape=(3, 16, 16), output_kind="features")
     assert report.passed, list(report.lines())
+
+
+@pytest.mark.parametrize(("allowed", "passed"), [([1.5], True), ([0.5], False), ([], False)])
+def test_outputs_behind_the_pixels_may_be_off_by_rounding_alone(
+    allowed: list[float],
+    passed: bool,
+    digits: SavedModel,
+    baked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network alone gives outputs that are 1 larger; how much is rounding is made up."""
+    opened: list[Path] = []
+
+    def open_session(path: Path, provider: str) -> Any:
+        session = providers.open_session(path, provider)
+        opened.append(path)
+        if len(opened) == 1:
+            return session
+        return SimpleNamespace(run=lambda inputs: [one + 1 for one in session.run(inputs)])
+
+    def rounding(module: nn.Module, inputs: np.ndarray, profile: str) -> list[float]:
+        assert (profile, inputs.shape[1:]) == ("fp32-cpu", (1, 32, 32))
+        return allowed
+
+    monkeypatch.setattr(image_file, "open_session", open_session)
+    monkeypatch.setattr(image_file, "allowed_rounding", rounding)
+    report = check(digits, baked, DATA.images[:4])
+    (found,) = [finding for finding in report.findings if finding.name == "images"]
+    assert found.passed == passed, found.text
+    assert ("the outputs are not those of the network" in found.text) != passed
