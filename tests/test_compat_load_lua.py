@@ -155,6 +155,18 @@ def test_a_shared_weight_stays_shared(tmp_path: Path) -> None:
     model.get(0).weight.mul_(3)
     assert model.get(1).weight[0, 0] == 3
     assert model.forward(torch.ones(1, 2).double()).tolist() == [[9, 9]]
+    model.float()
+    assert model.get(0).weight is model.get(1).weight
+    assert model.get(0).weight.dtype == torch.float32
+
+
+def test_an_instance_that_wrote_no_table_is_what_it_wrote(tmp_path: Path) -> None:
+    """A class with a `write` of its own; an instance of several parts is its last table."""
+    one, several = LuaObject("my.Word"), LuaObject("my.Pair", LuaTable({"size": 3}))
+    one.body, several.body = ["hello"], [7, several.fields]
+    table = load_lua(save(tmp_path, LuaTable({"a": one, "b": several})), unknown_classes=True)
+    assert table.a._obj == "hello"
+    assert table.b.size == 3
 
 
 FAMILIES = (

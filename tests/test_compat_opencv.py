@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import FIXTURES, SHARED
+from torch import nn
 
 from torchlift.compat import readNetFromTorch, readTorchBlob
 from torchlift.converters import TorchliftError, t7
@@ -146,6 +147,24 @@ def test_asking_for_layers_changes_no_number() -> None:
     np.testing.assert_array_equal(net.forward(), before)
     blob[:] = 0
     np.testing.assert_array_equal(net.forward(), before)
+
+
+def test_a_layer_that_writes_into_its_input_changes_no_output_that_is_asked_for() -> None:
+    """Converted layers do not, a plugin's may: what is recorded is a copy."""
+    net = readNetFromTorch(BRANCHES)
+    net.setInput(np.linspace(-1, 1, 768, dtype=np.float32).reshape(1, 3, 16, 16))
+    before = net.forward("l1_Convolution")
+    net._module.set_submodule("1", nn.ReLU(inplace=True))
+    np.testing.assert_array_equal(net.forward("l1_Convolution"), before)
+
+
+def test_a_module_that_is_a_field_of_its_own_is_no_layer(tmp_path: Path) -> None:
+    """As an activation that a container copies; what stands in a table is one."""
+    layers = LuaTable.from_list([LuaObject("nn.Tanh"), LuaObject("nn.Sigmoid")])
+    network = LuaObject("nn.Sequential", LuaTable({"modules": layers}))
+    network.fields["activation"] = LuaObject("nn.ReLU")
+    t7.save(network, tmp_path / "net.t7")
+    assert readNetFromTorch(tmp_path / "net.t7").getLayerNames() == ("l1_TanH", "l2_Sigmoid")
 
 
 def test_scale_and_mean_of_set_input() -> None:

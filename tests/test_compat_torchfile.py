@@ -138,6 +138,22 @@ def test_what_is_shared_stays_shared() -> None:
     assert listed[1] is listed
 
 
+def test_values_that_are_gone_are_not_taken_for_later_ones() -> None:
+    """What was made of a value is kept by its id, which Python gives to others afterwards."""
+    reader = torchfile.T7Reader(io.BytesIO())
+    for number in range(50):
+        assert reader.python_value(LuaTable({"n": number})).n == number
+
+
+def test_an_instance_that_wrote_no_table_is_what_it_wrote(tmp_path: Path) -> None:
+    one, several = LuaObject("my.Word"), LuaObject("my.Pair", LuaTable({"size": 3}))
+    one.body, several.body = ["hello"], [7, several.fields]
+    t7.save(LuaTable({"a": one, "b": several}), tmp_path / "own.t7")
+    table = torchfile.load(tmp_path / "own.t7")
+    assert table.a._obj == b"hello"
+    assert table.b.size == 3
+
+
 def test_tensors_of_one_storage_share_memory() -> None:
     shared = torchfile.load(FIXTURES / "formats" / "shared_storage.t7")
     arrays = [value for value in shared.values() if isinstance(value, np.ndarray)]
@@ -180,6 +196,14 @@ def test_handlers_get_the_parts_of_an_instance(monkeypatch: pytest.MonkeyPatch) 
         return tuple(reader.read_obj() for _ in range(size))
 
     assert isinstance(torchfile.load(FIXTURES / "formats" / "tds_vec.t7"), tuple)
+
+    @torchfile.register_handler(b"tds.Hash")
+    def mapping(reader: Any, version: bytes) -> Any:
+        size, _ = reader.read_int(), reader.read_obj()
+        return ("hash", size, {reader.read_obj(): reader.read_obj() for _ in range(size)})
+
+    hashed = read(LuaObject("tds.Hash", LuaTable({"a": 1, "b": 2})))
+    assert hashed == ("hash", 2, {b"a": 1, b"b": 2})
 
     @torchfile.register_handler(b"my.Greedy")
     def greedy(reader: Any, version: bytes) -> Any:

@@ -15,8 +15,9 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.onnx import check, export
-from torchlift.converters.onnx.checker.rounding import allowed_rounding
+from torchlift.converters.onnx.checker.rounding import allowed_rounding, moved_with_inputs
 from torchlift.converters.saved import SavedModel
 
 
@@ -76,3 +77,30 @@ def test_the_rounding_of_a_sum_is_that_of_its_terms() -> None:
     (allowed,) = allowed_rounding(head, inputs, "fp32-cpu")
     assert 0 < allowed <= 4 * 2**-10
     assert allowed_rounding(head, inputs, "int8") == []
+
+
+def test_a_jump_is_no_rounding_and_each_row_has_its_own() -> None:
+    """Outputs move with the last digits of the inputs: in proportion, or by a jump as an index."""
+
+    def model(inputs: np.ndarray) -> list[np.ndarray]:
+        steep, jump = inputs[:, :1] * 1000, (inputs[:, 1:] > 0).astype(np.float64)
+        return [steep * [[1], [0]], jump, steep * np.inf]
+
+    inputs = np.array([[3.0, 0.0], [3.0, 5.0]])
+    with np.errstate(invalid="ignore"):
+        steep, jump, infinite = moved_with_inputs(model, inputs, model(inputs))
+    # 32 last digits of 3 in single precision, times 1000.
+    assert steep.ravel().tolist() == pytest.approx([32 * 3 * 2**-23 * 1000, 0])
+    assert not jump.any()
+    assert not infinite.any()
+
+
+def test_whole_numbers_do_not_move_and_nothing_is_known_of_what_a_model_refuses() -> None:
+    inputs = np.array([[3, 4]])
+    assert not moved_with_inputs(lambda x: [x * 1000.0], inputs, [inputs * 1000.0])[0].any()
+
+    def refuse(inputs: np.ndarray) -> list[np.ndarray]:
+        raise ModelInputError("a dtype of its own")
+
+    assert not moved_with_inputs(refuse, np.ones((1, 2)), [np.ones((1, 2))])[0].any()
+    assert allowed_rounding(nn.Linear(9, 2), np.ones((1, 2), np.float32), "fp32-cpu") == []

@@ -28,7 +28,9 @@ from torch import nn
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.onnx import annotate, check
+from torchlift.converters.onnx.checker.foreign_weights import compare_by_value
 from torchlift.converters.onnx.checker.pair import ExportPair
+from torchlift.converters.onnx.checker.reference import Constant
 from torchlift.converters.saved import SavedModel
 
 SHAPE = {"input_shape": (3, 6, 6)}
@@ -74,6 +76,40 @@ def test_one_wrong_number_fails(tmp_path: Path, name: str) -> None:
     report = check(network(), path, **SHAPE)
     assert "weights" in failed(report)
     assert tensor.name in text_of(report, "weights")
+
+
+def stored(**arrays: np.ndarray) -> onnx.ModelProto:
+    """Return a graph that holds nothing but constants."""
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return helper.make_model(helper.make_graph([], "graph", [], [], tensors))
+
+
+@pytest.mark.parametrize(
+    ("units", "is_computed", "found"),
+    [(0, False, True), (1, False, False), (1, True, True), (8, True, True), (9, True, False)],
+)
+def test_folded_numbers_may_differ_in_their_last_digits(
+    units: int, is_computed: bool, found: bool
+) -> None:
+    """By 8 units of each number of a matrix, and of the largest of a bias."""
+    matrix = np.array([[1, 2**-10], [2**10, 1]], np.float32)
+    other = matrix.copy()
+    other[0, 1] += np.float32(units) * np.spacing(matrix[0, 1])
+    constant = {"w": Constant(matrix, is_computed)}
+    result = compare_by_value([constant], stored(w=other))
+    assert (result.compared, result.differing) == ((4, []) if found else (0, ["w (the model's w)"]))
+    bias, shifted = matrix.ravel(), matrix.ravel().copy()
+    shifted[1] += np.float32(units) * np.spacing(np.float32(2**10))
+    result = compare_by_value([{"b": Constant(bias, is_computed)}], stored(b=shifted))
+    assert result.compared == (4 if found else 0)
+
+
+def test_of_weights_of_one_shape_the_one_that_is_missing_is_named() -> None:
+    first, second = np.arange(4.0, dtype=np.float32).reshape(2, 2), np.ones((2, 2), np.float32)
+    constants = {"first": Constant(first, False), "second": Constant(second, False)}
+    result = compare_by_value([constants], stored(a=first.T.copy(), b=second * 2))
+    assert result.differing == ["b (the model's second)"]
+    assert result.unknown == ["b"]
 
 
 def test_the_output_of_the_model_is_chosen(tmp_path: Path) -> None:

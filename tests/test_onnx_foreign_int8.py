@@ -122,6 +122,17 @@ def test_steps_too_coarse_to_tell_do_not_count() -> None:
     assert compare_by_value([weight], fine).fraction == 1
 
 
+@pytest.mark.parametrize(("off", "is_the_models"), [(0.49, True), (0.5005, True), (0.52, False)])
+def test_a_number_is_within_half_a_step_of_what_stands_for_it(
+    off: float, is_the_models: bool
+) -> None:
+    """Rounding in float32 may be off by a thousandth of a step more, and no more."""
+    steps, weight = np.eye(4, dtype=np.int8) * 127, np.eye(4) * 127
+    weight[1, 2] = -off
+    found = compare_by_value([{"w": Constant(weight, False)}], _dequantizing(steps, np.float32(1)))
+    assert (found.differing == []) is is_the_models
+
+
 def test_an_operator_that_is_not_read_is_named() -> None:
     model = _dequantizing(np.zeros((4, 4), np.int8), np.float32(1))
     model.graph.node[0].op_type = "QAttention"

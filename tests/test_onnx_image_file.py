@@ -29,6 +29,7 @@ from torchlift.converters.inference import (
 )
 from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
 from torchlift.converters.onnx.checker import image_file
+from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.runtimes.installed import find_runtimes
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer.data import read_dataset
@@ -134,6 +135,40 @@ def test_check_passes_and_finds_a_changed_number(
     onnx.save(model, tmp_path / "changed.onnx")
     failed = check(digits, tmp_path / "changed.onnx", DATA.images[:40])
     assert [finding.name for finding in failed.findings if not finding.passed] == ["images"]
+
+
+def test_a_pixel_may_be_off_by_one_and_of_an_enlarged_image_by_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few there are: rounding to bytes that is shifted moves a pixel by so much."""
+    own = Preprocessing("gray", (32, 32))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 2)).eval()
+    model = SavedModel(network, "logits", (1, 32, 32), None, own)
+    export(model, tmp_path / "f.onnx", bake_resize=True)
+    monkeypatch.setattr(image_file, "MIN_EQUAL", 0)
+    monkeypatch.setattr(image_file, "_OUTPUTS", 1e9)
+    for size, shift, off, passes in (
+        ((70, 50), 2.0**19, 1, True),
+        ((70, 50), 2.0**20, 2, False),
+        ((20, 20), 2.0**20, 2, True),
+        ((20, 20), 3 * 2.0**21, 4, False),
+    ):
+        image = np.random.default_rng(0).integers(0, 256, (*size, 1), np.uint8)
+        monkeypatch.setattr(image_file, "odd_images", lambda *_, image=image: [image])
+        graph = onnx.load(tmp_path / "f.onnx")
+        (half,) = (
+            tensor
+            for tensor in graph.graph.initializer
+            if onnx.numpy_helper.to_array(tensor).tolist() == 2.0**21
+        )
+        shifted = np.array(2.0**21 + shift, np.float32)
+        half.CopyFrom(onnx.numpy_helper.from_array(shifted, half.name))
+        onnx.save(graph, tmp_path / "shifted.onnx")
+        pair = ExportPair.open(model, tmp_path / "shifted.onnx")
+        with image_file.network_of(pair) as behind:
+            finding = image_file.check_images(pair, behind, None, "cpu")
+        assert f"off by at most {off} of 255" in finding.text
+        assert finding.passed is passes, finding.text
 
 
 def test_the_file_is_quantized(digits: SavedModel, baked: Path, tmp_path: Path) -> None:

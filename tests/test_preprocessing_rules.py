@@ -1,0 +1,168 @@
+"""What preprocessing may be, how large it may make an image, and which of two wishes wins.
+
+Each table has both sides of a limit, and every attribute by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from torchlift.converters.images import Preprocessing, PreprocessingError
+from torchlift.converters.images.image_to_image import ImageToImage, SaidOutput
+from torchlift.converters.images.mean_std import from_mean_std, with_table
+from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.t7 import LuaTable
+
+#: What a graph that takes images leaves outside.
+DECODES = Preprocessing(resize="none", value_range=255)
+
+
+@pytest.mark.parametrize(
+    ("change", "only_decodes"),
+    [
+        ({}, True),
+        ({"color": "gray"}, True),
+        ({"color": "BGR"}, False),
+        ({"size": (4, 4)}, False),
+        ({"crop": (4, 4)}, False),
+        ({"mean": (1.0,)}, False),
+        ({"std": (2.0,)}, False),
+        ({"resize": "pil-bilinear"}, False),
+        ({"value_range": 1}, False),
+    ],
+)
+def test_images_are_only_decoded_where_nothing_else_is_asked(
+    change: dict[str, Any], only_decodes: bool
+) -> None:
+    assert replace(DECODES, **change).only_decodes is only_decodes
+
+
+@pytest.mark.parametrize(
+    ("options", "is_valid"),
+    [
+        ({"size": 2**14}, True),
+        ({"size": 2**14 + 1}, False),
+        ({"crop": (2**14 + 1, 1)}, False),
+        ({"size": True}, False),
+        ({"size": (4, 0)}, False),
+        ({"std": (1e-29,)}, True),
+        ({"std": (1e-31,)}, False),
+        ({"std": (-1.0,)}, False),
+        ({"mean": (1e29,)}, True),
+        ({"mean": (-1e31,)}, False),
+        ({"mean": (float("nan"),)}, False),
+        ({"value_range": (-1, 1)}, True),
+        ({"value_range": (1, -1)}, False),
+        ({"value_range": (0, 0)}, False),
+        ({"value_range": 2}, False),
+        ({"value_range": (0, 1e31)}, False),
+        ({"value_range": (0, float("inf"))}, False),
+        # A wide, a tall and a square image: one of them leaves room for the crop.
+        ({"size": "^32", "crop": (32, 512)}, True),
+        ({"size": "^32", "crop": (512, 32)}, True),
+        ({"size": "512", "crop": (512, 512)}, True),
+        ({"size": "512", "crop": (513, 1)}, False),
+    ],
+)
+def test_attributes_are_refused_beyond_their_limits(options: Any, is_valid: bool) -> None:
+    if is_valid:
+        Preprocessing(**options)
+        return
+    with pytest.raises(PreprocessingError):
+        Preprocessing(**options)
+
+
+def test_an_image_may_become_so_large_and_no_larger() -> None:
+    """A file says the size: 2**26 pixels, and 8 times the network's input before the crop."""
+    assert Preprocessing(size=(2**13, 2**13)).check_size(5, 5) == (2**13, 2**13)
+    with pytest.raises(PreprocessingError, match="would be resized to 8192×8193"):
+        Preprocessing(size=(2**13, 2**13 + 1)).check_size(5, 5)
+    Preprocessing(size="^80", crop=(10, 10)).check_fits((3, 10, 10))
+    with pytest.raises(PreprocessingError, match=r"size is '\^81', but the network takes 3×10×10"):
+        Preprocessing(size="^81", crop=(10, 10)).check_fits((3, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "problem"),
+    [
+        (Preprocessing("gray", (6, 5)), "color is 'gray'"),
+        (Preprocessing(size=(5, 6)), "images become 5×6"),
+        (Preprocessing(size=(12, 12), crop=(6, 6)), "images become 6×6"),
+        (Preprocessing(size=(6, 5)), ""),
+        (Preprocessing(size=(9, 9), crop=(6, 5)), ""),
+        (Preprocessing(), ""),
+    ],
+)
+def test_images_must_become_what_the_network_takes(
+    preprocessing: Preprocessing, problem: str
+) -> None:
+    if not problem:
+        preprocessing.check_fits((3, 6, 5))
+        return
+    with pytest.raises(PreprocessingError, match=f"{problem}.* but the network takes 3×6×5"):
+        preprocessing.check_fits((3, 6, 5))
+
+
+#: How the outputs of a network become images, as its file says.
+KNOWN = ImageToImage(255, "BGR", mean=(103.9, 116.8, 123.7), std=(2.0,), border=3)
+INPUT = Preprocessing("RGB", value_range=1, mean=(0.5,), std=(0.25,))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (SaidOutput(), KNOWN),
+        # Mean and std were for the other range.
+        (SaidOutput(range=(-1, 1)), replace(KNOWN, value_range=(-1, 1), mean=(), std=())),
+        (SaidOutput(mean=True), replace(KNOWN, mean=(0.5,), std=(0.25,))),
+        (SaidOutput(color="gray"), replace(KNOWN, color="gray")),
+        (SaidOutput(1, "RGB", mean=True), ImageToImage(1, "RGB", (0.5,), (0.25,), border=3)),
+    ],
+)
+def test_what_is_said_of_an_output_wins_over_the_file(
+    said: SaidOutput, expected: ImageToImage
+) -> None:
+    assert said.over(KNOWN, INPUT) == expected
+
+
+def test_outputs_of_which_nothing_is_known_are_as_inputs_before_mean_and_std() -> None:
+    assert SaidOutput().over(None, INPUT) == ImageToImage(1)
+    assert SaidOutput(mean=True).over(None, INPUT) == ImageToImage(1, mean=(0.5,), std=(0.25,))
+
+
+@pytest.mark.parametrize(
+    ("said", "differs"),
+    [
+        (SaidOutput(), ""),
+        (SaidOutput(range=1), ""),
+        (SaidOutput(range=255), "output_range"),
+        (SaidOutput(color="RGB"), ""),
+        (SaidOutput(color="BGR"), "output_color"),
+        (SaidOutput(mean=True), "output_mean"),
+    ],
+)
+def test_what_is_said_of_an_exported_file_must_be_its_own(said: SaidOutput, differs: str) -> None:
+    """The file says no color: that is the input's. What a file leaves open is open."""
+    said.require_same(None, INPUT)
+    if not differs:
+        said.require_same(ImageToImage(1), INPUT)
+        return
+    with pytest.raises(PreprocessingError, match=f"{differs}=… is not the model's own"):
+        said.require_same(ImageToImage(1), INPUT)
+
+
+def test_mean_and_std_are_given_once() -> None:
+    table = LuaTable({"mean": 0.5, "std": 0.25})
+    for given in (Normalization(mean=(0.5,)), Normalization(std=(0.25,))):
+        with pytest.raises(PreprocessingError, match="leave out mean=… and std=…"):
+            with_table(given, "model", table)
+    said, name = with_table(Normalization(color="BGR"), "model", table)
+    assert (said, name) == (Normalization((0.5,), (0.25,), "BGR"), "model")
+
+
+def test_a_std_below_zero_is_named() -> None:
+    with pytest.raises(PreprocessingError, match=r"mean 0\.5 and std -0\.25: a std below 0"):
+        from_mean_std(LuaTable({"mean": 0.5, "std": -0.25}), (1, 4, 4), value_range=1)
