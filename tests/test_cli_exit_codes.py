@@ -128,8 +128,14 @@ def test_a_reader_that_has_seen_enough_changes_no_verdict(
     monkeypatch.setattr("torchlift.cli.main.show", gone)
     monkeypatch.setattr("torchlift.cli.main.discard_stdout", lambda: discarded.append(True))
     assert main(["work"]) == (0 if passed else 1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("torchlift.cli.main.show", full)
+    assert main(["work"]) == 1
     # Python would complain when it flushes what nobody reads.
-    assert discarded == [True]
+    assert discarded == [True, True]
 
 
 @pytest.mark.parametrize("passed", [True, False])

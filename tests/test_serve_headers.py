@@ -31,10 +31,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_origins_that_may_read_are_told_to_and_others_are_not(model: Path) -> None:
     ask = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     for allowed, read in (((), False), (("https://a.example",), True), (("*",), True)):
-        found, preflight, plain = answers(
+        found, preflight, no_preflight, plain = answers(
             model,
             ("GET", "/v2", b"", {"Origin": "https://a.example"}),
             ("OPTIONS", "/predict", b"", ask),
+            ("OPTIONS", "/predict", b"", {"Origin": "https://a.example"}),
             ("GET", "/v2"),
             cors_origins=allowed,
         )
@@ -43,6 +44,7 @@ def test_origins_that_may_read_are_told_to_and_others_are_not(model: Path) -> No
         resource = found.headers["cross-origin-resource-policy"]
         assert resource == ("cross-origin" if read else "same-origin")
         assert preflight.status == (204 if read else 405)
+        assert no_preflight.status == 405
         assert (preflight.headers.get("access-control-allow-methods") == "GET, POST") == read
         assert "access-control-allow-methods" not in found.headers
         assert name not in plain.headers
