@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Group, RenderableType
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.cli.terminal import console
 
 DIGITS = FIXTURES / "digits"
 MODEL, DATA = str(DIGITS / "digits-lenet5-bn.t7"), str(DIGITS / "digits-test.t7")
@@ -36,3 +38,12 @@ def typed(
         code = stopped.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def shown(*parts: RenderableType) -> list[str]:
+    """What people see of a view, line by line, with single blanks."""
+    page = console()
+    page.width = 200
+    with page.capture() as captured:
+        page.print(Group(*parts))
+    return [" ".join(line.split()) for line in captured.get().splitlines()]

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve_support import Answer
+from serve_support import Answer, digit_images
 from starlette.types import Message
 
 from torchlift.cli.serve.app import Service, create_app
 from torchlift.cli.serve.gate import Gate
 from torchlift.cli.serve.models import Models
 from torchlift.cli.serve.settings import Settings
+
+(IMAGE,) = digit_images(1)
+INFER = "/v2/models/digits/infer"
+#: One black image, as JSON alone.
+REQUEST = json.dumps(
+    {
+        "id": "seven",
+        "inputs": [
+            {"name": "input", "datatype": "FP32", "shape": [1, 1, 32, 32], "data": [0.0] * 1024}
+        ],
+    }
+).encode()
 
 
 @dataclass
@@ -82,3 +95,19 @@ async def application(path: Path, **changed: Any) -> AsyncIterator[Application]:
 def within(work: Coroutine[Any, Any, Any], seconds: float = 20) -> Any:
     """Run to the end; what hangs is an error."""
     return asyncio.run(asyncio.wait_for(work, seconds))
+
+
+def asked(work: Callable[[Application], Awaitable[Any]], path: Path, **settings: Any) -> Any:
+    async def run() -> Any:
+        async with application(path, **settings) as running:
+            return await work(running)
+
+    return within(run())
+
+
+def answers(path: Path, *requests: tuple[Any, ...], **settings: Any) -> list[Answer]:
+    async def work(running: Application) -> list[Answer]:
+        return [await running.ask(*request) for request in requests]
+
+    found: list[Answer] = asked(work, path, **settings)
+    return found

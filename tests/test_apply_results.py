@@ -122,7 +122,13 @@ def test_a_folder_is_not_written_into_itself_or_over_another(
     applied: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "images" / "notes.txt").touch()
-    for target, message in (("images", "is the folder of the images"), ("x.png", "is a folder")):
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    for target, message in (
+        ("images", "is the folder of the images"),
+        ("images/../images", "is the folder of the images"),
+        ("link", "is the folder of the images"),
+        ("x.png", "is a folder"),
+    ):
         with pytest.raises(Exception, match=message):
             applied(refuses(), "images", target)
     applied(refuses(), "images", "out")

@@ -69,6 +69,14 @@ def test_a_class_name_may_hold_a_comma(capsys: pytest.CaptureFixture[str], tmp_p
         ("plugin: evil.py", "c.yaml: plugin: evil.py is Python code that runs"),
         ("model: python:evil:make", "c.yaml: model: python:evil:make is Python code that runs"),
         ("tracker: [wandb]", "c.yaml: tracker: ['wandb'] is a service that is called"),
+        (
+            "tracker: [tensorboard, wandb]",
+            "c.yaml: tracker: ['tensorboard', 'wandb'] is a service that is called",
+        ),
+        ("download: true", "c.yaml: download: true is only taken from the command line"),
+        ("model: hf:org/net", "c.yaml: model: hf:org/net is a repository that is downloaded"),
+        ("data: https://a.example/d.npz", "c.yaml: data: https://a.example/d.npz is an address"),
+        ("test_data: s3://bucket/d.npz", "c.yaml: test_data: s3://bucket/d.npz is an address"),
         ("epochs: &a 1\nthreads: *a", "c.yaml: not YAML: aliases (*name) are not taken"),
         ("epochs: !!python/object/apply:os.system [id]", "c.yaml: not YAML: could not determine"),
         ("a: " + "[" * 2000, "c.yaml: not YAML: "),
@@ -102,5 +110,17 @@ def test_a_config_may_name_the_code_that_the_command_line_names() -> None:
             "plugin": "layers.py",
             "model": "python:nets:make",
         }
+    many = {"tracker": list[str], "download": bool, "data": str}
+    given = "tracker: [wandb, tensorboard]\ndownload: true\ndata: s3://b/d.npz"
+    typed_words = ["s3://b/d.npz", "--tracker=tensorboard,wandb", "--download"]
+    assert read_config(given, many, typed_words)["tracker"] == ["wandb", "tensorboard"]
+    # None of these runs or calls anything.
+    for harmless in (
+        "tracker: [tensorboard, none]",
+        "download: false",
+        "data: null",
+        "tracker: none",
+    ):
+        assert read_config(harmless, many)
     with pytest.raises(ArgumentTypeError, match=r"python:nets:make is Python code"):
         read_config(config, types, ["python:other:make", "--plugin=layers.py"])

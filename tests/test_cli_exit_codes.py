@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         (OSError(28, "No space left on device", "broken"), 1),
         (KeyboardInterrupt(), 130),
         (Terminated(signal.SIGTERM), 143),
+        (Terminated(signal.SIGHUP), 129),
     ],
     ids=repr,
 )
@@ -60,6 +61,81 @@ def test_each_kind_of_end_has_its_exit_code(
         if isinstance(error, Exception):
             assert "broken" in err
             assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [TorchliftError("broken"), OSError(28, "full"), ImportError("no")]
+)
+def test_with_debug_an_error_has_its_traceback(error: Exception, install: Install) -> None:
+    def fail() -> CommandResult:
+        raise error
+
+    install(fail)
+    with pytest.raises(type(error)):
+        main(["work", "--debug"])
+
+
+def test_an_error_says_which_file_and_how_to_write_a_converter(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = TorchliftError("no converter for my.Class\x1b[2J")
+    unknown.skeleton = "@register('my.Class\x1b[2J')\ndef convert(): ..."  # type: ignore[attr-defined]
+    for error, lines in (
+        (OSError(28, "full", "out.t7"), ["torchlift: out.t7: full"]),
+        (OSError(28, "full"), ["torchlift: full"]),
+        (OSError("no number"), ["torchlift: no number"]),
+        (TorchliftError("over\n two lines"), ["torchlift: over two lines"]),
+        (
+            unknown,
+            [
+                r"torchlift: no converter for my.Class\x1b[2J",
+                *("", "To write a converter, begin with:", ""),
+                *(r"@register('my.Class\x1b[2J')", "def convert(): ..."),
+            ],
+        ),
+    ):
+
+        def fail(error: Exception = error) -> CommandResult:
+            raise error
+
+        install(fail)
+        assert main(["work"]) == 1
+        assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_text_that_cannot_go_on_ends_with_an_error(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pieces() -> Iterator[str]:
+        yield "a be"
+        raise TorchliftError("the rest is broken")
+
+    install(lambda: CommandResult({}, stream=pieces()))
+    assert main(["work"]) == 1
+    assert capsys.readouterr() == ("a be", "torchlift: the rest is broken\n")
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_reader_that_has_seen_enough_changes_no_verdict(
+    passed: bool, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discarded: list[bool] = []
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    install(lambda: CommandResult({}, passed=passed))
+    monkeypatch.setattr("torchlift.cli.main.show", gone)
+    monkeypatch.setattr("torchlift.cli.main.discard_stdout", lambda: discarded.append(True))
+    assert main(["work"]) == (0 if passed else 1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("torchlift.cli.main.show", full)
+    assert main(["work"]) == 1
+    # Python would complain when it flushes what nobody reads.
+    assert discarded == [True, True]
 
 
 @pytest.mark.parametrize("passed", [True, False])

@@ -242,6 +242,15 @@ def test_what_was_odd_about_a_file_and_what_is_not_kept_is_noted(
     monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: without)
     found = run_json(capsys, "dump", "data", str(tmp_path / "images"))
     assert found["notes"] == ["a note", "the splits are not kept: the images have no classes"]
+    for kept in (
+        Dataset(pixels, notes=("a note",)),
+        Dataset(pixels, np.array([0, 1]), notes=("a note",), splits=np.array(["train", "test"])),
+    ):
+        monkeypatch.setattr(
+            "torchlift.cli.data_options.DataOptions.open", lambda *given, kept=kept: kept
+        )
+        found = run_json(capsys, "dump", "data", str(tmp_path / "images"), "--overwrite")
+        assert (found["notes"], found["count"]) == (["a note"], 2)
     floats = Dataset(pixels.astype(np.float32), np.array([0, 1]))
     monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *given: floats)
     assert main(["dump", "data", str(tmp_path / "floats")]) == 1

@@ -1,63 +1,29 @@
-"""What the application answers, without a socket: draining, other pages, counts, headers, the log.
+"""What the application answers, without a socket: draining, models, statistics, faults.
 
-What is protected: a server that stops takes no new work, a page of another origin changes nothing,
-and what is counted and logged is what happened.
+What is protected: a server that stops takes no new work, nobody brings a model of their own, and
+what is counted is what happened.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gzip
 import json
-import logging
-import zlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from serve_support import Answer, digit_images, digits_model
+from serve_support import Answer, digits_model
 
 pytest.importorskip("fastapi")
 
-from serve_app_support import Application, application, within
+from serve_app_support import IMAGE, INFER, REQUEST, Application, answers, asked
 
 from torchlift.cli.serve import app as app_file
-from torchlift.cli.serve.gate import DURATION, REQUESTS
-
-(IMAGE,) = digit_images(1)
-INFER = "/v2/models/digits/infer"
-#: One black image, as JSON alone.
-REQUEST = json.dumps(
-    {
-        "id": "seven",
-        "inputs": [
-            {"name": "input", "datatype": "FP32", "shape": [1, 1, 32, 32], "data": [0.0] * 1024}
-        ],
-    }
-).encode()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return digits_model(tmp_path_factory.mktemp("app"))
-
-
-def asked(work: Callable[[Application], Awaitable[Any]], path: Path, **settings: Any) -> Any:
-    async def run() -> Any:
-        async with application(path, **settings) as running:
-            return await work(running)
-
-    return within(run())
-
-
-def answers(path: Path, *requests: tuple[Any, ...], **settings: Any) -> list[Answer]:
-    async def work(running: Application) -> list[Answer]:
-        return [await running.ask(*request) for request in requests]
-
-    found: list[Answer] = asked(work, path, **settings)
-    return found
 
 
 def test_a_server_that_stops_takes_no_new_work(model: Path) -> None:
@@ -80,35 +46,6 @@ def test_a_server_that_stops_takes_no_new_work(model: Path) -> None:
     # Whoever keeps a connection open must not ask on it again.
     for answer in [one for ones in found.values() for one in ones]:
         assert answer.headers["connection"] == "close"
-
-
-@pytest.mark.parametrize(
-    ("origin", "allowed", "status"),
-    [
-        (None, (), 200),
-        ("http://here:8000", (), 200),
-        ("http://here:8001", (), 403),
-        ("https://other.example", (), 403),
-        ("https://other.example", ("https://other.example",), 200),
-        # To read answers is not to change models.
-        ("https://other.example", ("*",), 403),
-        ("null", ("*",), 403),
-    ],
-)
-@pytest.mark.parametrize("operation", ["load", "unload"])
-def test_pages_of_other_origins_change_no_models(
-    operation: str, origin: str | None, allowed: tuple[str, ...], status: int, model: Path
-) -> None:
-    headers = {"Origin": origin} if origin else {}
-    path = f"/v2/repository/models/digits/{operation}"
-    changed, ready = answers(
-        model,
-        ("POST", path, b"", headers),
-        ("GET", "/v2/models/digits/ready"),
-        cors_origins=allowed,
-    )
-    assert changed.status == status
-    assert (ready.status == 404) == (operation == "unload" and status == 200)
 
 
 @pytest.mark.parametrize(
@@ -182,22 +119,6 @@ def test_statistics_are_the_sum_over_all_processes(model: Path) -> None:
     assert [batch["compute_infer"]["count"] for batch in entry["batch_stats"]] == [3]
 
 
-@pytest.mark.parametrize("packing", ["gzip", "deflate"])
-def test_a_packed_answer_says_how_it_is_packed_and_why(packing: str, model: Path) -> None:
-    plain, small = answers(
-        model, ("POST", INFER, REQUEST), ("POST", INFER, REQUEST, {"Accept-Encoding": packing})
-    )
-    assert "content-encoding" not in plain.headers
-    assert (small.headers["content-encoding"], small.headers["vary"]) == (
-        packing,
-        "Accept-Encoding",
-    )
-    unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress}[packing]
-    assert unpack(small.body) == plain.body
-    assert small.headers["content-length"] == str(len(small.body))
-    assert plain.json["id"] == "seven"
-
-
 def test_an_answer_with_bytes_says_where_they_begin(model: Path) -> None:
     request = {**json.loads(REQUEST), "parameters": {"binary_data_output": True}}
     plain, binary = answers(
@@ -209,74 +130,6 @@ def test_an_answer_with_bytes_says_where_they_begin(model: Path) -> None:
     length = int(binary.headers["inference-header-content-length"])
     numbers = np.frombuffer(binary.body[length:], "<f4")
     np.testing.assert_array_equal(numbers, np.float32(plain.json["outputs"][0]["data"]))
-
-
-def test_origins_that_may_read_are_told_to_and_others_are_not(model: Path) -> None:
-    ask = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
-    for allowed, read in (((), False), (("https://a.example",), True), (("*",), True)):
-        found, preflight, plain = answers(
-            model,
-            ("GET", "/v2", b"", {"Origin": "https://a.example"}),
-            ("OPTIONS", "/predict", b"", ask),
-            ("GET", "/v2"),
-            cors_origins=allowed,
-        )
-        name = "access-control-allow-origin"
-        assert found.headers.get(name) == ("https://a.example" if read else None)
-        resource = found.headers["cross-origin-resource-policy"]
-        assert resource == ("cross-origin" if read else "same-origin")
-        assert preflight.status == (204 if read else 405)
-        assert (preflight.headers.get("access-control-allow-methods") == "GET, POST") == read
-        assert "access-control-allow-methods" not in found.headers
-        assert name not in plain.headers
-        # A cache must not give one page's answer to another.
-        assert (plain.headers.get("vary") == "Origin") == bool(allowed)
-        assert plain.headers["cache-control"] == "no-store"
-
-
-def test_a_request_is_logged_with_what_it_asked_and_got(
-    model: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
-    with caplog.at_level(logging.DEBUG, "torchlift.serve"):
-        answers(
-            model,
-            ("POST", INFER, REQUEST, {"X-Request-Id": "mine-1"}),
-            ("GET", "/" + "x" * 300, b"", {"X-Request-Id": "mine-2\tforged"}),
-            ("GET", "/v2/health/live"),
-        )
-    entries = [record for record in caplog.records if record.getMessage() == "request"]
-    infer, missing, live = (vars(record) for record in entries)
-    assert (infer["request_id"], infer["client"], infer["model"]) == (
-        "mine-1",
-        "192.0.2.7",
-        "digits",
-    )
-    assert (infer["method"], infer["path"], infer["status"]) == ("POST", INFER, 200)
-    assert infer["seconds"] > 0
-    # Nobody fills the log with one request, or writes a line of it.
-    assert (missing["path"], missing["status"]) == ("/" + "x" * 199, 404)
-    assert len(missing["request_id"]) == 16
-    # What a load balancer asks each second is no news.
-    assert [one["levelname"] for one in (infer, missing, live)] == ["INFO", "INFO", "DEBUG"]
-
-
-def test_a_client_that_leaves_is_counted_as_499(model: Path) -> None:
-    count = REQUESTS.labels("digits", "infer", "499")
-    times = DURATION.labels("digits", "infer")
-
-    async def work(running: Application) -> bool:
-        before = count._value.get(), times._sum.get()
-        one = asyncio.create_task(running.ask("POST", INFER, REQUEST))
-        while not running.service.models.find("digits").batcher._items and not one.done():
-            await asyncio.sleep(0)
-        running_before = running.gate.running
-        one.cancel()
-        await asyncio.wait([one])
-        assert (running_before, running.gate.running) == (1, 0)
-        return bool(count._value.get() == before[0] + 1 and times._sum.get() > before[1])
-
-    assert asked(work, model)
 
 
 def test_a_fault_of_the_server_is_an_answer_without_details(
@@ -310,3 +163,47 @@ def test_shapes_that_the_model_does_not_run_on_are_the_clients_fault(
     answer = asked(work, model)
     assert answer.status == 400
     assert answer.json["error"].endswith("on inputs of shape {'input': [1, 1, 32, 32]}")
+
+
+def test_the_model_is_named_where_there_are_several_and_said_to_be_missing_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        digits_model(tmp_path, name)
+    for method, path in (("POST", "/predict"), ("GET", "/card")):
+        which, one, unknown, _, only, _, none = answers(
+            tmp_path,
+            (method, path, IMAGE),
+            (method, f"{path}?model=b", IMAGE),
+            (method, f"{path}?model=c", IMAGE),
+            ("POST", "/v2/repository/models/b/unload"),
+            (method, path, IMAGE),
+            ("POST", "/v2/repository/models/a/unload"),
+            (method, path, IMAGE),
+        )
+        assert (which.status, which.json) == (400, {"error": "which model? model= is one of a, b"})
+        assert (one.status, one.json["model"]) == (200, "b")
+        assert (unknown.status, only.json["model"]) == (404, "a")
+        assert (none.status, none.json) == (404, {"error": "no model is loaded"})
+
+
+@pytest.mark.parametrize(
+    ("top", "count"),
+    [("1", 1), ("7", 7), ("10", 10), ("007", 7), ("0" * 30 + "3", 3), ("9" * 30, 10), (None, 5)],
+)
+def test_as_many_classes_are_listed_as_are_asked_for(
+    top: str | None, count: int, model: Path
+) -> None:
+    (answer,) = answers(model, ("POST", "/predict" + (f"?top={top}" if top else ""), IMAGE))
+    (result,) = answer.json["results"]
+    assert len(result["predictions"]) == count
+
+
+def test_what_an_address_does_not_take_is_said_with_what_it_takes(model: Path) -> None:
+    wrong, packed = answers(
+        model,
+        ("GET", "/predict"),
+        ("POST", "/predict", IMAGE, {"Content-Encoding": "br"}),
+    )
+    assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+    assert (packed.status, packed.headers["accept-encoding"]) == (415, "gzip, deflate")

@@ -243,3 +243,73 @@ def test_statistics_tell_of_what_ran_together() -> None:
         (4, 3),
     ]
     assert {told["inference_stats"][name]["count"] for name in ("queue", "compute_infer")} == {3}
+
+
+def test_the_times_of_a_batch_are_those_of_waiting_copying_and_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statistics = Statistics("doubles", "1")
+    clock = iter([10.0, 10.5, 12.5])
+
+    async def compute() -> None:
+        batcher = Batcher(Doubles(), 4, 0, statistics)  # type: ignore[arg-type]
+        answer = asyncio.get_running_loop().create_future()
+        ticket = Ticket(lambda: None)
+        group = [_Item({"x": row(1)}, 1, ticket, answer, came) for came in (1.0, 3.0)]
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "perf_counter", lambda: next(clock))
+            batcher._compute(group)
+        answer.cancel()
+        await batcher.close()
+
+    within(compute())
+    told = {
+        name: (one["count"], one["ns"] / 1e9)
+        for name, one in statistics.to_json()["inference_stats"].items()
+    }
+    assert told["queue"] == (2, 9.0 + 7.0)
+    assert told["compute_input"] == (2, 2 * 0.5)
+    assert told["compute_infer"] == (2, 2 * 2.0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_request_given_up_while_it_runs_changes_no_other_answer(fails: bool) -> None:
+    """The others keep their rows, or get their error, and the next request is answered."""
+    model, begun, may_end = Doubles(), threading.Event(), threading.Event()
+    run = model.run
+
+    def slowly(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        begun.set()
+        assert may_end.wait(20)
+        if fails and len(model.ran) == 0:
+            model.ran.append(inputs["x"])
+            raise ValueError("a fault")
+        return run(inputs)
+
+    model.run = slowly  # type: ignore[method-assign]
+
+    async def ask() -> list[Any]:
+        batcher = Batcher(model, 3, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+
+        async def one(value: float) -> np.ndarray:
+            found = await batcher.submit({"x": row(value)}, Ticket(lambda: None))
+            return found[0]
+
+        first, second, third = (asyncio.create_task(one(value)) for value in (1, 2, 3))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        first.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        answers = await asyncio.gather(second, third, return_exceptions=True)
+        three = np.full((3, 1), 7, np.float32)
+        after = await batcher.submit({"x": three}, Ticket(lambda: None))
+        await batcher.close()
+        return [*answers, after[0]]
+
+    second, third, after = within(ask())
+    if fails:
+        assert [str(second), str(third)] == ["a fault"] * 2
+    else:
+        assert [second.tolist(), third.tolist()] == [[[4]], [[6]]]
+    assert after.tolist() == [[14]] * 3

@@ -116,3 +116,40 @@ def test_images_that_do_not_fit_are_the_clients_fault() -> None:
     with pytest.raises(RequestError, match=r"images\[0\]") as refused:
         answer(Model(), SentImage(b"no image"))
     assert refused.value.status == 422
+
+
+def test_half_precision_is_no_half_of_a_probability() -> None:
+    loaded = Model()
+
+    async def halves(inputs: dict[str, np.ndarray], ticket: Any) -> list[np.ndarray]:
+        return [np.array([[5.5, 1.25]], np.float16)]
+
+    loaded.batcher = SimpleNamespace(submit=halves)
+    (best,) = answer(loaded, sent([0, 255]))["results"][0]["predictions"]
+    assert best["label"] == "left"
+    assert best["probability"] == pytest.approx(1 / (1 + np.exp(1.25 - 5.5)), abs=1e-6)
+
+
+def test_a_graph_that_takes_an_image_gets_its_pixels_in_three_colors() -> None:
+    loaded = Model(takes_image=True, may_batch=False, preprocessing=None)
+
+    async def left(inputs: dict[str, np.ndarray], ticket: Any) -> list[np.ndarray]:
+        (pixels,) = inputs.values()
+        loaded.batches.append(pixels.shape)
+        assert pixels.dtype == np.uint8
+        return [pixels[0, :, 0].astype(np.float32)]
+
+    loaded.batcher = SimpleNamespace(submit=left)
+    found = answer(loaded, sent([0, 255]), sent([255, 0]))
+    labels = [result["predictions"][0]["label"] for result in found["results"]]
+    assert labels == ["right", "left"]
+    assert loaded.batches == [(1, 2, 3)] * 2
+
+
+def test_an_image_that_no_decoder_reads_for_its_size_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torchlift.converters.images.decode.MAX_PIXELS", 1)
+    with pytest.raises(RequestError, match="pixels: at most 1 are read") as refused:
+        answer(Model(), sent([0, 255]))
+    assert refused.value.status == 413

@@ -57,6 +57,11 @@ def test_images_come_in_their_order_with_their_names(
         ("application/json", in_json(*[ONE] * 1025), 413, "at most 1,024"),
         (*in_form(*[("image", None, ONE)] * 1025), 413, "at most 1,024"),
         (*in_form(("picture", "a.png", ONE)), 422, "a part is called 'picture'"),
+        (*in_form(("", "a.png", ONE)), 422, "a part is called ''"),
+        (*in_form(("image", "a.png", ONE), ("other", None, ONE)), 422, "a part is called 'other'"),
+        ("multipart/form-data; boundary=xyz", in_form(("image", None, ONE))[1][:-9], 422, "is cut"),
+        ("application/json", b'{"images": "a"}', 422, "no list 'images'"),
+        ("application/json", b'{"images": [7]}', 422, r"images\[0\] is no text in base64"),
         ("multipart/form-data", ONE, 422, "the form is damaged"),
     ],
 )

@@ -177,6 +177,12 @@ def test_the_card_shows_what_happens_to_an_image(tmp_path: Path) -> None:
     assert (found["model"], found["models"], found["version"]) == ("m", ["a", "m"], "3")
     assert found["sha256"] == model.sha256
     assert found["can_predict"] is True
+    assert found["arithmetic"] == model.metadata.precision
+    assert found["output_kind"] == "log_probabilities"
+    assert (found["source"], found["torchlift_version"]) == (
+        model.metadata.source,
+        model.metadata.torchlift_version,
+    )
     outer, inner = Preprocessing("RGB"), Preprocessing("gray")
     for said, shown, can_predict in (
         (Metadata(preprocessing=outer), outer, True),

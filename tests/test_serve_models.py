@@ -20,6 +20,7 @@ pytest.importorskip("fastapi")
 
 from serve_app_support import within
 
+from torchlift.cli.serve import models as models_file
 from torchlift.cli.serve.batching import Waiting
 from torchlift.cli.serve.errors import RequestError
 from torchlift.cli.serve.metrics import MODEL_INFO, RELOAD_FAILURES
@@ -230,5 +231,43 @@ def test_counts_go_on_when_a_model_is_replaced(tmp_path: Path) -> None:
         other_model(file)
         await models.reload(at_once=True)
         assert models.find("m").statistics is statistics
+
+    during(tmp_path, work)
+
+
+def test_a_file_is_watched_with_patience_and_one_that_cannot_be_opened_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, aside = digits_model(tmp_path, "m.onnx"), tmp_path / "aside"
+    (tmp_path / "bad").write_bytes(b"no model")
+    failures = RELOAD_FAILURES.labels("m")._value
+
+    async def work(models: Models) -> None:
+        looks: list[bool] = []
+
+        async def look(*, at_once: bool) -> None:
+            looks.append(at_once)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(models_file, "_INTERVAL", 0.001)
+            patch.setattr(models, "reload", look)
+            watching = asyncio.create_task(models.watch())
+            while len(looks) < 3:
+                await asyncio.sleep(0.001)
+            watching.cancel()
+        # One that has just changed may be still being written.
+        assert not any(looks)
+        count = failures.get()
+        for place in (1, 2):
+            file.rename(aside)
+            (tmp_path / "bad").rename(file)
+            for _ in range(4):
+                await models.reload(at_once=False)
+            assert failures.get() == count + place
+            # The file that is served is back, as it was.
+            file.rename(tmp_path / "bad")
+            aside.rename(file)
+            await models.reload(at_once=False)
+        assert failures.get() == count + 2
 
     during(tmp_path, work)

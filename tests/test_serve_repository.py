@@ -84,3 +84,12 @@ def test_hidden_folders_and_links_to_nothing_are_no_models(tmp_path: Path) -> No
     made(tmp_path, "a.onnx", ".git/1/model.onnx", "b.onnx/readme.txt", "c/1/model.onnx/readme")
     (tmp_path / "gone.onnx").symlink_to(tmp_path / "nowhere")
     assert list(find_models(tmp_path)) == ["a"]
+
+
+def test_a_model_in_the_folder_where_a_person_stands_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path / "birds", "2/model.onnx")
+    monkeypatch.chdir(folder)
+    assert list(find_models(Path())) == ["birds"]
+    assert list(find_models(Path("2/.."))) == ["birds"]

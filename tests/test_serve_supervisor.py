@@ -6,7 +6,6 @@ process that dies is started again, and one that cannot start does not take the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -19,12 +18,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from serve_app_support import within
 
 from torchlift.cli.serve import supervisor as file
-from torchlift.cli.serve.errors import RequestError, ServeError
+from torchlift.cli.serve.errors import ServeError
 from torchlift.cli.serve.settings import Settings
-from torchlift.cli.serve.supervisor import _Member, _Process, _Supervisor
+from torchlift.cli.serve.supervisor import _Process, _Supervisor
 
 
 class Pipe:
@@ -249,82 +247,26 @@ def test_the_folder_of_metrics_is_removed() -> None:
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
-def member(**worker: Any) -> tuple[_Member, Pipe]:
-    """A process's side of the pipe."""
-    made, pipe = _Member.__new__(_Member), Pipe()
-    vars(made).update(
-        _worker=SimpleNamespace(**worker),
-        _pipe=pipe,
-        _asked={},
-        _numbers=iter(range(9)),
-        _tasks=set(),
-        _is_ready=asyncio.Event(),
-    )
-    return made, pipe
-
-
-def test_a_process_answers_with_what_it_did_or_why_it_did_not() -> None:
-    async def operate(name: str, argument: str) -> str:
-        if argument == "refused":
-            raise RequestError(404, "no such model")
-        if argument == "fault":
-            raise ValueError("a path of the server")
-        return f"{name} {argument}"
-
-    async def work() -> None:
-        made, pipe = member(service=SimpleNamespace(operate=operate))
-        made._hear("do", 5, "load", "m")
-        await asyncio.sleep(0.01)
-        # One that is still loading its models does it when it has them.
-        assert pipe.sent == []
-        made._ready()
-        await asyncio.sleep(0.01)
-        assert pipe.sent == [("ready",), ("answer", 5, "done", "load m")]
-        await made._do(6, "load", "refused")
-        await made._do(7, "load", "fault")
-        assert pipe.sent[2:] == [
-            ("answer", 6, "refused", (404, "no such model")),
-            ("answer", 7, "refused", (500, "an error of the server; its log says more")),
-        ]
-
-    within(work())
-
-
-def test_a_process_waits_for_all_and_passes_on_what_one_refuses(
+def test_a_process_gets_the_socket_and_what_clients_have_unloaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def work() -> None:
-        made, pipe = member()
-        asked = [asyncio.create_task(made._everywhere("stats", name)) for name in ("a", "b")]
-        await asyncio.sleep(0.01)
-        assert pipe.sent == [("ask", 0, "stats", "a"), ("ask", 1, "stats", "b")]
-        made._hear("result", 1, [("done", 3), ("done", 4)])
-        made._hear("result", 0, [("done", 1), ("refused", (404, "no model 'a'"))])
-        assert await asked[1] == [3, 4]
-        with pytest.raises(RequestError, match="no model 'a'") as refused:
-            await asked[0]
-        assert refused.value.status == 404
-        monkeypatch.setattr(file, "_OPERATION_TIMEOUT", 0.01)
-        with pytest.raises(RequestError, match="not every process") as refused:
-            await made._everywhere("load", "a")
-        assert refused.value.status == 504
-        # What comes too late changes nothing.
-        made._hear("result", 2, [("done", None)])
+    started: list[Any] = []
+    theirs = Pipe()
 
-    within(work())
+    def process(**given: Any) -> Any:
+        started.append(given)
+        return SimpleNamespace(start=lambda: started.append("start"))
 
-
-def test_a_process_stops_when_it_is_told_to_and_when_the_supervisor_is_gone() -> None:
-    for coming in ([("reload",), ("stop",)], [("reload",)]):
-        done: list[str] = []
-
-        async def work(messages: list[tuple[str]], done: list[str]) -> None:
-            made, pipe = member(
-                stop=lambda: done.append("stop"), reload=lambda: done.append("reload")
-            )
-            pipe.coming = [*messages]
-            await asyncio.to_thread(made._listen, asyncio.get_running_loop())
-            await asyncio.sleep(0.01)
-
-        within(work(coming, done))
-        assert done == ["reload", "stop"]
+    context = SimpleNamespace(Pipe=lambda: ("ours", theirs), Process=process)
+    monkeypatch.setattr(file, "get_context", {"spawn": context}.__getitem__)
+    settings, listener, nothing = Settings("."), object(), None
+    watched: Any = _Supervisor(settings, listener, 1, nothing, nothing)  # type: ignore[arg-type]
+    watched._unloaded.add("m")
+    watched._start()
+    given, start = started
+    assert given["target"] is file._run_worker
+    assert given["args"] == (settings, listener, theirs, frozenset({"m"}))
+    assert start == "start"
+    # The end of the pipe is told only where nobody else holds it open.
+    assert theirs.is_closed
+    assert watched._processes[0].pipe == "ours"

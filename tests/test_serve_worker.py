@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -164,3 +165,36 @@ def test_a_client_does_not_say_for_itself_where_it_comes_from(
     assert b"\r\nserver:" not in answer.lower()
     (entry,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert (entry["client"], entry["path"]) == ("127.0.0.1", "/v2")
+
+
+def test_signals_stop_the_process_or_open_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, expected in (
+        (signal.SIGTERM, ["reload", "stop", "end"]),
+        (signal.SIGINT, ["reload", "stop", "end"]),
+    ):
+        steps: list[str] = []
+
+        class Fake:
+            def __init__(self, *_: Any, steps: list[str] = steps, last: int = number) -> None:
+                self._steps, self._last = steps, last
+                self._stopped = asyncio.Event()
+
+            def stop(self) -> None:
+                self._steps.append("stop")
+                self._stopped.set()
+
+            def reload(self) -> None:
+                self._steps.append("reload")
+
+            async def run(self, on_ready: Callable[[], None]) -> None:
+                on_ready()
+                signal.raise_signal(signal.SIGHUP)
+                await asyncio.sleep(0.01)
+                signal.raise_signal(self._last)
+                await asyncio.wait_for(self._stopped.wait(), 10)
+                self._steps.append("end")
+
+        monkeypatch.setattr(file, "Worker", Fake)
+        nothing: Any = None
+        file.serve_alone(Settings("."), nothing, lambda: None)
+        assert steps == expected

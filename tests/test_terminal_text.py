@@ -9,6 +9,7 @@ import pytest
 from cli_support import DATA, MODEL, typed
 from saved_support import tiny
 
+from torchlift.cli.terminal import page_width, printable, printable_json
 from torchlift.converters import t7
 from torchlift.converters.saved import save
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -60,3 +61,29 @@ def test_names_of_files_are_shown(
     code, _, err = typed({}, capsys, "evaluate", str(tmp_path / f"{name}.t7"), DATA)
     assert code == 1
     assert is_harmless(err)
+
+
+def test_blanks_of_any_width_are_shown_and_what_ends_a_line_or_hides_is_spelled_out() -> None:
+    blanks = " \u00a0\u2003\u3000"
+    for text in ("épagneul 犬 🐕", f"a{blanks}b", "one\ntwo"):
+        assert printable(text) == text
+    # A line and a paragraph, no width, a sign of the other direction, half a pair.
+    for char in "\u2028\u2029\u200b\u200f\ufeff\x00\r\t\x7f\udcff":
+        assert printable(f"a{char}b") == f"a{ascii(char)[1:-1]}b"
+        spelled = printable_json(json.dumps(f"a{char}b", ensure_ascii=False))
+        assert is_harmless(spelled)
+        assert json.loads(spelled) == f"a{char}b"
+    assert printable_json('"\U000e0001"') == r'"\udb40\udc01"'
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [(None, 110), ("", 110), ("0", 110), ("-3", 110), ("wide", 110), ("1", 1), ("200", 200)],
+)
+def test_a_page_is_as_wide_as_columns_says(
+    columns: str | None, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert page_width() == width

@@ -1,0 +1,158 @@
+"""The values and titles of plots, by hand: what `plot --json` says of an array."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import DATA
+
+from torchlift.cli import plotting
+from torchlift.cli.data_options import ALL_DATA
+from torchlift.cli.errors import UsageError
+from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.plot import plot
+from torchlift.cli.plot_options import PlotOptions, PlotRequest, _title
+from torchlift.cli.plotting import _image_shape, _statistics, draw_samples, draw_units
+from torchlift.transfer.data.augmentation import Augmentation
+
+
+def request(*sources: str, limit: int | None = None, **options: Any) -> PlotRequest:
+    data_options = replace(ALL_DATA, limit=limit)
+    return PlotRequest(sources, PlotOptions(**options), FILE_DEFAULTS, data_options, Augmentation())
+
+
+def test_the_title_of_a_source_is_its_name_and_that_of_a_run_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/first-1.5/model/config.json", "runs/first-1.5/metrics.csv", "a.b.t7"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    for source, title in (
+        ("runs/first-1.5/model", "first-1.5"),
+        ("runs/first-1.5/metrics.csv", "first-1.5"),
+        ("runs/first-1.5", "first-1.5"),
+        ("runs/first-1.5/", "first-1.5"),
+        ("a.b.t7", "a.b"),
+        ("torchvision:alexnet", "alexnet"),
+        ("python:nets.small:make", "make"),
+        (".", tmp_path.name),
+    ):
+        assert _title(source) == title
+    assert request("a.b.t7", "torchvision:alexnet").titles == ["a.b", "alexnet"]
+    assert request("x", "y", titles=["one", "two"]).titles == ["one", "two"]
+    with pytest.raises(UsageError, match="1 --titles for 2 sources: give one for each"):
+        _ = request("x", "y", titles=["one"]).titles
+
+
+def test_statistics_are_those_of_all_values() -> None:
+    found = _statistics(np.array([[0.0, 1.0, 0.0], [4.0, -3.0, 4.0]], np.float32))
+    assert found == {
+        "shape": [2, 3],
+        "lowest": -3.0,
+        "highest": 4.0,
+        "average": 1.0,
+        "deviation": pytest.approx(np.sqrt((1 + 0 + 1 + 9 + 16 + 9) / 6)),
+        "zeros": pytest.approx(2 / 6),
+    }
+
+
+def test_a_shape_may_leave_out_a_single_channel() -> None:
+    assert _image_shape(None) is None
+    assert _image_shape((5, 7)) == (1, 5, 7)
+    assert _image_shape((3, 5, 7)) == (3, 5, 7)
+    for shape in ((5,), (1, 3, 5, 7)):
+        with pytest.raises(UsageError, match="--shape"):
+            _image_shape(shape)
+
+
+def test_only_the_units_of_the_last_linear_layer_have_the_names_of_the_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers = {"0": np.ones((3, 4)), "conv": np.ones((2, 1, 3, 3)), "1": np.ones((2, 4))}
+    weights = SimpleNamespace(
+        layers={**layers, "bias": np.ones(2)},
+        labels=["cat", "dog"],
+        input_shape=None,
+        notes=["a note"],
+        of=lambda layer, rank: (layer, layers[layer]),
+    )
+    labels: list[Any] = []
+
+    def panel(title: str, array: Any, shape: Any, names: Any) -> Any:
+        labels.append((title, shape, names))
+        return SimpleNamespace(title=title), "2 of 3" if names else ""
+
+    monkeypatch.setattr(plotting, "_weights", lambda source, options: weights)
+    monkeypatch.setattr("torchlift.transfer.plots.weights.unit_panel", panel)
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "torchlift.transfer.plots.mosaic.draw_panels", lambda *given: drawn.append(given)
+    )
+    for scale in ("together", "each"):
+        asked = request("net", layers=["0", "1"], shape=(2, 2), scale=scale)
+        result = draw_units(asked)
+    assert labels[:2] == [
+        ("net, layer 0: 3 of 1×2×2", (1, 2, 2), None),
+        ("net, layer 1: 2 of 1×2×2", (1, 2, 2), ["cat", "dog"]),
+    ]
+    # Layers stand below each other, sources of one layer beside each other.
+    assert [len(groups) for groups, _ in drawn] == [2, 2]
+    assert [together for _, together in drawn] == [True, False]
+    assert list(result.notes) == ["a note", "net, layer 1: 2 of 1×2×2: 2 of 3 are shown"]
+    assert list(result.arrays) == ["net/0", "net/1"]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 12), (3, 3), (30, 30)])
+def test_a_dozen_samples_are_drawn_unless_another_number_is_asked_for(
+    limit: int | None, count: int
+) -> None:
+    result = draw_samples(request(DATA, limit=limit))
+    assert len(result.data["samples"]) == count
+    assert result.data["samples"][0]["predictions"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "problem"),
+    [
+        ("samples", {"plot_options": PlotOptions(augmented=True)}, "--augmented needs to know how"),
+        ("samples", {"augmentation": Augmentation(flip=True)}, "--flip changes nothing without"),
+        (
+            "samples",
+            {
+                "plot_options": PlotOptions(augmented=True, model="m"),
+                "augmentation": Augmentation(flip=True),
+            },
+            "--augmented and --model exclude each other",
+        ),
+        ("samples", {"augmentation": Augmentation(mixup=0.5)}, "--mixup, which is for train and"),
+        ("curves", {"plot_options": PlotOptions(index=1)}, "--index, which is for feature-maps;"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    kind: Any, options: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        plot(kind, ["data"], output=str(tmp_path / "a" / "x.png"), **options)
+    assert not (tmp_path / "a").exists()
+
+
+def test_both_files_are_looked_at_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, arrays = tmp_path / "x.png", tmp_path / "x.npz"
+    arrays.touch()
+    from torchlift.converters.errors import WriteError
+
+    options = PlotOptions(arrays=str(arrays))
+    with pytest.raises(WriteError, match=r"x\.npz already exists"):
+        plot("filters", ["none.t7"], output=str(target), plot_options=options)
+    target.touch()
+    arrays.unlink()
+    with pytest.raises(WriteError, match=r"x\.png already exists"):
+        plot("filters", ["none.t7"], output=str(target), plot_options=options)
