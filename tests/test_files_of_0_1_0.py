@@ -24,6 +24,7 @@ from support import FIXTURES
 from torchlift.cli.main import main
 from torchlift.converters import load_model
 from torchlift.converters.inference import open_predictor
+from torchlift.converters.inference.providers import open_session
 from torchlift.converters.saved import load
 from torchlift.converters.saved.config import describe_folder
 from torchlift.transfer.data import open_data
@@ -66,6 +67,12 @@ def test_an_int8_file_gives_the_scores_of_its_graph() -> None:
     graph = convert_version(onnx.load(OLD / "model-int8.onnx"), 21)
     (expected,) = ReferenceEvaluator(graph).run(None, {"input": inputs})
     assert_as_before(predictor(inputs), expected)
+
+
+def test_sums_of_8_bit_products_are_exact_on_every_processor() -> None:
+    """Without VNNI pairs of them are added in 16 bits, unless ONNX Runtime is told to be exact."""
+    options = open_session(OLD / "model-int8.onnx", "cpu").runtime.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 @pytest.mark.parametrize("name", ["nearest", "nearest.onnx", "scaled", "scaled.onnx"])

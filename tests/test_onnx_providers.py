@@ -18,7 +18,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from support import FIXTURES
 from torch import nn
 
 from torchlift.cli.main import main
@@ -334,13 +333,6 @@ def test_threads_follow_the_affinity_mask(file: Path, monkeypatch: pytest.Monkey
         os.sched_setaffinity(0, before)
     providers.open_session(file, "cpu")
     assert [session.threads for session in runtime.sessions] == [1, all_cpus]
-
-
-def test_sums_of_8_bit_products_are_exact_on_every_processor() -> None:
-    """Without VNNI pairs of them are added in 16 bits, unless ONNX Runtime is told to be exact."""
-    file = FIXTURES / "0.1.0" / "model-int8.onnx"
-    options = providers.open_session(file, "cpu").runtime.get_session_options()
-    assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 def test_threads_follow_the_limit_of_joblib(monkeypatch: pytest.MonkeyPatch) -> None:
