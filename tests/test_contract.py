@@ -130,6 +130,23 @@ def test_it_converts_runs_is_saved_and_written_back(
 MODULES = [name for name in CLASSES if not (found := example(name)) or not found.is_criterion]
 
 
+@pytest.mark.parametrize("class_name", MODULES)
+def test_what_is_written_for_an_export_computes_the_same(
+    class_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some forward passes have another way for graphs, which the slow tests export."""
+    if (class_name, "run") in CANNOT:
+        pytest.skip("the test above says why it cannot")
+    found = example(class_name)
+    assert found is not None
+    module = convert(found.source).eval()
+    torch.manual_seed(0)
+    expected = run(module, found)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.manual_seed(0)
+    assert relative_error(run(module, found), expected) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("class_name", MODULES)
 def test_it_is_exported_and_passes_check(class_name: str, tmp_path: Path) -> None:
