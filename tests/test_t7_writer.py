@@ -197,6 +197,13 @@ UNWRITABLE: dict[str, tuple[Any, str, str | None]] = {
     "a set": ({"a": [1, {2}]}, "Torch7 has no equivalent of type set", "a[2]"),
     "an object": (object(), "no equivalent of type object", None),
     "a large integer": ([2**53 + 1], "not a Lua number", "[1]"),
+    "a low integer": ([-(2**53) - 1], "not a Lua number", "[1]"),
+    "a large integer of numpy": (
+        [np.int64(2**53 + 1)],
+        "9007199254740993 is not a Lua number",
+        "[1]",
+    ),
+    "a low integer of numpy": ([np.int64(-(2**53) - 1)], "not a Lua number", "[1]"),
     "a huge integer": ({"n": 10**400}, "not a Lua number", "n"),
     "a key of None": ({"a": {None: 1}}, "None cannot be a key", "a"),
     "half a character": ({"s": "\ud800"}, "is not valid Unicode", "s"),

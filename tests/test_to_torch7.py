@@ -173,6 +173,24 @@ def test_a_flatten_needs_the_shape_of_an_example() -> None:
     assert to_torch7(network, (4, 8, 8))["modules"][2]["numElements"] == 2 * 6 * 6
 
 
+def test_a_network_in_training_mode_is_written_and_not_changed() -> None:
+    """To find the size of a View, a trial runs; statistics and random numbers stay as they were."""
+    network = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(256, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    random_state = torch.random.get_rng_state()
+    written = to_torch7(network, (4, 8, 8))
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert t7.loads(t7.dumps(written))["modules"][1]["running_var"].tolist() == [1, 1, 1, 1]
+    assert not network[2]._forward_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_network_of_another_dtype_may_have_a_flatten(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Flatten()).to(dtype)
+    assert to_torch7(network, (4, 8, 8))["modules"][2]["numElements"] == 2 * 6 * 6
+
+
 def test_doubles_stay_doubles_and_half_precision_becomes_single() -> None:
     """Torch7 has no float16 on a CPU."""
     for dtype, kind in ((torch.float64, "Double"), (torch.float16, "Float")):
