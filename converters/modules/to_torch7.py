@@ -359,11 +359,11 @@ def _flat_sizes(
     """
     sizes: dict[int, int] = {}
     trial = on_meta_device(network)
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Flatten):
-            trial.get_submodule(name).register_forward_hook(
-                lambda _, _inputs, output, key=id(layer): sizes.update({key: output.shape[1]})
-            )
+    flattening = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Flatten)]
+    for name, layer in flattening:
+        trial.get_submodule(name).register_forward_hook(
+            lambda _, _inputs, output, layer=layer: sizes.update({id(layer): output.shape[1]})
+        )
     with torch.no_grad():
         trial(torch.zeros(_BATCH_SIZE, *input_shape, dtype=dtype, device="meta"))
     return sizes
