@@ -260,6 +260,14 @@ def test_a_slice_without_elements_is_a_tensor_without_dimensions() -> None:
     assert read.storage is None
 
 
+@pytest.mark.parametrize("body", [[], [b"x", 1], ["x"], [bytearray(b"x")], [None, b"x"]])
+def test_a_body_of_raw_bytes_is_one_bytes_object(body: list[Any]) -> None:
+    generator = LuaObject("torch.Generator")
+    generator.body = body
+    with pytest.raises(T7Error, match=r"body of a torch\.Generator must be one bytes object"):
+        t7.dumps(generator)
+
+
 def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(T7Error, match="format must be 'binary' or 'ascii', not 'text'"):
         t7.dumps(1, format="text")  # type: ignore[arg-type]  # the wrong value is the test

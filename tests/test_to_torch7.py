@@ -103,6 +103,9 @@ def test_shared_layers_are_written_once() -> None:
         nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
         nn.AvgPool2d(3, 2, ceil_mode=True),
         nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True),
+        # Only without padding, and with a stride above the kernel, Torch7 has one window more.
+        *(nn.MaxPool2d(3, ceil_mode=True), nn.AvgPool2d((3, 5), (3, 2), ceil_mode=True)),
+        *(nn.MaxPool2d(2, 3, 1, ceil_mode=True), nn.MaxPool2d(2, 3)),
         nn.Conv2d(4, 2, (3, 1), (1, 2), (2, 0), bias=False),
         nn.BatchNorm2d(4, eps=0.5, momentum=0.3),
         nn.BatchNorm2d(4, affine=False),
