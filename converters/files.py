@@ -254,8 +254,12 @@ def _move(source: Path, target: Path) -> None:
     """Move a file or folder to its final name; an existing folder takes the temporary name."""
     if target.is_dir() and not target.is_symlink():
         if not _exchange(source, target):
-            target.rename(source.with_name(f"{source.name}.old"))
-            source.rename(target)
+            old = target.rename(source.with_name(f"{source.name}.old"))
+            try:
+                source.rename(target)
+            except BaseException:
+                old.rename(target)
+                raise
     else:
         source.replace(target)
 

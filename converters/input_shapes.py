@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .errors import TorchliftError
@@ -236,7 +236,6 @@ class InputShapes:
             >>> str(InputShapes.from_json(parse_inputs("[9],a=?xN:int64").to_json()))
             '[9],a=?xN:int64'
         """
-        numbers = iter(range(1, 2**31))
 
         def text(value: Any, depth: int = 0) -> str:
             if isinstance(value, list) and value and depth <= _DEEPEST:
@@ -249,17 +248,20 @@ class InputShapes:
             ]
             size = "x".join(map(str, axes[1:] if axes[:1] == [BATCH] else axes)) or _SCALAR
             dtype = value.get("dtype")
-            name, number = value.get("name"), next(numbers)
-            is_usual = name in (None, "input", f"input_{number}")
-            return (
-                ("" if is_usual else f"{name}=")
-                + size
-                + ("" if dtype in (None, "float32") else f":{dtype}")
-            )
+            name = "" if value.get("name") is None else f"{value['name']}="
+            return name + size + ("" if dtype in (None, "float32") else f":{dtype}")
 
         if not isinstance(values, list) or not values:
             raise InputShapeError(f"a list of inputs was expected, not {values!r}")
-        return parse_inputs(",".join(text(value) for value in values))
+        shapes = parse_inputs(",".join(text(value) for value in values))
+        leaves = list(shapes.leaves())
+        usual = interface_names("input", len(leaves))
+        return shapes.with_leaves(
+            [
+                replace(leaf, name=None) if leaf.name == name else leaf
+                for leaf, name in zip(leaves, usual, strict=True)
+            ]
+        )
 
 
 #: How deep tables may be nested.

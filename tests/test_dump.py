@@ -12,6 +12,7 @@ from cli_support import typed
 from data_support import in_memory
 from PIL import Image
 from safetensors import safe_open
+from safetensors.numpy import load_file
 from support import FIXTURES
 
 from torchlift.cli.main import main
@@ -100,6 +101,22 @@ def test_safetensors_hold_tensors_and_texts_under_their_paths(
         assert tensors.metadata() == {
             "classes": '["cat", "dog"]', "name": "nët", "mixed[2]": "two"
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "json"])
+def test_an_empty_list_is_a_value_of_no_numbers(kind: str, tmp_path: Path) -> None:
+    file, target = tmp_path / "lists.t7", tmp_path / f"out.{kind}"
+    t7.save({"none": [], "x": [1, 2]}, file)
+    assert main(["dump", str(file), str(target)]) == 0
+    if kind == "json":
+        assert json.loads(target.read_text(encoding="utf-8")) == {"none": [], "x": [1, 2]}
+        return
+    if kind == "npz":
+        with np.load(target) as archive:
+            values = dict(archive)
+    else:
+        values = load_file(target)
+    assert {name: value.tolist() for name, value in values.items()} == {"none": [], "x": [1, 2]}
 
 
 @pytest.mark.parametrize("names", [["cat"], ["cat", "dog"]])

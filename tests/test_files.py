@@ -49,6 +49,12 @@ def write_half(target: str | Path, error: BaseException | type[BaseException]) -
         raise error
 
 
+def write_folder(target: Path) -> None:
+    with atomic_path(target) as path:
+        path.mkdir()
+        (path / "new").touch()
+
+
 def test_nothing_is_at_the_target_before_the_end(tmp_path: Path) -> None:
     target = tmp_path / "model.bin"
     with atomic_path(target) as path:
@@ -110,6 +116,29 @@ def test_folders_are_replaced_where_names_cannot_be_exchanged(
 ) -> None:
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     test_a_folder_takes_the_place_of_a_folder(tmp_path)
+
+
+def test_an_error_between_two_names_brings_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where names cannot be exchanged, the old folder is moved away whole before it is removed."""
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").touch()
+    rename = Path.rename
+
+    def failing(source: Path, to: Path) -> Path:
+        if to == target and names(source) == ["new"]:
+            assert not target.exists()
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        return rename(source, to)
+
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(WriteError, match="Input/output error"):
+        write_folder(target)
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["model"]
 
 
 def test_what_lies_beside_the_file_is_there_before_it(tmp_path: Path) -> None:

@@ -78,6 +78,21 @@ def test_several_networks_are_listed_in_the_words_of_at(tmp_path: Path) -> None:
     assert load_model(file, at="models.encoder.modules.1").in_features == 4
 
 
+def test_a_usual_name_counts_among_the_outermost_networks_only(tmp_path: Path) -> None:
+    """`model` inside a state of something else is no better than the networks around it."""
+    file = write(lua(first=NET, second=linear(3, 2), state=lua(model=linear(4, 2))), tmp_path)
+    with pytest.raises(ConversionError, match=r"first .*, second .*, state\.model .*at='first'"):
+        load_model(file)
+    assert inspect(file).model_path is None
+
+
+def test_a_network_without_its_weights_is_none_beside_one_with_them(tmp_path: Path) -> None:
+    """A cleared copy, as `net:sharedClone` and `clearState` leave them, has empty tensors."""
+    cleared = module("nn.Linear", weight=np.empty(0, "f4"), bias=np.empty(0, "f4"))
+    file = write(lua(best=cleared, last=NET), tmp_path)
+    assert inspect(file).model_path == load_conversion(file).layers[-1].path == "last"
+
+
 def test_a_model_chosen_by_its_name_says_so(tmp_path: Path) -> None:
     file = write(lua(best_model=image_network(), model=NET), tmp_path)
     note = load_conversion(file).notes[0]

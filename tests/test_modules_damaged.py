@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from torchlift.converters import load_model, t7
-from torchlift.converters.modules import ConversionError, convert_recorded
+from torchlift.converters.modules import ConversionError, conversion, convert_recorded
 from torchlift.converters.modules.context import MAX_DEPTH
 from torchlift.converters.modules.conversion import MAX_RUNS
 from torchlift.converters.modules.selfcheck import SelfCheck, self_check
@@ -98,10 +98,18 @@ def test_modules_that_hold_each_other_twice_are_refused_by_their_number() -> Non
         convert_recorded(module)
 
 
+def test_as_many_layers_run_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sequential(linear(), linear())
+    monkeypatch.setattr(conversion, "MAX_RUNS", 3)
+    assert len(convert_recorded(model).module) == 2
+    monkeypatch.setattr(conversion, "MAX_RUNS", 2)
+    with pytest.raises(ConversionError, match="would run 3 layers, more than 2"):
+        convert_recorded(model)
+
+
 def test_a_layer_that_occurs_often_is_converted_once() -> None:
     module = linear()
-    conversion = convert_recorded(sequential(*[module] * 1000))
-    assert len(conversion.layers) == 2
+    assert len(convert_recorded(sequential(*[module] * 1000)).layers) == 2
     assert MAX_RUNS > 1000
 
 

@@ -107,6 +107,27 @@ def test_a_layer_of_another_module_never_stands_for_ours(tmp_path: Path) -> None
     assert load(tmp_path / "model").module(given).flatten().tolist() == [9, 9, 9, 9]
 
 
+def test_a_name_without_its_module_is_that_of_one_layer() -> None:
+    """As in models of 0.1.0: `Scale` is neither `RayScale` nor one of two classes `Scale`."""
+
+    def define(name: str, module: str) -> type[nn.Module]:
+        cls: type[nn.Module] = type(name, (nn.Module,), {"__module__": module})
+        return layer(cls)
+
+    try:
+        define("RayScale", "my_first")
+        assert layer_class("Scale") is None
+        scale = define("Scale", "my_first")
+        assert layer_class("Scale") is layer_class("my_first.Scale") is scale
+        assert layer_class("first.Scale") is None
+        define("Scale", "my_second")
+        assert layer_class("Scale") is None
+        assert layer_class("my_first.Scale") is scale
+    finally:
+        for module in ("my_first", "my_second"):
+            unregister_module(module)
+
+
 def test_a_layer_of_one_module_has_its_name_once() -> None:
     def define() -> type[nn.Module]:
         @layer
@@ -203,6 +224,19 @@ def linear(weight: torch.Tensor) -> LuaObject:
 def notes_of(*layers: LuaObject) -> list[str]:
     model = lua("nn.Sequential", modules=LuaTable.from_list(list(layers)))
     return [note.text for note in convert_recorded(loads(dumps(model))).notes]
+
+
+def test_one_weight_of_a_linear_layer_and_a_convolution_are_two_parameters() -> None:
+    """Both take the same (out, in) from the file, each in the shape of its own."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    sizes = {"nInputPlane": 3, "nOutputPlane": 2, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    convolution = lua("nn.SpatialConvolutionMM", weight=weight, bias=torch.zeros(2), **sizes)
+    layers = [linear(weight), convolution, linear(weight)]
+    model = lua("nn.ConcatTable", modules=LuaTable.from_list(layers))
+    first, middle, last = convert_recorded(loads(dumps(model))).module
+    assert (first.weight.shape, middle.weight.shape) == ((2, 3), (2, 3, 1, 1))
+    assert last.weight is first.weight
+    assert torch.equal(middle.weight.flatten(1), weight)
 
 
 def test_a_tied_transposed_weight_is_a_note() -> None:

@@ -150,6 +150,28 @@ def test_a_container_read_its_input_before_its_layers_overwrote_it() -> None:
     assert [one.status for one in report.layers] == ["unchecked", "equal", "equal"]
 
 
+@pytest.mark.parametrize("class_name", ["nn.ConcatTable", "nn.Concat"])
+def test_a_branch_that_reads_what_another_one_wrote_is_no_difference(class_name: str) -> None:
+    """1, 2 → twice as much, in place → tanh of that; then three times as much, in place."""
+    output, tanh = tensor([[6.0, 12.0]]), tensor(np.tanh([[2.0, 4.0]]))
+    first, last = (tensor([[6.0, 12.0]], output.storage) for _ in range(2))
+    both = LuaTable.from_list([first, tanh, last])
+    joined = tensor(np.concatenate([first, tanh, last], 1))
+    branches = container(
+        class_name,
+        layer("nn.MulConstant", constant_scalar=2.0, inplace=True, output=first),
+        layer("nn.Tanh", output=tanh),
+        layer("nn.MulConstant", constant_scalar=3.0, inplace=True, output=last),
+        dimension=2,
+        output=both if class_name == "nn.ConcatTable" else joined,
+    )
+    model = container("nn.Sequential", linear(np.eye(2), output=output), branches)
+    report = checked(model, input=tensor([[1.0, 2.0]]))
+    # What the tanh read is nowhere: neither in the file, nor the output of the linear layer.
+    assert [one.status for one in report.layers] == ["unchecked"] * 4 + ["equal"]
+    assert report.layers[2].reason.startswith("its input was overwritten by")
+
+
 def test_values_overwritten_through_a_view_are_missing() -> None:
     """Linear → View → in-place ReLU in one storage; the input of the Linear is unknown."""
     output = tensor([[1.0, 0.0]])
@@ -220,6 +242,17 @@ def test_an_update_after_the_forward_pass_is_undone() -> None:
     report = checked(trained, input=tensor(input))
     assert report.layers[0].status == "unchecked"
     assert "may have been updated since" in report.layers[0].reason
+
+
+def test_a_step_uphill_is_no_update() -> None:
+    """Descent with the rate -0.5 would explain the output: the weights are wrong."""
+    generator = np.random.default_rng(0)
+    input, weight, gradient = (generator.normal(size=(4, 4)) for _ in range(3))
+    output = tensor(input @ weight.T)
+    fields = {"gradWeight": tensor(gradient), "output": output, "train": True}
+    for rate, status in ((0.5, "equal"), (-0.5, "unchecked")):
+        report = checked(linear(weight - rate * gradient, **fields), input=tensor(input))
+        assert report.layers[0].status == status
 
 
 def test_one_value_does_not_prove_an_update() -> None:

@@ -43,6 +43,18 @@ def test_copies_are_exact_and_aligned(large: Path, writable: bool) -> None:
         assert not np.shares_memory(copy, array)
 
 
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<i8", ">i8", "u1", ">f2"])
+def test_copies_are_native_and_contiguous(dtype: str) -> None:
+    """A transposed weight becomes rows in memory, as `safetensors` and ONNX write them."""
+    array = np.arange(24).astype(dtype).reshape(2, 3, 4)
+    for view in (array, array.T, array[:, ::2], array.transpose(1, 0, 2), array[1, 2, 3]):
+        copy = copy_array(view)
+        np.testing.assert_array_equal(copy, view)
+        assert copy.shape == view.shape
+        assert copy.flags.c_contiguous
+        assert copy.dtype.isnative
+
+
 def test_changes_to_a_writable_map_are_copied_and_kept(large: Path) -> None:
     storage = t7.load(large)
     storage[2_000_000] = -1

@@ -183,6 +183,22 @@ def test_what_occurs_twice_is_converted_to_one_tensor_and_one_table() -> None:
     assert converted["c"] is converted["d"]
 
 
+def test_tables_of_tds_are_converted_like_tables() -> None:
+    """Full or empty, under the old names too; a counter and objects of other classes stay."""
+
+    def instance(class_name: str, fields: Any = ()) -> LuaObject:
+        return LuaObject(class_name, LuaTable(fields))
+
+    items, pairs = [(1, "a"), (2, LuaTable({"b": 1}))], {"a": 1, 5: "c"}
+    for prefix in ("tds.", "tds_"):
+        vec, hash_ = ("Vec", "Hash") if prefix == "tds." else ("vec", "hash")
+        assert t7.to_torch(instance(prefix + vec, items)) == ["a", {"b": 1}]
+        assert t7.to_torch(instance(prefix + hash_, pairs)) == pairs
+        assert t7.to_torch(instance(prefix + vec)) == []
+    for other in (instance("tds.AtomicCounter"), instance("my.Hash", pairs)):
+        assert t7.to_torch(LuaTable({"x": other})) == {"x": other}
+
+
 def test_infinities_and_nan_of_microsofts_printf() -> None:
     tokens = ("1.#INF", "-1.#INF", "1.#QNAN")
     numbers = [t7.loads(f"1\n{token}\n") for token in tokens]

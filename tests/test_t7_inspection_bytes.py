@@ -59,6 +59,7 @@ def test_the_bytes_of_a_printed_storage_are_divided_without_a_rest(stored: int) 
     parts = ((0, 3, "weights"), (3, 2, "gradients"), (5, 2, "buffers"))
     uses = [TensorUse(view(base, start, size), None, group) for start, size, group in parts]
     attributed = [attribution.bytes for attribution in attribute_bytes(uses)]
+    assert attributed[:2] == [stored * 3 // 7, stored * 2 // 7], "the rest is with the buffers"
     assert sum(attributed) == stored
     assert all(
         abs(count - stored * size / 7) < len(parts)

@@ -147,6 +147,12 @@ def test_the_nul_of_a_memory_file(recwarn: pytest.WarningsRecorder) -> None:
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("rest", [b"\0\0", b"\0\xff", b"\xff\0"])
+def test_other_bytes_behind_an_object_are_said(rest: bytes) -> None:
+    with pytest.warns(T7Warning, match="the last 2 bytes are not a Torch7 object"):
+        assert t7.loads(t7.dumps({"a": 1}) + rest)["a"] == 1
+
+
 @pytest.mark.parametrize("size", [5048, 2544, 2540])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_generators_of_every_machine(form: dict[str, Any], size: int) -> None:

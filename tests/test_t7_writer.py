@@ -197,6 +197,13 @@ UNWRITABLE: dict[str, tuple[Any, str, str | None]] = {
     "a set": ({"a": [1, {2}]}, "Torch7 has no equivalent of type set", "a[2]"),
     "an object": (object(), "no equivalent of type object", None),
     "a large integer": ([2**53 + 1], "not a Lua number", "[1]"),
+    "a low integer": ([-(2**53) - 1], "not a Lua number", "[1]"),
+    "a large integer of numpy": (
+        [np.int64(2**53 + 1)],
+        "9007199254740993 is not a Lua number",
+        "[1]",
+    ),
+    "a low integer of numpy": ([np.int64(-(2**53) - 1)], "not a Lua number", "[1]"),
     "a huge integer": ({"n": 10**400}, "not a Lua number", "n"),
     "a key of None": ({"a": {None: 1}}, "None cannot be a key", "a"),
     "half a character": ({"s": "\ud800"}, "is not valid Unicode", "s"),
@@ -251,6 +258,14 @@ def test_a_slice_without_elements_is_a_tensor_without_dimensions() -> None:
     read = t7.loads(t7.dumps(torch.ones(400, 3)[:, :0]))
     assert read.shape == (0,)
     assert read.storage is None
+
+
+@pytest.mark.parametrize("body", [[], [b"x", 1], ["x"], [bytearray(b"x")], [None, b"x"]])
+def test_a_body_of_raw_bytes_is_one_bytes_object(body: list[Any]) -> None:
+    generator = LuaObject("torch.Generator")
+    generator.body = body
+    with pytest.raises(T7Error, match=r"body of a torch\.Generator must be one bytes object"):
+        t7.dumps(generator)
 
 
 def test_options_that_do_not_exist_are_refused() -> None:

@@ -103,6 +103,9 @@ def test_shared_layers_are_written_once() -> None:
         nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
         nn.AvgPool2d(3, 2, ceil_mode=True),
         nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True),
+        # Only without padding, and with a stride above the kernel, Torch7 has one window more.
+        *(nn.MaxPool2d(3, ceil_mode=True), nn.AvgPool2d((3, 5), (3, 2), ceil_mode=True)),
+        *(nn.MaxPool2d(2, 3, 1, ceil_mode=True), nn.MaxPool2d(2, 3)),
         nn.Conv2d(4, 2, (3, 1), (1, 2), (2, 0), bias=False),
         nn.BatchNorm2d(4, eps=0.5, momentum=0.3),
         nn.BatchNorm2d(4, affine=False),
@@ -170,6 +173,24 @@ def test_a_flatten_needs_the_shape_of_an_example() -> None:
     network = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(72, 3))
     with pytest.raises(ConversionError, match=r"1: the size of .* pass input_shape=\(C, H, W\)"):
         to_torch7(network)
+    assert to_torch7(network, (4, 8, 8))["modules"][2]["numElements"] == 2 * 6 * 6
+
+
+def test_a_network_in_training_mode_is_written_and_not_changed() -> None:
+    """To find the size of a View, a trial runs; statistics and random numbers stay as they were."""
+    network = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(256, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    random_state = torch.random.get_rng_state()
+    written = to_torch7(network, (4, 8, 8))
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert t7.loads(t7.dumps(written))["modules"][1]["running_var"].tolist() == [1, 1, 1, 1]
+    assert not network[2]._forward_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_network_of_another_dtype_may_have_a_flatten(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 2, 3), nn.Flatten()).to(dtype)
     assert to_torch7(network, (4, 8, 8))["modules"][2]["numElements"] == 2 * 6 * 6
 
 

@@ -6,6 +6,7 @@ left out on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import nn
 from torchlift.converters import TorchliftError, convert, t7
 from torchlift.converters.modules import load_model
 from torchlift.converters.modules.errors import ConversionError
-from torchlift.converters.modules.to_torch7 import to_torch7
+from torchlift.converters.modules.to_torch7 import to_torch7, torch7_skeleton
+from torchlift.converters.modules.torch7_source import part_of
 from torchlift.converters.saved import SavedModel, load, save, save_t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
 
@@ -213,6 +215,55 @@ def test_a_small_skeleton_cannot_request_much_memory(tmp_path: Path) -> None:
         save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
 
 
+def test_many_small_storages_cannot_request_much_memory(tmp_path: Path) -> None:
+    """Each of them alone would be allowed."""
+    save(SavedModel(convert(case("bn_single")["module"]), "features"), tmp_path / "model")
+    damaged = t7.load(tmp_path / "model" / "torch7.t7", writable=True)
+    for storage in damaged["storages"].to_list()[:2]:
+        storage["size"], storage["content"] = 3 * 2**20, None
+    t7.save(damaged, tmp_path / "model" / "torch7.t7")
+    with pytest.raises(ConversionError, match="a storage of 3145728 elements"):
+        save_t7(load(tmp_path / "model"), tmp_path / "model.t7")
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides", "expected"),
+    [
+        (0, [2, 3], [3, 1], [[0, 1, 2], [3, 4, 5]]),
+        (2, [2], [3], [2, 5]),
+        (5, [1], [100], [5]),
+        (3, [2], [3], None),
+        (6, [1], [1], None),
+        (-1, [1], [1], None),
+        (0, [-1], [1], None),
+        (5, [2], [-1], None),
+    ],
+)
+def test_a_tensor_of_a_skeleton_lies_inside_its_storage(
+    offset: int, shape: list[int], strides: list[int], expected: Any
+) -> None:
+    sizes = {"shape": LuaTable.from_list(shape), "strides": LuaTable.from_list(strides)}
+    place = LuaTable({"offset": offset, **sizes})
+    if expected is None:
+        with pytest.raises(ValueError, match="outside its storage"):
+            part_of(np.arange(6.0), place)
+    else:
+        assert part_of(np.arange(6.0), place).tolist() == expected
+
+
+def test_gradients_are_written_as_zeros_and_kept_nowhere() -> None:
+    """The file of a saved model does not hold a second network."""
+    source = reread(linear(torch.eye(2), gradWeight=torch.ones(2, 2), gradBias=torch.ones(2)))
+    network = convert(source)
+    storages = torch7_skeleton(network)["storages"].to_list()
+    assert [storage.get("content") for storage in storages] == [None] * 4
+    written = to_torch7(network)["modules"][1]
+    assert np.array_equal(written["weight"], np.eye(2))
+    for name in ("gradWeight", "gradBias"):
+        assert not written[name].any()
+        assert written[name].shape == source["modules"][1][name].shape
+
+
 def test_an_object_made_in_python_is_written_with_its_values() -> None:
     fields = LuaTable({"weight": np.ones((2, 3), "f4"), "bias": np.zeros(2, "f4")})
     module = convert(LuaObject("nn.Linear", fields))
@@ -242,7 +293,12 @@ def test_the_rest_of_a_storage_that_two_weights_share_is_kept(tmp_path: Path) ->
     assert difference(t7.load(tmp_path / "model.t7"), source) is None
 
 
-def test_tied_weights_that_were_trained_apart_are_refused() -> None:
+@pytest.mark.parametrize(
+    "change", [lambda weight: weight.add_(1), lambda weight: weight.mul_(1 + 2**-20)]
+)
+def test_tied_weights_that_were_trained_apart_are_refused(
+    change: Callable[[torch.Tensor], Any],
+) -> None:
     weight = torch.arange(4.0).view(2, 2)
     network = convert(reread(linear(weight), linear(weight.t())))
     with torch.no_grad():
@@ -251,7 +307,7 @@ def test_tied_weights_that_were_trained_apart_are_refused() -> None:
     # Both have changed alike: they are still one memory.
     assert np.array_equal(to_torch7(network)["modules"][1]["weight"], 2 * weight)
     with torch.no_grad():
-        network[1].weight.add_(1)
+        change(network[1].weight)
     with pytest.raises(ConversionError, match=r"weight: shares memory with another tensor"):
         to_torch7(network)
 
@@ -264,3 +320,14 @@ def test_a_tensor_that_is_more_than_a_buffer_is_kept() -> None:
     assert written["output"].size == 0
     assert np.array_equal(written["target"], shared)
     assert np.array_equal(written["gradScale"], shared)
+
+
+def test_a_buffer_over_the_memory_of_a_weight_is_kept() -> None:
+    """`nn.Constant` returns its value itself: what is emptied there would be no longer shared."""
+    weight = torch.eye(2)
+    network = convert(reread(linear(weight, output=weight)))
+    with torch.no_grad():
+        network[0].weight.mul_(3)
+    written = t7.loads(t7.dumps(to_torch7(network)))["modules"][1]
+    assert np.array_equal(written["output"], 3 * weight)
+    assert written["output"].storage is written["weight"].storage

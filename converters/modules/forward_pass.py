@@ -22,6 +22,7 @@ from ..t7 import LuaObject, LuaTable
 from ..t7.tensors import tensor
 from ..t7.values import is_true
 from .conversion import Conversion
+from .in_place import InPlace
 
 #: Containers whose children run one after the other (`Sequential.lua` and its subclasses).
 _SEQUENTIAL = ("nn.Sequential", "nn.LayerNormalization", "nn.Maxout", "nn.SpatialLPPooling")
@@ -91,6 +92,12 @@ class ForwardPass:
     def __init__(self, conversion: Conversion, input: Any = None) -> None:
         self.calls: list[Call] = []
         self._entries = {id(entry.source): entry for entry in conversion.layers}
+        #: Container → the InPlace that runs it with Torch7's memory.
+        self._in_place = {
+            id(wrapper[0]): wrapper
+            for wrapper in conversion.module.modules()
+            if isinstance(wrapper, InPlace)
+        }
         #: Storage → the calls that overwrote values of another call.
         self._writers: defaultdict[int, list[Call]] = defaultdict(list)
         #: Tensor → the calls that output it, each with the tensor's keys in the output.
@@ -136,7 +143,8 @@ class ForwardPass:
         if layer.class_name == "nn.Sequential":
             return
         self._time += 1
-        call = Call(layer, path, entry.module, input, start, self._time)
+        module = self._in_place.get(id(entry.module), entry.module)
+        call = Call(layer, path, module, input, start, self._time)
         self._record_writes(call, inner=self.calls[first:])
         self.calls.append(call)
         for keys, array in arrays_in(call.output):

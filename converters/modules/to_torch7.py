@@ -20,6 +20,7 @@ from .errors import ConversionError
 from .layers.container import Concat, ConcatTable, ParallelTable
 from .layers.shape import View
 from .layers.table_arithmetic import CAddTable
+from .meta_device import on_meta_device
 from .torch7_skeleton import skeleton
 from .torch7_source import materialize, source_of, submodule_path
 
@@ -103,7 +104,7 @@ class _Description:
             raise ConversionError(
                 "the size of the nn.View for a Flatten is not known: pass input_shape=(C, H, W)"
             )
-        return _flat_sizes(self._network, self._input_shape)
+        return _flat_sizes(self._network, self._input_shape, self._dtype)
 
 
 _CONTAINERS = ("nn.Sequential", "nn.Concat", "nn.ConcatTable", "nn.ParallelTable")
@@ -349,21 +350,22 @@ def _view_fields(size: list[int], num_input_dims: int | None = None) -> dict[str
     return fields if num_input_dims is None else {**fields, "numInputDims": num_input_dims}
 
 
-def _flat_sizes(network: nn.Module, input_shape: tuple[int, ...]) -> dict[int, int]:
-    """Return the size of each nn.Flatten's output for one example, by the layer's id."""
+def _flat_sizes(
+    network: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
+) -> dict[int, int]:
+    """Return the size of each nn.Flatten's output for one example, by the layer's id.
+
+    A copy without values runs: a batch would change the statistics of a network in training mode.
+    """
     sizes: dict[int, int] = {}
-    handles = [
-        layer.register_forward_hook(
-            lambda layer, _inputs, output: sizes.update({id(layer): output.shape[1]})
+    trial = on_meta_device(network)
+    flattening = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Flatten)]
+    for name, layer in flattening:
+        trial.get_submodule(name).register_forward_hook(
+            lambda _, _inputs, output, layer=layer: sizes.update({id(layer): output.shape[1]})
         )
-        for layer in network.modules()
-        if isinstance(layer, nn.Flatten)
-    ]
-    if handles:
-        with torch.no_grad():
-            network(torch.zeros(_BATCH_SIZE, *input_shape))
-    for handle in handles:
-        handle.remove()
+    with torch.no_grad():
+        trial(torch.zeros(_BATCH_SIZE, *input_shape, dtype=dtype, device="meta"))
     return sizes
 
 

@@ -14,6 +14,9 @@ from .values import LuaObject, LuaTable
 if TYPE_CHECKING:
     import torch
 
+#: Classes whose objects are tables.
+_TABLES = ("tds.Hash", "tds_hash", "tds.Vec", "tds_vec")
+
 
 def to_torch(value: Any) -> Any:
     """Convert arrays to tensors, list-like tables to lists, and other tables to dicts.
@@ -37,7 +40,7 @@ def to_torch(value: Any) -> Any:
 
     def convert(item: Any) -> Any:
         """Convert one value; the contents of a table are added later."""
-        if isinstance(item, LuaObject) and item.class_name.startswith("tds") and len(item.fields):
+        if isinstance(item, LuaObject) and item.class_name in _TABLES:
             item = item.fields
         if id(item) in converted:
             return converted[id(item)]

@@ -310,7 +310,7 @@ def _double(value: Any) -> float:
         double = float(value)
     except OverflowError:
         double = float("inf")
-    if isinstance(value, int) and double != value:
+    if isinstance(value, (int, np.integer)) and double != int(value):
         raise T7Error(f"{value} is not a Lua number: integers are exact up to 2^53 only")
     return double
 
