@@ -95,8 +95,11 @@ def test_features_become_a_data_frame(network: SavedModel, tmp_path: Path) -> No
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32), np.uint8)
     splits = np.array(["train", "train", "test", "test"])
     ids = np.array(["a.png", "b.png", "c.png", "d.png"])
-    data = Dataset(images, np.array([1, 0, 1, 1]), ("cat", "dog"), ids=ids, splits=splits)
+    names, notes = ("cat", "dog"), ("as found",)
+    data = Dataset(images, np.array([1, 0, 1, 1]), names, notes, ids, splits)
     features = extract_features(network, data)
+    assert features.notes == ("as found", *network.notes)
+    assert network.notes
     table = features.to_pandas()
     assert table.columns[:3].tolist() == ["label", "split", "penultimate_0"]
     assert table["label"].tolist() == ["dog", "cat", "dog", "dog"]

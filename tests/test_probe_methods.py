@@ -61,6 +61,10 @@ def test_neighbors_vote_by_their_distance_and_their_number_is_chosen_by_validati
 def test_more_neighbors_than_examples_are_not_tried() -> None:
     few = Examples(TRAIN.features[:4], np.array([0, 1, 2, 0]))
     assert METHODS["knn"](few, VAL, 0).setting in ("k=1", "k=3")
+    # As many as there are examples: the two that are farther away outvote the nearest one.
+    three = Examples(np.array([[0.0], [1.0], [1.0]], np.float32), np.array([0, 1, 1]))
+    between = Examples(np.array([[0.45]], np.float32), np.array([1]))
+    assert METHODS["knn"](three, between, 0).setting == "k=3"
 
 
 def test_the_network_is_that_of_the_epoch_with_the_smallest_validation_loss() -> None:

@@ -87,6 +87,19 @@ def test_what_became_of_each_run(folder: Path) -> None:
     assert "metrics.jsonl: damaged" in str(found["f"].problem)
 
 
+@pytest.mark.parametrize(("ended_after", "status"), [(2, "finished"), (1, "interrupted")])
+def test_a_run_that_a_callback_ended_is_finished(
+    ended_after: int, status: str, tmp_path: Path
+) -> None:
+    """Unless it went on after that, and has the evaluation of before."""
+    write_run(tmp_path / "run", [0.1, 0.2], test=0.3, epochs=5)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    facts["ended_after"] = ended_after
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    (run,) = find_runs(tmp_path)
+    assert (run.status, run.epochs, run.planned_epochs) == (status, 2, 5)
+
+
 def test_a_run_of_0_1_0_is_read() -> None:
     (run,) = find_runs(FIXTURES / "0.1.0")
     assert (run.status, run.epochs, run.options["val_fraction"]) == ("finished", 2, 0.1)
