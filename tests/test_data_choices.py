@@ -129,6 +129,22 @@ def test_more_classes_than_a_model_has_are_not_matched_by_position() -> None:
         match_classes(DATA, many)
 
 
+@pytest.mark.parametrize(
+    ("count", "largest", "is_valid"),
+    [(3, 24_999, True), (3, 25_000, False), (3_000, 29_999, True), (3_000, 30_000, False)],
+)
+def test_without_names_labels_may_be_as_large_as_data_has_classes(
+    count: int, largest: int, is_valid: bool
+) -> None:
+    """Memory grows with the largest label: one that is damaged would take all of it."""
+    labels = np.zeros(count, np.int64)
+    labels[-1] = largest
+    data = Dataset(np.zeros((count, 1, 1, 1), np.uint8), labels)
+    assert len(keep_valid_labels(data, "skip")) == (count if is_valid else count - 1)
+    named = replace(data, names=tuple(map(str, range(largest + 1))))
+    assert keep_valid_labels(named) is named
+
+
 def test_labels_out_of_range_are_left_out_and_five_are_named() -> None:
     wrong = replace(DATA, classes=np.array([0, 7, 8, 9, -1, 10, 11, 1]))
     kept = keep_valid_labels(wrong, "skip")

@@ -91,6 +91,21 @@ def test_the_network_is_that_of_the_epoch_with_the_smallest_validation_loss() ->
     np.testing.assert_allclose(fitted.classify(TEST.features), outputs[best], atol=1e-5)
 
 
+def test_the_network_stops_ten_epochs_after_the_best_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders, permutation = list[int](), torch.randperm
+
+    def counted(count: int) -> torch.Tensor:
+        orders.append(count)
+        return permutation(count)
+
+    monkeypatch.setattr(torch, "randperm", counted)
+    val = Examples(VAL.features, np.random.default_rng(0).permutation(VAL.classes))
+    fitted = METHODS["network"](TRAIN, val, 3)
+    assert f"{len(orders) - 10} epochs" == fitted.setting
+
+
 def test_the_best_of_several_layers_is_chosen_by_validation_and_not_by_the_test() -> None:
     data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
     results = [probe(str(seed), data, "knn", None, ProbeOptions(seed=seed)) for seed in range(8)]

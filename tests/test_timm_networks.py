@@ -212,6 +212,9 @@ def test_a_folder_of_timm_is_opened_with_its_classes(tmp_path: Path) -> None:
     assert model.labels == ["ant", "bee", "cow", "dog", "eel", "fox"]
     assert model.preprocessing is not None
     assert model.preprocessing.size == 20
+    # Weights of the Hub are float32 as they are: `--dtype` is for a `.t7`.
+    plain = load_network(f"hf:{tmp_path / 'hub'}", dtype=None)
+    assert {value.dtype for value in plain.module.parameters()} == {torch.float32}
 
 
 def test_weights_in_several_files_are_read_as_their_index_says(tmp_path: Path) -> None:
