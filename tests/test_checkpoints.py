@@ -72,6 +72,26 @@ def test_weights_two_levels_down_are_found(tmp_path: Path) -> None:
     assert torch.equal(ours(INPUTS), theirs(INPUTS))
 
 
+def test_the_prefix_is_that_of_most_names(tmp_path: Path) -> None:
+    """Beside them, a tensor of another network may have a name of ours by chance."""
+    theirs, ours = network(seed=1), network(seed=2)
+    state = prefixed("model.", theirs) | {"0.bias": torch.full((8,), 9.0)}
+    torch.save(state, tmp_path / "both.pth")
+    model = filled(tmp_path / "both.pth", ours)
+    assert torch.equal(ours(INPUTS), theirs(INPUTS))
+    assert model.notes == []
+
+
+def test_another_head_has_other_classes(tmp_path: Path) -> None:
+    torch.save(network(5).state_dict(), tmp_path / "five.pth")
+    torch.save(network(2).state_dict(), tmp_path / "two.pth")
+    for file, labels in (("five.pth", None), ("two.pth", ["cat", "dog"])):
+        module = network(2)
+        model = SavedModel(module, "logits", labels=["cat", "dog"])
+        fill_from_state(model, module, read_state(tmp_path / file)[0], file)
+        assert model.labels == labels
+
+
 def test_another_head_and_what_is_left_are_told_in_one_line(tmp_path: Path) -> None:
     theirs, ours = network(5, seed=1), network(2, seed=2)
     state = prefixed("model.", theirs)

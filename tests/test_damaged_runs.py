@@ -53,6 +53,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+#: What a checkpoint says of its only epoch.
+_ROWS = {"history": [{"epoch": 1}], "seconds": [1.0]}
 _STATE, _WEIGHTS = "checkpoints/epoch-0001/state.pt", "checkpoints/epoch-0001/model.safetensors"
 
 
@@ -66,6 +68,12 @@ _STATE, _WEIGHTS = "checkpoints/epoch-0001/state.pt", "checkpoints/epoch-0001/mo
         (_STATE, pickled({"history": [], "seconds": []}), "it is of epoch 0"),
         (_STATE, pickled({"history": [1], "seconds": [1.0]}), r"history\[0\] is 1"),
         (_STATE, pickled({"history": "x", "seconds": [1.0]}), "history is 'x'"),
+        (_STATE, pickled(_ROWS | {"history": [{"val_loss": 1.0}]}), r"history\[0\] has no epoch"),
+        (_STATE, pickled(_ROWS | {"history": [{"epoch": "1"}]}), r"history\[0\] is "),
+        (_STATE, pickled(_ROWS | {"seconds": ["1.0"]}), r"seconds\[0\] is '1.0'"),
+        (_STATE, pickled(_ROWS | {"seconds": [1.0, 1.0]}), "it is of epoch 1"),
+        (_STATE, pickled(_ROWS | {"class_counts": {1: torch.zeros(2, 10)}}), "are no counts"),
+        (_STATE, pickled(_ROWS | {"class_counts": {1: 5}}), "are no counts"),
         (_STATE, None, "state.pt: the checkpoint is damaged"),
         (_WEIGHTS, b"garbage", "model.safetensors: the checkpoint is damaged"),
         (_WEIGHTS, b"\xff" * 8 + b"{}", "model.safetensors: the checkpoint is damaged"),

@@ -26,10 +26,12 @@ from torchlift.transfer.data import (
     split,
 )
 from torchlift.transfer.data.augmentation import draw, jitter, mix
-from torchlift.transfer.data.class_matching import match_names, name_classes
-from torchlift.transfer.data.selection import keep_valid_labels
+from torchlift.transfer.data.class_matching import MatchBy, match_names, name_classes
+from torchlift.transfer.data.selection import draw_stratified, keep_valid_labels
 from torchlift.transfer.data.writing import write_npz
 from torchlift.transfer.errors import DataError
+from torchlift.transfer.training.draw_splits import draw_splits
+from torchlift.transfer.training.options import SplitOptions
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (8, 3, 4, 5), np.uint8)
@@ -127,6 +129,22 @@ def test_more_classes_than_a_model_has_are_not_matched_by_position() -> None:
         match_classes(DATA, many)
 
 
+@pytest.mark.parametrize(
+    ("count", "largest", "is_valid"),
+    [(3, 24_999, True), (3, 25_000, False), (3_000, 29_999, True), (3_000, 30_000, False)],
+)
+def test_without_names_labels_may_be_as_large_as_data_has_classes(
+    count: int, largest: int, is_valid: bool
+) -> None:
+    """Memory grows with the largest label: one that is damaged would take all of it."""
+    labels = np.zeros(count, np.int64)
+    labels[-1] = largest
+    data = Dataset(np.zeros((count, 1, 1, 1), np.uint8), labels)
+    assert len(keep_valid_labels(data, "skip")) == (count if is_valid else count - 1)
+    named = replace(data, names=tuple(map(str, range(largest + 1))))
+    assert keep_valid_labels(named) is named
+
+
 def test_labels_out_of_range_are_left_out_and_five_are_named() -> None:
     wrong = replace(DATA, classes=np.array([0, 7, 8, 9, -1, 10, 11, 1]))
     kept = keep_valid_labels(wrong, "skip")
@@ -156,6 +174,36 @@ def test_what_is_said_of_splits() -> None:
     # The second split has its own draw, and its fraction is of all images.
     both = split(large, 0.25, 0.5, seed=3)
     assert [len(each) for each in (both.train, both.val, both.test)] == [10, 10, 20]
+    assert both.test.ids is not None
+    assert both.val.ids is not None
+    chosen = draw_stratified(np.array([0, 1] * 20), 20, seed=3)
+    assert both.test.ids.tolist() == chosen.tolist()
+    rest = np.setdiff1d(np.arange(40), chosen)
+    of_rest = draw_stratified(np.array([0, 1] * 20)[rest], 10, seed=4)
+    assert both.val.ids.tolist() == rest[of_rest].tolist()
+
+
+@pytest.mark.parametrize(
+    ("match_by", "classes", "said"),
+    [
+        ("name", [1, 0], "{}'s classes were matched with the model's by name"),
+        (
+            "position",
+            [0, 1],
+            "classes were matched by position, as was asked for: cat with dog, dog with cat",
+        ),
+    ],
+)
+def test_the_classes_of_a_kept_head_are_those_of_all_splits(
+    match_by: MatchBy, classes: list[int], said: str
+) -> None:
+    """Both datasets are matched with the model's outputs in the way that was asked for."""
+    data, test = replace(DATA, notes=("as found",)), DATA.take(np.arange(2))
+    splits = draw_splits(data, test, SplitOptions(0.0), 0, match_by, ["dog", "cat"])
+    assert splits.test.classes.tolist() == classes
+    assert splits.train.classes.tolist() == classes * 4
+    assert splits.train.names == splits.test.names == ("dog", "cat")
+    assert splits.notes[:3] == ("as found", said.format("the data"), said.format("the test data"))
 
 
 def test_a_class_without_images_has_no_weight() -> None:

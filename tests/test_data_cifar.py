@@ -99,6 +99,15 @@ def test_cifar100_has_the_fine_classes(tmp_path: Path, monkeypatch: pytest.Monke
         assert actual.names == tuple(names)
 
 
+def test_an_array_that_was_saved_by_columns_is_read_by_columns(tmp_path: Path) -> None:
+    """NumPy keeps the order in memory; pickles of it hold the bytes in that order."""
+    pixels = cifar_pixels(3)
+    for name, saved in (("rows", pixels), ("columns", np.asfortranarray(pixels))):
+        write_cifar_python(tmp_path / name, {"test_batch": {"data": saved, "labels": [0, 1, 2]}})
+        found = in_memory(tmp_path / name)
+        assert np.array_equal(found.images.reshape(3, -1), pixels)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_code_in_a_pickle_never_runs(tmp_path: Path, protocol: int) -> None:
     witness = tmp_path / "was_run"

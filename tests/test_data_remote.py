@@ -22,6 +22,8 @@ from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.transfer.data import Batches, BatchPlan, ImageFiles, fingerprint, open_data
+from torchlift.transfer.data.remote_files import RemoteFile
+from torchlift.transfer.errors import DataError
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -123,6 +125,29 @@ def test_images_that_do_not_fit_in_memory_stay_where_they_are(
             place = next(i for i, name in enumerate(found.ids) if name.endswith("2.png")
                          and "cat" in name)  # fmt: skip
             assert np.array_equal(np.asarray(found[place]), np.asarray(image))
+
+
+class WholeFiles:
+    """A file system, like some servers, that gives a whole file for a part of it."""
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        return b"0123456789"
+
+
+def test_a_part_of_a_file_is_those_bytes_and_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that ends early would be decoded with a gray rest."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/part.bin", b"0123456789")
+    file = RemoteFile.at("memory://part.bin")
+    assert file.read() == b"0123456789"
+    assert file.part(4, 6).read() == b"456789"
+    with pytest.raises(DataError, match="6 bytes came, 8 were expected"):
+        file.part(4, 8).read()
+    monkeypatch.setattr(RemoteFile, "_system", WholeFiles())
+    assert file.part(4, 3).read() == b"456"
+    with pytest.raises(DataError, match="2 bytes came, 4 were expected"):
+        file.part(8, 4).read()
+    memory.rm("/part.bin")
 
 
 def test_what_is_left_out_of_a_folder_elsewhere_is_counted() -> None:

@@ -224,12 +224,14 @@ def test_a_fingerprint_depends_on_pixels_labels_and_order(data: Dataset, tmp_pat
     others = [
         replace(data, images=images),
         replace(data, classes=classes),
+        # The same labels, of other images.
+        replace(data, classes=np.roll(np.array(data.classes), 1)),
         replace(data, classes=None),
         data.take(np.arange(540)[::-1]),
         data.take(np.arange(539)),
         replace(data, images=data.images.reshape(540, 1, 2, 1)),
     ]
-    assert len({fingerprint(each) for each in [data, *others]}) == 7
+    assert len({fingerprint(each) for each in [data, *others]}) == 8
     renamed = replace(data, names=("e", "f", "g", "h"), notes=("a note",))
     assert fingerprint(renamed) == fingerprint(data)
     (tmp_path / "a").mkdir()

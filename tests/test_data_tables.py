@@ -102,6 +102,22 @@ def test_images_of_several_sizes_stay_in_their_files(folder: Path) -> None:
     assert resized.images.shape == (2, 3, 4, 4)
 
 
+@pytest.mark.parametrize(("modes", "channels"), [(("L", "L"), 1), (("L", "RGB"), 3)])
+def test_all_images_are_in_color_if_one_is(
+    modes: tuple[str, str], channels: int, tmp_path: Path
+) -> None:
+    colors = [100, 50 if channels == 1 else (10, 20, 30)]
+    for name, mode, color in zip(("a", "b"), modes, colors, strict=True):
+        Image.new(mode, (6, 5), color).save(tmp_path / f"{name}.png")
+    (tmp_path / "table.csv").write_text("path,label\na.png,cat\nb.png,dog\n", encoding="utf-8")
+    data = open_data(tmp_path / "table.csv")
+    assert isinstance(data, Dataset)
+    assert data.images.shape == (2, channels, 5, 6)
+    assert data.images[0].min() == data.images[0].max() == 100
+    last = [50] if channels == 1 else [10, 20, 30]
+    assert data.images[1, :, 0, 0].tolist() == last
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -139,6 +155,9 @@ def test_names_with_commas_are_names(folder: Path) -> None:
     [
         ([["x", "y"], ["x"]], "several labels an image"),
         ([0.5, 1], "real numbers, such as 0.5"),
+        # Only where the source has class names does -1 mean that there is none.
+        ([-1, -1], "2 labels out of range"),
+        ([-1, 0], "1 labels out of range"),
     ],
 )
 def test_json_lines_with_other_labels_are_refused(
@@ -223,6 +242,10 @@ def test_a_folder_of_archives_has_the_splits_of_their_names(tmp_path: Path) -> N
     assert data.names == NAMES
     files = open_data(tmp_path, split="train")
     assert len(files) == 2
+    # An archive of another name is in no split, and then there are none.
+    shard(tmp_path / "images.tar", [0])
+    more = open_data(tmp_path)
+    assert (len(more), more.splits) == (5, None)
 
 
 def test_damaged_and_compressed_archives_are_one_line(tmp_path: Path) -> None:
@@ -278,6 +301,10 @@ def test_a_folder_that_hugging_face_saved(tmp_path: Path) -> None:
         save_to_disk(tmp_path / "dict" / name, arrow_table(rows))
     (tmp_path / "dict" / "dataset_dict.json").write_text("{}")
     check(open_data(tmp_path / "dict"))
+    # With one of another name the folders are no splits: their images are all of the data.
+    save_to_disk(tmp_path / "dict" / "unsupervised", arrow_table([0]))
+    more = open_data(tmp_path / "dict")
+    assert (len(more), more.splits) == (5, None)
 
 
 def test_parquet_files_with_an_image_column(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from torchlift.converters import t7
 from torchlift.converters.images.errors import ImageError
 from torchlift.converters.t7 import LuaObject, LuaTable
 from torchlift.transfer.data import Dataset, ImageFiles, open_data, stream_folder
+from torchlift.transfer.data.image_folder_index import read_index
 from torchlift.transfer.data.write_image_folder import write_image_folder
 from torchlift.transfer.errors import DataError
 
@@ -208,8 +209,8 @@ def test_a_folder_of_images_has_the_same_pixels_classes_and_order(
 
 @pytest.mark.parametrize("files", [False, True])
 def test_names_splits_and_classes_without_images_are_kept(files: bool, tmp_path: Path) -> None:
-    """Names in no alphabetical order, two that no folder can have, two alike, one not used."""
-    names = ("zebra", "a/b", "..", "Cat", "cat", "unused")
+    """Names in no alphabetical order, two that no folder can have, some alike, two not used."""
+    names = ("zebra", "a/b", "..", "Cat", "cat", "unused", "Zebra")
     classes = np.array([4, 0, 3, 1, 2, 0, 1])
     splits = np.array(["test", "train", "train", "val", "train", "test", "train"])
     pixels = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 4), np.uint8)
@@ -223,6 +224,10 @@ def test_names_splits_and_classes_without_images_are_kept(files: bool, tmp_path:
     assert np.array_equal(again.splits, splits)
     assert again.names == names
     assert in_memory(folder, split="val").names == names
+    # On macOS and Windows folders that differ in case alone are one.
+    listed = read_index(folder)
+    assert listed is not None
+    assert len({name.casefold() for name in listed.classes}) == len(names)
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
@@ -243,9 +248,20 @@ def test_a_file_of_that_name_of_other_origin_changes_nothing(tmp_path: Path) -> 
         data = open_data(folder)
         assert data.names == ("cat", "owl")
         assert "files of other kinds: 1 (dataset.json)" in data.notes[0]
-    (folder / "dataset.json").write_text('{"format": "torchlift image folder", "classes": 3}')
-    with pytest.raises(ImageError, match="not an index that this version reads"):
-        open_data(folder)
+    index = {"format": "torchlift image folder", "version": 1}
+    classes = [{"folder": "owl", "label": "owl"}, {"folder": "cat", "label": None}]
+    for damaged in (
+        {"classes": 3},
+        {"classes": [{"folder": "owl"}]},
+        {"classes": [{"folder": 5, "label": "owl"}]},
+        {"classes": [{"folder": "owl", "label": 5}]},
+        {"classes": classes, "version": 2},
+    ):
+        (folder / "dataset.json").write_text(json.dumps(index | damaged))
+        with pytest.raises(ImageError, match="not an index that this version reads"):
+            open_data(folder)
+    (folder / "dataset.json").write_text(json.dumps(index | {"classes": classes}))
+    assert in_memory(folder).names is None
 
 
 def test_what_was_odd_about_a_file_and_what_is_not_kept_is_noted(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 from torch import nn
 
 from torchlift.converters.errors import NotFiniteError
@@ -105,6 +106,22 @@ def test_the_store_keeps_what_the_data_says_of_each_image(tmp_path: Path) -> Non
     np.testing.assert_array_equal(read.classes, PIXELS.classes)
     with pytest.raises(StoreError, match="no layer 'x'; it has penultimate"):
         open_store(tmp_path / "new" / "store").read("x")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_chunks_are_the_bytes_that_zarr_writes(dtype: Any, tmp_path: Path) -> None:
+    """Also those of the last chunk, which ends with zeros for the images that are not there."""
+    store = extract(planned(settings=Settings(chunk=4, dtype=dtype)), tmp_path / "store")
+    values = store.read("penultimate").images
+    assert (len(values), values.dtype) == (10, np.dtype(dtype))
+    # Chunks of zeros are written, too; zarr leaves them out unless it is told not to.
+    whole, group = {"write_empty_chunks": True}, zarr.create_group(tmp_path / "own")
+    group.create_array(
+        "x", shape=values.shape, chunks=(4, 3), dtype=dtype, compressors=None, config=whole
+    )[:] = values
+    for chunk in range(3):
+        own = (tmp_path / "own/x/c" / str(chunk) / "0").read_bytes()
+        assert (store.path / f"features/penultimate/c/{chunk}/0").read_bytes() == own
 
 
 def test_progress_counts_every_image_once(tmp_path: Path) -> None:
@@ -198,6 +215,14 @@ def test_what_is_not_finite_is_refused_by_its_place(tmp_path: Path) -> None:
         NotFiniteError, match=r"too large for float16 \(examples 4 to 5, .*float32'$"
     ):
         extract(plan, tmp_path / "float16")
+    # Four values of 3e38 are numbers of float32, their sum is none.
+    wide = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
+    nn.init.constant_(wide[0].weight, 3e38)
+    extractor = TorchExtractor(SavedModel(wide, "features"), ["0"], "cpu")
+    ones = Dataset(np.ones((3, 1, 2, 2), np.float32))
+    assert np.isfinite(extractor(ones.images)[0]).all()
+    with pytest.raises(NotFiniteError, match="a feature is too large for float32"):
+        extract(plan_extraction(extractor, ones, Settings(pool="avg")), tmp_path / "sum")
     nn.init.constant_(network[1].weight, np.inf)
     with pytest.raises(NotFiniteError):
         TorchExtractor(SavedModel(network, "features"), ["1"], "cpu")

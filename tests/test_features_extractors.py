@@ -27,6 +27,7 @@ from torchlift.transfer.features.extractors import (
     network_digest,
     open_extractor,
 )
+from torchlift.transfer.features.model_source import ModelSource
 from torchlift.transfer.features.onnx_graph import cut_graph, find_values
 
 NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
@@ -51,6 +52,26 @@ def test_the_digest_of_a_network_has_names_shapes_and_types() -> None:
         Pair(2, torch.float16),
     ]
     assert len({network_digest(network) for network in networks}) == len(networks)
+
+
+def test_where_a_model_is_is_remembered_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store is read again from another folder; names of other libraries stay as they are."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    here = str(tmp_path / "w.pth")
+    for given, expected in (
+        (("net.t7", None, "a.b"), (str(tmp_path / "net.t7"), None, "a.b")),
+        (("python:nets:make", "w.pth"), ("python:nets:make", here, None)),
+        (("torchvision:resnet18", here), ("torchvision:resnet18", here, None)),
+        (("timm:resnet18", "a1_in1k"), ("timm:resnet18", "a1_in1k", None)),
+        (("hf:org/name",), ("hf:org/name", None, None)),
+    ):
+        source = ModelSource.of(*given)
+        assert source == ModelSource(*expected)
+        assert ModelSource.from_manifest({"source": vars(source)}) == source
+    assert ModelSource.from_manifest({}) is None
 
 
 def graph_of(nodes: list[Any], **weights: np.ndarray) -> onnx.ModelProto:

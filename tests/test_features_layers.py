@@ -73,6 +73,15 @@ class TestNames:
     def test_pytorch_names_and_lua_paths_are_equivalent(self, name: str, layer: str) -> None:
         assert find_tap(self.nested, name) == Tap(layer, layer)
 
+    def test_a_place_without_a_layer_does_not_count_in_lua(self) -> None:
+        """As torchvision's `downsample`, which most blocks do not have."""
+        block = nn.Sequential(nn.Linear(4, 3))
+        block.register_module("downsample", None)
+        block.add_module("last", nn.ReLU())
+        assert find_tap(block, "get(2)") == Tap("last", "last")
+        with pytest.raises(LayerError, match="has 2 children"):
+            find_tap(block, "get(3)")
+
     def test_penultimate_is_the_input_of_the_last_linear(self) -> None:
         assert find_tap(self.nested, "penultimate") == Tap("penultimate", "1.3", before=True)
 

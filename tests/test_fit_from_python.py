@@ -45,6 +45,7 @@ from torchlift.transfer import (
     split,
 )
 from torchlift.transfer.runs import read_run
+from torchlift.transfer.training.run_folder import RunFolder
 
 DIGITS = FIXTURES / "digits"
 MODEL, TRAIN, TEST, MEAN_STD = (
@@ -95,8 +96,11 @@ def test_features_become_a_data_frame(network: SavedModel, tmp_path: Path) -> No
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32), np.uint8)
     splits = np.array(["train", "train", "test", "test"])
     ids = np.array(["a.png", "b.png", "c.png", "d.png"])
-    data = Dataset(images, np.array([1, 0, 1, 1]), ("cat", "dog"), ids=ids, splits=splits)
+    names, notes = ("cat", "dog"), ("as found",)
+    data = Dataset(images, np.array([1, 0, 1, 1]), names, notes, ids, splits)
     features = extract_features(network, data)
+    assert features.notes == ("as found", *network.notes)
+    assert network.notes
     table = features.to_pandas()
     assert table.columns[:3].tolist() == ["label", "split", "penultimate_0"]
     assert table["label"].tolist() == ["dog", "cat", "dog", "dog"]
@@ -205,6 +209,16 @@ def test_a_callback_ends_the_training_and_resuming_goes_on(digits: Any, tmp_path
     whole, _ = train("whole")
     assert resumed.history == whole.history
     assert difference(resumed.model.module, whole.model.module) == 0
+
+
+def test_a_callback_cannot_change_the_results(digits: Any, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1)
+    changing = [lambda row: row.clear(), lambda row: row.update(val_accuracy=2.0)]
+    result = fit("softmax", digits, tmp_path, optimization=once, run=QUIET, callbacks=changing)
+    (row,) = result.history
+    assert row["epoch"] == 1
+    assert 0 <= row["val_accuracy"] <= 1
+    assert RunFolder(tmp_path).read_metrics() == [row]
 
 
 def test_an_error_in_a_callback_keeps_the_epochs_before_it(digits: Any, tmp_path: Path) -> None:

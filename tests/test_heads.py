@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork, infer_output_kind, load, save
+from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import HeadError, NetworkError
-from torchlift.transfer.heads import find_head, replace_head, strip_softmax
+from torchlift.transfer.heads import find_head, replace_head, resize_head, strip_softmax
 from torchlift.transfer.network_by_name import load_network, new_network
 from torchlift.transfer.training.classifiers import adapted_classifier
 
@@ -55,6 +56,34 @@ def test_a_head_takes_the_coefficients_of_a_probe() -> None:
     weight, bias, features = torch.randn(3, 4), torch.randn(3), torch.randn(5, 1, 2, 2)
     replace_head(network, 3, weight, bias)
     torch.testing.assert_close(network(features), features.flatten(1) @ weight.T + bias)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_new_head_is_like_the_old_one_but_for_its_outputs(training: bool) -> None:
+    old = nn.Conv2d(4, 6, (3, 1), stride=2, padding=(3, 1), dilation=2, groups=2)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), old).double().train(training)
+    images = torch.rand(2, 3, 12, 12, dtype=torch.float64)
+    before = network(images).shape
+    head = resize_head(network, 8)
+    assert network[1] is head
+    assert (head.training, head.weight.dtype) == (training, torch.float64)
+    assert network(images).shape == (2, 8, *before[2:])
+    for name in ("kernel_size", "stride", "padding", "dilation", "groups", "in_channels"):
+        assert getattr(head, name) == getattr(old, name), name
+    plain = nn.Sequential(nn.Linear(4, 3, bias=False)).train(training)
+    assert resize_head(nn.Sequential(plain), 2).bias is None
+    assert resize_head(nn.Sequential(plain), 2, needs_bias=True).bias is not None
+
+
+def test_the_temperature_of_an_old_head_is_not_that_of_a_new_one() -> None:
+    weight, bias, features = torch.randn(3, 4), torch.randn(3), torch.randn(5, 1, 2, 2)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 10), nn.LogSoftmax(1))
+    model = with_temperature(SavedModel(network, "log_probabilities"), 2.0)
+    expected = model.module(features)
+    strip_softmax(model.module, model.output_kind)
+    torch.testing.assert_close(model.module(features).log_softmax(1), expected)
+    replace_head(model.module, 3, weight, bias, output_kind="logits")
+    torch.testing.assert_close(model.module(features), features.flatten(1) @ weight.T + bias)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from torchlift.transfer.errors import LabError
 from torchlift.transfer.labs.options import LabOptions
 from torchlift.transfer.labs.run import LABS, do_lab, settings_of
 from torchlift.transfer.labs.steps import Steps
+from torchlift.transfer.labs.tables import epoch_table
+from torchlift.transfer.reports import Step
 
 
 class Commands:
@@ -119,6 +121,27 @@ def test_files_of_other_people_are_never_deleted(tmp_path: Path) -> None:
         *("figure.png", "letter.txt", "steps.jsonl")
     ]
     start(folder, Commands(), seed=0)
+
+
+def test_features_that_are_being_written_belong_to_their_file(tmp_path: Path) -> None:
+    """While `extract` writes a file, the features are in a folder beside it; a kill leaves it."""
+    folder = tmp_path / "lab"
+    start(folder, Commands(), seed=0).path("features.t7")
+    (folder / ".other.t7.zarr").mkdir()
+    with pytest.raises(LabError, match=r"more than the files of a lab: \.other\.t7\.zarr"):
+        start(folder, Commands(), overwrite=True, seed=1)
+    (folder / ".other.t7.zarr").rename(folder / ".features.t7.zarr")
+    start(folder, Commands(), overwrite=True, seed=1)
+    assert [path.name for path in folder.iterdir()] == ["steps.jsonl"]
+
+
+def test_the_epoch_that_was_kept_is_marked() -> None:
+    rows = [{"epoch": epoch, "train_loss": 1 / epoch, "val_accuracy": 0.5} for epoch in (1, 2, 3)]
+    trained = Step(("train", "lenet"), {"history": rows, "evaluation": {"epoch": 2}}, 1.0)
+    table = epoch_table("Each epoch.", trained)
+    assert table.header == ["epoch", "loss", "validation accuracy"]
+    assert [row[0] for row in table.rows] == ["1", "2 (kept)", "3"]
+    assert [row[1] for row in table.rows] == [1, 1 / 2, 1 / 3]
 
 
 def test_a_folder_without_a_lab_is_never_deleted(tmp_path: Path) -> None:

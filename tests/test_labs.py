@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from browser import DESKTOP, PHONE, browser, check_page
@@ -183,6 +184,20 @@ class TestData:
         assert pairs["--class-names"] == "names.txt"
         assert pairs["--limit"] == "7"
         assert notes == []
+
+    @pytest.mark.parametrize(("classes", "named"), [(9, False), (10, True), (11, False)])
+    def test_ten_classes_without_names_are_those_of_cifar(
+        self, classes: int, named: bool, tmp_path: Path
+    ) -> None:
+        labels = np.arange(2 * classes) % classes
+        np.savez(tmp_path / "d.npz", x=np.zeros((len(labels), 3, 4, 4), np.uint8), y=labels)
+        words, notes = self.first(tmp_path / "lab", data=str(tmp_path / "d.npz"))
+        assert ("--class-names" in words) is named
+        assert len(notes) == named
+        if named:
+            file = Path(words[words.index("--class-names") + 1])
+            names = file.read_text(encoding="utf-8").splitlines()
+            assert (len(names), names[0], names[9]) == (10, "airplane", "truck")
 
     def test_a_download_is_asked_of_torchvision(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 from training_support import QUIET, digit_splits, trained
@@ -20,6 +21,7 @@ from training_support import QUIET, digit_splits, trained
 from torchlift.cli.main import main
 from torchlift.transfer.data import Splits
 from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.training import loop
 from torchlift.transfer.training.checkpoints import saved_epochs
 from torchlift.transfer.training.measuring import class_results, count_classes
 from torchlift.transfer.training.monitoring import Monitor, best_epoch, best_epochs, is_over
@@ -110,6 +112,29 @@ def test_the_best_and_every_third_checkpoint_are_kept_also_by_a_resumed_run(
     for name in ("metrics.csv", "classes.csv", "evaluation.json", "model/model.safetensors"):
         files = (tmp_path / folder / name for folder in ("whole", "halves"))
         assert len({file.read_bytes() for file in files}) == 1, name
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("accuracy", 1), ("loss", 2), ("f1", 3)])
+def test_the_weights_are_those_of_the_epoch_that_the_metric_names(
+    monitor: Monitor,
+    best: int,
+    splits: Splits[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = iter([(0.9, 3.0, 0.1), (0.5, 1.0, 0.2), (0.1, 2.0, 0.9)])
+
+    def measure(*_: Any) -> tuple[dict[str, float], torch.Tensor]:
+        row = dict(zip(("val_accuracy", "val_loss", "val_f1"), next(measured), strict=True))
+        return row, torch.zeros(3, 10, dtype=torch.int64)
+
+    monkeypatch.setattr(loop, "measure", measure)
+    options: dict[str, Any] = {"run": replace(QUIET, save_every=1), "monitor": monitor}
+    model, outcome = trained(splits, tmp_path / "run", network=linear(), epochs=3, **options)
+    weights = load_file(outcome.folder.checkpoints / f"epoch-000{best}" / "model.safetensors")
+    for name, value in model.module.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert outcome.evaluation["epoch"] == best
 
 
 def test_a_changed_option_is_refused_by_its_name(

@@ -250,6 +250,14 @@ def test_samples_have_the_most_probable_classes() -> None:
     np.testing.assert_allclose(bars / bars[0], top.values.ravel() / top.values[0, 0], rtol=1e-5)
 
 
+def test_of_equal_probabilities_the_first_classes_are_shown() -> None:
+    """As they are predicted: the class of an image is the first of the most probable ones."""
+    images = np.zeros((1, 1, 7, 4), np.float32)
+    images[0, 0, 5] = 1
+    (sample,), _ = samples_of(Dataset(images, np.array([5]), tuple("abcdefg")), Twice())
+    assert [name for name, _ in sample.predictions] == list("fabcd")
+
+
 def test_the_true_class_has_a_dark_bar() -> None:
     sample = Sample(np.zeros((2, 2), np.uint8), ["b"], [("a", 0.6), ("b", 0.4)], "b")
     light, dark = (luminance(bar.get_facecolor()) for bar in draw_samples([sample]).axes[0].patches)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
@@ -182,6 +183,40 @@ def test_the_weights_of_an_int8_file_are_dequantized(lenet: SavedModel, tmp_path
         step = np.abs(array.reshape(len(array), -1)).max(axis=1) / 63
         error = np.abs(rounded.layers[name] - array).reshape(len(array), -1).max(axis=1)
         assert (error <= step * 0.51 + 1e-7).all()
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_weights_with_a_zero_point_are_those_that_onnx_computes(
+    axis: int | None, tmp_path: Path
+) -> None:
+    """As other programs quantize: unsigned numbers, with a scale of all or of each row."""
+    numbers = np.random.default_rng(0).integers(0, 256, (4, 6), np.uint8)
+    count = 1 if axis is None else numbers.shape[axis]
+    scale = np.linspace(0.1, 0.4, count).astype(np.float32)
+    zero = (np.arange(count) + 100).astype(np.uint8)
+    if axis is None:
+        scale, zero = scale[0], zero[0]
+    constants = {"w_quantized": numbers, "w_scale": scale, "w_zero_point": zero}
+    options = {} if axis is None else {"axis": axis}
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", list(constants), ["w"], **options),
+            helper.make_node("Gemm", ["x", "w"], ["y"], transB=1),
+        ],
+        "quantized",
+        [helper.make_tensor_value_info("x", number, ["batch", 6])],
+        [helper.make_tensor_value_info("y", number, ["batch", 4])],
+        [
+            onnx.numpy_helper.from_array(np.asarray(array), name)
+            for name, array in constants.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.save(model, tmp_path / "quantized.onnx")
+    (weight,) = weights_of_file(tmp_path / "quantized.onnx").layers.values()
+    outputs = ReferenceEvaluator(model).run(None, {"x": np.eye(6, dtype=np.float32)})[0]
+    np.testing.assert_allclose(weight, outputs.T, rtol=1e-6)
 
 
 def test_feature_maps_are_those_of_the_weights_in_the_file(

@@ -61,6 +61,10 @@ def test_neighbors_vote_by_their_distance_and_their_number_is_chosen_by_validati
 def test_more_neighbors_than_examples_are_not_tried() -> None:
     few = Examples(TRAIN.features[:4], np.array([0, 1, 2, 0]))
     assert METHODS["knn"](few, VAL, 0).setting in ("k=1", "k=3")
+    # As many as there are examples: the two that are farther away outvote the nearest one.
+    three = Examples(np.array([[0.0], [1.0], [1.0]], np.float32), np.array([0, 1, 1]))
+    between = Examples(np.array([[0.45]], np.float32), np.array([1]))
+    assert METHODS["knn"](three, between, 0).setting == "k=3"
 
 
 def test_the_network_is_that_of_the_epoch_with_the_smallest_validation_loss() -> None:
@@ -85,6 +89,21 @@ def test_the_network_is_that_of_the_epoch_with_the_smallest_validation_loss() ->
     assert 0 < best < 15
     assert fitted.setting == f"{best + 1} epochs"
     np.testing.assert_allclose(fitted.classify(TEST.features), outputs[best], atol=1e-5)
+
+
+def test_the_network_stops_ten_epochs_after_the_best_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders, permutation = list[int](), torch.randperm
+
+    def counted(count: int) -> torch.Tensor:
+        orders.append(count)
+        return permutation(count)
+
+    monkeypatch.setattr(torch, "randperm", counted)
+    val = Examples(VAL.features, np.random.default_rng(0).permutation(VAL.classes))
+    fitted = METHODS["network"](TRAIN, val, 3)
+    assert f"{len(orders) - 10} epochs" == fitted.setting
 
 
 def test_the_best_of_several_layers_is_chosen_by_validation_and_not_by_the_test() -> None:

@@ -238,6 +238,29 @@ def test_a_cut_network_gives_the_features_of_the_whole_one(layer: str) -> None:
         assert cut.unused == ["last"]
 
 
+class ByHand(nn.Module):
+    """A network that uses the weights of a layer without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, 4) to (N, 2)."""
+        return self.first(input).relu() @ self.last.weight.T  # type: ignore[no-any-return]
+
+
+def test_layers_without_which_a_network_does_not_run_are_kept() -> None:
+    """An exporter runs it to its end."""
+    whole, inputs = ByHand().eval(), torch.rand(6, 4)
+    expected = whole.first(inputs)
+    cut = cut_network(whole, find_tap(whole, "first"), inputs[:2])
+    assert isinstance(cut, UpToLayer)
+    assert not cut.unused
+    assert torch.equal(cut(inputs), expected)
+    assert cut.network(inputs).shape == (6, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("layer", "left_out"), [("layer3", "layer4"), ("penultimate", "fc")])
 def test_a_torchvision_network_is_saved_up_to_a_layer_and_exported(

@@ -21,6 +21,7 @@ from torchlift.transfer.reports import (
     Text,
     write_lab_report,
 )
+from torchlift.transfer.reports.markdown import markdown_table
 from torchlift.transfer.reports.numbers import formatted
 
 TRAIN = Step(("train", "lenet5", "my data.t7", "--lr", "0.1"), {"loss": 0.5}, 12.34)
@@ -42,6 +43,8 @@ PLOT = Step(("plot", "filters", "run", "filters.png"), {}, 1.0)
         ([None, 0.25], ["", "0.25"]),
         # A value far below the others keeps its digits.
         ([0.9, 1.5e-7], ["0.9", "1.5e-07"]),
+        ([0.9, 4.9e-5], ["0.9", "4.9e-05"]),
+        ([0.9, 5.1e-5], ["0.9000", "0.0001"]),
         ([0.0, 3.0], ["0", "3"]),
         ([float("nan"), 1.5], ["nan", "1.5"]),
         ([-0.5, 10.25], ["-0.50", "10.25"]),
@@ -55,6 +58,11 @@ def test_a_column_is_numeric_if_all_its_cells_are() -> None:
     table = Table("c", ["layer", "n", "mixed"], [["conv", 1, "a"], ["pool", None, 2]], [TRAIN])
     assert table.numeric == [False, True, False]
     assert table.cells == [["conv", "1", "a"], ["pool", "", "2"]]
+
+
+def test_a_cell_stays_in_its_row_and_column() -> None:
+    table = markdown_table(["a|b", "n"], [["two\nlines", "1"]], [False, True])
+    assert table == "| a\\|b | n |\n| --- | ---: |\n| two lines | 1 |"
 
 
 def test_a_table_may_have_no_rows() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torchlift.cli.main import main
 from torchlift.cli.sweep import read_choice
 from torchlift.converters.errors import WriteError
 from torchlift.transfer.errors import DivergedError, SweepError, TrainingError
-from torchlift.transfer.sweep import Sweep, Trial, plan_trials
+from torchlift.transfer.sweep import Choice, Sweep, Trial, plan_trials
 
 DIGITS = FIXTURES / "digits"
 
@@ -46,6 +47,23 @@ def test_more_draws_begin_with_the_same_runs() -> None:
     choices = [read_choice("lr=1e-4..1e-1"), read_choice("freeze=none,all-but-head")]
     assert plan_trials(choices, 8, 1)[:4] == plan_trials(choices, 4, 1)
     assert plan_trials(choices, 4, 2) != plan_trials(choices, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("choice", "drawn", "expected"),
+    [
+        (Choice("batch_size", bounds=(1, 9), whole=True), 2.6, "3"),
+        (Choice("batch_size", bounds=(1, 9), whole=True), 2.4, "2"),
+        (Choice("lr", bounds=(1e-4, 1.0)), 0.00123456, "0.001235"),
+    ],
+)
+def test_a_number_that_was_drawn_is_rounded(choice: Choice, drawn: float, expected: str) -> None:
+    def uniform(low: float, high: float) -> float:
+        assert choice.bounds is not None
+        assert (low, high) == tuple(map(math.log, choice.bounds))
+        return math.log(drawn)
+
+    assert choice.draw(SimpleNamespace(uniform=uniform)) == expected  # type: ignore[arg-type]  # the method that is called
 
 
 @pytest.mark.parametrize("text", ["lr", "=3", "lr=", "lr=1,,2", "lr=a..b", "lr=0..1", "lr=2..1"])
@@ -115,6 +133,27 @@ def test_a_stopped_sweep_is_resumed_and_sorted_by_validation(tmp_path: Path) -> 
     lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| lr | val_accuracy | val_loss | test_accuracy | epoch | run |"
     assert lines[2] == "| 3 | 0.9000 | 0.4000 | 0.2500 | 1 | 003 |"
+
+
+def test_runs_that_were_drawn_twice_are_runs_of_their_own(tmp_path: Path) -> None:
+    """Also when the sweep is resumed with more of them; those that are done keep their folders."""
+    done: list[str] = []
+
+    def run(trial: Trial, folder: Path) -> None:
+        done.append(folder.name)
+        finished(trial, folder)
+
+    twice = [{"lr": rate, "epochs": "2"} for rate in ("1", "2", "1")]
+    for trials, names in (
+        (twice, ["001", "002", "003"]),
+        ([*twice, twice[0], twice[1]], ["004", "005"]),
+        ([twice[1], *twice], []),
+    ):
+        done.clear()
+        Sweep(tmp_path, trials, {}).run(run)
+        assert done == names
+    folders = Sweep(tmp_path, [twice[1], *twice], {}).folders()
+    assert [folder.path.name for folder in folders] == ["002", "001", "005", "003"]
 
 
 def test_tables_that_are_missing_or_old_are_written_though_no_run_is_left(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, SavedModelError, TimmNetwork, load, save
 from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.heads import find_head, replace_head
+from torchlift.transfer.libraries.timm_models import described_by_timm
 from torchlift.transfer.network_by_name import load_network, new_network
 
 CFG = {
@@ -211,6 +212,73 @@ def test_a_folder_of_timm_is_opened_with_its_classes(tmp_path: Path) -> None:
     assert model.labels == ["ant", "bee", "cow", "dog", "eel", "fox"]
     assert model.preprocessing is not None
     assert model.preprocessing.size == 20
+    # Weights of the Hub are float32 as they are: `--dtype` is for a `.t7`.
+    plain = load_network(f"hf:{tmp_path / 'hub'}", dtype=None)
+    assert {value.dtype for value in plain.module.parameters()} == {torch.float32}
+
+
+def test_weights_in_several_files_are_read_as_their_index_says(tmp_path: Path) -> None:
+    """Each is a file of the folder: a name that leads elsewhere is none."""
+    folder = tmp_path / "hub"
+    network = hub_folder(folder)
+    (folder / "model.safetensors").rename(tmp_path / "whole.safetensors")
+    state = network.state_dict()
+    index = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(sorted(state))}
+    for file in set(index.values()):
+        part = {name: state[name] for name in state if index[name] == file}
+        save_file(part, folder / file)
+    listed = folder / "model.safetensors.index.json"
+    listed.write_text(json.dumps({"weight_map": index}), encoding="utf-8")
+    inputs = torch.rand(2, 3, 16, 16)
+    model = load_network(f"hf:{folder}")
+    with torch.no_grad():
+        assert torch.equal(model.module(inputs), network(inputs))
+    assert model.notes == []
+    for content, message in (
+        ({"weight_map": {**index, "fc.bias": "../whole.safetensors"}}, "there is no .*whole"),
+        ({"weight_map": {"x": str(tmp_path / "whole.safetensors")}}, "there is no .*whole"),
+        ({"weight_map": {**index, "fc.bias": "model-9.safetensors"}}, "there is no .*model-9"),
+        ({"weight_map": ["model-0.safetensors"]}, "weight_map"),
+        ({}, "weight_map"),
+    ):
+        listed.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(NetworkError, match=rf"index\.json: .*{message}"):
+            load_network(f"hf:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "crop"),
+    [
+        # timm rounds down: 14 / 0.8 is 17.5.
+        ({"input_size": (3, 14, 14)}, 17, (14, 14)),
+        ({"crop_pct": None}, 18, (16, 16)),
+        ({"input_size": None}, 280, (224, 224)),
+        ({"crop_mode": "squash"}, (20, 20), (16, 16)),
+        ({"input_size": (3, 14, 16)}, (17, 20), (14, 16)),
+    ],
+)
+def test_images_get_the_size_of_timms_own_transform(
+    changes: dict[str, Any], size: Any, crop: tuple[int, int]
+) -> None:
+    model = described_by_timm(TimmNetwork("small", 2), {**CFG, **changes})
+    assert model.preprocessing is not None
+    assert (model.preprocessing.size, model.preprocessing.crop) == (size, crop)
+    assert model.input_shape == (3, *crop)
+    assert model.notes == []
+
+
+def test_what_timm_does_otherwise_is_noted() -> None:
+    border = described_by_timm(TimmNetwork("small", 2), {**CFG, "crop_mode": "border"})
+    assert border.notes == [
+        "timm pads images of another shape to a square; here they are stretched"
+    ]
+    lanczos, chance = (
+        described_by_timm(TimmNetwork("small", 2), {**CFG, "interpolation": name}).preprocessing
+        for name in ("lanczos", "random")
+    )
+    assert lanczos is not None
+    assert chance is not None
+    assert (lanczos.resize, chance.resize) == ("pil-lanczos", "pil-bicubic")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ FLAT = np.concatenate([one.ravel() for one in PARAMETERS])
         # The filters of SpatialConvolutionMM are rows of a matrix.
         lua_list(PARAMETERS[0].reshape(4, 27), *PARAMETERS[1:], *STATISTICS),
         lua_list(lua_list(*PARAMETERS[:2]), lua_list(*PARAMETERS[2:], *STATISTICS)),
+        # Tensors of integers, such as labels or an order of images, and empty ones are no weights.
+        lua(w=lua_list(*PARAMETERS, *STATISTICS), order=np.arange(4), seen=np.zeros(0)),
     ],
 )
 def test_every_layout_fills_the_tensors_in_their_order(value: Any, tmp_path: Path) -> None:

@@ -131,8 +131,10 @@ def test_images_in_files_give_their_colors(tmp_path: Path) -> None:
 
 def test_statistics_stand_in_the_order_of_the_colors() -> None:
     images = np.zeros((6, 3, 4, 4), np.uint8) + np.array([51, 102, 153], np.uint8)[:, None, None]
-    images[::2] += 51
+    images[::2] += np.array([102, 51, 0], np.uint8)[:, None, None]
     train = Dataset(images, np.arange(6) % 2)
     model = new_classifier("logistic", train, color="BGR")
     assert model.preprocessing is not None
-    assert model.preprocessing.mean == pytest.approx((0.7, 0.5, 0.3))
+    assert model.preprocessing.mean == pytest.approx((0.6, 0.5, 0.4))
+    # A channel that does not vary is divided by 1.
+    assert model.preprocessing.std == pytest.approx((1.0, 0.1, 0.2))

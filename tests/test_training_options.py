@@ -21,7 +21,7 @@ from training_support import (
     trained,
 )
 
-from torchlift.transfer.data import Splits
+from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
@@ -57,6 +57,21 @@ def test_a_process_alone_may_have_batches_of_one_image(splits: Splits[Any], tmp_
     options = experiment(splits, batch_size=1)
     batches = build_batches(classifier(), options, "train", accelerator, all_processes=False)
     assert (batches.plan.batch_size, batches.plan.count) == (1, len(splits.train))
+
+
+def test_weighted_drawing_gives_rare_classes_their_share(tmp_path: Path) -> None:
+    """Of twelve images nine are of the first class: together they are drawn as often as three."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 1, 32, 32), np.uint8)
+    data = Dataset(images, np.array([0] * 9 + [1] * 3))
+    options = experiment(Splits(data, data, data), sampling="weighted")
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    plan = build_batches(classifier(), options, "train", accelerator).plan
+    assert plan.weights is not None
+    assert (plan.sampling, plan.weights.dtype) == ("weighted", np.float64)
+    shares = plan.weights / plan.weights.sum()
+    np.testing.assert_allclose(shares, [1 / 18] * 9 + [1 / 6] * 3, rtol=1e-6)
+    # All images are validated, each once.
+    assert build_batches(classifier(), options, "val", accelerator).plan.weights is None
 
 
 def test_frozen_layers_are_unchanged_by_training(splits: Splits[Any], tmp_path: Path) -> None:

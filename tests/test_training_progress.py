@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from training_support import classifier, digit_splits, experiment
 
 from torchlift.cli import training_progress
 from torchlift.cli.training_progress import TrainingProgress
 from torchlift.transfer.training.checkpoints import TrainingState
+from torchlift.transfer.training.experiment import run_experiment
 from torchlift.transfer.training.loop import Step
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_every_image_of_an_epoch_is_counted(tmp_path: Path) -> None:
+    """Of 12 images to train with two batches of 5 are whole; all 12 are validated."""
+    splits = digit_splits()
+    twelve = splits.train.take(np.arange(12))
+    steps: list[Step] = []
+    outcome = run_experiment(
+        classifier(),
+        experiment(replace(splits, train=twelve, val=twelve), epochs=1, batch_size=5),
+        tmp_path / "run",
+        on_step=steps.append,
+    )
+    assert {step.epoch for step in steps} == {1}
+    assert [(step.phase, step.done, step.count) for step in steps] == [
+        *(("training", 5, 10), ("training", 10, 10)),
+        *(("validation", 5, 12), ("validation", 10, 12), ("validation", 12, 12)),
+    ]
+    losses = [step.loss for step in steps[:2] if step.loss is not None]
+    # What is shown are means of the images of a batch, as the result is one of all of them.
+    assert np.mean(losses) == pytest.approx(outcome.history[0]["train_loss"], rel=1e-5)
 
 
 def state() -> TrainingState:

@@ -183,6 +183,23 @@ def test_a_diverged_evaluation_is_null_in_json(tmp_path: Path) -> None:
     assert json.loads(text, parse_constant=pytest.fail) == {"loss": None, "accuracy": 0.5}
 
 
+def test_metrics_that_only_later_epochs_have_are_columns(tmp_path: Path) -> None:
+    """A run of 0.1.0 that goes on did not measure F1 before."""
+    folder = RunFolder(tmp_path)
+    rows: list[dict[str, float]] = [
+        {"epoch": 1, "val_loss": 0.5},
+        {"epoch": 2, "val_loss": math.nan, "val_f1": 0.25},
+    ]
+    folder.write_metrics(rows, [1.25, 2.0])
+    table = (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+    assert table == "epoch,val_loss,val_f1\n1,0.5,\n2,nan,0.25\n"
+    assert (tmp_path / "seconds.csv").read_text() == "epoch,seconds\n1,1.250\n2,2.000\n"
+    again = folder.read_metrics()
+    assert again[0] == rows[0]
+    assert math.isnan(again[1].pop("val_loss"))
+    assert again[1] == {"epoch": 2, "val_f1": 0.25}
+
+
 def test_more_than_9999_epochs_stay_in_order(tmp_path: Path) -> None:
     for name in ("epoch-0009", "epoch-9999", "epoch-10000", "epoch-00011", "epoch-1", "epoch-best"):
         (tmp_path / name).mkdir()
@@ -284,6 +301,28 @@ def test_a_disk_that_is_full_at_once_leaves_no_run(
         with pytest.raises(WriteError, match="No space left"):
             trained(splits, folder, run=more)
     assert (folder / "checkpoints" / "epoch-0001").is_dir()
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_is_not_removed(
+    splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what this command began is: a run that was there before may hold notes and figures."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def full(*_: Any) -> None:
+        raise WriteError("epoch-0001: cannot be written: No space left on device")
+
+    folder, more = tmp_path / "run", replace(QUIET, resume="auto")
+    for stop, error in ((killed, KeyboardInterrupt), (full, WriteError)):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "save_checkpoint", stop)
+            with pytest.raises(error):
+                trained(splits, folder, run=more, epochs=1)
+        assert (folder / "run.json").is_file()
+    _, outcome = trained(splits, folder, run=more, epochs=1)
+    assert len(outcome.history) == 1
 
 
 def test_other_numbers_of_processes_are_noted_on_resuming(

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support import FIXTURES
 from torch import nn
 from torch.nn import functional
 
 from torchlift.cli.main import main
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import NotFiniteError, TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference.prepare import prepare
 from torchlift.converters.saved import SavedModel, save
@@ -91,6 +92,40 @@ def test_a_teacher_of_another_size_gets_resized_inputs() -> None:
     scale = Preprocessing(color="gray", mean=(0.5,), std=(0.5,))
     found = Teacher(classifier(scale, 1, 8), classifier(scale, 1, 4), [0, 1, 2])
     assert found(torch.zeros(2, 1, 4, 4)).shape == (2, 3)
+
+
+def test_larger_inputs_are_made_smaller_as_pillow_does_it() -> None:
+    """Each pixel is a mean of all that it covers; without, every second one would be lost."""
+    scale = Preprocessing(color="gray", mean=(0.5,), std=(0.5,))
+    inputs = np.random.default_rng(0).normal(size=(3, 1, 16, 16)).astype(np.float32)
+    small = [
+        Image.fromarray(image[0]).resize((4, 4), Image.Resampling.BILINEAR) for image in inputs
+    ]
+    model = classifier(scale, 1, 4)
+    expected = model.module(torch.from_numpy(np.stack(small))[:, None]).log_softmax(1)
+    found = Teacher(model, classifier(scale, 1, 16), [0, 1, 2])(torch.from_numpy(inputs))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"), [(nn.Softmax(1), "probabilities"), (nn.LogSoftmax(1), "log_probabilities")]
+)
+def test_a_teacher_may_give_probabilities(last: nn.Module, kind: str) -> None:
+    model = classifier(None, 1)
+    inputs = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    expected = model.module(inputs).log_softmax(1)
+    model.module, model.output_kind = nn.Sequential(model.module, last).eval(), kind
+    teacher = Teacher(model, model, [0, 1, 2])
+    torch.testing.assert_close(teacher(inputs), expected)
+    # A probability that is 0 in float32 has no logarithm, and the loss stays a number all the same.
+    assert torch.isfinite(teacher(1000 * inputs)).all() or kind == "log_probabilities"
+
+
+def test_a_teacher_that_is_damaged_teaches_nothing() -> None:
+    model = classifier(None, 1)
+    nn.init.constant_(model.module.get_parameter("1.bias"), float("nan"))
+    with pytest.raises(NotFiniteError, match=r"1\.bias"):
+        Teacher(model, classifier(None, 1), [0, 1, 2])
 
 
 def data(names: tuple[str, ...] | None, classes: int = 3) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +24,11 @@ from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training.experiment import RunResult, run_experiment
-from torchlift.transfer.training.loop import run_epochs
+from torchlift.transfer.training.loop import run_epochs, update
 from torchlift.transfer.training.lr_finder import find_rate
 from torchlift.transfer.training.measuring import count, measure
 from torchlift.transfer.training.optimizer import moving_average
-from torchlift.transfer.training.options import Run
+from torchlift.transfer.training.options import Optimization, Run
 from torchlift.transfer.training.processes import start_processes
 
 _RANDOM = np.random.default_rng(0)
@@ -107,6 +108,26 @@ def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(tmp_path: Path) -> N
     assert resumed.history == expected.history
 
 
+@pytest.mark.parametrize("clip_norm", [0.5, 3.0, 1e9, None])
+def test_the_gradients_together_are_no_longer_than_the_limit(clip_norm: float | None) -> None:
+    """With a rate of 1 and no momentum an update is as long as the gradients."""
+    module = network()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    batch = 100 * torch.from_numpy(DATA.images).float(), torch.from_numpy(np.arange(12) % 3)
+    before = [value.detach().clone() for value in module.parameters()]
+    functional.cross_entropy(module(batch[0]), batch[1]).backward()
+    whole = torch.cat([value.grad.flatten() for value in module.parameters()]).norm()  # type: ignore[union-attr]
+    optimizer.zero_grad()
+    loss = partial(functional.cross_entropy, reduction="sum")
+    options, accelerator = Optimization(clip_norm=clip_norm), Accelerator(cpu=True)
+    update(module, optimizer, loss, batch, 12, options, accelerator)
+    pairs = zip(before, module.parameters(), strict=True)
+    length = torch.cat([(new - old).detach().flatten() for old, new in pairs]).norm()
+    assert 3 < whole < 1e9
+    expected = float(whole) if clip_norm is None else min(float(whole), clip_norm)
+    assert float(length) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_rate_of_each_update_is_that_of_the_schedule(tmp_path: Path) -> None:
     made: list[torch.optim.Optimizer] = []
 
@@ -162,6 +183,17 @@ def test_classes_without_images_to_validate_do_not_count() -> None:
     assert row["val_accuracy"] == pytest.approx(2 / 3)
     assert row["val_recall"] == row["val_precision"] == 0.75
     assert row["val_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_class_that_is_never_predicted_counts_and_one_without_images_does_not() -> None:
+    """Images 0, 0, 1, 1, 2 are taken for 0, 1, 1, 3, 1: recalls of 1/2, 1/2 and 0."""
+    logits = functional.one_hot(torch.tensor([0, 1, 1, 3, 1]), 4).float()
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 0, 1, 1, 2]))])
+    row, counts = measure(nn.Identity(), batches, Accelerator(cpu=True))
+    assert counts.tolist() == [[2, 2, 1, 0], [1, 1, 0, 0], [1, 3, 0, 1]]
+    assert row["val_recall"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    assert row["val_precision"] == pytest.approx((1 / 1 + 1 / 3 + 0) / 3)
+    assert row["val_f1"] == pytest.approx((2 / 3 + 2 / 5 + 0) / 3)
 
 
 def test_only_batches_of_the_training_are_divided(tmp_path: Path) -> None:
@@ -291,7 +323,9 @@ def test_the_range_test_trains_like_the_training_and_is_repeatable(tmp_path: Pat
     assert head[0] == head[1]
     # Frozen layers do not learn in the range test either.
     assert head[0] != whole[0]
+    # Dropout is on also if the network, as it was opened, is in evaluation mode.
     module.eval()
+    assert find_rate(model, experiment(SPLITS, lr="find"), accelerator).losses == whole[0]
     without = SavedModel(network(), "logits", (1, 4, 4), None, Preprocessing("gray"))
     assert find_rate(without, experiment(SPLITS, lr="find"), accelerator).losses != whole[0]
 

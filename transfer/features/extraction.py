@@ -295,12 +295,12 @@ def _inputs(
 
 def _reduce(values: np.ndarray, settings: Settings) -> np.ndarray:
     """Return features (N, …) as they are stored."""
-    if settings.pool != "none" and values.ndim > 2:
-        maps = values.reshape(*values.shape[:2], -1)
-        values = maps.mean(2) if settings.pool == "avg" else maps.max(2)
-    if settings.flatten:
-        values = values.reshape(len(values), -1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # What is too large is refused, and where it is.
+        if settings.pool != "none" and values.ndim > 2:
+            maps = values.reshape(*values.shape[:2], -1)
+            values = maps.mean(2) if settings.pool == "avg" else maps.max(2)
+        if settings.flatten:
+            values = values.reshape(len(values), -1)
         return values.astype(settings.dtype, copy=False)
 
 
