@@ -126,6 +126,34 @@ def test_a_linear_layer_may_be_a_product_and_a_sum() -> None:
     assert changed("g = Gemm <alpha = 1.0>(d, w, b)", split) == ""
 
 
+MEASURED = """q, s1, n = DynamicQuantizeLinear(y)
+  i = MatMulInteger(q, v_quantized, n)
+  f = Cast <to = 1>(i)
+  u = Mul(s1, v_scale)
+  h = Mul(f, u)"""
+
+
+def test_a_product_whose_scale_is_measured_at_each_run() -> None:
+    """ONNX Runtime's dynamic quantization of a MatMul; another factor is a difference."""
+    steps = "int8[3,2] v_quantized = {1, 2, 3, 4, 5, 6}, float v_scale = {0.5}, float[2] b ="
+    text = GRAPH.replace("h = MatMul(y, v)", MEASURED).replace("float[2] b =", steps)
+    model = structure(GRAPH, is_int8=True)
+    assert differences(model, structure(text, is_int8=True)) == ""
+    twice = text.replace("h = Mul(f, u)", "f2 = Mul(f, v_scale)\n  h = Mul(f2, u)")
+    found = differences(model, structure(twice, is_int8=True))
+    assert found == "Mul 2 in the file, 1 in the model"
+
+
+def test_constants_that_are_no_weights_have_no_names() -> None:
+    """The exporter numbers them; their shapes tell them apart."""
+    added = GRAPH.replace("float[2] b =", "float[1] k = {1}, float[2] b =")
+    model = added.replace("r = Relu(p)", "r = Add(p, k)")
+    renamed = model.replace("k = {1}", "k_7 = {1}").replace("(p, k)", "(p, k_7)")
+    assert differences(structure(model), structure(renamed)) == ""
+    longer = model.replace("float[1] k = {1}", "float[2] k = {1, 1}")
+    assert differences(structure(model), structure(longer)) == OTHER
+
+
 ROUNDED = """p2 = Relu(p)
   q = QuantizeLinear(RELU, scale, zero)
   r = DequantizeLinear(q, scale, zero)"""

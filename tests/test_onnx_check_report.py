@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from torchlift.converters.onnx.checker.comparison import Comparison, compare
 from torchlift.converters.onnx.checker.graph_checks import _text
 from torchlift.converters.onnx.checker.profiles import PROFILES
-from torchlift.converters.onnx.checker.report import CheckReport, Finding
+from torchlift.converters.onnx.checker.report import CheckReport, Finding, RuntimeResult
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
 
 EXPECTED = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
@@ -92,3 +93,28 @@ def test_a_loss_of_accuracy_may_be_as_large_as_allowed_or_a_tie(
 )
 def test_values_are_written_as_people_write_them(value: object, text: str) -> None:
     assert _text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "openvino 2026.4 (f32): error 1.2e-06, 7 of 8 predictions agree"),
+        ({"agreeing": None}, "openvino 2026.4 (f32): error 1.2e-06"),
+        ({"python": "other/python"}, "openvino 2026.4 (f32, in other/python): error"),
+        ({"version": "", "arithmetic": ""}, "openvino: error"),
+        ({"problem": "it does not open"}, "openvino 2026.4 (f32): it does not open"),
+        ({"skipped": "noise"}, "openvino 2026.4 (f32): runs; skipped (noise)"),
+        (
+            {"problem": "another class", "node": "conv_1", "cure": "f32"},
+            "another class; the first node that differs is conv_1; with f32 it passes",
+        ),
+    ],
+)
+def test_one_line_says_what_a_runtime_does(changes: dict[str, Any], text: str) -> None:
+    fields: dict[str, Any] = dict.fromkeys(("python", "problem", "node", "cure", "skipped"))
+    fields |= {"runtime": "openvino", "version": "2026.4", "arithmetic": "f32"}
+    fields |= {"passed": False, "error": 1.2345e-6, "agreeing": 7, "count": 8}
+    finding = RuntimeResult(**(fields | changes)).finding()
+    assert (finding.name, finding.passed) == ("runtime", False)
+    assert text in finding.text
+    assert ("error" in finding.text) == ("error" in text)

@@ -23,7 +23,7 @@ from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.input_shapes import InputShape, parse_inputs
 from torchlift.converters.onnx import PROFILES, check
 from torchlift.converters.onnx.checker import image_file, runtime_checks
-from torchlift.converters.onnx.checker.batch_results import compare_outputs
+from torchlift.converters.onnx.checker.batch_results import BatchResults, compare_outputs
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
@@ -235,6 +235,36 @@ def test_states_are_the_last_inputs_of_a_file(
     pair = ExportPair(model, nn.Identity(), Path(), Any, Any)  # type: ignore[arg-type]
     object.__setattr__(pair, "onnx_model", SimpleNamespace(graph=graph))
     assert pair.states == states
+
+
+def test_a_batch_that_shares_an_axis_is_taken_to_be_in_front() -> None:
+    def output(*axes: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info("y", TensorProto.FLOAT, axes)
+
+    outputs = [output("batch", 3), output(5, "batch"), output("3*batch", 2), output(4)]
+    pair = ExportPair(Any, nn.Identity(), Path(), Any, Any)  # type: ignore[arg-type]
+    graph = SimpleNamespace(output=outputs)
+    object.__setattr__(pair, "onnx_model", SimpleNamespace(graph=graph))
+    assert pair.output_batch_axes == [0, 1, 0, 0]
+
+
+def test_outputs_are_constant_if_no_example_gives_another_one() -> None:
+    """Batches of other sizes are compared in themselves, and NaN is equal to NaN."""
+
+    def is_constant(*batches: tuple[np.ndarray, np.ndarray]) -> bool:
+        results = BatchResults(PROFILES["fp32-cpu"])
+        for inputs, outputs in batches:
+            results.note_variation([inputs], [outputs])
+        return results.is_constant
+
+    vary, same = np.array([[1.0, 2.0], [3.0, 4.0]]), np.full((2, 2), np.nan)
+    assert is_constant((vary, same))
+    assert not is_constant((vary, vary))
+    assert not is_constant((same, same))
+    assert not is_constant((same, same), (vary[:1, :1], same[:1, :1]))
+    assert is_constant((same, same), (vary[:, :1], same[:, :1]), (vary, same))
+    assert is_constant((vary[:1], same), (vary[1:], same))
+    assert not is_constant((vary[:1], vary[:1]), (vary[1:], vary[1:]))
 
 
 def test_what_a_runtime_got_where_it_was_worst_is_kept_and_nan_is_worst() -> None:
