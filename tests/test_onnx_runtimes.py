@@ -120,6 +120,11 @@ def test_a_runtime_that_fails_with_its_cure_is_not_run_again(
     for name, precision in (("openvino", ""), ("openvino", "f32"), ("reference", "")):
         runtime_checks._check(replace(rounding(name), precision=precision), cases, limits, "")
     assert runs == ["", "f32", "f32", ""]
+    # The report names the interpreter of a runtime only if that is another one.
+    for is_elsewhere in (False, True):
+        runtime = replace(rounding("reference"), is_elsewhere=is_elsewhere)
+        result = runtime_checks._check(runtime, cases, limits, "")
+        assert result.python == (runtime.command[0] if is_elsewhere else None)
 
 
 def test_the_image_that_is_worst_is_named(

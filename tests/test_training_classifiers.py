@@ -111,6 +111,9 @@ def test_a_probe_sees_the_features_of_evaluation_mode() -> None:
         torch.manual_seed(seed)
         adapted = adapted_classifier(model, GRAY, "probe")
         heads.append([value.detach().clone() for value in adapted.module[3].parameters()])
+        features = adapted.module[3].in_features
+        note = f"the head began as a logistic regression on {features} features"
+        assert adapted.notes[-1] == note
     for first, second in zip(*heads, strict=True):
         assert torch.equal(first, second)
     with pytest.raises(TrainingError, match="needs training images of every class"):

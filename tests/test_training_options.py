@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_a_process_alone_may_have_batches_of_one_image(splits: Splits[Any], tmp_
     options = experiment(splits, batch_size=1)
     batches = build_batches(classifier(), options, "train", accelerator, all_processes=False)
     assert (batches.plan.batch_size, batches.plan.count) == (1, len(splits.train))
+
+
+def test_each_process_has_its_own_part_of_a_batch(splits: Splits[Any]) -> None:
+    options = experiment(splits, batch_size=8)
+    for rank in range(2):
+        two: Any = SimpleNamespace(num_processes=2, process_index=rank, device="cpu")
+        (first, *_) = build_batches(classifier(), options, "train", two).plan.slices()
+        assert (first.start, first.stop) == (4 * rank, 4 * rank + 4)
+        whole = build_batches(classifier(), options, "train", two, all_processes=False).plan
+        assert (whole.rank, whole.world_size) == (0, 1)
+    with pytest.raises(TrainingError, match="a batch of 1 images cannot be divided among 2"):
+        build_batches(classifier(), experiment(splits, batch_size=1), "train", two)
 
 
 def test_weighted_drawing_gives_rare_classes_their_share(tmp_path: Path) -> None:
