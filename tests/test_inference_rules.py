@@ -181,7 +181,7 @@ def test_a_token_without_characters_is_written_as_nothing() -> None:
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        (("encoder", "decoder"), "several networks: encoder.*decoder"),
+        (("encoder", "decoder"), "holds several networks: encoder.*decoder"),
         (("encoder", "rnn"), "several modules could be the model"),
         (("encoder", "model"), "no model of a text's characters or words"),
     ],
@@ -195,4 +195,4 @@ def test_a_file_of_several_networks_is_named_with_them(
     t7.save(LuaTable(networks), tmp_path / "f.t7")
     with pytest.raises(Exception, match=problem) as found:
         open_language_model(tmp_path / "f.t7", "cpu")
-    assert ("several networks" in str(found.value)) == (names[1] == "decoder")
+    assert ("holds several networks" in str(found.value)) == (names[1] == "decoder")
