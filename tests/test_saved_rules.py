@@ -20,11 +20,12 @@ from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.modules.layers.container import Concat
-from torchlift.converters.saved import SavedModel, SavedModelError, UpToLayer, save, save_pt2
+from torchlift.converters.saved import SavedModel, SavedModelError, UpToLayer, load, save, save_pt2
 from torchlift.converters.saved.beside import Beside, ClassNames
 from torchlift.converters.saved.config import read_config
 from torchlift.converters.saved.image_projects import FAST_NEURAL_STYLE, TEXTURE_NETS
 from torchlift.converters.saved.input_trial import refusal
+from torchlift.converters.saved.loader import read_tensors
 from torchlift.converters.saved.named_network import build_with_buffers
 from torchlift.converters.saved.overrides import Overrides, override
 from torchlift.converters.saved.probabilities import sum_problem
@@ -188,6 +189,17 @@ def test_a_format_version_is_a_whole_number_that_is_known(version: Any, tmp_path
     (folder / "config.json").write_text(json.dumps({**config, "format_version": version}))
     with pytest.raises(SavedModelError, match=r"format version .* reads versions 1 to 2"):
         read_config(folder)
+
+
+def test_every_tensor_has_aligned_memory_of_its_own(tmp_path: Path) -> None:
+    """Products of unaligned numbers round otherwise; in the file they stand behind a text."""
+    for labels in (None, ["a", "b", "c"]):
+        folder = save(tiny(labels=labels), tmp_path / f"model-{labels is None}")
+        alone = read_tensors(folder / "model.safetensors")  # As its `model.py` does.
+        for tensors in (load(folder).module.state_dict(), alone):
+            assert not any(tensor.data_ptr() % 64 for tensor in tensors.values())
+            storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
+            assert len(storages) == len(tensors)
 
 
 def test_branches_count_as_classifiers_where_nothing_follows_them() -> None:
