@@ -142,6 +142,16 @@ def test_holes_are_filled_and_nothing_else() -> None:
     assert _fill(gray, holes, made[..., 0]).tolist() == [[9, 7]]
 
 
+def test_a_fifth_of_white_makes_a_hole() -> None:
+    """As in siggraph2017_inpainting's inpaint.lua: what is at least 0.2."""
+    steps = ImageToImage(1, "RGB", scale=1, takes_mask=True)
+    network = SavedModel(nn.Conv2d(4, 3, 1), "features", preprocessing=Preprocessing())
+    network.image_to_image = steps
+    model = ImageModel(TorchPredictor(network, "cpu"))
+    mask = np.array([[0, 50, 51, 52, 255]], np.uint8)
+    assert model._holes(mask, (1, 5)).tolist() == [[False, False, True, True, True]]  # type: ignore[union-attr]
+
+
 def test_a_copy_runs_as_an_exported_network_does_and_trains_as_before() -> None:
     """In evaluation mode, with its batch; what is frozen stays so, here and in the model."""
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9), View([2]))
