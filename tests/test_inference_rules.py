@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchP
 from torchlift.converters.inference.image_model import ImageModel, _fill
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
+from torchlift.converters.inference.onnx_interface import find_scores
 from torchlift.converters.inference.onnx_weights import missing_weights
 from torchlift.converters.inference.prepare import prepare_all
 from torchlift.converters.inference.text import Tokenizer, open_language_model
@@ -206,3 +208,33 @@ def test_a_file_of_several_networks_is_named_with_them(
     with pytest.raises(Exception, match=problem) as found:
         open_language_model(tmp_path / "f.t7", "cpu")
     assert ("holds several networks" in str(found.value)) == (names[1] == "decoder")
+
+
+def output(name: str, kind: str, *shape: Any) -> Any:
+    return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["N", *shape])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name", "found"),
+    [
+        ([output("label", "int64"), output("scores", "float", 3)], None, "scores"),
+        ([output("label", "int64", 3), output("scores", "double", 3)], None, "scores"),
+        # One number an example, such as a distance, is no score of a class.
+        ([output("loss", "float"), output("scores", "float16", 3)], None, "scores"),
+        ([output("a", "float", 3), output("b", "float", 3)], "b", "b"),
+        ([output("alone", "float")], None, "alone"),
+        ([output("a", "float", 3), output("b", "float", 3)], None, r"2 outputs \(a, b\)"),
+        ([output("a", "float"), output("b", "int64", 3)], None, r"2 outputs \(a, b\)"),
+        ([output("a", "float", 3)], "c", "no output c: it has a"),
+    ],
+)
+def test_the_scores_are_the_only_rows_of_numbers_or_what_is_named(
+    outputs: list[Any], name: str | None, found: str
+) -> None:
+    if " " in found:
+        with pytest.raises(InferenceError, match=found):
+            find_scores(outputs, name)
+        return
+    scores, note = find_scores(outputs, name)
+    assert scores.name == found
+    assert bool(note) == (name is None and len(outputs) > 1)

@@ -22,7 +22,7 @@ from torch import from_numpy, nn
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.onnx import OnnxError, export, write_page
-from torchlift.converters.onnx.page.image_card import gives_image
+from torchlift.converters.onnx.page.image_card import _gives_classes, gives_image
 from torchlift.converters.onnx.page.runtime import find_runtime
 from torchlift.converters.saved import SavedModel
 
@@ -134,6 +134,26 @@ def test_a_file_gives_an_image_by_its_shape_or_by_what_it_says(
 ) -> None:
     outputs = [{"name": "output", "shape": shape} for shape in shapes]
     assert gives_image({"outputs": outputs, "image_to_image": said}) is gives
+
+
+@pytest.mark.parametrize(
+    ("channels", "labels", "kind", "gives"),
+    [
+        (1, None, "probabilities", False),
+        (1, ["road"], "features", False),
+        (3, None, "features", False),
+        (3, ["a", "b", "c"], "features", True),
+        (3, ["a", "b"], "features", False),
+        (3, None, "probabilities", True),
+        (3, None, "log_probabilities", True),
+        (2, None, "features", True),
+        (4, None, "logits", True),
+    ],
+)
+def test_channels_are_classes_where_names_scores_or_their_number_tell(
+    channels: int, labels: list[str] | None, kind: str, gives: bool
+) -> None:
+    assert _gives_classes(channels, {"labels": labels, "output_kind": kind}) is gives
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from torchlift.converters.saved.loader import read_tensors
 from torchlift.converters.saved.named_network import build_with_buffers
 from torchlift.converters.saved.overrides import Overrides, override
 from torchlift.converters.saved.probabilities import sum_problem
-from torchlift.converters.saved.shapes import infer_input_shape, side_by_side
+from torchlift.converters.saved.shapes import infer_input_shape, output_count, side_by_side
 from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.told_inputs import _first_modules, _shape
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -216,6 +216,34 @@ def test_a_network_of_any_size_has_no_size_and_others_have_the_usual_one() -> No
     assert infer_input_shape(pooled, (20, 30)) == (1, 20, 30)
     fixed = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10))
     assert infer_input_shape(fixed) == (1, 28, 28)
+
+
+LINEAR = nn.Linear(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("module", "count"),
+    [
+        (LINEAR, 3),
+        *(
+            (nn.Sequential(nn.ReLU(), LINEAR, last), 3)
+            for last in (
+                *(nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Dropout(), nn.Identity()),
+                nn.Sequential(nn.Linear(9, 3)),
+            )
+        ),
+        (nn.Sequential(nn.Sequential(LINEAR), nn.Dropout(), nn.LogSoftmax(1)), 3),
+        # What other layers make of so many numbers is not known at a glance.
+        (nn.Sequential(LINEAR, nn.ReLU()), None),
+        (nn.Sequential(LINEAR, nn.Conv1d(1, 2, 2)), None),
+        (nn.Sequential(nn.LogSoftmax(1)), None),
+        (Concat(LINEAR, LINEAR, dim=1), None),
+    ],
+)
+def test_outputs_are_counted_where_the_last_layers_tell(
+    module: nn.Module, count: int | None
+) -> None:
+    assert output_count(module) == count
 
 
 def test_the_first_layers_of_a_file_are_those_that_get_its_input() -> None:
