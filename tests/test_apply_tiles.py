@@ -98,6 +98,28 @@ def test_a_network_that_looks_at_the_whole_image_is_refused() -> None:
         opened("whole", 16)(PICTURE)
 
 
+def blur(pixels: np.ndarray, reach: int) -> np.ndarray:
+    """Return the mean of so many pixels to each side."""
+    values = pixels[..., 0].astype(np.float64)
+    for axis in (0, 1):
+        sums = np.insert(values.cumsum(axis), 0, 0, axis)
+        places, side = np.arange(values.shape[axis]), values.shape[axis]
+        above = sums.take(np.minimum(places + reach + 1, side), axis)
+        values = above - sums.take(np.maximum(places - reach, 0), axis)
+    return values[None] / (2 * reach + 1) ** 2
+
+
+@pytest.mark.parametrize(("reach", "is_cut"), [(288, True), (289, False)])
+def test_a_tenth_of_a_part_must_be_as_it_is_in_the_whole(reach: int, is_cut: bool) -> None:
+    """Of the 640 outputs of the largest part, all but twice the reach are."""
+    if is_cut:
+        found = measure_tiling(lambda pixels: blur(pixels, reach), 1)
+        assert (found.before, found.after, found.step) == (reach, reach, 128)
+        return
+    with pytest.raises(InferenceError, match="depends on the whole image"):
+        measure_tiling(lambda pixels: blur(pixels, reach), 1)
+
+
 def test_the_reach_is_that_of_the_convolutions() -> None:
     def run(pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -46,6 +46,8 @@ def test_a_repository_opens_as_its_folder_does(served: tuple[Path, list[str]]) -
     assert model.notes == [*expected.notes, f"downloaded from hf:lab/digits, commit {COMMIT}"]
     files = {path.rpartition("/")[2] for path in asked if path.startswith("GET")}
     assert files == {"config.json", "model.safetensors"}
+    # Whatever is pushed meanwhile, the weights are those of the same commit.
+    assert all(COMMIT in path for path in asked if path.endswith("model.safetensors"))
 
 
 def test_what_is_in_the_cache_is_not_downloaded_again(served: tuple[Path, list[str]]) -> None:

@@ -10,13 +10,14 @@ import yaml
 from markdown_it import MarkdownIt
 from saved_support import tiny
 from support import FIXTURES
+from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.errors import WriteError
 from torchlift.converters.images.image_to_image import ImageToImage
-from torchlift.converters.saved import Provenance
-from torchlift.converters.saved.card import is_card, is_edited
+from torchlift.converters.saved import Provenance, SavedModel
+from torchlift.converters.saved.card import is_card, is_edited, model_card
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.training.run_folder import open_run
 
@@ -68,6 +69,15 @@ def test_text_of_a_file_is_no_markup(tmp_path: Path) -> None:
     assert "<script" not in html
     assert "<img" not in html
     assert html.count("<h1>") == 1
+
+
+@pytest.mark.parametrize(("count", "more"), [(40, ""), (41, "1 more"), (1040, "1,000 more")])
+def test_a_card_shows_forty_classes_and_how_many_more_there_are(count: int, more: str) -> None:
+    labels = list(map(str, range(count)))
+    card = model_card(SavedModel(nn.Linear(4, count), "logits", labels=labels))
+    shown = card.split("## Classes\n\n")[1].split("\n\n")[0].splitlines()
+    assert shown[39].split() == ["39", "39"]
+    assert shown[40:] == ([f"    … {more}"] if more else [])
 
 
 def test_a_card_that_somebody_edited_is_replaced_only_with_overwrite(tmp_path: Path) -> None:

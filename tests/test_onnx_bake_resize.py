@@ -50,6 +50,16 @@ def test_each_method_gives_the_pixels_of_predict(method: str) -> None:
     assert flat.max() <= (0.02 if method.startswith("image.scale") else 1)
 
 
+@pytest.mark.parametrize("method", EXACT)
+def test_pixels_at_the_very_edge_of_a_new_one_are_taken_as_pillow_takes_them(method: str) -> None:
+    """Of sides that are 3/2, 5/2, 7/2, 1/2, 1/4 and 2 of the new ones."""
+    preprocessing = Preprocessing("RGB", (20, 20), method, value_range=255)
+    taken = [noise(side, side) for side in (30, 50, 70, 10, 5, 40)]
+    outputs = run_image(baked_identity(preprocessing, (20, 20)), *taken)
+    for output, image in zip(outputs, taken, strict=True):
+        assert np.array_equal(output, preprocessing(image)), image.shape
+
+
 @pytest.mark.parametrize(
     ("size", "crop", "method"),
     [

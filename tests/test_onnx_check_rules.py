@@ -21,13 +21,13 @@ from torch import nn
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.input_shapes import InputShape, parse_inputs
-from torchlift.converters.onnx import PROFILES, check
+from torchlift.converters.onnx import PROFILES, check, export
 from torchlift.converters.onnx.checker import image_file, runtime_checks
 from torchlift.converters.onnx.checker.batch_results import BatchResults, compare_outputs
-from torchlift.converters.onnx.checker.check_inputs import CheckBatch
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch, _scaled
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
-from torchlift.converters.onnx.checker.graph_checks import _accepts, unfolded_nodes
+from torchlift.converters.onnx.checker.graph_checks import _accepts, _labels, unfolded_nodes
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.saved import SavedModel
 
@@ -186,6 +186,57 @@ def test_rows_that_are_no_examples_are_counted_by_themselves() -> None:
 
 
 @pytest.mark.parametrize(
+    ("outputs", "compared", "is_foreign", "passes"),
+    [
+        ({"y": ["batch", 3]}, ["y"], False, True),
+        ({"y": ["batch", 4]}, ["y"], False, False),
+        ({"y": ["batch"]}, ["y"], False, False),
+        # A map of classes; as wide as there are names, it has other classes.
+        ({"y": ["batch", 3, 6, 8]}, ["y"], False, True),
+        ({"y": ["batch", 4, 6, 3]}, ["y"], False, False),
+        ({"y": [None, 6, 8, 3]}, ["y"], True, True),
+        ({"y": [None, 3, 1, 1]}, ["y"], True, True),
+        # scikit-learn's exporter gives the predicted class first.
+        ({"label": [None], "y": [None, 3]}, ["y"], True, True),
+    ],
+)
+def test_there_are_as_many_names_as_classes_behind_the_batch(
+    outputs: dict[str, Any], compared: list[str], is_foreign: bool, passes: bool
+) -> None:
+    values = [helper.make_tensor_value_info(name, 1, axes) for name, axes in outputs.items()]
+    graph = SimpleNamespace(graph=SimpleNamespace(output=values))
+    said = SimpleNamespace(labels=[*"abc"])
+    pair: Any = SimpleNamespace(
+        metadata=said,
+        model=said,
+        onnx_model=graph,
+        compared_outputs=compared,
+        is_foreign=is_foreign,
+    )
+    assert _labels(pair).passed is passes
+
+
+def test_a_map_of_classes_with_names_passes(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
+    said: Any = {"input_shape": (3, 6, 8), "labels": [*"abcd"]}
+    export(network, tmp_path / "f.onnx", **said)
+    report = check(network, tmp_path / "f.onnx", **said)
+    assert report.passed, list(report.lines())
+
+
+def test_other_sizes_are_multiples_of_a_step_and_never_none() -> None:
+    """Height and width by two factors; what is fixed stays."""
+    leaf = InputShape(("N", 3, "?", "?"))
+    for size, step, found in (
+        ((3, 10, 10), 1, (3, 15, 20)),
+        ((3, 10, 10), 8, (3, 8, 16)),
+        ((3, 4, 4), 32, (3, 32, 32)),
+        ((3, 100, 50), 32, (3, 128, 96)),
+    ):
+        assert _scaled(leaf, size, (1.5, 2), step) == found
+
+
+@pytest.mark.parametrize(
     ("axes", "accepted"),
     [
         (["batch", 3, 8, 8], True),
@@ -209,9 +260,8 @@ def test_a_normalization_of_what_the_file_gives_out_cannot_be_folded() -> None:
     def model(outputs: list[str]) -> onnx.ModelProto:
         nodes = [
             helper.make_node("Conv", ["x", "w"], ["maps"], "conv"),
-            helper.make_node("BatchNormalization", ["maps", *"smv", "s"], ["normal"], "norm"),
+            helper.make_node("BatchNormalization", ["maps", *"ssss"], ["normal"], "norm"),
         ]
-        nodes[1].input[:] = ["maps", "s", "s", "s", "s"]
         values = [helper.make_tensor_value_info(name, 1, None) for name in outputs]
         weights = [numpy_helper.from_array(np.ones(1, np.float32), name) for name in "ws"]
         x = helper.make_tensor_value_info("x", 1, None)

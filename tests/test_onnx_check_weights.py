@@ -237,3 +237,12 @@ def test_an_int8_bias_has_the_scale_of_the_products(change: int, differs: bool) 
 def test_a_single_nan_among_numbers_is_named() -> None:
     arrays = {"good": np.ones(3, np.float32), "bad": np.array([0, np.nan, np.inf], np.float32)}
     assert weights_with_nan(file_of(arrays)) == ["bad"]
+
+
+def test_only_a_single_number_is_the_range_of_an_activation() -> None:
+    """The model has none; a scale for each channel is that of a weight, which must be compared."""
+    arrays = {"x_scale": np.float32(0.5).reshape(()), "x_zero_point": np.uint8(3).reshape(())}
+    found = compare_weights({}, file_of(arrays))
+    assert (found.unknown, found.total, found.fraction) == ([], 0, 1)
+    found = compare_weights({}, file_of({"w_scale": np.ones(3, np.float32)}))
+    assert (found.unknown, found.total, found.fraction) == (["w_scale"], 3, 0)

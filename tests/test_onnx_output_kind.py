@@ -43,6 +43,10 @@ def chain(*operators: str | tuple[str, dict[str, Any]]) -> list[NodeProto]:
             ("probabilities", "LinearClassifier"),
         ),
         (
+            chain(("LinearClassifier", {"post_transform": "SOFTMAX_ZERO"})),
+            ("probabilities", "LinearClassifier"),
+        ),
+        (
             chain(("LinearClassifier", {"post_transform": "LOGISTIC"})),
             ("logits", "LinearClassifier"),
         ),

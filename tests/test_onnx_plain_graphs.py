@@ -6,6 +6,7 @@ names, a last softmax in single precision. The outputs are PyTorch's.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.layers.activation import Abs, Sqrt
 from torchlift.converters.modules.layers.local_normalization import LocalResponseNorm
 from torchlift.converters.modules.layers.subsampling import FeatureLPPool
 from torchlift.converters.onnx import check, export
+from torchlift.converters.onnx.exporter.tracing import EXPORTER
+from torchlift.converters.onnx.onnx_file import read_file
 
 
 def exported(module: nn.Module, path: Path, shape: tuple[int, ...], **options: Any) -> Any:
@@ -111,6 +115,21 @@ def test_a_file_says_what_it_is(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "f.onnx")
     assert model.doc_string == "input batch×3×2×2 → logits batch×2, 2 classes"
     assert (model.model_version, model.producer_name) == (1, "torchlift")
+    said = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+    assert (said["inputs"], said["precision"], said["exporter"]) == ("3x2x2", "fp32", EXPORTER)
+
+
+def test_a_file_of_several_inputs_says_what_they_are(tmp_path: Path) -> None:
+    """`check` and `sample` cannot tell a table from several inputs by the graph alone."""
+
+    class Nested(nn.Module):
+        def forward(self, input: list[Any]) -> torch.Tensor:
+            first, (second, third) = input
+            return first + second + third
+
+    export(Nested(), tmp_path / "f.onnx", input_shape="5,[5,5]")
+    metadata = read_file(tmp_path / "f.onnx")[1]
+    assert metadata.inputs == str(parse_inputs("5,[5,5]"))
 
 
 class Windows(nn.Module):

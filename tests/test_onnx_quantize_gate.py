@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,6 +59,41 @@ def test_the_answers_of_the_graph_are_those_that_are_judged(
     with pytest.raises(OnnxError, match=r"largest error 1\.0e\+00 .* allowed \((?!0 of)\d+ of 160"):
         quantize(float_file, tmp_path / "q.onnx", INPUTS, dynamic=True)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("right", "is_labelled"), [(10, False), (11, True), (0, False)])
+def test_classes_that_are_right_by_chance_are_not_those_of_the_model(
+    right: int, is_labelled: bool
+) -> None:
+    """Of four classes a quarter is chance: the labels are another model's, or in another order."""
+    scores = np.tile(np.float32([[1, 0, 0, 0]]), (40, 1))
+    examples: Any = SimpleNamespace(all=np.arange(40), scores=lambda *_: scores)
+    classes = np.where(np.arange(40) < right, 0, 1)
+    trials = MODULE.Int8Trials(Path("f.onnx"), onnx.ModelProto(), examples, classes, False)
+    assert trials.is_labelled is is_labelled
+    assert ("no better than chance" in " ".join(trials.notes)) is not is_labelled
+    # Without its own labels the file's predictions are the measure, and all of one class.
+    assert ("of 1 of 4 classes" in " ".join(trials.notes)) is not is_labelled
+
+
+def test_layers_are_ranked_by_what_each_one_alone_changes_on_average(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {"a": [10.0, 0, 0, 0], "b": [4.0, 4, 4, 4], "c": [0.0, 0, 0, 1]}
+    monkeypatch.setattr(MODULE, "layers_of", lambda _: [*changes])
+    trials = object.__new__(MODULE.Int8Trials)
+    zeros = np.zeros((1, 4))
+    trials._examples = SimpleNamespace(sample=np.arange(1), scores=lambda *_: zeros)
+    trials._file, trials._model = Path("f.onnx"), onnx.ModelProto()
+    monkeypatch.setattr(MODULE.Int8Trials, "_quantized", lambda _, keep: keep)
+
+    def scores(_: object, keep: Sequence[str], *__: object) -> np.ndarray:
+        (alone,) = set(changes) - set(keep)
+        return -np.array([changes[alone]])
+
+    monkeypatch.setattr(MODULE.Int8Trials, "_scores", scores)
+    assert trials.rank(["a", "b", "c"]) == ["b", "a", "c"]
+    assert trials.rank(["c", "a"]) == ["a", "c"]
 
 
 @pytest.fixture(scope="module")

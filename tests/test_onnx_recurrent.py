@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 import torch
@@ -24,6 +25,7 @@ from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.packages.cudnn_rnn import RecurrentLayers
 from torchlift.converters.modules.packages.seq_lstm import SeqGRU, SeqLSTM
 from torchlift.converters.modules.packages.torch_rnn import VanillaRNN
+from torchlift.converters.onnx.exporter.fp16 import to_half
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.saved.pt2 import save_pt2
 
@@ -203,3 +205,34 @@ def test_half_precision_leaves_the_loops_in_single(name: str, tmp_path: Path) ->
     torchlift_onnx.export(module, file, input_shape=shape, fp16=True)
     assert loops(file) == expected
     assert torchlift_onnx.check(module, file).passed
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_layers_of_fp16_compute_in_float32(operator: str, gates: int) -> None:
+    """ONNX Runtime has no others on a CPU, and rounding would add up from step to step."""
+    arrays = {
+        "W": np.ones((1, 2 * gates, 3), np.float32),
+        "R": np.ones((1, 2 * gates, 2), np.float32),
+        "factor": np.full(2, 0.5, np.float32),
+    }
+    nodes = [
+        onnx.helper.make_node(operator, ["x", "W", "R"], ["states"], "layer", hidden_size=2),
+        onnx.helper.make_node("Mul", ["states", "factor"], ["y"], "mul"),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        *(nodes, "g", [value("x", 1, ["steps", "batch", 3])]),
+        *([value("y", 1, ["steps", 1, "batch", 2])],),
+        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    # As in an exported graph: the conversion infers no shape.
+    graph.value_info.append(value("states", 1, ["steps", 1, "batch", 2]))
+    opset = onnx.helper.make_opsetid("", 18)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    half = onnx_ir.to_proto(to_half(onnx_ir.from_proto(model)))
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert (kinds["W"], kinds["R"], kinds["factor"]) == (1, 1, onnx.TensorProto.FLOAT16)
+    session = onnxruntime.InferenceSession(half.SerializeToString())
+    inputs = np.ones((4, 2, 3), np.float32)
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": inputs})[0]
+    assert np.abs(session.run(None, {"x": inputs})[0] - expected).max() < 1e-3

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from support import FIXTURES, ROOT
@@ -155,6 +156,39 @@ def test_a_runtime_that_hangs_dies_or_refuses_is_a_sentence(
 ) -> None:
     with pytest.raises(OnnxError, match=f"opencv.*{problem}"):
         RuntimeSession(program(text), file, timeout=0.2 if "sleep" in text else 60).__enter__()
+
+
+def test_a_runtime_that_does_not_start_leaves_nothing(file: Path) -> None:
+    session = RuntimeSession(program("import time; time.sleep(60)"), file, timeout=0.2)
+    with pytest.raises(OnnxError, match="no answer"):
+        session.__enter__()
+    assert session._process.returncode is not None
+    assert not Path(session._folder.name).exists()
+
+
+def test_outputs_come_in_the_order_in_which_they_are_asked_for(tmp_path: Path) -> None:
+    file = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[n] x) => (float[n] a, float[n] b)'
+        " { a = Neg (x) b = Exp (x) }"
+    )
+    onnx.save(file, tmp_path / "two.onnx")
+    x = np.array([0, 1], np.float32)
+    expected = {"a": -x, "b": np.exp(x)}
+    for runtime in find_runtimes(["onnxruntime", "reference"]):
+        with RuntimeSession(runtime, tmp_path / "two.onnx") as session:
+            for names in (["a", "b"], ["b", "a"], ["b"]):
+                for name, found in zip(names, session.run({"x": x}, names), strict=True):
+                    np.testing.assert_allclose(found, expected[name], rtol=1e-6)
+
+
+def test_another_python_has_packages_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONPATH", "PYTHONHOME", "HOME"):
+        monkeypatch.setenv(name, "/here")
+    own = InstalledRuntime("opencv", ("python",)).environment()
+    other = InstalledRuntime("opencv", ("python",), is_elsewhere=True).environment()
+    assert own["PYTHONPATH"] == own["PYTHONHOME"] == "/here"
+    assert not {"PYTHONPATH", "PYTHONHOME"} & set(other)
+    assert other["HOME"] == "/here"
 
 
 def test_the_command_line_names_a_runtime_that_is_missing(

@@ -34,6 +34,7 @@ from torchlift.converters.inference.text import (
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.inference.text.torch_language_model import language_model_of
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.saved.token_steps import memory_layers
 from torchlift.converters.vocabulary import BYTES, Vocabulary
 
 #: The mean of float32 losses, computed in another order of summation.
@@ -80,6 +81,21 @@ def test_texts_and_losses_are_those_of_torch7(name: str, tmp_path: Path) -> None
 
 def test_a_network_of_sequences_writes_what_torch7_wrote() -> None:
     check_records("torchrnn_lstm", project("torchrnn_lstm"), length=40)
+
+
+def test_what_a_model_has_read_is_in_its_states_alone() -> None:
+    """Token by token it gives what it gives for all at once; the network itself begins anew."""
+    model = open_language_model(project("torchrnn_lstm"), "cpu")
+    places = [0, 3, 1, 2]
+    whole, _ = model.read(places, model.start())
+    states, rows = model.start(), []
+    for place in places:
+        row, states = model.read([place], states)
+        rows.append(row)
+    np.testing.assert_allclose(np.concatenate(rows), whole, atol=1e-5)
+    layers = memory_layers(vars(model)["_module"])
+    assert layers
+    assert all(layer.memory is None for layer in layers)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from support import FIXTURES
 
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.metadata import Metadata
-from torchlift.converters.inference.text import TextLoss, open_language_model, text_loss
+from torchlift.converters.inference.text import (
+    TextLoss,
+    Tokenizer,
+    open_language_model,
+    sample_tokens,
+    text_loss,
+)
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.vocabulary import Vocabulary
@@ -134,3 +141,22 @@ def test_what_is_no_model_of_a_text_names_its_file_once(tmp_path: Path) -> None:
         open_language_model(other, "cpu")
     assert str(caught.value).startswith(str(other))
     assert str(caught.value).count("model.onnx") == 1
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, " and 1 more")])
+def test_so_many_unknown_characters_are_listed(count: int, more: str) -> None:
+    tokenizer = Tokenizer(Vocabulary("vocab", ("a", "b")))
+    text = "".join(chr(ord("A") + number) for number in range(count))
+    with pytest.raises(InferenceError, match=f"'T'{more}$"):
+        tokenizer.encode(text.encode())
+
+
+def test_a_low_temperature_still_draws_among_equals() -> None:
+    """Only 0 takes the first of them."""
+    equal: Any = SimpleNamespace(
+        token_count=3,
+        start=lambda: None,
+        read=lambda tokens, states: (np.log([[0.45, 0.45, 0.1]]), states),
+    )
+    for temperature, drawn in ((0, {0}), (0.01, {0, 1})):
+        assert set(sample_tokens(equal, [0], 40, temperature=temperature)) == drawn

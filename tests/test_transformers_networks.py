@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,12 @@ import torch
 from families_support import run, two_classes
 from PIL import Image
 
-from torchlift.converters.saved import SavedModelError, TransformersNetwork, load
+from torchlift.converters.saved import (
+    SavedModelError,
+    TransformersNetwork,
+    load,
+    transformers_network,
+)
 from torchlift.transfer.libraries.image_processor import preprocessing_of
 from torchlift.transfer.network_by_name import load_network
 
@@ -113,3 +120,21 @@ def test_sizes_of_all_forms_are_read(changes: dict[str, Any], size: Any, crop: A
 def test_what_is_done_to_images_and_not_known_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is not known"):
         preprocessing_of({**PROCESSOR, **changes})
+
+
+@pytest.mark.parametrize("kind", ["timm_wrapper", "bert"])
+def test_only_image_classifiers_that_load_nothing_are_built(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrapper of timm takes its network by a name, which may be a place to load it from."""
+    auto = ModuleType("transformers.models.auto.modeling_auto")
+    known = {"vit": "ViT", "timm_wrapper": "TimmWrapper"}
+    vars(auto)["MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"] = known
+    package = ModuleType("transformers")
+    vars(package).update(CONFIG_MAPPING={}, AutoModelForImageClassification=None)
+    # Whether transformers is installed or not: nothing of it may be asked.
+    monkeypatch.setitem(sys.modules, "transformers", package)
+    monkeypatch.setitem(sys.modules, auto.__name__, auto)
+    monkeypatch.setattr(transformers_network, "require", lambda *_: None)
+    with pytest.raises(SavedModelError, match=f"transformers has no image classifier '{kind}'"):
+        TransformersNetwork(json.dumps({"model_type": kind}), num_classes=2)

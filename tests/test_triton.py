@@ -140,6 +140,8 @@ def test_a_next_version_leaves_the_configuration_as_it_was_changed_by_hand(tmp_p
     changed = text.replace("max_batch_size: 32", "max_batch_size: 8  # small").replace(
         "count: 1", "count: 2"
     )
+    changed = changed.replace("input [", "input [  # of the camera")
+    assert "camera" in changed
     assert changed != text
     file.write_text(changed, encoding="utf-8")
     (first.parent / "7").mkdir()
@@ -175,14 +177,16 @@ def test_a_version_that_prepares_images_otherwise_is_refused(tmp_path: Path) -> 
     # What is written by hand into the repository need not be UTF-8.
     with (first.parent / "config.pbtxt").open("ab") as stream:
         stream.write(b"# caf\xe9\n")
-    loaded = onnx.load(FIXTURES / "0.1.0" / "model.onnx")
-    for entry in loaded.metadata_props:
-        if entry.key == "preprocessing":
-            said = json.loads(entry.value)
-            entry.value = json.dumps({**said, "mean": [0.0], "std": [1.0]})
-    onnx.save(loaded, tmp_path / "other.onnx")
-    with pytest.raises(OnnxError, match="version 1 of digits has another preprocessing"):
-        write(next_version(tmp_path, "digits"), tmp_path / "other.onnx")
+    for key, problem in (("preprocessing", "preprocessing"), ("output", "output_kind")):
+        loaded = onnx.load(FIXTURES / "0.1.0" / "model.onnx")
+        (entry,) = (each for each in loaded.metadata_props if each.key == key)
+        if key == "preprocessing":
+            entry.value = json.dumps({**json.loads(entry.value), "mean": [0.0], "std": [1.0]})
+        else:
+            entry.value = '"logits"'
+        onnx.save(loaded, tmp_path / "other.onnx")
+        with pytest.raises(OnnxError, match=f"version 1 of digits has another {problem};"):
+            write(next_version(tmp_path, "digits"), tmp_path / "other.onnx")
     assert write(next_version(tmp_path, "digits")).name == "2"
 
 

@@ -271,9 +271,12 @@ def _labels(pair: ExportPair) -> Finding:
         return Finding(
             "labels", expected is None, "none" if expected is None else "none in the file"
         )
-    classes = axes(pair.onnx_model.graph.output[0])[-1]
-    if classes != len(labels):
-        return Finding("labels", False, f"{len(labels)} names for {classes} outputs")
+    outputs, names = pair.onnx_model.graph.output, pair.compared_outputs
+    sizes = next(axes(value) for value in outputs if value.name in names)
+    # Behind the batch; other programs may have them last, as the channels of images.
+    classes = [sizes[1] if len(sizes) > 1 else 1, *(sizes[-1:] if pair.is_foreign else [])]
+    if len(labels) not in classes:
+        return Finding("labels", False, f"{len(labels)} names for {classes[0]} outputs")
     return Finding("labels", True, f"{len(labels)} names, {labels[0]!r} to {labels[-1]!r}")
 
 

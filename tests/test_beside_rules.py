@@ -1,0 +1,192 @@
+"""What stands beside a model, entry by entry: what is used, what wins, and what is only noted.
+
+On tables that are put together here; real checkpoints are in `test_beside_the_model`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.saved.beside import Beside, read_beside
+from torchlift.converters.saved.image_projects import (
+    FAST_NEURAL_STYLE,
+    INPAINTING,
+    SKETCH_SIMPLIFICATION,
+    TEXTURE_NETS,
+    find_image_project,
+)
+from torchlift.converters.saved.vocabularies import vocabularies_in
+from torchlift.converters.t7 import LuaObject, LuaTable
+
+LIST = LuaTable.from_list
+
+
+def beside(**entries: Any) -> Beside:
+    """Return what is read of a table with a model."""
+    return read_beside(LuaTable({"net": LuaObject("nn.Tanh"), **entries}), "net")
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_a_number_among_options_is_no_mean_and_no_std_of_images(key: str) -> None:
+    found = beside(opt=LuaTable({key: 0.5}))
+    assert found.normalization is None
+    assert found.notes == [f"opt.{key} beside the model is left out: a number among options"]
+    # A list among them is none of the weights' first values.
+    listed = beside(opt=LuaTable({key: LIST([0.5, 0.4, 0.3])}))
+    assert listed.normalization is not None
+    assert getattr(listed.normalization, key) == (0.5, 0.4, 0.3)
+
+
+def test_mean_without_std_and_std_without_mean() -> None:
+    assert beside(mean=0.5).normalization == Normalization((0.5,), None)
+    assert beside(std=0.5).normalization == Normalization((0.0,), (0.5,))
+    assert beside(mean=0.5, std=0.25).normalization == Normalization((0.5,), (0.25,))
+
+
+@pytest.mark.parametrize(("count", "is_read"), [(100, True), (101, False)])
+def test_mean_and_std_are_looked_for_in_small_tables_only(count: int, is_read: bool) -> None:
+    """In a vocabulary they are words."""
+    others = {f"word {number}": number for number in range(count - 2)}
+    found = beside(data=LuaTable({"mean": 0.5, "std": 0.25, **others}))
+    assert (found.normalization is not None) is is_read
+
+
+def test_one_of_mean_and_std_in_a_table_of_another_name_is_noted() -> None:
+    for key in ("mean", "std"):
+        found = beside(data=LuaTable({key: 0.5, "size": 3}))
+        reason = "mean and std do not stand there together"
+        assert found.notes == [f"data.{key} beside the model is left out: {reason}"]
+        assert found.normalization is None
+
+
+def test_what_stands_nearest_to_the_model_comes_first() -> None:
+    inner = LuaTable({"net": LuaObject("nn.Tanh"), "classes": LIST(["c", "d"]), "mean": 0.3})
+    outer = LuaTable({"classes": LIST(["a", "b"]), "model": inner, "mean": 0.1, "std": 0.2})
+    found = read_beside(outer, "model.net")
+    assert [one.names for one in found.labels[:2]] == [["c", "d"], ["a", "b"]]
+    assert [one.path for one in found.labels[:2]] == ["model.classes", "classes"]
+    assert found.normalization == Normalization((0.3,), (0.2,))
+
+
+def test_classes_come_before_labels_which_may_be_those_of_examples() -> None:
+    found = beside(labels=LIST(["x", "y"]), classes=LIST(["a", "b"]))
+    assert [one.path for one in found.labels] == ["classes", "labels"]
+    repeated = beside(labels=LIST([1, 2, 1]))
+    assert repeated.labels == []
+    assert repeated.notes == ["labels beside the model is left out: numbers that repeat"]
+    assert beside(classes=LIST([1, 2, 3])).labels[0].names == ["1", "2", "3"]
+    text = beside(labels="labels.txt")
+    assert text.notes == ["labels beside the model is left out: no list of class names"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "color"),
+    [
+        ((103.939, 116.779, 123.68), "BGR"),
+        ((103.945, 116.785, 123.675), "BGR"),
+        ((103.96, 116.779, 123.68), None),
+        ((123.68, 116.779, 103.939), None),
+    ],
+)
+def test_the_mean_of_caffe_tells_the_order_of_the_colors(mean: Any, color: str | None) -> None:
+    found = beside(mean=LIST([*mean])).normalization
+    assert found is not None
+    assert (found.mean, found.color) == (mean, color)
+
+
+def test_preprocessing_that_a_project_names() -> None:
+    vgg = Normalization((103.939, 116.779, 123.68), (1.0,), "BGR", 255)
+    imagenet = Normalization.of("imagenet", "imagenet")
+    for name, expected in (("vgg", vgg), ("resnet", imagenet)):
+        found = beside(opt=LuaTable({"preprocessing": name}))
+        assert (found.normalization, found.project) == (expected, FAST_NEURAL_STYLE)
+    other = beside(opt=LuaTable({"preprocessing": "mine"}))
+    assert (other.normalization, other.project) == (None, None)
+    assert other.notes == ["opt.preprocessing beside the model is left out: 'mine' is not known"]
+    # fast_neural_style.lua wrote no name at first: its `tanh_constant` tells, and vgg is meant.
+    first = beside(opt=LuaTable({"tanh_constant": 150}))
+    assert (first.normalization, first.project) == (vgg, FAST_NEURAL_STYLE)
+
+
+@pytest.mark.parametrize(("count", "vocabularies"), [(9, 0), (10, 1)])
+def test_a_list_in_a_list_is_a_vocabulary_if_it_is_long(count: int, vocabularies: int) -> None:
+    words = LIST([f"word {number}" for number in range(count)])
+    found = read_beside(LIST([LuaObject("nn.Tanh"), words]), "[1]")
+    assert len(found.vocabularies) == vocabularies
+    assert len(found.labels) == 1
+
+
+def test_numbers_without_a_name_are_noted() -> None:
+    for numbers, noted in (([0.5], True), ([0.5, 0.4, 0.3], True), ([0.5, 0.4], False)):
+        found = read_beside(LIST([LuaObject("nn.Tanh"), LIST(numbers)]), "[1]")
+        expected = ["[2] beside the model is left out: numbers without a name"] if noted else []
+        assert found.notes == expected
+
+
+def test_a_table_that_looks_like_preprocessing_and_is_not_understood_is_noted() -> None:
+    found = beside(normalizer=LuaTable({"size": 3}), size=LuaTable({"height": 3}), flag=True)
+    assert found.notes == ["normalizer beside the model is left out: not understood"]
+    assert beside(vocab="words.txt").notes == []
+    assert "no tokens with numbers" in beside(vocab=LuaTable({"size": 3})).notes[0]
+
+
+@pytest.mark.parametrize(("levels", "found"), [(5, True), (6, False)])
+def test_vocabularies_are_looked_for_so_deep_and_no_deeper(levels: int, found: bool) -> None:
+    table = LIST(["a", "b", "c"])
+    for _ in range(levels):
+        table = LuaTable({"inner": table, "more": 1.5})
+    assert bool(vocabularies_in(table, "dicts")) is found
+
+
+MEAN = Normalization((0.5,) * 3)
+NUMBER = Normalization((0.9,), (0.6,))
+
+
+@pytest.mark.parametrize(
+    ("classes", "beside", "channels", "project"),
+    [
+        ({"nn.GenNoise"}, None, 3, TEXTURE_NETS),
+        ({"nn.TVLoss", "nn.InstanceNormalization"}, None, 3, TEXTURE_NETS),
+        ({"nn.TVLoss"}, None, 3, None),
+        ({"nn.InstanceNormalization"}, None, 3, None),
+        (set(), MEAN, 4, INPAINTING),
+        (set(), MEAN, 3, None),
+        (set(), Normalization((0.5,) * 3, (0.2,) * 3), 4, None),
+        (set(), None, 4, None),
+        (set(), NUMBER, 1, SKETCH_SIMPLIFICATION),
+        (set(), NUMBER, 3, None),
+        (set(), Normalization((0.9,)), 1, None),
+        ({"nn.Linear"}, NUMBER, 1, None),
+        ({"cudnn.LogSoftMax"}, MEAN, 4, None),
+    ],
+)
+def test_a_project_is_known_by_its_layers_or_by_its_numbers(
+    classes: set[str], beside: Normalization | None, channels: int, project: Any
+) -> None:
+    assert find_image_project(LuaObject("nn.Sequential"), classes, beside, channels) is project
+
+
+@pytest.mark.parametrize(
+    ("fields", "channels", "expected"),
+    [
+        ({"w2nn_offset": 7}, 3, (7, 1, "RGB", False)),
+        ({"w2nn_offset": 14, "w2nn_scale_factor": 2}, 3, (7, 2, "RGB", False)),
+        # Half a pixel of the image is a whole one.
+        ({"w2nn_offset": 15, "w2nn_scale_factor": 2}, 3, (8, 2, "RGB", False)),
+        ({"w2nn_channels": 1}, 3, (0, 1, "gray", True)),
+        ({}, 1, (0, 1, "gray", True)),
+    ],
+)
+def test_waifu2x_needs_a_wider_image_and_keeps_colors_of_one_channel(
+    fields: dict[str, Any], channels: int, expected: tuple[int, int, str, bool]
+) -> None:
+    source = LuaObject("nn.Sequential", LuaTable({"w2nn_arch_name": "a", **fields}))
+    project = find_image_project(source, (), None, channels)
+    assert project is not None
+    assert project.output is not None
+    output = project.output
+    assert (output.border, output.scale, output.color, output.keeps_color) == expected
+    assert (project.normalization.color, project.normalization.value_range) == (expected[2], 1)

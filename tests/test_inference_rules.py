@@ -1,0 +1,240 @@
+"""Rules of running a model, each by itself: precision, bytes, sizes, texts and copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from torchlift.converters import t7
+from torchlift.converters.finite import NotFiniteError
+from torchlift.converters.images import Preprocessing, PreprocessingError
+from torchlift.converters.images.image_to_image import ImageToImage
+from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchPredictor
+from torchlift.converters.inference.image_model import ImageModel, _fill
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.inference.not_finite import require_finite_scores
+from torchlift.converters.inference.onnx_interface import find_scores
+from torchlift.converters.inference.onnx_weights import missing_weights
+from torchlift.converters.inference.prepare import prepare_all
+from torchlift.converters.inference.text import Tokenizer, open_language_model
+from torchlift.converters.inference.text.language_model import log_softmax
+from torchlift.converters.inference.torch_module import inference_copy
+from torchlift.converters.modules.layers.shape import View
+from torchlift.converters.saved import SavedModel
+from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.vocabulary import Vocabulary
+
+value = helper.make_tensor_value_info
+
+
+def test_scores_of_a_file_in_half_precision_are_float32(tmp_path: Path) -> None:
+    values = [value(name, TensorProto.FLOAT16, ["batch", 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "half.onnx")
+    scores = OnnxPredictor(tmp_path / "half.onnx", "cpu")(np.array([[1, 2, -1]], np.float32))
+    assert scores.dtype == np.float32
+    assert scores.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "problem"),
+    [
+        ("0", "8", ""),
+        ("8", "8", ""),
+        ("8", "9", "are cut: 17 bytes were expected"),
+        ("9", "8", "are cut: 17 bytes were expected"),
+        ("", "16", ""),
+        ("", "17", "are cut: 17 bytes were expected"),
+    ],
+)
+def test_weights_beside_a_graph_end_in_their_file(
+    offset: str, length: str, problem: str, tmp_path: Path
+) -> None:
+    graph = helper.make_graph([], "g", [], [])
+    tensor = graph.initializer.add()
+    tensor.name, tensor.data_type, tensor.data_location = "w", TensorProto.FLOAT, 1
+    places = {"location": "w.data", "offset": offset, "length": length}
+    for key, text in places.items():
+        if text:
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, text
+    (tmp_path / "f.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    missing = "its weights are in w.data, which is missing beside it"
+    assert missing_weights(tmp_path / "f.onnx") == missing
+    (tmp_path / "w.data").write_bytes(bytes(16))
+    found = missing_weights(tmp_path / "f.onnx")
+    assert (problem in found) if problem else found == ""
+
+
+def test_images_that_keep_their_sizes_are_one_array_if_they_have_one() -> None:
+    decodes = Preprocessing(resize="none", value_range=255)
+    small, large = np.zeros((4, 5, 3), np.uint8), np.ones((6, 5, 3), np.uint8)
+    together = prepare_all([small, small], decodes)
+    assert isinstance(together, np.ndarray)
+    assert (together.shape, together.dtype) == ((2, 3, 4, 5), np.uint8)
+    apart = prepare_all([small, large], decodes)
+    assert [array.shape for array in apart] == [(1, 3, 4, 5), (1, 3, 6, 5)]
+    with pytest.raises(PreprocessingError, match="different sizes"):
+        prepare_all([small, large], Preprocessing())
+
+
+@pytest.mark.parametrize(
+    ("kind", "score", "is_number"),
+    [
+        ("logits", -np.inf, True),
+        ("log_probabilities", -np.inf, True),
+        ("probabilities", -np.inf, False),
+        ("features", -np.inf, False),
+        ("logits", np.inf, False),
+        ("log_probabilities", np.nan, False),
+    ],
+)
+def test_minus_infinity_is_a_probability_of_0(kind: str, score: float, is_number: bool) -> None:
+    scores = np.array([[0, 1], [score, 0]], np.float32)
+    if is_number:
+        require_finite_scores(scores, kind, "net")
+        return
+    with pytest.raises(NotFiniteError, match=r"net: the outputs of 1 of 2 examples .*\[1, 0\]"):
+        require_finite_scores(scores, kind, "net")
+
+
+def test_what_is_said_of_a_file_is_compared_with_what_its_graph_does() -> None:
+    own = Preprocessing(mean=(0.5,), std=(0.25,))
+    outside = Preprocessing(resize="none", value_range=255)
+    metadata = Metadata(preprocessing=outside, baked_preprocessing=own)
+    metadata.require_normalization(Normalization((0.5,), (0.25,), "RGB", 1))
+    with pytest.raises(PreprocessingError, match="not the model's own"):
+        metadata.require_normalization(Normalization(value_range=255))
+    with pytest.raises(PreprocessingError, match="says nothing of its preprocessing"):
+        Metadata().require_normalization(Normalization(value_range=255))
+
+
+def image_model(size: Any, **options: Any) -> ImageModel:
+    steps = ImageToImage(1, "gray", border=2, multiple=4, scale=2)
+    own = Preprocessing("gray", size)
+    model = SavedModel(nn.Conv2d(1, 1, 1), "features", None, None, own, image_to_image=steps)
+    return ImageModel(TorchPredictor(model, "cpu"), **options)
+
+
+def test_images_of_one_size_are_neither_extended_nor_cut_nor_run_in_tiles() -> None:
+    free, fixed = image_model(None).output, image_model((8, 8)).output
+    assert (free.border, free.multiple, free.scale) == (2, 4, 2)
+    assert (fixed.border, fixed.multiple, fixed.scale, fixed.color) == (0, 1, None, "gray")
+    image_model(None, tile=16)
+    with pytest.raises(InferenceError, match="images of one size: leave out tile=…"):
+        image_model((8, 8), tile=16)
+
+
+def test_holes_are_filled_and_nothing_else() -> None:
+    holes = np.array([[True, False]])
+    gray, color = np.full((1, 2, 1), 7, np.uint8), np.full((1, 2, 3), [1, 2, 3], np.uint8)
+    made = np.full((1, 2, 3), 9, np.uint8)
+    assert _fill(color, holes, made).tolist() == [[[9, 9, 9], [1, 2, 3]]]
+    assert _fill(gray, holes, made).tolist() == [[[9, 9, 9], [7, 7, 7]]]
+    assert _fill(gray, holes, made[..., 0]).tolist() == [[9, 7]]
+
+
+def test_a_fifth_of_white_makes_a_hole() -> None:
+    """As in siggraph2017_inpainting's inpaint.lua: what is at least 0.2."""
+    steps = ImageToImage(1, "RGB", scale=1, takes_mask=True)
+    network = SavedModel(nn.Conv2d(4, 3, 1), "features", preprocessing=Preprocessing())
+    network.image_to_image = steps
+    model = ImageModel(TorchPredictor(network, "cpu"))
+    mask = np.array([[0, 50, 51, 52, 255]], np.uint8)
+    assert model._holes(mask, (1, 5)).tolist() == [[False, False, True, True, True]]  # type: ignore[union-attr]
+
+
+def test_a_copy_runs_as_an_exported_network_does_and_trains_as_before() -> None:
+    """In evaluation mode, with its batch; what is frozen stays so, here and in the model."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9), View([2]))
+    model[0].weight.requires_grad_(False)
+    model.train()
+    copy = inference_copy(model)
+    assert [p.requires_grad for p in copy.parameters()] == [False, True]
+    assert [p.requires_grad for p in model.parameters()] == [False, True]
+    assert (copy.training, copy[1].training, model.training, model[1].training) == (
+        *(False, False),
+        *(True, True),
+    )
+    example = torch.ones(1, 2)
+    assert copy(example).shape == (1, 2)
+    assert torch.equal(copy(example), model[0](example))
+
+
+@pytest.mark.parametrize(("total", "are_probabilities"), [(1.00009, True), (1.0002, False)])
+def test_rows_that_add_up_to_1_are_probabilities(total: float, are_probabilities: bool) -> None:
+    """And are made to add up exactly; others are logits."""
+    rows = np.array([[0.25, 0.75], [0.5, total - 0.5]])
+    expected = rows / rows.sum(1, keepdims=True)
+    if not are_probabilities:
+        expected = np.exp(rows) / np.exp(rows).sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(log_softmax(rows)), expected, rtol=1e-12)
+    with np.errstate(divide="raise"):
+        assert log_softmax(np.array([[0.0, 1.0]])).tolist() == [[-np.inf, 0]]
+
+
+def test_a_token_without_characters_is_written_as_nothing() -> None:
+    tokenizer = Tokenizer(Vocabulary("vocab", ("a", "", None, "b")))
+    assert "".join(tokenizer.texts([0, 1, 3])) == "ab"
+    assert "".join(tokenizer.texts([0, 2, 3])) == "a\ufffdb"
+    assert tokenizer.encode(b"ab") == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("encoder", "decoder"), "holds several networks: encoder.*decoder"),
+        (("encoder", "rnn"), "several modules could be the model"),
+        (("encoder", "model"), "no model of a text's characters or words"),
+    ],
+)
+def test_a_file_of_several_networks_is_named_with_them(
+    names: tuple[str, str], problem: str, tmp_path: Path
+) -> None:
+    """Captions and translations; char-rnn and torch-rnn name theirs `rnn` and `model`."""
+    fields = {"weight": np.ones((2, 2)), "bias": np.zeros(2)}
+    networks = {name: LuaObject("nn.Linear", LuaTable(dict(fields))) for name in names}
+    t7.save(LuaTable(networks), tmp_path / "f.t7")
+    with pytest.raises(Exception, match=problem) as found:
+        open_language_model(tmp_path / "f.t7", "cpu")
+    assert ("holds several networks" in str(found.value)) == (names[1] == "decoder")
+
+
+def output(name: str, kind: str, *shape: Any) -> Any:
+    return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["N", *shape])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name", "found"),
+    [
+        ([output("label", "int64"), output("scores", "float", 3)], None, "scores"),
+        ([output("label", "int64", 3), output("scores", "double", 3)], None, "scores"),
+        # One number an example, such as a distance, is no score of a class.
+        ([output("loss", "float"), output("scores", "float16", 3)], None, "scores"),
+        ([output("a", "float", 3), output("b", "float", 3)], "b", "b"),
+        ([output("alone", "float")], None, "alone"),
+        ([output("a", "float", 3), output("b", "float", 3)], None, r"2 outputs \(a, b\)"),
+        ([output("a", "float"), output("b", "int64", 3)], None, r"2 outputs \(a, b\)"),
+        ([output("a", "float", 3)], "c", "no output c: it has a"),
+    ],
+)
+def test_the_scores_are_the_only_rows_of_numbers_or_what_is_named(
+    outputs: list[Any], name: str | None, found: str
+) -> None:
+    if " " in found:
+        with pytest.raises(InferenceError, match=found):
+            find_scores(outputs, name)
+        return
+    scores, note = find_scores(outputs, name)
+    assert scores.name == found
+    assert bool(note) == (name is None and len(outputs) > 1)

@@ -1,0 +1,222 @@
+"""What is read from a graph that does not say it, and which options fit it.
+
+On graphs and shapes that are put together by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from torchlift.converters.errors import LabelsError
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.input_shapes import parse_inputs
+from torchlift.converters.onnx import OnnxError, describe_file
+from torchlift.converters.onnx.exporter.bake_resize import _kept
+from torchlift.converters.onnx.exporter.example import _any_size, require_any_size
+from torchlift.converters.onnx.exporter.kept_outputs import Kept
+from torchlift.converters.onnx.onnx_file import (
+    _arithmetic,
+    _sizes,
+    read_network,
+    takes_image,
+    weight_files,
+)
+from torchlift.converters.onnx.quantizer.plain_graph import plain_graph
+from torchlift.converters.saved import SavedModel
+
+FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
+value = helper.make_tensor_value_info
+
+
+def graph(
+    operator: str = "Relu",
+    kinds: tuple[int, int] = (FLOAT, FLOAT),
+    shapes: tuple[list[int | str | None], ...] = (["batch", 3, 8, 8], ["batch", 10]),
+    weight: np.ndarray | None = None,
+) -> onnx.GraphProto:
+    """Return a graph of one node, which no runtime has to run."""
+    constants = [] if weight is None else [numpy_helper.from_array(weight, "w")]
+    outputs = [value(f"y{n or ''}", kinds[1], shape) for n, shape in enumerate(shapes[1:])]
+    node = helper.make_node(operator, ["x"], ["y"], "node")
+    return helper.make_graph([node], "g", [value("x", kinds[0], shapes[0])], outputs, constants)
+
+
+@pytest.mark.parametrize(
+    ("made", "arithmetic"),
+    [
+        (graph(), "fp32"),
+        (graph("QuantizeLinear"), "int8"),
+        (graph("DynamicQuantizeLinear"), "int8"),
+        (graph("MatMulInteger"), "int8"),
+        (graph("ConvInteger"), "int8"),
+        (graph(kinds=(HALF, FLOAT)), "fp16"),
+        (graph(kinds=(FLOAT, HALF)), "fp16"),
+        (graph(weight=np.ones(2, np.float16)), "fp16"),
+        (graph(weight=np.ones(2, np.float32)), "fp32"),
+    ],
+)
+def test_the_arithmetic_of_a_graph_that_does_not_say_it(
+    made: onnx.GraphProto, arithmetic: str
+) -> None:
+    assert _arithmetic(made) == arithmetic
+
+
+@pytest.mark.parametrize(
+    ("shapes", "is_foreign", "sizes"),
+    [
+        ((["batch", 3, 8, 6], ["batch", 10]), False, ([3, 8, 6], 10)),
+        ((["batch", 3, "h", "w"], ["batch", 10]), False, (None, 10)),
+        (([None, 8, 6, 3], ["batch", 10]), True, ([3, 8, 6], 10)),
+        (([None, 8, 6, 3], ["batch", 10]), False, ([8, 6, 3], 10)),
+        ((["batch", 20], ["batch", "classes"]), False, (None, None)),
+        # Of several outputs, nobody can say which one has the labels.
+        ((["batch", 3, 8, 6], ["batch", 10], ["batch", 4]), False, ([3, 8, 6], None)),
+        ((["batch", 3, 8, 6], ["batch"]), False, ([3, 8, 6], None)),
+    ],
+)
+def test_image_and_columns_are_those_that_a_graph_fixes(
+    shapes: tuple[list[int | str | None], ...],
+    is_foreign: bool,
+    sizes: tuple[list[int] | None, int | None],
+) -> None:
+    assert _sizes(graph(shapes=shapes), is_foreign) == sizes
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "is_image"),
+    [
+        (UINT8, ["height", "width", 3], True),
+        (UINT8, [None, None, None], True),
+        (UINT8, [8, "width", 3], False),
+        (UINT8, ["batch", "height", "width", 3], False),
+        (FLOAT, ["height", "width", 3], False),
+    ],
+)
+def test_a_graph_takes_one_image_of_any_size(
+    kind: int, shape: list[int | str | None], is_image: bool
+) -> None:
+    assert takes_image(value("x", kind, shape)) is is_image
+
+
+def test_weights_that_are_inputs_too_are_weights(tmp_path: Path) -> None:
+    """As all were before IR 4, which then has to be said."""
+    made = graph(weight=np.ones((3, 2), np.float32))
+    made.input.append(value("w", FLOAT, [3, 2]))
+    for version, read in ((3, 4), (8, 8)):
+        model = helper.make_model(made, ir_version=version)
+        onnx.save(model, tmp_path / "f.onnx")
+        found, _ = read_network(tmp_path / "f.onnx")
+        assert ([each.name for each in found.graph.input], found.ir_version) == (["x"], read)
+        described = describe_file(tmp_path / "f.onnx")
+        assert [each["name"] for each in described["inputs"]] == ["x"]
+        assert described["parameters"] == 6
+
+
+def test_a_file_of_weights_is_as_long_as_the_last_of_them() -> None:
+    """They may stand in any order, and one may begin at 0 without saying so."""
+    made = graph()
+    for name, place in (
+        ("a", {"location": "w.data", "offset": "100", "length": "20"}),
+        ("b", {"location": "w.data", "length": "100"}),
+        ("c", {"location": "other.data", "offset": "8", "length": "4"}),
+    ):
+        tensor = made.initializer.add()
+        tensor.name, tensor.data_location = name, TensorProto.EXTERNAL
+        for key, text in place.items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, text
+    found = weight_files(helper.make_model(made))
+    assert [*found.items()] == [("other.data", 12), ("w.data", 120)]
+
+
+def test_nodes_without_names_get_some_that_are_free() -> None:
+    made = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["a"], "Exp_1"),
+            helper.make_node("Exp", ["a"], ["b"]),
+            helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(1))),
+            helper.make_node("Exp", ["b"], ["y"], "own"),
+        ],
+        *("g", [value("x", FLOAT, ["batch"])], [value("y", FLOAT, ["batch"])]),
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=6)
+    before = model.SerializeToString()
+    plain = plain_graph(model, "f.onnx")
+    assert [node.name for node in plain.graph.node] == ["Exp_1", "Exp_1_", "own"]
+    assert [tensor.name for tensor in plain.graph.initializer] == ["c"]
+    assert plain.ir_version == 7
+    assert model.SerializeToString() == before
+
+
+def test_an_old_opset_is_brought_to_the_first_that_quantizes_by_channel() -> None:
+    for given, made in ((11, 13), (13, 13), (17, 17)):
+        opsets = [helper.make_opsetid("", given)]
+        model = helper.make_model(graph(), opset_imports=opsets, ir_version=8)
+        helper.set_model_props(model, Metadata(labels=["a"]).to_props())
+        plain = plain_graph(model, "f.onnx")
+        assert plain.opset_import[0].version == made
+        assert {prop.key for prop in plain.metadata_props} >= {"labels", "torchlift_version"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "kept"),
+    [
+        ((2, 3), "abcde", "bc"),
+        # As many as columns are theirs already.
+        ((2, 3), "xy", "xy"),
+        ((4, 5), "abcd", None),
+        (None, "abcde", "abcde"),
+    ],
+)
+def test_labels_are_cut_with_the_columns(
+    columns: tuple[int, int] | None, labels: str, kept: str | None
+) -> None:
+    model = SavedModel(nn.Identity(), "logits", labels=[*labels])
+    if kept is None:
+        with pytest.raises(LabelsError, match="1 class names for 2 outputs"):
+            Kept(columns=columns).of(model)
+        return
+    assert Kept(columns=columns).of(model).labels == [*kept]
+    assert model.labels == [*labels]
+
+
+@pytest.mark.parametrize("method", ["pil-bilinear", "image.scale-bilinear"])
+def test_a_graph_crops_a_known_size_where_preprocessing_does(method: str) -> None:
+    """Odd margins are cut by a pixel more on one side: by Pillow's rule, or by Torch7's."""
+    preprocessing = Preprocessing(size=(20, 20), crop=(20, 20), resize=method)
+    for margin in range(12):
+        kept = _kept(None, 20 + margin, 20, method.startswith("image.scale"))  # type: ignore[arg-type]
+        first = preprocessing._margin(margin)
+        assert kept.tolist() == [*range(first, first + 20)]  # type: ignore[union-attr]
+
+
+def test_height_and_width_are_free_of_one_image_whose_batch_is_in_front() -> None:
+    assert str(_any_size(parse_inputs("3x8x8"))) == "3x?x?"
+    for other in ("3xNx8x8", "3x8", "3x8x8,3x8x8"):
+        with pytest.raises(OnnxError, match="any_size=True is for one image"):
+            _any_size(parse_inputs(other))
+
+
+def test_a_network_of_any_size_keeps_its_batch() -> None:
+    """A view of fixed sizes takes a larger image, too, for more examples."""
+    example = torch.ones(2, 3, 4, 4)
+    keeps = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    require_any_size(keeps, example, [keeps(example)])
+    for network in (View(), nn.Linear(4, 2)):
+        with pytest.raises(OnnxError, match="a fixed input size: leave out any_size=True"):
+            require_any_size(network, example, [network(example)])
+
+
+class View(nn.Module):
+    """Rows of 48 numbers, whatever an image has."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input.reshape(-1, 48)

@@ -1,0 +1,157 @@
+"""What the optimizer must leave in a graph: each rule beside its limit, where it would be wrong.
+
+The truth is the graph as it was, in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from torchlift.converters.onnx.exporter.optimizer import optimize
+
+make = helper.make_node
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.standard_normal((5, 3, 4, 4)).astype(np.float32)
+
+CONSTANTS = {
+    "grid": np.ones((4, 4), np.float32),
+    "images": np.array([2, 3], np.int64),
+    "first": np.array([0], np.int64),
+    "second": np.array([1], np.int64),
+    "third": np.array([3], np.int64),
+    "last": np.array([-1], np.int64),
+    "copied": np.array([0, 0, -1], np.int64),
+    "flat": np.array([0, -1], np.int64),
+    "three_axes": RANDOM.standard_normal((4, 4, 5)).astype(np.float32),
+    "two_axes": RANDOM.standard_normal((4, 5)).astype(np.float32),
+    "weight": RANDOM.standard_normal((2, 48)).astype(np.float32),
+    "cube": RANDOM.standard_normal((2, 3, 4)).astype(np.float32),
+}
+
+
+def graph(*nodes: onnx.NodeProto, also: str = "") -> onnx.ModelProto:
+    """Return a graph that gives the last node's output, and one more."""
+    names = [nodes[-1].output[0], *([also] if also else [])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    input = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 4, 4])
+    used = {name for node in nodes for name in node.input}
+    stored = [numpy_helper.from_array(a, name) for name, a in CONSTANTS.items() if name in used]
+    inner = helper.make_graph([*nodes], "graph", [input], outputs, stored)
+    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def optimized(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Return the optimized graph, once it gives the same numbers, and the renamed weights."""
+    result = onnx_ir.from_proto(model)
+    renamed = optimize(result)
+    found = onnx_ir.to_proto(result)
+    for actual, expected in zip(run(found), run(model), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    return found, renamed
+
+
+def run(model: onnx.ModelProto) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"input": IMAGES})  # type: ignore[no-any-return]
+
+
+CASES: dict[str, list[onnx.NodeProto]] = {
+    "joins along two axes": [
+        make("Exp", ["input"], ["a"]),
+        make("Concat", ["input", "a"], ["b"], axis=1),
+        make("Concat", ["a", "input"], ["c"], axis=1),
+        make("Concat", ["b", "c"], ["y"], axis=2),
+    ],
+    "a factor of 1 that repeats an axis": [
+        make("ReduceMean", ["input", "images"], ["a"]),
+        make("Mul", ["a", "grid"], ["y"]),
+    ],
+    "a product with three axes behind a transposition": [
+        make("Transpose", ["input"], ["a"], perm=[0, 2, 1, 3]),
+        make("MatMul", ["a", "three_axes"], ["y"]),
+    ],
+    "a product behind a transposition of its last axis": [
+        make("Transpose", ["input"], ["a"], perm=[0, 1, 3, 2]),
+        make("MatMul", ["a", "two_axes"], ["y"]),
+    ],
+    "a shape that takes sizes over from a transposition": [
+        make("ReduceMean", ["input", "images"], ["a"]),
+        make("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3]),
+        make("Reshape", ["b", "copied"], ["y"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_ends_where_it_would_change_a_number(name: str) -> None:
+    found, _ = optimized(graph(*CASES[name]))
+    assert [node.op_type for node in found.graph.node] == [node.op_type for node in CASES[name]]
+
+
+def test_a_product_and_a_transposition_that_moves_other_axes_are_exchanged() -> None:
+    nodes = [
+        make("Transpose", ["input"], ["a"], perm=[0, 2, 1, 3]),
+        make("MatMul", ["a", "two_axes"], ["y"]),
+    ]
+    found, _ = optimized(graph(*nodes))
+    assert [node.op_type for node in found.graph.node] == ["MatMul", "Transpose"]
+
+
+def test_slices_of_one_axis_are_not_one_slice_whichever_way_it_is_counted() -> None:
+    for axis in ("third", "last"):
+        nodes = [
+            make("Slice", ["input", "first", "third", axis, "second"], ["a"]),
+            make("Slice", ["a", "second", "third", "third", "second"], ["y"]),
+        ]
+        found, _ = optimized(graph(*nodes))
+        assert run(found)[0].shape == (5, 3, 4, 2)
+
+
+def test_a_join_that_a_file_gives_out_too_stays() -> None:
+    nodes = [
+        make("Exp", ["input"], ["a"]),
+        make("Concat", ["input", "a"], ["pair"], axis=1),
+        make("Concat", ["pair", "a"], ["y"], axis=1),
+    ]
+    alone, _ = optimized(graph(*nodes))
+    assert [node.op_type for node in alone.graph.node] == ["Exp", "Concat"]
+    both, _ = optimized(graph(*nodes, also="pair"))
+    assert [node.op_type for node in both.graph.node] == ["Exp", "Concat", "Concat"]
+
+
+def test_a_transposed_weight_has_its_name_unless_it_is_there_as_it_was() -> None:
+    transposed = [
+        make("Reshape", ["input", "flat"], ["row"]),
+        make("Transpose", ["weight"], ["turned"], perm=[1, 0]),
+        make("MatMul", ["row", "turned"], ["y"]),
+    ]
+    found, renamed = optimized(graph(*transposed))
+    assert [*renamed] == ["weight"]
+    assert {each.name: [*each.dims] for each in found.graph.initializer}["weight"] == [48, 2]
+    both = [
+        *transposed[:2],
+        make("MatMul", ["row", "turned"], ["a"]),
+        make("MatMul", ["a", "weight"], ["y"]),
+    ]
+    found, renamed = optimized(graph(*both))
+    assert renamed == {}
+    assert {each.name: [*each.dims] for each in found.graph.initializer}["weight"] == [2, 48]
+
+
+def test_a_weight_in_two_orders_has_no_name_for_both() -> None:
+    nodes = [
+        make("Transpose", ["cube"], ["one"], perm=[1, 2, 0]),
+        make("Transpose", ["cube"], ["other"], perm=[1, 0, 2]),
+        make("MatMul", ["input", "one"], ["a"]),
+        make("MatMul", ["a", "other"], ["y"]),
+    ]
+    found, renamed = optimized(graph(*nodes))
+    assert renamed == {}
+    assert "cube" not in {each.name for each in found.graph.initializer}
