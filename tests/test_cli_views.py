@@ -252,6 +252,10 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     target = tmp_path / "a.npy"
     cat(str(tmp_path / "m.t7"), "b", output=str(target))
     assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
+    monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 5)
+    # What the file holds itself is saved, however large.
+    cat(str(tmp_path / "m.t7"), "b", output=str(target), overwrite=True)
+    assert np.load(target).shape == (3, 2)
     monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 8)
     with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
         cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)

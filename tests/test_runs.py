@@ -214,6 +214,24 @@ def test_the_table_shows_what_differs(folder: Path, capsys: pytest.CaptureFixtur
     assert "note: run b: the loss is nan; try --lr 0.01" in lines
 
 
+def test_both_tables_are_sorted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The configurations too, and a loss the other way round."""
+    for seed in (0, 1):
+        write_run(folder / "d" / f"seed-{seed}", [0.95, 0.99], test=0.99, lr=0.7, seed=seed)
+
+    def order(*words: str) -> list[int]:
+        document = json.loads(run(capsys, folder, "--json", *words))
+        several = [one for one in document["configurations"] if len(one["runs"]) > 1]
+        return [one["configuration"] for one in several]
+
+    names = order()
+    assert names == sorted(names)
+    assert order("--sort", "val_accuracy") == names[::-1]
+    lines = run(capsys, folder, "--sort", "val_accuracy").splitlines()
+    rows = [line for line in lines if "±" in line]
+    assert ["0.99" in row for row in rows] == [True, False]
+
+
 def test_csv_has_a_line_for_each_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(run(capsys, folder, "--format", "csv"))))
     assert [row["run"] for row in rows] == ["a/seed-0", "a/seed-1", "a/seed-2", "b", "c"]
