@@ -16,6 +16,7 @@ import yaml
 from cli_support import typed
 from support import FIXTURES
 
+from torchlift.cli.runs_view import with_typed_options
 from torchlift.transfer.errors import RunsError
 from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
 from torchlift.transfer.spread import Spread
@@ -305,3 +306,15 @@ def test_wrong_words_write_nothing(
     assert said in run(capsys, "runs", *words, code=code)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "there.csv"}
     assert (tmp_path / "there.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_problem_names_the_options_of_the_command_that_was_run() -> None:
+    problem = "give head=keep or lr=0.01; data='d' stays"
+    for options, text in (
+        ({"model": "m", "data": "d"}, "give --head keep or --lr 0.01; data d stays"),
+        ({"network": "n", "data": "d"}, "give head=keep or --lr 0.01; data d stays"),
+    ):
+        (run,) = with_typed_options([RunSummary("r", "failed", options, problem=problem)])
+        assert run.problem == text
+    whole = RunSummary("r", "finished", {"network": "n"})
+    assert with_typed_options([whole]) == [whole]
