@@ -16,7 +16,7 @@ import yaml
 from cli_support import typed
 from support import FIXTURES
 
-from torchlift.cli.runs_view import with_typed_options
+from torchlift.cli.runs_view import setting_of, with_typed_options
 from torchlift.transfer.errors import RunsError
 from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
 from torchlift.transfer.spread import Spread
@@ -318,3 +318,18 @@ def test_a_problem_names_the_options_of_the_command_that_was_run() -> None:
         assert run.problem == text
     whole = RunSummary("r", "finished", {"network": "n"})
     assert with_typed_options([whole]) == [whole]
+
+
+def test_a_setting_is_as_it_is_typed_or_a_number_or_a_text() -> None:
+    for value, setting in (
+        (["a", "b"], "a,b"),
+        ((224, 224), "224"),
+        ((240, 320), "240x320"),
+        (True, True),
+        (0.5, 0.5),
+        (7, 7),
+        (None, None),
+        ({"a": 1}, "{'a': 1}"),
+    ):
+        found = setting_of(value)
+        assert (found, type(found)) == (setting, type(setting))
