@@ -12,13 +12,23 @@ import pytest
 from cli_support import DATA
 
 from torchlift.cli import plotting
-from torchlift.cli.data_options import ALL_DATA
+from torchlift.cli.data_options import ALL_DATA, DataOptions
 from torchlift.cli.errors import UsageError
-from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.cli.plot import plot
 from torchlift.cli.plot_options import PlotOptions, PlotRequest, _title
-from torchlift.cli.plotting import _image_shape, _statistics, draw_samples, draw_units
+from torchlift.cli.plotting import (
+    _image_shape,
+    _statistics,
+    draw_confusion,
+    draw_samples,
+    draw_units,
+)
+from torchlift.converters.errors import TorchliftError
+from torchlift.transfer import evaluation
+from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
+from torchlift.transfer.evaluation import Evaluation
 
 
 def request(*sources: str, limit: int | None = None, **options: Any) -> PlotRequest:
@@ -156,3 +166,42 @@ def test_both_files_are_looked_at_before_the_work(
     arrays.unlink()
     with pytest.raises(WriteError, match=r"x\.png already exists"):
         plot("filters", ["none.t7"], output=str(target), plot_options=options)
+
+
+@pytest.mark.parametrize(("split", "count"), [(None, 1), ("train", 3)])
+def test_a_model_is_evaluated_on_the_test_split_unless_another_is_named(
+    split: Any, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = np.array(["train", "train", "test"])
+    data = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 1, 1]), splits=splits)
+    asked: list[Any] = []
+
+    def measure(predictor: Any, images: Any, match_classes: str) -> Evaluation:
+        asked.append((predictor, len(images), match_classes))
+        raise TorchliftError("enough")
+
+    monkeypatch.setattr(DataOptions, "open", lambda self, source: data)
+    monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
+    monkeypatch.setattr(evaluation, "evaluate", measure)
+    options = replace(ALL_DATA, split=split, match_classes="position")
+    asked_for = replace(request("m.t7", data="d"), data_options=options)
+    with pytest.raises(TorchliftError, match="enough"):
+        draw_confusion(asked_for)
+    assert asked == [(("m.t7", "auto"), count, "position")]
+
+
+def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def find(data: Any, predictor: Any, match_classes: str) -> Any:
+        asked.append((len(data), predictor, match_classes))
+        raise TorchliftError("enough")
+
+    monkeypatch.setattr("torchlift.transfer.plots.predictions.samples_of", find)
+    monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
+    options = replace(ALL_DATA, limit=2, match_classes="position")
+    with pytest.raises(TorchliftError, match="enough"):
+        draw_samples(replace(request(DATA, model="m"), data_options=options))
+    assert asked == [(2, ("m", "auto"), "position")]
