@@ -108,12 +108,13 @@ def test_what_is_left_out_of_a_tree_is_counted_below_what_is_shown() -> None:
     assert shown(_tree(same)) == ["c tensor (the same as a.b)"]
 
 
+@pytest.mark.parametrize("other", ["net.dat", "NET.T7"])
 @pytest.mark.parametrize("name", ["digits-lenet5.t7", "digits-test.t7"])
 def test_a_torch7_file_under_another_name_is_shown_as_one(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It may hold a model, or a dataset beside other values."""
-    copied = tmp_path / "net.dat"
+    copied = tmp_path / other
     copied.write_bytes(TEST.with_name(name).read_bytes())
     found = inspected(copied, capsys)
     original = inspected(TEST.with_name(name), capsys)
