@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_support import DATA
+from cli_support import DATA, shown
+from matplotlib.figure import Figure
 
+from torchlift.cli import plot as plot_file
 from torchlift.cli import plotting
 from torchlift.cli.data_options import ALL_DATA, DataOptions
 from torchlift.cli.errors import UsageError
 from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.cli.plot import plot
-from torchlift.cli.plot_options import PlotOptions, PlotRequest, _title
+from torchlift.cli.plot_options import PlotOptions, PlotRequest, PlotResult, _title
 from torchlift.cli.plotting import (
     _image_shape,
     _statistics,
@@ -205,3 +207,31 @@ def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
     with pytest.raises(TorchliftError, match="enough"):
         draw_samples(replace(request(DATA, model="m"), data_options=options))
     assert asked == [(2, ("m", "auto"), "position")]
+
+
+def test_a_plot_says_each_note_once_and_names_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"a/0": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2])}
+    figure = Figure()
+    drawn = PlotResult(figure, {"layers": [7]}, ["a line"], ["one", "two", "one"], values)
+    monkeypatch.setitem(plot_file._KINDS, "filters", (lambda request: drawn, ("arrays",)))
+    target, arrays = tmp_path / "new" / "x.svg", tmp_path / "x.npz"
+    options = PlotOptions(arrays=str(arrays))
+    result = plot("filters", ["m.t7"], output=str(target), plot_options=options)
+    assert result.data == {
+        "plot_kind": "filters",
+        "files": [str(target), str(arrays)],
+        "layers": [7],
+        "notes": ["one", "two"],
+    }
+    assert shown(result.view) == [
+        *("a line", "note: one", "note: two"),
+        *(f"wrote {target}", f"wrote {arrays}"),
+    ]
+    assert target.read_text(encoding="utf-8").startswith("<?xml")
+    with np.load(arrays) as stored:
+        assert {name: stored[name].tolist() for name in stored} == {
+            name: array.tolist() for name, array in values.items()
+        }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.npz"]
