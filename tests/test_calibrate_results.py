@@ -83,8 +83,10 @@ def test_images_without_a_val_split_are_named_first(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="train and test, and no val"):
         run(tmp_path, {"data": images(60, 0, "train test")})
     assert not (tmp_path / "out").exists()
-    alone = run(tmp_path, {"data": images(60, 0, "train")})
-    assert [part["split"] for part in alone.data["results"]] == ["val"]
+    # Of one split alone all images are meant, whatever it is called.
+    for name in ("train", "val", "test"):
+        alone = run(tmp_path, {"data": images(60, 0, name)}, overwrite=True)
+        assert [(part["split"], part["count"]) for part in alone.data["results"]] == [("val", 60)]
 
 
 def test_classes_are_matched_as_asked(tmp_path: Path) -> None:

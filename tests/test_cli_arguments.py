@@ -71,6 +71,40 @@ def test_options_stand_anywhere_among_the_arguments() -> None:
         assert options["top"] == 3
 
 
+def test_what_looks_like_an_option_may_be_a_value_or_a_name() -> None:
+    for value, numbers in (("-1,1", [-1, 1]), ("-.5,.5", [-0.5, 0.5]), ("-1e3,2", [-1000, 2])):
+        for words in (
+            ["--value-range", value, "--top", "3"],
+            [f"--value-range={value}", "--top=3"],
+        ):
+            options = parsed("predict", *words, "m", "a.png")
+            assert (options["value_range"], options["top"]) == (numbers, 3)
+            assert (options["model"], options["inputs"]) == ("m", ["a.png"])
+    # Behind two hyphens all are names, and `-` is one anywhere.
+    options = parsed("predict", "m", "--top", "3", "-", "--", "--top", "-x.png")
+    assert (options["model"], options["top"]) == ("m", 3)
+    assert options["inputs"] == ["-", "--top", "-x.png"]
+    assert parsed("predict", "m", "x", "--json", "--overwrite")["json"] is True
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--overwrit", "; did you mean --overwrite?"),
+        ("--batchsize", "; did you mean --batch-size?"),
+        ("--zzz", ""),
+        ("--x", ""),
+    ],
+)
+def test_only_a_similar_option_is_suggested(
+    option: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "m", "x", option])
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == f"torchlift predict: no such argument: {option}{hint}"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

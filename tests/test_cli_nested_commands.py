@@ -11,6 +11,8 @@ from cli_support import typed
 from support import FIXTURES
 
 from torchlift.cli.main import main
+from torchlift.cli.result import CommandResult
+from torchlift.converters.errors import TorchliftError
 from torchlift.transfer.errors import TrainingError
 
 
@@ -32,6 +34,62 @@ def test_a_lab_names_options_in_its_notes_and_errors(
     words = ("lab", "lenet-pytorch", "-o", str(tmp_path / "lab"), "--seed", "1")
     err = typed({}, capsys, *words)[2]
     assert "another folder with --output, or replace it with --overwrite" in err
+
+
+def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchlift.cli.lab as lab
+
+    for passed in (True, False):
+        result = CommandResult({"a": 1}, passed=passed)
+        monkeypatch.setattr(lab, "run_command", lambda *_, result=result: result)
+        if passed:
+            assert lab._run_command(["diff", "a", "b"]) == {"a": 1}
+        else:
+            with pytest.raises(TorchliftError, match="its verdict is bad; run it by itself"):
+                lab._run_command(["diff", "a", "b"])
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(lab, "run_command", leave)
+    with pytest.raises(TorchliftError, match="stopped with exit code 3"):
+        lab._run_command(["diff", "a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "checked", "passed"),
+    [
+        ((0.982, 0.982), True, True),
+        ((0.982, 0.98), True, False),
+        ((0.98, 0.982), True, False),
+        ((0.982, 0.982), False, False),
+    ],
+)
+def test_a_demo_passes_where_both_accuracies_are_those_of_lua(
+    accuracies: tuple[float, float],
+    checked: bool,
+    passed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    import torchlift.cli.demo as demo
+
+    left = [*accuracies]
+    shown: list[Any] = []
+
+    def run(command: Any, options: dict[str, Any]) -> CommandResult:
+        name = command.__name__
+        data = {"accuracy": left.pop(0)} if name == "evaluate" else {}
+        return CommandResult(data, passed=checked or name != "check")
+
+    monkeypatch.setattr(demo, "run_command", run)
+    monkeypatch.setattr(demo, "show", lambda *given, **named: shown.append(given))
+    result = demo.demo(str(tmp_path / "demo"))
+    assert (result.passed, result.data["passed"]) == (passed, passed)
+    assert ("NOT the same here" in str(result.view)) == (accuracies != (0.982, 0.982))
+    assert len(shown) == len(result.data["steps"]) == 7
+    assert (tmp_path / "demo" / "digit.png").is_file()
+    assert result.data["files"] == [str(tmp_path / "demo" / "digit.png")]
 
 
 def test_sigterm_ends_a_sweep_and_a_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

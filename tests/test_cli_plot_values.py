@@ -9,16 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_support import DATA
+from cli_support import DATA, shown
+from matplotlib.figure import Figure
 
+from torchlift.cli import plot as plot_file
 from torchlift.cli import plotting
-from torchlift.cli.data_options import ALL_DATA
+from torchlift.cli.data_options import ALL_DATA, DataOptions
 from torchlift.cli.errors import UsageError
-from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.cli.plot import plot
-from torchlift.cli.plot_options import PlotOptions, PlotRequest, _title
-from torchlift.cli.plotting import _image_shape, _statistics, draw_samples, draw_units
+from torchlift.cli.plot_options import PlotOptions, PlotRequest, PlotResult, _title
+from torchlift.cli.plotting import (
+    _image_shape,
+    _statistics,
+    draw_confusion,
+    draw_samples,
+    draw_units,
+)
+from torchlift.converters.errors import TorchliftError
+from torchlift.transfer import evaluation
+from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
+from torchlift.transfer.evaluation import Evaluation
 
 
 def request(*sources: str, limit: int | None = None, **options: Any) -> PlotRequest:
@@ -156,3 +168,70 @@ def test_both_files_are_looked_at_before_the_work(
     arrays.unlink()
     with pytest.raises(WriteError, match=r"x\.png already exists"):
         plot("filters", ["none.t7"], output=str(target), plot_options=options)
+
+
+@pytest.mark.parametrize(("split", "count"), [(None, 1), ("train", 3)])
+def test_a_model_is_evaluated_on_the_test_split_unless_another_is_named(
+    split: Any, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = np.array(["train", "train", "test"])
+    data = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 1, 1]), splits=splits)
+    asked: list[Any] = []
+
+    def measure(predictor: Any, images: Any, match_classes: str) -> Evaluation:
+        asked.append((predictor, len(images), match_classes))
+        raise TorchliftError("enough")
+
+    monkeypatch.setattr(DataOptions, "open", lambda self, source: data)
+    monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
+    monkeypatch.setattr(evaluation, "evaluate", measure)
+    options = replace(ALL_DATA, split=split, match_classes="position")
+    asked_for = replace(request("m.t7", data="d"), data_options=options)
+    with pytest.raises(TorchliftError, match="enough"):
+        draw_confusion(asked_for)
+    assert asked == [(("m.t7", "auto"), count, "position")]
+
+
+def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def find(data: Any, predictor: Any, match_classes: str) -> Any:
+        asked.append((len(data), predictor, match_classes))
+        raise TorchliftError("enough")
+
+    monkeypatch.setattr("torchlift.transfer.plots.predictions.samples_of", find)
+    monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
+    options = replace(ALL_DATA, limit=2, match_classes="position")
+    with pytest.raises(TorchliftError, match="enough"):
+        draw_samples(replace(request(DATA, model="m"), data_options=options))
+    assert asked == [(2, ("m", "auto"), "position")]
+
+
+def test_a_plot_says_each_note_once_and_names_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"a/0": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2])}
+    figure = Figure()
+    drawn = PlotResult(figure, {"layers": [7]}, ["a line"], ["one", "two", "one"], values)
+    monkeypatch.setitem(plot_file._KINDS, "filters", (lambda request: drawn, ("arrays",)))
+    target, arrays = tmp_path / "new" / "x.svg", tmp_path / "x.npz"
+    options = PlotOptions(arrays=str(arrays))
+    result = plot("filters", ["m.t7"], output=str(target), plot_options=options)
+    assert result.data == {
+        "plot_kind": "filters",
+        "files": [str(target), str(arrays)],
+        "layers": [7],
+        "notes": ["one", "two"],
+    }
+    assert shown(result.view) == [
+        *("a line", "note: one", "note: two"),
+        *(f"wrote {target}", f"wrote {arrays}"),
+    ]
+    assert target.read_text(encoding="utf-8").startswith("<?xml")
+    with np.load(arrays) as stored:
+        assert {name: stored[name].tolist() for name in stored} == {
+            name: array.tolist() for name, array in values.items()
+        }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.npz"]

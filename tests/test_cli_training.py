@@ -12,12 +12,20 @@ import pytest
 from cli_support import shown
 from torch import nn
 
+from torchlift.cli.data_options import DataOptions
 from torchlift.cli.result import CommandResult
-from torchlift.cli.training import _how_to_resume, _of_classes, _verdict, run_training
+from torchlift.cli.training import (
+    _how_to_resume,
+    _of_classes,
+    _verdict,
+    open_splits,
+    run_training,
+)
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.evaluation import Evaluation
+from torchlift.transfer.training import draw_splits as draw_splits_file
 from torchlift.transfer.training import experiment as experiment_file
-from torchlift.transfer.training.options import OPTIMIZATION, Experiment
+from torchlift.transfer.training.options import OPTIMIZATION, Experiment, SplitOptions
 
 FOUND = {"epoch": 2, "split": "test", "accuracy": 0.75, "correct": 3, "count": 4, "loss": 0.5}
 
@@ -136,3 +144,21 @@ def test_a_result_says_what_was_trained_on_what(ended: tuple[CommandResult, list
     assert facts["epoch_seconds"] == [1.0, 2.0, 3.25]
     assert [row["epoch"] for row in facts["history"]] == [1, 2, 3]
     assert facts["dataset"]["count"] == 6
+
+
+@pytest.mark.parametrize("test_data", [None, "t.npz"])
+def test_splits_are_drawn_by_the_seed_and_the_test_data_is_opened_as_such(
+    test_data: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        DataOptions,
+        "open",
+        lambda self, source, as_test_data=False: (source, as_test_data),
+    )
+    monkeypatch.setattr(draw_splits_file, "draw_splits", lambda *given: asked.append(given))
+    options = DataOptions(seed=7, match_classes="position")
+    fractions = SplitOptions(test_data=test_data)
+    open_splits("d.npz", options, fractions, ["a", "b"])
+    test = None if test_data is None else ("t.npz", True)
+    assert asked == [(("d.npz", False), test, fractions, 7, "position", ["a", "b"])]

@@ -49,6 +49,8 @@ from torchlift.cli.values import (
         (parser_of(int | None), "-7", -7),
         (parser_of(float), "1e3", 1000),
         (parser_of(list[Literal["a", "b"]]), "b,a", ["b", "a"]),
+        # Once is enough.
+        (parser_of(list[Literal["a", "b"]]), "b,a,b", ["b", "a"]),
         (parse_provider_name, "tensorrt:1:4G", "tensorrt:1:4G"),
     ],
 )

@@ -30,7 +30,9 @@ from torchlift.cli.predict import (
     _fingerprint,
     _how_to_resume,
     _Input,
+    _names_in,
     _open_input,
+    _results,
 )
 from torchlift.cli.predict_vectors import _cosine, _shown
 from torchlift.cli.progress import progress_bar
@@ -140,6 +142,36 @@ def test_results_that_are_there_already_count(monkeypatch: pytest.MonkeyPatch) -
     ]
     assert writer == images[2:]
     assert sum(advanced) == 0
+
+
+def test_batches_begin_where_they_do_for_all_images() -> None:
+    """What an image gets may depend, by the last digit, on those that run with it."""
+    began: list[tuple[str, int]] = []
+
+    def source(name: str, count: int) -> _Input:
+        names = [f"{name}{index}" for index in range(count)]
+
+        def results(start: int) -> Any:
+            began.append((name, start))
+            return ((one, [], "") for one in names[start:])
+
+        return _Input(names, results)
+
+    sources = [source("a", 7), source("b", 2), source("c", 5)]
+    found = [name for name, *_ in _results(sources, range(5, 13), 3)]
+    assert found == ["a5", "a6", "b0", "b1", "c0", "c1", "c2", "c3"]
+    assert began == [("a", 3), ("b", 0), ("c", 0)]
+    began.clear()
+    assert [name for name, *_ in _results(sources, range(13, 14), 3)] == ["c4"]
+    assert began == [("c", 3)]
+    began.clear()
+    assert [*_results(sources, range(4, 4), 3)] == began == []
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TorchliftError, match="no images"):
+        _names_in(tmp_path, is_first=True)
 
 
 def test_what_a_stopped_run_left_is_named(tmp_path: Path) -> None:
@@ -252,6 +284,10 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     target = tmp_path / "a.npy"
     cat(str(tmp_path / "m.t7"), "b", output=str(target))
     assert np.load(target).tolist() == [[0, 3], [1, 4], [2, 5]]
+    monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 5)
+    # What the file holds itself is saved, however large.
+    cat(str(tmp_path / "m.t7"), "b", output=str(target), overwrite=True)
+    assert np.load(target).shape == (3, 2)
     monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 8)
     with pytest.raises(TorchliftError, match="a is expanded to 12 elements from fewer"):
         cat(str(tmp_path / "m.t7"), "a", output=str(target), overwrite=True)

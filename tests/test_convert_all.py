@@ -73,6 +73,17 @@ def test_nothing_is_written_through_a_link(target: str, tmp_path: Path) -> None:
     assert not [*(tmp_path / "there").iterdir()]
 
 
+def test_nothing_is_converted_where_one_of_the_folders_is_somebody_elses(tmp_path: Path) -> None:
+    file = write(lua(a=linear(2, 2), b=linear(2, 2)), tmp_path)
+    (tmp_path / "all" / "b").mkdir(parents=True)
+    (tmp_path / "all" / "b" / "photo.png").touch()
+    for overwrite in (False, True):
+        with pytest.raises(TorchliftError, match="b"):
+            convert_all(str(file), tmp_path / "all", FILE_DEFAULTS, overwrite)
+        assert [entry.name for entry in (tmp_path / "all").iterdir()] == ["b"]
+        assert [entry.name for entry in (tmp_path / "all" / "b").iterdir()] == ["photo.png"]
+
+
 def test_names_from_the_file_stay_inside_the_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

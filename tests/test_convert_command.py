@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from torch import nn
 
-from torchlift.cli.convert import convert
+from torchlift.cli.convert import convert, write_model
 from torchlift.cli.model_options import FILE_DEFAULTS, OutputOptions
 from torchlift.converters import t7
+from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, load, save
 
 
@@ -36,6 +38,16 @@ def test_a_t7_has_the_numbers_of_the_one_before_and_the_network_only(file: Path)
     )
     notes = convert(str(file), "none.t7").data["notes"]
     assert not [note for note in notes if "network only" in note]
+
+
+@pytest.mark.parametrize("details", [{"labels": ["a"]}, {"preprocessing": Preprocessing()}, {}])
+def test_what_a_t7_does_not_hold_is_noted(details: dict[str, Any], tmp_path: Path) -> None:
+    model = SavedModel(nn.Sequential(nn.Conv2d(3, 1, 1)).eval(), "features", **details)
+    found = write_model("m", model, tmp_path / "m.t7", ".t7", overwrite=False)
+    assert found["files"] == [str(tmp_path / "m.t7")]
+    assert found["bytes"] == (tmp_path / "m.t7").stat().st_size
+    assert [note for note in found["notes"] if "the network only" in note] == found["notes"]
+    assert len(found["notes"]) == len(details)
 
 
 def test_folders_have_the_name_of_the_file(file: Path) -> None:

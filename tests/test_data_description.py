@@ -110,3 +110,28 @@ def test_every_kind_that_is_trained_on_is_described() -> None:
     found = describe_data(open_data("sklearn:digits"))
     assert found.count == 1797
     assert sum(found.counts[""]) == 1797
+
+
+def test_what_was_looked_at_is_not_said_where_it_is_all() -> None:
+    """And no imbalance where the largest class has not twice as many."""
+    pixels = images(5)
+    pixels[3] = pixels[1]
+    found = describe_data(Dataset(pixels, np.array([0, 0, 0, 1, 1]), ("cat", "dog")))
+    line = "1 repeat an earlier image, 1 have another class than an equal image (1 = 3)"
+    assert findings(found) == [f"duplicates: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(20, ""), (21, ", … 1 more"), (1030, ", … 1,010 more")]
+)
+def test_the_first_classes_of_a_training_are_named(count: int, more: str) -> None:
+    names = tuple(f"c{index}" for index in range(count))
+    pixels = np.arange(count * 2, dtype=np.uint16).view(np.uint8).reshape(count, 1, 2, 2)
+    part = Dataset(pixels, np.arange(count), names)
+    line = summary_lines(
+        describe_data(Splits(part, part.take(np.arange(0)), part.take(np.arange(0))))
+    )[0]
+    assert line.startswith(
+        f"data: {count:,} images 1×2×2; {count:,} classes, training images of each"
+    )
+    assert line.endswith(f"c18 1, c19 1{more}")

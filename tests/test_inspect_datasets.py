@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_support import shown, typed
 from PIL import Image
 from support import FIXTURES
 
+from torchlift.cli.inspect import _tree
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.t7.inspection import Node
 
 TEST = FIXTURES / "digits" / "digits-test.t7"
 COUNTS = {"train": {"cat": 3, "dog": 2}, "test": {"cat": 1, "dog": 2}}
@@ -81,3 +84,40 @@ def test_a_folder_of_neither_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     Image.new("RGB", (6, 5)).save(tmp_path / "a.png")
     assert main(["inspect", str(tmp_path)]) == 1
     assert "config.json" in capsys.readouterr().err
+
+
+def test_a_value_of_a_file_is_shown_without_the_dataset_that_is_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = typed({}, capsys, "inspect", str(TEST), "--at", "label", "--json")
+    assert (code, json.loads(out)["dataset"]) == (0, None)
+
+
+def test_what_is_left_out_of_a_tree_is_counted_below_what_is_shown() -> None:
+    """A value whose entries are too deep says so in its own line."""
+    leaf = Node("a", "a", "number", "1")
+    deep = Node("b", "b", "table", "table of 9", hidden=9)
+    root = Node("value", "value", "table", "table of 3000", None, [leaf, deep], hidden=2998)
+    same = Node("c", "c", "tensor", "tensor", same_as="a.b")
+    assert shown(_tree(root)) == [
+        "value table of 3000",
+        "├── a 1",
+        "├── b table of 9",
+        "└── … 2,998 more",
+    ]
+    assert shown(_tree(same)) == ["c tensor (the same as a.b)"]
+
+
+@pytest.mark.parametrize("other", ["net.dat", "NET.T7"])
+@pytest.mark.parametrize("name", ["digits-lenet5.t7", "digits-test.t7"])
+def test_a_torch7_file_under_another_name_is_shown_as_one(
+    name: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may hold a model, or a dataset beside other values."""
+    copied = tmp_path / other
+    copied.write_bytes(TEST.with_name(name).read_bytes())
+    found = inspected(copied, capsys)
+    original = inspected(TEST.with_name(name), capsys)
+    assert found["file_kind"] == "t7"
+    assert found["parameters"] == original["parameters"]
+    assert (found["dataset"] is None) == (original["dataset"] is None)

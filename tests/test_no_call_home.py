@@ -64,6 +64,20 @@ def test_the_guard_notices_a_connection(tmp_path: Path) -> None:
     assert "CALLED socket" in text
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("0", "0"), ("1", "1")])
+def test_packages_that_report_their_use_are_told_not_to_unless_it_is_wanted(
+    given: str | None, found: str
+) -> None:
+    """Before one of them can be imported."""
+    names = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {} if given is None else dict.fromkeys(names, given)
+    code = f"import os, torchlift; print(*(os.environ[name] for name in {names}))"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found] * 2
+
+
 @pytest.mark.slow
 def test_the_telemetry_of_onnx_runtime_is_off(tmp_path: Path) -> None:
     """On, the version that an install gives today leaves an identifier and a queue in HOME."""

@@ -48,6 +48,19 @@ def test_two_images_are_compared(
     assert "cosine 0.894427" in capsys.readouterr().out
 
 
+def test_vectors_are_printed_and_written_to_no_table_of_classes(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red, *_ = images(tmp_path)
+    for name in ("out.csv", "out.jsonl"):
+        assert main(["predict", model, red, "-o", str(tmp_path / name)]) == 1
+        assert "features" in capsys.readouterr().err
+        assert not list(tmp_path.glob(f"{name}*"))
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", model, str(tmp_path / "empty")]) == 1
+    assert "no images" in capsys.readouterr().err
+
+
 def test_an_image_that_cannot_be_read_is_reported(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from cli_support import typed
 from test_runs import write_run
 
 from torchlift.cli.data_options import DataOptions
-from torchlift.cli.repeats import repeatable
+from torchlift.cli.repeats import _check_folder, repeatable
 from torchlift.cli.result import CommandResult
 from torchlift.transfer.errors import DivergedError, TrainingError
-from torchlift.transfer.training.options import Run
+from torchlift.transfer.training.options import RUN, Run
 
 
 def trained(
@@ -80,6 +81,22 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="resume='auto'"):
         trained(tmp_path / "begun", {})
     assert not (tmp_path / "begun" / "seed-4").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="is a file; the runs need a folder"):
+        trained(tmp_path / "file", {})
+
+
+@pytest.mark.parametrize("how", [{"resume": "auto"}, {"overwrite": True}])
+def test_runs_that_are_there_are_resumed_or_replaced_where_that_is_asked_for(
+    how: dict[str, Any], tmp_path: Path
+) -> None:
+    write_run(tmp_path / "r" / "seed-5", [0.5])
+    (tmp_path / "r" / ".hidden").touch()
+    _check_folder(tmp_path / "r", ["seed-4", "seed-5"], replace(RUN, **how))
+    with pytest.raises(TrainingError, match="seed-5 holds a run: resume='auto' resumes it"):
+        _check_folder(tmp_path / "r", ["seed-4", "seed-5"], RUN)
+    # Runs of other seeds are in nobody's way.
+    _check_folder(tmp_path / "r", ["seed-4", "seed-6"], RUN)
 
 
 WORDS = ["train", "softmax", "sklearn:digits", "--limit=100", "--epochs=2", "--tracker=none"]

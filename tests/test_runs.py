@@ -16,6 +16,7 @@ import yaml
 from cli_support import typed
 from support import FIXTURES
 
+from torchlift.cli.runs_view import setting_of, with_typed_options
 from torchlift.transfer.errors import RunsError
 from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
 from torchlift.transfer.spread import Spread
@@ -232,6 +233,24 @@ def test_the_table_shows_what_differs(folder: Path, capsys: pytest.CaptureFixtur
     assert "note: run b: the loss is nan; try --lr 0.01" in lines
 
 
+def test_both_tables_are_sorted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The configurations too, and a loss the other way round."""
+    for seed in (0, 1):
+        write_run(folder / "d" / f"seed-{seed}", [0.95, 0.99], test=0.99, lr=0.7, seed=seed)
+
+    def order(*words: str) -> list[int]:
+        document = json.loads(run(capsys, folder, "--json", *words))
+        several = [one for one in document["configurations"] if len(one["runs"]) > 1]
+        return [one["configuration"] for one in several]
+
+    names = order()
+    assert names == sorted(names)
+    assert order("--sort", "val_accuracy") == names[::-1]
+    lines = run(capsys, folder, "--sort", "val_accuracy").splitlines()
+    rows = [line for line in lines if "±" in line]
+    assert ["0.99" in row for row in rows] == [True, False]
+
+
 def test_csv_has_a_line_for_each_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(run(capsys, folder, "--format", "csv"))))
     assert [row["run"] for row in rows] == ["a/seed-0", "a/seed-1", "a/seed-2", "b", "c"]
@@ -305,3 +324,30 @@ def test_wrong_words_write_nothing(
     assert said in run(capsys, "runs", *words, code=code)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "there.csv"}
     assert (tmp_path / "there.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_problem_names_the_options_of_the_command_that_was_run() -> None:
+    problem = "give head=keep or lr=0.01; data='d' stays"
+    for options, text in (
+        ({"model": "m", "data": "d"}, "give --head keep or --lr 0.01; data d stays"),
+        ({"network": "n", "data": "d"}, "give head=keep or --lr 0.01; data d stays"),
+    ):
+        (run,) = with_typed_options([RunSummary("r", "failed", options, problem=problem)])
+        assert run.problem == text
+    whole = RunSummary("r", "finished", {"network": "n"})
+    assert with_typed_options([whole]) == [whole]
+
+
+def test_a_setting_is_as_it_is_typed_or_a_number_or_a_text() -> None:
+    for value, setting in (
+        (["a", "b"], "a,b"),
+        ((224, 224), "224"),
+        ((240, 320), "240x320"),
+        (True, True),
+        (0.5, 0.5),
+        (7, 7),
+        (None, None),
+        ({"a": 1}, "{'a': 1}"),
+    ):
+        found = setting_of(value)
+        assert (found, type(found)) == (setting, type(setting))

@@ -19,6 +19,7 @@ pytest.importorskip("fastapi")
 from serve_app_support import IMAGE, INFER, REQUEST, Application, answers, asked
 
 from torchlift.cli.serve import app as app_file
+from torchlift.cli.serve.metrics import QUEUE_LENGTH
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +208,25 @@ def test_what_an_address_does_not_take_is_said_with_what_it_takes(model: Path) -
     )
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert (packed.status, packed.headers["accept-encoding"]) == (415, "gzip, deflate")
+
+
+def test_the_queue_and_the_time_of_a_request_are_limited_and_shown(model: Path) -> None:
+    """One waits for others that do not come; the next finds the queue full."""
+
+    async def work(running: Application) -> list[Answer]:
+        with running.service.waiting.enter():
+            assert QUEUE_LENGTH._value.get() == 1
+            full = await running.ask("POST", INFER, REQUEST)
+        assert QUEUE_LENGTH._value.get() == 0
+        running.service.models.find("digits").batcher._max_delay = 60
+        late = await running.ask("POST", INFER, REQUEST)
+        assert QUEUE_LENGTH._value.get() == 0
+        return [full, late, await running.ask("GET", "/v2/models/digits/stats")]
+
+    full, late, stats = asked(work, model, queue=1, timeout=0.1)
+    assert (full.status, full.headers["retry-after"]) == (503, "1")
+    assert full.json["error"].startswith("the queue is full: 1 requests are waiting")
+    assert (late.status, late.json) == (504, {"error": "no answer within 0.1 seconds"})
+    (entry,) = stats.json["model_stats"]
+    assert entry["inference_stats"]["fail"]["count"] == 2
+    assert entry["inference_count"] == 0

@@ -150,12 +150,12 @@ def test_a_connection_whose_head_does_not_come_is_closed(
         if used and not first:
             # That one is idle, as browsers keep connections; uvicorn closes it later.
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.rest(), 0.15)
+                await asyncio.wait_for(client.rest(), 0.4)
             return b""
         client.writer.write(first)
         return await client.rest()
 
-    assert connected(work, monkeypatch, _HEAD_TIMEOUT=0.05) == b""
+    assert connected(work, monkeypatch, _HEAD_TIMEOUT=0.2) == b""
 
 
 def test_a_slow_body_and_a_slow_answer_are_no_slow_head(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,16 +163,16 @@ def test_a_slow_body_and_a_slow_answer_are_no_slow_head(monkeypatch: pytest.Monk
 
     async def work(client: Client, app: App) -> None:
         client.writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
         client.writer.write(b"dy" + GET[:10])
         await asyncio.sleep(0.01)
         client.writer.write(GET[10:20])
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
         app.may_go_on.set()
         assert (await client.ask(b"")).endswith(b"[4]")
         assert (await client.ask(GET[20:])).endswith(b"[0]")
 
-    connected(work, monkeypatch, _HEAD_TIMEOUT=0.05)
+    connected(work, monkeypatch, _HEAD_TIMEOUT=0.2)
 
 
 def test_what_is_no_http_is_said_and_what_came_before_is_answered(

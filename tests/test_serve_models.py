@@ -20,6 +20,7 @@ pytest.importorskip("fastapi")
 
 from serve_app_support import within
 
+from torchlift.cli.serve import model as model_file
 from torchlift.cli.serve import models as models_file
 from torchlift.cli.serve.batching import Waiting
 from torchlift.cli.serve.errors import RequestError
@@ -271,3 +272,29 @@ def test_a_file_is_watched_with_patience_and_one_that_cannot_be_opened_is_tried_
         assert failures.get() == count + 2
 
     during(tmp_path, work)
+
+
+def test_a_model_runs_on_what_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = digits_model(tmp_path, "m.onnx")
+    asked: list[Any] = []
+    opened = model_file.open_session
+
+    def session(*given: Any) -> Any:
+        asked.append(given)
+        return opened(*given)
+
+    monkeypatch.setattr(model_file, "open_session", session)
+    settings = Settings(str(file), provider="cpu", threads=3, max_batch=5, max_delay=0.25)
+
+    async def start() -> None:
+        models = Models(settings, set())
+        await models.start()
+        batcher = models.find("m").batcher
+        assert (batcher._max_batch, batcher._max_delay) == (5, 0.25)
+        assert batcher._statistics is models.find("m").statistics
+        await models.close()
+
+    within(start())
+    assert asked == [(file, "cpu", 3)]

@@ -230,6 +230,13 @@ def test_scores_of_a_model_without_a_batch_are_one_row() -> None:
     assert body[length:] == b"\7\0\0\x003.0:2:c\7\0\0\x001.5:0:a"
 
 
+def test_half_a_surrogate_pair_ends_no_answer() -> None:
+    """JSON can hold one, and UTF-8 cannot."""
+    request = parsed(inputs(id="seven \ud800"))
+    body, _ = answer(request, [np.zeros((2, 3), np.float32)], MODEL)
+    assert json.loads(body)["id"] == "seven ?"
+
+
 def test_a_model_that_is_unloaded_is_said_to_be(tmp_path: Path) -> None:
     models = Models(Settings(str(tmp_path)), set())
     models._loaded = {"m": {}}

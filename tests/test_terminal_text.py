@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_support import DATA, MODEL, typed
 from saved_support import tiny
 
-from torchlift.cli.terminal import page_width, printable, printable_json
+from torchlift.cli.terminal import page_width, printable, printable_json, short_warnings
 from torchlift.converters import t7
 from torchlift.converters.saved import save
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -87,3 +90,14 @@ def test_a_page_is_as_wide_as_columns_says(
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     assert page_width() == width
+
+
+def test_a_warning_is_a_printable_line_and_is_as_before_afterwards() -> None:
+    before = warnings.formatwarning
+    where: Any = ("file.py", 3, "the source")
+    with short_warnings():
+        text = warnings.formatwarning(UserWarning("over\n two \x1b[2Jlines"), UserWarning, *where)
+    assert text == "torchlift: over two \\x1b[2Jlines\n"
+    with suppress(ValueError), short_warnings():
+        raise ValueError
+    assert warnings.formatwarning is before

@@ -12,6 +12,7 @@ import pytest
 from training_support import classifier, digit_splits, experiment
 
 from torchlift.cli import training_progress
+from torchlift.cli.progress import phases, progress
 from torchlift.cli.training_progress import TrainingProgress
 from torchlift.transfer.training.checkpoints import TrainingState
 from torchlift.transfer.training.experiment import run_experiment
@@ -94,3 +95,44 @@ def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.print("a note")
         progress.on_epoch(state())
     assert stream.getvalue() == ""
+
+
+def test_a_bar_shows_how_much_is_done_of_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with progress(40) as advance:
+        advance(3)
+        advance(7)
+    assert "10/40" in stream.getvalue()
+    with phases() as show:
+        show("measuring", 5, 20)
+        show("comparing", 2, 4)
+    assert "comparing" in stream.getvalue()
+    assert "2/4" in stream.getvalue()
+    silent = Terminal()
+    monkeypatch.setattr(sys, "stderr", silent)
+    with progress(40, shown=False) as advance:
+        advance(40)
+    assert silent.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("done", "count", "left"),
+    # In a minute: what is left takes as long as the rate so far says.
+    [(60, 120, "1:00"), (60, 61, "0:01"), (60, 7260, "2:00:00"), (40, 60, "0:30")],
+)
+def test_a_log_says_how_long_an_epoch_will_take(
+    done: int, count: int, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    times = iter([0.0, 60.0])
+    monkeypatch.setattr(training_progress.time, "monotonic", lambda: next(times))
+    with TrainingProgress(1) as progress:
+        progress.on_step(Step(1, "validation", 0, count))
+        progress.on_step(Step(1, "validation", done, count))
+    (line,) = stream.getvalue().splitlines()
+    said = f"epoch 1 of 1, validation: {done:,} of {count:,} images, 1/s, {left} left"
+    assert line == said

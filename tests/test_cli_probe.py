@@ -1,0 +1,115 @@
+"""The command `probe`: what it refuses before the first fit, its table and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import shown
+
+from torchlift.cli.errors import UsageError
+from torchlift.cli.probe import _check_words, _comparison, _Layer, _layers, _networks, _spreads
+from torchlift.converters.errors import TorchliftError
+from torchlift.transfer.data import Dataset
+from torchlift.transfer.features import files, store
+
+
+def result(layer: str, val: float, test: float, runs: int = 1) -> Any:
+    def spread(value: float) -> Any:
+        return SimpleNamespace(average=value, deviation=value / 4, text=lambda: f"{value:g}")
+
+    values = {"val_accuracy": val, "test_accuracy": test, "test_loss": 3.5}
+    return SimpleNamespace(
+        layer=layer,
+        method="knn",
+        setting="k=3",
+        dimensions=4096,
+        val_accuracy=val,
+        test_accuracies=[test] * runs,
+        metrics={name: spread(value) for name, value in values.items()}
+        | {name: spread(0.5) for name in ("test_f1", "test_ece")},
+    )
+
+
+def test_the_best_by_validation_stands_first_whatever_the_test_says() -> None:
+    results = [result("low", 0.5, 0.9), result("high", 0.75, 0.1), result("same", 0.75, 0.2)]
+    lines = shown(_comparison(results))
+    assert lines == [
+        "features dimensions method setting validation test",
+        "high 4,096 knn k=3 0.75 0.1",
+        "same 4,096 knn k=3 0.75 0.2",
+        "low 4,096 knn k=3 0.5 0.9",
+    ]
+    (_, row) = shown(_comparison([result("one", 0.5, 0.25, runs=3)]))
+    assert row == "one 4,096 knn k=3 0.5 0.25 3.5 0.5 0.5"
+
+
+def test_a_column_has_the_mean_or_the_deviation_of_its_metric() -> None:
+    found = _spreads(result("one", 0.5, 0.25))
+    assert (found["val_accuracy_mean"], found["val_accuracy_deviation"]) == (0.5, 0.125)
+    assert (found["test_loss_mean"], found["test_loss_deviation"]) == (3.5, 0.875)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"model": "m"}, "--model is for --save"),
+        ({"plugin": "p.py"}, "--plugin is for --save"),
+        ({"save": "m.onnx"}, "a folder is written, not .onnx"),
+        ({"save": "m", "methods": ["knn", "network"]}, "--methods must hold logistic"),
+        ({"save": "m", "model": "n", "features": ["a", "b"]}, "--model names one model"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(given: dict[str, Any], problem: str) -> None:
+    words = {"features": ["a"], "methods": None, "save": None, "model": None, "plugin": None}
+    with pytest.raises(UsageError, match=problem):
+        _check_words(**{**words, **given})
+    _check_words(**{**words, "save": "m", "model": "n", "methods": ["logistic"]})
+
+
+def layer(place: str, name: str) -> _Layer:
+    data = Dataset(np.zeros((1, 2)), np.array([0]))
+    return _Layer(f"{place}:{name}", place, name, data, None)
+
+
+def test_each_of_the_features_must_say_what_computed_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [layer("a", "0"), layer("b.npz", "0"), layer("a", "1")]
+    monkeypatch.setattr(store, "is_feature_store", lambda place: not place.endswith(".npz"))
+    for order in (layers, layers[::-1]):
+        with pytest.raises(TorchliftError, match=r"^b\.npz does not say what"):
+            _networks(order, str(tmp_path / "m"), None, None, overwrite=False)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "photo.png").touch()
+    with pytest.raises(TorchliftError, match="is not a saved model and is not replaced"):
+        _networks([layer("a", "0")], str(tmp_path / "m"), None, None, overwrite=True)
+
+
+def test_each_layer_is_opened_once_and_named_by_its_folder_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dataset(size: int) -> Dataset:
+        return Dataset(np.zeros((2, size)), np.array([0, 1]))
+
+    known = {
+        "x/a": {"0": dataset(3), "1": dataset(4)},
+        "x/b": {"0": dataset(5)},
+        "t/a": {"0": dataset(3), "1": dataset(9)},
+    }
+    monkeypatch.setattr(files, "read_features", known.__getitem__)
+    assert [one.label for one in _layers(["x/a"], None, None)] == ["0", "1"]
+    assert [one.label for one in _layers(["x/a", "x/b"], None, ["0"])] == ["a:0", "b:0"]
+    (only,) = _layers(["x/a"], ["t/a"], ["0"])
+    assert only.test_data is known["t/a"]["0"]
+    for given, problem in (
+        ((["x/a"], ["t/a", "x/b"], None), "--test names 2 for 1 of features"),
+        ((["x/a"], ["t/a"], None), "1: 4 numbers an example in x/a, 9 in t/a"),
+        ((["x/a"], ["x/b"], ["1"]), "x/b: no layer '1'"),
+        ((["x/b"], None, ["1"]), "x/b: no layer '1'"),
+    ):
+        with pytest.raises(TorchliftError, match=problem):
+            _layers(*given)

@@ -1,0 +1,109 @@
+"""The command `sweep` without a training: the words of each run, and what the result says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_runs import write_run
+
+from torchlift.cli import sweep as file
+from torchlift.cli.errors import UsageError
+from torchlift.cli.sweep import read_choice, sweep
+from torchlift.transfer.errors import DivergedError, TrainingError
+
+Problems = dict[float, Exception]
+
+
+def swept(
+    folder: Path,
+    problems: Problems,
+    monkeypatch: pytest.MonkeyPatch,
+    *vary: str,
+    base: str | None = None,
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The result of a sweep whose runs are there at once, and the options that each run got."""
+    asked: list[dict[str, Any]] = []
+
+    def run(command: Any, options: dict[str, Any]) -> None:
+        asked.append(options)
+        if options["lr"] in problems:
+            raise problems[options["lr"]]
+        write_run(Path(options["output"]), [options["lr"]], test=0.5, lr=options["lr"])
+
+    monkeypatch.setattr(file, "run_command", run)
+    choices = list(vary or ("lr=0.1,0.2",))
+    return sweep("train", "softmax", "d.npz", choices, output=str(folder / "s"), base=base), asked
+
+
+def test_flags_are_there_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("lr=0.1", "flip=true,false", "batch-size=7")
+    result, asked = swept(tmp_path, {}, monkeypatch, *words)
+    assert [options["flip"] for options in asked] == [True, False]
+    assert {options["batch_size"] for options in asked} == {7}
+    assert {options["resume"] for options in asked} == {"auto"}
+    assert [Path(options["output"]).name for options in asked] == ["001", "002"]
+    settings = [
+        {one["option"]: one["setting"] for one in row["options"]} for row in result.data["runs"]
+    ]
+    assert [one["flip"] for one in settings] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("problems", "passed"),
+    [
+        ({}, True),
+        ({0.1: DivergedError("nan", 1)}, True),
+        # No run has a result.
+        ({0.1: DivergedError("nan", 1), 0.2: DivergedError("nan", 1)}, False),
+        ({0.2: TrainingError("give head=keep")}, False),
+    ],
+)
+def test_a_sweep_passes_where_a_run_has_a_result_and_none_has_failed(
+    problems: Problems, passed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, asked = swept(tmp_path, problems, monkeypatch)
+    assert len(asked) == 2
+    assert result.passed == passed
+    statuses = {row["run"]: row["status"] for row in result.data["runs"]}
+    expected = {
+        name: "finished" if rate not in problems else type(problems[rate]).__name__
+        for name, rate in (("001", 0.1), ("002", 0.2))
+    }
+    names = {"DivergedError": "diverged", "TrainingError": "failed"}
+    assert statuses == {run: names.get(name, name) for run, name in expected.items()}
+
+
+def test_options_for_all_runs_are_read_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("epochs: 3\nlr: 0.7\n", encoding="utf-8")
+    _, asked = swept(tmp_path, {}, monkeypatch, "lr=0.1", base=str(base))
+    assert [(options["epochs"], options["lr"]) for options in asked] == [(3, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds", "whole"),
+    [
+        ("epochs=1..100", (1.0, 100.0), True),
+        ("lr=1e-4..1e-1", (1e-4, 1e-1), False),
+        # A range with one whole end holds what is not whole.
+        ("lr=0.5..2", (0.5, 2.0), False),
+        ("lr=1..2.5", (1.0, 2.5), False),
+    ],
+)
+def test_a_range_is_of_whole_numbers_where_both_ends_are(
+    text: str, bounds: tuple[float, float], whole: bool
+) -> None:
+    choice = read_choice(text)
+    assert (choice.bounds, choice.whole, choice.values) == (bounds, whole, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["lr", "lr=", "=1", "lr=1..1", "lr=2..1", "lr=0..1", "lr=-1..1", "lr=1..inf", "lr=a..b"]
+)
+def test_what_is_neither_values_nor_a_range_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_choice(text)
