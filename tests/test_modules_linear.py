@@ -230,6 +230,15 @@ def test_kmeans_moves_centers_towards_their_examples() -> None:
     assert input.grad is None
 
 
+def test_a_center_of_few_examples_moves_as_in_lua() -> None:
+    """`Kmeans.lua` adds 1e-7 to the number of examples, so that a center without any stays."""
+    centers = torch.tensor([[0.0], [10.0], [50.0]], dtype=torch.float64)
+    module = convert(lua("nn.Kmeans", weight=centers))
+    module(torch.tensor([[2.0], [12.0], [9.0]], dtype=torch.float64)).sum().backward()
+    expected = torch.tensor([[-2 / (1 + 1e-7)], [-1 / (2 + 1e-7)], [0.0]], dtype=torch.float64)
+    torch.testing.assert_close(module.weight.grad, expected, rtol=1e-14, atol=0)
+
+
 def normed(child: t7.LuaObject, shape: list[int], dim: int = 1) -> t7.LuaObject:
     """Return a WeightNorm as Torch7 writes it: no weight, and v with the outputs first."""
     n_out = shape[dim - 1]
