@@ -379,3 +379,10 @@ def test_linear_weight_norm_computes_its_weight_in_training_only() -> None:
 def test_a_layer_of_two_inputs_is_shown_with_its_sizes() -> None:
     weight = torch.zeros(5, 3, 4)
     assert "(3, 4, out_features=5)" in repr(convert(lua("nn.Bilinear", weight=weight)))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3, 4, None])
+def test_a_lookup_has_no_gradient_in_the_row_of_its_padding(padding: int | None) -> None:
+    module = convert(lua("nn.LookupTable", weight=torch.ones(3, 2), paddingValue=padding))
+    module(torch.tensor([1, 2, 3])).sum().backward()
+    assert module.weight.grad.tolist() == [[float(row != padding)] * 2 for row in (1, 2, 3)]
