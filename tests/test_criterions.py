@@ -216,6 +216,42 @@ def test_loss_of_saturated_probabilities() -> None:
     assert relative_error(loss, -np.log(1e-12)) < 1e-6
 
 
+def test_older_soft_margin_criterions_keep_their_options_in_another() -> None:
+    logits, target = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    options = lua("nn.BCECriterion", sizeAverage=False, weights=torch.tensor([1.0, 3.0]))
+    fields = {"sizeAverage": True, "weights": torch.tensor([5.0, 5.0])}
+    for given, expected in (({"nll": options}, 4.0), ({"nll": options} | fields, 4.0), (fields, 5)):
+        loss = convert(lua("nn.MultiLabelSoftMarginCriterion", **given))(logits, target)
+        assert relative_error(loss, expected * np.log(2)) < 1e-6
+
+
+@pytest.mark.parametrize(("average", "divisor"), [(True, 2), (False, 1)])
+def test_a_ranking_is_averaged_over_the_first_size_of_its_target(
+    average: bool, divisor: int
+) -> None:
+    criterion = convert(lua("nn.MarginRankingCriterion", margin=0.5, sizeAverage=average))
+    first, second = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 5.0]]), torch.ones(2, 3)
+    target = torch.tensor([[1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]])
+    # 0.5, 0, 2.5 and 0, 0.5, 4.5
+    assert relative_error(criterion([first, second], target), 8.0 / divisor) < 1e-6
+
+
+def test_an_ignored_class_has_no_weight_in_the_average() -> None:
+    fields = {"weights": torch.tensor([2.0, 3.0, 7.0]), "ignoreIndex": 2, "sizeAverage": True}
+    criterion = convert(lua("nn.ClassNLLCriterion", **fields))
+    losses = torch.tensor([[-0.5, -9.0, -9.0], [-9.0, -9.0, -9.0], [-9.0, -9.0, -0.25]])
+    expected = (2 * 0.5 + 7 * 0.25) / (2 + 7)
+    assert relative_error(criterion(losses, torch.tensor([1, 2, 3])), expected) < 1e-6
+
+
+def test_gradients_of_saturated_probabilities() -> None:
+    """(x - y) / ((x + 1e-12)·(1 - x + 1e-12)), as `BCECriterion.lua` has it."""
+    criterion = convert(lua("nn.BCECriterion", sizeAverage=False))
+    input = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.5], requires_grad=True)
+    criterion(input, torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])).backward()
+    torch.testing.assert_close(input.grad, torch.tensor([0.0, 0.0, -1e12, 1e12, -2.0]))
+
+
 @pytest.mark.covers("nn.MultiLabelMarginCriterion", compared="outputs")
 def test_multi_label_margin_reads_targets_up_to_the_first_zero() -> None:
     criterion = convert(lua("nn.MultiLabelMarginCriterion", sizeAverage=True))

@@ -188,3 +188,11 @@ def test_a_gated_linear_unit_halves_one_dimension(fields: dict[str, int], axis: 
     first, second = input.chunk(2, axis)
     output = convert(lua("nn.GatedLinearUnit", **fields))(input)
     torch.testing.assert_close(output, first * second.sigmoid())
+
+
+def test_a_log_sigmoid_counts_what_is_left_far_from_zero() -> None:
+    """In double precision e⁻²¹ beside 21 is no rounding error."""
+    input = torch.tensor([-60.0, -49, -35, -25, -21, -1, 0, 21, 30], dtype=torch.float64)
+    expected = -torch.logaddexp(torch.zeros_like(input), -input)
+    output = convert(lua("nn.LogSigmoid"))(input)
+    torch.testing.assert_close(output, expected, rtol=1e-14, atol=0)

@@ -102,6 +102,40 @@ def test_dont_cast_keeps_another_dtype() -> None:
     assert torch.equal(model(x), model[0](x.double()).float())
 
 
+def test_the_tables_of_a_layer_of_another_type_are_cast_too() -> None:
+    output = torch.zeros(2).double().numpy().view(t7.TorchArray)
+    output.torch_class = "torch.DoubleTensor"
+    fields = {"castin": True, "castout": True, "moduleType": "torch.FloatTensor"}
+    tables = t7.LuaTable.from_list([output, t7.LuaTable.from_list([output])])
+    model = convert(lua("nn.DontCast", lua("nn.Identity"), **fields, output=tables))
+    tenth = torch.full((2,), 0.1, dtype=torch.float64)
+    first, (second,) = model([tenth, [tenth]])
+    for result in (first, second):
+        assert result.dtype == torch.float64
+        assert torch.equal(result, tenth.float().double())
+
+
+def narrowed(values: torch.Tensor, index: int, length: int) -> torch.Tensor:
+    """Do what `Narrow.lua` does along the first dimension."""
+    size = len(values)
+    if length < 0:
+        length = size - index + length + 2
+    if index < 0:
+        index, length = 1, size - length
+    return values[index - 1 : index - 1 + length]
+
+
+@pytest.mark.parametrize(
+    ("index", "length"),
+    [(1, 8), (2, 3), (8, 1), (1, -1), (2, -1), (2, -2), (-1, 3), (-5, 1), (-1, -4), (-2, -7)],
+)
+def test_a_range_may_begin_and_end_at_negative_numbers(index: int, length: int) -> None:
+    values = torch.arange(8)
+    module = convert(lua("nn.Narrow", dimension=1, index=index, length=length))
+    assert len(narrowed(values, index, length)) > 0
+    assert torch.equal(module(values), narrowed(values, index, length))
+
+
 @pytest.mark.covers("nn.DepthConcat", compared="outputs")
 def test_depth_concat_pads_an_odd_zero_at_the_end() -> None:
     def crop(length: int) -> t7.LuaObject:

@@ -141,3 +141,18 @@ LAYERS = [
 def test_layers_export_with_a_dynamic_batch(layer: nn.Module) -> None:
     # float32 in another order of operations.
     assert export_error(layer, torch.rand(2, 3, 4, 5)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("fields", "penalty", "passed"),
+    [({}, 6.0, 1), ({"sizeAverage": True}, 1.0, 1), ({"provideOutput": False}, 6.0, 0)],
+)
+def test_an_l1_penalty_is_averaged_over_all_elements(
+    fields: dict[str, bool], penalty: float, passed: int
+) -> None:
+    input = torch.tensor([[1.0, -2.0, 0.0], [-3.0, 4.0, 5.0]], requires_grad=True)
+    output = convert(lua("nn.L1Penalty", l1weight=6.0, **fields))(input)
+    assert torch.equal(output, input)
+    output.backward(torch.full((2, 3), 10.0))
+    assert input.grad is not None
+    assert torch.equal(input.grad, input.detach().sign() * penalty + 10 * passed)

@@ -230,6 +230,15 @@ def test_kmeans_moves_centers_towards_their_examples() -> None:
     assert input.grad is None
 
 
+def test_a_center_of_few_examples_moves_as_in_lua() -> None:
+    """`Kmeans.lua` adds 1e-7 to the number of examples, so that a center without any stays."""
+    centers = torch.tensor([[0.0], [10.0], [50.0]], dtype=torch.float64)
+    module = convert(lua("nn.Kmeans", weight=centers))
+    module(torch.tensor([[2.0], [12.0], [9.0]], dtype=torch.float64)).sum().backward()
+    expected = torch.tensor([[-2 / (1 + 1e-7)], [-1 / (2 + 1e-7)], [0.0]], dtype=torch.float64)
+    torch.testing.assert_close(module.weight.grad, expected, rtol=1e-14, atol=0)
+
+
 def normed(child: t7.LuaObject, shape: list[int], dim: int = 1) -> t7.LuaObject:
     """Return a WeightNorm as Torch7 writes it: no weight, and v with the outputs first."""
     n_out = shape[dim - 1]
@@ -370,3 +379,10 @@ def test_linear_weight_norm_computes_its_weight_in_training_only() -> None:
 def test_a_layer_of_two_inputs_is_shown_with_its_sizes() -> None:
     weight = torch.zeros(5, 3, 4)
     assert "(3, 4, out_features=5)" in repr(convert(lua("nn.Bilinear", weight=weight)))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3, 4, None])
+def test_a_lookup_has_no_gradient_in_the_row_of_its_padding(padding: int | None) -> None:
+    module = convert(lua("nn.LookupTable", weight=torch.ones(3, 2), paddingValue=padding))
+    module(torch.tensor([1, 2, 3])).sum().backward()
+    assert module.weight.grad.tolist() == [[float(row != padding)] * 2 for row in (1, 2, 3)]

@@ -14,6 +14,7 @@ from torch import nn
 
 from torchlift.converters.modules.in_place import InPlace, Interpreter, Memory, Ref, reference
 from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
+from torchlift.converters.modules.layers.squeeze import Replicate
 from torchlift.converters.modules.layers.table import SplitTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 
@@ -60,6 +61,14 @@ def test_a_sum_is_written_into_its_first_summand() -> None:
     assert torch.equal(added, X + other)
     assert torch.equal(entries[0], X + other)
     assert torch.equal(entries[1], other)
+
+
+def test_what_is_repeated_is_written_to_memory_of_its_own() -> None:
+    """Its entries are one memory: what Torch7 makes of it is undefined."""
+    repeated = nn.Sequential(Replicate(3, 1), nn.ReLU())
+    first, second = run(branches(repeated, nn.Identity()), X, ["0.0.1"], "0.0.0")
+    assert torch.equal(first, X.relu().unsqueeze(1).expand(2, 3, 2))
+    assert torch.equal(second, X)
 
 
 def test_one_tensor_in_two_entries_is_one_memory() -> None:

@@ -114,6 +114,22 @@ def test_normalize_has_its_epsilon_inside_the_root() -> None:
     assert torch.allclose(module(vector), torch.tensor([0.6, -0.8]))
 
 
+@pytest.mark.parametrize(
+    ("p", "norm"),
+    [
+        (1, 3 + 4 + 0.25),
+        (2, (9 + 16 + 0.25) ** 0.5),
+        (3, (27 + 64 + 0.25) ** (1 / 3)),
+        (0.5, (3**0.5 + 4**0.5 + 0.25) ** 2),
+        (float("inf"), 4 + 0.25),
+    ],
+)
+def test_normalize_adds_its_epsilon_to_the_sum_of_powers(p: float, norm: float) -> None:
+    """With p = ∞ to the largest value (`Normalize.lua`)."""
+    vector = torch.tensor([3.0, -4.0])
+    torch.testing.assert_close(layer("nn.Normalize", p=p, eps=0.25)(vector), vector / norm)
+
+
 def estimator(kernel: torch.Tensor, planes: int, *before: t7.LuaObject) -> t7.LuaObject:
     """Return the estimator that early versions of `SpatialSubtractiveNormalization.lua` built."""
     height, width = (size // 2 for size in kernel.shape)

@@ -148,12 +148,14 @@ def test_older_average_pooling_has_no_padding_whatever_its_fields_say() -> None:
     assert torch.equal(new(images), nn.AvgPool2d(3, 1, 1)(images))
 
 
-def test_a_window_that_a_dilation_takes_past_the_input_has_the_lowest_value() -> None:
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_a_window_that_a_dilation_takes_past_the_input_has_the_lowest_value(dilation: int) -> None:
     """`SpatialDilatedMaxPooling.c` begins with -THInf, the lowest float, where PyTorch has -∞."""
-    fields = {"kW": 2, "kH": 1, "dW": 1, "dH": 1, "padW": 1, "padH": 0, "dilationW": 3}
-    pool = layer("nn.SpatialDilatedMaxPooling", dilationH=1, ceil_mode=False, **fields)
-    images = torch.tensor([[[[1.0, 2.0]]]])
-    # The only window has the columns -1 and 2 of an image with the columns 0 and 1.
+    fields = {"kW": 2, "kH": 1, "dW": 1, "dH": 1, "padW": 1, "padH": 0}
+    fields |= {"dilationW": dilation, "dilationH": 1, "ceil_mode": False}
+    pool = layer("nn.SpatialDilatedMaxPooling", **fields)
+    images = torch.ones(1, 1, 1, dilation - 1)
+    # The only window has the column before the image, and the one after it.
     assert pool(images).tolist() == [[[[torch.finfo(torch.float32).min]]]]
 
 
@@ -286,6 +288,16 @@ def test_feature_lp_pooling_of_zeros_has_no_gradient() -> None:
     assert torch.equal(output, torch.tensor([0.0, 5.0]))
     output.sum().backward()
     assert torch.allclose(features.grad, torch.tensor([0.0, 0.0, 0.6, 0.8]))
+
+
+def test_features_that_cancel_have_a_norm() -> None:
+    """Their sum is zero, the sum of their squares is not."""
+    module = layer("nn.FeatureLPPooling", width=2, stride=2, power=2, batch_mode=False)
+    features = torch.tensor([-4.0, 4.0, 3.0, -3.0], requires_grad=True)
+    output = module(features)
+    assert torch.allclose(output, torch.tensor([32.0, 18.0]).sqrt())
+    output.sum().backward()
+    assert torch.allclose(features.grad, torch.tensor([-1.0, 1.0, 1.0, -1.0]) / 2**0.5)
 
 
 @pytest.mark.covers("nn.TemporalDynamicKMaxPooling", compared="outputs")

@@ -65,6 +65,8 @@ def test_a_dtype_is_that_of_the_type_or_else_of_the_output() -> None:
     typed = LuaObject("nn.Copy", LuaTable({"_type": "torch.HalfTensor", "output": double}))
     assert module_dtype(typed) == "float32"
     output = t7.loads(t7.dumps(LuaTable({"output": LuaTable.from_list([double])})))["output"]
+    fields = {"_type": "torch.FloatTensor", "output": output}
+    assert module_dtype(LuaObject("nn.Copy", LuaTable(fields))) == "float32"
     assert module_dtype(LuaObject("nn.Copy", LuaTable({"output": output}))) == "float64"
     assert module_dtype(LuaObject("nn.Copy")) == "float32"
     assert dtype_name("torch.CudaLongTensor") == "int64"

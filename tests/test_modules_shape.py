@@ -186,6 +186,37 @@ def test_dimensions_that_do_not_count_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
+    ("position", "dims", "shape", "expected"),
+    [
+        (1, None, (3, 4), (1, 3, 4)),
+        (3, None, (3, 4), (3, 4, 1)),
+        (1, 2, (5, 3, 4), (5, 1, 3, 4)),
+        (0, 2, (5, 3, 4), (1, 5, 3, 4)),
+        (-1, 2, (6, 5, 3, 4), (1, 6, 5, 3, 4)),
+        (0, 2, (3, 4), None),
+        (-1, 2, (5, 3, 4), None),
+        (4, 2, (3, 4), None),
+    ],
+)
+def test_a_new_dimension_may_stand_before_the_example(
+    position: int, dims: int | None, shape: tuple[int, ...], expected: tuple[int, ...] | None
+) -> None:
+    module = layer("Unsqueeze", pos=position, numInputDims=dims)
+    if expected is None:
+        with pytest.raises(IndexError):
+            module(torch.zeros(shape))
+    else:
+        assert module(torch.zeros(shape)).shape == expected
+
+
+@pytest.mark.parametrize("kind", ["View", "Reshape"])
+def test_examples_without_elements_hold_no_batch(kind: str) -> None:
+    module = layer(kind, size=sizes(2, 0))
+    keep_batch_dimension(module)
+    assert not module.holds_batch(torch.zeros(3, 0))
+
+
+@pytest.mark.parametrize(
     ("source", "target", "shape", "expected"),
     [
         ("bchw", "bhwc", (2, 3, 4, 5), lambda x: x.permute(0, 2, 3, 1)),

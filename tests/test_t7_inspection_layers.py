@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,6 +173,42 @@ def test_settings_of_unknown_classes_and_uneven_kernels() -> None:
     assert (
         settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3, numbers 4×5"
     )
+
+
+def numbers(count: int) -> LuaTable:
+    return LuaTable.from_list(list(range(1, count + 1)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"nInputPlane": 3, "nOutputPlane": 4}, "3→4"),
+        ({"inputSize": 3}, ""),
+        ({"nInputPlane": LuaTable(), "nOutputPlane": 4, "fan_in": 5, "fan_out": 6}, "5→6"),
+        ({"weight": np.zeros((2, 3))}, "3→2"),
+        ({"weight": np.zeros(6)}, ""),
+        ({"kW": 3}, "3"),
+        ({"kT": 2, "kH": 3, "kW": 3}, "2×3×3"),
+        ({"kH": 3, "kW": 3, "dH": 1, "dW": 1, "padH": 0, "padW": 0}, "3×3"),
+        ({"dH": 2, "dW": 2, "padH": 1, "padW": 1}, "stride 2, pad 1"),
+        ({"dilationH": 1, "dilationW": 2, "adjH": 0, "adjW": 1}, "dilation 1×2, adj 0×1"),
+        ({"groups": 1}, ""),
+        ({"groups": 2}, "groups 2"),
+        ({"ceil_mode": True, "val": 2, "negval": 0.125}, "ceil, value 2, slope 0.125"),
+        ({"p": 0.5, "momentum": 0, "rate": 0.0, "eps": 1e-5}, "p 0.5, eps 1e-05"),
+        ({"word": "x" * 20}, f"word {'x' * 20}"),
+        ({"word": "x" * 21}, ""),
+        ({"sizes": numbers(8)}, "sizes 1×2×3×4×5×6×7×8"),
+        ({"sizes": numbers(9)}, ""),
+        ({"sizes": np.arange(8)}, "sizes 0×1×2×3×4×5×6×7"),
+        ({"sizes": np.arange(9)}, ""),
+        ({"sizes": LuaTable.from_list([1, 2.5])}, ""),
+        ({"sizes": LuaTable({"a": 1})}, ""),
+        ({"_hidden": 3, "name": "conv1", "train": True, "nDim": 4}, ""),
+    ],
+)
+def test_a_setting_is_shown_where_it_says_something(fields: dict[str, Any], text: str) -> None:
+    assert settings(LuaObject("nn.MyLinear", LuaTable(fields))) == text
 
 
 def test_an_unknown_class_is_a_layer_of_its_container(
