@@ -224,6 +224,15 @@ def test_a_fingerprint_is_of_shapes_and_of_every_image() -> None:
     assert len({fingerprint(data) for data in datasets}) == len(datasets)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 3, 5, 5), (2, 3, 4, 4)])
+def test_an_npz_holds_images_of_one_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
+    other = Dataset(np.zeros(shape, np.uint8), np.array([0, 1]), ("cat", "dog"))
+    size = "×".join(map(str, shape[1:]))
+    with pytest.raises(DataError, match=f"one shape, not {size} in test, 3×4×5 in train"):
+        write_npz(split(DATA, 0.25, test_data=other), tmp_path / "data.npz")
+    assert not (tmp_path / "data.npz").exists()
+
+
 def test_only_an_npz_is_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.t7: a dataset is written as \.npz"):
         write_npz(split(DATA, 0.25), tmp_path / "data.t7")

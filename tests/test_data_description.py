@@ -39,6 +39,11 @@ def test_equal_images_are_found_within_and_across_splits() -> None:
     assert "1 of test are in train too" in findings(found)[1]
 
 
+def test_a_class_without_images_is_not_the_smallest() -> None:
+    found = describe_data(Dataset(images(5), np.array([0, 0, 0, 3, 0]), ("a", "b", "c", "d")))
+    assert (found.counts, found.imbalance) == ({"": [4, 0, 0, 1]}, 4)
+
+
 def test_of_many_images_some_are_looked_at_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(describing, "_MOST_BYTES", 160)  # 10 images of 16 bytes
     found = describe_data(Dataset(images(100), np.zeros(100, np.int64)))

@@ -114,6 +114,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(dtype: Any, tmp_path: Path) -> No
     store = extract(planned(settings=Settings(chunk=4, dtype=dtype)), tmp_path / "store")
     values = store.read("penultimate").images
     assert (len(values), values.dtype) == (10, np.dtype(dtype))
+    assert describe_store(store.path)["bytes"] == values.nbytes
     # Chunks of zeros are written, too; zarr leaves them out unless it is told not to.
     whole, group = {"write_empty_chunks": True}, zarr.create_group(tmp_path / "own")
     group.create_array(

@@ -98,6 +98,7 @@ def test_compared_filters_have_one_scale() -> None:
     own = first_pixels(False)
     assert not np.array_equal(own[0], own[1])
     assert scale_of([before, after]) == (-2, 2)
+    assert scale_of([np.array([-1.0, 4.0])]) == (-4, 4)
     # Without negative values a scale starts at 0; NaN and infinity do not count.
     assert scale_of([np.array([1, 3, np.nan, np.inf])]) == (0, 3)
     assert scale_of([np.zeros(3)]) == (0, 1)

@@ -138,6 +138,17 @@ def test_features_are_scaled_by_the_training_split_alone(monkeypatch: pytest.Mon
     np.testing.assert_allclose(seen[0].features.std(0), 1, atol=1e-6)
 
 
+def test_mistakes_have_the_names_of_their_images() -> None:
+    names = np.array([f"{index}.png" for index in range(len(TEST.classes))])
+    data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
+    test = Dataset(TEST.features, TEST.classes, ("a", "b", "c"), ids=names)
+    mistakes = probe("x", data, "knn", test).evaluation.mistakes
+    assert len(mistakes) > 1
+    for mistake in mistakes:
+        assert mistake.input == f"{mistake.image_index}.png"
+        assert mistake.label == "abc"[TEST.classes[mistake.image_index]]
+
+
 def test_classes_of_the_test_features_are_matched_by_name() -> None:
     data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
     turned = Dataset(TEST.features, (TEST.classes + 1) % 3, ("c", "a", "b"))

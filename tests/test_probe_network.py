@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ from torch import nn
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.errors import ProbeError
-from torchlift.transfer.probe_network import feature_network
+from torchlift.transfer.probe_methods import LinearLayer, Scale
+from torchlift.transfer.probe_network import feature_network, probe_network
 
 GRAY = Preprocessing("gray", mean=(0.5,), std=(0.25,))
 
@@ -48,6 +50,18 @@ def test_features_are_pooled_as_the_store_says() -> None:
         assert (found.output_kind, found.input_shape) == ("features", (1, 6, 7))
     with pytest.raises(ProbeError, match="has 60 numbers an example, in the store 59"):
         features(size=(59,))
+
+
+def test_a_mean_that_float32_rounds_shifts_no_output() -> None:
+    """A third is 0.0208 more than the nearest float32 of a million: 2.08 times the weight."""
+    body = SavedModel(nn.Sequential(nn.Flatten()), "features", (1, 1, 2))
+    scale = Scale(np.array([1e6 + 1 / 3, -2.0]), np.array([1.0, 0.5]))
+    linear = LinearLayer(np.array([[100.0, 1.0], [-50.0, 2.0]]), np.array([1.0, -1.0]))
+    inputs = np.array([[1e6, 0.0], [1e6 + 2, -3.0]])
+    expected = ((inputs - scale.mean) / scale.std) @ linear.weight.T + linear.bias
+    model = probe_network(body, scale, linear, None)
+    outputs = model.module(torch.from_numpy(inputs).float()[:, None, None])
+    np.testing.assert_allclose(outputs.numpy(), expected, atol=1e-3)
 
 
 def test_preprocessing_and_rounding_are_those_of_the_store() -> None:
