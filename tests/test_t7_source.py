@@ -232,3 +232,12 @@ def test_an_xz_dictionary_of_gigabytes_is_refused() -> None:
     )
     with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
         t7.loads(bytes(packed))
+
+
+@pytest.mark.parametrize("derive", [lambda a: a * 2, lambda a: a[1:], lambda a: a.T, np.sqrt])
+def test_what_is_computed_from_a_tensor_of_a_file_is_written_as_an_array_is(derive: Any) -> None:
+    """It keeps neither the class nor the storage of the tensor: it may be of another dtype."""
+    array = t7.load(FIXTURES / "formats" / "floattensor.t7")
+    derived = derive(array)
+    assert t7.dumps(derived) == t7.dumps(np.asarray(derived))
+    np.testing.assert_array_equal(t7.loads(t7.dumps(derived)), derive(np.asarray(array)))

@@ -393,12 +393,3 @@ def test_each_branch_of_a_parallel_table_has_a_gpu() -> None:
         assert found[1]["gpuAssignments"].to_list() == expected
         assert [one.class_name for one in found[1]["modules"].to_list()] == ["nn.Tanh"] * 3
         assert found[1]["dimension"] == 1
-
-
-@pytest.mark.parametrize("derive", [lambda a: a * 2, lambda a: a[1:], lambda a: a.T, np.sqrt])
-def test_what_is_computed_from_a_tensor_of_a_file_is_written_as_an_array_is(derive: Any) -> None:
-    """It keeps neither the class nor the storage of the tensor: it may be of another dtype."""
-    array = t7.load(FIXTURES / "formats" / "floattensor.t7")
-    derived = derive(array)
-    assert t7.dumps(derived) == t7.dumps(np.asarray(derived))
-    np.testing.assert_array_equal(t7.loads(t7.dumps(derived)), derive(np.asarray(array)))
