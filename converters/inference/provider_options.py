@@ -16,6 +16,7 @@ from .errors import ProviderError
 #: Processors without VNNI add pairs of 8-bit products in 16 bits, which overflow where weights have
 #: all 8 bits; with this entry of its configuration, ONNX Runtime takes a slower way for those.
 EXACT_INT8 = ("session.x64quantprecision", "1")
+
 #: ONNX Runtime's names of the execution providers, by ours.
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
