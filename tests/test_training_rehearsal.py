@@ -20,7 +20,7 @@ from torchlift.transfer.errors import DataError, FreezingError, TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.heads import find_head, replace_head
 from torchlift.transfer.training.experiment import run_experiment
-from torchlift.transfer.training.rehearsal import rehearse
+from torchlift.transfer.training.rehearsal import _freezing_notes, rehearse
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -83,6 +83,12 @@ def test_layers_that_are_unfrozen_too_late_are_noted() -> None:
     notes = rehearse(classifier(), experiment(digit_splits(), freezing=late, epochs=2)).notes
     assert "trained from epoch 5 on, but the training has only 2 epochs" in notes[0]
     assert not rehearse(classifier(), experiment(digit_splits(), freezing=late, epochs=5)).notes
+    # Without an epoch nothing is trained.
+    assert [bool(_freezing_notes(late, epochs)) for epochs in range(6)] == [
+        False,
+        *[True] * 4,
+        False,
+    ]
 
 
 def test_classes_without_training_images_are_noted_or_refused(tmp_path: Path) -> None:
