@@ -136,6 +136,18 @@ def test_values_are_scaled_as_the_file_says(
     assert preprocessing_of({**given, "do_flip_channel_order": True}).color == "BGR"
 
 
+@pytest.mark.parametrize(
+    ("number", "method"),
+    [*((each.value, each) for each in Image.Resampling), (None, Image.Resampling.BILINEAR)],
+)
+def test_the_numbers_of_resampling_are_those_of_pillow(
+    number: int | None, method: Image.Resampling
+) -> None:
+    values = {name: value for name, value in PROCESSOR.items() if name != "resample"}
+    values |= {} if number is None else {"resample": number}
+    assert preprocessing_of(values).resize == f"pil-{method.name.lower()}"
+
+
 class Described(nn.Module):
     """In place of a network of transformers, which is not installed everywhere."""
 
