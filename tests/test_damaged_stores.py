@@ -144,3 +144,7 @@ def test_a_text_column_that_claims_more_texts_than_it_has(tmp_path: Path) -> Non
     chunk.write_bytes(b"\xff" * 4 + chunk.read_bytes()[4:])
     with pytest.raises(TorchliftError, match=r"4,294,967,295 texts in .* bytes, 500 were expected"):
         open_store(tmp_path / "store")
+    # As many as there are examples, in a file that is too short for their lengths.
+    chunk.write_bytes((500).to_bytes(4, "little") + bytes(4 * 500 - 1))
+    with pytest.raises(TorchliftError, match=r"500 texts in 2,003 bytes, 500 were expected"):
+        open_store(tmp_path / "store")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from torchlift.converters.images import Preprocessing
-from torchlift.transfer.data import Batches, BatchPlan, Dataset
+from torchlift.transfer.data import Batches, BatchPlan, Dataset, ImageFiles
 from torchlift.transfer.data.augmentation import Augmentation, draw
 from torchlift.transfer.errors import DataError
 
@@ -56,3 +59,20 @@ def test_random_numbers_of_images_differ_by_seed_and_epoch() -> None:
     assert np.array_equal(draw(0, 1, 3), draw(0, 1, 3))
     assert not np.intersect1d(draw(0, 1, 3), draw(0, 2, 3)).size
     assert not np.intersect1d(draw(0, 1, 3), draw(1, 1, 3)).size
+
+
+def test_an_epoch_of_files_draws_one_number_of_the_network(tmp_path: Path) -> None:
+    """As a DataLoader without workers that stay does it: dropout goes on as in earlier versions."""
+    for index in range(3):
+        Image.new("L", (4, 4), 80 * index).save(tmp_path / f"{index}.png")
+    files = np.array([tmp_path / f"{index}.png" for index in range(3)], object)
+    plan = BatchPlan(3, 2, shuffle_seed=1)
+    data = ImageFiles(files, np.arange(3), color="gray")
+    batches = Batches(data, Preprocessing("gray"), plan, keep=False, workers=0)
+    for epoch in (1, 2):
+        torch.manual_seed(epoch)
+        list(batches.epoch(epoch))
+        found = torch.rand(3)
+        torch.manual_seed(epoch)
+        torch.empty((), dtype=torch.int64).random_()
+        assert torch.equal(found, torch.rand(3))

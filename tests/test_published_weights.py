@@ -11,7 +11,10 @@ import torch
 from torchlift.cli.main import main
 from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.libraries.published import weights_at
-from torchlift.transfer.libraries.torchvision_models import with_current_names
+from torchlift.transfer.libraries.torchvision_models import (
+    torchvision_classifier,
+    with_current_names,
+)
 from torchlift.transfer.network_by_name import load_network
 
 NAME = "shufflenet_v2_x0_5"
@@ -39,6 +42,20 @@ def test_published_weights_come_from_the_cache_with_their_classes(cache: Path) -
             assert torch.equal(model.module(inputs), reference(inputs))
         assert model.labels == weights.meta["categories"]
         assert model.notes == []
+
+
+@pytest.mark.parametrize(("weights", "resized"), [("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232)])
+def test_images_are_prepared_as_for_the_weights_that_are_named(weights: str, resized: int) -> None:
+    """The second weights of MobileNet were trained on larger parts of the images."""
+    model = torchvision_classifier("mobilenet_v3_large", weights=weights)
+    assert model.preprocessing is not None
+    assert (model.preprocessing.size, model.preprocessing.crop) == (resized, (224, 224))
+    assert model.labels is not None
+    assert len(model.labels) == 1000
+    # Of a file nobody knows: those of the first weights, and no names.
+    own = torchvision_classifier("mobilenet_v3_large", weights="own.pth")
+    assert own.preprocessing is not None
+    assert (own.preprocessing.size, own.labels) == (256, None)
 
 
 def test_what_is_not_in_the_cache_is_not_fetched(

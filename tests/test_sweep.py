@@ -242,7 +242,9 @@ def test_runs_without_a_result_are_rows_and_the_others_go_on(
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
     assert (last["val_accuracy"], last["run"], last["status"]) == ("", "002", "failed")
-    assert said in sweep_of(tmp_path).problems()["002"]["problem"]
+    problems = sweep_of(tmp_path).problems()
+    assert problems["001"]["problem"] == "the training diverged in epoch 2"
+    assert problems["002"]["problem"] == said
     sweep_of(tmp_path).run(run)
     assert tried == ["1", "2", "3", "4", "2"]
 

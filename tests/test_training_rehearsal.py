@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import FIXTURES
+from torch import nn
 from training_support import classifier, digit_splits, experiment
 
 from torchlift.cli.main import main
@@ -199,8 +200,17 @@ def test_mistakes_on_the_command_line(
     assert problem in error(capsys, f"finetune {MODEL} {TRAIN} {options} --limit 60", tmp_path)
 
 
-def test_a_rehearsal_draws_no_number_of_the_training() -> None:
-    model = classifier()
+class Drawing(nn.Module):
+    """Draws a number in each pass, as some layers of other people do."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input + 0 * torch.rand(())
+
+
+@pytest.mark.parametrize("layers", [(), (Drawing(),)], ids=["plain", "drawing"])
+def test_a_rehearsal_draws_no_number_of_the_training(layers: tuple[nn.Module, ...]) -> None:
+    network = nn.Sequential(nn.Flatten(), *layers, nn.Linear(32 * 32, 10))
+    model = classifier(network)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

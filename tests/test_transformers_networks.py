@@ -13,6 +13,7 @@ import pytest
 import torch
 from families_support import run, two_classes
 from PIL import Image
+from torch import nn
 
 from torchlift.converters.saved import (
     SavedModelError,
@@ -20,6 +21,7 @@ from torchlift.converters.saved import (
     load,
     transformers_network,
 )
+from torchlift.transfer.libraries import hugging_face
 from torchlift.transfer.libraries.image_processor import preprocessing_of
 from torchlift.transfer.network_by_name import load_network
 
@@ -114,6 +116,99 @@ def test_images_are_prepared_as_pillow_does() -> None:
 def test_sizes_of_all_forms_are_read(changes: dict[str, Any], size: Any, crop: Any) -> None:
     preprocessing = preprocessing_of({**PROCESSOR, **changes})
     assert (preprocessing.size, preprocessing.crop) == (size, crop)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value_range", "mean"),
+    [
+        ({}, 1, (0.5, 0.4, 0.3)),
+        # What is left out is done, as transformers does it.
+        ({"do_normalize": None, "do_rescale": None}, 1, (0.5, 0.4, 0.3)),
+        ({"do_normalize": False}, 1, ()),
+        ({"do_rescale": False}, 255, (0.5, 0.4, 0.3)),
+        ({"rescale_factor": 1 / 127.5}, (0.0, 2.0), (0.5, 0.4, 0.3)),
+        ({"rescale_factor": 0.00392156862745098}, 1, (0.5, 0.4, 0.3)),
+    ],
+)
+def test_values_are_scaled_as_the_file_says(
+    changes: dict[str, Any], value_range: Any, mean: tuple[float, ...]
+) -> None:
+    values = {**PROCESSOR, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3], **changes}
+    given = {name: value for name, value in values.items() if value is not None}
+    preprocessing = preprocessing_of(given)
+    assert preprocessing.value_range == pytest.approx(value_range)
+    assert preprocessing.mean == mean
+    assert preprocessing.std == ((0.1, 0.2, 0.3) if mean else ())
+    assert preprocessing.color == "RGB"
+    assert preprocessing_of({**given, "do_flip_channel_order": True}).color == "BGR"
+
+
+@pytest.mark.parametrize(
+    ("number", "method"),
+    [*((number, Image.Resampling(number)) for number in range(6)), (None, Image.Resampling(2))],
+)
+def test_the_numbers_of_resampling_are_those_of_pillow(
+    number: int | None, method: Image.Resampling
+) -> None:
+    values = {name: value for name, value in PROCESSOR.items() if name != "resample"}
+    values |= {} if number is None else {"resample": number}
+    assert preprocessing_of(values).resize == f"pil-{method.name.lower()}"
+
+
+class Described(nn.Module):
+    """In place of a network of transformers, which is not installed everywhere."""
+
+    def __init__(self, config: str, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "classes"),
+    [
+        ({"0": "ant", "1": "bee", "2": "cow"}, ["ant", "bee", "cow"], 3),
+        ({"1": "bee", "0": "ant"}, ["ant", "bee"], 2),
+        # Names that transformers made up are none; two classes are left out of the file.
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, None, 3),
+        (None, None, 2),
+    ],
+)
+@pytest.mark.parametrize(
+    ("processor", "shape"),
+    [
+        (None, (3, 48, 48)),
+        (PROCESSOR, (3, 32, 32)),
+        ({**PROCESSOR, "size": {"shortest_edge": 40}}, (3, 40, 40)),
+        (
+            {
+                **PROCESSOR,
+                "size": 40,
+                "do_center_crop": True,
+                "crop_size": {"height": 24, "width": 28},
+            },
+            (3, 24, 28),
+        ),
+    ],
+)
+def test_labels_and_the_size_of_inputs_are_those_of_the_files(
+    names: Any,
+    labels: Any,
+    classes: int,
+    processor: Any,
+    shape: tuple[int, int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", Described)
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit", "image_size": 48}
+    if names is not None:
+        config["id2label"] = names
+    if processor is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    model = hugging_face._of_transformers(config, tmp_path)
+    assert (model.labels, model.module.num_classes) == (labels, classes)
+    assert model.input_shape == shape
+    assert len(model.notes) == (processor is None)
 
 
 @pytest.mark.parametrize("changes", [{"do_pad": True}, {"size": {"longest_edge": 4}}])
