@@ -177,6 +177,15 @@ def test_help_says_that_a_dataset_may_be_at_an_address(
     assert "address such as s3://, hf://, https:// or zip://" in text
 
 
+def test_only_defaults_that_say_something_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "How many classes to list for each image. (default: 5)" in text
+    assert "(default: auto)" in text
+    assert not re.search(r"default: (False|None|==)", text)
+
+
 def test_every_help_is_there() -> None:
     assert {command.__name__ for command in load_commands([])} == set(COMMANDS)
 

@@ -52,6 +52,10 @@ from torchlift.cli.values import (
         # Once is enough.
         (parser_of(list[Literal["a", "b"]]), "b,a,b", ["b", "a"]),
         (parse_provider_name, "tensorrt:1:4G", "tensorrt:1:4G"),
+        (parse_provider_name, "cuda:12", "cuda:12"),
+        (parse_provider_name, "tensorrt:100:512M", "tensorrt:100:512M"),
+        (parse_provider_name, "cuda:4G", "cuda:4G"),
+        (parse_provider_name, "openvino:bf16", "openvino:bf16"),
     ],
 )
 def test_a_value_is_read(parse: Callable[[Any], Any], text: str, value: Any) -> None:
@@ -83,6 +87,9 @@ def test_a_value_is_read(parse: Callable[[Any], Any], text: str, value: Any) -> 
         (parse_provider_name, "cuda:-1", "one of auto"),
         (parse_provider_name, "openvino:int8", "one of auto"),
         (parse_provider_name, "cpu:1", "one of auto"),
+        (parse_provider_name, "cuda:1000", "one of auto"),
+        (parse_provider_name, "cuda:0:0G", "one of auto"),
+        (parse_provider_name, "cuda:", "one of auto"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(

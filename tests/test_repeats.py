@@ -15,6 +15,7 @@ from test_runs import write_run
 from torchlift.cli.data_options import DataOptions
 from torchlift.cli.repeats import _check_folder, repeatable
 from torchlift.cli.result import CommandResult
+from torchlift.converters.errors import WriteError
 from torchlift.transfer.errors import DivergedError, TrainingError
 from torchlift.transfer.training.options import RUN, Run
 
@@ -65,8 +66,15 @@ def test_what_fails_at_once_is_an_error(tmp_path: Path) -> None:
     """The options are wrong: the other seeds would fail like the first."""
     with pytest.raises(TrainingError, match="no such head"):
         trained(tmp_path / "r", {4: TrainingError("no such head")})
-    with pytest.raises(OSError, match="full"):
-        trained(tmp_path / "q", {5: OSError(28, "full")})
+    # So does what no other seed would change: a full disk, a missing package.
+    for name, error in (
+        ("disk", OSError(28, "full")),
+        ("write", WriteError("full")),
+        ("package", ImportError("no such package")),
+    ):
+        with pytest.raises(type(error)):
+            trained(tmp_path / name, {5: error})
+        assert not (tmp_path / name / "seed-6").exists()
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:

@@ -92,3 +92,15 @@ def test_a_split_without_the_first_class_keeps_its_labels(tmp_path: Path) -> Non
         write_npz(Splits(train, val, empty), tmp_path / "data.t7")
     with pytest.raises(DataError, match="labels"):
         write_npz(Splits(Dataset(images), val, empty), tmp_path / "other.npz")
+
+
+def test_classes_without_names_count_from_one_as_in_torch7(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pixels = np.arange(12 * 4, dtype=np.uint8).reshape(12, 1, 2, 2)
+    np.savez(tmp_path / "d.npz", x=pixels, y=np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0]))
+    words = ["split", str(tmp_path / "d.npz"), str(tmp_path / "s.npz"), "--val-fraction", "0.25"]
+    result = run_json(capsys, *words, "--test-fraction", "0.25")
+    assert [row["label"] for row in result["classes"]] == ["1", "2", "3"]
+    assert [row["train"] + row["val"] + row["test"] for row in result["classes"]] == [6, 3, 3]
+    assert result["image_shape"] == [1, 2, 2]
