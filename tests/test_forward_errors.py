@@ -52,6 +52,18 @@ def test_a_layer_in_a_container_is_named_by_its_whole_path() -> None:
     assert f"(in PyTorch {names[0]})" in caught.value.__notes__[0]
 
 
+def test_the_innermost_layer_is_named() -> None:
+    """Not the container that called it, though that has a name and an input too."""
+    inner = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(inner))
+    with pytest.raises(RuntimeError) as caught:
+        model(torch.zeros(3, 5, 1))
+    text = explain(caught.value, model, lambda network: {})
+    assert text is not None
+    assert text.startswith("layer 1.0.1, Linear(in_features=4")
+    assert text.endswith("got an input of shape (3, 5)")
+
+
 def test_a_pass_without_an_error_is_left_alone() -> None:
     model, images = network(), torch.zeros(1, 1, 32, 32)
     error = ValueError("of the caller")

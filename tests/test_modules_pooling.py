@@ -290,6 +290,17 @@ def test_feature_lp_pooling_of_zeros_has_no_gradient() -> None:
     assert torch.allclose(features.grad, torch.tensor([0.0, 0.0, 0.6, 0.8]))
 
 
+@pytest.mark.parametrize("name", ["Sum", "Mean", "Max", "Min"])
+def test_dimension_0_of_an_example_is_its_batch(name: str) -> None:
+    """Torch7 adds 1 to the dimension of a batch, and counts from 1."""
+    images = torch.randn(5, 3, 4)
+    reduce = getattr(torch, {"Max": "amax", "Min": "amin"}.get(name, name.lower()))
+    module = layer(f"nn.{name}", dimension=0, nInputDims=2)
+    torch.testing.assert_close(module(images), reduce(images, 0))
+    module = layer(f"nn.{name}", dimension=1, nInputDims=2)
+    torch.testing.assert_close(module(images), reduce(images, 1))
+
+
 def test_features_that_cancel_have_a_norm() -> None:
     """Their sum is zero, the sum of their squares is not."""
     module = layer("nn.FeatureLPPooling", width=2, stride=2, power=2, batch_mode=False)

@@ -144,3 +144,22 @@ def test_the_path_to_a_deep_place_is_shortened_in_the_middle() -> None:
     assert path(32) == ".".join(map(str, range(32)))
     ends = ".".join(map(str, range(16))), ".".join(map(str, range(24, 40)))
     assert path(40) == f"{ends[0]} … .{ends[1]}"
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, 5), (3, 7), (0, None), (4, None), (-1, None)])
+def test_slices_of_a_tensor_count_from_1(step: int, expected: int | None) -> None:
+    value = t7.loads(t7.dumps({"x": np.arange(5, 8)}))
+    if expected is None:
+        with pytest.raises(t7.T7Error, match=r"there is no .* here; .*slices are \[1\] to \[3\]"):
+            follow(value, f"x[{step}]")
+    else:
+        assert follow(value, f"x[{step}]") == expected
+
+
+def test_the_storage_of_a_serialized_value_is_its_bytes() -> None:
+    """What the bytes hold has no `.storage`; every other step leads into it."""
+    inner = t7.dumps({"epoch": 3, "storage": 4})
+    value = t7.loads(t7.dumps({"state": np.frombuffer(inner, np.uint8)}))
+    assert follow(value, "state.epoch") == 3
+    assert follow(value, "state.storage") is value["state"].storage
+    assert follow(value, "state.storage").torch_class == "torch.ByteStorage"

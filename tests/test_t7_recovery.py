@@ -277,6 +277,17 @@ def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
         t7.loads(damaged)
 
 
+@pytest.mark.parametrize("layout", [(-2, -3, -3, 1), (-6, -1, 1, 1), (2, -3, 3, 1), (2, 3, -3, 1)])
+def test_negative_sizes_and_strides_are_damage(layout: tuple[int, ...]) -> None:
+    """Also where their products are those of the storage."""
+    data = t7.dumps({"x": np.arange(6.0).reshape(2, 3)})
+    usual = struct.pack("<4q", 2, 3, 3, 1)
+    assert data.count(usual) == 1
+    with pytest.raises(T7Error, match=r"a torch\.DoubleTensor has sizes") as error:
+        t7.loads(data.replace(usual, struct.pack("<4q", *layout)))
+    assert error.value.path == "x"
+
+
 def test_a_size_of_zero_leaves_the_others() -> None:
     data = ascii_file("4 1 3 V_1 17 torch.FloatTensor 3 4_0_5 5_5_1 1 0")
     assert t7.loads(data).shape == (4, 0, 5)

@@ -202,3 +202,31 @@ def test_only_the_formats_that_a_beginning_allows_are_tried() -> None:
     assert possible_formats(b"\x89PNG") == possible_formats(b"") == []
     assert possible_formats(b"\x89PNG", format="binary") == little + big
     assert possible_formats(b"\x89PNG", format="ascii", long_size=4) == [StreamFormat("ascii", 4)]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (bytes(8), None),
+        (bytes(9), "filled with zero bytes"),
+        (b"BM" + struct.pack("<I", 20) + bytes(14), "a BMP image"),
+        (b"BM" + struct.pack("<I", 19) + bytes(14), None),
+        (b"BM" + struct.pack("<I", 21) + bytes(14), None),
+        (struct.pack("<Q", 12) + b"{" + bytes(11), "a safetensors file"),
+        (struct.pack("<Q", 13) + b"{" + bytes(11), None),
+        (struct.pack("<Q", 2) + b"{}", "a safetensors file"),
+        (struct.pack("<Q", 1) + b"{}", None),
+        (b"/" + b"x" * 1023, "a symbolic link"),
+        (b"/" + b"x" * 1024, None),
+        (b"\x08\x01\x12", "an ONNX model"),
+        (b"\x08\x1f\x12", "an ONNX model"),
+        (b"\x08\x20\x12", None),
+        (b"\x80\x02", "a Python pickle"),
+        (b"\x80\x05", "a Python pickle"),
+        (b"\x80\x06", None),
+    ],
+)
+def test_a_kind_is_recognized_by_its_sizes_too(data: bytes, kind: str | None) -> None:
+    sentence = sniff(data)
+    assert (sentence is None) if kind is None else (kind in (sentence or ""))
+    assert sniff(b"in front" + data, 8) == sentence

@@ -28,6 +28,7 @@ from test_t7_formats import VALUES, to_builtins
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import T7Error, T7Warning, TorchArray
+from torchlift.converters.t7.embedded import embedded_value, may_embed
 
 LIST = FIXTURES / "formats" / "list.t7"
 EXPECTED = VALUES["list"]
@@ -150,6 +151,20 @@ def test_strings_nested_in_a_file() -> None:
     outer = t7.loads(t7.dumps({"string": inner, "storage": np.frombuffer(inner, "i1")}))
     for nested in outer.values():
         assert t7.loads(nested)["x"].tolist() == [0, 1, 2]
+
+
+def test_only_a_row_of_bytes_may_be_a_nested_file() -> None:
+    """An image of bytes is an image, whatever its first pixels are."""
+    inner = t7.dumps({"x": 1})
+    row = t7.loads(t7.dumps(np.frombuffer(inner, np.uint8)))
+    for array in (row, row.view("i1"), row.storage):
+        assert may_embed(array)
+        assert embedded_value(array)["x"] == 1
+    for array in (row[:7], row[:, None], row.astype("f4"), row[::-1], np.asarray(row)):
+        assert not may_embed(array)
+    assert may_embed(inner)
+    assert not may_embed(inner[:7])
+    assert not may_embed(bytearray(inner))
 
 
 def test_writing_to_a_tensor_does_not_change_the_file(tmp_path: Path) -> None:
