@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters import t7
-from torchlift.converters.finite import NotFiniteError
+from torchlift.converters.errors import NotFiniteError
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
