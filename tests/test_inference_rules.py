@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters import t7
-from torchlift.converters.finite import NotFiniteError
+from torchlift.converters.errors import NotFiniteError
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
@@ -22,7 +22,7 @@ from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchP
 from torchlift.converters.inference.image_model import ImageModel, _fill
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
-from torchlift.converters.inference.onnx_interface import find_scores
+from torchlift.converters.inference.onnx_interface import find_input, find_scores
 from torchlift.converters.inference.onnx_weights import missing_weights
 from torchlift.converters.inference.prepare import prepare_all
 from torchlift.converters.inference.text import Tokenizer, open_language_model
@@ -238,3 +238,24 @@ def test_the_scores_are_the_only_rows_of_numbers_or_what_is_named(
     scores, note = find_scores(outputs, name)
     assert scores.name == found
     assert bool(note) == (name is None and len(outputs) > 1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "is_foreign", "last"),
+    [
+        ([None, 8, 6, 3], True, True),
+        ([1, 28, 28, 1], True, True),
+        # The second axis may be that of the channels: it is, as in most files.
+        ([None, 3, 6, 3], True, False),
+        ([None, 1, 28, 1], True, False),
+        ([None, 8, 6, 4], True, False),
+        ([None, 8, 3], True, False),
+        # Of its own files the program knows it.
+        ([None, 8, 6, 3], False, False),
+    ],
+)
+def test_channels_are_last_where_a_file_of_others_has_them_there_alone(
+    axes: list[int | None], is_foreign: bool, last: bool
+) -> None:
+    given = SimpleNamespace(name="x", type="tensor(float)", shape=axes)
+    assert find_input([given], is_foreign).channels_last is last

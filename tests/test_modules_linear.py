@@ -198,6 +198,11 @@ def test_partial_linear_computes_its_partition() -> None:
     module = convert(layer)
     assert relative_error(module(input), (input @ weight.T + bias)[:, [3, 0]]) < 1e-12
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
+    # All columns in their order are a linear layer, with or without a bias.
+    layer.fields["partition"] = torch.arange(1.0, 7.0).numpy()
+    assert relative_error(convert(layer)(input), input @ weight.T + bias) < 1e-12
+    del layer.fields["bias"]
+    assert relative_error(convert(layer)(input), input @ weight.T) < 1e-12
 
 
 @pytest.mark.covers("nn.Cosine", "nn.WeightedEuclidean", compared="outputs")

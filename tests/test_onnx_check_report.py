@@ -13,6 +13,7 @@ from torchlift.converters.onnx.checker.comparison import Comparison, compare
 from torchlift.converters.onnx.checker.graph_checks import _text
 from torchlift.converters.onnx.checker.profiles import PROFILES
 from torchlift.converters.onnx.checker.report import CheckReport, Finding, RuntimeResult
+from torchlift.converters.onnx.checker.runtime_divergence import _error
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
 
 EXPECTED = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
@@ -95,26 +96,49 @@ def test_values_are_written_as_people_write_them(value: object, text: str) -> No
     assert _text(value) == text
 
 
+def result(**changes: Any) -> RuntimeResult:
+    values = {
+        "runtime": "opencv",
+        "version": "5.0",
+        "arithmetic": "CPU",
+        "python": None,
+        "passed": True,
+        "error": 1.2e-6,
+        "agreeing": None,
+        "count": 9,
+        **dict.fromkeys(("problem", "node", "cure", "skipped")),
+    }
+    return RuntimeResult(**{**values, **changes})
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({}, "openvino 2026.4 (f32): error 1.2e-06, 7 of 8 predictions agree"),
-        ({"agreeing": None}, "openvino 2026.4 (f32): error 1.2e-06"),
-        ({"python": "other/python"}, "openvino 2026.4 (f32, in other/python): error"),
-        ({"version": "", "arithmetic": ""}, "openvino: error"),
-        ({"problem": "it does not open"}, "openvino 2026.4 (f32): it does not open"),
-        ({"skipped": "noise"}, "openvino 2026.4 (f32): runs; skipped (noise)"),
+        ({}, "opencv 5.0 (CPU): error 1.2e-06"),
+        ({"agreeing": 8}, "opencv 5.0 (CPU): error 1.2e-06, 8 of 9 predictions agree"),
+        ({"python": "py", "arithmetic": ""}, "opencv 5.0 (in py): error 1.2e-06"),
+        ({"version": "", "arithmetic": "", "problem": "it died"}, "opencv: it died"),
+        ({"skipped": "random"}, "opencv 5.0 (CPU): runs; skipped (random)"),
         (
-            {"problem": "another class", "node": "conv_1", "cure": "f32"},
-            "another class; the first node that differs is conv_1; with f32 it passes",
+            {"problem": "far off", "node": "conv (Conv, error 1.0e-01)", "passed": False},
+            "opencv 5.0 (CPU): far off; the first node that differs is conv (Conv, error 1.0e-01)",
+        ),
+        (
+            {"problem": "far off", "cure": "enableWinograd(False)", "passed": False},
+            "opencv 5.0 (CPU): far off; with enableWinograd(False) it passes",
         ),
     ],
 )
-def test_one_line_says_what_a_runtime_does(changes: dict[str, Any], text: str) -> None:
-    fields: dict[str, Any] = dict.fromkeys(("python", "problem", "node", "cure", "skipped"))
-    fields |= {"runtime": "openvino", "version": "2026.4", "arithmetic": "f32"}
-    fields |= {"passed": False, "error": 1.2345e-6, "agreeing": 7, "count": 8}
-    finding = RuntimeResult(**(fields | changes)).finding()
-    assert (finding.name, finding.passed) == ("runtime", False)
-    assert text in finding.text
-    assert ("error" in finding.text) == ("error" in text)
+def test_what_a_runtime_did_is_one_sentence(changes: dict[str, Any], text: str) -> None:
+    finding = result(**changes).finding()
+    assert finding == Finding("runtime", changes.get("passed", True), text)
+
+
+def test_a_value_of_a_node_is_off_relative_to_what_it_should_be() -> None:
+    first, second = np.array([1.0, -4.0]), np.array([1.0, 6.0])
+    assert _error(first, second) == 10 / 4
+    assert _error(second, first) == 10 / 6
+    assert _error(np.zeros(2), np.zeros(2)) == 0
+    assert _error(np.zeros(0), np.zeros(0)) == 0
+    for other in (np.zeros(3), np.array([1.0, np.nan])):
+        assert math.isnan(_error(first, other))

@@ -21,7 +21,7 @@ from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, describe_file
 from torchlift.converters.onnx.exporter.bake_resize import _kept
 from torchlift.converters.onnx.exporter.example import _any_size, require_any_size
-from torchlift.converters.onnx.exporter.kept_outputs import Kept
+from torchlift.converters.onnx.exporter.kept_outputs import Kept, _number
 from torchlift.converters.onnx.onnx_file import (
     _arithmetic,
     _sizes,
@@ -220,3 +220,16 @@ class View(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return input.reshape(-1, 48)
+
+
+@pytest.mark.parametrize(
+    ("output", "number"),
+    [("output_2", 2), ("1", 1), (3, 3), ("0", None), (4, None), ("-1", None), ("other", None)],
+)
+def test_an_output_is_named_or_counted_from_1(output: str | int, number: int | None) -> None:
+    names = ["output_1", "output_2", "output_3"]
+    if number is not None:
+        assert _number(output, names) == number
+        return
+    with pytest.raises(OnnxError, match=f"no output {output}: its outputs are .* or 1 to 3"):
+        _number(output, names)

@@ -33,6 +33,10 @@ def chain(*operators: str | tuple[str, dict[str, Any]]) -> list[NodeProto]:
         (chain("Sigmoid", "Log"), ("logits", "Log")),
         (chain("Softmax", "Cast", "Log", "Reshape"), ("log_probabilities", "Log of Softmax")),
         (chain("Softmax", "Cast", "Reshape", "Identity"), ("probabilities", "Softmax")),
+        *(
+            (chain("Softmax", moved), ("probabilities", "Softmax"))
+            for moved in ("DequantizeLinear", "Dropout", "Flatten", "Squeeze")
+        ),
         (chain("Sigmoid", "Flatten"), ("features", "Sigmoid")),
         (chain(("Normalizer", {"norm": "L1"})), ("probabilities", "Normalizer L1")),
         (chain(("Normalizer", {"norm": "L2"})), ("logits", "Normalizer")),

@@ -6,14 +6,17 @@ Each table has both sides of a limit, and every attribute by itself.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage, SaidOutput
-from torchlift.converters.images.mean_std import from_mean_std, with_table
+from torchlift.converters.images.mean_std import from_mean_std, read_mean_std_file, with_table
 from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.images.pixels import rounded
 from torchlift.converters.t7 import LuaTable
 
 #: What a graph that takes images leaves outside.
@@ -166,3 +169,37 @@ def test_mean_and_std_are_given_once() -> None:
 def test_a_std_below_zero_is_named() -> None:
     with pytest.raises(PreprocessingError, match=r"mean 0\.5 and std -0\.25: a std below 0"):
         from_mean_std(LuaTable({"mean": 0.5, "std": -0.25}), (1, 4, 4), value_range=1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_valid"),
+    [
+        *(({"scale": 64}, True), ({"scale": 65}, False), ({"scale": 0}, False)),
+        *(({"border": 0}, True), ({"border": 1024}, True), ({"border": 1025}, False)),
+        *(({"border": -1}, False), ({"multiple": 1}, True), ({"multiple": 0}, False)),
+        *(({"multiple": 1024}, True), ({"multiple": 1025}, False), ({"color": "gray"}, True)),
+        *(({"color": "YUV"}, False), ({"mean": [0.5, 0.5]}, False), ({"takes_mask": 1}, False)),
+    ],
+)
+def test_a_file_asks_for_so_wide_a_border_and_no_wider(entry: Any, is_valid: bool) -> None:
+    values = {"value_range": 1, **entry}
+    if is_valid:
+        assert ImageToImage.from_json(values).to_json() == ImageToImage(1, **entry).to_json()
+        return
+    with pytest.raises(PreprocessingError):
+        ImageToImage.from_json(values)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml", ".YML"])
+def test_mean_and_std_are_read_of_text_by_its_suffix(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"pixels{suffix}"
+    file.write_text('{"mean": [0.4, 0.5, 0.6], "std": 0.25}', encoding="utf-8")
+    found = read_mean_std_file(file)
+    assert found == Normalization((0.4, 0.5, 0.6), (0.25,))
+
+
+def test_pixels_are_rounded_and_cut_where_they_become_bytes() -> None:
+    floats = np.array([-3.0, 0.49, 0.51, 1.5, 2.5, 254.6, 255.5, 300.0], np.float32)
+    assert rounded(floats).tolist() == [0, 0, 1, 2, 2, 255, 255, 255]
+    whole = np.arange(3, dtype=np.uint8)
+    assert rounded(whole) is whole

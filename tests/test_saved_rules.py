@@ -23,6 +23,7 @@ from torchlift.converters.modules.layers.container import Concat
 from torchlift.converters.saved import SavedModel, SavedModelError, UpToLayer, load, save, save_pt2
 from torchlift.converters.saved.beside import Beside, ClassNames
 from torchlift.converters.saved.config import read_config
+from torchlift.converters.saved.hub import is_of_another_library
 from torchlift.converters.saved.image_projects import FAST_NEURAL_STYLE, TEXTURE_NETS
 from torchlift.converters.saved.input_trial import refusal
 from torchlift.converters.saved.loader import read_tensors
@@ -32,6 +33,7 @@ from torchlift.converters.saved.probabilities import sum_problem
 from torchlift.converters.saved.shapes import infer_input_shape, output_count, side_by_side
 from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.told_inputs import _first_modules, _shape
+from torchlift.converters.saved.transformers_network import stored_config
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 
@@ -274,3 +276,34 @@ def test_the_first_layers_of_a_file_are_those_that_get_its_input() -> None:
 )
 def test_a_field_tells_a_shape_by_its_sizes_or_by_its_numbers(value: Any, shape: Any) -> None:
     assert _shape(value, 3) == shape
+
+
+@pytest.mark.parametrize(
+    ("config", "is_other"),
+    [
+        ({"architecture": "resnet18"}, True),
+        ({"model_type": "vit"}, True),
+        ({"format": "torchlift"}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_network_of_another_library_is_known_by_its_config(
+    config: Any, is_other: bool, tmp_path: Path
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert is_of_another_library(tmp_path) is is_other
+
+
+@pytest.mark.parametrize(
+    ("number", "is_size"), [(1_000_000, True), (1_000_001, False), (-1e9, False), (1e400, False)]
+)
+def test_a_configuration_has_numbers_that_can_be_sizes(number: float, is_size: bool) -> None:
+    for value in (number, [1, number], {"a": [{"b": number}]}):
+        text = json.dumps({"model_type": "vit", "sizes": value})
+        if is_size:
+            assert stored_config(json.loads(text)) == text
+            continue
+        with pytest.raises(SavedModelError, match="which is no size"):
+            stored_config(json.loads(text))

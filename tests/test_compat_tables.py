@@ -1,0 +1,160 @@
+"""Names and counts of the readers that scripts used before, class by class.
+
+Those of `load_lua` are the ones of PyTorch 0.4's `torch/utils/serialization/read_lua_file.py`, and
+those of layers the ones of OpenCV 4's `torch_importer.cpp`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import FIXTURES
+
+from torchlift.compat import readNetFromTorch
+from torchlift.converters import t7
+from torchlift.converters.compat.legacy_fields import lua_fields, python_fields
+from torchlift.converters.compat.opencv_layers import opencv_layers
+from torchlift.converters.t7 import LuaObject, LuaTable
+
+#: Class → fields that count from 0 in Python and from 1 in Lua.
+COUNTED = """
+Index dimension, SelectTable index, SplitTable dimension, JoinTable dimension,
+Parallel inputDimension, Parallel outputDimension, Concat dimension, DepthConcat dimension,
+Squeeze dim, Replicate dim, MixtureTable dim, Narrow dimension, Narrow index, NarrowTable offset,
+LookupTable paddingValue, Select dimension, Select index, Padding dim, Padding index,
+PartialLinear partition, Sum dimension, Max dimension, Min dimension, Mean dimension
+"""
+
+
+@pytest.mark.parametrize("entry", [entry.strip() for entry in COUNTED.split(",")])
+def test_what_counts_from_1_in_lua_counts_from_0_in_python(entry: str) -> None:
+    kind, field = entry.split()
+    assert python_fields(kind, {field: 2})[field] == 1
+    assert lua_fields(kind, {field: 1}) == {field: 2}
+    assert python_fields(kind, {field: -1})[field] == (-2 if field == "paddingValue" else -1)
+    assert python_fields("Tanh", {field: 2})[field] == 2
+
+
+@pytest.mark.parametrize("kind", ["SpatialConvolutionMap", "SpatialFullConvolutionMap"])
+def test_tables_of_connections_count_from_0(kind: str) -> None:
+    found = python_fields(kind, {"connTable": torch.tensor([[1.0, 2.0]])})
+    assert found["connTable"].tolist() == [[0, 1]]
+    assert python_fields("Transpose", {"permutations": [[1, 2], [3, 1]]})["permutations"] == [
+        [0, 1],
+        [2, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lua", "python"),
+    [
+        ("ReLU", "val", "value"),
+        ("Threshold", "val", "value"),
+        ("HardShrink", "lambda", "lambd"),
+        ("SoftShrink", "lambda", "lambd"),
+        ("GradientReversal", "lambda", "lambd"),
+        ("SpatialAdaptiveMaxPooling", "H", "h"),
+        ("SpatialAdaptiveMaxPooling", "W", "w"),
+    ],
+)
+def test_fields_that_have_another_name_in_python(kind: str, lua: str, python: str) -> None:
+    assert python_fields(kind, {lua: 0.5})[python] == 0.5
+    assert lua not in python_fields(kind, {lua: 0.5})
+    assert lua_fields(kind, {python: 0.5}) == {lua: 0.5}
+    # And of `Unsqueeze` the one that counts from another number, too.
+    assert python_fields("Unsqueeze", {"pos": 2})["dim"] == 1
+    assert lua_fields("Unsqueeze", {"dim": 1}) == {"pos": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("Linear", "bias gradWeight gradBias addBuffer"),
+        ("CAddTable", "inplace"),
+        ("SpatialFractionalMaxPooling", "outW outH ratioW ratioH"),
+        ("BatchNormalization", "weight bias gradWeight gradBias save_mean save_std"),
+        ("SpatialBatchNormalization", "weight bias gradWeight gradBias save_mean save_std"),
+        ("VolumetricBatchNormalization", "weight bias gradWeight gradBias"),
+        ("LookupTable", "maxNorm normType _gradOutput _sorted _indices"),
+        ("MixtureTable", "table"),
+        ("WeightedEuclidean", "fastBackward"),
+        ("VolumetricMaxPooling", "ceil_mode"),
+        ("BCECriterion", "buffer"),
+        ("SpatialClassNLLCriterion", "weights"),
+        ("ClassNLLCriterion", "weights"),
+        ("ParallelCriterion", "repeatTarget"),
+        ("MultiMarginCriterion", "weights"),
+        ("SpatialConvolution", "bias gradWeight gradBias _gradOutput"),
+        ("SpatialCrossMapLRN", "scale"),
+        ("Dropout", "inplace"),
+    ],
+)
+def test_fields_that_a_file_lacks_are_none(kind: str, fields: str) -> None:
+    names = fields.split()
+    assert python_fields(kind, {}) == dict.fromkeys(names)
+    assert python_fields(kind, {names[0]: 3})[names[0]] == 3
+    assert lua_fields(kind, dict.fromkeys(names)) == {}
+
+
+TYPES = """
+SpatialConvolution Convolution, SpatialConvolutionMM Convolution,
+SpatialDilatedConvolution Convolution, SpatialFullConvolution Deconvolution,
+SpatialMaxPooling Pooling, SpatialAveragePooling Pooling, Linear InnerProduct, View Reshape,
+Reshape Reshape, Tanh TanH, ReLU ReLU, Sigmoid Sigmoid, SpatialBatchNormalization BatchNorm,
+BatchNormalization BatchNorm, TotalVariation Identity, Identity Identity,
+SpatialZeroPadding Padding, SpatialReflectionPadding Padding, SoftMax Softmax, LogSoftMax Softmax,
+SpatialCrossMapLRN LRN, Square Power, Sqrt Power, MulConstant Power, ShaveImage Slice,
+SpatialUpSamplingNearest Resize, Dropout Power, SpatialDropout Power, PReLU ReLU
+"""
+
+
+@pytest.mark.parametrize("entry", [entry.strip() for entry in TYPES.split(",")])
+def test_a_module_becomes_a_layer_of_opencvs_type(entry: str) -> None:
+    name, kind = entry.split()
+    for package in ("nn", "cudnn", "cunn"):
+        (layer,) = opencv_layers(LuaObject(f"{package}.{name}"))
+        assert (layer.name, layer.type) == (f"l1_{kind}", kind)
+
+
+def test_fields_tell_which_dropout_and_which_slopes_a_module_has() -> None:
+    """In version 2 of `nn.Dropout` evaluation changes nothing."""
+    for name, fields, kind in (
+        ("nn.Dropout", {"v2": True}, "Identity"),
+        ("nn.Dropout", {"v2": False}, "Power"),
+        ("nn.PReLU", {"nOutputPlane": 3}, "ChannelsPReLU"),
+        ("nn.PReLU", {"nOutputPlane": 0}, "ReLU"),
+    ):
+        (layer,) = opencv_layers(LuaObject(name, LuaTable(fields)))
+        assert layer.type == kind
+
+
+def test_layers_are_counted_found_and_read_by_name_and_by_number() -> None:
+    net = readNetFromTorch(FIXTURES / "digits" / "digits-lenet5.t7")
+    names = net.getLayerNames()
+    kinds = [name.partition("_")[2] for name in names]
+    for number, name in enumerate(names, 1):
+        assert net.getLayerId(name) == number
+        assert net.getLayer(name).name == net.getLayer(number).name == name
+    assert net.getLayersCount("Convolution") == kinds.count("Convolution") > 1
+    assert net.getLayersCount("LSTM") == 0
+    assert net.getLayerTypes() == tuple(sorted({*kinds, "__NetInputLayer__"}))
+    assert net.getUnconnectedOutLayers() == (len(names),)
+    assert net.getUnconnectedOutLayersNames() == (names[-1],)
+    model: Any = t7.load(FIXTURES / "digits" / "digits-lenet5.t7")
+    first = model["modules"][1]
+    np.testing.assert_allclose(net.getParam(1).ravel(), np.ravel(first["weight"]), rtol=1e-6)
+    np.testing.assert_allclose(net.getParam(names[0], 1).ravel(), np.ravel(first["bias"]))
+
+
+def test_a_table_as_output_is_its_last_entry(tmp_path: Path) -> None:
+    """OpenCV's last layer is that of the last branch."""
+    branches = LuaTable.from_list([LuaObject("nn.Tanh"), LuaObject("nn.Sigmoid")])
+    t7.save(LuaObject("nn.ConcatTable", LuaTable({"modules": branches})), tmp_path / "net.t7")
+    net = readNetFromTorch(tmp_path / "net.t7")
+    net.setInput(np.zeros((1, 2), np.float32))
+    assert net.forward().tolist() == [[0.5, 0.5]]
+    assert net.getUnconnectedOutLayers() == (1, 2)
