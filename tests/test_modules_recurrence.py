@@ -25,6 +25,7 @@ from torchlift.converters.modules.recurrence import (
     gru_sequence,
     lstm_sequence,
     rnn_sequence,
+    scan_steps,
 )
 from torchlift.converters.modules.states import WithStates, state_count
 
@@ -214,3 +215,35 @@ def test_vanilla_rnn_remembers_along_the_second_axis() -> None:
         first, state = network([x[:, :2]])
         second, _ = network([x[:, 2:], state])
         assert_close([torch.cat([first, second], 1)], [module(x)])
+
+
+class LaggingSums(nn.Module):
+    """Weighted sums of a sequence, and those of the step before: two states that begin as one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+    def forward(self, sequence: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def step(
+            states: list[torch.Tensor], inputs: list[torch.Tensor], weights: list[torch.Tensor]
+        ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            total = states[0] + inputs[0] * weights[0]
+            return [total, states[0]], [total, states[1]]
+
+        zero = torch.zeros_like(sequence[0])
+        states, outputs = scan_steps(step, [zero, zero], [sequence], [self.weight])
+        return (*states, *outputs)
+
+
+def test_a_graph_scans_the_steps_as_the_loop_runs_them() -> None:
+    """States and outputs keep their order, though they share memory."""
+    module, steps = LaggingSums(), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    sums = (steps * module.weight.detach()).cumsum(0)
+    before = torch.cat([torch.zeros(2, 2), sums[:-2]])
+    expected = (sums[-1], sums[-2], sums, before)
+    program = torch.export.export(module, (steps,), dynamic_shapes=({0: torch.export.Dim("t")},))
+    assert any("scan" in str(node.target) for node in program.graph.nodes)
+    for run in (module, program.module()):
+        for actual, value in zip(run(steps), expected, strict=True):
+            torch.testing.assert_close(actual.detach(), value)
