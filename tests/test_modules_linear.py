@@ -199,10 +199,10 @@ def test_partial_linear_computes_its_partition() -> None:
     assert relative_error(module(input), (input @ weight.T + bias)[:, [3, 0]]) < 1e-12
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
     # All columns in their order are a linear layer, with or without a bias.
-    layer.fields["partition"] = torch.arange(1.0, 7.0).numpy()
-    assert relative_error(convert(layer)(input), input @ weight.T + bias) < 1e-12
-    del layer.fields["bias"]
-    assert relative_error(convert(layer)(input), input @ weight.T) < 1e-12
+    every = torch.arange(1.0, 7.0)
+    for given in ({"bias": bias}, {}):
+        module = convert(lua("nn.PartialLinear", network=network, partition=every, **given))
+        assert relative_error(module(input), input @ weight.T + given.get("bias", 0)) < 1e-12
 
 
 @pytest.mark.covers("nn.Cosine", "nn.WeightedEuclidean", compared="outputs")
