@@ -262,3 +262,14 @@ def test_outputs_behind_the_pixels_may_be_off_by_rounding_alone(
     (found,) = [finding for finding in report.findings if finding.name == "images"]
     assert found.passed == passed, found.text
     assert ("the outputs are not those of the network" in found.text) != passed
+
+
+def test_preprocessing_that_cannot_be_taken_off_is_an_error(baked: Path) -> None:
+    model = onnx.load(baked)
+    del model.graph.value_info[:]
+    with pytest.raises(OnnxError, match="the graph does not say what shape"):
+        image_file._without_preprocessing(model)
+    for node in model.graph.node:
+        node.name = "other"
+    with pytest.raises(OnnxError, match="the graph takes an image, but has no"):
+        image_file._without_preprocessing(model)
