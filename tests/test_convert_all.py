@@ -70,6 +70,8 @@ def test_nothing_is_written_through_a_link(target: str, tmp_path: Path) -> None:
     (tmp_path / "all").symlink_to(tmp_path / target)
     with pytest.raises(TorchliftError, match="is not a folder; choose another name"):
         convert_all(str(file), tmp_path / "all", FILE_DEFAULTS)
+    with pytest.raises(TorchliftError, match="nowhere: no such folder"):
+        convert_all(str(file), tmp_path / "nowhere" / "all", FILE_DEFAULTS)
     assert not [*(tmp_path / "there").iterdir()]
 
 

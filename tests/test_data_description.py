@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,3 +142,16 @@ def test_the_first_classes_of_a_training_are_named(count: int, more: str) -> Non
         f"data: {count:,} images 1×2×2; {count:,} classes, training images of each"
     )
     assert line.endswith(f"c18 1, c19 1{more}")
+
+
+@pytest.mark.parametrize(
+    ("examined", "lines"), [(0, []), (3, ["duplicates (looked at 3 of 9): none"]), (9, [])]
+)
+def test_nothing_is_said_of_duplicates_where_nothing_was_looked_at(
+    examined: int, lines: list[str]
+) -> None:
+    duplicates = SimpleNamespace(
+        examined=examined, repeated=(), shared=(), conflicting=0, examples=()
+    )
+    found: Any = SimpleNamespace(imbalance=None, duplicates=duplicates, count=9)
+    assert findings(found) == lines

@@ -17,6 +17,7 @@ from torchlift.cli.evaluate import class_table, evaluate, evaluate_text
 from torchlift.cli.model_options import FILE_DEFAULTS
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, save
+from torchlift.transfer.data import Dataset
 from torchlift.transfer.evaluation.results import ClassResult
 
 
@@ -102,3 +103,15 @@ def test_a_text_is_read_by_a_model_of_the_plugin(
     found = evaluate_text("m.t7", str(tmp_path / "text.txt"), "cpu", "v.t7", options).data
     assert steps == ["p.py", {"vocab": "v.t7", "at": "net"}]
     assert (found["tokens"], found["perplexity"]) == (4, pytest.approx(2.0))
+
+
+def test_what_is_noted_of_the_data_is_a_part_of_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SavedModel(nn.Flatten(), "logits", labels=["a", "b"])
+    network.preprocessing = Preprocessing("gray")
+    model = str(save(network, tmp_path / "model"))
+    pixels = np.zeros((2, 1, 1, 2), np.uint8)
+    data = Dataset(pixels, np.array([0, 1]), ("a", "b"), notes=("of the data",))
+    monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *_: data)
+    assert evaluate(model, "d", provider="cpu").data["notes"][0] == "of the data"

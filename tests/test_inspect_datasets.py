@@ -12,7 +12,7 @@ from cli_support import shown, typed
 from PIL import Image
 from support import FIXTURES
 
-from torchlift.cli.inspect import _tree
+from torchlift.cli.inspect import _shortened, _tree
 from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.t7.inspection import Node
@@ -121,3 +121,8 @@ def test_a_torch7_file_under_another_name_is_shown_as_one(
     assert found["file_kind"] == "t7"
     assert found["parameters"] == original["parameters"]
     assert (found["dataset"] is None) == (original["dataset"] is None)
+
+
+def test_a_long_path_is_shown_without_its_middle() -> None:
+    assert _shortened("a" * 160) == "a" * 160
+    assert _shortened("a" * 80 + "b" * 81) == "a" * 80 + "…" + "b" * 80

@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from torchlift.cli.main import main
+from torchlift.cli.summary import summary
 from torchlift.converters.modules.layers.container import Concat, ConcatTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.saved import open_model
@@ -281,3 +282,17 @@ def test_the_channels_and_classes_of_a_built_in_network_can_be_chosen(
     facts = json.loads(printed(capsys, "lenet5", "--input", "1x32x32", "--classes", "3", "--json"))
     assert facts["input_shape"] == [1, 32, 32]
     assert facts["output_shape"] == [3]
+
+
+def test_a_network_of_any_size_says_what_its_first_layer_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for layer, hint in ((nn.Conv2d(5, 3, 3), "; the first layer suggests '5x"), (nn.ReLU(), "")):
+        monkeypatch.setattr(
+            "torchlift.cli.summary._network", lambda *_, layer=layer: (layer, None, [])
+        )
+        with pytest.raises(SummaryError) as refused:
+            summary("m.t7")
+        said = "m.t7 takes inputs of more than one size: give input='SIZE'"
+        assert str(refused.value).startswith(said + hint)
+        assert ("suggests" in str(refused.value)) == bool(hint)
