@@ -326,3 +326,12 @@ def test_the_distance_to_a_corner_is_a_mean_or_a_sum(mean: bool) -> None:
     squares = (input - corners[[2, 0, 1, 2]]).square()
     found = criterion(input, torch.tensor([3.0, 1, 2, 3]))
     torch.testing.assert_close(found, squares.mean() if mean else squares.sum())
+
+
+def test_a_label_that_is_neither_1_nor_minus_1_costs_the_cosine_itself() -> None:
+    """`CosineEmbeddingCriterion.lua` changes the cosines of the labels 1 and -1 only."""
+    criterion = convert(lua("nn.CosineEmbeddingCriterion", margin=0.5, sizeAverage=True))
+    pair = [torch.tensor([[3.0, 4.0]] * 3), torch.tensor([[1.0, 0.0]] * 3)]
+    losses = {1.0: 0.4, -1.0: 0.1, 0.0: 0.6}
+    for label, loss in losses.items():
+        assert criterion(pair, torch.full((3,), label)).item() == pytest.approx(loss, abs=1e-6)

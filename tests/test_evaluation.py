@@ -368,3 +368,10 @@ def test_cifar_accuracy_equals_luas() -> None:
     assert (
         result.accuracy == t7.load(cifar / "cifar-convnet-bn_lua_outputs.t7")["test_accuracy_5000"]
     )
+
+
+def test_a_score_that_is_no_number_is_the_largest_in_the_rank_too() -> None:
+    """As for argmax: the prediction is its class, so that the true class is second at best."""
+    found = outcomes(np.array([[np.nan, 1.0], [1.0, np.nan]]), "logits", np.array([1, 1]))
+    assert found.predicted.tolist() == [0, 1]
+    assert found.rank.tolist() == [1, 0]

@@ -262,3 +262,22 @@ def test_index_and_masked_select() -> None:
     assert torch.equal(output, x[:, [3, 0, 0]])
     mask = torch.tensor([[0, 1, 0, 2], [1, 0, 0, 0]], dtype=torch.uint8)
     assert layer("MaskedSelect")([x, mask]).tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["Double", "Float", "Long"])
+def test_one_hot_vectors_are_of_the_type_of_the_file(name: str) -> None:
+    output = layer("OneHot", outputSize=3, _type=f"torch.{name}Tensor")(torch.tensor([2]))
+    assert output.dtype == getattr(torch, name.lower() if name != "Long" else "int64")
+    assert output.tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(("squeeze", "shape"), [(True, (2, 5)), (False, (2, 1, 5)), (None, (2, 5))])
+@pytest.mark.parametrize("name", ["Sum", "Mean"])
+def test_a_dimension_that_is_reduced_may_stay(
+    name: str, squeeze: bool | None, shape: tuple[int, ...]
+) -> None:
+    fields = {} if squeeze is None else {"squeeze": squeeze}
+    module = layer(name, dimension=2, nInputDims=-1, sizeAverage=name == "Mean", **fields)
+    x = torch.arange(30.0).reshape(2, 3, 5)
+    expected = x.mean(1) if name == "Mean" else x.sum(1)
+    assert torch.equal(module(x), expected.reshape(shape))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layer_support import lua
 from support import relative_error
 from torch import nn
 
@@ -159,3 +160,10 @@ def test_a_selection_is_the_same_with_and_without_gradients(
 def test_an_empty_table_has_no_columns() -> None:
     assert layer("ZipTable")([]) == []
     assert layer("FlattenTable")([[], [[]]]) == []
+
+
+def test_the_small_number_of_a_cosine_is_inside_the_root() -> None:
+    """Of vectors whose square it equals, the cosine with themselves is a half."""
+    tiny = torch.tensor([[1e-6]], dtype=torch.float64)
+    module = convert(lua("nn.CosineDistance"))
+    assert module([tiny, tiny]).item() == pytest.approx(0.5, rel=1e-9)

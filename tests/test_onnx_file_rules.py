@@ -18,7 +18,7 @@ from torchlift.converters.errors import LabelsError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
-from torchlift.converters.onnx import OnnxError, describe_file
+from torchlift.converters.onnx import OnnxError, describe_file, onnx_file
 from torchlift.converters.onnx.exporter.bake_resize import _kept
 from torchlift.converters.onnx.exporter.example import _any_size, require_any_size
 from torchlift.converters.onnx.exporter.kept_outputs import Kept, _number
@@ -233,3 +233,24 @@ def test_an_output_is_named_or_counted_from_1(output: str | int, number: int | N
         return
     with pytest.raises(OnnxError, match=f"no output {output}: its outputs are .* or 1 to 3"):
         _number(output, names)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape"),
+    [
+        ([[None, 3, 8, 8]], [3, 8, 8]),
+        ([[None, 3, 8, 8]] * 2, None),
+        ([[None, 9]], None),
+        ([], None),
+    ],
+)
+def test_only_a_single_input_of_images_is_one(
+    inputs: list[list[int | None]], shape: list[int] | None
+) -> None:
+    values = [
+        onnx.helper.make_tensor_value_info(f"x{number}", onnx.TensorProto.FLOAT, axes)
+        for number, axes in enumerate(inputs)
+    ]
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 7])
+    graph = onnx.helper.make_graph([], "g", values, [output])
+    assert onnx_file._sizes(graph, is_foreign=False) == (shape, 7)

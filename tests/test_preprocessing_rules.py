@@ -15,7 +15,7 @@ import pytest
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage, SaidOutput
 from torchlift.converters.images.mean_std import from_mean_std, read_mean_std_file, with_table
-from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.images.normalization import Normalization, _infer_value_range
 from torchlift.converters.images.pixels import rounded
 from torchlift.converters.t7 import LuaTable
 
@@ -203,3 +203,21 @@ def test_pixels_are_rounded_and_cut_where_they_become_bytes() -> None:
     assert rounded(floats).tolist() == [0, 0, 1, 2, 2, 255, 255, 255]
     whole = np.arange(3, dtype=np.uint8)
     assert rounded(whole) is whole
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ((0.5,), (0.25,), 1),
+        ((1.0,), (1.0,), 1),
+        ((0.5,), (1.5,), 255),
+        ((120.0,), (60.0,), 255),
+        ((-0.5,), (0.25,), None),
+        ((-120.0,), (60.0,), None),
+        ((0.0,), (1.0,), None),
+    ],
+)
+def test_mean_and_std_tell_the_range_of_values_or_leave_it_open(
+    mean: tuple[float, ...], std: tuple[float, ...], expected: int | None
+) -> None:
+    assert _infer_value_range(mean, std) == expected

@@ -14,7 +14,15 @@ from torchlift.transfer import probe_methods
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import ProbeError
 from torchlift.transfer.probe import ProbeOptions, best_of, probe
-from torchlift.transfer.probe_methods import METHODS, Examples, Fitted, Regression, Scale, fit_knn
+from torchlift.transfer.probe_methods import (
+    METHODS,
+    Examples,
+    Fitted,
+    Regression,
+    Scale,
+    fit_knn,
+    fit_network,
+)
 
 
 def noisy(count: int, seed: int, noise: float = 1.5) -> Examples:
@@ -180,3 +188,10 @@ def test_a_regression_that_was_stopped_says_so(monkeypatch: pytest.MonkeyPatch) 
     stopped.fit(TRAIN, 10.0)
     assert stopped.note == "C=10 was stopped after 1 iterations"
     assert "was stopped after 10 iterations" in METHODS["logistic"](TRAIN, VAL, 0).note
+
+
+def test_a_network_has_an_output_for_a_class_of_the_validation_examples_alone() -> None:
+    features = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
+    train = Examples(features, np.arange(12) % 2)
+    fitted = fit_network(train, Examples(features[:3], np.array([0, 1, 2])), seed=0)
+    assert fitted.classify(features).shape == (12, 3)

@@ -321,3 +321,10 @@ def test_a_counter_is_one_number(name: str, form: dict[str, Any]) -> None:
 )
 def test_a_class_is_known_by_name_or_package(name: str, known: bool) -> None:
     assert is_known(name) == known
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_counter_of_tds_is_one_long(form: dict[str, Any]) -> None:
+    counter = instance(ClassLayout("parts", "l"), 77, name="tds.AtomicCounter")
+    found = t7.loads(t7.dumps([counter, "after"], **form))
+    assert (found[1].body, found[2]) == ([77], "after")

@@ -28,6 +28,7 @@ from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.memory_format import to_channels_last
 from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training import lr_finder
 from torchlift.transfer.training.experiment import _schedule_notes
 from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.lr_finder import RangeTest, find_rate
@@ -235,3 +236,15 @@ def test_values_of_other_types_are_refused_by_name(make: Any, message: str) -> N
     with pytest.raises(TrainingError, match=re.escape(message)):
         make()
     assert Optimization(epochs=np.int64(2), lr=np.float32(1)).epochs == 2
+
+
+def test_a_range_test_ends_where_the_loss_is_four_times_its_smallest(
+    splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not four times the first one, which was large."""
+    losses = iter([4.0] * 5 + [0.01] * 60 + [1.0] * 100)
+    given = torch.ones((), requires_grad=True)
+    monkeypatch.setattr(lr_finder.functional, "cross_entropy", lambda *_: given * next(losses))
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    found = find_rate(classifier(), experiment(splits, batch_size=2), accelerator)
+    assert len(found.losses) == 65
