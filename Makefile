@@ -10,14 +10,15 @@ LINK := .venv/source/torchlift
 demo: install
 	$(BIN)/torchlift demo
 
+# With `=`, since pytest takes a file that is there for one of tests, and then reads no conftest.py.
 test: install
-	$(BIN)/python -m pytest -q -n auto -m "not slow" --proofs build/proofs.json
+	$(BIN)/python -m pytest -q -n auto -m "not slow" --proofs=build/proofs.json
 	$(BIN)/python tests/coverage_table.py build/proofs.json --check
 
 # With the kill tests and the long runs too, and how much of the code all of them run: in percent of
 # the lines and branches, in the commands' own processes as well.
 test-all: install
-	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json --cov --cov-report=
+	$(BIN)/python -m pytest -q -n auto --proofs=build/proofs.json --cov --cov-report=
 	$(BIN)/python tests/coverage_table.py build/proofs.json --check
 	$(BIN)/coverage report --include='converters/*' --fail-under=95 --skip-covered --sort=miss
 	$(BIN)/coverage report --include='transfer/*' --fail-under=90 --skip-covered --sort=miss
@@ -68,7 +69,7 @@ oracle: install
 		--seed $(SEED)
 
 coverage: install
-	$(BIN)/python -m pytest -q -n auto --proofs build/proofs.json tests/test_layers.py \
+	$(BIN)/python -m pytest -q -n auto --proofs=build/proofs.json tests/test_layers.py \
 		tests/test_layers_onnx.py tests/test_criterions.py tests/test_equal_classes.py \
 		tests/test_fuzz_cases.py tests/test_modules_*.py tests/test_projects.py \
 		tests/test_contract.py

@@ -1,6 +1,6 @@
 """Writes `docs/coverage.md` from the registry and from what the tests proved.
 
-python -m pytest --proofs build/proofs.json
+python -m pytest --proofs=build/proofs.json
 python tests/coverage_table.py build/proofs.json            # writes the page
 python tests/coverage_table.py build/proofs.json --check    # exits 1 if the page is stale
 """
