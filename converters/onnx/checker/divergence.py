@@ -21,6 +21,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from ...inference.provider_options import EXACT_INT8
 from ...inference.torch_module import as_inputs
 from ...input_shapes import InputShapes
 from ..exporter.bake_preprocessing import NORMALIZED
@@ -161,6 +162,7 @@ def _onnx_values(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised too, without names from the file
+    options.add_session_config_entry(*EXACT_INT8)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.fspath(folder.resolve())
     )
