@@ -162,7 +162,8 @@ def test_onnx_runtime_computes_it(
     if case.get("mode") == "train":
         pytest.skip("an exported network is in evaluation mode")
     leaves = pytree.tree_leaves(inputs)
-    if len({isinstance(x, torch.Tensor) and x.shape[:1] for x in leaves} - {torch.Size()}) != 1:
+    are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves)
+    if not are_tensors or len({leaf.shape[:1] for leaf in leaves}) != 1:
         pytest.skip("an exported network takes tensors with one batch size")
     inputs = pytree.tree_map(lambda x: x.float() if x.is_floating_point() else x, inputs)
     try:
@@ -172,8 +173,8 @@ def test_onnx_runtime_computes_it(
         pytest.skip(f"{ANY_BATCH_SIZE}: {error}")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    leaves = [x.contiguous().numpy() for x in pytree.tree_leaves(inputs)]
-    feed = dict(zip(names, leaves, strict=True))
+    arrays = [x.contiguous().numpy() for x in pytree.tree_leaves(inputs)]
+    feed = dict(zip(names, arrays, strict=True))
     actual = [torch.from_numpy(np.asarray(array)) for array in session.run(None, feed)]
     # An exported network keeps a batch of one, which Torch7 may drop.
     wanted = pytree.tree_leaves(expected)

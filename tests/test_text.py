@@ -83,16 +83,21 @@ def test_a_network_of_sequences_writes_what_torch7_wrote() -> None:
     check_records("torchrnn_lstm", project("torchrnn_lstm"), length=40)
 
 
+def read_one_by_one(model: Any, places: Sequence[int]) -> np.ndarray:
+    """Return the scores behind each token, which is read alone with the states before it."""
+    states, rows = model.start(), []
+    for place in places:
+        row, states = model.read([place], states)
+        rows.append(row)
+    return np.concatenate(rows)
+
+
 def test_what_a_model_has_read_is_in_its_states_alone() -> None:
     """Token by token it gives what it gives for all at once; the network itself begins anew."""
     model = open_language_model(project("torchrnn_lstm"), "cpu")
     places = [0, 3, 1, 2]
     whole, _ = model.read(places, model.start())
-    states, rows = model.start(), []
-    for place in places:
-        row, states = model.read([place], states)
-        rows.append(row)
-    np.testing.assert_allclose(np.concatenate(rows), whole, atol=1e-5)
+    np.testing.assert_allclose(read_one_by_one(model, places), whole, atol=1e-5)
     layers = memory_layers(vars(model)["_module"])
     assert layers
     assert all(layer.memory is None for layer in layers)
@@ -108,11 +113,7 @@ def test_a_model_of_words_carries_its_states(
     model = open_language_model(file, "cpu")
     places = Tokenizer(model.vocabulary).encode(b"Day N .\nThe ship Cedar came to the new quay")
     whole, _ = model.read(places, model.start())
-    states, rows = model.start(), []
-    for place in places:
-        row, states = model.read([place], states)
-        rows.append(row)
-    np.testing.assert_allclose(np.concatenate(rows), whole, atol=1e-5)
+    np.testing.assert_allclose(read_one_by_one(model, places), whole, atol=1e-5)
     assert main(["export", str(file), str(tmp_path / "words.onnx")]) == 0
     exported = open_language_model(tmp_path / "words.onnx", "cpu")
     np.testing.assert_allclose(exported.read(places, exported.start())[0], whole, atol=1e-5)

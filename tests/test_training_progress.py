@@ -24,6 +24,15 @@ class Terminal(io.StringIO):
         return True
 
 
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Return what stands for stderr now, 100 columns wide."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    return stream
+
+
 def test_every_image_of_an_epoch_is_counted(tmp_path: Path) -> None:
     """Of 12 images to train with two batches of 5 are whole; all 12 are validated."""
     splits = digit_splits()
@@ -52,10 +61,7 @@ def state() -> TrainingState:
 
 
 def test_a_terminal_shows_rate_loss_and_remaining_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+    stream = terminal(monkeypatch)
     with TrainingProgress(2) as progress:
         progress.on_step(Step(1, "training", 64, 1280, 1.25))
         progress.on_step(Step(1, "training", 640, 1280, 1.125))
@@ -98,10 +104,7 @@ def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_shows_how_much_is_done_of_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+    stream = terminal(monkeypatch)
     with progress(40) as advance:
         advance(3)
         advance(7)

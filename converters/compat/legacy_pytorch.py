@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..t7 import LuaFunction, LuaObject, T7Error, TorchArray, load
+from ..t7.class_layouts import TDS_HASHES, TDS_VECS
 from .building import Steps, ValueBuilder
 from .legacy_module import Module, is_module_class, new_module
 from .torchfile import TorchObject
@@ -93,7 +94,7 @@ def load_lua(
         return value
 
     def instance(item: LuaObject) -> Steps:
-        if item.class_name in ("tds.Vec", "tds.Hash", "tds_vec", "tds_hash"):
+        if item.class_name in TDS_HASHES + TDS_VECS:
             return (yield item.fields)
         if is_module_class(item.class_name):
             module = new_module(item)

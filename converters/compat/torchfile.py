@@ -27,6 +27,7 @@ import numpy as np
 from ..t7 import LuaObject, load_all
 from ..t7 import T7Error as T7ReaderException
 from ..t7 import load as _load
+from ..t7.class_layouts import TDS_HASHES, TDS_VECS
 from ..t7.types import STORAGE_DTYPES, TENSOR_DTYPES
 from .building import Steps, ValueBuilder
 
@@ -276,13 +277,13 @@ class T7Reader:
             for part in _parts(item):
                 parts.append((yield part))  # noqa: PERF401 - it yields
             return type_handlers[typename](_Parts(parts, typename), f"V {item.version}".encode())
-        if item.class_name in ("tds.Vec", "tds_vec"):
+        if item.class_name in TDS_VECS:
             vector: list[Any] = []
             self._builder.remember(item, vector)
             for lua_value in item.fields.values():
                 vector.append((yield lua_value))  # noqa: PERF401 - it yields
             return vector
-        if item.class_name in ("tds.Hash", "tds_hash"):
+        if item.class_name in TDS_HASHES:
             table = hashable_uniq_dict()
             self._builder.remember(item, table)
             for lua_key, lua_value in item.fields.items():
@@ -329,9 +330,9 @@ class _Parts:
 
 def _parts(item: LuaObject) -> list[Any]:
     """Return the parts of a body in order; tds's counts were read as an int and a nil."""
-    if item.class_name in ("tds.Vec", "tds_vec"):
+    if item.class_name in TDS_VECS:
         return [len(item.fields), None, *item.fields.values()]
-    if item.class_name in ("tds.Hash", "tds_hash"):
+    if item.class_name in TDS_HASHES:
         entries = [part for pair in item.fields.items() for part in pair]
         return [len(item.fields), None, *entries]
     return item.body

@@ -42,11 +42,12 @@ def is_class_name(name: object) -> bool:
     return isinstance(name, str) and len(name) <= _MAX_NAME_LENGTH and name.isprintable()
 
 
+#: The names of the tables and of the lists of `tds`.
+TDS_HASHES, TDS_VECS = ("tds.Hash", "tds_hash"), ("tds.Vec", "tds_vec")
+
 _KNOWN_LAYOUTS: dict[str, ClassLayout] = {
-    "tds.Hash": ClassLayout("pairs"),
-    "tds_hash": ClassLayout("pairs"),
-    "tds.Vec": ClassLayout("items"),
-    "tds_vec": ClassLayout("items"),
+    **dict.fromkeys(TDS_HASHES, ClassLayout("pairs")),
+    **dict.fromkeys(TDS_VECS, ClassLayout("items")),
     "tds.AtomicCounter": ClassLayout("parts", "l"),
     "tds_atomic_counter": ClassLayout("parts", "l"),
     "torch.Timer": ClassLayout("parts", ""),

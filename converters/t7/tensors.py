@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..expanded import expanded_elements, memory_of, without_repeats
+from .class_layouts import TDS_HASHES, TDS_VECS
 from .copying import copy_array
 from .errors import T7Error
 from .values import LuaObject, LuaTable
 
 if TYPE_CHECKING:
     import torch
-
-#: Classes whose objects are tables.
-_TABLES = ("tds.Hash", "tds_hash", "tds.Vec", "tds_vec")
 
 
 def to_torch(value: Any) -> Any:
@@ -40,7 +38,7 @@ def to_torch(value: Any) -> Any:
 
     def convert(item: Any) -> Any:
         """Convert one value; the contents of a table are added later."""
-        if isinstance(item, LuaObject) and item.class_name in _TABLES:
+        if isinstance(item, LuaObject) and item.class_name in TDS_HASHES + TDS_VECS:
             item = item.fields
         if id(item) in converted:
             return converted[id(item)]
