@@ -138,14 +138,14 @@ def _label(stream: BinaryIO, parts: dict[str, tuple[int, int]], key: str) -> Any
         stream.seek(offset)
         try:
             text = stream.read(size).decode()
-            entries = json.loads(text) if suffix == "json" else text.strip()
+            content = json.loads(text) if suffix == "json" else text.strip()
         except ValueError:
             kind = "JSON" if suffix == "json" else "UTF-8 text"
             raise ValueError(f"{key}.{suffix} is no {kind}") from None
         if suffix != "json":
-            return entries
-        if isinstance(entries, dict):
-            found = column({name: [value] for name, value in entries.items()}, LABEL_COLUMNS)
+            return content
+        if isinstance(content, dict):
+            found = column({name: [value] for name, value in content.items()}, LABEL_COLUMNS)
             if found is not None:
                 return found[0]
     return None
