@@ -210,6 +210,23 @@ def test_what_an_address_does_not_take_is_said_with_what_it_takes(model: Path) -
     assert (packed.status, packed.headers["accept-encoding"]) == (415, "gzip, deflate")
 
 
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("/predict?topk=3", "unknown parameter topk; known: top, model"),
+        ("/predict?Top=3&top=3", "unknown parameter Top; known: top, model"),
+        ("/predict?top=3&top=5", "top: given more than once"),
+        ("/card?top=3", "unknown parameter top; known: model"),
+    ],
+)
+def test_a_parameter_that_means_nothing_is_refused_not_ignored(
+    address: str, problem: str, model: Path
+) -> None:
+    method = "GET" if address.startswith("/card") else "POST"
+    (answer,) = answers(model, (method, address, IMAGE))
+    assert (answer.status, answer.json) == (422, {"error": problem})
+
+
 def test_the_queue_and_the_time_of_a_request_are_limited_and_shown(model: Path) -> None:
     """One waits for others that do not come; the next finds the queue full."""
 

@@ -252,6 +252,7 @@ def _add_inference(app: FastAPI, service: Service) -> None:
     @app.post("/predict", name="predict", **openapi.PREDICT)
     async def predict(request: Request) -> Response:
         service.check_ready()
+        _require_known(request, "top", "model")
         top = _top(request.query_params.get("top", "5"))
         loaded = _chosen(service, request)
         with loaded.used():
@@ -264,6 +265,7 @@ def _add_inference(app: FastAPI, service: Service) -> None:
 
     @app.get("/card", name="card", **openapi.CARD)
     async def describe(request: Request) -> Response:
+        _require_known(request, "model")
         loaded = _chosen(service, request)
         return _json(await asyncio.to_thread(card, loaded.model, service.models.names()))
 
@@ -338,6 +340,17 @@ def _chosen(service: Service, request: Request) -> Loaded:
     loaded = service.models.find(name)
     request.scope["torchlift.model"] = loaded.model.name
     return loaded
+
+
+def _require_known(request: Request, *known: str) -> None:
+    """Refuse parameters of an address that mean nothing, and those that are given twice."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if unknown := sorted(set(names) - set(known)):
+        raise RequestError(
+            422, f"unknown parameter {', '.join(unknown)}; known: {', '.join(known)}"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RequestError(422, f"{', '.join(twice)}: given more than once")
 
 
 def _top(text: str) -> int:

@@ -28,7 +28,7 @@ _PROBLEMS = {
     408: "The body came too slowly.",
     413: "The body or an image is too large.",
     415: "The body is of another type.",
-    422: "An image cannot be read, or a parameter is no number.",
+    422: "An image cannot be read, or a parameter is unknown or wrong.",
     503: "The queue is full, or the server is stopping.",
     504: "The time is over.",
 }
@@ -200,7 +200,7 @@ PREDICT = _answer(
     },
 )
 
-CARD = _answer(_OBJECT, 400, 404, openapi_extra={"parameters": [_WHICH]})
+CARD = _answer(_OBJECT, 400, 404, 422, openapi_extra={"parameters": [_WHICH]})
 
 _INDEX = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
 INDEX = _answer(
