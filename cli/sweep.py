@@ -60,6 +60,7 @@ def sweep(
         random: Draw so many combinations instead of all of them.
         seed: Seed of the draw; the runs have an option seed of their own, as in seed=1.
     """
+    from ..transfer.errors import SweepError
     from ..transfer.runs import group_seeds, is_run, read_run
     from ..transfer.runs_table import configurations_table
     from ..transfer.sweep import Sweep, Trial, as_cells, plan_trials
@@ -67,9 +68,13 @@ def sweep(
 
     # Recorded with the sweep. What is not text is an error when a run's options are parsed.
     options = "" if base is None else Path(base).read_text(encoding="utf-8", errors="replace")
+    try:
+        trials = plan_trials([read_choice(text) for text in vary], random, seed)
+    except SweepError as error:
+        raise UsageError(str(error)) from None
     planned = Sweep(
         Path(output),
-        plan_trials([read_choice(text) for text in vary], random, seed),
+        trials,
         {"command": command, "model": model, "data": data, "base": options},
     )
     commands = tuple(_COMMANDS.values())
