@@ -108,8 +108,12 @@ def test_layers_are_unfrozen_step_by_step() -> None:
         train_a_little(network, images, classes)
         assert changed_layers(before, network) == expected
     assert freezing.changes() == [2, 4]
+    assert freezing.rule == "all-but-head"
     # The last step may be that everything is trained.
     ending = Freezing(freeze="until 9", unfreeze="2:5", unfreeze_at=3)
+    assert ending.rule == "until 9"
+    # Another rule than all but the head: what it does not freeze is trained from the start.
+    assert "9" not in frozen_at(network, ending, 1)
     assert "5" not in frozen_at(network, ending, 2)
     assert "0" in frozen_at(network, ending, 2)
     assert frozen_at(network, ending, 3) == frozenset()

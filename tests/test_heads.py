@@ -51,6 +51,21 @@ def test_stripping_the_softmax_leaves_its_inputs() -> None:
     torch.testing.assert_close(functional.log_softmax(network(images), 1), whole(images))
 
 
+def test_only_the_softmax_at_the_end_is_stripped() -> None:
+    """One within the network, such as that of an attention, is a layer like others."""
+    network = nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 3), nn.LogSoftmax(1))
+    features = torch.randn(5, 4)
+    expected = network(features)
+    strip_softmax(network)
+    assert [type(layer).__name__ for layer in network] == [
+        "Linear",
+        "Softmax",
+        "Linear",
+        "Identity",
+    ]
+    torch.testing.assert_close(network(features).log_softmax(1), expected)
+
+
 def test_a_head_takes_the_coefficients_of_a_probe() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 10), nn.LogSoftmax(1))
     weight, bias, features = torch.randn(3, 4), torch.randn(3), torch.randn(5, 1, 2, 2)

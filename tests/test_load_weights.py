@@ -73,3 +73,20 @@ def test_a_network_of_ones_own_takes_weights_of_other_classes(
     with pytest.raises(NetworkError, match="does not fit the network"):
         load_network("python:five_or_more:make", str(tmp_path / "other.pth"))
     sys.modules.pop("five_or_more", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "averaged"), [("state_dict", False), ("model", False), ("model_ema", True), ("", False)]
+)
+def test_only_averaged_weights_are_called_that(
+    key: str, averaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_for_five.py").write_text(OWN_NETWORK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    state = network.state_dict()
+    torch.save({key: state} if key else state, tmp_path / "five.pth")
+    notes = load_network("python:made_for_five:make", str(tmp_path / "five.pth")).notes
+    said = [f"{tmp_path / 'five.pth'}: the averaged weights are taken ({key})"]
+    assert notes == (said if averaged else [])
+    sys.modules.pop("made_for_five", None)

@@ -195,3 +195,27 @@ def test_a_network_has_an_output_for_a_class_of_the_validation_examples_alone() 
     train = Examples(features, np.arange(12) % 2)
     fitted = fit_network(train, Examples(features[:3], np.array([0, 1, 2])), seed=0)
     assert fitted.classify(features).shape == (12, 3)
+
+
+def test_of_equally_good_settings_the_simplest_is_kept() -> None:
+    """The strongest regularization; and one neighbor, which needs no others."""
+    classes = np.arange(40) % 2
+    features = np.stack([classes * 8.0 - 4, classes * 0.0], axis=1).astype(np.float32)
+    apart = Examples(features, classes)
+    assert METHODS["logistic"](apart, apart, 0).setting == "C=0.0001"
+    assert METHODS["knn"](apart, apart, 0).setting == "k=1"
+
+
+def test_mean_and_deviation_are_summed_in_double_precision() -> None:
+    """In float32 the mean of a hundred thousand numbers near a million is off by several units."""
+    column = (1e6 + np.arange(100_000) % 7).astype(np.float32)
+    scale = Scale.of(column[:, None])
+    assert (scale.mean.dtype, scale.std.dtype) == (np.float64, np.float64)
+    assert scale.mean[0] == pytest.approx(column.mean(dtype=np.float64), abs=1e-9)
+    assert scale.std[0] == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_test_split_without_examples_is_named() -> None:
+    data = Dataset(TRAIN.features, TRAIN.classes)
+    with pytest.raises(ProbeError, match=r"the test split has no examples: .* test_fraction=…"):
+        probe("x", data, "knn", None, ProbeOptions(test_fraction=0))

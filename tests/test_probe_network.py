@@ -75,3 +75,29 @@ def test_preprocessing_and_rounding_are_those_of_the_store() -> None:
     ]
     source = {"input_shape": [1, 6, 7]}
     assert features(source=source).input_shape == (1, 6, 7)
+
+
+def test_features_without_height_and_width_are_not_pooled() -> None:
+    """Of all layers of a store some may have them, and some not."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    model = SavedModel(network, "logits", (1, 2, 3), preprocessing=GRAY)
+    manifest = {"pool": "avg", "preprocessing": None, "dtype": "float32"}
+    store: Any = SimpleNamespace(manifest=manifest, layers={"2": (4,)}, path=Path("store"))
+    found = feature_network(model, store, "2").module
+    images = torch.randn(3, 1, 2, 3)
+    torch.testing.assert_close(found(images), network[:3](images))
+
+
+def test_a_saved_probe_is_complete_and_at_rest() -> None:
+    scale = Scale(np.zeros(60), np.ones(60))
+    linear = LinearLayer(np.ones((2, 60)), np.zeros(2))
+    body = features()
+    model = probe_network(body, scale, linear, ["cat", "dog"])
+    assert not any(parameter.requires_grad for parameter in model.module.parameters())
+    assert not any(layer.training for layer in model.module.modules())
+    assert (model.output_kind, model.labels) == ("logits", ["cat", "dog"])
+    assert (model.input_shape, model.preprocessing) == ((1, 6, 7), GRAY)
+    assert (model.inputs, model.source) == (body.inputs, body.source)
+    assert model.notes == ["a note"]
+    model.notes.append("of the probe alone")
+    assert body.notes == ["a note"]
