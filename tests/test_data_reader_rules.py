@@ -1,0 +1,177 @@
+"""Rules of readers: the order of images, bounds of archives, names within a dataset's folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchlift.converters.images.errors import ImageError
+from torchlift.converters.t7 import LuaTable
+from torchlift.transfer.data import Dataset, dataset_from, open_data
+from torchlift.transfer.data.image_folder_index import ClassIndex, write_index
+from torchlift.transfer.data.lua_tables import images_and_labels
+from torchlift.transfer.data.readers import npz
+from torchlift.transfer.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 6), np.uint8)
+
+
+def picture(index: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(PIXELS[index].transpose(1, 2, 0)).save(stream, "png")
+    return stream.getvalue()
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    for index, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(index % 4))
+    return root
+
+
+def test_images_of_a_folder_with_an_index_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """As they were in the dataset; a folder without one is read class by class."""
+    folder = folder_of(tmp_path, "owl/1.png", "cat/2.png", "owl/3.png", "cat/4.png")
+    plain = open_data(folder)
+    assert np.asarray(plain.ids).tolist() == ["cat/2.png", "cat/4.png", "owl/1.png", "owl/3.png"]
+    write_index(ClassIndex({"owl": "Owl", "cat": "Cat"}), folder)
+    data = open_data(folder)
+    assert isinstance(data, Dataset)
+    assert np.asarray(data.ids).tolist() == ["owl/1.png", "cat/2.png", "owl/3.png", "cat/4.png"]
+    assert data.names == ("Owl", "Cat")
+    assert np.array_equal(data.images, PIXELS)
+    # The index itself is no file that was left out.
+    assert data.notes == ()
+
+
+def test_a_class_whose_images_are_all_unreadable_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "cat/1.png", "dog/2.png")
+    (folder / "dog" / "2.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"dog: no readable image"):
+        open_data(folder, on_error="skip")
+    (folder / "dog" / "3.png").write_bytes(picture(2))
+    data = open_data(folder, on_error="skip")
+    assert len(data) == 2
+    assert "left out, unreadable: 1 (" in data.notes[0]
+
+
+@pytest.mark.parametrize(("spare", "is_read"), [(0, True), (-1, False)])
+def test_an_archive_may_unpack_to_so_many_times_its_size(
+    spare: int, is_read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or to what any machine has: the larger of the two bounds counts, and is met exactly."""
+    file = tmp_path / "d.npz"
+    np.savez_compressed(file, x=np.zeros((64, 1, 16, 16), np.uint8), y=np.arange(64) % 2)
+    with npz.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    packed = file.stat().st_size
+    assert unpacked > 3 * packed
+    for bounds in ((0, unpacked + spare), (1, unpacked + spare)):
+        monkeypatch.setattr(npz, "_MAX_EXPANSION", bounds[0])
+        monkeypatch.setattr(npz, "_ALWAYS_ALLOWED", bounds[1])
+        if is_read:
+            assert len(open_data(file)) == 64
+        else:
+            with pytest.raises(DataError, match=f"bytes would unpack to {unpacked:,}"):
+                open_data(file)
+    monkeypatch.setattr(npz, "_ALWAYS_ALLOWED", 0)
+    monkeypatch.setattr(npz, "_MAX_EXPANSION", -(-unpacked // packed))
+    assert len(open_data(file)) == 64
+    monkeypatch.setattr(npz, "_MAX_EXPANSION", unpacked // packed - 1)
+    with pytest.raises(DataError, match="would unpack"):
+        open_data(file)
+
+
+def test_hidden_folders_elsewhere_hold_no_images() -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("cat/1.png", "dog/2.png", ".thumbnails/3.png", "cat/.old/4.png"):
+        memory.pipe(f"/hidden/{name}", picture(0))
+    found = open_data("memory://hidden")
+    memory.rm("/hidden", recursive=True)
+    assert (len(found), found.names) == (2, ("cat", "dog"))
+    assert found.notes == ("left out, no images in a class folder: 2 files",)
+
+
+def arrow(folder: Path, name: str, rows: list[int], *, named: bool, paths: bool) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    images: list[dict[str, Any]] = [
+        {"bytes": picture(row), "path": f"{row}.png" if paths else None} for row in rows
+    ]
+    label = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    info = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
+    table = pyarrow.table({"image": images, "label": [row % 2 for row in rows]})
+    if named:
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    with (
+        pyarrow.OSFile(str(folder / name), "wb") as stream,
+        pyarrow.ipc.new_stream(stream, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize("named", [(True, True), (True, False), (False, True)])
+def test_class_names_may_stand_in_any_file_of_a_dataset(
+    named: tuple[bool, bool], tmp_path: Path
+) -> None:
+    for name, rows, has_names in (("a.arrow", [0, 1], named[0]), ("b.arrow", [2, 3], named[1])):
+        arrow(tmp_path, name, rows, named=has_names, paths=False)
+    listed = [{"filename": "a.arrow"}, {"filename": "b.arrow"}]
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": listed}), encoding="utf-8")
+    data = open_data(tmp_path)
+    assert data.names == ("cat", "dog")
+    # An image without a name is called by its file and its row in it.
+    assert np.asarray(data.ids).tolist() == ["a/0", "a/1", "b/0", "b/1"]
+
+
+def test_a_state_names_files_of_its_own_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    arrow(tmp_path, "secret.arrow", [0, 1], named=True, paths=True)
+    listed = [{"filename": "../secret.arrow"}]
+    state = tmp_path / "data" / "state.json"
+    state.write_text(json.dumps({"_data_files": listed}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"data/secret\.arrow: cannot be read"):
+        open_data(tmp_path / "data")
+
+
+def test_a_pair_of_a_list_may_have_named_or_numbered_entries() -> None:
+    for pair in (
+        lambda index: LuaTable.from_list([PIXELS[index], index + 1]),
+        lambda index: LuaTable({"image": PIXELS[index], "label": index + 1}),
+        lambda index: LuaTable({"input": PIXELS[index], "target": index + 1}),
+    ):
+        data = dataset_from(LuaTable.from_list([pair(index) for index in range(3)]))
+        assert np.array_equal(data.images, PIXELS[:3])
+        assert data.classes is not None
+        assert data.classes.tolist() == [0, 1, 2]
+
+
+def test_images_and_labels_of_a_list_of_two_in_either_order() -> None:
+    labels = np.array([2, 1, 1, 2])
+    for first, second in ((PIXELS, labels), (labels, PIXELS)):
+        images, found = images_and_labels(LuaTable.from_list([first, second]))
+        assert np.array_equal(images, PIXELS)
+        assert found is not None
+        assert np.array_equal(np.ravel(found), labels)
+    # Two tensors of one shape are two images.
+    images, found = images_and_labels(LuaTable.from_list([PIXELS[0], PIXELS[1]]))
+    assert (images.shape, found) == ((2, 3, 5, 6), None)
+    # Two lists of numbers are no images with labels.
+    with pytest.raises(DataError):
+        dataset_from(LuaTable.from_list([np.array([1.0, 2.0]), np.array([1.0, 2.0])]))
+
+
+def test_the_bytes_of_an_image_file_are_decoded_and_other_vectors_are_not() -> None:
+    encoded = np.frombuffer(picture(1), np.uint8)
+    images, _ = images_and_labels(LuaTable.from_list([encoded, encoded]))
+    assert np.array_equal(images, np.stack([PIXELS[1], PIXELS[1]]))
+    # Numbers that happen to be those of a PNG are no bytes.
+    numbers = encoded.astype(np.float32)
+    images, _ = images_and_labels(LuaTable.from_list([numbers, numbers]))
+    assert images.shape == (2, len(encoded))

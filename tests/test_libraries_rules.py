@@ -1,0 +1,161 @@
+"""Rules of other libraries' networks: whose tag counts, which names and sizes are taken."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.errors import NetworkError
+from torchlift.transfer.libraries import (
+    hugging_face,
+    published,
+    timm_models,
+    torchvision_models,
+)
+from torchlift.transfer.libraries.checkpoint import fill_from_state
+from torchlift.transfer.libraries.image_processor import preprocessing_of
+
+
+@pytest.mark.parametrize(("missing", "fits"), [(1, True), (2, False), (3, False)])
+def test_weights_that_lack_half_of_a_network_do_not_fit(missing: int, fits: bool) -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    state = {f"{name}": torch.ones_like(value) for name, value in network.state_dict().items()}
+    given = dict(list(state.items())[missing:])
+    model = SavedModel(network, "logits")
+    if fits:
+        fill_from_state(model, network, given, "a.pth")
+        assert model.notes == ["a.pth: 3 tensors are loaded; not in it, so random: 0.weight"]
+    else:
+        before = network[2].weight.detach().clone()
+        with pytest.raises(NetworkError, match=r"a\.pth does not fit the network"):
+            fill_from_state(model, network, given, "a.pth")
+        assert torch.equal(network[2].weight, before)
+
+
+@pytest.mark.parametrize(
+    ("edge", "part", "resized"), [(30, 0.8, 37), (28, 0.875, 32), (224, 0.95, 235)]
+)
+def test_the_larger_image_of_convnext_is_rounded_down(edge: int, part: float, resized: int) -> None:
+    """As transformers does it: int(30 / 0.8) is 37."""
+    found = preprocessing_of({"size": {"shortest_edge": edge}, "crop_pct": part})
+    assert (found.size, found.crop) == (resized, (edge, edge))
+
+
+class Described(nn.Module):
+    """A stand-in for the network that transformers would build."""
+
+    def __init__(self, config: str, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+
+@pytest.mark.parametrize("names", [{"1": "ant", "2": "bee"}, {"0": "ant", "2": "bee"}])
+def test_classes_are_numbered_from_0_without_gaps(
+    names: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", Described)
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
+    with pytest.raises(ValueError, match="id2label does not number the classes from 0"):
+        hugging_face._of_transformers({**config, "id2label": names}, tmp_path)
+
+
+@pytest.mark.parametrize(("count", "named"), [(2, False), (3, True), (4, False)])
+def test_names_are_taken_if_there_is_one_for_each_output(count: int, named: bool) -> None:
+    module: Any = SimpleNamespace(num_classes=3)
+    names = ["ant", "bee", "cow", "dog"][:count]
+    assert hugging_face._labels(names, module) == (names if named else None)
+    assert hugging_face._labels(None, module) is None
+
+
+class HubError(Exception):
+    """Stands for the exceptions of huggingface_hub."""
+
+
+@pytest.mark.parametrize("problem", ["", "entry", "network"])
+def test_a_file_that_a_repository_lacks_is_none_and_a_fault_a_sentence(
+    problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, errors = ModuleType("huggingface_hub"), ModuleType("huggingface_hub.errors")
+    entry = type("EntryNotFoundError", (HubError,), {})
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if problem == "entry":
+            raise entry("404")
+        if problem == "network":
+            raise OSError("no network\nat all")
+        return str(tmp_path / name)
+
+    vars(hub).update(hf_hub_download=download, try_to_load_from_cache=lambda *_: None)
+    vars(errors).update(EntryNotFoundError=entry, HfHubHTTPError=type("Other", (HubError,), {}))
+    hub.__spec__ = ModuleSpec("huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    monkeypatch.setattr(published, "require", lambda *_: None)
+    # Nothing is fetched that nobody asked for.
+    assert published.hub_file("a/b", "w.bin", False) is None
+    assert asked == []
+    if problem == "network":
+        with pytest.raises(
+            NetworkError, match=r"hf:a/b cannot be fetched: (OSError: )?no network$"
+        ):
+            published.hub_file("a/b", "w.bin", True)
+    else:
+        expected = None if problem else tmp_path / "w.bin"
+        assert published.hub_file("a/b", "w.bin", True) == expected
+    assert asked == [("a/b", "w.bin")]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "asked"),
+    [
+        ("net", "", "net"),
+        ("net.a1", "", "net.a1"),
+        ("net", "b2", "net.b2"),
+        ("net.a1", "b2", "net.b2"),
+    ],
+)
+def test_the_tag_of_the_weights_counts_before_that_of_the_name(
+    name: str, tag: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    models = ModuleType("timm.models")
+
+    def config(full: str) -> Any:
+        seen.append(full)
+        return SimpleNamespace(to_dict=lambda remove_null: {"url": "u"})
+
+    vars(models).update(get_pretrained_cfg=config, list_pretrained=lambda pattern: [])
+    monkeypatch.setitem(sys.modules, "timm", ModuleType("timm"))
+    monkeypatch.setitem(sys.modules, "timm.models", models)
+    monkeypatch.setattr(timm_models, "timm_architectures", lambda: ["net"])
+    settings = timm_models._published(name, tag)
+    assert seen == [asked]
+    assert (settings["architecture"], settings["url"]) == ("net", "u")
+
+
+@pytest.mark.parametrize(
+    ("weights", "transforms"), [(None, False), ("DEFAULT", True), ("own.pth", True)]
+)
+def test_only_trained_networks_of_google_transform_their_inputs(
+    weights: str | None, transforms: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published weights of GoogLeNet and Inception are of inputs in another scale."""
+    made: list[tuple[str, int, bool]] = []
+
+    def network(name: str, classes: int, transform_input: bool) -> nn.Module:
+        made.append((name, classes, transform_input))
+        return nn.Identity()
+
+    monkeypatch.setattr(torchvision_models, "TorchvisionNetwork", network)
+    torchvision_models.torchvision_classifier("googlenet", 5, weights)
+    assert made == [("googlenet", 5, transforms)]
