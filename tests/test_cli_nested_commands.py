@@ -81,6 +81,10 @@ def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lab, "run_command", leave)
     with pytest.raises(TorchliftError, match="stopped with exit code 3"):
         lab._run_command(["diff", "a", "b"])
+    # A lab is a sequence of commands that work on files: it starts no server and no other lab.
+    for name in ("serve", "lab", "demo"):
+        with pytest.raises(TorchliftError, match="stopped with exit code 2"):
+            lab._run_command([name, "m.onnx"])
 
 
 @pytest.mark.parametrize(
