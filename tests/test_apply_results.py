@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchlift.cli.apply import apply
+from torchlift.cli.apply import _open, apply
 from torchlift.cli.main import main
+from torchlift.cli.model_options import ModelOptions, OutputOptions
 from torchlift.converters.images.class_map import class_map_image
 from torchlift.converters.inference import InferenceError, Predictor
 from torchlift.converters.inference.image_model import ImageModel
@@ -161,3 +162,32 @@ def test_errors_of_a_network_name_its_file(
         )
     assert "runs on the moon" in capsys.readouterr().err
     assert main(["apply", "net.t7", str(tmp_path), str(tmp_path / "b.gif")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "says_all"),
+    [("m.t7", False), ("m.ONNX", True), ("saved", True), ("torchvision:fcn_resnet50", False)],
+)
+def test_a_file_that_says_all_itself_is_told_nothing_else(
+    model: str,
+    says_all: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    predictor = SimpleNamespace(note="runs on the CPU")
+    asked: list[Any] = []
+
+    def made(*given: Any, **named: Any) -> None:
+        asked.append((given, named))
+        raise InferenceError("it says something else")
+
+    monkeypatch.setattr("torchlift.converters.inference.image_model.ImageModel", made)
+    monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: predictor)
+    options = OutputOptions(output_range=[-1, 1])
+    with pytest.raises(InferenceError, match=f"^{model}: it says something else"):
+        _open(model, "cpu", 64, ModelOptions(), options)
+    assert asked == [((predictor, options.said()), {"tile": 64, "fixed": says_all})]
+    assert capsys.readouterr().err == "runs on the CPU\n"

@@ -15,7 +15,9 @@ import pytest
 from torchlift.cli.check import _check_activations, _examples, _take_sizes, check, verdict
 from torchlift.cli.errors import UsageError
 from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
+from torchlift.converters import onnx
 from torchlift.converters.errors import TorchliftError, WriteError
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.selfcheck import LayerCheck, SelfCheck
 from torchlift.converters.onnx.checker import pair as pair_file
 from torchlift.converters.saved import overrides
@@ -81,6 +83,39 @@ def test_inferred_sizes_are_those_of_the_file_unless_its_graph_takes_pixels(
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "taken"),
+    [
+        ("m.t7", {}, True),
+        ("m.t7", {"input": parse_inputs("3x9x9")}, False),
+        ("m.t7", {"input_size": (9, 9)}, False),
+        # A saved model and a library's network know their sizes.
+        (".", {}, False),
+        ("torchvision:resnet18", {}, False),
+    ],
+)
+def test_sizes_are_taken_of_the_file_where_nobody_says_them(
+    name: str,
+    options: dict[str, Any],
+    taken: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.t7").touch()
+    asked: list[Any] = []
+
+    def compare(*_: Any, **__: Any) -> None:
+        raise TorchliftError("enough")
+
+    monkeypatch.setattr("torchlift.cli.check._take_sizes", lambda *given: asked.append(given))
+    monkeypatch.setattr(ModelOptions, "model", lambda *_: SimpleNamespace(labels=None))
+    monkeypatch.setattr(onnx, "check", compare)
+    with pytest.raises(TorchliftError, match="enough"):
+        check(name, "m.onnx", model_options=ModelOptions(**options))
+    assert [given[1:] for given in asked] == ([(name, "m.onnx")] if taken else [])
+
+
+@pytest.mark.parametrize(
     ("options", "problem"),
     [
         ({"examples": 3}, "examples=… is for the images of data=…"),
@@ -138,7 +173,6 @@ def test_a_precision_is_that_of_openvino_wherever_it_runs(
     runtimes: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from torchlift.converters import onnx
     from torchlift.converters.onnx.runtimes.installed import InstalledRuntime
 
     found: list[Any] = []

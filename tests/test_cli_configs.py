@@ -124,3 +124,21 @@ def test_a_config_may_name_the_code_that_the_command_line_names() -> None:
         assert read_config(harmless, many)
     with pytest.raises(ArgumentTypeError, match=r"python:nets:make is Python code"):
         read_config(config, types, ["python:other:make", "--plugin=layers.py"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("python:evil:make", "Python code that runs"),
+        ("hf:org/net", "a repository that is downloaded"),
+        ("https://a.example/d.png", "an address that is fetched"),
+    ],
+)
+def test_a_stranger_hides_nothing_in_a_list(entry: str, problem: str) -> None:
+    types = {"sources": list[str]}
+    for listed in (["m.t7", entry], [entry, "m.t7"]):
+        config = json.dumps({"sources": listed})
+        with pytest.raises(ArgumentTypeError, match=problem):
+            read_config(config, types, ["m.t7"])
+        assert read_config(config, types, ["m.t7", entry]) == {"sources": listed}
+    assert read_config('{"sources": ["m.t7", "n.t7"]}', types) == {"sources": ["m.t7", "n.t7"]}

@@ -100,7 +100,8 @@ def test_the_result_says_what_was_written(
         shapes={"x": (2, 3)},
         settings=SimpleNamespace(dtype="float32"),
         bytes=24,
-        manifest={"backend": "torch"},
+        # What was chosen for the file, not what was asked for.
+        manifest={"backend": "onnxruntime"},
     )
     monkeypatch.setattr(extraction, "plan_extraction", lambda *given: plan)
     work: list[Any] = []
@@ -126,11 +127,11 @@ def test_the_result_says_what_was_written(
         "format": "npz",
         "features": [{"layer": "x", "shape": [2, 3]}],
         "bytes": 24,
-        "backend": "torch",
+        "backend": "onnxruntime",
         "notes": ["of the data", "of the model"],
     }
     first, *notes = shown(result.view)
-    assert first == f"{target}: 1,200 examples in {seconds:.1f} s on torch"
+    assert first == f"{target}: 1,200 examples in {seconds:.1f} s on onnxruntime"
     assert notes == ["note: of the data", "note: of the model"]
     assert capsys.readouterr().err == f"{target}: x 2×3 float32, 0.0 MB\n"
     # A folder is what is written.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import typed
+from cli_support import shown, typed
 from support import FIXTURES
 
 from torchlift.cli.main import main
@@ -36,6 +36,33 @@ def test_a_lab_names_options_in_its_notes_and_errors(
     assert "another folder with --output, or replace it with --overwrite" in err
 
 
+def test_the_result_and_the_report_of_a_lab_name_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torchlift.cli.lab as lab
+    from torchlift.transfer.labs import run
+    from torchlift.transfer.reports import Page, Step
+
+    steps = [Step(("train", "lenet5", "d.npz"), {"a": 1}, 1.5), Step(("plot", "curves"), {}, 0.5)]
+    page = Page("Digits", "About.", [], steps, {"seconds": "2"}, ["give data=…, or download=True"])
+    monkeypatch.setattr(run, "do_lab", lambda *_: page)
+    found = lab.lab("mnist-features", output=str(tmp_path / "lab"))
+    assert found.data["notes"] == ["give --data, or --download"]
+    assert found.data["lab"] == "mnist-features"
+    first, second = found.data["steps"]
+    assert (first["command"], second["command"]) == (
+        "torchlift train lenet5 d.npz",
+        "torchlift plot curves",
+    )
+    assert (first["words"], first["seconds"]) == (("train", "lenet5", "d.npz"), 1.5)
+    lines = shown(found.view)
+    assert lines[:2] == ["Digits: 2 commands, 2 seconds", "note: give --data, or --download"]
+    for file in found.data["files"]:
+        text = Path(file).read_text(encoding="utf-8")
+        assert "give --data, or --download" in text
+        assert f"wrote {file}" in lines
+
+
 def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     import torchlift.cli.lab as lab
 
@@ -54,6 +81,10 @@ def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lab, "run_command", leave)
     with pytest.raises(TorchliftError, match="stopped with exit code 3"):
         lab._run_command(["diff", "a", "b"])
+    # A lab is a sequence of commands that work on files: it starts no server and no other lab.
+    for name in ("serve", "lab", "demo"):
+        with pytest.raises(TorchliftError, match="stopped with exit code 2"):
+            lab._run_command([name, "m.onnx"])
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from cli_support import shown
 
+from torchlift.cli import probe as file
 from torchlift.cli.errors import UsageError
 from torchlift.cli.probe import _check_words, _comparison, _Layer, _layers, _networks, _spreads
 from torchlift.converters.errors import TorchliftError
+from torchlift.transfer import probe as probe_module
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.features import files, store
 
@@ -113,3 +115,55 @@ def test_each_layer_is_opened_once_and_named_by_its_folder_where_there_are_sever
     ):
         with pytest.raises(TorchliftError, match=problem):
             _layers(*given)
+
+
+def test_the_best_regression_is_saved_and_the_best_of_all_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = {
+        ("0", "logistic"): (0.5, 0.9),
+        ("0", "knn"): (0.25, 0.125),
+        ("1", "logistic"): (0.75, 0.25),
+        ("1", "knn"): (0.875, 0.375),
+    }
+    probed: list[Any] = []
+    saved: list[Any] = []
+
+    def probed_layer(label: str, data: Any, method: str, test_data: Any, options: Any) -> Any:
+        label = label.removeprefix("x:")
+        probed.append((label, method, test_data, options.seed, options.repeats))
+        found = result(label, *accuracies[label, method])
+        evaluation = SimpleNamespace(classes=[], count=0)
+        test = accuracies[label, method][1]
+        vars(found).update(
+            method=method, test_accuracy=test, evaluation=evaluation, notes=[f"{method} fit"]
+        )
+        found.to_json = lambda: {"layer": label, "method": method, "val_accuracy": 0.5}
+        return found
+
+    monkeypatch.setattr(file, "_layers", lambda *_: [layer("x", "0"), layer("x", "1")])
+    monkeypatch.setattr(file, "_networks", lambda *_: {"0": "first", "1": "second"})
+    monkeypatch.setattr(file, "_save", lambda *given: saved.append(given))
+    monkeypatch.setattr(probe_module, "probe", probed_layer)
+    found = file.probe(
+        ["x"], methods=["logistic", "knn"], save="out", seed=3, csv=str(tmp_path / "t.csv")
+    )
+    assert [one[:2] for one in probed] == list(accuracies)
+    assert {one[2:] for one in probed} == {(None, 3, 1)}
+    # Validation decides, and of regressions alone what is saved.
+    assert found.data["best"] == {"layer": "1", "method": "knn"}
+    assert found.data["saved"] == {"layer": "1", "method": "logistic", "file": "out"}
+    ((kept, network, folder, overwrite),) = saved
+    assert (kept.layer, kept.method, network) == ("1", "logistic", "second")
+    assert (folder, overwrite) == ("out", False)
+    assert found.data["files"] == [str(tmp_path / "t.csv"), "out"]
+    assert found.data["notes"] == [
+        *(f"{name}, {method}: {method} fit" for name, method in accuracies),
+        "saved was 1 with logistic, the best regression: knn is not saved",
+    ]
+    lines = shown(found.view)
+    assert "best by validation: 1 with knn, test accuracy 0.3750" in lines
+    assert lines[-2:] == [f"wrote {tmp_path / 't.csv'}", "wrote out"]
+    rows = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "layer,dimensions,method,setting,val_accuracy,test_accuracy,test_std"
+    assert len(rows) == 5

@@ -294,6 +294,28 @@ def test_a_tensor_expanded_from_few_numbers_fills_no_disk(
     assert np.load(target).shape == (3, 2)
 
 
+def test_a_value_is_saved_as_the_class_that_it_has(tmp_path: Path) -> None:
+    """A tensor of a GPU stays one, byte for byte."""
+
+    def of_a_gpu(value: Any) -> bytes:
+        content = t7.dumps(value)
+        for kind, size in (("Tensor", 17), ("Storage", 18)):
+            old = size.to_bytes(4, "little") + f"torch.Float{kind}".encode()
+            assert old in content
+            content = content.replace(
+                old, (size - 1).to_bytes(4, "little") + f"torch.Cuda{kind}".encode()
+            )
+        return content
+
+    tensor = np.arange(6, dtype=np.float32).reshape(2, 3)
+    (tmp_path / "m.t7").write_bytes(of_a_gpu({"a": tensor}))
+    target = tmp_path / "a.t7"
+    found = cat(str(tmp_path / "m.t7"), "a", output=str(target))
+    assert target.read_bytes() == of_a_gpu(tensor)
+    assert t7.load(target).torch_class == "torch.CudaTensor"
+    assert found.data["files"] == [str(target)]
+
+
 def test_a_path_begins_with_the_object_of_a_file_that_it_is_in(tmp_path: Path) -> None:
     """Also where a class that nobody knows could have been written in another way."""
     first = {"a": LuaObject("my.Thing", LuaTable({"x": 1}))}

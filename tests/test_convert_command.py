@@ -50,6 +50,15 @@ def test_what_a_t7_does_not_hold_is_noted(details: dict[str, Any], tmp_path: Pat
     assert len(found["notes"]) == len(details)
 
 
+def test_the_files_of_a_saved_model_are_listed_with_their_bytes(tmp_path: Path) -> None:
+    model = SavedModel(nn.Sequential(nn.Conv2d(3, 1, 1)).eval(), "features")
+    found = write_model("m", model, tmp_path / "out", "", overwrite=False)
+    names = ("README.md", "config.json", "model.py", "model.safetensors")
+    assert found["files"] == [str(tmp_path / "out" / name) for name in names]
+    assert found["bytes"] == sum((tmp_path / "out" / name).stat().st_size for name in names)
+    assert (found["model"], found["parameters"]) == ("m", 4)
+
+
 def test_folders_have_the_name_of_the_file(file: Path) -> None:
     convert(str(file))
     assert Path("my.net", "config.json").is_file()

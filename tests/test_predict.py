@@ -144,7 +144,12 @@ def test_results_as_a_table(
     code, _, err = run(capsys, model, folder, "--output", target)
     assert (code, "already exists" in err) == (1, True)
     assert target.read_bytes() == before
-    assert run(capsys, model, folder, "--output", target, "--overwrite", "--top", 1)[0] == 1
+    code, out, _ = run(capsys, model, folder, "--output", target, "--overwrite", "--top", 1)
+    assert code == 1
+    assert out.splitlines() == [
+        f"5 images classified on CPUExecutionProvider: {target}",
+        "2 of 7 images could not be read",
+    ]
     assert len(read(target)) == 7
 
 

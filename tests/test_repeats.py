@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import typed
+from cli_support import shown, typed
 from test_runs import write_run
 
 from torchlift.cli.data_options import DataOptions
@@ -50,6 +50,28 @@ def test_each_seed_has_a_folder_and_every_metric_a_deviation(tmp_path: Path) -> 
     expected = statistics.stdev([0.4, 0.5, 0.6])
     assert metrics["test_accuracy"]["deviation"] == pytest.approx(expected)
     assert (configuration["seeds"], result.passed) == ([4, 5, 6], True)
+
+
+@pytest.mark.parametrize(
+    ("problems", "finished", "passed"),
+    [
+        ({}, 3, True),
+        ({4: DivergedError("nan", 1), 5: DivergedError("nan", 1)}, 1, True),
+        # None has a result.
+        ({seed: DivergedError("nan", 1) for seed in (4, 5, 6)}, 0, False),
+        ({5: RuntimeError("odd")}, 2, False),
+    ],
+)
+def test_repeats_pass_where_a_run_has_a_result_and_none_has_failed(
+    problems: dict[int, Exception], finished: int, passed: bool, tmp_path: Path
+) -> None:
+    result, began = trained(tmp_path / "r", problems)
+    assert len(began) == 3
+    assert result.passed == passed
+    assert result.data["configurations"][0]["finished"] == finished
+    assert shown(result.view)[-1] == f"{tmp_path / 'r'}: {finished} of 3 runs are finished"
+    assert (result.data["run"], result.data["model"]) == (str(tmp_path / "r"), "softmax")
+    assert result.data["data"] == "d"
 
 
 def test_a_seed_that_diverges_or_fails_is_a_row(tmp_path: Path) -> None:

@@ -102,6 +102,38 @@ def test_exactly_the_largest_body_is_taken() -> None:
     assert len(read(bytes(LIMIT), "")) == len(read(packed(bytes(LIMIT)), "gzip")) == LIMIT
 
 
+@pytest.mark.parametrize(
+    ("length", "taken"),
+    [
+        (str(LIMIT), True),
+        (str(LIMIT + 1), False),
+        ("9" * 30, False),
+        # Other servers refuse what is no length; here the bytes are counted.
+        ("-1", True),
+    ],
+)
+def test_a_body_that_says_that_it_is_too_large_is_not_read(length: str, taken: bool) -> None:
+    one = request(bytes(LIMIT), "")
+    one.scope["headers"].append((b"content-length", length.encode()))
+    bodies = Bodies(LIMIT, 5)
+
+    async def once() -> int:
+        async with bodies.read(one) as found:
+            return len(found)
+
+    if taken:
+        assert asyncio.run(once()) == LIMIT
+        return
+
+    async def never() -> Message:
+        raise AssertionError("it is read")
+
+    one._receive = never
+    with pytest.raises(RequestError, match="larger than 1,000 bytes") as refused:
+        asyncio.run(once())
+    assert refused.value.status == 413
+
+
 def test_a_body_is_held_until_its_block_ends() -> None:
     bodies = Bodies(LIMIT, 5)
 

@@ -62,10 +62,10 @@ def test_a_request_is_logged_with_what_it_asked_and_got(
             model,
             ("POST", INFER, REQUEST, {"X-Request-Id": "mine-1"}),
             ("GET", "/" + "x" * 300, b"", {"X-Request-Id": "mine-2\tforged"}),
-            ("GET", "/v2/health/live"),
+            *(("GET", path) for path in ("/v2/health/live", "/v2/health/ready", "/metrics")),
         )
     entries = [record for record in caplog.records if record.getMessage() == "request"]
-    infer, missing, live = (vars(record) for record in entries)
+    infer, missing, *checks = (vars(record) for record in entries)
     assert (infer["request_id"], infer["client"], infer["model"]) == (
         "mine-1",
         "192.0.2.7",
@@ -76,8 +76,8 @@ def test_a_request_is_logged_with_what_it_asked_and_got(
     # Nobody fills the log with one request, or writes a line of it.
     assert (missing["path"], missing["status"]) == ("/" + "x" * 199, 404)
     assert len(missing["request_id"]) == 16
-    # What a load balancer asks each second is no news.
-    assert [one["levelname"] for one in (infer, missing, live)] == ["INFO", "INFO", "DEBUG"]
+    # What a load balancer or Prometheus asks each second is no news.
+    assert [one["levelname"] for one in (infer, missing, *checks)] == ["INFO"] * 2 + ["DEBUG"] * 3
 
 
 def test_a_client_that_leaves_is_counted_as_499(model: Path) -> None:

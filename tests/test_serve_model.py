@@ -68,8 +68,10 @@ def opened(file: Path) -> ServedModel:
         ([("Sub", ["x", "sum"], "y"), ("ReduceMean", ["x", "0"], "sum")][::-1], False),
         # Within an example everything may mix.
         ([("CumSum", ["x", "1"], "y")], True),
+        # What is no number for an example alone is none beside others.
+        ([("Neg", ["x"], "n"), ("Log", ["n"], "y")], True),
     ],
-    ids=["apart", "from before", "mean", "within"],
+    ids=["apart", "from before", "mean", "within", "no number"],
 )
 def test_examples_run_together_where_none_changes_another(
     nodes: list[tuple[str, list[str], str]], together: bool, tmp_path: Path
@@ -120,6 +122,27 @@ def test_the_first_axis_is_the_batch_where_it_is_free_everywhere(
     ]
     tensor = {"name": "x", "datatype": "FP32", "shape": sizes}
     assert metadata(model, ["1", "3"])["inputs"] == [tensor]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "has_batch"),
+    [("batch", "batch", True), ("n", "n", True), ("n", None, True), ("n", "m", False)],
+)
+def test_the_inputs_have_one_batch(
+    first: str, second: str | None, has_batch: bool, tmp_path: Path
+) -> None:
+    """Two names may be two sizes: as many questions as answers is for the file to say."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["a"], ["y"]), helper.make_node("Identity", ["b"], ["z"])],
+        "g",
+        [info("a", FLOAT, [first, 2]), info("b", FLOAT, [second, 2])],
+        [info("y", FLOAT, [first, 2]), info("z", FLOAT, [second, 2])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save_model(made, tmp_path / "m.onnx")
+    model = opened(tmp_path / "m.onnx")
+    assert (model.has_batch, model.may_batch) == (has_batch, has_batch)
 
 
 def test_metadata_and_configuration_name_the_model(tmp_path: Path) -> None:

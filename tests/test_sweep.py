@@ -369,12 +369,21 @@ def test_repeats_are_seeds_in_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "s").exists()
 
 
-def test_the_folder_of_a_run_cannot_be_varied(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("vary", "name"),
+    [
+        ("output=foo", "output"),
+        ("resume=never,auto", "resume"),
+        ("overwrite=true", "overwrite"),
+        ("overwrite=false,true", "overwrite"),
+    ],
+)
+def test_the_folder_of_a_run_and_what_becomes_of_it_cannot_be_varied(
+    vary: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["sweep", "train", "softmax", "sklearn:digits", "output=foo", "-o", str(tmp_path / "s")]
+    words = ["sweep", "train", "softmax", "sklearn:digits", vary, "-o", str(tmp_path / "s")]
     assert main(words) == 2
-    assert "output cannot be varied" in capsys.readouterr().err
+    assert f"{name} cannot be varied" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,13 @@ import pytest
 from cli_support import DATA, MODEL, typed
 from saved_support import tiny
 
-from torchlift.cli.terminal import page_width, printable, printable_json, short_warnings
+from torchlift.cli.terminal import (
+    console,
+    page_width,
+    printable,
+    printable_json,
+    short_warnings,
+)
 from torchlift.converters import t7
 from torchlift.converters.saved import save
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -90,6 +96,21 @@ def test_a_page_is_as_wide_as_columns_says(
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     assert page_width() == width
+
+
+def test_a_line_on_stderr_stays_one_where_no_terminal_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log is read line by line; a page on stdout has its width."""
+    monkeypatch.setenv("COLUMNS", "20")
+    text = "a note of many words, " * 5 + "that ends"
+    console(stderr=True).print(text)
+    console().print(text)
+    captured = capsys.readouterr()
+    assert captured.err == f"{text}\n"
+    lines = captured.out.splitlines()
+    assert max(map(len, lines)) <= 20
+    assert " ".join(" ".join(lines).split()) == text
 
 
 def test_a_warning_is_a_printable_line_and_is_as_before_afterwards() -> None:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from support import SHARED
 from torch import nn
 
 from torchlift.cli.main import main
-from torchlift.cli.sample import _read_first, sample
 from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.text import (
@@ -253,48 +251,6 @@ def test_the_command_prints_the_prime_and_then_the_text(
     error = capsys.readouterr().err
     assert "'Z', 'ü'" in error
     assert len(error.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("is_words", "prime", "printed"),
-    [
-        (True, "the ship", "the ship and\n"),
-        # What ends in a blank needs none.
-        (True, "the ship ", "the ship and\n"),
-        (True, "the ship\n", "the ship\nand\n"),
-        (True, None, "and\n"),
-        (False, "the ship", "the shipand\n"),
-    ],
-)
-def test_words_stand_apart_from_the_prime_and_characters_do_not(
-    is_words: bool, prime: str | None, printed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Words:
-        end_of_line = None
-
-        def __init__(self, vocabulary: Any) -> None:
-            self.is_words = is_words
-
-        def encode(self, text: bytes) -> list[int]:
-            return [1]
-
-        def texts(self, tokens: Any) -> list[str]:
-            return ["a", "nd"]
-
-    name = "torchlift.converters.inference.text"
-    monkeypatch.setattr(f"{name}.Tokenizer", Words)
-    monkeypatch.setattr(
-        f"{name}.open_language_model", lambda *_, **__: SimpleNamespace(vocabulary=0)
-    )
-    monkeypatch.setattr(f"{name}.sample_tokens", lambda *_, **__: [])
-    result = sample("m.t7", prime=prime)
-    assert "".join(result.stream or ()) == printed
-
-
-def test_a_prime_may_hold_any_bytes() -> None:
-    """A terminal gives what is no UTF-8 as surrogates."""
-    tokenizer = Tokenizer(Vocabulary("vocab", ("a", "ÿ"), encoding=BYTES))
-    assert _read_first(tokenizer, "a\udcff") == [0, 1]
 
 
 def test_the_temperature_and_the_seed_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
