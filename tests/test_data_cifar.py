@@ -139,6 +139,35 @@ def test_other_pickles_are_refused(tmp_path: Path, value: Any, problem: str) -> 
         open_data(tmp_path / "cifar")
 
 
+class DamagedArray:
+    """Is pickled as NumPy pickles an array, with a state that is not that of two images."""
+
+    def __init__(self, *state: Any) -> None:
+        self.state = state
+
+    def __reduce__(self) -> Any:
+        build, arguments, _ = np.zeros(1, np.uint8).__reduce__()  # type: ignore[misc]
+        return build, arguments, self.state
+
+
+@pytest.mark.parametrize("count", [3072, 6143, 6145])
+def test_an_array_that_has_not_its_bytes_is_refused(tmp_path: Path, count: int) -> None:
+    for name, state in (
+        ("cut", (1, (2, 3072), np.dtype("u1"), False, bytes(count))),
+        ("short", (1, (2, 3072), np.dtype("u1"), False)),
+        ("no dtype", (1, (2, 3072), None, False, bytes(6144))),
+        ("no bytes", (1, (2, 3072), np.dtype("u1"), False, [0] * 6144)),
+    ):
+        batch = {"data": DamagedArray(*state), "labels": [0, 1]}
+        write_cifar_python(tmp_path / name, {"test_batch": batch})
+        with pytest.raises(DataError, match="test_batch: a damaged array: "):
+            open_data(tmp_path / name)
+    whole = (1, (2, 3072), np.dtype("u1"), False, bytes(6144))
+    batch = {"data": DamagedArray(*whole), "labels": [0, 1]}
+    write_cifar_python(tmp_path / "whole", {"test_batch": batch})
+    assert in_memory(tmp_path / "whole").images.shape == (2, 3, 32, 32)
+
+
 def test_a_damaged_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test_batch").write_bytes(b"\x80\x02}q\x00(U")
     with pytest.raises(DataError, match="test_batch: not a readable pickle"):

@@ -108,3 +108,14 @@ def test_an_idx_file_without_its_labels(tmp_path: Path) -> None:
     write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((2, 4, 4), np.uint8))
     with pytest.raises(DataError, match="no file of labels beside it"):
         open_data(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1)])
+def test_as_many_labels_as_images_are_expected(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((2, 4, 4), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"train-images.*: 2 images, but labels of shape") as error:
+        open_data(tmp_path)
+    assert str(error.value).endswith(str(shape))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(2, np.uint8))
+    assert len(open_data(tmp_path)) == 2

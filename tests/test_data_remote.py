@@ -246,3 +246,40 @@ def test_a_table_elsewhere_names_files_beside_it_only() -> None:
         with pytest.raises(TorchliftError, match=r"in its own folder|nothing is fetched"):
             open_data("memory://tables/x.csv")
     memory.rm("/tables", recursive=True)
+
+
+class Unsized(Quiet):
+    """Sends files without their length and in one piece, as servers that make them do."""
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Content-Length":
+            super().send_header(keyword, value)
+
+
+def test_an_archive_of_a_server_that_streams_is_to_be_downloaded(folder: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Unsized, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.raises(DataError, match="the server gives no parts of files.*: download it"):
+            open_data(f"{address}/train-0.tar")
+        # What is copied as a whole needs no parts.
+        same(open_data(f"{address}/data.npz"), open_data(folder / "data.npz"))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_folder_elsewhere_without_images_is_refused() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/texts/cat/1.txt", b"mine")
+    memory.pipe("/texts/.hidden/1.png", b"mine")
+    try:
+        with pytest.raises(DataError, match=r"memory:///?texts: holds no images \(.*\.png"):
+            open_data("memory://texts")
+        file = io.BytesIO()
+        Image.new("L", (2, 2)).save(file, "png")
+        memory.pipe("/texts/cat/1.png", file.getvalue())
+        assert open_data("memory://texts").names == ("cat",)
+    finally:
+        memory.rm("/texts", recursive=True)

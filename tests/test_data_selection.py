@@ -199,6 +199,9 @@ def test_channel_statistics_equal_numpys() -> None:
     assert (mean, std) == ((77.0,), (0.0,))
     with pytest.raises(DataError, match="already inputs"):
         channel_statistics(Dataset(pixels.astype(np.float32)))
+    assert channel_statistics(Dataset(pixels[:1, :, :1, :1]))[1] == (0.0,) * 3
+    with pytest.raises(DataError, match="no images to measure"):
+        channel_statistics(Dataset(pixels[:0]))
 
 
 def test_channel_statistics_equal_those_that_lua_saved() -> None:

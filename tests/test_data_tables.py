@@ -14,6 +14,7 @@ from PIL import Image
 
 from torchlift.converters.errors import TorchliftError
 from torchlift.transfer.data import Dataset, ImageFiles, fingerprint, open_data
+from torchlift.transfer.errors import DataError
 
 #: The file, the label and the split of each image, in the order of the tables.
 ROWS = [
@@ -169,6 +170,26 @@ def test_json_lines_with_other_labels_are_refused(
         open_data(folder / "t.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"path": "4.png"', r"line 3 is no JSON: "),
+        ("4.png,owl", r"line 3 is no JSON: "),
+        ('["4.png", "owl"]', "line 3 is no object with a path and a label$"),
+        ("null", "line 3 is no object with a path and a label$"),
+        ('{"path": "4.png", "label": "owl"}', ""),
+    ],
+)
+def test_each_line_of_json_lines_is_an_object(line: str, message: str, folder: Path) -> None:
+    text = f'{{"path": "a/1.png", "label": "dog"}}\n\n{line}\n'
+    (folder / "t.jsonl").write_text(text, encoding="utf-8")
+    if message:
+        with pytest.raises(DataError, match=message):
+            open_data(folder / "t.jsonl")
+    else:
+        assert open_data(folder / "t.jsonl").names == ("dog", "owl")
+
+
 def test_skip_bad_leaves_out_what_cannot_be_read(folder: Path) -> None:
     (folder / "bad.png").write_bytes(b"no image")
     text = "path,label\nbad.png,x\na/1.png,y\n"
@@ -176,6 +197,10 @@ def test_skip_bad_leaves_out_what_cannot_be_read(folder: Path) -> None:
     data = open_data(folder / "t.csv", on_error="skip")
     assert (len(data), data.names) == (1, ("x", "y"))
     assert any("left out, unreadable: 1" in note for note in data.notes)
+    # Where nothing is left, the first problem is said.
+    (folder / "t.csv").write_text("path,label\nbad.png,x\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"no image can be read: .*bad\.png"):
+        open_data(folder / "t.csv", on_error="skip")
 
 
 def test_text_labels_of_a_npz_are_class_names(tmp_path: Path) -> None:

@@ -161,3 +161,20 @@ def test_no_image_of_an_archive_is_left_out_in_silence(
             open_data(tmp_path / "a.tar")
     else:
         assert open_data(tmp_path / "a.tar").ids.tolist() == ["0.png"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["cls", "cls.txt", "label", "json"])
+def test_what_is_too_long_for_a_label_is_not_read(suffix: str, tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(IMAGES[0].transpose(1, 2, 0)).save(picture, "png")
+    label = b'{"label": "cat"}' if suffix == "json" else b"cat"
+    for size in (2**16, 2**16 + 1):
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            for name, content in (("0.png", picture.getvalue()), (f"0.{suffix}", label.ljust(size))):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        if size == 2**16:
+            assert names(tmp_path / "a.tar") == ["cat"]
+    with pytest.raises(DataError, match=rf"0\.{suffix} has 65,537 bytes, too many for a label"):
+        open_data(tmp_path / "a.tar")

@@ -132,8 +132,12 @@ class RemoteFile:
             DataError: If it cannot be opened, or not be read in parts.
         """
         with _one_sentence(str(self)), self._system.open(self.path, "rb") as stream:
-            if not stream.seekable():
-                raise OSError("no support of range requests")
+            try:
+                # Streams of fsspec say that they are seekable and are not.
+                stream.seek(1)
+                stream.seek(0)
+            except (OSError, ValueError):
+                raise OSError("no support of range requests") from None
             yield stream
 
     def copy_to(self, target: Path) -> None:

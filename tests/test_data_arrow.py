@@ -1,0 +1,46 @@
+"""Arrow tables that hold no images, or only the paths of images elsewhere, are refused."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_data_tables import save_to_disk
+
+from torchlift.transfer.data import open_data
+from torchlift.transfer.errors import DataError
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def image() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_saved_dataset_without_images_says_what_it_has(tmp_path: Path) -> None:
+    """A text dataset, and images of a column whose name says nothing of them."""
+    for name in ("texts", "mask"):
+        save_to_disk(tmp_path / name, pyarrow.table({name: [b"x"], "label": [0]}))
+        with pytest.raises(DataError, match=f"no column of images among: {name}, label$") as error:
+            open_data(tmp_path / name)
+        assert "data-00000-of-00001.arrow" in str(error.value)
+    save_to_disk(tmp_path / "image", pyarrow.table({"image": [image()], "label": ["cat"]}))
+    assert open_data(tmp_path / "image").names == ("cat",)
+
+
+def test_only_the_path_of_an_image_is_no_image(tmp_path: Path) -> None:
+    """Whose machine the path is on is not known: nothing is looked for there."""
+    Image.new("L", (4, 4)).save(tmp_path / "2.png")
+    file = tmp_path / "a.parquet"
+    for content in (None, image()):
+        pair = [{"bytes": image(), "path": "1.png"}, {"bytes": content, "path": "2.png"}]
+        parquet.write_table(pyarrow.table({"image": pair, "label": ["cat", "dog"]}), file)
+        if content is None:
+            with pytest.raises(DataError, match=r"a\.parquet: row 2 has no image, only the path '2"):
+                open_data(file)
+    assert open_data(file).names == ("cat", "dog")
