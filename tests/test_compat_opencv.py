@@ -202,3 +202,20 @@ def test_errors() -> None:
     net.setPreferableBackend(3)
     assert not net.empty()
     assert net.forward().shape == (1, 10)
+
+
+def test_a_step_inside_a_layer_has_no_output_of_its_own(tmp_path: Path) -> None:
+    """`nn.Parallel` is a slice, a reshape, its branches and a merge in OpenCV."""
+    branches = LuaTable.from_list([LuaObject("nn.Tanh"), LuaObject("nn.Sigmoid")])
+    fields = {"inputDimension": 2.0, "outputDimension": 2.0, "modules": branches}
+    t7.save(LuaObject("nn.Parallel", LuaTable(fields)), tmp_path / "p.t7")
+    net = readNetFromTorch(tmp_path / "p.t7")
+    x = np.random.default_rng(0).standard_normal((1, 2, 3, 4)).astype(np.float32)
+    net.setInput(x)
+    steps = ["l1_torchSplit", "l2_torchReshape"]
+    for step in steps:
+        with pytest.raises(TorchliftError, match=f"{step} is a step inside .* the layer after it"):
+            net.forward(step)
+    assert net.getLayerNames() == (*steps, "l3_TanH", "l4_Sigmoid", "l5_torchMerge")
+    expected = np.concatenate([np.tanh(x[:, 0]), 1 / (1 + np.exp(-x[:, 1]))], axis=1)
+    assert np.abs(net.forward("l5_torchMerge") - expected).max() < 1e-6

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image, ImageOps
 from support import ROOT
 
-from torchlift.converters.images import ImageError, read_image
+from torchlift.converters.images import ImageError, PreprocessingError, read_image
 from torchlift.converters.images.decode import FORMATS, MAX_PIXELS, read_header
+from torchlift.converters.images.pixels import pixels_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
 IMAGE = Image.fromarray(PIXELS)
@@ -199,3 +200,13 @@ def test_a_truncated_image_is_an_error_with_its_name(form: str, tmp_path: Path) 
         file.write_bytes(data[:size])
         with pytest.raises(ImageError, match=r"half: (not an image|cannot be read)"):
             read_image(file)
+
+
+def test_an_image_that_ends_early_is_an_error_of_the_preprocessing() -> None:
+    """Pillow reads pixels late, and raises whatever its decoders raise."""
+    whole = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(whole, "PNG")
+    assert np.array_equal(pixels_of(Image.open(whole)), pixels)
+    with pytest.raises(PreprocessingError, match=r"an image cannot be read: .*truncated"):
+        pixels_of(Image.open(io.BytesIO(whole.getvalue()[:2000])))

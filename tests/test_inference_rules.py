@@ -25,6 +25,7 @@ from torchlift.converters.inference.not_finite import require_finite_scores
 from torchlift.converters.inference.onnx_interface import find_input, find_scores
 from torchlift.converters.inference.onnx_weights import missing_weights
 from torchlift.converters.inference.prepare import prepare_all
+from torchlift.converters.inference.protobuf import fields
 from torchlift.converters.inference.text import Tokenizer, open_language_model
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.torch_module import inference_copy
@@ -259,3 +260,16 @@ def test_channels_are_last_where_a_file_of_others_has_them_there_alone(
 ) -> None:
     given = SimpleNamespace(name="x", type="tensor(float)", shape=axes)
     assert find_input([given], is_foreign).channels_last is last
+
+
+def test_a_message_that_is_cut_is_not_read_to_its_end() -> None:
+    """Field 1 is a number, field 2 two bytes, field 3 four."""
+    message = memoryview(b"\x08\x05\x12\x02ab\x1d1234")
+    found = [(number, value) for number, value in fields(message)]
+    assert [(n, v if n == 1 else bytes(v)) for n, v in found] == [(1, 5), (2, b"ab"), (3, b"1234")]
+    for end in range(1, len(message)):
+        if end in (2, 6):  # between two fields
+            assert len(list(fields(message[:end]))) < len(found)
+        else:
+            with pytest.raises(IndexError):
+                list(fields(message[:end]))

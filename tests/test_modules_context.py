@@ -74,3 +74,12 @@ def test_a_class_that_is_converted_like_no_other_is_an_error() -> None:
     context = Context(find=lambda source: None)
     with pytest.raises(ConversionError, match=r"my\.Layer is converted like nn\.None, which"):
         convert_as("nn.None", LuaObject("my.Layer", LuaTable()), context)
+
+
+@pytest.mark.parametrize("value", [LuaTable({"a": 1}), 5, "nn.Tanh"])
+def test_what_is_no_module_among_modules_is_named_with_its_place(value: object) -> None:
+    modules = LuaTable.from_list([LuaObject("nn.Tanh"), value])
+    with pytest.raises(
+        ConversionError, match=r"modules\[2\]: a Torch7 module was expected, not (LuaTable|int|str)"
+    ):
+        convert(LuaObject("nn.Sequential", LuaTable({"modules": modules})))

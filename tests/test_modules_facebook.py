@@ -11,6 +11,7 @@ from layer_support import layer, lua
 from torch.nn import functional
 
 from torchlift.converters import convert
+from torchlift.converters.modules import ConversionError
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -207,3 +208,19 @@ def test_convolutions_by_ffts_are_convolutions(kind: str) -> None:
     module = layer(f"nn.SpatialConvolution{kind}", weight=weight, bias=bias, **sizes, **padding)
     expected = functional.conv2d(x, weight, bias, padding=(2, 1))
     torch.testing.assert_close(module(x), expected, rtol=EXACT, atol=EXACT)
+
+
+def test_a_tree_without_families_or_with_too_few_weights_is_refused() -> None:
+    def tree(children: list[list[int]], rows: int) -> Any:
+        parent_of = torch.tensor([[-1, -1], [1, 1], [1, 2]], dtype=torch.int32)
+        weights = {"weight": rand(rows, 4), "bias": rand(rows)}
+        of_tree = {"childParent": parent_of, "parentChildren": torch.tensor(children).int()}
+        return lua("nn.SoftMaxTree", rootId=1, **weights, **of_tree)
+
+    none = [[-1, -1], [-1, -1], [-1, -1]]
+    family = [[1, 2], [-1, -1], [-1, -1]]
+    assert convert(tree(family, 2))
+    with pytest.raises(ConversionError, match="the tree has no nodes with children"):
+        convert(tree(none, 2))
+    with pytest.raises(ConversionError, match="the children of node 1 have no weights"):
+        convert(tree(family, 1))

@@ -12,6 +12,7 @@ from support import SHARED, relative_error
 from torch.nn import functional
 
 from torchlift.converters import convert, t7
+from torchlift.converters.modules import ConversionError
 
 #: nn.SpatialNormalization, SpatialPadding and SpatialClassifier, with all activations.
 FACES = SHARED / "wild" / "torch+demos__face-detector__face.net.ascii@8907ed5"
@@ -305,3 +306,13 @@ def test_facebooks_names_of_nn_layers() -> None:
     norm = convert(lua("nn.CrossMapNormalization", size=5, scale=0.1, power=0.75))
     expected = functional.local_response_norm(image, 5, 0.1, 0.75)
     assert relative_error(norm(image), expected) < 1e-5
+
+
+@pytest.mark.parametrize(("rows", "columns", "fits"), [(2, 3, True), (3, 2, False), (1, 3, False)])
+def test_columns_that_are_resampled_follow_the_rows(rows: int, columns: int, fits: bool) -> None:
+    source = lua("nn.SpatialReSamplingEx", yDim=rows, xDim=columns, oheight=2, owidth=2)
+    if fits:
+        assert convert(source)(torch.ones(1, 3, 3)).shape == (1, 2, 2)
+    else:
+        with pytest.raises(ConversionError, match="columns that do not follow its rows"):
+            convert(source)

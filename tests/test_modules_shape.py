@@ -18,6 +18,7 @@ from torch import nn
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError, keep_batch_dimension
+from torchlift.converters.modules.layers.squeeze import Unsqueeze
 
 
 def layer(class_name: str, **fields: Any) -> nn.Module:
@@ -281,3 +282,11 @@ def test_a_dimension_that_is_reduced_may_stay(
     x = torch.arange(30.0).reshape(2, 3, 5)
     expected = x.mean(1) if name == "Mean" else x.sum(1)
     assert torch.equal(module(x), expected.reshape(shape))
+
+
+def test_no_dimension_is_added_before_the_input() -> None:
+    """Torch itself would count -2 from the end."""
+    module = Unsqueeze(-2, num_input_dims=2)
+    assert module(torch.ones(5, 4, 2, 3)).shape == (1, 5, 4, 2, 3)
+    with pytest.raises(IndexError, match=r"no position -2 before an input \(4, 2, 3\)"):
+        module(torch.ones(4, 2, 3))

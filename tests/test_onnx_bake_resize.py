@@ -14,6 +14,7 @@ import pytest
 from bake_resize_support import baked_identity, noise, run_image
 from PIL import Image
 
+from torchlift.converters.images.image_scale import output_size
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.images.resize import RESIZERS
 from torchlift.converters.onnx import OnnxError
@@ -161,3 +162,13 @@ def test_a_size_that_whole_numbers_do_not_give_is_refused() -> None:
     """Lua computes 100 · 0.29 in floating point, and cuts 28.999… to 28."""
     with pytest.raises(OnnxError, match=r"'\*0.29' cannot be baked: image.scale rounds 100 times"):
         baked_identity(Preprocessing("RGB", "*0.29", "image.scale-bilinear"))
+
+
+def test_a_side_of_half_a_pixel_more_is_refused() -> None:
+    """`image.scale` takes 256.5 for the longer side; a graph counts in whole numbers."""
+    assert output_size("256.5", 480, 640) == (192, 256)
+    with pytest.raises(OnnxError, match=r"'20\.5' cannot be baked: take a whole number of pixels"):
+        baked_identity(Preprocessing("RGB", "20.5", "image.scale-bilinear"))
+    image = noise(30, 40)
+    (output,) = run_image(baked_identity(Preprocessing("RGB", "20", "image.scale-bilinear")), image)
+    assert output.shape[-2:] == output_size("20", 30, 40)

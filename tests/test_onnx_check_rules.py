@@ -21,10 +21,10 @@ from torch import nn
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.input_shapes import InputShape, parse_inputs
-from torchlift.converters.onnx import PROFILES, check, export
+from torchlift.converters.onnx import PROFILES, OnnxError, check, export
 from torchlift.converters.onnx.checker import image_file, runtime_checks
 from torchlift.converters.onnx.checker.batch_results import BatchResults, compare_outputs
-from torchlift.converters.onnx.checker.check_inputs import CheckBatch, _scaled
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch, CheckInputs, _scaled
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
 from torchlift.converters.onnx.checker.graph_checks import _accepts, _labels, unfolded_nodes
@@ -357,3 +357,19 @@ def test_a_few_pixels_of_a_file_of_images_may_be_off_in_a_runtime(
 def test_an_image_is_enlarged_if_one_of_its_sides_is(size: Any, enlarged: bool) -> None:
     image = np.zeros((10, 20, 3), np.uint8)
     assert image_file._is_enlarged(image, Preprocessing(size=size)) is enlarged
+
+
+def test_random_images_need_the_preprocessing_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file with baked preprocessing takes bytes, and they cannot be guessed."""
+    for preprocessing in (Preprocessing(size=(4, 4)), None):
+        model = SavedModel(nn.Flatten(), "features", (3, 4, 4), preprocessing=preprocessing)
+        metadata: Any = SimpleNamespace(preprocessing=None, inputs=None)
+        pair = ExportPair(model, model.module, Path(), onnx.ModelProto(), metadata)
+        monkeypatch.setattr(ExportPair, "needs_images", True)
+        if preprocessing is not None:
+            assert CheckInputs(pair, None, 0).is_random
+            continue
+        with pytest.raises(OnnxError, match="no preprocessing for random ones: pass real examples"):
+            CheckInputs(pair, None, 0)

@@ -254,3 +254,17 @@ def test_only_a_single_input_of_images_is_one(
     output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 7])
     graph = onnx.helper.make_graph([], "g", values, [output])
     assert onnx_file._sizes(graph, is_foreign=False) == (shape, 7)
+
+
+def test_an_operator_that_no_newer_opset_has_is_named() -> None:
+    model = helper.make_model(
+        graph("Upsample"), opset_imports=[helper.make_opsetid("", 9)], ir_version=8
+    )
+    with pytest.raises(OnnxError, match=r"f\.onnx: is of opset 9, int8 by channel needs 13: "):
+        plain_graph(model, "f.onnx")
+
+
+def test_a_folder_is_no_onnx_file(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(OnnxError, match=r"m\.onnx: a folder, not an \.onnx file"):
+        read_network(tmp_path / "m.onnx")

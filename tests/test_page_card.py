@@ -22,7 +22,13 @@ from torch import from_numpy, nn
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.onnx import OnnxError, export, write_page
-from torchlift.converters.onnx.page.image_card import _gives_classes, gives_image
+from torchlift.converters.onnx.page import require_image_classifier
+from torchlift.converters.onnx.page.image_card import (
+    _gives_classes,
+    _output_channels,
+    _takes_image,
+    gives_image,
+)
 from torchlift.converters.onnx.page.runtime import find_runtime
 from torchlift.converters.saved import SavedModel
 
@@ -182,3 +188,73 @@ def test_the_files_for_a_gpu_are_those_that_its_script_loads(
     (dist / "ort-wasm-simd-threaded.wasm").unlink()
     with pytest.raises(OnnxError, match=r"ort-wasm-simd-threaded\.wasm is missing: npm install"):
         find_runtime(tmp_path / "ort")
+
+
+def described(shape: list[Any], dtype: str = "float32", outputs: Any = None) -> dict[str, Any]:
+    """Return what `describe_file` would say of a file with one input."""
+    given = outputs or [{"shape": ["batch", 3, "h", "w"]}]
+    return {
+        "inputs": [{"shape": shape, "dtype": dtype}],
+        "outputs": given,
+        "output_kind": "logits",
+        "source": None,
+    }
+
+
+ANY_SIZE = Preprocessing(resize="none")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "takes"),
+    [
+        (["h", "w", 3], "uint8", True),
+        (["batch", 3, "h", "w"], "float32", False),
+        (["batch", 3, "h", "w"], "uint8", False),
+        (["batch", 1, "h", "w"], "float32", "its input is not batch × channels × height × width"),
+        (["batch", 3, "n"], "float32", "its input is not batch × channels × height × width"),
+        (["batch", 3, "h", "w"], "float16", "its input is float16; a page gives uint8 or float32"),
+        (["batch", 3, 32, "w"], "float32", "it takes images of one size"),
+    ],
+)
+def test_a_page_gives_images_of_any_size_in_the_order_that_it_has(
+    shape: list[Any], dtype: str, takes: bool | str
+) -> None:
+    if isinstance(takes, str):
+        with pytest.raises(OnnxError, match=takes):
+            _takes_image(Path("m.onnx"), described(shape, dtype), ANY_SIZE)
+    else:
+        assert _takes_image(Path("m.onnx"), described(shape, dtype), ANY_SIZE) is takes
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [(["batch", 5, "h", "w"], 5), (["batch", "n"], 3), (["batch", "c", "h", "w"], None)],
+)
+def test_the_channels_of_an_output_are_known_or_those_of_the_input(
+    shape: list[Any], channels: int | None
+) -> None:
+    description = described(["batch", 3, "h", "w"], outputs=[{"shape": shape}])
+    if channels is None:
+        with pytest.raises(OnnxError, match="leaves open how many channels its output has"):
+            _output_channels(Path("m.onnx"), description, ANY_SIZE)
+    else:
+        assert _output_channels(Path("m.onnx"), description, ANY_SIZE) == channels
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, ""),
+        ({"inputs": [{"shape": ["h", "w", 1], "dtype": "uint8"}]}, "all of preprocessing in the"),
+        ({"inputs": [{"shape": ["h", "w", 3], "dtype": "float32"}]}, "all of preprocessing in the"),
+        ({"output_kind": "features"}, "not a classifier: a page shows the scores of classes"),
+        ({"outputs": [{}, {}]}, "not a classifier: a page shows the scores of classes"),
+    ],
+)
+def test_a_page_is_for_a_classifier_that_takes_pixels(change: dict[str, Any], problem: str) -> None:
+    description = {**described(["h", "w", 3], "uint8"), **change}
+    if problem:
+        with pytest.raises(OnnxError, match=problem):
+            require_image_classifier(Path("m.onnx"), description)
+    else:
+        require_image_classifier(Path("m.onnx"), description)

@@ -13,6 +13,8 @@ from support import ROOT
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.modules import ConversionError
+from torchlift.converters.modules.plugin import load_plugin
 
 
 def write_model(file: Path, class_name: str = "my.Scale") -> Path:
@@ -79,3 +81,11 @@ def test_an_unknown_class_comes_with_a_skeleton_that_is_safe_to_paste(
     assert [type(node).__name__ for node in tree.body] == ["ImportFrom"] * 3 + ["FunctionDef"]
     (decorator,) = tree.body[-1].decorator_list  # type: ignore[attr-defined]  # a function
     assert ast.literal_eval(decorator.args[0]) == evil
+
+
+def test_a_plugin_is_a_python_file(tmp_path: Path) -> None:
+    (tmp_path / "layers.lua").write_text("return 1")
+    with pytest.raises(
+        ConversionError, match=r"a plugin is a Python file \(\.py\), not layers\.lua"
+    ):
+        load_plugin(tmp_path / "layers.lua")

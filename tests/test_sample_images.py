@@ -21,13 +21,14 @@ from torchlift.cli.main import main
 from torchlift.cli.model_options import OutputOptions
 from torchlift.cli.sample_images import sample_images
 from torchlift.converters.images.image_to_image import ImageToImage
-from torchlift.converters.inference import InferenceError, TorchPredictor
+from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchPredictor
 from torchlift.converters.inference.image_sampling import (
     image_grid,
     noise_shape,
     output_of_generator,
 )
 from torchlift.converters.inference.image_sampling import sample_images as draw_images
+from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.layers.container import ParallelTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
@@ -205,3 +206,19 @@ def test_more_images_than_a_batch_have_noise_of_their_own() -> None:
     images = draw_images(predictor, 17, ImageToImage((-4, 4)), seed=1)
     noise = np.random.default_rng(1).standard_normal(17)
     assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape"),
+    [("6", (6,)), ("6x1x1", (6, 1, 1)), ("?", None), ("3x?", None), ("6,2", None), (None, None)],
+)
+def test_the_noise_of_a_file_has_the_size_that_its_metadata_say(
+    inputs: str | None, shape: tuple[int, ...] | None
+) -> None:
+    predictor = object.__new__(OnnxPredictor)
+    predictor.metadata = Metadata(inputs=inputs)
+    if shape is None:
+        with pytest.raises(InferenceError, match="the file takes no noise of one size"):
+            noise_shape(predictor)
+    else:
+        assert noise_shape(predictor) == shape

@@ -44,6 +44,12 @@ def first_layer(config: dict[str, Any]) -> dict[str, Any]:
         (lambda c: first_layer(c)["arguments"].update(colour=5), "colour"),
         (lambda c: first_layer(c)["arguments"].update(out_channels=5), "0.weight"),
         (lambda c: c["structure"]["children"].append({"same_as": "9"}), "'9' is not an earlier"),
+        (lambda c: c["structure"]["children"].append(3), "a description of a module was expected"),
+        (lambda c: c["structure"].update(children={}), "its arguments or children are damaged"),
+        (
+            lambda c: first_layer(c).update(arguments=[1]),
+            "0: its arguments or children are damaged",
+        ),
     ],
 )
 def test_a_damaged_entry_of_config_json_is_named(change: Any, message: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from torchlift.converters.modules.layers.container import Concat
 from torchlift.converters.saved import SavedModel, SavedModelError, UpToLayer, load, save, save_pt2
 from torchlift.converters.saved.beside import Beside, ClassNames
 from torchlift.converters.saved.config import read_config
+from torchlift.converters.saved.folder import _fill
 from torchlift.converters.saved.hub import is_of_another_library
 from torchlift.converters.saved.image_projects import FAST_NEURAL_STYLE, TEXTURE_NETS
 from torchlift.converters.saved.input_trial import refusal
@@ -32,6 +33,7 @@ from torchlift.converters.saved.overrides import Overrides, override
 from torchlift.converters.saved.probabilities import sum_problem
 from torchlift.converters.saved.shapes import infer_input_shape, output_count, side_by_side
 from torchlift.converters.saved.source_bundle import SourceBundle
+from torchlift.converters.saved.structure import describe
 from torchlift.converters.saved.told_inputs import _first_modules, _shape
 from torchlift.converters.saved.transformers_network import stored_config
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -307,3 +309,39 @@ def test_a_configuration_has_numbers_that_can_be_sizes(number: float, is_size: b
             continue
         with pytest.raises(SavedModelError, match="which is no size"):
             stored_config(json.loads(text))
+
+
+@pytest.mark.parametrize("wrong", [object(), torch.float32, {"a": 1}, [0.5, object()]])
+def test_an_argument_that_no_json_can_hold_is_named(wrong: Any) -> None:
+    layer = nn.Dropout(0.5)
+    layer.p = wrong
+    with pytest.raises(SavedModelError, match=r"^0\.p is \w+, not a number, string or list"):
+        describe(nn.Sequential(layer))
+
+
+def test_a_file_of_code_holds_one_definition_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("own_first", "own_second"):
+        (tmp_path / f"{module}.py").write_text("def area(r):\n    return r\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    importlib.invalidate_caches()
+    bundle = SourceBundle()
+    bundle.add("own_first", "area")
+    bundle.add("own_first", "area")
+    with pytest.raises(SavedModelError, match="own_first and own_second both define 'area'"):
+        bundle.add("own_second", "area")
+    with pytest.raises(SavedModelError, match="own_second does not define 'volume' at its top"):
+        bundle.add("own_second", "volume")
+    assert list(bundle.definitions) == ["area"]
+
+
+def test_a_buffer_that_no_file_holds_is_named() -> None:
+    """It would stay without numbers on the meta device."""
+    with torch.device("meta"):
+        module = nn.Linear(1, 1)
+        module.register_buffer("table", torch.zeros(3), persistent=False)
+    tensors = {"weight": torch.ones(1, 1), "bias": torch.ones(1)}
+    with pytest.raises(SavedModelError, match=r"table is not saved \(a buffer that is not persist"):
+        _fill(module, tensors, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from support import FIXTURES
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, TorchArray
 from torchlift.converters.t7.reading.arrays import tensor_view
+from torchlift.converters.t7.reading.ascii import AsciiDecoder
+from torchlift.converters.t7.reading.binary import BinaryDecoder
 
 FORMATS = FIXTURES / "formats"
 
@@ -358,3 +361,14 @@ def test_impossible_sizes_and_strides_raise(
     storage = np.zeros(4, np.float32).view(TorchArray)
     with pytest.raises(ValueError, match="has sizes"):
         tensor_view("torch.FloatTensor", sizes, strides, 0, storage)
+
+
+@pytest.mark.parametrize("decoder", [AsciiDecoder, partial(BinaryDecoder, byte_order="big")])
+def test_as_many_bytes_are_read_as_are_left_and_not_fewer_than_none(decoder: Any) -> None:
+    stream = decoder(b"abcd", position=1)
+    for count in (0, 3):
+        stream.need(count, "a string")
+    with pytest.raises(t7.TruncatedError, match="a string needs 4 bytes and 3 are left"):
+        stream.need(4, "a string")
+    with pytest.raises(t7.T7Error, match="a string has a negative size"):
+        stream.need(-1, "a string")

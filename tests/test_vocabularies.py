@@ -12,7 +12,9 @@ import pytest
 from checkpoint_support import image_network, lua, lua_list, module, write
 
 from torchlift.converters import saved, t7
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.onnx import check, export
 from torchlift.converters.saved.beside import read_beside
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -127,3 +129,33 @@ def test_a_list_without_a_name_is_a_vocabulary_if_it_cannot_be_options(
     checkpoint = LuaTable({1: LuaObject("nn.Tanh"), 2: words})
     found = read_beside(checkpoint, "[1]").vocabularies
     assert [len(one.tokens) for one in found] == [count] * is_taken
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("v.json", "{1", "v.json: no JSON: "),
+        ("v.json", "[" * 100_000, "v.json: no JSON: "),
+        ("v.json", "5", "v.json: no vocabulary: a table of tokens with numbers was expected"),
+        ("v.json", "[1, 2]", "v.json: no vocabulary"),
+        ("v.t7", {"a": 1.5}, "v.t7: no vocabulary"),
+        ("v.t7:a", {"a": 1.5}, "v.t7:a: no vocabulary"),
+        ("v.t7:b", {"a": 1.5}, r"v.t7: there is no \.b here; it has \.a"),
+    ],
+)
+def test_a_file_without_a_vocabulary_is_named(
+    name: str, content: Any, problem: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name.partition(":")[0]
+    if isinstance(content, str):
+        file.write_text(content, encoding="utf-8")
+    else:
+        t7.save(LuaTable(content), file)
+    with pytest.raises(TorchliftError, match=problem):
+        read_vocabulary_file(str(tmp_path / name))
+
+
+def test_a_vocabulary_is_read_from_a_value_of_a_file(tmp_path: Path) -> None:
+    t7.save(LuaTable({"other": 1.5, "words": lua(the=1, sea=2)}), tmp_path / "v.t7")
+    (found,) = read_vocabulary_file(f"{tmp_path / 'v.t7'}:words")
+    assert (found.lua_path, found.tokens) == ("words", ("the", "sea"))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import OnnxError
 from .expressions import Tensor
 from .pillow_weights import HALF, nearest_of_pillow, whole_weights
 from .resize_weights import NEAREST, WEIGHTS, Lengths
@@ -49,9 +48,6 @@ def resize_planes(planes: Tensor, vertical: Axis, horizontal: Axis, method: str)
         vertical: How H becomes h.
         horizontal: How W becomes w.
         method: A name of `RESIZERS`; `none` only takes the wanted pixels.
-
-    Raises:
-        OnnxError: If a graph cannot repeat the method.
     """
     if method == "none" or method in NEAREST or method == "pil-nearest":
         return _gathered(planes, vertical, horizontal, method)
@@ -64,8 +60,6 @@ def resize_planes(planes: Tensor, vertical: Axis, horizontal: Axis, method: str)
         rows = _to_bytes(pixels.product(high), pixels.product(low))
         high, low = whole_weights(above, name)
         return _to_bytes(high.product(rows), low.product(rows))
-    if method not in WEIGHTS:
-        raise OnnxError(f"resizing by {method} cannot be baked: a graph gives other pixels")
     weights = WEIGHTS[method]
     resized = weights(above).product(pixels.product(weights(left)))
     return resized.clip(0, 255).apply("Round") if method.startswith("torch-") else resized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 from onnx import version_converter
+from onnx.shape_inference import InferenceError
 
 from ..errors import OnnxError
 
@@ -27,7 +28,7 @@ def plain_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if opset < _OPSET:
         try:
             result = version_converter.convert_version(result, _OPSET)
-        except (RuntimeError, version_converter.ConvertError) as error:
+        except (RuntimeError, InferenceError, version_converter.ConvertError) as error:
             reason = str(error).strip().splitlines()[0]
             raise OnnxError(
                 f"{name}: is of opset {opset}, int8 by channel needs {_OPSET}: {reason}"
