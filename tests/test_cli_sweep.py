@@ -10,6 +10,7 @@ from test_runs import write_run
 
 from torchlift.cli import sweep as file
 from torchlift.cli.errors import UsageError
+from torchlift.cli.main import main
 from torchlift.cli.sweep import read_choice, sweep
 from torchlift.transfer.errors import DivergedError, TrainingError
 
@@ -107,3 +108,20 @@ def test_a_range_is_of_whole_numbers_where_both_ends_are(
 def test_what_is_neither_values_nor_a_range_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_choice(text)
+
+
+@pytest.mark.parametrize(
+    ("varied", "problem"),
+    [
+        (["lr=1e-4..1e-1"], "set the number of runs with --random"),
+        (["lr=0.1,0.1"], "lr has a value twice"),
+        (["lr=0.1", "lr=0.2"], "each option can be varied once"),
+    ],
+)
+def test_options_that_no_sweep_can_be_made_of_are_wrong_words(
+    varied: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "train", "softmax", "sklearn:digits", *varied, "-o", str(tmp_path / "s")]
+    assert main(words) == 2
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

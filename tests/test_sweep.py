@@ -385,20 +385,3 @@ def test_the_folder_of_a_run_and_what_becomes_of_it_cannot_be_varied(
     assert main(words) == 2
     assert f"{name} cannot be varied" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("varied", "problem"),
-    [
-        (["lr=1e-4..1e-1"], "set the number of runs with --random"),
-        (["lr=0.1,0.1"], "lr has a value twice"),
-        (["lr=0.1", "lr=0.2"], "each option can be varied once"),
-    ],
-)
-def test_options_that_no_sweep_can_be_made_of_are_wrong_words(
-    varied: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["sweep", "train", "softmax", "sklearn:digits", *varied, "-o", str(tmp_path / "s")]
-    assert main(words) == 2
-    assert problem in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
