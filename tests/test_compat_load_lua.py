@@ -95,6 +95,23 @@ def test_tables_and_numbers(tmp_path: Path) -> None:
         load_lua(file, True)  # type: ignore[misc]
 
 
+def test_the_size_of_longs_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    """By default it is what fits the file."""
+    t7.save(np.arange(3.0), tmp_path / "longs.t7", long_size=4)
+    for options in ({}, {"long_size": 4}):
+        assert load_lua(tmp_path / "longs.t7", **options).tolist() == [0, 1, 2]
+    with pytest.raises(TorchliftError):
+        load_lua(tmp_path / "longs.t7", long_size=8)
+
+
+def test_booleans_and_sizes_keep_their_types(tmp_path: Path) -> None:
+    sizes = np.array([2, 3]).view(t7.TorchArray)
+    sizes.torch_class = "torch.LongStorage"
+    table = load_lua(save(tmp_path, LuaTable({"yes": True, "no": False, "sizes": sizes})))
+    assert (table.yes, table.no) == (True, False)
+    assert table.sizes == torch.Size([2, 3])
+
+
 def test_unknown_classes_need_the_option(tmp_path: Path) -> None:
     file = save(tmp_path, LuaTable({"layer": LuaObject("my.Layer", LuaTable({"size": 3}))}))
     with pytest.raises(TorchliftError, match=r"my\.Layer.*unknown_classes=True"):

@@ -135,6 +135,48 @@ def test_training_mode_normalizes_each_image(tmp_path: Path) -> None:
     assert readNetFromTorch(tmp_path / "norm.t7").getLayerNames() == ("l1_BatchNorm",)
 
 
+def test_the_eps_of_each_image_is_that_of_the_file(tmp_path: Path) -> None:
+    fields = {"running_mean": np.zeros(1), "running_var": np.ones(1), "eps": 3.0, "train": True}
+    t7.save(LuaObject("nn.SpatialBatchNormalization", LuaTable(fields)), tmp_path / "norm.t7")
+    net = readNetFromTorch(tmp_path / "norm.t7", evaluate=False)
+    net.setInput(np.float32([-1, 1]).reshape(1, 1, 1, 2))
+    # Mean 0, variance 1: divided by √(1 + 3).
+    np.testing.assert_allclose(net.forward().ravel(), [-0.5, 0.5], rtol=1e-6)
+
+
+def test_asking_for_layers_leaves_nothing_behind() -> None:
+    """Each call would be slower than the one before, and hold its outputs."""
+
+    def hooks() -> int:
+        return sum(len(module._forward_hooks) for module in net._module.modules())
+
+    net = readNetFromTorch(BRANCHES)
+    net.setInput(np.zeros((1, 3, 16, 16), np.float32))
+    before = hooks()
+    net.forward(["l1_Convolution", "l2_ReLU"])
+    net.forward("l5_Convolution")
+    assert hooks() == before
+    with pytest.raises(TorchliftError):
+        net.forward(["l1_Convolution", "l16_torchMerge", "nope"])
+    assert hooks() == before
+
+
+def test_several_names_give_their_outputs_in_that_order() -> None:
+    net = readNetFromTorch(BRANCHES)
+    blob = np.linspace(-1, 1, 768, dtype=np.float32).reshape(1, 3, 16, 16)
+    net.setInput(blob)
+    names = ["l5_Convolution", "l1_Convolution", ""]
+    expected = [net.forward(name) for name in names]
+    for found in (net.forward(names), [one for (one,) in net.forwardAndRetrieve(names)]):
+        for mine, alone in zip(found, expected, strict=True):
+            assert mine.dtype == np.float32
+            np.testing.assert_array_equal(mine, alone)
+    assert net.forward().shape == (1, 10)
+    ticks, layers = net.getPerfProfile()
+    assert ticks > 0
+    assert layers.shape == (0, 1)
+
+
 def test_asking_for_layers_changes_no_number() -> None:
     net = readNetFromTorch(BRANCHES)
     blob = np.linspace(0, 1, 768, dtype=np.float32).reshape(1, 3, 16, 16)

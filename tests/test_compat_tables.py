@@ -132,6 +132,29 @@ def test_fields_tell_which_dropout_and_which_slopes_a_module_has() -> None:
         assert layer.type == kind
 
 
+def test_the_weights_of_a_layer_are_opencvs() -> None:
+    """Vectors are columns, of a linear layer rows; batch normalization has its statistics first."""
+    fields: dict[str, Any] = {"weight": np.arange(8.0).reshape(2, 4), "bias": np.ones(2)}
+    shape, kernels = {"kH": 2, "kW": 1}, [[[[0], [1]], [[2], [3]]], [[[4], [5]], [[6], [7]]]]
+    statistics = {"running_mean": np.array([3.0, 4.0]), "running_var": np.array([5.0, 6.0])}
+    scaled = statistics | {"weight": np.full(2, 7.0)}
+    # Version 1 of the class: 1 / √(3.75 + 0.25) is 0.5.
+    older = {"running_mean": np.zeros(1), "running_std": np.array([0.5]), "eps": 0.25}
+    for name, values, expected in (
+        ("Linear", fields, [[[0, 1, 2, 3], [4, 5, 6, 7]], [[1, 1]]]),
+        ("SpatialConvolutionMM", fields | shape, [kernels, [[1], [1]]]),
+        ("BatchNormalization", statistics, [[[3], [4]], [[5], [6]]]),
+        ("BatchNormalization", older, [[[0]], [[3.75]]]),
+        ("BatchNormalization", scaled, [[[3], [4]], [[5], [6]], [[7], [7]]]),
+        ("Linear", {"weight": np.ones((1, 1)), "bias": np.zeros(0)}, [[[1]]]),
+        ("Tanh", {}, []),
+    ):
+        (layer,) = opencv_layers(LuaObject(f"nn.{name}", LuaTable(values)))
+        blobs = layer.blobs()
+        assert [blob.tolist() for blob in blobs] == expected, name
+        assert all(blob.dtype == np.float32 for blob in blobs)
+
+
 def test_layers_are_counted_found_and_read_by_name_and_by_number() -> None:
     net = readNetFromTorch(FIXTURES / "digits" / "digits-lenet5.t7")
     names = net.getLayerNames()

@@ -245,3 +245,52 @@ def test_longs_of_eight_bytes_and_objects_in_a_row() -> None:
     assert [reader.read_obj(), reader.read_obj()] == [b"one", 2]
     with pytest.raises(EOFError):
         reader.read_obj()
+
+
+def test_the_size_of_longs_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    """By default it is what fits the file."""
+    file = tmp_path / "longs.t7"
+    t7.save(np.arange(3.0), file, long_size=4)
+    assert torchfile.load(file).tolist() == [0, 1, 2]
+    assert torchfile.T7Reader(file.open("rb")).read_obj().tolist() == [0, 1, 2]
+    with pytest.raises(torchfile.T7ReaderException):
+        torchfile.load(file, force_8bytes_long=True)
+    with pytest.raises(torchfile.T7ReaderException):
+        torchfile.T7Reader(file.open("rb"), force_8bytes_long=True).read_obj()
+
+
+def test_a_function_among_its_own_upvalues_is_nil_there() -> None:
+    function = t7.LuaFunction(b"\x1bLJ code")
+    function.upvalues = LuaTable({1: LuaTable({"value": 5}), 2: LuaTable({"value": function})})
+    size, dumped, (first, second) = read(function)
+    assert (size, dumped) == (8, b"\x1bLJ code")
+    assert (first.value, second.value) == (5, None)
+
+
+def test_the_entries_of_a_vector_stay_in_order() -> None:
+    entries = LuaTable.from_list([3, "a", 1.5])
+    assert read(LuaObject("tds.Vec", entries)) == [3, b"a", 1.5]
+    table = read(LuaObject("tds.Hash", LuaTable({"b": 2, "a": 1})))
+    assert (type(table).__name__, list(table.items())) == (
+        "hashable_uniq_dict",
+        [(b"b", 2), (b"a", 1)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_list"),
+    [
+        ((1, 2, 3), True),
+        ((3, 1, 2), True),
+        ((0, 1, 5), False),
+        ((-1, 2, 5), False),
+        ((1, 3), False),
+    ],
+)
+def test_keys_from_1_to_n_in_any_order_make_a_list(keys: tuple[int, ...], is_list: bool) -> None:
+    """Their sum alone does not: that of -1, 2 and 5 is that of 1, 2 and 3."""
+    found = read(LuaTable({key: f"v{key}" for key in keys}))
+    if is_list:
+        assert found == [b"v1", b"v2", b"v3"]
+    else:
+        assert dict(found.items()) == {key: f"v{key}".encode() for key in keys}

@@ -83,3 +83,49 @@ def test_what_is_no_module_among_modules_is_named_with_its_place(value: object) 
         ConversionError, match=r"modules\[2\]: a Torch7 module was expected, not (LuaTable|int|str)"
     ):
         convert(LuaObject("nn.Sequential", LuaTable({"modules": modules})))
+
+
+@pytest.mark.parametrize(("version", "is_known"), [(1, True), (4, True), (5, False), ("5", True)])
+def test_versions_up_to_the_highest_of_torch7s_are_known(
+    version: int | str, is_known: bool
+) -> None:
+    """`nn.LookupTable` has version 4; what is no number says nothing."""
+    source = LuaObject("nn.Tanh", LuaTable(), version)
+    if is_known:
+        convert(source)
+    else:
+        with pytest.raises(ConversionError, match=r"version 5 of nn\.Tanh is not known"):
+            convert(source)
+
+
+def test_classes_in_a_container_of_an_unknown_class_are_named_too() -> None:
+    inner = lua("my.Box", lua("my.Inside"), lua("nn.Tanh"))
+    with pytest.raises(UnknownClassError) as caught:
+        convert(lua("nn.Sequential", inner, lua("my.Inside")))
+    assert caught.value.paths == {
+        "my.Box": ["model.modules[1]"],
+        "my.Inside": ["model.modules[1].modules[1]", "model.modules[2]"],
+    }
+
+
+def test_objects_of_a_file_among_the_numbers_of_a_layer_are_refused() -> None:
+    """In a list of numbers too, where they would come up in a forward pass only."""
+    criterions = LuaTable.from_list([lua("nn.MSECriterion"), lua("nn.MSECriterion")])
+    for wrong in (LuaTable(), np.ones(2), lua("nn.Tanh")):
+        weights = LuaTable.from_list([0.5, wrong])
+        source = LuaObject("nn.MultiCriterion", LuaTable())
+        source.fields["criterions"], source.fields["weights"] = criterions, weights
+        with pytest.raises(ConversionError, match=r"weights is .*, a number was expected"):
+            convert(source)
+    with pytest.raises(ConversionError, match="exponent is table of 0, a number was expected"):
+        convert(lua("nn.Power", pow=LuaTable()))
+
+
+def test_a_converted_normalization_counts_its_batches_from_0() -> None:
+    """PyTorch's counter has no field in Torch7; without a value nothing could be saved."""
+    numbers = np.ones(2, np.float32)
+    for name in ("", "Spatial", "Volumetric"):
+        source = lua(f"nn.{name}BatchNormalization", running_mean=numbers, running_var=numbers)
+        module = convert(source)
+        counter = dict(module.named_buffers())["num_batches_tracked"]
+        assert (counter.item(), counter.dtype) == (0, torch.int64)

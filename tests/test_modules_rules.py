@@ -60,6 +60,21 @@ def test_the_first_array_of_the_same_memory_is_named() -> None:
     assert short.add(long[90:], "end") == "long"
 
 
+def test_memory_that_is_too_much_work_to_compare_counts_as_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that two tied weights are noted rather than passed over."""
+
+    def gives_up(*arrays: np.ndarray, max_work: int) -> bool:
+        assert max_work == 10_000
+        raise np.exceptions.TooHardError
+
+    memory, held = np.zeros(10, np.float32), SharedMemory()
+    assert held.add(memory[::2], "even") is None
+    monkeypatch.setattr(np, "shares_memory", gives_up)
+    assert held.add(memory[1::2], "odd") == "even"
+
+
 def test_a_dtype_is_that_of_the_type_or_else_of_the_output() -> None:
     double = np.zeros(2)
     typed = LuaObject("nn.Copy", LuaTable({"_type": "torch.HalfTensor", "output": double}))
@@ -142,3 +157,14 @@ def test_what_an_inplace_layer_overwrites_is_read_by_the_next_branch(
     assert torch.equal(positive, inputs.relu())
     assert torch.equal(seen, inputs.relu())
     assert inputs.min() == -4
+
+
+@pytest.mark.parametrize(("inplace", "overwrites"), [(1, True), (0, True), (False, False)])
+def test_whatever_is_true_in_lua_makes_a_layer_work_in_place(
+    inplace: object, overwrites: bool
+) -> None:
+    """There all but nil and false is, also 0."""
+    branches = [layer("nn.ReLU", inplace=inplace), layer("nn.Identity")]
+    module = convert(layer("nn.ConcatTable", modules=LuaTable.from_list(branches)))
+    assert isinstance(module, InPlace) == overwrites
+    assert module(torch.tensor([-1.0]))[1].item() == (0 if overwrites else -1)

@@ -196,6 +196,36 @@ def test_buffers_may_be_infinite_on_purpose_but_statistics_may_not() -> None:
     assert first_not_finite(np.float32(np.nan)) == "is nan (1 of 1 numbers are NaN or infinite)"
 
 
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        (np.array([1 + 2j, complex(0, np.nan)]), "[1] is nanj (1 of 2"),
+        (np.array([[0.0, -np.inf], [np.nan, 1.0]], np.float16), "[0, 1] is -inf (2 of 4"),
+        # Expanded: one number in memory is five here.
+        (np.broadcast_to(np.float32([0, np.nan, 1]), (5, 3)), "[0, 1] is nan (5 of 15"),
+        (np.broadcast_to(np.float32([[0], [np.inf]]), (2, 4)), "[1, 0] is inf (4 of 8"),
+        (np.array([2**40, -1]), ""),
+        (np.array([True, False]), ""),
+        (np.zeros(0), ""),
+        (np.float32([np.finfo(np.float32).max, -0.0]), ""),
+    ],
+)
+def test_the_first_number_that_is_none_is_named_and_all_are_counted(
+    values: np.ndarray, place: str
+) -> None:
+    found = first_not_finite(values)
+    assert found == (f"{place} numbers are NaN or infinite)" if place else "")
+
+
+def test_numbers_are_looked_at_up_to_the_end_of_a_long_array() -> None:
+    values = np.zeros(2**21 + 3, np.float32)
+    assert first_not_finite(values) == ""
+    values[[-1, 2**20 + 1]] = np.nan
+    assert first_not_finite(values) == (
+        "[1048577] is nan (2 of 2,097,155 numbers are NaN or infinite)"
+    )
+
+
 @pytest.mark.parametrize("form", ["raw", "typed", "external"])
 def test_weights_of_an_onnx_file_are_found_without_the_package_onnx(
     form: str, folder: Path, tmp_path: Path

@@ -327,3 +327,35 @@ def test_a_projects_class_stands_beside_ours_of_the_same_name() -> None:
 def test_a_registration_by_mistake_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConversionError, match="@register"):
         register(*(["my.Layer"] if arguments else []), **arguments)
+
+
+def test_a_name_without_its_package_that_several_packages_have_is_nobodys() -> None:
+    """But nn's, and one converter that several packages share, are found."""
+
+    def source(name: str) -> LuaObject:
+        return LuaObject(name, LuaTable())
+
+    @register("one.Twin")
+    def first(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Identity()
+
+    assert find_converter(source("Twin")) is find_converter(source("other.Twin")) is first
+
+    @register("two.Twin")
+    def second(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Identity()
+
+    assert find_converter(source("Twin")) is None
+    assert find_converter(source("two.Twin")) is second
+
+    @register("nn.Twin")
+    def ours(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Identity()
+
+    assert find_converter(source("Twin")) is ours
+
+    @register("one.Shared", "two.Shared")
+    def shared(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Identity()
+
+    assert find_converter(source("Shared")) is shared
