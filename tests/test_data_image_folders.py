@@ -155,6 +155,17 @@ def test_hidden_and_other_files_are_left_out_and_counted(folder: Path) -> None:
     assert "left out, in no class folder: 1 (stray.png)" in notes
 
 
+def test_images_of_all_folders_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["a.png", "b/1.png", "b/2.png", "b/d/1.png", "c/1.png", "z.png"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_folder(tmp_path).images == [tmp_path / name for name in names]
+    # What is named comes in the order in which it is named.
+    found = find_images([tmp_path / "z.png", tmp_path / "b"])
+    assert found == [tmp_path / name for name in ("z.png", "b/1.png", "b/2.png", "b/d/1.png")]
+
+
 @pytest.mark.parametrize("name", ["a.tiff", "a.TIF", "a.JPG", "a.Jpeg", "a.WEBP", "a.PGM", "a.Bmp"])
 def test_suffixes_in_any_case_are_taken(name: str, folder: Path) -> None:
     write(folder / "zero" / name)

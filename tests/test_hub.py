@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,18 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.saved import SavedModel, SavedModelError, open_model
-from torchlift.converters.saved.hub import _fetched, is_remote, model_path
+from torchlift.converters.saved.hub import (
+    _fetched,
+    _problem,
+    fetch_of_another_library,
+    is_remote,
+    model_path,
+)
 from torchlift.transfer.network_by_name import load_network
 
 constants = pytest.importorskip("huggingface_hub.constants")
+huggingface_hub = pytest.importorskip("huggingface_hub")
+errors = pytest.importorskip("huggingface_hub.errors")
 
 
 @pytest.fixture
@@ -183,3 +192,59 @@ def test_a_network_of_another_library_is_fetched_for_load_network_alone(
     model = load_network("hf:lab/digits")
     assert opened == ["config.json", "model.safetensors"]
     assert model.notes[-1].startswith("downloaded from hf:lab/digits, commit")
+
+
+def test_what_images_of_a_network_of_another_library_are_comes_along(
+    served: tuple[Path, list[str]],
+) -> None:
+    folder, asked = served
+    (folder / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text('{"size": 8}', encoding="utf-8")
+    fetch_of_another_library("hf:lab/digits@v1")
+    place = model_path("hf:lab/digits@v1")
+    names = ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert sorted(file.name for file in place.iterdir()) == names
+    # Whatever is pushed meanwhile, all files are of one commit.
+    assert all(COMMIT in path for path in asked if not path.endswith("/config.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_needed"),
+    [("config.json", True), ("model.safetensors", True), ("torch7.t7", False)],
+)
+def test_without_a_connection_the_file_that_is_missing_is_named(
+    name: str, is_needed: bool, served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be missing in a repository may be missing in the cache, too."""
+    download = huggingface_hub.hf_hub_download
+
+    def offline(repository: str, file: str, **options: Any) -> Any:
+        if file == name:
+            raise errors.LocalEntryNotFoundError("offline")
+        return download(repository, file, **options)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    if not is_needed:
+        assert open_model("hf:lab/digits").labels == ["a", "b", "c"]
+        return
+    with pytest.raises(SavedModelError, match=f"no connection, and {name} is not in the Hub's"):
+        open_model("hf:lab/digits")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            "GatedRepoError",
+            "its owner grants access on the repository's page; then `hf auth login`",
+        ),
+        ("RepositoryNotFoundError", "no such repository; for a private one, `hf auth login` first"),
+        ("RevisionNotFoundError", "the repository has no such revision"),
+        ("HfHubHTTPError", "config.json cannot be downloaded: of that kind"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_apart(kind: str, text: str) -> None:
+    error_class = getattr(errors, kind)
+    error = error_class.__new__(error_class, "of that kind")
+    error.args = ("of that kind\nand more",)
+    assert _problem("config.json", error) == text

@@ -147,6 +147,21 @@ def test_forms_of_a_size(form: Any, size: tuple[int, int]) -> None:
     assert output_size(form, 333, 500) == size
 
 
+@pytest.mark.parametrize("wanted", [1, 7, 224, 256])
+def test_a_side_becomes_exactly_as_long_as_is_asked_for(wanted: int) -> None:
+    """Lua multiplies before it divides: 49 times 1/49 is below 1 in floating point."""
+    for side in range(1, 600):
+        assert output_size(wanted, side, side) == (wanted, wanted)
+        assert output_size(f"*{wanted}/{side}", side, side) == (wanted, wanted)
+
+
+def test_an_image_keeps_a_pixel_along_both_sides() -> None:
+    for size in ((1, 500), (500, 1)):
+        with pytest.raises(PreprocessingError, match="has no pixels"):
+            output_size("*1/2", *size)
+    assert output_size("*1/2", 2, 500) == (1, 250)
+
+
 @pytest.mark.parametrize("form", ["", "x", "10x", "^", "*", "*1/0", "-3", "2 5", "*0", "0", "big"])
 def test_invalid_sizes_are_refused(form: str) -> None:
     with pytest.raises(PreprocessingError):

@@ -18,17 +18,23 @@ from torchlift.converters.errors import NotFiniteError
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
-from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchPredictor
+from torchlift.converters.inference import (
+    InferenceError,
+    OnnxPredictor,
+    TorchPredictor,
+    provider_diagnostics,
+)
 from torchlift.converters.inference.image_model import ImageModel, _fill
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
 from torchlift.converters.inference.onnx_interface import find_input, find_scores
-from torchlift.converters.inference.onnx_weights import missing_weights
+from torchlift.converters.inference.onnx_weights import first_not_finite_weight, missing_weights
 from torchlift.converters.inference.prepare import prepare_all
 from torchlift.converters.inference.protobuf import fields
+from torchlift.converters.inference.scores import log_probabilities
 from torchlift.converters.inference.text import Tokenizer, open_language_model
 from torchlift.converters.inference.text.language_model import log_softmax
-from torchlift.converters.inference.torch_module import inference_copy
+from torchlift.converters.inference.torch_module import batch_size, inference_copy
 from torchlift.converters.modules.layers.shape import View
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -273,3 +279,84 @@ def test_a_message_that_is_cut_is_not_read_to_its_end() -> None:
         else:
             with pytest.raises(IndexError):
                 list(fields(message[:end]))
+
+
+@pytest.mark.parametrize(
+    ("axes", "is_foreign", "shape", "channels"),
+    [
+        ([None, 8, 6, 3], True, (3, 8, 6), 3),
+        ([None, 3, 8, 6], True, (3, 8, 6), 3),
+        ([None, 8, 6, 3], False, (8, 6, 3), 8),
+        ([None, 3, None, 6], True, None, 3),
+        ([None, 12], True, None, 1),
+        ([None, 5, 7], True, None, None),
+    ],
+)
+def test_the_size_of_an_image_is_its_height_and_its_width(
+    axes: list[int | None], is_foreign: bool, shape: Any, channels: int | None
+) -> None:
+    given = SimpleNamespace(name="x", type="tensor(float)", shape=axes)
+    found = find_input([given], is_foreign)
+    assert (found.image_shape, found.channels, found.batch) == (shape, channels, None)
+
+
+def test_a_batch_has_examples_and_as_many_in_every_input() -> None:
+    assert batch_size([np.zeros((3, 2)), [torch.zeros(3)]]) == 3
+    for inputs in (np.zeros((0, 2)), np.zeros(()), [np.zeros(3), np.zeros(2)], []):
+        with pytest.raises(InferenceError, match="needs a batch axis in front"):
+            batch_size(inputs)
+
+
+class Two(nn.Module):
+    def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        return [inputs, inputs]
+
+
+def test_a_classifier_has_one_output() -> None:
+    predictor = TorchPredictor(SavedModel(Two(), "logits"), "cpu")
+    with pytest.raises(InferenceError, match="the network has 2 outputs, a classifier has one"):
+        predictor(np.zeros((1, 3), np.float32))
+
+
+def test_the_logarithm_of_a_probability_of_0_is_that_of_the_smallest_number() -> None:
+    scores = np.array([[0.0, 0.25, 0.75]], np.float32)
+    found = log_probabilities(scores, "probabilities")
+    expected = np.log([np.finfo(np.float32).tiny, 0.25, 0.75])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        *((kind, True) for kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)),
+        *((kind, False) for kind in (TensorProto.FLOAT, TensorProto.DOUBLE)),
+    ],
+)
+def test_an_infinite_weight_may_be_meant_and_one_that_is_no_number_is_named(
+    kind: int, raw: bool, tmp_path: Path
+) -> None:
+    """Such as the -infinity of a mask. However the file holds its numbers."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    for last, found in ((-np.inf, ""), (np.nan, "w[1, 2] is nan")):
+        values = np.array([[1, np.inf, 2], [3, 4, last]], dtype)
+        content = values.tobytes() if raw else values.ravel().tolist()
+        tensor = helper.make_tensor("w", kind, [2, 3], content, raw=raw)
+        graph = helper.make_graph([], "g", [], [], [tensor])
+        (tmp_path / "f.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+        assert first_not_finite_weight(tmp_path / "f.onnx").partition(" (")[0] == found
+
+
+def test_packages_that_overwrite_each_other_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu, openvino = "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"
+    for installed, words in (
+        ((cpu,), None),
+        ((gpu,), None),
+        ((cpu, gpu), f"{cpu} and {gpu} are both installed"),
+        ((cpu, gpu, openvino), f"{cpu} and {gpu} and {openvino} are all installed"),
+    ):
+        monkeypatch.setattr(provider_diagnostics, "_is_installed", installed.__contains__)
+        found = provider_diagnostics.runtime_conflict()
+        assert (found is None) if words is None else str(found).startswith(words)
+        remedy = provider_diagnostics.package_remedy("openvino")
+        expected = "`pip uninstall onnxruntime`, then `pip install onnxruntime-openvino`"
+        assert remedy == (expected if words is None else found)

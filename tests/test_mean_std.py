@@ -60,6 +60,7 @@ def test_what_is_no_mean_of_gray_or_rgb_is_refused() -> None:
         (LuaTable.from_list([0.5, 0.5]), "has 2 numbers"),
         ("0.5 or so", "not a list of numbers"),
         (float("nan"), "not a list of numbers"),
+        (LuaTable.from_list([0.5, float("inf"), 0.5]), "not a list of numbers"),
     ):
         with pytest.raises(PreprocessingError, match=problem):
             read_mean_std(LuaTable({"mean": mean, "std": 1.0}))

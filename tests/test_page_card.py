@@ -258,3 +258,17 @@ def test_a_page_is_for_a_classifier_that_takes_pixels(change: dict[str, Any], pr
             require_image_classifier(Path("m.onnx"), description)
     else:
         require_image_classifier(Path("m.onnx"), description)
+
+
+def test_what_a_file_says_ends_no_element_and_tells_what_the_network_takes(tmp_path: Path) -> None:
+    """Names of classes are anybody's; the card shows the preprocessing of the network itself."""
+    labels = ["</script><script>alert(1)</script>", "<!--"]
+    own = Preprocessing("BGR", value_range=255, mean=(103.9, 116.8, 123.7))
+    model = SavedModel(nn.Conv2d(3, 2, 1).eval(), "features", labels=labels, preprocessing=own)
+    export(model, tmp_path / "net.onnx", input_shape="3x?x?", bake_preprocessing=True)
+    card = card_of(tmp_path / "net.onnx", tmp_path)
+    assert card["labels"] == labels
+    assert (card["preprocessing"]["color"], card["preprocessing"]["mean"]) == ("BGR", [*own.mean])
+    html = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "alert(1)<" not in html
+    assert "<!--" not in html.split('id="model">')[1]

@@ -88,6 +88,57 @@ def test_an_image_may_become_so_large_and_no_larger() -> None:
         Preprocessing(size="^81", crop=(10, 10)).check_fits((3, 10, 10))
 
 
+def test_so_large_is_measured_by_the_longer_side_of_what_the_network_takes() -> None:
+    for shape in ((3, 20, 10), (3, 10, 20)):
+        Preprocessing(size="^80", crop=shape[1:]).check_fits(shape)
+        with pytest.raises(PreprocessingError, match=r"size is '\^81'"):
+            Preprocessing(size="^81", crop=shape[1:]).check_fits(shape)
+
+
+def test_an_array_of_images_is_cropped_as_images_are_and_stays_as_it_is() -> None:
+    """Also where nothing is resized or recolored, which is another way through the code."""
+    batch = np.arange(2 * 3 * 5 * 6, dtype=np.uint8).reshape(2, 3, 5, 6)
+    whole = Preprocessing().pixels(batch)
+    assert np.array_equal(whole, batch.transpose(0, 2, 3, 1))
+    assert not np.shares_memory(whole, batch)
+    for color, order in (("RGB", slice(None)), ("BGR", slice(None, None, -1))):
+        cropped = Preprocessing(color, crop=(3, 2), value_range=255)(batch)
+        assert np.array_equal(cropped, batch[:, order, 1:4, 2:4])
+    for crop in ((6, 6), (5, 7)):
+        with pytest.raises(PreprocessingError, match=r"5×6 is too small for a crop of"):
+            Preprocessing(crop=crop)(batch)
+
+
+@pytest.mark.parametrize(
+    ("own", "of_input", "colors"),
+    [
+        (None, "RGB", [10, 20, 30]),
+        (None, "BGR", [30, 20, 10]),
+        ("BGR", "RGB", [30, 20, 10]),
+        ("RGB", "BGR", [10, 20, 30]),
+        # A gray image that becomes a colored one.
+        (None, "gray", [10, 20, 30]),
+        ("gray", "RGB", 10),
+        (None, "gray", 10),
+        # A colored one that becomes gray.
+        (None, "BGR", 10),
+    ],
+)
+def test_an_output_has_the_colors_that_are_said_or_those_of_the_input(
+    own: str | None, of_input: str, colors: Any
+) -> None:
+    values = colors if isinstance(colors, int) else [10, 20, 30]
+    output = np.reshape(values, (-1, 1, 1)).astype(np.float32)
+    assert ImageToImage(255, own).image(output, of_input)[0, 0].tolist() == colors
+
+
+def test_std_comes_before_the_mean_and_the_range_last() -> None:
+    """The other way round than for inputs: (x · std + mean - low) · 255 / (high - low)."""
+    steps = ImageToImage((-1, 3), "RGB", mean=(0.5, -0.5, 1.0), std=(2.0, 0.5, 1.0))
+    output = np.reshape([0.25, 1.0, 9.0], (3, 1, 1)).astype(np.float32)
+    assert steps.image(output)[0, 0].tolist() == [round(2 * 63.75), round(63.75), 255]
+
+
 @pytest.mark.parametrize(
     ("preprocessing", "problem"),
     [

@@ -6,6 +6,7 @@ Small graphs made by hand stand for exported steps.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import FIXTURES
 
+from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.text import (
@@ -27,6 +29,7 @@ from torchlift.converters.inference.text import (
 )
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.sampling import _draw
+from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.vocabulary import Vocabulary
 
 TOKENS = ("a", "b", "c")
@@ -160,3 +163,52 @@ def test_a_low_temperature_still_draws_among_equals() -> None:
     )
     for temperature, drawn in ((0, {0}), (0.01, {0, 1})):
         assert set(sample_tokens(equal, [0], 40, temperature=temperature)) == drawn
+
+
+def test_a_loss_is_the_mean_over_all_tokens_but_the_first() -> None:
+    """Also where the text is read in pieces of 256 tokens: none is left out, none counts twice."""
+    logs = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]]))
+    model: Any = SimpleNamespace(start=lambda: 0, read=lambda read, n: (logs[read], n + len(read)))
+    for count in (2, 3, 256, 257, 258, 513):
+        tokens = np.random.default_rng(count).integers(0, 3, count).tolist()
+        expected = -np.mean([logs[a, b] for a, b in pairwise(tokens)])
+        found = text_loss(model, tokens)
+        assert (found.tokens, found.loss) == (count, pytest.approx(expected, rel=1e-12))
+    for tokens in ([], [0]):
+        with pytest.raises(InferenceError, match="needs two tokens at least"):
+            text_loss(model, tokens)
+
+
+def test_a_line_ends_with_its_own_token_where_there_is_no_line_break() -> None:
+    words = ("the", "<eos>", "sea")
+    for tokens, text, places in (
+        (words, b"the sea\nthe", [0, 2, 1, 0]),
+        ((*words, "\n"), b"the sea", [0, 2]),
+        # Of two equal tokens the first one counts, as in a search from the start.
+        (("the", "sea", "the"), b"the sea the", [0, 1, 0]),
+        (("a", "b", "a"), b"aba", [0, 1, 0]),
+    ):
+        assert Tokenizer(Vocabulary("vocab", tokens)).encode(text) == places
+    with_break = Tokenizer(Vocabulary("vocab", (*words, "\n")))
+    assert 1 not in with_break.encode(b"the sea\nthe\n")
+
+
+def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
+    two = t7.LuaTable({"a": t7.LuaTable.from_list(["x", "y"]), "b": t7.LuaTable({"z": 1, "w": 2})})
+    for name in ("two.t7", "with:colon.t7"):
+        t7.save(two, tmp_path / name)
+        found = read_vocabulary_file(str(tmp_path / name))
+        assert [(one.lua_path.lstrip("."), one.tokens) for one in found] == [
+            ("a", ("x", "y")),
+            ("b", ("z", "w")),
+        ]
+    (inner,) = read_vocabulary_file(f"{tmp_path}/two.t7:b")
+    assert (inner.lua_path, inner.tokens) == ("b", ("z", "w"))
+    (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
+    (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
+    assert named.tokens == ("p", "q")
+    (tmp_path / "no.json").write_text("3", encoding="utf-8")
+    with pytest.raises(InferenceError, match="no vocabulary: a table of tokens"):
+        read_vocabulary_file(f"{tmp_path}/no.json")
+    with pytest.raises(t7.T7Error, match=r"two\.t7"):
+        read_vocabulary_file(f"{tmp_path}/two.t7:c")

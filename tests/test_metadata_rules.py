@@ -1,0 +1,81 @@
+"""What an `.onnx` file says of itself: whose entries they are, and whether they fit the graph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import onnx
+import pytest
+from onnx import helper
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference import InferenceError
+from torchlift.converters.inference.metadata import Metadata
+from torchlift.converters.onnx.annotator import with_metadata
+
+#: What another program wrote into a file, in part under names of ours.
+FOREIGN = {"author": "me", "output": "x", "labels": "three"}
+
+
+def test_entries_of_ours_are_replaced_or_taken_out_and_those_of_others_stay() -> None:
+    own = Metadata(labels=["a"], output_kind="logits")
+    props = own.to_props() | {"author": "me", "output": "x"}
+    found = replace(own, labels=None, output_kind="features").added_to(props)
+    assert "labels" not in found
+    assert json.loads(found["output_kind"]) == "features"
+    assert (found["author"], found["output"]) == ("me", "x")
+
+
+def test_a_name_of_format_1_is_ours_in_a_file_of_format_1_alone() -> None:
+    """Its `output` is today's `output_kind`; in other files it is somebody else's entry."""
+    props = {"torchlift_version": '"0.1.0"', "output": '"logits"', "author": "me"}
+    old = Metadata.from_props(props)
+    assert (old.output_kind, old.format_version, old.is_foreign) == ("logits", None, False)
+    found = old.added_to(props)
+    assert "output" not in found
+    assert json.loads(found["output_kind"]) == "logits"
+    assert (found["author"], found["format_version"]) == ("me", "2")
+    other = Metadata.from_props(FOREIGN)
+    assert other == replace(Metadata(), torchlift_version=None, format_version=None)
+    said = replace(other, labels=["a"]).added_to(FOREIGN)
+    assert said == {"author": "me", "output": "x", "labels": '["a"]', "format_version": "2"}
+    # It is still not ours when it is read again, and what is said of it is understood.
+    again = Metadata.from_props(said)
+    assert (again.is_foreign, again.labels, again.output_kind) == (True, ["a"], None)
+
+
+def test_a_file_that_is_annotated_keeps_its_graph_and_what_others_say_in_it() -> None:
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    model = helper.make_model(graph, producer_name="other")
+    helper.set_model_props(model, FOREIGN)
+    written = onnx.load_from_string(
+        with_metadata(model.SerializeToString(), replace(Metadata(), labels=["a"]))
+    )
+    props = {prop.key: prop.value for prop in written.metadata_props}
+    assert (props["author"], props["labels"]) == ("me", '["a"]')
+    assert len(props) == len(written.metadata_props)
+    del written.metadata_props[:], model.metadata_props[:]
+    assert written == model
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "fits"),
+    [(2, 2, True), (1, 2, False), (3, 2, False), (3, None, True)],
+)
+def test_there_are_as_many_labels_as_columns(labels: int, outputs: int | None, fits: bool) -> None:
+    metadata = Metadata(labels=["a", "b", "c"][:labels])
+    if fits:
+        metadata.check_fits(None, outputs)
+        return
+    with pytest.raises(InferenceError, match="the metadata 'labels' does not fit"):
+        metadata.check_fits(None, outputs)
+
+
+def test_preprocessing_fits_the_input_of_the_graph() -> None:
+    metadata = Metadata(preprocessing=Preprocessing(size=(8, 6)))
+    for shape in ((3, 8, 6), None):
+        metadata.check_fits(shape, None)
+    for shape in ((3, 6, 8), (1, 8, 6)):
+        with pytest.raises(InferenceError, match="the metadata 'preprocessing' does not fit"):
+            metadata.check_fits(shape, None)
