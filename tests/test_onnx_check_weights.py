@@ -15,6 +15,7 @@ from torchlift.converters.onnx.checker.reference import Constant
 from torchlift.converters.onnx.checker.weights import (
     WeightComparison,
     compare_weights,
+    quantized_constants,
     weights_with_nan,
 )
 
@@ -246,3 +247,22 @@ def test_only_a_single_number_is_the_range_of_an_activation() -> None:
     assert (found.unknown, found.total, found.fraction) == ([], 0, 1)
     found = compare_weights({}, file_of({"w_scale": np.ones(3, np.float32)}))
     assert (found.unknown, found.total, found.fraction) == (["w_scale"], 3, 0)
+
+
+@pytest.mark.parametrize(("axis", "suffix"), [(None, ""), (0, ""), (1, ""), (None, "_Transposed")])
+def test_a_quantized_constant_stands_for_numbers_and_names_its_parts(
+    axis: int | None, suffix: str
+) -> None:
+    """(steps - zero point) · scale, along the axis of the scales."""
+    stored = WEIGHT.T if suffix else WEIGHT
+    arrays = quantized(np.ascontiguousarray(stored), 127, axis, suffix)
+    zero = arrays[f"w{suffix}_zero_point"]
+    zero += np.arange(1, zero.size + 1, dtype=np.int8).reshape(zero.shape)
+    nodes = dequantize(axis) if axis is not None else ()
+    ((name, values, parts),) = quantized_constants(arrays, file_of(arrays, nodes))
+    shape = [-1 if dim == axis else 1 for dim in range(2)] if axis is not None else []
+    steps = arrays[f"w{suffix}_quantized"].astype(float) - zero.reshape(shape)
+    expected = steps * arrays[f"w{suffix}_scale"].reshape(shape)
+    assert name == "w"
+    assert np.array_equal(values, expected.T if suffix else expected)
+    assert set(arrays) <= set(parts)
