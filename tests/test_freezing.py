@@ -98,6 +98,14 @@ def test_unfreezing_restores_gradients_and_modes() -> None:
     assert all(module.training for module in network.modules())
 
 
+def test_the_layer_that_until_names_is_the_first_that_is_not_frozen() -> None:
+    """A Dropout too, which has no weights: frozen, it would be off."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Sequential(nn.Linear(2, 2)))
+    assert frozen_modules(network, "until 1") == {"0", "0.weight", "0.bias"}
+    assert frozen_modules(network, "until 2") == {"0", "0.weight", "0.bias", "1"}
+    assert frozen_modules(network, "until get(3):get(1)") == {"0", "0.weight", "0.bias", "1"}
+
+
 def test_layers_are_unfrozen_step_by_step() -> None:
     network, images, classes = network_and_batch()
     freezing = Freezing(unfreeze="2:9,4:4,4:5")

@@ -111,6 +111,16 @@ def test_other_settings_are_refused_and_overwrite_starts_again(tmp_path: Path) -
     assert [path.name for path in folder.iterdir()] == ["steps.jsonl"]
 
 
+def test_a_setting_that_is_new_or_gone_makes_another_lab(tmp_path: Path) -> None:
+    """Such as an option that the version before did not have."""
+    start(tmp_path / "lab", Commands(), seed=0)
+    with pytest.raises(LabError, match=r"another value of photo \(None, now me\.jpg\)"):
+        start(tmp_path / "lab", Commands(), seed=0, photo="me.jpg")
+    with pytest.raises(LabError, match=r"another value of seed \(0, now None\)"):
+        start(tmp_path / "lab", Commands())
+    start(tmp_path / "lab", Commands(), seed=0, photo=None)
+
+
 def test_files_of_other_people_are_never_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     start(folder, Commands(), seed=0).path("figure.png").write_bytes(b"old")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from torchlift.transfer.errors import ReportError
+from torchlift.transfer.plots.curves import Curve
 from torchlift.transfer.reports import (
     Figure,
     Page,
@@ -19,10 +23,12 @@ from torchlift.transfer.reports import (
     Step,
     Table,
     Text,
+    runs_page,
     write_lab_report,
 )
 from torchlift.transfer.reports.markdown import markdown_table
 from torchlift.transfer.reports.numbers import formatted
+from torchlift.transfer.runs import RunSummary
 
 TRAIN = Step(("train", "lenet5", "my data.t7", "--lr", "0.1"), {"loss": 0.5}, 12.34)
 PLOT = Step(("plot", "filters", "run", "filters.png"), {}, 1.0)
@@ -58,6 +64,13 @@ def test_a_column_is_numeric_if_all_its_cells_are() -> None:
     table = Table("c", ["layer", "n", "mixed"], [["conv", 1, "a"], ["pool", None, 2]], [TRAIN])
     assert table.numeric == [False, True, False]
     assert table.cells == [["conv", "1", "a"], ["pool", "", "2"]]
+
+
+def test_a_column_without_a_number_is_no_column_of_numbers() -> None:
+    """Such as validation results of a run without validation images; and a truth is a word."""
+    table = Table("c", ["none", "truth", "some"], [[None, True, None], [None, False, 0]], [TRAIN])
+    assert table.numeric == [False, False, True]
+    assert table.cells == [["", "True", ""], ["", "False", "0"]]
 
 
 def test_a_cell_stays_in_its_row_and_column() -> None:
@@ -189,3 +202,26 @@ def test_markdown_links_its_figures(page: Page, tmp_path: Path) -> None:
     assert '<a id="command-2"></a>2. (1.0 s)' in text
     assert "```sh\ntorchlift train lenet5 'my data.t7' --lr 0.1\n```" in text
     assert "- torch: 2.9" in text
+
+
+def test_every_run_with_an_epoch_has_a_curve_and_eight_share_a_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that was stopped; and each part of the page has a name of its own."""
+    drawn: list[tuple[list[str], str]] = []
+
+    def svg(curves: Sequence[Curve], prefix: str) -> Markup:
+        drawn.append(([curve.name for curve in curves], prefix))
+        return Markup("<svg></svg>")
+
+    monkeypatch.setattr(runs_page, "_svg", svg)
+    rows = [{"epoch": 1.0, "train_loss": 1.0}]
+    status: Any = ["finished", "interrupted", "diverged"]
+    runs = [RunSummary(f"r{n}", status[n % 3], history=rows) for n in range(9)]
+    runs.insert(3, RunSummary("none", "failed"))
+    html = runs_page.render_runs("A <title>", runs, {}, ["run none: <why>"])
+    assert drawn == [([f"r{n}" for n in range(8)], "f0-"), (["r8"], "f1-")]
+    assert html.count("<svg></svg>") == 2
+    assert "Loss and accuracy by epoch: r0, r1, r2, r3, r4, r5, r6, r7." in html
+    assert "&lt;title&gt;" in html
+    assert "run none: &lt;why&gt;" in html
