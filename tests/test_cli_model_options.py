@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from torchlift.cli import model_options as file
 from torchlift.cli.errors import UsageError
 from torchlift.cli.model_options import (
     AS_THE_INPUT,
@@ -16,11 +17,12 @@ from torchlift.cli.model_options import (
     PreprocessingOptions,
     ScoreOptions,
 )
-from torchlift.converters import inference, saved
+from torchlift.converters import inference, modules, saved
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images.errors import PreprocessingError
 from torchlift.converters.images.image_to_image import SaidOutput
 from torchlift.converters.input_shapes import parse_inputs
+from torchlift.converters.modules import selfcheck
 from torchlift.transfer import network_by_name
 
 
@@ -154,7 +156,13 @@ def test_a_saved_model_is_not_told_that_its_outputs_are_something_else(
 
 
 @pytest.mark.parametrize(
-    "options", [OutputOptions(output_color="RGB"), OutputOptions(output_mean=True)]
+    "options",
+    [
+        OutputOptions(output_color="RGB"),
+        OutputOptions(output_mean=True),
+        # A network that takes no images has no mean to undo.
+        OutputOptions(output_range=[-1, 1], output_mean=True),
+    ],
 )
 def test_of_a_generator_the_range_of_its_images_must_be_said(options: OutputOptions) -> None:
     model: Any = SimpleNamespace(image_to_image=None, preprocessing=None)
@@ -163,3 +171,25 @@ def test_of_a_generator_the_range_of_its_images_must_be_said(options: OutputOpti
     OutputOptions(output_range=[-1, 1], output_color="BGR").set_on(model, "m.t7")
     made = model.image_to_image
     assert (made.limits, made.color) == ((-1, 1), "BGR")
+
+
+def test_the_model_at_a_path_is_compared_once_its_classes_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[Any] = []
+
+    def load(*given: Any) -> str:
+        steps.append(("load", *given))
+        return "conversion"
+
+    monkeypatch.setattr(file, "run_plugin", lambda plugin: steps.append(("run", plugin)))
+    monkeypatch.setattr(modules, "load_conversion", load)
+    monkeypatch.setattr(
+        selfcheck, "self_check", lambda *given, **named: steps.append(("check", *given, named))
+    )
+    ModelOptions(at="protos.cnn", plugin="p.py").self_check("m.t7", 0.25)
+    assert steps == [
+        ("run", "p.py"),
+        ("load", "m.t7", "protos.cnn"),
+        ("check", "conversion", {"tolerance": 0.25}),
+    ]

@@ -20,12 +20,15 @@ from torchlift.cli.values import (
     as_text,
     in_precision,
     parse_columns,
+    parse_input_option,
     parse_list,
     parse_numbers,
     parse_provider_name,
+    parse_shape,
     parse_size,
     parser_of,
 )
+from torchlift.converters.input_shapes import parse_inputs
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,11 @@ from torchlift.cli.values import (
     [
         (parse_size, "224", (224, 224)),
         (parse_size, "240x320", (240, 320)),
+        (parse_shape, "7", (7,)),
+        (parse_shape, "10x3x224x320", (10, 3, 224, 320)),
+        (parser_of(tuple[int, ...]), "28x28", (28, 28)),
+        (parser_of(tuple[int, int] | None), "28", (28, 28)),
+        (parse_input_option, "3x8x9", parse_inputs("3x8x9")),
         (parse_columns, "3:3", ColumnRange(3, 3)),
         (parse_list, " a , b", ["a", "b"]),
         (parse_numbers, "-1, 0.5", [-1, 0.5]),
@@ -67,11 +75,19 @@ def test_a_value_is_read(parse: Callable[[Any], Any], text: str, value: Any) -> 
     [
         (parse_size, "0", "a size such as 224"),
         (parse_size, "2x", "a size such as 224"),
+        (parse_size, "2x0", "a size such as 224"),
+        (parse_size, "2x3x4", "a size such as 224"),
+        (parse_shape, "0", "a shape such as 3x224x224"),
+        (parse_shape, "0x28", "a shape such as 3x224x224"),
+        (parse_shape, "3x0x28", "a shape such as 3x224x224"),
+        (parse_shape, "3x", "a shape such as 3x224x224"),
+        (parse_shape, "-3x4", "a shape such as 3x224x224"),
         (parse_columns, "4:3", "columns from 1"),
         (parse_columns, "0:3", "columns from 1"),
         (parse_list, "a,,b", "names with commas"),
         (parse_numbers, "1,nan", "numbers with commas"),
         (parse_numbers, "inf", "numbers with commas"),
+        (parse_numbers, "1,", "numbers with commas"),
         (parse_numbers, "", "numbers with commas"),
         (parser_of(Bytes), "0K", "a number such as 512"),
         (parser_of(Bytes), "3T", "a number such as 512"),
@@ -115,9 +131,15 @@ def test_limits_belong_to_their_range() -> None:
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
-    values = ((224, 224), (240, 320), (3, 4, 4), (7,), ColumnRange(1, 9), ["a,b"], 0.5)
-    shown = ["224", "240x320", "3x4x4", "7", "1:9", ["a,b"], 0.5]
+    values = ((224, 224), (240, 320), (3, 4, 4), (4, 3, 4), (4, 4, 4), (7,), ColumnRange(1, 9))
+    shown = ["224", "240x320", "3x4x4", "4x3x4", "4x4x4", "7", "1:9"]
     assert [as_text(value) for value in values] == shown
+    assert [as_text(value) for value in (["a,b"], 0.5, None)] == [["a,b"], 0.5, None]
+    # What a run's config.yaml holds is read again as it was.
+    assert parse_shape(as_text((4, 4, 4))) == (4, 4, 4)
+    assert parse_size(as_text((240, 320))) == (240, 320)
+    inputs = parse_inputs("16,4xN:int64")
+    assert parse_input_option(as_text(inputs)) == inputs
 
 
 def test_a_precision_is_openvinos_alone_and_said_once() -> None:

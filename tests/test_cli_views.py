@@ -261,6 +261,10 @@ def test_longer_texts_of_the_user_are_kept_first() -> None:
     message = "at=1 at=2: no file; give at=3"
     assert as_options(message, {"at"}, texts) == "at=1 at=2: no file; give --at 3"
     assert as_options("give at='a b' or lr=…", {"at", "lr"}) == "give --at 'a b' or --lr"
+    # What is typed without an option has none.
+    message = "of data='a b', now model=n.t7"
+    assert as_options(message, {"lr"}, words={"data", "model"}) == "of data 'a b', now model n.t7"
+    assert as_options(message, {"lr"}) == message
     assert texts_of({"model": "runs/lr=1/best/m.t7"}) == {
         "runs/lr=1/best/m.t7",
         "runs/lr=1/best",

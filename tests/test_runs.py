@@ -286,11 +286,18 @@ def test_a_page_loads_nothing_and_runs_nothing(
 
 
 def test_markdown_and_json(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_run(folder / "x|y", [0.5])
     text = run(capsys, folder, "--format=markdown")
     assert "| x\\|y | 0.1 | 0 | interrupted | 1 of 2 |" in text
+    # The folder has its name, wherever a person stands.
+    assert text.startswith("# Runs in runs\n\n")
+    monkeypatch.chdir(folder)
+    assert run(capsys, ".", "--format=markdown") == text
     file = tmp_path / "t.json"
     run(capsys, folder, "-o", file)
     run(capsys, folder, "-o", file, "--overwrite")

@@ -94,6 +94,20 @@ def test_a_log_gets_a_line_for_each_epoch_and_each_minute(monkeypatch: pytest.Mo
     ]
 
 
+def test_the_line_of_an_epoch_has_its_own_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is resumed has a history before it shows its first line."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    told = state()
+    told.history[:0] = [{"epoch": number, "val_loss": 9.0} for number in (1, 2)]
+    told.history[-1]["epoch"] = 3
+    told.seconds[:0] = [1.0, 2.0]
+    with TrainingProgress(4) as progress:
+        progress.on_epoch(told)
+    (line,) = stream.getvalue().splitlines()
+    assert line == "epoch 3 of 4: learning rate 0.1, loss 2, accuracy 0.5, val. F1 0.25, 3.0 s"
+
+
 def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -109,6 +123,8 @@ def test_a_bar_shows_how_much_is_done_of_how_much(monkeypatch: pytest.MonkeyPatc
         advance(3)
         advance(7)
     assert "10/40" in stream.getvalue()
+    # It is erased in the end: the cursor goes up, and the line is cleared.
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")
     with phases() as show:
         show("measuring", 5, 20)
         show("comparing", 2, 4)
