@@ -75,6 +75,8 @@ def test_a_version_gets_every_option_and_the_first_one_lists_the_configuration(
     def version(folder: Path) -> Any:
         folder.mkdir(parents=True)
         yield folder / "model.onnx"
+        # The weights of a large model stand beside it.
+        (folder / "model.onnx.data").write_bytes(b"890")
         (folder.parent / "config.pbtxt").write_bytes(b"67")
 
     monkeypatch.setattr(onnx, "triton_version", version)
@@ -88,11 +90,14 @@ def test_a_version_gets_every_option_and_the_first_one_lists_the_configuration(
     monkeypatch.setattr(onnx, "next_version", next_version)
     result = export("nets/m.t7", triton="r", **OPTIONS)
     assert exported == [(tmp_path / "r/m/1/model.onnx", PASSED)]
-    files = [str(tmp_path / "r/m" / name) for name in ("1/model.onnx", "config.pbtxt")]
-    assert (result.data["files"], result.data["bytes"]) == (files, 7)
+    names = ("1/model.onnx", "1/model.onnx.data", "config.pbtxt")
+    files = [str(tmp_path / "r/m" / name) for name in names]
+    assert (result.data["files"], result.data["bytes"]) == (files, 10)
     # What was changed by hand there is not written again.
     result = export("nets/m.t7", triton="r", name="other")
-    assert result.data["files"] == [str(tmp_path / "r/other/2/model.onnx")]
+    assert result.data["files"] == [
+        str(tmp_path / "r/other" / f"2/{name[2:]}") for name in names[:2]
+    ]
     assert named == [("r", "m"), ("r", "other")]
 
 

@@ -18,7 +18,15 @@ from torchlift.cli.train import train
 from torchlift.cli.training import default_run
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training import classifiers, processes, teacher
-from torchlift.transfer.training.options import FREEZING, RUN, Distillation, Experiment
+from torchlift.transfer.training.options import (
+    AUGMENTATION,
+    FREEZING,
+    OPTIMIZATION,
+    RUN,
+    SPLIT_OPTIONS,
+    Distillation,
+    Experiment,
+)
 
 DATA = replace(ALL_DATA, seed=7)
 
@@ -48,13 +56,24 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
+def other_groups() -> dict[str, Any]:
+    """Groups of options that are not the usual ones, by the name of the argument."""
+    return {
+        "optimization": replace(OPTIMIZATION, epochs=3),
+        "augmentation": replace(AUGMENTATION, flip=True),
+        "distillation": Distillation(teacher="t"),
+        "run": replace(RUN, threads=3),
+    }
+
+
 @pytest.mark.parametrize("head", ["zeros", "probe", "keep"])
 def test_a_head_that_is_kept_keeps_its_classes_and_others_get_those_of_the_data(
     head: Any, steps: list[Any]
 ) -> None:
-    freezing, distillation = Freezing(freeze="none"), Distillation(teacher="t")
-    run = replace(RUN, output="there")
-    options: dict[str, Any] = {"freezing": freezing, "distillation": distillation, "run": run}
+    groups = other_groups()
+    freezing, distillation = Freezing(freeze="none"), groups["distillation"]
+    groups["run"] = replace(groups["run"], output="there")
+    options: dict[str, Any] = {"freezing": freezing, **groups}
     finetune(model="m.t7", data="d.t7", head=head, data_options=DATA, **options)
     names = [name for name, *_ in steps]
     # The head is drawn or fitted by the seed of the run.
@@ -69,7 +88,9 @@ def test_a_head_that_is_kept_keeps_its_classes_and_others_get_those_of_the_data(
     assert isinstance(experiment, Experiment)
     assert (model, path) == ("adapted", Path("there"))
     assert (experiment.freezing, experiment.seed) == (freezing, 7)
-    assert (experiment.distillation, experiment.teacher) == (distillation, "the teacher")
+    assert experiment.teacher == "the teacher"
+    for name, group in groups.items():
+        assert getattr(experiment, name) == group
     config = experiment.config
     assert (config["model"], config["data"], config["head"]) == ("m.t7", "d.t7", head)
     assert (config["seed"], config["freeze"], config["teacher"]) == (7, "none", "t")
@@ -77,8 +98,21 @@ def test_a_head_that_is_kept_keeps_its_classes_and_others_get_those_of_the_data(
 
 def test_a_new_network_is_drawn_by_the_seed_and_nothing_of_it_is_frozen(steps: list[Any]) -> None:
     options = PreprocessingOptions(mean=[0.5], std=[0.25], color="gray")
-    train(network="nets/a b.t7", data="x/d.t7", data_options=DATA, preprocessing_options=options)
+    groups = other_groups()
+    train(
+        network="nets/a b.t7",
+        data="x/d.t7",
+        data_options=DATA,
+        preprocessing_options=options,
+        **groups,
+    )
+    assert [name for name, *_ in steps] == ["splits", "new", "teacher", "run"]
     by_name = {name: given for name, *given in steps}
+    assert by_name["splits"] == ["x/d.t7", DATA, SPLIT_OPTIONS]
+    assert by_name["teacher"] == [groups["distillation"], "network", "train split"]
+    assert by_name["run"][1].teacher == "the teacher"
+    for name, group in groups.items():
+        assert getattr(by_name["run"][1], name) == group
     network, split, seed, *said = by_name["new"]
     assert (network, split, seed) == ("nets/a b.t7", "train split", 7)
     assert dict(said) == {"mean": [0.5], "std": [0.25], "color": "gray"}

@@ -23,7 +23,9 @@ from torchlift.cli.plotting import (
     _image_shape,
     _statistics,
     draw_confusion,
+    draw_feature_maps,
     draw_samples,
+    draw_sizes,
     draw_units,
 )
 from torchlift.converters.errors import TorchliftError
@@ -31,6 +33,7 @@ from torchlift.transfer import evaluation
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.evaluation import Evaluation
+from torchlift.transfer.plots import activations, feature_maps, photographs, sizes
 
 
 def request(*sources: str, limit: int | None = None, **options: Any) -> PlotRequest:
@@ -207,6 +210,92 @@ def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
     with pytest.raises(TorchliftError, match="enough"):
         draw_samples(replace(request(DATA, model="m"), data_options=options))
     assert asked == [(2, ("m", "auto"), "position")]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "drawn"),
+    [
+        ("m.t7", FILE_DEFAULTS, "the file"),
+        # An option says of which model: the others of the file do not count.
+        ("m.t7", ModelOptions(at="protos.cnn"), "the network"),
+        ("saved", FILE_DEFAULTS, "the network"),
+        ("torchvision:resnet18", FILE_DEFAULTS, "the network"),
+        ("m.ONNX", FILE_DEFAULTS, "the graph"),
+    ],
+)
+def test_sizes_are_those_of_a_file_or_of_the_network_that_options_make_of_it(
+    source: str,
+    options: ModelOptions,
+    drawn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.t7").touch()
+    (tmp_path / "m.ONNX").touch()
+    (tmp_path / "saved").mkdir()
+    named = {"sizes_in_t7": "the file", "sizes_in_network": "the network"}
+    for name, what in {**named, "sizes_in_onnx": "the graph"}.items():
+        layers = [
+            SimpleNamespace(parameters=count, bytes=4 * count, to_json=lambda what=what: what)
+            for count in (1000, 500)
+        ]
+        monkeypatch.setattr(sizes, name, lambda given, layers=layers: layers)
+    monkeypatch.setattr(sizes, "draw_sizes", lambda layers, title: title)
+    monkeypatch.setattr(ModelOptions, "model", lambda self, path: path)
+    found = draw_sizes(replace(request(source, titles=["net"]), model_options=options))
+    line = "net: 1,500 parameters, 6.0 kB"
+    assert (found.figure, found.lines) == (line, [line])
+    assert found.data == {"parameters": 1500, "bytes": 6000, "layers": [drawn, drawn]}
+
+
+@pytest.mark.parametrize("scale", ["together", "each"])
+def test_feature_maps_are_drawn_beside_the_image_that_made_them(
+    scale: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = np.full((8, 9, 3), 7, np.float32)
+    values = np.array([[[0.0, 2.0], [-1.0, 3.0]]], np.float32)
+    maps = [SimpleNamespace(name="a/0", kind="ReLU", values=values, title="a line")]
+    layers = SimpleNamespace(note="first convolution", run=lambda image: (seen, maps))
+    asked: list[Any] = []
+
+    def draw(*given: Any) -> str:
+        asked.append(given)
+        return "figure"
+
+    monkeypatch.setattr(ModelOptions, "model", lambda *_: SimpleNamespace(notes=["of the model"]))
+    monkeypatch.setattr(activations, "layers_of", lambda *given: layers)
+    monkeypatch.setattr(feature_maps, "draw_feature_maps", draw)
+    monkeypatch.setattr(photographs, "open_image", lambda *given: asked.append(given[:2]))
+    found = draw_feature_maps(request("m.t7", image="i.png", index=4, scale=scale))
+    assert asked == [("i.png", 4), (seen, maps, scale == "together")]
+    assert found.arrays == {"image": seen, "a/0": values}
+    assert (found.data["image"], found.data["input_shape"]) == ("i.png", [3, 8, 9])
+    (told,) = found.data["layers"]
+    assert (told["layer"], told["torch_class"], told["shape"]) == ("a/0", "ReLU", [1, 2, 2])
+    assert (told["lowest"], told["highest"], told["zeros"]) == (-1, 3, 0.25)
+    assert (found.lines, found.notes) == (["a line"], ["of the model", "first convolution"])
+    with pytest.raises(UsageError, match="need an image: --image FILE"):
+        draw_feature_maps(request("m.t7"))
+
+
+def test_a_confusion_is_that_of_the_results_with_their_notes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classes = [SimpleNamespace(label="cat"), SimpleNamespace(label="dog")]
+    result = SimpleNamespace(
+        classes=classes, accuracy=0.75, confusion=[[2, 1], [0, 1]], correct=3, count=4, notes=["n"]
+    )
+    monkeypatch.setattr(plotting, "_evaluation", lambda given: result)
+    monkeypatch.setattr("torchlift.transfer.plots.evaluation.confusion_of", lambda given: given)
+    found = draw_confusion(request("results"))
+    assert found.figure is result
+    assert found.data == {
+        "accuracy": 0.75,
+        "labels": ["cat", "dog"],
+        "confusion": [[2, 1], [0, 1]],
+    }
+    assert (found.lines, found.notes) == (["accuracy 0.75 (3 of 4)"], ["n"])
 
 
 def test_a_plot_says_each_note_once_and_names_both_files(

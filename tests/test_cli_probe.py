@@ -109,6 +109,7 @@ def test_each_layer_is_opened_once_and_named_by_its_folder_where_there_are_sever
     assert only.test_data is known["t/a"]["0"]
     for given, problem in (
         ((["x/a"], ["t/a", "x/b"], None), "--test names 2 for 1 of features"),
+        ((["x/a", "x/b"], ["t/a"], None), "--test names 1 for 2 of features"),
         ((["x/a"], ["t/a"], None), "1: 4 numbers an example in x/a, 9 in t/a"),
         ((["x/a"], ["x/b"], ["1"]), "x/b: no layer '1'"),
         ((["x/b"], None, ["1"]), "x/b: no layer '1'"),

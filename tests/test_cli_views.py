@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -99,12 +100,22 @@ def test_the_text_beside_a_model_is_no_part_of_what_it_computes(tmp_path: Path) 
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"1")
+    (folder / "config.json").write_bytes(b"1")
     (folder / "README.md").write_bytes(b"1")
     before = _fingerprint(str(folder))
     (folder / "README.md").write_bytes(b"2")
     assert _fingerprint(str(folder)) == before
     (folder / "model.safetensors").write_bytes(b"2")
     assert _fingerprint(str(folder)) != before
+    # Every other file is one: structure, labels and preprocessing stand beside the weights.
+    (folder / "model.safetensors").write_bytes(b"1")
+    assert _fingerprint(str(folder)) == before
+    for name in ("config.json", "model.py"):
+        (folder / name).write_bytes(b"2")
+        assert _fingerprint(str(folder)) != before
+        before = _fingerprint(str(folder))
+    assert before == [hashlib.sha256(content).hexdigest() for content in (b"2", b"2", b"1")]
+    assert _fingerprint(str(folder / "model.py")) == [hashlib.sha256(b"2").hexdigest()]
     assert _fingerprint(str(tmp_path / "none")) is None
 
 

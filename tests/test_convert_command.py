@@ -13,6 +13,7 @@ from torch import nn
 from torchlift.cli.convert import convert, write_model
 from torchlift.cli.model_options import FILE_DEFAULTS, OutputOptions
 from torchlift.converters import t7
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, load, save
 
@@ -67,6 +68,16 @@ def test_folders_have_the_name_of_the_file(file: Path) -> None:
     moved = file.rename(file.with_name("other.t7"))
     convert(str(moved), all=True)
     assert Path("other", "net", "config.json").is_file()
+
+
+def test_a_folder_that_is_named_as_on_the_hub_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(SavedModel(nn.Conv2d(5, 3, 1).eval(), "features"), tmp_path / "net")
+    with pytest.raises(TorchliftError, match=r"^net already"):
+        convert("hf:net")
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
 def test_how_outputs_become_images_is_kept(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 from torch import nn
 
 from torchlift.cli.data_options import ALL_DATA
+from torchlift.cli.errors import UsageError
 from torchlift.cli.evaluate import class_table, evaluate, evaluate_text
-from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.model_options import FILE_DEFAULTS, ScoreOptions
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, save
 from torchlift.transfer.data import Dataset
@@ -115,3 +117,38 @@ def test_what_is_noted_of_the_data_is_a_part_of_the_result(
     data = Dataset(pixels, np.array([0, 1]), ("a", "b"), notes=("of the data",))
     monkeypatch.setattr("torchlift.cli.data_options.DataOptions.open", lambda *_: data)
     assert evaluate(model, "d", provider="cpu").data["notes"][0] == "of the data"
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "problem"),
+    [
+        ("d.npz", {"vocab": "v.t7"}, r"--vocab is for a text in \.txt, not for d\.npz"),
+        ("t.TXT", {"output": "results"}, "results of a text are printed: leave out --output"),
+        ("t.txt", {"score_options": ScoreOptions("logits")}, "leave out --output-kind and"),
+        ("t.txt", {"score_options": ScoreOptions(None, "y")}, "leave out --output-kind and"),
+        ("t.txt", {"precision": "bf16"}, "--precision is for --provider openvino"),
+        ("d.npz", {"precision": "bf16"}, "--precision is for --provider openvino"),
+    ],
+)
+def test_images_and_texts_have_options_of_their_own(
+    data: str, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        evaluate("m.t7", data, **options)
+
+
+def test_results_of_something_else_are_kept_before_a_model_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("the model is opened")
+
+    monkeypatch.setattr("torchlift.cli.model_options.ModelOptions.predictor", fail)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    with pytest.raises(TorchliftError, match="photos"):
+        evaluate("m.t7", "d", output=str(folder), overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(TorchliftError, match="file"):
+        evaluate("m.t7", "d", output=str(tmp_path / "file"))

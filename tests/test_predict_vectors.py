@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from torchlift.cli.main import main
+from torchlift.cli.predict_vectors import gives_features
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, save
 
@@ -85,3 +88,25 @@ def test_maps_of_features_are_no_vectors(
     assert "red.png: not a classifier: the outputs are features of shape 4×6×8" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("output_kind", "said", "gives"),
+    [
+        ("features", "features", True),
+        # Another program's file, whose outputs are features because nobody said more of them.
+        ("features", None, False),
+        ("logits", "logits", False),
+        ("logits", None, False),
+    ],
+)
+def test_a_file_gives_features_where_it_says_so(
+    output_kind: str, said: str | None, gives: bool
+) -> None:
+    predictor: Any = SimpleNamespace(
+        output_kind=output_kind, metadata=SimpleNamespace(output_kind=said)
+    )
+    assert gives_features(predictor) == gives
+    # A network of PyTorch has no metadata: its kind is said.
+    plain: Any = SimpleNamespace(output_kind=output_kind)
+    assert gives_features(plain) == (output_kind == "features")
