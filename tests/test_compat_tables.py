@@ -6,6 +6,7 @@ those of layers the ones of OpenCV 4's `torch_importer.cpp`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,46 @@ def test_fields_tell_which_dropout_and_which_slopes_a_module_has() -> None:
     ):
         (layer,) = opencv_layers(LuaObject(name, LuaTable(fields)))
         assert layer.type == kind
+
+
+@pytest.mark.parametrize(
+    ("container", "after", "names"),
+    [
+        ("Sequential", None, "l1_TanH l2_Sigmoid"),
+        ("Inception", None, "l1_TanH l2_Sigmoid"),
+        ("SpatialLPPooling", None, "l1_TanH l2_Sigmoid"),
+        # OpenCV counts a layer that it no longer makes.
+        ("Concat", None, "l1_TanH l2_Sigmoid l4_torchMerge"),
+        ("DepthConcat", None, "l1_TanH l2_Sigmoid l3_torchMerge"),
+        ("ConcatTable", "CAddTable", "l2_TanH l3_Sigmoid l4_torchCAddTable"),
+        ("ConcatTable", "JoinTable", "l2_TanH l3_Sigmoid l4_torchMerge"),
+        ("Parallel", None, "l1_torchSplit l2_torchReshape l3_TanH l4_Sigmoid l5_torchMerge"),
+        ("Sequential", "InstanceNormalization", "l1_TanH l2_Sigmoid l3_MVN l4_BatchNorm"),
+        ("Sequential", "SpatialMaxUnpooling", "l1_TanH l2_Sigmoid l3_torchMaxUnpooling"),
+    ],
+)
+def test_layers_are_numbered_as_opencv_walks_through_a_container(
+    container: str, after: str | None, names: str
+) -> None:
+    inside = LuaTable.from_list([LuaObject("nn.Tanh"), LuaObject("nn.Sigmoid")])
+    steps = [LuaObject(f"nn.{container}", LuaTable({"modules": inside}))]
+    steps += [] if after is None else [LuaObject(f"nn.{after}")]
+    layers = opencv_layers(
+        LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(steps)}))
+    )
+    assert " ".join(layer.name for layer in layers) == names
+    # What no other layer takes is what the network returns: the last one.
+    assert [layer.name for layer in layers if not layer.is_connected] == names.split()[-1:]
+    kinds = {"l4_torchMerge": "Concat", "l3_torchMaxUnpooling": "MaxUnpool", "l3_MVN": "MVN"}
+    kinds |= {
+        "l4_torchCAddTable": "Eltwise",
+        "l1_torchSplit": "Slice",
+        "l2_torchReshape": "Reshape",
+    }
+    assert all(layer.type == kinds.get(layer.name, layer.type) for layer in layers)
+    steps_inside = [layer.name for layer in layers if layer.is_step]
+    assert steps_inside == re.findall(r"\w+(?:Split|Reshape|MVN)", names)
+    assert all(layer.blobs() == [] for layer in layers)
 
 
 def test_the_weights_of_a_layer_are_opencvs() -> None:

@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support import FIXTURES, SHARED
 
 from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded, register
-from torchlift.converters.modules.selfcheck import LayerCheck, SelfCheck, self_check
+from torchlift.converters.modules.selfcheck import (
+    LayerCheck,
+    SelfCheck,
+    _relative_error,
+    self_check,
+)
 from torchlift.converters.t7 import LuaObject, LuaTable, TorchArray
 
+INF, NAN = float("inf"), float("nan")
 UNCLEARED = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
 
 
@@ -285,6 +292,50 @@ def test_half_precision_outputs_have_a_larger_tolerance() -> None:
     assert checked(model, input=tensor(input)).layers[0].status == "equal"
     model = layer("nn.Tanh", output=np.tanh(input * 1.01).astype(np.float16))
     assert checked(model, input=tensor(input)).layers[0].status == "differs"
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "error"),
+    [
+        ([1.0, 3.0], [1.0, 4.0], 0.25),
+        ([1.0, -4.0], [1.0, 4.0], 2.0),
+        ([NAN, 2.0], [NAN, 2.0], 0.0),
+        ([NAN, 2.0], [1.0, 2.0], INF),
+        ([1.0, 2.0], [NAN, 2.0], INF),
+        ([INF, 1.0], [INF, 2.0], 0.5),
+        ([-INF, 2.0], [INF, 2.0], INF),
+        ([5.0, 2.0], [INF, 2.0], INF),
+        ([1e-13, 0.0], [0.0, 0.0], 0.1),
+        ([], [], 0.0),
+    ],
+)
+def test_an_error_is_relative_to_the_largest_finite_number(
+    actual: list[float], expected: list[float], error: float
+) -> None:
+    """A NaN equals another NaN, and nothing else."""
+    pair = torch.tensor(actual), torch.tensor(expected)
+    same = torch.ones(1)
+    # Of tables the largest error counts.
+    tables: list[dict[str, Any]] = [{"a": one, "b": same} for one in pair]
+    for both in (pair, ([same, pair[0]], [same, pair[1]]), tables):
+        found = _relative_error(*both)
+        assert found > 1e300 if error == INF else found == pytest.approx(error, rel=1e-6)
+
+
+def test_outputs_of_another_form_are_no_small_error() -> None:
+    one, two = torch.ones(1), torch.ones(2)
+    for actual, expected in (
+        (one, two),
+        (two, torch.ones(2, 1)),
+        ([one], [one, one]),
+        ([one], one),
+        (one, [one]),
+        ({"a": one}, [one]),
+        (3.0, one),
+    ):
+        with pytest.raises(ValueError, match=r"its output is .*, Torch7's is "):
+            _relative_error(actual, expected)
+    assert (_relative_error(3, 3), _relative_error("a", "b")) == (0, INF)
 
 
 @register("test.Broken")

@@ -207,6 +207,13 @@ def test_doubles_stay_doubles_and_half_precision_becomes_single() -> None:
         assert not linear["gradWeight"].any()
 
 
+def test_the_type_is_that_of_the_first_weight_and_not_of_a_counter() -> None:
+    network = nn.Sequential(nn.Linear(3, 2)).double()
+    network.register_parameter("steps", nn.Parameter(torch.tensor(3), requires_grad=False))
+    assert next(network.parameters()).dtype == torch.int64
+    assert to_torch7(network)["modules"][1]["_type"] == "torch.DoubleTensor"
+
+
 def test_the_mode_of_each_layer_is_written() -> None:
     network = nn.Sequential(nn.Dropout(0.3), nn.Tanh()).eval()
     network[0].train()
