@@ -73,6 +73,13 @@ def test_a_head_takes_the_coefficients_of_a_probe() -> None:
     torch.testing.assert_close(network(features), features.flatten(1) @ weight.T + bias)
 
 
+@pytest.mark.parametrize("features", [3, 5])
+def test_a_head_with_another_number_of_features_is_refused(features: int) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 10), nn.LogSoftmax(1))
+    with pytest.raises(HeadError, match=f"takes 4 features of each position, not {features}"):
+        replace_head(network, 2, torch.zeros(2, features), torch.zeros(2))
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_a_new_head_is_like_the_old_one_but_for_its_outputs(training: bool) -> None:
     old = nn.Conv2d(4, 6, (3, 1), stride=2, padding=(3, 1), dilation=2, groups=2)

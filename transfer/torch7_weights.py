@@ -109,7 +109,9 @@ def _groups(value: Any, file: Path, path: str) -> list[list[_Source]]:
     if search(value).networks:
         module = convert_model(value, None, file).module
         named = [*module.named_parameters(), *module.named_buffers()]
-        return [[_Source(name, one.detach().numpy()) for name, one in named]]
+        # The batches that a BatchNorm has seen are counted by PyTorch alone.
+        weights = [(name, one.detach()) for name, one in named if one.is_floating_point()]
+        return [[_Source(name, one.numpy()) for name, one in weights]]
     groups = dict[str, list[_Source]]()
     for group, source in _sources(value, _Walk(path, path)):
         groups.setdefault(group, []).append(source)
