@@ -261,7 +261,7 @@ def test_an_archive_of_a_server_that_streams_is_to_be_downloaded(folder: Path) -
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
-        with pytest.raises(DataError, match="the server gives no parts of files.*: download it"):
+        with pytest.raises(DataError, match=r"the server gives no parts of files.*: download it"):
             open_data(f"{address}/train-0.tar")
         # What is copied as a whole needs no parts.
         same(open_data(f"{address}/data.npz"), open_data(folder / "data.npz"))

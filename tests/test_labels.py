@@ -170,7 +170,10 @@ def test_what_is_too_long_for_a_label_is_not_read(suffix: str, tmp_path: Path) -
     label = b'{"label": "cat"}' if suffix == "json" else b"cat"
     for size in (2**16, 2**16 + 1):
         with tarfile.open(tmp_path / "a.tar", "w") as archive:
-            for name, content in (("0.png", picture.getvalue()), (f"0.{suffix}", label.ljust(size))):
+            for name, content in (
+                ("0.png", picture.getvalue()),
+                (f"0.{suffix}", label.ljust(size)),
+            ):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))

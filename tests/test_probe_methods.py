@@ -195,3 +195,16 @@ def test_a_network_has_an_output_for_a_class_of_the_validation_examples_alone() 
     train = Examples(features, np.arange(12) % 2)
     fitted = fit_network(train, Examples(features[:3], np.array([0, 1, 2])), seed=0)
     assert fitted.classify(features).shape == (12, 3)
+
+
+def test_a_regression_tells_at_least_two_classes_apart() -> None:
+    """The examples of a class may all be left out by a split."""
+    examples = Examples(TRAIN.features[:4], np.array([2, 2, 2, 2]))
+    for fit in (
+        lambda: METHODS["logistic"](examples, VAL, 0),
+        lambda: Regression().fit(examples, 1),
+    ):
+        with pytest.raises(ProbeError, match="needs examples of at least two classes"):
+            fit()
+    two = Examples(TRAIN.features[:4], np.array([2, 2, 2, 0]))
+    assert Regression().fit(two, 1)(two.features).shape == (4, 2)
