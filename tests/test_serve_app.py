@@ -17,7 +17,6 @@ from serve_support import Answer, digits_model
 pytest.importorskip("fastapi")
 
 from serve_app_support import IMAGE, INFER, REQUEST, Application, answers, asked
-from test_serve_model import written
 
 from torchlift.cli.serve import app as app_file
 from torchlift.cli.serve.metrics import QUEUE_LENGTH
@@ -248,21 +247,3 @@ def test_the_queue_and_the_time_of_a_request_are_limited_and_shown(model: Path) 
     (entry,) = stats.json["model_stats"]
     assert entry["inference_stats"]["fail"]["count"] == 2
     assert entry["inference_count"] == 0
-
-
-@pytest.mark.parametrize(("size", "status"), [(1, 200), (3, 400)])
-def test_a_shape_that_the_graph_does_not_run_on_is_the_clients_fault(
-    size: int, status: int, tmp_path: Path
-) -> None:
-    """Its inputs are of any size, and its operator takes one only."""
-    squeeze = [("Squeeze", ["x", "1"], "y")]
-    written(tmp_path / "m.onnx", squeeze, ["batch", "n"], ["batch"])
-    given = {"name": "x", "datatype": "FP32", "shape": [2, size], "data": [1.5] * (2 * size)}
-    body = json.dumps({"inputs": [given]}).encode()
-    (answer,) = answers(tmp_path / "m.onnx", ("POST", "/v2/models/m/infer", body))
-    assert answer.status == status
-    if status == 200:
-        assert answer.json["outputs"][0]["data"] == [1.5, 1.5]
-    else:
-        said = "the model does not run on inputs of shape {'x': [2, 3]}"
-        assert answer.json == {"error": said}
