@@ -27,8 +27,6 @@ def diff(
 
         run_plugin(plugin)
         found = compare_files(first, second, at)
-    except UsageError:
-        raise
     except (TorchliftError, OSError) as error:
         # As diff(1): 1 is for files that differ.
         place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""

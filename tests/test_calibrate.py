@@ -13,9 +13,10 @@ from support import FIXTURES, SHARED
 from torch import nn
 
 from torchlift.cli.main import main
+from torchlift.converters.inference import TorchPredictor
 from torchlift.converters.onnx import check, export
 from torchlift.converters.saved import SavedModel, load, save
-from torchlift.transfer.calibration import with_temperature
+from torchlift.transfer.calibration import find_temperature, with_temperature
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import DataError, HeadError
 from torchlift.transfer.evaluation.temperature import fit_temperature
@@ -49,6 +50,17 @@ def test_the_temperature_is_scikit_learns() -> None:
     assert found == pytest.approx(scikit_learn_temperature(logits, classes), rel=1e-5)
     shifted = logits - torch.from_numpy(logits).logsumexp(1, keepdim=True).numpy()
     assert found == pytest.approx(fit_temperature(shifted, classes), rel=1e-5)
+
+
+def test_a_temperature_is_found_on_labeled_images_alone() -> None:
+    logits, classes = too_sure(200, seed=0)
+    predictor = TorchPredictor(SavedModel(nn.Flatten(), "logits", (5, 1, 1)), "cpu")
+    images = logits[:, :, None, None]
+    for data in (Dataset(images), Dataset(images[:0], classes[:0])):
+        with pytest.raises(DataError, match="no labels: a model is calibrated on labeled images"):
+            find_temperature(predictor, data)
+    found = find_temperature(predictor, Dataset(images, classes))
+    assert found == pytest.approx(fit_temperature(logits, classes), rel=1e-5)
 
 
 def test_where_no_temperature_is_the_best_an_error_says_why() -> None:
@@ -191,7 +203,6 @@ def test_torch7s_networks_are_as_well_calibrated_as_by_scikit_learn(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of the test images decide, the others measure; also in the exported file."""
-    from torchlift.converters.inference import TorchPredictor
     from torchlift.converters.inference.prepare import prepare_all
     from torchlift.converters.saved import open_model
     from torchlift.transfer.data import open_data

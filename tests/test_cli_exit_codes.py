@@ -75,6 +75,25 @@ def test_with_debug_an_error_has_its_traceback(error: Exception, install: Instal
         main(["work", "--debug"])
 
 
+def test_a_missing_package_is_named_unless_its_traceback_is_asked_for(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ImportError("cannot load it", name="onnxruntime.capi")
+
+    def fail() -> CommandResult:
+        raise error
+
+    install(fail)
+    assert main(["work"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert err.startswith("torchlift: work needs onnxruntime: pip install ")
+    with pytest.raises(ImportError) as raised:
+        main(["work", "--debug"])
+    assert raised.value is error
+    assert capsys.readouterr().err == ""
+
+
 def test_an_error_says_which_file_and_how_to_write_a_converter(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:

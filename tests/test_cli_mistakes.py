@@ -47,6 +47,13 @@ def assert_refused(
         ("evaluate {m} d --label x", "no such argument: --label x; did you mean --labels?"),
         ("evaluate {m} d --limt=3", "did you mean --limit?"),
         ("evaluate {m} d --resize foo", "--resize foo: 'none' or "),
+        ("evaluate {m} d --vocab v.t7", "--vocab is for a text in .txt, not for d"),
+        ("evaluate {m} d.TXT --output o", "results of a text are printed: leave out --output"),
+        (
+            "evaluate {m} d.txt --output-kind logits",
+            "d.txt is a text: leave out --output-kind and --output-name",
+        ),
+        ("evaluate {m} d.txt --output-name y", "d.txt is a text: leave out --output-kind and"),
         ("extract {m} d f.csv", "f.csv: a folder or .zarr or .t7 or .npz is written"),
         ("extract {m} d f --workers 0", "--workers: a whole number of at least 1"),
         ("extract {m} d f --batch-size 0", "--batch-size 0: expected at least 1"),
@@ -103,6 +110,9 @@ def test_an_invalid_option_or_output_exits_with_2(
         ("summary convnett", "no such file or network; the networks are softmax, "),
         ("summary convnet --input 3x16x16", "got an input of shape (2, 16); 3×32×32 fits"),
         ("probe nof", "nof: no such feature store"),
+        ("evaluate {m} d.txt --vocab v.t7", "d.txt: No such file"),
+        ("inspect {m}/model.safetensors", "holds the weights of a saved model: name its folder;"),
+        ("inspect x.PT2", "x.PT2: torch.export.load opens it; inspect is for .t7 and .onnx files"),
         ("export {m} any.onnx --any-size", "has a fixed input size: leave out --any-size"),
         (f"export {MODEL} b.onnx --bake-preprocessing", "open it with --mean-std FILE"),
         (

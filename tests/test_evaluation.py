@@ -375,3 +375,17 @@ def test_a_score_that_is_no_number_is_the_largest_in_the_rank_too() -> None:
     found = outcomes(np.array([[np.nan, 1.0], [1.0, np.nan]]), "logits", np.array([1, 1]))
     assert found.predicted.tolist() == [0, 1]
     assert found.rank.tolist() == [1, 0]
+
+
+def test_more_classes_than_a_confusion_matrix_holds_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the memory is asked for: 5 GB for 25,000."""
+    found = outcomes(np.eye(3), "logits", np.arange(3))
+    many = [str(index) for index in range(25_001)]
+    with pytest.raises(DataError, match=r"25,001 classes: the confusion .* holds at most 25,000"):
+        summarize(found, many)
+    monkeypatch.setattr("torchlift.transfer.evaluation.results._MOST_CLASSES", 3)
+    assert len(summarize(found, many[:3]).classes) == 3
+    with pytest.raises(DataError, match=r"^4 classes: .* at most 3$"):
+        summarize(found, many[:4])

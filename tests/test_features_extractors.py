@@ -116,6 +116,21 @@ def exported(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractors, "export", lambda _, target, **__: shutil.copy(file, target))
 
 
+def test_a_graph_without_a_linear_layer_has_no_penultimate_value(file: Path) -> None:
+    graph = onnx.load(file).graph
+    assert find_values(graph, ["penultimate"]) == ["positive"]
+    with pytest.raises(LayerError, match="no layer was named"):
+        find_values(graph, [])
+    others = [node for node in graph.node if node.op_type != "Gemm"]
+    graph.ClearField("node")
+    graph.node.extend(node for node in others if node.op_type != "MatMul")
+    last = ", ".join(node.output[0] for node in graph.node[-5:])
+    with pytest.raises(LayerError, match="last Gemm or MatMul, and this graph has none; name") as e:
+        find_values(graph, ["input", "penultimate"])
+    assert str(e.value).endswith(f"such as one of the last: {last}")
+    assert find_values(graph, ["input", "output"])
+
+
 def test_values_of_a_graph_are_found_and_computed(file: Path) -> None:
     names = ["penultimate", "summed", "chosen", "summed"]
     extractor = open_extractor(file, names, "cpu")

@@ -94,6 +94,8 @@ class TestNames:
     def test_two_names_of_one_layer_count_once(self) -> None:
         taps = find_taps(self.nested, ["1.2", "get(2):get(3)", "input"])
         assert [tap.name for tap in taps] == ["1.2", "input"]
+        with pytest.raises(LayerError, match="no layer was named"):
+            find_taps(self.nested, [])
 
     @pytest.mark.parametrize(
         ("name", "fragments"),

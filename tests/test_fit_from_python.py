@@ -44,6 +44,7 @@ from torchlift.transfer import (
     open_data,
     split,
 )
+from torchlift.transfer.errors import LayerError
 from torchlift.transfer.runs import read_run
 from torchlift.transfer.training.run_folder import RunFolder
 
@@ -333,6 +334,31 @@ def test_numbers_of_numpy_and_whole_rates_are_numbers(digits: Any, tmp_path: Pat
     fit("softmax", digits, tmp_path / "plain", optimization=plain, run=QUIET, seed=3)
     rows = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("numpy", "plain")]
     assert rows[0] == rows[1]
+
+
+def test_features_of_a_layer_that_was_not_named_are_not_there() -> None:
+    features = Features({"0": np.zeros((2, 3), np.float32), "1": np.ones((2, 1), np.float32)})
+    assert features.to_numpy("1").tolist() == [[1], [1]]
+    with pytest.raises(LayerError, match=r"no features of '2': there are 0, 1$"):
+        features.to_numpy("2")
+
+
+def test_an_exported_graph_does_not_run_in_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LayerError, match=r"m\.ONNX: an \.onnx .* onnxruntime: leave out backend=…"):
+        extract_features(tmp_path / "m.ONNX", np.zeros((1, 1, 2, 2)), backend="torch")
+    # Only what is there is missed.
+    for backend in (None, "onnxruntime"):
+        with pytest.raises(TorchliftError, match=r"such file|cannot be read"):
+            extract_features(tmp_path / "m.ONNX", np.zeros((1, 1, 2, 2)), backend=backend)
+
+
+def test_a_name_that_the_package_does_not_have_is_missed_as_of_any_module() -> None:
+    assert not hasattr(torchlift.transfer, "extract")
+    with pytest.raises(AttributeError, match=r"'torchlift\.transfer' has no attribute 'extract'"):
+        torchlift.transfer.extract  # noqa: B018  # what is missed is said when it is asked for
+    assert callable(torchlift.transfer.__getattr__("fit"))
 
 
 def test_importing_the_package_loads_none_of_the_large_ones() -> None:

@@ -19,7 +19,13 @@ from torchlift.converters.saved import SavedModel, TorchvisionNetwork, infer_out
 from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import HeadError, NetworkError
-from torchlift.transfer.heads import find_head, replace_head, resize_head, strip_softmax
+from torchlift.transfer.heads import (
+    find_head,
+    head_outputs,
+    replace_head,
+    resize_head,
+    strip_softmax,
+)
 from torchlift.transfer.network_by_name import load_network, new_network
 from torchlift.transfer.training.classifiers import adapted_classifier
 
@@ -120,6 +126,34 @@ def test_the_temperature_of_an_old_head_is_not_that_of_a_new_one() -> None:
 def test_a_network_without_a_final_linear_layer_has_no_head(network: nn.Module) -> None:
     with pytest.raises(HeadError, match="does not end in a linear layer"):
         replace_head(network, 2)
+
+
+def test_a_network_without_weights_or_of_a_single_layer_has_no_head() -> None:
+    for layer in (nn.Linear(4, 3), nn.Conv2d(4, 3, 1)):
+        with pytest.raises(HeadError, match=rf"a single layer \({type(layer).__name__}\).*nn\.Seq"):
+            resize_head(layer, 2)
+        assert find_head(nn.Sequential(layer)) == "0"
+    for network in (nn.ReLU(), nn.Sequential(nn.Flatten(), nn.ReLU())):
+        with pytest.raises(HeadError, match="contains no linear layer and no convolution"):
+            resize_head(network, 2)
+        with pytest.raises(HeadError, match="so it has no head"):
+            head_outputs(network)
+    # Its outputs can be counted, although it cannot be replaced.
+    assert head_outputs(nn.Linear(4, 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("head", "features"),
+    [(nn.Linear(4, 3), 4), (nn.Conv2d(4, 3, 1), 4), (nn.Conv2d(4, 3, (1, 2)), 8)],
+    ids=str,
+)
+def test_the_weights_of_a_head_are_those_of_its_features(head: nn.Module, features: int) -> None:
+    for count in (features - 1, features + 1):
+        with pytest.raises(HeadError, match=f"takes {features} features of each .* not {count};"):
+            replace_head(nn.Sequential(head), 2, torch.ones(2, count), output_kind="logits")
+    network = nn.Sequential(head)
+    replace_head(network, 2, torch.ones(2, features), output_kind="logits")
+    assert network[0].weight.eq(1).all()
 
 
 @pytest.mark.slow
@@ -238,6 +272,16 @@ def test_weights_that_do_not_fit_or_contain_code_are_refused(tmp_path: Path) -> 
     torch.save(nn.Linear(1, 1), file)
     with pytest.raises(NetworkError, match="no plain state dict"):
         load_network("torchvision:resnet18", str(file))
+
+
+def test_a_file_has_its_own_weights() -> None:
+    for source in (DIGITS, "hf:org/name", "lenet5"):
+        with pytest.raises(
+            NetworkError, match=f"{source} has its own weights; leave out weights="
+        ) as e:
+            load_network(source, "w.pth")
+        assert str(e.value).endswith("weights='w.pth'")
+    assert load_network(DIGITS).output_kind == "log_probabilities"
 
 
 def test_errors_about_unknown_networks_list_similar_names() -> None:

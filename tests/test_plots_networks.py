@@ -169,6 +169,11 @@ def test_the_constant_of_a_matrix_product_is_transposed(tmp_path: Path) -> None:
     name, weight = weights_of_file(tmp_path / "product.onnx").of(None, 2)
     assert name == "head"
     np.testing.assert_array_equal(weight, factor.T)
+    # Which values are meant is clear where there is a convolution.
+    with pytest.raises(PlotError, match=r"no convolution; name the values with layers=\[…\]"):
+        layers_of_file(tmp_path / "product.onnx", [])
+    with pytest.raises(PlotError, match="takes no images: an input has 1 axes, not 3"):
+        layers_of_file(tmp_path / "product.onnx", ["head"])
 
 
 def test_the_weights_of_an_int8_file_are_dequantized(lenet: SavedModel, tmp_path: Path) -> None:
@@ -257,6 +262,22 @@ def test_a_network_without_preprocessing_takes_pixels_from_0_to_1() -> None:
     assert "pixels from 0 to 1" in opened.note
     with pytest.raises(PlotError, match="no convolution"):
         layers_of(SavedModel(torch.nn.Linear(2, 2), "logits"), [])
+    rows = SavedModel(torch.nn.Sequential(torch.nn.Linear(2, 2)).eval(), "logits", (1, 2))
+    with pytest.raises(PlotError, match="takes no images: an input has 2 axes, not 3"):
+        layers_of(rows, ["0"])
+    rows.input_shape = (1, 2, 2)
+    assert layers_of(rows, ["0"]).kinds == ["Linear"]
+
+
+def test_a_network_that_has_no_such_layers_says_so() -> None:
+    model = SavedModel(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)).eval(), "features", (1, 2, 2))
+    weights = weights_of(model)
+    assert weights.of(None, 4)[0] == "0"
+    for layer in (None, "0"):
+        with pytest.raises(PlotError, match=r"the network has no linear layer$"):
+            weights.of(layer, 2)
+    with pytest.raises(PlotError, match=r"the network has no convolution$"):
+        weights_of(SavedModel(torch.nn.Sequential(torch.nn.Linear(2, 2)), "logits")).of(None, 4)
 
 
 def test_the_image_of_a_bgr_network_is_shown_in_rgb() -> None:

@@ -219,3 +219,16 @@ def test_a_test_split_without_examples_is_named() -> None:
     data = Dataset(TRAIN.features, TRAIN.classes)
     with pytest.raises(ProbeError, match=r"the test split has no examples: .* test_fraction=…"):
         probe("x", data, "knn", None, ProbeOptions(test_fraction=0))
+
+
+def test_a_regression_tells_at_least_two_classes_apart() -> None:
+    """The examples of a class may all be left out by a split."""
+    examples = Examples(TRAIN.features[:4], np.array([2, 2, 2, 2]))
+    for fit in (
+        lambda: METHODS["logistic"](examples, VAL, 0),
+        lambda: Regression().fit(examples, 1),
+    ):
+        with pytest.raises(ProbeError, match="needs examples of at least two classes"):
+            fit()
+    two = Examples(TRAIN.features[:4], np.array([2, 2, 2, 0]))
+    assert Regression().fit(two, 1)(two.features).shape == (4, 2)

@@ -101,3 +101,16 @@ def test_a_saved_probe_is_complete_and_at_rest() -> None:
     assert model.notes == ["a note"]
     model.notes.append("of the probe alone")
     assert body.notes == ["a note"]
+
+
+def test_what_a_network_takes_is_said_by_the_store_or_the_model() -> None:
+    """Stores of torchlift 0.1.0 do not say it, and neither does a network of any size."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU()).eval()
+    given = {"pool": "none", "preprocessing": None, "dtype": "float32", "source": None}
+    store: Any = SimpleNamespace(manifest=given, layers={"1": (2, 5, 6)}, path=Path("store"))
+    with pytest.raises(ProbeError, match=r"^store does not say what its network takes: extract it"):
+        feature_network(SavedModel(network, "features"), store, "1")
+    found = feature_network(SavedModel(network, "features", (1, 6, 7)), store, "1")
+    assert found.input_shape == (1, 6, 7)
+    given["source"] = {"input_shape": [1, 6, 7]}
+    assert feature_network(SavedModel(network, "features"), store, "1").input_shape == (1, 6, 7)

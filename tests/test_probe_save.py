@@ -177,6 +177,7 @@ def test_a_model_that_is_gone_or_code_is_not_looked_for(
     for place, message in (
         (str(tmp_path / "gone.t7"), "gone.t7 is not there, from which .* say .* with --model"),
         ("python:os:getcwd", "names python:os:getcwd, and a store runs no code: .* with --model"),
+        ("hf:org/name", "names hf:org/name, and a store downloads nothing: .* with --model"),
         (str(stores / "x.onnx"), "x.onnx, which has no layers|is not there"),
     ):
         text = json.loads((copied / "zarr.json").read_text(encoding="utf-8"))
@@ -185,6 +186,25 @@ def test_a_model_that_is_gone_or_code_is_not_looked_for(
         assert run(*words) == 1
         error = capsys.readouterr().err
         assert re.search(message, error), error
+        assert not (tmp_path / "probe").exists()
+    # Whoever names it knows it.
+    assert run(*words, "--model", stores / "model") == 0
+
+
+def test_a_store_that_does_not_say_where_its_model_is_asks_for_it(
+    stores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torchlift 0.1.0 wrote them."""
+    copied = tmp_path / "copy"
+    shutil.copytree(stores / "train", copied)
+    text = json.loads((copied / "zarr.json").read_text(encoding="utf-8"))
+    del text["attributes"]["torchlift_features"]["source"]
+    (copied / "zarr.json").write_text(json.dumps(text), encoding="utf-8")
+    words = ["probe", copied, "--methods", "logistic", "--save", tmp_path / "probe"]
+    assert run(*words) == 1
+    assert "copy does not say where its model is: name it with --model" in capsys.readouterr().err
+    assert not (tmp_path / "probe").exists()
+    assert run(*words, "--model", stores / "model") == 0
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,25 @@ def test_a_run_says_why_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert typed({}, capsys, *words, "--lr=0.01", "--epochs=2", "--overwrite")[0] == 0
     (row,) = json.loads(typed({}, capsys, "runs", str(tmp_path), "--json")[1])["runs"]
     assert (row["status"], "problem" in row) == ("finished", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "ends"),
+    [(0, True, True), (3, True, True), (3, False, True), (0, False, False), (None, False, False)],
+)
+def test_only_a_process_that_has_no_report_goes_on_behind_an_end(
+    code: int | None, first: bool, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several processes all but the first exit with 0 when a run is done: not their end."""
+    monkeypatch.setattr("torchlift.cli.repeats.is_first_process", lambda: first)
+    seeds: list[int] = []
+
+    def train(network: str, data: str, *, data_options: DataOptions, run: Run) -> CommandResult:
+        seeds.append(data_options.seed)
+        raise SystemExit(code)
+
+    settings = Run(output=str(tmp_path / "r"), repeats=3)
+    with pytest.raises(SystemExit) as stopped:
+        repeatable(train)(network="softmax", data="d", data_options=DataOptions(), run=settings)
+    assert seeds == ([0] if ends else [0, 1, 2])
+    assert stopped.value.code == (code if ends else 0)

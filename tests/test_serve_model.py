@@ -19,9 +19,10 @@ pytest.importorskip("fastapi")
 
 from torchlift.cli.serve.card import card
 from torchlift.cli.serve.describe import config, metadata
+from torchlift.cli.serve.errors import ServeError
 from torchlift.cli.serve.model import ServedModel
 from torchlift.cli.serve.settings import Settings
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import NotFiniteError, TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference.metadata import Metadata
 
@@ -223,3 +224,38 @@ def test_the_card_shows_what_happens_to_an_image(tmp_path: Path) -> None:
     assert card(model, ["m"])["can_predict"] is True
     model.predictor = None
     assert card(model, ["m"])["can_predict"] is False
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_model_of_something_else_than_tensors_is_not_served(place: str, tmp_path: Path) -> None:
+    tensor = helper.make_tensor_value_info("t", FLOAT, [2])
+    sequence = helper.make_tensor_sequence_value_info("s", FLOAT, [2])
+    if place == "input":
+        first = helper.make_tensor("0", INT64, [], [0])
+        node, given = helper.make_node("SequenceAt", ["s", "0"], ["t"]), ([sequence], [tensor])
+        graph = helper.make_graph([node], "g", *given, [first])
+    else:
+        node = helper.make_node("SequenceConstruct", ["t"], ["s"])
+        graph = helper.make_graph([node], "g", [tensor], [sequence])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save_model(made, tmp_path / "m.onnx")
+    with pytest.raises(ServeError, match=r"m\.onnx: an input or output is no tensor: .*seq"):
+        opened(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("weight", [1.0, np.nan])
+def test_a_model_with_a_weight_that_is_no_number_is_not_served(
+    weight: float, tmp_path: Path
+) -> None:
+    """Also where the file says nothing of itself."""
+    info, nodes = helper.make_tensor_value_info, [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    weights = helper.make_tensor("w", FLOAT, [2, 1], [1.0, weight])
+    takes, gives = info("x", FLOAT, ["batch", 2]), info("y", FLOAT, ["batch", 1])
+    graph = helper.make_graph(nodes, "g", [takes], [gives], [weights])
+    opset = helper.make_opsetid("", 18)
+    save_model(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "m.onnx")
+    if np.isfinite(weight):
+        assert opened(tmp_path / "m.onnx").has_batch
+        return
+    with pytest.raises(NotFiniteError, match=r"m\.onnx is damaged, .*w\[1, 0\] is nan"):
+        opened(tmp_path / "m.onnx")

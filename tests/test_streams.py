@@ -102,3 +102,10 @@ def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
     ended = shell("torchlift cat bad-* nothing.here", tmp_path)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
+
+
+def test_only_what_is_written_is_replaced() -> None:
+    """The rule for characters that an encoding lacks is known by its name to all of Python."""
+    assert "3×2…é".encode("ascii", "torchlift") == b"3x2...\\xe9"
+    with pytest.raises(UnicodeDecodeError):
+        b"3\xff".decode("ascii", "torchlift")

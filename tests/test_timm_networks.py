@@ -305,6 +305,35 @@ def test_a_damaged_folder_is_refused(
     assert not (tmp_path / "x.onnx").exists()
 
 
+def test_a_folder_of_another_library_is_one_network(tmp_path: Path) -> None:
+    hub_folder(tmp_path / "hub")
+    with pytest.raises(NetworkError, match=r"hub is a single network; leave out at='net'"):
+        load_network(f"hf:{tmp_path / 'hub'}", at="net")
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "a1"])
+def test_weights_that_timm_does_not_publish_are_not_fetched(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fetched = NetworkError("fetched")
+
+    def refuse(url: str, download: bool) -> Path:
+        asked.append(url)
+        raise fetched
+
+    monkeypatch.setattr("torchlift.transfer.libraries.timm_models.weights_at", refuse)
+    monkeypatch.setitem(CFG, "hf_hub_id", None)
+    for download in (False, True):
+        with pytest.raises(NetworkError, match=r"^timm publishes no weights of small$"):
+            load_network("timm:small", weights, download=download)
+    assert asked == []
+    monkeypatch.setitem(CFG, "url", "https://weights")
+    with pytest.raises(NetworkError, match="fetched"):
+        load_network("timm:small", weights)
+    assert asked == ["https://weights"]
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     hub_folder(tmp_path / "hub")
     (tmp_path / "hub" / "model.safetensors").unlink()

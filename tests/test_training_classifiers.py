@@ -14,7 +14,7 @@ from training_support import difference
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, ImageFiles
-from torchlift.transfer.errors import TrainingError
+from torchlift.transfer.errors import HeadError, TrainingError
 from torchlift.transfer.training.classifiers import adapted_classifier, new_classifier
 
 _RANDOM = np.random.default_rng(0)
@@ -141,3 +141,33 @@ def test_statistics_stand_in_the_order_of_the_colors() -> None:
     assert model.preprocessing.mean == pytest.approx((0.6, 0.5, 0.4))
     # A channel that does not vary is divided by 1.
     assert model.preprocessing.std == pytest.approx((1.0, 0.1, 0.2))
+
+
+def any_size(kernel: int, positions: int) -> SavedModel:
+    """Return a network of images of any size, whose head is a convolution."""
+    body = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(positions))
+    return SavedModel(nn.Sequential(*body, nn.Conv2d(4, 3, kernel)).eval(), "logits")
+
+
+@pytest.mark.parametrize(("kernel", "positions"), [(1, 2), (2, 2)])
+def test_a_head_over_several_positions_cannot_begin_as_a_probe(kernel: int, positions: int) -> None:
+    with pytest.raises(HeadError, match=r"several positions cannot begin as a probe.*head='zeros'"):
+        adapted_classifier(any_size(kernel, positions), GRAY, "probe")
+    assert adapted_classifier(any_size(kernel, positions), GRAY, "zeros").labels == ["a", "b", "c"]
+    probed = adapted_classifier(any_size(1, 1), GRAY, "probe")
+    assert probed.notes[-1] == "the head began as a logistic regression on 4 features"
+
+
+def test_a_size_is_asked_for_where_neither_images_nor_network_have_one(tmp_path: Path) -> None:
+    for index, size in enumerate([(40, 30), (50, 60)]):
+        Image.new("L", size, 100).save(tmp_path / f"{index}.png")
+    files = np.array([tmp_path / "0.png", tmp_path / "1.png"], object)
+    data = ImageFiles(files, np.array([0, 1]), ("a", "b"), color="gray")
+    said = r"differ in size and the network accepts any size; give image_size=…"
+    with pytest.raises(TrainingError, match=said):
+        adapted_classifier(any_size(1, 1), data, "zeros")
+    for changes in ({"input_shape": (1, 28, 28)}, {"preprocessing": Preprocessing("gray")}):
+        model = any_size(1, 1)
+        for name, value in changes.items():
+            setattr(model, name, value)
+        assert adapted_classifier(model, data, "zeros").labels == ["a", "b"]

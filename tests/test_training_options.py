@@ -248,3 +248,19 @@ def test_a_range_test_ends_where_the_loss_is_four_times_its_smallest(
     accelerator = start_processes(QUIET, Freezing(), tmp_path)
     found = find_rate(classifier(), experiment(splits, batch_size=2), accelerator)
     assert len(found.losses) == 65
+
+
+@pytest.mark.parametrize(("first", "rates"), [("nan", 0), ("inf", 0), ("1", 1)])
+def test_a_rate_is_not_found_where_the_loss_is_no_number_from_the_start(
+    first: str, rates: int, splits: Splits[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([float(first), float("nan")])
+    given = torch.ones((), requires_grad=True)
+    monkeypatch.setattr(lr_finder.functional, "cross_entropy", lambda *_: given * next(losses))
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    options = experiment(splits, lr="find")
+    if rates:
+        assert len(find_rate(classifier(), options, accelerator).rates) == rates
+        return
+    with pytest.raises(TrainingError, match=r"not finite; check the data, or .* such as lr=0\.01"):
+        find_rate(classifier(), options, accelerator)

@@ -16,6 +16,8 @@ from torch import nn
 from training_support import classifier, digit_splits, experiment
 
 from torchlift.cli.main import main
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.saved import SavedModel, SavedModelError, TorchvisionNetwork
 from torchlift.transfer.data import Dataset, split
 from torchlift.transfer.errors import DataError, FreezingError, TrainingError
 from torchlift.transfer.freezing import Freezing
@@ -216,3 +218,23 @@ def test_a_rehearsal_draws_no_number_of_the_training(layers: tuple[nn.Module, ..
     torch.manual_seed(0)
     rehearse(model, experiment(digit_splits()))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_network_by_name_that_was_changed_is_refused_before_it_is_trained(
+    tmp_path: Path,
+) -> None:
+    """Its name alone is saved: what was changed in it would be lost with the training."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8)
+    few = split(Dataset(images, np.arange(12) % 2), 0)
+    for change in (False, True):
+        named = TorchvisionNetwork("shufflenet_v2_x0_5", 2)
+        model = SavedModel(named, "logits", (3, 32, 32), None, Preprocessing("RGB", (32, 32)))
+        if not change:
+            assert rehearse(model, experiment(few)).saveable
+            continue
+        named.network.maxpool = nn.Conv2d(24, 24, 3, 2, 1)
+        said = "the trained network could not be saved: .*maxpool"
+        with pytest.raises(TrainingError, match=said) as refused:
+            run_experiment(model, experiment(few), tmp_path / "run")
+        assert isinstance(refused.value.__cause__, SavedModelError)
+        assert not (tmp_path / "run").exists()

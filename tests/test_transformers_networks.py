@@ -13,6 +13,7 @@ import pytest
 import torch
 from families_support import run, two_classes
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from torchlift.converters.saved import (
@@ -21,6 +22,7 @@ from torchlift.converters.saved import (
     load,
     transformers_network,
 )
+from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.libraries import hugging_face
 from torchlift.transfer.libraries.image_processor import preprocessing_of
 from torchlift.transfer.network_by_name import load_network
@@ -209,6 +211,21 @@ def test_labels_and_the_size_of_inputs_are_those_of_the_files(
     assert (model.labels, model.module.num_classes) == (labels, classes)
     assert model.input_shape == shape
     assert len(model.notes) == (processor is None)
+
+
+@pytest.mark.parametrize("names", [{"1": "a", "2": "b"}, {"0": "a", "2": "b"}, {"a": "0"}])
+def test_classes_that_are_not_numbered_from_0_are_refused(
+    names: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which output is which class is not known then."""
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", Described)
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
+    text = json.dumps({**config, "id2label": names})
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors")
+    said = r"config\.json: id2label does not number the classes from 0$"
+    with pytest.raises(NetworkError, match=said):
+        load_network(f"hf:{tmp_path}")
 
 
 @pytest.mark.parametrize("changes", [{"do_pad": True}, {"size": {"longest_edge": 4}}])

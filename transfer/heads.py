@@ -58,6 +58,11 @@ def find_head(network: nn.Module) -> str:
     name = last_weights(network)
     if name:
         return name
+    if name == "":
+        raise HeadError(
+            f"the network is a single layer ({type(network).__name__}), and no head on others: "
+            "put it into an nn.Sequential"
+        )
     raise HeadError("the network contains no linear layer and no convolution, so it has no head")
 
 

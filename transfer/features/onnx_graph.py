@@ -22,8 +22,10 @@ def find_values(graph: onnx.GraphProto, names: Sequence[str]) -> list[str]:
             one), or names of values.
 
     Raises:
-        LayerError: If there is no such value; the message lists similar names.
+        LayerError: If there is no name, or no such value; the message lists similar names.
     """
+    if not names:
+        raise LayerError("no layer was named")
     return [_find_value(graph, name) for name in names]
 
 

@@ -88,7 +88,7 @@ def layers_of(model: SavedModel, names: Sequence[str]) -> OpenedLayers:
 
     Raises:
         LayerError: There is no such layer.
-        PlotError: No layer is named and the network has no convolution.
+        PlotError: No layer is named and the network has no convolution, or it takes no images.
     """
     network = model.module
     names = names or _first_layers(network)
@@ -96,8 +96,8 @@ def layers_of(model: SavedModel, names: Sequence[str]) -> OpenedLayers:
         "input" if tap.before else type(network.get_submodule(tap.layer)).__name__
         for tap in find_taps(network, names)
     ]
-    channels, *size = model.input_shape or (_input_channels(network), None, None)
-    return _with_preprocessing(TorchExtractor(model, names), kinds, channels, size)
+    shape = model.input_shape or (_input_channels(network), None, None)
+    return _with_preprocessing(TorchExtractor(model, names), kinds, shape)
 
 
 def layers_of_file(file: str | os.PathLike[str], names: Sequence[str]) -> OpenedLayers:
@@ -110,7 +110,7 @@ def layers_of_file(file: str | os.PathLike[str], names: Sequence[str]) -> Opened
 
     Raises:
         LayerError: There is no such value.
-        PlotError: No layer is named and the network has no convolution.
+        PlotError: No layer is named and the network has no convolution, or it takes no images.
         OnnxError: The file cannot be loaded.
     """
     graph = read_file(file)[0].graph
@@ -124,16 +124,22 @@ def layers_of_file(file: str | os.PathLike[str], names: Sequence[str]) -> Opened
     values = [by_layer.get(name, name) for name in names] or _first_values(graph)
     extractor = open_extractor(file, values)
     kinds = [producers[name].op_type if name in producers else "input" for name in extractor.names]
-    channels, *size = axes(graph.input[0])[1:]
-    return _with_preprocessing(extractor, kinds, channels, size)
+    return _with_preprocessing(extractor, kinds, axes(graph.input[0])[1:])
 
 
 def _with_preprocessing(
-    extractor: FeatureExtractor, kinds: Sequence[str], channels: Any, size: Sequence[Any]
+    extractor: FeatureExtractor, kinds: Sequence[str], shape: Sequence[Any]
 ) -> OpenedLayers:
-    """Return layers with the network's own preprocessing, or one to pixels from 0 to 1."""
+    """Return layers with the network's own preprocessing, or one to pixels from 0 to 1.
+
+    Raises:
+        PlotError: The network takes no images (C, H, W).
+    """
     if extractor.preprocessing is not None:
         return OpenedLayers(extractor, kinds, extractor.preprocessing)
+    if len(shape) != 3:
+        raise PlotError(f"the network takes no images: an input has {len(shape)} axes, not 3")
+    channels, *size = shape
     fixed = all(isinstance(side, int) and side for side in size)
     color = "gray" if channels == 1 else "RGB"
     default = Preprocessing(color, (size[0], size[1]) if fixed else None)
