@@ -41,7 +41,6 @@ def test_only_the_path_of_an_image_is_no_image(tmp_path: Path) -> None:
         pair = [{"bytes": image(), "path": "1.png"}, {"bytes": content, "path": "2.png"}]
         parquet.write_table(pyarrow.table({"image": pair, "label": ["cat", "dog"]}), file)
         if content is None:
-            with pytest.raises(DataError, match=r"a\.parquet: row 2 has no image, only the path"):
             with pytest.raises(
                 DataError, match=r"a\.parquet: row 2 has no image, only the path '2"
             ):

@@ -172,10 +172,6 @@ def test_what_is_too_long_for_a_label_is_not_read(suffix: str, tmp_path: Path) -
         with tarfile.open(tmp_path / "a.tar", "w") as archive:
             parts = {"0.png": picture.getvalue(), f"0.{suffix}": label.ljust(size)}
             for name, content in parts.items():
-            for name, content in (
-                ("0.png", picture.getvalue()),
-                (f"0.{suffix}", label.ljust(size)),
-            ):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
