@@ -112,6 +112,15 @@ def test_scale_equals_the_c_code(size: tuple[int, int], dtype: Any, mode: str) -
         assert np.abs(result - expected).max() < 255 * TOLERANCE
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("old", "new"), [(1255, 1252), (1252, 1255), (1999, 2003)])
+def test_positions_of_long_lines_are_in_single_precision(old: int, new: int, mode: str) -> None:
+    """In double precision a weight is another one by 1e-4, which short lines do not show."""
+    line = np.random.default_rng(0).random(old, np.float32)
+    found = scale(line[None], (1, new), mode)[0]
+    assert np.abs(found - line_in_c(line, new, mode)).max() < TOLERANCE
+
+
 def test_one_pixel_becomes_a_constant_image() -> None:
     one = np.full((3, 1, 1), 0.25, np.float32)
     for mode in MODES:
