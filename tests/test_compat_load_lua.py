@@ -112,6 +112,34 @@ def test_booleans_and_sizes_keep_their_types(tmp_path: Path) -> None:
     assert table.sizes == torch.Size([2, 3])
 
 
+def test_a_graph_computes_and_needs_no_option(tmp_path: Path) -> None:
+    """Its nodes are of classes without a converter, whose fields nobody asks for."""
+    case = next(
+        case
+        for case in t7.load(FIXTURES / "layers" / "graph.t7").values()
+        if not case.get("random") and case["module"].class_name == "nn.gModule"
+    )
+    found = load_lua(save(tmp_path, case["module"]))
+    found.training() if case["mode"] == "train" else found.evaluate()
+    values = load_lua(save(tmp_path, LuaTable({"in": case["input"], "out": case["output"]})))
+    assert relative_error(found.forward(values["in"]), values["out"]) < 1e-4
+
+
+def test_tables_of_tds_are_lists_and_tables(tmp_path: Path) -> None:
+    vector = LuaObject("tds.Vec", LuaTable.from_list([3, "a"]))
+    mapping = LuaObject("tds.Hash", LuaTable({"b": vector, "a": 1}))
+    assert load_lua(save(tmp_path, vector)) == [3, "a"]
+    assert dict(load_lua(save(tmp_path, mapping)).items()) == {"b": [3, "a"], "a": 1}
+
+
+def test_a_module_with_a_table_that_holds_itself_computes(tmp_path: Path) -> None:
+    options = LuaTable({"size": 3})
+    options["options"] = options
+    module = load_lua(save(tmp_path, layer("Tanh", options=options)))
+    assert module.options.options is module.options
+    assert module.forward(torch.zeros(2)).tolist() == [0, 0]
+
+
 def test_unknown_classes_need_the_option(tmp_path: Path) -> None:
     file = save(tmp_path, LuaTable({"layer": LuaObject("my.Layer", LuaTable({"size": 3}))}))
     with pytest.raises(TorchliftError, match=r"my\.Layer.*unknown_classes=True"):

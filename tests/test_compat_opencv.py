@@ -220,7 +220,8 @@ def test_scale_and_mean_of_set_input() -> None:
 
 def test_blobs_of_files(tmp_path: Path) -> None:
     t7.save(np.arange(6).reshape(2, 3), tmp_path / "mean.t7")
-    assert readTorchBlob(str(tmp_path / "mean.t7")).tolist() == [[0, 1, 2], [3, 4, 5]]
+    blob = readTorchBlob(str(tmp_path / "mean.t7"))
+    assert (blob.tolist(), blob.dtype) == ([[0, 1, 2], [3, 4, 5]], np.float32)
     t7.save("text", tmp_path / "text.t7")
     with pytest.raises(TorchliftError, match="tensor was expected"):
         readTorchBlob(tmp_path / "text.t7")

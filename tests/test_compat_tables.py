@@ -173,6 +173,26 @@ def test_layers_are_numbered_as_opencv_walks_through_a_container(
     assert all(layer.blobs() == [] for layer in layers)
 
 
+def test_a_sum_takes_the_outputs_of_the_table_before_it() -> None:
+    """Here of the inner one; the first branch of the outer one is an output of the network."""
+
+    def table(name: str, *modules: LuaObject) -> LuaObject:
+        return LuaObject(f"nn.{name}", LuaTable({"modules": LuaTable.from_list(modules)}))
+
+    summed = table("ConcatTable", LuaObject("nn.Sigmoid"), LuaObject("nn.ReLU"))
+    second = table("Sequential", summed, LuaObject("nn.CAddTable"))
+    layers = opencv_layers(table("ConcatTable", LuaObject("nn.Tanh"), second))
+    outputs = [layer.name for layer in layers if not layer.is_connected]
+    assert outputs == ["l2_TanH", "l6_torchCAddTable"]
+    # All of them, however many there are.
+    three = [LuaObject("nn.ReLU") for _ in range(3)]
+    layers = opencv_layers(
+        table("Sequential", table("ConcatTable", *three), LuaObject("nn.JoinTable"))
+    )
+    outputs = [layer.name for layer in layers if not layer.is_connected]
+    assert outputs == ["l5_torchMerge"]
+
+
 def test_the_weights_of_a_layer_are_opencvs() -> None:
     """Vectors are columns, of a linear layer rows; batch normalization has its statistics first."""
     fields: dict[str, Any] = {"weight": np.arange(8.0).reshape(2, 4), "bias": np.ones(2)}

@@ -294,3 +294,19 @@ def test_keys_from_1_to_n_in_any_order_make_a_list(keys: tuple[int, ...], is_lis
         assert found == [b"v1", b"v2", b"v3"]
     else:
         assert dict(found.items()) == {key: f"v{key}".encode() for key in keys}
+
+
+def test_bytes_that_are_no_text_are_bytes_or_an_error() -> None:
+    """As in torchfile, which decodes whatever a file calls a string."""
+    value = LuaTable({"é": b"\xff"})
+    assert dict(read(value).items()) == {"é".encode(): b"\xff"}
+    with pytest.raises(UnicodeDecodeError):
+        read(value, utf8_decode_strings=True)
+    assert dict(read(LuaTable({"é": "ÿ"}), utf8_decode_strings=True).items()) == {"é": "ÿ"}
+
+
+def test_a_list_that_occurs_twice_is_one_list() -> None:
+    names = LuaTable.from_list(["cat", "dog"])
+    found = read(LuaTable({"first": names, "second": LuaTable({"names": names})}))
+    assert found.first == [b"cat", b"dog"]
+    assert found.second.names is found.first

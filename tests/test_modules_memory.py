@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters import convert
 from torchlift.converters.modules.in_place import InPlace, Interpreter, Memory, Ref, reference
 from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
 from torchlift.converters.modules.layers.squeeze import Replicate
 from torchlift.converters.modules.layers.table import SplitTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
+from torchlift.converters.t7 import LuaObject, LuaTable
 
 X = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 
@@ -129,3 +131,23 @@ def test_references_keep_names_and_other_values() -> None:
     assert found["a"][0].memory is found["a"][1].memory
     assert found["b"] == 3
     assert torch.equal(Interpreter(set(), set()).read(found)["a"][1], X)
+
+
+def test_an_entry_of_a_view_is_the_same_memory() -> None:
+    """A slice of a tensor whose values are not known yet, as while a network is converted."""
+    whole = Ref(Memory())
+    assert whole.view(nn.Identity())[1].memory is whole.memory
+    assert whole[1].memory is not whole.memory
+    fields = [
+        LuaObject("nn.SplitTable", LuaTable({"dimension": 1})),
+        LuaObject("nn.SelectTable", LuaTable({"index": 1})),
+        LuaObject("nn.ReLU", LuaTable({"inplace": True})),
+    ]
+    first = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(fields)}))
+    both = LuaTable.from_list(
+        [first, LuaObject("nn.MulConstant", LuaTable({"constant_scalar": 1}))]
+    )
+    network = convert(LuaObject("nn.ConcatTable", LuaTable({"modules": both})))
+    row, seen = network(X)
+    assert row.tolist() == [0, 2]
+    assert seen.tolist() == [[0, 2], [3, -4]]

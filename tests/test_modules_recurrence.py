@@ -5,6 +5,7 @@ Other equations than torch.nn's are written out here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from torchlift.converters.modules.packages.whole_sequences import each_step
 from torchlift.converters.modules.recurrence import (
     Gates,
     gru_sequence,
+    known_cell,
     lstm_sequence,
+    recurrent_operators,
     rnn_sequence,
     scan_steps,
 )
@@ -247,3 +250,24 @@ def test_a_graph_scans_the_steps_as_the_loop_runs_them() -> None:
     for run in (module, program.module()):
         for actual, value in zip(run(steps), expected, strict=True):
             torch.testing.assert_close(actual.detach(), value)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_operators_stand_for_a_recurrence_only_while_a_graph_is_made(fails: bool) -> None:
+    called, module = [], nn.Tanh()
+
+    def operator(*given: Any) -> Any:
+        called.append(given)
+        return given[:3]
+
+    arguments = rand(2, 1, 3), rand(1, 2), rand(1, 2), gates_of(nn.LSTM(3, 2).double())
+    expected = lstm_sequence(*arguments)
+    with suppress(ZeroDivisionError), recurrent_operators({"lstm_sequence": operator}, {module: 7}):
+        assert known_cell(module) == 7
+        assert lstm_sequence(*arguments) == arguments[:3]
+        if fails:
+            raise ZeroDivisionError
+    assert len(called) == 1
+    assert known_cell(module) is None
+    for found, wanted in zip(lstm_sequence(*arguments), expected, strict=True):
+        assert_close(found, wanted)
