@@ -16,6 +16,7 @@ from torch import nn
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation, draw
+from torchlift.transfer.errors import LayerError
 from torchlift.transfer.evaluation import outcomes, summarize
 from torchlift.transfer.plots import augmented
 from torchlift.transfer.plots.activations import Activation, layers_of_file
@@ -224,6 +225,9 @@ def test_the_layer_behind_the_first_convolution_takes_its_output(tmp_path: Path)
     opened = layers_of_file(tmp_path / "m.onnx", [])
     assert (opened.extractor.names, list(opened.kinds)) == (["c", "r"], ["Conv", "Relu"])
     assert opened.preprocessing.size == (2, 2)
+    # A constant is no layer, unless it is called the weight of one.
+    with pytest.raises(LayerError, match="no value 'w' in the ONNX graph"):
+        layers_of_file(tmp_path / "m.onnx", ["w"])
 
 
 def test_units_have_their_names_if_all_of_them_are_shown() -> None:
