@@ -196,3 +196,18 @@ def test_a_log_sigmoid_counts_what_is_left_far_from_zero() -> None:
     expected = -torch.logaddexp(torch.zeros_like(input), -input)
     output = convert(lua("nn.LogSigmoid"))(input)
     torch.testing.assert_close(output, expected, rtol=1e-14, atol=0)
+
+
+def test_slopes_are_drawn_between_their_bounds_in_training_mode_only() -> None:
+    torch.manual_seed(0)
+    module = convert(lua("nn.RReLU", lower=0.1, upper=0.3)).train()
+    input = torch.cat([torch.full((4000,), -1.0), torch.ones(10)])
+    output = module(input)
+    slopes = -output[:4000]
+    # Of 4,000 uniform draws the mean is within 0.004 and the extremes come within 0.001.
+    assert slopes.mean().item() == pytest.approx(0.2, abs=4e-3)
+    assert slopes.min().item() == pytest.approx(0.1, abs=1e-3)
+    assert slopes.max().item() == pytest.approx(0.3, abs=1e-3)
+    assert output[4000:].eq(1).all()
+    assert not torch.equal(module(input), output)
+    torch.testing.assert_close(module.eval()(input)[:4000], torch.full((4000,), -0.2))

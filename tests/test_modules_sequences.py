@@ -311,3 +311,21 @@ def test_expand_as_gives_the_second_tensor_the_shape_of_the_first() -> None:
     kept, expanded = convert(lua("nn.ExpandAs"))([first, second])
     assert torch.equal(kept, first)
     assert torch.equal(expanded, torch.cat([second] * 3, 1))
+
+
+@pytest.mark.parametrize("name", ["nn.MaskZero", "nn.TrimZero"])
+def test_only_trimming_hides_the_padding_from_a_normalization_in_training_mode(name: str) -> None:
+    input = torch.randn(6, 2, dtype=torch.float64) + 3
+    input[[1, 4]] = 0
+    numbers = torch.zeros(2).double(), torch.ones(2).double()
+    inside = lua("nn.BatchNormalization", running_mean=numbers[0], running_var=numbers[1])
+    module = convert(lua(name, nInputDim=1, modules=[inside])).train()
+    kept = input != 0
+    seen = input[kept[:, 0]] if name == "nn.TrimZero" else input
+    mean, variance = seen.mean(0), seen.var(0, unbiased=False)
+    expected = (input - mean) / (variance + 1e-5).sqrt() * kept
+    torch.testing.assert_close(module(input), expected)
+    statistics = dict(module.named_buffers())
+    torch.testing.assert_close(statistics["0.running_mean"], 0.1 * mean)
+    # A batch of padding alone is zeros.
+    assert not module(torch.zeros(3, 2).double()).any()

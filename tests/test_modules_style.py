@@ -34,6 +34,27 @@ def test_instance_normalization_normalizes_each_image() -> None:
     assert relative_error(never_ran.module.train()(image), expected) < EXACT
 
 
+@pytest.mark.parametrize(
+    ("fields", "normalizes"),
+    [
+        ({"train": False}, False),
+        ({"train": True}, True),
+        ({}, True),
+        ({"train": False, "running_mean": torch.zeros(3).double()}, True),
+    ],
+)
+def test_images_are_only_scaled_where_the_layer_never_ran_before_evaluation(
+    fields: dict[str, object], normalizes: bool
+) -> None:
+    """Torch7 makes the normalization inside at the first call, in the mode of that time."""
+    weight, bias, image = rand(3), rand(3), rand(2, 3, 4, 5)
+    values = {"nOutput": 3, "weight": weight, "bias": bias, "eps": 1e-5, **fields}
+    module = convert(lua("nn.InstanceNormalization", **values)).eval()
+    scaled = image / (1 + 1e-5) ** 0.5 * weight[:, None, None] + bias[:, None, None]
+    normalized = functional.instance_norm(image, weight=weight, bias=bias)
+    assert relative_error(module(image), normalized if normalizes else scaled) < EXACT
+
+
 @pytest.mark.covers("nn.GramMatrix", "nn.ShaveImage", "nn.ContentLoss", compared="outputs")
 def test_gram_matrices_borders_and_losses() -> None:
     maps = rand(2, 3, 4, 5)

@@ -253,6 +253,15 @@ def test_functions_with_old_tags() -> None:
         assert function.upvalues.to_list() == [7]
 
 
+@pytest.mark.parametrize("code", [b"codecode", b"", b"\x02\0\0\0abcd"])
+def test_what_follows_a_function_that_is_no_bytecode_is_read(code: bytes) -> None:
+    """Of an old file, whose size is tried as an index first."""
+    function = struct.pack("<ii", 6, len(code)) + code + struct.pack("<i", 0)
+    stream = struct.pack("<iii", 3, 1, 1) + struct.pack("<id", 1, 1) + function
+    found = t7.loads(stream)[1]
+    assert (found.bytecode, found.upvalues, found.tag) == (code, None, 6)
+
+
 def test_a_generator_is_kept_as_its_bytes() -> None:
     generator = t7.load(FORMATS / "timer_generator.t7")["gen"]
     assert generator.class_name == "torch.Generator"

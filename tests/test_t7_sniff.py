@@ -230,3 +230,11 @@ def test_a_kind_is_recognized_by_its_sizes_too(data: bytes, kind: str | None) ->
     sentence = sniff(data)
     assert (sentence is None) if kind is None else (kind in (sentence or ""))
     assert sniff(b"in front" + data, 8) == sentence
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_text_whose_beginning_ends_within_a_letter_is_text(cut: int) -> None:
+    """The first 2,048 bytes are looked at; a byte that is no text before is another kind."""
+    text = ("Not found: " + "x" * 2048)[: 2048 - cut].encode() + "😀".encode()
+    assert "plain text" in str(sniff_text(text))
+    assert sniff_text(text[:100] + b"\xff" + text[100:]) is None

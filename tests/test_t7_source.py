@@ -256,3 +256,21 @@ def test_what_is_computed_from_a_tensor_of_a_file_is_written_as_an_array_is(deri
     derived = derive(array)
     assert t7.dumps(derived) == t7.dumps(np.asarray(derived))
     np.testing.assert_array_equal(t7.loads(t7.dumps(derived)), derive(np.asarray(array)))
+
+
+def test_a_file_may_expand_by_a_factor_that_weights_stay_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond what fits into any machine: 64 times, here of some hundred bytes."""
+    monkeypatch.setattr("torchlift.converters.t7.reading.byte_stream._ALWAYS_ALLOWED", 1000)
+    few = np.random.default_rng(0).integers(0, 2, 2000, np.uint8)
+    for values, factor in ((few, 4), (np.repeat(few, 20), 20), (np.zeros(10**6, np.uint8), 500)):
+        data = t7.dumps(values)
+        packed = gzip.compress(data)
+        assert len(data) / len(packed) > factor
+        if factor < 64:
+            assert len(data) / len(packed) < 64
+            assert np.array_equal(t7.loads(packed), values)
+        else:
+            with pytest.raises(T7Error, match=f"more than {64 * len(packed):,} bytes, far more"):
+                t7.loads(packed)

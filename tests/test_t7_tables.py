@@ -119,3 +119,17 @@ def test_long_tables_are_not_read_value_by_value(
     monkeypatch.setattr(BinaryDecoder, "token", lambda self: calls.append(1) or token(self))
     assert len(t7.loads(raw)) == 10_000
     assert 1 <= len(calls) <= 5
+
+
+@pytest.mark.parametrize(("printed", "value"), [("1.#INF", "inf"), ("-1.#INF", "-inf"), ("3", "3")])
+def test_a_long_run_may_hold_what_microsofts_printf_writes(printed: str, value: str) -> None:
+    pairs = [f"1\n{number}\n1\n{printed if number == 20 else number}\n" for number in range(1, 41)]
+    table = t7.loads(f"3\n1\n40\n{''.join(pairs)}".encode())
+    assert str(table[20]) == value
+    assert [table[number] for number in (1, 19, 21, 40)] == [1, 19, 21, 40]
+
+
+@pytest.mark.parametrize("version", [0, 999_999_999, "1234567890", "x", 1])
+def test_a_version_is_a_number_if_it_has_at_most_nine_digits(version: int | str) -> None:
+    found = t7.loads(t7.dumps(t7.LuaObject("my.Layer", version=version)))
+    assert (found.version, type(found.version)) == (version, type(version))
