@@ -151,3 +151,12 @@ def test_an_entry_of_a_view_is_the_same_memory() -> None:
     row, seen = network(X)
     assert row.tolist() == [0, 2]
     assert seen.tolist() == [[0, 2], [3, -4]]
+
+
+def test_a_view_of_a_table_of_an_unknown_length_is_every_entry_of_it() -> None:
+    table = Ref(Memory())
+    assert table[0] is table[0]
+    assert table[0] is not table[1]
+    seen = table.view(lambda tensor: tensor[0])
+    assert seen[3] is seen
+    assert seen[0:2] == [seen, seen]

@@ -359,6 +359,8 @@ def test_a_step_of_a_convolution_reads_the_last_input_only() -> None:
     module = convert(lua("nn.LinearizedConvolution", weight=weight, bias=bias, kw=2))
     expected = x[:, -1:] @ weight[:, 3:].T + bias
     assert relative_error(module(x), expected) < EXACT
+    with pytest.raises(ConversionError, match=r"no weight: fairseq's evaluate\(\) copies it there"):
+        convert(lua("nn.LinearizedConvolution", weight=rand(0), bias=bias, kw=2))
 
 
 def test_a_caption_model_has_as_many_states_as_its_file_says() -> None:

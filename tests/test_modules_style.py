@@ -31,6 +31,11 @@ def test_instance_normalization_normalizes_each_image() -> None:
     assert relative_error(ran(image[0]), expected[0]) < EXACT
     never_ran = convert_recorded(lua("nn.InstanceNormalization", **fields))
     assert "never ran" in never_ran.notes[0].text
+    # A network that was saved before it ran, in training mode, normalizes.
+    for train in ({"train": True}, {"train": None}):
+        network = convert_recorded(lua("nn.InstanceNormalization", **(fields | train)))
+        assert network.notes == []
+        assert relative_error(network.module(image), expected) < EXACT
     assert relative_error(never_ran.module.train()(image), expected) < EXACT
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from torchlift.converters.onnx.checker.comparison import Tie, compare
+from torchlift.converters.onnx.checker.comparison import Tie, _predicted_classes, compare
 
 
 def test_errors_are_relative_to_the_largest_output_and_say_where() -> None:
@@ -65,3 +65,11 @@ def test_errors_above_the_tolerance_are_counted() -> None:
     expected, actual = np.array([[1.0, 10.0, 3.0]]), np.array([[1.5, 10.0, 3.2]])
     result = compare(expected, actual, np.arange(1), 0.03, is_classifier=False, input_shape=(3,))
     assert (result.above, result.count, result.input_shape) == (1, 3, (3,))
+
+
+@pytest.mark.parametrize(("margin", "is_tie"), [(0.25, True), (0.2499, False), (0.3, True)])
+def test_a_tie_is_within_the_margin_or_at_it(margin: float, is_tie: bool) -> None:
+    expected, actual = np.array([[1.0, 0.75], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    agreeing, ties = _predicted_classes(expected, actual, np.array([7, 8]), margin)
+    assert agreeing == (2 if is_tie else 1)
+    assert ties == ([Tie(7, 0, 1)] if is_tie else [])

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx.checker.comparison import Comparison, compare
 from torchlift.converters.onnx.checker.graph_checks import _text
 from torchlift.converters.onnx.checker.profiles import PROFILES
-from torchlift.converters.onnx.checker.report import CheckReport, Finding, RuntimeResult
+from torchlift.converters.onnx.checker.report import (
+    CheckReport,
+    Finding,
+    RuntimeResult,
+    check_report_targets,
+)
 from torchlift.converters.onnx.checker.runtime_divergence import _error
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
 
@@ -142,3 +149,17 @@ def test_a_value_of_a_node_is_off_relative_to_what_it_should_be() -> None:
     assert _error(np.zeros(0), np.zeros(0)) == 0
     for other in (np.zeros(3), np.array([1.0, np.nan])):
         assert math.isnan(_error(first, other))
+
+
+def test_a_report_is_written_where_a_file_can_be(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    assert check_report_targets(model) == [tmp_path / "m.check.json", tmp_path / "m.check.txt"]
+    with pytest.raises(WriteError, match="no such folder"):
+        check_report_targets(tmp_path / "none" / "m.onnx")
+    (tmp_path / "m.check.txt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WriteError, match="is a symbolic link and is not replaced"):
+        check_report_targets(model)
+    (tmp_path / "m.check.txt").unlink()
+    (tmp_path / "m.check.txt").mkdir()
+    with pytest.raises(WriteError, match="is a folder; a file name was expected"):
+        check_report_targets(model)

@@ -22,7 +22,12 @@ from torchlift.converters import convert, t7
 from torchlift.converters.modules.layers.normalization import Normalize
 from torchlift.converters.onnx import check, export
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
-from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
+from torchlift.converters.onnx.checker.edge_cases import (
+    _KINDS,
+    _SCALES,
+    _batches,
+    check_edge_cases,
+)
 from torchlift.converters.onnx.exporter import tracing
 from torchlift.converters.saved import SavedModel
 
@@ -160,3 +165,12 @@ def test_every_kind_of_edge_case_is_run_in_the_shape_and_dtype_of_the_inputs() -
     assert {array.dtype for batch in batches for array in batch[:1]} == {np.dtype(np.float64)}
     indices = [batch[1].tolist() for batch in batches]
     assert indices == [[[3, 4, 3, 4, 3, 4, 3]], [[3, 4]], [[3, 4]]]
+
+
+@pytest.mark.parametrize("scales", [True, False])
+def test_inputs_are_scaled_only_where_the_network_takes_numbers(scales: bool) -> None:
+    """Bytes and whole numbers have no other scale."""
+    example = np.zeros((1, 3, 4, 4), np.float32)
+    kinds = [names for names, _ in _batches(example, [0], scales, np.random.default_rng(0))]
+    assert kinds[0] == [name for name, _ in _KINDS]
+    assert kinds[1:] == ([[f"noise of {scale:g}"] * 2 for scale in _SCALES] if scales else [])

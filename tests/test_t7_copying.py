@@ -166,3 +166,16 @@ print(json.dumps(mapped() - before))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert json.loads(result.stdout) < 1000  # KiB, of 11,719
+
+
+def test_rows_that_overlap_are_copied_as_they_lie_in_memory() -> None:
+    """As Torch7's `unfold` makes them: the copy has the elements once, and is its own."""
+    memory = np.arange(6.0)
+    rows = np.lib.stride_tricks.as_strided(memory, (4, 3), (8, 8))
+    copied = t7.to_torch(rows)
+    assert copied.stride() == (1, 1)
+    assert copied.untyped_storage().nbytes() == 6 * 8
+    assert np.array_equal(copied.numpy(), rows)
+    copied[0, 1] = 9
+    assert copied[1, 0] == 9
+    assert memory.tolist() == [0, 1, 2, 3, 4, 5]
