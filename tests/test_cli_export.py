@@ -11,7 +11,7 @@ from support import FIXTURES
 
 from torchlift.cli.errors import UsageError
 from torchlift.cli.export import _name_of, export
-from torchlift.cli.model_options import ModelOptions
+from torchlift.cli.model_options import ModelOptions, OutputOptions
 from torchlift.cli.values import ColumnRange
 from torchlift.converters import onnx
 from torchlift.converters.errors import WriteError
@@ -139,3 +139,16 @@ def test_the_name_is_that_of_the_file_folder_repository_or_function(
         ("python:nets.small:make", "make"),
     ):
         assert _name_of(model) == name
+
+
+def test_how_outputs_become_images_is_set_on_the_model_before_it_is_written(
+    exported: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = OutputOptions(output_range=[-1.0, 1.0])
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        OutputOptions, "set_on", lambda *given: seen.append((*given, len(exported)))
+    )
+    export("nets/m.t7", output_options=said)
+    ((options, model, name, written),) = seen
+    assert (options, model.notes, name, written) == (said, ["a note"], "nets/m.t7", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torchlift.converters.onnx.checker.report import (
     Finding,
     RuntimeResult,
     check_report_targets,
+    write_check_report,
 )
 from torchlift.converters.onnx.checker.runtime_divergence import _error
 from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
@@ -163,3 +165,17 @@ def test_a_report_is_written_where_a_file_can_be(tmp_path: Path) -> None:
     (tmp_path / "m.check.txt").mkdir()
     with pytest.raises(WriteError, match="is a folder; a file name was expected"):
         check_report_targets(model)
+
+
+def test_the_report_of_an_earlier_check_is_replaced_and_no_other_file(tmp_path: Path) -> None:
+    for passed in (True, False, True):
+        found = replace(report(passed=passed), path=str(tmp_path / "m.onnx"))
+        text = [file.read_text(encoding="utf-8") for file in write_check_report(found)][1]
+        assert text.rstrip().endswith(": passed") is passed
+    for name, text in (("m.check.txt", "my notes\n"), ("m.check.json", '{"file": "m.onnx"}')):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(WriteError, match="is not the report of a check and is not replaced"):
+            write_check_report(found)
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
+        (tmp_path / name).write_bytes(before)

@@ -164,6 +164,18 @@ def test_multiply_adds_and_bytes_of_a_small_network_are_those_counted_by_hand() 
     assert by_name["1"].weight_bytes == 4 * 4 * 8 + 8
     assert by_name["3"].output_bytes == 4 * 8 * 14 * 14
     assert summary.depth == 5
+    document = summary.to_json()
+    layers = document.pop("layers")
+    assert document == {
+        "input_shape": [3, 32, 32],
+        "output_shape": (10,),
+        "depth": 5,
+        "parameters": sum(each["parameters"] for each in layers),
+        "weight_bytes": sum(each["weight_bytes"] for each in layers),
+        "output_bytes": sum(each["output_bytes"] for each in layers),
+        "multiply_adds": sum(products.values()),
+    }
+    assert [each["torch_path"] for each in layers] == list(by_name)
 
 
 def test_every_output_has_the_shape_of_a_real_forward_pass() -> None:

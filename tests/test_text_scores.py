@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from support import FIXTURES
+from torch import nn
 
 from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
@@ -26,10 +28,12 @@ from torchlift.converters.inference.text import (
     open_language_model,
     sample_tokens,
     text_loss,
+    torch_language_model,
 )
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.vocabulary import Vocabulary
 
 TOKENS = ("a", "b", "c")
@@ -212,3 +216,22 @@ def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
         read_vocabulary_file(f"{tmp_path}/no.json")
     with pytest.raises(t7.T7Error, match=r"two\.t7"):
         read_vocabulary_file(f"{tmp_path}/two.t7:c")
+
+
+@pytest.mark.parametrize("inputs", ["?:int64", "?xN:int64"])
+def test_several_tokens_are_one_text_wherever_the_batch_is(
+    inputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(1, T) where the batch is in front, (T, 1) behind the steps; never T texts of one token."""
+    shapes: list[tuple[int, ...]] = []
+
+    class Network(nn.Embedding):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            shapes.append(tuple(input.shape))
+            return super().forward(input)
+
+    monkeypatch.setattr(torch_language_model, "token_sequence", lambda _: parse_inputs(inputs))
+    model = torch_language_model._SequenceModel(Network(4, 3))
+    rows, states = model.read([0, 2, 1], model.start())
+    assert shapes[-1] == ((3, 1) if "N" in inputs else (1, 3))
+    assert (rows.shape, states, model.token_count) == ((3, 3), [], 3)
