@@ -108,21 +108,21 @@ def test_a_layer_of_another_module_never_stands_for_ours(tmp_path: Path) -> None
 
 
 def test_a_name_without_its_module_is_that_of_one_layer() -> None:
-    """As in models of 0.1.0: `Scale` is neither `RayScale` nor one of two classes `Scale`."""
+    """As in models of 0.1.0: `OwnGain` is neither `RayOwnGain` nor one of two classes `OwnGain`."""
 
     def define(name: str, module: str) -> type[nn.Module]:
         cls: type[nn.Module] = type(name, (nn.Module,), {"__module__": module})
         return layer(cls)
 
     try:
-        define("RayScale", "my_first")
-        assert layer_class("Scale") is None
-        scale = define("Scale", "my_first")
-        assert layer_class("Scale") is layer_class("my_first.Scale") is scale
-        assert layer_class("first.Scale") is None
-        define("Scale", "my_second")
-        assert layer_class("Scale") is None
-        assert layer_class("my_first.Scale") is scale
+        define("RayOwnGain", "my_first")
+        assert layer_class("OwnGain") is None
+        scale = define("OwnGain", "my_first")
+        assert layer_class("OwnGain") is layer_class("my_first.OwnGain") is scale
+        assert layer_class("first.OwnGain") is None
+        define("OwnGain", "my_second")
+        assert layer_class("OwnGain") is None
+        assert layer_class("my_first.OwnGain") is scale
     finally:
         for module in ("my_first", "my_second"):
             unregister_module(module)
