@@ -6,7 +6,7 @@ recorded layers compare with torch.nn and Torch7.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ def run(session: onnxruntime.InferenceSession, *inputs: torch.Tensor) -> list[np
     return list(session.run(None, feeds))
 
 
+def fast_if(names: Iterable[str], *fast: str) -> list[Any]:
+    """Return the names; all but some are for the slow tests."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 #: Name → the layer, its input, and the loops of the file.
 LAYERS: dict[str, tuple[Callable[[], nn.Module], str, list[str]]] = {
     "SeqLSTM": (lambda: SeqLSTM(4, 5), "?xNx4", ["LSTM"]),
@@ -76,10 +81,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "SeqGRU" else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS],
-)
+@pytest.mark.parametrize("name", fast_if(LAYERS, "SeqLSTM", "SeqLSTMP", "SeqGRU", "VanillaRNN"))
 def test_a_layer_is_one_operator_for_any_number_of_steps(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     build, shape, expected = LAYERS[name]
@@ -121,8 +123,7 @@ def layer_of_rnn(name: str) -> tuple[nn.Module, list[torch.Tensor]]:
     return convert(case["module"]).float().eval(), [step.float() for step in steps]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", fast_if(STEPS, "rnn_Sequencer_LSTM"))
 def test_a_table_of_steps_is_one_operator(name: str, tmp_path: Path) -> None:
     module, steps = layer_of_rnn(name)
     file, features = tmp_path / "layer.onnx", steps[0].shape[1]
@@ -152,8 +153,9 @@ def test_a_sequencer_of_one_tensor_takes_any_number_of_steps(name: str, tmp_path
             assert abs(run(session, x)[0] - module(x).numpy()).max() < TOLERANCE
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["SeqLSTM", "SeqGRU", "cudnn", "VanillaRNN"])
+@pytest.mark.parametrize(
+    "kind", fast_if(["SeqLSTM", "SeqGRU", "cudnn", "VanillaRNN"], "SeqLSTM", "VanillaRNN")
+)
 def test_remembered_states_are_inputs_and_outputs(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     build: dict[str, Callable[[], nn.Module]] = {

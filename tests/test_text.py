@@ -77,8 +77,9 @@ def test_texts_and_losses_are_those_of_torch7(name: str, tmp_path: Path) -> None
     check_records(name, tmp_path / "step.onnx")
 
 
-def test_a_network_of_sequences_writes_what_torch7_wrote() -> None:
-    check_records("torchrnn_lstm", project("torchrnn_lstm"), length=40)
+@pytest.mark.parametrize("name", ["charrnn_lstm", "torchrnn_lstm"])
+def test_a_network_of_steps_or_of_sequences_writes_what_torch7_wrote(name: str) -> None:
+    check_records(name, project(name), length=40)
 
 
 def read_one_by_one(model: Any, places: Sequence[int]) -> np.ndarray:
