@@ -1,0 +1,97 @@
+"""Cells and captions that packages build of small layers, beside a loop over their steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from layer_support import lua
+from support import relative_error
+from torch import nn
+
+from torchlift.converters import convert
+from torchlift.converters.modules.packages.cells import find_cells
+from torchlift.converters.modules.packages.neuraltalk2 import CaptionModel
+from torchlift.converters.modules.packages.recurrent import Recurrence
+
+#: float64 against float64: only the order of summation differs.
+EXACT = 1e-12
+
+
+def rand(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def linear(outputs: int, inputs: int, with_bias: bool) -> Any:
+    bias = {"bias": rand(outputs)} if with_bias else {}
+    return lua("nn.Linear", weight=rand(outputs, inputs), **bias)
+
+
+def recurrence(*after: Any, size: int = 3, inputs: int = 2) -> Any:
+    """Return rnn's `Recurrence` of a step that adds the products of the input and of h."""
+    both = lua("nn.ParallelTable", modules=[linear(size, inputs, True), linear(size, size, False)])
+    step = lua("nn.Sequential", modules=[both, lua("nn.CAddTable"), *after])
+    return convert(
+        lua("nn.Recurrence", recurrentModule=step, outputSize=[size], nInputDim=1)
+    ).double()
+
+
+@pytest.mark.parametrize(
+    ("layer", "activation"), [("Tanh", "tanh"), ("Sigmoid", "sigmoid"), ("ReLU", "relu")]
+)
+def test_a_plain_recurrent_cell_is_recognized_by_its_numbers(layer: str, activation: str) -> None:
+    module = recurrence(lua(f"nn.{layer}"))
+    (found,) = [one for one in module.modules() if isinstance(one, Recurrence)]
+    cell = find_cells(module)[found]
+    assert (cell.order, cell.activation, len(cell.peepholes)) == ((0,), activation, 0)
+    sequence, state = rand(4, 2, 2), rand(2, 3)
+    weight, bias = cell.from_input[0].weight, cell.from_input[0].bias
+    recurrent = cell.from_state[0].weight
+    expected = []
+    with torch.no_grad():
+        for x in sequence:
+            before = torch.zeros(2, 3, dtype=x.dtype) if not expected else expected[-1]
+            expected.append(getattr(torch, activation)(x @ weight.T + bias + before @ recurrent.T))
+        outputs, (last,) = cell.run(sequence)
+        assert relative_error(outputs, torch.stack(expected)) < EXACT
+        assert torch.equal(last, outputs[-1])
+        continued, _ = cell.run(sequence[:1], [state])
+        first = sequence[0] @ weight.T + bias + state @ recurrent.T
+        assert relative_error(continued[0], getattr(torch, activation)(first)) < EXACT
+
+
+def test_a_step_with_anything_else_behind_it_is_no_cell() -> None:
+    assert find_cells(recurrence(lua("nn.Tanh"), lua("nn.Tanh"))) == {}
+    assert find_cells(recurrence(lua("nn.Tanh"), linear(3, 3, True))) == {}
+
+
+class Core(nn.Module):
+    """One step of a caption: `[x, h]` to `[h', scores]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Linear(5, 3), nn.Linear(3, 5)
+
+    def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
+        state = self.mix(torch.cat(input, 1)).tanh()
+        return [state, self.out(state).log_softmax(1)]
+
+
+def test_a_caption_is_read_word_by_word_behind_its_image() -> None:
+    """The image, the start token, then the words; steps behind the last word of all are zeros."""
+    torch.manual_seed(0)
+    core, table = Core(), nn.Embedding(6, 2)
+    model = CaptionModel(core, table, vocab_size=4, rnn_size=3, num_states=1).eval()
+    codes, words = torch.randn(2, 2), torch.tensor([[3, 1], [2, 0], [0, 0], [0, 0]])
+    with torch.no_grad():
+        state, expected = torch.zeros(2, 3), torch.zeros(6, 2, 5)
+        start = torch.full((2,), 5)
+        inputs = [codes, table(start), *(table(row.clamp(min=1)) for row in words)]
+        for step, x in enumerate(inputs[:4]):
+            state, expected[step] = core([x, state])
+        found = model([codes, words])
+    assert found.shape == (6, 2, 5)
+    assert relative_error(found, expected) < 1e-6
+    assert not found[4:].any()
+    assert found[3].any(1).all()
