@@ -6,10 +6,12 @@ view is the same memory, and any other layer writes into memory of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from layer_support import lua
 from torch import nn
 
 from torchlift.converters import convert
@@ -160,3 +162,62 @@ def test_a_view_of_a_table_of_an_unknown_length_is_every_entry_of_it() -> None:
     seen = table.view(lambda tensor: tensor[0])
     assert seen[3] is seen
     assert seen[0:2] == [seen, seen]
+
+
+def in_place_relu() -> LuaObject:
+    return lua("nn.ReLU", inplace=True)
+
+
+#: What a ReLU overwrites through views of (2, 3, 4): a layer, and what becomes of the input.
+THROUGH_VIEWS: dict[str, tuple[Callable[[], list[LuaObject]], Callable[[torch.Tensor], Any]]] = {
+    "Bottle": (
+        lambda: [lua("nn.Bottle", modules=[in_place_relu()], nInputDim=2, nOutputDim=2)],
+        torch.relu,
+    ),
+    "Parallel": (
+        lambda: [
+            lua(
+                "nn.Parallel",
+                inputDimension=1,
+                outputDimension=1,
+                modules=[in_place_relu(), lua("nn.Tanh")],
+            )
+        ],
+        lambda x: torch.stack([x[0].relu(), x[1]]),
+    ),
+    "SelectTable": (
+        lambda: [
+            lua("nn.SplitTable", dimension=1),
+            lua("nn.SelectTable", index=2),
+            in_place_relu(),
+        ],
+        lambda x: torch.stack([x[0], x[1].relu()]),
+    ),
+    "MapTable": (
+        lambda: [lua("nn.SplitTable", dimension=1), lua("nn.MapTable", modules=[in_place_relu()])],
+        torch.relu,
+    ),
+    "ParallelTable": (
+        lambda: [
+            lua("nn.SplitTable", dimension=1),
+            lua("nn.ParallelTable", modules=[lua("nn.Tanh"), in_place_relu()]),
+        ],
+        lambda x: torch.stack([x[0], x[1].relu()]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THROUGH_VIEWS)
+def test_what_a_branch_overwrites_through_a_view_another_one_reads(name: str) -> None:
+    """Slices and reshaped inputs are the memory of the input in Torch7 (`select`, `view`)."""
+    layers, expected = THROUGH_VIEWS[name]
+    branches = [lua("nn.Sequential", modules=layers()), lua("nn.Identity")]
+    network = convert(lua("nn.ConcatTable", modules=branches)).eval()
+    x = torch.randn(2, 3, 4)
+    before = x.clone()
+    output = network(x)[1]
+    assert torch.equal(output, expected(x))
+    assert torch.equal(x, before)
+    # Alone it needs nothing around it; the slices of a Parallel are not told apart.
+    alone = convert(lua("nn.Sequential", modules=layers())).eval()
+    assert any(isinstance(module, InPlace) for module in alone.modules()) is (name == "Parallel")

@@ -124,8 +124,8 @@ class Interpreter:
             return [self.run(child, value) for child in module]
         if isinstance(module, ParallelTable):
             return [self.run(child, value[i]) for i, child in enumerate(module)]
-        if isinstance(module, MapTable) and isinstance(value, list):
-            return [self.run(module.child(i), entry) for i, entry in enumerate(value)]
+        if isinstance(module, MapTable):
+            return self._run_on_entries(module, value)
         if isinstance(module, (Concat, DepthConcat)):
             return self._new(module.combine, [self.run(child, value) for child in module])
         if isinstance(module, GModule):
@@ -151,7 +151,8 @@ class Interpreter:
         if not isinstance(value, Ref):
             return value
         self.stale |= value.writes != value.memory.writes
-        self.stale |= any(entry.memory.writes for entry in value.memory.entries.values())
+        entries = value.memory.entries.values()
+        self.stale |= any(entry.writes != entry.memory.writes for entry in entries)
         tensor = value.memory.tensor
         return None if tensor is None else value.apply_views(tensor)
 
@@ -197,6 +198,15 @@ class Interpreter:
             memory.tensor = whole
         memory.writes += 1
         return Ref(memory, target.views)
+
+    def _run_on_entries(self, module: MapTable, value: Any) -> Any:
+        """Run a module on every entry of a table; of an unknown one, on as many as there are."""
+        if isinstance(value, list):
+            return [self.run(module.child(i), entry) for i, entry in enumerate(value)]
+        outputs = Ref(Memory())
+        for index, child in enumerate(module):
+            outputs.memory.entries[index] = self.run(child, value[index])
+        return outputs
 
     def _run_on_views(self, module: Parallel | Bottle, value: Ref) -> Any:
         """Run a container that gives its children views of its input."""
