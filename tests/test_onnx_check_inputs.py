@@ -14,10 +14,12 @@ from PIL import Image
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference import InferenceError
 from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES, InputShape
 from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
+    _to_inputs,
     count_examples,
     take_examples,
 )
@@ -137,3 +139,24 @@ def test_outputs_of_changing_sizes_are_compared_within_a_batch(
     report = check(network, tmp_path / "image.onnx", input_shape="3x?x?")
     failed = [finding.name for finding in report.findings if not finding.passed]
     assert failed == ([] if weight else ["input"])
+
+
+@pytest.mark.parametrize("keep_size", [True, False])
+def test_pixels_and_images_are_preprocessed_and_inputs_are_not(keep_size: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), np.uint8)
+    floats, doubled = pixels.astype(np.float32), Preprocessing(size=(8, 8), value_range=255)
+    size = 4 if keep_size else 8
+    for images in (pixels, list(pixels.transpose(0, 2, 3, 1)), [Image.new("RGB", (4, 4))] * 2):
+        is_list = isinstance(images, list) and isinstance(images[0], np.ndarray)
+        found = _to_inputs(images, doubled, keep_size)
+        if is_list:  # A list of arrays is one for each input.
+            assert found is images
+        else:
+            assert found.shape == (2, 3, size, size)
+    for inputs in (floats, floats[:, 0, 0], [floats, floats]):
+        assert _to_inputs(inputs, doubled, keep_size) is inputs
+        assert _to_inputs(inputs, None, keep_size) is inputs
+    with pytest.raises(InferenceError, match="no preprocessing, so it cannot read images"):
+        _to_inputs(pixels, None, keep_size)
+    rows = pixels[:, 0, 0]  # Numbers of two examples, not an image.
+    assert _to_inputs(rows, None, keep_size) is rows

@@ -76,7 +76,9 @@ def quantized_constants_of(graph: onnx.GraphProto) -> QuantizedConstants:
     small = {name: "" for name, array in arrays.items() if _bits(array) <= 8 and array.size > 1}
     for node in graph.node:
         inputs = list(node.input)
-        scales.update(inputs[place] for place in _SCALES.get(node.op_type, ()))
+        # A QGemm may leave out its last inputs.
+        places = _SCALES.get(node.op_type, ())
+        scales.update(inputs[place] for place in places if place < len(inputs))
         small.update({name: node.op_type for name in inputs if name in small})
         if node.op_type not in _WEIGHTS:
             continue

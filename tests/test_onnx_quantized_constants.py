@@ -1,0 +1,110 @@
+"""What the whole steps in other programs' int8 graphs stand for, operator by operator.
+
+Expected is (steps - zero point) · scale, along the axis that ONNX's and ONNX Runtime's documents
+give each operator. The graphs are put together by hand; no runtime has to run them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from torchlift.converters.onnx.checker.foreign_int8 import quantized_constants_of
+
+STEPS = np.random.default_rng(0).integers(-100, 101, (2, 3, 4)).astype(np.int8)
+#: Operator → the inputs by name ("w", its scale "s" and zero point "z" among them), what is set,
+#: and the axis of the steps (2, 3, 4) that has a scale for each index.
+OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "DequantizeLinear": ("w s z", {}, 1),
+    "DequantizeLinear of the last axis": ("w s z", {"axis": 2}, 2),
+    "QLinearConv": ("x xs xz w s z ys yz", {}, 0),
+    "QLinearMatMul": ("x xs xz w s z ys yz", {}, 2),
+    "QGemm": ("x xs xz w s z", {}, 2),
+    "QGemm of a transposed weight": ("x xs xz w s z b ys yz", {"transB": 1}, 0),
+}
+
+
+def graph(node: onnx.NodeProto, arrays: dict[str, np.ndarray], *others: Any) -> onnx.GraphProto:
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return helper.make_graph([node, *others], "g", [], [], tensors)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_weight_is_read_along_the_axis_of_its_operator(name: str, per_channel: bool) -> None:
+    inputs, attributes, axis = OPERATORS[name]
+    count = STEPS.shape[axis] if per_channel else 1
+    scale = np.linspace(0.1, 0.4, count).astype(np.float32)
+    zero = np.arange(count, dtype=np.int8)
+    node = helper.make_node(name.split()[0], inputs.split(), ["y"], **attributes)
+    arrays = {"w": STEPS, "s": scale, "z": zero, "xs": np.float32([0.5]), "ys": np.float32([0.25])}
+    found = quantized_constants_of(graph(node, arrays))
+    (weight,) = found.dequantized
+    shape = [-1 if dim == axis else 1 for dim in range(3)] if per_channel else [1, 1, 1]
+    steps = STEPS - zero.astype(float).reshape(shape)
+    assert weight.name == "w"
+    assert np.allclose(weight.values, steps * scale.astype(float).reshape(shape), rtol=1e-12)
+    assert np.allclose(weight.half, scale.reshape(shape) * np.full(STEPS.shape, 0.501), rtol=1e-6)
+    assert weight.is_fine.all()
+    assert "s" in found.scales
+    assert ({"xs"} <= found.scales) is ("xs" in inputs)
+    assert ({"ys"} <= found.scales) is ("ys" in inputs)
+    assert found.unread == {}
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs"),
+    [("QLinearConv", "x xs xz w s z ys yz b"), ("QGemm", "x xs xz w s z b ys yz")],
+)
+def test_a_bias_has_the_scale_of_the_products(operator: str, inputs: str) -> None:
+    scale = np.float32([0.1, 0.2]) if operator == "QLinearConv" else np.float32([0.1])
+    bias = np.array([1000, -70000], np.int32)
+    arrays = {"w": STEPS, "s": scale, "z": np.int8([0]), "xs": np.float32([0.5]), "b": bias}
+    node = helper.make_node(operator, inputs.split(), ["y"])
+    found = {one.name: one for one in quantized_constants_of(graph(node, arrays)).dequantized}
+    assert np.allclose(found["b"].values, bias * (scale.astype(float) * 0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["ConvInteger", "MatMulInteger"])
+def test_the_scale_of_a_product_in_whole_steps_stands_behind_it(operator: str) -> None:
+    axis = 0 if operator == "ConvInteger" else 2
+    scale = np.linspace(0.1, 0.4, STEPS.shape[axis]).astype(np.float32)
+    arrays = {"w": STEPS, "s": scale, "z": np.zeros(1, np.int8)}
+    node = helper.make_node(operator, ["x", "w", "xz", "z"], ["product"])
+    behind = (
+        helper.make_node("Cast", ["product"], ["float"], to=1),
+        helper.make_node("Mul", ["xs", "s"], ["both"]),
+        helper.make_node("Mul", ["float", "both"], ["y"]),
+    )
+    (weight,) = quantized_constants_of(graph(node, arrays, *behind)).dequantized
+    shape = [-1 if dim == axis else 1 for dim in range(3)]
+    assert np.allclose(weight.values, STEPS * scale.astype(float).reshape(shape), rtol=1e-12)
+    found = quantized_constants_of(graph(node, arrays, *behind[:1]))
+    assert found.dequantized == []
+    assert [*found.unread] == ["w"]
+    assert found.unread["w"][1] == operator
+
+
+@pytest.mark.parametrize("length", [6, 5])
+def test_blocks_of_an_axis_have_scales_of_their_own(length: int) -> None:
+    """Three to a block, the last one may be shorter (ONNX's `block_size`)."""
+    steps = np.arange(2 * length, dtype=np.int8).reshape(2, length)
+    scale = np.float32([[1, 10], [2, 20]])
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=1, block_size=3)
+    (weight,) = quantized_constants_of(graph(node, {"w": steps, "s": scale})).dequantized
+    assert np.array_equal(weight.values, steps * np.repeat(scale, 3, axis=1)[:, :length])
+
+
+@pytest.mark.parametrize(("largest", "is_fine"), [(16, True), (15, False)])
+def test_numbers_are_compared_where_enough_steps_share_their_scale(
+    largest: int, is_fine: bool
+) -> None:
+    steps = np.array([[100, 1], [largest, -3]], np.int8)
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=0)
+    arrays = {"w": steps, "s": np.float32([1, 2])}
+    (weight,) = quantized_constants_of(graph(node, arrays)).dequantized
+    assert weight.is_fine.tolist() == [[True, True], [is_fine, is_fine]]
