@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from layer_support import lua
+from torch import nn
+from torch.nn import functional
 
 from torchlift.converters import convert
+from torchlift.converters.modules import ConversionError, convert_recorded
+from torchlift.converters.modules.packages.augmentation import SpatialUniformCrop
+from torchlift.converters.modules.packages.glimpse import TemporalGlimpse
+from torchlift.converters.modules.packages.inn import StochasticPool2d
 
 
 @pytest.mark.parametrize(
@@ -34,3 +42,62 @@ def test_a_center_crop_begins_at_half_the_margin_rounded_up_from_1(size: int, fi
     image = torch.arange(size)[:, None].expand(size, 2)[None]
     assert module(image)[0, :, 0].tolist() == [first, first + 1, first + 2]
     assert module(image).shape == (1, 3, 2)
+
+
+#: A layer, and an input without the batch.
+ALONE: dict[str, tuple[nn.Module, Any]] = {
+    "StochasticPool2d": (StochasticPool2d([2, 2], [2, 2]), torch.rand(3, 5, 4)),
+    "TemporalGlimpse": (TemporalGlimpse(3), [torch.randn(6, 2), torch.tensor([0.5])]),
+    "SpatialUniformCrop": (SpatialUniformCrop(2, 3), torch.randn(3, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_example_alone_gives_what_a_batch_of_one_gives(name: str) -> None:
+    module, alone = ALONE[name]
+    module.eval()
+    batch = [each[None] for each in alone] if isinstance(alone, list) else alone[None]
+    expected = module(batch)
+    assert module(alone).shape == expected.shape[1:]
+    assert torch.equal(module(alone), expected[0])
+
+
+def test_a_random_crop_of_an_image_alone_is_a_part_of_it() -> None:
+    module, image = SpatialUniformCrop(2, 3).train(), torch.arange(30.0).reshape(1, 5, 6)
+    seen = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        crop = module(image)
+        top, left = divmod(int(crop[0, 0, 0]), 6)
+        assert torch.equal(crop, image[:, top : top + 2, left : left + 3])
+        seen.add((top, left))
+    # Torch7's first row is ceil(uniform(0.01, margin)) from 1: never the last place.
+    assert {top for top, _ in seen} == {0, 1, 2}
+    assert {left for _, left in seen} == {0, 1, 2}
+
+
+def test_the_weight_of_a_locally_connected_layer_has_one_of_two_layouts() -> None:
+    sizes = {"nInputPlane": 2, "nOutputPlane": 3, "kW": 2, "kH": 2, "iW": 3, "iH": 3}
+    fields = {**sizes, "dW": 1, "dH": 1, "bias": torch.randn(3, 2, 2)}
+    good = lua("nn.LocallyConnected", weight=torch.randn(3, 2, 2, 2, 2, 2), **fields)
+    assert convert(good)(torch.randn(1, 2, 3, 3)).shape == (1, 3, 2, 2)
+    bad = lua("nn.LocallyConnected", weight=torch.randn(3, 2, 2, 2, 2, 1), **fields)
+    with pytest.raises(ConversionError, match=r"unknown shape \(3, 2, 2, 2, 2, 1\)"):
+        convert(bad)
+
+
+def test_an_older_spatial_cross_entropy_sums_over_pixels() -> None:
+    """Its `nll` is that of lists; a newer one is that of images, and averages."""
+    scores, classes = torch.randn(2, 3, 4, 5), torch.randint(1, 4, (2, 4, 5))
+    pixels = functional.cross_entropy(scores, classes - 1, reduction="none")
+    for nll, expected in (
+        ("nn.ClassNLLCriterion", pixels.sum()),
+        ("nn.SpatialClassNLLCriterion", pixels.mean()),
+    ):
+        inner = lua(nll, sizeAverage=True)
+        found = convert_recorded(lua("cudnn.SpatialCrossEntropyCriterion", nll=inner))
+        loss = found.module(scores, classes)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert any("an older version" in note.text for note in found.notes) is (
+            "Spatial" not in nll
+        )
