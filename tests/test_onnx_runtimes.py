@@ -217,6 +217,33 @@ def test_a_missing_runtime_is_named_with_its_package(tmp_path: Path) -> None:
         find_runtimes(["tensorflow"])
 
 
+@pytest.mark.parametrize(
+    "script", ["exec sleep 60", "echo '[true]'; exit 3", "echo no", "echo '[true, true]'", "echo 3"]
+)
+def test_what_does_not_answer_as_python_does_is_no_interpreter(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs, fails, or says something else than was asked."""
+    monkeypatch.setattr("torchlift.converters.onnx.runtimes.installed._SECONDS", 0.2)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    with pytest.raises(OnnxError, match="python is no Python interpreter that starts"):
+        find_runtimes(["openvino"], python)
+
+
+def test_a_runtime_that_dies_between_two_runs_is_a_sentence(file: Path) -> None:
+    lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
+    session = RuntimeSession(program(f"print(*{lines}, sep=chr(10)); raise SystemExit(3)"), file)
+    with session:
+        session._process.wait()
+        with pytest.raises(OnnxError) as caught:
+            session.run({"input": np.zeros((2, 3), np.float32)}, ["logits"])
+    assert str(caught.value) == "opencv died of exit code 3, running inputs of 2×3"
+    assert (session.version, session.arithmetic) == ("1", "CPU")
+    assert not Path(session._folder.name).exists()
+
+
 def test_the_worker_needs_nothing_of_torchlift() -> None:
     """It runs in a Python where neither torchlift nor torch is installed."""
     tree = ast.parse((ROOT / "converters/onnx/runtimes/worker.py").read_text(encoding="utf-8"))
