@@ -147,6 +147,8 @@ def test_the_image_that_is_worst_is_named(
     [
         ("import time; time.sleep(60)", "no answer within 0.2 s, starting"),
         ("import os; os.abort()", "died of signal SIGABRT, starting"),
+        # A signal without a name of its own.
+        ("import os; os.kill(os.getpid(), 40)", "died of signal 40, starting"),
         ("import sys; sys.exit('no such CPU')", "died of exit code 1, starting: no such CPU"),
         ('print(\'{"problem": "a\\\\n  b"}\')', "fails, starting: a b"),
     ],

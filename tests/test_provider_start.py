@@ -13,6 +13,7 @@ import pytest
 from test_onnx_providers import CPU, CUDA, OPENVINO, TENSORRT, Runtime, machine
 
 from torchlift.converters.inference import InferenceError, ProviderError, providers
+from torchlift.converters.inference.provider_options import ProviderChoice, parse_provider
 from torchlift.converters.inference.providers import RunNode, Session, nodes_by_provider
 from torchlift.converters.inference.threads import available_cpus
 
@@ -130,6 +131,39 @@ def test_auto_names_all_that_does_not_start(file: Path, monkeypatch: pytest.Monk
     with pytest.raises(ProviderError) as caught:
         providers.open_session(file, "auto")
     assert str(caught.value).count("does not start: the installed ONNX Runtime has no ") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("auto", ProviderChoice("auto")),
+        ("cpu", ProviderChoice("cpu")),
+        ("openvino", ProviderChoice("openvino", precision="f32")),
+        ("openvino:bf16", ProviderChoice("openvino", precision="bf16")),
+        ("cuda", ProviderChoice("cuda", 5)),
+        ("cuda:0", ProviderChoice("cuda", 0)),
+        ("cuda:999", ProviderChoice("cuda", 999)),
+        ("cuda:999999M", ProviderChoice("cuda", 5, memory=999_999 * 2**20)),
+        ("tensorrt:2:1G", ProviderChoice("tensorrt", 2, memory=2**30)),
+        *((text, None) for text in ("", "CPU", "cpu:", "cpu:0", "auto:", "openvino:", "cuda: 1")),
+        *(
+            (f"cuda:{text}", None)
+            for text in ("1000", "1:0G", "01G", "1000000M", "4T", "4g", "1:2")
+        ),
+        *((f"openvino:{text}", None) for text in ("0", "f16", "BF16", "bf16:1")),
+        (None, None),
+    ],
+)
+def test_a_provider_is_a_name_with_what_belongs_to_it(
+    text: Any, choice: ProviderChoice | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a number it is the GPU of this process."""
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    if choice is None:
+        with pytest.raises(ProviderError, match=f"no provider {text!r}: choose "):
+            parse_provider(text)
+        return
+    assert parse_provider(text) == choice
 
 
 class Watched(Runtime):
