@@ -246,6 +246,75 @@ def test_a_runtime_that_dies_between_two_runs_is_a_sentence(file: Path) -> None:
     assert not Path(session._folder.name).exists()
 
 
+#: What stands for two packages that are not installed, as far as the worker uses them.
+STAND_INS = {
+    "opencv": """
+print("a library's own words")
+class Network:
+    winograd, inputs = True, {}
+    def enableWinograd(self, on): self.winograd = on
+    def setInput(self, array, name): self.inputs[name] = array
+    def forward(self, names):
+        if self.inputs["x"].min() < 0: raise ValueError("below 0")
+        return [self.inputs["x"] * (number + 1 + self.winograd) for number in range(len(names))]
+class dnn:
+    readNetFromONNX = staticmethod(lambda model: Network())
+""",
+    "openvino": """
+import numpy as np
+class Node:
+    def __init__(self, *words): self.words = words
+    def get_rt_info(self):
+        return dict(zip(("layerType", "runtimePrecision"), map(np.array, self.words)))
+class Compiled:
+    def __init__(self, kind): self.kind = kind
+    def __call__(self, inputs): return {"b": inputs["x"] + 1, "a": -inputs["x"]}
+    def get_property(self, name): return self
+    def get_type_name(self): return self.kind
+    def get_runtime_model(self): return self
+    def get_ordered_ops(self):
+        layers = ("Convolution", "FullyConnected", "Convolution")
+        return [*(Node(one, self.kind) for one in layers), Node("Reorder", "u8")]
+class Core:
+    def compile_model(self, model, device, settings):
+        return Compiled(settings.get("INFERENCE_PRECISION_HINT", "bf16"))
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "arithmetic", "outputs"),
+    [
+        ("opencv", "", "CPU, float32, with Winograd", [[2, 4], [3, 6]]),
+        ("opencv", "no-winograd", "CPU, float32, without Winograd", [[1, 2], [2, 4]]),
+        ("openvino", "", "CPU, bf16 (3 layers in bf16)", [[-1, -2], [2, 3]]),
+        ("openvino", "f32", "CPU, f32 (3 layers in f32)", [[-1, -2], [2, 3]]),
+    ],
+)
+def test_the_worker_says_in_what_each_runtime_computes(
+    name: str,
+    precision: str,
+    arithmetic: str,
+    outputs: list[list[float]],
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = {"opencv": "cv2", "openvino": "openvino"}[name]
+    text = f"{STAND_INS[name]}__version__ = '4.10.0-dev'\n"
+    (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = ROOT / "converters/onnx/runtimes/worker.py"
+    runtime = InstalledRuntime(name, (sys.executable, str(worker), name), precision=precision)
+    x = np.array([1, 2], np.float32)
+    with RuntimeSession(runtime, file) as session:
+        assert (session.version, session.arithmetic) == ("4.10.0", arithmetic)
+        if name == "opencv":
+            with pytest.raises(OnnxError, match="opencv fails, running inputs of 2: below 0"):
+                session.run({"x": -x}, ["a"])
+        assert [one.tolist() for one in session.run({"x": x}, ["a", "b"])] == outputs
+
+
 def test_the_worker_needs_nothing_of_torchlift() -> None:
     """It runs in a Python where neither torchlift nor torch is installed."""
     tree = ast.parse((ROOT / "converters/onnx/runtimes/worker.py").read_text(encoding="utf-8"))
