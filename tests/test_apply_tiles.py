@@ -10,6 +10,8 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.inference import InferenceError, TorchPredictor
 from torchlift.converters.inference.image_model import ImageModel
-from torchlift.converters.inference.tiles import measure_tiling
+from torchlift.converters.inference.tiles import Tiling, measure_tiling
 from torchlift.converters.saved import SavedModel, save
 
 
@@ -130,6 +132,98 @@ def test_the_reach_is_that_of_the_convolutions() -> None:
     found = measure_tiling(run, 3)
     assert (found.step, found.scale, found.lost) == (1, 1, 0)
     assert (found.before, found.after) == (3, 3)
+
+
+def shifted(pixels: np.ndarray, places: int) -> np.ndarray:
+    """Return the pixel so far to the left and above, or 0."""
+    values = pixels[..., 0].astype(float)
+    height, width = values.shape
+    padded = np.pad(values, abs(places))
+    start = abs(places) - places
+    return padded[None, start : start + height, start : start + width]
+
+
+def pooled(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return the means of squares."""
+    height, width = (length // side for length in pixels.shape[:2])
+    values = pixels[: height * side, : width * side, 0].astype(float)
+    return values.reshape(height, side, width, side).mean((1, 3))[None]
+
+
+RUNS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Tiling]] = {
+    "each pixel": (lambda p: 255.0 - p[..., 0][None], Tiling(1, Fraction(1), 0, 0, 0)),
+    "always 0": (lambda p: np.zeros((1, *p.shape[:2])), Tiling(1, Fraction(1), 0, 0, 0)),
+    # An output of so many pixels to the left and above is wrong behind a cut there.
+    "from the left": (lambda p: shifted(p, 2), Tiling(1, Fraction(1), 0, 2, 0)),
+    "from the right": (lambda p: shifted(p, -3), Tiling(1, Fraction(1), 0, 0, 3)),
+    "both": (lambda p: shifted(p, 2) + shifted(p, -3), Tiling(1, Fraction(1), 0, 2, 3)),
+    "twice as large": (
+        lambda p: p[..., 0].repeat(2, 0).repeat(2, 1)[None].astype(float),
+        Tiling(1, Fraction(2), 0, 0, 0),
+    ),
+    "half as large": (lambda p: pooled(p, 2), Tiling(2, Fraction(1, 2), 0, 0, 0)),
+    "down and up": (
+        lambda p: pooled(p, 8).repeat(8, 1).repeat(8, 2),
+        Tiling(8, Fraction(1), 0, 0, 0),
+    ),
+    "cut off": (lambda p: p[2:-3, 2:-3, 0][None].astype(float), Tiling(1, Fraction(1), 5, 0, 0)),
+    "pooled and cut off": (lambda p: pooled(p, 4)[:, 1:, 1:], Tiling(4, Fraction(1, 4), 1, 0, 0)),
+    "several channels": (
+        lambda p: np.concatenate([shifted(p, 1), shifted(p, 0), shifted(p, -2)]),
+        Tiling(1, Fraction(1), 0, 1, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_grid_scale_and_reach_are_measured(name: str) -> None:
+    run, expected = RUNS[name]
+    assert measure_tiling(run, 1) == expected
+
+
+def test_outputs_of_the_whole_image_or_of_chance_are_no_tiles() -> None:
+    random = np.random.default_rng(0)
+    for run in (
+        lambda p: p[..., 0][None] - p.mean(),
+        lambda p: p[..., 0][None] + random.normal(0, 9, (1, *p.shape[:2])),
+        lambda p: np.full((1, 5, 5), p.mean()),
+    ):
+        with pytest.raises(InferenceError, match="depends on the whole image"):
+            measure_tiling(run, 1)
+
+
+@pytest.mark.parametrize("tile", [1, 7, 16, 40, 1000])
+@pytest.mark.parametrize("length", [1, 16, 39, 64, 101])
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling(1, Fraction(1), 0, 0, 0),
+        Tiling(1, Fraction(1), 0, 3, 2),
+        Tiling(1, Fraction(1), 6, 3, 2),
+        Tiling(4, Fraction(1), 0, 5, 9),
+        Tiling(1, Fraction(2), 8, 3, 5),
+        Tiling(2, Fraction(1, 2), 1, 1, 2),
+        Tiling(2, Fraction(3, 2), 0, 4, 0),
+    ],
+    ids=str,
+)
+def test_each_output_is_taken_once_and_away_from_a_cut(
+    tiling: Tiling, length: int, tile: int
+) -> None:
+    outputs = int(length * tiling.scale) - tiling.lost
+    if outputs < 1 or length % tiling.step:
+        return
+    taken: list[int] = []
+    for window, kept in tiling.windows(length, tile):
+        assert window.start % tiling.step == 0
+        assert 0 <= window.start < window.stop <= length
+        own = range(int((window.stop - window.start) * tiling.scale) - tiling.lost)
+        first = int(window.start * tiling.scale)
+        for place in own[kept]:
+            taken.append(first + place)
+            assert window.start == 0 or place >= tiling.before
+            assert window.stop == length or place < len(own) - tiling.after
+    assert taken == list(range(outputs))
 
 
 @pytest.mark.slow

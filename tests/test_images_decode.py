@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,14 @@ def test_too_many_pixels_are_refused_before_memory_is_asked_for(
     for read in (read_image, read_header):
         with pytest.raises(ImageError, match=rf"bomb\.png: .* pixels: at most {MAX_PIXELS:,}"):
             read(file)
+
+
+def test_an_image_may_have_as_many_pixels_as_the_message_says() -> None:
+    height = 10
+    assert MAX_PIXELS % height == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        assert read_header(png(MAX_PIXELS // height, height)).size == (height, MAX_PIXELS // height)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -88,7 +88,12 @@ def test_a_card_that_somebody_edited_is_replaced_only_with_overwrite(tmp_path: P
     text = card.read_text(encoding="utf-8")
     card.write_text(text.replace("\n", "\r\n"), encoding="utf-8", newline="")
     assert not is_edited(card)  # as Git may check it out
-    for edited in (text.replace("# license: say", "license: mit\n# say"), text + "More.\n"):
+    for edited in (
+        text.replace("# license: say", "license: mit\n# say"),
+        text + "More.\n",
+        "\n" + text,
+        text.replace("\n<!-- torchlift wrote", "\n\n<!-- torchlift wrote"),
+    ):
         card.write_text(edited, encoding="utf-8")
         assert is_card(card)
         assert is_edited(card)

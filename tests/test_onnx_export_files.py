@@ -16,16 +16,20 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import torchlift
-from torchlift.converters.errors import WriteError
+from torchlift.converters.errors import LabelsError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.input_shapes import InputShape, parse_inputs
 from torchlift.converters.onnx import OnnxError, describe_file, export
 from torchlift.converters.onnx.exporter.bake_preprocessing import (
     bake,
     normalization_constants,
     remaining_preprocessing,
 )
-from torchlift.converters.onnx.exporter.example import shapes_of
+from torchlift.converters.onnx.exporter.example import batch_in_front, example_of, shapes_of
+from torchlift.converters.onnx.exporter.states import with_states
 from torchlift.converters.onnx.exporter.tracing import EXPORTER, _quiet, _root_cause
+from torchlift.converters.saved import SavedModel
+from torchlift.converters.saved.model import Provenance
 
 EXPORT = import_module("torchlift.converters.onnx.exporter.export")
 
@@ -124,6 +128,145 @@ def test_an_error_of_the_exporter_is_one_line() -> None:
     assert found == "ValueError: no such operator"
     batch = "Constraints violated (batch)! For more information\n..."
     assert "only for a batch of 2" in _root_cause(wrapped(batch), shapes)
+
+
+class UserError(Exception):
+    """As torch.export names it."""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "said"),
+    [
+        ("3", UserError("u"), "UserError: u"),
+        ("3x?x?", UserError("u"), "it does not work for images of any size"),
+        ("3x?x?", ValueError("Constraints violated (height)"), "images of any size"),
+        ("3x?x?", ValueError("Not all values of height"), "images of any size"),
+        ("3x?x?", ValueError("v"), "ValueError: v"),
+        ("?x20", UserError("u"), "every size of the free axes of ?x20: give axes"),
+        ("tx20", ValueError("Not all values of t"), "every size of the free axes of tx20"),
+        ("tx20", ValueError("of Not all values of t"), "ValueError: of Not all values of t"),
+        ("3", ValueError("Not all values of batch"), "it works only for a batch of 2"),
+    ],
+)
+def test_a_size_that_a_network_fixes_is_told_by_what_is_free(
+    inputs: str, error: Exception, said: str
+) -> None:
+    assert said in _root_cause(error, parse_inputs(inputs))
+
+
+def test_all_of_preprocessing_is_baked_or_a_part_of_it(traced: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(OnnxError, match="leave out bake_preprocessing=True"):
+        export(
+            SavedModel(nn.Conv2d(3, 3, 1), "features", preprocessing=Preprocessing()),
+            tmp_path / "m.onnx",
+            input_shape=(3, 4, 4),
+            bake_resize=True,
+            bake_preprocessing=True,
+        )
+    assert (traced, [*tmp_path.iterdir()]) == ([], [])
+
+
+def test_there_is_a_label_for_each_output(traced: list[Any], tmp_path: Path) -> None:
+    for labels in (["a", "b"], ["a", "b", "c", "d"]):
+        with pytest.raises(LabelsError):
+            export(nn.Identity(), tmp_path / "m.onnx", inputs=torch.zeros(2, 3), labels=labels)
+    assert (traced, [*tmp_path.iterdir()]) == ([], [])
+    export(nn.Identity(), tmp_path / "m.onnx", inputs=torch.zeros(2, 3), labels=["a", "b", "c"])
+    assert onnx.load(tmp_path / "m.onnx").doc_string == "input batch×3 → output batch×3, 3 classes"
+
+
+@pytest.mark.parametrize("source", [None, Provenance("net.t7", "0" * 64)])
+def test_a_file_names_what_it_was_made_of(
+    source: Provenance | None, traced: list[Any], tmp_path: Path
+) -> None:
+    model = SavedModel(nn.Identity(), "features", source=source)
+    export(model, tmp_path / "m.onnx", inputs=torch.zeros(2, 3))
+    said = onnx.load(tmp_path / "m.onnx").doc_string
+    assert said == f"{'net.t7: ' if source else ''}input batch×3 → output batch×3"
+
+
+@pytest.mark.parametrize(
+    ("input", "output", "inputs", "said"),
+    [
+        (["batch", 3, "height", "width"], ["batch", 3, "h", "w"], "3x?x?", ""),
+        (["batch", 3, 8, "width"], ["batch", 3, "h", "w"], "3x?x?", "a fixed input size"),
+        (["batch", 3, "height", "width"], ["batch*n", 3], "3x?x?", "a fixed input size"),
+        (["batch", 3, "height", "width"], [1, 3], "3x?x?", "a fixed input size"),
+        (["batch", 3], ["batch*n", 3], "3", ""),
+        (["batch", 3], [1, 3], "3", "does not keep its batch: output has the shape 1×3"),
+        (["batch", 20, 3], ["batch", 3], "tx3", "no free axis t: input has the shape batch×20×3"),
+        ([2, 3], ["batch", 3], "3", "no free axis batch: input has the shape 2×3"),
+    ],
+)
+def test_the_file_that_was_written_holds_any_batch_and_size(
+    input: list[Any], output: list[Any], inputs: str, said: str, tmp_path: Path
+) -> None:
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("input", input), ("output", output))
+    ]
+    node = helper.make_node("Identity", ["input"], ["output"])
+    inner = helper.make_graph([node], "graph", values[:1], values[1:])
+    onnx.save(helper.make_model(inner), tmp_path / "m.onnx")
+    if not said:
+        EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs(inputs))
+        return
+    with pytest.raises(OnnxError, match=said):
+        EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs(inputs))
+
+
+def test_example_inputs_say_what_a_network_takes() -> None:
+    """Their types too, where they are whole numbers; those of floating point are the network's."""
+    tokens, mask = torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5, dtype=torch.bool)
+    numbers = torch.zeros(2, 3, dtype=torch.float64)
+    assert str(shapes_of([tokens, [mask, numbers]])) == "5:int64,[5:bool,3]"
+    assert str(shapes_of([tokens])) == "[5:int64]"
+    assert str(shapes_of(numbers)) == "3"
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "shapes"),
+    [
+        # What is known of a model is kept where the example fits it: names, free axes.
+        ("x=?x3", torch.zeros(2, 4, 3), "x=?x3"),
+        (None, torch.zeros(2, 4, 3), "4x3"),
+        ("x=3", [torch.zeros(2, 3), torch.zeros(2, 5)], "3,5"),
+        ("3,5", torch.zeros(2, 3), "3"),
+    ],
+)
+def test_an_example_is_of_as_many_inputs_as_the_network_takes(
+    said: str | None, given: Any, shapes: str
+) -> None:
+    model = SavedModel(nn.Identity(), "features")
+    if said is not None:
+        model.set_inputs(parse_inputs(said))
+    found, _ = example_of(model, nn.Identity(), given, any_size=False, is_saved=True)
+    assert str(found) == shapes
+
+
+@pytest.mark.parametrize(("inputs", "count"), [("3", 2), ("3,5", 2), ("tx20", 2), ("3,?xN", None)])
+def test_examples_are_counted_where_the_batch_is_in_front(inputs: str, count: int | None) -> None:
+    shapes = parse_inputs(inputs)
+    example = [torch.zeros(leaf.sizes(batch=2, free=7)) for leaf in shapes.leaves()]
+    assert batch_in_front(shapes, example) == count
+
+
+def test_states_follow_the_inputs_which_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "torchlift.converters.onnx.exporter.states.WithStates",
+        lambda *_: lambda inputs: [inputs[0], torch.ones(2, 7)],
+    )
+    one, two = torch.zeros(2, 3), [torch.zeros(2, 3), torch.zeros(2, 5)]
+    for text, example, named in (
+        ("3", one, ["input", "state_1"]),
+        ("x=3", one, ["x", "state_1"]),
+        ("3,5", two, ["input_1", "input_2", "state_1"]),
+    ):
+        inputs = example if isinstance(example, list) else [example]
+        _, shapes, found = with_states(nn.Identity(), parse_inputs(text), example)
+        assert shapes.names() == named
+        assert [*shapes.leaves()][-1] == InputShape(("N", 7), name="state_1")
+        assert [tuple(each.shape) for each in found] == [*(tuple(i.shape) for i in inputs), (2, 7)]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ def test_the_image_that_is_worst_is_named(
     [
         ("import time; time.sleep(60)", "no answer within 0.2 s, starting"),
         ("import os; os.abort()", "died of signal SIGABRT, starting"),
+        # A signal without a name of its own.
+        ("import os; os.kill(os.getpid(), 40)", "died of signal 40, starting"),
         ("import sys; sys.exit('no such CPU')", "died of exit code 1, starting: no such CPU"),
         ('print(\'{"problem": "a\\\\n  b"}\')', "fails, starting: a b"),
     ],
@@ -215,6 +217,102 @@ def test_a_missing_runtime_is_named_with_its_package(tmp_path: Path) -> None:
         find_runtimes(["openvino"], tmp_path / "missing")
     with pytest.raises(OnnxError, match="no runtime 'tensorflow': choose onnxruntime, reference"):
         find_runtimes(["tensorflow"])
+
+
+@pytest.mark.parametrize(
+    "script", ["exec sleep 60", "echo '[true]'; exit 3", "echo no", "echo '[true, true]'", "echo 3"]
+)
+def test_what_does_not_answer_as_python_does_is_no_interpreter(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs, fails, or says something else than was asked."""
+    monkeypatch.setattr("torchlift.converters.onnx.runtimes.installed._SECONDS", 0.2)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    with pytest.raises(OnnxError, match="python is no Python interpreter that starts"):
+        find_runtimes(["openvino"], python)
+
+
+def test_a_runtime_that_dies_between_two_runs_is_a_sentence(file: Path) -> None:
+    lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
+    session = RuntimeSession(program(f"print(*{lines}, sep=chr(10)); raise SystemExit(3)"), file)
+    with session:
+        session._process.wait()
+        with pytest.raises(OnnxError) as caught:
+            session.run({"input": np.zeros((2, 3), np.float32)}, ["logits"])
+    assert str(caught.value) == "opencv died of exit code 3, running inputs of 2×3"
+    assert (session.version, session.arithmetic) == ("1", "CPU")
+    assert not Path(session._folder.name).exists()
+
+
+#: What stands for two packages that are not installed, as far as the worker uses them.
+STAND_INS = {
+    "opencv": """
+print("a library's own words")
+class Network:
+    winograd, inputs = True, {}
+    def enableWinograd(self, on): self.winograd = on
+    def setInput(self, array, name): self.inputs[name] = array
+    def forward(self, names):
+        if self.inputs["x"].min() < 0: raise ValueError("below 0")
+        return [self.inputs["x"] * (number + 1 + self.winograd) for number in range(len(names))]
+class dnn:
+    readNetFromONNX = staticmethod(lambda model: Network())
+""",
+    "openvino": """
+import numpy as np
+class Node:
+    def __init__(self, *words): self.words = words
+    def get_rt_info(self):
+        return dict(zip(("layerType", "runtimePrecision"), map(np.array, self.words)))
+class Compiled:
+    def __init__(self, kind): self.kind = kind
+    def __call__(self, inputs): return {"b": inputs["x"] + 1, "a": -inputs["x"]}
+    def get_property(self, name): return self
+    def get_type_name(self): return self.kind
+    def get_runtime_model(self): return self
+    def get_ordered_ops(self):
+        layers = ("Convolution", "FullyConnected", "Convolution")
+        return [*(Node(one, self.kind) for one in layers), Node("Reorder", "u8")]
+class Core:
+    def compile_model(self, model, device, settings):
+        return Compiled(settings.get("INFERENCE_PRECISION_HINT", "bf16"))
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "arithmetic", "outputs"),
+    [
+        ("opencv", "", "CPU, float32, with Winograd", [[2, 4], [3, 6]]),
+        ("opencv", "no-winograd", "CPU, float32, without Winograd", [[1, 2], [2, 4]]),
+        ("openvino", "", "CPU, bf16 (3 layers in bf16)", [[-1, -2], [2, 3]]),
+        ("openvino", "f32", "CPU, f32 (3 layers in f32)", [[-1, -2], [2, 3]]),
+    ],
+)
+def test_the_worker_says_in_what_each_runtime_computes(
+    name: str,
+    precision: str,
+    arithmetic: str,
+    outputs: list[list[float]],
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = {"opencv": "cv2", "openvino": "openvino"}[name]
+    text = f"{STAND_INS[name]}__version__ = '4.10.0-dev'\n"
+    (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = ROOT / "converters/onnx/runtimes/worker.py"
+    runtime = InstalledRuntime(name, (sys.executable, str(worker), name), precision=precision)
+    x = np.array([1, 2], np.float32)
+    with RuntimeSession(runtime, file) as session:
+        assert (session.version, session.arithmetic) == ("4.10.0", arithmetic)
+        if name == "opencv":
+            with pytest.raises(OnnxError, match="opencv fails, running inputs of 2: below 0"):
+                session.run({"x": -x}, ["a"])
+        assert [one.tolist() for one in session.run({"x": x}, ["a", "b"])] == outputs
 
 
 def test_the_worker_needs_nothing_of_torchlift() -> None:

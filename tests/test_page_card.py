@@ -190,6 +190,24 @@ def test_the_files_for_a_gpu_are_those_that_its_script_loads(
         find_runtime(tmp_path / "ort")
 
 
+def test_the_package_is_found_above_the_nearest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a" / "b" / "c"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    for folder in (tmp_path, tmp_path / "a", here):
+        package(folder / "node_modules" / "onnxruntime-web")
+        assert find_runtime().folder == folder / "node_modules" / "onnxruntime-web"
+    # A folder that is given is the only one that is looked at.
+    with pytest.raises(OnnxError, match="was not found in missing: npm install"):
+        find_runtime("missing")
+    content = '{"name": "another", "version": "9.9.9"}'
+    (here / "node_modules" / "onnxruntime-web" / "package.json").write_text(content)
+    with pytest.raises(OnnxError, match="this is another package: npm install"):
+        find_runtime()
+
+
 def described(shape: list[Any], dtype: str = "float32", outputs: Any = None) -> dict[str, Any]:
     """Return what `describe_file` would say of a file with one input."""
     given = outputs or [{"shape": ["batch", 3, "h", "w"]}]

@@ -144,6 +144,39 @@ def test_results_of_another_program_are_no_partial_file(
     assert [path.name for path in tmp_path.iterdir()] == [record.name]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": "auto"}])
+def test_what_does_not_begin_as_results_do_is_no_partial_file(
+    options: dict[str, Any], suffix: str, tmp_path: Path
+) -> None:
+    """Also beside settings of ours: somebody has put another file in its place."""
+    partial = tmp_path / f"r{suffix}.partial"
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / f"r{suffix}", end=3)
+    for content in (b"mine", b"mine, and longer than what a file of results begins with\n" * 9):
+        partial.write_bytes(content)
+        with pytest.raises(WriteError, match="holds something else than results"):
+            write_all(tmp_path / f"r{suffix}", **options)
+        assert partial.read_bytes() == content
+
+
+def test_a_line_without_its_end_is_written_again(tmp_path: Path) -> None:
+    """A kill between the two is rare: the line is whole JSON."""
+    whole, target = tmp_path / "whole.jsonl", tmp_path / "r.jsonl"
+    write_all(whole)
+    with pytest.raises(KeyboardInterrupt):
+        write_all(target, end=len(NAMES))
+    record = (tmp_path / "r.jsonl.partial.json").read_bytes()
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines) + 1):
+        content = b"".join(lines[:count])
+        (tmp_path / "r.jsonl.partial").write_bytes(content[:-1])
+        (tmp_path / "r.jsonl.partial.json").write_bytes(record)
+        assert write_all(target, resume="auto") == count - 1
+        assert target.read_bytes() == whole.read_bytes()
+        target.unlink()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -241,6 +241,18 @@ def test_a_file_asks_for_so_wide_a_border_and_no_wider(entry: Any, is_valid: boo
         ImageToImage.from_json(values)
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_an_output_has_one_number_or_one_for_each_color(name: str) -> None:
+    for count in range(5):
+        numbers = [0.5] * count
+        if count in (0, 1, 3):
+            found = ImageToImage.from_json({"value_range": 1, name: numbers})
+            assert found == ImageToImage(1, **{name: tuple(numbers)})  # type: ignore[arg-type]  # two fields alike
+            continue
+        with pytest.raises(PreprocessingError, match=f"{name} has neither 1 nor 3 numbers"):
+            ImageToImage(1, **{name: tuple(numbers)})  # type: ignore[arg-type]  # two fields alike
+
+
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml", ".YML"])
 def test_mean_and_std_are_read_of_text_by_its_suffix(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"pixels{suffix}"

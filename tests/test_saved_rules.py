@@ -22,7 +22,7 @@ from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.modules.layers.container import Concat
 from torchlift.converters.saved import SavedModel, SavedModelError, UpToLayer, load, save, save_pt2
 from torchlift.converters.saved.beside import Beside, ClassNames
-from torchlift.converters.saved.config import read_config
+from torchlift.converters.saved.config import describe_folder, read_config
 from torchlift.converters.saved.folder import _fill
 from torchlift.converters.saved.hub import is_of_another_library
 from torchlift.converters.saved.image_projects import FAST_NEURAL_STYLE, TEXTURE_NETS
@@ -204,6 +204,28 @@ def test_every_tensor_has_aligned_memory_of_its_own(tmp_path: Path) -> None:
             assert not any(tensor.data_ptr() % 64 for tensor in tensors.values())
             storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
             assert len(storages) == len(tensors)
+
+
+def test_parameters_keep_their_types_and_the_size_of_a_folder_is_that_of_all_its_files(
+    tmp_path: Path,
+) -> None:
+    """Half precision and doubles as they are in the file; whole numbers have no gradient."""
+    module = nn.ParameterList(
+        nn.Parameter(torch.ones(3, dtype=dtype), requires_grad=dtype.is_floating_point)
+        for dtype in (torch.float16, torch.float64, torch.int8, torch.bool)
+    )
+    state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    _fill(module, state, {})
+    for name, parameter in module.named_parameters():
+        assert (parameter.dtype, parameter.requires_grad) == (
+            state[name].dtype,
+            state[name].is_floating_point(),
+        )
+    folder = save(tiny(labels=["a", "b", "c"]), tmp_path / "m")
+    files = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 2
+    (folder / "empty").mkdir()
+    assert describe_folder(folder)["bytes"] == sum(files)
 
 
 def test_branches_count_as_classifiers_where_nothing_follows_them() -> None:

@@ -169,6 +169,30 @@ def test_a_version_with_other_inputs_labels_or_batches_is_refused(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize(("first", "later"), [("batch", 1), (1, "batch"), (1, 1), ("batch", "n")])
+def test_a_model_that_is_batched_stays_so_and_one_that_is_not_too(
+    first: Any, later: Any, tmp_path: Path
+) -> None:
+    write(next_version(tmp_path, "m"), graph(tmp_path / "1.onnx", {"x": [first, 3]}))
+    other = graph(tmp_path / "2.onnx", {"x": [later, 3]})
+    if (first == 1) == (later == 1):
+        assert write(next_version(tmp_path, "m"), other).name == "2"
+        return
+    with pytest.raises(OnnxError, match="another max_batch_size than that of the new version"):
+        write(next_version(tmp_path, "m"), other)
+
+
+def test_versions_are_counted_as_numbers(tmp_path: Path) -> None:
+    """`10` comes after `9`; what is no version, and a number with a 0 in front, counts for none."""
+    first = write(next_version(tmp_path, "m"), graph(tmp_path / "g.onnx", {"x": ["batch", 3]}))
+    for name in ("9", "10", "0", "011", "12.old", "-13"):
+        (first.parent / name).mkdir()
+    assert next_version(tmp_path, "m").name == "11"
+    # A model without labels has no file of them.
+    assert not (first.parent / "labels.txt").exists()
+    assert "label_filename" not in (first.parent / "config.pbtxt").read_text(encoding="utf-8")
+
+
 def test_a_version_that_prepares_images_otherwise_is_refused(tmp_path: Path) -> None:
     """Clients that prepare images themselves would prepare them for the other version."""
     import onnx

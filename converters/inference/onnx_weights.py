@@ -105,9 +105,9 @@ def _external(places: dict[bytes, bytes], folder: Path, dtype: str) -> np.ndarra
     file = folder / places[b"location"].decode()
     if file.parent != folder:
         return None
-    size = np.dtype(dtype).itemsize
-    length = int(places.get(b"length", file.stat().st_size))
-    return np.memmap(file, dtype, "r", int(places.get(b"offset", 0)), (length // size,))
+    size, offset = np.dtype(dtype).itemsize, int(places.get(b"offset", 0))
+    length = int(places.get(b"length", file.stat().st_size - offset))
+    return np.memmap(file, dtype, "r", offset, (length // size,))
 
 
 def _dimensions(tensor: list[Field]) -> Iterator[int]:

@@ -54,10 +54,11 @@ def library_remedy(provider: str) -> str:
     """
     if provider == "openvino":
         return "`pip install --force-reinstall onnxruntime-openvino`"
-    built_for = getattr(onnxruntime, "cuda_version", "") or "the CUDA of its release notes"
-    release = f"ONNX Runtime {onnxruntime.__version__} is built for CUDA {built_for}"
+    version = getattr(onnxruntime, "cuda_version", "")
+    built_for = f"CUDA {version}" if version else "the CUDA of its release notes"
+    release = f"ONNX Runtime {onnxruntime.__version__} is built for {built_for}"
     if provider == "tensorrt":
-        major = built_for.split(".")[0] if built_for[:1].isdigit() else "12"
+        major = version.split(".")[0] if version[:1].isdigit() else "12"
         return f"{release}: install TensorRT for it (`pip install tensorrt-cu{major}`)"
     return (
         f"{release}: install torch for the same CUDA major version, or "

@@ -124,10 +124,10 @@ def _has(python: str, names: Sequence[str]) -> set[str]:
             timeout=_SECONDS,
             check=True,
         )
-        is_there = json.loads(answer.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        is_there = zip(names, json.loads(answer.stdout), strict=True)
+        return {name for name, there in is_there if there}
+    except (OSError, TypeError, ValueError, subprocess.SubprocessError) as error:
         raise OnnxError(f"{python} is no Python interpreter that starts: {error}") from None
-    return {name for name, there in zip(names, is_there, strict=True) if there}
 
 
 def _web(folder: str | os.PathLike[str] | None) -> InstalledRuntime:

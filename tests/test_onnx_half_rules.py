@@ -1,0 +1,115 @@
+"""What stays in single precision in a file of half precision, and that its graph is whole.
+
+Whether a value is in half precision is what ONNX's own inference of types says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from torchlift.converters.onnx.exporter.fp16 import to_half
+
+make = helper.make_node
+CONSTANTS = {
+    "flat": np.array([0, -1], np.int64),
+    "last": np.array([3], np.int64),
+    "one": np.array([4], np.int64),
+    "scale": np.float32(0.25),
+}
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 1)).astype(np.float32)
+
+
+def half(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
+    """Return a graph in half precision, once it is whole and gives the same but for rounding."""
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+        for name, sizes in (("input", ["batch", 3, 4, 1]), *((name, None) for name in outputs))
+    ]
+    used = {name for node in nodes for name in node.input}
+    stored = [numpy_helper.from_array(a, name) for name, a in CONSTANTS.items() if name in used]
+    for number, node in enumerate(nodes):
+        node.name = f"node_{number}"
+    inner = helper.make_graph([*nodes], "graph", values[:1], values[1:], stored)
+    model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = onnx.shape_inference.infer_shapes(model)
+    found = onnx_ir.to_proto(to_half(onnx_ir.from_proto(model)))
+    onnx.checker.check_model(found, full_check=True)
+    for actual, expected in zip(run(found), run(model), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=5e-3)
+    return found
+
+
+def run(model: onnx.ModelProto) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"input": IMAGES})  # type: ignore[no-any-return]
+
+
+def is_half(model: onnx.ModelProto, operator: str) -> bool:
+    """Whether what an operator takes is in half precision."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    (node,) = (node for node in graph.node if node.op_type == operator)
+    return types[node.input[0]] == TensorProto.FLOAT16
+
+
+#: What only moves the results of a last softmax.
+MOVES: list[list[tuple[str, list[str], dict[str, Any]]]] = [
+    [],
+    [("Flatten", [], {"axis": 1})],
+    [("Identity", [], {})],
+    [("Reshape", ["flat"], {})],
+    [("Squeeze", ["last"], {})],
+    [("Transpose", [], {"perm": [0, 2, 1, 3]})],
+    [("Unsqueeze", ["one"], {})],
+    [("Transpose", [], {"perm": [0, 2, 3, 1]}), ("Flatten", [], {"axis": 1})],
+]
+
+
+@pytest.mark.parametrize("softmax", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("moves", MOVES, ids=lambda moves: "-".join(one[0] for one in moves))
+def test_a_last_softmax_stays_in_single_precision_whatever_moves_its_results(
+    softmax: str, moves: list[tuple[str, list[str], dict[str, Any]]]
+) -> None:
+    nodes = [make("Tanh", ["input"], ["t"]), make(softmax, ["t"], ["0"], axis=1)]
+    for operator, constants, options in moves:
+        nodes.append(
+            make(operator, [nodes[-1].output[0], *constants], [f"{len(nodes)}"], **options)
+        )
+    nodes[-1].output[0] = "y"
+    found = half(*nodes)
+    assert is_half(found, "Tanh")
+    assert not is_half(found, softmax)
+
+
+@pytest.mark.parametrize("behind", ["Relu", "Exp"])
+def test_a_softmax_in_the_middle_is_in_half_precision(behind: str) -> None:
+    found = half(make("Softmax", ["input"], ["s"], axis=1), make(behind, ["s"], ["y"]))
+    assert is_half(found, "Softmax")
+
+
+def test_an_output_in_single_precision_may_be_taken_by_other_nodes_too() -> None:
+    found = half(
+        make("Tanh", ["input"], ["t"]),
+        make("Softmax", ["t"], ["y"], axis=1),
+        make("Softmax", ["y"], ["z"], axis=2),
+        outputs=("y", "z"),
+    )
+    # What is cast to half precision and back is not cast: the second takes the first one's output.
+    assert [node.op_type for node in found.graph.node].count("Cast") == 2
+    found = half(
+        make("Softmax", ["input"], ["y"], axis=1),
+        make("Mul", ["y", "scale"], ["z"]),
+        outputs=("y", "z"),
+    )
+    assert is_half(found, "Mul")
+    assert not is_half(found, "Softmax")
