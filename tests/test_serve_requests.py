@@ -148,7 +148,9 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b'{"parameters": []}', None, "'parameters' of the request is no JSON object"),
         (b'{"inputs": {}}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [3]}', None, "'inputs' is no list of JSON objects"),
+        (b'{"inputs": [{"name": "x"}, 3]}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [{"name": 3}]}', None, "an entry of 'inputs' has no name"),
+        (b'{"inputs": [{"name": "x"}, {}]}', None, "an entry of 'inputs' has no name"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(
@@ -166,6 +168,8 @@ def test_a_body_that_is_no_request_is_refused(
         (inputs(x={"parameters": {"shared_memory_region": "r"}}), "input 'x' is in shared memory"),
         (inputs(parameters={"binary_data_output": 1}), "binary_data_output is no boolean"),
         (inputs(x={"shape": [2**39, 2]}), "too large"),
+        (inputs(outputs=[{"name": "y"}, "y"]), "'outputs' is no list of JSON objects"),
+        (inputs(outputs=[{"name": "y"}, {"name": None}]), "an entry of 'outputs' has no name"),
         (inputs(x={"shape": [2**37, 2]}), "holds 4 values"),
         (
             inputs(outputs=[{"name": "y"}, {"name": "y"}]),

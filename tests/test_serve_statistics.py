@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from support import ROOT
 
 pytest.importorskip("fastapi")
 
-from torchlift.cli.serve.metrics import BATCH_SIZE
+from torchlift.cli.serve.metrics import BATCH_SIZE, DURATION, exposition
 from torchlift.cli.serve.statistics import Statistics, added
 
 
@@ -59,6 +61,36 @@ def test_each_request_of_a_batch_has_waited_for_all_of_it() -> None:
     }
     sizes = BATCH_SIZE.labels("by-hand")
     assert sizes._sum.get() == 10
+
+
+@pytest.mark.parametrize(
+    ("size", "bound"),
+    [(1, 1), (2, 2), (3, 4), (5, 8), (32, 32), (33, 64), (65, 128), (256, 256), (257, math.inf)],
+)
+def test_a_batch_is_counted_with_those_up_to_the_next_power_of_two(size: int, bound: float) -> None:
+    model = f"of {size}"
+    Statistics(model, "1").ran([0.0], [size], copying=0, running=0)
+    assert first_bucket("batch_size", f'model="{model}"') == bound
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"),
+    [(0.0005, 0.001), (0.002, 0.0025), (0.3, 0.5), (0.5, 0.5), (4, 5), (29, 30), (31, math.inf)],
+)
+def test_the_time_of_a_request_is_told_from_a_millisecond_to_the_longest_that_may_be(
+    seconds: float, bound: float
+) -> None:
+    endpoint = f"of {seconds} seconds"
+    DURATION.labels("m", endpoint).observe(seconds)
+    assert first_bucket("request_duration_seconds", f'endpoint="{endpoint}"') == bound
+
+
+def first_bucket(metric: str, label: str) -> float:
+    """The limit of the first bucket of a histogram that holds something."""
+    text, _ = exposition()
+    found = re.findall(rf"torchlift_{metric}_bucket{{(.*)}} (\S+)", text.decode())
+    (first, *_) = [labels for labels, count in found if label in labels and float(count)]
+    return float(re.findall(r'le="(\S+?)"', first)[0])
 
 
 def entry(last: int, passed: int, sizes: dict[int, int]) -> dict[str, Any]:

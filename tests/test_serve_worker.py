@@ -110,6 +110,34 @@ def test_what_has_begun_is_answered_before_the_process_ends(
     serve(tmp_path, work, monkeypatch)
 
 
+def test_nothing_is_opened_any_more_once_the_process_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+    steps: list[str] = []
+    close = models_file.Models.close
+
+    async def watch(self: models_file.Models) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            steps.append("watching ends")
+
+    async def closed(self: models_file.Models) -> None:
+        steps.append("models are closed")
+        await close(self)
+
+    monkeypatch.setattr(models_file.Models, "watch", watch)
+    monkeypatch.setattr(models_file.Models, "close", closed)
+
+    async def work(running: Running) -> None:
+        assert b" 200 " in await running.ask(READY)
+        assert steps == []
+
+    serve(tmp_path, work, monkeypatch)
+    assert steps == ["watching ends", "models are closed"]
+
+
 def test_nobody_keeps_the_process_from_stopping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
