@@ -191,6 +191,14 @@ def test_parameters_that_cannot_be_are_refused(head: dict[str, Any], problem: st
     assert refused.value.status == 400
 
 
+def test_texts_have_no_scores_to_classify() -> None:
+    model = SimpleNamespace(**vars(MODEL) | {"outputs": [Tensor("y", "BYTES", (-1,), ("n",))]})
+    head = inputs(outputs=[{"name": "y", "parameters": {"classification": 1}}])
+    with pytest.raises(RequestError, match="output 'y' has no numbers to classify") as refused:
+        parse_infer(json.dumps(head).encode(), None, model)  # type: ignore[arg-type]
+    assert refused.value.status == 400
+
+
 def test_several_inputs_in_bytes_stand_one_behind_the_other() -> None:
     x, n = inputs()["inputs"]
     for entry, size in ((x, 16), (n, 2)):

@@ -21,6 +21,7 @@ pytest.importorskip("fastapi")
 
 from serve_app_support import within
 
+from torchlift.cli.serve import http_protocol
 from torchlift.cli.serve import models as models_file
 from torchlift.cli.serve import worker as file
 from torchlift.cli.serve.settings import Settings
@@ -136,6 +137,20 @@ def test_nothing_is_opened_any_more_once_the_process_stops(
 
     serve(tmp_path, work, monkeypatch)
     assert steps == ["watching ends", "models are closed"]
+
+
+def test_a_head_without_end_is_refused_by_the_process_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+    monkeypatch.setattr(http_protocol, "_LARGEST_HEAD", 500)
+    monkeypatch.setattr(http_protocol, "_LINGER", 0.02)
+
+    async def work(running: Running) -> bytes:
+        endless = READY[:-2] + b"X: " + b"x" * 1000
+        return await asyncio.wait_for(running.ask(endless), 5)
+
+    assert serve(tmp_path, work, monkeypatch).startswith(b"HTTP/1.1 431 ")
 
 
 def test_nobody_keeps_the_process_from_stopping(
