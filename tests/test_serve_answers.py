@@ -161,3 +161,51 @@ def test_who_sends_something_else_is_told_what_is_taken(model: Path) -> None:
     assert listed(found.headers["accept"]) == {
         *("image/*", "application/octet-stream", "multipart/form-data", "application/json"),
     }
+
+
+LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers"),
+    [
+        ("GET", f"/v2/models/{LONG}", {}, {}),
+        ("GET", f"/v2/models/digits/versions/{LONG}", {}, {}),
+        ("POST", f"/v2/repository/models/{LONG}/load", {}, {}),
+        ("POST", f"/v2/repository/models/{LONG}/unload", {}, {}),
+        ("POST", "/predict", {}, {"Content-Type": LONG}),
+        ("POST", INFER, {"inputs": [{"name": LONG}]}, {}),
+        ("POST", INFER, {"inputs": [{"name": "input", "datatype": LONG}]}, {}),
+        ("POST", INFER, {"inputs": [{"name": "input", "datatype": "FP32", "shape": LONG}]}, {}),
+        ("POST", INFER, {**json.loads(REQUEST), "outputs": [{"name": LONG}]}, {}),
+    ],
+    ids=["model", "version", "load", "unload", "type", "input", "datatype", "shape", "output"],
+)
+def test_an_error_repeats_no_more_than_the_beginning_of_what_was_sent(
+    method: str, path: str, body: Any, headers: dict[str, str], model: Path
+) -> None:
+    (found,) = answers(model, (method, path, json.dumps(body).encode(), headers))
+    assert 400 <= found.status < 500
+    assert "xxx" in found.json["error"]
+    assert len(found.json["error"]) < 250
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("a.B_c-9", True),
+        ("", False),
+        ("a b", False),
+        ("a/b", False),
+        ("é", False),
+    ],
+)
+def test_the_number_of_a_request_is_its_own_where_it_is_a_short_word(
+    given: str, kept: bool, model: Path
+) -> None:
+    (found,) = answers(model, ("GET", "/v2", b"", {"X-Request-Id": given}))
+    number = found.headers["x-request-id"]
+    assert (number == given) == kept
+    assert kept or (len(number) == 16 and set(number) <= set("0123456789abcdef"))

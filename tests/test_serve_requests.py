@@ -141,6 +141,8 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b"{}", "-1", "no length within the body"),
         (b"{}", "1" * 19, "no length within the body"),
         (b"{}", "0", "the body is no JSON"),
+        pytest.param(b'{"a":' * 100_000, None, "it is nested too deeply", id="nested"),
+        (b'{"id": "\xff"}', None, "the body is no JSON: "),
         (b"[]", None, "the body is no JSON object"),
         (b'{"id": NaN}', None, "NaN is no number"),
         (b'{"id": -Infinity}', None, "-Infinity is no number"),
@@ -207,6 +209,20 @@ def test_several_inputs_in_bytes_stand_one_behind_the_other() -> None:
     request = parsed({"inputs": [n, x]}, bytes([7, 9]) + NUMBERS.tobytes())
     assert request.inputs["n"].tolist() == [7, 9]
     assert np.array_equal(request.inputs["x"], NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shown"), [(np.float16, "0.1"), (np.float32, "0.1"), (np.float64, "0.1"), (int, "0")]
+)
+def test_a_score_has_as_many_digits_as_its_type_needs(dtype: Any, shown: str) -> None:
+    wanted = InferRequest(None, {}, [WantedOutput("y", binary=False, classification=1)])
+    body, _ = answer(wanted, [np.array([[0.1, -1, -2]]).astype(dtype)], MODEL)
+    assert json.loads(body)["outputs"][0]["data"] == [f"{shown}:0:a"]
+
+
+def test_the_head_may_be_the_whole_body() -> None:
+    text = json.dumps(inputs()).encode()
+    assert np.array_equal(parse_infer(text, str(len(text)), MODEL).inputs["x"], NUMBERS)
 
 
 @pytest.mark.parametrize(

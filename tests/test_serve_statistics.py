@@ -18,6 +18,7 @@ pytest.importorskip("fastapi")
 
 from torchlift.cli.serve.metrics import BATCH_SIZE, DURATION, exposition
 from torchlift.cli.serve.statistics import Statistics, added
+from torchlift.cli.serve.supervisor import _forget_metrics
 
 
 def times(told: dict[str, Any]) -> dict[str, tuple[int, float]]:
@@ -112,6 +113,20 @@ def test_processes_are_added_and_the_last_inference_is_the_latest(turned: bool) 
     pair = [entry(70, 5, {1: 2, 8: 1}), entry(60, 4, {2: 1, 8: 3})]
     total = added(*pair[:: -1 if turned else 1])
     assert total == entry(70, 9, {1: 2, 2: 1, 8: 4})
+
+
+def test_of_a_process_that_has_died_only_its_queue_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has counted was counted."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    kinds = ("gauge_livesum", "gauge_livemax", "counter", "histogram")
+    for kind in kinds:
+        for process in (71, 72):
+            (tmp_path / f"{kind}_{process}.db").touch()
+    _forget_metrics(71)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {*(f"{kind}_72.db" for kind in kinds), "counter_71.db", "histogram_71.db"}
 
 
 #: A process that serves, twice: what the metrics of the whole server say is printed.
