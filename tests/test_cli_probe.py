@@ -16,6 +16,7 @@ from torchlift.cli.probe import _check_words, _comparison, _Layer, _layers, _net
 from torchlift.converters.errors import TorchliftError
 from torchlift.transfer import probe as probe_module
 from torchlift.transfer.data import Dataset
+from torchlift.transfer.errors import DataError
 from torchlift.transfer.features import files, store
 
 
@@ -116,6 +117,23 @@ def test_each_layer_is_opened_once_and_named_by_its_folder_where_there_are_sever
     ):
         with pytest.raises(TorchliftError, match=problem):
             _layers(*given)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_features_to_test_on_have_classes_of_each_of_those_to_fit(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before the first fit, whichever of the layers does not match."""
+
+    def dataset(*names: str) -> Dataset:
+        return Dataset(np.zeros((2, 3)), np.array([0, 1]), [*names])
+
+    pairs = [(dataset("a", "b"), dataset("b", "a")), (dataset("a", "b"), dataset("a", "c"))]
+    layers = [_Layer(f"x:{n}", "x", str(n), *pair) for n, pair in enumerate(pairs)]
+    monkeypatch.setattr(file, "_layers", lambda *_: layers[:: 1 if place else -1])
+    monkeypatch.setattr(probe_module, "probe", lambda *_: pytest.fail("it fits"))
+    with pytest.raises(DataError, match="has no class c; it has a, b"):
+        file.probe(["x"])
 
 
 def test_the_best_regression_is_saved_and_the_best_of_all_is_named(

@@ -139,6 +139,15 @@ def test_other_pickles_are_refused(tmp_path: Path, value: Any, problem: str) -> 
         open_data(tmp_path / "cifar")
 
 
+@pytest.mark.parametrize("label", [-1, 2**16, 2**40, 2**70])
+def test_a_label_that_no_dataset_has_is_refused(label: int, tmp_path: Path) -> None:
+    """A pickle's integers have any number of digits, of which the message shows twenty."""
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, label]}
+    write_cifar_python(tmp_path / "cifar", {"test_batch": batch})
+    with pytest.raises(DataError, match=f"test_batch: the label {str(label)[:20]} is out of range"):
+        open_data(tmp_path / "cifar")
+
+
 class DamagedArray:
     """Is pickled as NumPy pickles an array, with a state that is not that of two images."""
 

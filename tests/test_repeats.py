@@ -125,7 +125,9 @@ def test_runs_that_are_there_are_resumed_or_replaced_where_that_is_asked_for(
     _check_folder(tmp_path / "r", ["seed-4", "seed-5"], replace(RUN, **how))
     with pytest.raises(TrainingError, match="seed-5 holds a run: resume='auto' resumes it"):
         _check_folder(tmp_path / "r", ["seed-4", "seed-5"], RUN)
-    # Runs of other seeds are in nobody's way.
+    # Runs of other seeds are in nobody's way, nor is what a person has put beside them.
+    (tmp_path / "r" / "notes.txt").touch()
+    _check_folder(tmp_path / "r", ["seed-4", "seed-5"], replace(RUN, **how))
     _check_folder(tmp_path / "r", ["seed-4", "seed-6"], RUN)
 
 

@@ -92,6 +92,38 @@ def test_no_batch_is_larger_than_it_may_be() -> None:
     np.testing.assert_array_equal(doubled, values * 2)
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(3, [3]), (4, [3, 1]), (5, [3, 2]), (6, [3, 3]), (7, [3, 3, 1])],
+)
+def test_a_request_runs_in_pieces_where_it_is_larger_than_a_batch(
+    count: int, sizes: list[int]
+) -> None:
+    model = Doubles()
+    values = np.arange(count * 2, dtype=np.float32).reshape(count, 2)
+    [[doubled, first]] = served([values], model, max_batch=3)
+    assert [len(array) for array in model.ran] == sizes
+    np.testing.assert_array_equal(doubled, values * 2)
+    np.testing.assert_array_equal(first, values[:, :1])
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param(np.array([[3], [4]], np.float32), id="of another shape"),
+        pytest.param(np.array([[3, 4], [5, 6]], np.float64), id="of another type"),
+        pytest.param(np.array([[3, 4], [5, 6]], np.float32), id="too many for this batch"),
+    ],
+)
+def test_a_batch_that_another_waits_for_is_not_held_back(others: np.ndarray) -> None:
+    """The delay is for examples that may still join; here none of them can."""
+    model = Doubles()
+    answers = served([row(1, 2), others], model, max_batch=2, max_delay=LONG)
+    assert [len(array) for array in model.ran] == [1, 2]
+    for array, (doubled, _) in zip([row(1, 2), others], answers, strict=True):
+        np.testing.assert_array_equal(doubled, array * 2)
+
+
 def test_other_shapes_and_types_do_not_run_together() -> None:
     model = Doubles()
     inputs = [row(1, 2), row(3), row(4, 5).astype(np.float64), row(6, 7)]

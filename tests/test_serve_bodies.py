@@ -134,6 +134,38 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(length: str, taken: b
     assert refused.value.status == 413
 
 
+@pytest.mark.parametrize(
+    ("comes", "status", "problem"),
+    [
+        ("nothing", 408, "the body came too slowly"),
+        ("a part", 408, "the body came too slowly"),
+        ("an end", 400, "the connection was closed within the body"),
+    ],
+)
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_take(
+    comes: str, status: int, problem: str
+) -> None:
+    one, bodies, sent = request(b"", ""), Bodies(LIMIT, 0.05), []
+
+    async def receive() -> Message:
+        if comes == "an end" and sent:
+            return {"type": "http.disconnect"}
+        if comes == "nothing" or sent:
+            await asyncio.sleep(60)
+        sent.append(b"part")
+        return {"type": "http.request", "body": b"part", "more_body": True}
+
+    async def once() -> None:
+        async with bodies.read(one):
+            raise AssertionError("it is whole")
+
+    one._receive = receive
+    with pytest.raises(RequestError, match=problem) as refused:
+        asyncio.run(asyncio.wait_for(once(), 5))
+    assert refused.value.status == status
+    assert bodies._held == 0
+
+
 def test_a_body_is_held_until_its_block_ends() -> None:
     bodies = Bodies(LIMIT, 5)
 

@@ -74,6 +74,11 @@ def test_images_of_a_size_run_together_and_answers_keep_their_order() -> None:
         assert sorted(loaded.batches) == (batches or [(1, 1, 1, 2)] * 2 + [(1, 1, 2, 1)] * 2)
 
 
+def test_bytes_of_a_name_that_are_no_text_are_spelled_out_as_predict_does() -> None:
+    (result,) = answer(Model(), sent([0, 255], name="cat-\udcff.png"))["results"]
+    assert result["input"] == r"cat-\udcff.png"
+
+
 def test_scores_that_are_no_numbers_are_no_answer() -> None:
     loaded = Model()
     loaded.factor = float("nan")

@@ -95,6 +95,8 @@ def error_of(answer: bytes) -> tuple[int, str]:
     lines = head.decode().split("\r\n")
     assert f"content-length: {len(body)}" in lines
     assert "connection: close" in lines
+    assert "content-type: application/json" in lines
+    assert "x-content-type-options: nosniff" in lines
     return int(lines[0].split()[1]), json.loads(body)["error"]
 
 

@@ -29,6 +29,9 @@ def in_form(*parts: tuple[str, str | None, bytes]) -> tuple[str, bytes]:
     [
         ("", ONE, [(ONE, None)]),
         ("image/PNG", ONE, [(ONE, None)]),
+        ("IMAGE/png", ONE, [(ONE, None)]),
+        (" Application/JSON ; charset=utf-8", in_json(ONE), [(ONE, None)]),
+        ("Application/Octet-Stream", ONE, [(ONE, None)]),
         ("application/x-www-form-urlencoded", ONE, [(ONE, None)]),
         (
             "application/json; charset=utf-8",
@@ -54,6 +57,10 @@ def test_images_come_in_their_order_with_their_names(
         ("text/html", ONE, 415, "not 'text/html'"),
         ("application/json", b'{"images": []}', 422, "no image"),
         ("application/json", b'{"images": ["a b"]}', 422, "is no base64"),
+        # Without the blank or the end of the line these are texts in base64; nothing is skipped.
+        ("application/json", b'{"images": ["QUFB", "QU JD"]}', 422, r"images\[1\] is no base64"),
+        ("application/json", b'{"images": ["QUFB\\n"]}', 422, r"images\[0\] is no base64"),
+        ("application/json", b'{"images": ["QUFBQQ"]}', 422, r"images\[0\] is no base64"),
         ("application/json", in_json(*[ONE] * 1025), 413, "at most 1,024"),
         (*in_form(*[("image", None, ONE)] * 1025), 413, "at most 1,024"),
         (*in_form(("picture", "a.png", ONE)), 422, "a part is called 'picture'"),

@@ -176,6 +176,23 @@ def test_texts_go_through(tmp_path: Path) -> None:
     assert found.tolist() == [["a", "é"]]
 
 
+@pytest.mark.parametrize("texts", ["input", "output"])
+def test_texts_go_through_on_one_side_alone(texts: str, tmp_path: Path) -> None:
+    kinds = (TensorProto.STRING, FLOAT) if texts == "input" else (FLOAT, TensorProto.STRING)
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=kinds[1])],
+        "g",
+        [helper.make_tensor_value_info("x", kinds[0], ["batch", 2])],
+        [helper.make_tensor_value_info("y", kinds[1], ["batch", 2])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save_model(made, tmp_path / "m.onnx")
+    given = [["1.5", "-2"]] if texts == "input" else [[1.5, -2.0]]
+    model = opened(tmp_path / "m.onnx")
+    (found,) = model.run({"x": np.array(given, object if texts == "input" else np.float32)})
+    assert found.tolist() == ([[1.5, -2.0]] if texts == "input" else [["1.5", "-2"]])
+
+
 @pytest.mark.parametrize(
     "said",
     [Metadata(labels=["a", "b"]), Metadata(preprocessing=Preprocessing("gray"))],

@@ -68,6 +68,14 @@ def test_weights_beside_a_model_are_a_part_of_it(tmp_path: Path) -> None:
         fingerprint(tmp_path / "gone.onnx")
 
 
+def test_the_digest_is_that_of_the_whole_of_a_large_file(tmp_path: Path) -> None:
+    content = bytes(2**20) + b"behind the first block"
+    (tmp_path / "a.onnx").write_bytes(content)
+    (tmp_path / "a.onnx.data").write_bytes(content[::-1])
+    expected = hashlib.sha256(content + content[::-1]).hexdigest()
+    assert sha256_of(tmp_path / "a.onnx") == expected
+
+
 def test_a_file_that_takes_the_place_of_another_is_another(tmp_path: Path) -> None:
     """Of the same size and time, as `cp -p` or `rsync -t` leave it: only the inode tells."""
     file, new = tmp_path / "a.onnx", tmp_path / "new"

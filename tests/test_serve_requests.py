@@ -141,6 +141,8 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b"{}", "-1", "no length within the body"),
         (b"{}", "1" * 19, "no length within the body"),
         (b"{}", "0", "the body is no JSON"),
+        pytest.param(b'{"a":' * 100_000, None, "it is nested too deeply", id="nested"),
+        (b'{"id": "\xff"}', None, "the body is no JSON: "),
         (b"[]", None, "the body is no JSON object"),
         (b'{"id": NaN}', None, "NaN is no number"),
         (b'{"id": -Infinity}', None, "-Infinity is no number"),
@@ -148,7 +150,9 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b'{"parameters": []}', None, "'parameters' of the request is no JSON object"),
         (b'{"inputs": {}}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [3]}', None, "'inputs' is no list of JSON objects"),
+        (b'{"inputs": [{"name": "x"}, 3]}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [{"name": 3}]}', None, "an entry of 'inputs' has no name"),
+        (b'{"inputs": [{"name": "x"}, {}]}', None, "an entry of 'inputs' has no name"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(
@@ -166,6 +170,8 @@ def test_a_body_that_is_no_request_is_refused(
         (inputs(x={"parameters": {"shared_memory_region": "r"}}), "input 'x' is in shared memory"),
         (inputs(parameters={"binary_data_output": 1}), "binary_data_output is no boolean"),
         (inputs(x={"shape": [2**39, 2]}), "too large"),
+        (inputs(outputs=[{"name": "y"}, "y"]), "'outputs' is no list of JSON objects"),
+        (inputs(outputs=[{"name": "y"}, {"name": None}]), "an entry of 'outputs' has no name"),
         (inputs(x={"shape": [2**37, 2]}), "holds 4 values"),
         (
             inputs(outputs=[{"name": "y"}, {"name": "y"}]),
@@ -187,6 +193,14 @@ def test_parameters_that_cannot_be_are_refused(head: dict[str, Any], problem: st
     assert refused.value.status == 400
 
 
+def test_texts_have_no_scores_to_classify() -> None:
+    model = SimpleNamespace(**vars(MODEL) | {"outputs": [Tensor("y", "BYTES", (-1,), ("n",))]})
+    head = inputs(outputs=[{"name": "y", "parameters": {"classification": 1}}])
+    with pytest.raises(RequestError, match="output 'y' has no numbers to classify") as refused:
+        parse_infer(json.dumps(head).encode(), None, model)  # type: ignore[arg-type]
+    assert refused.value.status == 400
+
+
 def test_several_inputs_in_bytes_stand_one_behind_the_other() -> None:
     x, n = inputs()["inputs"]
     for entry, size in ((x, 16), (n, 2)):
@@ -195,6 +209,20 @@ def test_several_inputs_in_bytes_stand_one_behind_the_other() -> None:
     request = parsed({"inputs": [n, x]}, bytes([7, 9]) + NUMBERS.tobytes())
     assert request.inputs["n"].tolist() == [7, 9]
     assert np.array_equal(request.inputs["x"], NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shown"), [(np.float16, "0.1"), (np.float32, "0.1"), (np.float64, "0.1"), (int, "0")]
+)
+def test_a_score_has_as_many_digits_as_its_type_needs(dtype: Any, shown: str) -> None:
+    wanted = InferRequest(None, {}, [WantedOutput("y", binary=False, classification=1)])
+    body, _ = answer(wanted, [np.array([[0.1, -1, -2]]).astype(dtype)], MODEL)
+    assert json.loads(body)["outputs"][0]["data"] == [f"{shown}:0:a"]
+
+
+def test_the_head_may_be_the_whole_body() -> None:
+    text = json.dumps(inputs()).encode()
+    assert np.array_equal(parse_infer(text, str(len(text)), MODEL).inputs["x"], NUMBERS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from serve_support import digits_model, serving
@@ -30,6 +31,50 @@ def test_requests_made_from_the_document_get_what_it_promises(tmp_path: Path) ->
         done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == 0, done.stdout[-3000:]
         assert "Traceback" not in server.log
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the document says of each address."""
+    folder = tmp_path_factory.mktemp("serve")
+    (answer,) = answers(digits_model(folder), ("GET", "/openapi.json"))
+    described: dict[str, Any] = answer.json["paths"]
+    return described
+
+
+#: Of whatever has a body: it may be wrong, slow, large or of another type, or the server is busy.
+_BODY = {400, 408, 413, 415, 503}
+_NAMED = "/v2/models/{model}"
+_CHANGES = "/v2/repository/models/{model}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "statuses"),
+    [
+        ("get", "/v2", set()),
+        ("get", "/metrics", set()),
+        ("get", "/v2/health/live", set()),
+        ("get", "/v2/health/ready", {503}),
+        ("get", "/v2/models/stats", {504}),
+        ("get", _NAMED, {404}),
+        ("get", f"{_NAMED}/ready", {404}),
+        ("get", f"{_NAMED}/config", {404}),
+        ("get", f"{_NAMED}/stats", {404, 504}),
+        ("get", f"{_NAMED}/versions/{{version}}/stats", {404, 504}),
+        ("post", f"{_NAMED}/infer", {404, 504, *_BODY}),
+        ("post", f"{_NAMED}/versions/{{version}}/infer", {404, 504, *_BODY}),
+        ("post", "/predict", {404, 422, 504, *_BODY}),
+        ("get", "/card", {400, 404, 422}),
+        ("post", "/v2/repository/index", _BODY),
+        # All processes are asked, and one may not answer in time.
+        ("post", f"{_CHANGES}/load", {403, 404, 504, *_BODY}),
+        ("post", f"{_CHANGES}/unload", {403, 404, 504, *_BODY}),
+    ],
+)
+def test_each_address_is_described_with_the_errors_of_its_work(
+    method: str, path: str, statuses: set[int], paths: dict[str, Any]
+) -> None:
+    assert set(paths[path][method]["responses"]) == {"200", "401", *map(str, statuses)}
 
 
 def test_each_address_is_described_with_its_own_parameters_and_errors(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,8 +16,9 @@ from support import ROOT
 
 pytest.importorskip("fastapi")
 
-from torchlift.cli.serve.metrics import BATCH_SIZE
+from torchlift.cli.serve.metrics import BATCH_SIZE, DURATION, exposition
 from torchlift.cli.serve.statistics import Statistics, added
+from torchlift.cli.serve.supervisor import _forget_metrics
 
 
 def times(told: dict[str, Any]) -> dict[str, tuple[int, float]]:
@@ -61,6 +64,36 @@ def test_each_request_of_a_batch_has_waited_for_all_of_it() -> None:
     assert sizes._sum.get() == 10
 
 
+@pytest.mark.parametrize(
+    ("size", "bound"),
+    [(1, 1), (2, 2), (3, 4), (5, 8), (32, 32), (33, 64), (65, 128), (256, 256), (257, math.inf)],
+)
+def test_a_batch_is_counted_with_those_up_to_the_next_power_of_two(size: int, bound: float) -> None:
+    model = f"of {size}"
+    Statistics(model, "1").ran([0.0], [size], copying=0, running=0)
+    assert first_bucket("batch_size", f'model="{model}"') == bound
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"),
+    [(0.0005, 0.001), (0.002, 0.0025), (0.3, 0.5), (0.5, 0.5), (4, 5), (29, 30), (31, math.inf)],
+)
+def test_the_time_of_a_request_is_told_from_a_millisecond_to_the_longest_that_may_be(
+    seconds: float, bound: float
+) -> None:
+    endpoint = f"of {seconds} seconds"
+    DURATION.labels("m", endpoint).observe(seconds)
+    assert first_bucket("request_duration_seconds", f'endpoint="{endpoint}"') == bound
+
+
+def first_bucket(metric: str, label: str) -> float:
+    """The limit of the first bucket of a histogram that holds something."""
+    text, _ = exposition()
+    found = re.findall(rf"torchlift_{metric}_bucket{{(.*)}} (\S+)", text.decode())
+    (first, *_) = [labels for labels, count in found if label in labels and float(count)]
+    return float(re.findall(r'le="(\S+?)"', first)[0])
+
+
 def entry(last: int, passed: int, sizes: dict[int, int]) -> dict[str, Any]:
     return {
         "name": "m",
@@ -80,6 +113,20 @@ def test_processes_are_added_and_the_last_inference_is_the_latest(turned: bool) 
     pair = [entry(70, 5, {1: 2, 8: 1}), entry(60, 4, {2: 1, 8: 3})]
     total = added(*pair[:: -1 if turned else 1])
     assert total == entry(70, 9, {1: 2, 2: 1, 8: 4})
+
+
+def test_of_a_process_that_has_died_only_its_queue_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has counted was counted."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    kinds = ("gauge_livesum", "gauge_livemax", "counter", "histogram")
+    for kind in kinds:
+        for process in (71, 72):
+            (tmp_path / f"{kind}_{process}.db").touch()
+    _forget_metrics(71)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {*(f"{kind}_72.db" for kind in kinds), "counter_71.db", "histogram_71.db"}
 
 
 #: A process that serves, twice: what the metrics of the whole server say is printed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,6 +223,67 @@ def test_no_process_is_left_when_the_supervisor_fails(monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         watched.run()
     assert watched.killed == [100, 101]
+
+
+def test_signals_messages_and_ends_are_waited_for_and_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(2).started()
+    first, second = watched._processes
+    asked: list[tuple[list[Any], float | None]] = []
+    events: list[Any] = [first.pipe, second.process.sentinel]
+
+    def wait(given: list[Any], timeout: float | None) -> list[Any]:
+        asked.append((given, timeout))
+        return events
+
+    monkeypatch.setattr(file, "wait", wait)
+    monkeypatch.setattr(file, "Connection", Pipe)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        watched._signals = ours
+        theirs.send(bytes([signal.SIGHUP]))
+        events.insert(0, ours)
+        watched.pipe(0).coming.append(("ask", 3, "stats", "m"))
+        watched._watch()
+        assert asked == [([first.pipe, second.pipe, 100, 101, ours], None)]
+    assert [message[0] for message in watched.pipe(0).sent] == ["reload", "do"]
+    assert watched._processes == [first]
+    # One that has ended is asked for again in a moment; nothing else may happen meanwhile.
+    events.clear()
+    watched._watch()
+    assert asked[1][1] == file._PAUSE
+    assert len(watched._processes) == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "counts"),
+    [
+        # How many processes there are and whether it stops, behind each thing that happens.
+        ([(2, True), (1, True), (0, True)], [2, 2, 1]),
+        # All have died, and are started again.
+        ([(0, False), (2, False), (0, True)], [2, 0, 2]),
+    ],
+)
+def test_it_ends_when_it_is_told_to_and_the_last_process_has_ended(
+    left: list[tuple[int, bool]], counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(0)
+    watched._workers = 2
+    seen: list[int] = []
+
+    def happen() -> None:
+        seen.append(len(watched._processes))
+        count, watched._is_stopping = left[len(seen) - 1]
+        while len(watched._processes) > count:
+            watched._processes.pop()
+        while len(watched._processes) < count:
+            watched._start()
+
+    monkeypatch.setattr(watched, "_watch", happen)
+    watched.run()
+    assert seen == counts
+    assert watched.killed == []
 
 
 def test_signals_come_as_bytes_and_are_as_before_in_the_end() -> None:

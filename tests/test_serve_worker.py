@@ -21,6 +21,7 @@ pytest.importorskip("fastapi")
 
 from serve_app_support import within
 
+from torchlift.cli.serve import http_protocol
 from torchlift.cli.serve import models as models_file
 from torchlift.cli.serve import worker as file
 from torchlift.cli.serve.settings import Settings
@@ -108,6 +109,48 @@ def test_what_has_begun_is_answered_before_the_process_ends(
         assert running.worker._decoders._shutdown
 
     serve(tmp_path, work, monkeypatch)
+
+
+def test_nothing_is_opened_any_more_once_the_process_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+    steps: list[str] = []
+    close = models_file.Models.close
+
+    async def watch(self: models_file.Models) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            steps.append("watching ends")
+
+    async def closed(self: models_file.Models) -> None:
+        steps.append("models are closed")
+        await close(self)
+
+    monkeypatch.setattr(models_file.Models, "watch", watch)
+    monkeypatch.setattr(models_file.Models, "close", closed)
+
+    async def work(running: Running) -> None:
+        assert b" 200 " in await running.ask(READY)
+        assert steps == []
+
+    serve(tmp_path, work, monkeypatch)
+    assert steps == ["watching ends", "models are closed"]
+
+
+def test_a_head_without_end_is_refused_by_the_process_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path)
+    monkeypatch.setattr(http_protocol, "_LARGEST_HEAD", 500)
+    monkeypatch.setattr(http_protocol, "_LINGER", 0.02)
+
+    async def work(running: Running) -> bytes:
+        endless = READY[:-2] + b"X: " + b"x" * 1000
+        return await asyncio.wait_for(running.ask(endless), 5)
+
+    assert serve(tmp_path, work, monkeypatch).startswith(b"HTTP/1.1 431 ")
 
 
 def test_nobody_keeps_the_process_from_stopping(

@@ -233,6 +233,28 @@ def test_parameters_that_no_child_uses_belong_to_their_owner() -> None:
     assert rows(summary)["self_attn"].parameters == 8 * 24 + 24 + 8 * 8 + 8
 
 
+class Correlated(nn.Module):
+    """Multiplies its input with itself, then returns what its layer returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(5, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x @ x.transpose(1, 2))  # type: ignore[no-any-return]  # torch's own
+
+
+def test_multiply_adds_that_no_child_does_belong_to_their_owner() -> None:
+    """Though it has no parameters, and its output is that of its last child."""
+    summary = summarize(nn.Sequential(Correlated(), nn.Sequential(nn.ReLU())), (5, 8))
+    assert [(row.torch_path, row.multiply_adds) for row in summary.layers] == [
+        ("0.inner", 5 * 5 * 2),
+        ("0", 5 * 5 * 8),
+        ("1.0", 0),
+    ]
+    assert summary.multiply_adds == 5 * 5 * (2 + 8)
+
+
 def test_an_error_names_the_layer_that_does_not_accept_the_input() -> None:
     with pytest.raises(SummaryError, match=r"does not take 3×20×20: layer 7, Linear\("):
         summarize(NETWORKS["convnet"](), (3, 20, 20))

@@ -175,7 +175,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 def _add_models(app: FastAPI, service: Service) -> None:
     models = service.models
 
-    @app.get("/v2/models/stats", name="stats", **openapi.ANSWER)
+    @app.get("/v2/models/stats", name="stats", **openapi.STATISTICS)
     async def all_stats() -> Response:
         return _json(await _statistics(service, ""))
 
@@ -193,7 +193,8 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     for what in ("metadata", "ready", "config", "stats"):
         end = "" if what == "metadata" else f"/{what}"
-        described = openapi.MODEL_EMPTY if what == "ready" else openapi.MODEL
+        special = {"ready": openapi.MODEL_EMPTY, "stats": openapi.MODEL_STATISTICS}
+        described = special.get(what, openapi.MODEL)
         for path, extra in (("", {}), ("/versions/{version}", openapi.VERSION)):
             app.add_api_route(
                 f"/v2/models/{{model}}{path}{end}",

@@ -67,11 +67,14 @@ VERSION: dict[str, Any] = {
 }
 
 ANSWER = _answer(_OBJECT)
+# Every process is asked, and one may not answer in time.
+STATISTICS = _answer(_OBJECT, 504)
 # `FastAPI` describes an answer without a body as JSON unless it is said to be a plain response.
 EMPTY = _answer({}, response_class=Response)
 READY = _answer({}, 503, response_class=Response)
 TEXT = _answer({"text/plain": {"schema": {"type": "string"}}})
 MODEL = _answer(_OBJECT, 404, openapi_extra=_PARAMETERS)
+MODEL_STATISTICS = _answer(_OBJECT, 404, 504, openapi_extra=_PARAMETERS)
 MODEL_EMPTY = _answer({}, 404, openapi_extra=_PARAMETERS, response_class=Response)
 
 _TENSOR = {
@@ -212,7 +215,7 @@ INDEX = _answer(
 _CHANGE = {"type": "object", "properties": {"parameters": {"type": "object"}}}
 CHANGE = _answer(
     _OBJECT,
-    *(403, 404, *_BODY),
+    *(403, 404, 504, *_BODY),
     openapi_extra={
         **_PARAMETERS,
         "requestBody": {"content": {"application/json": {"schema": _CHANGE}}},
