@@ -5,6 +5,8 @@ Each table has both sides of a limit, and every attribute by itself.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,3 +286,61 @@ def test_mean_and_std_tell_the_range_of_values_or_leave_it_open(
     mean: tuple[float, ...], std: tuple[float, ...], expected: int | None
 ) -> None:
     assert _infer_value_range(mean, std) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"color": "CMYK"}, "color=CMYK: gray, RGB, BGR are known"),
+        ({"mean": "much"}, "mean is not a list of numbers"),
+        ({"mean": [0.1, "much", 0.2]}, "mean is not a list of numbers"),
+        ({"mean": [[0.1], [0.2]]}, "mean is not a list of numbers"),
+        ({"mean": []}, "mean is not a list of numbers"),
+        ({"std": math.inf}, "std is not a list of numbers"),
+        ({"mean": [0.1, 0.2]}, "mean has 2 numbers: 1 or 3 were expected"),
+    ],
+)
+def test_what_no_channel_has_is_refused_where_it_is_said(
+    said: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(PreprocessingError, match=re.escape(problem)):
+        Normalization.of(**said)
+    for name, value in {"mean": "0.5", "std": 2, "color": "BGR"}.items():
+        assert getattr(Normalization.of(**{name: value}), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("color", "input_color", "channels", "problem"),
+    [
+        (None, "RGB", 3, ""),
+        (None, "gray", 3, ""),
+        (None, "RGB", 1, ""),
+        (None, "RGB", 2, "the output has 2 channels, an image 1 or 3 were expected"),
+        ("gray", "RGB", 3, "the output has 3 channels, an image 1, for gray, were expected"),
+        ("BGR", "RGB", 1, "the output has 1 channels, an image 3, for BGR, were expected"),
+    ],
+)
+def test_an_output_has_the_channels_of_a_color(
+    color: str | None, input_color: str, channels: int, problem: str
+) -> None:
+    steps, output = ImageToImage(1, color), np.zeros((channels, 2, 2), np.float32)
+    if problem:
+        with pytest.raises(PreprocessingError, match=problem):
+            steps.image(output, input_color)
+    else:
+        assert steps.image(output, input_color).shape[:2] == (2, 2)
+
+
+def test_an_unknown_color_of_outputs_is_refused() -> None:
+    with pytest.raises(PreprocessingError, match="output_color=blue: gray, RGB, BGR are known"):
+        ImageToImage(1, "blue")
+    with pytest.raises(PreprocessingError, match="the output's mean has neither 1 nor 3 numbers"):
+        ImageToImage(1, mean=(0.1, 0.2))
+
+
+def test_a_file_of_mean_and_std_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PreprocessingError, match="cannot be read: No such file"):
+        read_mean_std_file(tmp_path / "none.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(PreprocessingError, match="cannot be read: Is a directory"):
+        read_mean_std_file(tmp_path / "folder.json")
