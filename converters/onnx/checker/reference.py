@@ -166,7 +166,9 @@ class _Constants:
         factor = gamma / np.sqrt(variance + epsilon)
         _, weight_name, *biases = filter(None, _input_names(layer))
         bias_name = biases[0] if biases else f"{weight_name}_bias"
-        bias = self._values[bias_name].values if biases else np.zeros_like(mean)
+        # A layer without a bias has one once a normalization was folded into it.
+        before = self._values.get(bias_name)
+        bias = np.zeros_like(mean) if before is None else before.values
         weight = self._values[weight_name].values
         by_channel = _factor_like(weight, factor, layer)
         self._values[weight_name] = Constant(weight * by_channel, True)
