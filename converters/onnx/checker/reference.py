@@ -165,17 +165,18 @@ class _Constants:
         epsilon = normalization.attributes["epsilon"].as_float()
         factor = gamma / np.sqrt(variance + epsilon)
         _, weight_name, *biases = filter(None, _input_names(layer))
-        bias_name = biases[0] if biases else f"{weight_name}_bias"
-        # A layer without a bias has one once a normalization was folded into it.
+        # The exporter drops a bias of zeros before it folds; then there is one of this name.
+        dropped = f"{weight_name}_bias"
+        bias_name = biases[0] if biases else dropped
         before = self._values.get(bias_name)
         bias = np.zeros_like(mean) if before is None else before.values
         weight = self._values[weight_name].values
         by_channel = _factor_like(weight, factor, layer)
         self._values[weight_name] = Constant(weight * by_channel, True)
         folded = Constant((bias - mean) * factor + beta, True)
+        if not bias.any() or dropped in self._values:
+            self._values[dropped] = folded
         self._values[bias_name] = folded
-        if not bias.any():  # The exporter drops a bias of zeros before it folds.
-            self._values[f"{weight_name}_bias"] = folded
 
 
 def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) -> np.ndarray:
