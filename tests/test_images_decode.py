@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from support import ROOT
 
 from torchlift.converters.images import ImageError, PreprocessingError, read_image
-from torchlift.converters.images.decode import FORMATS, MAX_PIXELS, read_header
+from torchlift.converters.images.decode import FORMATS, MAX_PIXELS, read_header, upright
 from torchlift.converters.images.pixels import pixels_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
@@ -219,3 +219,24 @@ def test_an_image_that_ends_early_is_an_error_of_the_preprocessing() -> None:
     assert np.array_equal(pixels_of(Image.open(whole)), pixels)
     with pytest.raises(PreprocessingError, match=r"an image cannot be read: .*truncated"):
         pixels_of(Image.open(io.BytesIO(whole.getvalue()[:2000])))
+
+
+@pytest.mark.parametrize(
+    ("mode", "allowed"),
+    [
+        ("L", True),
+        ("1", True),
+        ("P", True),
+        ("CMYK", True),
+        ("I", False),
+        ("I;16", False),
+        ("F", False),
+    ],
+)
+def test_an_image_has_8_bits_a_channel(mode: str, allowed: bool) -> None:
+    image = Image.new(mode, (3, 2))
+    if allowed:
+        assert upright(image).mode == ("L" if mode in ("L", "1") else "RGB")
+    else:
+        with pytest.raises(ImageError, match="bits"):
+            upright(image)

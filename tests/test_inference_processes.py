@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import distributed
 
 from torchlift.converters.inference import threads
 from torchlift.converters.inference.processes import ALONE, Process, joined_process
@@ -35,3 +38,24 @@ def test_a_process_of_a_launcher_joins_the_others(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WORLD_SIZE", "1")
     with joined_process() as process:
         assert process is ALONE
+
+
+@pytest.mark.parametrize(("size", "waits"), [(1, 0), (2, 1), (3, 1)])
+def test_only_processes_that_are_not_alone_wait_and_tell(
+    size: int, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def gather(values: list[Any], value: Any) -> None:
+        calls.append("gather")
+        values[:] = [f"{value} of {rank}" for rank in range(len(values))]
+
+    monkeypatch.setattr(distributed, "barrier", lambda: calls.append("wait"))
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    process = Process(0, size)
+    process.wait()
+    assert calls == ["wait"] * waits
+    told = process.gather("score")
+    assert told == (["score"] if size == 1 else [f"score of {rank}" for rank in range(size)])
+    assert calls == [*["wait"] * waits, *["gather"] * waits]
+    assert [Process(rank, size).is_first for rank in range(size)] == [True, *[False] * (size - 1)]
