@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +19,8 @@ from torchlift.cli.main import main
 from torchlift.transfer.data import Dataset, Splits, open_data, split
 from torchlift.transfer.data import description as describing
 from torchlift.transfer.data.description import describe_data
+from torchlift.transfer.data.image_files import FileSlice, ImageFiles
+from torchlift.transfer.data.remote_files import RemoteFile
 
 
 def images(count: int) -> np.ndarray:
@@ -155,3 +159,40 @@ def test_nothing_is_said_of_duplicates_where_nothing_was_looked_at(
     )
     found: Any = SimpleNamespace(imbalance=None, duplicates=duplicates, count=9)
     assert findings(found) == lines
+
+
+def encoded(content: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (content, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+def test_images_within_files_are_looked_at_by_their_own_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of an archive and bytes in memory have their size, not that of a file around them."""
+    memory = fsspec.filesystem("memory")
+    content = [encoded(5), encoded(6), encoded(5), encoded(7)]
+    size = len(content[0])
+    assert {*map(len, content)} == {size}
+    whole = tmp_path / "whole"
+    whole.write_bytes(b"".join(content))
+    parts = [FileSlice(whole, size * index, size) for index in range(4)]
+    for sources in (parts, [memoryview(one) for one in content]):
+        files = np.empty(4, object)
+        files[:] = sources
+        data = ImageFiles(files, np.zeros(4, np.int64), ("cat",))
+        assert describe_data(data).duplicates.examples == (("0", "2"),)
+        # Half of the bytes: the first and the last image.
+        with monkeypatch.context() as patch:
+            patch.setattr(describing, "_MOST_BYTES", 2 * size)
+            found = describe_data(data).duplicates
+        assert (found.examined, found.examples) == (2, ())
+    # What would have to be fetched is not looked at.
+    memory.pipe("/seen/1.png", content[0])
+    memory.pipe("/seen/2.png", content[0])
+    files = np.empty(2, object)
+    files[:] = RemoteFile.at("memory://seen").files()
+    found = describe_data(ImageFiles(files, np.zeros(2, np.int64), ("cat",))).duplicates
+    memory.rm("/seen", recursive=True)
+    assert (found.examined, found.examples) == (0, ())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from PIL import Image
 
 from torchlift.converters.images.errors import ImageError
 from torchlift.converters.t7 import LuaTable
-from torchlift.transfer.data import Dataset, dataset_from, open_data
+from torchlift.transfer.data import Dataset, ImageFiles, dataset_from, open_data
 from torchlift.transfer.data.image_folder_index import ClassIndex, write_index
 from torchlift.transfer.data.lua_tables import images_and_labels
 from torchlift.transfer.data.readers import npz
+from torchlift.transfer.data.selection import image_shape
 from torchlift.transfer.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 6), np.uint8)
@@ -175,3 +178,184 @@ def test_the_bytes_of_an_image_file_are_decoded_and_other_vectors_are_not() -> N
     numbers = encoded.astype(np.float32)
     images, _ = images_and_labels(LuaTable.from_list([numbers, numbers]))
     assert images.shape == (2, len(encoded))
+
+
+@pytest.mark.parametrize("labels", [["", " ", ""], ["cat", "", "cat"], ["cat", "dog", "cat"]])
+def test_texts_without_a_letter_are_no_labels(labels: list[str], tmp_path: Path) -> None:
+    """Of all images, they are none; of some, those lack theirs."""
+    np.savez(tmp_path / "d.npz", x=PIXELS[:3], y=np.array(labels))
+    if labels[0] and not labels[1]:
+        with pytest.raises(DataError, match="1 of 3 images have no label, the first in row 2"):
+            open_data(tmp_path / "d.npz")
+        return
+    data = open_data(tmp_path / "d.npz")
+    assert len(data) == 3
+    if labels[0]:
+        assert data.classes is not None
+        assert (data.classes.tolist(), data.names) == ([0, 1, 0], ("cat", "dog"))
+    else:
+        assert (data.classes, data.names) == (None, None)
+
+
+@pytest.mark.parametrize(("label", "fits"), [("dog", True), ("emu", False)])
+def test_labels_are_some_of_the_class_names_beside_them(
+    label: str, fits: bool, tmp_path: Path
+) -> None:
+    names = np.array(["owl", "dog", "cat"])
+    np.savez(tmp_path / "d.npz", x=PIXELS[:2], y=np.array(["cat", label]), classes=names)
+    if fits:
+        data = open_data(tmp_path / "d.npz")
+        assert data.classes is not None
+        assert (data.classes.tolist(), data.names) == ([2, 1], ("owl", "dog", "cat"))
+    else:
+        with pytest.raises(DataError, match="the label 'emu' is none of the class names"):
+            open_data(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(("kind", "fits"), [(np.uint8, True), (np.bool_, True), (complex, False)])
+def test_labels_of_a_kind_that_numbers_nothing_are_refused(
+    kind: Any, fits: bool, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "d.npz", x=PIXELS[:2], y=np.array([0, 1], kind))
+    if fits:
+        found = open_data(tmp_path / "d.npz").classes
+        assert found is not None
+        assert found.tolist() == [0, 1]
+    else:
+        with pytest.raises(DataError, match="the labels are not numbers"):
+            open_data(tmp_path / "d.npz")
+
+
+def test_splits_may_have_names_of_classes_and_no_labels() -> None:
+    """Then there is nothing to match by name."""
+    splits = {
+        "train": LuaTable({"data": PIXELS[:3], "classes": LuaTable.from_list(["cat", "dog"])}),
+        "test": LuaTable({"data": PIXELS[3:], "classes": LuaTable.from_list(["dog", "cat"])}),
+    }
+    data = dataset_from(LuaTable(dict(splits)))
+    assert (data.classes, data.names, data.notes) == (None, ("cat", "dog"), ())
+    for table, labels in zip(splits.values(), ([1, 2, 2], [1]), strict=True):
+        table["labels"] = np.array(labels)
+    data = dataset_from(LuaTable(dict(splits)))
+    assert data.classes is not None
+    assert data.classes.tolist() == [0, 1, 1, 1]
+
+
+def test_a_split_may_be_images_alone_and_is_none_without_images() -> None:
+    data = dataset_from(LuaTable({"trainData": PIXELS[:3], "testData": PIXELS[3:], "testNote": 5}))
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train"] * 3 + ["test"]
+    assert (data.classes, len(data)) == (None, 4)
+    data = dataset_from(LuaTable({"trainData": PIXELS[:3], "testNote": 5}))
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train"] * 3
+
+
+def archive(file: Path, *members: tuple[str, bytes | None]) -> None:
+    """Write a .tar; a member without bytes is a folder."""
+    with tarfile.open(file, "w") as stream:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type = tarfile.DIRTYPE
+                stream.addfile(member)
+            else:
+                member.size = len(content)
+                stream.addfile(member, io.BytesIO(content))
+
+
+def test_only_files_of_an_archive_are_images(tmp_path: Path) -> None:
+    """A folder may be called like one, and an archive may hold nothing else."""
+    file = tmp_path / "a.tar"
+    archive(file, ("cat.png", None), ("cat.png/1.png", picture(0)), ("cat.png/1.cls", b"cat"))
+    data = open_data(file)
+    assert (np.asarray(data.ids).tolist(), data.names) == (["cat.png/1.png"], ("cat",))
+    archive(file, ("cat.png", None))
+    with pytest.raises(DataError, match=r"a\.tar: no images$"):
+        open_data(file)
+
+
+@pytest.mark.parametrize("content", [{"label": "owl"}, {"width": 5}, ["owl"]])
+def test_the_json_of_a_sample_may_have_its_label(content: Any, tmp_path: Path) -> None:
+    """A list and an object without one say nothing of the class."""
+    text = json.dumps(content).encode()
+    archive(tmp_path / "a.tar", ("1.png", picture(0)), ("1.json", text))
+    expected = ("owl",) if content == {"label": "owl"} else None
+    assert open_data(tmp_path / "a.tar").names == expected
+
+
+def test_a_table_of_paths_alone_lists_images_without_labels(tmp_path: Path) -> None:
+    """A column of another name beside it may be that of the labels: it is asked for."""
+    folder_of(tmp_path, "1.png", "2.png")
+    table = tmp_path / "t.csv"
+    table.write_text("path\n1.png\n2.png\n", encoding="utf-8")
+    data = open_data(table)
+    assert (len(data), data.classes, data.names) == (2, None, None)
+    table.write_text("path,split\n1.png,train\n2.png,test\n", encoding="utf-8")
+    data = open_data(table)
+    assert data.splits is not None
+    assert (data.classes, data.splits.tolist()) == (None, ["train", "test"])
+    table.write_text("path,kind\n1.png,cat\n2.png,dog\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"no column of labels \(.*\) among: path, kind"):
+        open_data(table)
+
+
+@pytest.mark.parametrize("length", [131_072, 131_073])
+def test_a_cell_that_is_too_long_for_csv_is_one_sentence(length: int, tmp_path: Path) -> None:
+    folder_of(tmp_path, "1.png")
+    file = tmp_path / "t.csv"
+    file.write_text(f"path,note,label\n1.png,{'x' * length},cat\n", encoding="utf-8")
+    if length > 131_072:
+        with pytest.raises(DataError, match=r"t\.csv: cannot be read: field larger than"):
+            open_data(file)
+    else:
+        assert open_data(file).names == ("cat",)
+
+
+def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
+    """Whether it holds images or paths cannot be told."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"path": ["1.png"], "label": ["cat"]}), file)
+    folder_of(tmp_path, "1.png")
+    assert open_data(file).names == ("cat",)
+    file.write_bytes(file.read_bytes()[:-8] + b"damaged!")
+    with pytest.raises(DataError, match=r"^[^\n]*t\.parquet: cannot be read: "):
+        open_data(file)
+
+
+@pytest.mark.parametrize("state", ["{", "[]", "{}", '{"_data_files": 5}', '{"_data_files": [{}]}'])
+def test_a_damaged_state_of_a_saved_dataset_is_named(state: str, tmp_path: Path) -> None:
+    arrow(tmp_path, "a.arrow", [0, 1], named=True, paths=False)
+    listed = json.dumps({"_data_files": [{"filename": "a.arrow"}]})
+    (tmp_path / "state.json").write_text(listed, encoding="utf-8")
+    assert open_data(tmp_path).names == ("cat", "dog")
+    (tmp_path / "state.json").write_text(state, encoding="utf-8")
+    with pytest.raises(DataError, match=r"state\.json: damaged: "):
+        open_data(tmp_path)
+
+
+def turned_at_its_end(index: int) -> bytes:
+    """A PNG that says behind its pixels that it is to be turned by 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + content
+    part = len(content).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    plain = picture(index)
+    end = plain.rindex(b"IEND") - 4
+    return plain[:end] + part + plain[end:]
+
+
+def test_images_that_are_turned_late_differ_in_size(tmp_path: Path) -> None:
+    """Headers say one size; upright they have two, so they stay files."""
+    folder = folder_of(tmp_path, "cat/1.png", "dog/2.png")
+    (folder / "t.csv").write_text("path,label\ncat/1.png,cat\ndog/2.png,dog\n", encoding="utf-8")
+    assert isinstance(open_data(folder / "t.csv"), Dataset)
+    (folder / "dog" / "2.png").write_bytes(turned_at_its_end(1))
+    data = open_data(folder / "t.csv")
+    assert isinstance(data, ImageFiles)
+    assert [data[index].size for index in range(2)] == [(6, 5), (5, 6)]
+    # The color is what is known of the shape of all.
+    assert image_shape(data) == "RGB"

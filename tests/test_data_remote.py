@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 
 from torchlift.cli.main import main
+from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import Batches, BatchPlan, ImageFiles, fingerprint, open_data
 from torchlift.transfer.data.remote_files import RemoteFile
 from torchlift.transfer.errors import DataError
@@ -283,3 +285,68 @@ def test_a_folder_elsewhere_without_images_is_refused() -> None:
         assert open_data("memory://texts").names == ("cat",)
     finally:
         memory.rm("/texts", recursive=True)
+
+
+def test_folders_of_archives_and_of_parquet_files_are_datasets(folder: Path) -> None:
+    """Other files beside them are left alone."""
+    memory = fsspec.filesystem("memory")
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    content = (folder / "images/train/cat/0.png").read_bytes()
+    for name, label in (("train-00000", "cat"), ("test-00000", "dog")):
+        table = pyarrow.table({"image": [{"bytes": content}], "label": [label]})
+        file = io.BytesIO()
+        parquet.write_table(table, file)
+        memory.pipe(f"/kinds/parquet/data/{name}.parquet", file.getvalue())
+    for name in ("train-0.tar", "test-0.tar"):
+        memory.pipe(f"/kinds/tar/{name}", (folder / name).read_bytes())
+    for name in ("parquet", "tar"):
+        memory.pipe(f"/kinds/{name}/README.md", b"mine")
+    found = {name: open_data(f"memory://kinds/{name}") for name in ("parquet", "tar")}
+    memory.rm("/kinds", recursive=True)
+    assert {name: data.names for name, data in found.items()} == {
+        "parquet": ("cat", "dog"), "tar": ("cat", "dog")
+    }  # fmt: skip
+    assert found["parquet"].splits is not None
+    assert found["parquet"].splits.tolist() == ["train", "test"]
+    # The archives by their names: test before train.
+    assert found["tar"].splits is not None
+    assert found["tar"].splits.tolist() == ["test"] * 2 + ["train"] * 6
+
+
+def test_a_single_file_without_a_known_suffix_is_told_by_its_content(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    t7.save(LuaTable({"data": np.zeros((2, 1, 4, 4), np.uint8)}), tmp_path / "x.t7")
+    memory.pipe("/single/digits.dat", (tmp_path / "x.t7").read_bytes())
+    assert len(open_data("memory://single/digits.dat")) == 2
+    # What is below a folder is none, though it is one file.
+    with pytest.raises(DataError, match="holds no images"):
+        open_data("memory://single")
+    memory.rm("/single", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["d.npz", "data.parquet"])
+def test_what_is_wrong_with_a_file_elsewhere_names_its_address(name: str, tmp_path: Path) -> None:
+    """And no copy, which is gone."""
+    memory = fsspec.filesystem("memory")
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    memory.pipe(f"/damaged/{name}", b"PK\x03\x04 damaged")
+    memory.pipe("/damaged/more/1.parquet", b"damaged")
+    memory.pipe("/damaged/more/2.parquet", b"damaged")
+    for address in (f"memory://damaged/{name}", "memory://damaged/more"):
+        with pytest.raises(DataError) as error:
+            open_data(address)
+        assert str(error.value).startswith(address.replace("memory://", "memory:///"))
+        assert "torchlift" not in str(error.value)
+        assert "tmp" not in str(error.value)
+    memory.rm("/damaged", recursive=True)
+
+
+def test_an_error_of_a_file_elsewhere_is_said_once() -> None:
+    """A sentence that was written further inside stays as it is."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/damaged.tar", b"x" * 2000)
+    with pytest.raises(DataError) as error:
+        open_data("memory://damaged.tar")
+    memory.rm("/damaged.tar")
+    assert str(error.value).count("cannot be read") == 1

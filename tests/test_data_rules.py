@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import tarfile
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from torchlift.converters import t7
+from torchlift.converters.images.errors import ImageError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.images.resize import as_image, as_pixels
 from torchlift.converters.t7 import LuaTable
@@ -22,15 +24,19 @@ from torchlift.transfer.data import (
     Batches,
     BatchPlan,
     Dataset,
+    ImageFiles,
     dataset_from,
     match_classes,
     open_data,
     split,
 )
 from torchlift.transfer.data.augmentation import draw
+from torchlift.transfer.data.class_matching import name_classes
 from torchlift.transfer.data.dataset import join_splits
 from torchlift.transfer.data.image_changes import ImageChanges, seeds_of_images
+from torchlift.transfer.data.pixels import pixel_source
 from torchlift.transfer.data.row_labels import classes_of
+from torchlift.transfer.data.safe_pickle import read_pickle
 from torchlift.transfer.data.selection import conversion_note
 from torchlift.transfer.data.write_image_folder import write_image_folder
 from torchlift.transfer.errors import DataError
@@ -251,3 +257,84 @@ def test_a_mean_or_a_deviation_beside_images_is_not_applied_and_named(names: Any
     data = dataset_from(LuaTable({"data": images, "label": np.array([1, 2]), **entries}))
     named = " and ".join(names)
     assert data.notes[-1] == f"not applied: {named}, which stand beside the images"
+
+
+def files_of(folder: Path, sizes: list[tuple[int, int]]) -> ImageFiles:
+    """Images of some sizes (width, height); each is darker than the one before it."""
+    files = np.empty(len(sizes), object)
+    for index, size in enumerate(sizes):
+        files[index] = folder / f"{index}.png"
+        Image.new("RGB", size, (200 - index, 100, 50)).save(files[index])
+    return ImageFiles(files, np.arange(len(sizes)) % 2, ("cat", "dog"))
+
+
+@pytest.mark.parametrize("others", [(6, 8), (6, 9)])
+def test_images_must_have_one_size_where_the_network_gives_them_none(
+    others: tuple[int, int], tmp_path: Path
+) -> None:
+    data = files_of(tmp_path, [(6, 8), others])
+    plan = BatchPlan(2, 2)
+    if others == (6, 8):
+        inputs, _ = next(Batches(data, Preprocessing(), plan, workers=0).epoch(1))
+        assert inputs.shape == (2, 3, 8, 6)
+        return
+    with pytest.raises(
+        DataError, match="images of 8×6 and 9×6: the preprocessing must give them one size"
+    ):
+        [*Batches(data, Preprocessing(), plan, keep=False, workers=0).epoch(1)]
+    inputs, _ = next(Batches(data, Preprocessing(size=(4, 4)), plan, workers=0).epoch(1))
+    assert inputs.shape == (2, 3, 4, 4)
+
+
+def test_an_image_that_cannot_be_read_is_named_by_its_own_error(tmp_path: Path) -> None:
+    data = files_of(tmp_path, [(6, 8), (6, 8)])
+    batches = Batches(data, Preprocessing(), BatchPlan(2, 2), keep=False, workers=0)
+    assert len([*batches.epoch(1)]) == 1
+    (tmp_path / "1.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"1\.png"):
+        [*batches.epoch(2)]
+
+
+@pytest.mark.parametrize("color", ["RGB", "gray"])
+def test_random_crops_are_of_whole_images(color: Any, tmp_path: Path) -> None:
+    """Those of files as those of the same pixels in memory, in the network's colors."""
+    files = files_of(tmp_path, [(6, 8), (6, 8)])
+    here = files.in_memory(None)
+    found = []
+    for data in (files, here):
+        batches = Batches(
+            data,
+            Preprocessing(color, size=(4, 4)),
+            BatchPlan(2, 2),
+            augmentation=Augmentation(resized_crop=0.5),
+            workers=0,
+        )
+        found.append(next(batches.epoch(1))[0])
+    assert found[0].shape == (2, 3 if color == "RGB" else 1, 4, 4)
+    assert torch.equal(*found)
+
+
+def test_batches_of_no_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^no images$"):
+        pixel_source(DATA.take(np.arange(0)), Preprocessing(), Augmentation())
+    source = pixel_source(DATA.take(np.arange(1)), Preprocessing(), Augmentation())
+    assert len(next(source([np.arange(1)], [np.arange(1)]))) == 1
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_names_without_images_are_noted_where_there_are_labels(labeled: bool) -> None:
+    data = Dataset(PIXELS[:2], np.array([0, 2]) if labeled else None)
+    found = name_classes(data, ["cat", "dog", "owl"])
+    note = ("1 of 3 class names have no images: dog",) if labeled else ()
+    assert (found.names, found.notes) == (("cat", "dog", "owl"), note)
+
+
+@pytest.mark.parametrize("label", ["testing batch 1 of 1", b"testing batch 1 of 1", 5])
+def test_what_stands_beside_the_images_of_cifar_is_text(label: Any, tmp_path: Path) -> None:
+    """Python 2 wrote bytes; numbers are left as they are."""
+    content = {b"batch_label": label, b"filenames": [b"a.png"], b"data": PIXELS[0].reshape(1, -1)}
+    (tmp_path / "b").write_bytes(pickle.dumps(content, 4))
+    found = read_pickle(tmp_path / "b")
+    assert found["batch_label"] == (5 if label == 5 else "testing batch 1 of 1")
+    assert found["filenames"] == ["a.png"]
+    assert np.array_equal(found["data"], content[b"data"])

@@ -272,14 +272,14 @@ def _is_remote(images: Dataset | ImageFiles) -> bool:
 def _byte_count(images: Dataset | ImageFiles) -> int:
     if isinstance(images, Dataset):
         return images.images.nbytes
-    return 0 if _is_remote(images) else sum(map(_encoded_size, images.files))
+    return sum(map(_encoded_size, images.files))
 
 
 def _encoded_size(image: EncodedImage) -> int:
     if isinstance(image, Path):
         return image.stat().st_size
     if isinstance(image, RemoteFile):
-        return 0
+        return 0  # It is not fetched.
     return image.size if isinstance(image, FileSlice) else len(image)
 
 
