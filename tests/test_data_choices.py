@@ -56,9 +56,22 @@ def test_options_of_opening(file: Path) -> None:
     assert open_data(file, default_class_names=["cat", "dog"]).names == ("owl", "emu")
     assert open_data(file, class_names=["emu", "owl"]).names == ("emu", "owl")
     kept = open_data(file, size=(2, 2))
-    assert kept.notes[-1] == "the images keep their size: only those of a folder are resized"
     assert kept.ids is not None
     assert kept.ids.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("size", "is_noted"), [(None, False), ((4, 5), False), ((5, 4), True), ((4, 4), True)]
+)
+def test_images_of_an_array_keep_their_size_which_is_noted_where_another_is_asked_for(
+    size: tuple[int, int] | None, is_noted: bool, file: Path
+) -> None:
+    """The images are 4 high and 5 wide."""
+    kept = open_data(file, size=size)
+    assert isinstance(kept, Dataset)
+    assert kept.images.shape == PIXELS.shape
+    note = "the images keep their size: only those of a folder are resized"
+    assert (note in kept.notes) is is_noted
 
 
 def test_what_is_left_of_the_images(file: Path) -> None:
