@@ -181,11 +181,16 @@ def test_a_bitmap_of_16_bits_a_pixel_is_read() -> None:
     assert read_image(data).mode == "RGB"
 
 
+@pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
 @pytest.mark.parametrize("size", [(60_000, 60_000), (MAX_PIXELS // 1000 + 1, 1000)])
 def test_too_many_pixels_are_refused_before_memory_is_asked_for(
-    size: tuple[int, int], tmp_path: Path
+    size: tuple[int, int], limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files have headers only: decoding them would be another error."""
+    """The files have headers only: decoding them would be another error.
+
+    Also in a program that has switched off Pillow's own limit.
+    """
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     file = tmp_path / "bomb.png"
     file.write_bytes(png(*size))
     for read in (read_image, read_header):

@@ -118,7 +118,7 @@ FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize(("old", "new"), SIDES)
 def test_weights_of_other_filters_are_those_of_pillow(old: int, new: int, method: str) -> None:
-    """Its cosines may round otherwise: by one in 2**22."""
+    """Rounded to the nearest whole number, but for the last bits of sines."""
     filter, support = FILTERS[method]
     scale = old / new
     stretch = max(scale, 1.0)
@@ -131,7 +131,7 @@ def test_weights_of_other_filters_are_those_of_pillow(old: int, new: int, method
         weights = filter((sources - center + 0.5) / stretch)
         expected[target, first:end] = weights / weights.sum() * 2**22
     found = weights_of_graph(old, new, method, along=1)
-    assert np.abs(found - np.rint(expected)).max() <= 1
+    assert np.abs(found - expected).max() < 0.501
 
 
 @pytest.mark.parametrize("is_free", [False, True])

@@ -166,7 +166,7 @@ def test_a_file_that_is_cut_is_not_read_in_other_layouts_of_known_classes(
     generator = LuaObject("torch.Generator")
     generator.body = [bytes(5048)]
     found = tried(t7.dumps([generator, "x" * 100])[:-50], monkeypatch)
-    assert any(format.layouts for format in found)
+    assert any(format.layouts for format in found if format.long_size == 8)
 
 
 @pytest.mark.parametrize(
