@@ -359,3 +359,21 @@ def test_images_that_are_turned_late_differ_in_size(tmp_path: Path) -> None:
     assert [data[index].size for index in range(2)] == [(6, 5), (5, 6)]
     # The color is what is known of the shape of all.
     assert image_shape(data) == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("texts", "noted"),
+    [(["a", "b", "c"], True), (["a", "b"], False), (["a", "b", "c", "d"], False), (None, False)],
+)
+def test_as_many_texts_as_classes_are_noted_and_no_others(
+    texts: list[str] | None, noted: bool
+) -> None:
+    """They may be the names of the classes, under a name that torchlift does not know."""
+    data = Dataset(PIXELS, np.array([0, 2, 1, 2]))
+    arrays = {"words": np.array(texts)} if texts else {"numbers": np.arange(3)}
+    found = npz._with_note_on_text(data, arrays)
+    assert [note.startswith("the array words of 3 texts is not used") for note in found.notes] == (
+        [True] if noted else []
+    )
+    named = npz._with_note_on_text(Dataset(PIXELS, data.classes, ("x", "y", "z")), arrays)
+    assert named.notes == ()
