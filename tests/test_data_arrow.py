@@ -46,3 +46,15 @@ def test_only_the_path_of_an_image_is_no_image(tmp_path: Path) -> None:
             ):
                 open_data(file)
     assert open_data(file).names == ("cat", "dog")
+
+
+def test_a_single_file_elsewhere_is_read_as_one_at_hand(tmp_path: Path) -> None:
+    """A table of images, not of paths, which `.csv` and `.tsv` files hold."""
+    fsspec = pytest.importorskip("fsspec")
+    table = pyarrow.table({"image": [image(), image()], "label": ["cat", "dog"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    fsspec.filesystem("memory").pipe("/single/a.parquet", content)
+    there, here = open_data("memory://single/a.parquet"), open_data(tmp_path / "a.parquet")
+    assert there.names == here.names == ("cat", "dog")
+    assert len(there) == len(here) == 2

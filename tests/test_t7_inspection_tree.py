@@ -9,6 +9,7 @@ from support import FIXTURES
 from t7_inspection_support import storage, view
 
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, save
+from torchlift.converters.t7 import model as t7_model
 from torchlift.converters.t7.inspection import describe, inspect, value_tree
 
 
@@ -95,3 +96,13 @@ def test_depth_and_entries_are_limited() -> None:
 )
 def test_descriptions_of_values(value: object, text: str) -> None:
     assert describe(value) == text
+
+
+def test_objects_that_only_hold_others_are_no_unknown_modules() -> None:
+    inside = LuaTable({"net": LuaObject("nn.Tanh"), "own": LuaObject("my.Thing", LuaTable())})
+    value = LuaTable({"hash": LuaObject("tds.Hash", inside)})
+    found = t7_model.search(value)
+    assert [(path, item.class_name) for path, item in found.unknown] == [("hash.own", "my.Thing")]
+    assert [(one.path, one.module.class_name) for one in found.networks] == [
+        ("hash.net", "nn.Tanh")
+    ]
