@@ -108,3 +108,10 @@ def test_numbers_are_compared_where_enough_steps_share_their_scale(
     arrays = {"w": steps, "s": np.float32([1, 2])}
     (weight,) = quantized_constants_of(graph(node, arrays)).dequantized
     assert weight.is_fine.tolist() == [[True, True], [is_fine, is_fine]]
+
+
+def test_a_bias_whose_scales_are_computed_has_no_numbers() -> None:
+    arrays = {"w": STEPS, "s": np.float32([0.1]), "z": np.int8([0]), "b": np.int32([1, 2])}
+    node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "s", "z", "ys", "yz", "b"], ["y"])
+    found = quantized_constants_of(graph(node, arrays))
+    assert [one.name for one in found.dequantized] == ["w"]

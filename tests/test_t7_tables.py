@@ -133,3 +133,16 @@ def test_a_long_run_may_hold_what_microsofts_printf_writes(printed: str, value: 
 def test_a_version_is_a_number_if_it_has_at_most_nine_digits(version: int | str) -> None:
     found = t7.loads(t7.dumps(t7.LuaObject("my.Layer", version=version)))
     assert (found.version, type(found.version)) == (version, type(version))
+
+
+def test_truth_values_and_numbers_are_different_keys() -> None:
+    """Python's dict takes False for 0 and True for 1; Lua does not."""
+    keys = [0, False, 1, True, 0.5]
+    table = LuaTable([(key, f"{key!r}") for key in keys])
+    assert len(table) == 5
+    for key in keys:
+        assert table[key] == f"{key!r}"
+    again = t7.loads(t7.dumps(table))
+    assert [again[key] for key in keys] == [f"{key!r}" for key in keys]
+    assert LuaTable([(0, "zero")]).get(False) is None
+    assert LuaTable([(True, "yes")]).get(1) is None
