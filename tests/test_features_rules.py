@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import LayerError, StoreError
+from torchlift.transfer.features import extraction
 from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor, build_extractor, network_digest
 from torchlift.transfer.features.files import read_features
@@ -163,3 +165,26 @@ def test_an_exported_graph_has_no_layers_to_save(name: str, tmp_path: Path) -> N
     else:
         with pytest.raises(StoreError, match=said):
             reopen(store, str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("parallel", "asked", "threads"), [(True, 3, 3), (False, 3, 2)])
+def test_a_network_that_runs_once_at_a_time_has_two_threads(
+    parallel: bool, asked: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU: one computes, the other prepares the next batch. The features are the same."""
+    used: list[int] = []
+
+    def pool(workers: int) -> Any:
+        used.append(workers)
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(extraction, "_single_threaded_workers", pool)
+    extractor = TorchExtractor(
+        SavedModel(nn.Sequential(nn.Flatten()).eval(), "features"), ["0"], "cpu"
+    )
+    extractor.parallel = parallel
+    data = Dataset(VALUES.reshape(3, 1, 2, 2))
+    batches = [range(2), range(2, 3)]
+    found = [*extraction._computed(extractor, data, Settings(), batches, asked)]
+    assert np.array_equal(np.concatenate([one for (one,) in found]), VALUES)
+    assert used == [threads]

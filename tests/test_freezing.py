@@ -277,7 +277,7 @@ def test_all_may_be_unfrozen_behind_steps() -> None:
 
 def test_a_network_without_a_head_has_none_that_could_be_frozen() -> None:
     """A head of zeros that is frozen learns nothing."""
-    headless = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
+    headless = nn.Sequential(nn.BatchNorm2d(2), nn.PReLU())
     with pytest.raises(HeadError):
         find_head(headless)
     check_head_learns(headless, Freezing("0"))
