@@ -89,10 +89,9 @@ def summary_lines(found: DataDescription) -> list[str]:
     each = list(zip(labels, found.counts.get("train", []), strict=False))
     named = ", ".join(f"{label} {count:,}" for label, count in each[:_NAMED])
     more = f", … {len(each) - _NAMED:,} more" if len(each) > _NAMED else ""
-    size = _sizes(found).strip() or "of one size"
     return [
-        f"data: {found.count:,} images {size}; {len(labels):,} classes, training images of each: "
-        f"{named}{more}",
+        f"data: {found.count:,} images{_sizes(found)}; {len(labels):,} classes, training images of "
+        f"each: {named}{more}",
         *findings(found),
     ]
 

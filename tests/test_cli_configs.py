@@ -142,3 +142,21 @@ def test_a_stranger_hides_nothing_in_a_list(entry: str, problem: str) -> None:
             read_config(config, types, ["m.t7"])
         assert read_config(config, types, ["m.t7", entry]) == {"sources": listed}
     assert read_config('{"sources": ["m.t7", "n.t7"]}', types) == {"sources": ["m.t7", "n.t7"]}
+
+
+@pytest.mark.parametrize("content", [b"epochs: \xff", b"\xff\xfeepochs: 3"])
+def test_a_config_that_is_no_text_is_named(
+    content: bytes,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_bytes(content)
+    code, out, err = typed({}, capsys, "train", "softmax", "no.npz", "--config", "c.yaml")
+    assert (code, out) == (2, "")
+    assert err.startswith("torchlift train: c.yaml: not text: ")
+    assert err.count("\n") == 2
+    (tmp_path / "c.yaml").write_text("epochs: 3", encoding="utf-8")
+    code, _, err = typed({}, capsys, "train", "softmax", "no.npz", "--config", "c.yaml")
+    assert (code, "no.npz" in err) == (1, True)

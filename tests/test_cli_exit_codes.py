@@ -17,6 +17,7 @@ from torchlift.cli.result import CommandResult
 from torchlift.cli.signals import Terminated
 from torchlift.cli.values import Within
 from torchlift.converters.errors import TorchliftError
+from torchlift.converters.requirements import missing_package
 
 Install = Callable[[Callable[[], CommandResult]], None]
 
@@ -206,3 +207,38 @@ def test_a_slash_at_the_end_names_a_folder() -> None:
         output_suffix("model.t7", kinds)
     with pytest.raises(UsageError, match=r"\.onnx is written, not a folder"):
         output_suffix(str(Path("model")), [".onnx"])
+
+
+@pytest.mark.parametrize("place", ["parse_command", "run_command"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("no", name="onnxruntime.capi"), "work needs onnxruntime: "),
+        (missing_package("plotting", "sklearn"), "work needs scikit-learn: "),
+        (ModuleNotFoundError("no module", name="own_module"), ""),
+    ],
+)
+def test_only_an_optional_package_is_asked_for(
+    place: str,
+    error: ImportError,
+    said: str,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whether it is missed while the options are read or later; any other import is a fault."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    install(lambda: CommandResult({}, ""))
+    monkeypatch.setattr(f"torchlift.cli.main.{place}", fail)
+    if not said:
+        with pytest.raises(ModuleNotFoundError) as raised:
+            main(["work"])
+        assert raised.value is error
+        return
+    assert main(["work"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"torchlift: {said}")

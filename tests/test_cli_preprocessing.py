@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from checkpoint_support import image_network, lua, lua_list, write
 from cli_support import DATA, typed
+from onnx import TensorProto, helper, save_model
 
+from torchlift.cli.model_options import PreprocessingOptions
 from torchlift.converters import saved
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.inference import open_predictor
+from torchlift.converters.inference.metadata import Metadata
 
 #: A color image of 8×8.
 IMAGE = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -201,3 +205,45 @@ def test_gray_and_color_are_the_networks_own_where_nothing_is_said() -> None:
     assert Normalization.of(mean=0.5).preprocessing(channels=3)[0].color == "RGB"
     with pytest.raises(PreprocessingError, match="takes 4"):
         Normalization.of(mean=0.5).preprocessing((4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "problem"),
+    [
+        ("said", {}, ""),
+        ("said", {"mean": [0.5], "std": [0.25], "color": "gray"}, ""),
+        ("said", {"mean": [0.5]}, ""),
+        ("said", {"mean": [0.25], "std": [0.25]}, "mean"),
+        ("said", {"color": "RGB"}, "color"),
+        ("unsaid", {}, ""),
+        ("unsaid", {"mean": [0.5], "std": [0.25]}, "says nothing of its preprocessing"),
+    ],
+)
+def test_what_is_given_is_what_an_onnx_file_says(
+    file: str, given: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    """As the model cannot be changed, other values would have no effect."""
+    said = Preprocessing("gray", mean=(0.5,), std=(0.25,)) if file == "said" else None
+    place = str(identity(tmp_path / "m.onnx", Metadata(preprocessing=said)))
+    options = PreprocessingOptions(**given)
+    if problem:
+        with pytest.raises(TorchliftError, match=rf"m\.onnx: .*{problem}"):
+            options.require_of_onnx(place)
+    else:
+        options.require_of_onnx(place)
+
+
+def identity(file: Path, said: Metadata) -> Path:
+    """Write a network that returns its gray input."""
+    info = helper.make_tensor_value_info
+    shape = ["batch", 1, 8, 8]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [info("x", TensorProto.FLOAT, shape)],
+        [info("y", TensorProto.FLOAT, shape)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(made, said.to_props())
+    save_model(made, file)
+    return file

@@ -342,3 +342,11 @@ def test_a_text_takes_few_of_the_options_of_a_model() -> None:
     options = replace(FILE_DEFAULTS, labels="names.txt")
     with pytest.raises(UsageError, match="it takes --at and --plugin only"):
         evaluate_text("m.t7", "words.txt", "cpu", None, options)
+
+
+def test_a_vocabulary_is_shown_by_its_place_and_its_size() -> None:
+    """Its entries may be thousands."""
+    entries = [f"t{index}" for index in range(1234)]
+    vocabularies = [{"lua_path": "vocab", "entries": entries}, {"lua_path": "b", "entries": []}]
+    lines = lines_of({"vocabularies": vocabularies})
+    assert lines == ["vocabularies vocab (1,234 tokens), b (0 tokens)"]

@@ -12,9 +12,10 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from cli_support import shown
 from PIL import Image
 
-from torchlift.cli.dataset import findings, summary_lines
+from torchlift.cli.dataset import dataset_view, findings, summary_lines
 from torchlift.cli.main import main
 from torchlift.transfer.data import Dataset, Splits, open_data, split
 from torchlift.transfer.data import description as describing
@@ -196,3 +197,18 @@ def test_images_within_files_are_looked_at_by_their_own_bytes(
     found = describe_data(ImageFiles(files, np.zeros(2, np.int64), ("cat",))).duplicates
     memory.rm("/seen", recursive=True)
     assert (found.examined, found.examples) == (0, ())
+
+
+def test_the_sizes_of_images_that_are_elsewhere_are_not_said() -> None:
+    """They would have to be fetched."""
+    memory = fsspec.filesystem("memory")
+    for name, size in (("cat/1", 4), ("dog/2", 5)):
+        file = io.BytesIO()
+        Image.new("RGB", (size, size)).save(file, "png")
+        memory.pipe(f"/sizes/{name}.png", file.getvalue())
+    found = describe_data(open_data("memory://sizes"))
+    assert (found.sizes, found.image_shape) == (None, None)
+    lines = shown(dataset_view(found))
+    memory.rm("/sizes", recursive=True)
+    assert lines[0] == "2 images"
+    assert summary_lines(found)[0].startswith("data: 2 images; 2 classes, ")

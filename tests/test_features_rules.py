@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,16 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import LayerError, StoreError
+from torchlift.transfer.features import extraction
 from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor, build_extractor, network_digest
 from torchlift.transfer.features.files import read_features
 from torchlift.transfer.features.manifest import check_readable
+from torchlift.transfer.features.model_source import reopen
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import (
@@ -131,3 +136,55 @@ def test_a_store_says_what_it_holds(dtype: Any, width: int, tmp_path: Path) -> N
     assert (said["chunks_done"], said["complete"]) == (2, False)
     assert FeatureStore(store.path, store.manifest).missing() == [1]
     assert json.loads(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize(("labels", "fits"), [([1, 0, 1], True), ([0.5, 1, 1], False)])
+def test_what_is_wrong_with_labels_of_features_names_the_file(
+    labels: Any, fits: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.npz"
+    np.savez(file, data=VALUES, labels=np.array(labels))
+    if fits:
+        (data,) = read_features(file).values()
+        assert data.classes is not None
+        assert data.classes.tolist() == labels
+    else:
+        with pytest.raises(StoreError, match=r"f\.npz: the labels are not integers"):
+            read_features(file)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "M.ONNX", "m.t7"])
+def test_an_exported_graph_has_no_layers_to_save(name: str, tmp_path: Path) -> None:
+    """Whoever names the file: the store, or the caller."""
+    store: Any = SimpleNamespace(path=tmp_path / "s", manifest={})
+    said = "has no layers to save: extract from the model that it was exported from"
+    if name == "m.t7":
+        with pytest.raises(TorchliftError) as error:
+            reopen(store, str(tmp_path / name))
+        assert said not in str(error.value)
+    else:
+        with pytest.raises(StoreError, match=said):
+            reopen(store, str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("parallel", "asked", "threads"), [(True, 3, 3), (False, 3, 2)])
+def test_a_network_that_runs_once_at_a_time_has_two_threads(
+    parallel: bool, asked: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU: one computes, the other prepares the next batch. The features are the same."""
+    used: list[int] = []
+
+    def pool(workers: int) -> Any:
+        used.append(workers)
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(extraction, "_single_threaded_workers", pool)
+    extractor = TorchExtractor(
+        SavedModel(nn.Sequential(nn.Flatten()).eval(), "features"), ["0"], "cpu"
+    )
+    extractor.parallel = parallel
+    data = Dataset(VALUES.reshape(3, 1, 2, 2))
+    batches = [range(2), range(2, 3)]
+    found = [*extraction._computed(extractor, data, Settings(), batches, asked)]
+    assert np.array_equal(np.concatenate([one for (one,) in found]), VALUES)
+    assert used == [threads]

@@ -16,14 +16,16 @@ from torch.nn import functional
 from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import TorchvisionNetwork
-from torchlift.transfer.errors import FreezingError
+from torchlift.transfer.errors import FreezingError, HeadError
 from torchlift.transfer.freezing import (
     Freezing,
+    check_head_learns,
     count_parameters,
     frozen_at,
     frozen_modules,
     set_frozen,
 )
+from torchlift.transfer.heads import find_head
 from torchlift.transfer.networks import convnet_bn
 from torchlift.transfer.training.optimizer import parameter_groups
 
@@ -271,3 +273,16 @@ def test_all_may_be_unfrozen_behind_steps() -> None:
     assert "9" in frozen_at(network, both, 2)
     assert "11" not in frozen_at(network, both, 2)
     assert not frozen_at(network, both, 3)
+
+
+def test_a_network_without_a_head_has_none_that_could_be_frozen() -> None:
+    """A head of zeros that is frozen learns nothing."""
+    headless = nn.Sequential(nn.BatchNorm2d(2), nn.PReLU())
+    with pytest.raises(HeadError):
+        find_head(headless)
+    check_head_learns(headless, Freezing("0"))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+    nn.init.zeros_(network.get_parameter("2.weight"))
+    check_head_learns(network, Freezing("1"))
+    with pytest.raises(FreezingError, match="freezes the head 2, whose weights are zero"):
+        check_head_learns(network, Freezing("2"))

@@ -9,7 +9,7 @@ import pytest
 from torchlift.transfer.errors import LabError
 from torchlift.transfer.labs.blitz import _extremes
 from torchlift.transfer.labs.cifar2 import _uncertainty
-from torchlift.transfer.labs.cifar2_answers import Run
+from torchlift.transfer.labs.cifar2_answers import Run, _gap
 from torchlift.transfer.labs.data import LabData
 from torchlift.transfer.labs.photographs import _convolutions
 from torchlift.transfer.reports import Step
@@ -51,3 +51,15 @@ def test_the_first_two_convolutions_are_shown_with_their_own_relu() -> None:
     assert _convolutions(given) == [("1", "2"), ("3", "4")]
     with pytest.raises(LabError, match="needs a network with two convolutions"):
         _convolutions(layers("Conv2d", "ReLU", "ReLU", "Linear"))
+
+
+@pytest.mark.parametrize(
+    ("history", "text"),
+    [
+        ([], "not measured"),
+        ([{"train_accuracy": 0.5, "val_accuracy": 0.25}], "50.0% and 25.0%"),
+        ([{}, {"train_accuracy": 0.75, "val_accuracy": 0.625}], "75.0% and 62.5%"),
+    ],
+)
+def test_accuracies_are_those_of_the_last_epoch(history: list[Any], text: str) -> None:
+    assert _gap(Run("net", step("train", history=history), step("evaluate"))) == text

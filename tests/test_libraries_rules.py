@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from torchlift.converters.saved import SavedModel
@@ -20,8 +22,9 @@ from torchlift.transfer.libraries import (
     timm_models,
     torchvision_models,
 )
-from torchlift.transfer.libraries.checkpoint import fill_from_state
+from torchlift.transfer.libraries.checkpoint import fill_from_state, read_state
 from torchlift.transfer.libraries.image_processor import preprocessing_of
+from torchlift.transfer.network_by_name import load_network
 
 
 @pytest.mark.parametrize(("missing", "fits"), [(1, True), (2, False), (3, False)])
@@ -159,3 +162,129 @@ def test_only_trained_networks_of_google_transform_their_inputs(
     monkeypatch.setattr(torchvision_models, "TorchvisionNetwork", network)
     torchvision_models.torchvision_classifier("googlenet", 5, weights)
     assert made == [("googlenet", 5, transforms)]
+
+
+def written(folder: Path, **config: Any) -> Path:
+    """Write what the Hub keeps of a network."""
+    folder.mkdir(exist_ok=True)
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit", **config}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({"w": torch.zeros(1)}, folder / "model.safetensors")
+    return folder
+
+
+def test_a_folder_without_a_description_is_no_network(tmp_path: Path) -> None:
+    """What is wrong with a description, and with its weights, is said of each."""
+    written(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(NetworkError, match=r"there is no config\.json, which describes a network"):
+        load_network(f"hf:{tmp_path}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(NetworkError, match="neither that of a saved model nor of timm"):
+        load_network(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": {"w": "absent.safetensors"}}'])
+def test_a_damaged_list_of_weights_is_named(index: str, tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    file = tmp_path / "model.safetensors.index.json"
+    file.write_text(index, encoding="utf-8")
+    said = r"index\.json: there is no .*absent" if "absent" in index else r"index\.json: damaged: "
+    with pytest.raises(NetworkError, match=said):
+        load_network(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("classes", "fits"),
+    [
+        (["ViTForImageClassification"], True),
+        (["ViTModel", "ViTForImageClassification"], True),
+        (["DeiTForImageClassificationWithTeacher"], False),
+        (["BertForSequenceClassification", "BertModel"], False),
+    ],
+)
+def test_only_classifiers_of_images_with_one_head_are_opened(
+    classes: list[str], fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", Described)
+    config = {"architectures": classes, "model_type": "vit"}
+    if fits:
+        assert hugging_face._of_transformers(config, tmp_path).module.num_classes == 2
+        return
+    with pytest.raises(NetworkError) as error:
+        load_network(f"hf:{written(tmp_path / 'm', architectures=classes)}")
+    said = "config.json: it is of no image classifier with one head: " + ", ".join(classes)
+    assert str(error.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [({}, True), ({"do_pad": True}, False), ({"image_std": [0.5, 0.0, 0.5]}, False)],
+)
+def test_a_preprocessing_that_is_not_known_is_asked_for(
+    changes: dict[str, Any], known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is opened all the same, with the size that its description has."""
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", Described)
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit", "image_size": 48}
+    images = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, **changes}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(images), encoding="utf-8")
+    model = hugging_face._of_transformers(config, tmp_path)
+    if known:
+        assert (model.notes, model.input_shape) == ([], (3, 32, 32))
+        assert model.preprocessing is not None
+    else:
+        (note,) = model.notes
+        assert note.startswith("preprocessor_config.json: ")
+        assert note.endswith(": give mean=… and std=…")
+        assert (model.preprocessing, model.input_shape) == (None, (3, 48, 48))
+
+
+@pytest.mark.parametrize("library", ["transformers", "timm"])
+def test_weights_of_an_older_transformers_have_their_current_names(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timm's are taken as they are."""
+
+    class Network(nn.Module):
+        num_classes = 2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(3, 2)
+
+    class OfTransformers(Network):
+        pass
+
+    def renamed(module: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+        assert isinstance(module, OfTransformers)
+        return {name.removeprefix("old."): value for name, value in state.items()}
+
+    monkeypatch.setattr(hugging_face, "TransformersNetwork", OfTransformers)
+    monkeypatch.setattr(hugging_face, "with_current_names", renamed)
+    monkeypatch.setattr(
+        hugging_face, "_of_transformers", lambda *_: SavedModel(OfTransformers(), "logits")
+    )
+    monkeypatch.setattr(hugging_face, "_of_timm", lambda *_: SavedModel(Network(), "logits"))
+    written(tmp_path, **({"architecture": "net"} if library == "timm" else {}))
+    prefix = "old." if library == "transformers" else ""
+    state = {f"{prefix}weight": torch.ones(2, 3), f"{prefix}bias": torch.ones(2)}
+    save_file(state, tmp_path / "model.safetensors")
+    model = load_network(f"hf:{tmp_path}")
+    assert torch.equal(model.module.get_parameter("network.weight"), torch.ones(2, 3))
+    assert model.notes == []
+
+
+def test_an_archive_that_is_damaged_within_is_one_sentence(tmp_path: Path) -> None:
+    """Torch raises whatever the damaged part leads to."""
+    file = tmp_path / "w.pth"
+    torch.save({"w": torch.ones(3)}, file)
+    state, _ = read_state(file)
+    assert torch.equal(state["w"], torch.ones(3))
+    content = file.read_bytes()
+    assert content.count(b"little") == 1
+    file.write_bytes(content.replace(b"little", b"middle"))
+    with pytest.raises(NetworkError, match=r"w\.pth: cannot be read: .*middle") as error:
+        read_state(file)
+    assert "\n" not in str(error.value)

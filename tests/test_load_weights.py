@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.network_by_name import load_network
+from torchlift.transfer.network_by_name import load_network, new_network
 
 OWN_NETWORK = """
 from torch import nn
@@ -90,3 +91,51 @@ def test_only_averaged_weights_are_called_that(
     said = [f"{tmp_path / 'five.pth'}: the averaged weights are taken ({key})"]
     assert notes == (said if averaged else [])
     sys.modules.pop("made_for_five", None)
+
+
+def test_a_network_of_torchvision_is_trained_from_scratch_by_its_name() -> None:
+    """With random weights, and as many outputs as the data has classes."""
+    network = new_network("torchvision:squeezenet1_1", 3, 7).eval()
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    with pytest.raises(NetworkError, match="no network 'squeezenet1_1'"):
+        new_network("squeezenet1_1", 3, 7)
+
+
+@pytest.mark.parametrize(("parameters", "fits"), [("c, n", True), ("c, n, k=1", True),
+                                                  ("c", False), ("c, n, k", False)])  # fmt: skip
+def test_a_function_takes_channels_and_classes(
+    parameters: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"from torch import nn\n\ndef make({parameters}):\n    return nn.Linear(2, 7)\n"
+    (tmp_path / "made_for_data.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    if fits:
+        assert isinstance(new_network("python:made_for_data:make", 3, 7), nn.Linear)
+    else:
+        with pytest.raises(NetworkError, match=r"^python:made_for_data:make: make\(\) "):
+            new_network("python:made_for_data:make", 3, 7)
+    sys.modules.pop("made_for_data", None)
+
+
+@pytest.mark.parametrize("content", ["network.safetensors", "model", ""])
+def test_a_folder_of_weights_is_that_of_a_run_of_ones_own_network(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose model is complete says where that is; any other folder has no weights."""
+    (tmp_path / "made_for_run.py").write_text(OWN_NETWORK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    if content == "model":
+        (run / "model").mkdir()
+    elif content:
+        save_file(network.state_dict(), run / content)
+    if content == "network.safetensors":
+        model = load_network("python:made_for_run:make", str(run))
+        assert torch.equal(model.module.get_parameter("2.weight"), network[2].weight)
+    else:
+        said = r"its model is complete: open .*model itself" if content else "holds no network"
+        with pytest.raises(NetworkError, match=said):
+            load_network("python:made_for_run:make", str(run))
+    sys.modules.pop("made_for_run", None)

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from torchlift.converters.saved import SavedModel
-from torchlift.transfer.data import Dataset
+from torchlift.transfer.data import Dataset, ImageFiles
 from torchlift.transfer.data.augmentation import Augmentation, draw
-from torchlift.transfer.errors import LayerError
+from torchlift.transfer.errors import LayerError, PlotError
 from torchlift.transfer.evaluation import outcomes, summarize
 from torchlift.transfer.plots import augmented
 from torchlift.transfer.plots.activations import Activation, layers_of_file
@@ -30,7 +30,7 @@ from torchlift.transfer.plots.mosaic import Panel, _best_columns, _Mosaic, _with
 from torchlift.transfer.plots.photographs import open_image
 from torchlift.transfer.plots.predictions import samples_of
 from torchlift.transfer.plots.reliability import draw_reliability
-from torchlift.transfer.plots.samples import Sample
+from torchlift.transfer.plots.samples import Sample, images_of
 from torchlift.transfer.plots.sizes import LayerSize, draw_sizes
 from torchlift.transfer.plots.tensors import weights_of, weights_of_file
 from torchlift.transfer.plots.weights import unit_panel
@@ -265,3 +265,37 @@ def test_a_long_title_of_a_figure_is_shortened_to_its_width() -> None:
     titles = [t.get_text() for t in figure.findobj(Text) if t.get_text().startswith("an acc")]
     assert len(titles) == 1
     assert "…" in titles[0]
+
+
+def test_images_of_files_are_drawn_as_they_are(tmp_path: Path) -> None:
+    files = np.empty(2, object)
+    for index, (mode, color) in enumerate((("L", 7), ("RGB", (1, 2, 3)))):
+        files[index] = tmp_path / f"{index}.png"
+        Image.new(mode, (3, 2), color).save(files[index])
+    data = ImageFiles(files, np.array([0, 1]), ("a", "b"))
+    drawn = images_of(data)
+    assert [each.shape[:2] for each in drawn] == [(2, 3), (2, 3)]
+    assert drawn[1].tolist() == [[[1, 2, 3]] * 3] * 2
+    # The same image of a dataset in memory and in files.
+    shown = open_image("d", 1, lambda _: data)
+    assert isinstance(shown, Image.Image)
+    assert np.array_equal(np.asarray(shown), drawn[1])
+    pixels = open_image("d", 1, lambda _: data.take(np.array([1, 1])).in_memory(None))
+    assert np.array_equal(pixels, drawn[1].transpose(2, 0, 1))
+    for index in (-1, 2):
+        with pytest.raises(PlotError, match=f"no image index={index}: they count from 0 to 1"):
+            open_image("d", index, lambda _: data)
+
+
+def test_a_product_of_two_results_has_no_weights(tmp_path: Path) -> None:
+    """As in attention; nor has one with a bias alone."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Transpose", ["x"], ["t"], perm=[1, 0]),
+        make("MatMul", ["x", "t"], ["s"]),
+        make("MatMul", ["s", "vector"], ["v"]),
+        make("MatMul", ["x", "w"], ["y"]),
+    ]
+    constants = {"vector": np.ones(3, np.float32), "w": np.ones((4, 2), np.float32)}
+    onnx.save(model_of(nodes, [3, 4], **constants), tmp_path / "m.onnx")
+    assert list(weights_of_file(tmp_path / "m.onnx").layers) == ["w"]

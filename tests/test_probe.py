@@ -239,3 +239,13 @@ def test_cifar_features_beat_the_same_probe_on_pixels(
     # Measured: 0.887 and 0.795, with a standard deviation of 0.012 for 1,003 images.
     assert tested["penultimate"] > 0.86
     assert tested["penultimate"] > tested["input"] + 0.05
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_a_probe_is_fitted_at_least_once(repeats: int) -> None:
+    options = ProbeOptions(repeats=repeats)
+    if repeats:
+        assert probe("f", blobs(60, 0), "knn", options=options).test_accuracy > 0.5
+    else:
+        with pytest.raises(ProbeError, match="repeats=0: expected at least 1"):
+            probe("f", blobs(60, 0), "knn", options=options)

@@ -323,3 +323,38 @@ def test_a_probe_of_torch7s_network_is_exported_and_passes_check(
         evaluated = json.loads(capsys.readouterr().out)
         assert evaluated["confusion"] == tested["confusion"]
         assert evaluated["loss"] == pytest.approx(tested["loss"], abs=1e-5)
+
+
+class Nested(nn.Module):
+    """Its first layer is a module of several; the features are those of one in the middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Branches()
+        self.last = nn.Linear(2, 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, 4) to (N, 2)."""
+        return self.last(self.body(input))  # type: ignore[no-any-return]  # nn.Module returns Any
+
+
+@pytest.mark.parametrize(
+    ("layer", "unused"),
+    [
+        # Without the second the sum is of other sizes: the network would not run to its end.
+        ("body.first", []),
+        ("body.join", ["body.last", "last"]),
+        ("body", ["last"]),
+    ],
+)
+def test_layers_within_a_layer_that_has_not_ended_are_left_out(
+    layer: str, unused: list[str]
+) -> None:
+    torch.manual_seed(1)
+    whole, inputs = Nested().eval(), torch.rand(6, 4)
+    tap = find_tap(whole, layer)
+    expected = FeatureNetwork(whole, [tap])(inputs)[0]
+    cut = cut_network(whole, tap, inputs[:2])
+    assert isinstance(cut, UpToLayer)
+    assert sorted(cut.unused) == unused
+    assert torch.equal(cut(inputs), expected)

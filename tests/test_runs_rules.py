@@ -17,7 +17,7 @@ from torchlift.transfer.evaluation.results import SCORES
 from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
 from torchlift.transfer.runs_table import configurations_table, metrics_table, runs_csv, runs_table
 from torchlift.transfer.spread import Spread, fixed
-from torchlift.transfer.sweep import FailedTrial, Trial, failed_trials
+from torchlift.transfer.sweep import FailedTrial, Sweep, Trial, failed_trials
 
 
 def of(metric: str, **values: float) -> list[RunSummary]:
@@ -196,3 +196,31 @@ def test_what_a_kill_left_in_a_run_that_had_ended_is_removed(
     monkeypatch.setattr("torchlift.transfer.sweep.remove_abandoned", looked_at.append)
     sweep_of(tmp_path, 2).run(finished)
     assert looked_at == [tmp_path / "001", tmp_path / "002"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"split": 5}', b'{"split": "test"}'])
+def test_a_damaged_result_of_a_test_is_named(content: bytes, tmp_path: Path) -> None:
+    write_run(tmp_path / "r", [0.5], test=0.4, epochs=1)
+    (tmp_path / "r" / "evaluation.json").write_bytes(content)
+    (run,) = find_runs(tmp_path)
+    if content == b'{"split": "test"}':
+        assert run.status == "finished"
+    else:
+        assert run.status == "damaged"
+        assert "evaluation.json: damaged: " in str(run.problem)
+
+
+def test_the_options_of_a_failed_run_are_numbers_and_texts(tmp_path: Path) -> None:
+    """As in the configuration of a run, so that they are compared with those."""
+
+    def fails(trial: Trial, folder: Path) -> None:
+        raise DivergedError("loss is nan")
+
+    options = {"lr": "0.1", "epochs": "2", "freeze": "all-but-head", "flip": "true", "note": "1e"}
+    Sweep(tmp_path, [options], {"model": "lenet5", "data": "d.npz"}).run(fails)
+    (failed,) = failed_trials(tmp_path)
+    assert failed.options == {
+        "model": "lenet5", "data": "d.npz",
+        "lr": 0.1, "epochs": 2, "freeze": "all-but-head", "flip": True, "note": "1e",
+    }  # fmt: skip
+    assert failed.status == "diverged"

@@ -345,3 +345,25 @@ def test_a_request_given_up_while_it_runs_changes_no_other_answer(fails: bool) -
     else:
         assert [second.tolist(), third.tolist()] == [[[4]], [[6]]]
     assert after.tolist() == [[14]] * 3
+
+
+@pytest.mark.parametrize("given_up", [0, 1, 2])
+def test_of_a_batch_only_those_run_that_are_still_waited_for(given_up: int) -> None:
+    model = Doubles()
+
+    async def run() -> list[list[np.ndarray]]:
+        batcher = Batcher(model, 8, LONG, Statistics("doubles", "1"))  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        items = [
+            _Item({"x": row(value)}, 1, Ticket(lambda: None), loop.create_future())
+            for value in (1, 2)
+        ]
+        for item in items[:given_up]:
+            item.answer.cancel()
+        await batcher._run(items)
+        await batcher.close()
+        return [item.answer.result() for item in items[given_up:]]
+
+    found = within(run())
+    assert [answer[0].tolist() for answer in found] == [[[2]], [[4]]][given_up:]
+    assert [len(array) for array in model.ran] == ([2 - given_up] if given_up < 2 else [])

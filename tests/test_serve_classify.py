@@ -158,3 +158,16 @@ def test_an_image_that_no_decoder_reads_for_its_size_is_too_large(
     with pytest.raises(RequestError, match="pixels: at most 1 are read") as refused:
         answer(Model(), sent([0, 255]))
     assert refused.value.status == 413
+
+
+@pytest.mark.parametrize("crop", [(1, 2), (2, 2)])
+def test_an_image_that_is_too_small_to_be_cropped_is_the_clients_fault(
+    crop: tuple[int, int],
+) -> None:
+    model = Model(preprocessing=Preprocessing("gray", crop=crop))
+    if crop == (1, 2):
+        assert len(answer(model, sent([0, 255]))["results"]) == 1
+        return
+    with pytest.raises(RequestError, match=r"images\[0\] \(a\.png\): .*too small") as refused:
+        answer(model, sent([0, 255], name="a.png"))
+    assert refused.value.status == 422

@@ -163,3 +163,25 @@ def test_nobody_sends_for_ever_what_nobody_wants(
     refused(steps, [b"a", b"b", b"never"], monkeypatch, **{header: value})
     assert steps[0] == ("head", (413, b"close"))
     assert steps[-1] == ("body", (b"", False))
+
+
+@pytest.mark.parametrize("kind", ["http", "lifespan", "websocket"])
+def test_nothing_but_requests_is_answered(kind: str) -> None:
+    """And what is none is no running request either."""
+    sent: list[Message] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    gate = Gate(app, Settings("."), lambda: False)
+    scope = {"type": kind, "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    asyncio.run(gate(scope, receive, send))
+    assert [message.get("status") for message in sent] == ([204, None] if kind == "http" else [])
+    assert gate.running == 0

@@ -276,3 +276,55 @@ def test_a_model_with_a_weight_that_is_no_number_is_not_served(
         return
     with pytest.raises(NotFiniteError, match=r"m\.onnx is damaged, .*w\[1, 0\] is nan"):
         opened(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("width", "program", "together"),
+    # What sizes are tried: 32, 64 and 224. Of others only torchlift's own files are known.
+    [(32, None, True), (64, None, True), (224, None, True), (5, None, False), (5, "0.2.0", True)],
+)
+def test_a_size_that_the_file_does_not_say_is_looked_for(
+    width: int, program: str | None, together: bool, tmp_path: Path
+) -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [info("x", FLOAT, ["batch", "size"])],
+        [info("y", FLOAT, ["batch", 2])],
+        [helper.make_tensor("w", FLOAT, [width, 2], [1.0] * (2 * width))],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(made, Metadata(torchlift_version=program).to_props())
+    save_model(made, tmp_path / "m.onnx")
+    model = opened(tmp_path / "m.onnx")
+    assert (model.has_batch, model.may_batch) == (True, together)
+
+
+@pytest.mark.parametrize(("axis", "together"), [("1", True), ("0", False)])
+def test_an_output_has_a_row_for_each_example(axis: str, together: bool, tmp_path: Path) -> None:
+    """A sum of all examples has one row, however many they are. The graph does not say so."""
+    nodes = [
+        # Zero, and then the axis, which no inference of shapes knows.
+        ("Shape", ["x"], "shape"),
+        ("Slice", ["shape", "0", "1"], "count"),
+        ("Sub", ["count", "count"], "zero"),
+        ("Add", ["zero", axis], "axes"),
+        ("ReduceSum", ["x", "axes"], "y"),
+    ]
+    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["n", None]))
+    assert (model.has_batch, model.may_batch) == (True, together)
+
+
+def test_numbers_that_count_are_compared_by_their_rows(tmp_path: Path) -> None:
+    """A class is no scale: whole numbers of two examples may differ by any amount."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("ArgMax", ["x"], ["y"], axis=1)],
+        "g",
+        [info("x", FLOAT, ["batch", 4])],
+        [info("y", INT64, ["batch", 1])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save_model(made, tmp_path / "m.onnx")
+    assert opened(tmp_path / "m.onnx").may_batch

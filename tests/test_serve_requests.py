@@ -316,3 +316,20 @@ def test_the_latest_version_is_the_largest_number() -> None:
         with pytest.raises(RequestError, match=problem) as refused:
             models.find(name, version)
         assert refused.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "fits"),
+    [("FP32", 1, True), ("INT64", 1, True), ("BYTES", 1, False), ("BOOL", 1, False),
+     ("BYTES", 0, True)],
+)  # fmt: skip
+def test_only_numbers_are_classified(
+    kind: str, count: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODEL, "outputs", [Tensor("y", kind, (-1, 3), ("batch", None))])
+    wanted = {"name": "y", "parameters": {"classification": count}}
+    if fits:
+        assert parsed(inputs(outputs=[wanted])).outputs == [WantedOutput("y", False, count)]
+    else:
+        with pytest.raises(RequestError, match="output 'y' has no numbers to classify"):
+            parsed(inputs(outputs=[wanted]))

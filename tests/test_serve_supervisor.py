@@ -6,6 +6,7 @@ process that dies is started again, and one that cannot start does not take the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -23,7 +24,8 @@ pytest.importorskip("fastapi")
 from torchlift.cli.serve import supervisor as file
 from torchlift.cli.serve.errors import ServeError
 from torchlift.cli.serve.settings import Settings
-from torchlift.cli.serve.supervisor import _Process, _Supervisor
+from torchlift.cli.serve.supervisor import _Member, _Process, _Supervisor
+from torchlift.converters.errors import TorchliftError
 
 
 class Pipe:
@@ -332,3 +334,46 @@ def test_a_process_gets_the_socket_and_what_clients_have_unloaded(
     # The end of the pipe is told only where nobody else holds it open.
     assert theirs.is_closed
     assert watched._processes[0].pipe == "ours"
+
+
+def test_a_message_to_a_process_that_has_died_is_lost() -> None:
+    """The others hear it all the same, and its end is told by itself."""
+    watched = Watched(2)
+    pipes: Any = [one.pipe for one in watched._processes]
+    pipes[0].is_closed = True
+    watched._on_signal(signal.SIGHUP)
+    assert [pipe.sent for pipe in pipes] == [[], [("reload",)]]
+
+
+@pytest.mark.parametrize("error", [None, TorchliftError("no such model"), OSError("no such file")])
+def test_a_process_that_cannot_serve_says_why(error: Exception | None) -> None:
+    member: Any = object.__new__(_Member)
+    member._pipe, member._listen = Pipe(), lambda loop: None
+
+    async def run(*_: Any) -> None:
+        if error is not None:
+            raise error
+
+    member._worker = SimpleNamespace(run=run)
+    asyncio.run(member.run())
+    assert member._pipe.sent == ([] if error is None else [("failed", str(error))])
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_who_listens_ends_with_the_pipe_or_with_the_loop(is_closed: bool) -> None:
+    member: Any = object.__new__(_Member)
+    member._pipe, member._hear = Pipe(), None
+    member._pipe.coming = [("reload",), ("stop",), ("never",)]
+    heard: list[tuple[Any, ...]] = []
+
+    def call(_: Any, *message: Any) -> None:
+        if is_closed:
+            raise RuntimeError("the loop is closed")
+        heard.append(message)
+
+    member._listen(SimpleNamespace(call_soon_threadsafe=call))
+    assert heard == ([] if is_closed else [("reload",), ("stop",)])
+    # The end of the pipe is an order to stop.
+    member._pipe.coming = []
+    member._listen(SimpleNamespace(call_soon_threadsafe=call))
+    assert heard == ([] if is_closed else [("reload",), ("stop",), ("stop",)])

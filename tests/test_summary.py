@@ -330,3 +330,43 @@ def test_a_network_of_any_size_says_what_its_first_layer_takes(
         said = "m.t7 takes inputs of more than one size: give input='SIZE'"
         assert str(refused.value).startswith(said + hint)
         assert ("suggests" in str(refused.value)) == bool(hint)
+
+
+class Refuses(nn.Module):
+    """Fails before it runs a layer, or behind one."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.inner, self.first = nn.Linear(4, 2), first
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.first or self.inner(x).shape[-1] == 2:
+            raise ValueError("nothing fits\nhere")
+        return {}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_error_of_the_network_itself_is_of_none_of_its_layers(first: bool) -> None:
+    """A layer that has ended is not to blame; one in which it was raised is named."""
+    with pytest.raises(SummaryError, match=r"^the network does not take 4: Refuses: nothing fits$"):
+        summarize(Refuses(first), (4,))
+    with pytest.raises(SummaryError, match=r"does not take 4: layer 0, Refuses\("):
+        summarize(nn.Sequential(Refuses(first)), (4,))
+
+
+def test_the_shapes_of_a_layer_with_named_outputs_are_those_of_each() -> None:
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"pixels": x, "mean": x.mean(-1)}
+
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.named = Named()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: dict[str, torch.Tensor] = self.named(x)
+            return found["pixels"].sum(-1) + found["mean"]
+
+    summary = summarize(Summed(), (5, 4))
+    assert [row.output_shape for row in summary.layers] == [[(5, 4), (5,)], (5,)]

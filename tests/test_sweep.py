@@ -385,3 +385,11 @@ def test_the_folder_of_a_run_and_what_becomes_of_it_cannot_be_varied(
     assert main(words) == 2
     assert f"{name} cannot be varied" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_without_a_result_has_no_table(tmp_path: Path) -> None:
+    """As in all processes but the first; the first writes it."""
+    sweep_of(tmp_path, 2).run(lambda *_: None)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".json"] == []
+    sweep_of(tmp_path, 2).run(finished)
+    assert {file.name for file in tmp_path.glob("results.*")} == {"results.csv", "results.md"}

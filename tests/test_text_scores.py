@@ -19,8 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from support import FIXTURES
 from torch import nn
 
+from torchlift.cli.evaluate import evaluate_text
+from torchlift.cli.model_options import FILE_DEFAULTS
 from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
+from torchlift.converters.inference import text as inference_text
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.text import (
     TextLoss,
@@ -235,3 +238,29 @@ def test_several_tokens_are_one_text_wherever_the_batch_is(
     rows, states = model.read([0, 2, 1], model.start())
     assert shapes[-1] == ((3, 1) if "N" in inputs else (1, 3))
     assert (rows.shape, states, model.token_count) == ((3, 3), [], 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("abcab", ""), ("abxab", "x"), ("a", "at least"), ("", "")]
+)
+def test_what_is_wrong_with_a_text_names_it(
+    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is a good one: it is the text that it does not know."""
+    opened = SimpleNamespace(vocabulary=Vocabulary(TOKENS, "vocab"), provider="here")
+    place = tmp_path / "t.txt"
+    place.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(inference_text, "open_language_model", lambda *_, **__: opened)
+    monkeypatch.setattr(inference_text, "text_loss", refuses_short)
+    if text == "abcab":
+        result = evaluate_text("m.t7", str(place), "cpu", None, FILE_DEFAULTS)
+        assert result.data == {"tokens": 4, "loss": 0.5, "perplexity": pytest.approx(math.exp(0.5))}
+    else:
+        with pytest.raises(InferenceError, match=rf"t\.txt: .*{problem}"):
+            evaluate_text("m.t7", str(place), "cpu", None, FILE_DEFAULTS)
+
+
+def refuses_short(model: Any, tokens: np.ndarray, advance: Any) -> TextLoss:
+    if len(tokens) < 2:
+        raise InferenceError("at least two tokens were expected")
+    return TextLoss(len(tokens) - 1, 0.5)

@@ -113,3 +113,34 @@ def test_the_command_line_takes_them(
     code, out, err = typed({}, capsys, *words, "--at", "params")
     assert code == 0, err
     assert "the weights are those of w.t7 by order and shape, params[1] first" in out
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(50, True), (51, False)])
+def test_tables_within_tables_are_searched_to_a_depth(
+    depth: int, fits: bool, tmp_path: Path
+) -> None:
+    value: Any = lua_list(*PARAMETERS, *STATISTICS)
+    for _ in range(depth - 1):
+        value = lua(inner=value)
+    filled = network()
+    if fits:
+        fill_from_t7(filled, write(value, tmp_path))
+        assert np.array_equal(state(filled)[0], PARAMETERS[0])
+    else:
+        with pytest.raises(NetworkError, match="it holds no tensors"):
+            fill_from_t7(filled, write(value, tmp_path))
+
+
+@pytest.mark.parametrize(("count", "fits"), [(5, True), (6, False)])
+def test_of_many_names_no_order_is_tried(count: int, fits: bool, tmp_path: Path) -> None:
+    """Of five the one that fits is found; six have 720 orders, and are refused."""
+    layers = [nn.Linear(size, size + 1, bias=False) for size in range(2, 2 + count)]
+    values = {f"w{size}": numbers(size + 1, size) for size in range(2, 2 + count)}
+    reversed_ = lua(**dict(reversed(values.items())))
+    filled = nn.Sequential(*layers)
+    if fits:
+        fill_from_t7(filled, write(reversed_, tmp_path))
+        assert all(map(np.array_equal, state(filled), values.values()))
+    else:
+        with pytest.raises(NetworkError, match="does not fit the network: it holds 6 tensors"):
+            fill_from_t7(filled, write(reversed_, tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from training_support import difference
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.errors import PreprocessingError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, ImageFiles
 from torchlift.transfer.errors import HeadError, TrainingError
@@ -171,3 +173,41 @@ def test_a_size_is_asked_for_where_neither_images_nor_network_have_one(tmp_path:
         for name, value in changes.items():
             setattr(model, name, value)
         assert adapted_classifier(model, data, "zeros").labels == ["a", "b"]
+
+
+COLORS = Dataset(
+    _RANDOM.integers(0, 256, (30, 3, 28, 28), np.uint8), np.arange(30) % 3, ("a", "b", "c")
+)
+
+
+@pytest.mark.parametrize(("channels", "color"), [(1, "gray"), (1, "RGB"), (3, "BGR"), (3, "gray")])
+def test_a_color_has_as_many_channels_as_the_network(channels: int, color: Any) -> None:
+    train = GRAY if channels == 1 else COLORS
+    if (color == "gray") == (channels == 1):
+        model = new_classifier("logistic", train, color=color)
+        assert model.preprocessing is not None
+        assert model.preprocessing.color == color
+        return
+    other = 4 - channels
+    said = f"color={color} has {other} channels, but the network takes {channels}"
+    with pytest.raises(PreprocessingError, match=said):
+        new_classifier("logistic", train, color=color)
+
+
+@pytest.mark.parametrize(("channels", "train"), [(3, GRAY), (1, COLORS), (3, COLORS)])
+def test_images_of_other_colors_than_the_network_have_one_mean(
+    channels: int, train: Dataset
+) -> None:
+    """That of all their pixels: their channels are not those that the network sees."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(channels * 784, 3)).eval()
+    model = SavedModel(network, "logits", (channels, 28, 28))
+    found = adapted_classifier(model, train, "zeros").preprocessing
+    assert found is not None
+    assert found.color == ("gray" if channels == 1 else "RGB")
+    pixels = train.images.astype(np.float64) / 255
+    if channels == train.images.shape[1]:
+        assert found.mean == pytest.approx(pixels.mean((0, 2, 3)), abs=1e-6)
+        assert found.std == pytest.approx(pixels.std((0, 2, 3)), abs=1e-6)
+    else:
+        assert found.mean == pytest.approx((pixels.mean(),), abs=1e-6)
+        assert found.std == pytest.approx((pixels.std((0, 2, 3)).mean(),), abs=1e-6)

@@ -16,7 +16,9 @@ from torch import nn
 from training_support import classifier, digit_splits, experiment
 
 from torchlift.cli.main import main
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel, SavedModelError, TorchvisionNetwork
 from torchlift.transfer.data import Dataset, split
 from torchlift.transfer.errors import DataError, FreezingError, TrainingError
@@ -238,3 +240,32 @@ def test_a_network_by_name_that_was_changed_is_refused_before_it_is_trained(
             run_experiment(model, experiment(few), tmp_path / "run")
         assert isinstance(refused.value.__cause__, SavedModelError)
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("problem", ["", "converter", "package"])
+def test_a_network_that_cannot_be_exported_is_said_before_it_is_trained(
+    problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network of somebody's own classes only; in one line, and the training goes on."""
+
+    class Own(nn.Sequential):
+        pass
+
+    exported: list[Path] = []
+
+    def export(model: SavedModel, file: Path) -> None:
+        exported.append(file)
+        if problem == "converter":
+            raise TorchliftError("no ONNX\n  for it")
+        if problem == "package":
+            raise MissingPackageError("exporting needs onnxscript")
+
+    monkeypatch.setattr("torchlift.converters.onnx.export", export)
+    expected = {"": [], "converter": ["no ONNX for it"], "package": ["exporting needs onnxscript"]}
+    for network in (Own, nn.Sequential):
+        model = classifier(network(nn.Flatten(), nn.Linear(1024, 10)))
+        notes = rehearse(model, experiment(digit_splits())).notes
+        found = [note for note in notes if "ONNX" in note]
+        said = expected[problem] if network is Own else []
+        assert found == [f"the network cannot be exported to ONNX: {one}" for one in said]
+    assert len(exported) == 1

@@ -18,11 +18,14 @@ from torch import nn
 from training_support import QUIET, classifier, difference, digit_splits, experiment, trained
 
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer import Optimization, fit
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
+from torchlift.transfer.training import experiment as running
+from torchlift.transfer.training import processes
 from torchlift.transfer.training.checkpoints import (
     TrainingState,
     load_last_checkpoint,
@@ -33,7 +36,7 @@ from torchlift.transfer.training.draw_splits import draw_splits
 from torchlift.transfer.training.experiment import run_experiment
 from torchlift.transfer.training.loop import build_batches
 from torchlift.transfer.training.monitoring import best_epoch, validation_score
-from torchlift.transfer.training.options import SplitOptions
+from torchlift.transfer.training.options import Run, SplitOptions
 from torchlift.transfer.training.processes import determinism, start_processes
 from torchlift.transfer.training.resuming import check_resumable
 from torchlift.transfer.training.run_folder import RunFolder, open_run
@@ -224,3 +227,69 @@ def test_a_tracker_gets_the_options_that_are_set(monkeypatch: pytest.MonkeyPatch
     accelerator: Any = SimpleNamespace(init_trackers=lambda name: None, trackers=[tracker])
     start_trackers(accelerator, {"lr": 0.1, "classes": ["a", "b"], "shape": (1, 2), "ema": None})
     assert stored == [{"lr": 0.1, "classes": "a, b", "shape": "1, 2"}]
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "weighted"])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_classes_are_given_the_same_influence_once(sampling: Any, balanced: bool) -> None:
+    if balanced and sampling == "weighted":
+        with pytest.raises(TrainingError, match=r"leave out balanced=True"):
+            Optimization(sampling=sampling, balanced=balanced)
+    else:
+        assert Optimization(sampling=sampling, balanced=balanced).balanced == balanced
+
+
+@pytest.mark.parametrize(("version", "fits"), [(1, True), (2, True), (3, False)])
+def test_a_run_of_a_later_version_is_not_resumed(version: int, fits: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("lr: 1\n", encoding="utf-8")
+    facts = {"torchlift": "9.8.7", "inputs": {}, "format_version": version}
+    if fits:
+        check_resumable(tmp_path, facts, {"lr": 1}, {})
+    else:
+        with pytest.raises(TrainingError, match=r"format version 3.*that wrote it, 9\.8\.7$"):
+            check_resumable(tmp_path, facts, {"lr": 1}, {})
+
+
+def test_a_folder_without_results_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: no such file: .* is no run$"):
+        RunFolder(tmp_path).read_metrics()
+    (tmp_path / "metrics.jsonl").touch()
+    assert RunFolder(tmp_path).read_metrics() == []
+
+
+@pytest.mark.parametrize("before", [0.03125, None])
+def test_a_learning_rate_that_was_found_is_not_looked_for_again(
+    before: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a run goes on, the test has long been made; another would be of another network."""
+
+    class SearchedError(Exception):
+        pass
+
+    def find(*_: Any) -> Any:
+        raise SearchedError
+
+    monkeypatch.setattr(running, "find_rate", find)
+    folder: Any = SimpleNamespace(found_rate=lambda: before)
+    nothing: Any = None
+    if before is None:
+        with pytest.raises(SearchedError):
+            running._found_rate(nothing, nothing, folder, nothing)
+    else:
+        assert running._found_rate(nothing, nothing, folder, nothing) == before
+
+
+@pytest.mark.parametrize(
+    ("tracker", "needs_it"), [(None, True), (["tensorboard"], True), (["none"], False)]
+)
+def test_tensorboard_is_asked_for_where_it_is_missing(
+    tracker: list[str] | None, needs_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "get_available_trackers", list)
+    run = Run(device="cpu", tracker=tracker)
+    if needs_it:
+        with pytest.raises(MissingPackageError, match=r"tracker='tensorboard' needs tensorboard"):
+            start_processes(run, Freezing(), tmp_path)
+    else:
+        start_processes(run, Freezing(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -226,3 +226,44 @@ def test_a_taught_network_is_better_than_one_that_learns_alone(
         for seed in range(5)
     ]
     assert np.mean(gains) > np.std(gains, ddof=1) / len(gains) ** 0.5
+
+
+@pytest.mark.parametrize(("before", "after"), [((), (0.25,)), ((0.5,), ()), ((0.5,), (0.25,))])
+def test_a_teacher_gets_inputs_with_its_own_mean(
+    before: tuple[float, ...], after: tuple[float, ...]
+) -> None:
+    """The student's is added to its inputs first; either may have none."""
+    pixels = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    model = classifier(Preprocessing("gray", mean=after), 1)
+    student = classifier(Preprocessing("gray", mean=before), 1)
+    inputs = pixels - sum(before)
+    expected = model.module(pixels - sum(after)).log_softmax(1)
+    torch.testing.assert_close(Teacher(model, student, [0, 1, 2])(inputs), expected)
+
+
+@pytest.mark.parametrize("kind", ["logits", "features"])
+def test_a_network_of_features_is_no_teacher(kind: str, tmp_path: Path) -> None:
+    model = classifier(Preprocessing("gray"), 1)
+    model.output_kind = kind
+    model.labels = model.labels if kind == "logits" else None
+    if kind == "logits":
+        opened(model, data(("x", "y", "z")), tmp_path)
+    else:
+        with pytest.raises(TrainingError, match=r"the teacher .*gives features, not classes"):
+            opened(model, data(("x", "y", "z")), tmp_path)
+
+
+@pytest.mark.parametrize("teachers", [True, False])
+@pytest.mark.parametrize("students", [True, False])
+def test_a_teacher_that_does_not_say_what_its_inputs_are_is_noted(
+    teachers: bool, students: bool, tmp_path: Path
+) -> None:
+    """Unless nothing is known of the student's either."""
+    gray = Preprocessing("gray")
+    save(classifier(gray if teachers else None, 1), tmp_path / "teacher")
+    student = classifier(gray if students else None, 1)
+    options = Distillation(str(tmp_path / "teacher"))
+    open_teacher(options, student, data(("x", "y", "z")))
+    said = f"the teacher {options.teacher} does not say what its inputs are: it gets those of"
+    noted = [note for note in student.notes if note.startswith(said)]
+    assert len(noted) == (students and not teachers)

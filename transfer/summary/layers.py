@@ -158,9 +158,8 @@ def summarize(network: nn.Module, input_shape: Sequence[int] | InputShapes) -> S
             output = network(input)
     except Exception as error:  # layers raise different errors for an input that does not fit
         size = str(shapes).replace("x", "×")
-        problem = explain(
-            error, network, lua_paths
-        ) or f"{recorder.running}: {first_line(error)}".removeprefix(": ")
+        itself = f"{type(network).__name__}: {first_line(error)}"
+        problem = explain(error, network, lua_paths) or itself
         raise SummaryError(f"the network does not take {size}: {problem}") from error
     return Summary(_shape(input), _shape(output), recorder.rows, operations.depth(output))
 
@@ -190,14 +189,6 @@ class _Recorder:
         self._names = {id(layer): name for name, layer in network.named_modules()}
         self._counted: set[int] = set()
         self._runs: list[tuple[nn.Module, _Run]] = []
-
-    @property
-    def running(self) -> str:
-        """The innermost layer that has not finished; empty if there is none."""
-        if not self._runs:
-            return ""
-        layer, _ = self._runs[-1]
-        return f"{self._names[id(layer)]} ({type(layer).__name__})".strip()
 
     def hooks(self) -> ExitStack:
         """Register hooks on all layers, until the stack is closed."""
