@@ -83,6 +83,8 @@ def _codec(name: str) -> Callable[[Any], Any]:
         lambda array: array["shape"].__setitem__(0, 5),
         lambda array: array.update(data_type="evil"),
         lambda array: array.update(data_type=["float32"]),
+        # A type that another array of a store may have.
+        lambda array: array.update(data_type="float16"),
         lambda array: array["chunk_grid"]["configuration"].update(chunk_shape=[10**11]),
         lambda array: array.clear(),
     ],

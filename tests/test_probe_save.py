@@ -281,6 +281,42 @@ def test_layers_without_which_a_network_does_not_run_are_kept() -> None:
     assert cut.network(inputs).shape == (6, 2)
 
 
+class Borrowing(nn.Module):
+    """A layer that uses the weights of its child without calling it, as attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.child = nn.Linear(4, 3)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, 4) to (N, 3)."""
+        return input @ self.child.weight.T
+
+
+class Behind(nn.Module):
+    """A network that is no row, with such a layer at its beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = Borrowing(), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, 4) to (N, 2)."""
+        return self.last(self.middle(self.first(input)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("layer", "unused"), [("first", ["middle", "last"]), ("middle", ["last"])])
+def test_weights_that_a_layer_borrows_are_kept_and_what_is_behind_is_not(
+    layer: str, unused: list[str]
+) -> None:
+    whole, inputs = Behind().eval(), torch.rand(6, 4)
+    tap = find_tap(whole, layer)
+    cut = cut_network(whole, tap, inputs[:2])
+    assert isinstance(cut, UpToLayer)
+    assert cut.unused == unused
+    assert torch.equal(cut(inputs), FeatureNetwork(whole, [tap])(inputs)[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("layer", "left_out"), [("layer3", "layer4"), ("penultimate", "fc")])
 def test_a_torchvision_network_is_saved_up_to_a_layer_and_exported(

@@ -54,6 +54,8 @@ def test_a_server_that_stops_takes_no_new_work(model: Path) -> None:
     [
         ({"config": "{}"}, "own files only"),
         ({"file:1/model.onnx": "AAAA"}, "own files only"),
+        ({"unload_dependents": True, "config": "{}"}, "own files only"),
+        ({"config": "{}", "unload_dependents": True}, "own files only"),
         ([], "no JSON object"),
     ],
 )

@@ -106,6 +106,8 @@ def test_what_the_file_says_of_its_batches_holds(mixes: bool | None, tmp_path: P
         (["batch", 4], [1, 4], False),
         # A recurrent network's steps are in front.
         (["steps", "batch"], ["steps", "batch"], False),
+        (["steps", "batch"], ["steps", "units"], False),
+        (["steps", "units"], ["steps", "batch"], False),
         ([], [], False),
     ],
 )

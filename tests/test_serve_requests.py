@@ -168,6 +168,12 @@ def test_a_body_that_is_no_request_is_refused(
     [
         (inputs(x={"parameters": {"binary_data_size": 16}}), "'data' and 'binary_data_size'"),
         (inputs(x={"parameters": {"shared_memory_region": "r"}}), "input 'x' is in shared memory"),
+        (inputs(x={"parameters": {"a": 1, "shared_memory_offset": 2}}), "input 'x' is in shared"),
+        (inputs(parameters={"shared_memory_region": "r", "a": 1}), "the request is in shared"),
+        (
+            inputs(outputs=[{"name": "y", "parameters": {"a": 1, "shared_memory_region": "r"}}]),
+            "output 'y' is in shared memory",
+        ),
         (inputs(parameters={"binary_data_output": 1}), "binary_data_output is no boolean"),
         (inputs(x={"shape": [2**39, 2]}), "too large"),
         (inputs(outputs=[{"name": "y"}, "y"]), "'outputs' is no list of JSON objects"),

@@ -163,7 +163,16 @@ def test_a_teacher_of_other_classes_is_refused(
         opened(classifier(Preprocessing(color="gray"), 1), images, tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"teacher_weight": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": -1.0},
+        {"teacher_weight": 0.0},
+        {"teacher_weight": -0.5},
+        {"teacher_weight": 1.001},
+    ],
+)
 def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="must be"):
         Distillation("teacher", **options)
