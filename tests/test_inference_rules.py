@@ -215,6 +215,9 @@ def test_a_file_of_several_networks_is_named_with_them(
     with pytest.raises(Exception, match=problem) as found:
         open_language_model(tmp_path / "f.t7", "cpu")
     assert ("holds several networks" in str(found.value)) == (names[1] == "decoder")
+    # The one that is named is opened, whatever stands beside it.
+    with pytest.raises(InferenceError, match="no model of a text's characters or words"):
+        open_language_model(tmp_path / "f.t7", "cpu", at=names[0])
 
 
 def output(name: str, kind: str, *shape: Any) -> Any:

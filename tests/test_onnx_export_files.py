@@ -166,6 +166,20 @@ def test_all_of_preprocessing_is_baked_or_a_part_of_it(traced: list[Any], tmp_pa
     assert (traced, [*tmp_path.iterdir()]) == ([], [])
 
 
+@pytest.mark.parametrize(("said", "kind"), [("features", "features"), (None, "logits")])
+def test_what_is_said_of_outputs_wins_over_what_their_layer_tells(
+    said: str | None, kind: str, traced: list[Any], tmp_path: Path
+) -> None:
+    exported = export(
+        SavedModel(nn.Linear(3, 3), "features"),
+        tmp_path / "m.onnx",
+        inputs=torch.zeros(2, 3),
+        columns=(1, 3),
+        output_kind=said,
+    )
+    assert exported.output_kind == kind
+
+
 def test_there_is_a_label_for_each_output(traced: list[Any], tmp_path: Path) -> None:
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         with pytest.raises(LabelsError):

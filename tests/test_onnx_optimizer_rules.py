@@ -205,6 +205,20 @@ def test_reshapes_need_no_allowzero_unless_a_size_is_0() -> None:
         assert [attribute.name for attribute in node.attribute] == expected
 
 
+def test_a_size_that_is_computed_needs_no_allowzero() -> None:
+    """It is 0 for an empty batch only."""
+    model = graph(
+        make("Shape", ["input"], ["batch"], start=0, end=1),
+        make("Concat", ["batch", "rest"], ["sizes"], axis=0),
+        make("Reshape", ["input", "sizes"], ["y"], allowzero=1),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([16, 3], np.int64), "rest"))
+    optimized = onnx_ir.from_proto(model)
+    optimize(optimized)
+    node = onnx_ir.to_proto(optimized).graph.node[-1]
+    assert (node.op_type, len(node.attribute)) == ("Reshape", 0)
+
+
 def test_a_weight_that_is_larger_than_its_factors_is_computed_ahead() -> None:
     model = graph(
         make("Reshape", ["input", "flat"], ["a"]),

@@ -47,6 +47,8 @@ def graph(*nodes: onnx.NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
         ir_version=8,
         producer_name="torchlift",
         producer_version="0.2.0",
+        model_version=7,
+        doc_string="input → logits",
     )
     said = {"precision": '"fp32"', "output_kind": '"logits"', "torchlift_version": '"0.2.0"'}
     helper.set_model_props(model, said)
@@ -124,6 +126,7 @@ def test_the_graph_that_is_given_is_not_changed_and_the_new_one_says_the_same_of
     assert model.SerializeToString() == before
     assert logging.root.manager.disable == logging.NOTSET
     assert (quantized.producer_name, quantized.producer_version) == ("torchlift", "0.2.0")
+    assert (quantized.model_version, quantized.doc_string) == (7, "input → logits")
     assert quantized.ir_version == 8
     assert Counter(prop.key for prop in quantized.metadata_props) == {
         "precision": 1,

@@ -14,7 +14,7 @@ from checkpoint_support import module, numbers, sequential, view, write
 from torch import nn
 
 from torchlift.converters.images.preprocessing import Preprocessing
-from torchlift.converters.saved import SavedModel
+from torchlift.converters.saved import SavedModel, load, open_model, save
 from torchlift.transfer import sources
 from torchlift.transfer.data import Dataset, Splits, dataset_from, open_data
 from torchlift.transfer.data.image_folder_index import ClassIndex
@@ -28,6 +28,15 @@ from torchlift.transfer.probe import ProbeOptions, probe
 from torchlift.transfer.sources import opened_model, opened_predictor
 from torchlift.transfer.sweep import Sweep, Trial
 from torchlift.transfer.torch7_weights import fill_from_t7
+
+
+def test_a_network_of_a_t7_keeps_a_batch_of_one_also_when_it_was_saved(tmp_path: Path) -> None:
+    """Torch7 took an image alone for an example; of a folder or a file every input is a batch."""
+    opened = open_model(write(sequential(view(12)), tmp_path))
+    save(opened, tmp_path / "m")
+    for network in (opened.module, load(tmp_path / "m").module):
+        for count in (1, 2):
+            assert network(torch.zeros(count, 3, 4)).shape == (count, 12)
 
 
 def test_a_network_that_is_given_is_copied_and_put_at_rest() -> None:

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 from support import FIXTURES
 from torch import nn
@@ -121,6 +123,26 @@ def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: 
     # Before there is anything to classify, too.
     with pytest.raises(InferenceError, match="top"):
         next(predict_array(classifier, np.zeros((0, 1, 2, 4), np.float32), top=0))
+
+
+@pytest.mark.parametrize(("own", "shape"), [(True, (2, 3, 1, 1)), (False, (2, 3))])
+def test_a_map_of_one_pixel_is_a_row_of_scores_in_files_of_others(
+    own: bool, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Classes by a convolution. A file of ours says what its outputs are."""
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "h", "w"])
+        for name in ("x", "y")
+    ]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    said = {"torchlift_version": '"0.2.0"', "format_version": "2", "output_kind": '"features"'}
+    helper.set_model_props(model, said if own else {})
+    onnx.save(model, tmp_path / "f.onnx")
+    predictor = OnnxPredictor(tmp_path / "f.onnx", "cpu")
+    assert predictor(np.ones((2, 3, 1, 1), np.float32)).shape == shape
+    assert predictor(np.ones((2, 3, 1, 2), np.float32)).shape == (2, 3, 1, 2)
 
 
 def test_pytorch_has_no_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

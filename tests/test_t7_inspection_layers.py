@@ -224,6 +224,33 @@ def test_an_unknown_class_is_a_layer_of_its_container(
     assert [layer["lua_class"] for layer in found["layers"]] == ["nn.Sequential", "my.Strange"]
 
 
+def test_the_first_parameter_that_is_no_number_is_noted(tmp_path: Path) -> None:
+    """Of a network that diverged all are, and one line says so."""
+    layers = [
+        LuaObject("nn.Linear", LuaTable({"weight": np.full((2, 2), value), "bias": np.zeros(2)}))
+        for value in (1.0, np.nan, np.inf)
+    ]
+    network = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(layers)}))
+    t7.save(network, tmp_path / "m.t7")
+    (note,) = inspect(tmp_path / "m.t7").notes
+    assert note.startswith("not all parameters are numbers: model.modules[2].weight[0, 0] is nan")
+
+
+def test_layers_have_their_calls_and_names_up_to_a_depth() -> None:
+    """A hostile file nests thousands: a call for each level would take memory without end."""
+    network = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    for _ in range(103):
+        network = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list([network])}))
+    layers = inspect_value(network, 10**6).layers
+    assert len(layers) == 104
+    for level, layer in enumerate(layers):
+        called = level <= 100
+        assert layer.depth == level
+        assert (layer.lua_get is not None) is called
+        assert layer.torch_path == ((".".join(["0"] * level)) if called else None)
+    assert layers[100].lua_get == "model" + ":get(1)" * 100
+
+
 def test_the_model_is_found_before_losses_and_inside_tables() -> None:
     def module(name: str) -> LuaObject:
         return LuaObject(name, LuaTable({"output": LuaTable()}))

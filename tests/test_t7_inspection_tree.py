@@ -91,6 +91,9 @@ def test_depth_and_entries_are_limited() -> None:
         (storage(2), "torch.FloatStorage 2: 0, 0"),
         (view(storage(9), 3, 2, 3), "torch.FloatTensor 2×3 of a storage of 9: 0, 0, 0, 0, …"),
         (view(storage(4), 0, 4), "torch.FloatTensor 4: 0, 0, 0, 0"),
+        (view(storage(5), 0, 4), "torch.FloatTensor 4 of a storage of 5: 0, 0, 0, 0"),
+        (view(storage(1), 0, 4, strides=(0,)), "torch.FloatTensor 4 of a storage of 1: 0, 0, 0, 0"),
+        (view(storage(9), 0, 5), "torch.FloatTensor 5 of a storage of 9: 0, 0, 0, 0, …"),
         (view(storage(9), 0, 0), "torch.FloatTensor, empty"),
     ],
 )

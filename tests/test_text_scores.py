@@ -34,6 +34,7 @@ from torchlift.converters.inference.text import (
     torch_language_model,
 )
 from torchlift.converters.inference.text.language_model import log_softmax
+from torchlift.converters.inference.text.onnx_language_model import _interface
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.input_shapes import parse_inputs
@@ -264,3 +265,54 @@ def refuses_short(model: Any, tokens: np.ndarray, advance: Any) -> TextLoss:
     if len(tokens) < 2:
         raise InferenceError("at least two tokens were expected")
     return TextLoss(len(tokens) - 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("prime", "length"), [([], 1), ([], 3), ([4, 2], 1), ([4, 2], 3), ([1], 0)]
+)
+def test_a_token_is_read_once_and_the_last_one_not_at_all(prime: list[int], length: int) -> None:
+    """What nobody asks for is not computed: a step of a large network takes a second."""
+    read: list[tuple[list[int], Any]] = []
+
+    def expect(tokens: list[int], states: int) -> tuple[np.ndarray, int]:
+        read.append((tokens, states))
+        return np.eye(5)[[(token + 1) % 5 for token in tokens]], states + len(tokens)
+
+    model = SimpleNamespace(token_count=5, start=lambda: 0, read=expect)
+    written = list(sample_tokens(model, prime, length, temperature=0))
+    first = (prime[-1] + 1) % 5 if prime else 0
+    assert written == [(first + number) % 5 for number in range(length)]
+    begin = [(prime, 0)] if prime else []
+    assert read == begin + [
+        ([token], len(prime) + number) for number, token in enumerate(written[:-1])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "order"),
+    [
+        # By name, whatever their order, and otherwise the states first, as in Torch7's networks.
+        ({"scores": [9], "new_s": [4]}, ["scores", "new_s"]),
+        ({"new_s": [4], "scores": [9]}, ["scores", "new_s"]),
+        ({"a": [4], "b": [9]}, ["b", "a"]),
+        ({"a": [9], "b": [4]}, None),
+        ({"a": [4]}, None),
+        ({"a": [4], "b": [4], "c": [9]}, None),
+    ],
+)
+def test_states_behind_a_step_are_told_by_name_or_by_their_sizes(
+    outputs: dict[str, list[int]], order: list[str] | None
+) -> None:
+    def value(name: str, sizes: list[int], kind: str = "float") -> Any:
+        return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["batch", *sizes])
+
+    runtime: Any = SimpleNamespace(
+        get_inputs=lambda: [value("token", [], "int64"), value("s", [4])],
+        get_outputs=lambda: [value(name, sizes) for name, sizes in outputs.items()],
+    )
+    if order is None:
+        with pytest.raises(InferenceError, match="no language model: it takes token"):
+            _interface(runtime)
+        return
+    found = _interface(runtime)
+    assert (found.outputs, found.states) == (order, {"s": (1, 4)})
