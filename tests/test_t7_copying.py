@@ -191,6 +191,8 @@ def test_large_arrays_of_the_other_byte_order_are_copied_as_numbers(
     numbers.tofile(tmp_path / "numbers")
     with (tmp_path / "numbers").open("rb") as stream:
         mapped = FileMap.of(stream)
-    copied = copy_array(np.frombuffer(mapped, dtype))
+    array = np.ndarray(numbers.shape, dtype, mapped)
+    assert (_place(array) is not None) is array.dtype.isnative
+    copied = copy_array(array)
     assert copied.dtype.isnative
     assert np.array_equal(copied, numbers)
