@@ -24,6 +24,7 @@ from torchlift.converters.onnx.exporter.example import _any_size, require_any_si
 from torchlift.converters.onnx.exporter.kept_outputs import Kept, _number
 from torchlift.converters.onnx.onnx_file import (
     _arithmetic,
+    _load_weights,
     _sizes,
     read_network,
     takes_image,
@@ -135,6 +136,23 @@ def test_a_file_of_weights_is_as_long_as_the_last_of_them() -> None:
             entry.key, entry.value = key, text
     found = weight_files(helper.make_model(made))
     assert [*found.items()] == [("other.data", 12), ("w.data", 120)]
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(24, True), (25, True), (23, False), (0, False)])
+def test_a_file_of_weights_that_is_cut_is_named_with_what_is_there(
+    size: int, is_whole: bool, tmp_path: Path
+) -> None:
+    model = helper.make_model(graph(weight=np.ones((3, 2), np.float32)), ir_version=8)
+    place = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    onnx.save(model, tmp_path / "f.onnx", **place)
+    (tmp_path / "w.data").write_bytes(np.ones(8, np.float32).tobytes()[:size])
+    stored = onnx.load(tmp_path / "f.onnx", load_external_data=False)
+    if is_whole:
+        _load_weights(stored, tmp_path / "f.onnx")
+        assert numpy_helper.to_array(stored.graph.initializer[0]).tolist() == [[1, 1]] * 3
+        return
+    with pytest.raises(OnnxError, match=rf"its weights in w\.data: {size} bytes of 24 are there"):
+        _load_weights(stored, tmp_path / "f.onnx")
 
 
 def test_nodes_without_names_get_some_that_are_free() -> None:

@@ -27,6 +27,7 @@ from torchlift.converters.onnx.page.image_card import (
     _gives_classes,
     _output_channels,
     _takes_image,
+    _to_bytes,
     gives_image,
 )
 from torchlift.converters.onnx.page.runtime import find_runtime
@@ -257,6 +258,32 @@ def test_the_channels_of_an_output_are_known_or_those_of_the_input(
             _output_channels(Path("m.onnx"), description, ANY_SIZE)
     else:
         assert _output_channels(Path("m.onnx"), description, ANY_SIZE) == channels
+
+
+@pytest.mark.parametrize(
+    ("output", "channels", "order", "gain", "offset"),
+    [
+        (ImageToImage(255), 3, [0, 1, 2], [1, 1, 1], [0, 0, 0]),
+        (ImageToImage(1, "BGR"), 3, [2, 1, 0], [255] * 3, [0] * 3),
+        # (x · std + mean - low) · 255 / (high - low), for each channel.
+        (ImageToImage((-1, 1), "gray"), 1, [0], [127.5], [127.5]),
+        (ImageToImage((-1, 1), mean=(0.5,), std=(2.0,)), 1, [0], [255], [191.25]),
+        (
+            ImageToImage((-2, 3), "RGB", mean=(0.0, 1.0, -1.0), std=(1.0, 2.0, 0.5)),
+            3,
+            [0, 1, 2],
+            [51, 102, 25.5],
+            [102, 153, 51],
+        ),
+    ],
+)
+def test_a_byte_of_an_output_is_a_product_and_a_sum(
+    output: ImageToImage, channels: int, order: list[int], gain: list[float], offset: list[float]
+) -> None:
+    found = _to_bytes(Path("m.onnx"), output, channels, "RGB")
+    assert found["out_order"] == order
+    np.testing.assert_allclose(found["gain"], gain)
+    np.testing.assert_allclose(found["offset"], offset)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from torchlift.converters import load_model, t7
 from torchlift.converters.t7.copying import _place, copied_ahead, copy_array
 from torchlift.converters.t7.model import parameters_of
+from torchlift.converters.t7.reading.byte_stream import FileMap
 
 #: More than one chunk, and not a whole number of pages.
 COUNT = 3_000_001
@@ -179,3 +180,19 @@ def test_rows_that_overlap_are_copied_as_they_lie_in_memory() -> None:
     copied[0, 1] = 9
     assert copied[1, 0] == 9
     assert memory.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", ">i4", ">f2"])
+def test_large_arrays_of_the_other_byte_order_are_copied_as_numbers(
+    dtype: str, tmp_path: Path
+) -> None:
+    """Of a read-only map, whose file large arrays are read from byte by byte."""
+    numbers = (np.arange(2**17 // np.dtype(dtype).itemsize) % 1000).astype(dtype)
+    numbers.tofile(tmp_path / "numbers")
+    with (tmp_path / "numbers").open("rb") as stream:
+        mapped = FileMap.of(stream)
+    array = np.ndarray(numbers.shape, dtype, mapped)
+    assert (_place(array) is not None) is array.dtype.isnative
+    copied = copy_array(array)
+    assert copied.dtype.isnative
+    assert np.array_equal(copied, numbers)

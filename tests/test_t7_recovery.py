@@ -19,7 +19,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, T7Warning
-from torchlift.converters.t7.class_layouts import ClassLayout, is_known
+from torchlift.converters.t7.class_layouts import ClassLayout, is_known, possible_layouts
 from torchlift.converters.t7.reading.load import read_file
 
 FORMS: list[dict[str, Any]] = [
@@ -164,6 +164,12 @@ def test_generators_of_every_machine(form: dict[str, Any], size: int) -> None:
     assert value[1].body == [state]
     assert value[2]["s"] == "end"
     assert t7.dumps(value, **form) == t7.dumps([generator, after], **form)
+
+
+@pytest.mark.parametrize(("long_size", "sizes"), [(8, [5048, 2544, 2540]), (4, [2544, 2540, 5048])])
+def test_the_usual_size_of_a_generator_is_tried_first(long_size: int, sizes: list[int]) -> None:
+    found = possible_layouts("torch.Generator", 1, long_size)
+    assert [(layout.kind, layout.size) for layout in found] == [("raw", size) for size in sizes]
 
 
 @pytest.mark.parametrize("version", [1, 2])
