@@ -126,7 +126,7 @@ def test_features_to_test_on_have_classes_of_each_of_those_to_fit(
     """It is said before the first fit, whichever of the layers does not match."""
 
     def dataset(*names: str) -> Dataset:
-        return Dataset(np.zeros((2, 3)), np.array([0, 1]), [*names])
+        return Dataset(np.zeros((2, 3)), np.array([0, 1]), names)
 
     pairs = [(dataset("a", "b"), dataset("b", "a")), (dataset("a", "b"), dataset("a", "c"))]
     layers = [_Layer(f"x:{n}", "x", str(n), *pair) for n, pair in enumerate(pairs)]

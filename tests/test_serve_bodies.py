@@ -145,7 +145,8 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(length: str, taken: b
 def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_take(
     comes: str, status: int, problem: str
 ) -> None:
-    one, bodies, sent = request(b"", ""), Bodies(LIMIT, 0.05), []
+    one, bodies = request(b"", ""), Bodies(LIMIT, 0.05)
+    sent: list[bytes] = []
 
     async def receive() -> Message:
         if comes == "an end" and sent:
