@@ -33,6 +33,7 @@ from torchlift.cli.predict import (
     _Input,
     _names_in,
     _open_input,
+    _open_output,
     _results,
 )
 from torchlift.cli.predict_vectors import _cosine, _shown
@@ -350,3 +351,17 @@ def test_a_vocabulary_is_shown_by_its_place_and_its_size() -> None:
     vocabularies = [{"lua_path": "vocab", "entries": entries}, {"lua_path": "b", "entries": []}]
     lines = lines_of({"vocabularies": vocabularies})
     assert lines == ["vocabularies vocab (1,234 tokens), b (0 tokens)"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_of_several_processes_writes_a_part_of_its_own(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One alone writes the file itself."""
+    opened: list[str] = []
+    for name in ("result_shards.open_shard", "results.open_results"):
+        place = f"torchlift.converters.inference.{name}"
+        monkeypatch.setattr(place, lambda *_, name=name, **__: opened.append(name))
+    process: Any = SimpleNamespace(world_size=processes)
+    _open_output(str(tmp_path / "o.csv"), process, False, "never", {}, [])
+    assert opened == ["results.open_results" if processes == 1 else "result_shards.open_shard"]

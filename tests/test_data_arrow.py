@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from test_data_tables import save_to_disk
 
+from torchlift.converters.requirements import MissingPackageError
 from torchlift.transfer.data import open_data
+from torchlift.transfer.data.readers import arrow_images, tables
 from torchlift.transfer.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -58,3 +60,21 @@ def test_a_single_file_elsewhere_is_read_as_one_at_hand(tmp_path: Path) -> None:
     there, here = open_data("memory://single/a.parquet"), open_data(tmp_path / "a.parquet")
     assert there.names == here.names == ("cat", "dog")
     assert len(there) == len(here) == 2
+
+
+def test_pyarrow_is_asked_for_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a file holds images or paths cannot be told without it."""
+
+    def missing(feature: str, *packages: str) -> None:
+        raise MissingPackageError(f"{feature} needs {packages[0]}")
+
+    file = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"image": [image()], "label": ["cat"]}), file)
+    assert open_data(file).names == ("cat",)
+    monkeypatch.setattr(arrow_images, "is_installed", lambda name: False)
+    for reader in (arrow_images, tables):
+        monkeypatch.setattr(reader, "require", missing)
+    with pytest.raises(MissingPackageError, match=r"a\.parquet needs pyarrow$"):
+        open_data(file)

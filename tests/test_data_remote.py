@@ -22,8 +22,16 @@ from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.t7 import LuaTable
-from torchlift.transfer.data import Batches, BatchPlan, ImageFiles, fingerprint, open_data
+from torchlift.transfer.data import (
+    Batches,
+    BatchPlan,
+    ImageFiles,
+    fingerprint,
+    open_data,
+    remote_files,
+)
 from torchlift.transfer.data.remote_files import RemoteFile
 from torchlift.transfer.errors import DataError
 
@@ -350,3 +358,14 @@ def test_an_error_of_a_file_elsewhere_is_said_once() -> None:
         open_data("memory://damaged.tar")
     memory.rm("/damaged.tar")
     assert str(error.value).count("cannot be read") == 1
+
+
+def test_fsspec_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the address."""
+
+    def missing(feature: str, *packages: str) -> None:
+        raise MissingPackageError(f"{feature} needs {packages[0]}")
+
+    monkeypatch.setattr(remote_files, "require", missing)
+    with pytest.raises(MissingPackageError, match=r"^reading memory://asked/for needs fsspec$"):
+        open_data("memory://asked/for")

@@ -259,7 +259,7 @@ def test_weights_of_an_older_transformers_have_their_current_names(
 
     def renamed(module: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(module, OfTransformers)
-        return {name.removeprefix("old."): value for name, value in state.items()}
+        return {name.replace("gamma", "weight"): value for name, value in state.items()}
 
     monkeypatch.setattr(hugging_face, "TransformersNetwork", OfTransformers)
     monkeypatch.setattr(hugging_face, "with_current_names", renamed)
@@ -268,8 +268,8 @@ def test_weights_of_an_older_transformers_have_their_current_names(
     )
     monkeypatch.setattr(hugging_face, "_of_timm", lambda *_: SavedModel(Network(), "logits"))
     written(tmp_path, **({"architecture": "net"} if library == "timm" else {}))
-    prefix = "old." if library == "transformers" else ""
-    state = {f"{prefix}weight": torch.ones(2, 3), f"{prefix}bias": torch.ones(2)}
+    weight = "gamma" if library == "transformers" else "weight"
+    state = {weight: torch.ones(2, 3), "bias": torch.ones(2)}
     save_file(state, tmp_path / "model.safetensors")
     model = load_network(f"hf:{tmp_path}")
     assert torch.equal(model.module.get_parameter("network.weight"), torch.ones(2, 3))

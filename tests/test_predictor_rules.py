@@ -36,6 +36,7 @@ from torchlift.converters.inference.provider_options import (
     requested_providers,
 )
 from torchlift.converters.saved import SavedModel
+from torchlift.transfer.sources import opened_predictor
 
 #: Leaves all to the graph.
 DECODED = Preprocessing(resize="none", value_range=255)
@@ -188,3 +189,11 @@ def test_engines_belong_to_the_bytes_of_a_file(
         folders.append(engine_cache(tmp_path / "m.onnx"))
     assert folders[0] != folders[1]
     assert folders[0].parent == tmp_path / "cache" / "torchlift" / "tensorrt"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model"])
+def test_an_evaluation_from_python_takes_an_onnx_file_too(name: str) -> None:
+    """Each kind of model runs in its own runtime; a predictor is taken as it is."""
+    predictor = opened_predictor(FIXTURES / "0.1.0" / name, "cpu")
+    assert isinstance(predictor, OnnxPredictor if name == "model.onnx" else TorchPredictor)
+    assert opened_predictor(predictor) is predictor

@@ -305,14 +305,14 @@ def test_a_size_that_the_file_does_not_say_is_looked_for(
 
 @pytest.mark.parametrize(("axis", "together"), [("1", True), ("0", False)])
 def test_an_output_has_a_row_for_each_example(axis: str, together: bool, tmp_path: Path) -> None:
-    """A sum of all examples has one row, however many they are. The graph does not say so."""
+    """The least of all examples has one row, however many they are. The graph does not say so."""
     nodes = [
         # Zero, and then the axis, which no inference of shapes knows.
         ("Shape", ["x"], "shape"),
         ("Slice", ["shape", "0", "1"], "count"),
         ("Sub", ["count", "count"], "zero"),
         ("Add", ["zero", axis], "axes"),
-        ("ReduceSum", ["x", "axes"], "y"),
+        ("ReduceMin", ["x", "axes"], "y"),
     ]
     model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["n", None]))
     assert (model.has_batch, model.may_batch) == (True, together)
