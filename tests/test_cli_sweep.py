@@ -76,6 +76,15 @@ def test_a_sweep_passes_where_a_run_has_a_result_and_none_has_failed(
     assert statuses == {run: names.get(name, name) for run, name in expected.items()}
 
 
+@pytest.mark.parametrize("repeats", ["1,2", "2,1", "2"])
+def test_repeats_of_any_run_are_refused_before_the_first(
+    repeats: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="vary the option seed"):
+        swept(tmp_path, {}, monkeypatch, "lr=0.1", f"repeats={repeats}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_options_for_all_runs_are_read_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
