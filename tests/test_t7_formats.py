@@ -381,3 +381,18 @@ def test_as_many_bytes_are_read_as_are_left_and_not_fewer_than_none(decoder: Any
         stream.need(4, "a string")
     with pytest.raises(t7.T7Error, match="a string has a negative size"):
         stream.need(-1, "a string")
+
+
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [(b"", False), (b"\0", False), (b"\0\0", True), (b"x", True), (b"\0x", True)],
+)
+def test_one_nul_behind_an_object_is_that_of_a_memory_file(behind: bytes, said: bool) -> None:
+    """`torch.serialize` ends the storage of its MemoryFile with it (`THMemoryFile.c`)."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert t7.loads(t7.dumps({"a": 1}) + behind)["a"] == 1
+    found = [str(one.message) for one in caught]
+    assert [f"the last {len(behind)} bytes are not a Torch7 object" in one for one in found] == (
+        [True] if said else []
+    )
