@@ -56,8 +56,10 @@ def test_a_single_file_elsewhere_is_read_as_one_at_hand(tmp_path: Path) -> None:
     table = pyarrow.table({"image": [image(), image()], "label": ["cat", "dog"]})
     parquet.write_table(table, tmp_path / "a.parquet")
     content = (tmp_path / "a.parquet").read_bytes()
-    fsspec.filesystem("memory").pipe("/single/a.parquet", content)
-    there, here = open_data("memory://single/a.parquet"), open_data(tmp_path / "a.parquet")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/alone/a.parquet", content)
+    there, here = open_data("memory://alone/a.parquet"), open_data(tmp_path / "a.parquet")
+    memory.rm("/alone", recursive=True)
     assert there.names == here.names == ("cat", "dog")
     assert len(there) == len(here) == 2
 
