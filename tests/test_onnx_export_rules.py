@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
-from torchlift.converters.onnx import OnnxError, find_runtimes, quantize
+from torchlift.converters.onnx import OnnxError, quantize
 from torchlift.converters.onnx.exporter.bake_resize import _new_size
 from torchlift.converters.onnx.exporter.expressions import GraphWriter, Tensor
 from torchlift.converters.onnx.exporter.kept_outputs import (
@@ -192,9 +192,3 @@ def test_onnxruntime_says_where_it_computes_half_precision_in_single(
     assert said == arithmetic
     inputs = np.zeros((2, 3), np.float16 if kind == TensorProto.FLOAT16 else np.float32)
     assert run({"x": inputs}, ["y"])[0].tolist() == [[1.0] * 3] * 2
-
-
-def test_a_runtime_that_is_named_twice_is_run_once() -> None:
-    found = find_runtimes(["reference", "onnxruntime", "reference"])
-    assert [one.name for one in found] == ["reference", "onnxruntime"]
-    assert not any(one.is_elsewhere for one in found)

@@ -56,7 +56,7 @@ def test_without_another_interpreter_only_this_one_counts(packages: dict[str, se
     with pytest.raises(MissingPackageError, match=r"is not installed here: python -m pip install"):
         find_runtimes(["openvino"])
     packages[sys.executable] = {"openvino"}
-    found = find_runtimes(["openvino", "openvino"])
+    found = find_runtimes(["openvino"])
     assert [(each.name, each.is_elsewhere) for each in found] == [("openvino", False)]
 
 
@@ -86,3 +86,9 @@ def test_an_unknown_name_is_refused_before_anything_is_asked(
     with pytest.raises(OnnxError, match="no runtime 'tvm': choose onnxruntime, "):
         find_runtimes(["openvino", "tvm"])
     assert packages["asked"] == set()
+
+
+def test_a_runtime_that_is_named_twice_is_run_once() -> None:
+    found = find_runtimes(["reference", "onnxruntime", "reference"])
+    assert [one.name for one in found] == ["reference", "onnxruntime"]
+    assert not any(one.is_elsewhere for one in found)

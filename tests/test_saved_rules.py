@@ -357,13 +357,3 @@ def test_a_file_of_code_holds_one_definition_of_a_name(
     with pytest.raises(SavedModelError, match="own_second does not define 'volume' at its top"):
         bundle.add("own_second", "volume")
     assert list(bundle.definitions) == ["area"]
-
-
-def test_a_buffer_that_no_file_holds_is_named() -> None:
-    """It would stay without numbers on the meta device."""
-    with torch.device("meta"):
-        module = nn.Linear(1, 1)
-        module.register_buffer("table", torch.zeros(3), persistent=False)
-    tensors = {"weight": torch.ones(1, 1), "bias": torch.ones(1)}
-    with pytest.raises(SavedModelError, match=r"table is not saved \(a buffer that is not persist"):
-        _fill(module, tensors, {})

@@ -21,7 +21,6 @@ from torch import nn
 
 from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.model_options import FILE_DEFAULTS
-from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference import text as inference_text
 from torchlift.converters.inference.metadata import Metadata
@@ -36,7 +35,6 @@ from torchlift.converters.inference.text import (
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.onnx_language_model import _interface
 from torchlift.converters.inference.text.sampling import _draw
-from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.vocabulary import Vocabulary
 
@@ -199,27 +197,6 @@ def test_a_line_ends_with_its_own_token_where_there_is_no_line_break() -> None:
         assert Tokenizer(Vocabulary("vocab", tokens)).encode(text) == places
     with_break = Tokenizer(Vocabulary("vocab", (*words, "\n")))
     assert 1 not in with_break.encode(b"the sea\nthe\n")
-
-
-def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
-    two = t7.LuaTable({"a": t7.LuaTable.from_list(["x", "y"]), "b": t7.LuaTable({"z": 1, "w": 2})})
-    for name in ("two.t7", "with:colon.t7"):
-        t7.save(two, tmp_path / name)
-        found = read_vocabulary_file(str(tmp_path / name))
-        assert [(one.lua_path.lstrip("."), one.tokens) for one in found] == [
-            ("a", ("x", "y")),
-            ("b", ("z", "w")),
-        ]
-    (inner,) = read_vocabulary_file(f"{tmp_path}/two.t7:b")
-    assert (inner.lua_path, inner.tokens) == ("b", ("z", "w"))
-    (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
-    (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
-    assert named.tokens == ("p", "q")
-    (tmp_path / "no.json").write_text("3", encoding="utf-8")
-    with pytest.raises(InferenceError, match="no vocabulary: a table of tokens"):
-        read_vocabulary_file(f"{tmp_path}/no.json")
-    with pytest.raises(t7.T7Error, match=r"two\.t7"):
-        read_vocabulary_file(f"{tmp_path}/two.t7:c")
 
 
 @pytest.mark.parametrize("inputs", ["?:int64", "?xN:int64"])

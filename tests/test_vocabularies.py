@@ -12,7 +12,7 @@ import pytest
 from checkpoint_support import image_network, lua, lua_list, module, write
 
 from torchlift.converters import saved, t7
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.onnx import check, export
@@ -151,11 +151,22 @@ def test_a_file_without_a_vocabulary_is_named(
         file.write_text(content, encoding="utf-8")
     else:
         t7.save(LuaTable(content), file)
-    with pytest.raises(TorchliftError, match=problem):
+    kind = t7.T7Error if "there is no" in problem else InferenceError
+    with pytest.raises(kind, match=problem):
         read_vocabulary_file(str(tmp_path / name))
 
 
-def test_a_vocabulary_is_read_from_a_value_of_a_file(tmp_path: Path) -> None:
-    t7.save(LuaTable({"other": 1.5, "words": lua(the=1, sea=2)}), tmp_path / "v.t7")
-    (found,) = read_vocabulary_file(f"{tmp_path / 'v.t7'}:words")
-    assert (found.lua_path, found.tokens) == ("words", ("the", "sea"))
+def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
+    two = t7.LuaTable({"a": t7.LuaTable.from_list(["x", "y"]), "b": t7.LuaTable({"z": 1, "w": 2})})
+    for name in ("two.t7", "with:colon.t7"):
+        t7.save(two, tmp_path / name)
+        found = read_vocabulary_file(str(tmp_path / name))
+        assert [(one.lua_path.lstrip("."), one.tokens) for one in found] == [
+            ("a", ("x", "y")),
+            ("b", ("z", "w")),
+        ]
+    (inner,) = read_vocabulary_file(f"{tmp_path}/two.t7:b")
+    assert (inner.lua_path, inner.tokens) == ("b", ("z", "w"))
+    (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
+    (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
+    assert named.tokens == ("p", "q")

@@ -200,7 +200,7 @@ class Interpreter:
         return Ref(memory, target.views)
 
     def _run_on_entries(self, module: MapTable, value: Any) -> Any:
-        """Run a module on every entry of a table; of an unknown one, on as many as there are."""
+        """Run a MapTable on each entry; of an unknown table, on as many as it has modules."""
         if isinstance(value, list):
             return [self.run(module.child(i), entry) for i, entry in enumerate(value)]
         outputs = Ref(Memory())
