@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +27,10 @@ from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, fingerprint
 from torchlift.transfer.errors import LayerError, StoreError
+from torchlift.transfer.features import extraction
 from torchlift.transfer.features.extraction import (
     ExtractionPlan,
-    _map_in_order,
+    _run_in_workers,
     example_of,
     extract,
     plan_extraction,
@@ -169,14 +172,74 @@ def test_values_along_one_axis_are_pooled_too() -> None:
     assert plan.bytes == 4 * 3 * 4
 
 
-def test_only_a_few_batches_are_computed_ahead() -> None:
-    """All of them would fill the memory where the disk is slow."""
-    waiting = iter(range(100))
-    with ThreadPoolExecutor(1) as pool:
-        results = _map_in_order(pool, str, waiting, 3)
-        assert next(results) == "0"
-        assert next(waiting) == 4
-        assert [next(results) for _ in range(3)] == ["1", "2", "3"]
+class TestWorkers:
+    """Threads that take the next batch when they are done with one."""
+
+    @staticmethod
+    def run(compute: Callable[[int], None], batches: Iterable[int], parallel: bool = True) -> None:
+        extractor = TorchExtractor(SavedModel(NETWORK, "logits"), ["penultimate"], "cpu")
+        extractor.parallel = parallel
+        _run_in_workers(extractor, 2, compute, batches)
+
+    def test_no_batch_is_taken_before_a_worker_is_free(self) -> None:
+        """All of them would fill the memory where the disk is slow."""
+        waiting, both, left = iter(range(100)), threading.Barrier(2), []
+
+        def compute(batch: int) -> None:
+            if batch < 2:
+                both.wait(timeout=10)
+                left.append(next(waiting))
+                both.wait(timeout=10)
+
+        self.run(compute, waiting)
+        assert sorted(left) == [2, 3]
+
+    @pytest.mark.parametrize("parallel", [True, False])
+    def test_the_error_of_the_first_batch_that_fails_is_raised(self, parallel: bool) -> None:
+        """Batches that began before it, or beside it, are completed; no other one begins."""
+        second_failed, done = threading.Event(), []
+
+        def compute(batch: int) -> None:
+            if batch == 1:
+                second_failed.wait(timeout=10)
+                raise ValueError("the first")
+            if batch == 2:
+                second_failed.set()
+                raise ValueError("the second")
+            done.append(batch)
+
+        with pytest.raises(ValueError, match="the first"):
+            self.run(compute, range(100), parallel)
+        assert done == [0]
+
+    def test_an_interrupt_ends_the_work_after_the_batches_that_began(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who waits is interrupted, as by Ctrl+C."""
+        interrupted, done = threading.Event(), []
+
+        def interrupt(futures: object) -> None:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+        def compute(batch: int) -> None:
+            interrupted.wait(timeout=10)
+            time.sleep(0.05)
+            done.append(batch)
+
+        monkeypatch.setattr(extraction, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            self.run(compute, range(100))
+        assert len(done) <= 2
+
+    def test_torch_uses_one_core_in_each_worker_and_all_of_them_again_afterwards(self) -> None:
+        before, used = torch.get_num_threads(), []
+        torch.set_num_threads(3)
+        try:
+            self.run(lambda batch: used.append(torch.get_num_threads()), range(4))
+            assert (used, torch.get_num_threads()) == ([1] * 4, 3)
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_what_no_name_can_mean_is_refused_before_anything_is_computed() -> None:

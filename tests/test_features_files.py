@@ -109,7 +109,8 @@ def test_a_layer_of_an_onnx_file_may_have_slashes_in_its_name(tmp_path: Path) ->
     }
     create_store(tmp_path / "store", manifest, {"labels": None})
     store: FeatureStore = open_store(tmp_path / "store")
-    store.write([(0, [VALUES])])
+    with store.writer() as write:
+        write(0, [VALUES])
     np.testing.assert_array_equal(store.read(name).images, VALUES)
     folders = [path.name for path in (tmp_path / "store/features").iterdir() if path.is_dir()]
     assert folders == ["%2Fbody%2F..%2Frelu"]

@@ -102,11 +102,10 @@ def test_the_splits_of_0_1_0_are_parts(version: int, tmp_path: Path) -> None:
     columns = {names[0]: splits, names[1]: other, "labels": labels}
     create_store(tmp_path / "store", given, columns)
     store = open_store(tmp_path / "store")
-    chunks = [
-        (chunk, [np.ones((len(rows), *shape), np.float32) for shape in store.layers.values()])
-        for chunk, rows in enumerate(store.chunks)
-    ]
-    store.write(chunks)
+    with store.writer() as write:
+        for chunk, rows in enumerate(store.chunks):
+            ones = [np.ones((len(rows), *shape), np.float32) for shape in store.layers.values()]
+            write(chunk, ones)
     read = store.read("1").splits
     assert read is not None
     assert read.tolist() == splits.tolist()
@@ -174,17 +173,18 @@ def test_a_network_that_runs_once_at_a_time_has_two_threads(
     """On a GPU: one computes, the other prepares the next batch. The features are the same."""
     used: list[int] = []
 
-    def pool(workers: int) -> Any:
-        used.append(workers)
-        return ThreadPoolExecutor(1)
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            used.append(workers)
+            super().__init__(workers)
 
-    monkeypatch.setattr(extraction, "_single_threaded_workers", pool)
+    monkeypatch.setattr(extraction, "ThreadPoolExecutor", Pool)
     extractor = TorchExtractor(
         SavedModel(nn.Sequential(nn.Flatten()).eval(), "features"), ["0"], "cpu"
     )
     extractor.parallel = parallel
     data = Dataset(VALUES.reshape(3, 1, 2, 2))
-    batches = [range(2), range(2, 3)]
-    found = [*extraction._computed(extractor, data, Settings(), batches, asked)]
-    assert np.array_equal(np.concatenate([one for (one,) in found]), VALUES)
+    settings = Settings(batch_size=2)
+    (found,) = extraction.features_in_memory(extractor, data, settings, workers=asked)
+    assert np.array_equal(found, VALUES)
     assert used == [threads]

@@ -174,7 +174,8 @@ class TestResuming:
         before = file.read_bytes()
         os.link(file, link)
         zeros = [np.zeros((64, *shape)) for shape in store.layers.values()]
-        store.write([(1, zeros)])
+        with store.writer() as write:
+            write(1, zeros)
         assert file.read_bytes() == bytes(len(before))
         assert link.read_bytes() == before
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from .model_source import ModelSource
 from .settings import AS_THEY_ARE, Settings
 from .store import FeatureStore, create_store, open_store
 
-_Result = TypeVar("_Result")
+_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def extract(
         path: The store's folder.
         process: This process among those that share the work.
         workers: The number of batches that are computed at once; by default one per core.
-        progress: Called with the number of examples that were done, or found done.
+        progress: Called with the number of examples that were done, or found done: by the threads
+            that compute, one at a time.
         overwrite: Replace an existing store.
 
     Raises:
@@ -204,12 +205,17 @@ def features_in_memory(
     """
     size = settings.batch_size
     batches = [range(at, min(at + size, len(data))) for at in range(0, len(data), size)]
-    done: list[list[np.ndarray]] = []
-    with closing(_computed(extractor, data, settings, batches, workers)) as results:
-        for rows, features in zip(batches, results, strict=True):
-            done.append(features)
+    done: dict[int, list[np.ndarray]] = {}
+    lock = threading.Lock()
+
+    def compute(rows: range) -> None:
+        features = _features(extractor, data, settings, rows)
+        with lock:
+            done[rows.start] = features
             progress(len(rows))
-    return [np.concatenate(arrays) for arrays in zip(*done, strict=True)]
+
+    _run_in_workers(extractor, workers, compute, batches)
+    return _joined(done)
 
 
 def _fill(
@@ -219,7 +225,7 @@ def _fill(
     workers: int | None,
     progress: Callable[[int], None],
 ) -> None:
-    """Compute chunks, and write each when its last batch is done, while the next are computed."""
+    """Compute chunks; whoever computes the last batch of one writes it, while others go on."""
     size = plan.settings.batch_size
     batches = [
         (chunk, rows[at : at + size])
@@ -227,37 +233,30 @@ def _fill(
         for rows in (store.chunks[chunk],)
         for at in range(0, len(rows), size)
     ]
-    rows_of_batches = [rows for _, rows in batches]
-    results = _computed(plan.extractor, plan.data, plan.settings, rows_of_batches, workers)
+    left = Counter(chunk for chunk, _ in batches)
+    done: defaultdict[int, dict[int, list[np.ndarray]]] = defaultdict(dict)
+    lock = threading.Lock()
 
-    def whole_chunks() -> Iterator[tuple[int, Iterable[np.ndarray]]]:
-        done: list[list[np.ndarray]] = []
-        for (chunk, rows), features in zip(batches, results, strict=True):
-            done.append(features)
-            progress(len(rows))
-            if rows.stop == store.chunks[chunk].stop:
-                yield chunk, [np.concatenate(arrays) for arrays in zip(*done, strict=True)]
-                done = []
+    with store.writer() as write:
 
-    with closing(results):
-        store.write(whole_chunks())
+        def compute(batch: tuple[int, range]) -> None:
+            chunk, rows = batch
+            features = _features(plan.extractor, plan.data, plan.settings, rows)
+            with lock:
+                done[chunk][rows.start] = features
+                left[chunk] -= 1
+                whole = None if left[chunk] else done.pop(chunk)
+                progress(len(rows))
+            if whole is not None:
+                write(chunk, _joined(whole))
+
+        _run_in_workers(plan.extractor, workers, compute, batches)
 
 
-def _computed(
-    extractor: FeatureExtractor,
-    data: Dataset | ImageFiles,
-    settings: Settings,
-    batches: list[range],
-    workers: int | None,
-) -> Generator[list[np.ndarray]]:
-    """Yield the features of batches, in order; several are computed at once."""
-    if not extractor.parallel:
-        workers = 2  # One computes, the other prepares the next batch.
-    count = workers or available_cpus()
-    with _single_threaded_workers(count) as pool:
-        yield from _map_in_order(
-            pool, lambda rows: _features(extractor, data, settings, rows), batches, 4 * count
-        )
+def _joined(parts: dict[int, list[np.ndarray]]) -> list[np.ndarray]:
+    """Join the features of batches, by their first examples, to one array (n, …) per layer."""
+    in_order = [parts[start] for start in sorted(parts)]
+    return [np.concatenate(arrays) for arrays in zip(*in_order, strict=True)]
 
 
 def _features(
@@ -304,36 +303,45 @@ def _reduce(values: np.ndarray, settings: Settings) -> np.ndarray:
         return values.astype(settings.dtype, copy=False)
 
 
-@contextmanager
-def _single_threaded_workers(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Return a pool of threads in which torch uses one core each."""
+def _run_in_workers(
+    extractor: FeatureExtractor,
+    workers: int | None,
+    compute: Callable[[_Batch], None],
+    batches: Iterable[_Batch],
+) -> None:
+    """Compute batches in threads in which torch uses one core each; each takes the next one.
+
+    Nobody is woken by each result: that would take a tenth of a small network's time.
+
+    Raises:
+        BaseException: That of the first batch that fails, when those that began are done.
+    """
+    # Without parallel calls one computes, the other prepares the next batch.
+    count = (workers or available_cpus()) if extractor.parallel else 2
+    numbered, lock = enumerate(batches), threading.Lock()
+    failures: dict[int, BaseException] = {}
+
+    def work() -> None:
+        torch.set_num_threads(1)
+        while not failures:
+            with lock:
+                number, batch = next(numbered, (-1, None))
+            if batch is None:
+                return
+            try:
+                compute(batch)
+            except BaseException as error:
+                failures[number] = error
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                wait([pool.submit(work) for _ in range(count)])
+            except BaseException as error:  # Such as an interrupt from the keyboard.
+                failures[-1] = error
     finally:
         torch.set_num_threads(before)
-
-
-def _map_in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Any], _Result],
-    items: Iterable[Any],
-    ahead: int,
-) -> Iterator[_Result]:
-    """Map in threads, at most this many items ahead of the results that are consumed."""
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            while len(waiting) > ahead:
-                # To be woken by each result would take 3 % of a small network's time.
-                wait([waiting[ahead // 2]], timeout=0.1)
-                while waiting and waiting[0].done():
-                    yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+    if failures:
+        raise failures[min(failures)]

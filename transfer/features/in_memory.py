@@ -134,7 +134,8 @@ def extract_features(
             `.onnx` file does not run in.
         provider: What to run on: `auto`, `cpu` or `cuda`.
         workers: The number of batches that are computed at once; by default one per core.
-        progress: Called with the number of images that were done.
+        progress: Called with the number of images that were done, by the threads that compute,
+            one at a time.
 
     Raises:
         LayerError: If there is no such layer, or it has no features.
