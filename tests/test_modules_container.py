@@ -102,6 +102,19 @@ def test_dont_cast_keeps_another_dtype() -> None:
     assert torch.equal(model(x), model[0](x.double()).float())
 
 
+@pytest.mark.parametrize(("cast", "dtype"), [("castin", torch.float64), ("castout", torch.float32)])
+def test_inputs_alone_or_outputs_alone_are_cast(cast: str, dtype: torch.dtype) -> None:
+    """The module computes in double precision; so do its inputs and outputs where no cast is."""
+    output = np.zeros(0, dtype="float32").view(t7.TorchArray)
+    output.torch_class = "torch.FloatTensor"
+    fields = {"castin": False, "castout": False, "moduleType": "torch.DoubleTensor"}
+    inner = linear(4, 3, "float64")
+    model = convert(lua("nn.DontCast", inner, **{**fields, cast: True}, output=output))
+    x = torch.randn(2, 4, dtype=torch.float32 if cast == "castin" else torch.float64)
+    assert model(x).dtype == dtype
+    assert torch.equal(model(x), model[0](x.double()).to(dtype))
+
+
 def test_the_tables_of_a_layer_of_another_type_are_cast_too() -> None:
     output = torch.zeros(2).double().numpy().view(t7.TorchArray)
     output.torch_class = "torch.DoubleTensor"

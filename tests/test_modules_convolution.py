@@ -208,6 +208,18 @@ def test_temporal_row_convolution_is_depthwise() -> None:
     assert relative_error(first(frames.T[None]), expected.T[None]) < TOLERANCE
 
 
+def test_convolutions_over_time_may_have_no_bias() -> None:
+    frames, weight, row = torch.randn(9, 5), torch.randn(4, 3, 5), torch.randn(5, 1, 3)
+    sizes = {"inputFrameSize": 5, "kW": 3, "dW": 2}
+    full = layer("nn.TemporalConvolution", **sizes, outputFrameSize=4, weight=weight.flatten(1))
+    each = layer("nn.TemporalRowConvolution", **sizes, weight=row)
+    for module in (full, each):
+        assert [name for name, _ in module.named_parameters()] == ["module.weight"]
+    assert relative_error(full(frames), temporal_sum(frames, weight, 2)) < TOLERANCE
+    sums = torch.stack([(row[:, 0].T * frames[t : t + 3]).sum(0) for t in range(0, 7, 2)])
+    assert relative_error(each(frames), sums) < TOLERANCE
+
+
 @pytest.mark.covers("nn.TemporalMaxPooling", "nn.TemporalSubSampling", compared="outputs")
 def test_temporal_pooling_and_subsampling_take_frames_first() -> None:
     frames, weight, bias = torch.randn(2, 9, 4), torch.randn(4), torch.randn(4)

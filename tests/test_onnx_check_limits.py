@@ -316,3 +316,18 @@ def test_products_on_a_gpu_have_the_precision_of_float32() -> None:
     expected = first @ second
     # float32 keeps 24 bits, TF32 11: errors of 1e-7 and 5e-4 of a factor, averaged over 512 terms.
     assert float((product - expected).abs().max() / expected.abs().max()) < 5e-6
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.5, True), (0.5 + 1e-9, False)])
+def test_exactly_as_many_numbers_as_required_are_enough(
+    share: float, passes: bool, tmp_path: Path
+) -> None:
+    """Six numbers of the model, and six of which it has none."""
+    model = graph(np.zeros(2), metadata())
+    strangers = np.arange(6, dtype=np.float32) + 9
+    model.graph.initializer.append(numpy_helper.from_array(strangers, "strangers"))
+    onnx.save(model, tmp_path / "more.onnx")
+    report = check(classifier(), tmp_path / "more.onnx", min_compared=share)
+    (found,) = [finding for finding in report.findings if finding.name == "weights"]
+    assert "6 of 12 numbers compared" in found.text
+    assert found.passed is passes

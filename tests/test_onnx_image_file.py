@@ -206,6 +206,22 @@ def test_images_that_the_network_itself_refuses_are_not_compared(tmp_path: Path)
     assert f"{compared} 768×1023" in found["images"]
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_an_image_that_the_model_takes_and_the_file_does_not_is_a_finding(
+    is_taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel of 3×3 takes no image of 1×1, which is no fault of the file."""
+    own = Preprocessing(resize="none", mean=(0.5,), std=(0.25,))
+    model = SavedModel(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), "features", (3, 8, 8), None, own)
+    export(model, tmp_path / "f.onnx", bake_resize=True, any_size=True)
+    if is_taken:  # As if the network did take it.
+        monkeypatch.setattr(image_file, "network_takes", lambda network, inputs: True)
+    report = check(model, tmp_path / "f.onnx", runtimes=find_runtimes(["onnxruntime"]))
+    found = {finding.name: finding for finding in report.findings}["images"]
+    assert found.passed is not is_taken
+    assert ("ONNX Runtime fails on inputs of shape" in found.text) is is_taken
+
+
 def reflects_one_pixel() -> bool:
     """Whether this ONNX Runtime pads a single pixel by its reflection, as 1.22 does."""
     pad = onnx.parser.parse_model(

@@ -21,6 +21,28 @@ def test_all_objects_of_a_file_are_shown() -> None:
     assert result.notes == ["2 objects in one file: [1] to [2]"]
 
 
+def test_each_value_is_of_a_kind() -> None:
+    """The kinds of docs/json.md, which programs choose by."""
+    base = storage(4)
+    values = LuaTable(
+        {
+            "boolean": True,
+            "number": 1,
+            "string": "a",
+            "bytes": b"\xff",
+            "table": LuaTable(),
+            "object": LuaObject("nn.Identity"),
+            "function": LuaFunction(b""),
+            "tensor": view(base, 0, 2, 2),
+            "storage": base,
+        }
+    )
+    tree = value_tree(values)
+    assert tree.kind == "table"
+    assert [f".{node.kind}" for node in tree.children] == [node.name for node in tree.children]
+    assert value_tree(LuaTable({"x": 0.5})).children[0].kind == "number"
+
+
 def test_cycles_and_shared_tables_refer_to_the_first_occurrence() -> None:
     value = LuaTable({"name": "root"})
     child = LuaTable({"parent": value})

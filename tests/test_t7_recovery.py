@@ -272,6 +272,12 @@ def test_a_printed_number_that_fits_no_integer_is_an_error(number: int) -> None:
         t7.loads(longs.replace(b"7 8", f"7\n{number}".encode()))
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 127, -127])
+def test_a_list_over_several_lines_may_hold_every_integer(number: int) -> None:
+    longs = t7.dumps(np.array([7, 8], np.int64), format="ascii")
+    assert t7.loads(longs.replace(b"7 8", f"7\n{number}".encode())).tolist() == [7, number]
+
+
 @pytest.mark.parametrize("dimensions", [-1, 65, 99, 2**31 - 1])
 def test_an_impossible_number_of_dimensions_is_named(dimensions: int) -> None:
     whole = t7.dumps(np.zeros((2, 3), np.float32))

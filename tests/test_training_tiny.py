@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
+from torchlift.transfer.training import measuring
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.loop import run_epochs, update
 from torchlift.transfer.training.lr_finder import find_rate
@@ -194,6 +196,29 @@ def test_a_class_that_is_never_predicted_counts_and_one_without_images_does_not(
     assert row["val_recall"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
     assert row["val_precision"] == pytest.approx((1 / 1 + 1 / 3 + 0) / 3)
     assert row["val_f1"] == pytest.approx((2 / 3 + 2 / 5 + 0) / 3)
+
+
+def test_all_processes_measure_with_the_statistics_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These are saved; here another process holds ones that would turn every prediction."""
+    norm = nn.BatchNorm1d(2, affine=False)
+
+    def broadcast(buffers: list[torch.Tensor]) -> None:
+        """Give this process what the first one has."""
+        assert [each.shape for each in buffers] == [(2,), (2,), ()]
+        buffers[0].zero_()
+
+    monkeypatch.setattr(measuring, "broadcast", broadcast)
+    logits = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 1]))])
+    for count_, accuracy in ((1, 0.5), (2, 1.0)):
+        norm.running_mean = torch.tensor([0.0, 9.0])
+        processes: Any = SimpleNamespace(
+            num_processes=count_, autocast=nullcontext, reduce=lambda total, how: total
+        )
+        row, _ = measure(norm, batches, processes)
+        assert row["val_accuracy"] == accuracy
 
 
 def test_only_batches_of_the_training_are_divided(tmp_path: Path) -> None:
