@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate.tracking import TensorBoardTracker
+from torch import nn
 
+from torchlift.transfer.training import measuring
+from torchlift.transfer.training.measuring import measure
 from torchlift.transfer.training.processes import (
     determinism,
     end_trackers,
@@ -82,3 +86,26 @@ def test_threads_and_determinism_end_with_the_run() -> None:
     assert state() == before
     with torch_threads(None), determinism(False):
         assert state() == before
+
+
+def test_all_processes_measure_with_the_statistics_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These are saved; here another process holds ones that would turn every prediction."""
+    norm = nn.BatchNorm1d(2, affine=False)
+
+    def broadcast(buffers: list[torch.Tensor]) -> None:
+        """Give this process what the first one has."""
+        assert [each.shape for each in buffers] == [(2,), (2,), ()]
+        buffers[0].zero_()
+
+    monkeypatch.setattr(measuring, "broadcast", broadcast)
+    logits = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 1]))])
+    for count_, accuracy in ((1, 0.5), (2, 1.0)):
+        norm.running_mean = torch.tensor([0.0, 9.0])
+        processes: Any = SimpleNamespace(
+            num_processes=count_, autocast=nullcontext, reduce=lambda total, how: total
+        )
+        row, _ = measure(norm, batches, processes)
+        assert row["val_accuracy"] == accuracy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.plan import BatchPlan
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
-from torchlift.transfer.training import measuring
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.loop import run_epochs, update
 from torchlift.transfer.training.lr_finder import find_rate
@@ -198,29 +196,6 @@ def test_a_class_that_is_never_predicted_counts_and_one_without_images_does_not(
     assert row["val_f1"] == pytest.approx((2 / 3 + 2 / 5 + 0) / 3)
 
 
-def test_all_processes_measure_with_the_statistics_of_the_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """These are saved; here another process holds ones that would turn every prediction."""
-    norm = nn.BatchNorm1d(2, affine=False)
-
-    def broadcast(buffers: list[torch.Tensor]) -> None:
-        """Give this process what the first one has."""
-        assert [each.shape for each in buffers] == [(2,), (2,), ()]
-        buffers[0].zero_()
-
-    monkeypatch.setattr(measuring, "broadcast", broadcast)
-    logits = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
-    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 1]))])
-    for count_, accuracy in ((1, 0.5), (2, 1.0)):
-        norm.running_mean = torch.tensor([0.0, 9.0])
-        processes: Any = SimpleNamespace(
-            num_processes=count_, autocast=nullcontext, reduce=lambda total, how: total
-        )
-        row, _ = measure(norm, batches, processes)
-        assert row["val_accuracy"] == accuracy
-
-
 def test_only_batches_of_the_training_are_divided(tmp_path: Path) -> None:
     """One image is enough to validate with; a batch of one cannot be accumulated in two steps."""
     splits = Splits(DATA, DATA.take(np.arange(1)), NONE)
@@ -376,18 +351,27 @@ def test_only_the_first_process_writes_and_evaluates(
 
 
 def test_with_the_scaler_of_fp16_no_batch_tells_whether_the_loss_is_finite(tmp_path: Path) -> None:
-    """It skips batches that overflow: only the mean of an epoch tells."""
+    """It skips batches that overflow: only the mean of an epoch tells. It scales for the optimizer."""
+    prepared: list[bool] = []
 
     def losses(name: str, scaler: torch.amp.GradScaler | None) -> list[float | None]:
-        accelerator = start_processes(QUIET, Freezing(), tmp_path)
-        accelerator.scaler = scaler
+        accelerator: Any = start_processes(QUIET, Freezing(), tmp_path)
+        accelerator.scaler, prepare = scaler, accelerator.prepare
+
+        def recorded(value: Any) -> Any:
+            prepared.append(isinstance(value, torch.optim.Optimizer))
+            return prepare(value)
+
+        accelerator.prepare = recorded
         model = SavedModel(network(), "logits", (1, 4, 4), None, Preprocessing("gray"))
         options, steps = experiment(SPLITS, epochs=1, batch_size=6), []
         run_epochs(model, options, accelerator, tmp_path / name, lambda state: None, steps.append)
         return [step.loss for step in steps]
 
     assert None not in losses("without", None)
+    assert prepared == [False]
     assert losses("with", torch.amp.GradScaler("cpu", enabled=False)) == [None, None]
+    assert prepared[1:] == [False, True]
 
 
 def test_a_training_with_the_rate_that_was_found_writes_what_it_tried(tmp_path: Path) -> None:
