@@ -351,7 +351,7 @@ def test_only_the_first_process_writes_and_evaluates(
 
 
 def test_with_the_scaler_of_fp16_no_batch_tells_whether_the_loss_is_finite(tmp_path: Path) -> None:
-    """It skips batches that overflow: only the mean of an epoch tells. It scales for the optimizer."""
+    """It scales for the optimizer, and skips batches that overflow: only an epoch's mean tells."""
     prepared: list[bool] = []
 
     def losses(name: str, scaler: torch.amp.GradScaler | None) -> list[float | None]:
