@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved.beside import Beside, read_beside
 from torchlift.converters.saved.image_projects import (
     FAST_NEURAL_STYLE,
@@ -17,6 +20,7 @@ from torchlift.converters.saved.image_projects import (
     SKETCH_SIMPLIFICATION,
     TEXTURE_NETS,
     find_image_project,
+    with_mask,
 )
 from torchlift.converters.saved.vocabularies import vocabularies_in
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -119,6 +123,19 @@ def test_a_list_in_a_list_is_a_vocabulary_if_it_is_long(count: int, vocabularies
     assert len(found.labels) == 1
 
 
+def test_tensors_in_a_list_are_numbers_if_they_are_vectors() -> None:
+    for numbers, noted in (
+        (np.zeros(3), True),
+        (np.zeros(1), True),
+        (np.zeros(2), False),
+        (np.zeros((3, 8, 8)), False),
+        (np.zeros((1, 1)), False),
+    ):
+        found = read_beside(LIST([LuaObject("nn.Tanh"), numbers]), "[1]")
+        expected = ["[2] beside the model is left out: numbers without a name"] if noted else []
+        assert found.notes == expected
+
+
 def test_numbers_without_a_name_are_noted() -> None:
     for numbers, noted in (([0.5], True), ([0.5, 0.4, 0.3], True), ([0.5, 0.4], False)):
         found = read_beside(LIST([LuaObject("nn.Tanh"), LIST(numbers)]), "[1]")
@@ -178,15 +195,93 @@ def test_a_project_is_known_by_its_layers_or_by_its_numbers(
         ({"w2nn_offset": 15, "w2nn_scale_factor": 2}, 3, (8, 2, "RGB", False)),
         ({"w2nn_channels": 1}, 3, (0, 1, "gray", True)),
         ({}, 1, (0, 1, "gray", True)),
+        ({}, None, (0, 1, "RGB", False)),
+        ({"w2nn_channels": 3}, 1, (0, 1, "RGB", False)),
     ],
 )
 def test_waifu2x_needs_a_wider_image_and_keeps_colors_of_one_channel(
-    fields: dict[str, Any], channels: int, expected: tuple[int, int, str, bool]
+    fields: dict[str, Any], channels: int | None, expected: tuple[int, int, str, bool]
 ) -> None:
     source = LuaObject("nn.Sequential", LuaTable({"w2nn_arch_name": "a", **fields}))
     project = find_image_project(source, (), None, channels)
+    # A layer of its own tells it, too.
+    other = LuaObject("nn.Sequential", LuaTable(fields))
+    assert find_image_project(other, {"w2nn.ScaleTable"}, None, channels) == project
     assert project is not None
     assert project.output is not None
     output = project.output
     assert (output.border, output.scale, output.color, output.keeps_color) == expected
     assert (project.normalization.color, project.normalization.value_range) == (expected[2], 1)
+
+
+def test_outputs_of_a_project_are_undone_as_its_inputs_unless_it_says_how() -> None:
+    own = Preprocessing("BGR", value_range=255, mean=(1.0, 2.0, 3.0), std=(4.0,))
+    undone = FAST_NEURAL_STYLE.image_to_image(own)
+    assert (undone.value_range, undone.mean, undone.std) == (255, (1.0, 2.0, 3.0), (4.0,))
+    assert INPAINTING.image_to_image(own) is INPAINTING.output
+    for scale, expected in ((None, 1), (4, 4)):
+        masked = with_mask(ImageToImage(1, "RGB", border=2, scale=scale))
+        assert masked == ImageToImage(1, "RGB", border=2, scale=expected, takes_mask=True)
+
+
+@pytest.mark.parametrize(
+    ("project", "name", "inputs", "outputs"),
+    [
+        # preprocess.lua: nothing is known before mean and std, which the option names.
+        (FAST_NEURAL_STYLE, "fast-neural-style", Normalization(), None),
+        # test.lua: image.load gives 0 to 1; `deprocess` adds the mean to BGR from 0 to 255.
+        (
+            TEXTURE_NETS,
+            "texture_nets",
+            Normalization(color="RGB", value_range=1),
+            ImageToImage(255, "BGR", mean=(103.939, 116.779, 123.68)),
+        ),
+        # inpaint.lua: sizes are made multiples of 4, and the output is the whole image.
+        (
+            INPAINTING,
+            "siggraph2017_inpainting",
+            Normalization(color="RGB", value_range=1),
+            ImageToImage(1, "RGB", multiple=4, scale=1, takes_mask=True),
+        ),
+        # simplify.py: gray, with sizes that are multiples of 8.
+        (
+            SKETCH_SIMPLIFICATION,
+            "sketch_simplification",
+            Normalization(color="gray", value_range=1),
+            ImageToImage(1, "gray", multiple=8, scale=1),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_project_takes_and_gives_images_as_its_source_says(
+    project: Any, name: str, inputs: Normalization, outputs: ImageToImage | None
+) -> None:
+    assert (project.name, project.normalization, project.output) == (name, inputs, outputs)
+
+
+def test_of_tables_of_any_name_each_that_is_not_understood_is_noted_once() -> None:
+    numbers = LuaTable({"mean": 0.5, "std": 0.25})
+    found = beside(first=numbers, second=LuaTable({"mean": 0.1, "std": 0.2}))
+    assert found.normalization == Normalization((0.5,), (0.25,))
+    assert found.notes == []
+    # A table of options is none of them, and a network has its own.
+    assert beside(config=LuaTable({"data": numbers})).normalization is None
+    inner = LuaObject("nn.Tanh", LuaTable({"mean": 0.5, "std": 0.25}))
+    assert beside(other=inner).normalization is None
+    shape = LuaTable({"mean": LIST([0.5, 0.4]), "std": 1.5})
+    (note,) = beside(mean_std=shape).notes
+    assert note.startswith("mean_std beside the model is left out: ")
+    (note,) = beside(mean=LuaTable({"a": "b"})).notes
+    assert note.startswith("mean beside the model is left out: ")
+
+
+def test_keys_are_those_of_the_words_alone() -> None:
+    for key in ("mean", "img_means", "pixel_mean", "rgbMean", "meanImage", "vgg_mean_values"):
+        assert beside(**{key: 0.5}).normalization == Normalization((0.5,), None), key
+    for key in ("std", "stddev", "img_std", "sigma", "data_stdv"):
+        assert beside(**{key: 0.5}).normalization == Normalization((0.0,), (0.5,)), key
+    for key in ("meanwhile", "best_mean_loss", "standard"):
+        assert beside(**{key: 0.5}).normalization is None, key
+    for key in ("mean_std", "stdMean", "stats", "statistics", "norm", "normalization"):
+        both = LuaTable({"mean": 0.5, "std": 0.25})
+        assert beside(**{key: both}).normalization == Normalization((0.5,), (0.25,)), key
