@@ -29,6 +29,7 @@ CONSTANTS = {
     "nearly": np.float32(1 + 2**-23),
     "nothing": np.float32(0),
     "weight": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),
+    "turned": np.random.default_rng(4).standard_normal((3, 2, 3, 3)).astype(np.float32),
     "bias": np.array([0.5, -0.5], np.float32),
     "zero_bias": np.zeros(2, np.float32),
     "gemm": np.random.default_rng(1).standard_normal((48, 2)).astype(np.float32),

@@ -23,7 +23,7 @@ from torchlift.converters.saved.image_projects import (
     with_mask,
 )
 from torchlift.converters.saved.vocabularies import vocabularies_in
-from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7 import LuaObject, LuaTable, dumps
 
 LIST = LuaTable.from_list
 
@@ -82,6 +82,8 @@ def test_classes_come_before_labels_which_may_be_those_of_examples() -> None:
     assert repeated.labels == []
     assert repeated.notes == ["labels beside the model is left out: numbers that repeat"]
     assert beside(classes=LIST([1, 2, 3])).labels[0].names == ["1", "2", "3"]
+    (note,) = beside(labels=LuaTable({"a": 1, "b": 1, "c": 2})).notes
+    assert "no class names found" in note
     text = beside(labels="labels.txt")
     assert text.notes == ["labels beside the model is left out: no list of class names"]
 
@@ -113,6 +115,29 @@ def test_preprocessing_that_a_project_names() -> None:
     # fast_neural_style.lua wrote no name at first: its `tanh_constant` tells, and vgg is meant.
     first = beside(opt=LuaTable({"tanh_constant": 150}))
     assert (first.normalization, first.project) == (vgg, FAST_NEURAL_STYLE)
+
+
+def test_a_name_of_preprocessing_counts_wherever_it_stands_among_the_options() -> None:
+    imagenet = Normalization.of("imagenet", "imagenet")
+    options = {"preprocessing": "resnet", "tanh_constant": 150}
+    for given in (options, dict(reversed(options.items()))):
+        assert beside(opt=LuaTable(given)).normalization == imagenet
+
+
+def test_of_options_only_tables_that_look_like_preprocessing_are_looked_into() -> None:
+    numbers = LuaTable({"mean": 0.5, "std": 0.25})
+    found = beside(opt=LuaTable({"normalizer": numbers}))
+    assert found.normalization == Normalization((0.5,), (0.25,))
+    assert beside(opt=LuaTable({"data": numbers})).normalization is None
+
+
+def test_what_stands_beside_a_model_in_a_string_is_read_too() -> None:
+    """`torch.serialize` writes a whole table into a string."""
+    inner = LuaTable({"net": LuaObject("nn.Tanh"), "classes": LIST(["a", "b"]), "std": 0.25})
+    outer = LuaTable({"best": dumps(inner), "std": 0.5, "mean": 0.1})
+    found = read_beside(outer, "best.net")
+    assert [(one.path, one.names) for one in found.labels] == [("best.classes", ["a", "b"])]
+    assert found.normalization == Normalization((0.1,), (0.25,))
 
 
 @pytest.mark.parametrize(("count", "vocabularies"), [(9, 0), (10, 1)])

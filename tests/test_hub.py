@@ -213,6 +213,7 @@ def test_weights_of_another_library_are_there_and_of_a_size_that_is_told(
     served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, asked = served
+    assert hub_module._LARGEST_WEIGHTS == 4 * 2**30
     (folder / "config.json").write_text('{"architecture": "small"}', encoding="utf-8")
     weights = folder / "model.safetensors"
     for content, limit, problem in (

@@ -23,7 +23,11 @@ from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, export
-from torchlift.converters.onnx.exporter.bake_preprocessing import bake, byte_step
+from torchlift.converters.onnx.exporter.bake_preprocessing import (
+    bake,
+    byte_step,
+    remaining_preprocessing,
+)
 from torchlift.converters.onnx.exporter.bake_resize import (
     _require_exact,
     bake_resize,
@@ -39,6 +43,7 @@ from torchlift.converters.onnx.exporter.export import (
 from torchlift.converters.onnx.exporter.kept_outputs import Kept
 from torchlift.converters.onnx.exporter.outputs import names_of_outputs
 from torchlift.converters.onnx.exporter.tracing import _root_cause, _two_examples
+from torchlift.converters.onnx.onnx_file import read_file
 from torchlift.converters.saved import SavedModel
 from torchlift.converters.saved.model import Provenance
 from torchlift.converters.vocabulary import Vocabulary
@@ -115,6 +120,54 @@ def test_weights_of_just_the_size_of_one_file_stay_in_it(
     names = ["m.onnx", "m.onnx.data"][:files]
     assert [file.name for file in exported.files] == names
     assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+
+def test_one_file_is_less_than_two_gibibytes_with_room_for_its_graph() -> None:
+    """Protobuf reads no larger message."""
+    assert 2**31 - 2**25 < EXPORT.SINGLE_FILE_BYTES < 2**31 - 2**20
+
+
+def test_probabilities_that_are_none_are_refused_before_anything_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXPORT, "trace", lambda *_: pytest.fail("it was traced"))
+    model = SavedModel(nn.Identity(), "probabilities")
+    with pytest.raises(
+        OnnxError, match=r"add up to 3, not to 1: .*; output_kind='features' exports"
+    ):
+        export(model, tmp_path / "m.onnx", inputs=torch.ones(2, 3))
+
+
+def test_all_of_preprocessing_and_half_precision_go_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXPORT, "trace", lambda *_: graph("batch", 3, 4, 4))
+    own = Preprocessing("RGB", (4, 4), mean=(0.5,))
+    model = SavedModel(nn.Identity(), "features", (3, 4, 4), preprocessing=own)
+    for baked, inputs, kept in (
+        ({"bake_resize": True}, ["image"], image_preprocessing(own)),
+        ({"bake_preprocessing": True}, ["input"], remaining_preprocessing(own)),
+    ):
+        file = tmp_path / f"{inputs[0]}.onnx"
+        assert export(model, file, fp16=True, **baked).inputs == inputs
+        stored, metadata = read_file(file)
+        assert [value.name for value in stored.graph.input] == inputs
+        assert (metadata.preprocessing, metadata.baked_preprocessing) == (kept, own)
+        kinds = {tensor.name: tensor.data_type for tensor in stored.graph.initializer}
+        assert kinds["weight"] == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(("rows", "kind"), [((2, 3), "logits"), ((6, 1), "features")])
+def test_rows_that_are_no_examples_are_features(
+    rows: tuple[int, int], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Rows(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input.reshape(rows)
+
+    monkeypatch.setattr(EXPORT, "trace", lambda *_: graph())
+    model = SavedModel(Rows(), "logits")
+    assert export(model, tmp_path / "m.onnx", inputs=torch.zeros(2, 3)).output_kind == kind
 
 
 def graph(*shape: Any) -> onnx_ir.Model:

@@ -22,6 +22,7 @@ CONSTANTS = {
     "last": np.array([3], np.int64),
     "one": np.array([4], np.int64),
     "scale": np.float32(0.25),
+    "sizes": np.array([1, 1, 2, 2], np.float32),
 }
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 1)).astype(np.float32)
 
@@ -113,6 +114,22 @@ def test_an_output_in_single_precision_may_be_taken_by_other_nodes_too() -> None
     )
     assert is_half(found, "Mul")
     assert not is_half(found, "Softmax")
+
+
+def test_a_constant_that_several_nodes_take_in_single_precision_is_not_cast() -> None:
+    """Resizing keeps its factors in float32."""
+    found = half(
+        make("Tanh", ["input"], ["t"]),
+        make("Resize", ["t", "", "sizes"], ["a"], mode="nearest"),
+        make("Resize", ["a", "", "sizes"], ["b"], mode="nearest"),
+        make("Exp", ["b"], ["y"]),
+    )
+    kinds = {tensor.name: tensor.data_type for tensor in found.graph.initializer}
+    assert kinds == {"sizes": TensorProto.FLOAT}
+    types = {value.name: value.type.tensor_type.elem_type for value in found.graph.value_info}
+    assert types.get("sizes", TensorProto.FLOAT) == TensorProto.FLOAT
+    cast = {node.input[0] for node in found.graph.node if node.op_type == "Cast"}
+    assert "sizes" not in cast
 
 
 def test_whole_numbers_and_nothing_at_all_fit_half_precision() -> None:

@@ -20,6 +20,7 @@ from torchlift.converters.saved.config import (
     preprocessing_of_format_1,
     read_config,
 )
+from torchlift.converters.saved.hub import is_of_another_library
 
 
 def written(folder: Path, changes: dict[str, Any], **metadata: Any) -> Path:
@@ -164,3 +165,28 @@ def test_preprocessing_of_either_version_is_checked_where_images_can_be_read(
         check_preprocessing(old, [3, 8, 8])
     monkeypatch.setattr(config, "is_installed", lambda name: name != "PIL")
     check_preprocessing(old, [3, 8, 8])
+
+
+def test_a_description_is_text_that_people_can_read(tmp_path: Path) -> None:
+    path = save(tiny(labels=["zéro", "b", "c"]), tmp_path / "m")
+    text = (path / "config.json").read_bytes().decode("utf-8")
+    assert '"zéro"' in text
+    assert text.startswith('{\n "format": "torchlift",\n')
+    assert text.endswith("}\n")
+
+
+def test_a_network_that_is_nested_too_deeply_to_be_built_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(_: Any) -> nn.Module:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    path = save(tiny(), tmp_path / "m")
+    monkeypatch.setattr("torchlift.converters.saved.folder.build", build)
+    with pytest.raises(SavedModelError, match=r"m/config\.json: nested too deeply$"):
+        load(path)
+
+
+def test_a_description_that_no_json_reader_takes_is_of_no_other_library(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    assert not is_of_another_library(tmp_path)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_support import (
@@ -22,13 +23,21 @@ from checkpoint_support import (
 from saved_support import tiny
 from torch import nn
 
+from torchlift.converters import t7
 from torchlift.converters.errors import LabelsError
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.layers.shape import View
-from torchlift.converters.saved import SavedModel, SavedModelError, apply_overrides, open_model
+from torchlift.converters.saved import (
+    SavedModel,
+    SavedModelError,
+    apply_overrides,
+    open_model,
+    save,
+)
+from torchlift.converters.saved import load as load_saved
 from torchlift.converters.saved.beside import Beside, ClassNames
 from torchlift.converters.saved.image_projects import FAST_NEURAL_STYLE, INPAINTING
 from torchlift.converters.saved.overrides import Overrides, first_channels, override
@@ -52,8 +61,12 @@ def test_notes_and_vocabularies_beside_a_model_are_added_to_its_own() -> None:
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does() -> None:
     with pytest.raises(SavedModelError) as caught:
         override_of(tiny(), input_size=(9, 7))
-    text = str(caught.value)
-    assert text.startswith("net: the network takes no input of 9×7; 8×8 fits: layer 3, Linear(")
+    begin = "net: the network takes no input of 9×7; 8×8 fits: layer 3, Linear("
+    assert str(caught.value).startswith(begin)
+    # Also where nobody had said yet which one.
+    with pytest.raises(SavedModelError) as caught:
+        override_of(SavedModel(tiny().module, "logits"), input_size=(9, 7))
+    assert str(caught.value).startswith(begin)
     unknown = SavedModel(nn.Sequential(nn.Flatten(), nn.Linear(75, 3)).eval(), "logits")
     with pytest.raises(SavedModelError, match=r"^net: the network takes no input of 4×4: layer 1"):
         override_of(unknown, input_size=(4, 4))
@@ -109,6 +122,36 @@ def test_names_that_are_said_are_as_many_as_the_outputs(tmp_path: Path) -> None:
     unknown = SavedModel(nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)), "log_probabilities")
     with pytest.raises(LabelsError, match="3 class names for 2 outputs"):
         override_of(unknown, labels=["a", "b", "c"])
+
+
+def test_outputs_are_counted_by_a_trial_where_the_last_layers_do_not_tell() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with pytest.raises(LabelsError, match="3 class names for 4 outputs"):
+        override_of(SavedModel(network, "logits", (1, 8, 8)), labels=["a", "b", "c"])
+    model = override_of(SavedModel(network, "logits", (1, 8, 8)), labels=["a", "b", "c", "d"])
+    assert model.labels == ["a", "b", "c", "d"]
+
+
+def test_a_file_of_numbers_that_do_not_fit_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.json"
+    file.write_text('{"mean": 0, "std": 1}', encoding="utf-8")
+    with pytest.raises(PreprocessingError, match=r"numbers\.json: mean 0 and std 1 fit any range"):
+        override_of(tiny(), mean_std=file)
+
+
+def test_one_floating_type_is_that_of_statistics_and_of_layers_that_name_a_type(
+    tmp_path: Path,
+) -> None:
+    """Whole numbers stay as they are."""
+    statistics = {"running_mean": np.zeros(3), "running_var": np.ones(3)}
+    norm = module("nn.BatchNormalization", eps=1e-5, momentum=0.1, affine=False, **statistics)
+    kinds = {"gradInput": np.float32, "output": np.int64}
+    empty = {name: t7.loads(t7.dumps(np.zeros(0, kind))) for name, kind in kinds.items()}
+    file = write(sequential(norm, module("nn.Copy", **empty)), tmp_path)
+    model = open_model(file)
+    assert model.module[0].running_mean.dtype == torch.float32
+    assert any("cast from float64 to float32" in note for note in model.notes)
+    assert model.module[1].dtype == "int64"
 
 
 MEAN = Normalization((0.5,), (0.25,), "gray", 1)
@@ -255,3 +298,37 @@ def test_another_size_than_the_layers_find_is_taken_from_the_file(tmp_path: Path
     model = open_model(write(network, tmp_path))
     assert (model.input_shape, model.inputs) == ((3, 20, 24), None)
     assert model.notes == ["the input is 3x20x24, as the file's gradInput tells"]
+
+
+def test_the_project_of_a_file_tells_what_its_numbers_leave_open(tmp_path: Path) -> None:
+    """siggraph2017_inpainting subtracts its mean from values of 0 to 1, whatever the mean is."""
+    file = write(lua(model=sequential(convolution(4, 3, 1)), mean=lua_list(0, 0, 0)), tmp_path)
+    model = open_model(file)
+    assert model.preprocessing == Preprocessing("RGB", mean=(0, 0, 0), std=(1,), value_range=1)
+    assert model.image_to_image == INPAINTING.output
+
+
+def test_a_project_that_the_options_name_is_kept(tmp_path: Path) -> None:
+    options = lua(preprocessing="vgg")
+    model = open_model(write(lua(model=sequential(convolution(3, 3, 1)), opt=options), tmp_path))
+    assert "images are prepared and written as in fast-neural-style" in model.notes
+    assert model.image_to_image is not None
+    assert model.image_to_image.mean == (103.939, 116.779, 123.68)
+
+
+def test_what_is_converted_is_mapped_from_its_file_and_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tensors of a large file are in memory once, as those of the network."""
+    read: list[Any] = []
+    reader = t7.load
+
+    def load(file: Path, **options: Any) -> Any:
+        read.append(options)
+        return reader(file, **options)
+
+    monkeypatch.setattr(t7, "load", load)
+    file = write(sequential(linear(4, 3)), tmp_path)
+    save(open_model(file), tmp_path / "m")
+    load_saved(tmp_path / "m")
+    assert read == [{"writable": False}] * 2

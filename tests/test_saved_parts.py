@@ -307,3 +307,24 @@ def test_a_list_of_modules_is_described_and_built_again() -> None:
     assert isinstance(again[0], nn.ModuleList)
     assert [type(each).__name__ for each in again[0]] == ["Linear", "Tanh"]
     assert isinstance(SavedModel(network, "features").module, nn.Sequential)
+
+
+def test_a_model_that_is_loaded_shows_its_layers_and_one_kind_of_input(tmp_path: Path) -> None:
+    model = load(save(tiny(), tmp_path / "m"))
+    html: Any = model.module._repr_html_
+    assert "<b>0</b> Conv2d(1, 2" in html()
+    assert (model.input_shape, model.inputs) == ((1, 8, 8), None)
+
+
+def test_a_layer_that_flattens_images_since_then_is_kept_for_torch7(tmp_path: Path) -> None:
+    """How many numbers it makes of an image is known from the shape."""
+    view = LuaObject("nn.View", LuaTable({"size": np.array([4], np.int64), "numElements": 4}))
+    fields = {"weight": np.ones((2, 4), np.float32), "bias": np.zeros(2, np.float32)}
+    layers = LuaTable.from_list([view, LuaObject("nn.Linear", LuaTable(fields))])
+    t7.save(LuaObject("nn.Sequential", LuaTable({"modules": layers})), tmp_path / "f.t7")
+    model = open_model(tmp_path / "f.t7", input="1x2x2")
+    model.module[0] = nn.Flatten()
+    folder = save(model, tmp_path / "m")
+    assert not [note for note in load(folder).notes if "written back" in note]
+    again = t7.load(saved.save_t7(load(folder), tmp_path / "again.t7"))
+    assert again["modules"][1]["size"].tolist() == [4]

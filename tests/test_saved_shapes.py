@@ -184,6 +184,7 @@ def test_vectors_of_code_that_flattens_images_are_not_told() -> None:
     layers = nn.Linear(12, 4), nn.Tanh()
     assert str(infer_inputs(nn.Sequential(*layers))) == "12"
     assert infer_inputs(Flattens(*layers)) is None
+    assert (output_count(nn.Sequential(layers[0])), output_count(Flattens(layers[0]))) == (4, None)
     assert vector_size(None) is None
     assert vector_size(nn.BatchNorm2d(3)) is None
 
