@@ -126,7 +126,27 @@ def test_a_layer_that_must_see_values_is_run_in_its_own_precision(dtype: torch.d
     assert refusal(module, torch.ones(2, 3, dtype=torch.int64)) == ""
     assert "the first number is not 1" in refusal(module, torch.zeros(2, 3))
     # One without values cannot be run at all: then it is the trial that tells.
-    assert refusal(module.to("meta"), torch.ones(2, 3)) != ""
+    own = torch.ones(2, 3, dtype=dtype)
+    assert refusal(nn.Sequential(module), own - 1).startswith("layer 0, ByValue()")
+    assert "item()" in refusal(module.to("meta"), own)
+
+
+class Both(nn.Module):
+    """A layer of an image and of twelve steps, or of whole numbers that it must see."""
+
+    def forward(self, inputs: list[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+        if isinstance(inputs, torch.Tensor):
+            if inputs.dtype != torch.int64 or inputs.max().item() != 1:
+                raise TypeError("whole numbers were expected")
+            return inputs
+        if inputs[1].shape[1] != 12:
+            raise ValueError("twelve steps were expected")
+        return inputs[0]
+
+
+def test_sizes_of_images_are_tried_if_all_inputs_are_images() -> None:
+    assert free_size(Both(), parse_inputs("3x?x?,?x5")) == 12
+    assert refusal(Both(), torch.ones(2, 3, dtype=torch.int64)) == ""
 
 
 def test_batch_normalization_of_torch7_takes_rows_alone() -> None:

@@ -333,6 +333,9 @@ def test_what_is_baked_stands_in_front_under_names_of_its_own() -> None:
     assert [node.op_type for node in nodes] == ["Cast", "Gather", "Mul", "Sub", "Add"]
     assert [node.name for node in nodes[:4]] == [f"baked_{node.op_type}" for node in nodes[:4]]
     assert nodes[3].output[0] == nodes[4].input[0] == "normalized_input"
+    told = {each.name: each.type.tensor_type for each in proto.graph.value_info}["normalized_input"]
+    assert told.elem_type == TensorProto.FLOAT
+    assert [axis.dim_param or axis.dim_value for axis in told.shape.dim] == ["batch", 3, 4, 4]
     names = {tensor.name for tensor in proto.graph.initializer}
     assert names == {"baked_order", "baked_scale", "baked_shift", "weight"}
     session = onnxruntime.InferenceSession(

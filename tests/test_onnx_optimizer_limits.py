@@ -29,6 +29,7 @@ CONSTANTS = {
     "flat": np.array([0, -1], np.int64),
     "three_axes": RANDOM.standard_normal((4, 4, 5)).astype(np.float32),
     "images_of": np.array([-1, 3, 16], np.int64),
+    "tall": np.array([48, 2], np.int64),
     "two_axes": RANDOM.standard_normal((4, 5)).astype(np.float32),
     "weight": RANDOM.standard_normal((2, 48)).astype(np.float32),
     "cube": RANDOM.standard_normal((2, 3, 4)).astype(np.float32),
@@ -156,6 +157,17 @@ def test_a_weight_in_two_orders_has_no_name_for_both() -> None:
     found, renamed = optimized(graph(*nodes))
     assert renamed == {}
     assert "cube" not in {each.name for each in found.graph.initializer}
+
+
+def test_a_weight_in_another_shape_is_not_called_like_it() -> None:
+    nodes = [
+        make("Reshape", ["input", "flat"], ["row"]),
+        make("Reshape", ["weight", "tall"], ["other"]),
+        make("MatMul", ["row", "other"], ["y"]),
+    ]
+    found, renamed = optimized(graph(*nodes))
+    assert renamed == {}
+    assert "weight" not in {each.name for each in found.graph.initializer}
 
 
 def test_two_outputs_that_are_the_same_are_two_outputs() -> None:

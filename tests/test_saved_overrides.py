@@ -189,6 +189,13 @@ def test_what_is_said_of_images_is_refused_where_it_does_not_fit_and_beside_only
         override_of(tiny(), resize="pil-box")
 
 
+def test_layers_that_do_not_fit_each_other_are_the_problem_whatever_images_are_said() -> None:
+    network = nn.Sequential(nn.Conv2d(5, 16, 3), nn.BatchNorm2d(8)).eval()
+    model = SavedModel(network, "features")
+    with pytest.raises(PreprocessingError, match=r"^net: the layers do not fit each other: 1 "):
+        override_of(model, normalization=Normalization((0.5,), (0.25,)))
+
+
 def test_a_model_has_its_own_preprocessing_unless_a_file_is_given() -> None:
     own = Preprocessing("gray", (8, 8), mean=(0.5,), std=(0.25,))
     model = override_of(tiny(preprocessing=own), normalization=Normalization((0.5,)))
@@ -257,6 +264,13 @@ def test_the_first_layer_with_weights_tells_channels_if_it_is_a_convolution_of_i
     assert first_channels(nn.Tanh()) is None
 
 
+class Positive(nn.Module):
+    """A layer that must see a value."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input if input.sum().item() > 0 else -input
+
+
 def test_a_batch_of_the_training_is_noted_once() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), View([5, 6], keep_batch=True)).eval()
     model = SavedModel(network, "features", (1, 2, 2))
@@ -264,6 +278,13 @@ def test_a_batch_of_the_training_is_noted_once() -> None:
     for _ in range(2):
         apply_overrides(model, "net")
         assert model.notes == [note]
+    # Of images of any size, whichever runs.
+    view = View([5, 8], keep_batch=True)
+    pooled = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(2), view).eval()
+    assert training_batch_notes(pooled, None) == [note]
+    # What is behind it may need values, which the trial has not.
+    pooled.append(Positive())
+    assert training_batch_notes(pooled, parse_inputs("3x4x4")) == [note]
     # The sizes of one example alone, a size of 1, and a View that may be of anything are none.
     for other in (View([6], keep_batch=True), View([1, 6], keep_batch=True), View([-1, 6])):
         parts = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), other).eval()

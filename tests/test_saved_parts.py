@@ -56,6 +56,7 @@ def graph(*steps: Any) -> GModule:
         (nn.Sequential(), None),
         (ParallelTable(NINE, THREE), "9,3"),
         (ParallelTable(NINE, OTHER[0]), None),
+        (ParallelTable(NINE), "[9]"),
         (Bilinear(5, 6, 2), "5,6"),
         # Branches of one input: what one tells holds, unless another contradicts.
         (Concat(NINE, NINE, dim=1), "9"),
@@ -113,6 +114,8 @@ def test_an_output_has_a_shape_if_it_is_one_with_a_row_for_each_example() -> Non
         (nn.Sequential(nn.Linear(2, 2), nn.Conv2d(2, 2, 1)), "0"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh())), "1.0"),
         (nn.Sequential(nn.ReLU()), None),
+        # A layer that stands twice is the last one, too.
+        (nn.Sequential(THREE, nn.Linear(4, 3), THREE), "2"),
     ],
 )
 def test_the_head_is_the_last_linear_layer_or_else_the_last_convolution(

@@ -28,7 +28,7 @@ from torchlift.converters.saved.shapes import (
     side_by_side,
     some_image_shape,
 )
-from torchlift.converters.saved.told_inputs import told_inputs
+from torchlift.converters.saved.told_inputs import _first_modules, told_inputs
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 
@@ -246,3 +246,10 @@ def test_fields_of_a_file_tell_the_input_by_the_kind_of_its_first_layer(
     found = told_inputs(convert(network).eval())
     assert (None if found is None else (str(found[0]), found[1])) == told
     assert told_inputs(nn.Linear(4, 2)) is None
+
+
+def test_what_is_no_module_ends_a_chain_of_them() -> None:
+    damaged = lua("nn.Sequential", modules=LuaTable.from_list([5, lua("nn.Linear")]))
+    assert [one.class_name for _, one in _first_modules(damaged)] == ["nn.Sequential"]
+    empty = lua("nn.Sequential", modules=5)
+    assert [one.class_name for _, one in _first_modules(empty)] == ["nn.Sequential"]

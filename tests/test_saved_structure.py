@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
+from torchlift.converters.modules.layers.shape import Collapse, Reshape, View
+from torchlift.converters.modules.layers.squeeze import Squeeze
 from torchlift.converters.modules.registry import layer, unregister_module
 from torchlift.converters.saved import (
     SavedModel,
     SavedModelError,
     UpToLayer,
     save,
-    tensor_files,
 )
-from torchlift.converters.saved.loader import DTYPES, fill, read_tensors
 from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.standalone import _bracketed, _literal, standalone_source
 from torchlift.converters.saved.structure import build, class_of, describe
@@ -62,11 +58,13 @@ from torch import nn
 from torchlift.converters.modules.registry import layer, register
 
 UNUSED = 5
+START = 2
+MOST = 9
 SIZE: int = 3
 DEFAULT = SIZE + 1
 
 
-def helper(x: Any) -> float:
+def helper(x: Any, most: int = MOST, *, least: int = START) -> float:
     return math.pi * x
 
 
@@ -95,7 +93,7 @@ def test_a_definition_is_copied_with_all_that_it_uses_and_nothing_else(module_of
     bundle = SourceBundle()
     bundle.add(module_of("somebodys_own", OWN), "Own")
     order = list(bundle.definitions)
-    assert set(order) == {"SIZE", "DEFAULT", "helper", "Base", "Own"}
+    assert set(order) == {"SIZE", "DEFAULT", "MOST", "START", "helper", "Base", "Own"}
     assert order[-1] == "Own"
     assert order.index("SIZE") < order.index("DEFAULT")
     text = bundle.definitions["Own"]
@@ -103,7 +101,7 @@ def test_a_definition_is_copied_with_all_that_it_uses_and_nothing_else(module_of
     assert text.startswith("# Two lines\n# about the layer.\n@final\nclass Own(Base):\n")
     assert text.endswith("        return inner(x)")
     assert bundle.definitions["SIZE"] == "SIZE: int = 3"
-    assert bundle.definitions["helper"] == "def helper(x: Any) -> float:\n    return math.pi * x"
+    assert bundle.definitions["helper"].endswith("-> float:\n    return math.pi * x")
     # The standard library first, and no import of what is not used.
     assert bundle.import_lines() == (
         "import math\nfrom collections import OrderedDict\nfrom typing import Any, final\n\n"
@@ -224,6 +222,10 @@ def test_arguments_are_described_unless_they_are_the_defaults() -> None:
         "bias": False,
         "name": "a",
     }
+    # torch keeps two numbers where one was given.
+    sizes = {"in_channels": 1, "out_channels": 6, "kernel_size": (5, 5)}
+    assert describe(nn.Conv2d(1, 6, 5))["arguments"] == sizes
+    assert describe(nn.Conv2d(1, 6, 5, (1, 2)))["arguments"] == sizes | {"stride": (1, 2)}
     # 1 is not 1.0, nor True: a layer may tell them apart.
     assert describe(Scaled(nn.Tanh(), [], 1))["arguments"]["factor"] == 1
     again = build(json.loads(json.dumps(other)))
@@ -260,12 +262,33 @@ def test_a_module_stands_only_where_a_constructor_takes_one() -> None:
             build({"class": describe(Scaled(nn.Tanh(), []))["class"], "arguments": arguments})
 
 
+class Around(nn.Sequential):
+    def __init__(self, *modules: nn.Module, beside: nn.Module) -> None:
+        super().__init__(*modules)
+        self.beside = beside
+
+
+def test_a_child_that_is_an_argument_is_no_child_of_the_rest() -> None:
+    layer(Around)
+    try:
+        described = describe(Around(nn.Tanh(), beside=nn.Linear(2, 3)))
+        assert [one["class"] for one in described["children"]] == ["torch.nn.Tanh"]
+        again: Any = build(described)
+        assert again.beside.out_features == 3
+        network = Around(nn.Tanh(), beside=nn.Linear(2, 3))
+        code = standalone_source(SavedModel(network, "features"), described, {})
+        assert "return Around(nn.Tanh(), beside=nn.Linear(2, 3))" in code
+    finally:
+        unregister_module(__name__)
+
+
 def test_tuples_of_torch_are_tuples_again() -> None:
     for module in (
         nn.Conv2d(2, 4, (3, 1), padding=(1, 0), padding_mode="circular", bias=False, groups=2),
         nn.MaxPool2d((2, 3), stride=(1, 2), ceil_mode=True),
         nn.LayerNorm((4, 5), elementwise_affine=False),
         nn.Unflatten(1, (2, 3)),
+        nn.Hardtanh(-1, 2.5),
         nn.Upsample(scale_factor=(2.0, 3.0), mode="bilinear", align_corners=True),
     ):
         again = build(json.loads(json.dumps(describe(module))))
@@ -311,68 +334,21 @@ def test_a_network_up_to_a_layer_says_where_it_ends() -> None:
     assert list(again.state_dict()) == ["network.0.weight", "network.0.bias"]
 
 
-def test_every_type_of_a_tensor_file_is_read_as_safetensors_writes_it(tmp_path: Path) -> None:
-    """Also what other programs say of a file in its header."""
-    numbers = torch.tensor([[0, 1, 2], [3, 100, 7]])
-    tensors = {name: numbers.to(dtype) for name, dtype in DTYPES.items()}
-    tensors["empty"], tensors["scalar"] = torch.zeros(0, 4), torch.tensor(-2.5)
-    save_file(tensors, tmp_path / "t.safetensors", metadata={"format": "pt"})
-    found = read_tensors(tmp_path / "t.safetensors")
-    assert found.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
+def test_definitions_stand_in_the_same_order_each_time() -> None:
+    network = nn.Sequential(View([2]), Squeeze(), Reshape([2]), Collapse(1))
+    code = standalone_source(SavedModel(network, "features"), describe(network), {})
+    places = [code.index(f"class {name}(") for name in ("Collapse", "Reshape", "Squeeze", "View")]
+    assert places == sorted(places)
 
 
-def test_tensors_are_filled_in_with_ties_and_statistics_in_evaluation_mode() -> None:
-    with torch.device("meta"):
-        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2)).train()
-    names = list(network.state_dict())
-    tensors = {
-        name: torch.full(value.shape, float(number)).to(value.dtype)
-        for number, (name, value) in enumerate(network.state_dict().items())
-    }
-    del tensors["2.weight"]
-    filled: Any = fill(network, dict(tensors), {"2.weight": "0.weight"})
-    assert filled[2].weight is filled[0].weight
-    assert isinstance(filled[0].weight, nn.Parameter)
-    assert not isinstance(filled[1].running_mean, nn.Parameter)
-    assert not filled.training
-    assert [float(filled.state_dict()[name].flatten()[0]) for name in names] == [
-        *(0, 1, 2, 3, 4, 5, 6, 0, 8)
-    ]
+def test_a_layer_that_is_called_as_a_part_of_the_code_is_refused() -> None:
+    class Load(nn.Module):
+        pass
 
-
-@pytest.mark.parametrize(
-    ("text", "number", "said"),
-    [
-        ("Error: No space left on device (os error 28)", errno.ENOSPC, os.strerror(28)),
-        ("Error: Read-only file system (os error 30)", errno.EROFS, os.strerror(30)),
-        ("Error of another kind", None, "Error of another kind"),
-    ],
-)
-def test_a_tensor_file_that_cannot_be_written_is_an_error_of_the_system(
-    text: str, number: int | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise SafetensorError(text)
-
-    monkeypatch.setattr(tensor_files, "save_file", refuse)
-    with pytest.raises(OSError, match=said) as caught:
-        tensor_files.write_tensors({"a": torch.zeros(1)}, tmp_path / "t")
-    assert caught.value.errno == number
-
-
-def test_what_torch_saves_is_written_once_it_is_whole(tmp_path: Path) -> None:
-    file = tmp_path / "t.bin"
-
-    def save(stream: BinaryIO) -> None:
-        stream.write(b"a part")
-        assert not file.exists()
-        stream.seek(0)
-        stream.write(b"A")
-
-    tensor_files.write_buffered(save, file)
-    assert file.read_bytes() == b"A part"
-    with pytest.raises(IsADirectoryError):
-        tensor_files.write_buffered(lambda stream: None, tmp_path)
+    Load.__name__ = Load.__qualname__ = "load"
+    layer(Load)
+    try:
+        with pytest.raises(SavedModelError, match=r"defines 'load', a name that model\.py uses"):
+            standalone_source(SavedModel(Load(), "features"), describe(Load()), {})
+    finally:
+        unregister_module(__name__)

@@ -55,13 +55,14 @@ def test_a_step_takes_a_token_and_states_and_gives_states_and_scores(
     [
         # Other scores than tokens, in rows: nothing could be fed back.
         step_of(nn.Linear(3, 5)),
+        step_of(nn.Linear(5, 5)),
         nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4)),
         nn.Sequential(),
         # One table entry alone is no token with a state.
-        nn.Sequential(ParallelTable(nn.Linear(4, 4)), ConcatTable(nn.Identity())),
+        nn.Sequential(ParallelTable(nn.Linear(4, 4))),
         # The scores stand first.
         nn.Sequential(
-            ParallelTable(nn.Linear(4, 5), nn.Linear(5, 5)),
+            ParallelTable(nn.Linear(5, 5), nn.Linear(5, 5)),
             CAddTable(),
             ConcatTable(nn.Linear(5, 4), nn.Identity()),
         ),
@@ -114,6 +115,8 @@ Reversed.__name__ = "SeqReverseSequence"
         (nn.Sequential(LookupTable(7, 3), nn.Linear(3, 7)), None),
         (nn.Sequential(nn.Linear(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 4), SeqLSTM(3, 5)), None),
+        # Its tokens count from 0, as no network of Torch7 does.
+        (nn.Sequential(nn.Embedding(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),
     ],
 )
 def test_a_network_of_sequences_takes_tokens_with_the_batch_where_its_state_has_it(

@@ -121,7 +121,7 @@ def test_a_damaged_vocabulary_is_named(change: dict[str, Any], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("count", "first", "is_taken"), [(10, 1, True), (9, 1, False), (10, 2, False)]
+    ("count", "first", "is_taken"), [(10, 1, True), (10, 0, True), (9, 1, False), (10, 2, False)]
 )
 def test_a_list_without_a_name_is_a_vocabulary_if_it_cannot_be_options(
     count: int, first: int, is_taken: bool
