@@ -201,6 +201,8 @@ NUMBER = Normalization((0.9,), (0.6,))
         (set(), NUMBER, 1, SKETCH_SIMPLIFICATION),
         (set(), NUMBER, 3, None),
         (set(), Normalization((0.9,)), 1, None),
+        (set(), Normalization((0.9,) * 3, (0.6,)), 1, None),
+        (set(), Normalization((0.9,), (0.6,) * 3), 1, None),
         ({"nn.Linear"}, NUMBER, 1, None),
         ({"cudnn.LogSoftMax"}, MEAN, 4, None),
     ],
