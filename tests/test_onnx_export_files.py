@@ -88,6 +88,7 @@ def test_the_file_says_what_wrote_it_and_how_it_computes(
     props = {prop.key: prop.value for prop in stored.metadata_props}
     assert props["exporter"] == f'"{EXPORTER}"'
     assert props["precision"] == f'"{precision}"'
+    assert (props["inputs"], stored.model_version) == ('"3"', 1)
     assert describe_file(file)["output_kind"] == "features"
 
 
@@ -102,6 +103,10 @@ def test_neither_of_two_files_is_replaced_unasked(
         export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx.data"]
     assert beside.read_text(encoding="utf-8") == "mine"
+    (tmp_path / "m.onnx").write_text("mine", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"m\.onnx already exists"):
+        export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs)
+    assert (tmp_path / "m.onnx").read_text(encoding="utf-8") == "mine"
     exported = export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs, overwrite=True)
     assert exported.files == [tmp_path / "m.onnx", beside]
     assert beside.read_bytes() != b"mine"

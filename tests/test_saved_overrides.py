@@ -222,6 +222,9 @@ def test_a_mean_is_for_images_of_a_known_or_a_free_size(inputs: str, is_refused:
         match = f"^net: the network takes {re.escape(inputs)}, no images: leave out what is said"
         with pytest.raises(PreprocessingError, match=match):
             override_of(model, normalization=said)
+        # How images are resized is said of images, too.
+        with pytest.raises(PreprocessingError, match=match):
+            override_of(model, Beside(normalization=said), resize="pil-box")
         return
     found = override_of(model, normalization=said).preprocessing
     assert found is not None

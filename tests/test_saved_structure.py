@@ -17,6 +17,7 @@ from torchlift.converters.modules.layers.shape import Collapse, Reshape, View
 from torchlift.converters.modules.layers.squeeze import Squeeze
 from torchlift.converters.modules.registry import layer, unregister_module
 from torchlift.converters.saved import (
+    Provenance,
     SavedModel,
     SavedModelError,
     UpToLayer,
@@ -352,3 +353,15 @@ def test_a_layer_that_is_called_as_a_part_of_the_code_is_refused() -> None:
             standalone_source(SavedModel(Load(), "features"), describe(Load()), {})
     finally:
         unregister_module(__name__)
+
+
+def test_what_stands_twice_is_made_once_and_a_name_of_a_file_is_no_code() -> None:
+    relu = nn.ReLU()
+    network = nn.Sequential(nn.Linear(2, 2), relu, nn.Linear(2, 2), relu)
+    model = SavedModel(network, "features", source=Provenance('""" x.t7', "0" * 64))
+    code = standalone_source(model, describe(network), {})
+    assert code.startswith('"""____x.t7 as a PyTorch network. ')
+    assert (
+        "    shared_1 = nn.ReLU()\n"
+        "    return nn.Sequential(nn.Linear(2, 2), shared_1, nn.Linear(2, 2), shared_1)\n"
+    ) in code
