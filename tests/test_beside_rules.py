@@ -78,6 +78,9 @@ def test_what_stands_nearest_to_the_model_comes_first() -> None:
 def test_classes_come_before_labels_which_may_be_those_of_examples() -> None:
     found = beside(labels=LIST(["x", "y"]), classes=LIST(["a", "b"]))
     assert [one.path for one in found.labels] == ["classes", "labels"]
+    both = LuaTable({"labels": LIST(["x", "y"]), "classes": LIST(["a", "b"])})
+    inner = beside(data=both).labels
+    assert [one.path for one in inner] == ["data.classes", "data.labels"]
     repeated = beside(labels=LIST([1, 2, 1]))
     assert repeated.labels == []
     assert repeated.notes == ["labels beside the model is left out: numbers that repeat"]
