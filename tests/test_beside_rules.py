@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.normalization import Normalization
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved.beside import Beside, read_beside
 from torchlift.converters.saved.image_projects import (
     FAST_NEURAL_STYLE,
@@ -17,9 +20,10 @@ from torchlift.converters.saved.image_projects import (
     SKETCH_SIMPLIFICATION,
     TEXTURE_NETS,
     find_image_project,
+    with_mask,
 )
 from torchlift.converters.saved.vocabularies import vocabularies_in
-from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7 import LuaObject, LuaTable, dumps
 
 LIST = LuaTable.from_list
 
@@ -74,10 +78,15 @@ def test_what_stands_nearest_to_the_model_comes_first() -> None:
 def test_classes_come_before_labels_which_may_be_those_of_examples() -> None:
     found = beside(labels=LIST(["x", "y"]), classes=LIST(["a", "b"]))
     assert [one.path for one in found.labels] == ["classes", "labels"]
+    both = LuaTable({"labels": LIST(["x", "y"]), "classes": LIST(["a", "b"])})
+    inner = beside(data=both).labels
+    assert [one.path for one in inner] == ["data.classes", "data.labels"]
     repeated = beside(labels=LIST([1, 2, 1]))
     assert repeated.labels == []
     assert repeated.notes == ["labels beside the model is left out: numbers that repeat"]
     assert beside(classes=LIST([1, 2, 3])).labels[0].names == ["1", "2", "3"]
+    (note,) = beside(labels=LuaTable({"a": 1, "b": 1, "c": 2})).notes
+    assert "no class names found" in note
     text = beside(labels="labels.txt")
     assert text.notes == ["labels beside the model is left out: no list of class names"]
 
@@ -111,12 +120,48 @@ def test_preprocessing_that_a_project_names() -> None:
     assert (first.normalization, first.project) == (vgg, FAST_NEURAL_STYLE)
 
 
+def test_a_name_of_preprocessing_counts_wherever_it_stands_among_the_options() -> None:
+    imagenet = Normalization.of("imagenet", "imagenet")
+    options = {"preprocessing": "resnet", "tanh_constant": 150}
+    for given in (options, dict(reversed(options.items()))):
+        assert beside(opt=LuaTable(given)).normalization == imagenet
+
+
+def test_of_options_only_tables_that_look_like_preprocessing_are_looked_into() -> None:
+    numbers = LuaTable({"mean": 0.5, "std": 0.25})
+    found = beside(opt=LuaTable({"normalizer": numbers}))
+    assert found.normalization == Normalization((0.5,), (0.25,))
+    assert beside(opt=LuaTable({"data": numbers})).normalization is None
+
+
+def test_what_stands_beside_a_model_in_a_string_is_read_too() -> None:
+    """`torch.serialize` writes a whole table into a string."""
+    inner = LuaTable({"net": LuaObject("nn.Tanh"), "classes": LIST(["a", "b"]), "std": 0.25})
+    outer = LuaTable({"best": dumps(inner), "std": 0.5, "mean": 0.1})
+    found = read_beside(outer, "best.net")
+    assert [(one.path, one.names) for one in found.labels] == [("best.classes", ["a", "b"])]
+    assert found.normalization == Normalization((0.1,), (0.25,))
+
+
 @pytest.mark.parametrize(("count", "vocabularies"), [(9, 0), (10, 1)])
 def test_a_list_in_a_list_is_a_vocabulary_if_it_is_long(count: int, vocabularies: int) -> None:
     words = LIST([f"word {number}" for number in range(count)])
     found = read_beside(LIST([LuaObject("nn.Tanh"), words]), "[1]")
     assert len(found.vocabularies) == vocabularies
     assert len(found.labels) == 1
+
+
+def test_tensors_in_a_list_are_numbers_if_they_are_vectors() -> None:
+    for numbers, noted in (
+        (np.zeros(3), True),
+        (np.zeros(1), True),
+        (np.zeros(2), False),
+        (np.zeros((3, 8, 8)), False),
+        (np.zeros((1, 1)), False),
+    ):
+        found = read_beside(LIST([LuaObject("nn.Tanh"), numbers]), "[1]")
+        expected = ["[2] beside the model is left out: numbers without a name"] if noted else []
+        assert found.notes == expected
 
 
 def test_numbers_without_a_name_are_noted() -> None:
@@ -159,6 +204,8 @@ NUMBER = Normalization((0.9,), (0.6,))
         (set(), NUMBER, 1, SKETCH_SIMPLIFICATION),
         (set(), NUMBER, 3, None),
         (set(), Normalization((0.9,)), 1, None),
+        (set(), Normalization((0.9,) * 3, (0.6,)), 1, None),
+        (set(), Normalization((0.9,), (0.6,) * 3), 1, None),
         ({"nn.Linear"}, NUMBER, 1, None),
         ({"cudnn.LogSoftMax"}, MEAN, 4, None),
     ],
@@ -178,15 +225,93 @@ def test_a_project_is_known_by_its_layers_or_by_its_numbers(
         ({"w2nn_offset": 15, "w2nn_scale_factor": 2}, 3, (8, 2, "RGB", False)),
         ({"w2nn_channels": 1}, 3, (0, 1, "gray", True)),
         ({}, 1, (0, 1, "gray", True)),
+        ({}, None, (0, 1, "RGB", False)),
+        ({"w2nn_channels": 3}, 1, (0, 1, "RGB", False)),
     ],
 )
 def test_waifu2x_needs_a_wider_image_and_keeps_colors_of_one_channel(
-    fields: dict[str, Any], channels: int, expected: tuple[int, int, str, bool]
+    fields: dict[str, Any], channels: int | None, expected: tuple[int, int, str, bool]
 ) -> None:
     source = LuaObject("nn.Sequential", LuaTable({"w2nn_arch_name": "a", **fields}))
     project = find_image_project(source, (), None, channels)
+    # A layer of its own tells it, too.
+    other = LuaObject("nn.Sequential", LuaTable(fields))
+    assert find_image_project(other, {"w2nn.ScaleTable"}, None, channels) == project
     assert project is not None
     assert project.output is not None
     output = project.output
     assert (output.border, output.scale, output.color, output.keeps_color) == expected
     assert (project.normalization.color, project.normalization.value_range) == (expected[2], 1)
+
+
+def test_outputs_of_a_project_are_undone_as_its_inputs_unless_it_says_how() -> None:
+    own = Preprocessing("BGR", value_range=255, mean=(1.0, 2.0, 3.0), std=(4.0,))
+    undone = FAST_NEURAL_STYLE.image_to_image(own)
+    assert (undone.value_range, undone.mean, undone.std) == (255, (1.0, 2.0, 3.0), (4.0,))
+    assert INPAINTING.image_to_image(own) is INPAINTING.output
+    for scale, expected in ((None, 1), (4, 4)):
+        masked = with_mask(ImageToImage(1, "RGB", border=2, scale=scale))
+        assert masked == ImageToImage(1, "RGB", border=2, scale=expected, takes_mask=True)
+
+
+@pytest.mark.parametrize(
+    ("project", "name", "inputs", "outputs"),
+    [
+        # preprocess.lua: nothing is known before mean and std, which the option names.
+        (FAST_NEURAL_STYLE, "fast-neural-style", Normalization(), None),
+        # test.lua: image.load gives 0 to 1; `deprocess` adds the mean to BGR from 0 to 255.
+        (
+            TEXTURE_NETS,
+            "texture_nets",
+            Normalization(color="RGB", value_range=1),
+            ImageToImage(255, "BGR", mean=(103.939, 116.779, 123.68)),
+        ),
+        # inpaint.lua: sizes are made multiples of 4, and the output is the whole image.
+        (
+            INPAINTING,
+            "siggraph2017_inpainting",
+            Normalization(color="RGB", value_range=1),
+            ImageToImage(1, "RGB", multiple=4, scale=1, takes_mask=True),
+        ),
+        # simplify.py: gray, with sizes that are multiples of 8.
+        (
+            SKETCH_SIMPLIFICATION,
+            "sketch_simplification",
+            Normalization(color="gray", value_range=1),
+            ImageToImage(1, "gray", multiple=8, scale=1),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_project_takes_and_gives_images_as_its_source_says(
+    project: Any, name: str, inputs: Normalization, outputs: ImageToImage | None
+) -> None:
+    assert (project.name, project.normalization, project.output) == (name, inputs, outputs)
+
+
+def test_of_tables_of_any_name_each_that_is_not_understood_is_noted_once() -> None:
+    numbers = LuaTable({"mean": 0.5, "std": 0.25})
+    found = beside(first=numbers, second=LuaTable({"mean": 0.1, "std": 0.2}))
+    assert found.normalization == Normalization((0.5,), (0.25,))
+    assert found.notes == []
+    # A table of options is none of them, and a network has its own.
+    assert beside(config=LuaTable({"data": numbers})).normalization is None
+    inner = LuaObject("nn.Tanh", LuaTable({"mean": 0.5, "std": 0.25}))
+    assert beside(other=inner).normalization is None
+    shape = LuaTable({"mean": LIST([0.5, 0.4]), "std": 1.5})
+    (note,) = beside(mean_std=shape).notes
+    assert note.startswith("mean_std beside the model is left out: ")
+    (note,) = beside(mean=LuaTable({"a": "b"})).notes
+    assert note.startswith("mean beside the model is left out: ")
+
+
+def test_keys_are_those_of_the_words_alone() -> None:
+    for key in ("mean", "img_means", "pixel_mean", "rgbMean", "meanImage", "vgg_mean_values"):
+        assert beside(**{key: 0.5}).normalization == Normalization((0.5,), None), key
+    for key in ("std", "stddev", "img_std", "sigma", "data_stdv"):
+        assert beside(**{key: 0.5}).normalization == Normalization((0.0,), (0.5,)), key
+    for key in ("meanwhile", "best_mean_loss", "standard"):
+        assert beside(**{key: 0.5}).normalization is None, key
+    for key in ("mean_std", "stdMean", "stats", "statistics", "norm", "normalization"):
+        both = LuaTable({"mean": 0.5, "std": 0.25})
+        assert beside(**{key: both}).normalization == Normalization((0.5,), (0.25,)), key

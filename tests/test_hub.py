@@ -17,6 +17,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.saved import SavedModel, SavedModelError, open_model
+from torchlift.converters.saved import hub as hub_module
 from torchlift.converters.saved.hub import (
     _fetched,
     _problem,
@@ -206,6 +207,69 @@ def test_what_images_of_a_network_of_another_library_are_comes_along(
     assert sorted(file.name for file in place.iterdir()) == names
     # Whatever is pushed meanwhile, all files are of one commit.
     assert all(COMMIT in path for path in asked if not path.endswith("/config.json"))
+
+
+def test_weights_of_another_library_are_there_and_of_a_size_that_is_told(
+    served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = served
+    assert hub_module._LARGEST_WEIGHTS == 4 * 2**30
+    (folder / "config.json").write_text('{"architecture": "small"}', encoding="utf-8")
+    weights = folder / "model.safetensors"
+    for content, limit, problem in (
+        (None, 1000, "the repository has no model.safetensors$"),
+        (bytes(1000), 999, "model.safetensors has 1,000 bytes, at most 999 were expected"),
+        (bytes(1000), 1000, None),
+    ):
+        monkeypatch.setattr("torchlift.converters.saved.hub._LARGEST_WEIGHTS", limit)
+        _fetched.cache_clear()
+        if content is None:
+            weights.unlink()
+        else:
+            weights.write_bytes(content)
+        if problem is None:
+            fetch_of_another_library("hf:lab/digits")
+            continue
+        with pytest.raises(SavedModelError, match=f"^hf:lab/digits: {problem}"):
+            fetch_of_another_library("hf:lab/digits")
+    assert not any(path.startswith("GET") and "torch7.t7" in path for path in asked)
+
+
+def test_a_damaged_config_is_named_by_its_repository(served: tuple[Path, list[str]]) -> None:
+    folder, asked = served
+    (folder / "config.json").write_text('{"format": "torchlift"}', encoding="utf-8")
+    with pytest.raises(SavedModelError, match=r"^hf:lab/digits: format version None; "):
+        model_path("hf:lab/digits")
+    assert not any(path.endswith(".safetensors") for path in asked)
+
+
+def test_a_config_without_a_count_allows_weights_of_a_usual_size(
+    served: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torchlift 0.1.0 did not count the parameters: 2**28 of them are allowed."""
+    folder, _ = served
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values |= {"format_version": 1, "output": values.pop("output_kind")}
+    del values["parameters"]
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    limits: list[Any] = []
+    download = hub_module._downloaded
+
+    def downloaded(source: str, repository: str, name: str, revision: Any, limit: int) -> Any:
+        limits.append((name, revision, limit))
+        return download(source, repository, name, revision, limit)
+
+    monkeypatch.setattr(hub_module, "_downloaded", downloaded)
+    model_path("hf:lab/digits")
+    most = 64 * 2**20 + 16 * 2**28
+    assert limits == [
+        ("config.json", None, 64 * 2**20),
+        ("model.safetensors", COMMIT, most),
+        ("torch7.t7", COMMIT, most),
+    ]
+    # What was fetched once in a process is not asked for again.
+    model_path("hf:lab/digits")
+    assert len(limits) == 3
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from saved_support import tiny
 from support import FIXTURES
 from torch import nn
 
+from torchlift import __version__
 from torchlift.cli.main import main
 from torchlift.converters import saved
 from torchlift.converters.errors import WriteError
 from torchlift.converters.images.image_to_image import ImageToImage
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import Provenance, SavedModel
 from torchlift.converters.saved.card import is_card, is_edited, model_card
 from torchlift.transfer.errors import TrainingError
@@ -126,3 +128,53 @@ def test_a_run_goes_on_only_while_the_card_of_its_model_is_torchlifts(tmp_path: 
     with pytest.raises(TrainingError, match=r"it also contains model/README\.md"):
         open_run(run, {}, {}, resume=False, overwrite=True)
     assert card.read_text(encoding="utf-8") == "# My thesis\n"
+
+
+def test_a_card_says_the_facts_and_the_steps_on_one_line_each() -> None:
+    preprocessing = Preprocessing("gray", (8, 8), mean=(0.5,))
+    source = Provenance("Net.T7", "ab" * 32)
+    model = tiny(preprocessing=preprocessing, source=source, labels=["a\nb", "x" * 201, "y" * 200])
+    card = model_card(model)
+    assert "- torch7\npipeline_tag: image-classification" in card
+    assert "# A Torch7 model, converted to PyTorch" in card
+    lines = card.splitlines()
+    for line in (
+        "    source      Net.T7",
+        f"    SHA-256     {'ab' * 32}",
+        "    input       1x8x8",
+        "    output      logits, 3 numbers",
+        "    parameters  239",
+        f"    written by  torchlift {__version__}",
+        '    color          "gray"',
+        "    size           [8, 8]",
+        "    mean           [0.5]",
+        "    0  a\\nb",
+        f"    1  {'x' * 200}…",
+        f"    2  {'y' * 200}",
+    ):
+        assert line in lines, line
+    other = model_card(replace(model, source=Provenance("net.onnx", "cd" * 32), input_shape=None))
+    assert "- torchlift\n" in other
+    assert "# A PyTorch model\n" in other
+    assert "\n    input " not in other
+    plain = model_card(SavedModel(nn.Tanh(), "features"))
+    for title in ("Preprocessing", "Classes", "What was checked"):
+        assert f"## {title}" not in plain
+    assert "    output      features\n    parameters  0\n" in plain
+
+
+def test_a_mark_in_a_text_is_not_that_of_the_card(tmp_path: Path) -> None:
+    """The last one counts; what is no text is nobody's card."""
+    false = "<!-- torchlift wrote this card; SHA-256 of the text above: " + "0" * 64 + " -->"
+    card = tmp_path / "README.md"
+    assert not is_card(card)
+    assert not is_edited(card)
+    card.write_text(model_card(tiny(notes=[false])), encoding="utf-8")
+    assert is_card(card)
+    assert not is_edited(card)
+    card.write_bytes(b"\xff\xfe no card")
+    assert not is_card(card)
+    assert is_edited(card)
+    card.write_text(f"Mine.\n{false}\n", encoding="utf-8")
+    assert is_card(card)
+    assert is_edited(card)

@@ -73,6 +73,8 @@ def test_pixels_at_the_very_edge_of_a_new_one_are_taken_as_pillow_takes_them(met
         ("31x17", None, "image.scale-bicubic"),
         ("*1/2", None, "image.scale-simple"),
         ("*1.5", None, "image.scale-bilinear"),
+        ("*2", (11, 13), "image.scale-simple"),
+        (None, (9, 9), "image.scale-bilinear"),
         (None, None, "none"),
         (None, (9, 7), "none"),
         (36, (32, 32), "torch-bilinear-antialias"),

@@ -193,6 +193,19 @@ def test_tables_have_numbered_inputs_and_outputs(tmp_path: Path) -> None:
     assert check(TwoToTwo(), tmp_path / "model.onnx", inputs).passed
 
 
+def test_one_example_of_several_inputs_is_enough_and_nothing_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A size of 1 would become a constant; that inputs share the batch is meant."""
+    inputs = [torch.randn(1, 2), torch.randn(1, 5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export(TwoToTwo(), tmp_path / "model.onnx", inputs=inputs)
+    assert capfd.readouterr() == ("", "")
+    first, second = run(tmp_path / "model.onnx", torch.ones(4, 2), torch.zeros(4, 5))
+    assert (first.shape, second.shape) == ((4, 2), (4, 7))
+
+
 def test_inputs_without_a_common_batch_axis_are_errors(tmp_path: Path) -> None:
     first = torch.zeros(3, 2)
     for inputs in ([first, torch.zeros(4, 5)], [first, torch.tensor(1.0)]):

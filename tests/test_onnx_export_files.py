@@ -18,6 +18,7 @@ from torch import nn
 import torchlift
 from torchlift.converters.errors import LabelsError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference import InferenceError
 from torchlift.converters.input_shapes import InputShape, parse_inputs
 from torchlift.converters.onnx import OnnxError, describe_file, export
 from torchlift.converters.onnx.exporter.bake_preprocessing import (
@@ -87,6 +88,7 @@ def test_the_file_says_what_wrote_it_and_how_it_computes(
     props = {prop.key: prop.value for prop in stored.metadata_props}
     assert props["exporter"] == f'"{EXPORTER}"'
     assert props["precision"] == f'"{precision}"'
+    assert (props["inputs"], stored.model_version) == ('"3"', 1)
     assert describe_file(file)["output_kind"] == "features"
 
 
@@ -101,6 +103,10 @@ def test_neither_of_two_files_is_replaced_unasked(
         export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx.data"]
     assert beside.read_text(encoding="utf-8") == "mine"
+    (tmp_path / "m.onnx").write_text("mine", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"m\.onnx already exists"):
+        export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs)
+    assert (tmp_path / "m.onnx").read_text(encoding="utf-8") == "mine"
     exported = export(nn.Identity(), tmp_path / "m.onnx", inputs=inputs, overwrite=True)
     assert exported.files == [tmp_path / "m.onnx", beside]
     assert beside.read_bytes() != b"mine"
@@ -347,3 +353,25 @@ def test_outside_the_graph_are_sizes_and_whole_pixels() -> None:
         "RGB", (8, 9), "image.scale-bilinear", value_range=255, round_pixels=True
     )
     assert remaining_preprocessing(Preprocessing("gray")).color == "gray"
+
+
+class Sized(nn.Module):
+    """It takes images of one size alone."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.shape[2] != 32:
+            raise ValueError("32 was expected")
+        return input
+
+
+def test_an_example_is_as_large_as_the_network_takes_it() -> None:
+    model = SavedModel(Sized().eval(), "features")
+    model.set_inputs(parse_inputs("3x?x?"))
+    _, example = example_of(model, model.module, None, any_size=False, is_saved=True)
+    assert example.shape == (2, 3, 32, 32)
+
+
+def test_inputs_of_different_numbers_of_examples_have_no_shapes() -> None:
+    for other in (torch.zeros(4, 5), torch.tensor(1.0)):
+        with pytest.raises(InferenceError, match="batch axis"):
+            shapes_of([torch.zeros(3, 2), other])

@@ -74,10 +74,12 @@ class Heads(nn.Module):
         super().__init__()
         self.body, self.last = nn.Linear(4, 3), nn.Softmax(1)
         self.each, self.map = nn.Sigmoid(), nn.LogSoftmax(1)
+        self.cut = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
 
     def forward(self, values: torch.Tensor) -> list[torch.Tensor]:
         scores = self.body(values)
-        return [scores, self.last(scores), self.each(scores), self.map(scores[..., None])]
+        maps = self.map(scores[..., None])
+        return [scores, self.last(scores), self.each(scores), maps, self.cut(values)]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,8 @@ class Heads(nn.Module):
         ((2,), "probabilities"),
         ((3,), "features"),
         ((4,), "features"),
+        # Written in the place of logits.
+        ((5,), "features"),
         ((1, 2), "features"),
     ],
 )
@@ -117,6 +121,14 @@ def test_columns_are_a_choice_of_classes_if_all_its_probabilities_are_kept(
     network = nn.Sequential(nn.Linear(4, 3), *([last] if last is not None else []))
     module = KeptOutputs(network.eval(), Kept(None, columns))
     assert kind_of_kept(module, said, torch.ones(2, 4)) == kind
+
+
+def test_a_sigmoid_is_no_choice_also_where_it_adds_up_to_one() -> None:
+    network = nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()).eval()
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    for kept in (Kept(None, (1, 2)), Kept((1,))):
+        assert kind_of_kept(KeptOutputs(network, kept), "features", torch.ones(2, 4)) == "features"
 
 
 @pytest.mark.parametrize(

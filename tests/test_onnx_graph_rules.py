@@ -170,33 +170,58 @@ def test_a_transposition_of_axes_of_one_is_left_to_the_reshape_behind_it(
         ({"last": (2, 3)}, False),
         ({"last": (2, 4)}, False),
         ({"sizes_of": "other"}, False),
+        # Whether it is their own is not known of a size that is computed.
+        ({"last_end": "computed"}, False),
+        ({"flat": "computed"}, False),
+        # One head of attention has three axes.
+        ({"axes": 3, "first": (0, 1), "second": (1, 2), "last": (2, 3)}, True),
+        ({"axes": 3, "first": (0, 2), "second": (1, 2), "last": (2, 3)}, False),
     ],
 )
 def test_keys_are_transposed_in_one_node_where_the_sizes_are_their_own(
     changes: dict[str, Any], is_one: bool
 ) -> None:
-    sizes = {"first": (0, 2), "second": (2, 3), "last": (3, 4), "flat": -1, "sizes_of": "input"}
+    sizes: dict[str, Any] = {
+        "first": (0, 2),
+        "second": (2, 3),
+        "last": (3, 4),
+        "flat": -1,
+        "sizes_of": "input",
+    }
     sizes |= changes
-    constants: dict[str, Any] = {"flat": np.array([sizes["flat"]])}
+    axes = sizes.get("axes", 4)
+    constants: dict[str, Any] = {"computed_start": np.array([0]), "computed_end": np.array([1])}
+    keys = "input" if axes == 4 else "keys"
+    names = {"input": keys, "flat": "flat", "last_end": "last_end"}
+    names |= {name: "computed" for name, value in changes.items() if value == "computed"}
     nodes = [
-        make("Transpose", ["input"], ["other"], perm=[0, 1, 3, 2]),
-        make("Shape", [sizes["sizes_of"]], ["shape"]),
+        make("Reshape", ["input", "square"], ["keys"]),
+        make("Transpose", [keys], ["other"], perm=[*range(axes - 2), axes - 1, axes - 2]),
+        make("Shape", [names.get(sizes["sizes_of"], "other")], ["shape"]),
+        make("Shape", ["shape"], ["computed"]),
     ]
+    constants["square"] = np.array([-1, 4, 4])
+    if changes.get("flat") != "computed":
+        constants["flat"] = np.array([sizes["flat"]])
     for name in ("first", "second", "last"):
         ends = [f"{name}_start", f"{name}_end"]
         constants |= {one: np.array([bound]) for one, bound in zip(ends, sizes[name], strict=True)}
-        nodes.append(make("Slice", ["shape", *ends], [name]))
+        nodes.append(make("Slice", ["shape", *(names.get(end, end) for end in ends)], [name]))
     nodes += [
-        make("Concat", ["flat", "second", "last"], ["rows"], axis=0),
-        make("Reshape", ["input", "rows"], ["a"]),
+        make("Concat", [names["flat"], "second", "last"], ["rows"], axis=0),
+        make("Reshape", [keys, "rows"], ["a"]),
         make("Transpose", ["a"], ["b"], perm=[0, 2, 1]),
         make("Concat", ["first", "last", "second"], ["all"], axis=0),
         make("Reshape", ["b", "all"], ["y"]),
     ]
     model = graph(nodes, constants)
+    if axes == 3:
+        kept = helper.make_tensor_value_info("keys", TensorProto.FLOAT, ["rows", 4, 4])
+        model.graph.value_info.append(kept)
     changed = onnx_ir.from_proto(model)
     assert rewriter.RewriteRuleSet([TRANSPOSED_KEYS]).apply_to_model(changed) == is_one
     if is_one:
         found = onnx_ir.to_proto(changed)
-        assert "Reshape" not in [node.op_type for node in found.graph.node]
-        assert np.array_equal(run(found), IMAGES.transpose(0, 1, 3, 2))
+        assert [node.op_type for node in found.graph.node].count("Reshape") == 1
+        expected = IMAGES if axes == 4 else IMAGES.reshape(-1, 4, 4)
+        assert np.array_equal(run(found), expected.swapaxes(-1, -2))

@@ -22,6 +22,7 @@ CONSTANTS = {
     "last": np.array([3], np.int64),
     "one": np.array([4], np.int64),
     "scale": np.float32(0.25),
+    "sizes": np.array([1, 1, 2, 2], np.float32),
 }
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 1)).astype(np.float32)
 
@@ -113,3 +114,76 @@ def test_an_output_in_single_precision_may_be_taken_by_other_nodes_too() -> None
     )
     assert is_half(found, "Mul")
     assert not is_half(found, "Softmax")
+
+
+def test_a_constant_that_several_nodes_take_in_single_precision_is_not_cast() -> None:
+    """Resizing keeps its factors in float32."""
+    found = half(
+        make("Tanh", ["input"], ["t"]),
+        make("Resize", ["t", "", "sizes"], ["a"], mode="nearest"),
+        make("Resize", ["a", "", "sizes"], ["b"], mode="nearest"),
+        make("Exp", ["b"], ["y"]),
+    )
+    kinds = {tensor.name: tensor.data_type for tensor in found.graph.initializer}
+    assert kinds == {"sizes": TensorProto.FLOAT}
+    types = {value.name: value.type.tensor_type.elem_type for value in found.graph.value_info}
+    assert types.get("sizes", TensorProto.FLOAT) == TensorProto.FLOAT
+    cast = {node.input[0] for node in found.graph.node if node.op_type == "Cast"}
+    assert "sizes" not in cast
+
+
+def test_whole_numbers_and_nothing_at_all_fit_half_precision() -> None:
+    """Only what becomes float16 must not be too large for it."""
+    indices, empty = np.array([70_000, 0, -1], np.int64), np.zeros(0, np.float32)
+    nodes = [
+        make("Reshape", ["input", "sizes"], ["rows"]),
+        make("Clip", ["indices", "least", "most"], ["places"]),
+        make("Gather", ["rows", "places"], ["taken"], axis=0),
+        make("Flatten", ["taken"], ["flat"]),
+        make("Reshape", ["empty", "none"], ["no_rows"]),
+        make("Concat", ["flat", "no_rows"], ["y"], axis=0),
+    ]
+    constants = {
+        "sizes": np.array([-1, 12], np.int64),
+        "indices": indices,
+        "least": np.int64(0),
+        "most": np.int64(1),
+        "empty": empty,
+        "none": np.array([0, 12], np.int64),
+    }
+    values = [
+        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 4, 1]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    inner = helper.make_graph(nodes, "graph", values[:1], values[1:], stored)
+    model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    found = onnx_ir.to_proto(to_half(onnx_ir.from_proto(model)))
+    kinds = {tensor.name: tensor.data_type for tensor in found.graph.initializer}
+    assert (kinds["indices"], kinds["empty"]) == (TensorProto.INT64, TensorProto.FLOAT16)
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN", "Scan"])
+def test_no_operator_that_loops_is_converted(
+    operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounding would add up from step to step."""
+    from onnxruntime.transformers import float16
+
+    said: list[Any] = []
+
+    def convert(proto: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+        said.append(options)
+        return proto
+
+    monkeypatch.setattr(float16, "convert_float_to_float16", convert)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
+        for name in ("input", "y")
+    ]
+    inner = helper.make_graph([make("Relu", ["input"], ["y"])], "graph", values[:1], values[1:])
+    to_half(onnx_ir.from_proto(helper.make_model(inner, ir_version=8)))
+    (options,) = said
+    assert operator in options["op_block_list"]
+    assert set(float16.DEFAULT_OP_BLOCK_LIST) <= set(options["op_block_list"])
+    assert options["keep_io_types"]

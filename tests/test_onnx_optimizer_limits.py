@@ -28,6 +28,8 @@ CONSTANTS = {
     "copied": np.array([0, 0, -1], np.int64),
     "flat": np.array([0, -1], np.int64),
     "three_axes": RANDOM.standard_normal((4, 4, 5)).astype(np.float32),
+    "images_of": np.array([-1, 3, 16], np.int64),
+    "tall": np.array([48, 2], np.int64),
     "two_axes": RANDOM.standard_normal((4, 5)).astype(np.float32),
     "weight": RANDOM.standard_normal((2, 48)).astype(np.float32),
     "cube": RANDOM.standard_normal((2, 3, 4)).astype(np.float32),
@@ -155,3 +157,67 @@ def test_a_weight_in_two_orders_has_no_name_for_both() -> None:
     found, renamed = optimized(graph(*nodes))
     assert renamed == {}
     assert "cube" not in {each.name for each in found.graph.initializer}
+
+
+def test_a_weight_in_another_shape_is_not_called_like_it() -> None:
+    nodes = [
+        make("Reshape", ["input", "flat"], ["row"]),
+        make("Reshape", ["weight", "tall"], ["other"]),
+        make("MatMul", ["row", "other"], ["y"]),
+    ]
+    found, renamed = optimized(graph(*nodes))
+    assert renamed == {}
+    assert "weight" not in {each.name for each in found.graph.initializer}
+
+
+def test_two_outputs_that_are_the_same_are_two_outputs() -> None:
+    nodes = [
+        make("Exp", ["input"], ["twice"]),
+        make("Relu", ["twice"], ["pair"]),
+        make("Relu", ["twice"], ["y"]),
+    ]
+    found, _ = optimized(graph(*nodes, also="pair"))
+    onnx.checker.check_model(found)
+    assert [value.name for value in found.graph.output] == ["y", "pair"]
+    assert [node.op_type for node in found.graph.node].count("Relu") == 1
+
+
+def test_functions_of_a_file_are_written_out() -> None:
+    """Few programs know functions."""
+    body = [make("Exp", ["a"], ["b"]), make("Relu", ["b"], ["c"])]
+    opsets = [helper.make_opsetid("", 18)]
+    function = helper.make_function("own", "Both", ["a"], ["c"], body, opsets)
+    node = make("Both", ["input"], ["y"], domain="own")
+    model = graph(node)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    found, _ = optimized(model)
+    assert [node.op_type for node in found.graph.node] == ["Exp", "Relu"]
+    assert not found.functions
+
+
+def test_constants_of_a_branch_are_those_of_the_graph() -> None:
+    def branch(operator: str, name: str) -> onnx.GraphProto:
+        constant = numpy_helper.from_array(CONSTANTS["grid"] * 2, name)
+        output = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
+        nodes = [
+            make(operator, ["input", name], [f"{name}_a"]),
+            make("Exp", [f"{name}_a"], [f"{name}_b"]),
+            make("Reshape", [f"{name}_b", "images_of"], [f"{name}_out"], allowzero=1),
+        ]
+        return helper.make_graph(nodes, name, [], [output], [constant])
+
+    branches = {"then_branch": branch("Mul", "one"), "else_branch": branch("Add", "other")}
+    model = graph(
+        make("Shape", ["images_of"], ["kept"]),
+        make("ReduceSum", ["input"], ["sum"], keepdims=0),
+        make("Cast", ["sum"], ["is_any"], to=TensorProto.BOOL),
+        make("If", ["is_any"], ["y"], **branches),
+    )
+    found, _ = optimized(model)
+    (node,) = (node for node in found.graph.node if node.op_type == "If")
+    inside = [attribute.g for attribute in node.attribute]
+    assert not any(each.initializer for each in inside)
+    # Of two that are equal one is stored, and no size is 0.
+    assert [each.dims for each in found.graph.initializer if len(each.dims) == 2] == [[4, 4]]
+    assert not any(inner.attribute for each in inside for inner in each.node)

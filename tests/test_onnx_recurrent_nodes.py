@@ -1,6 +1,7 @@
 """ONNX's recurrent operators as the exporter writes them, in either direction, against NumPy.
 
-onnxscript runs an operator at once where it is given arrays, so that nothing is traced here.
+onnxscript runs an operator at once where it is given arrays, so that nothing is traced here. What
+PyTorch computes in their place while a network is traced is compared with the same numbers.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from torchlift.converters.onnx.exporter.recurrent_operators import (
+    OPERATORS,
     _gru_node,
     _lstm_node,
     _rnn_node,
@@ -52,6 +55,17 @@ def compared(found: Any, outputs: dict[int, np.ndarray], *states: np.ndarray) ->
         np.testing.assert_allclose(getattr(actual, "value", actual), wanted, rtol=1e-4, atol=1e-5)
 
 
+def in_torch(name: str, *given: Any) -> list[np.ndarray]:
+    """Return what the operator of a traced graph gives in PyTorch, once its sizes are as told."""
+    tensors = [torch.as_tensor(one) if isinstance(one, np.ndarray) else one for one in given]
+    found = OPERATORS[name](*tensors)
+    meta = [one.to("meta") if isinstance(one, torch.Tensor) else one for one in tensors]
+    told = OPERATORS[name](*meta)
+    assert [one.shape for one in told] == [one.shape for one in found]
+    assert [one.dtype for one in told] == [torch.float32] * len(found)
+    return [one.numpy() for one in found]
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("peepholes", [None, PEEPHOLES], ids=["plain", "peepholes"])
 def test_an_lstm_has_its_gates_in_the_order_of_onnx(
@@ -66,8 +80,9 @@ def test_an_lstm_has_its_gates_in_the_order_of_onnx(
         new = sigmoid(f + at_forget * c) * c + sigmoid(i + at_input * c) * np.tanh(g)
         h, c = sigmoid(o + at_output * new) * np.tanh(new), new
         outputs[step] = h
-    found = _lstm_node(SEQUENCE, HIDDEN, CELL, from_input, from_state, *biases, peepholes, reverse)
-    compared(found, outputs, h, c)
+    given = (SEQUENCE, HIDDEN, CELL, from_input, from_state, *biases, peepholes, reverse)
+    compared(_lstm_node(*given), outputs, h, c)
+    compared(in_torch("lstm_sequence", *given), outputs, h, c)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -83,10 +98,9 @@ def test_a_gru_resets_before_or_behind_the_product(reset_after: bool, reverse: b
         n = np.tanh(of_input[2] + (r * of_state[2] if reset_after else new))
         h = (1 - z) * n + z * h
         outputs[step] = h
-    found = _gru_node(
-        SEQUENCE, HIDDEN, from_input, from_state, bias, state_bias, reset_after, reverse
-    )
-    compared(found, outputs, h)
+    given = (SEQUENCE, HIDDEN, from_input, from_state, bias, state_bias, reset_after, reverse)
+    compared(_gru_node(*given), outputs, h)
+    compared(in_torch("gru_sequence", *given), outputs, h)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -98,5 +112,6 @@ def test_a_plain_recurrent_layer_has_its_activation(activation: str, reverse: bo
     for step in steps_of(reverse):
         h = apply(SEQUENCE[step] @ from_input.T + h @ from_state.T + sum(biases))
         outputs[step] = h
-    found = _rnn_node(SEQUENCE, HIDDEN, from_input, from_state, *biases, activation, reverse)
-    compared(found, outputs, h)
+    given = (SEQUENCE, HIDDEN, from_input, from_state, *biases, activation, reverse)
+    compared(_rnn_node(*given), outputs, h)
+    compared(in_torch("rnn_sequence", *given), outputs, h)

@@ -56,6 +56,7 @@ def graph(*steps: Any) -> GModule:
         (nn.Sequential(), None),
         (ParallelTable(NINE, THREE), "9,3"),
         (ParallelTable(NINE, OTHER[0]), None),
+        (ParallelTable(NINE), "[9]"),
         (Bilinear(5, 6, 2), "5,6"),
         # Branches of one input: what one tells holds, unless another contradicts.
         (Concat(NINE, NINE, dim=1), "9"),
@@ -113,6 +114,8 @@ def test_an_output_has_a_shape_if_it_is_one_with_a_row_for_each_example() -> Non
         (nn.Sequential(nn.Linear(2, 2), nn.Conv2d(2, 2, 1)), "0"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh())), "1.0"),
         (nn.Sequential(nn.ReLU()), None),
+        # A layer that stands twice is the last one, too.
+        (nn.Sequential(THREE, nn.Linear(4, 3), THREE), "2"),
     ],
 )
 def test_the_head_is_the_last_linear_layer_or_else_the_last_convolution(
@@ -307,3 +310,24 @@ def test_a_list_of_modules_is_described_and_built_again() -> None:
     assert isinstance(again[0], nn.ModuleList)
     assert [type(each).__name__ for each in again[0]] == ["Linear", "Tanh"]
     assert isinstance(SavedModel(network, "features").module, nn.Sequential)
+
+
+def test_a_model_that_is_loaded_shows_its_layers_and_one_kind_of_input(tmp_path: Path) -> None:
+    model = load(save(tiny(), tmp_path / "m"))
+    html: Any = model.module._repr_html_
+    assert "<b>0</b> Conv2d(1, 2" in html()
+    assert (model.input_shape, model.inputs) == ((1, 8, 8), None)
+
+
+def test_a_layer_that_flattens_images_since_then_is_kept_for_torch7(tmp_path: Path) -> None:
+    """How many numbers it makes of an image is known from the shape."""
+    view = LuaObject("nn.View", LuaTable({"size": np.array([4], np.int64), "numElements": 4}))
+    fields = {"weight": np.ones((2, 4), np.float32), "bias": np.zeros(2, np.float32)}
+    layers = LuaTable.from_list([view, LuaObject("nn.Linear", LuaTable(fields))])
+    t7.save(LuaObject("nn.Sequential", LuaTable({"modules": layers})), tmp_path / "f.t7")
+    model = open_model(tmp_path / "f.t7", input="1x2x2")
+    model.module[0] = nn.Flatten()
+    folder = save(model, tmp_path / "m")
+    assert not [note for note in load(folder).notes if "written back" in note]
+    again = t7.load(saved.save_t7(load(folder), tmp_path / "again.t7"))
+    assert again["modules"][1]["size"].tolist() == [4]

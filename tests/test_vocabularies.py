@@ -17,6 +17,7 @@ from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.text.vocabulary_file import read_vocabulary_file
 from torchlift.converters.onnx import check, export
 from torchlift.converters.saved.beside import read_beside
+from torchlift.converters.saved.vocabularies import is_vocabulary_key, vocabularies_in
 from torchlift.converters.t7 import LuaObject, LuaTable
 from torchlift.converters.vocabulary import Vocabulary
 
@@ -120,7 +121,7 @@ def test_a_damaged_vocabulary_is_named(change: dict[str, Any], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("count", "first", "is_taken"), [(10, 1, True), (9, 1, False), (10, 2, False)]
+    ("count", "first", "is_taken"), [(10, 1, True), (10, 0, True), (9, 1, False), (10, 2, False)]
 )
 def test_a_list_without_a_name_is_a_vocabulary_if_it_cannot_be_options(
     count: int, first: int, is_taken: bool
@@ -170,3 +171,33 @@ def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
     (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
     (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
     assert named.tokens == ("p", "q")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("vocab", "Vocabulary", "ivocab", "nvvocab", "vocab_map", "dict", "dicts", "dictionaries"),
+        *("alphabet", "charset", "words", "chars", "characters", "tokens", "symbols", "itow"),
+        *("wtoi", "itoc", "ctoi", "idx_to_token", "ix2word", "word2id", "char_to_index"),
+        *("ans_to_ix", "i2w", "c2i", "token2n"),
+    ],
+)
+def test_a_vocabulary_is_known_by_its_key(key: str) -> None:
+    assert is_vocabulary_key(key)
+
+
+@pytest.mark.parametrize("key", ["epoch", "word", "dictum", "words_seen", "to_token", "idx", 5])
+def test_other_keys_are_those_of_no_vocabulary(key: Any) -> None:
+    assert not is_vocabulary_key(key)
+
+
+def test_so_many_vocabularies_are_taken_and_those_inside_a_network_are_not() -> None:
+    tables = {f"t{number:03}": lua_list("a", "b", f"c{number}") for number in range(101)}
+    found = vocabularies_in(LuaTable(tables), "dicts")
+    assert len(found) == 100
+    assert (found[0].lua_path, found[99].lua_path) == ("dicts.t000", "dicts.t099")
+    inside = lua(net=module("nn.Tanh", words=WORDS), words=WORDS)
+    assert [one.lua_path for one in vocabularies_in(inside, "dicts")] == ["dicts.words"]
+    # A table that stands in itself has an end.
+    inside["self"] = inside
+    assert len(vocabularies_in(inside, "dicts")) == 1

@@ -180,6 +180,15 @@ def _channels(layer: nn.Module | None) -> int | None:
     return next((count for count in found if isinstance(count, int)), None)
 
 
+def _image_channels(module: nn.Module) -> tuple[int, ...]:
+    """Return how many channels images may have: what the first layer takes, or 3 or 1."""
+    first = _first_weighted(module)
+    # What a linear layer takes is not the channels of the images that are flattened for it.
+    is_flat = isinstance(first, (nn.Linear, nn.BatchNorm1d))
+    known = None if is_flat else _channels(first)
+    return (3, 1) if known is None else (known,)
+
+
 def infer_input_shape(
     module: nn.Module, size: tuple[int, int] | None = None
 ) -> tuple[int, int, int] | None:
@@ -200,10 +209,7 @@ def infer_input_shape(
         >>> infer_input_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
         (1, 28, 28)
     """
-    first = _first_weighted(module)
-    is_flat = isinstance(first, (nn.Linear, nn.BatchNorm1d))
-    known = None if is_flat else _channels(first)
-    channels = (3, 1) if known is None else (known,)
+    channels = _image_channels(module)
     trial = on_meta_device(module)
     if size is not None:
         return next(((c, *size) for c in channels if _takes(module, trial, (c, *size))), None)
@@ -228,15 +234,11 @@ def some_image_shape(module: nn.Module) -> tuple[int, int, int] | None:
         >>> some_image_shape(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(1152, 10)))
         (1, 28, 28)
     """
-    known = _channels(_first_weighted(module))
     if not _may_take_images(module):
         return None
     trial = on_meta_device(module)
-    shapes = (
-        (count, side, side)
-        for side in _USUAL_SIZES
-        for count in ((3, 1) if known is None else (known,))
-    )
+    channels = _image_channels(module)
+    shapes = ((count, side, side) for side in _USUAL_SIZES for count in channels)
     return next((shape for shape in shapes if _takes(module, trial, shape)), None)
 
 
