@@ -37,6 +37,7 @@ from torchlift.transfer.features.extractors import (
     build_extractor,
     network_digest,
 )
+from torchlift.transfer.features.model_source import ModelSource
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import describe_store, open_store
 
@@ -279,3 +280,16 @@ def test_settings_are_positive(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(StoreError, match=f"{name}=0: expected at least 1"):
         Settings(**settings)
+
+
+def test_the_manifest_says_where_its_network_is_and_what_it_takes() -> None:
+    """(C, H, W) of one image: a network without a size of its own is saved with it."""
+    model = SavedModel(NETWORK, "logits", preprocessing=SCALE)
+    extractor = TorchExtractor(model, ["penultimate"], "cpu")
+    wide = Dataset(np.zeros((3, 1, 5, 7), np.uint8), np.zeros(3, np.int64))
+    source = ModelSource("/nets/a.t7", None, "model")
+    manifest = plan_extraction(extractor, wide, CHUNKS, source).manifest
+    assert manifest["source"] == {
+        "model": "/nets/a.t7", "weights": None, "at": "model", "input_shape": [1, 2, 2]
+    }  # fmt: skip
+    assert "source" not in planned().manifest
