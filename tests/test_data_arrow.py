@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data_support import in_memory
 from PIL import Image
@@ -125,3 +127,25 @@ def test_rows_of_all_files_of_a_folder_have_their_labels(tmp_path: Path) -> None
         open_data(tmp_path)
     parquet.write_table(pyarrow.table({"image": [image()]}), tmp_path / "train-0.parquet")
     assert open_data(tmp_path).classes is None
+
+
+def test_numbers_beside_names_are_their_positions(tmp_path: Path) -> None:
+    """From 0, whichever have images; -1 is no label."""
+    label = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
+    features = {"image": {"_type": "Image"}, "Label": label}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    for labels, said in (
+        ([2, 1], ""),
+        ([2, -1], "1 of 2 images have no"),
+        ([2, 3], "1 labels out"),
+    ):
+        pair = {"image": [image(), image()], "Label": labels}
+        table = pyarrow.table(pair).replace_schema_metadata(metadata)
+        parquet.write_table(table, tmp_path / "a.parquet")
+        if said:
+            with pytest.raises(DataError, match=said):
+                open_data(tmp_path / "a.parquet")
+        else:
+            data = open_data(tmp_path / "a.parquet")
+            assert np.asarray(data.classes).tolist() == labels
+            assert data.names == ("a", "b", "c")

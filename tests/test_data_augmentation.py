@@ -92,6 +92,11 @@ def test_the_random_numbers_of_a_seed_are_the_same_in_every_version() -> None:
         expected = stream(7, 3, kind).integers(2**63 - 1, size=5)
         assert np.array_equal(seeds(7, 3, 5), expected)
     assert np.array_equal(BatchPlan(9, 4, 7).order(3), stream(7, 3).permutation(9))
+    again = BatchPlan(9, 4, 7, sampling="replacement")
+    assert np.array_equal(again.order(3), stream(7, 3).integers(9, size=9))
+    weights = np.arange(9.0)
+    weighted = BatchPlan(9, 4, 7, sampling="weighted", weights=weights)
+    assert np.array_equal(weighted.order(3), stream(7, 3).choice(9, size=9, p=weights / 36))
     once = BatchPlan(9, 4, 7, sampling="shuffle-once")
     assert np.array_equal(once.order(3), stream(7, 0).permutation(9))
 
@@ -123,3 +128,19 @@ def test_a_box_at_the_edge_counts_with_the_area_that_it_has() -> None:
     assert torch.equal(mixed, expected)
     own = 1 - 9 / 48
     torch.testing.assert_close(fractions, targets[1:] * own + targets[:-1] * (1 - own))
+
+
+@pytest.mark.parametrize(("padding", "fits"), [(4, True), (8, True), (9, False)])
+def test_images_are_shifted_by_no_more_than_their_larger_side(padding: int, fits: bool) -> None:
+    """Of 4×8 pixels: by up to eight in each direction."""
+    pixels = torch.full((1, 1, 4, 8), 255, dtype=torch.uint8)
+    numbers = np.full((1, 6), 0.5, np.float32)
+    augmentation = Augmentation(crop_padding=padding)
+    if fits:
+        assert torch.equal(augmentation(pixels, numbers), pixels)
+        # Nothing of the image is left where it is shifted by all of its height.
+        numbers[0, 1] = 0.0
+        assert not augmentation(pixels, numbers).any()
+    else:
+        with pytest.raises(DataError, match="crop_padding=9: at most the larger side of the imag"):
+            augmentation(pixels, numbers)

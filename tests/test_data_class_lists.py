@@ -180,3 +180,8 @@ def test_twenty_classes_are_listed_that_could_be_chosen(count: int, ends: str) -
     with pytest.raises(DataError, match=r"no class cat, owl; the data has: n0, n1, ") as error:
         select_classes(Dataset(PIXELS, CLASSES, names), ["cat", "n3", "owl"])
     assert str(error.value).endswith(ends)
+
+
+def test_a_choice_of_no_class_is_refused() -> None:
+    with pytest.raises(DataError, match="name at least one class, and each only once"):
+        select_classes(Dataset(PIXELS, CLASSES), [])

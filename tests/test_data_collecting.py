@@ -22,6 +22,7 @@ from torchlift.converters import t7
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import Dataset, ImageFiles, open_data
 from torchlift.transfer.data.collect_images import unreadable_note
+from torchlift.transfer.data.dataset import join_splits
 from torchlift.transfer.data.readers.cifar import read_cifar
 from torchlift.transfer.data.readers.registry import ReadOptions
 from torchlift.transfer.data.readers.webdataset import split_of
@@ -274,3 +275,33 @@ def test_what_is_wrong_with_a_label_shows_it(labels: list[str], said: str, folde
     rows = "".join(f"{index}.png,{label}\n" for index, label in enumerate(labels))
     with pytest.raises(DataError, match=re.escape(said)):
         open_data(table(folder, f"path,label\n{rows}"))
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_what_is_known_of_images_goes_with_them(kind: str, folder: Path) -> None:
+    """Their classes, names and splits, in the order in which they are taken."""
+    splits, ids = np.array(["train", "val", "test", "train"]), np.array(list("abcd"))
+    known: dict[str, Any] = {"ids": ids, "splits": splits}
+    files = np.array([folder / f"{index}.png" for index in range(4)], object)
+    data: Any = ImageFiles(files, np.array([0, 1, 2, 1]), ("x", "y", "z"), **known)
+    if kind == "memory":
+        data = Dataset(PIXELS, data.classes, data.names, **known)
+    taken = data.take(np.array([2, 0]))
+    assert (taken.classes.tolist(), taken.names) == ([2, 0], ("x", "y", "z"))
+    assert (taken.ids.tolist(), taken.splits.tolist()) == (["c", "a"], ["test", "train"])
+    images = taken.images if kind == "memory" else taken.in_memory().images
+    assert np.array_equal(images, PIXELS[[2, 0]])
+    bare = (Dataset(PIXELS) if kind == "memory" else ImageFiles(files)).take(np.array([2, 0]))
+    assert (bare.classes, bare.splits) == (None, None)
+    # Of images in memory without names, the positions are kept.
+    assert bare.ids is None if kind == "files" else np.asarray(bare.ids).tolist() == [2, 0]
+
+
+def test_images_of_several_splits_have_names_if_all_have() -> None:
+    named = [
+        Dataset(PIXELS[:1], ids=np.array(["a"])),
+        Dataset(PIXELS[1:3], ids=np.array(["b", "c"])),
+    ]
+    whole = join_splits(dict(zip(("train", "test"), named, strict=True)))
+    assert np.asarray(whole.ids).tolist() == ["a", "b", "c"]
+    assert join_splits({"train": named[0], "test": Dataset(PIXELS[1:3])}).ids is None

@@ -112,3 +112,12 @@ def test_the_last_batch_is_left_out_only_if_it_is_smaller(count: int, drop_last:
 def test_a_process_is_one_of_those_that_there_are(rank: int, world_size: int) -> None:
     with pytest.raises(DataError, match=f"rank={rank}: expected 0 to {world_size - 1}"):
         BatchPlan(10, 2, rank=rank, world_size=world_size)
+
+
+def test_mixed_targets_have_a_column_for_each_name() -> None:
+    """Also for a class of which there are no images, as a network has an output for it."""
+    data = Dataset(PIXELS[:4], np.array([0, 1, 0, 1]), ("a", "b", "c"))
+    augmentation = Augmentation(mixup=1.0)
+    ((_, targets),) = Batches(data, Preprocessing(), BatchPlan(4, 4), augmentation=augmentation)
+    assert targets.shape == (4, 3)
+    assert not targets[:, 2].any()

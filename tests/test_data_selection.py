@@ -307,3 +307,21 @@ def test_the_sources_own_test_images_are_left_out_beside_others(data: Dataset) -
     assert sorted(ids(splits.train) + ids(splits.val)) == list(range(300))
     assert (len(splits.val), ids(splits.test)) == (30, list(range(10)))
     assert splits.notes[0] == "test: 10 images, given"
+
+
+def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
+    """Of ten images each, five are drawn, whatever the seed."""
+    splits = np.array(["train", "test"] * 10)
+    plain = Dataset(np.zeros((20, 1, 1, 1), np.uint8), np.zeros(20, np.int64), splits=splits)
+    for unlabeled in (plain, replace(plain, classes=None)):
+        for seed in range(5):
+            drawn = limited(unlabeled, 10, seed=seed).splits
+            assert drawn is not None
+            assert (drawn == "train").sum() == 5
+
+
+def test_a_split_that_is_not_drawn_is_not_noted(data: Dataset) -> None:
+    assert split(data, 0.1).notes == ("val: 54 images drawn by seed 0, stratified by class",)
+    assert split(data, 0.0, 0.1, seed=2).notes == (
+        "test: 54 images drawn by seed 2, stratified by class",
+    )

@@ -38,6 +38,12 @@ def model(*layers: nn.Module, **options: Any) -> SavedModel:
             ["1.0", "2"],
             ["Conv2d", "Tanh"],
         ),
+        # A layer, and no row of layers, stands behind it.
+        (
+            model(nn.Conv2d(1, 2, 1), nn.Sequential(nn.Sigmoid(), nn.ReLU())),
+            ["0", "1.0"],
+            ["Conv2d", "Sigmoid"],
+        ),
     ],
 )
 def test_the_first_convolution_is_shown_and_what_stands_behind_it(
@@ -95,7 +101,12 @@ def graph(nodes: list[Any], shape: list[Any], **constants: np.ndarray) -> onnx.M
 
 @pytest.mark.parametrize(
     ("shape", "fixed"),
-    [(["n", 1, 2, 3], (1, 2, 3)), (["n", 1, "h", "w"], None), (["n", 4, 5], None)],
+    [
+        (["n", 1, 2, 3], (1, 2, 3)),
+        (["n", 1, "h", "w"], None),
+        (["n", 1, None, None], None),
+        (["n", 4, 5], None),
+    ],
 )
 def test_the_shape_of_images_of_a_file_is_known_if_no_axis_is_free(
     shape: list[Any], fixed: tuple[int, ...] | None, tmp_path: Path
@@ -109,6 +120,21 @@ def test_the_shape_of_images_of_a_file_is_known_if_no_axis_is_free(
         assert (opened.extractor.names, list(opened.kinds)) == (["y"], ["Conv"])
         assert opened.preprocessing.color == "gray"
         assert opened.preprocessing.size == (None if fixed is None else (2, 3))
+
+
+def test_of_several_operators_behind_a_convolution_the_first_is_shown(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["c"]),
+        make("Relu", ["c"], ["r"]),
+        make("Neg", ["c"], ["n"]),
+        make("Add", ["r", "n"], ["y"]),
+    ]
+    onnx.save(
+        graph(nodes, ["b", 1, 2, 2], w=np.ones((1, 1, 1, 1), np.float32)), tmp_path / "m.onnx"
+    )
+    opened = layers_of_file(tmp_path / "m.onnx", [])
+    assert (opened.extractor.names, list(opened.kinds)) == (["c", "r"], ["Conv", "Relu"])
 
 
 def test_the_input_of_a_file_is_a_layer_too(tmp_path: Path) -> None:

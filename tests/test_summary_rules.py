@@ -39,11 +39,11 @@ def test_a_network_is_summarized_at_rest_and_stays_as_it_was() -> None:
 )
 def test_bytes_are_those_of_the_networks_numbers(dtype: torch.dtype, width: int) -> None:
     """Of its first parameter that is no whole number."""
-    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).to(dtype)
+    network = nn.Sequential(nn.ReLU(), nn.Linear(4, 3)).to(dtype)
     network.register_parameter("count", nn.Parameter(torch.ones(1, dtype=torch.int64), False))
     rows = summarize(network, (5, 4)).layers
-    assert [row.output_bytes for row in rows[:2]] == [5 * 3 * width] * 2
-    assert rows[0].weight_bytes == (4 * 3 + 3) * width
+    assert [row.output_bytes for row in rows[:2]] == [5 * 4 * width, 5 * 3 * width]
+    assert rows[1].weight_bytes == (4 * 3 + 3) * width
 
 
 class Several(nn.Module):
@@ -120,11 +120,25 @@ class Crossed(nn.Module):
         return both
 
 
+class Shifted(nn.Module):
+    """A product of its input with itself, to which numbers are added in the same step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, x.t())
+
+
 def test_the_depth_is_that_of_the_longest_way_and_of_weights_alone() -> None:
     summary = summarize(Crossed(), (5, 4))
     assert summary.depth == 3
     assert summary.multiply_adds == 4 * (5 * 4 * 4) + 5 * 5 * 4
     assert summarize(nn.Sequential(nn.ReLU(), nn.Flatten()), (2, 3)).depth == 0
+    # A bias alone is no layer.
+    shifted = summarize(Shifted(), (4,))
+    assert (shifted.depth, shifted.multiply_adds) == (0, 2 * 2 * 4 // 2)
 
 
 @pytest.mark.parametrize(
