@@ -117,6 +117,11 @@ def test_rows_may_be_empty_and_name_an_image_again(folder: Path) -> None:
     data = open_data(file)
     assert data.ids is not None
     assert (data.ids.tolist(), classes(file)) == (["0.png", "1.png", "0.png"], [0, 1, 0])
+    # The first line says what stands between columns, and how many there are.
+    data = open_data(table(folder, "path,label\n0.png,a;b;c;d\n"))
+    assert data.names == ("a;b;c;d",)
+    with pytest.raises(DataError, match="row 2 has 3 columns, the first line 2"):
+        open_data(table(folder, "path,label\n0.png,cat\n1.png,dog,more\n"))
     # Of columns with usual names, those of files come first.
     data = open_data(table(folder, "image,file,label\n1.png,0.png,cat\n"))
     assert isinstance(data, Dataset)
@@ -161,6 +166,9 @@ def test_a_label_stands_in_the_first_file_that_has_one(tmp_path: Path) -> None:
     assert open_data(file).names == ("owl",)
     file = archive(tmp_path / "a.tar", a__png=picture(0), a__txt=b"an owl")
     assert open_data(file).names is None
+    # What macOS writes beside each file is no image, though it is called like one.
+    file = archive(tmp_path / "a.tar", **{"x/___a.png": b"mine", "x/a.png": picture(0)})
+    assert np.asarray(open_data(file).ids).tolist() == ["x/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +240,15 @@ def test_an_array_of_any_version_of_numpys_format_is_read(
     assert isinstance(data, Dataset)
     assert np.array_equal(data.images, PIXELS)
     assert classes(file) == [0, 1, 2, 3]
+
+
+def test_the_names_of_arrays_may_have_capital_letters(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=PIXELS[:2], Y=[1, 0], Class_Names=["cat", "dog"])
+    data = open_data(tmp_path / "d.npz")
+    assert (classes(tmp_path / "d.npz"), data.names) == ([1, 0], ("cat", "dog"))
+    np.savez(tmp_path / "d.npz", X_Train=PIXELS[:2], Y_Train=[1, 0], TestImages=PIXELS[2:3])
+    with pytest.raises(DataError, match="train: 3×4×5 uint8 with labels, test: 3×4×5 uint8"):
+        open_data(tmp_path / "d.npz")
 
 
 def test_of_cifar_only_the_split_that_is_asked_for_is_read(tmp_path: Path) -> None:

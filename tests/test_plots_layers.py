@@ -20,7 +20,7 @@ from torchlift.transfer.plots.activations import Activation, layers_of, layers_o
 from torchlift.transfer.plots.evaluation import confusion_of, mistakes_of
 from torchlift.transfer.plots.feature_maps import draw_feature_maps
 from torchlift.transfer.plots.figures import marker, new_page, short
-from torchlift.transfer.plots.mosaic import Panel, draw_panels
+from torchlift.transfer.plots.mosaic import Panel, _Mosaic, draw_panels
 from torchlift.transfer.plots.sizes import sizes_in_onnx
 from torchlift.transfer.plots.tensors import weights_of, weights_of_file
 
@@ -267,3 +267,18 @@ def test_markers_begin_again_and_a_page_is_measured_from_its_top() -> None:
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 3), (2, 0))
     assert figure.get_size_inches().tolist() == [3, 2]
     assert axes.get_position().bounds == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "labeled", "width"),
+    [(100, False, 4.6), (100, True, 8.0), (1024, False, 38 * 0.2), (4, False, 2.0), (4, True, 2.0)],
+)
+def test_a_tile_has_the_width_that_its_label_needs(count: int, labeled: bool, width: float) -> None:
+    """At least 0.2 inches, and 0.8 with a label; at most 1 for a single value."""
+    labels = [str(index) for index in range(count)] if labeled else None
+    mosaic = _Mosaic.of(Panel("", np.zeros((count, 1, 1)), labels))
+    assert mosaic.width == pytest.approx(width)
+    # A label has a strip of its own above each row of tiles, which is a fifth of an inch.
+    pixels = mosaic.size[1] / mosaic.width
+    assert mosaic.strip == (pytest.approx(0.2 * pixels, rel=0.15) if labeled else 0)
+    assert mosaic.corner(mosaic.columns)[0] == 32 + mosaic.gap + 2 * mosaic.strip
