@@ -65,6 +65,16 @@ def test_features_have_one_row_for_each_example() -> None:
         FeatureNetwork(network, taps)(torch.zeros(3, 4))
 
 
+def test_a_single_number_is_no_feature_of_several_examples() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean()
+
+    network = nn.Sequential(Mean())
+    with pytest.raises(LayerError, match="for 3 examples: not one row each"):
+        FeatureNetwork(network, find_taps(network, ["0"]))(torch.zeros(3, 4))
+
+
 def test_only_arrays_called_data_are_features(tmp_path: Path) -> None:
     """Whatever else a file holds, such as a description of its dataset."""
     file = tmp_path / "f.npz"
