@@ -20,7 +20,7 @@ import torch
 import zarr
 from torch import nn
 
-from torchlift.converters.errors import NotFiniteError
+from torchlift.converters.errors import NotFiniteError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, fingerprint
@@ -293,3 +293,15 @@ def test_the_manifest_says_where_its_network_is_and_what_it_takes() -> None:
         "model": "/nets/a.t7", "weights": None, "at": "model", "input_shape": [1, 2, 2]
     }  # fmt: skip
     assert "source" not in planned().manifest
+
+
+def test_a_store_with_a_link_in_it_is_not_continued(tmp_path: Path) -> None:
+    """What would be written would be elsewhere."""
+    store = extract(planned(), tmp_path / "store")
+    (store.path / "features/penultimate/c/1/0").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (store.path / "features/penultimate/c/1").rmdir()
+    (store.path / "features/penultimate/c/1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WriteError, match="link"):
+        extract(planned(), store.path)
+    assert not list((tmp_path / "elsewhere").iterdir())
