@@ -149,8 +149,11 @@ def test_batches_have_the_size_that_is_set(tmp_path: Path) -> None:
         return plan.extractor(inputs)
 
     counting.__dict__.update(vars(plan.extractor))
-    extract(replace(plan, extractor=counting), tmp_path / "store", workers=1)
+    store = extract(replace(plan, extractor=counting), tmp_path / "store", workers=1)
     assert sizes == [2, 2, 1, 2, 2, 1]
+    # A chunk of several batches holds the values of each.
+    (expected,) = plan.extractor(SCALE(PIXELS.images))
+    np.testing.assert_allclose(store.read("penultimate").images, expected, atol=1e-6)
 
 
 def test_a_single_image_is_shown_twice() -> None:
@@ -305,3 +308,12 @@ def test_a_store_with_a_link_in_it_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="link"):
         extract(planned(), store.path)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("more", [-8, 8])
+def test_a_column_of_labels_has_a_number_for_each_image(more: int, tmp_path: Path) -> None:
+    store = extract(planned(), tmp_path / "store")
+    file = store.path / "labels/c/0"
+    file.write_bytes((file.read_bytes() + bytes(8))[: 80 + more])
+    with pytest.raises(StoreError, match=f"labels/c/0: damaged: {80 + more} bytes for 10 numbers"):
+        open_store(store.path)
