@@ -18,18 +18,20 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 from torch import nn
 
 from torchlift.converters.errors import NotFiniteError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
-from torchlift.transfer.data import Dataset, fingerprint
+from torchlift.transfer.data import Dataset, ImageFiles, fingerprint
 from torchlift.transfer.errors import LayerError, StoreError
 from torchlift.transfer.features.extraction import (
     ExtractionPlan,
     _map_in_order,
     example_of,
     extract,
+    features_in_memory,
     plan_extraction,
 )
 from torchlift.transfer.features.extractors import (
@@ -317,3 +319,18 @@ def test_a_column_of_labels_has_a_number_for_each_image(more: int, tmp_path: Pat
     file.write_bytes((file.read_bytes() + bytes(8))[: 80 + more])
     with pytest.raises(StoreError, match=f"labels/c/0: damaged: {80 + more} bytes for 10 numbers"):
         open_store(store.path)
+
+
+def test_features_of_files_are_those_of_each_image(tmp_path: Path) -> None:
+    """In batches of two: each has its own files."""
+    files = np.empty(5, object)
+    for index in range(5):
+        files[index] = tmp_path / f"{index}.png"
+        Image.fromarray(PIXELS.images[index, 0]).save(files[index])
+    extractor = planned().extractor
+    (found,) = features_in_memory(
+        extractor, ImageFiles(files, color="gray"), Settings(batch_size=2), workers=1
+    )
+    (expected,) = extractor(SCALE(PIXELS.images[:5]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert len(np.unique(found, axis=0)) == 5

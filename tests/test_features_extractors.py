@@ -218,3 +218,12 @@ def test_the_output_of_a_graph_is_its_first_one_whatever_it_is_called() -> None:
     del graph.output[:]
     with pytest.raises(LayerError, match="no value 'output'"):
         find_values(graph, ["output"])
+
+
+def test_the_same_numbers_in_another_shape_are_another_network() -> None:
+    digests = set()
+    for shape in ((2, 3), (3, 2), (6,)):
+        network = nn.Module()
+        network.register_parameter("weight", nn.Parameter(torch.arange(6.0).reshape(shape)))
+        digests.add(network_digest(network))
+    assert len(digests) == 3

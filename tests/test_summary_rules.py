@@ -172,3 +172,16 @@ def test_the_formula_of_a_layer_has_its_own_numbers(
     layer: nn.Module, shapes: tuple[tuple[int, ...], tuple[int, ...]], text: str | None
 ) -> None:
     assert formula(layer, *shapes) == text
+
+
+class Summed(nn.Module):
+    """Gives one result for all examples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(0)
+
+
+def test_an_output_of_all_examples_together_has_all_of_its_axes() -> None:
+    """Only a batch in front is left out."""
+    summary = summarize(nn.Sequential(nn.ReLU(), Summed()), (5, 4))
+    assert [row.output_shape for row in summary.layers] == [(5, 4), (5, 4)]
