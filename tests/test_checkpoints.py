@@ -142,3 +142,88 @@ def test_a_checkpoint_without_weights_is_refused(content: Any, tmp_path: Path) -
     torch.save(content, tmp_path / "none.pth")
     with pytest.raises(NetworkError, match="no state dict"):
         read_state(tmp_path / "none.pth")
+
+
+def test_a_value_that_holds_itself_holds_no_weights_without_end(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, tmp_path / "cycle.pth")
+    with pytest.raises(NetworkError, match="no state dict"):
+        read_state(tmp_path / "cycle.pth")
+    # Three keys may lead to the tensors, and no four.
+    state: Any = network().state_dict()
+    for depth in (1, 2, 3):
+        torch.save({"net": state} if depth > 1 else state, tmp_path / "deep.pth")
+        state = torch.load(tmp_path / "deep.pth", weights_only=True)
+        if depth < 3:
+            assert len(read_state(tmp_path / "deep.pth")[0]) == 9
+    assert read_state(tmp_path / "deep.pth")[1] == "net.net"
+    torch.save({"net": state}, tmp_path / "deep.pth")
+    with pytest.raises(NetworkError, match="no state dict"):
+        read_state(tmp_path / "deep.pth")
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_state"),
+    [({"epoch": 3}, True), ({"extra": {}}, True), ({"extra": {"a": 1}}, False), ({5: 1}, False)],
+)
+def test_tensors_beside_plain_values_are_weights(
+    beside: dict[Any, Any], is_state: bool, tmp_path: Path
+) -> None:
+    """Beside another dict or numbered entries they are something else, such as an optimizer's."""
+    torch.save({"w": torch.ones(2), **beside}, tmp_path / "w.pth")
+    if is_state:
+        assert list(read_state(tmp_path / "w.pth")[0]) == ["w"]
+    else:
+        with pytest.raises(NetworkError, match="no state dict"):
+            read_state(tmp_path / "w.pth")
+
+
+def test_a_head_of_other_inputs_is_not_taken() -> None:
+    """Nor are its classes those of the network."""
+    ours = network(2)
+    state = network(5, seed=1).state_dict()
+    state["3.weight"] = torch.ones(5, 6)
+    model = SavedModel(ours, "logits", labels=["cat", "dog"])
+    before = ours[3].weight.clone()
+    fill_from_state(model, ours, state, "w.pth")
+    assert torch.equal(ours[3].weight, before)
+    assert model.labels == ["cat", "dog"]
+    assert model.notes == [
+        "w.pth: 7 tensors are loaded; not in it, so random: 3.weight, 3.bias; "
+        "not used of it: 3.weight, 3.bias"
+    ]
+
+
+def test_a_name_behind_a_prefix_counts_if_its_tensor_fits() -> None:
+    """Of two prefixes, that of more tensors of the right shapes; of two alike the shorter one."""
+    theirs, ours = network(seed=1), network(seed=2)
+    other = {f"net.{name}": torch.ones(7) for name in theirs.state_dict()}
+    model = SavedModel(ours, "logits")
+    fill_from_state(model, ours, prefixed("student.", theirs) | other, "w.pth")
+    assert torch.equal(ours(INPUTS), theirs(INPUTS))
+    twice = prefixed("a.longer.", network(seed=3)) | prefixed("short.", theirs)
+    ours = network(seed=2)
+    fill_from_state(SavedModel(ours, "logits"), ours, twice, "w.pth")
+    assert torch.equal(ours(INPUTS), theirs(INPUTS))
+
+
+@pytest.mark.parametrize(("more", "told"), [(4, "x4"), (5, "x4 and 1 more"), (1204, "and 1,200")])
+def test_five_tensors_that_are_not_used_are_named(more: int, told: str) -> None:
+    ours = network()
+    state = ours.state_dict() | {f"x{index}": torch.ones(1) for index in range(more + 1)}
+    model = SavedModel(ours, "logits")
+    fill_from_state(model, ours, state, "w.pth")
+    (note,) = model.notes
+    assert note.startswith("w.pth: 9 tensors are loaded; not used of it: x0, x1, x2, x3, x4")
+    assert told in note
+    assert ("more" in note) == (more > 4)
+
+
+def test_the_shape_of_a_single_number_is_named() -> None:
+    scalar = nn.Module()
+    scalar.register_parameter("scale", nn.Parameter(torch.ones(())))
+    with pytest.raises(NetworkError, match="scale is 2×3, a number was expected"):
+        fill_from_state(
+            SavedModel(scalar, "features"), scalar, {"scale": torch.ones(2, 3)}, "w.pth"
+        )

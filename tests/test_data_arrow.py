@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from data_support import in_memory
 from PIL import Image
 from test_data_tables import save_to_disk
 
@@ -80,3 +84,68 @@ def test_pyarrow_is_asked_for_where_it_is_missing(
         monkeypatch.setattr(reader, "require", missing)
     with pytest.raises(MissingPackageError, match=r"a\.parquet needs pyarrow$"):
         open_data(file)
+
+
+def test_the_splits_of_a_column_and_the_first_of_two_images_are_taken(tmp_path: Path) -> None:
+    """A mask beside an image is an image, too; and large tables have large columns of bytes."""
+    other = io.BytesIO()
+    Image.new("L", (9, 9)).save(other, "png")
+    pair = {"bytes": other.getvalue(), "path": None}
+    columns: dict[str, Any] = {
+        "Image": pyarrow.array([image(), image()], pyarrow.large_binary()),
+        "mask": [pair, pair],
+        "Label": ["cat", "dog"],
+        "subset": ["train", "Validation"],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    data = in_memory(tmp_path / "a.parquet")
+    assert data.images.shape == (2, 1, 4, 4)
+    assert data.names == ("cat", "dog")
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train", "val"]
+    # Bytes of another name are no image.
+    columns = {"mask": columns["mask"], "Image": columns["Image"], "Label": columns["Label"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    assert in_memory(tmp_path / "a.parquet").images.shape == (2, 1, 9, 9)
+
+
+def test_rows_of_all_files_of_a_folder_have_their_labels(tmp_path: Path) -> None:
+    """A file without labels beside one that has some lacks them; one of no label has none."""
+    for name, columns in (
+        ("train-0.parquet", {"image": [image()], "label": ["cat"]}),
+        ("test-0.parquet", {"image": [image(), image()], "label": ["dog", "cat"]}),
+    ):
+        parquet.write_table(pyarrow.table(columns), tmp_path / name)
+    data = open_data(tmp_path)
+    assert data.classes is not None
+    assert data.splits is not None
+    assert (data.classes.tolist(), data.splits.tolist()) == ([0, 1, 0], ["train", "test", "test"])
+    assert data.ids is not None
+    assert data.ids.tolist() == ["train-0/0", "test-0/0", "test-0/1"]
+    parquet.write_table(pyarrow.table({"image": [image()] * 2}), tmp_path / "test-0.parquet")
+    with pytest.raises(DataError, match="2 of 3 images have no label, the first in row 2"):
+        open_data(tmp_path)
+    parquet.write_table(pyarrow.table({"image": [image()]}), tmp_path / "train-0.parquet")
+    assert open_data(tmp_path).classes is None
+
+
+def test_numbers_beside_names_are_their_positions(tmp_path: Path) -> None:
+    """From 0, whichever have images; -1 is no label."""
+    label = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
+    features = {"image": {"_type": "Image"}, "Label": label}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    for labels, said in (
+        ([2, 1], ""),
+        ([2, -1], "1 of 2 images have no"),
+        ([2, 3], "1 labels out"),
+    ):
+        pair = {"image": [image(), image()], "Label": labels}
+        table = pyarrow.table(pair).replace_schema_metadata(metadata)
+        parquet.write_table(table, tmp_path / "a.parquet")
+        if said:
+            with pytest.raises(DataError, match=said):
+                open_data(tmp_path / "a.parquet")
+        else:
+            data = open_data(tmp_path / "a.parquet")
+            assert np.asarray(data.classes).tolist() == labels
+            assert data.names == ("a", "b", "c")

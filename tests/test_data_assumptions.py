@@ -15,6 +15,7 @@ from PIL import Image
 from torchlift.converters.images.errors import ImageError
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import Dataset, dataset_from, open_data, stream_folder
+from torchlift.transfer.data.array_layout import to_classes
 from torchlift.transfer.data.image_files import MEMORY_LIMIT
 from torchlift.transfer.data.readers import ReadOptions, find_reader, reader, registered_readers
 from torchlift.transfer.data.safe_pickle import _byte_array, _DtypeStandIn
@@ -34,6 +35,9 @@ def table(**entries: Any) -> LuaTable:
         ([0, 128, 256], False),
         ([0, 128, 2550], False),
         ([0, 128, 254.95], False),
+        # A thousandth of a step is rounding, five are not.
+        ([0, 128.0005, 255], True),
+        ([0, 128.005, 255], False),
         ([-1, 128, 255], False),
         ([0, 0.5, 1], False),
         ([0, 51 / 255, 1], True),
@@ -242,3 +246,96 @@ def test_readers_are_asked_in_their_order_and_registered_once(
     (tmp_path / "DATA.NPZ").write_bytes(b"")
     assert find_reader(str(tmp_path / "DATA.NPZ")).kind == "a .npz file"
     assert ReadOptions() == ReadOptions(None, None, None, "raise")
+
+
+def test_of_many_images_each_must_be_of_pixels() -> None:
+    """They are examined 1,024 at a time."""
+    images = np.zeros((1030, 1, 1, 2), np.float32)
+    images[:, 0, 0, 1] = np.arange(1030) % 256
+    found = dataset_from(images).images
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, images)
+    for place in (0, 1029):
+        changed = images.copy()
+        changed[place, 0, 0, 0] = 0.5
+        assert dataset_from(changed).images.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("labels", "first", "expected"),
+    [
+        ([0, 2], None, [0, 2]),
+        ([1, 2], None, [0, 1]),
+        # Without the first class, labels still count from 1.
+        ([3, 5], None, [2, 4]),
+        ([-1, 2], None, [-1, 2]),
+        ([3, 5], 3, [0, 2]),
+        ([2**53 - 1, 1], 0, [2**53 - 1, 1]),
+        ([2**53, 1], 0, None),
+    ],
+)
+def test_labels_count_from_0_or_1(
+    labels: list[int], first: int | None, expected: list[int] | None
+) -> None:
+    if expected is None:
+        with pytest.raises(DataError, match=f"the label {labels[0]} is out of range"):
+            to_classes(np.array(labels), first)
+    else:
+        assert to_classes(np.array(labels), first)[0].tolist() == expected
+
+
+def test_a_shape_that_is_given_goes_before_those_that_are_known() -> None:
+    """784 values need not be 28×28; but they must be as many as the shape has."""
+    flat = RANDOM.integers(0, 256, (2, 784), np.uint8)
+    found = dataset_from(flat, image_shape=(4, 14, 14))
+    assert np.array_equal(found.images, flat.reshape(2, 4, 14, 14))
+    assert found.notes == ("784 values per image taken as 4×14×14",)
+    for values, shape in ((flat, (1, 14, 14)), (flat[:, :780], None)):
+        with pytest.raises(DataError, match=r"shape 2×78[04], expected N×C×H×W"):
+            dataset_from(values, image_shape=shape)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_flat_images_of_splits_have_one_shape_and_one_note(transposed: bool) -> None:
+    """Each split is turned by its own number of labels."""
+    flat = RANDOM.integers(0, 256, (6, 60), np.uint8)
+    parts = [np.ascontiguousarray(part.T) if transposed else part for part in (flat[:4], flat[4:])]
+    labels = np.array([1, 2, 1, 2, 2, 1])
+    value = table(
+        trainData=parts[0], trainLabels=labels[:4], testData=parts[1], testLabels=labels[4:]
+    )
+    found = dataset_from(value, image_shape=(3, 4, 5))
+    assert np.array_equal(found.images, flat.reshape(6, 3, 4, 5))
+    assert found.notes == (
+        "60 values per image taken as 3×4×5",
+        "labels 1 to 2, counted from 1 as found",
+    )
+
+
+def test_a_label_beyond_the_names_of_its_split_is_no_class_of_another() -> None:
+    images, listed = np.zeros((2, 1, 2, 2), np.uint8), LuaTable.from_list
+    names = ["cat", "dog"]
+    splits = {
+        "train": table(data=images, label=np.array([1, 2]), classes=listed(names)),
+        "test": table(data=images, label=np.array([1, 6]), classes=listed(names[::-1])),
+    }
+    with pytest.raises(DataError, match=r"1 labels out of range 0 to 1 .*: -1 of image 3"):
+        dataset_from(table(**splits))
+    kept = dataset_from(table(**splits), on_error="skip")
+    assert np.asarray(kept.classes).tolist() == [0, 1, 1]
+
+
+def test_labels_with_a_number_for_each_class_are_named_as_such() -> None:
+    """Beside the images of a list of two, as `{images, labels}`."""
+    images = np.zeros((2, 1, 2, 2), np.uint8)
+    with pytest.raises(DataError, match="expected one label per image, not 2×3"):
+        dataset_from(LuaTable.from_list([images, np.zeros((2, 3))]))
+
+
+def test_splits_of_inputs_and_of_pixels_are_no_one_dataset() -> None:
+    pixels = np.zeros((2, 1, 2, 2), np.uint8)
+    splits = {"train": pixels, "test": pixels.astype(np.float32)}
+    value = {name: table(data=images, label=np.array([1, 2])) for name, images in splits.items()}
+    said = r"different kinds \(train: 1×2×2 uint8 with labels, test: 1×2×2 float32 with labels\)"
+    with pytest.raises(DataError, match=said):
+        dataset_from(table(**value))

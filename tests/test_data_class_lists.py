@@ -17,6 +17,7 @@ from torchlift.transfer.data import (
     select_classes,
     split,
 )
+from torchlift.transfer.data.class_matching import match_names, name_classes
 from torchlift.transfer.errors import DataError
 
 PIXELS = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
@@ -124,3 +125,63 @@ def test_classes_that_only_another_split_has_are_counted() -> None:
     splits = split(data)
     assert class_count(splits.train) == 3
     assert match_classes(splits.val, list("abc"))[0].names == ("a", "b", "c")
+
+
+def test_a_network_that_was_trained_on_the_same_numbers_may_have_another_order() -> None:
+    """They are names then, as of any other classes."""
+    matched, notes = match_classes(chosen_without_names(), ["1", "3"])
+    assert matched.classes is not None
+    assert (matched.classes.tolist(), matched.names) == ([0, 1, 1, 0], ("1", "3"))
+    assert notes == ["the data's classes were matched with the model's by name"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "reason"),
+    [
+        (None, None, "neither the test data nor the head names them"),
+        (("a", "b", "c"), None, "the head does not name them"),
+        (None, ["a", "b", "c"], "the test data does not name them"),
+    ],
+)
+def test_why_classes_are_matched_by_position(
+    names: tuple[str, ...] | None, labels: list[str] | None, reason: str
+) -> None:
+    data = Dataset(PIXELS, CLASSES, names)
+    matched, notes = match_classes(data, labels, sides=("the test data", "the head"))
+    assert notes == [f"classes were matched by position, because {reason}"]
+    assert matched.names == (names or (tuple(labels) if labels else None))
+
+
+def test_names_of_images_without_labels_are_ordered_too() -> None:
+    found = name_classes(Dataset(PIXELS, None, ("cat", "dog")), ["Dog", "cat"])
+    assert (found.names, found.classes) == (("dog", "cat"), None)
+
+
+def test_a_label_below_the_first_is_no_image_of_a_class() -> None:
+    """It is refused, or left out, behind the naming."""
+    found = name_classes(Dataset(PIXELS[:4], np.array([-1, 0, 0, 1])), ["cat", "dog", "owl"])
+    assert found.notes == ("1 of 3 class names have no images: owl",)
+
+
+@pytest.mark.parametrize(("count", "ends"), [(10, "9: no name"), (11, "9, …: no name")])
+def test_ten_names_are_listed(count: int, ends: str) -> None:
+    with pytest.raises(DataError, match=f"has {', '.join(map(str, range(10)))[:-1]}{ends}"):
+        match_names(["cat"], [str(number) for number in range(count)])
+
+
+def test_classes_that_are_missing_are_listed_in_order() -> None:
+    with pytest.raises(DataError, match=r"the model has no class ant, bee, fly; it has cat, dog"):
+        match_names(["fly", "cat", "bee", "ant", "fly"], ["cat", "dog"])
+
+
+@pytest.mark.parametrize(("count", "ends"), [(20, "n19"), (21, "n19, …")])
+def test_twenty_classes_are_listed_that_could_be_chosen(count: int, ends: str) -> None:
+    names = tuple(f"n{number}" for number in range(count))
+    with pytest.raises(DataError, match=r"no class cat, owl; the data has: n0, n1, ") as error:
+        select_classes(Dataset(PIXELS, CLASSES, names), ["cat", "n3", "owl"])
+    assert str(error.value).endswith(ends)
+
+
+def test_a_choice_of_no_class_is_refused() -> None:
+    with pytest.raises(DataError, match="name at least one class, and each only once"):
+        select_classes(Dataset(PIXELS, CLASSES), [])

@@ -212,3 +212,43 @@ def test_the_sizes_of_images_that_are_elsewhere_are_not_said() -> None:
     memory.rm("/sizes", recursive=True)
     assert lines[0] == "2 images"
     assert summary_lines(found)[0].startswith("data: 2 images; 2 classes, ")
+
+
+def test_equal_images_of_three_splits_are_counted_by_pairs() -> None:
+    """An image of `test` that is in both others counts in each pair; three examples are named."""
+    pixels = images(12)
+    pixels[4], pixels[8] = pixels[0], pixels[0]  # of train in val, and in both of them in test
+    pixels[9] = pixels[5]  # of val in test
+    pixels[10] = pixels[1]  # of train in test
+    splits = np.array(["train"] * 4 + ["val"] * 4 + ["test"] * 4)
+    found = describe_data(Dataset(pixels, np.zeros(12, np.int64), ("cat",), splits=splits))
+    assert found.duplicates.shared == (
+        ("train", "val", 1), ("train", "test", 2), ("val", "test", 2),
+    )  # fmt: skip
+    assert (found.duplicates.repeated, found.duplicates.conflicting) == ((), 0)
+    assert found.duplicates.examples == (
+        ("train: 0", "val: 4"), ("train: 0", "test: 8"), ("val: 5", "test: 9"),
+    )  # fmt: skip
+
+
+def test_the_largest_image_has_the_most_pixels(tmp_path: Path) -> None:
+    """Whatever its height is."""
+    files = np.empty(3, object)
+    for index, (height, width) in enumerate(((3, 20), (6, 5), (7, 6))):
+        files[index] = tmp_path / f"{index}.png"
+        Image.new("L", (width, height)).save(files[index])
+    sizes = describe_data(ImageFiles(files)).sizes
+    assert sizes is not None
+    assert (sizes.smallest, sizes.largest) == ((6, 5), (3, 20))
+    assert (sizes.different, sizes.examined) == (3, 3)
+
+
+def test_a_split_without_labels_beside_one_with_some_has_no_images_of_a_class() -> None:
+    labeled = Dataset(images(3), np.array([0, 2, 2]), ("a", "b", "c"))
+    found = describe_data(Splits(labeled, labeled.take(np.arange(0)), Dataset(images(2))))
+    assert found.counts == {"train": [1, 0, 2], "test": [0, 0, 0]}
+    assert (found.splits, found.imbalance) == ({"train": 3, "test": 2}, 2)
+    # Without names, a class is called by its number, which counts from 1.
+    unnamed = Dataset(images(3), np.array([0, 2, 2]))
+    assert describe_data(unnamed).labels == ["1", "2", "3"]
+    assert describe_data(unnamed).to_json()["classes"][2] == {"label": "3", "count": 2}

@@ -116,3 +116,24 @@ def test_only_the_prefixed_name_of_the_digits_is_unambiguous(
     write_images(tmp_path / "digits" / "a", 2)
     assert len(in_memory("digits")) == 2
     assert len(in_memory("sklearn:digits")) == 1797
+
+
+def test_of_a_folder_with_splits_only_the_one_that_is_asked_for_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    """Images of the others may be damaged, and their classes are none of this one."""
+    write_images(tmp_path / "train" / "a", 2)
+    write_images(tmp_path / "train" / "b", 1)
+    write_images(tmp_path / "test" / "c", 1)
+    (tmp_path / "test" / "c" / "0.png").write_bytes(b"not an image")
+    for name in ("README.md", ".cache"):
+        (tmp_path / name).touch()
+    data = in_memory(tmp_path, split="train")
+    assert data.classes is not None
+    assert (data.names, data.classes.tolist()) == (("a", "b"), [0, 0, 1])
+    # What stands beside the splits is said in any case.
+    assert data.notes == (
+        "left out, hidden files: 1 (.cache); files of other kinds: 1 (README.md)",
+    )
+    with pytest.raises(ImageError, match=r"c/0\.png"):
+        open_data(tmp_path)

@@ -178,6 +178,9 @@ def test_the_bytes_of_an_image_file_are_decoded_and_other_vectors_are_not() -> N
     numbers = encoded.astype(np.float32)
     images, _ = images_and_labels(LuaTable.from_list([numbers, numbers]))
     assert images.shape == (2, len(encoded))
+    words = np.frombuffer(b"BM" * 6, np.int16)
+    images, _ = images_and_labels(LuaTable.from_list([words, words]))
+    assert images.shape == (2, 6)
 
 
 @pytest.mark.parametrize("labels", [["", " ", ""], ["cat", "", "cat"], ["cat", "dog", "cat"]])

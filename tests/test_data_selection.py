@@ -15,7 +15,9 @@ from torchlift.converters import t7
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import (
     Dataset,
+    ImageFiles,
     channel_statistics,
+    class_count,
     class_weights,
     fingerprint,
     limited,
@@ -25,7 +27,7 @@ from torchlift.transfer.data import (
     stream_folder,
     test_split,
 )
-from torchlift.transfer.data.selection import keep_valid_labels
+from torchlift.transfer.data.selection import conversion_note, keep_valid_labels
 from torchlift.transfer.errors import DataError
 
 # It is a function of the library, not a test.
@@ -254,3 +256,72 @@ def test_real_cifar_classes_by_name() -> None:
     assert isinstance(data, Dataset)
     # The training images of the fifth lab.
     assert counts(data, 2) == [1029, 996]
+
+
+@pytest.mark.parametrize("color", ["RGB", "gray"])
+def test_channel_statistics_of_files_are_those_of_all_their_pixels(
+    color: str, tmp_path: Path
+) -> None:
+    """An image that is larger counts more; they are of several sizes."""
+    random = np.random.default_rng(3)
+    flat, files = [], np.empty(3, object)
+    for index, size in enumerate(((4, 6), (9, 2), (3, 3))):
+        pixels = random.integers(0, 200 - 60 * index, (*size, 3), np.uint8)
+        files[index] = tmp_path / f"{index}.png"
+        image = Image.fromarray(pixels).convert("L" if color == "gray" else "RGB")
+        image.save(files[index])
+        flat.append(np.asarray(image).reshape(size[0] * size[1], -1))
+    whole = np.concatenate(flat).astype(np.float64)
+    mean, std = channel_statistics(ImageFiles(files, color=color), 255)
+    np.testing.assert_allclose(mean, whole.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(std, whole.std(0), rtol=1e-10)
+
+
+def test_which_images_a_network_sees_in_other_colors() -> None:
+    """Those of files by the color that all are decoded to; inputs are not changed."""
+    files = np.empty(0, object)
+    for data, own in (
+        (ImageFiles(files, color="gray"), "gray"),
+        (ImageFiles(files), "RGB"),
+        (Dataset(np.zeros((2, 1, 4, 4), np.uint8)), "gray"),
+        (Dataset(np.zeros((2, 3, 4, 4), np.uint8)), "RGB"),
+        (Dataset(np.zeros((2, 3, 4, 4), np.float32)), ""),
+        (Dataset(np.zeros((2, 3), np.uint8)), ""),
+    ):
+        for channels, name in ((1, "gray"), (3, "RGB")):
+            said = f"the images are {own} and are converted to {name}, which the network takes"
+            expected = (said,) if own and own != name else ()
+            assert conversion_note(data, channels) == expected
+
+
+def test_no_images_are_of_no_class() -> None:
+    data = Dataset(np.zeros((0, 1, 2, 2), np.uint8), np.zeros(0, np.int64))
+    assert class_count(data) == 0
+    assert class_count(replace(data, names=("a", "b"))) == 2
+
+
+def test_the_sources_own_test_images_are_left_out_beside_others(data: Dataset) -> None:
+    """They are neither trained nor validated on."""
+    names = np.array(["train"] * 300 + ["test"] * 240)
+    splits = split(replace(data, splits=names), 0.1, 0.2, test_data=data.take(np.arange(10)))
+    assert sorted(ids(splits.train) + ids(splits.val)) == list(range(300))
+    assert (len(splits.val), ids(splits.test)) == (30, list(range(10)))
+    assert splits.notes[0] == "test: 10 images, given"
+
+
+def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
+    """Of ten images each, five are drawn, whatever the seed."""
+    splits = np.array(["train", "test"] * 10)
+    plain = Dataset(np.zeros((20, 1, 1, 1), np.uint8), np.zeros(20, np.int64), splits=splits)
+    for unlabeled in (plain, replace(plain, classes=None)):
+        for seed in range(5):
+            drawn = limited(unlabeled, 10, seed=seed).splits
+            assert drawn is not None
+            assert (drawn == "train").sum() == 5
+
+
+def test_a_split_that_is_not_drawn_is_not_noted(data: Dataset) -> None:
+    assert split(data, 0.1).notes == ("val: 54 images drawn by seed 0, stratified by class",)
+    assert split(data, 0.0, 0.1, seed=2).notes == (
+        "test: 54 images drawn by seed 2, stratified by class",
+    )

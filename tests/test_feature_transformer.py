@@ -27,6 +27,7 @@ from torch import nn
 from torchlift.converters import TorchliftError
 from torchlift.converters.saved import SavedModel, open_model
 from torchlift.transfer import FeatureTransformer, extract_features, open_data
+from torchlift.transfer.features import transformer as transformer_file
 
 DIGITS = FIXTURES / "digits"
 
@@ -163,3 +164,51 @@ def test_what_is_wrong_is_one_sentence(
 def test_an_exported_graph_is_no_network(digits: Any) -> None:
     with pytest.raises(TorchliftError, match=r"x\.onnx is an exported graph"):
         FeatureTransformer("x.onnx").fit(digits.images)
+
+
+def test_what_is_asked_for_reaches_what_computes(
+    network: SavedModel, digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where, by what and how many at once."""
+    asked: list[Any] = []
+    build, compute = transformer_file.build_extractor, transformer_file.features_in_memory
+
+    def built(model: Any, layers: Any, example: Any, backend: str, provider: str) -> Any:
+        asked.append((layers, backend, provider))
+        return build(model, layers, example)
+
+    def computed(*given: Any, workers: int | None) -> Any:
+        asked.append(workers)
+        return compute(*given, workers=workers)
+
+    monkeypatch.setattr(transformer_file, "build_extractor", built)
+    monkeypatch.setattr(transformer_file, "features_in_memory", computed)
+    options: Any = {"backend": "onnxruntime", "provider": "cpu", "workers": 2}
+    FeatureTransformer(network, "3", **options).fit(digits.images).transform(digits.images)
+    # It is built once, for both.
+    assert asked == [(["3"], "onnxruntime", "cpu"), 2]
+
+
+def test_a_network_without_preprocessing_takes_whole_numbers_as_inputs() -> None:
+    """They are no pixels, which would be scaled."""
+    transformer = FeatureTransformer(nn.Sequential(nn.Flatten()), "0")
+    rows = np.array([[1, 300], [-2, 4]])
+    assert transformer.fit_transform(rows).tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_paths_may_be_in_any_row(kind: Any, network: SavedModel, tmp_path: Path) -> None:
+    files = []
+    for index in range(2):
+        files.append(tmp_path / f"{index}.png")
+        Image.new("RGB", (32, 32), (index, 0, 250)).save(files[-1])
+    paths = kind([str(file) for file in files]) if kind is np.array else kind(files)
+    found = FeatureTransformer(network, "input", pool="max").fit_transform(paths)
+    # The network takes gray images: those are decoded.
+    gray = [float(np.asarray(Image.open(file).convert("L")).max()) for file in files]
+    scale = network.preprocessing
+    assert scale is not None
+    expected = [(value - scale.mean[0]) / scale.std[0] for value in gray]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        FeatureTransformer(network).fit([])

@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 from torch import nn
 
-from torchlift.converters.errors import NotFiniteError
+from torchlift.converters.errors import NotFiniteError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
-from torchlift.transfer.data import Dataset, fingerprint
+from torchlift.transfer.data import Dataset, ImageFiles, fingerprint
 from torchlift.transfer.errors import LayerError, StoreError
 from torchlift.transfer.features import extraction
 from torchlift.transfer.features.extraction import (
@@ -33,6 +34,7 @@ from torchlift.transfer.features.extraction import (
     _run_in_workers,
     example_of,
     extract,
+    features_in_memory,
     plan_extraction,
 )
 from torchlift.transfer.features.extractors import (
@@ -40,6 +42,7 @@ from torchlift.transfer.features.extractors import (
     build_extractor,
     network_digest,
 )
+from torchlift.transfer.features.model_source import ModelSource
 from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import describe_store, open_store
 
@@ -151,8 +154,11 @@ def test_batches_have_the_size_that_is_set(tmp_path: Path) -> None:
         return plan.extractor(inputs)
 
     counting.__dict__.update(vars(plan.extractor))
-    extract(replace(plan, extractor=counting), tmp_path / "store", workers=1)
+    store = extract(replace(plan, extractor=counting), tmp_path / "store", workers=1)
     assert sizes == [2, 2, 1, 2, 2, 1]
+    # A chunk of several batches holds the values of each.
+    (expected,) = plan.extractor(SCALE(PIXELS.images))
+    np.testing.assert_allclose(store.read("penultimate").images, expected, atol=1e-6)
 
 
 def test_a_single_image_is_shown_twice() -> None:
@@ -342,3 +348,52 @@ def test_settings_are_positive(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(StoreError, match=f"{name}=0: expected at least 1"):
         Settings(**settings)
+
+
+def test_the_manifest_says_where_its_network_is_and_what_it_takes() -> None:
+    """(C, H, W) of one image: a network without a size of its own is saved with it."""
+    model = SavedModel(NETWORK, "logits", preprocessing=SCALE)
+    extractor = TorchExtractor(model, ["penultimate"], "cpu")
+    wide = Dataset(np.zeros((3, 1, 5, 7), np.uint8), np.zeros(3, np.int64))
+    source = ModelSource("/nets/a.t7", None, "model")
+    manifest = plan_extraction(extractor, wide, CHUNKS, source).manifest
+    assert manifest["source"] == {
+        "model": "/nets/a.t7", "weights": None, "at": "model", "input_shape": [1, 2, 2]
+    }  # fmt: skip
+    assert "source" not in planned().manifest
+
+
+def test_a_store_with_a_link_in_it_is_not_continued(tmp_path: Path) -> None:
+    """What would be written would be elsewhere."""
+    store = extract(planned(), tmp_path / "store")
+    (store.path / "features/penultimate/c/1/0").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (store.path / "features/penultimate/c/1").rmdir()
+    (store.path / "features/penultimate/c/1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WriteError, match="link"):
+        extract(planned(), store.path)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("more", [-8, 8])
+def test_a_column_of_labels_has_a_number_for_each_image(more: int, tmp_path: Path) -> None:
+    store = extract(planned(), tmp_path / "store")
+    file = store.path / "labels/c/0"
+    file.write_bytes((file.read_bytes() + bytes(8))[: 80 + more])
+    with pytest.raises(StoreError, match=f"labels/c/0: damaged: {80 + more} bytes for 10 numbers"):
+        open_store(store.path)
+
+
+def test_features_of_files_are_those_of_each_image(tmp_path: Path) -> None:
+    """In batches of two: each has its own files."""
+    files = np.empty(5, object)
+    for index in range(5):
+        files[index] = tmp_path / f"{index}.png"
+        Image.fromarray(PIXELS.images[index, 0]).save(files[index])
+    extractor = planned().extractor
+    (found,) = features_in_memory(
+        extractor, ImageFiles(files, color="gray"), Settings(batch_size=2), workers=1
+    )
+    (expected,) = extractor(SCALE(PIXELS.images[:5]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert len(np.unique(found, axis=0)) == 5

@@ -203,3 +203,27 @@ def test_the_preprocessing_is_that_of_the_model(exported: None) -> None:
     for backend in ("torch", "onnxruntime"):
         extractor = build_extractor(model, ["1"], np.zeros((2, 1, 2, 2), np.float32), backend)
         assert extractor.preprocessing == SCALE
+
+
+def test_the_output_of_a_graph_is_its_first_one_whatever_it_is_called() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Neg", ["y"], ["z"]),
+    ]
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xyz"
+    }
+    graph = helper.make_graph(nodes, "graph", [values["x"]], [values["z"], values["y"]])
+    assert find_values(graph, ["output", "input", "y"]) == ["z", "x", "y"]
+    del graph.output[:]
+    with pytest.raises(LayerError, match="no value 'output'"):
+        find_values(graph, ["output"])
+
+
+def test_the_same_numbers_in_another_shape_are_another_network() -> None:
+    digests = set()
+    for shape in ((2, 3), (3, 2), (6,)):
+        network = nn.Module()
+        network.register_parameter("weight", nn.Parameter(torch.arange(6.0).reshape(shape)))
+        digests.add(network_digest(network))
+    assert len(digests) == 3

@@ -114,3 +114,14 @@ def test_a_layer_of_an_onnx_file_may_have_slashes_in_its_name(tmp_path: Path) ->
     np.testing.assert_array_equal(store.read(name).images, VALUES)
     folders = [path.name for path in (tmp_path / "store/features").iterdir() if path.is_dir()]
     assert folders == ["%2Fbody%2F..%2Frelu"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "labels"), [(".npz", [1, 2, 1]), (".t7", [2, 3, 2])], ids=["npz", "t7"]
+)
+def test_labels_count_as_the_format_says_though_the_first_class_is_absent(
+    suffix: str, labels: list[int], tmp_path: Path
+) -> None:
+    write(tmp_path / f"f{suffix}", {"data": VALUES, "labels": np.array(labels)})
+    (found,) = read_features(tmp_path / f"f{suffix}").values()
+    assert np.asarray(found.classes).tolist() == [1, 2, 1]

@@ -17,11 +17,12 @@ from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import LayerError, StoreError
-from torchlift.transfer.features import extraction
+from torchlift.transfer.features import extraction, in_memory, model_source
 from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor, build_extractor, network_digest
 from torchlift.transfer.features.files import read_features
-from torchlift.transfer.features.manifest import check_readable
+from torchlift.transfer.features.in_memory import Features, extract_features
+from torchlift.transfer.features.manifest import check_readable, differences
 from torchlift.transfer.features.model_source import reopen
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
@@ -62,6 +63,16 @@ def test_features_have_one_row_for_each_example() -> None:
     taps = find_taps(network, ["0"])
     with pytest.raises(LayerError, match="has the shape 6×2 for 3 examples: not one row each"):
         FeatureNetwork(network, taps)(torch.zeros(3, 4))
+
+
+def test_a_single_number_is_no_feature_of_several_examples() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean()
+
+    network = nn.Sequential(Mean())
+    with pytest.raises(LayerError, match="for 3 examples: not one row each"):
+        FeatureNetwork(network, find_taps(network, ["0"]))(torch.zeros(3, 4))
 
 
 def test_only_arrays_called_data_are_features(tmp_path: Path) -> None:
@@ -188,3 +199,100 @@ def test_a_network_that_runs_once_at_a_time_has_two_threads(
     (found,) = extraction.features_in_memory(extractor, data, settings, workers=asked)
     assert np.array_equal(found, VALUES)
     assert used == [threads]
+
+
+@pytest.mark.parametrize("pool", ["none", "avg", "max"])
+def test_features_in_memory_are_pooled_and_counted_as_asked(pool: Any) -> None:
+    """Of 130 images in batches of 64; the values are those of all, in their order."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+    images = np.random.default_rng(0).normal(size=(130, 1, 3, 4)).astype(np.float32)
+    counted: list[int] = []
+    found = extract_features(network, images, "0", pool=pool, progress=counted.append)
+    with torch.no_grad():
+        maps = network[0](torch.from_numpy(images)).numpy()
+    expected = {"none": maps, "avg": maps.mean((2, 3)), "max": maps.max((2, 3))}[pool]
+    np.testing.assert_allclose(found.arrays["0"], expected, atol=1e-6)
+    assert counted == [64, 64, 2]
+    assert (found.classes, found.names, found.ids, found.splits) == (None, None, None, None)
+    assert len(found.columns()) == found.to_numpy().shape[1] == expected[0].size
+
+
+def test_features_are_computed_where_and_by_what_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def build(model: Any, layers: Any, example: Any, backend: str, provider: str) -> Any:
+        asked.append((list(layers), example.shape, backend, provider))
+        return SimpleNamespace(names=["0"])
+
+    def compute(extractor: Any, data: Any, settings: Any, **options: Any) -> Any:
+        asked.append((len(data), options["workers"]))
+        return [np.zeros((len(data), 2), np.float32)]
+
+    monkeypatch.setattr(in_memory, "build_extractor", build)
+    monkeypatch.setattr(in_memory, "features_in_memory", compute)
+    images = np.zeros((3, 1, 2, 2), np.float32)
+    extract_features(nn.Flatten(), images, ["0"], provider="cuda", workers=3)
+    extract_features(nn.Flatten(), images, backend="onnxruntime")
+    assert asked == [
+        (["0"], (2, 1, 2, 2), "torch", "cuda"), (3, 3),
+        (["penultimate"], (2, 1, 2, 2), "onnxruntime", "auto"), (3, None),
+    ]  # fmt: skip
+
+
+def test_a_data_frame_of_images_without_names_has_their_numbers() -> None:
+    pytest.importorskip("pandas")
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    table = Features({"a": values[:, :1], "b": values[:, 1:]}, np.array([4, 2])).to_pandas()
+    assert table.columns.tolist() == ["label", "a_0", "b_0", "b_1"]
+    assert (table.index.tolist(), table.index.name) == ([0, 1], "image")
+    assert table["label"].tolist() == [4, 2]
+    assert table.iloc[:, 1:].to_numpy().tolist() == values.tolist()
+    assert Features({"a": values}).to_pandas().columns.tolist() == ["a_0", "a_1", "a_2"]
+
+
+def test_names_of_features_that_are_none_are_said_with_the_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", data=VALUES, labels=np.array([0, 1, 1]), classes=np.ones(2) / 2)
+    with pytest.raises(StoreError, match=r"f\.npz: class 1 of the list is not a name"):
+        read_features(tmp_path / "f.npz")
+
+
+def test_what_is_a_tuple_here_and_a_list_in_json_is_no_difference() -> None:
+    stored = {"features": {"a": [2, 3], "b": [4]}, "preprocessing": None}
+    assert differences(stored, {"features": {"a": (2, 3), "b": [4]}, "preprocessing": None}) == []
+    assert differences(stored, {**stored, "features": {"a": [2, 3], "b": [5]}}) == [
+        "features b was [4], now [5]"
+    ]
+    # What is long is shown by its beginning, and layers by their names.
+    assert differences({"model": "0" * 61, "x": {}}, {"model": "1" * 60, "x": {"y": 1}}) == [
+        f"model was {'0' * 12}…, now {'1' * 60}",
+        "x was , now y",
+    ]
+
+
+def test_a_network_is_opened_again_with_its_weights_and_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another file is named: a `.t7` that was moved has the same places."""
+    network = nn.Linear(2, 2)
+    asked: list[Any] = []
+
+    def load(model: str, weights: str | None, *, at: str | None) -> SavedModel:
+        asked.append((model, weights, at))
+        return SavedModel(network, "features")
+
+    monkeypatch.setattr(model_source, "load_network", load)
+    (tmp_path / "net.t7").touch()
+    place = str(tmp_path / "net.t7")
+    source = {"model": place, "weights": "w.pth", "at": "a.b"}
+    digest = network_digest(network)
+    store: Any = SimpleNamespace(path="s", manifest={"source": source, "model": digest})
+    assert reopen(store).module is network
+    assert reopen(store, "moved.t7").module is network
+    assert asked == [(place, "w.pth", "a.b"), ("moved.t7", "w.pth", "a.b")]
+    store.manifest["model"] = "0" * 64
+    with pytest.raises(
+        StoreError, match=r"another network than the one that s was .* 000000000000"
+    ):
+        reopen(store)

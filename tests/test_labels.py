@@ -80,6 +80,8 @@ def test_no_number_among_numbers_is_no_class(absent: str, tmp_path: Path) -> Non
     ):
         open_data(table(tmp_path, rows))
     assert names(table(tmp_path, "path,label\n0.png,nan\n1.png,naan\n")) == ["nan", "naan"]
+    # Where none is a number, they are names like others.
+    assert names(table(tmp_path, f"path,label\n0.png,{absent}\n1.png,none\n")) == [absent, "none"]
 
 
 def test_nan_in_json_is_no_label_rather_than_two(tmp_path: Path) -> None:

@@ -288,3 +288,53 @@ def test_an_archive_that_is_damaged_within_is_one_sentence(tmp_path: Path) -> No
     with pytest.raises(NetworkError, match=r"w\.pth: cannot be read: .*middle") as error:
         read_state(file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "names", [("model.safetensors", "pytorch_model.bin"), ("pytorch_model.bin",)]
+)
+def test_weights_are_read_from_the_first_file_that_is_there(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in names:
+        if name.endswith(".bin"):
+            torch.save({"w": torch.full((1,), 2.0)}, tmp_path / name)
+        else:
+            save_file({"w": torch.ones(1)}, tmp_path / name)
+    # An index is for those that have neither.
+    (tmp_path / "model.safetensors.index.json").write_text("damaged", encoding="utf-8")
+    state = hugging_face._read_weights(tmp_path)
+    assert state["w"].item() == (1 if len(names) == 2 else 2)
+
+
+def test_a_network_of_torchvision_is_at_rest_with_the_numbers_of_its_weights() -> None:
+    from torchvision.models import MobileNet_V3_Large_Weights
+
+    weights = MobileNet_V3_Large_Weights.IMAGENET1K_V1
+    model = torchvision_models.torchvision_classifier("mobilenet_v3_large", 7, "IMAGENET1K_V1")
+    assert not any(layer.training for layer in model.module.modules())
+    transforms, found = weights.transforms(), model.preprocessing
+    assert found is not None
+    assert (list(found.mean), list(found.std)) == (transforms.mean, transforms.std)
+    assert (found.resize, found.size, found.crop) == ("pil-bilinear", 256, (224, 224))
+    assert (found.color, found.value_range) == ("RGB", 1)
+    assert (model.input_shape, model.output_kind) == ((3, 224, 224), "logits")
+    with torch.no_grad():
+        assert model.module(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_a_network_of_another_library_is_at_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Network(nn.Module):
+        num_classes = 2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(1, 1, bias=False)
+
+    monkeypatch.setattr(hugging_face, "_of_timm", lambda *_: SavedModel(Network(), "logits"))
+    written(tmp_path, architecture="net")
+    save_file({"weight": torch.ones(1, 1)}, tmp_path / "model.safetensors")
+    model = load_network(f"hf:{tmp_path}")
+    assert not any(layer.training for layer in model.module.modules())

@@ -216,6 +216,17 @@ def test_a_class_name_without_a_letter_has_a_folder_all_the_same(tmp_path: Path)
     assert open_data(tmp_path / "images").names == ("...", "  ", "a/b")
 
 
+def test_a_long_class_name_has_a_folder_of_sixty_letters(tmp_path: Path) -> None:
+    """Two that differ behind them have different ones; both names are kept."""
+    names = ("x" * 60 + "ant", "x" * 60 + "bee")
+    write_image_folder(
+        Dataset(np.zeros((2, 1, 2, 2), np.uint8), np.arange(2), names), tmp_path / "i"
+    )
+    folders = sorted(path.name for path in (tmp_path / "i").iterdir() if path.is_dir())
+    assert folders == ["x" * 60, "x" * 60 + "-2"]
+    assert open_data(tmp_path / "i").names == names
+
+
 def test_an_empty_split_keeps_what_is_known_of_it() -> None:
     data = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.arange(3) % 2, ("a", "b"), ("n",))
     splits = Splits(data, data.take(np.arange(0)), data, ("how",))

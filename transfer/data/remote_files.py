@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from ...converters.errors import first_line
@@ -21,6 +22,9 @@ from ..errors import DataError
 
 #: Bytes that are copied at a time.
 _CHUNK = 2**22
+
+#: Held while a member of a tar archive is read: all of them are read through one open file.
+_TAR_LOCK = Lock()
 
 
 def is_address(source: str) -> bool:
@@ -112,7 +116,7 @@ class RemoteFile:
         Raises:
             DataError: If they cannot be read.
         """
-        with _one_sentence(str(self)):
+        with _one_sentence(str(self)), _alone(self.root):
             if self.size is None:
                 whole: bytes = self._system.cat_file(self.path)
                 return whole
@@ -156,6 +160,11 @@ class RemoteFile:
     @property
     def _system(self) -> Any:
         return _file_system(self.root, os.getpid())[0]
+
+
+def _alone(root: str) -> AbstractContextManager[Any]:
+    """Return what a thread holds while it reads a file of an address."""
+    return _TAR_LOCK if "tar://" in root else nullcontext()
 
 
 @lru_cache(maxsize=8)
