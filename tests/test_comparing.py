@@ -58,6 +58,7 @@ def array(*numbers: float, dtype: Any = F32) -> np.ndarray:
         (True, 1, "setting", "True | 1", (None, 0, 0)),
         (["a"], ["b"], "setting", "['a'] | ['b']", (None, 0, 0)),
         ([True], [1], "setting", "[True] | [1]", (None, 0, 0)),
+        ([0], [False], "setting", "[0] | [False]", (None, 0, 0)),
         ("a", np.zeros((2, 3)), "setting", "a | float64 2×3", (None, 0, 0)),
         (b"\xff", "x", "setting", r"b'\xff' | x", (None, 0, 0)),
         (" a\n b", "c" * 61, "setting", f"a b | {'c' * 59}…", (None, 0, 0)),
@@ -201,11 +202,14 @@ def test_what_differs_in_a_graph_is_named(change: dict[str, Any], paths: set[str
 
 
 def test_connections_are_the_same_whatever_values_are_called() -> None:
-    """And in whatever order nodes stand that do not depend on one another."""
+    """And in whatever order the nodes stand."""
     other = graph()
     for node in other.graph.node:
         node.input[:] = [{"y": "first", "z": "second"}.get(name, name) for name in node.input]
         node.output[:] = [{"y": "first", "z": "second"}.get(name, name) for name in node.output]
+    nodes = list(other.graph.node)[::-1]
+    del other.graph.node[:]
+    other.graph.node.extend(nodes)
     assert not differences(*(entries_of_graph(one, Metadata()) for one in (graph(), other)))
     turned = graph()
     turned.graph.node[1].input[:] = ["b", "y"]
@@ -233,12 +237,14 @@ def test_a_network_in_a_t7_is_compared_with_a_saved_model(tmp_path: Path) -> Non
         for name in ("weight", "bias"):
             getattr(network, name).copy_(torch.from_numpy(value["a"][name]))
         network.bias[0] += 1
-    save(SavedModel(network.eval(), "logits"), tmp_path / "model")
+    save(SavedModel(network.eval(), "logits", labels=["p", "q"]), tmp_path / "model")
     names = [tmp_path / "two.t7", tmp_path / "model"]
-    for first, second in (names, names[::-1]):
+    for (first, second), place in ((names, "second"), (names[::-1], "first")):
         found = compare_files(first, second, at="a")
         assert [one.path for one in found.differences if one.kind != "missing"] == ["bias"]
         assert found.differences[-1].largest == pytest.approx(1, abs=1e-6)
+        texts = {one.path: one.text for one in found.differences}
+        assert texts["labels"] == f'only in the {place}: ["p", "q"]'
         assert len(compare_files(first, second, at="b").differences) >= 2
         with pytest.raises(TorchliftError, match="several modules could be the model: a "):
             compare_files(first, second)
@@ -247,11 +253,13 @@ def test_a_network_in_a_t7_is_compared_with_a_saved_model(tmp_path: Path) -> Non
 def test_values_of_two_files_are_counted_and_what_is_left_out_is_said_once(tmp_path: Path) -> None:
     shared = lua(n=1)
     t7.save(lua(a=shared, b=shared, list=lua_list(1, 2)), tmp_path / "a.t7")
-    t7.save(lua(a=shared, b=shared, more=LuaObject("my.A", lua(x=2))), tmp_path / "b.t7")
+    t7.save(lua(a=shared, c=shared, more=LuaObject("my.A", lua(x=2))), tmp_path / "b.t7")
     found = compare_files(tmp_path / "a.t7", tmp_path / "b.t7")
     # a.n of both, list of one; of the other more.x and its class.
     assert found.compared == 4
-    assert found.notes == ["written under one path only: 1 (b is a)"]
+    note = "written under one path only: 1"
+    assert found.notes == [f"{note} (b is a)", f"{note} (c is a)"]
+    assert compare_files(tmp_path / "a.t7", tmp_path / "a.t7").notes == [f"{note} (b is a)"]
     assert [one.path for one in found.differences] == ["list", "class of more", "more.x"]
     (tmp_path / "b.t7").write_bytes(t7.dumps(lua(n=1)) + t7.dumps("end") + b"\x01")
     found = compare_files(tmp_path / "b.t7", tmp_path / "b.t7")

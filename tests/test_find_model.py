@@ -159,7 +159,13 @@ def test_inspect_shows_the_value_at_a_path(
     assert inspect(file, at="blob").model_path == "blob.net"
     inside = inspect(file, at="blob")
     assert (inside.parameters, inside.outside.weights) == (20, whole.bytes.weights - 80)
-    assert min(vars(inside.outside).values()) == 0
+    assert (inside.tree.kind, [node.path for node in inside.tree.children]) == (
+        "table",
+        ["blob.net"],
+    )
+    # The 80 bytes in the string are more than those of all tensors of the file.
+    small = inspect(write(lua(a=linear(1, 1), blob=blob), tmp_path, "small.t7"), at="blob")
+    assert (small.parameters, small.bytes.weights, small.outside.total) == (20, 8, 0)
     [text] = [node.text for node in whole.tree.children if node.name == ".blob"]
     assert "which torch.serialize wrote into" in text
     code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.a", "--json")

@@ -288,8 +288,9 @@ def test_the_weight_comes_first_whatever_the_order_of_the_file() -> None:
     ],
 )
 def test_a_tensor_of_a_layer_belongs_to_a_group_by_its_name(name: str, group: str) -> None:
-    """Also in a table of that name."""
-    for tensor in (storage(3), LuaTable.from_list([storage(3)])):
+    """Also in a table of that name, whatever the keys in it."""
+    nested = LuaTable.from_list([storage(3)]), LuaTable({"x": storage(3)})
+    for tensor in (storage(3), *nested):
         fields = LuaTable({name: tensor, "gradOwn" if name == "own" else "other": LuaTable()})
         result = inspect_value(LuaObject("nn.My", fields), 1000)
         assert getattr(result.bytes, group) == result.layers[0].bytes.total == 12
@@ -348,10 +349,26 @@ def test_modules_of_one_that_becomes_another_have_no_path_in_pytorch() -> None:
     ]
 
 
+def test_a_module_in_a_table_of_a_container_is_no_child_of_it() -> None:
+    inner = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    modules = LuaTable.from_list([LuaTable({"x": inner}), LuaObject("nn.ReLU")])
+    layers = inspect_value(LuaObject("nn.Sequential", LuaTable({"modules": modules})), 9).layers
+    assert [(layer.path, layer.lua_get, layer.torch_path) for layer in layers[1:]] == [
+        ("model.modules[1].x", None, None),
+        ("model.modules[2]", "model:get(2)", "1"),
+    ]
+
+
+def test_a_tensor_outside_of_modules_is_no_parameter_whatever_its_name() -> None:
+    values = {"weight": storage(2), "gradWeight": storage(3), "running_mean": storage(4)}
+    result = inspect_value(LuaTable({"state": LuaTable(values), "bias": storage(5)}), 1000)
+    assert (result.parameters, result.outside.other, result.outside.total) == (0, 56, 56)
+
+
 def test_a_path_of_thousands_of_steps_is_shortened() -> None:
     value: Any = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
-    for _ in range(600):
-        value = LuaObject("my.Layer", LuaTable({"output": LuaTable(), "in": value}))
+    for step in ["ii", "jj", *["in"] * 598]:
+        value = LuaObject("my.Layer", LuaTable({"output": LuaTable(), step: value}))
     paths = [layer.path for layer in inspect_value(value, 10**6).layers]
     assert len(paths) == 601
     assert paths[10] == "model" + ".in" * 10
@@ -359,7 +376,7 @@ def test_a_path_of_thousands_of_steps_is_shortened() -> None:
     assert all(("…" in path) is (len("model.in") + 3 * (n - 1) > 1000)
                for n, path in enumerate(paths))  # fmt: skip
     assert paths[-1].startswith("model.in.in")
-    assert paths[-1].endswith(".in.in")
+    assert paths[-1].endswith(".in.in.jj.ii")
 
 
 @pytest.mark.parametrize(

@@ -244,5 +244,11 @@ def test_html_of_a_value_is_a_tree_of_which_the_root_is_open() -> None:
         "<li><b>again</b> table of 1 <i>(is t)</i></li>"
         "</ul></details>"
     )
+    repeated = LuaTable({"<x>": value["t"], "y": value["t"]})
+    assert "(is [&quot;&lt;x&gt;&quot;])" in value_html(repeated)
+    for count, more in ((50, 0), (51, 1), (1050, 1)):
+        many = value_html(LuaTable.from_list(["x"] * count))
+        assert many.count("<li>") == 50 + more
+        assert many.count(f"<li><i>{count - 50:,} more</i></li>") == more
     assert value_html(LuaTable()) == "empty table"
     assert as_html("a\x1b\u202eé") == "a\\x1b\\u202eé"
