@@ -291,6 +291,42 @@ def test_a_model_that_cannot_be_exported_as_the_file_was_is_named(
         compare_files(tmp_path / "model", tmp_path / "file.onnx")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "options", "inputs"),
+    [
+        (Metadata(), {"outputs": None, "columns": None}, "x=3"),
+        (Metadata(kept_outputs=[1]), {"outputs": [1], "columns": None}, "x=3"),
+        (Metadata(kept_columns=[1, 2]), {"outputs": None, "columns": [1, 2]}, "x=3"),
+        (
+            Metadata(baked_preprocessing=Preprocessing("gray", (8, 8))),
+            {"outputs": None, "columns": None, "bake_preprocessing": True},
+            "1x8x8",
+        ),
+    ],
+)
+def test_a_model_is_exported_with_the_options_of_the_file(
+    metadata: Metadata,
+    options: dict[str, Any],
+    inputs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its inputs are those of the file too, unless the file takes images."""
+    save(tiny(), tmp_path / "model")
+    model = graph()
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save(model, tmp_path / "file.onnx")
+    given: list[tuple[str, str, dict[str, Any]]] = []
+
+    def export(model: SavedModel, target: Path, **named: Any) -> None:
+        given.append((str(model.input_shapes), target.name, named))
+        onnx.save(graph(), target)
+
+    monkeypatch.setattr("torchlift.converters.onnx.exporter.export", export)
+    compare_files(tmp_path / "model", tmp_path / "file.onnx")
+    assert given == [(inputs, "model.onnx", options)]
+
+
 @pytest.mark.parametrize("prefix", ["w", "w_quantized"])
 def test_int8_weights_are_the_numbers_that_they_stand_for(prefix: str) -> None:
     """With a scale for each column: (steps - zero) · scale."""

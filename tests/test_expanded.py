@@ -42,9 +42,12 @@ def test_elements_beyond_those_in_memory_are_counted(
     assert not found.flags.writeable
 
 
-@pytest.mark.parametrize("array", [SIX[::-1], SIX[:, ::-1], np.zeros((0, 3)), SIX[:0]])
+@pytest.mark.parametrize(
+    "array", [SIX[::-1], SIX[:, ::-1], np.zeros((0, 3)), as_strided(SIX, (0, 2), (800, 8))]
+)
 def test_what_runs_backward_or_is_empty_is_not_expanded(array: np.ndarray) -> None:
     assert expanded_elements(array) == 0
+    assert not array.size or without_repeats(array).shape == array.shape
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,21 @@ def test_what_a_killed_process_left_goes_before_the_work_begins(tmp_path: Path) 
     check_output(tmp_path / "new")
     if Path("/proc/self/stat").exists():
         assert names(tmp_path) == [f"{left.name}.old", ".torchlift-mine"]
+    left.mkdir(exist_ok=True)
+    files._cleaned.clear()
+    with files.temporary_folder(tmp_path / "new"):
+        assert left.exists() is not Path("/proc/self/stat").exists()
     # Once a process: a long job does not look again at each file.
     left.mkdir(exist_ok=True)
     check_output(tmp_path / "new")
     assert left.is_dir()
+
+
+def test_what_a_process_still_writes_is_not_taken_away(tmp_path: Path) -> None:
+    with files.temporary_folder(tmp_path / "model") as temporary:
+        files._cleaned.clear()
+        check_output(tmp_path / "other")
+        assert temporary.is_dir()
 
 
 def test_a_temporary_folder_is_known_by_its_whole_name(tmp_path: Path) -> None:
@@ -180,6 +191,7 @@ def test_a_folder_that_a_process_works_in_is_not_replaced(
         files.check_elsewhere(folder)
     with pytest.raises(WriteError, match="already exists"):
         check_output(".", folder=True)
+    assert check_output(".", overwrite=True, folder=True) == tmp_path / "a" / "b"
     (tmp_path / "a" / "b" / "c").rmdir()
     with pytest.raises(WriteError, match="is the folder that you are in"):
         check_output(".", folder=True)
@@ -212,6 +224,30 @@ def test_two_names_are_exchanged_or_nothing_is(tmp_path: Path) -> None:
     second.mkdir()
     assert files._exchange(first, second)
     assert (names(first), names(second)) == ([], ["inside"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot exchange names")
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two renames there would be none."""
+
+    def refuse(source: Path, target: Path) -> None:
+        raise AssertionError(f"{source} is renamed")
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    monkeypatch.setattr(Path, "rename", refuse)
+    with atomic_path(tmp_path / "model") as path:
+        path.mkdir()
+        (path / "new").touch()
+    assert (names(tmp_path), names(tmp_path / "model")) == (["model"], ["new"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        write_whole(tmp_path / "model")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])
