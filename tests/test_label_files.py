@@ -85,6 +85,12 @@ def test_every_suffix_is_read_for_what_the_file_holds(tmp_path: Path) -> None:
     # A .t7 in text is one by its name alone.
     t7.save(["cat", "dog"], tmp_path / "text.t7", format="ascii")
     assert read_labels(str(tmp_path / "text.t7")) == ["cat", "dog"]
+    # A text has no zero bytes.
+    (tmp_path / "odd.txt").write_bytes(b"x" * 63 + b"\0\n")
+    with pytest.raises(t7.T7Error, match=r"odd\.txt"):
+        read_labels(tmp_path / "odd.txt")
+    (tmp_path / "odd.txt").write_bytes(b"x" * 64 + b"\n")
+    assert read_labels(tmp_path / "odd.txt") == ["x" * 64]
 
 
 def test_a_file_that_holds_no_names_is_named(tmp_path: Path) -> None:
@@ -150,6 +156,7 @@ def test_a_models_own_names_in_another_order_are_refused() -> None:
     own = ["a", "b", "c"]
     for labels in (own, ("a", "b", "c"), ["a", "b", "d"], ["b", "a"], ["a", "a", "b"]):
         check_order(labels, own)
+    check_order(["a", "a", "b"], ["a", "b", "b"])
     check_order(["b", "a"], None)
     with pytest.raises(LabelsError, match="order: output 2 is 'b', not 'c'; leave labels=… out"):
         check_order(["a", "c", "b"], own)
