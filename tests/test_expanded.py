@@ -70,6 +70,17 @@ def test_a_tensor_is_as_large_in_memory_as_its_array(
     assert not np.shares_memory(found.numpy(), array)
 
 
+def test_what_is_in_tables_is_converted_too() -> None:
+    inner = t7.LuaTable.from_list([np.array([1.0]), t7.LuaTable({1: 2, "y": np.array([3.0])})])
+    found = t7.to_torch(t7.LuaTable({"x": np.array([4.0]), "list": inner, "none": t7.LuaTable()}))
+    assert (list(found), found["none"]) == (["x", "list", "none"], [])
+    first, second = found["list"]
+    assert list(second) == [1, "y"]
+    tensors = (found["x"], first, second["y"])
+    assert [one.tolist() for one in tensors] == [[4], [1], [3]]
+    assert all(isinstance(one, torch.Tensor) for one in tensors)
+
+
 def test_the_storage_of_a_tensor_is_all_of_it_and_known_by_its_address() -> None:
     whole = torch.arange(12.0, requires_grad=True)
     part = whole[2:8].view(2, 3)

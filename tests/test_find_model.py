@@ -106,6 +106,8 @@ def test_networks_inside_an_unknown_class_name_the_class(tmp_path: Path) -> None
     pair = LuaObject("my.Pair", lua(encoder=linear(4, 4), decoder=linear(4, 4)))
     with pytest.raises(ConversionError, match=r"pair\.encoder .*pair is a my\.Pair"):
         load_model(write(lua(pair=pair), tmp_path))
+    with pytest.raises(ConversionError, match=r"Choose one: at='encoder'$"):
+        load_model(write(pair, tmp_path))
 
 
 @pytest.mark.parametrize("class_name", ["nn.SharpMasks", "SharpMasks"])
@@ -183,6 +185,7 @@ def test_inspect_shows_the_value_at_a_path(
         (lua(**dict.fromkeys("abcdefgh", 1)), "holds a, b, c, d, e, f, g, h"),
         (lua(**dict.fromkeys("abcdefghi", 1)), "holds a, b, c, d, e, f, g, h"),
         (lua(x=np.zeros(2)), "it holds x; it holds 1 tensor and no network: weights are loaded"),
+        (lua(x=np.zeros(2), y=np.ones(2)), "it holds 2 tensors and no network"),
         (lua(f="m.net", g="n.t7", h="a.txt"), "f names the file 'm.net'; g names the file 'n.t7'"),
         (LuaTable([("a b", "m.t7")]), "it holds a b"),
         (t7.loads(t7.dumps(np.zeros(2))), "it holds a torch.DoubleTensor"),
@@ -281,3 +284,15 @@ def test_tensors_outside_of_modules_are_counted_once() -> None:
                    y=np.ones(1))), net=NET))  # fmt: skip
     assert found.tensors == 3
     assert [path for path, _ in found.unknown] == ["own"]
+
+
+def test_networks_that_share_their_layers_or_hold_themselves_are_networks() -> None:
+    shared = linear(2, 2)
+    found = search(lua(a=sequential(shared), b=sequential(shared), c=module("nn.Tanh")))
+    assert [(one.path, one.has_parameters) for one in found.networks] == [("a", True), ("b", True)]
+    for name in ("tds.Hash", "tds_hash"):
+        found = search(LuaObject(name, lua(net=sequential(shared))))
+        assert ([one.path for one in found.networks], found.unknown) == (["net"], [])
+    own = sequential(linear(2, 2))
+    own.fields["parent"] = own
+    assert [one.path for one in search(lua(net=own, other=module("nn.Tanh"))).networks] == ["net"]

@@ -123,6 +123,12 @@ def test_bytes_are_written_as_they_are_with_a_line_end(dtype: str) -> None:
         assert (found[1].tolist(), found[1].dtype, found[2]) == (values, np.dtype(dtype), "end")
 
 
+def test_a_storage_of_no_numbers_has_no_line() -> None:
+    empty = "3\nV 1\n19\ntorch.DoubleStorage\n0\n"
+    found = t7.loads(f"3\n1\n2\n1\n1\n4\n2\n{empty}1\n2\n2\n3\nend\n".encode())
+    assert (found[1].tolist(), found[2]) == ([], "end")
+
+
 def test_a_printed_number_keeps_its_value_in_a_smaller_type() -> None:
     """A float beyond its range is infinite, as C's conversion makes it, without a warning."""
     head = "4\n1\n3\nV 1\n18\ntorch.FloatStorage\n2\n"

@@ -15,6 +15,7 @@ import pytest
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error
 from torchlift.converters.t7.class_layouts import ClassLayout, possible_layouts
+from torchlift.converters.t7.reading.arrays import tensor_view
 from torchlift.converters.t7.reading.legacy_layouts import LEGACY_LAYOUTS
 
 SIZES = "kW kH dW dH"
@@ -47,6 +48,14 @@ def text(*words: object) -> bytes:
 
 def string(value: str) -> bytes:
     return text(len(value), value)
+
+
+def header(name: str) -> bytes:
+    """Return the start of an object in a binary stream."""
+    return struct.pack("<iii3si", 4, 1, 3, b"V 1", len(name)) + name.encode()
+
+
+FLOATS, STORAGE = header("torch.FloatTensor"), header("torch.FloatStorage")
 
 
 @pytest.mark.parametrize("name", FIELDS_OF_2011)
@@ -192,6 +201,33 @@ def test_what_a_tensor_refers_to_is_a_storage() -> None:
     start = text(3, 1, 2, 1, 1, 3, 2, 0, 1, 2, 4, 3) + string("V 1") + string("torch.FloatTensor")
     with pytest.raises(T7Error, match=r"expected the storage of a torch\.FloatTensor"):
         t7.loads(start + text(1, 2, 1, 1, 4, 2))
+
+
+@pytest.mark.parametrize(
+    ("data", "said", "offset"),
+    [
+        (struct.pack("<i", 3), "an object needs 8 bytes and 0 are left", 4),
+        (struct.pack("<ih", 4, 1), "an object needs 8 bytes and 2 are left", 4),
+        (struct.pack("<ii", 2, -3), "a string has a negative size", 8),
+        (struct.pack("<iiii", 3, 1, 1, 2) + struct.pack("<i", -3), "a string has a negative", 20),
+        (struct.pack("<ii", 2, 9) + b"abc", "a string needs 9 bytes and 3 are left", 8),
+        (struct.pack("<ih", 1, 1), "an object needs 8 bytes and 2 are left", 4),
+        (struct.pack("<iii", 4, 1, -3), "a string has a negative size", 12),
+        (FLOATS + struct.pack("<iq", 2, 1), "a list of sizes needs 40 bytes and 8 are left", 40),
+        (STORAGE + struct.pack("<q", -1), "a storage of -1 elements has a negative size", 45),
+        (STORAGE + struct.pack("<qf", 2, 1), "2 elements needs 8 bytes and 4 are left", 45),
+    ],
+)
+def test_a_binary_value_that_is_cut_is_named(data: bytes, said: str, offset: int) -> None:
+    with pytest.raises(T7Error, match=said) as error:
+        t7.loads(data, format="binary", byte_order="little", long_size=8)
+    assert error.value.offset == offset
+
+
+def test_a_stride_beyond_all_memory_is_damage() -> None:
+    storage = np.zeros(4, np.float32).view(t7.TorchArray)
+    with pytest.raises(ValueError, match="has sizes"):
+        tensor_view("torch.FloatTensor", (1,), (2**62,), 0, storage)
 
 
 def test_a_layout_of_a_body_has_as_many_parts() -> None:

@@ -215,7 +215,7 @@ def test_a_body_and_a_function_are_steps_where_they_hold_something() -> None:
     ("names", "missing", "said"),
     [
         ([f"n{i}" for i in range(12)], "x", "it has .n0, .n1, .n2, .n3, .n4, .n5, .n6, .n7, .n8, "
-         ".n9, .n10, .n11 "),
+         ".n9, .n10, .n11 (at value"),
         ([f"n{i}" for i in range(13)], "x", ".n10, .n11 and 1 more "),
         ([f"n{i}" for i in range(1213)], "x", ".n10, .n11 and 1,201 more "),
         (["weight"], "weigth", "; did you mean .weight? "),
@@ -241,3 +241,13 @@ def test_what_is_no_key_is_refused(key: str) -> None:
 
 def test_a_key_that_is_a_table_is_shown_by_its_type() -> None:
     assert format_path([LuaTable(), "x", np.zeros(2)]) == "[LuaTable].x[ndarray]"
+
+
+@pytest.mark.parametrize("path", ["a[1]b", 'a["b"]c', "a b", "a..b", "a[1]]"])
+def test_a_name_stands_behind_a_dot(path: str) -> None:
+    with pytest.raises(t7.T7Error, match="is malformed at"):
+        parse_path(path)
+
+
+def test_letters_of_every_language_are_shown() -> None:
+    assert format_path(["größe", "größe x"]) == 'größe["größe x"]'

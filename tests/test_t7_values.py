@@ -103,6 +103,16 @@ def test_an_error_names_the_file_and_the_place(error: T7Error, shown: str) -> No
     assert str(error) == shown
 
 
+@pytest.mark.parametrize("form", [{}, {"format": "ascii"}])
+def test_a_negative_zero_alone_is_one(form: dict[str, Any]) -> None:
+    assert repr(t7.loads(t7.dumps(-0.0, **form))) == "-0.0"
+    assert repr(t7.loads(t7.dumps(0.0, **form))) == "0"
+
+
+def test_a_function_made_in_python_has_the_newest_tag() -> None:
+    assert t7.loads(t7.dumps(LuaFunction(b"\x1b"))).tag == LuaFunction(b"").tag == 8
+
+
 def test_a_string_that_is_no_text_is_bytes() -> None:
     assert lua_string("é".encode()) == "é"
     assert lua_string(b"\xe9") == b"\xe9"
