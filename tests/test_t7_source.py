@@ -93,6 +93,9 @@ def test_damaged_compressed_files(kind: str) -> None:
     middle = len(packed) // 2
     with pytest.raises(T7Error, match=r"compressed file.* download or copy it again"):
         t7.load(packed[:middle] + bytes(64) + packed[middle + 64 :])
+    # Behind the beginning of the file nothing is as it should be.
+    with pytest.raises(T7Error, match="is a damaged compressed file"):
+        t7.load(packed[:10] + b"\xff" * 100)
 
 
 def test_decompression_has_a_limit() -> None:
@@ -246,8 +249,9 @@ def test_an_xz_dictionary_of_gigabytes_is_refused() -> None:
     packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(
         4, "little"
     )
-    with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
-        t7.loads(bytes(packed))
+    for data in (bytes(packed), lzma.compress(b"") + bytes(packed)):
+        with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
+            t7.loads(data)
 
 
 @pytest.mark.parametrize("derive", [lambda a: a * 2, lambda a: a[1:], lambda a: a.T, np.sqrt])
@@ -294,8 +298,10 @@ def test_a_compressed_file_is_read_where_it_stands(
 
 def test_xz_streams_may_have_zeros_between_them_of_any_number() -> None:
     data = t7.dumps({"a": 1, "b": 2})
-    for zeros in (0, 4, 2**20, 2**20 + 4):
-        packed = lzma.compress(data[:20]) + bytes(zeros) + lzma.compress(data[20:]) + bytes(zeros)
+    first = lzma.compress(data[:20])
+    # Read a MiB at a time, of which the zeros may fill the rest and more.
+    for zeros in (0, 4, 2**20, 2**20 - len(first) + 4, 2**20 - len(first)):
+        packed = first + bytes(zeros) + lzma.compress(data[20:]) + bytes(zeros)
         assert t7.loads(packed)["b"] == 2
     with pytest.raises(T7Error, match="compressed file"):
         t7.loads(lzma.compress(data) + b"rest")
