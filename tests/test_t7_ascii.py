@@ -123,6 +123,12 @@ def test_bytes_are_written_as_they_are_with_a_line_end(dtype: str) -> None:
         assert (found[1].tolist(), found[1].dtype, found[2]) == (values, np.dtype(dtype), "end")
 
 
+def test_a_value_of_nil_is_no_entry_and_only_1_is_true() -> None:
+    """`File.lua`: `self:readInt() == 1`."""
+    found = t7.loads(b"3\n1\n3\n1\n1\n0\n1\n2\n5\n2\n1\n3\n5\n1\n")
+    assert found.items() == [(2, False), (3, True)]
+
+
 def test_a_storage_of_no_numbers_has_no_line() -> None:
     empty = "3\nV 1\n19\ntorch.DoubleStorage\n0\n"
     found = t7.loads(f"3\n1\n2\n1\n1\n4\n2\n{empty}1\n2\n2\n3\nend\n".encode())
@@ -141,12 +147,17 @@ def test_a_printed_number_keeps_its_value_in_a_smaller_type() -> None:
 def test_a_text_is_read_where_the_file_stands(tmp_path: Path) -> None:
     """Its place in the file changes nothing about what is a text and what is damaged."""
     data = (FIXTURES / "formats" / "strings_ascii.t7").read_bytes()
-    for content in (data, b"3\nbears and 4 wolves\n"):
+    damaged = 'is plain text that begins with "3", not'
+    for content, said in (
+        (data, ""),
+        (b"3\nbears and 4 wolves\n", damaged),
+        (b'{"a": 1}', "is JSON text, not a .t7"),
+    ):
         (tmp_path / "two").write_bytes(b"x" * 100 + content)
         with (tmp_path / "two").open("rb") as file:
             file.seek(100)
             if content is data:
                 assert t7.load(file)[2] == "hello"
             else:
-                with pytest.raises(T7Error, match='is plain text that begins with "3", not'):
+                with pytest.raises(T7Error, match=said):
                     t7.load(file)

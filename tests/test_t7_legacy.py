@@ -117,6 +117,13 @@ def test_parallel_tables_have_a_body_of_their_own_since_version_2(
         assert (found[1]["x"], len(found[1]["modules"]), found[2]) == (5, 1, "end")
 
 
+def test_the_branches_of_a_table_without_assignments_are_none() -> None:
+    """Of a damaged file: a number stands where the table with their GPUs was expected."""
+    start = text(4, 1) + string("V 2") + string("nn.ModelParallelTable")
+    found = t7.loads(start + text(1, 5) + text(3, 2, 1, 1, 7, 1, 8))
+    assert (found["gpuAssignments"], found["modules"].to_list(), found[7]) == (5, [], 8)
+
+
 @pytest.mark.parametrize(
     ("value", "path"),
     [
@@ -210,6 +217,7 @@ def test_what_a_tensor_refers_to_is_a_storage() -> None:
         (struct.pack("<ih", 4, 1), "an object needs 8 bytes and 2 are left", 4),
         (struct.pack("<ii", 2, -3), "a string has a negative size", 8),
         (struct.pack("<iiii", 3, 1, 1, 2) + struct.pack("<i", -3), "a string has a negative", 20),
+        (struct.pack("<iiii", 3, 1, 1, 0), "a table has nil as a key", 16),
         (struct.pack("<ii", 2, 9) + b"abc", "a string needs 9 bytes and 3 are left", 8),
         (struct.pack("<ih", 1, 1), "an object needs 8 bytes and 2 are left", 4),
         (struct.pack("<iii", 4, 1, -3), "a string has a negative size", 12),
