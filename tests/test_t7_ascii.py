@@ -135,6 +135,14 @@ def test_a_storage_of_no_numbers_has_no_line() -> None:
     assert (found[1].tolist(), found[2]) == ([], "end")
 
 
+def test_what_is_empty_is_written_without_a_line_as_torch7_does() -> None:
+    assert t7.dumps(["", 1], format="ascii") == b"3\n1\n2\n1\n1\n2\n0\n1\n2\n1\n1\n"
+    empty = np.zeros(0).view(t7.TorchArray)
+    empty.torch_class = "torch.DoubleStorage"
+    written = b"4\n1\n3\nV 1\n19\ntorch.DoubleStorage\n0\n"
+    assert t7.dumps(empty, format="ascii") == written
+
+
 def test_a_printed_number_keeps_its_value_in_a_smaller_type() -> None:
     """A float beyond its range is infinite, as C's conversion makes it, without a warning."""
     head = "4\n1\n3\nV 1\n18\ntorch.FloatStorage\n2\n"

@@ -145,7 +145,7 @@ STREAMS = {
         1, ("a", instance(2, "torch.FloatTensor") + ints(0) + longs(1) + STORAGE), ("b", YES)
     ),
     "version of one digit": table(1, ("a", instance(2, "my.A", "V 2") + FIELD), ("b", YES)),
-    "text longer than the file": table(1, ("a", ints(2, 100) + b"abc")),
+    "text longer than the file": table(1, ("a", ints(2, 100) + b"abcdef")),
     "negative zeros": ints(3, 1, 1, 1) + struct.pack("<did", -0.0, 1, -0.0),
 }
 
@@ -181,7 +181,7 @@ def test_the_unusual_streams_hold_what_their_names_say() -> None:
     empty = loaded["no numbers and a storage"]["a"]
     assert (empty.shape, empty.storage.tolist()) == ((0,), [0, 1, 2, 3, 4, 5])
     assert loaded["version of one digit"]["a"].version == 2
-    assert "a string needs 100 bytes and 3 are left" in loaded["text longer than the file"]
+    assert "a string needs 100 bytes and 6 are left" in loaded["text longer than the file"]
     assert repr(loaded["negative zeros"].items()) == "[(-0.0, -0.0)]"
 
 
@@ -191,6 +191,16 @@ def test_a_storage_of_four_byte_longs_is_not_read_on_the_fast_path() -> None:
     values.torch_class = "torch.FloatStorage"
     data = t7.dumps({"a": values, "rest": "x" * 80}, long_size=4)
     assert t7.loads(data, long_size=4)["a"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["torch.LongStorage", "torch.CudaLongStorage"])
+def test_longs_of_every_device_have_the_width_of_the_file(name: str) -> None:
+    values = np.array([7, -8, 9]).view(TorchArray)
+    values.torch_class = name
+    wide, narrow = (t7.dumps(values, long_size=size) for size in (8, 4))
+    assert len(wide) - len(narrow) == 4 * (1 + 3)
+    found = t7.loads(narrow, long_size=4)
+    assert (found.torch_class, found.dtype, found.tolist()) == (name, np.int64, [7, -8, 9])
 
 
 def test_the_body_of_an_instance_is_its_fields() -> None:

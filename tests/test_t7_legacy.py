@@ -232,6 +232,12 @@ def test_a_binary_value_that_is_cut_is_named(data: bytes, said: str, offset: int
     assert error.value.offset == offset
 
 
+def test_what_is_no_class_name_is_quoted_in_short() -> None:
+    data = text(4, 1) + string("V 1") + string("\x01" * 500) + text(0)
+    with pytest.raises(T7Error, match=r"expected a class name, found '(\\x01){40}' \("):
+        t7.loads(data, format="ascii")
+
+
 def test_a_stride_beyond_all_memory_is_damage() -> None:
     storage = np.zeros(4, np.float32).view(t7.TorchArray)
     with pytest.raises(ValueError, match="has sizes"):
