@@ -201,6 +201,9 @@ def test_longs_of_every_device_have_the_width_of_the_file(name: str) -> None:
     assert len(wide) - len(narrow) == 4 * (1 + 3)
     found = t7.loads(narrow, long_size=4)
     assert (found.torch_class, found.dtype, found.tolist()) == (name, np.int64, [7, -8, 9])
+    none = np.zeros(0, np.int64).view(TorchArray)
+    none.torch_class = name
+    assert t7.loads(t7.dumps(none, long_size=4), long_size=4).tolist() == []
 
 
 def test_the_body_of_an_instance_is_its_fields() -> None:
