@@ -15,7 +15,7 @@ from support import FIXTURES, wild_files
 from t7_inspection_support import storage, view
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaObject, T7Error, TorchArray
+from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, TorchArray
 from torchlift.converters.t7.inspection import inspect, inspect_value
 from torchlift.converters.t7.inspection.storage_usage import (
     GROUPS,
@@ -190,3 +190,9 @@ def test_bytes_are_added_by_group() -> None:
         {"group": "other", "bytes": 1},
         {"group": "structure", "bytes": 2},
     ]
+
+
+def test_a_tensor_outside_of_modules_is_no_parameter_whatever_its_name() -> None:
+    values = {"weight": storage(2), "gradWeight": storage(3), "running_mean": storage(4)}
+    result = inspect_value(LuaTable({"state": LuaTable(values), "bias": storage(5)}), 1000)
+    assert (result.parameters, result.outside.other, result.outside.total) == (0, 56, 56)

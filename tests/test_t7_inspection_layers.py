@@ -359,12 +359,6 @@ def test_a_module_in_a_table_of_a_container_is_no_child_of_it() -> None:
     ]
 
 
-def test_a_tensor_outside_of_modules_is_no_parameter_whatever_its_name() -> None:
-    values = {"weight": storage(2), "gradWeight": storage(3), "running_mean": storage(4)}
-    result = inspect_value(LuaTable({"state": LuaTable(values), "bias": storage(5)}), 1000)
-    assert (result.parameters, result.outside.other, result.outside.total) == (0, 56, 56)
-
-
 def test_a_path_of_thousands_of_steps_is_shortened() -> None:
     value: Any = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
     for step in ["ii", "jj", *["in"] * 598]:
