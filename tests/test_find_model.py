@@ -16,6 +16,8 @@ from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, load_conversion
 from torchlift.converters.t7 import LuaObject, LuaTable
 from torchlift.converters.t7.inspection import inspect
+from torchlift.converters.t7.model import find_model as t7_find_model
+from torchlift.converters.t7.model import is_module, is_parameter, search
 
 NET = image_network()
 CRITERION = module("nn.MSECriterion", sizeAverage=True)
@@ -104,6 +106,8 @@ def test_networks_inside_an_unknown_class_name_the_class(tmp_path: Path) -> None
     pair = LuaObject("my.Pair", lua(encoder=linear(4, 4), decoder=linear(4, 4)))
     with pytest.raises(ConversionError, match=r"pair\.encoder .*pair is a my\.Pair"):
         load_model(write(lua(pair=pair), tmp_path))
+    with pytest.raises(ConversionError, match=r"Choose one: at='encoder'$"):
+        load_model(write(pair, tmp_path))
 
 
 @pytest.mark.parametrize("class_name", ["nn.SharpMasks", "SharpMasks"])
@@ -155,6 +159,15 @@ def test_inspect_shows_the_value_at_a_path(
     assert part.bytes == whole.bytes
     assert part.outside.total + part.layers[0].bytes.total + part.bytes.structure == part.size
     assert inspect(file, at="blob").model_path == "blob.net"
+    inside = inspect(file, at="blob")
+    assert (inside.parameters, inside.outside.weights) == (20, whole.bytes.weights - 80)
+    assert (inside.tree.kind, [node.path for node in inside.tree.children]) == (
+        "table",
+        ["blob.net"],
+    )
+    # The 80 bytes in the string are more than those of all tensors of the file.
+    small = inspect(write(lua(a=linear(1, 1), blob=blob), tmp_path, "small.t7"), at="blob")
+    assert (small.parameters, small.bytes.weights, small.outside.total) == (20, 8, 0)
     [text] = [node.text for node in whole.tree.children if node.name == ".blob"]
     assert "which torch.serialize wrote into" in text
     code, out, err = typed({}, capsys, "inspect", str(file), "--at", "pair.a", "--json")
@@ -163,3 +176,123 @@ def test_inspect_shows_the_value_at_a_path(
     assert (code, out) == (1, "")
     assert "checkpoint.t7: there is no .c here; it has .a, .b (at value.pair)" in err
     assert typed({}, capsys, "inspect", str(tmp_path), "--at", "x")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (lua(), "there is no nn module in it; it holds nothing"),
+        (lua(**dict.fromkeys("abcdefgh", 1)), "holds a, b, c, d, e, f, g, h"),
+        (lua(**dict.fromkeys("abcdefghi", 1)), "holds a, b, c, d, e, f, g, h"),
+        (lua(x=np.zeros(2)), "it holds x; it holds 1 tensor and no network: weights are loaded"),
+        (lua(x=np.zeros(2), y=np.ones(2)), "it holds 2 tensors and no network"),
+        (lua(f="m.net", g="n.t7", h="a.txt"), "f names the file 'm.net'; g names the file 'n.t7'"),
+        (LuaTable([("a b", "m.t7")]), "it holds a b"),
+        (t7.loads(t7.dumps(np.zeros(2))), "it holds a torch.DoubleTensor"),
+        (np.zeros(2), "it holds a ndarray"),
+        (2.5, "it holds a float"),
+        (LuaObject("my.Data"), "a my.Data, a class that is not known, with no fields"),
+        (
+            lua(set=LuaObject("my.Data", lua(**dict.fromkeys("abcdefghi", 1)))),
+            "holds set (set is a my.Data, a class that is not known, with a, b, c, d, e, f, g, h)",
+        ),
+    ],
+)
+def test_what_a_file_without_a_network_holds_is_said(value: Any, said: str) -> None:
+    with pytest.raises(t7.T7Error) as error:
+        t7_find_model(value)
+    assert said in str(error.value)
+    assert ("names the file" in str(error.value)) is ("names the file" in said)
+    assert "holds a, b, c, d, e, f, g, h, i" not in str(error.value)
+
+
+def test_an_object_of_an_unknown_class_is_the_model_by_its_name() -> None:
+    """The most usual name counts, not the first in the file; without one it is none."""
+    one, two = LuaObject("my.Net", lua(x=1)), LuaObject("my.Net", lua(y=2))
+    for value in (lua(net=one, model=two), lua(model=two, net=one)):
+        assert t7_find_model(value) == (two, "model")
+    assert t7_find_model(lua(a=lua(net=one), b=two)) == (one, "a.net")
+    with pytest.raises(t7.T7Error, match=r"no model in this file: .*b is a my\.Net"):
+        t7_find_model(lua(b=two))
+
+
+def test_of_networks_without_parameters_the_outermost_count() -> None:
+    inner, outer = module("nn.Tanh"), module("nn.ReLU")
+    found = search(lua(deep=lua(net=inner), a=outer, b=module("nn.Sigmoid")))
+    assert [one.path for one in found.networks] == ["a", "b"]
+    assert [one.depth for one in found.networks] == [1, 1]
+    assert [one.has_parameters for one in found.networks] == [False, False]
+    loss = lua(deep=lua(loss=CRITERION), loss=CRITERION)
+    assert [one.path for one in search(loss).networks] == ["loss"]
+
+
+def test_the_more_usual_name_wins_and_counts_once() -> None:
+    first, second = linear(3, 2), linear(4, 2)
+    for value in (lua(net=first, model=second), lua(model=second, net=first)):
+        assert t7_find_model(value) == (second, "model")
+    assert t7_find_model(lua(network=first, module=second)) == (first, "network")
+    # Two of one name at one level tell nothing; the next name may.
+    pair = lua(a=lua(model=linear(3, 2)), b=lua(model=linear(3, 2), net=second))
+    assert t7_find_model(pair) == (second, "b.net")
+    with pytest.raises(t7.T7Error, match=r"a\.model .*, b\.model .*Choose one: at='a\.model'"):
+        t7_find_model(lua(a=lua(model=linear(3, 2)), b=lua(model=linear(3, 2))))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "is_one"),
+    [
+        ("nn.Linear", {}, True),
+        ("cudnn.ReLU", {}, True),
+        ("inn.MeanConstant", {}, True),
+        ("my.Net", {"gradInput": 1}, True),
+        ("my.Net", {"_type": "torch.FloatTensor"}, True),
+        ("my.Net", {"forwardnodes": 1}, True),
+        ("my.Net", {"weight": np.zeros(2)}, False),
+        ("nnMine.Net", {}, False),
+        ("optim.Logger", {}, False),
+        ("nn.StochasticGradient", {"criterion": CRITERION}, False),
+        ("nn.Trainer", {"criterion": CRITERION, "output": 1}, True),
+    ],
+)
+def test_a_module_is_known_by_its_fields_or_its_package(
+    name: str, fields: dict[str, Any], is_one: bool
+) -> None:
+    assert is_module(LuaObject(name, LuaTable(fields))) is is_one
+    assert not is_module(LuaTable({"modules": lua_list(NET)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "is_one"),
+    [
+        *((name, (), True) for name in ("weight", "bias", "v", "g", "diagCov")),
+        ("x", (), False),
+        ("gate", ("gradGate",), True),
+        ("gate", ("gradgate", "Gradgate"), False),
+        ("input", ("gradInput",), False),
+        ("output", ("gradOutput",), False),
+    ],
+)
+def test_a_parameter_is_known_by_its_name_or_its_gradient(
+    name: str, fields: tuple[str, ...], is_one: bool
+) -> None:
+    assert is_parameter(name, LuaTable(dict.fromkeys(fields, 1))) is is_one
+
+
+def test_tensors_outside_of_modules_are_counted_once() -> None:
+    shared = np.zeros(3)
+    found = search(lua(a=shared, b=lua(c=shared, d=np.ones(2)), own=LuaObject("my.A", lua(x=shared,
+                   y=np.ones(1))), net=NET))  # fmt: skip
+    assert found.tensors == 3
+    assert [path for path, _ in found.unknown] == ["own"]
+
+
+def test_networks_that_share_their_layers_or_hold_themselves_are_networks() -> None:
+    shared = linear(2, 2)
+    found = search(lua(a=sequential(shared), b=sequential(shared), c=module("nn.Tanh")))
+    assert [(one.path, one.has_parameters) for one in found.networks] == [("a", True), ("b", True)]
+    for name in ("tds.Hash", "tds_hash"):
+        found = search(LuaObject(name, lua(net=sequential(shared))))
+        assert ([one.path for one in found.networks], found.unknown) == (["net"], [])
+    own = sequential(linear(2, 2))
+    own.fields["parent"] = own
+    assert [one.path for one in search(lua(net=own, other=module("nn.Tanh"))).networks] == ["net"]

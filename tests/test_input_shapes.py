@@ -42,6 +42,7 @@ def test_a_file_keeps_the_names_and_tables_of_inputs(text: str) -> None:
     again = InputShapes.from_json(shapes.to_json())
     assert again.names() == shapes.names()
     assert again.to_json() == shapes.to_json()
+    assert str(again) == str(shapes)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,13 @@ def test_a_file_keeps_the_names_and_tables_of_inputs(text: str) -> None:
 def test_what_describes_no_inputs_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputShapeError, match=message):
         parse_inputs(text)
+
+
+def test_a_file_names_the_dtype_and_the_free_axes() -> None:
+    assert parse_inputs("[9],?x4xN:int64").to_json() == [
+        [{"name": "input_1", "shape": ["batch", 9], "dtype": "float32"}],
+        {"name": "input_2", "shape": [None, 4, "batch"], "dtype": "int64"},
+    ]
 
 
 def nested(depth: int) -> list[Any]:

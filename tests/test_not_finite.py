@@ -23,7 +23,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.errors import NotFiniteError
-from torchlift.converters.finite import first_not_finite
+from torchlift.converters.finite import first_not_finite, require_finite, spelled
 from torchlift.converters.inference import Classifier, TorchPredictor
 from torchlift.converters.inference.onnx_weights import first_not_finite_weight
 from torchlift.converters.modules.finite import first_not_finite_parameter
@@ -244,3 +244,17 @@ def test_weights_of_an_onnx_file_are_found_without_the_package_onnx(
     assert re.fullmatch(PLACE, first_not_finite_weight(file))
     (tmp_path / "empty.onnx").touch()
     assert first_not_finite_weight(tmp_path / "empty.onnx") == ""
+
+
+def test_what_must_be_finite_is_called_by_its_name() -> None:
+    require_finite(np.array([1.0, -1.0]), "the mean")
+    with pytest.raises(NotFiniteError, match=r"^the mean\[1\] is nan \(1 of 2 numbers"):
+        require_finite(np.array([1.0, np.nan]), "the mean")
+    with pytest.raises(NotFiniteError, match=r"^the mean is -inf \(1 of 1 numbers"):
+        require_finite(np.array(-np.inf), "the mean")
+
+
+def test_json_has_names_for_numbers_that_are_none() -> None:
+    values = [1, 2.5, True, None, "nan", [np.inf, [-np.inf, np.nan]]]
+    assert spelled(values) == [1, 2.5, True, None, "nan", ["inf", ["-inf", "nan"]]]
+    assert values[5][0] == np.inf  # type: ignore[index]  # what was given stays

@@ -196,3 +196,44 @@ def test_large_arrays_of_the_other_byte_order_are_copied_as_numbers(
     copied = copy_array(array)
     assert copied.dtype.isnative
     assert np.array_equal(copied, numbers)
+
+
+@pytest.mark.parametrize("most", [1, 1000, 2**20])
+def test_a_read_that_gives_less_than_was_asked_for_goes_on(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As reads from a network's disk may."""
+    numbers = np.random.default_rng(0).integers(0, 256, 2**16 + 3, np.uint8)
+    (tmp_path / "numbers").write_bytes(b"head" + numbers.tobytes())
+    with (tmp_path / "numbers").open("rb") as stream:
+        array = np.frombuffer(FileMap.of(stream), np.uint8)[4:]
+    read = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda file, views, at: read(file, [view[:most] for view in views], at)
+    )
+    np.testing.assert_array_equal(copy_array(array), numbers)
+
+
+def test_copies_need_not_know_how_many_processors_there_are(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    storage = t7.load(large, writable=False)
+    np.testing.assert_array_equal(copy_array(storage), np.asarray(storage))
+
+
+def test_parameters_come_once_for_each_module() -> None:
+    """Of every depth, in tables too; a module that occurs twice is entered once."""
+
+    def layer(name: str, **arrays: np.ndarray) -> t7.LuaObject:
+        return t7.LuaObject(name, t7.LuaTable(arrays))
+
+    weight, bias, own, data = np.zeros(1), np.ones(2), np.zeros(3), np.zeros(4)
+    inner = layer("nn.Linear", weight=weight, bias=bias, output=data, gradOutput=data)
+    other = layer("my.Layer", own=own, gradOwn=data, else_=data)
+    network = layer("nn.Sequential")
+    network.fields["modules"] = t7.LuaTable.from_list([inner, t7.LuaTable({"deep": other}), inner])
+    network.fields["parent"] = network
+    network.fields[1] = data
+    assert sorted(len(array) for array in parameters_of(network)) == [1, 2, 3]
+    assert {id(array) for array in parameters_of(network)} == {id(weight), id(bias), id(own)}

@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fuzz.mutations import mutate, seeds
 from fuzz.oracle import difference
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaObject, T7Error
+from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, TorchArray
 from torchlift.converters.t7.reading import fast_tables
 from torchlift.converters.t7.reading.binary import BinaryDecoder
 from torchlift.converters.t7.reading.classes import Classes
@@ -93,6 +94,7 @@ def vector(index: int, size: int, stride: int, offset: int, storage: bytes) -> b
 
 STORAGE = instance(8, "torch.FloatStorage") + longs(6) + struct.pack("<6f", *range(6))
 FIELD = table(3, ("x", ints(5, 1)))
+REST = ints(2, 80) + b"x" * 80
 YES = ints(5, 1)
 
 STREAMS = {
@@ -132,7 +134,19 @@ STREAMS = {
         1,
         ("a", instance(8, "torch.DoubleStorage") + longs(6) + bytes(48)),
         ("b", vector(3, 6, 1, 1, ints(4, 8))),
+        ("c", REST),
     ),
+    "storage of another class with as long a name": table(
+        1,
+        ("a", vector(2, 6, 1, 1, instance(8, "torch.ShortStorage") + longs(6) + bytes(24))),
+        ("c", REST),
+    ),
+    "no numbers and a storage": table(
+        1, ("a", instance(2, "torch.FloatTensor") + ints(0) + longs(1) + STORAGE), ("b", YES)
+    ),
+    "version of one digit": table(1, ("a", instance(2, "my.A", "V 2") + FIELD), ("b", YES)),
+    "text longer than the file": table(1, ("a", ints(2, 100) + b"abcdef")),
+    "negative zeros": ints(3, 1, 1, 1) + struct.pack("<did", -0.0, 1, -0.0),
 }
 
 
@@ -162,6 +176,45 @@ def test_the_unusual_streams_hold_what_their_names_say() -> None:
     # `File.lua`: `self:readInt() == 1`.
     assert dict(loaded["no boolean of Lua's"].items()) == {"a": False, "b": False}
     assert [*map(type, loaded["keys beyond whole numbers"])] == [float, float]
+    for name in ("another type", "another class with as long a name"):
+        assert "expected the storage of a torch.FloatTensor" in loaded[f"storage of {name}"]
+    empty = loaded["no numbers and a storage"]["a"]
+    assert (empty.shape, empty.storage.tolist()) == ((0,), [0, 1, 2, 3, 4, 5])
+    assert loaded["version of one digit"]["a"].version == 2
+    assert "a string needs 100 bytes and 6 are left" in loaded["text longer than the file"]
+    assert repr(loaded["negative zeros"].items()) == "[(-0.0, -0.0)]"
+
+
+def test_a_storage_of_four_byte_longs_is_not_read_on_the_fast_path() -> None:
+    """Its first number, here zero, would be taken for a half of the count."""
+    values = np.arange(6, dtype=np.float32).view(TorchArray)
+    values.torch_class = "torch.FloatStorage"
+    data = t7.dumps({"a": values, "rest": "x" * 80}, long_size=4)
+    assert t7.loads(data, long_size=4)["a"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["torch.LongStorage", "torch.CudaLongStorage"])
+def test_longs_of_every_device_have_the_width_of_the_file(name: str) -> None:
+    values = np.array([7, -8, 9]).view(TorchArray)
+    values.torch_class = name
+    wide, narrow = (t7.dumps(values, long_size=size) for size in (8, 4))
+    assert len(wide) - len(narrow) == 4 * (1 + 3)
+    found = t7.loads(narrow, long_size=4)
+    assert (found.torch_class, found.dtype, found.tolist()) == (name, np.int64, [7, -8, 9])
+    none = np.zeros(0, np.int64).view(TorchArray)
+    none.torch_class = name
+    assert t7.loads(t7.dumps(none, long_size=4), long_size=4).tolist() == []
+
+
+def test_the_body_of_an_instance_is_its_fields() -> None:
+    for count in (0, 1, 40):
+        entries = {f"k{index}": index for index in range(count)}
+        for value in (LuaObject("my.A", LuaTable(entries)), LuaObject("nn.A", LuaTable(entries))):
+            outer, inner = t7.loads(t7.dumps(value)), t7.loads(t7.dumps([value]))[1]
+            for found in (outer, inner):
+                assert len(found.body) == 1
+                assert found.body[0] is found.fields
+                assert dict(found.fields.items()) == entries
 
 
 def test_guesses_record_the_first_and_last_instance() -> None:

@@ -7,6 +7,7 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +15,14 @@ from support import FIXTURES, wild_files
 from t7_inspection_support import storage, view
 
 from torchlift.converters import t7
-from torchlift.converters.t7 import LuaObject, T7Error
+from torchlift.converters.t7 import LuaObject, LuaTable, T7Error, TorchArray
 from torchlift.converters.t7.inspection import inspect, inspect_value
-from torchlift.converters.t7.inspection.storage_usage import GROUPS, TensorUse, attribute_bytes
+from torchlift.converters.t7.inspection.storage_usage import (
+    GROUPS,
+    Bytes,
+    TensorUse,
+    attribute_bytes,
+)
 from torchlift.converters.t7.paths import follow
 from torchlift.converters.t7.reading.load import read_file
 
@@ -152,3 +158,41 @@ def test_every_file_adds_up_and_serializes(path: Path) -> None:
     assert in_layers + document["bytes_outside_layers"] + groups["structure"] == result.size
     for entry in document["layers"]:
         assert entry["bytes"] == sum(group["bytes"] for group in entry["bytes_by_group"])
+
+
+def test_storages_of_no_numbers_and_views_of_none_have_no_bytes() -> None:
+    empty, base = storage(0), storage(4)
+    uses = [TensorUse(empty, 0, "weights"), TensorUse(empty, 1, "buffers")]
+    assert [one.bytes for one in attribute_bytes(uses)] == [0, 0]
+    for none in (view(base, 3, 0), view(base, 0, 0, 2, strides=(4, 1))):
+        uses = [TensorUse(none, 0, "weights"), TensorUse(base, 1, "buffers")]
+        assert [(one.elements, one.bytes) for one in attribute_bytes(uses)] == [(0, 0), (4, 16)]
+    alone = np.zeros(3).view(TorchArray)
+    assert attribute_bytes([TensorUse(alone, 0, "weights")]) == [], "it is in no storage"
+
+
+def test_what_nothing_views_belongs_to_the_last_in_rank_and_within_one_to_the_first() -> None:
+    base = storage(10)
+    first, second = (TensorUse(view(base, 2, 4), n, "gradients") for n in (1, 2))
+    weights = TensorUse(view(base, 4, 4), 3, "weights")
+    found = {one.use.owner: one.elements for one in attribute_bytes([first, second, weights])}
+    # 4 to 7 are weights; 2 and 3 gradients of the first; 0, 1, 8 and 9 nobody's.
+    assert found == {3: 4, 1: 2, 2: 4}
+
+
+def test_bytes_are_added_by_group() -> None:
+    counts = Bytes(weights=5, structure=2)
+    counts.add("weights", 3)
+    counts.add("other", 1)
+    assert counts.total == 11
+    assert counts.to_json() == [
+        {"group": "weights", "bytes": 8},
+        {"group": "other", "bytes": 1},
+        {"group": "structure", "bytes": 2},
+    ]
+
+
+def test_a_tensor_outside_of_modules_is_no_parameter_whatever_its_name() -> None:
+    values = {"weight": storage(2), "gradWeight": storage(3), "running_mean": storage(4)}
+    result = inspect_value(LuaTable({"state": LuaTable(values), "bias": storage(5)}), 1000)
+    assert (result.parameters, result.outside.other, result.outside.total) == (0, 56, 56)

@@ -278,3 +278,134 @@ def test_a_path_of_nested_values_is_shortened_in_its_middle(length: int, shown: 
     assert len(short) == shown
     assert (short[:500], short[-333:]) == ("a" * 500, "b" * 333)
     assert ("…" in short) is (length > 1000)
+
+
+def test_the_weight_comes_first_whatever_the_order_of_the_file() -> None:
+    fields = {"bias": np.zeros(2), "gradBias": np.zeros(2), "weight": np.zeros((2, 3))}
+    fields["slope"] = fields["gradSlope"] = np.zeros(4)
+    (layer,) = inspect_value(LuaObject("nn.Linear", LuaTable(fields)), 1000).layers
+    assert list(layer.shapes.items()) == [("weight", (2, 3)), ("bias", (2,)), ("slope", (4,))]
+    assert layer.parameters == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        *(("weight", "weights"), ("bias", "weights"), ("own", "weights")),
+        *(("running_mean", "running_statistics"), ("running_std", "running_statistics")),
+        *(("gradWeight", "gradients"), ("gradOwn", "gradients")),
+        *(("gradInput", "buffers"), ("gradOutput", "buffers"), ("output", "buffers")),
+        *(("finput", "buffers"), ("save_mean", "buffers"), ("my_gradWeight", "buffers")),
+    ],
+)
+def test_a_tensor_of_a_layer_belongs_to_a_group_by_its_name(name: str, group: str) -> None:
+    """Also in a table of that name, whatever the keys in it."""
+    nested = LuaTable.from_list([storage(3)]), LuaTable({"x": storage(3)})
+    for tensor in (storage(3), *nested):
+        fields = LuaTable({name: tensor, "gradOwn" if name == "own" else "other": LuaTable()})
+        result = inspect_value(LuaObject("nn.My", fields), 1000)
+        assert getattr(result.bytes, group) == result.layers[0].bytes.total == 12
+        assert result.parameters == (3 if group == "weights" else 0)
+
+
+def test_a_tensor_of_a_layer_and_of_its_container_is_the_layers() -> None:
+    """A container keeps the output of its last layer."""
+    output = view(storage(6), 0, 6)
+    layer = LuaObject("nn.Tanh", LuaTable({"output": output}))
+    modules = LuaTable.from_list([layer])
+    network = LuaObject("nn.Sequential", LuaTable({"output": output, "modules": modules}))
+    result = inspect_value(LuaTable({"last": output, "model": network}), 1000)
+    assert [one.bytes.buffers for one in result.layers] == [0, 24]
+    assert (result.bytes.other, result.outside.total) == (0, 0)
+
+
+def test_keys_may_be_tensors_and_names_may_not_be_texts() -> None:
+    inner = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    fields = LuaTable([(storage(2), storage(3)), (1, storage(4)), ("modules", lua_modules(inner))])
+    result = inspect_value(LuaObject("nn.Sequential", fields), 1000)
+    assert [layer.path for layer in result.layers] == ["model", "model.modules[1]"]
+    assert result.layers[0].bytes.buffers == 4 * (3 + 4)
+
+
+def lua_modules(*layers: LuaObject) -> LuaTable:
+    return LuaTable.from_list(layers)
+
+
+def test_a_module_that_occurs_twice_is_a_layer_of_each_container_only() -> None:
+    """A field that refers to a layer is no layer of its own."""
+    shared = LuaObject("nn.Linear", LuaTable({"weight": storage(6)}))
+    branch = LuaObject("nn.Sequential", LuaTable({"modules": lua_modules(shared)}))
+    network = LuaObject("nn.Concat", LuaTable({"modules": lua_modules(branch, shared)}))
+    network.fields["first"] = shared
+    value = LuaTable({"model": network, "again": shared, "old": network})
+    found = [(layer.path, layer.same_as, layer.depth) for layer in inspect_value(value, 99).layers]
+    assert found == [
+        ("model", None, 0),
+        ("model.modules[1]", None, 1),
+        ("model.modules[1].modules[1]", None, 2),
+        ("model.modules[2]", "model.modules[1].modules[1]", 1),
+    ]
+
+
+def test_modules_of_one_that_becomes_another_have_no_path_in_pytorch() -> None:
+    inner = LuaObject("nn.Sequential", LuaTable({"modules": lua_modules(LuaObject("nn.Tanh"))}))
+    outer = LuaObject("nn.WeightNorm", LuaTable({"modules": lua_modules(inner)}))
+    network = LuaObject("nn.Sequential", LuaTable({"modules": lua_modules(outer)}))
+    found = [(layer.lua_get, layer.torch_path) for layer in inspect_value(network, 9).layers]
+    assert found == [
+        ("model", ""),
+        ("model:get(1)", "0"),
+        ("model:get(1):get(1)", None),
+        ("model:get(1):get(1):get(1)", None),
+    ]
+
+
+def test_a_module_in_a_table_of_a_container_is_no_child_of_it() -> None:
+    inner = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    modules = LuaTable.from_list([LuaTable({"x": inner}), LuaObject("nn.ReLU")])
+    layers = inspect_value(LuaObject("nn.Sequential", LuaTable({"modules": modules})), 9).layers
+    assert [(layer.path, layer.lua_get, layer.torch_path) for layer in layers[1:]] == [
+        ("model.modules[1].x", None, None),
+        ("model.modules[2]", "model:get(2)", "1"),
+    ]
+
+
+def test_a_path_of_thousands_of_steps_is_shortened() -> None:
+    value: Any = LuaObject("nn.Tanh", LuaTable({"output": LuaTable()}))
+    for step in ["ii", "jj", *["in"] * 598]:
+        value = LuaObject("my.Layer", LuaTable({"output": LuaTable(), step: value}))
+    paths = [layer.path for layer in inspect_value(value, 10**6).layers]
+    assert len(paths) == 601
+    assert paths[10] == "model" + ".in" * 10
+    assert max(map(len, paths)) <= 1000
+    assert all(("…" in path) is (len("model.in") + 3 * (n - 1) > 1000)
+               for n, path in enumerate(paths))  # fmt: skip
+    assert paths[-1].startswith("model.in.in")
+    assert paths[-1].endswith(".in.in.jj.ii")
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "text"),
+    [
+        ("nn.LinearNoBias", np.zeros((2, 3)), ""),
+        ("nn.LookupTable", np.zeros((2, 3)), ""),
+        ("nn.SparseLinear", np.zeros((2, 3)), "3→2"),
+    ],
+)
+def test_the_shape_of_a_weight_tells_the_features_of_linear_layers_only(
+    name: str, weight: np.ndarray, text: str
+) -> None:
+    assert settings(LuaObject(name, LuaTable({"weight": weight}))) == text
+
+
+def test_several_networks_are_listed_and_a_file_without_one_has_no_note() -> None:
+    two = LuaTable(
+        {name: LuaObject("nn.Linear", LuaTable({"weight": storage(6)})) for name in "ab"}
+    )
+    result = inspect_value(two, 1000)
+    assert result.model_path is None
+    assert result.notes == [
+        "several modules could be the model: a (nn.Linear), b (nn.Linear)",
+    ]
+    none = inspect_value(LuaTable({"epoch": 3}), 1000)
+    assert (none.model_path, none.notes, none.layers) == (None, [], [])

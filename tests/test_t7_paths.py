@@ -163,3 +163,91 @@ def test_the_storage_of_a_serialized_value_is_its_bytes() -> None:
     assert follow(value, "state.epoch") == 3
     assert follow(value, "state.storage") is value["state"].storage
     assert follow(value, "state.storage").torch_class == "torch.ByteStorage"
+
+
+@pytest.mark.parametrize("path", ["x[true]", "x[1.0]", "x.name", "x[1][1]", "x[2.5]"])
+def test_a_slice_has_a_whole_number(path: str) -> None:
+    """`true` is 1 in Python, and one number has no slices."""
+    value = t7.loads(t7.dumps({"x": np.arange(5, 8)}))
+    with pytest.raises(t7.T7Error, match="there is no"):
+        follow(value, path)
+    assert type(follow(value, "x[1]")) is int
+
+
+def test_a_tensor_of_one_number_has_no_slices() -> None:
+    with pytest.raises(t7.T7Error, match=r"no \[1\] here; this is one number, without slices"):
+        follow(LuaTable({"x": np.array(2.5)}), "x[1]")
+
+
+def test_digits_are_a_number_where_no_entry_has_that_name() -> None:
+    table = LuaTable([(1, "number"), ("2", "text"), (2, "number")])
+    assert [follow(table, path) for path in (".1", "[1]", ".2", "[2]")] == [
+        *("number", "number", "text", "number")
+    ]
+    with pytest.raises(t7.T7Error, match="there is no"):
+        follow(table, ".3")
+
+
+def test_an_entry_named_like_the_root_comes_before_it() -> None:
+    inner = LuaTable({"x": 1})
+    assert follow(LuaTable({"value": inner, "x": 2}), "value.x") == 1
+    assert follow(LuaTable({"x": 2}), "value.x") == 2
+    assert follow(LuaTable({"x": 2}), "model.x") == 2
+    with pytest.raises(t7.T7Error) as error:
+        follow(LuaTable({"x": LuaTable({"y": 1})}), "model.x.z")
+    assert error.value.path == "model.x"
+    with pytest.raises(t7.T7Error, match=r"no \.other here"):
+        follow(LuaTable({"x": 2}), "other.x")
+
+
+def test_a_body_and_a_function_are_steps_where_they_hold_something() -> None:
+    function = LuaFunction(b"\x1bLJ", LuaTable.from_list([7]))
+    assert follow(function, "value.bytecode") == b"\x1bLJ"
+    usual = LuaObject("my.A", LuaTable({"x": 1}))
+    with pytest.raises(t7.T7Error, match=r"no \.body here; it has \.x"):
+        follow(usual, "model.body[1]")
+    own = LuaObject("my.A", LuaTable({"body": "a field"}))
+    own.body = ["header", own.fields]
+    assert follow(own, "model.body") == "a field"
+
+
+@pytest.mark.parametrize(
+    ("names", "missing", "said"),
+    [
+        ([f"n{i}" for i in range(12)], "x", "it has .n0, .n1, .n2, .n3, .n4, .n5, .n6, .n7, .n8, "
+         ".n9, .n10, .n11 (at value"),
+        ([f"n{i}" for i in range(13)], "x", ".n10, .n11 and 1 more "),
+        ([f"n{i}" for i in range(1213)], "x", ".n10, .n11 and 1,201 more "),
+        (["weight"], "weigth", "; did you mean .weight? "),
+        (["bias", "weight"], "weigth", "; did you mean .weight? It also has .bias "),
+        (["lr1", "lr2", "lr3", "lr4"], "lr", "did you mean "),
+        ([], "x", "this is <LuaTable of 0> "),
+    ],
+)  # fmt: skip
+def test_the_steps_that_exist_are_listed(names: list[str], missing: str, said: str) -> None:
+    with pytest.raises(t7.T7Error) as error:
+        follow(LuaTable(dict.fromkeys(names, 1)), missing)
+    assert said in f"{error.value} "
+    if missing == "lr":
+        assert str(error.value).count(" or ") == 2
+        assert str(error.value).count("It also has .lr") == 1
+
+
+@pytest.mark.parametrize("key", ["first", "(1, 2)", "None", "[1]", "1 +", "{}"])
+def test_what_is_no_key_is_refused(key: str) -> None:
+    with pytest.raises(t7.T7Error, match=r"is not a key: use a number|is malformed"):
+        parse_path(f"x[{key}]")
+
+
+def test_a_key_that_is_a_table_is_shown_by_its_type() -> None:
+    assert format_path([LuaTable(), "x", np.zeros(2)]) == "[LuaTable].x[ndarray]"
+
+
+@pytest.mark.parametrize("path", ["a[1]b", 'a["b"]c', "a b", "a..b", "a[1]]"])
+def test_a_name_stands_behind_a_dot(path: str) -> None:
+    with pytest.raises(t7.T7Error, match="is malformed at"):
+        parse_path(path)
+
+
+def test_letters_of_every_language_are_shown() -> None:
+    assert format_path(["größe", "größe x"]) == 'größe["größe x"]'

@@ -238,3 +238,91 @@ def test_a_text_whose_beginning_ends_within_a_letter_is_text(cut: int) -> None:
     text = ("Not found: " + "x" * 2048)[: 2048 - cut].encode() + "😀".encode()
     assert "plain text" in str(sniff_text(text))
     assert sniff_text(text[:100] + b"\xff" + text[100:]) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\xef\xbb\xbf <HTML lang='en'>", "an HTML page"),
+        (b" \n<head>", "an HTML page"),
+        (b"<BODY>", "an HTML page"),
+        (b"\xef\xbb\xbf<rss>", "an XML document"),
+        (b"x <html>", None),
+        (b"{}", "JSON text"),
+        (b'{ "a": 1}', "JSON text"),
+        (b"[1, 2]", "JSON text"),
+        (b'[ {"a": 1}]', "JSON text"),
+        (b"[[1]]", "JSON text"),
+        (b"{a}", None),
+        (b'{"a\0": 1}', None),
+        (b"[a]", None),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "fetch the file itself with"),
+        (b"version 1 of https://git-lfs", None),
+        (b"../a b/model.t7\n", "a symbolic link that was checked out as text"),
+        (b"model.t7", None),
+        (b"a/b\nc/d", None),
+        (b"MM\0*", "a TIFF image"),
+        (b"\x1f\x9d", "unpack it with `uncompress`"),
+        (b"Rar!\x1a\x08", None),
+        (bytes(257) + b"ustar", "a tar archive"),
+        (bytes(256) + b"ustar ", None),
+        (b"\x80\x02" + b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", "an old PyTorch"),
+        (b"", "empty, not a .t7 file; download or copy it again"),
+    ],
+)
+def test_a_kind_is_known_by_its_beginning(data: bytes, kind: str | None) -> None:
+    sentence = sniff(data)
+    assert (sentence is None) if kind is None else (kind in (sentence or ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("archive/version", "a PyTorch checkpoint"),
+        ("archive/byteorder", "a PyTorch checkpoint"),
+        ("m/data.pkl", "a PyTorch checkpoint"),
+        ("m/archive_format", "a PyTorch program (.pt2)"),
+        ("m/data/weights/w", "a PyTorch program (.pt2)"),
+        ("x.npy", "a NumPy .npz archive"),
+        ("version", "a zip archive"),
+        ("x.npy.txt", "a zip archive"),
+    ],
+)
+def test_a_zip_is_known_by_the_name_of_its_first_file(name: str, kind: str) -> None:
+    assert f"is {kind}" in (sniff(archive(name)) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\n\n  first line\nsecond", '"first line"'),
+        ("x" * 40, f'"{"x" * 40}"'),
+        ("x" * 41, f'"{"x" * 40}…"'),
+        ("é", '"é"'),
+        ("tabs\tand\rreturns\x0c", '"tabs'),
+        ("a\x00b", None),
+        ("a\x0eb", None),
+        ("a\x1fb", None),
+        (" \n", None),
+    ],
+)
+def test_a_text_is_shown_by_its_first_line(text: str, shown: str | None) -> None:
+    sentence = sniff_text(text.encode())
+    assert (sentence is None) if shown is None else (shown in (sentence or ""))
+    assert sniff_text(b"\0\0" + text.encode(), 2) == sentence
+    assert sniff_text(text.encode() + b"\xff" * 4 + b"more") is None
+
+
+@pytest.mark.parametrize(
+    ("head", "count"),
+    [(b"\x08\0\0\0", 2), (b"\x09\0\0\0", 0), (b"\0\0\0\x08", 2), (b"\0\0\0\x09", 0), (b"\5", 2)],
+)
+def test_a_stream_begins_with_a_tag_of_lua(head: bytes, count: int) -> None:
+    """From 0 to 8, in either byte order; the beginning of one may be all that there is."""
+    assert len(possible_formats(head)) == count
+    assert possible_formats(b" \n8 1") == [StreamFormat("ascii", 8)]
+    for other in (b"9\n", b"31\n", b"3x"):
+        assert possible_formats(other) == []
+    assert len(possible_formats(b"\4\0\0\0", long_size=4)) == 1
+    assert possible_formats(b"\4\0\0\0", byte_order="big") == []
+    assert possible_formats(b"\4\0\0\0", format="ascii") == [StreamFormat("ascii", 8)]

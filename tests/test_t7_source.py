@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,9 @@ def test_damaged_compressed_files(kind: str) -> None:
     middle = len(packed) // 2
     with pytest.raises(T7Error, match=r"compressed file.* download or copy it again"):
         t7.load(packed[:middle] + bytes(64) + packed[middle + 64 :])
+    # Behind the beginning of the file nothing is as it should be.
+    with pytest.raises(T7Error, match="is a damaged compressed file"):
+        t7.load(packed[:10] + b"\xff" * 100)
 
 
 def test_decompression_has_a_limit() -> None:
@@ -245,8 +249,9 @@ def test_an_xz_dictionary_of_gigabytes_is_refused() -> None:
     packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(
         4, "little"
     )
-    with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
-        t7.loads(bytes(packed))
+    for data in (bytes(packed), lzma.compress(b"") + bytes(packed)):
+        with pytest.raises(t7.T7Error, match=r"[Mm]emory usage limit"):
+            t7.loads(data)
 
 
 @pytest.mark.parametrize("derive", [lambda a: a * 2, lambda a: a[1:], lambda a: a.T, np.sqrt])
@@ -274,3 +279,79 @@ def test_a_file_may_expand_by_a_factor_that_weights_stay_below(
         else:
             with pytest.raises(T7Error, match=f"more than {64 * len(packed):,} bytes, far more"):
                 t7.loads(packed)
+
+
+def test_a_compressed_file_is_read_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is before it in an open file counts nowhere, neither for the limit."""
+    packed = gzip.compress(t7.dumps({"x": np.zeros(10_000)}))
+    (tmp_path / "two").write_bytes(b"x" * 100_000 + packed)
+    with (tmp_path / "two").open("rb") as file:
+        file.seek(100_000)
+        assert t7.load(file)["x"].shape == (10_000,)
+        monkeypatch.setattr("torchlift.converters.t7.reading.byte_stream._ALWAYS_ALLOWED", 1000)
+        with pytest.raises(T7Error, match=f"more than {64 * len(packed):,} bytes") as error:
+            t7.load(file)
+    assert error.value.source == str(tmp_path / "two")
+
+
+def test_xz_streams_may_have_zeros_between_them_of_any_number() -> None:
+    data = t7.dumps({"a": 1, "b": 2})
+    first = lzma.compress(data[:20])
+    # Read a MiB at a time, of which the zeros may fill the rest and more.
+    for zeros in (0, 4, 2**20, 2**20 - len(first) + 4, 2**20 - len(first)):
+        packed = first + bytes(zeros) + lzma.compress(data[20:]) + bytes(zeros)
+        assert t7.loads(packed)["b"] == 2
+    with pytest.raises(T7Error, match="compressed file"):
+        t7.loads(lzma.compress(data) + b"rest")
+
+
+def test_a_path_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "file.t7"
+    t7.save(1, file)
+    with pytest.raises(T7Error, match=r"x\.t7: cannot be read: Not a directory") as error:
+        t7.load(file / "x.t7")
+    assert error.value.source == str(file / "x.t7")
+
+
+@pytest.mark.parametrize("read", [t7.load, t7.load_all, t7.loads])
+def test_every_way_to_read_takes_the_same_options(read: Callable[..., Any]) -> None:
+    data = (FIXTURES / "formats" / "longtensor_big_long4.t7").read_bytes()
+    right = {"long_size": 4, "format": "binary", "byte_order": "big"}
+    found = read(data, **right)
+    assert (found[0] if read is t7.load_all else found).shape == (2, 3, 4)
+    for wrong in ({"long_size": 8}, {"format": "ascii"}, {"byte_order": "little"}):
+        with pytest.raises(T7Error):
+            read(data, **{**right, **wrong})
+
+
+def test_a_warning_points_to_the_line_that_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.t7").write_bytes(t7.dumps(1) + b"\xff")
+    for read in (t7.load, t7.load_all):
+        with pytest.warns(T7Warning, match=r"a\.t7: the last 1 bytes are not") as caught:
+            read(tmp_path / "a.t7")
+        assert [one.filename for one in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3\n1\n0\n", None),  # Shorter than any table with an entry.
+        ("3\nbears and 4 wolves\n", None),
+        ("3\n1\n1\n2\n1\na\n1\n5\n", 5),
+        ("2\n5\nhello\n", None),
+    ],
+)
+def test_a_text_is_entered_if_it_is_a_whole_table(text: str, value: int | None) -> None:
+    for given in (text, text.encode()):
+        found = embedded_value(given)
+        assert (None if found is None else found["a"]) == value
+
+
+def test_what_is_odd_in_a_nested_file_is_not_said_of_its_file() -> None:
+    """Its last bytes are those of a buffer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert embedded_value(t7.dumps({"a": 1}) + b"\xff\xff")["a"] == 1
+        assert embedded_value(t7.dumps({"a": 1}) + t7.dumps({"a": 2}))["a"] == 1

@@ -91,6 +91,18 @@ def test_the_end_of_a_run(run: int, form: dict[str, Any]) -> None:
     assert list(value[4])[-2:] == ["name", -1]
 
 
+@pytest.mark.parametrize("form", [{}, {"format": "ascii"}], ids=str)
+@pytest.mark.parametrize("run", [40, 64, 100])
+@pytest.mark.parametrize("end", [{"name": 5}, {-1: "abcdefgh"}, {-1: True}, {True: 6}])
+def test_an_entry_that_is_as_long_as_two_numbers_ends_a_run(
+    end: dict[Any, Any], run: int, form: dict[str, Any]
+) -> None:
+    """A name of four letters has as many bytes as a number, and its value is a number behind it."""
+    entries = [*((index, index / 2) for index in range(2, run + 2)), *end.items(), (-2, 7)]
+    found = t7.loads(t7.dumps(LuaTable(entries), **form))
+    assert found.items() == entries
+
+
 def test_runs_in_big_endian_files() -> None:
     entries = b"".join(struct.pack(">idid", 1, index, 1, -index) for index in range(1, 101))
     table = t7.loads(struct.pack(">iii", 3, 1, 100) + entries)

@@ -100,6 +100,7 @@ def test_whatever_is_checked_elsewhere_is_taken() -> None:
         ({"a": [{"b": ["x"] * 50}]}, "a[0].b is a list of 50; a text was expected"),
         ({"a": [{"b": {"x": 1}}]}, "a[0].b is an object; a text was expected"),
         ({"a": [{"b": b"x"}]}, "a[0].b is of the type bytes; a text was expected"),
+        ({"a": "x" * 38}, f"a is '{'x' * 38}'; a list was expected"),
         ({"a": "x" * 50}, f"a is '{'x' * 39}…; a list was expected"),
     ],
 )

@@ -65,7 +65,9 @@ def _of_entry(path: str, first: Entry | None, second: Entry | None) -> Differenc
         return Difference(path, f"only in the {where}: {_shown(present)}", "missing")
     if _is_numbers(first) and _is_numbers(second):
         return _of_numbers(path, np.asarray(first), np.asarray(second))
-    if type(first) is type(second) and not isinstance(first, np.ndarray) and first == second:
+    # In Python `True == 1`, also in lists.
+    is_alike = type(first) is type(second) and not _is_numbers(first) and not _is_numbers(second)
+    if is_alike and first == second:
         return None
     return Difference(path, f"{_shown(first)} | {_shown(second)}", "setting")
 
