@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from torchlift.cli.calibrate import calibrate
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.errors import DataError
+from torchlift.transfer.errors import DataError, HeadError
 from torchlift.transfer.evaluation.temperature import fit_temperature
 
 NAMES = ("cat", "dog", "owl")
@@ -117,3 +118,38 @@ def test_impossible_classes_have_no_part_in_a_temperature() -> None:
     logits = np.array([[4.0, 0.0, -np.inf]] * 4)
     found = fit_temperature(logits, np.array([0, 0, 0, 1]))
     assert 1 / (1 + np.exp(-4.0 / found)) == pytest.approx(0.75)
+
+
+def test_what_a_network_of_ones_own_does_beside_its_layers_stays() -> None:
+    """A class that is derived from nn.Sequential may run its layers in another way."""
+
+    class Twice(nn.Sequential):
+        def forward(self, input: Any) -> Any:
+            return super().forward(super().forward(input))
+
+    network = Twice(nn.Linear(3, 3)).eval()
+    inputs = torch.rand(5, 3)
+    expected = network(inputs) / 4
+    found = with_temperature(SavedModel(network, "logits", (1, 1, 3)), 4.0)
+    torch.testing.assert_close(found.module(inputs), expected)
+
+
+def test_outputs_mean_what_the_model_says_and_not_what_its_last_layer_looks_like() -> None:
+    """Layers may be defined in another order than they run in, as in many published networks."""
+    network = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    network.forward = lambda x: network[0](network[1](x))  # type: ignore[method-assign]
+    model = SavedModel(network.eval(), "logits", (1, 1, 3))
+    assert with_temperature(model, 1.2345678).notes[-1].endswith("the temperature 1.235")
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "said"),
+    [
+        ("features", nn.ReLU(), "the model gives features; a temperature"),
+        ("probabilities", nn.Sigmoid(), "gives independent probabilities of its classes; a temp"),
+    ],
+)
+def test_why_a_model_is_not_calibrated_is_said(kind: str, last: nn.Module, said: str) -> None:
+    model = SavedModel(nn.Sequential(nn.Linear(4, 2), last).eval(), kind)
+    with pytest.raises(HeadError, match=said):
+        with_temperature(model, 2.0)
