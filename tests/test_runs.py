@@ -358,3 +358,18 @@ def test_a_setting_is_as_it_is_typed_or_a_number_or_a_text() -> None:
     ):
         found = setting_of(value)
         assert (found, type(found)) == (setting, type(setting))
+
+
+def test_the_metric_that_sorts_is_a_column_of_every_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both: of the runs, and of the means over their seeds."""
+    for words in (("--format=markdown",), ("--format=html",), ()):
+        plain = run(capsys, folder, *words)
+        assert "train_loss" not in plain
+        assert run(capsys, folder, *words, "--sort=train_loss").count("train_loss") == 2
+    text = run(capsys, folder, "--format=markdown")
+    assert text.endswith("\n\n- run b: the loss is nan; try --lr 0.01\n\n- run c: RuntimeError\n")
+    document = json.loads(run(capsys, folder, "--json"))
+    # A run without an epoch has no best one.
+    assert ["epoch" in one for one in document["runs"]] == [True, True, True, False, True]
