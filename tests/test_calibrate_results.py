@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from torchlift.cli.calibrate import calibrate
+from torchlift.converters.inference import TorchPredictor
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
@@ -153,3 +154,19 @@ def test_why_a_model_is_not_calibrated_is_said(kind: str, last: nn.Module, said:
     model = SavedModel(nn.Sequential(nn.Linear(4, 2), last).eval(), kind)
     with pytest.raises(HeadError, match=said):
         with_temperature(model, 2.0)
+
+
+def test_the_images_are_run_in_batches_of_the_size_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    call = TorchPredictor.__call__
+
+    def counted(self: TorchPredictor, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return call(self, batch)
+
+    monkeypatch.setattr(TorchPredictor, "__call__", counted)
+    run(tmp_path, {"data": images(30, 0)}, batch_size=20)
+    # Before, for the temperature, and after.
+    assert sizes == [20, 10] * 3
