@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from torch import nn
 from torch.nn import functional
 from training_support import QUIET, classifier, experiment
 
-from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.data import Dataset, Splits, fingerprint
+from torchlift.transfer.errors import FreezingError
+from torchlift.transfer.features.extractors import network_digest
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training import experiment as running
 from torchlift.transfer.training import loop, measuring, processes
@@ -185,3 +188,60 @@ def test_what_a_run_leaves_is_on_the_disk_when_it_ends(
     assert running.RunFolder(tmp_path / "run").evaluation.is_file()
     facts = (tmp_path / "run" / "run.json").read_text(encoding="utf-8")
     assert '"dataset": "d"' in facts
+
+
+def test_what_is_about_to_be_done_is_announced_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notes of the images, of the model and of the run itself; the memory is in order."""
+    said: list[str] = []
+    monkeypatch.setattr(
+        running, "to_channels_last", lambda network, example: said.append(str([*example.shape]))
+    )
+    monkeypatch.setattr(running, "_schedule_notes", lambda *given: ["of the schedule"])
+    model = classifier()
+    model.notes.append("of the model")
+    run_experiment(
+        model,
+        experiment(replace(SPLITS, notes=("of the images",)), epochs=1, batch_size=6),
+        tmp_path / "run",
+        announce=said.append,
+        on_epoch=lambda state: said.append(f"epoch {len(state.history)}"),
+    )
+    assert said[:3] == [f"note: of the {what}" for what in ("images", "model", "schedule")]
+    assert "images for training" in said[3]
+    assert said[4:] == [str([2, *model.input_shape]), "epoch 1"]  # type: ignore[misc]
+
+
+def test_a_rule_that_matches_no_layer_is_refused_before_anything_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*given: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(running, "start_processes", begun)
+    wrong = replace(experiment(SPLITS, epochs=1), freezing=Freezing("no-such-layer"))
+    with pytest.raises(FreezingError, match="no-such-layer"):
+        run_experiment(classifier(), wrong, tmp_path / "run")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_run_is_opened_with_what_it_must_be_resumed_with(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+
+    def stop(*given: Any) -> None:
+        opened.extend(given)
+        raise KeyboardInterrupt
+
+    started = SimpleNamespace(num_processes=count, is_main_process=True)
+    monkeypatch.setattr(running, "start_processes", lambda *given: started)
+    monkeypatch.setattr(running, "open_run", stop)
+    asked = experiment(SPLITS, epochs=1)
+    asked = replace(asked, run=replace(asked.run, resume="auto", overwrite=count == 3))
+    model = classifier()
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(model, asked, tmp_path / "run")
+    inputs = {"model": network_digest(model.module), "data": fingerprint(DATA)}
+    assert opened == [tmp_path / "run", asked.config, inputs, True, count == 3, count]
