@@ -1,0 +1,126 @@
+"""The loop over epochs: what ends it, what it measures and what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from training_support import classifier, experiment
+
+from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.errors import DivergedError
+from torchlift.transfer.training import loop
+from torchlift.transfer.training.checkpoints import saved_epochs
+from torchlift.transfer.training.loop import Trained, run_epochs
+from torchlift.transfer.training.options import Distillation
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 1, 32, 32), np.uint8)
+DATA = Dataset(IMAGES, np.arange(12) % 3)
+SPLITS = Splits(DATA, DATA, DATA.take(np.arange(0)))
+
+
+def run(folder: Path, *, teacher: Any = None, **options: Any) -> Trained:
+    asked = experiment(SPLITS, **{"epochs": 1, "batch_size": 6, **options})
+    if teacher is not None:
+        asked = replace(asked, teacher=teacher, distillation=Distillation("t"))
+    return run_epochs(classifier(), asked, Accelerator(cpu=True), folder)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The networks that are measured: the accuracy falls with each epoch, and so does the loss."""
+    networks: list[nn.Module] = []
+
+    def measure(network: nn.Module, *given: Any) -> Any:
+        networks.append(network)
+        count = len(networks)
+        row = {"val_accuracy": 1 - count / 10, "val_loss": 1 - count / 10}
+        return row, torch.zeros(3, 3)
+
+    monkeypatch.setattr(loop, "measure", measure)
+    return networks
+
+
+@pytest.mark.parametrize(("monitor", "epochs", "kept"), [("accuracy", 3, [1, 3]), ("loss", 5, [5])])
+def test_the_metric_that_decides_ends_a_training_and_says_what_is_kept(
+    monitor: str, epochs: int, kept: list[int], measured: list[nn.Module], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"epochs": 5, "patience": 2, "monitor": monitor}
+    trained = run(tmp_path, **options)
+    assert len(trained.state.history) == epochs
+    assert saved_epochs(tmp_path) == kept
+    # What a kill left between a checkpoint and the removal of the one before.
+    shutil.copytree(tmp_path / f"epoch-000{epochs}", tmp_path / "epoch-0002")
+    again = run(tmp_path, **options)
+    assert len(measured) == epochs
+    assert saved_epochs(tmp_path) == kept
+    for one, other in zip(trained.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_moving_average_is_what_is_measured(measured: list[nn.Module], tmp_path: Path) -> None:
+    assert [run(tmp_path / "a").state.network] == measured
+    state = run(tmp_path / "b", ema=0.9).state
+    assert measured[1] is state.evaluated
+    assert measured[1] is not state.network
+
+
+def test_a_teacher_tells_of_each_batch_what_it_would_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Teacher:
+        def to(self, device: Any) -> None:
+            assert torch.device(device).type == "cpu"
+
+        def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs.flatten(1)[:, :3].log_softmax(1)
+
+    told: list[torch.Tensor] = []
+    images: list[torch.Tensor] = []
+
+    def taught(loss: Any, options: Any, logits: Any, targets: Any, soft: torch.Tensor) -> Any:
+        assert options == Distillation("t")
+        told.append(soft)
+        return loss(logits, targets)
+
+    update = loop.update
+
+    def recorded(network: Any, optimizer: Any, loss: Any, batch: Any, *rest: Any) -> Any:
+        images.append(batch[0])
+        return update(network, optimizer, loss, batch, *rest)
+
+    monkeypatch.setattr(loop, "_taught", taught)
+    monkeypatch.setattr(loop, "update", recorded)
+    run(tmp_path, teacher=Teacher())
+    assert len(images) == 2
+    for soft, inputs in zip(told, images, strict=True):
+        assert torch.equal(soft, inputs.flatten(1)[:, :3].log_softmax(1))
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_the_mean_over_all_processes_may_tell_what_no_batch_of_ones_own_does(
+    loss: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "mean_of", lambda *given: (loss, 0.5))
+    with pytest.raises(DivergedError, match="training"):
+        run(tmp_path)
+    assert not saved_epochs(tmp_path)
+
+
+def test_a_trained_network_is_plain_again(tmp_path: Path) -> None:
+    """In evaluation mode, with all of its weights to be trained, and contiguous."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=8), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3)
+    )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    asked = experiment(SPLITS, epochs=1, batch_size=6)
+    trained = run_epochs(classifier(network), asked, Accelerator(cpu=True), tmp_path)
+    assert not any(module.training for module in trained.network.modules())
+    assert all(one.requires_grad and one.is_contiguous() for one in trained.network.parameters())
