@@ -117,9 +117,14 @@ def test_the_mean_over_all_processes_may_tell_what_no_batch_of_ones_own_does(
 def test_a_trained_network_is_plain_again(tmp_path: Path) -> None:
     """In evaluation mode, with all of its weights to be trained, and contiguous."""
     network = nn.Sequential(
-        nn.Conv2d(1, 2, 3, stride=8), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3)
+        nn.Conv2d(1, 2, 3, stride=8),
+        nn.Conv2d(2, 2, 3, padding=1),
+        nn.BatchNorm2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 3),
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert not network[1].weight.is_contiguous()
     asked = experiment(SPLITS, epochs=1, batch_size=6)
     trained = run_epochs(classifier(network), asked, Accelerator(cpu=True), tmp_path)
     assert not any(module.training for module in trained.network.modules())
