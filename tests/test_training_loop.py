@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from training_support import classifier, experiment
+from training_support import QUIET, classifier, experiment
 
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.errors import DivergedError
-from torchlift.transfer.training import loop
+from torchlift.transfer.training import loop, lr_finder
 from torchlift.transfer.training.checkpoints import saved_epochs
 from torchlift.transfer.training.loop import Trained, run_epochs
+from torchlift.transfer.training.lr_finder import RangeTest
 from torchlift.transfer.training.options import Distillation
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 1, 32, 32), np.uint8)
@@ -129,3 +132,46 @@ def test_a_trained_network_is_plain_again(tmp_path: Path) -> None:
     trained = run_epochs(classifier(network), asked, Accelerator(cpu=True), tmp_path)
     assert not any(module.training for module in trained.network.modules())
     assert all(one.requires_grad and one.is_contiguous() for one in trained.network.parameters())
+
+
+def test_a_range_test_is_the_same_in_every_process_and_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[Any] = []
+    build = lr_finder.build_batches
+
+    def recorded(*given: Any, **named: Any) -> Any:
+        plans.append(build(*given, **named))
+        return plans[-1]
+
+    monkeypatch.setattr(lr_finder, "build_batches", recorded)
+    monkeypatch.setattr(lr_finder, "_UPDATES", 5)
+    second: Any = SimpleNamespace(num_processes=2, process_index=1, device=torch.device("cpu"))
+    found = lr_finder.find_rate(classifier(), experiment(SPLITS, batch_size=4), second)
+    assert [(one.plan.rank, one.plan.world_size) for one in plans] == [(0, 1)]
+    assert len(found.rates) == len(found.losses) == 5
+    steps = np.diff(np.log10(found.rates))
+    np.testing.assert_allclose(steps, steps[0])
+    assert RangeTest([0.01, 0.0123456, 0.1], [3.0, 1.0, 2.0]).suggestion == 0.0012
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_images_are_read_as_a_run_asks(part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(
+        experiment(SPLITS, batch_size=5, augmentation=Augmentation(flip=True), seed=7),
+        run=replace(QUIET, workers=3),
+    )
+    built: list[Any] = []
+    monkeypatch.setattr(loop, "Batches", lambda *given, **named: built.append((given, named)))
+    process: Any = SimpleNamespace(num_processes=2, process_index=1, device="cpu")
+    loop.build_batches(classifier(), asked, part, process)
+    ((images, _, plan), named) = built[0]
+    training = part == "train"
+    assert images is DATA
+    assert named == {
+        "augmentation": asked.augmentation if training else None,
+        "device": "cpu",
+        "workers": 3,
+    }
+    assert (plan.rank, plan.world_size, plan.drop_last) == (1, 2, training)
+    assert plan.shuffle_seed == (7 if training else None)
