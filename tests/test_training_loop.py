@@ -22,6 +22,9 @@ from torchlift.transfer.training import loop, lr_finder
 from torchlift.transfer.training.checkpoints import saved_epochs
 from torchlift.transfer.training.loop import Trained, run_epochs
 from torchlift.transfer.training.lr_finder import RangeTest
+from torchlift.transfer.training.measuring import count
+from torchlift.transfer.training.monitoring import best_epochs
+from torchlift.transfer.training.optimizer import moving_average
 from torchlift.transfer.training.options import Distillation
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 1, 32, 32), np.uint8)
@@ -175,3 +178,20 @@ def test_images_are_read_as_a_run_asks(part: Any, monkeypatch: pytest.MonkeyPatc
     }
     assert (plan.rank, plan.world_size, plan.drop_last) == (1, 2, training)
     assert plan.shuffle_seed == (7 if training else None)
+
+
+def test_what_is_counted_keeps_no_graph_and_an_average_is_at_rest() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Dropout()).train()
+    logits, targets = network(torch.ones(4, 3)), torch.tensor([0, 1, 0, 1])
+    loss, correct, images = count(logits.sum(), logits, targets)
+    assert not loss.requires_grad
+    assert float(loss) == float(logits.sum())
+    assert (int(correct), images) == (sum((logits.argmax(1) == targets).tolist()), 4)
+    average = moving_average(network, 0.9, torch.device("cpu"))
+    assert not any(module.training for module in average.modules())
+    assert network.training
+
+
+def test_of_equal_losses_the_higher_accuracy_is_the_better() -> None:
+    rows: list[Any] = [{"val_loss": 1.0, "val_accuracy": value} for value in (0.5, 0.75, 0.25)]
+    assert best_epochs(rows, "loss", 3) == [2, 1, 3]
