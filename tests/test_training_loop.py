@@ -185,7 +185,7 @@ def test_what_is_counted_keeps_no_graph_and_an_average_is_at_rest() -> None:
     logits, targets = network(torch.ones(4, 3)), torch.tensor([0, 1, 0, 1])
     loss, correct, images = count(logits.sum(), logits, targets)
     assert not loss.requires_grad
-    assert float(loss) == float(logits.sum())
+    assert float(loss) == float(logits.detach().sum())
     assert (int(correct), images) == (sum((logits.argmax(1) == targets).tolist()), 4)
     average = moving_average(network, 0.9, torch.device("cpu"))
     assert not any(module.training for module in average.modules())
