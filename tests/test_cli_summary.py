@@ -40,3 +40,8 @@ def test_only_a_network_of_lua_has_paths_in_lua() -> None:
     of_lua = str(FIXTURES / "models" / "alexnetowtbn_small.t7")
     assert "Lua path" in shown(summary(of_lua).view)[0]
     assert "Lua path" not in shown(summary("lenet5").view)[0]
+
+
+def test_a_network_of_a_library_is_no_file() -> None:
+    """1,235,496 parameters, as torchvision publishes."""
+    assert summary("torchvision:squeezenet1_1").data["parameters"] == 1_235_496

@@ -16,7 +16,14 @@ import pytest
 from PIL import Image
 
 from torchlift.cli.main import main
-from torchlift.cli.predict import _fingerprint, _how_to_resume, _names_in, _open_input
+from torchlift.cli.model_options import ModelOptions, ScoreOptions
+from torchlift.cli.predict import (
+    _fingerprint,
+    _how_to_resume,
+    _names_in,
+    _open_input,
+    predict,
+)
 from torchlift.converters import t7
 from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import Prediction, open_results, partial_results
@@ -313,3 +320,34 @@ def test_what_a_folder_holds_beside_images_is_said_once(
     assert _names_in(tmp_path, is_first) == [str(tmp_path / "a.png")]
     said = capsys.readouterr().err
     assert said.startswith(f"note: {tmp_path}: ") if is_first else said == ""
+
+
+def test_everything_that_decides_results_is_recorded_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options of the model and of its outputs, the number of classes, and the model itself."""
+    recorded: list[dict[str, Any]] = []
+
+    def stop(*given: Any) -> None:
+        recorded.append(given[4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchlift.cli.predict._open_output", stop)
+    monkeypatch.setattr("torchlift.cli.predict._fingerprint", lambda model: [f"that of {model}"])
+    options = ModelOptions(labels="l.txt", at="a.b")
+    scores = ScoreOptions(output_kind="logits")
+    for output in ("r.csv", None):
+        with pytest.raises(KeyboardInterrupt):
+            predict(
+                "m.t7", ["x"], top=3, output=output, model_options=options, score_options=scores
+            )
+    facts, of_the_screen = recorded
+    assert {name: facts[name] for name in ("model", "top", "labels", "at", "output_kind")} == {
+        "model": "m.t7",
+        "top": 3,
+        "labels": "l.txt",
+        "at": "a.b",
+        "output_kind": "logits",
+    }
+    assert facts["fingerprint"] == ["that of m.t7"]
+    assert "fingerprint" not in of_the_screen
