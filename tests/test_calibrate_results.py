@@ -170,3 +170,15 @@ def test_the_images_are_run_in_batches_of_the_size_asked_for(
     run(tmp_path, {"data": images(30, 0)}, batch_size=20)
     # Before, for the temperature, and after.
     assert sizes == [20, 10] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_temperature_is_found_in_double_precision(kind: Any) -> None:
+    """And to each image's scores any number may be added, as to its logits."""
+    classes = np.arange(300) % 3
+    scores = (3 * np.random.default_rng(0).standard_normal((300, 3))).astype(kind)
+    scores[np.arange(300), classes] += kind(1)
+    exact = fit_temperature(scores.astype(np.float64), classes)
+    assert fit_temperature(scores, classes) == exact
+    shifted = scores.astype(np.float64) + 1000.0 * (np.arange(300)[:, None] - 150)
+    assert fit_temperature(shifted, classes) == pytest.approx(exact, rel=1e-6)
