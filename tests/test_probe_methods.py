@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from torchlift.transfer import probe_methods
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.errors import ProbeError
-from torchlift.transfer.probe import ProbeOptions, best_of, probe
+from torchlift.transfer.errors import DataError, ProbeError
+from torchlift.transfer.probe import ProbeOptions, best_of, match_test_features, probe
 from torchlift.transfer.probe_methods import (
     METHODS,
     Examples,
@@ -298,3 +298,13 @@ def test_a_fifth_of_the_examples_chooses_and_a_fifth_tests(monkeypatch: pytest.M
     monkeypatch.setitem(METHODS, "knn", fit)
     result = probe("x", Dataset(TRAIN.features, TRAIN.classes), "knn")
     assert (sizes, result.evaluation.count) == ([36, 12, 0], 12)
+
+
+def test_test_features_have_no_class_that_was_not_learned() -> None:
+    """Also where nobody has names: the fourth of three."""
+    train = Dataset(TRAIN.features, TRAIN.classes)
+    beyond = Dataset(TEST.features, np.where(np.arange(50) == 7, 3, TEST.classes))
+    with pytest.raises(DataError, match=r"the training set"):
+        match_test_features(beyond, train)
+    _, (note,) = match_test_features(Dataset(TEST.features, TEST.classes), train)
+    assert "by position, because neither the test set nor the training set names them" in note

@@ -320,3 +320,10 @@ def test_classes_that_one_side_does_not_name_are_matched_by_position_with_a_note
     open_teacher(Distillation(str(tmp_path / "teacher")), student, images)
     said = "the teacher's classes are matched by position: one side has no names"
     assert student.notes == [said] * (not (teachers and students))
+
+
+@pytest.mark.parametrize("name", ["temperature", "teacher_weight"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_a_teacher_counts_is_a_finite_number(name: str, value: float) -> None:
+    with pytest.raises(TrainingError, match=f"{name}=.* must be finite"):
+        Distillation("t", **{name: value})  # type: ignore[arg-type]
