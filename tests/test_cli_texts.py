@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from torchlift.cli.argument_parser import _readable
+from torchlift.cli.commands import load_commands
 from torchlift.cli.config_files import read_config
+from torchlift.cli.data_options import DataOptions
 from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.cli.outputs import output_suffix
+from torchlift.cli.parser import _options_last, parse_command
 from torchlift.cli.result import CommandResult, show, table
 from torchlift.cli.terminal import cell, console
 from torchlift.cli.values import Count, Seconds, parser_of
@@ -162,3 +165,43 @@ def test_a_row_is_one_line_for_programs_and_as_wide_as_the_window_for_people(
     _, *wrapped = lines(Terminal())
     assert max(map(len, wrapped)) == 60
     assert len(wrapped) > 1
+
+
+def test_a_file_may_be_called_as_a_command() -> None:
+    """Only the first word is one, and its flags stand alone."""
+    words = ["predict", "m", "--overwrite", "x.png", "inspect"]
+    command, options = parse_command(load_commands([]), words)
+    assert command.__name__ == "predict"
+    assert (options["inputs"], options["overwrite"]) == (["x.png", "inspect"], True)
+    words = ["inspect", "predict", "--json"]
+    assert parse_command(load_commands([]), words)[1]["file"] == "predict"
+
+
+@pytest.mark.parametrize(
+    ("words", "sorted_"),
+    [
+        (["m", "-", "-1", "-1,5.png", "--top", "3"], ["m", "-", "-1", "-1,5.png", "--top", "3"]),
+        (["-h", "m"], ["m", "-h"]),
+        (["--help", "m"], ["m", "--help"]),
+        (["--json", "m"], ["m", "--json"]),
+        (["--overwrite", "m", "--top", "-1"], ["m", "--overwrite", "--top=-1"]),
+        (["--value-range", "-.5,1", "m"], ["m", "--value-range=-.5,1"]),
+        (["--labels", "-x", "m"], ["m", "--labels", "-x"]),
+        (["--top"], ["--top"]),
+        (["--top=3", "m", "--", "--x", "n"], ["--top=3", "--", "m", "--x", "n"]),
+    ],
+)
+def test_options_stand_behind_all_names(words: list[str], sorted_: list[str]) -> None:
+    (predict,) = load_commands(["predict"])
+    assert _options_last(predict, words) == sorted_
+
+
+def test_a_flag_stands_for_a_value_and_a_letter_for_an_option() -> None:
+    def parsed(*words: str) -> dict[str, Any]:
+        return parse_command(load_commands(["train"]), ["train", *words])[1]
+
+    given = parsed("softmax", "--skip-bad", "d", "-o", "runs/a")
+    assert (given["on_error"], given["data"], given["output"]) == ("skip", "d", "runs/a")
+    plain = parsed("softmax", "d")
+    assert (plain["on_error"], plain["output"]) == (DataOptions().on_error, None)
+    assert DataOptions().on_error != "skip"
