@@ -28,7 +28,7 @@ from torchlift.cli.plotting import (
     draw_sizes,
     draw_units,
 )
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.transfer import evaluation
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
@@ -350,3 +350,20 @@ def test_samples_have_their_ids_and_the_notes_of_the_data(monkeypatch: pytest.Mo
     )
     assert len(draw_samples(changed).data["samples"]) == 3
     assert drawn[-1] == [(3, True, 5)]
+
+
+def test_arrays_are_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.npz"
+    drawn = PlotResult(Figure(), {}, arrays={"x": np.arange(3)})
+    assert plot_file._save_arrays(str(file), drawn) == file
+    before = file.read_bytes()
+
+    def half(place: Path, **arrays: Any) -> None:
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(WriteError, match="full"):
+        plot_file._save_arrays(str(file), drawn)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters.errors import WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.errors import NetworkError
@@ -183,3 +184,24 @@ def test_the_head_of_a_run_has_outputs_of_the_kind_of_the_function(
         ("strip_softmax", module, kind, {}),
         ("replace_head", module, 6, {"output_kind": kind}),
     ]
+
+
+def test_files_of_a_run_are_whole_or_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk is full in the middle of either."""
+    description = described(tmp_path / "run", nn.Linear(4, 6))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+
+    def half(*given: Any, **named: Any) -> None:
+        place = next(one for one in given if isinstance(one, Path))
+        place.write_bytes(b"half")
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr("torchlift.transfer.network_description.save_file", half)
+    with pytest.raises(WriteError, match="full"):
+        write_description(description, tmp_path / "run")
+    with pytest.raises(WriteError, match="full"):
+        write_weights(nn.Linear(4, 6), tmp_path / "run")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before

@@ -24,7 +24,12 @@ def run_with(**monitors: str | None) -> Any:
     def run(trial: Trial, folder: Path) -> None:
         folder.mkdir(parents=True)
         rows = [
-            {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
+            {
+                "epoch": epoch,
+                "val_accuracy": accuracy,
+                "val_loss": loss,
+                "val_f1": 1 - accuracy,
+            }
             for epoch, (accuracy, loss) in enumerate(ROWS[trial["lr"]], 1)
         ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -46,6 +51,8 @@ def run_with(**monitors: str | None) -> Any:
         # Decided by different metrics: compared by the accuracy of the epoch that was kept.
         ({"of_1": "loss"}, ["2", "3", "1"], [1, 1, 2]),
         ({"of_1": "loss", "of_2": "loss"}, ["3", "2", "1"], [1, 2, 2]),
+        # Also where no run was decided by it.
+        ({"of_1": "loss", "of_2": "f1", "of_3": "f1"}, ["2", "1", "3"], [2, 2, 2]),
     ],
 )
 def test_runs_are_compared_by_the_metric_that_decided_all_of_them(
