@@ -275,6 +275,8 @@ def test_a_page_loads_nothing_and_runs_nothing(
     assert "<script" not in page
     # Names of parts are unique, though there are two figures; links stay within the page.
     assert page.count("<svg") == 2
+    assert "<?xml" not in page
+    assert page.count("<!DOCTYPE") <= 1
     names = re.findall(r'\bid="([^"]*)"', page)
     assert len(names) == len(set(names)) > 10
     links = re.findall(r'(?:href|src)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
