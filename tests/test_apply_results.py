@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from torchlift.cli.apply import _open, apply
 from torchlift.cli.main import main
 from torchlift.cli.model_options import ModelOptions, OutputOptions
+from torchlift.converters.errors import WriteError
 from torchlift.converters.images.class_map import class_map_image
 from torchlift.converters.inference import InferenceError, Predictor
 from torchlift.converters.inference.image_model import ImageModel
@@ -191,3 +193,42 @@ def test_a_file_that_says_all_itself_is_told_nothing_else(
         _open(model, "cpu", 64, ModelOptions(), options)
     assert asked == [((predictor, options.said()), {"tile": 64, "fixed": says_all})]
     assert capsys.readouterr().err == "runs on the CPU\n"
+
+
+@pytest.mark.parametrize("mask", ["mask.png", None])
+def test_a_mask_goes_with_every_image(
+    mask: str | None, applied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (4, 3), 77).save(tmp_path / "mask.png")
+    seen: list[Any] = []
+    advanced: list[int] = []
+
+    def fill(image: Image.Image, holes: Any) -> Image.Image:
+        seen.append(None if holes is None else np.asarray(holes).flat[0])
+        return image
+
+    @contextmanager
+    def bar(total: int) -> Iterator[Callable[[int], None]]:
+        advanced.append(-total)
+        yield advanced.append
+
+    def opened(*given: Any) -> Any:
+        return _Callable(fill, SimpleNamespace(provider="none", labels=None))
+
+    monkeypatch.setattr("torchlift.cli.apply.progress", bar)
+    monkeypatch.setattr("torchlift.cli.apply._open", opened)
+    path = None if mask is None else str(tmp_path / mask)
+    assert apply("m", str(tmp_path / "images"), str(tmp_path / "out"), mask=path).passed
+    assert seen == [None if mask is None else 77] * 3
+    assert sum(advanced) == 0
+
+
+def test_the_suffix_of_an_image_may_have_capital_letters(applied: Any, tmp_path: Path) -> None:
+    """A PNG has the names of classes in it, whatever its suffix looks like."""
+    made = class_map_image(np.array([[0, 1]], np.uint8), ["road", "car"])
+    applied(lambda *given: made, "images/b.png", "MAP.PNG", ["road", "car"])
+    assert "labels" in Image.open(tmp_path / "MAP.PNG").info
+    before = (tmp_path / "MAP.PNG").read_bytes()
+    with pytest.raises(WriteError, match=r"MAP\.PNG already exists"):
+        applied(refuses(), "images/b.png", "MAP.PNG")
+    assert (tmp_path / "MAP.PNG").read_bytes() == before

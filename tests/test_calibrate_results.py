@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from torchlift.cli.calibrate import calibrate
+from torchlift.converters.inference import TorchPredictor
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.errors import DataError
+from torchlift.transfer.errors import DataError, HeadError
 from torchlift.transfer.evaluation.temperature import fit_temperature
 
 NAMES = ("cat", "dog", "owl")
@@ -117,3 +119,66 @@ def test_impossible_classes_have_no_part_in_a_temperature() -> None:
     logits = np.array([[4.0, 0.0, -np.inf]] * 4)
     found = fit_temperature(logits, np.array([0, 0, 0, 1]))
     assert 1 / (1 + np.exp(-4.0 / found)) == pytest.approx(0.75)
+
+
+def test_what_a_network_of_ones_own_does_beside_its_layers_stays() -> None:
+    """A class that is derived from nn.Sequential may run its layers in another way."""
+
+    class Twice(nn.Sequential):
+        def forward(self, input: Any) -> Any:
+            return super().forward(super().forward(input))
+
+    network = Twice(nn.Linear(3, 3)).eval()
+    inputs = torch.rand(5, 3)
+    expected = network(inputs) / 4
+    found = with_temperature(SavedModel(network, "logits", (1, 1, 3)), 4.0)
+    torch.testing.assert_close(found.module(inputs), expected)
+
+
+def test_outputs_mean_what_the_model_says_and_not_what_its_last_layer_looks_like() -> None:
+    """Layers may be defined in another order than they run in, as in many published networks."""
+    network = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    network.forward = lambda x: network[0](network[1](x))  # type: ignore[method-assign]
+    model = SavedModel(network.eval(), "logits", (1, 1, 3))
+    assert with_temperature(model, 1.2345678).notes[-1].endswith("the temperature 1.235")
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "said"),
+    [
+        ("features", nn.ReLU(), "the model gives features; a temperature"),
+        ("probabilities", nn.Sigmoid(), "gives independent probabilities of its classes; a temp"),
+    ],
+)
+def test_why_a_model_is_not_calibrated_is_said(kind: str, last: nn.Module, said: str) -> None:
+    model = SavedModel(nn.Sequential(nn.Linear(4, 2), last).eval(), kind)
+    with pytest.raises(HeadError, match=said):
+        with_temperature(model, 2.0)
+
+
+def test_the_images_are_run_in_batches_of_the_size_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    call = TorchPredictor.__call__
+
+    def counted(self: TorchPredictor, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return call(self, batch)
+
+    monkeypatch.setattr(TorchPredictor, "__call__", counted)
+    run(tmp_path, {"data": images(30, 0)}, batch_size=20)
+    # Before, for the temperature, and after.
+    assert sizes == [20, 10] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_temperature_is_found_in_double_precision(kind: Any) -> None:
+    """And to each image's scores any number may be added, as to its logits."""
+    classes = np.arange(300) % 3
+    scores = (3 * np.random.default_rng(0).standard_normal((300, 3))).astype(kind)
+    scores[np.arange(300), classes] += kind(1)
+    exact = fit_temperature(scores.astype(np.float64), classes)
+    assert fit_temperature(scores, classes) == exact
+    shifted = scores.astype(np.float64) + 1000.0 * (np.arange(300)[:, None] - 150)
+    assert fit_temperature(shifted, classes) == pytest.approx(exact, rel=1e-6)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from torchlift.cli.check import _check_activations, _examples, _take_sizes, check, verdict
+from torchlift.cli.data_options import DataOptions
 from torchlift.cli.errors import UsageError
 from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.converters import onnx
@@ -236,3 +237,24 @@ def test_a_layer_that_differs_fails_the_check(
         asked.clear()
         check("m.t7", tolerance=given)
         assert asked == [("m.t7", limit)]
+
+
+def test_images_are_matched_with_the_labels_of_the_model_and_their_notes_are_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    images = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 1, 0]))
+
+    def open_images(self: Any, *given: Any) -> Any:
+        asked.append(given)
+        return images, ["of the data"]
+
+    monkeypatch.setattr(DataOptions, "open_for_onnx", open_images)
+    monkeypatch.setattr(ModelOptions, "model", lambda *_: SimpleNamespace(labels=["a", "b"]))
+    found = SimpleNamespace(lines=lambda: ["a line"], to_json=lambda: {"x": 1}, passed=False)
+    monkeypatch.setattr("torchlift.converters.onnx.check", lambda *given, **named: found)
+    result = check("no-file", "f.onnx", data="d.npz")
+    assert asked == [("d.npz", "f.onnx", ["a", "b"])]
+    assert result.view == "a line\nnote: of the data"
+    assert result.data == {"model": "no-file", "x": 1, "notes": ["of the data"]}
+    assert not result.passed

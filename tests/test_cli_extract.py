@@ -16,6 +16,8 @@ from torchlift.cli.extract import _announcement, _source, extract
 from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.converters.errors import TorchliftError
 from torchlift.transfer.features import extractors
+from torchlift.transfer.features.model_source import ModelSource
+from torchlift.transfer.features.settings import AS_THEY_ARE
 
 
 @pytest.mark.parametrize(
@@ -139,3 +141,57 @@ def test_the_result_says_what_was_written(
     assert work[1:] == [("y", 3, True)]
     assert len(written) == 1
     assert (tmp_path / "y").is_dir()
+
+
+@pytest.mark.parametrize(("layers", "names"), [(None, ["penultimate"]), (["a", "b"], ["a", "b"])])
+def test_features_are_those_of_the_layers_and_say_where_their_model_is(
+    layers: list[str] | None, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`probe --save` opens it again."""
+    asked: list[Any] = []
+
+    def stop(*given: Any) -> None:
+        asked.append(given)
+        raise KeyboardInterrupt
+
+    def source(*given: Any) -> Any:
+        asked.append(given)
+        return "source", []
+
+    monkeypatch.setattr(DataOptions, "open", lambda *_: "images")
+    monkeypatch.setattr(file, "_source", source)
+    monkeypatch.setattr("torchlift.transfer.features.extraction.plan_extraction", stop)
+    monkeypatch.setattr(ModelSource, "of", lambda *given: given)
+    options = ModelOptions(weights="w.pth", at="a.b")
+    with pytest.raises(KeyboardInterrupt):
+        extract("m.t7", "d.t7", "x", layers=layers, model_options=options, provider="cpu")
+    (opened, (_, images, settings, place)) = asked
+    assert opened == ("m.t7", "images", names, None, "cpu", options)
+    assert (images, place) == ("images", ("m.t7", "w.pth", "a.b"))
+    assert settings == AS_THEY_ARE
+
+
+@pytest.mark.parametrize(("backend", "runs_in"), [(None, "torch"), ("onnxruntime", "onnxruntime")])
+def test_a_network_runs_in_what_was_asked_for(
+    backend: str | None, runs_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = SimpleNamespace(preprocessing="steps", notes=["a note"])
+    monkeypatch.setattr(ModelOptions, "model", lambda *_: opened)
+    monkeypatch.setattr(
+        "torchlift.transfer.features.extraction.example_of", lambda *given: ("example", *given)
+    )
+    monkeypatch.setattr(extractors, "build_extractor", lambda *given: given)
+    images: Any = "images"
+    found, notes = _source("m.t7", images, ["x"], backend, "cuda:1", FILE_DEFAULTS)
+    assert found == (opened, ["x"], ("example", "images", "steps"), runs_in, "cuda:1")
+    assert notes == ["a note"]
+
+
+def test_a_folder_of_something_else_beside_the_file_is_kept(tmp_path: Path) -> None:
+    """Features are collected in a hidden folder, which may be somebody's."""
+    beside = tmp_path / ".x.npz.zarr"
+    beside.mkdir()
+    (beside / "mine.txt").touch()
+    with pytest.raises(TorchliftError, match=r"x\.npz\.zarr"):
+        extract("m.t7", "d.t7", str(tmp_path / "x.npz"), overwrite=True)
+    assert (beside / "mine.txt").exists()

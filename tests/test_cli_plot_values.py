@@ -28,7 +28,7 @@ from torchlift.cli.plotting import (
     draw_sizes,
     draw_units,
 )
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.transfer import evaluation
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
@@ -324,3 +324,46 @@ def test_a_plot_says_each_note_once_and_names_both_files(
             name: array.tolist() for name, array in values.items()
         }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.npz"]
+
+
+def test_samples_have_their_ids_and_the_notes_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.arange(3 * 4, dtype=np.uint8).reshape(3, 1, 2, 2)
+    data = Dataset(pixels, np.array([0, 1, 0]), ("a", "b"), notes=("of the data",))
+    drawn: list[Any] = []
+    monkeypatch.setattr("torchlift.transfer.plots.samples.draw_samples", drawn.append)
+    monkeypatch.setattr(
+        "torchlift.transfer.plots.augmented.with_augmented",
+        lambda samples, how, seed: [(len(samples), how.flip, seed)],
+    )
+    for ids, names in ((np.array([7, 5, 9]), ["7", "5", "9"]), (None, ["0", "1", "2"])):
+        monkeypatch.setattr(DataOptions, "open", lambda self, name, i=ids: replace(data, ids=i))
+        result = draw_samples(request("d"))
+        assert [one["image"] for one in result.data["samples"]] == names
+        assert [one["label"] for one in result.data["samples"]] == ["a", "b", "a"]
+        assert list(result.notes) == ["of the data"]
+    # What is changed is drawn by the seed, and listed unchanged.
+    changed = replace(
+        request("d"),
+        plot_options=PlotOptions(augmented=True),
+        augmentation=Augmentation(flip=True),
+        data_options=DataOptions(seed=5),
+    )
+    assert len(draw_samples(changed).data["samples"]) == 3
+    assert drawn[-1] == [(3, True, 5)]
+
+
+def test_arrays_are_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.npz"
+    drawn = PlotResult(Figure(), {}, arrays={"x": np.arange(3)})
+    assert plot_file._save_arrays(str(file), drawn) == file
+    before = file.read_bytes()
+
+    def half(place: Path, **arrays: Any) -> None:
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(WriteError, match="full"):
+        plot_file._save_arrays(str(file), drawn)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torchlift.cli.errors import UsageError
 from torchlift.cli.main import main
 from torchlift.cli.sweep import read_choice, sweep
 from torchlift.transfer.errors import DivergedError, TrainingError
+from torchlift.transfer.freezing import Freezing
 
 Problems = dict[float, Exception]
 
@@ -134,3 +136,56 @@ def test_options_that_no_sweep_can_be_made_of_are_wrong_words(
     assert main(words) == 2
     assert problem in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_each_run_is_announced_with_its_place_among_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also among those of an earlier sweep into this folder."""
+    swept(tmp_path, {}, monkeypatch, "lr=0.1,0.2", "flip=false")
+    assert capsys.readouterr().err.splitlines() == [
+        "run 001 of 002: lr=0.1 flip=false",
+        "run 002 of 002: lr=0.2 flip=false",
+    ]
+    result, asked = swept(tmp_path, {}, monkeypatch, "lr=0.2,0.3", "flip=false")
+    assert capsys.readouterr().err.splitlines() == ["run 003 of 003: lr=0.3 flip=false"]
+    assert [options["lr"] for options in asked] == [0.3]
+    # The best is first.
+    assert [row["run"] for row in result.data["runs"]] == ["003", "002"]
+
+
+def test_a_run_without_results_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = swept(tmp_path, {0.2: DivergedError("nan", 1)}, monkeypatch)
+    first, second = result.data["runs"]
+    assert first["test_accuracy"] == 0.5
+    assert {"run", "options", "status"} <= set(second)
+    assert not {"val_accuracy", "test_accuracy", "epoch"} & set(second)
+    assert second["problem"].startswith("nan")
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked"),
+    [
+        (["none", "none"], []),
+        (["none", "0"], ["none", "0"]),
+        (["0", "0"], ["0", "0"]),
+    ],
+)
+def test_every_rule_of_a_sweep_is_tried_on_the_network_if_there_is_one(
+    rules: list[str], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    class Options:
+        def model(self, source: str) -> Any:
+            opened.append(source)
+            return SimpleNamespace(module="the network")
+
+    tried: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("torchlift.transfer.freezing.frozen_at", lambda *given: tried.append(given))
+    frozen = {"none": file.FREEZING, "0": Freezing("0")}
+    runs = [{"freezing": frozen[rule], "model_options": Options()} for rule in rules]
+    file.check_freezing("m.t7", runs)
+    assert tried == [("the network", frozen[rule], 1) for rule in asked]
+    # A network is opened once, and where no rule is given not at all.
+    assert opened == ["m.t7"] * bool(asked)

@@ -25,6 +25,7 @@ from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.evaluation import Evaluation
 from torchlift.transfer.training import draw_splits as draw_splits_file
 from torchlift.transfer.training import experiment as experiment_file
+from torchlift.transfer.training.loop import Step
 from torchlift.transfer.training.options import OPTIMIZATION, Experiment, SplitOptions
 
 FOUND = {"epoch": 2, "split": "test", "accuracy": 0.75, "correct": 3, "count": 4, "loss": 0.5}
@@ -162,3 +163,26 @@ def test_splits_are_drawn_by_the_seed_and_the_test_data_is_opened_as_such(
     open_splits("d.npz", options, fractions, ["a", "b"])
     test = None if test_data is None else ("t.npz", True)
     assert asked == [(("d.npz", False), test, fractions, 7, "position", ["a", "b"])]
+
+
+def test_a_training_shows_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps and epochs reach what prints them."""
+    part = Dataset(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), ("a", "b"))
+
+    def run(model: Any, experiment: Experiment, path: Path, **options: Any) -> Any:
+        options["on_step"](Step(1, "training", 1, 4))
+        options["on_step"](Step(1, "training", 4, 4))
+        options["on_epoch"](SimpleNamespace(history=[{"epoch": 1, "lr": 0.5}], seconds=[2.0]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment_file, "run_experiment", run)
+    monkeypatch.setattr("torchlift.cli.training_progress._SECONDS_BETWEEN_LINES", 1e-9)
+    model: Any = SimpleNamespace(module=nn.Linear(3, 2), notes=[])
+    with pytest.raises(KeyboardInterrupt):
+        run_training(model, Experiment(Splits(part, part, part), OPTIMIZATION), Path("run"))
+    lines = capsys.readouterr().err.splitlines()
+    epochs = OPTIMIZATION.epochs
+    assert [line for line in lines if line.startswith(f"epoch 1 of {epochs}: 4 of 4 images")]
+    assert f"epoch 1 of {epochs}: learning rate 0.5, 2.0 s" in lines

@@ -12,7 +12,7 @@ from checkpoint_support import image_network, linear, lua, lua_list, module, seq
 from cli_support import typed
 
 from torchlift.cli.convert_all import convert_all, folder_names
-from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.cli.model_options import FILE_DEFAULTS, ModelOptions
 from torchlift.converters import load_model, saved
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.t7 import LuaObject, LuaTable
@@ -139,3 +139,20 @@ def test_words_that_do_not_go_together(
     code, out, err = typed({}, capsys, "convert", *words)
     assert (code, out) == (2, "")
     assert problem in err
+
+
+def test_classes_of_ones_own_are_converted_by_the_plugin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is run before the models of the file are looked for."""
+    file = write(lua(a=linear(2, 2)), tmp_path)
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("raise RuntimeError('it ran')", encoding="utf-8")
+    with pytest.raises(Exception, match="it ran"):
+        convert_all(str(file), tmp_path / "all", ModelOptions(plugin=str(plugin)))
+    assert not (tmp_path / "all").exists()
+    code, out, err = typed({}, capsys, "convert", str(file), f"{tmp_path}/all", "--all")
+    assert code == 0, err
+    # The file is named on the command line, and each path once.
+    assert str(file) not in out
+    assert f"{tmp_path}/all/a/config.json" in out

@@ -18,6 +18,7 @@ from torchlift.transfer.data import (
     BatchPlan,
     Dataset,
     ImageFiles,
+    Splits,
     class_weights,
     fingerprint,
     match_classes,
@@ -30,6 +31,7 @@ from torchlift.transfer.data.class_matching import MatchBy, match_names, name_cl
 from torchlift.transfer.data.selection import draw_stratified, keep_valid_labels
 from torchlift.transfer.data.writing import write_npz
 from torchlift.transfer.errors import DataError
+from torchlift.transfer.training import draw_splits as draw_splits_file
 from torchlift.transfer.training.draw_splits import draw_splits
 from torchlift.transfer.training.options import SplitOptions
 
@@ -320,3 +322,17 @@ def test_a_plan_is_for_the_images_and_images_without_labels_have_none() -> None:
     unlabeled = replace(DATA, classes=None, images=PIXELS.astype(np.float32))
     ((_, targets),) = Batches(unlabeled, None, BatchPlan(8, 8))
     assert targets.tolist() == [-1] * 8
+
+
+def test_what_was_asked_for_reaches_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no model has names of classes."""
+    asked: list[Any] = []
+
+    def splits(*given: Any, **named: Any) -> Splits[Any]:
+        asked.append((given, named))
+        return Splits(DATA, DATA, DATA, notes=("of the split",))
+
+    monkeypatch.setattr(draw_splits_file, "split", splits)
+    found = draw_splits(DATA, DATA, SplitOptions(0.25, 0.125), 7, "position")
+    assert asked == [((DATA, 0.25, 0.125, 7), {"test_data": DATA, "match_classes": "position"})]
+    assert found.notes[-1] == "of the split"

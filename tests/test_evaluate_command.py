@@ -14,9 +14,9 @@ from torch import nn
 
 from torchlift.cli.data_options import ALL_DATA
 from torchlift.cli.errors import UsageError
-from torchlift.cli.evaluate import class_table, evaluate, evaluate_text
+from torchlift.cli.evaluate import _write, class_table, evaluate, evaluate_text
 from torchlift.cli.model_options import FILE_DEFAULTS, ScoreOptions
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, save
 from torchlift.transfer.data import Dataset
@@ -152,3 +152,20 @@ def test_results_of_something_else_are_kept_before_a_model_is_opened(
     (tmp_path / "file").touch()
     with pytest.raises(TorchliftError, match="file"):
         evaluate("m.t7", "d", output=str(tmp_path / "file"))
+
+
+def test_a_folder_of_results_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full leaves no half of it."""
+
+    def half(result: Any, folder: Path) -> list[Path]:
+        folder.mkdir()
+        (folder / "evaluation.json").write_text("half", encoding="utf-8")
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("torchlift.transfer.evaluation.write_evaluation", half)
+    nothing: Any = None
+    with pytest.raises(WriteError, match="full"):
+        _write(nothing, nothing, tmp_path / "results")
+    assert not [*tmp_path.iterdir()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,21 @@ class TestNames:
     def test_without_a_head_an_error_lists_the_last_layers(self) -> None:
         with pytest.raises(LayerError, match=r"0 \(Flatten\), 1 \(ReLU\)"):
             find_tap(nn.Sequential(nn.Flatten(), nn.ReLU()), "penultimate")
+        many = nn.Sequential(*(nn.ReLU() for _ in range(9)))
+        with pytest.raises(LayerError, match=r"one of the last: 4 \(ReLU\), .*8 \(ReLU\)$"):
+            find_tap(many, "penultimate")
+
+    def test_a_layer_that_is_used_twice_has_two_names(self) -> None:
+        shared = nn.Sequential(nn.Tanh())
+        network = nn.Sequential(nn.Linear(3, 3), shared, nn.Linear(3, 3), shared)
+        assert find_tap(network, "3.0") == Tap("3.0", "3.0")
+        assert find_tap(network, "get(4):get(1)") == Tap("3.0", "3.0")
+
+    def test_only_in_a_network_of_a_library_the_prefix_may_be_left_out(self) -> None:
+        network = nn.Sequential(OrderedDict(network=nn.Sequential(nn.Linear(3, 3))))
+        assert find_tap(network, "network.0") == Tap("network.0", "network.0")
+        with pytest.raises(LayerError, match=r"no layer '0'; nearest names: network \(Seq"):
+            find_tap(network, "0")
 
 
 class TestFeatureNetwork:
@@ -264,3 +280,17 @@ class TestExtractors:
         other = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         same_weights = nn.Sequential(other[0], nn.Tanh())
         assert network_digest(other) != network_digest(same_weights)
+
+    def test_names_that_are_hardly_alike_are_listed_and_else_the_last(self) -> None:
+        network = nn.Sequential(OrderedDict((f"layer{i}", nn.ReLU()) for i in range(8)))
+        with pytest.raises(LayerError, match=r"nearest names: layer7 \(ReLU\), penultimate"):
+            find_tap(network, "l7")
+        with pytest.raises(LayerError, match=r"nearest names: layer3 \(ReLU\), layer4 .*layer7 "):
+            find_tap(network, "@@@")
+        # What the twelfth child of Lua would be called is what names are compared with.
+        inner = nn.Sequential(nn.Sequential(*(nn.ReLU() for _ in range(3))))
+        with pytest.raises(LayerError, match=r"0 \(Sequential\) has 3 children; .*names: 0\.1 "):
+            find_tap(inner, "get(1):get(12)")
+        for path in ("get(0)", "get(1):get(0)", "get(1):get(4)"):
+            with pytest.raises(LayerError, match=r"has [13] children"):
+                find_tap(inner, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 from torchlift.cli.main import main
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.saved import TorchvisionNetwork
-from torchlift.transfer.errors import FreezingError, HeadError
+from torchlift.transfer.errors import FreezingError, HeadError, TrainingError
 from torchlift.transfer.freezing import (
     Freezing,
     check_head_learns,
@@ -286,3 +287,93 @@ def test_a_network_without_a_head_has_none_that_could_be_frozen() -> None:
     check_head_learns(network, Freezing("1"))
     with pytest.raises(FreezingError, match="freezes the head 2, whose weights are zero"):
         check_head_learns(network, Freezing("2"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": "0", "unfreeze_at": 0}, "unfreeze_at=0 must be at least 1"),
+        ({"body_lr": 0.0}, r"body_lr=0\.0 must be positive"),
+        ({"layer_decay": 0.0}, r"layer_decay=0\.0 must be above 0 and at most 1"),
+        ({"layer_decay": 1.01}, "must be above 0 and at most 1"),
+        # Before there is a network.
+        ({"unfreeze": "2:9,layer4"}, "'layer4' is no epoch, counted from 1"),
+    ],
+)
+def test_options_that_freeze_nothing_sensible_are_refused_at_once(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        Freezing(**options)
+    Freezing("0", unfreeze_at=1, body_lr=1e-9, layer_decay=1.0)
+
+
+def nested() -> nn.Sequential:
+    """Return a body of two layers, a dropout between them, and a head inside another container."""
+    body = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4))
+    return nn.Sequential(body, nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
+
+
+def test_what_holds_a_layer_that_is_trained_is_not_frozen_itself() -> None:
+    """It would keep its mode, and so would all that is in it."""
+    network = nested()
+    inside = {"0.0", "0.0.weight", "0.0.bias", "0.1", "0.2", "0.2.weight", "0.2.bias"}
+    assert frozen_modules(network, "all-but-head") == {"0", *inside, "1.0"}
+    freezing = Freezing(unfreeze="2:0.2")
+    left = inside - {"0.2", "0.2.weight", "0.2.bias"}
+    assert frozen_at(network, freezing, 2) == {*left, "1.0"}
+    set_frozen(network, frozen_at(network, freezing, 2))
+    network.train()
+    modes = {name: module.training for name, module in network.named_modules()}
+    frozen = {name for name, training in modes.items() if not training}
+    assert frozen == {"0.0", "0.1", "1.0"}
+
+
+def test_a_later_step_may_name_what_is_trained_already() -> None:
+    """Such as the whole of a stage behind a part of it."""
+    network = nested()
+    freezing = Freezing(unfreeze="2:0.2,3:0.2,4:0")
+    assert frozen_at(network, freezing, 3) == frozen_at(network, freezing, 2)
+    assert frozen_at(network, freezing, 4) == {"1.0"}
+
+
+def test_running_statistics_are_worth_unfreezing() -> None:
+    """A normalization without weights follows the new images from then on."""
+    layers = (nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))
+    network = nn.Sequential(*layers)
+    assert "1" not in frozen_at(network, Freezing(unfreeze="2:1"), 2)
+
+
+def test_a_layer_is_frozen_under_any_of_its_names() -> None:
+    shared = nn.Sequential(nn.Dropout(), nn.Linear(4, 4))
+    network = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(4, 2))
+    set_frozen(network, frozen_modules(network, "2"))
+    network.train()
+    assert not shared[0].training
+    assert not shared[1].weight.requires_grad
+    assert network[3].weight.requires_grad
+
+
+def test_a_comma_in_brackets_is_part_of_a_pattern_and_nothing_is_no_rule() -> None:
+    network, _, _ = network_and_batch()
+    assert frozen_modules(network, "[0,4]") == frozen_modules(network, "0,4")
+    for rule in ("", "0,", ",0"):
+        with pytest.raises(FreezingError, match="freeze='' matches no layer"):
+            frozen_modules(network, rule)
+
+
+def test_rates_are_those_of_the_layers_and_the_head_alone_has_its_own() -> None:
+    """Without a factor for each layer; and with one, but the same rate for head and body."""
+    network = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.PReLU(), nn.Linear(4, 2))
+
+    def rates(freezing: Freezing) -> list[float]:
+        groups = parameter_groups(network, 0.1, 0.0, freezing)
+        found = {id(one): group["lr"] for group in groups for one in group["params"]}
+        assert all(group["lr"] == group["base_lr"] for group in groups)
+        return [found[id(one)] for one in network.parameters()]
+
+    head, body = [0.1] * 2, 0.02
+    # A normalization before the first layer with weights has the rate of that.
+    assert rates(Freezing(body_lr=body)) == [body] * 5 + head
+    assert rates(Freezing(layer_decay=0.5)) == [0.05] * 5 + head
+    assert rates(Freezing()) == [0.1] * 7

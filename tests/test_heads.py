@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from torchlift.cli.main import main
+from torchlift.converters.modules.layers.arithmetic import MulConstant
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork, infer_output_kind, load, save
 from torchlift.transfer.calibration import with_temperature
 from torchlift.transfer.data import Dataset
@@ -289,3 +290,22 @@ def test_errors_about_unknown_networks_list_similar_names() -> None:
         load_network("torchvision:resnet81")
     with pytest.raises(NetworkError, match="lenet5"):
         new_network("lenet6", 1, 10)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()], ids=repr)
+def test_what_makes_probabilities_is_taken_away(last: nn.Module) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), last)
+    inputs = torch.rand(5, 1, 2, 2)
+    expected = network[:2](inputs)
+    strip_softmax(network)
+    assert torch.equal(network(inputs), expected)
+    assert infer_output_kind(network) == "logits"
+
+
+def test_a_softmax_over_maps_is_taken_away_where_their_scale_says_that_they_are_logits() -> None:
+    """As in a calibrated network, whose logits are divided by its temperature."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), MulConstant(0.5), nn.Softmax2d())
+    images = torch.rand(2, 3, 5, 5)
+    expected = network[:2](images)
+    strip_softmax(network, "probabilities")
+    assert torch.equal(network(images), expected)

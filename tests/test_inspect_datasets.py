@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,15 @@ from cli_support import shown, typed
 from PIL import Image
 from support import FIXTURES
 
-from torchlift.cli.inspect import _shortened, _tree
+from torchlift.cli.dataset import dataset_view, describe_dataset, findings, is_dataset
+from torchlift.cli.errors import UsageError
+from torchlift.cli.inspect import _shortened, _tree, inspect
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.t7.inspection import Node
+from torchlift.transfer.data.description import DataDescription, Duplicates, ImageSizes
+from torchlift.transfer.data.readers.image_folder import KIND
 
 TEST = FIXTURES / "digits" / "digits-test.t7"
 COUNTS = {"train": {"cat": 3, "dog": 2}, "test": {"cat": 1, "dog": 2}}
@@ -126,3 +133,78 @@ def test_a_torch7_file_under_another_name_is_shown_as_one(
 def test_a_long_path_is_shown_without_its_middle() -> None:
     assert _shortened("a" * 160) == "a" * 160
     assert _shortened("a" * 80 + "b" * 81) == "a" * 80 + "…" + "b" * 80
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.PT2", "w.safetensors", "folder"])
+def test_a_path_in_a_file_is_for_a_t7(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=f"{name}: --at is for a .t7 file"):
+        inspect(str(tmp_path / name), at="model")
+
+
+def test_a_saved_model_stays_one_whatever_lies_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as features that somebody has stored in its folder."""
+    shutil.copytree(FIXTURES / "0.1.0" / "model", tmp_path / "model")
+    (tmp_path / "model" / "zarr.json").write_text("{}", encoding="utf-8")
+    assert inspected(tmp_path / "model", capsys)["file_kind"] == "saved_model"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"), [(None, True), (TorchliftError("no"), False), (ImportError("no"), False)]
+)
+def test_what_cannot_be_read_is_no_dataset(
+    error: Exception | None, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader may need a package that is not installed."""
+
+    def find(source: str) -> Any:
+        if error is not None:
+            raise error
+        return SimpleNamespace(kind="a .npz")
+
+    monkeypatch.setattr("torchlift.transfer.data.readers.find_reader", find)
+    assert is_dataset("d.npz") is is_one
+
+
+@pytest.mark.parametrize("kind", [KIND, "a .npz"])
+def test_of_a_folder_no_image_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = SimpleNamespace(kind=kind)
+    monkeypatch.setattr("torchlift.transfer.data.readers.find_reader", lambda source: reader)
+    for name in ("open_data", "stream_folder"):
+        monkeypatch.setattr(f"torchlift.transfer.data.{name}", lambda source, name=name: name)
+    monkeypatch.setattr("torchlift.transfer.data.description.describe_data", lambda data: data)
+    found: Any = describe_dataset("d")
+    assert found == ("stream_folder" if kind == KIND else "open_data")
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "said"), [(None, []), (1.99, []), (2.0, ["2 images"]), (2.5, ["2.5 images"])]
+)
+def test_classes_of_very_different_sizes_are_said(imbalance: float | None, said: list[str]) -> None:
+    nothing = Duplicates(9, (), (("train", "val", 2),), 0, (("a", "b"),))
+    found = DataDescription(None, None, {"": 9}, None, {}, imbalance, nothing, ())
+    *imbalanced, duplicates = findings(found)
+    assert imbalanced == [
+        f"imbalance: {text} of the largest class for each of the smallest" for text in said
+    ]
+    assert duplicates == "duplicates: 2 of val are in train too (a = b)"
+
+
+@pytest.mark.parametrize(
+    ("largest", "examined", "text"),
+    [
+        ((8, 9), 9, " of 8×9"),
+        ((8, 9), 5, " of 8×9 (looked at 5)"),
+        ((80, 90), 9, " of 8×9 to 80×90, 7 sizes"),
+        ((80, 90), 5, " of 8×9 to 80×90, 7 sizes (looked at 5)"),
+    ],
+)
+def test_sizes_of_images_are_one_or_a_range(
+    largest: tuple[int, int], examined: int, text: str
+) -> None:
+    sizes = ImageSizes((8, 9), largest, 7, examined)
+    nothing = Duplicates(9, (), (), 0, ())
+    found = DataDescription(None, sizes, {"": 9}, None, {}, None, nothing, ())
+    assert shown(dataset_view(found))[0] == f"9 images{text}"

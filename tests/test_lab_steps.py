@@ -12,7 +12,7 @@ import pytest
 from torchlift.converters.errors import TorchliftError
 from torchlift.transfer.errors import LabError
 from torchlift.transfer.labs.options import LabOptions
-from torchlift.transfer.labs.run import LABS, do_lab, settings_of
+from torchlift.transfer.labs.run import LABS, _device, do_lab, settings_of
 from torchlift.transfer.labs.steps import Steps
 from torchlift.transfer.labs.tables import epoch_table
 from torchlift.transfer.reports import Step
@@ -193,3 +193,20 @@ def test_alexnets_images_are_resized_by_image_scale_where_its_mean_and_std_are_g
     }
     # Without them there is no preprocessing whose resizing could be chosen.
     assert set(LabOptions(model="alexnet.t7").model_options.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("choice", "there", "name"),
+    [
+        ("auto", True, "a GPU"),
+        ("cuda", True, "a GPU"),
+        ("cpu", True, "CPU"),
+        ("auto", False, "CPU"),
+    ],
+)
+def test_a_lab_names_what_its_networks_ran_on(
+    choice: str, there: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    assert _device(choice) == name

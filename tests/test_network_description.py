@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters.errors import WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.network_by_name import load_network
 from torchlift.transfer.network_description import (
+    DESCRIPTION,
     NetworkDescription,
     find_description,
     write_description,
@@ -117,3 +122,86 @@ def test_the_description_is_found_from_the_files_of_the_run(own: Any, tmp_path: 
     # Not those of another run above.
     assert find_description(checkpoint.parent / "more" / "model.safetensors") is None
     assert find_description(tmp_path / "w.pth") is None
+
+
+def test_a_description_is_written_as_people_read_it(tmp_path: Path) -> None:
+    described(tmp_path / "run", nn.Linear(4, 6), labels=["é", "猫"], classes=2)
+    text = (tmp_path / "run" / DESCRIPTION).read_text(encoding="utf-8")
+    assert '"猫"' in text
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"classes": 0}, "damaged: "),
+        ({"classes": 1}, None),
+        ({"arguments": [0]}, "damaged: "),
+        ({"head": "other"}, "damaged: "),
+        ({"output_kind": "x"}, "damaged: "),
+        ({"labels": [1]}, "damaged: "),
+        ({"input_shape": [1, 2]}, "damaged: "),
+        ({"input_shape": None, "labels": None, "preprocessing": None}, None),
+        ({"format": "x"}, "damaged: "),
+        ({"format_version": 2, "classes": "new"}, "format version 2; .* reads 1: install"),
+    ],
+)
+def test_what_a_description_says_is_checked(
+    changes: dict[str, Any], problem: str | None, tmp_path: Path
+) -> None:
+    described(tmp_path / "run", nn.Linear(4, 6))
+    file = tmp_path / "run" / DESCRIPTION
+    values = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    file.write_text(json.dumps(values), encoding="utf-8")
+    if problem is None:
+        found = find_description(tmp_path / "run")
+        assert found is not None
+        assert found.classes == values["classes"]
+        assert isinstance(found.input_shape, tuple) or values["input_shape"] is None
+        return
+    with pytest.raises(NetworkError, match=problem):
+        find_description(tmp_path / "run")
+    file.unlink()
+    assert find_description(tmp_path / "run") is None
+
+
+@pytest.mark.parametrize("kind", ["independent_probabilities", "logits"])
+def test_the_head_of_a_run_has_outputs_of_the_kind_of_the_function(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    for name in ("strip_softmax", "replace_head"):
+        monkeypatch.setattr(
+            f"torchlift.transfer.network_description.{name}",
+            lambda *given, name=name, **named: asked.append((name, *given, named)),
+        )
+    module = nn.Linear(2, 2)
+    for head in ("keep", "zeros", None):
+        model = SavedModel(module, kind)
+        NetworkDescription((), head, 6, "features", None, None, None).apply(model)
+        assert model.output_kind == "features"
+    assert asked == [
+        ("strip_softmax", module, kind, {}),
+        ("replace_head", module, 6, {"output_kind": kind}),
+    ]
+
+
+def test_files_of_a_run_are_whole_or_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk is full in the middle of either."""
+    description = described(tmp_path / "run", nn.Linear(4, 6))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+
+    def half(*given: Any, **named: Any) -> None:
+        place = next(one for one in given if isinstance(one, Path))
+        place.write_bytes(b"half")
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr("torchlift.transfer.network_description.save_file", half)
+    with pytest.raises(WriteError, match="full"):
+        write_description(description, tmp_path / "run")
+    with pytest.raises(WriteError, match="full"):
+        write_weights(nn.Linear(4, 6), tmp_path / "run")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before

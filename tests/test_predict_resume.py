@@ -6,14 +6,25 @@ byte by byte, and never holds rows of two runs, of two models or of two lists of
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from torchlift.cli.main import main
+from torchlift.cli.model_options import ModelOptions, ScoreOptions
+from torchlift.cli.predict import (
+    _fingerprint,
+    _how_to_resume,
+    _names_in,
+    _open_input,
+    predict,
+)
+from torchlift.converters import t7
 from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import Prediction, open_results, partial_results
 
@@ -265,3 +276,78 @@ def test_suffixes_of_any_case_and_errors_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(PermissionError) as caught, results:
         raise mine
     assert caught.value is mine
+
+
+def test_results_of_another_name_are_not_those_to_go_on_with(tmp_path: Path) -> None:
+    """A name may hold what a shell takes for a pattern."""
+    (tmp_path / "ra.csv.partial").touch()
+    assert _how_to_resume(str(tmp_path / "r[a].csv")) == ""
+    (tmp_path / "r[a].csv.partial").touch()
+    assert "r[a].csv.partial; --resume auto" in _how_to_resume(str(tmp_path / "r[a].csv"))
+
+
+def test_a_model_is_known_again_by_its_files(tmp_path: Path) -> None:
+    """What a README.md says of it, and folders beside it, change no result."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "b.txt").write_bytes(b"two")
+    (folder / "a.txt").write_bytes(b"one")
+    expected = [hashlib.sha256(text).hexdigest() for text in (b"one", b"two")]
+    assert _fingerprint(str(folder)) == expected
+    (folder / "README.md").write_text("words", encoding="utf-8")
+    (folder / "more").mkdir()
+    assert _fingerprint(str(folder)) == expected
+    assert _fingerprint(str(folder / "a.txt")) == expected[:1]
+    assert _fingerprint(str(tmp_path / "none")) is None
+
+
+@pytest.mark.parametrize("name", ["d.t7", "d.bin"])
+def test_images_of_a_file_are_counted_from_1(name: str, tmp_path: Path) -> None:
+    """A `.t7` is one whatever it is called, and needs no labels."""
+    file = tmp_path / name
+    t7.save(np.zeros((3, 1, 2, 2), np.float64), file)
+    classifier: Any = None
+    found = _open_input(classifier, str(file), 1, True)
+    assert [*found.names] == [f"{file}[{number}]" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_a_folder_holds_beside_images_is_said_once(
+    is_first: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert _names_in(tmp_path, is_first) == [str(tmp_path / "a.png")]
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {tmp_path}: ") if is_first else said == ""
+
+
+def test_everything_that_decides_results_is_recorded_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options of the model and of its outputs, the number of classes, and the model itself."""
+    recorded: list[dict[str, Any]] = []
+
+    def stop(*given: Any) -> None:
+        recorded.append(given[4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchlift.cli.predict._open_output", stop)
+    monkeypatch.setattr("torchlift.cli.predict._fingerprint", lambda model: [f"that of {model}"])
+    options = ModelOptions(labels="l.txt", at="a.b")
+    scores = ScoreOptions(output_kind="logits")
+    for output in ("r.csv", None):
+        with pytest.raises(KeyboardInterrupt):
+            predict(
+                "m.t7", ["x"], top=3, output=output, model_options=options, score_options=scores
+            )
+    facts, of_the_screen = recorded
+    assert {name: facts[name] for name in ("model", "top", "labels", "at", "output_kind")} == {
+        "model": "m.t7",
+        "top": 3,
+        "labels": "l.txt",
+        "at": "a.b",
+        "output_kind": "logits",
+    }
+    assert facts["fingerprint"] == ["that of m.t7"]
+    assert "fingerprint" not in of_the_screen

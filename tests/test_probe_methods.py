@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from torchlift.transfer import probe_methods
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.errors import ProbeError
-from torchlift.transfer.probe import ProbeOptions, best_of, probe
+from torchlift.transfer.errors import DataError, ProbeError
+from torchlift.transfer.probe import ProbeOptions, best_of, match_test_features, probe
 from torchlift.transfer.probe_methods import (
     METHODS,
     Examples,
@@ -232,3 +232,79 @@ def test_a_regression_tells_at_least_two_classes_apart() -> None:
             fit()
     two = Examples(TRAIN.features[:4], np.array([2, 2, 2, 0]))
     assert Regression().fit(two, 1)(two.features).shape == (4, 2)
+
+
+def test_a_network_that_gets_better_is_trained_for_100_epochs_and_draws_for_itself() -> None:
+    """The random numbers of the process are as before."""
+    classes = np.arange(30) % 3
+    apart = Examples(np.eye(3, 4, dtype=np.float32)[classes], classes)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert fit_network(apart, apart, seed=0).setting == "100 epochs"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_small_deviation_of_a_large_feature_is_one() -> None:
+    """Not rounding: the column is standardized like any other."""
+    column = np.array([1000.0, 1000.5, 1001.0, 999.5])
+    scale = Scale.of(column[:, None])
+    np.testing.assert_allclose(scale(column[:, None])[:, 0].std(), 1, rtol=1e-5)
+    assert scale.std[0] == pytest.approx(column.std())
+
+
+def test_what_is_not_finite_is_refused_in_features_of_any_split() -> None:
+    scale = Scale.of(TRAIN.features)
+    broken = TEST.features.copy()
+    broken[[3, 7], 1] = np.inf
+    for refusing in (Scale.of, scale):
+        with pytest.raises(ProbeError, match=r"2 of 50 examples .*: features\[4,2\]|\[3, ?1\]"):
+            refusing(broken)
+
+
+def of_the_first_class(features: np.ndarray) -> np.ndarray:
+    return np.tile([1.0, 0.0, 0.0], (len(features), 1))
+
+
+def test_a_probe_says_once_what_each_of_its_runs_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = iter(["slow", "slow", "", "slower"])
+
+    def fit(train: Examples, val: Examples, seed: int) -> Fitted:
+        return Fitted(
+            lambda features: np.eye(3)[np.zeros(len(features), int)], "s", 0.5, next(notes)
+        )
+
+    monkeypatch.setitem(METHODS, "knn", fit)
+    data = Dataset(TRAIN.features, TRAIN.classes, ("a", "b", "c"))
+    test = Dataset(TEST.features, TEST.classes, ("a", "b", "c"))
+    result = probe("x", data, "knn", test, ProbeOptions(repeats=4, match_classes="position"))
+    assert result.notes[-2:] == ["slow", "slower"]
+    assert len(result.notes) == 3
+    assert "by position" in result.notes[0]
+    assert result.class_names == ["a", "b", "c"]
+    assert not {"class_names", "scale", "linear"} & set(result.to_json())
+    # The scale is that of the first seed, as are the setting and the evaluation.
+    first = probe("x", data, "network", test, ProbeOptions(seed=2)).scale
+    both = probe("x", data, "network", test, ProbeOptions(seed=2, repeats=2)).scale
+    assert np.array_equal(first.mean, both.mean)
+
+
+def test_a_fifth_of_the_examples_chooses_and_a_fifth_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def fit(train: Examples, val: Examples, seed: int) -> Fitted:
+        sizes.extend([len(train.classes), len(val.classes), seed])
+        return Fitted(of_the_first_class, "s", 0.5)
+
+    monkeypatch.setitem(METHODS, "knn", fit)
+    result = probe("x", Dataset(TRAIN.features, TRAIN.classes), "knn")
+    assert (sizes, result.evaluation.count) == ([36, 12, 0], 12)
+
+
+def test_test_features_have_no_class_that_was_not_learned() -> None:
+    """Also where nobody has names: the fourth of three."""
+    train = Dataset(TRAIN.features, TRAIN.classes)
+    beyond = Dataset(TEST.features, np.where(np.arange(50) == 7, 3, TEST.classes))
+    with pytest.raises(DataError, match=r"the training set"):
+        match_test_features(beyond, train)
+    _, (note,) = match_test_features(Dataset(TEST.features, TEST.classes), train)
+    assert "by position, because neither the test set nor the training set names them" in note

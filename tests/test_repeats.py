@@ -198,3 +198,18 @@ def test_only_a_process_that_has_no_report_goes_on_behind_an_end(
         repeatable(train)(network="softmax", data="d", data_options=DataOptions(), run=settings)
     assert seeds == ([0] if ends else [0, 1, 2])
     assert stopped.value.code == (code if ends else 0)
+
+
+def test_a_single_run_is_no_repeat(tmp_path: Path) -> None:
+    """It is in the folder itself, with the options as they are."""
+    result, began = trained(tmp_path / "r", {}, repeats=1)
+    assert began == [(4, tmp_path / "r")]
+    assert result.data == {}
+
+
+def test_what_is_hidden_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    _check_folder(tmp_path, ["seed-0"], RUN)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TrainingError, match="something else than runs"):
+        _check_folder(tmp_path, ["seed-0"], RUN)

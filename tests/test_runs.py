@@ -275,6 +275,8 @@ def test_a_page_loads_nothing_and_runs_nothing(
     assert "<script" not in page
     # Names of parts are unique, though there are two figures; links stay within the page.
     assert page.count("<svg") == 2
+    assert "<?xml" not in page
+    assert page.count("<!DOCTYPE") <= 1
     names = re.findall(r'\bid="([^"]*)"', page)
     assert len(names) == len(set(names)) > 10
     links = re.findall(r'(?:href|src)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
@@ -358,3 +360,18 @@ def test_a_setting_is_as_it_is_typed_or_a_number_or_a_text() -> None:
     ):
         found = setting_of(value)
         assert (found, type(found)) == (setting, type(setting))
+
+
+def test_the_metric_that_sorts_is_a_column_of_every_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both: of the runs, and of the means over their seeds."""
+    for words in (("--format=markdown",), ("--format=html",), ()):
+        plain = run(capsys, folder, *words)
+        assert "train_loss" not in plain
+        assert run(capsys, folder, *words, "--sort=train_loss").count("train_loss") == 2
+    text = run(capsys, folder, "--format=markdown")
+    assert text.endswith("\n\n- run b: the loss is nan; try --lr 0.01\n\n- run c: RuntimeError\n")
+    document = json.loads(run(capsys, folder, "--json"))
+    # A run without an epoch has no best one.
+    assert ["epoch" in one for one in document["runs"]] == [True, True, True, False, True]

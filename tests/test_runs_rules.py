@@ -7,14 +7,23 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_runs import write_run
 from test_sweep import finished, sweep_of
 
-from torchlift.transfer.errors import DivergedError
+from torchlift.transfer.errors import DivergedError, RunsError
 from torchlift.transfer.evaluation.results import SCORES
-from torchlift.transfer.runs import RunSummary, best_first, find_runs, group_seeds
+from torchlift.transfer.runs import (
+    RunSummary,
+    best_first,
+    check_metric,
+    differing_options,
+    find_runs,
+    group_seeds,
+    read_run,
+)
 from torchlift.transfer.runs_table import configurations_table, metrics_table, runs_csv, runs_table
 from torchlift.transfer.spread import Spread, fixed
 from torchlift.transfer.sweep import FailedTrial, Sweep, Trial, failed_trials
@@ -224,3 +233,121 @@ def test_the_options_of_a_failed_run_are_numbers_and_texts(tmp_path: Path) -> No
         "lr": 0.1, "epochs": 2, "freeze": "all-but-head", "flip": True, "note": "1e",
     }  # fmt: skip
     assert failed.status == "diverged"
+
+
+def monitored(path: Path, monitor: str | None, *rows: tuple[float, float], **options: Any) -> None:
+    """Write a finished run with these accuracies and losses."""
+    given = {} if monitor is None else {"monitor": monitor}
+    write_run(path, [0.0] * len(rows), test=0.5, **given, **options)
+    lines = [
+        json.dumps({"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}) + "\n"
+        for epoch, (accuracy, loss) in enumerate(rows, 1)
+    ]
+    (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def test_the_best_epoch_of_a_run_is_the_one_that_its_metric_chose(tmp_path: Path) -> None:
+    """And so is the epoch from which its patience counts."""
+    rows = ((0.9, 3.0), (0.1, 1.0), (0.2, 2.0))
+    for monitor, epoch, status in ((None, 1, "finished"), ("loss", 2, "interrupted")):
+        monitored(tmp_path / str(monitor), monitor, *rows, epochs=9, patience=2)
+        run = read_run(tmp_path / str(monitor), "r")
+        assert (run.epoch, run.status) == (epoch, status)
+        assert run.metrics["val_accuracy"] == rows[epoch - 1][0]
+
+
+def test_a_failure_without_a_known_status_is_one_that_failed(tmp_path: Path) -> None:
+    for name, status in (("a", "diverged"), ("b", "exploded"), ("c", "failed")):
+        write_run(tmp_path / name, [], failure={"status": status, "problem": "p"})
+    statuses = [run.status for run in find_runs(tmp_path)]
+    assert statuses == ["diverged", "failed", "failed"]
+
+
+def test_a_folder_that_is_a_sweep_itself_names_its_runs_by_their_numbers(tmp_path: Path) -> None:
+    def fails(trial: Trial, folder: Path) -> None:
+        raise RuntimeError("odd")
+
+    sweep_of(tmp_path / "s", 1, model="m", data="d").run(fails)
+    assert [run.name for run in find_runs(tmp_path / "s")] == ["001"]
+    assert [run.name for run in find_runs(tmp_path)] == ["s/001"]
+
+
+def test_runs_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Not in that in which their folders are walked: a folder comes before what is beside it."""
+    for name in ("b/x", "b-1", "a"):
+        write_run(tmp_path / name, [0.5])
+    assert [run.name for run in find_runs(tmp_path)] == ["a", "b-1", "b/x"]
+    # A run by itself has the name of its folder.
+    assert [run.name for run in find_runs(tmp_path / "a")] == ["a"]
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "run.json"])
+def test_a_folder_with_half_of_a_run_is_none(missing: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "half", [0.5])
+    write_run(tmp_path / "half" / "whole", [0.5])
+    (tmp_path / "half" / missing).unlink()
+    assert [run.name for run in find_runs(tmp_path)] == ["half/whole"]
+
+
+def test_runs_are_sorted_by_a_metric_that_one_of_them_has(tmp_path: Path) -> None:
+    runs = [RunSummary("none", "failed"), *of("val_f1", some=0.5)]
+    check_metric(runs, "val_f1")
+    for metric in ("seconds", "beauty"):
+        with pytest.raises(
+            RunsError, match=rf"sort='{metric}': no run has it; there are val_f1, s"
+        ):
+            check_metric(runs, metric)
+
+
+def test_options_that_only_some_runs_have_are_no_difference() -> None:
+    """Such as those that an older version did not have; those of a damaged run are not known."""
+    runs = [
+        RunSummary("a", "finished", {"lr": 0.1}),
+        RunSummary("b", "finished", {"lr": 0.1, "x": 1}),
+    ]
+    assert differing_options(runs) == []
+    runs.append(RunSummary("c", "damaged", {"lr": 7}))
+    assert differing_options(runs) == []
+    runs.append(RunSummary("d", "failed", {"lr": 7, "x": 2}))
+    assert differing_options(runs) == ["lr", "x"]
+
+
+def test_a_metric_that_decided_is_shown_and_one_seed_has_no_deviation() -> None:
+    runs = of("val_recall", a=0.5) + of("val_recall", b=0.75)
+    assert "val_recall" not in runs_table(runs).header
+    runs[1].options["monitor"] = "recall"
+    assert "val_recall" in runs_table(runs).header
+    assert runs_table(runs).rows[0][-1] == ""
+    # Of two seeds one may have failed: the configuration is shown all the same.
+    seeds = [RunSummary(str(n), "finished" if n else "failed", {"seed": n}) for n in (0, 1)]
+    seeds[1].metrics["val_accuracy"] = 0.5
+    table = configurations_table(group_seeds(seeds))
+    assert table is not None
+    assert table.rows == [["1", "0, 1", "1 of 2", "0.5000", ""]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([math.inf], (True, None)),
+        ([math.nan], (True, None)),
+        ([1.0, math.inf], (True, math.nan)),
+        ([1.0, -math.inf, math.inf], (True, math.nan)),
+        ([1.0], (False, None)),
+    ],
+)
+def test_what_is_not_finite_has_no_mean(numbers: list[float], expected: tuple[bool, Any]) -> None:
+    found = Spread.of(numbers)
+    assert math.isnan(found.average) is expected[0]
+    assert str(found.deviation) == str(expected[1])
+    assert found.count == len(numbers)
+
+
+def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(tmp_path: Path) -> None:
+    write_run(tmp_path / "r", [0.5])
+    (tmp_path / "r" / "seconds.csv").unlink()
+    (tmp_path / "r" / "seconds.csv").write_bytes(b"epoch,seconds\n1,\xff\n")
+    (run,) = find_runs(tmp_path)
+    assert run.status == "damaged"
+    assert "seconds.csv: damaged: 'utf-8' codec" in str(run.problem)
+    assert "\n" not in str(run.problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 
 from torchlift.converters import load_model
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.torch7_weights import fill_from_t7
+from torchlift.transfer.torch7_weights import _fits, _listed, fill_from_t7
 
 PARAMETERS = [numbers(4, 3, 3, 3), numbers(4), numbers(4), numbers(4), numbers(2, 16), numbers(2)]
 STATISTICS = [numbers(4), abs(numbers(4)) + 1]
@@ -144,3 +145,61 @@ def test_of_many_names_no_order_is_tried(count: int, fits: bool, tmp_path: Path)
     else:
         with pytest.raises(NetworkError, match="does not fit the network: it holds 6 tensors"):
             fill_from_t7(filled, write(reversed_, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("value", "first"),
+    [
+        (FLAT, "the file's tensor"),
+        (lua_list(*PARAMETERS), r"\[1\]"),
+        (lua(model=lua(weights=FLAT)), r"model\.weights"),
+    ],
+)
+def test_what_was_taken_first_is_said(value: Any, first: str, tmp_path: Path) -> None:
+    notes = fill_from_t7(network(), write(value, tmp_path))
+    assert re.search(rf"by order and shape, {first} first$", notes[0])
+
+
+def test_a_table_that_holds_itself_gives_its_tensors_once(tmp_path: Path) -> None:
+    value = lua_list(*PARAMETERS, *STATISTICS)
+    outer = lua(a=value)
+    outer["self"] = outer
+    outer["again"] = value
+    filled = network()
+    fill_from_t7(filled, write(outer, tmp_path))
+    assert np.array_equal(state(filled)[-1], STATISTICS[-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "fits"),
+    [
+        ((4, 27), (4, 3, 3, 3), True),
+        ((27, 4), (4, 3, 3, 3), False),
+        ((4, 26), (4, 3, 3, 3), False),
+        ((2, 54), (4, 3, 3, 3), False),
+        ((108,), (4, 3, 3, 3), True),
+        ((1, 4, 1, 27), (4, 27), True),
+        ((4, 3, 9), (4, 3, 3, 3), False),
+        ((1,), (1, 1, 1, 1), True),
+    ],
+)
+def test_filters_may_be_rows_of_a_matrix(
+    given: tuple[int, ...], wanted: tuple[int, ...], fits: bool
+) -> None:
+    assert _fits(given, wanted) is fits
+
+
+def test_a_part_of_a_tensor_is_only_taken_of_a_flat_one(tmp_path: Path) -> None:
+    both = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 2, bias=False))
+    weights = numbers(10)
+    fill_from_t7(both, write(weights, tmp_path))
+    assert np.array_equal(both[1].weight.detach().numpy().ravel(), weights[6:])
+    with pytest.raises(NetworkError, match="does not fit the network"):
+        fill_from_t7(both, write(weights.reshape(5, 2), tmp_path))
+
+
+@pytest.mark.parametrize(("count", "more"), [(6, ""), (7, " and 1 more"), (9, " and 3 more")])
+def test_only_the_first_shapes_are_listed(count: int, more: str) -> None:
+    """One number is a tensor too."""
+    said = f"{count} tensors of 2×3, 1, 1, 1, 1, 1{more}"
+    assert _listed([(2, 3), *[()] * (count - 1)]) == said

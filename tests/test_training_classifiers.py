@@ -14,6 +14,7 @@ from training_support import difference
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.errors import PreprocessingError
+from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, ImageFiles
 from torchlift.transfer.errors import HeadError, TrainingError
@@ -211,3 +212,49 @@ def test_images_of_other_colors_than_the_network_have_one_mean(
     else:
         assert found.mean == pytest.approx((pixels.mean(),), abs=1e-6)
         assert found.std == pytest.approx((pixels.std((0, 2, 3)).mean(),), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "said", [{"mean": [0.5]}, {"std": [0.25]}, {"value_range": [-1.0, 1.0]}], ids=str
+)
+def test_what_is_said_of_the_inputs_is_not_measured(said: Any) -> None:
+    """Part of it, too: the rest is as usual, and a note says so."""
+    model = new_classifier("logistic", GRAY, **said)
+    expected, note = Normalization.of(**said).preprocessing((1, 28, 28))
+    assert model.preprocessing == expected
+    assert model.notes == [note]
+    assert not any(layer.training for layer in model.module.modules())
+
+
+@pytest.mark.parametrize("preprocessing", [Preprocessing("gray"), None])
+def test_colors_that_the_network_does_not_take_are_noted(
+    preprocessing: Preprocessing | None,
+) -> None:
+    model = trained()
+    model.preprocessing = preprocessing
+    notes = adapted_classifier(model, COLORS, "zeros").notes
+    assert notes == ["the images are RGB and are converted to gray, which the network takes"]
+
+
+def test_images_become_as_high_and_wide_as_the_network_takes_them() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(600, 3)).eval()
+    model = SavedModel(network, "logits", (1, 20, 30))
+    found = adapted_classifier(model, GRAY, "zeros")
+    assert found.preprocessing is not None
+    assert (found.preprocessing.size, found.input_shape) == ((20, 30), (1, 20, 30))
+
+
+def test_names_of_classes_stay_where_the_data_has_none() -> None:
+    model = trained()
+    model.labels = ["x", "y", "z"]
+    unnamed = Dataset(GRAY.images, GRAY.classes)
+    assert adapted_classifier(model, unnamed, "keep").labels == ["x", "y", "z"]
+
+
+def test_a_new_head_has_no_temperature_and_keeps_the_other_notes() -> None:
+    model = trained()
+    model.notes = ["of the file", "calibrated: the logits are divided by the temperature 2"]
+    assert adapted_classifier(model, GRAY, "zeros").notes == ["of the file"]
+    kept = trained()
+    kept.notes = [*model.notes, "calibrated: by something"]
+    assert adapted_classifier(kept, GRAY, "keep").notes == kept.notes

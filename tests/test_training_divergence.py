@@ -11,6 +11,8 @@ from torch import nn
 from training_support import digit_splits, trained
 
 from torchlift.transfer.errors import DivergedError
+from torchlift.transfer.training.loop import diverged, require_finite_loss
+from torchlift.transfer.training.options import Optimization
 from torchlift.transfer.training.run_folder import RunFolder
 
 
@@ -81,3 +83,17 @@ def test_weights_are_looked_at_where_no_loss_shows_them(tmp_path: Path) -> None:
 def test_the_advice_leaves_out_what_is_given_already(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"epoch 1: .*; try a lower rate such as lr=0\.005$"):
         trained(digit_splits(), tmp_path / "run", network=spoiled(1, "training"), clip_norm=2.0)
+
+
+@pytest.mark.parametrize("loss", ["nan", "inf", "-inf"])
+def test_a_loss_beyond_all_numbers_is_one_that_diverged(loss: str) -> None:
+    require_finite_loss(1e300, "training", 3, Optimization())
+    with pytest.raises(DivergedError, match=rf"epoch 3: the training loss is {loss}; ") as caught:
+        require_finite_loss(float(loss), "training", 3, Optimization())
+    assert caught.value.epoch == 3
+
+
+def test_of_the_first_epoch_there_is_no_checkpoint_before() -> None:
+    assert "is kept" not in str(diverged("why", 1, Optimization()))
+    assert "why; the checkpoint of epoch 1 is kept; try" in str(diverged("why", 2, Optimization()))
+    assert "lr=…" in str(diverged("why", 2, Optimization(lr="find")))

@@ -155,3 +155,22 @@ def test_a_log_says_how_long_an_epoch_will_take(
     (line,) = stream.getvalue().splitlines()
     said = f"epoch 1 of 1, validation: {done:,} of {count:,} images, 1/s, {left} left"
     assert line == said
+
+
+def test_each_part_of_an_epoch_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    times = iter([0.0, 60.0, 100.0, 159.0, 170.0, 200.0, 230.0])
+    monkeypatch.setattr(training_progress.time, "monotonic", lambda: next(times))
+    with TrainingProgress(2) as progress:
+        for epoch, phase, done in (
+            *((1, "training", 0), (1, "training", 7200)),
+            *((1, "validation", 0), (1, "validation", 100)),
+            *((2, "validation", 10), (2, "validation", 20), (2, "validation", 30)),
+        ):
+            progress.on_step(Step(epoch, phase, done, 7311))
+    assert stream.getvalue().splitlines() == [
+        # 111 of 120 a second, which is nearly one.
+        "epoch 1 of 2: 7,200 of 7,311 images, 120/s, 0:01 left",
+        "epoch 2 of 2, validation: 30 of 7,311 images, 0/s, 4:02:42 left",
+    ]

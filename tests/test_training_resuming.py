@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from training_support import QUIET, difference, digit_splits, trained
 
@@ -16,6 +17,7 @@ from torchlift.transfer.data import Splits
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.networks import convnet_bn
+from torchlift.transfer.training import checkpoints
 from torchlift.transfer.training.experiment import RunResult
 
 
@@ -138,3 +140,46 @@ def test_durations_are_kept_apart_from_reproducible_results(
         resumed.seconds, abs=1e-3
     )
     assert "seconds" not in (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_only_checkpoints_of_epochs_that_are_not_kept_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a kill left of others, also of the first one."""
+    looked: list[Path] = []
+    monkeypatch.setattr(checkpoints, "remove_abandoned", looked.append)
+    names = ["epoch-0001", "epoch-0002", "epoch-00003", "epoch-1", "epoch-best", "epoch-10000"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").touch()
+    # Without an epoch none of them is of this run.
+    checkpoints.remove_superseded(tmp_path, [], checkpoints.Kept())
+    assert looked == [tmp_path]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    rows: list[dict[str, float]] = [{"val_accuracy": 0.1}, {"val_accuracy": 0.2}]
+    checkpoints.remove_superseded(tmp_path, rows, checkpoints.Kept())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "epoch-0002",
+        "epoch-1",
+        "epoch-best",
+    ]
+
+
+@pytest.mark.parametrize(("monitor", "kept"), [("accuracy", {2, 4}), ("loss", {3, 4})])
+def test_the_metric_that_decides_says_which_checkpoint_is_kept(
+    monitor: Any, kept: set[int]
+) -> None:
+    scores = ((0.5, 4.0), (0.9, 3.0), (0.7, 1.0), (0.6, 2.0))
+    rows = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in scores]
+    assert checkpoints.Kept(monitor).epochs(rows) == kept
+    assert checkpoints.Kept(monitor, best=3).epochs(rows) == {2, 3, 4}
+    assert checkpoints.Kept(monitor, every=2).epochs(rows) == kept | {2, 4}
+
+
+def test_a_checkpoint_is_contiguous_whatever_the_format_of_the_network(tmp_path: Path) -> None:
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    state = checkpoints.TrainingState(network, torch.optim.SGD(network.parameters(), 1), None, None)
+    state.history, state.seconds = [{"epoch": 1, "val_accuracy": 0.5}], [1.0]
+    checkpoints.save_checkpoint(tmp_path, state)
+    stored = load_file(tmp_path / "epoch-0001" / "model.safetensors")
+    assert torch.equal(stored["weight"], network.weight)

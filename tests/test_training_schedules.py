@@ -17,7 +17,7 @@ from torchlift.transfer.training.optimizer import (
     schedule_factor,
     set_learning_rates,
 )
-from torchlift.transfer.training.options import Optimization
+from torchlift.transfer.training.options import Optimization, Run
 
 
 def test_patience_counts_from_the_best_epoch() -> None:
@@ -136,4 +136,38 @@ def test_the_moving_average_follows_its_formula() -> None:
 )
 def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError):
+        Optimization(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest"),
+    [("repeats", 1), ("keep_best", 1), ("save_every", 1), ("threads", 1), ("workers", 0)],
+)
+def test_numbers_of_a_run_have_a_lowest_value(name: str, lowest: int) -> None:
+    options: dict[str, Any] = {name: lowest}
+    assert getattr(Run(**options), name) == lowest
+    with pytest.raises(TrainingError, match=f"{name}={lowest - 1} must be at least {lowest}"):
+        Run(**{name: lowest - 1})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 0},
+        {"batch_size": 1, "accumulate": 1, "step_epochs": 1, "patience": 1},
+        {"momentum": 0, "dampening": 0, "label_smoothing": 0},
+        {"momentum": 0.99, "dampening": 0.99, "label_smoothing": 0.99, "ema": 0.99},
+        {"epochs": 3, "warmup_epochs": 2.99},
+    ],
+    ids=str,
+)
+def test_the_limits_themselves_are_allowed(options: dict[str, Any]) -> None:
+    made = Optimization(**options)
+    assert {name: getattr(made, name) for name in options} == options
+
+
+@pytest.mark.parametrize("name", ["momentum", "dampening", "label_smoothing"])
+def test_fractions_are_not_negative(name: str) -> None:
+    options: dict[str, Any] = {name: -0.01}
+    with pytest.raises(TrainingError, match="at least 0 and below 1"):
         Optimization(**options)

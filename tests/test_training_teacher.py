@@ -276,3 +276,54 @@ def test_a_teacher_that_does_not_say_what_its_inputs_are_is_noted(
     said = f"the teacher {options.teacher} does not say what its inputs are: it gets those of"
     noted = [note for note in student.notes if note.startswith(said)]
     assert len(noted) == (students and not teachers)
+
+
+def test_a_teacher_is_at_rest_and_learns_nothing() -> None:
+    """Its dropout is off, and neither its network nor its answers take part in the training."""
+    model = classifier(None, 1)
+    model.module = nn.Sequential(nn.Dropout(0.5), model.module).train()
+    teacher = Teacher(model, model, [0, 1, 2])
+    inputs = torch.rand(50, 1, 4, 4, requires_grad=True)
+    found = teacher(inputs)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, model.module[1](inputs).log_softmax(1).detach())
+    assert all(layer.training for layer in model.module.modules())
+
+
+def test_a_teacher_of_the_same_inputs_gets_them_untouched() -> None:
+    """A way to pixels and back would round them."""
+    scale = Preprocessing("gray", mean=(0.1,), std=(0.3,))
+    model = classifier(scale, 1)
+    model.module, model.output_kind = nn.Flatten(), "logits"
+    inputs = torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(0)) / 7
+    found = Teacher(model, classifier(scale, 1), list(range(16)))(inputs)
+    assert torch.equal(found, inputs.flatten(1).log_softmax(1))
+
+
+def test_probabilities_are_of_the_classes_that_are_learned_alone() -> None:
+    """They sum to one over these, whatever the others of the teacher have."""
+    model = classifier(None, 1, classes=6)
+    found = Teacher(model, model, [4, 1])(torch.rand(5, 1, 4, 4))
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("teachers", [True, False])
+@pytest.mark.parametrize("students", [True, False])
+def test_classes_that_one_side_does_not_name_are_matched_by_position_with_a_note(
+    teachers: bool, students: bool, tmp_path: Path
+) -> None:
+    model = classifier(Preprocessing("gray"), 1)
+    model.labels = model.labels if teachers else None
+    save(model, tmp_path / "teacher")
+    student = classifier(Preprocessing("gray"), 1)
+    images = data(("x", "y", "z") if students else None)
+    open_teacher(Distillation(str(tmp_path / "teacher")), student, images)
+    said = "the teacher's classes are matched by position: one side has no names"
+    assert student.notes == [said] * (not (teachers and students))
+
+
+@pytest.mark.parametrize("name", ["temperature", "teacher_weight"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_a_teacher_counts_is_a_finite_number(name: str, value: float) -> None:
+    with pytest.raises(TrainingError, match=f"{name}=.* must be finite"):
+        Distillation("t", **{name: value})  # type: ignore[arg-type]

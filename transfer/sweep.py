@@ -158,7 +158,7 @@ class Sweep:
         return {name: entry for name, entry in self._stored_problems().items() if name in names}
 
     def rows(self) -> list[Result]:
-        """Return the results of the runs, the best validation results first.
+        """Return the results of the runs, the best validation results first; all of one form.
 
         Runs that came to no result are last, with their status and without numbers.
         """
@@ -181,7 +181,10 @@ class Sweep:
                 row |= {"epoch": int(best["epoch"]), "run": folder.path.name}
                 scored.append((validation_score(best, common), row))
         scored.sort(key=lambda entry: entry[0], reverse=True)
-        rows = [row for _, row in scored]
+        # Runs may have other splits, and so other results: all have the same columns.
+        names = (*self._varied(), *shown, "test_accuracy", "epoch", "run")
+        columns = [name for name in names if any(name in row for _, row in scored)]
+        rows: list[Result] = [{name: row.get(name, "") for name in columns} for _, row in scored]
         failed: list[Result] = [
             {**{key: trial[key] for key in self._varied()}, "run": name, "status": status}
             for trial, folder in zip(self.trials, folders, strict=True)
@@ -189,9 +192,8 @@ class Sweep:
         ]
         if not failed:
             return rows
-        columns = list((rows or failed)[0])
         rows = [{**row, "status": "finished"} for row in rows]
-        blank: Result = dict.fromkeys(columns, "")
+        blank: Result = dict.fromkeys(columns or failed[0], "")
         return [*rows, *({**blank, **row} for row in failed)]
 
     def _check_resumable(self) -> None:

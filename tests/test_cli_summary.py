@@ -1,0 +1,47 @@
+"""What the command `summary` says of a network: what fits it, its channels, and paths of Lua."""
+
+from __future__ import annotations
+
+import pytest
+from cli_support import shown
+from support import FIXTURES
+
+from torchlift.cli.model_options import ModelOptions
+from torchlift.cli.summary import summary
+from torchlift.converters.input_shapes import parse_inputs
+from torchlift.transfer.errors import SummaryError
+from torchlift.transfer.networks import NETWORKS
+
+
+def test_an_input_that_does_not_fit_is_said_with_one_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = parse_inputs("1x4x4")
+    with pytest.raises(SummaryError, match=r"; 1×32×32 fits$"):
+        summary("lenet5", model_options=ModelOptions(input=small))
+    # Where nobody has asked for a size, none is suggested.
+    monkeypatch.setattr(
+        "torchlift.cli.summary._network", lambda *given: (NETWORKS["lenet5"](), small, [])
+    )
+    with pytest.raises(SummaryError) as caught:
+        summary("lenet5")
+    assert "fits" not in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_built_in_network_has_the_channels_of_its_input(channels: int) -> None:
+    options = ModelOptions(input=parse_inputs(f"{channels}x32x32"))
+    first = summary("lenet5", model_options=options).data["layers"][0]
+    # 6 filters of 5 × 5.
+    assert first["parameters"] == 6 * (25 * channels + 1)
+
+
+def test_only_a_network_of_lua_has_paths_in_lua() -> None:
+    of_lua = str(FIXTURES / "models" / "alexnetowtbn_small.t7")
+    assert "Lua path" in shown(summary(of_lua).view)[0]
+    assert "Lua path" not in shown(summary("lenet5").view)[0]
+
+
+def test_a_network_of_a_library_is_no_file() -> None:
+    """1,235,496 parameters, as torchvision publishes."""
+    assert summary("torchvision:squeezenet1_1").data["parameters"] == 1_235_496
