@@ -16,7 +16,6 @@ from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error
 from torchlift.converters.t7.inspection import inspect, inspect_value
-from torchlift.converters.t7.inspection.layers import _shortened
 from torchlift.converters.t7.inspection.settings import settings
 from torchlift.converters.t7.model import find_model
 from torchlift.converters.t7.paths import follow
@@ -268,16 +267,6 @@ def test_the_model_is_found_before_losses_and_inside_tables() -> None:
         find_model(LuaTable({"G": module("nn.Linear"), "D": module("nn.Linear")}))
     with pytest.raises(T7Error, match="no model in this file"):
         find_model(LuaTable({"epoch": 3}))
-
-
-@pytest.mark.parametrize(("length", "shown"), [(1000, 1000), (1001, 500 + 1 + 334)])
-def test_a_path_of_nested_values_is_shortened_in_its_middle(length: int, shown: int) -> None:
-    """Of thousands of levels each would have a longer one: both ends of it are kept."""
-    path = "a" * (length // 2) + "b" * (length - length // 2)
-    short = _shortened(path)
-    assert len(short) == shown
-    assert (short[:500], short[-333:]) == ("a" * 500, "b" * 333)
-    assert ("…" in short) is (length > 1000)
 
 
 def test_the_weight_comes_first_whatever_the_order_of_the_file() -> None:

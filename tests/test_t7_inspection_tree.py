@@ -274,3 +274,13 @@ def test_html_of_a_value_is_a_tree_of_which_the_root_is_open() -> None:
         assert many.count(f"<li><i>{count - 50:,} more</i></li>") == more
     assert value_html(LuaTable()) == "empty table"
     assert as_html("a\x1b\u202eé") == "a\\x1b\\u202eé"
+
+
+@pytest.mark.parametrize(("length", "shown"), [(1000, 1000), (1001, 500 + 1 + 334)])
+def test_a_path_of_nested_values_is_shortened_in_its_middle(length: int, shown: int) -> None:
+    """Of thousands of levels each would have a longer one: both ends of it are kept."""
+    path = "a" * (length // 2) + "b" * (length - length // 2)
+    short = _shortened(path)
+    assert len(short) == shown
+    assert (short[:500], short[-333:]) == ("a" * 500, "b" * 333)
+    assert ("…" in short) is (length > 1000)
