@@ -12,6 +12,7 @@ from t7_inspection_support import storage, view
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error, dumps, save
 from torchlift.converters.t7 import model as t7_model
 from torchlift.converters.t7.inspection import describe, inspect, inspect_value, value_tree
+from torchlift.converters.t7.inspection.layers import _shortened
 from torchlift.converters.t7.inspection.notebook import as_html, value_html
 
 
