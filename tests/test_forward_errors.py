@@ -109,3 +109,35 @@ def test_a_note_is_made_once_and_never_while_shapes_are_tried() -> None:
                 note_layer(lambda network: {}, parts, None, None)
             notes = getattr(error, "__notes__", [])
         assert len(notes) == count
+
+
+@pytest.mark.parametrize(
+    ("shapes", "text"), [([(2,), (3,)], "(2,) and (3,)"), ([], "unknown"), ([(1, 2)], "(1, 2)")]
+)
+def test_every_input_of_a_layer_is_named(shapes: list[tuple[int, ...]], text: str) -> None:
+    class Failing(torch.nn.Module):
+        def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+            raise RuntimeError("no")
+
+    network = torch.nn.Sequential(Failing())
+    with pytest.raises(RuntimeError) as caught:
+        network([torch.zeros(shape) for shape in shapes])
+    found = explain(caught.value, network, lambda network: {})
+    assert found == f"layer 0, Failing(), got an input of shape {text}"
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(120, True), (121, False)])
+def test_a_layer_is_shown_up_to_120_characters(length: int, is_whole: bool) -> None:
+    words = "x" * (length - len("Failing()"))
+
+    class Failing(torch.nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+        def extra_repr(self) -> str:
+            return words
+
+    model = torch.nn.Sequential(Failing())
+    text = explain(failing(model, 4), model, lambda network: {})
+    assert text is not None
+    assert (f"layer 0, Failing({words}), got" in text) is is_whole

@@ -359,3 +359,55 @@ def test_a_name_without_its_package_that_several_packages_have_is_nobodys() -> N
         return nn.Identity()
 
     assert find_converter(source("Shared")) is shared
+
+
+def test_a_converter_without_a_file_is_named_by_its_module() -> None:
+    namespace: dict[str, Any] = {"__name__": __name__}
+    exec("def typed(source, context): ...", namespace)
+    for converter, name in ((namespace["typed"], f"{__name__}.typed"), (dict, "builtins.dict")):
+        with pytest.raises(ConversionError, match=rf"; {name} registers another one"):
+            register("nn.Linear")(converter)
+
+
+@pytest.mark.parametrize("ignored", ["noise", ("noise",)])
+def test_ignored_fields_are_a_collection_of_names(ignored: Any) -> None:
+    if isinstance(ignored, str):
+        with pytest.raises(ConversionError, match="@register takes class names"):
+            register("my.Layer", ignored=ignored)
+    else:
+        register("my.Layer", ignored=ignored)(identity)
+        assert convert_recorded(lua("my.Layer", noise=3)).notes == []
+
+
+def test_a_converter_is_not_a_name() -> None:
+    """`@register` without its parentheses."""
+    with pytest.raises(ConversionError, match="@register takes class names"):
+        register(identity)  # type: ignore[arg-type]
+
+
+def test_fields_that_only_overlap_are_told_apart() -> None:
+    register("my.Pair", fields=("shared", "first"))(identity)
+
+    @register("my.Pair", fields=("shared", "second"))
+    def second(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Tanh()
+
+    assert find_converter(lua("my.Pair", shared=1, second=1)) is second
+    for fields in (("shared",), ("shared", "second", "third")):
+        with pytest.raises(ConversionError, match=r"my\.Pair has a converter already"):
+            register("my.Pair", fields=fields)(identity)
+
+
+def test_what_another_module_registered_for_a_class_stays() -> None:
+    def theirs(source: LuaObject, context: Context) -> nn.Module:
+        return nn.Tanh()
+
+    theirs.__module__ = "elsewhere"
+    register("my.Both", fields=("theirs",))(theirs)
+    register("my.Both", fields=("ours",))(identity)
+    try:
+        unregister_module(__name__)
+        assert find_converter(lua("my.Both", theirs=1)) is theirs
+        assert find_converter(lua("my.Both", ours=1)) is None
+    finally:
+        unregister_module("elsewhere")
