@@ -14,8 +14,8 @@ from layer_support import lua
 from torch import nn
 
 from torchlift.converters import convert
-from torchlift.converters.modules.in_place import InPlace
-from torchlift.converters.modules.layers.container import ConcatTable, ParallelTable
+from torchlift.converters.modules.in_place import InPlace, Interpreter, Memory, Ref
+from torchlift.converters.modules.layers.container import ConcatTable, Parallel, ParallelTable
 from torchlift.converters.modules.layers.table import (
     FlattenTable,
     NarrowTable,
@@ -197,3 +197,54 @@ def test_the_only_entry_of_an_unknown_table_is_its_first(index: int, is_read: bo
     second = [lua("nn.SelectTable", index=index), lua("nn.Tanh")]
     both = [lua("nn.Sequential", modules=each) for each in (first, second)]
     assert isinstance(convert(lua("nn.ConcatTable", modules=both)), InPlace) is is_read
+
+
+def is_stale(container: nn.Module, writers: list[nn.Module], *viewers: nn.Module) -> bool:
+    """Return whether something is read in a container that was overwritten after it was made."""
+    interpreter = Interpreter({id(each) for each in writers}, {id(each) for each in viewers})
+    interpreter.read(interpreter.run(container, Ref(Memory())))
+    return interpreter.stale
+
+
+def test_what_enters_a_container_with_its_own_memory_is_read() -> None:
+    """Inside, another layer overwrites other memory: that alone concerns nobody outside."""
+    relu, inner_relu = nn.ReLU(), nn.ReLU()
+    inside = nn.Sequential(nn.Tanh(), ConcatTable(inner_relu, nn.Tanh()))
+    inner = InPlace(inside, writers=["0.1.0"], viewers=[])
+    assert is_stale(ConcatTable(relu, inner), [relu, inner_relu])
+    assert not is_stale(ConcatTable(nn.Tanh(), inner), [relu, inner_relu])
+
+
+def test_what_was_overwritten_twice_is_read_as_it_was_in_between() -> None:
+    first, second, view = nn.ReLU(), nn.ReLU(), nn.Identity()
+    again = nn.Sequential(first, ConcatTable(view, second))
+    assert is_stale(again, [first, second], view)
+    assert not is_stale(nn.Sequential(first, ConcatTable(view, nn.Tanh())), [first, second], view)
+
+
+def test_every_clone_of_a_map_overwrites_an_entry() -> None:
+    mapped = lua("nn.MapTable", modules=[in_place_relu(), in_place_relu()])
+    for index, is_read in ((1, True), (2, True), (3, False)):
+        reads = [lua("nn.SelectTable", index=index), lua("nn.Tanh")]
+        branches = [mapped, lua("nn.Sequential", modules=reads)]
+        network = convert(lua("nn.ConcatTable", modules=branches))
+        assert isinstance(network, InPlace) is is_read
+
+
+def test_slices_without_a_child_are_an_error_in_place_too() -> None:
+    module = InPlace(Parallel(nn.ReLU(), nn.ReLU()), writers=["0.0"], viewers=[])
+    assert torch.equal(module(X), X.relu().flatten())
+    with pytest.raises(IndexError):
+        module(torch.ones(3, 2))
+
+
+def test_a_table_of_which_one_tensor_is_unknown_gives_an_unknown_one() -> None:
+    """While containers are looked through, no layer is called with less than it takes."""
+
+    class Failing(nn.Module):
+        def forward(self, input: Any) -> Any:
+            raise AssertionError
+
+    table = [Ref(Memory(X)), Ref(Memory())]
+    for value in (table, {"a": table}):
+        assert Interpreter(set(), set()).run(Failing(), value).memory.tensor is None

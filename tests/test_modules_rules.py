@@ -192,3 +192,15 @@ def test_a_variance_of_a_layer_that_adds_nothing_to_it_is_negative() -> None:
     layer.register_buffer("running_var", torch.tensor([0.5, -1e-9]))
     with pytest.raises(NotFiniteError, match="running_var reaches -1e-09"):
         require_finite_parameters(layer)
+
+
+def test_the_largest_result_is_known_for_indices_and_tables() -> None:
+    assert largest_result(nn.Embedding(10, 50), torch.zeros(4, dtype=torch.int64)) == 200
+    table = {"a": [torch.zeros(3, 4), torch.zeros(3, 4)]}
+
+    class Sum(nn.Module):
+        def forward(self, input: dict[str, list[torch.Tensor]]) -> torch.Tensor:
+            first, second = input["a"]
+            return torch.cat([first, second])
+
+    assert largest_result(Sum(), table) == 24

@@ -20,7 +20,7 @@ from torchlift.converters.modules.forward_pass import (
     arrays_in,
 )
 from torchlift.converters.modules.selfcheck import _check_size, _relative_error, self_check
-from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7 import LuaObject, LuaTable, TorchArray
 
 ONE, NAN, INF = torch.ones(2), torch.tensor([1.0, math.nan]), torch.tensor([1.0, math.inf])
 
@@ -212,10 +212,62 @@ def test_the_tolerance_of_the_caller_decides(tolerance: float, status: str) -> N
 
 def test_tables_with_names_and_half_precision_are_recomputed() -> None:
     """Half precision is computed in single, which every processor can."""
-    half, table = np.full((1, 2), 0.5, "f2"), LuaTable({"x": np.ones(2), "name": "cat"})
+    half = np.full((1, 2), 0.5, "f2")
+    table = LuaTable({"x": np.ones(2), "none": np.zeros(0), "name": "cat"})
     fields = {"weight": np.eye(2, dtype="f4"), "output": half}
     linear = LuaObject("nn.Linear", LuaTable(fields))
     identity = LuaObject("nn.Identity", LuaTable({"output": table}))
     for source, given in ((linear, half), (identity, table)):
         (layer,) = self_check(convert_recorded(source), input=given).layers
         assert (layer.status, layer.error) == ("equal", 0)
+
+
+def in_memory(values: Any, other: TorchArray | None = None) -> TorchArray:
+    """Return a tensor as in a file, in memory of its own or in that of another one."""
+    result = np.asarray(values, np.float32).view(TorchArray)
+    result.storage = np.ravel(result).view(TorchArray) if other is None else other.storage
+    return result
+
+
+def times(factor: float, output: Any, **fields: Any) -> LuaObject:
+    fields |= {"constant_scalar": factor, "output": output}
+    return LuaObject("nn.MulConstant", LuaTable(fields))
+
+
+def test_an_entry_of_a_table_that_was_overwritten_is_computed_again() -> None:
+    """Once and ten times 3, as a table; then the first entry is doubled in place."""
+    first, second = in_memory([6.0]), in_memory([30.0])
+    both = LuaTable.from_list([first, second])
+    layers = [
+        container("nn.ConcatTable", both, times(1, first), times(10, second)),
+        container("nn.ParallelTable", both, times(2, first, inplace=True), times(1, second)),
+    ]
+    source = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(layers)}))
+    report = self_check(convert_recorded(source), input=np.full(1, 3, "f4"))
+    found = [(layer.path.removeprefix("model.modules"), layer.status) for layer in report.layers]
+    assert found == [
+        ("[1].modules[1]", "unchecked"),
+        ("[1].modules[2]", "equal"),
+        ("[1]", "unchecked"),
+        ("[2].modules[1]", "equal"),
+        ("[2].modules[2]", "equal"),
+        ("[2]", "equal"),
+    ]
+
+
+def container(class_name: str, output: Any, *children: LuaObject) -> LuaObject:
+    return LuaObject(
+        class_name, LuaTable({"modules": LuaTable.from_list(children), "output": output})
+    )
+
+
+def test_children_that_were_not_converted_are_passed_over() -> None:
+    """What `nn.CReLU` is made of, and the replicas for other GPUs."""
+    tanh = [LuaObject("nn.Tanh", LuaTable({"output": np.zeros(2)})) for _ in range(2)]
+    doubled = container("nn.CReLU", np.array([1.0, 0.0, 0.0, 2.0]), *tanh)
+    doubled.fields["nInputDims"] = 1
+    parallel = container("nn.DataParallelTable", np.tanh([1.0, -2.0]), *tanh)
+    for source, paths in ((doubled, ["model"]), (parallel, ["model.modules[1]", "model"])):
+        report = self_check(convert_recorded(source), input=np.array([1.0, -2.0]))
+        assert [layer.path for layer in report.layers] == paths
+        assert report.layers[-1].status == "equal"
