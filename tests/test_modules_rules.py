@@ -195,7 +195,7 @@ def test_a_variance_of_a_layer_that_adds_nothing_to_it_is_negative() -> None:
 
 
 def test_the_largest_result_is_known_for_indices_and_tables() -> None:
-    assert largest_result(nn.Embedding(10, 50), torch.zeros(4, dtype=torch.int64)) == 200
+    assert largest_result(nn.Embedding(10, 50), torch.zeros(40, dtype=torch.int64)) == 2000
     table = {"a": [torch.zeros(3, 4), torch.zeros(3, 4)]}
 
     class Sum(nn.Module):

@@ -411,3 +411,14 @@ def test_what_another_module_registered_for_a_class_stays() -> None:
         assert find_converter(lua("my.Both", ours=1)) is None
     finally:
         unregister_module("elsewhere")
+
+
+def test_a_folder_is_no_plugin_and_a_link_is_the_file_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(ConversionError, match=r"no such plugin file: .*folder\.py"):
+        load_plugin(tmp_path / "folder.py")
+    (tmp_path / "linked_layers.py").write_text("count = []", encoding="utf-8")
+    load_plugin(tmp_path / "linked_layers.py")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "linked_layers.py").symlink_to(tmp_path / "linked_layers.py")
+    load_plugin(tmp_path / "other" / "linked_layers.py")
