@@ -30,6 +30,7 @@ CONVOLUTION = {**PLANE, "weight": values(2, 3, 2, 3), "bias": values(2)}
 CONVOLUTION |= {"nInputPlane": 3, "nOutputPlane": 2}
 FULL = {**PLANE, "weight": values(3, 2, 2, 3), "bias": values(2)}
 FULL |= {"nInputPlane": 3, "nOutputPlane": 2}
+FULL_VOLUME = {**FULL, "kT": 2, "dT": 1, "weight": values(3, 2, 2, 2, 3), "padW": 1, "adjW": 0}
 ROW_CONVOLUTION = {"inputFrameSize": 3, "kW": 2, "dW": 1, "weight": values(3, 1, 2)}
 FRAME_CONVOLUTION = {"inputFrameSize": 3, "outputFrameSize": 2, "kW": 3, "kH": 2, "dH": 1}
 FRAME_CONVOLUTION |= {"weight": values(2, 6), "bias": values(2)}
@@ -58,6 +59,7 @@ CASES = [
     Case("nn.SpatialFullConvolution", FULL, "padW", 0, 1, IMAGES),
     Case("nn.SpatialFullConvolution", FULL, "padH", 0, 1, IMAGES),
     Case("nn.SpatialFullConvolution", {**FULL, "dW": 2}, "adjW", 0, 1, IMAGES),
+    Case("nn.VolumetricFullConvolution", FULL_VOLUME, "padT", 0, 1, values(2, 3, 3, 4, 5)),
     Case("nn.Normalize", {"p": 2}, "eps", 1e-10, 1e-5, ROWS / 100),
     Case("nn.HardTanh", {}, "min_val", -1, -0.5, ROWS),
     Case("nn.HardTanh", {}, "max_val", 1, 0.5, ROWS),
