@@ -72,3 +72,10 @@ def test_a_number_is_the_target_of_the_first_values() -> None:
     pair = [torch.tensor([[3.0, 100.0], [7.0, 8.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])]
     assert criterion(pair, 1).item() == 3
     assert criterion(pair, -1).item() == 7
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 1), (-1, 2), (0, 3), (0.5, 3), (-2, 3)])
+def test_a_hinge_of_neither_1_nor_minus_1_is_the_sum_of_both(target: float, loss: float) -> None:
+    """`HingeEmbeddingCriterion.lua` leaves out one of two losses where the target equals ±1."""
+    criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=3, sizeAverage=False))
+    assert criterion(torch.ones(1), torch.tensor([float(target)])).item() == loss

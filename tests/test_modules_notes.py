@@ -142,6 +142,7 @@ NOTED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None]] = [
         {"padW": 0, "padH": 0, "ceil_mode": NONE},
     ),
     ("nn.SpatialConvolution", {"weight": torch.randn(2, 12)}, "has 2 dimensions", {}),
+    ("nn.SpatialConvolution", {"padding": 0}, "applies to all axes", {}),
     ("nn.SpatialFractionalMaxPooling", {"newRandomPool": False}, "draws new pooling", {}),
     ("nn.SpatialFractionalMaxPooling", {"randomSamples": NONE}, "draws new pooling", {}),
     ("nn.SpatialFractionalMaxPooling", {}, "for batches of 3", {"newRandomPool": False}),

@@ -50,3 +50,12 @@ def test_ceil_mode_is_the_boolean_true(value: object) -> None:
     """Lua's `ceil_mode` is set by `ceil()` and `floor()` alone."""
     module = layer("nn.SpatialMaxPooling", kW=2, kH=2, dW=2, dH=2, ceil_mode=value)
     assert module(torch.zeros(1, 3, 3)).shape == ((1, 2, 2) if value is True else (1, 1, 1))
+
+
+def test_older_files_of_cudnn_keep_their_padding() -> None:
+    """`backwardCompatible` of SpatialAveragePooling.lua is nn's: cudnn.torch has no such rule."""
+    sizes = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 1, "padH": 1}
+    module = layer("cudnn.SpatialAveragePooling", **sizes)
+    assert module(torch.ones(1, 2, 2)).tolist() == [[[0.25, 0.25], [0.25, 0.25]]]
+    volumes = layer("cudnn.VolumetricAveragePooling", **sizes, kT=1, dT=1, padT=0)
+    assert volumes(torch.ones(1, 1, 2, 2)).flatten().tolist() == [0.25] * 4
