@@ -59,3 +59,15 @@ def test_older_files_of_cudnn_keep_their_padding() -> None:
     assert module(torch.ones(1, 2, 2)).tolist() == [[[0.25, 0.25], [0.25, 0.25]]]
     volumes = layer("cudnn.VolumetricAveragePooling", **sizes, kT=1, dT=1, padT=0)
     assert volumes(torch.ones(1, 1, 2, 2)).flatten().tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("exporting", [False, True])
+def test_a_norm_of_large_features_does_not_overflow(
+    exporting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`FeatureLPPooling.c` sums powers in double precision; in single, 10⁴⁰ is infinite."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+    module = layer("nn.FeatureLPPooling", width=2, stride=2, power=2, batch_mode=False)
+    output = module(torch.tensor([3e20, 4e20, 6.0, 8.0]))
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, torch.tensor([5e20, 10.0]))

@@ -16,6 +16,7 @@ from support import relative_error
 from torch import nn
 
 from torchlift.converters import convert, t7
+from torchlift.converters.modules.layers.memory_order import same_shape
 
 
 def layer(class_name: str, **fields: Any) -> nn.Module:
@@ -191,3 +192,20 @@ def test_a_mixture_takes_gates_and_experts_of_sizes_of_one() -> None:
     assert relative_error(module([gates, [first, second], gates]), expected) < 1e-14
     other = module([gates, [first[..., None], second[:, None]]])
     assert relative_error(other, expected[..., None]) < 1e-14
+
+
+class Folded(nn.Module):
+    """Adds a matrix to its transposed, element by element in memory, as in `CAddTable.lua`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        first, second = same_shape([input.t(), input])
+        return first + second
+
+
+def test_shapes_that_are_equal_for_some_batches_fix_no_size_of_a_graph() -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(Folded(), (random(5, 6),), dynamic_shapes=({0: batch},))
+    for count in (3, 6, 9):
+        input = random(count, 6)
+        expected = input.t() + input.flatten().reshape(6, count)
+        assert torch.equal(program.module()(input), expected)
