@@ -196,3 +196,10 @@ def test_both_modes_of_cudnn_that_take_a_maximum_are_known(mode: str | None) -> 
 )
 def test_a_field_is_described_in_a_few_words(name: str, value: Any, text: str) -> None:
     assert notes_of(lua("nn.Tanh", **{name: value})) == [f"{UNUSED}{text}"]
+
+
+@pytest.mark.parametrize("more", [{}, {"other": 3}])
+def test_fields_that_the_converter_of_another_class_reads_are_read(more: dict[str, int]) -> None:
+    """`nn.LinearNB` is converted like `nn.Linear`."""
+    source = lua("nn.LinearNB", weight=np.ones((2, 3)), **more)
+    assert notes_of(source) == ([f"{UNUSED}other = 3"] if more else [])

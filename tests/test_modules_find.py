@@ -14,8 +14,9 @@ from support import FIXTURES, SHARED
 from torch import nn
 
 from torchlift.converters import load_model, t7
-from torchlift.converters.modules import ConversionError, find_model, load_conversion
+from torchlift.converters.modules import ConversionError, find_model, load_conversion, register
 from torchlift.converters.modules.find import find_networks
+from torchlift.converters.modules.registry import unregister_module
 
 
 def module(class_name: str = "nn.Identity") -> t7.LuaObject:
@@ -220,3 +221,15 @@ def test_networks_are_found_in_one_value_of_a_file(tmp_path: Path) -> None:
     ]
     with pytest.raises(t7.T7Error, match=r"nested\.t7: there is no \.missing"):
         find_networks(tmp_path / "nested.t7", at="missing")
+
+
+def test_an_object_of_a_users_class_is_a_module_whatever_its_fields_are() -> None:
+    @register("my.Registered")
+    def converter(source: t7.LuaObject, context: Any) -> nn.Module:
+        return nn.Tanh()
+
+    try:
+        model = t7.LuaObject("my.Registered", table(size=3))
+        assert find_model(table(net=model, other=t7.LuaObject("my.Unknown"))) == (model, "net")
+    finally:
+        unregister_module(__name__)
