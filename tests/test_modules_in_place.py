@@ -24,7 +24,7 @@ from torchlift.converters.modules.layers.table import (
     ZipTableOneToMany,
 )
 from torchlift.converters.modules.packages.nngraph import JustElement, JustTable
-from torchlift.converters.t7 import LuaObject
+from torchlift.converters.t7 import LuaObject, dumps, loads
 
 X = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 
@@ -248,3 +248,15 @@ def test_a_table_of_which_one_tensor_is_unknown_gives_an_unknown_one() -> None:
     table = [Ref(Memory(X)), Ref(Memory())]
     for value in (table, {"a": table}):
         assert Interpreter(set(), set()).run(Failing(), value).memory.tensor is None
+
+
+def test_a_cast_is_memory_of_its_own() -> None:
+    """`nn.Copy` to another type copies; to the same type it hands its input on."""
+    types = {"gradInput": torch.zeros(1), "output": torch.zeros(1).double()}
+    arrays = {name: loads(dumps(value.numpy())) for name, value in types.items()}
+    first = lua("nn.Sequential", modules=[lua("nn.Copy", **arrays), in_place_relu()])
+    network = convert(lua("nn.ConcatTable", modules=[first, times(1)]))
+    assert not isinstance(network, InPlace)
+    positive, seen = network(X)
+    assert torch.equal(positive, X.relu().double())
+    assert torch.equal(seen, X)

@@ -308,3 +308,13 @@ def test_a_plain_recurrence_may_have_a_sigmoid() -> None:
     sums = x[0] @ gates.from_input.t() + hidden @ gates.from_state.t() + gates.bias
     expected = (sums + gates.state_bias).sigmoid()
     assert_close(rnn_sequence(x, hidden, gates, "sigmoid"), (expected[None], expected))
+
+
+def test_a_layer_whose_first_step_is_another_starts_anew() -> None:
+    """`nn.Recurrent` begins without a state: there are no zeros that it could continue from."""
+    for name, count in (("rnn_Recurrent", 0), ("rnn_Sequencer_GRU", 1)):
+        module = remembering_sequencer(name)
+        assert state_count(module) == count
+    # What this one keeps is for its penalty in training.
+    inner = lua("nn.NormStabilizer", beta=1)
+    assert state_count(convert(lua("nn.Sequencer", modules=[inner], _remember="both"))) == 0

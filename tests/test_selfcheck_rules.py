@@ -271,3 +271,33 @@ def test_children_that_were_not_converted_are_passed_over() -> None:
         report = self_check(convert_recorded(source), input=np.array([1.0, -2.0]))
         assert [layer.path for layer in report.layers] == paths
         assert report.layers[-1].status == "equal"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"train": True}, "equal"),
+        # Gradients of a file may have another type than the weights.
+        ({"train": True, "gradWeight": np.ones((2, 2))}, "equal"),
+        # Nothing was updated in evaluation mode: the weight is another one.
+        ({"train": False}, "differs"),
+        # A gradient of another size is none of this weight.
+        ({"train": True, "gradWeight": np.ones(3, "f4")}, "unchecked"),
+    ],
+)
+def test_a_step_is_undone_where_training_took_one(fields: dict[str, Any], status: str) -> None:
+    """The weight was 2 everywhere, the gradient 1, and the rate a half."""
+    arrays = {"weight": np.full((2, 2), 1.5, "f4"), "gradWeight": np.ones((2, 2), "f4")}
+    output = np.array([[6.0, 6.0], [2.0, 2.0]], "f4")
+    source = LuaObject("nn.Linear", LuaTable({**arrays, "output": output, **fields}))
+    report = self_check(convert_recorded(source), input=np.array([[1, 2], [0, 1]], "f4"))
+    assert report.layers[0].status == status
+
+
+def test_an_error_of_0_is_one_and_what_was_not_compared_has_none() -> None:
+    source = LuaObject("nn.Identity", LuaTable({"output": np.ones(3)}))
+    for given, error in ((np.ones(3), 0), (None, None)):
+        report = self_check(convert_recorded(source), given)
+        assert report.largest_error == error
+        found = report.to_json()
+        assert (found["largest_error"], found["layers"][0]["error"]) == (error, error)
