@@ -15,7 +15,7 @@ from torch import nn
 
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, find_model, load_conversion, register
-from torchlift.converters.modules.find import find_networks
+from torchlift.converters.modules.find import find_networks, is_module
 from torchlift.converters.modules.registry import unregister_module
 
 
@@ -231,5 +231,7 @@ def test_an_object_of_a_users_class_is_a_module_whatever_its_fields_are() -> Non
     try:
         model = t7.LuaObject("my.Registered", table(size=3))
         assert find_model(table(net=model, other=t7.LuaObject("my.Unknown"))) == (model, "net")
+        assert is_module(model)
+        assert not is_module(t7.LuaObject("my.Unknown", table(size=3)))
     finally:
         unregister_module(__name__)
