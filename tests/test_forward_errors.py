@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import FIXTURES
@@ -12,6 +13,7 @@ from support import FIXTURES
 from torchlift.converters import convert, t7
 from torchlift.converters.inference.errors import InferenceError
 from torchlift.converters.inference.torch_module import run
+from torchlift.converters.modules.conversion import lua_paths
 from torchlift.converters.modules.forward_errors import explain, note_layer
 from torchlift.converters.saved import SavedModel, load, save
 
@@ -109,3 +111,49 @@ def test_a_note_is_made_once_and_never_while_shapes_are_tried() -> None:
                 note_layer(lambda network: {}, parts, None, None)
             notes = getattr(error, "__notes__", [])
         assert len(notes) == count
+
+
+@pytest.mark.parametrize(
+    ("shapes", "text"), [([(2,), (3,)], "(2,) and (3,)"), ([], "unknown"), ([(1, 2)], "(1, 2)")]
+)
+def test_every_input_of_a_layer_is_named(shapes: list[tuple[int, ...]], text: str) -> None:
+    class Failing(torch.nn.Module):
+        def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+            raise RuntimeError("no")
+
+    network = torch.nn.Sequential(Failing())
+    with pytest.raises(RuntimeError) as caught:
+        network([torch.zeros(shape) for shape in shapes])
+    found = explain(caught.value, network, lambda network: {})
+    assert found == f"layer 0, Failing(), got an input of shape {text}"
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(120, True), (121, False)])
+def test_a_layer_is_shown_up_to_120_characters(length: int, is_whole: bool) -> None:
+    words = "x" * (length - len("Failing()"))
+
+    class Failing(torch.nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+        def extra_repr(self) -> str:
+            return words
+
+    model = torch.nn.Sequential(Failing())
+    text = explain(failing(model, 4), model, lambda network: {})
+    assert text is not None
+    assert (f"layer 0, Failing({words}), got" in text) is is_whole
+
+
+def test_layers_inside_a_layer_of_torch7_have_no_path_of_their_own() -> None:
+    """`nn.TemporalConvolution` is a layer of PyTorch in another one; a plain network has none."""
+    fields = {"inputFrameSize": 2, "outputFrameSize": 3, "kW": 1, "dW": 1}
+    weight = np.ones((3, 2), np.float32)
+    layer = t7.LuaObject("nn.TemporalConvolution", t7.LuaTable({**fields, "weight": weight}))
+    modules = t7.LuaTable({"modules": t7.LuaTable.from_list([layer])})
+    network = convert(t7.LuaObject("nn.Sequential", modules))
+    assert lua_paths(network) == {"": "model", "0": "model.modules[1]"}
+    with pytest.raises(RuntimeError) as caught:
+        network(torch.zeros(4, 7))
+    assert caught.value.__notes__[0].startswith("layer 0.module, Conv1d(2, 3")
+    assert lua_paths(torch.nn.Sequential(torch.nn.Tanh())) == {}

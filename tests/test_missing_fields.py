@@ -30,6 +30,10 @@ CONVOLUTION = {**PLANE, "weight": values(2, 3, 2, 3), "bias": values(2)}
 CONVOLUTION |= {"nInputPlane": 3, "nOutputPlane": 2}
 FULL = {**PLANE, "weight": values(3, 2, 2, 3), "bias": values(2)}
 FULL |= {"nInputPlane": 3, "nOutputPlane": 2}
+FULL_VOLUME = {**FULL, "kT": 2, "dT": 1, "weight": values(3, 2, 2, 2, 3), "padW": 1, "adjW": 0}
+ROW_CONVOLUTION = {"inputFrameSize": 3, "kW": 2, "dW": 1, "weight": values(3, 1, 2)}
+FRAME_CONVOLUTION = {"inputFrameSize": 3, "outputFrameSize": 2, "kW": 3, "kH": 2, "dH": 1}
+FRAME_CONVOLUTION |= {"weight": values(2, 6), "bias": values(2)}
 SIGNS = torch.tensor([1.0, -1, 1, -1])
 LOGS, CLASSES = ROWS.log_softmax(1), torch.tensor([1.0, 3, 2, 1])
 
@@ -48,9 +52,14 @@ CASES = [
     Case("nn.BatchNormalization", STATISTICS, "eps", 1e-5, 1e-3, ROWS),
     Case("nn.BatchNormalization", STATISTICS, "momentum", 0.1, 0.01, ROWS),
     Case("nn.SpatialBatchNormalization", STATISTICS, "eps", 1e-5, 1e-3, IMAGES),
+    Case("nn.ReLU", {}, "threshold", 0, 0.5, ROWS),
+    Case("nn.ReLU", {}, "val", 0, -1, ROWS),
+    Case("nn.Bottle", {"modules": [lua("nn.Sum", dimension=2)]}, "nInputDim", 2, 3, IMAGES),
+    Case("nn.SpatialConvolution", CONVOLUTION | {"padW": 1}, "dilationW", 1, 2, IMAGES),
     Case("nn.SpatialFullConvolution", FULL, "padW", 0, 1, IMAGES),
     Case("nn.SpatialFullConvolution", FULL, "padH", 0, 1, IMAGES),
     Case("nn.SpatialFullConvolution", {**FULL, "dW": 2}, "adjW", 0, 1, IMAGES),
+    Case("nn.VolumetricFullConvolution", FULL_VOLUME, "padT", 0, 1, values(2, 3, 3, 4, 5)),
     Case("nn.Normalize", {"p": 2}, "eps", 1e-10, 1e-5, ROWS / 100),
     Case("nn.HardTanh", {}, "min_val", -1, -0.5, ROWS),
     Case("nn.HardTanh", {}, "max_val", 1, 0.5, ROWS),
@@ -75,6 +84,37 @@ CASES = [
     Case("nn.Padding", {"dim": 2, "pad": 1}, "index", 1, 2, ROWS),
     Case("nn.PairwiseDistance", {}, "norm", 2, 1, [ROWS, ROWS.flip(0)]),
     Case("nn.LookupTable", {"weight": ROWS, "maxNorm": 0.5}, "normType", 2, 1, CLASSES.long()),
+    Case("nn.LinearWeightNorm", {"v": ROWS, "g": ROWS[:, :1]}, "eps", 1e-16, 9, ROWS),
+    Case(
+        "nn.IndexLinear",
+        {"weight": values(4, 2), "bias": values(2)},
+        "offset",
+        -1,
+        0,
+        [torch.tensor([1, 3]), values(2)],
+    ),
+    Case("nn.SpatialCrossMapLRN", {"size": 3, "alpha": 1, "beta": 0.75}, "k", 1, 2, IMAGES),
+    Case("nn.MM", {}, "transA", False, True, [ROWS[:3], ROWS[1:]]),
+    Case("nn.MM", {}, "transB", False, True, [ROWS[:3], ROWS[1:]]),
+    Case("nn.MV", {}, "trans", False, True, [ROWS[:3], ROWS[0]]),
+    Case("nn.Sum", {}, "squeeze", True, False, ROWS),
+    Case("nn.Sum", {}, "sizeAverage", False, True, ROWS),
+    Case("nn.Mean", {}, "squeeze", True, False, ROWS),
+    Case("nn.Dropout", {"p": 0.5}, "v2", False, True, ROWS),
+    Case("nn.Dropout", {"p": 0.5}, "stochastic_inference", False, True, ROWS),
+    Case("nn.SpatialDropout", {"p": 0.5}, "stochastic_inference", False, True, IMAGES),
+    Case("nn.VolumetricDropout", {"p": 0.5}, "stochastic_inference", False, True, IMAGES[None]),
+    Case("nn.UpSampling", {"scale_factor": 2}, "mode", "nearest", "linear", IMAGES),
+    Case(
+        "nn.FeatureLPPooling",
+        {"width": 2, "stride": 1, "power": 2},
+        "batch_mode",
+        False,
+        True,
+        ROWS.abs(),
+    ),
+    Case("nn.TemporalRowConvolution", ROW_CONVOLUTION, "featFirst", False, True, values(2, 3, 3)),
+    Case("cudnn.TemporalConvolution", FRAME_CONVOLUTION, "padH", 0, 1, FRAMES),
     Case("nn.TemporalDynamicKMaxPooling", {"minK": 2}, "factor", 0, 0.5, FRAMES),
     Case("nn.SpatialMaxPooling", PLANE, "ceil_mode", False, True, IMAGES),
     Case("nn.SpatialMaxPooling", PLANE | {"padW": 0}, "padH", 0, 1, IMAGES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from torchlift.converters import convert
@@ -53,3 +54,12 @@ def test_the_layer_is_named_by_its_place_in_the_file() -> None:
 def test_layers_that_fit_are_no_misfit(network: nn.Module) -> None:
     assert channel_misfit(network) == ""
     assert all(not parameter.is_meta for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_convolution_that_gets_more_channels_is_named_too(dtype: torch.dtype) -> None:
+    for count in (4, 9):
+        network = nn.Sequential(nn.Conv2d(5, 6, 1), nn.Tanh(), nn.Conv2d(count, 2, 1)).to(dtype)
+        assert channel_misfit(network) == (
+            f"the layers do not fit each other: 2 (Conv2d) takes {count} channels, but gets 6"
+        )

@@ -208,3 +208,41 @@ def test_tables_that_do_not_fit_are_no_error_of_the_conversion() -> None:
     model = convert(lua("nn.Sequential", branches, lua("nn.ParallelTable", relu, relu)))
     with pytest.raises(IndexError):
         model(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "inside", "outside"),
+    [
+        ({"castin": True}, torch.float64, torch.float64),
+        ({"castout": True}, torch.float32, torch.int64),
+        ({"castin": True, "castout": True}, torch.float64, torch.int64),
+        ({}, torch.float32, torch.float32),
+    ],
+)
+def test_inputs_and_outputs_are_cast_one_by_one(
+    fields: dict[str, bool], inside: torch.dtype, outside: torch.dtype
+) -> None:
+    output = np.zeros(1, "i8").view(t7.TorchArray)
+    output.torch_class = "torch.LongTensor"
+    source = lua("nn.DontCast", lua("nn.Identity"), **fields, output=output)
+    source.fields["moduleType"] = "torch.DoubleTensor"
+    module, seen = convert(source), []
+    module[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].dtype))
+    assert module(torch.ones(2)).dtype == outside
+    assert seen == [inside]
+
+
+def test_an_entry_without_a_clone_is_given_to_the_first_module() -> None:
+    """The file holds as many clones as the longest table had entries so far."""
+    factors = [lua("nn.Mul", weight=np.full(1, factor)) for factor in (2.0, 3.0)]
+    model = convert(lua("nn.MapTable", *factors))
+    one = torch.ones(1, dtype=torch.float64)
+    assert [entry.item() for entry in model([one] * 4)] == [2, 3, 2, 2]
+
+
+def test_depth_concat_takes_an_output_with_more_dimensions_of_size_1() -> None:
+    model = convert(
+        lua("nn.DepthConcat", lua("nn.Identity"), lua("nn.Unsqueeze", pos=4), dimension=2)
+    )
+    x = torch.arange(6.0).reshape(1, 2, 3)
+    assert torch.equal(model(x), torch.cat([x, x], 1))

@@ -67,6 +67,8 @@ def nested(depth: int) -> LuaObject:
         (lua("nn.Sequential", modules=3), "has no table 'modules'"),
         (lua("nn.SpatialAdaptiveMaxPooling", W=1e9, H=1e9), "1000000000×1000000000"),
         (lua("nn.SpatialAdaptiveAveragePooling", W=0, H=2), "2×0"),
+        (lua("nn.SpatialAdaptiveMaxPooling", W=4097, H=4096), "4096×4097, but each size is 1 to"),
+        (lua("nn.SpatialAdaptiveMaxPooling", W=4096, H=4097), "4097×4096, but each size is 1 to"),
     ],
 )
 def test_what_a_converter_raises_names_the_object_and_its_fields(
@@ -137,6 +139,16 @@ def test_a_small_expanded_tensor_keeps_its_values() -> None:
         lua("nn.Linear", weight=expanded("torch.FloatTensor", 3, 2), bias=np.zeros(3, "f4"))
     )
     assert conversion.module.weight.tolist() == [[1, 1], [1, 1], [1, 1]]
+
+
+def test_a_tensor_that_is_read_twice_is_expanded_once() -> None:
+    bias = expanded("torch.FloatTensor", 2**21 + 2**20)
+    assert convert_recorded(lua("nn.CAdd", bias=bias)).module.bias.numel() == 2**21 + 2**20
+
+
+def test_as_many_windows_are_pooled_as_are_allowed() -> None:
+    module = convert_recorded(lua("nn.SpatialAdaptiveMaxPooling", W=4096, H=4096)).module
+    assert module.output_size == (4096, 4096)
 
 
 def test_overlapping_rows_stay_overlapping_in_torch() -> None:

@@ -20,6 +20,7 @@ from torchlift.converters.modules.registry import unregister_module
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 UNUSED = "fields that are not used: "
+PLANE = {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "ceil_mode": False}
 
 #: Class → the fields in other people's files that no converter uses.
 IN_WILD_FILES = {
@@ -83,6 +84,8 @@ def test_an_unknown_field_is_a_note_with_its_value() -> None:
 def test_many_unknown_fields_are_counted() -> None:
     (note,) = notes_of(lua("nn.Tanh", **{f"field{i}": i for i in range(20)}))
     assert note.endswith("field7 = 7 and 12 more")
+    (note,) = notes_of(lua("nn.Tanh", **{f"field{i}": i for i in range(8)}))
+    assert note.endswith("field7 = 7")
 
 
 def test_buffers_gradients_and_names_of_converted_modules_are_no_notes() -> None:
@@ -117,8 +120,21 @@ def test_a_field_that_a_plugin_reads_or_ignores_is_no_note() -> None:
         (lua("nn.UpSampling", scale_factor=2, mode="cubic"), "mode = 'cubic'"),
         (lua("cudnn.Tanh", mode="CUDNN_ACTIVATION_RELU"), "mode = 'CUDNN_ACTIVATION_RELU'"),
         (
-            lua("cudnn.SpatialMaxPooling", kW=2, kH=2, dW=2, dH=2, ceil_mode=False, mode="AVERAGE"),
+            lua("cudnn.SpatialMaxPooling", **PLANE, mode="AVERAGE"),
             "mode = 'AVERAGE' is not known; known are 'CUDNN_POOLING_MAX'",
+        ),
+        *(
+            (lua(f"cudnn.{name}", mode="CUDNN_SOFTMAX_MODE_OTHER"), "mode = 'CUDNN_SOFTMAX_MODE_O")
+            for name in (
+                *("LogSoftMax", "SoftMax", "SpatialLogSoftMax", "SpatialSoftMax"),
+                *("VolumetricLogSoftMax", "VolumetricSoftMax"),
+            )
+        ),
+        (lua("cudnn.SoftMax", mode="CUDNN_SOFTMAX_MODE_CHANNEL"), "known are .*MODE_INSTANCE"),
+        (lua("cudnn.SpatialSoftMax", mode="CUDNN_SOFTMAX_MODE_INSTANCE"), "known .*MODE_CHANNEL"),
+        (
+            lua("cudnn.SpatialAveragePooling", **PLANE, mode="CUDNN_POOLING_AVERAGE_EXCLUDE"),
+            "mode = 'CUDNN_POOLING_AVERAGE_EXCLUDE' is not known",
         ),
         (lua("nn.Tanh", version=9), "version 9 of nn.Tanh is not known"),
     ],
@@ -160,3 +176,30 @@ def test_fields_are_described_from_the_last_that_was_read() -> None:
     for name in ("a", "b", "a"):
         fields.get(name)
     assert fields.described_reads() == ["a = 1", "b = 2"]
+
+
+@pytest.mark.parametrize("mode", ["CUDNN_POOLING_MAX", "CUDNN_POOLING_MAX_DETERMINISTIC", None])
+def test_both_modes_of_cudnn_that_take_a_maximum_are_known(mode: str | None) -> None:
+    module = convert_recorded(lua("cudnn.SpatialMaxPooling", **PLANE, mode=mode)).module
+    assert module(torch.arange(4.0).reshape(1, 2, 2)).tolist() == [[[3]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("slope", LuaObject("nn.Tanh", LuaTable()), "slope = nn.Tanh"),
+        ("2nd", 1, "'2nd' = 1"),
+        ("count", np.array(2.0), "count = array"),
+        ("text", "x" * 58, f"text = '{'x' * 58}'"),
+        ("text", "x" * 59, f"text = '{'x' * 59}…"),
+    ],
+)
+def test_a_field_is_described_in_a_few_words(name: str, value: Any, text: str) -> None:
+    assert notes_of(lua("nn.Tanh", **{name: value})) == [f"{UNUSED}{text}"]
+
+
+@pytest.mark.parametrize("more", [{}, {"other": 3}])
+def test_fields_that_the_converter_of_another_class_reads_are_read(more: dict[str, int]) -> None:
+    """`nn.LinearNB` is converted like `nn.Linear`."""
+    source = lua("nn.LinearNB", weight=np.ones((2, 3)), **more)
+    assert notes_of(source) == ([f"{UNUSED}other = 3"] if more else [])

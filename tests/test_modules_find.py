@@ -14,8 +14,9 @@ from support import FIXTURES, SHARED
 from torch import nn
 
 from torchlift.converters import load_model, t7
-from torchlift.converters.modules import ConversionError, find_model, load_conversion
-from torchlift.converters.modules.find import find_networks
+from torchlift.converters.modules import ConversionError, find_model, load_conversion, register
+from torchlift.converters.modules.find import find_networks, is_module
+from torchlift.converters.modules.registry import unregister_module
 
 
 def module(class_name: str = "nn.Identity") -> t7.LuaObject:
@@ -166,6 +167,7 @@ def test_only_a_list_of_modules_beside_an_output_is_a_container() -> None:
     for value in (
         table(modules=table(module())),
         table(modules=table(first=module()), output=output),
+        table(modules=table(module(), 3), output=output),
     ):
         assert find_model(value)[0].class_name == "nn.Identity"
 
@@ -176,3 +178,60 @@ def test_the_choice_of_a_model_is_said_before_what_is_odd_in_it(tmp_path: Path) 
     first, second = (note.text for note in load_conversion(tmp_path / "two.t7").notes)
     assert first.startswith("the model of this file, chosen by its name")
     assert "slope = 2" in second
+
+
+def test_a_container_without_layers_is_no_model() -> None:
+    with pytest.raises(ConversionError, match="no model in this file"):
+        find_model(table(modules=table(), output=table()))
+
+
+def test_what_is_assumed_of_a_container_without_its_class_is_said(tmp_path: Path) -> None:
+    fields = table(modules=table(module(), module("nn.Tanh")), output=table())
+    t7.save(table(inner=fields), tmp_path / "fields.t7")
+    conversion = load_conversion(tmp_path / "fields.t7", at="inner")
+    (note,) = conversion.notes
+    assert (note.path, note.class_name) == ("inner", "nn.Sequential")
+    assert note.text == "a container's fields without its class: nn.Sequential is assumed"
+    assert [layer.path for layer in conversion.layers][-1] == "inner"
+    assert [one.path for one in find_networks(tmp_path / "fields.t7", at="inner")] == ["inner"]
+
+
+def test_a_choice_is_said_only_where_there_was_one(tmp_path: Path) -> None:
+    t7.save(module("nn.Tanh"), tmp_path / "one.t7")
+    assert load_conversion(tmp_path / "one.t7").notes == []
+    t7.save(table(net=module("nn.Tanh"), epoch=1), tmp_path / "only.t7")
+    (note,) = load_conversion(tmp_path / "only.t7").notes
+    assert (note.path, note.class_name) == ("net", "nn.Tanh")
+    assert note.text == "the model of this file"
+    t7.save(table(inner=table(model=module("nn.Tanh"), best=module())), tmp_path / "two.t7")
+    (note,) = load_conversion(tmp_path / "two.t7", at="inner").notes
+    assert note.path == "inner.model"
+    assert note.text.startswith("the model of this file, chosen by its name; others are inner.best")
+    assert "inner.model" not in note.text
+
+
+def test_networks_are_found_in_one_value_of_a_file(tmp_path: Path) -> None:
+    inner = table(first=module(), second=module("nn.Tanh"))
+    t7.save(table(inner=inner, other=module()), tmp_path / "nested.t7")
+    paths = [one.path for one in find_networks(tmp_path / "nested.t7", at="inner")]
+    assert paths == ["inner.first", "inner.second"]
+    t7.save(table(inner=table(criterion=module("nn.MSECriterion"))), tmp_path / "loss.t7")
+    assert [one.path for one in find_networks(tmp_path / "loss.t7", at="inner")] == [
+        "inner.criterion"
+    ]
+    with pytest.raises(t7.T7Error, match=r"nested\.t7: there is no \.missing"):
+        find_networks(tmp_path / "nested.t7", at="missing")
+
+
+def test_an_object_of_a_users_class_is_a_module_whatever_its_fields_are() -> None:
+    @register("my.Registered")
+    def converter(source: t7.LuaObject, context: Any) -> nn.Module:
+        return nn.Tanh()
+
+    try:
+        model = t7.LuaObject("my.Registered", table(size=3))
+        assert find_model(table(net=model, other=t7.LuaObject("my.Unknown"))) == (model, "net")
+        assert is_module(model)
+        assert not is_module(t7.LuaObject("my.Unknown", table(size=3)))
+    finally:
+        unregister_module(__name__)

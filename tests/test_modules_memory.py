@@ -18,7 +18,7 @@ from torchlift.converters import convert
 from torchlift.converters.modules.in_place import InPlace, Interpreter, Memory, Ref, reference
 from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
 from torchlift.converters.modules.layers.squeeze import Replicate
-from torchlift.converters.modules.layers.table import SplitTable
+from torchlift.converters.modules.layers.table import JoinTable, SplitTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.t7 import LuaObject, LuaTable
 
@@ -221,3 +221,15 @@ def test_what_a_branch_overwrites_through_a_view_another_one_reads(name: str) ->
     # Alone it needs nothing around it; the slices of a Parallel are not told apart.
     alone = convert(lua("nn.Sequential", modules=layers())).eval()
     assert any(isinstance(module, InPlace) for module in alone.modules()) is (name == "Parallel")
+
+
+def test_a_view_hands_tables_on_and_a_writer_of_a_table_has_memory_of_its_own() -> None:
+    """`nn.Identity` may get a table; what writes into none of its entries changes nothing."""
+    other = X + 10
+    first = nn.Sequential(nn.Identity(), ParallelTable(nn.ReLU(), nn.Tanh()))
+    _, seen = run(branches(first, nn.Identity()), [X, other], ["0.0.1.0"], "0.0.0")
+    assert torch.equal(seen[0], X.relu())
+    assert torch.equal(seen[1], other)
+    joined = nn.Sequential(JoinTable(0), nn.ReLU())
+    _, seen = run(branches(joined, nn.Identity()), [X, other], ["0.0.0"])
+    assert torch.equal(seen[0], X)

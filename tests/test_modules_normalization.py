@@ -241,3 +241,34 @@ EXPORTED = {
 def test_layers_export_with_a_dynamic_batch(name: str) -> None:
     class_name, fields, shape = EXPORTED[name]
     assert export_error(layer(class_name, **fields), torch.randn(2, *shape)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("class_name", "shape"),
+    [
+        ("nn.BatchNormalization", (1, 3)),
+        ("nn.SpatialBatchNormalization", (1, 3, 4, 2)),
+        ("nn.VolumetricBatchNormalization", (1, 3, 4, 2, 3)),
+    ],
+)
+def test_a_batch_of_one_is_normalized_by_the_running_statistics_in_training(
+    class_name: str, shape: tuple[int, ...]
+) -> None:
+    fields = batch_norm_fields(weight=torch.randn(3), bias=torch.randn(3)) | {"eps": 0.5}
+    module = layer(class_name, **fields)
+    batch = torch.randn(shape)
+    expected, before = module(batch), module.running_mean.clone()
+    assert relative_error(module.train()(batch), expected.detach()) < TOLERANCE
+    assert torch.equal(module.running_mean, before)
+    # One example without a batch is for evaluation mode only.
+    with pytest.raises(ValueError, match="expected"):
+        module(batch[0])
+
+
+@pytest.mark.parametrize("p", [0.25, 0.75])
+def test_a_zero_adds_nothing_to_the_gradient_of_a_norm(p: float) -> None:
+    """The derivative of |x|ᵖ at 0 is infinite for p below 1; `Normalize.lua` has 0."""
+    vector = torch.tensor([0.0, 2.0], requires_grad=True)
+    layer("nn.Normalize", p=p, eps=0)(vector).sum().backward()
+    # Of x / ‖x‖ = (0, 1) the first value grows by 1 / 2, and the second one stays.
+    assert torch.allclose(vector.grad, torch.tensor([0.5, 0.0]), atol=1e-6)

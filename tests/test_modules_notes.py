@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from contract_builders_support import BUILDERS
 from layer_support import lua
 
+from torchlift.converters import t7
 from torchlift.converters.modules import convert_recorded
 
 #: A field that is taken out.
@@ -30,18 +32,48 @@ _OF_CONVOLUTION = {
     "padW": 0,
     "padH": 0,
 }
+_FULL = {**_OF_CONVOLUTION, "weight": torch.randn(3, 2, 2, 2), "adjW": 0, "adjH": 0}
+_FULL_VOLUME = {**_FULL, "kT": 2, "dT": 1, "adjT": 0, "weight": torch.randn(3, 2, 2, 2, 2)}
+_PLANE = {"kW": 2, "kH": 2, "dW": 1, "dH": 1}
+#: Floats as a file holds them, with their class.
+_FLOATS = t7.loads(t7.dumps(np.zeros(1, np.float32)))
 #: The fields of objects that no builder makes.
 FIELDS: dict[str, dict[str, Any]] = {
-    "cudnn.SpatialAveragePooling": {"kW": 2, "kH": 2, "dW": 1, "dH": 1},
+    "cudnn.SpatialAveragePooling": _PLANE,
+    "cudnn.VolumetricAveragePooling": {**_PLANE, "kT": 2, "dT": 1},
     "nn.CReLU": {},
+    "nn.Copy": {"gradInput": _FLOATS, "output": _FLOATS},
     "nn.ClassNLLCriterion": {},
     "nn.Dropout": {"p": 0.5},
+    "nn.HardTanh": {"min_val": -2, "max_val": 2},
+    "nn.IndexLinear": {"weight": torch.randn(3, 2), "bias": torch.randn(2)},
+    "nn.LeakyReLU": {"negval": 0.2},
     "nn.LookupTable": {"weight": torch.randn(3, 2)},
     "nn.Mean": {"dimension": 1},
     "nn.PrintSize": {},
     "nn.RReLU": {"lower": 0.1, "upper": 0.3},
     "nn.SeqLSTM": {"weight": torch.randn(5, 8), "bias": torch.randn(8)},
+    "nn.SpatialAveragePooling": {**_PLANE, "ceil_mode": False, "divide": True},
     "nn.SpatialConvolution": _OF_CONVOLUTION,
+    "nn.SpatialConvolutionMM": _OF_CONVOLUTION,
+    "nn.SpatialFractionalMaxPooling": {
+        "poolSizeW": 2,
+        "poolSizeH": 2,
+        "outW": 2,
+        "outH": 2,
+        "newRandomPool": True,
+        "randomSamples": torch.rand(3, 2, 2),
+    },
+    "nn.SpatialFullConvolution": _FULL,
+    "nn.SpatialMaxPooling": {**_PLANE, "ceil_mode": False},
+    "nn.SpatialSubSampling": {
+        **_PLANE,
+        "nInputPlane": 2,
+        "weight": torch.randn(2),
+        "bias": torch.randn(2),
+    },
+    "nn.VolumetricAveragePooling": {**_PLANE, "kT": 2, "dT": 1},
+    "nn.VolumetricFullConvolution": _FULL_VOLUME,
     "w2nn.EdgeFilter": _OF_CONVOLUTION,
 }
 
@@ -94,6 +126,36 @@ NOTED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None]] = [
         "nn's is assumed",
         {"ceil_mode": False},
     ),
+    ("cudnn.VolumetricAveragePooling", {}, "no field ceil_mode", {"ceil_mode": False}),
+    ("nn.Copy", {"gradInput": NONE}, "nothing is cast", {}),
+    ("nn.Copy", {"output": NONE}, "nothing is cast", {}),
+    ("nn.DataParallelTable", {"modules": [INNER] * 3}, "3 replicas", {"modules": [INNER]}),
+    ("nn.HardTanh", {"min_val": NONE}, "clips to [-1, 1]", {}),
+    ("nn.HardTanh", {"max_val": NONE}, "clips to [-1, 1]", {}),
+    ("nn.IndexLinear", {"weightDecay": 0.1}, "weightDecay 0.1 is not", {"weightDecay": 0}),
+    ("nn.LeakyReLU", {"negval": NONE}, "the slope is 0.01", {}),
+    ("nn.SpatialAveragePooling", {"divide": NONE}, "windows are summed", {}),
+    (
+        "nn.SpatialAveragePooling",
+        {"padW": 0, "padH": 1, "ceil_mode": NONE},
+        "sets its padding to 0",
+        {"padW": 0, "padH": 0, "ceil_mode": NONE},
+    ),
+    ("nn.SpatialConvolution", {"weight": torch.randn(2, 12)}, "has 2 dimensions", {}),
+    ("nn.SpatialConvolution", {"padding": 0}, "applies to all axes", {}),
+    ("nn.SpatialFractionalMaxPooling", {"newRandomPool": False}, "draws new pooling", {}),
+    ("nn.SpatialFractionalMaxPooling", {"randomSamples": NONE}, "draws new pooling", {}),
+    ("nn.SpatialFractionalMaxPooling", {}, "for batches of 3", {"newRandomPool": False}),
+    ("nn.SpatialFullConvolution", {"adjW": NONE, "adjH": NONE}, "no fields adjW", {}),
+    ("nn.SpatialMaxPooling", {"ceil_mode": NONE}, "no field ceil_mode", {}),
+    ("nn.SpatialSubSampling", {"weight": torch.randn(2, 2, 2)}, "one weight for each", {}),
+    (
+        "nn.VolumetricFullConvolution",
+        {"adjT": NONE, "adjW": NONE, "adjH": NONE},
+        "the weight is (out, in, …)",
+        {"adjW": NONE},
+    ),
+    ("nn.VolumetricFullConvolution", {"adjT": NONE, "adjW": NONE}, "(out, in, …)", {"adjT": NONE}),
 ]
 
 
@@ -114,3 +176,18 @@ def test_what_is_decided_is_noted(
     assert any(text in note for note in notes(class_name, changes))
     if other is not None:
         assert not any(text in note for note in notes(class_name, other))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "changes"),
+    [
+        # Its windows never extend over the edge, and no version of it has the field.
+        ("nn.VolumetricAveragePooling", {}),
+        # A weight of two dimensions is what this class has.
+        ("nn.SpatialConvolutionMM", {"weight": torch.randn(2, 12)}),
+        ("nn.SpatialConvolution", {"padH": NONE}),
+        ("nn.SpatialConvolution", {"dH": NONE}),
+    ],
+)
+def test_what_leaves_nothing_open_is_not_noted(class_name: str, changes: dict[str, Any]) -> None:
+    assert notes(class_name, changes) == []

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchlift.converters import convert
 from torchlift.converters.modules import ConversionError, convert_recorded
 from torchlift.converters.modules.packages.augmentation import SpatialUniformCrop
+from torchlift.converters.modules.packages.dqn import scale_last_axis
 from torchlift.converters.modules.packages.glimpse import TemporalGlimpse
 from torchlift.converters.modules.packages.inn import StochasticPool2d
 
@@ -101,3 +102,35 @@ def test_an_older_spatial_cross_entropy_sums_over_pixels() -> None:
         assert any("an older version" in note.text for note in found.notes) is (
             "Spatial" not in nll
         )
+
+
+def test_an_axis_is_scaled_by_shares_or_between_its_ends() -> None:
+    """`image.scale` in mode bilinear: one that shrinks is averaged over what each result covers."""
+    row = torch.tensor([[1.0, 2.0, 3.0]])
+    results = {1: [2], 2: [4 / 3, 8 / 3], 3: [1, 2, 3], 5: [1, 1.5, 2, 2.5, 3]}
+    for size, expected in results.items():
+        assert scale_last_axis(row, size)[0].tolist() == pytest.approx(expected)
+
+
+def test_a_frame_becomes_gray_and_keeps_its_axes() -> None:
+    """`image.rgb2y`: 0.299 red, 0.587 green and 0.114 blue."""
+    frame = torch.zeros(2, 3, 2, 4)
+    frame[0] = torch.tensor([1.0, 10.0, 100.0])[:, None, None]
+    frame[0, :, 0] = 0
+    gray = convert(lua("nn.Scale", height=2, width=1))(frame)
+    assert gray.shape == (1, 2, 1)
+    assert gray.flatten().tolist() == pytest.approx([0, 0.299 + 5.87 + 11.4])
+
+
+def test_nodes_that_are_their_own_ancestors_are_outside_the_tree() -> None:
+    fields = {
+        "rootId": 1,
+        "weight": torch.randn(3, 2),
+        "bias": torch.randn(3),
+        # The children of 1, 3 and 4 are 2, 4 and 3: first row of the weight, and how many.
+        "parentChildren": torch.tensor([[1, 1], [-1, -1], [2, 1], [3, 1]]),
+        "childParent": torch.tensor([[-1, -1], [1, 1], [4, 1], [3, 1]]),
+    }
+    module = convert(lua("nn.SoftMaxTree", **fields))
+    output = module([torch.randn(4, 2), torch.tensor([1, 2, 3, 4])])
+    assert output.tolist() == [0, 0, -float("inf"), -float("inf")]

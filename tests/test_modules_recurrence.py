@@ -30,7 +30,7 @@ from torchlift.converters.modules.recurrence import (
     rnn_sequence,
     scan_steps,
 )
-from torchlift.converters.modules.states import WithStates, state_count
+from torchlift.converters.modules.states import WithStates, remembering_layers, state_count
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -271,3 +271,50 @@ def test_operators_stand_for_a_recurrence_only_while_a_graph_is_made(fails: bool
     assert known_cell(module) is None
     for found, wanted in zip(lstm_sequence(*arguments), expected, strict=True):
         assert_close(found, wanted)
+
+
+def test_operators_are_given_all_that_the_functions_are() -> None:
+    """In the order in which the exporter reads them."""
+    x, hidden, cell, peepholes = rand(5, 2, 4), rand(2, 3), rand(2, 3), rand(3, 3)
+    gates, called = Gates(*(rand(1) for _ in range(4))), []
+
+    def operator(*given: Any) -> Any:
+        called.append(given)
+        return given[:3]
+
+    names = ("lstm_sequence", "gru_sequence", "rnn_sequence")
+    with recurrent_operators(dict.fromkeys(names, operator), {}):
+        lstm_sequence(x, hidden, cell, gates, peepholes, reverse=True)
+        lstm_sequence(x, hidden, cell, gates)
+        gru_sequence(x, hidden, gates, reset_after=False, reverse=True)
+        gru_sequence(x, hidden, gates, reset_after=True)
+        rnn_sequence(x, hidden, gates, "relu", reverse=True)
+        rnn_sequence(x, hidden, gates)
+    expected = [
+        (x, hidden, cell, *gates, peepholes, True),
+        (x, hidden, cell, *gates, None, False),
+        (x, hidden, *gates, False, True),
+        (x, hidden, *gates, True, False),
+        (x, hidden, *gates, "relu", True),
+        (x, hidden, *gates, "tanh", False),
+    ]
+    for found, wanted in zip(called, expected, strict=True):
+        assert all(ours is theirs for ours, theirs in zip(found, wanted, strict=True))
+
+
+def test_a_plain_recurrence_may_have_a_sigmoid() -> None:
+    x, hidden = rand(1, 2, 4), rand(2, 3)
+    gates = Gates(rand(3, 4), rand(3, 3), rand(3), rand(3))
+    sums = x[0] @ gates.from_input.t() + hidden @ gates.from_state.t() + gates.bias
+    expected = (sums + gates.state_bias).sigmoid()
+    assert_close(rnn_sequence(x, hidden, gates, "sigmoid"), (expected[None], expected))
+
+
+def test_a_layer_whose_first_step_is_another_starts_anew() -> None:
+    """`nn.Recurrent` begins without a state: there are no zeros that it could continue from."""
+    for name, count in (("rnn_Recurrent", 0), ("rnn_Sequencer_GRU", 1)):
+        module = remembering_sequencer(name)
+        assert state_count(module) == count
+    # What this one keeps is for its penalty in training.
+    inner = lua("nn.NormStabilizer", beta=1)
+    assert not remembering_layers(convert(lua("nn.Sequencer", modules=[inner], _remember="both")))

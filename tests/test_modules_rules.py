@@ -168,3 +168,39 @@ def test_whatever_is_true_in_lua_makes_a_layer_work_in_place(
     module = convert(layer("nn.ConcatTable", modules=LuaTable.from_list(branches)))
     assert isinstance(module, InPlace) == overwrites
     assert module(torch.tensor([-1.0]))[1].item() == (0 if overwrites else -1)
+
+
+def test_what_has_no_numbers_is_not_damaged() -> None:
+    """A layer without values, as one whose shapes are tried, and one without channels."""
+    for norm in (nn.BatchNorm1d(2, device="meta"), nn.BatchNorm1d(0)):
+        require_finite_parameters(norm)
+
+
+def test_one_number_and_the_statistics_of_the_network_itself_are_named() -> None:
+    scale = nn.Module()
+    scale.scale = nn.Parameter(torch.tensor(float("nan")))
+    with pytest.raises(NotFiniteError, match=r": scale is nan \(1 of 1 numbers"):
+        require_finite_parameters(scale)
+    norm = nn.BatchNorm1d(2, eps=0.5)
+    norm.get_buffer("running_var")[1] = -1
+    with pytest.raises(NotFiniteError, match=r": running_var reaches -1, where"):
+        require_finite_parameters(norm)
+
+
+def test_a_variance_of_a_layer_that_adds_nothing_to_it_is_negative() -> None:
+    layer = nn.Module()
+    layer.register_buffer("running_var", torch.tensor([0.5, -1e-9]))
+    with pytest.raises(NotFiniteError, match="running_var reaches -1e-09"):
+        require_finite_parameters(layer)
+
+
+def test_the_largest_result_is_known_for_indices_and_tables() -> None:
+    assert largest_result(nn.Embedding(10, 50), torch.zeros(40, dtype=torch.int64)) == 2000
+    table = {"a": [torch.zeros(3, 4), torch.zeros(3, 4)]}
+
+    class Sum(nn.Module):
+        def forward(self, input: dict[str, list[torch.Tensor]]) -> torch.Tensor:
+            first, second = input["a"]
+            return torch.cat([first, second])
+
+    assert largest_result(Sum(), table) == 24

@@ -234,6 +234,9 @@ def test_examples_without_elements_hold_no_batch(kind: str) -> None:
         # One example: a batch dimension is added and removed again.
         ("bchw", "bf", (3, 4, 5), lambda x: x.reshape(60)),
         ("bchw", "bhwc", (3, 4, 5), lambda x: x.permute(1, 2, 0)),
+        ("chwb", "bhwc", (3, 4, 5), lambda x: x.permute(1, 2, 0)),
+        ("bhwc", "chwb", (3, 4, 5), lambda x: x.permute(2, 0, 1)),
+        ("chwb", "bf", (3, 4, 5), lambda x: x.permute(1, 2, 0).reshape(60)),
     ],
 )
 def test_convert_between_layouts(source: str, target: str, shape: Any, expected: Any) -> None:
@@ -241,9 +244,13 @@ def test_convert_between_layouts(source: str, target: str, shape: Any, expected:
     assert torch.equal(module(numbered(*shape)), expected(numbered(*shape)))
 
 
-def test_convert_refuses_what_torch7_refuses() -> None:
-    with pytest.raises(ConversionError, match="'bchw' to 'bx'"):
-        layer("Convert", inputShape="bchw", outputShape="bx")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("bchw", "bx"), ("bt", "bf"), ("bchw", "b"), ("bchw", "bt"), ("bf", "bt"), ("b", "bchw")],
+)
+def test_convert_refuses_what_torch7_refuses(source: str, target: str) -> None:
+    with pytest.raises(ConversionError, match=f"'{source}' to '{target}'"):
+        layer("Convert", inputShape=source, outputShape=target)
 
 
 def test_dtypes_of_casts() -> None:
@@ -290,3 +297,38 @@ def test_no_dimension_is_added_before_the_input() -> None:
     assert module(torch.ones(5, 4, 2, 3)).shape == (1, 5, 4, 2, 3)
     with pytest.raises(IndexError, match=r"no position -2 before an input \(4, 2, 3\)"):
         module(torch.ones(4, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "shape", "kept", "free"),
+    [
+        # A first size of 1 is no batch of a training, nor is the only size.
+        ("View", {"size": (1, 12)}, (2, 12), (2, 1, 12), (2, 1, 12)),
+        ("View", {"size": (4,)}, (4, 1), (1, 4), (4,)),
+        # The example has two dimensions: none of them is the batch.
+        ("View", {"size": (2, 12), "numInputDims": 2}, (2, 12), (1, 2, 12), (2, 12)),
+        # Its first size was the batch, of which there may be more only in an exported network.
+        ("View", {"size": (2, 12)}, (3, 12), (3, 12), None),
+        ("Reshape", {"size": (2, 12)}, (3, 12), (3, 12), None),
+        ("Reshape", {"size": (2, 12), "batchMode": False}, (3, 12), (3, 12), None),
+        # The batch is in front of it.
+        ("Reshape", {"size": (2, 12), "batchMode": True}, (2, 12), None, None),
+        ("Reshape", {"size": (2, 12), "batchMode": True}, (3, 24), (3, 2, 12), (3, 2, 12)),
+    ],
+)
+def test_the_first_size_is_a_batch_only_where_it_must_be(
+    kind: str,
+    fields: dict[str, Any],
+    shape: tuple[int, ...],
+    kept: tuple[int, ...] | None,
+    free: tuple[int, ...] | None,
+) -> None:
+    """DeepMask's `nn.View(32, …)` holds the batch of its training (`keep_batch_dimension`)."""
+    module = layer(kind, **{**fields, "size": sizes(*fields["size"])})
+    for expected in (free, kept):
+        if expected is None:
+            with pytest.raises(RuntimeError):
+                module(numbered(*shape))
+        else:
+            assert torch.equal(module(numbered(*shape)), numbered(*shape).reshape(expected))
+        keep_batch_dimension(module)

@@ -16,6 +16,7 @@ from support import relative_error
 from torch import nn
 
 from torchlift.converters import convert, t7
+from torchlift.converters.modules.layers.memory_order import same_shape
 
 
 def layer(class_name: str, **fields: Any) -> nn.Module:
@@ -167,3 +168,44 @@ def test_the_small_number_of_a_cosine_is_inside_the_root() -> None:
     tiny = torch.tensor([[1e-6]], dtype=torch.float64)
     module = convert(lua("nn.CosineDistance"))
     assert module([tiny, tiny]).item() == pytest.approx(0.5, rel=1e-9)
+
+
+def test_a_negative_dimension_counts_from_the_end_of_the_first_tensor() -> None:
+    first, second = random(2, 3), random(2, 4, 1)
+    joined = layer("JoinTable", dimension=-1)([first, second])
+    assert torch.equal(joined, torch.cat([first, second[..., 0]], 1))
+
+
+def test_tables_need_not_be_lists_of_tensors_alone() -> None:
+    """`FlattenTable.lua` and `ZipTable.lua` walk through what is numbered (`ipairs`)."""
+    a, b, c = random(3, 2)
+    assert layer("FlattenTable")([a, {"named": b}, [c]]) == [a, c]
+    assert layer("ZipTable")([[a, b], [c]]) == [[a, c], [b]]
+
+
+def test_a_mixture_takes_gates_and_experts_of_sizes_of_one() -> None:
+    """What comes behind the experts is ignored; experts are paired in memory order."""
+    gates, first, second = random(6, 2), random(6, 4), random(6, 4)
+    expected = gates[:, :1] * first + gates[:, 1:] * second
+    module = layer("MixtureTable")
+    assert relative_error(module([gates[..., None], [first, second]]), expected) < 1e-14
+    assert relative_error(module([gates, [first, second], gates]), expected) < 1e-14
+    other = module([gates, [first[..., None], second[:, None]]])
+    assert relative_error(other, expected[..., None]) < 1e-14
+
+
+class Folded(nn.Module):
+    """Adds a matrix to its transposed, element by element in memory, as in `CAddTable.lua`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        first, second = same_shape([input.t(), input])
+        return first + second
+
+
+def test_shapes_that_are_equal_for_some_batches_fix_no_size_of_a_graph() -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(Folded(), (random(5, 6),), dynamic_shapes=({0: batch},))
+    for count in (3, 6, 9):
+        input = random(count, 6)
+        expected = input.t() + input.flatten().reshape(6, count)
+        assert torch.equal(program.module()(input), expected)

@@ -125,3 +125,12 @@ def test_arguments_are_shown_and_only_the_network_is_open() -> None:
     assert "<i>1 more</i>" in text
     shown = network_html(nn.Sequential(nn.Linear(3, 2, bias=False)))
     assert "Linear(in_features=3, out_features=2, bias=False)" in shown
+
+
+def test_a_layer_at_the_last_level_is_not_said_to_hold_more() -> None:
+    deep: nn.Module = nn.Tanh()
+    for _ in range(12):
+        deep = nn.Sequential(deep)
+    assert "more" not in network_html(deep)
+    assert network_html(deep).count("<ul>") == 12
+    assert "<i>1 more</i>" in network_html(nn.Sequential(deep))

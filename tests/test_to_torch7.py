@@ -18,7 +18,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
-from torchlift.converters.modules.layers.container import Concat, ConcatTable
+from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
 from torchlift.converters.modules.layers.shape import View
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
 from torchlift.converters.modules.to_torch7 import to_torch7
@@ -239,3 +239,52 @@ def test_convert_writes_a_t7(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert torch.equal(actual, expected)
     assert main(["convert", str(source), str(target)]) == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_tables_and_options_of_new_layers_are_those_of_luas_constructors() -> None:
+    """`ConcatTable.lua` and `CAddTable.lua` begin with tables, which Torch7 fills in its passes."""
+    network = nn.Sequential(
+        ConcatTable(nn.ReLU(), nn.ReLU(inplace=True)),
+        ParallelTable(nn.Threshold(1, 2, inplace=True), nn.Dropout(0.3, inplace=True)),
+        CAddTable(),
+        Concat(nn.Tanh(), nn.BatchNorm2d(3, affine=False), dim=1),
+    )
+    written = to_torch7(network)
+    layers = [written, *written["modules"].values()]
+    tables = {
+        layer.class_name: [isinstance(layer[name], LuaTable) for name in ("output", "gradInput")]
+        for layer in layers
+    }
+    assert tables == {
+        "nn.Sequential": [False, False],
+        "nn.ConcatTable": [True, False],
+        "nn.ParallelTable": [True, True],
+        "nn.CAddTable": [False, True],
+        "nn.Concat": [False, False],
+    }
+    relu, in_place = written["modules"][1]["modules"].values()
+    assert [relu["inplace"], in_place["inplace"]] == [False, True]
+    assert [layer["inplace"] for layer in written["modules"][2]["modules"].values()] == [True, True]
+    assert written["modules"][3]["inplace"] is False
+    concat = written["modules"][4]
+    assert concat["dimension"] == 2
+    norm = concat["modules"][2]
+    assert norm["affine"] is False
+    assert "weight" not in norm.fields
+    assert to_torch7(nn.BatchNorm1d(3))["affine"] is True
+
+
+@pytest.mark.parametrize("layer", [nn.Softmax, nn.LogSoftmax])
+@pytest.mark.parametrize("dim", [None, 1, -1])
+def test_a_softmax_over_the_classes_is_written(layer: type[nn.Module], dim: int | None) -> None:
+    assert to_torch7(layer(dim)).class_name == f"nn.{layer.__name__.replace('max', 'Max')}"
+
+
+def test_a_network_of_one_layer_that_torch7_lacks_is_named() -> None:
+    with pytest.raises(ConversionError, match=r"^the network: GELU has no Torch7 counterpart"):
+        to_torch7(nn.GELU())
+
+
+def test_a_view_says_how_many_elements_it_has() -> None:
+    written = to_torch7(nn.Sequential(View([4, 9], 3)))["modules"][1]
+    assert (written["numElements"], written["size"].tolist()) == (36, [4, 9])

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from torchlift.converters import convert, t7
+from torchlift.converters.modules import keep_batch_dimension
 from torchlift.converters.modules.errors import ConversionError
 from torchlift.converters.modules.to_torch7 import to_torch7, torch7_skeleton
 from torchlift.converters.modules.torch7_skeleton import _same, _Storages
 from torchlift.converters.modules.torch7_source import materialize
-from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,90 @@ def test_a_tensor_that_no_longer_fits_leaves_zeros(tensors: dict[str, torch.Tens
     # One of another shape with as many numbers fits.
     values = {"weight": torch.arange(4.0).reshape(4, 1)}
     assert materialize(skeleton, values)["weight"].tolist() == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LuaObject("nn.View", LuaTable({"size": np.array([4]), "numElements": 4})),
+        LuaObject("nn.Reshape", LuaTable({"size": np.array([4]), "nelement": 4})),
+        LuaObject("nn.Squeeze"),
+    ],
+    ids=lambda source: source.class_name,
+)
+def test_a_layer_that_keeps_a_batch_of_one_is_still_its_files(source: LuaObject) -> None:
+    """Only an exported network needs that; `nn.Reshape` could not be described anew."""
+    network = convert(source)
+    keep_batch_dimension(network)
+    assert network.keep_batch
+    written = to_torch7(network)
+    assert written.class_name == source.class_name
+    assert list(written.fields.keys()) == list(source.fields.keys())
+
+
+def test_noise_is_a_buffer_and_so_are_tables_of_outputs() -> None:
+    """As `clearState` leaves them."""
+    noise = np.ones(3, "f4")
+    tables = {name: LuaTable.from_list([noise]) for name in ("output", "gradInput")}
+    fields = {"p": 0.5, "v2": True, "noise": noise, **tables, "kept": LuaTable.from_list([noise])}
+    written = to_torch7(convert(LuaObject("nn.Dropout", LuaTable(fields))))
+    assert written["noise"].size == 0
+    assert [len(written[name]) for name in ("output", "gradInput", "kept")] == [0, 0, 1]
+
+
+def test_steps_that_were_counted_in_training_are_no_change_of_the_file() -> None:
+    """PyTorch counts batches; Torch7's class has no field for it."""
+    fields = {name: np.ones(2, "f4") for name in ("running_mean", "running_var")}
+    network = convert(LuaObject("nn.BatchNormalization", LuaTable(fields), 2))
+    network.train()(torch.randn(4, 2))
+    assert network.num_batches_tracked.item() == 1
+    written = to_torch7(network)
+    np.testing.assert_array_equal(written["running_mean"], network.running_mean)
+
+
+def test_a_value_that_the_file_holds_in_another_form_stays_or_is_refused() -> None:
+    """Version 1 of the class has the inverse root of the variance."""
+    fields = {name: np.ones(2, "f4") for name in ("running_mean", "running_std")}
+    network = convert(LuaObject("nn.BatchNormalization", LuaTable({**fields, "eps": 0.5})))
+    assert to_torch7(network)["running_std"].tolist() == [1, 1]
+    network.running_var[0] = 3
+    with pytest.raises(ConversionError, match=r"running_var: has changed, and Torch7's class"):
+        to_torch7(network)
+
+
+def frames() -> nn.Module:
+    """Return a convolution of frames, whose PyTorch layer inside has no object of its own."""
+    fields = {"inputFrameSize": 2, "outputFrameSize": 3, "kW": 1, "dW": 1}
+    arrays = {"weight": np.ones((3, 2), "f4"), "bias": np.zeros(3, "f4")}
+    return convert(LuaObject("nn.TemporalConvolution", LuaTable({**fields, **arrays})))
+
+
+def test_a_part_of_a_torch7_layer_is_not_replaced_alone() -> None:
+    network = frames()
+    network.module = nn.Tanh()
+    with pytest.raises(ConversionError, match=r"^module: has changed, and is part of a Torch7 lay"):
+        to_torch7(network)
+    network = frames()
+    network.add_module("behind", nn.Tanh())
+    with pytest.raises(ConversionError, match=r"^the network: its layers are not those of Torch7"):
+        to_torch7(network)
+
+
+def test_functions_of_a_file_keep_what_they_hold() -> None:
+    """`nn.Copy` and others keep a closure; it is data, and is written back."""
+    upvalue = LuaTable({"name": "count", "value": np.arange(3.0)})
+    hook = LuaFunction(b"bytecode", LuaTable({1: upvalue}))
+    source = t7.loads(t7.dumps(LuaObject("nn.Tanh", LuaTable({"hook": hook, "again": hook}))))
+    written = t7.loads(t7.dumps(to_torch7(convert(source))))
+    assert written["hook"] is written["again"]
+    assert (written["hook"].bytecode, written["hook"].tag) == (b"bytecode", 8)
+    found = written["hook"].upvalues[1]
+    assert (found["name"], found["value"].tolist()) == ("count", [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["nn.DataParallelTable", "nn.DataParallel"])
+def test_the_first_replica_is_written_in_the_place_of_all(name: str) -> None:
+    tanh = [LuaObject("nn.Tanh", LuaTable({"number": n})) for n in (1, 2)]
+    source = LuaObject(name, LuaTable({"modules": LuaTable.from_list(tanh)}))
+    written = to_torch7(convert(source))
+    assert (written.class_name, written["number"]) == ("nn.Tanh", 1)

@@ -1,0 +1,81 @@
+"""Rules of criterions that no file of Torch7's shows: ties, overflow, older files, tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from layer_support import lua
+
+from torchlift.converters import convert
+
+MSE = lua("nn.MSECriterion", sizeAverage=True)
+
+
+def test_a_logistic_loss_does_not_overflow() -> None:
+    """Torch7 computes the exponential in double precision; in single, e¹⁰⁰ is infinite."""
+    criterion = convert(lua("nn.SoftMarginCriterion", sizeAverage=False))
+    loss = criterion(torch.tensor([-100.0, 100.0, 0.0]), torch.tensor([1.0, 1.0, -1.0]))
+    assert loss.item() == pytest.approx(100 + np.log(2))
+
+
+def test_a_target_of_no_probability_costs_nothing() -> None:
+    """`DistKLDivCriterion.c` skips targets of 0 and less, also where the input is -∞."""
+    criterion = convert(lua("nn.DistKLDivCriterion", sizeAverage=False))
+    input = torch.tensor([-float("inf"), -3.0, np.log(0.25)])
+    assert criterion(input, torch.tensor([0.0, -1.0, 0.5])).item() == pytest.approx(0.5 * np.log(2))
+
+
+def test_a_loss_of_exactly_its_margin_has_the_gradient_of_a_larger_one() -> None:
+    input = torch.tensor([1.0, 0.5, 2.0], requires_grad=True)
+    criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=1, sizeAverage=False))
+    criterion(input, -torch.ones(3)).backward()
+    assert input.grad is not None
+    assert input.grad.tolist() == [-1, -1, 0]
+    leaf = torch.zeros(2, requires_grad=True)
+    absolute = convert(lua("nn.AbsCriterion", sizeAverage=False))
+    absolute(leaf, torch.zeros(2)).backward()
+    assert leaf.grad is not None
+    assert leaf.grad.tolist() == [1, 1]
+
+
+def test_a_target_passes_through_a_module_of_its_own() -> None:
+    modules = {"inputModule": lua("nn.Square"), "targetModule": lua("nn.Abs")}
+    criterion = convert(lua("nn.ModuleCriterion", criterion=MSE, **modules))
+    assert criterion(torch.tensor([3.0]), torch.tensor([-4.0])).item() == 25
+
+
+@pytest.mark.parametrize("weights", [[2, 3], np.array([2.0, 3.0])])
+def test_weights_of_criterions_are_a_table_or_a_storage(weights: Any) -> None:
+    fields = {"criterions": [MSE, lua("nn.L1Cost")], "weights": weights}
+    one = torch.tensor([4.0])
+    multi = convert(lua("nn.MultiCriterion", **fields))
+    assert multi(one, torch.tensor([1.0])).item() == 2 * 9 + 3 * 4
+    # The second criterion takes no target, so that there is none for it.
+    parallel = convert(lua("nn.ParallelCriterion", **fields))
+    assert parallel([one, one], [torch.tensor([1.0])]).item() == 2 * 9 + 3 * 4
+
+
+def test_weights_follow_the_classes_of_the_target() -> None:
+    """The target's last dimension counts the classes, whatever the shape of the input is."""
+    criterion = convert(lua("nn.BCECriterion", weights=torch.tensor([1.0, 2.0, 4.0])))
+    halves, target = torch.full((6,), 0.5), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    halves[5] = 0.25
+    expected = (2 * (1 + 2) * np.log(2) + 4 * np.log(2) + 4 * np.log(4)) / 6
+    assert criterion(halves, target).item() == pytest.approx(expected)
+
+
+def test_a_number_is_the_target_of_the_first_values() -> None:
+    criterion = convert(lua("nn.MarginRankingCriterion", margin=5, sizeAverage=True))
+    pair = [torch.tensor([[3.0, 100.0], [7.0, 8.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])]
+    assert criterion(pair, 1).item() == 3
+    assert criterion(pair, -1).item() == 7
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 1), (-1, 2), (0, 3), (0.5, 3), (-2, 3)])
+def test_a_hinge_of_neither_1_nor_minus_1_is_the_sum_of_both(target: float, loss: float) -> None:
+    """`HingeEmbeddingCriterion.lua` leaves out one of two losses where the target equals ±1."""
+    criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=3, sizeAverage=False))
+    assert criterion(torch.ones(1), torch.tensor([float(target)])).item() == loss
