@@ -16,6 +16,7 @@ from torch import nn
 
 from torchlift.converters.errors import LabelsError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, describe_file, onnx_file
@@ -32,6 +33,7 @@ from torchlift.converters.onnx.onnx_file import (
 )
 from torchlift.converters.onnx.quantizer.plain_graph import plain_graph
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.vocabulary import Vocabulary
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 value = helper.make_tensor_value_info
@@ -286,3 +288,113 @@ def test_a_folder_is_no_onnx_file(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").mkdir()
     with pytest.raises(OnnxError, match=r"m\.onnx: a folder, not an \.onnx file"):
         read_network(tmp_path / "m.onnx")
+
+
+def test_all_that_a_file_says_of_itself_is_described(tmp_path: Path) -> None:
+    """Of two inputs, two outputs and two weights: numbers, versions and what an export wrote."""
+    values = [value(name, FLOAT, ["batch", 3, "h", "w"]) for name in ("a", "b")]
+    outputs = [value("y", HALF, ["batch", None]), value("z", UINT8, [1])]
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), f"w{shape}") for shape in (2, 5)]
+    weights.append(numpy_helper.from_array(np.ones((2, 3, 4), np.float32), "w3"))
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])] * 3
+    opsets = [helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("", 17)]
+    made = helper.make_graph(nodes, "g", values, outputs, weights)
+    model = helper.make_model(made, opset_imports=opsets, ir_version=8)
+    outside = Preprocessing(resize="none", value_range=255)
+    inside = Preprocessing(mean=(0.5,), std=(2.0,))
+    metadata = Metadata(
+        labels=["a", "b"],
+        vocabularies=[Vocabulary("vocab", ("x", "y"))],
+        preprocessing=outside,
+        baked_preprocessing=inside,
+        image_to_image=ImageToImage(255, "BGR"),
+        precision="int8",
+        output_kind="logits",
+        depends_on_batch=True,
+        source={"file": "m.t7", "sha256": "0"},
+        torchlift_version="0.2.0",
+    )
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save(model, tmp_path / "f.onnx")
+    shape = ["batch", 3, "h", "w"]
+    described = describe_file(tmp_path / "f.onnx")
+    assert described == {
+        "bytes": (tmp_path / "f.onnx").stat().st_size,
+        "inputs": [{"name": name, "shape": shape, "dtype": "float32"} for name in ("a", "b")],
+        "outputs": [
+            {"name": "y", "shape": ["batch", None], "dtype": "float16"},
+            {"name": "z", "shape": [1], "dtype": "uint8"},
+        ],
+        "nodes": 3,
+        "parameters": 2 + 5 + 24,
+        "opset": 17,
+        "ir_version": 8,
+        "labels": ["a", "b"],
+        "vocabularies": [Vocabulary("vocab", ("x", "y")).to_json()],
+        "preprocessing": outside.to_json(),
+        "baked_preprocessing": inside.to_json(),
+        "image_to_image": ImageToImage(255, "BGR").to_json(),
+        "arithmetic": "int8",
+        "output_kind": "logits",
+        "depends_on_batch": True,
+        "source": {"file": "m.t7", "sha256": "0"},
+        "torchlift_version": "0.2.0",
+        "format_version": 2,
+    }
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "f.onnx")
+    unsaid = describe_file(tmp_path / "f.onnx")
+    # An output of half precision tells the arithmetic; nothing tells the rest.
+    assert (unsaid["arithmetic"], unsaid["depends_on_batch"], unsaid["vocabularies"]) == (
+        "fp16",
+        False,
+        [],
+    )
+    names = ("labels", "preprocessing", "baked_preprocessing", "image_to_image", "output_kind")
+    names += ("source", "torchlift_version", "format_version")
+    assert [unsaid[name] for name in names] == [None] * len(names)
+
+
+def test_weights_in_another_folder_are_refused_with_their_place(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = helper.make_model(graph(weight=np.ones((3, 2), np.float32)), ir_version=8)
+    beside = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    onnx.save(model, folder / "f.onnx", **beside)
+    (folder / "w.data").rename(tmp_path / "w.data")
+    stored = onnx.load(folder / "f.onnx", load_external_data=False)
+    place = next(e for e in stored.graph.initializer[0].external_data if e.key == "location")
+    place.value = "../w.data"
+    onnx.save(stored, folder / "f.onnx")
+    with pytest.raises(OnnxError, match=r"f\.onnx: its weights in \.\./w\.data: \S") as caught:
+        read_network(folder / "f.onnx")
+    assert "\n" not in str(caught.value)
+    place.value = "w.data"
+    onnx.save(stored, folder / "f.onnx")
+    with pytest.raises(OnnxError, match=r"its weights are in w\.data, which is missing beside it"):
+        read_network(folder / "f.onnx")
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_what_is_no_tensor_or_missing_is_named(kind: str, tmp_path: Path) -> None:
+    model = helper.make_model(graph(), ir_version=8)
+    values = getattr(model.graph, kind)
+    name = values[0].name
+    values[0].CopyFrom(helper.make_tensor_sequence_value_info(name, FLOAT, None))
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(OnnxError, match=f"the {kind} {name} is a sequence, where a tensor was exp"):
+        read_network(tmp_path / "f.onnx")
+    del values[:]
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(OnnxError, match=f"not a network: it has no {kind}$"):
+        read_network(tmp_path / "f.onnx")
+
+
+def test_what_is_no_onnx_file_is_told_apart_from_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "f.onnx"
+    for content, said in ((None, "no such file"), (b"", "not an ONNX file: it states no version"),
+                          (b"text\n", "not an ONNX file: ")):  # fmt: skip
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(OnnxError, match=rf"f\.onnx: {said}"):
+            read_network(file)
