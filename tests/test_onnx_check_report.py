@@ -179,3 +179,44 @@ def test_the_report_of_an_earlier_check_is_replaced_and_no_other_file(tmp_path: 
             write_check_report(found)
         assert (tmp_path / name).read_text(encoding="utf-8") == text
         (tmp_path / name).write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_replaced"),
+    [
+        ("m.check.txt", b"x.onnx: noise\nok  finite\nx.onnx: passed\n", True),
+        ("m.check.txt", b"x.onnx: FAILED: weights, nodes\n", True),
+        # The verdict is the last line of a report.
+        ("m.check.txt", b"x.onnx: passed\nmy notes\n", False),
+        ("m.check.txt", b"caf\xe9\nx.onnx: passed\n", False),
+        ("m.check.txt", b"it passed\n", False),
+        ("m.check.json", b'{"file": "m", "passed": true, "findings": [], "more": 1}', True),
+        ("m.check.json", b'{"file": "m", "passed": true}', False),
+        ("m.check.json", b'["file", "passed", "findings"]', False),
+        ("m.check.json", b"[" * 100_000, False),
+        ("m.check.json", b"{", False),
+    ],
+)
+def test_only_what_reads_as_a_report_is_replaced(
+    name: str, content: bytes, is_replaced: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    if is_replaced:
+        assert tmp_path / name in check_report_targets(tmp_path / "m.onnx")
+    else:
+        with pytest.raises(WriteError, match="is not the report of a check and is not replaced"):
+            check_report_targets(tmp_path / "m.onnx")
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_the_names_of_findings_are_aligned_and_each_failure_is_named_once() -> None:
+    findings = [Finding("a", False, "1"), Finding("longest", True, "2"), Finding("a", False, "3")]
+    found = replace(report(), findings=[*findings, Finding("b", False, "4")], provider="CPU")
+    assert [*found.lines()] == [
+        "x.onnx: noise, CPU, profile fp32-cpu",
+        "FAILED  a        1",
+        "ok      longest  2",
+        "FAILED  a        3",
+        "FAILED  b        4",
+        "x.onnx: FAILED: a, b",
+    ]
