@@ -80,6 +80,38 @@ def test_the_last_line_that_a_program_wrote_says_why_it_died(folder: Path) -> No
         RuntimeSession(program(text), folder / "sub.onnx").__enter__()
 
 
+def test_a_program_that_does_not_end_by_itself_is_ended(folder: Path) -> None:
+    lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
+    text = f"import time; print(*{lines}, sep=chr(10), flush=True); time.sleep(20)"
+    with RuntimeSession(program(text), folder / "sub.onnx") as session:
+        pass
+    assert session._process.returncode == -9  # SIGKILL
+
+
+def test_what_has_answered_in_time_is_not_ended_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[float] = []
+
+    class Timer:
+        def __init__(self, seconds: float, end: Any) -> None:
+            self.seconds = seconds
+
+        def start(self) -> None:
+            running.append(self.seconds)
+
+        def is_alive(self) -> bool:
+            return True
+
+        def cancel(self) -> None:
+            running.remove(self.seconds)
+
+    monkeypatch.setattr("threading.Timer", Timer)
+    lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
+    with RuntimeSession(program(f"print(*{lines}, sep=chr(10))"), folder / "sub.onnx", timeout=60):
+        assert running == []
+
+
 def test_each_answer_has_its_own_time(folder: Path) -> None:
     """Also while a file is open: what hangs then is told by what it was asked."""
     lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
