@@ -285,9 +285,10 @@ def test_the_meaning_of_what_is_kept_is_asked_of_the_layer_that_gives_it(tmp_pat
 
 
 def test_random_operators_and_versions_of_the_exporter_are_told(tmp_path: Path) -> None:
-    operators = ("RandomUniformLike", "Relu", "Bernoulli", "RandomUniformLike")
-    pair = opened(tmp_path, operators=operators)
-    assert pair.random_operators == ["Bernoulli", "RandomUniformLike"]
+    drawn = ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"]
+    drawn += ["RandomUniformLike"]
+    pair = opened(tmp_path, operators=(*reversed(drawn), "Relu", "Bernoulli"))
+    assert pair.random_operators == drawn
     assert opened(tmp_path).random_operators == []
     for exporter, is_this in ((EXPORTER, True), ("torch 1.0", False), (None, False)):
         pair = opened(tmp_path, metadata=Metadata(exporter=exporter))
