@@ -307,3 +307,5 @@ def test_images_that_keep_their_size_are_not_cropped_either() -> None:
     cropped = Preprocessing(size=(8, 8), crop=(2, 2))
     assert _to_inputs(pixels, cropped, keep_size=True).shape == (2, 3, 4, 6)
     assert _to_inputs(pixels, cropped, keep_size=False).shape == (2, 3, 2, 2)
+    # With preprocessing a single image is a batch of one.
+    assert _to_inputs(pixels[0, 0], cropped, keep_size=True).shape == (1, 3, 4, 6)
