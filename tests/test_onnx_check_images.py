@@ -57,10 +57,10 @@ def told(
         image = feeds[IMAGE]  # (H, W, 3), RGB: what the model's preprocessing makes of it.
         inputs = (image[..., ::-1].astype(float) - [10, 20, 30]) / [2, 4, 8]
         actual = pixels(inputs.transpose(2, 0, 1)[None])
-        return [outputs(scores_of(actual)), actual]
+        return [scores_of(actual), outputs(scores_of(actual)), actual]
 
     def behind(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return [scores_of(feeds["input"])]
+        return [scores_of(feeds["input"])] * 2
 
     def open_session(path: Path, provider: str) -> Any:
         opened.append(provider)
@@ -175,7 +175,7 @@ def test_rounding_of_outputs_is_that_of_the_files_arithmetic(
     def rounding(module: nn.Module, inputs: np.ndarray, profile: str) -> list[float]:
         profiles.add(profile)
         assert inputs.shape[:2] == (1, 3)
-        return [1e9]
+        return [0.0, 1e9]  # The first output is as it should be.
 
     monkeypatch.setattr(image_file, "allowed_rounding", rounding)
     assert told(monkeypatch, outputs=lambda scores: scores * 2, precision=precision).passed
