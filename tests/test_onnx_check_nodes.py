@@ -227,3 +227,9 @@ def test_whole_numbers_of_a_weight_are_known_by_its_name_and_others_by_themselve
         for text in (taken, other)
     ]
     assert differences(*named) == ""
+
+
+def test_only_an_activation_that_cuts_is_part_of_a_quantizer() -> None:
+    assert changed("r = Relu(p)", "r = Clip(p)", is_int8=True) == ""
+    found = changed("r = Relu(p)", "r = Abs(p)", is_int8=True)
+    assert found == "Abs 1 in the file, 0 in the model"

@@ -299,3 +299,25 @@ def test_a_channel_of_zeros_may_have_any_scale() -> None:
     assert compare_weights(constants, file_of(arrays, dequantize(0))).differing == []
     arrays["w_quantized"][0, 0] = 1
     assert compare_weights(constants, file_of(arrays, dequantize(0))).differing == ["w"]
+
+
+def test_a_product_in_whole_steps_has_a_scale_for_each_column() -> None:
+    """Nothing dequantizes the weight, so that no node says its axis."""
+    arrays = quantized(WEIGHT, 64, 1)
+    found = compare_weights(CONSTANTS, file_of(arrays))
+    assert (found.differing, found.compared) == ([], 12)
+
+
+@pytest.mark.parametrize(("step", "differs"), [(10, True), (11, False), (12, True)])
+@pytest.mark.parametrize("is_bias", [True, False])
+def test_a_step_is_the_nearest_and_not_the_next_but_one(
+    step: int, differs: bool, is_bias: bool
+) -> None:
+    """10.53 steps are 11, of a weight and of a bias."""
+    scale = np.float32(2**-10)
+    values = np.array([127, 10.53125], np.float32) * scale
+    steps = np.array([127, step], np.int32 if is_bias else np.int8)
+    zero = np.zeros((), steps.dtype)
+    arrays = {"w_quantized": steps, "w_scale": scale.reshape(()), "w_zero_point": zero}
+    found = compare_weights({"w": Constant(values, False)}, file_of(arrays)).differing
+    assert found == (["w"] if differs else [])

@@ -150,3 +150,15 @@ def test_small_whole_numbers_are_weights_unless_they_are_single_or_zero_points()
     found = quantized_constants_of(graph(node, arrays, other))
     assert [one.name for one in found.dequantized] == ["w"]
     assert {name: kind for name, (_, kind) in found.unread.items()} == {"mask": "Where"}
+
+
+def test_of_two_constant_scales_behind_a_product_none_is_taken_for_the_weights() -> None:
+    arrays = {"w": STEPS, "z": np.int8([0]), "s": np.float32([0.5]), "t": np.float32([0.25])}
+    nodes = (
+        helper.make_node("MatMulInteger", ["x", "w", "xz", "z"], ["product"]),
+        helper.make_node("Cast", ["product"], ["float"], to=1),
+        helper.make_node("Mul", ["s", "t"], ["both"]),
+        helper.make_node("Mul", ["float", "both"], ["y"]),
+    )
+    found = quantized_constants_of(graph(nodes[0], arrays, *nodes[1:]))
+    assert (found.dequantized, [*found.unread]) == ([], ["w"])
