@@ -73,6 +73,10 @@ def test_exactly_what_is_allowed_passes() -> None:
     assert near.error == pytest.approx(limits.tolerance, rel=1e-12)
     outputs = {each.name: each.passed for each in check_outputs([near], limits, None)}
     assert outputs == {"finite": True, "outputs": near.error <= limits.tolerance, "top-1": True}
+    quarter = compare(np.array([[4.0, 0.0]]), np.array([[4.0, 1.0]]), np.arange(1), 0.25, False)
+    for tolerance, passes in ((0.25, True), (0.2499, False)):
+        _, outputs_found = check_outputs([quarter], replace(limits, tolerance=tolerance), None)
+        assert outputs_found.passed is passes
     wrong = comparison([[0.0, 1.0, 3.0], [0.0, 2.0, 1.0]])
     batches = [wrong, *[comparison()] * 9]
     # 19 of 20 predictions are the 95% that int8 must have.
