@@ -97,6 +97,7 @@ def test_a_loss_of_accuracy_may_be_as_large_as_allowed_or_a_tie(
     finding = check_accuracy(classes, (classes, other), ties, drop)
     assert finding.passed is passed
     assert finding.text.startswith("1.0000 of the model, 0.8000 of the file (-0.2000)")
+    assert ("; 1 of 5 are ties, a loss" in finding.text) is bool(ties)
     # A file that is better than the model is no loss.
     assert check_accuracy(classes, (other, classes), 0, 0).passed
 
