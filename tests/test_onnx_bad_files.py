@@ -13,6 +13,8 @@ from onnx_check_support import DIGITS, export_digits
 from PIL import Image
 
 from torchlift.cli.main import main
+from torchlift.converters.onnx import OnnxError
+from torchlift.converters.onnx.onnx_file import read_network
 
 DATA = str(DIGITS / "digits-test.t7")
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
@@ -172,3 +174,43 @@ def test_a_folder_is_not_quantized(tmp_path: Path, capfd: pytest.CaptureFixture[
     code, _, err = run(capfd, "quantize", str(tmp_path), "q.onnx", "--data", DATA)
     assert code in (1, 2)
     assert "torchlift export" in err
+
+
+def test_weights_in_another_folder_are_refused_with_their_place(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    external(bytes(64 * 10 * 4))(folder / "f.onnx")
+    (folder / "w.data").rename(tmp_path / "w.data")
+    stored = onnx.load(folder / "f.onnx", load_external_data=False)
+    place = next(e for e in stored.graph.initializer[0].external_data if e.key == "location")
+    place.value = "../w.data"
+    onnx.save(stored, folder / "f.onnx")
+    with pytest.raises(OnnxError, match=r"f\.onnx: its weights in \.\./w\.data: \S") as caught:
+        read_network(folder / "f.onnx")
+    assert "\n" not in str(caught.value)
+    place.value = "w.data"
+    onnx.save(stored, folder / "f.onnx")
+    with pytest.raises(OnnxError, match=r"its weights are in w\.data, which is missing beside it"):
+        read_network(folder / "f.onnx")
+
+
+def test_what_is_no_onnx_file_is_told_apart_from_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "f.onnx"
+    for content, said in ((None, "no such file"), (b"", "not an ONNX file: it states no version"),
+                          (b"text\n", "not an ONNX file: ")):  # fmt: skip
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(OnnxError, match=rf"f\.onnx: {said}"):
+            read_network(file)
+
+
+def test_what_onnx_says_of_weights_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("\n no such tensor\nat line 3")
+
+    external(bytes(64 * 10 * 4))(tmp_path / "f.onnx")
+    monkeypatch.setattr(onnx, "load_external_data_for_model", fail)
+    with pytest.raises(OnnxError, match=r"f\.onnx: its weights in w\.data: no such tensor$"):
+        read_network(tmp_path / "f.onnx")

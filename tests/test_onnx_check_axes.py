@@ -22,6 +22,9 @@ def test_outputs_of_another_order_of_axes_are_turned() -> None:
     scores = np.arange(10).reshape(2, 5, 1, 1)
     assert np.array_equal(_like(scores, (2, 5)), scores[:, :, 0, 0])
     assert _like(scores, (5, 2)) is scores
+    # A batch of one is no axis that can be left out.
+    row = np.zeros((1, 5))
+    assert _like(row, (5, 1)) is row
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -73,3 +73,9 @@ def test_a_tie_is_within_the_margin_or_at_it(margin: float, is_tie: bool) -> Non
     agreeing, ties = _predicted_classes(expected, actual, np.array([7, 8]), margin)
     assert agreeing == (2 if is_tie else 1)
     assert ties == ([Tie(7, 0, 1)] if is_tie else [])
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, None), (6, 5)])
+def test_five_of_five_classes_say_nothing(classes: int, top5: int | None) -> None:
+    scores = np.arange(float(classes))[None]
+    assert compare(scores, scores, np.arange(1), 1e-4, is_classifier=True).top5 == top5

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from PIL import Image
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference import InferenceError
-from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES, InputShape
+from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES, InputShape, InputShapes
 from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
     _to_inputs,
     count_examples,
+    indices_of,
     take_examples,
 )
 from torchlift.converters.onnx.checker.pair import ExportPair
@@ -160,3 +162,150 @@ def test_pixels_and_images_are_preprocessed_and_inputs_are_not(keep_size: bool) 
         _to_inputs(pixels, None, keep_size)
     rows = pixels[:, 0, 0]  # Numbers of two examples, not an image.
     assert _to_inputs(rows, None, keep_size) is rows
+
+
+@pytest.mark.parametrize(
+    ("leaf", "beside", "values"),
+    [
+        (InputShape(("N", 9), "int64"), False, {4, 5, 6}),
+        (InputShape(("N", 9), "int32"), True, {4, 5, 6}),
+        (InputShape(("N", 9), "bool"), False, {0, 1}),
+        # Bytes are indices, but a mask beside other inputs.
+        (InputShape(("N", 9), "uint8"), False, {4, 5, 6}),
+        (InputShape(("N", 9), "uint8"), True, {0, 1}),
+    ],
+)
+def test_random_whole_numbers_are_indices_from_the_first_to_the_last_or_a_mask(
+    leaf: InputShape, beside: bool, values: set[int], pair: ExportPair
+) -> None:
+    inputs = CheckInputs(pair, None, 0)
+    inputs._axes = [0, 0] if beside else [0]
+    drawn = inputs._draw(leaf, (50, 9), range(4, 7))
+    assert drawn.dtype.name == leaf.dtype
+    assert {int(number) for number in np.unique(drawn)} == values
+
+
+def test_random_images_have_all_bytes_and_random_numbers_both_signs(pair: ExportPair) -> None:
+    int8 = replace(pair, metadata=replace(pair.metadata, precision="int8"))
+    images = CheckInputs(int8, None, 3)
+    assert images.description == "pixels from seed 3 (no data given)"
+    leaf = InputShape(("N", 3, 40, 40))
+    drawn = images._draw(leaf, (2, 3, 40, 40), range(3))
+    assert (drawn.dtype, drawn.min(), drawn.max()) == (np.uint8, 0, 255)
+    # Pixels are normalized on their way, and keep their size.
+    batch = next(iter(images))
+    assert batch.model.shape == (1, 3, 4, 6)
+    assert batch.model.min() < -1.5
+    noise = CheckInputs(pair, None, 3)._draw(leaf, (2, 3, 40, 40), range(3))
+    assert noise.dtype == np.float32
+    assert abs(noise.mean()) < 0.05 < 0.9 < noise.std() < 1.1
+
+
+class Multiples(nn.Module):
+    """A network that takes heights and widths that are multiples of a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, input: Any) -> Any:
+        if input.shape[2] % self.step or input.shape[3] % self.step:
+            raise ValueError("odd")
+        return input.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("step", "sizes"),
+    [
+        (1, [(6, 12), (8, 7)]),
+        (2, [(6, 12), (8, 6)]),
+        (8, [(8, 8), (8, 8)]),
+        (32, [(32, 32), (32, 32)]),
+        (64, []),
+    ],
+)
+def test_other_sizes_are_the_first_that_the_network_takes(
+    step: int, sizes: list[tuple[int, int]], pair: ExportPair
+) -> None:
+    """By 1.5 and 2, and by 2 and 1.3: 4×6 in steps of 1, 2, 8 or 32."""
+    inputs = CheckInputs(replace(pair, module=Multiples(step)), None, 0)
+    found = [batch for batch in inputs if not batch.is_real]
+    assert [batch.model.shape for batch in found] == [(2, 3, *size) for size in sizes]
+
+
+def test_a_file_gets_no_size_that_it_has_and_one_of_fixed_sizes_no_other(pair: ExportPair) -> None:
+    """8 steps, 1.5 times as many in multiples of 8, are 8 again; the next try is 32."""
+
+    class Steps(nn.Module):
+        def forward(self, input: Any) -> Any:
+            if input.shape[1] % 8:
+                raise ValueError("odd")
+            return input
+
+    inputs = CheckInputs(pair, None, 0)
+    inputs._module, inputs._sizes = Steps(), [(8, 5)]
+    inputs._shapes = InputShapes([InputShape(("N", "?", 5))])
+    assert [*inputs._other_sizes()] == [[(32, 5)], [(16, 5)]]
+    inputs._shapes = InputShapes([InputShape(("N", 8, 5))])
+    assert [*inputs._other_sizes()] == []
+
+
+def test_pixels_go_through_the_preprocessing_of_each_side(pair: ExportPair) -> None:
+    """That of the model where the file says none, as files of other programs do."""
+    pixels = np.full((1, 3, 4, 4), 255, np.uint8)
+    other = replace(pair.metadata, preprocessing=Preprocessing(size=(2, 2), value_range=255))
+    unsaid = replace(pair.metadata, preprocessing=None)
+    for metadata, of_file in ((pair.metadata, 2), (other, 255), (unsaid, 2)):
+        batch = next(iter(CheckInputs(replace(pair, metadata=metadata), pixels, 0)))
+        # (1 - 0.5) / 0.25 of the model.
+        assert np.unique(batch.model).tolist() == [2]
+        assert np.unique(batch.file).tolist() == [of_file]
+    given = CheckInputs(pair, torch.zeros(4, 3, 4, 6), 0)
+    assert (given.count, given.description, given.is_random) == (4, "data given (4)", False)
+
+
+def test_examples_are_counted_and_taken_along_the_axis_of_each_input() -> None:
+    first, second = np.arange(6).reshape(2, 3), np.arange(15).reshape(3, 5)
+    indices = np.array([2, 0])
+    assert count_examples([first, second], [1, 0]) == 3
+    taken = take_examples([first, second], indices, [1, 0])
+    assert taken[0].tolist() == [[2, 0], [5, 3]]
+    assert taken[1].tolist() == [[10, 11, 12, 13, 14], [0, 1, 2, 3, 4]]
+    # Axes of another number of inputs say nothing, and neither does one that an array has not.
+    assert count_examples([second, second], [1]) == 3
+    assert take_examples([second], indices, [1, 0])[0].shape == (2, 5)
+    assert count_examples([second, np.arange(3)], [0, 1]) == 3
+    for axes in (None, [0, 0], [1, 1]):
+        with pytest.raises(InferenceError, match="of the same size in all of them"):
+            count_examples([first, second], axes)
+
+
+class Table(nn.Module):
+    """A layer that looks indices up, as those of this package say it."""
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__()
+        for name, size in sizes.items():
+            setattr(self, name, size)
+
+
+@pytest.mark.parametrize(
+    ("tables", "indices"),
+    [
+        ([{"largest_index": 4}, {"num_embeddings": 9}], range(1, 5)),
+        ([{"num_classes": 3}, {"num_embeddings": 9}], range(1, 4)),
+        ([{"num_embeddings": 0}], range(1, 2)),
+        ([{"num_classes": None}], range(3)),
+    ],
+)
+def test_every_kind_of_table_says_its_indices(tables: list[dict[str, Any]], indices: range) -> None:
+    assert indices_of(nn.Sequential(*(Table(**sizes) for sizes in tables))) == indices
+
+
+def test_images_that_keep_their_size_are_not_cropped_either() -> None:
+    pixels = np.zeros((2, 3, 4, 6), np.uint8)
+    cropped = Preprocessing(size=(8, 8), crop=(2, 2))
+    assert _to_inputs(pixels, cropped, keep_size=True).shape == (2, 3, 4, 6)
+    assert _to_inputs(pixels, cropped, keep_size=False).shape == (2, 3, 2, 2)
+    # With preprocessing a single image is a batch of one.
+    assert _to_inputs(pixels[0, 0], cropped, keep_size=True).shape == (1, 3, 4, 6)

@@ -6,11 +6,12 @@ int8 adds is no difference.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir
 import pytest
 
-from torchlift.converters.onnx.checker.nodes import Structure, differences
+from torchlift.converters.onnx.checker.nodes import Structure, _attribute, differences
 
 GRAPH = """
 <ir_version: 8, opset_import: ["" : 18]>
@@ -179,3 +180,56 @@ def test_a_missing_activation_of_a_float_file() -> None:
     assert changed("Add(r, c)", "Add(p, c)") == OTHER
     text = changed("r = Relu(p)\n", "r = Identity(p)\n")
     assert text == "Relu 0 in the file, 1 in the model"
+
+
+def test_factors_are_compared_as_single_precision_holds_them() -> None:
+    """A translation has doubles, a file has floats; a number of another float differs."""
+    stored = float(np.float32(0.1))
+    assert _attribute(onnx_ir.AttrFloat32("alpha", 0.1)) == _attribute(
+        onnx_ir.AttrFloat32("alpha", stored)
+    )
+    assert _attribute(onnx_ir.AttrFloat32s("scales", [0.1, 2])) == _attribute(
+        onnx_ir.AttrFloat32s("scales", [stored, 2])
+    )
+    other = float(np.nextafter(np.float32(0.1), np.float32(1)))
+    assert _attribute(onnx_ir.AttrFloat32("alpha", 0.1)) != _attribute(
+        onnx_ir.AttrFloat32("alpha", other)
+    )
+    assert _attribute(onnx_ir.AttrFloat32s("scales", [2, 0.1])) != _attribute(
+        onnx_ir.AttrFloat32s("scales", [0.1, 2])
+    )
+
+
+LOOP = """
+<ir_version: 8, opset_import: ["" : 18]>
+network (bool c, float[N,3] x) => (float[N,3] z)
+{ z = If (c) <
+    then_branch = yes () => (float[N,3] y) { y = OPERATOR(x) },
+    else_branch = no () => (float[N,3] n) { n = Neg(x) }
+> }
+"""
+
+
+def test_the_nodes_inside_a_branch_are_compared_by_their_operators() -> None:
+    relu, neg = (structure(LOOP.replace("OPERATOR", name)) for name in ("Relu", "Abs"))
+    assert differences(relu, relu) == ""
+    assert differences(relu, neg) == OTHER
+
+
+def test_whole_numbers_of_a_weight_are_known_by_its_name_and_others_by_themselves() -> None:
+    indices = GRAPH.replace("int64[1] axes = {1}>", "int64[1] axes = {1}, int64[2] v2 = {0, 1}>")
+    taken = indices.replace("d = Sub(x, y)", "e = Sub(x, y)\n  d = Gather <axis = 0>(e, v2)")
+    other = taken.replace("v2 = {0, 1}", "v2 = {1, 0}")
+    assert differences(structure(taken), structure(other)) == OTHER
+    # Of a weight the numbers are compared elsewhere.
+    named = [
+        Structure(onnx_ir.from_proto(onnx.parser.parse_model(text)).graph, (*WEIGHTS, "v2"))
+        for text in (taken, other)
+    ]
+    assert differences(*named) == ""
+
+
+def test_only_an_activation_that_cuts_is_part_of_a_quantizer() -> None:
+    assert changed("r = Relu(p)", "r = Clip(p)", is_int8=True) == ""
+    found = changed("r = Relu(p)", "r = Abs(p)", is_int8=True)
+    assert found == "Abs 1 in the file, 0 in the model"

@@ -73,6 +73,10 @@ def test_exactly_what_is_allowed_passes() -> None:
     assert near.error == pytest.approx(limits.tolerance, rel=1e-12)
     outputs = {each.name: each.passed for each in check_outputs([near], limits, None)}
     assert outputs == {"finite": True, "outputs": near.error <= limits.tolerance, "top-1": True}
+    quarter = compare(np.array([[4.0, 0.0]]), np.array([[4.0, 1.0]]), np.arange(1), 0.25, False)
+    for tolerance, passes in ((0.25, True), (0.2499, False)):
+        _, outputs_found = check_outputs([quarter], replace(limits, tolerance=tolerance), None)
+        assert outputs_found.passed is passes
     wrong = comparison([[0.0, 1.0, 3.0], [0.0, 2.0, 1.0]])
     batches = [wrong, *[comparison()] * 9]
     # 19 of 20 predictions are the 95% that int8 must have.
@@ -93,6 +97,7 @@ def test_a_loss_of_accuracy_may_be_as_large_as_allowed_or_a_tie(
     finding = check_accuracy(classes, (classes, other), ties, drop)
     assert finding.passed is passed
     assert finding.text.startswith("1.0000 of the model, 0.8000 of the file (-0.2000)")
+    assert ("; 1 of 5 are ties, a loss" in finding.text) is bool(ties)
     # A file that is better than the model is no loss.
     assert check_accuracy(classes, (other, classes), 0, 0).passed
 
@@ -179,3 +184,44 @@ def test_the_report_of_an_earlier_check_is_replaced_and_no_other_file(tmp_path: 
             write_check_report(found)
         assert (tmp_path / name).read_text(encoding="utf-8") == text
         (tmp_path / name).write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_replaced"),
+    [
+        ("m.check.txt", b"x.onnx: noise\nok  finite\nx.onnx: passed\n", True),
+        ("m.check.txt", b"x.onnx: FAILED: weights, nodes\n", True),
+        # The verdict is the last line of a report.
+        ("m.check.txt", b"x.onnx: passed\nmy notes\n", False),
+        ("m.check.txt", b"caf\xe9\nx.onnx: passed\n", False),
+        ("m.check.txt", b"it passed\n", False),
+        ("m.check.json", b'{"file": "m", "passed": true, "findings": [], "more": 1}', True),
+        ("m.check.json", b'{"file": "m", "passed": true}', False),
+        ("m.check.json", b'["file", "passed", "findings"]', False),
+        ("m.check.json", b"[" * 100_000, False),
+        ("m.check.json", b"{", False),
+    ],
+)
+def test_only_what_reads_as_a_report_is_replaced(
+    name: str, content: bytes, is_replaced: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    if is_replaced:
+        assert tmp_path / name in check_report_targets(tmp_path / "m.onnx")
+    else:
+        with pytest.raises(WriteError, match="is not the report of a check and is not replaced"):
+            check_report_targets(tmp_path / "m.onnx")
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_the_names_of_findings_are_aligned_and_each_failure_is_named_once() -> None:
+    findings = [Finding("a", False, "1"), Finding("longest", True, "2"), Finding("a", False, "3")]
+    found = replace(report(), findings=[*findings, Finding("b", False, "4")], provider="CPU")
+    assert [*found.lines()] == [
+        "x.onnx: noise, CPU, profile fp32-cpu",
+        "FAILED  a        1",
+        "ok      longest  2",
+        "FAILED  a        3",
+        "FAILED  b        4",
+        "x.onnx: FAILED: a, b",
+    ]

@@ -139,6 +139,7 @@ def test_tiny_outputs_are_compared_with_what_the_arithmetic_holds() -> None:
     expected, actual = np.array([[1e-6, 0.0]]), np.array([[1.5e-6, 0.0]])
     smallest = 2.0**-14
     assert PROFILES["fp16"].floor == smallest
+    assert [limits.floor for name, limits in PROFILES.items() if name != "fp16"] == [1e-12] * 3
     found = compare(expected, actual, np.arange(1), 1e-2, False, floor=smallest)
     assert found.error == pytest.approx(0.5e-6 / smallest)
     batch = CheckBatch(np.arange(1), expected, expected, is_real=True)

@@ -77,7 +77,13 @@ def test_tiny_numbers_in_half_precision_keep_their_sign() -> None:
     tiny = np.finfo(np.float16).smallest_subnormal
     assert compared([1e-9], np.array([tiny]))[0] == []
     assert compared([1e-9], np.array([-tiny]))[0] == ["w"]
-    assert compared([1e-9], np.array([10 * tiny]))[0] == ["w"]
+    # The smallest two may stand for what is smaller still, and no other number.
+    assert compared([1e-9], np.array([2 * tiny], np.float16))[0] == []
+    assert compared([1e-9], np.array([3 * tiny], np.float16))[0] == ["w"]
+    # What is too large is infinite, on its side.
+    for sign in (1, -1):
+        infinite = np.array([np.inf], np.float16)
+        assert compared([sign * 1e6], infinite)[0] == ([] if sign > 0 else ["w"])
 
 
 def test_another_shape_differs() -> None:
@@ -266,3 +272,52 @@ def test_a_quantized_constant_stands_for_numbers_and_names_its_parts(
     assert name == "w"
     assert np.array_equal(values, expected.T if suffix else expected)
     assert set(arrays) <= set(parts)
+
+
+@pytest.mark.parametrize("is_computed", [True, False])
+def test_a_computed_number_beside_the_middle_of_two_halves_may_go_either_way(
+    is_computed: bool,
+) -> None:
+    """Half of the distance of 1 and the next number is 2⁻¹¹; a unit of float32 is 2⁻²³."""
+    for units, is_near in ((1, True), (3, True), (4, False)):
+        middle = np.float32(1 + 2**-11 + units * 2**-23)
+        # The nearest is the upper one.
+        assert compared([middle], np.array([1 + 2**-10], np.float16), is_computed)[0] == []
+        found = compared([middle], np.array([1], np.float16), is_computed)[0]
+        assert (found == []) is (is_computed and is_near)
+
+
+def test_a_channel_of_zeros_may_have_any_scale() -> None:
+    """Its steps are zeros whatever a step is; another number is none of them."""
+    weight = np.array([[0.0, 0], [1, -0.5]], np.float32)
+    arrays = {
+        "w_quantized": np.array([[0, 0], [127, -64]], np.int8),
+        "w_scale": np.float32([7, 1 / 127]),
+        "w_zero_point": np.zeros(2, np.int8),
+    }
+    constants = {"w": Constant(weight, False)}
+    assert compare_weights(constants, file_of(arrays, dequantize(0))).differing == []
+    arrays["w_quantized"][0, 0] = 1
+    assert compare_weights(constants, file_of(arrays, dequantize(0))).differing == ["w"]
+
+
+def test_a_product_in_whole_steps_has_a_scale_for_each_column() -> None:
+    """Nothing dequantizes the weight, so that no node says its axis."""
+    arrays = quantized(WEIGHT, 64, 1)
+    found = compare_weights(CONSTANTS, file_of(arrays))
+    assert (found.differing, found.compared) == ([], 12)
+
+
+@pytest.mark.parametrize(("step", "differs"), [(10, True), (11, False), (12, True)])
+@pytest.mark.parametrize("is_bias", [True, False])
+def test_a_step_is_the_nearest_and_not_the_next_but_one(
+    step: int, differs: bool, is_bias: bool
+) -> None:
+    """10.53 steps are 11, of a weight and of a bias."""
+    scale = np.float32(2**-10)
+    values = np.array([127, 10.53125], np.float32) * scale
+    steps = np.array([127, step], np.int32 if is_bias else np.int8)
+    zero = np.zeros((), steps.dtype)
+    arrays = {"w_quantized": steps, "w_scale": scale.reshape(()), "w_zero_point": zero}
+    found = compare_weights({"w": Constant(values, False)}, file_of(arrays)).differing
+    assert found == (["w"] if differs else [])

@@ -19,6 +19,7 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.converters import convert, t7
+from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.modules.layers.normalization import Normalize
 from torchlift.converters.onnx import check, export
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
@@ -174,3 +175,32 @@ def test_inputs_are_scaled_only_where_the_network_takes_numbers(scales: bool) ->
     kinds = [names for names, _ in _batches(example, [0], scales, np.random.default_rng(0))]
     assert kinds[0] == [name for name, _ in _KINDS]
     assert kinds[1:] == ([[f"noise of {scale:g}"] * 2 for scale in _SCALES] if scales else [])
+
+
+def test_rounding_is_unknown_where_a_model_takes_no_doubles() -> None:
+    """A layer may keep a dtype of its own: then no error is explained, and none is hidden."""
+
+    def refuse(inputs: Any) -> list[np.ndarray]:
+        raise ModelInputError("expected Float but found Double")
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.tanh(batch.model)
+        return [(outputs, outputs + np.float32(off))]
+
+    example = np.zeros((2, 5), np.float32)
+    for off in (1e-5, 1e-3):
+        found = check_edge_cases(example, run_both, 1e-4, False, 0, in_float64=refuse)
+        assert found.passed is (off == 1e-5), found.text
+
+
+def test_infinity_of_the_file_alone_is_a_fault_and_that_of_the_model_is_none() -> None:
+    example = np.zeros((2, 5), np.float32)
+    for model, file, passes in ((0, np.inf, False), (np.inf, 0, True), (np.nan, np.inf, True)):
+
+        def run_both(batch: CheckBatch, both: Any = (model, file)) -> Any:
+            outputs = [np.ones_like(batch.model) for _ in both]
+            for output, value in zip(outputs, both, strict=True):
+                output[1, 2] = value
+            return [tuple(outputs)]
+
+        assert check_edge_cases(example, run_both, 1e-4, False, 0).passed is passes

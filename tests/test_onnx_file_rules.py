@@ -16,6 +16,7 @@ from torch import nn
 
 from torchlift.converters.errors import LabelsError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, describe_file, onnx_file
@@ -32,6 +33,7 @@ from torchlift.converters.onnx.onnx_file import (
 )
 from torchlift.converters.onnx.quantizer.plain_graph import plain_graph
 from torchlift.converters.saved import SavedModel
+from torchlift.converters.vocabulary import Vocabulary
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 value = helper.make_tensor_value_info
@@ -97,6 +99,7 @@ def test_image_and_columns_are_those_that_a_graph_fixes(
         (UINT8, ["height", "width", 3], True),
         (UINT8, [None, None, None], True),
         (UINT8, [8, "width", 3], False),
+        (UINT8, ["height", 8, 3], False),
         (UINT8, ["batch", "height", "width", 3], False),
         (FLOAT, ["height", "width", 3], False),
     ],
@@ -286,3 +289,83 @@ def test_a_folder_is_no_onnx_file(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").mkdir()
     with pytest.raises(OnnxError, match=r"m\.onnx: a folder, not an \.onnx file"):
         read_network(tmp_path / "m.onnx")
+
+
+def test_all_that_a_file_says_of_itself_is_described(tmp_path: Path) -> None:
+    """Of two inputs, two outputs and two weights: numbers, versions and what an export wrote."""
+    values = [value(name, FLOAT, ["batch", 3, "h", "w"]) for name in ("a", "b")]
+    outputs = [value("y", HALF, ["batch", None]), value("z", UINT8, [1])]
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), f"w{shape}") for shape in (2, 5)]
+    weights.append(numpy_helper.from_array(np.ones((2, 3, 4), np.float32), "w3"))
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])] * 3
+    opsets = [helper.make_opsetid("our.own", 99), helper.make_opsetid("", 17)]
+    made = helper.make_graph(nodes, "g", values, outputs, weights)
+    model = helper.make_model(made, opset_imports=opsets, ir_version=8)
+    outside = Preprocessing(resize="none", value_range=255)
+    inside = Preprocessing(mean=(0.5,), std=(2.0,))
+    metadata = Metadata(
+        labels=["a", "b"],
+        vocabularies=[Vocabulary("vocab", ("x", "y"))],
+        preprocessing=outside,
+        baked_preprocessing=inside,
+        image_to_image=ImageToImage(255, "BGR"),
+        precision="int8",
+        output_kind="logits",
+        depends_on_batch=True,
+        source={"file": "m.t7", "sha256": "0"},
+        torchlift_version="0.2.0",
+    )
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save(model, tmp_path / "f.onnx")
+    shape = ["batch", 3, "h", "w"]
+    described = describe_file(tmp_path / "f.onnx")
+    assert described == {
+        "bytes": (tmp_path / "f.onnx").stat().st_size,
+        "inputs": [{"name": name, "shape": shape, "dtype": "float32"} for name in ("a", "b")],
+        "outputs": [
+            {"name": "y", "shape": ["batch", None], "dtype": "float16"},
+            {"name": "z", "shape": [1], "dtype": "uint8"},
+        ],
+        "nodes": 3,
+        "parameters": 2 + 5 + 24,
+        "opset": 17,
+        "ir_version": 8,
+        "labels": ["a", "b"],
+        "vocabularies": [Vocabulary("vocab", ("x", "y")).to_json()],
+        "preprocessing": outside.to_json(),
+        "baked_preprocessing": inside.to_json(),
+        "image_to_image": ImageToImage(255, "BGR").to_json(),
+        "arithmetic": "int8",
+        "output_kind": "logits",
+        "depends_on_batch": True,
+        "source": {"file": "m.t7", "sha256": "0"},
+        "torchlift_version": "0.2.0",
+        "format_version": 2,
+    }
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "f.onnx")
+    unsaid = describe_file(tmp_path / "f.onnx")
+    # An output of half precision tells the arithmetic; nothing tells the rest.
+    assert (unsaid["arithmetic"], unsaid["depends_on_batch"], unsaid["vocabularies"]) == (
+        "fp16",
+        False,
+        [],
+    )
+    names = ("labels", "preprocessing", "baked_preprocessing", "image_to_image", "output_kind")
+    names += ("source", "torchlift_version", "format_version")
+    assert [unsaid[name] for name in names] == [None] * len(names)
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_what_is_no_tensor_or_missing_is_named(kind: str, tmp_path: Path) -> None:
+    model = helper.make_model(graph(), ir_version=8)
+    values = getattr(model.graph, kind)
+    name = values[0].name
+    values[0].CopyFrom(helper.make_tensor_sequence_value_info(name, FLOAT, None))
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(OnnxError, match=f"the {kind} {name} is a sequence, where a tensor was exp"):
+        read_network(tmp_path / "f.onnx")
+    del values[:]
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(OnnxError, match=f"not a network: it has no {kind}$"):
+        read_network(tmp_path / "f.onnx")

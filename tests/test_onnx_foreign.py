@@ -121,6 +121,7 @@ def test_annotating_keeps_the_graph_and_replaces_what_is_given(tmp_path: Path) -
     onnx.save(model, path)
     found = annotate(path, tmp_path / "a.onnx", **SAID)
     assert found.metadata.output_kind == "logits"
+    assert found.notes[0].startswith("the outputs are taken for logits: the graph ends in Gemm")
     assert graph_bytes(path) == graph_bytes(tmp_path / "a.onnx") != b""
     props = {prop.key: prop.value for prop in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert props["author"] == "me"
@@ -192,6 +193,9 @@ def test_weights_beside_a_file_are_not_copied_over_others(
     with pytest.raises(WriteError, match=r"w\.data"):
         annotate(path, tmp_path / "other" / "f.onnx", **SAID)
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["w.data"]
+    annotate(path, tmp_path / "other" / "f.onnx", overwrite=True, **SAID)
+    weights = (tmp_path / "w.data").read_bytes()
+    assert (tmp_path / "other" / "w.data").read_bytes() == weights
     (tmp_path / "third").mkdir()
     words = ["annotate", str(path), "-o", f"{tmp_path}/third/f.onnx", "--value-range", "1"]
     assert main([*words, "--json"]) == 0
@@ -217,6 +221,7 @@ def test_a_foreign_file_is_quantized_with_what_is_said(tmp_path: Path) -> None:
         path, tmp_path / "q.onnx", images, said=OnnxOverrides.of(**SAID), max_drop=1
     )
     assert quantized.layers == 2
+    assert quantized.notes[0].startswith("the outputs are taken for logits: the graph ends in Gemm")
     assert describe_file(tmp_path / "q.onnx")["arithmetic"] == "int8"
     actual = Classifier(tmp_path / "q.onnx", "cpu").probabilities(PIXELS)
     np.testing.assert_allclose(actual, probabilities(network()), atol=0.1)  # Eight bits.
@@ -273,3 +278,21 @@ def test_several_inputs_are_named(
     assert "left (batch×3×6×6) and right (?×3×6×6)" in said
     assert said.count("\n") == 1
     assert not Path("b.png").exists()
+
+
+def test_nothing_is_left_of_annotating_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the weights that were copied before, nor a part of the file."""
+    path = torch_onnx(tmp_path / "f.onnx", network())
+    options: Any = {"save_as_external_data": True, "size_threshold": 0, "location": "w.data"}
+    onnx.save(onnx.load(path), path, **options)
+    (tmp_path / "other").mkdir()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ZeroDivisionError):
+        annotate(path, tmp_path / "other" / "f.onnx", **SAID)
+    assert not [*(tmp_path / "other").iterdir()]

@@ -7,6 +7,8 @@ own, and one wrong number fails.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +29,8 @@ from onnx_foreign_support import (
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
-from torchlift.converters.onnx import annotate, check
+from torchlift.converters.onnx import OnnxError, annotate, check
+from torchlift.converters.onnx.checker.foreign_runs import run_foreign
 from torchlift.converters.onnx.checker.foreign_weights import compare_by_value
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.reference import Constant
@@ -102,6 +105,9 @@ def test_folded_numbers_may_differ_in_their_last_digits(
     shifted[1] += np.float32(units) * np.spacing(np.float32(2**10))
     result = compare_by_value([{"b": Constant(bias, is_computed)}], stored(b=shifted))
     assert result.compared == (4 if found else 0)
+    # A row is no sign of its own: it may be folded, or of another layer.
+    assert (result.differing, result.unknown) == ([], [] if found else ["b"])
+    assert result.total == 4
 
 
 def test_of_weights_of_one_shape_the_one_that_is_missing_is_named() -> None:
@@ -154,3 +160,34 @@ def test_the_batch_and_the_scores_of_a_file_are_found(
     pair = ExportPair.open(SavedModel(nn.Identity(), "logits"), file)
     assert pair.batch == batch
     assert pair.compared_outputs == ["scores"]
+
+
+def test_a_weight_is_found_in_any_order_of_its_axes_or_as_a_row() -> None:
+    """Both with a folded normalization and without, and no whole number is one."""
+    kernel = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    folded, unfolded = {"w": Constant(kernel * 2, True)}, {"w": Constant(kernel, False)}
+    for stored_as in (kernel.transpose(2, 0, 1), kernel.ravel(), kernel.reshape(6, 4), kernel * 2):
+        result = compare_by_value([folded, unfolded], stored(k=np.ascontiguousarray(stored_as)))
+        assert (result.compared, result.total, result.unknown) == (24, 24, [])
+    # A reshape of the same number of axes is another weight.
+    result = compare_by_value([unfolded], stored(k=kernel.reshape(4, 3, 2)))
+    assert (result.compared, result.unknown) == (0, ["k"])
+    whole = {"w": Constant(np.arange(24), False)}
+    assert compare_by_value([whole], stored(k=kernel)).compared == 0
+    assert compare_by_value([unfolded], stored(k=np.arange(24))).total == 0
+
+
+def test_a_fixed_batch_runs_in_pieces_whose_filling_is_dropped() -> None:
+    class Session:
+        def run(self, feeds: dict[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
+            assert (len(feeds["x"]), names) == (2, ["a", "b"])
+            return [feeds["x"] * 2, feeds["x"][:, :1, None, None]]
+
+    pair: Any = SimpleNamespace(batch=2, compared_outputs=["a", "b"])
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    session: Any = Session()
+    doubled, column = run_foreign(pair, session, {"x": x}, [(5, 3), (5, 1)])
+    assert np.array_equal(doubled, x * 2)
+    assert np.array_equal(column, x[:, :1])
+    with pytest.raises(OnnxError, match="the model has 1 outputs, the file 2: a, b; output_name=N"):
+        run_foreign(pair, session, {"x": x}, [(5, 3)])

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters.onnx import export
 from torchlift.converters.onnx.checker import divergence
-from torchlift.converters.onnx.checker.check_inputs import CheckInputs
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch, CheckInputs
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.checker.report import Finding
 from torchlift.converters.onnx.exporter.tracing import translate
@@ -61,3 +63,69 @@ def test_nodes_are_compared_in_a_file_with_its_weights_beside_it(
     found = located(model, tmp_path / "network.onnx")
     assert not found.passed
     assert found.text.startswith("the first node that diverges is node_linear (Gemm), layer 1:")
+
+
+def pair_of_two_nodes(folder: Path) -> ExportPair:
+    """Return y = -relu(x), and a file of it whose names are those of the operators."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Relu", ["x"], ["relu"]),
+        helper.make_node("Neg", ["relu"], ["y"], "n"),
+    ]
+    x, y = (value(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "f.onnx")
+    return ExportPair.open(SavedModel(nn.Identity(), "features"), folder / "f.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "2 nodes compared, none diverges"),
+        # The exporter may give a value another shape; the nodes behind it are compared.
+        ({"relu": np.zeros((3, 2))}, "1 nodes compared, none diverges"),
+        (
+            {"y": np.float32([[0, -1, -4], [0, 0, 0]])},
+            "the first node that diverges is n (Neg), ",
+        ),
+    ],
+)
+def test_values_are_compared_where_they_have_the_shape_of_the_models(
+    changes: dict[str, np.ndarray], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    torch_values = {"relu": (relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["neg"]))
+    values = {"relu": relu, "y": -relu, **changes}
+    monkeypatch.setattr(divergence, "_onnx_values", lambda *_: values)
+    batches = [
+        CheckBatch(np.arange(count), np.zeros((count, 3)), np.zeros((count, 3)), is_real=True)
+        for count in (1, 2)
+    ]
+    found = divergence.check_nodes(pair_of_two_nodes(tmp_path), batches, 1e-4)
+    assert found.text.startswith(text)
+    assert found.passed is ("none diverges" in text)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(ValueError("a\nb"), "a"), (AssertionError(), "AssertionError")]
+)
+def test_nodes_that_cannot_be_run_are_a_finding_of_one_line(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first batch with several examples: of one alone the batch may be any axis."""
+    given: list[int] = []
+
+    def fail(module: nn.Module, inputs: Any, shapes: Any) -> None:
+        given.append(len(inputs))
+        raise error
+
+    monkeypatch.setattr(divergence, "_torch_values", fail)
+    batches = [
+        CheckBatch(np.arange(count), np.zeros((count, 3)), np.zeros((count, 3)), is_real=True)
+        for count in (1, 2, 7)
+    ]
+    found = divergence.check_nodes(pair_of_two_nodes(tmp_path), batches, 1e-4)
+    assert found == Finding("locate", False, f"the nodes cannot be run: {said}")
+    assert given == [2]

@@ -115,3 +115,50 @@ def test_a_bias_whose_scales_are_computed_has_no_numbers() -> None:
     node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "s", "z", "ys", "yz", "b"], ["y"])
     found = quantized_constants_of(graph(node, arrays))
     assert [one.name for one in found.dequantized] == ["w"]
+
+
+@pytest.mark.parametrize(("largest", "is_fine"), [(2, True), (1, False)])
+def test_two_steps_of_four_bits_are_enough(largest: int, is_fine: bool) -> None:
+    """Of 16 of them there are no more than 8 on a side."""
+    steps = helper.make_tensor("w", onnx.TensorProto.INT4, [2, 2], [1, -1, largest, 0])
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"])
+    made = graph(node, {"s": np.float32([0.5])})
+    made.initializer.append(steps)
+    (weight,) = quantized_constants_of(made).dequantized
+    assert weight.is_fine.all() == is_fine
+    assert weight.is_fine.any() == is_fine
+    assert weight.values.tolist() == [[0.5, -0.5], [0.5 * largest, 0]]
+
+
+def test_constants_in_nodes_are_read_too_and_a_row_has_one_axis() -> None:
+    steps = np.array([3, -4], np.int8)
+    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(steps))
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"])
+    arrays = {"s": np.float32([0.5, 2])}
+    number = helper.make_node("Constant", [], ["n"], value_float=1.0)
+    (weight,) = quantized_constants_of(graph(node, arrays, constant, number)).dequantized
+    # The axis of a scale is the second by default, which a row does not have.
+    assert weight.values.tolist() == [1.5, -8]
+
+
+def test_small_whole_numbers_are_weights_unless_they_are_single_or_zero_points() -> None:
+    """A zero point for each channel is no weight, and neither is a flag; a mask may be one."""
+    arrays = {"w": STEPS, "s": np.ones(3, np.float32), "z": np.zeros(3, np.int8),
+              "one": np.int8([1]), "long": np.arange(9), "mask": np.ones(4, np.uint8)}  # fmt: skip
+    node = helper.make_node("DequantizeLinear", ["w", "s", "z"], ["y"])
+    other = helper.make_node("Where", ["mask", "one", "long"], ["t"])
+    found = quantized_constants_of(graph(node, arrays, other))
+    assert [one.name for one in found.dequantized] == ["w"]
+    assert {name: kind for name, (_, kind) in found.unread.items()} == {"mask": "Where"}
+
+
+def test_of_two_constant_scales_behind_a_product_none_is_taken_for_the_weights() -> None:
+    arrays = {"w": STEPS, "z": np.int8([0]), "s": np.float32([0.5]), "t": np.float32([0.25])}
+    nodes = (
+        helper.make_node("MatMulInteger", ["x", "w", "xz", "z"], ["product"]),
+        helper.make_node("Cast", ["product"], ["float"], to=1),
+        helper.make_node("Mul", ["s", "t"], ["both"]),
+        helper.make_node("Mul", ["float", "both"], ["y"]),
+    )
+    found = quantized_constants_of(graph(nodes[0], arrays, *nodes[1:]))
+    assert (found.dequantized, [*found.unread]) == ([], ["w"])

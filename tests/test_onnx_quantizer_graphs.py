@@ -109,6 +109,15 @@ def test_activations_are_unsigned(model: onnx.ModelProto, file: Path) -> None:
     stored = arrays(static_int8(model, calibrate(onnx.load(file), [{"input": INPUTS}])))
     points = {name: array.dtype for name, array in stored.items() if name.endswith("zero_point")}
     assert points["input_zero_point"] == points["positive_zero_point"] == np.uint8
+    # Biases are in steps of the products, 32 bits each.
+    biases = {name: array for name, array in stored.items() if name.startswith("bias")}
+    assert {array.dtype for name, array in biases.items() if name.endswith("quantized")} == {
+        np.dtype(np.int32)
+    }
+    for number in (1, 2):
+        scale = stored[f"bias_{number}_quantized_scale"]
+        found = biases[f"bias_{number}_quantized"] * scale
+        np.testing.assert_allclose(found, WEIGHTS[f"bias_{number}"], atol=0.51 * scale.max())
 
 
 def test_named_layers_stay_in_float(to_int8: Callable[..., onnx.ModelProto]) -> None:

@@ -21,6 +21,7 @@ from page_support import RUNTIME, opened, package
 from PIL import Image
 from support import FIXTURES, ROOT
 
+from torchlift import __version__
 from torchlift.cli.main import main
 from torchlift.converters.errors import WriteError
 from torchlift.converters.onnx import Classifier, OnnxError, write_page
@@ -208,6 +209,19 @@ def test_the_page_is_its_files_and_nothing_of_another_place(model: Path, tmp_pat
         "9.9.9",
         False,
     )
+    said = ("output_kind", "arithmetic", "image", "image_to_image", "check", "torchlift_version")
+    kind = "log_probabilities"
+    assert [card[name] for name in said] == [kind, "fp32", None, None, None, __version__]
+    assert card["source"]["file"] == "digits-lenet5-bn.t7"
+    # What turns an image into an input of the network, and not of the graph.
+    assert card["preprocessing"]["size"] == [32, 32]
+    # The page comes first, and the rest in order.
+    assert files[0].name == "index.html"
+    assert files[1:] == sorted(files[1:])
+    for name in ("page.js", "transform.js", "style.css"):
+        source = ROOT / "converters" / "onnx" / "page" / name
+        assert (tmp_path / "page" / name).read_bytes() == source.read_bytes()
+    assert (tmp_path / "page" / "ort.wasm.min.mjs").read_text() == "ort.wasm.min.mjs"
 
 
 def test_labels_of_other_people_end_no_element(tmp_path: Path) -> None:
@@ -241,6 +255,25 @@ def test_a_page_replaces_only_a_page(model: Path, tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"notes\.txt"):
         write_page(model, tmp_path / "page", onnxruntime_web=ort, overwrite=True)
     assert (tmp_path / "page" / "notes.txt").exists()
+    # Of another name, the model that was there goes with the page.
+    (tmp_path / "page" / "notes.txt").unlink()
+    other = tmp_path / "other.onnx"
+    other.write_bytes(model.read_bytes())
+    write_page(other, tmp_path / "page", onnxruntime_web=ort, overwrite=True)
+    assert [file.name for file in (tmp_path / "page").glob("*.onnx")] == ["other.onnx"]
+
+
+def test_a_page_of_somebody_else_is_not_replaced(model: Path, tmp_path: Path) -> None:
+    """It has an `index.html` too, and nothing that a page of ours has not."""
+    ort = package(tmp_path / "ort")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for files in (["style.css"], ["index.html", "style.css"]):
+        for name in files:
+            (mine / name).write_bytes(b"caf\xe9 torchlift page")
+        with pytest.raises(WriteError, match="is not a page that torchlift wrote and is not repl"):
+            write_page(model, mine, onnxruntime_web=ort, overwrite=True)
+    assert sorted(file.name for file in mine.iterdir()) == ["index.html", "style.css"]
 
 
 def test_the_json_document_names_the_files(

@@ -85,6 +85,34 @@ def test_a_card_gives_the_image_of_apply(name: str, image: Path, tmp_path: Path)
     off = np.abs(found - applied(model, image))
     assert off.max() <= (0 if card["image"]["gives_classes"] else 1)
     assert (off > 0).mean() < 0.01
+    assert card["output_kind"] == ("a map of classes" if name == "classes" else "an image")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_card_has_the_steps_that_the_file_says(name: str, tmp_path: Path) -> None:
+    network(tmp_path / "net.onnx", **NETWORKS[name])
+    said, card = NETWORKS[name], card_of(tmp_path / "net.onnx", tmp_path)["image"]
+    steps = said.get("image_to_image") or ImageToImage(1)
+    channels, is_gray = said["weight"].shape[0], said["weight"].shape[1] == 1
+    assert (card["takes_image"], card["channels"]) == (False, channels)
+    assert (card["border"], card["keeps_color"]) == (steps.border, steps.keeps_color)
+    assert card["multiple"] == steps.multiple
+    assert card["gives_classes"] is (name == "classes")
+    assert len(card["palette"]) == (3 * channels if name == "classes" else 0)
+    assert ("gain" in card) is (name != "classes")
+    is_bgr = said["preprocessing"].color == "BGR"
+    assert card["order"] == ([] if is_gray else [2, 1, 0] if is_bgr else [0, 1, 2])
+    assert np.shape(card["levels"]) == (1 if is_gray else 3, 256)
+
+
+def test_a_gray_network_with_its_preprocessing_inside_takes_a_color_image(tmp_path: Path) -> None:
+    """The graph makes it gray itself, so that it gets all three channels as bytes."""
+    layer = nn.Conv2d(1, 1, 1)
+    own = Preprocessing("gray", resize="none", value_range=255)
+    model = SavedModel(layer.eval(), "features", (1, 8, 8), preprocessing=own)
+    export(model, tmp_path / "net.onnx", bake_resize=True, any_size=True)
+    card = card_of(tmp_path / "net.onnx", tmp_path)["image"]
+    assert (card["takes_image"], card["order"], card["levels"]) == (True, [0, 1, 2], None)
 
 
 def test_the_color_of_an_output_is_that_of_the_network_inside_a_graph(
@@ -203,10 +231,11 @@ def test_the_package_is_found_above_the_nearest_first(
     # A folder that is given is the only one that is looked at.
     with pytest.raises(OnnxError, match="was not found in missing: npm install"):
         find_runtime("missing")
-    content = '{"name": "another", "version": "9.9.9"}'
-    (here / "node_modules" / "onnxruntime-web" / "package.json").write_text(content)
-    with pytest.raises(OnnxError, match="this is another package: npm install"):
-        find_runtime()
+    file = here / "node_modules" / "onnxruntime-web" / "package.json"
+    for content in ('{"name": "another", "version": "9.9.9"}', '{"name": "onnxruntime-web"}', "{"):
+        file.write_text(content)
+        with pytest.raises(OnnxError, match="this is another package: npm install"):
+            find_runtime()
 
 
 def described(shape: list[Any], dtype: str = "float32", outputs: Any = None) -> dict[str, Any]:
@@ -300,6 +329,10 @@ def test_a_page_is_for_a_classifier_that_takes_pixels(change: dict[str, Any], pr
     description = {**described(["h", "w", 3], "uint8"), **change}
     if problem:
         with pytest.raises(OnnxError, match=problem):
+            require_image_classifier(Path("m.onnx"), description)
+        description["source"] = {"file": "net.t7"}
+        said = "torchlift export net.t7 m-page.onnx --bake-resize" if "pre" in problem else problem
+        with pytest.raises(OnnxError, match=said):
             require_image_classifier(Path("m.onnx"), description)
     else:
         require_image_classifier(Path("m.onnx"), description)

@@ -35,6 +35,7 @@ class BatchResults:
     _inputs_vary: bool = False
     _outputs_vary: bool = False
     _predicted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    _tied: set[int] = field(default_factory=set)
 
     def add(
         self,
@@ -44,10 +45,12 @@ class BatchResults:
         rounding: Callable[[], list[float]],
     ) -> None:
         """Compare the outputs of the model and the file for one batch (see `compare_outputs`)."""
-        self.comparisons += compare_outputs(batch, outputs, self.limits, is_classifier, rounding)
+        compared = compare_outputs(batch, outputs, self.limits, is_classifier, rounding)
+        self.comparisons += compared
         expected, actual = outputs[0]
         if batch.is_real and expected.ndim == 2 and len(expected) == len(batch.examples):
             self._predicted.append((batch.examples, expected.argmax(1), actual.argmax(1)))
+            self._tied.update(tie.example for tie in compared[0].ties)
 
     def note_variation(self, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Note whether examples (N, …) of a batch, or of those before, go in and come out apart."""
@@ -77,7 +80,7 @@ class BatchResults:
 
     def count_ties(self) -> int:
         """Count the examples whose predicted class is a tie."""
-        return len({tie.example for comparison in self.comparisons for tie in comparison.ties})
+        return len(self._tied)
 
 
 def compare_outputs(

@@ -21,6 +21,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from ...errors import first_line
 from ...inference.provider_options import EXACT_INT8
 from ...inference.torch_module import as_inputs
 from ...input_shapes import InputShapes
@@ -62,7 +63,7 @@ def check_nodes(pair: ExportPair, batches: Iterable[CheckBatch], tolerance: floa
     try:
         divergence, compared = _first_divergence(pair, batch, tolerance)
     except Exception as error:  # A damaged file makes onnx and ONNX Runtime raise anything.
-        return Finding("locate", False, f"the nodes cannot be run: {str(error).splitlines()[0]}")
+        return Finding("locate", False, f"the nodes cannot be run: {first_line(error)}")
     if divergence is None:
         return Finding("locate", True, f"{compared} nodes compared, none diverges")
     node = divergence.node

@@ -150,14 +150,14 @@ def _compare(
                     f"an image of {image.shape[0]}×{image.shape[1]} becomes {actual.shape}, "
                     f"{expected.shape} was expected",
                 )
-            off = np.abs(actual - expected) / step
+            off = _apart(actual, expected) / step
             allowed = MAX_OFF[_is_enlarged(image, preprocessing)]
             farthest = max(farthest, (float(off.max()) / allowed, float(off.max())))
             equal, total = equal + int((off < _NO_DIFFERENCE).sum()), total + off.size
             sizes.append((image.shape[0], image.shape[1]))
             for number, (mine, other) in enumerate(zip(outputs, of_network, strict=True)):
-                limit = _OUTPUTS * np.abs(other).max(initial=0)
-                off = np.abs(mine.astype(np.float64) - other)
+                limit = _OUTPUTS * np.abs(other[np.isfinite(other)]).max(initial=0)
+                off = _apart(mine, other)
                 if off.max(initial=0) > limit and off.max() > _rounding(network, actual, number):
                     return Finding("images", False, "the outputs are not those of the network")
     if not total:
@@ -170,6 +170,15 @@ def _compare(
     )
     passed = equal >= MIN_EQUAL * total and farthest[0] <= 1 + _NO_DIFFERENCE
     return Finding("images", passed, text)
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how far numbers are apart: infinitely where one of two is NaN or infinite alone."""
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(one.astype(np.float64) - other)
+    result: np.ndarray = np.where(same, 0, np.nan_to_num(apart, nan=np.inf, posinf=np.inf))
+    return result
 
 
 def network_takes(network: ExportPair, inputs: np.ndarray) -> bool:
