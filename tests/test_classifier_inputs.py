@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,23 @@ def test_inputs_have_to_be_an_array(image: Path) -> None:
         classifier.predict_inputs(np.zeros((0, 3, 5, 5), np.float32))
     with pytest.raises(InferenceError, match="a list of files was expected"):
         list(predict_files(classifier, str(image)))
+
+
+def test_numbers_of_numpy_are_whole_numbers_too(image: Path) -> None:
+    classifier = classifier_of(batch_size=np.int64(2))
+    assert type(classifier.batch_size) is int
+    assert len(classifier.predict(image, top=np.uint8(2))[0]) == 2
+
+
+def test_a_damaged_file_that_is_open_is_called_by_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"no image")
+    for given, name in (
+        (file, str(file)),
+        (str(file), str(file)),
+        (file.open("rb"), str(file)),
+        (io.BytesIO(b"no image"), "images[0]"),
+        (b"no image", "images[0]"),
+    ):
+        with pytest.raises(ImageError, match=f"^{re.escape(name)}: not an image"):
+            classifier_of().predict([given])

@@ -45,6 +45,13 @@ def test_a_name_of_format_1_is_ours_in_a_file_of_format_1_alone() -> None:
     assert (again.is_foreign, again.labels, again.output_kind) == (True, ["a"], None)
 
 
+def test_an_entry_of_null_says_nothing() -> None:
+    found = Metadata.from_props({"format_version": "2", "labels": "null", "preprocessing": "null"})
+    assert (found.labels, found.preprocessing, found.format_version) == (None, None, 2)
+    # Nor does one that is not there, whatever this version would say.
+    assert (found.torchlift_version, found.output_kind) == (None, None)
+
+
 def test_a_file_that_is_annotated_keeps_its_graph_and_what_others_say_in_it() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
     model = helper.make_model(graph, producer_name="other")

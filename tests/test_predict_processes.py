@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,29 @@ def test_a_shard_goes_on_with_as_many_processes_only(tmp_path: Path) -> None:
         )
     assert b"0.png" in target.read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_a_run_that_starts_again_removes_what_others_left(tmp_path: Path) -> None:
+    """Of this file and no other, and of other numbers of processes alone; the first one looks."""
+    target = tmp_path / "r.csv"
+    others = ["r.csv.1-of-20.partial", "r.csv.1-of-20.partial.json", "r.csv.20-of-20.partial"]
+    kept = ["r1csv.1-of-20.partial", "r.csv.1-of-20.partial.txt", "my-r.csv.1-of-20.partial"]
+    for name in others + kept:
+        (tmp_path / name).touch()
+
+    def stop(rank: int, overwrite: bool) -> None:
+        options: Any = {"overwrite": overwrite, "resume": not overwrite, "facts": {}}
+        with open_shard(target, Unconnected(rank, 2), **options):
+            raise KeyboardInterrupt
+
+    with pytest.raises(WriteError, match=r"r\.csv\.1-of-20\.partial is of a run of 20 processes"):
+        stop(0, overwrite=False)
+    with pytest.raises(KeyboardInterrupt):
+        stop(1, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others + kept)
+    with pytest.raises(KeyboardInterrupt):
+        stop(0, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_run_that_goes_on_computes_the_batches_of_one_that_does_not() -> None:

@@ -26,7 +26,9 @@ from torchlift.converters.inference import (
 )
 from torchlift.converters.inference.classifier import top_predictions
 from torchlift.converters.inference.errors import ProviderError
+from torchlift.converters.inference.input_checks import check_inputs
 from torchlift.converters.inference.not_finite import require_finite_scores
+from torchlift.converters.inference.predictors import torch_device
 from torchlift.converters.inference.prepare import prepare_all, to_input_dtype
 from torchlift.converters.inference.provider_options import (
     GraphFacts,
@@ -175,6 +177,11 @@ def test_tensorrt_is_told_memory_precision_and_batches(tmp_path: Path) -> None:
     assert (found["trt_fp16_enable"], found["trt_int8_enable"]) == (False, True)
     bounds = [found[f"trt_profile_{bound}_shapes"] for bound in ("min", "opt", "max")]
     assert bounds == ["x:1x3x4", "x:32x3x4", "x:128x3x4"]
+    for kind in ("engine", "timing"):
+        assert found[f"trt_{kind}_cache_enable"] is True
+    # What takes how long is the same for all files.
+    assert found["trt_engine_cache_path"] == str(tmp_path / "engines" / "abc")
+    assert found["trt_timing_cache_path"] == str(tmp_path / "engines")
     assert "trt_profile_min_shapes" not in options("fp16", "N", 3, None)
     assert "trt_profile_min_shapes" not in options("fp16", 1, 3, 4)
 
@@ -189,6 +196,13 @@ def test_engines_belong_to_the_bytes_of_a_file(
         folders.append(engine_cache(tmp_path / "m.onnx"))
     assert folders[0] != folders[1]
     assert folders[0].parent == tmp_path / "cache" / "torchlift" / "tensorrt"
+    (tmp_path / "other.onnx").write_bytes(b"two")
+    assert engine_cache(tmp_path / "other.onnx") == folders[1]
+    # An empty setting is none.
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = engine_cache(tmp_path / "other.onnx")
+    assert found.parent == tmp_path / "home" / ".cache" / "torchlift" / "tensorrt"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model"])
@@ -197,3 +211,80 @@ def test_an_evaluation_from_python_takes_an_onnx_file_too(name: str) -> None:
     predictor = opened_predictor(FIXTURES / "0.1.0" / name, "cpu")
     assert isinstance(predictor, OnnxPredictor if name == "model.onnx" else TorchPredictor)
     assert opened_predictor(predictor) is predictor
+
+
+def test_the_options_of_a_provider_are_those_of_its_arithmetic_and_its_memory() -> None:
+    """Each keeps the numbers those of single precision, or bounds what is taken."""
+    assert requested_providers(ProviderChoice("cpu"), 3) == ["CPUExecutionProvider"]
+    (name, options), cpu = requested_providers(ProviderChoice("cuda", 1))
+    assert (name, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert options == {
+        "device_id": 1,
+        "use_tf32": 0,
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    (name, options), cpu = requested_providers(ProviderChoice("openvino"))
+    assert (name, options["device_type"]) == ("OpenVINOExecutionProvider", "CPU")
+    assert "num_of_threads" not in options
+    # TensorRT before the file is known: nothing of its engines.
+    (name, options), (_, cuda), cpu = requested_providers(ProviderChoice("tensorrt", 2))
+    assert (name, options, cuda["device_id"]) == ("TensorrtExecutionProvider", {"device_id": 2}, 2)
+
+
+@pytest.mark.parametrize(
+    ("provider", "has_gpu", "device"),
+    [
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cuda", True, "cuda"),
+        ("cuda:1", True, "cuda:1"),
+    ],
+)
+def test_pytorch_runs_on_the_gpu_where_there_is_one_and_it_may(
+    provider: str, has_gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert torch_device(provider) == device
+
+
+def test_a_device_that_fails_while_it_gets_the_network_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image\nadvice")
+
+    monkeypatch.setattr("torchlift.converters.inference.torch_module.inference_copy", fail)
+    with pytest.raises(ProviderError, match=r"cannot run the model on cpu: no kernel image$"):
+        flat()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "dtype", "problem"),
+    [
+        (np.float32([[-65504, 65504]]), np.float16, ""),
+        (np.float32([[0, 65536]]), np.float16, "inputs reach 6.554e\\+04, which is beyond float16"),
+        (
+            np.float32([[-65536, 0]]),
+            np.float16,
+            "inputs reach 6.554e\\+04, which is beyond float16",
+        ),
+        (np.float64([[1e39, 0]]), np.float64, ""),
+        (np.float64([[1e39, 0]]), np.uint8, ""),
+        (np.array([[True, False]]), np.float32, ""),
+        (np.array([["a", "b"]]), np.float32, "inputs are of type <U1; real numbers were expected"),
+        (np.zeros((2, 3)), np.float32, "inputs of shape 3, the network takes 2"),
+        (np.zeros((2, 2, 1)), np.float32, "inputs of shape 2×1, the network takes 2"),
+    ],
+)
+def test_inputs_have_the_shape_and_the_size_of_what_a_network_takes(
+    inputs: np.ndarray, dtype: type, problem: str
+) -> None:
+    if problem:
+        with pytest.raises(InferenceError, match=f"^{problem}$"):
+            check_inputs(inputs, [2], np.dtype(dtype))
+        return
+    check_inputs(inputs, [2], np.dtype(dtype))
+    check_inputs(inputs[:0], (2,), np.dtype(dtype))
+    check_inputs(inputs[..., None], None, np.dtype(dtype))
