@@ -90,6 +90,10 @@ def test_a_gray_array_is_one_image() -> None:
         (np.zeros((0, 4, 3), np.uint8), r"a uint8 array \(0, 4, 3\)"),
         (np.zeros(16, np.uint8), r"a uint8 array \(16,\)"),
         (np.zeros((2, 3, 5, 5), np.float32), r"float32 array \(2, 3, 5, 5\): pixels must be uint8"),
+        (
+            np.zeros((2, 2, 5, 5), np.uint8),
+            r"\(2, 2, 5, 5\): pixels must be uint8 \(N, 1 or 3",
+        ),
         ([np.zeros((2, 3, 5, 5), np.uint8)], r"images\[0\]: a uint8 array \(2, 3, 5, 5\)"),
         (torch.zeros(5, 5), "a value of type Tensor"),
         ((part for part in ()), "a value of type generator"),
@@ -146,7 +150,7 @@ def test_options_that_make_no_sense_are_refused(value: Any, image: Path) -> None
 
 def test_inputs_have_to_be_an_array(image: Path) -> None:
     classifier: Any = classifier_of()
-    for inputs in ([[0.0]], None, "x.png", np.float32(0)):
+    for inputs in ([[0.0]], None, "x.png", np.float32(0), np.zeros(3, np.float32)):
         with pytest.raises(InferenceError, match="an array"):
             classifier.predict_inputs(inputs)
     with pytest.raises(TorchliftError, match="no inputs"):

@@ -18,6 +18,7 @@ from support import FIXTURES, relative_error
 from torchlift import compat
 from torchlift.compat import load_lua
 from torchlift.converters import TorchliftError, t7
+from torchlift.converters.compat.legacy_pytorch import hashable_uniq_dict
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 BRANCHES = FIXTURES / "compat" / "branches.t7"
@@ -95,6 +96,8 @@ def test_tables_and_numbers(tmp_path: Path) -> None:
     for compare, same in ((operator.eq, True), (operator.ne, False)):
         assert compare(table, table) is same
         assert compare(table, load_lua(file)) is not same
+    one, other = hashable_uniq_dict(n=3), hashable_uniq_dict(n=3)
+    assert (one == other, one != other, one == one, one != one) == (False, True, True, False)
     assert {table: 1}[table] == 1
     assert copy.copy(table).n == 3
     assert type(load_lua(file, int_heuristic=False).n) is float
@@ -220,6 +223,16 @@ def test_an_instance_that_wrote_no_table_is_what_it_wrote(tmp_path: Path) -> Non
     table = load_lua(save(tmp_path, LuaTable({"a": one, "b": several})), unknown_classes=True)
     assert table.a._obj == "hello"
     assert table.b.size == 3
+
+
+@pytest.mark.parametrize("name", ["my.Part", "nn.Tanh"])
+def test_an_object_may_hold_itself(name: str, tmp_path: Path) -> None:
+    """As a layer does that knows its parent."""
+    part = LuaObject(name, LuaTable({"size": 3}))
+    part.fields["parent"] = LuaTable({"of": part})
+    found = load_lua(save(tmp_path, part), unknown_classes=True)
+    assert found.parent.of is found
+    assert found.parent.of.size == 3
 
 
 def test_a_function_is_its_code(tmp_path: Path) -> None:

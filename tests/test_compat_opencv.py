@@ -217,9 +217,11 @@ def test_scale_and_mean_of_set_input() -> None:
     found = net.forward()
     net.setInput((image - np.float32([125, 123, 0]).reshape(3, 1, 1)) / 64)
     np.testing.assert_allclose(found, net.forward(), atol=1e-5)
-    # OpenCV's scalars have four numbers.
-    net.setInput(image, "", 1 / 64, (125.0, 123.0, 0.0, 9.0))
+    # OpenCV's scalars have four numbers. The blob is the caller's.
+    blob = image.astype(np.float32)
+    net.setInput(blob, "", 1 / 64, (125.0, 123.0, 0.0, 9.0))
     np.testing.assert_allclose(found, net.forward(), atol=1e-5)
+    np.testing.assert_array_equal(blob, image)
 
 
 def test_blobs_of_files(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ SpatialUpSamplingNearest Resize, Dropout Power, SpatialDropout Power, PReLU ReLU
 @pytest.mark.parametrize("entry", [entry.strip() for entry in TYPES.split(",")])
 def test_a_module_becomes_a_layer_of_opencvs_type(entry: str) -> None:
     name, kind = entry.split()
-    for package in ("nn", "cudnn", "cunn"):
+    for package in ("nn", "cudnn", "cunn", "fbcunn"):
         (layer,) = opencv_layers(LuaObject(f"{package}.{name}"))
         assert (layer.name, layer.type) == (f"l1_{kind}", kind)
 
@@ -261,3 +261,12 @@ def test_a_module_that_stands_in_a_network_twice_is_one_layer() -> None:
     modules = LuaTable.from_list([tanh, LuaObject("nn.ReLU"), tanh])
     layers = opencv_layers(LuaObject("nn.Sequential", LuaTable({"modules": modules})))
     assert [layer.name for layer in layers] == ["l1_TanH", "l2_ReLU"]
+
+
+def test_fields_that_are_no_names_or_no_numbers_are_left_alone() -> None:
+    assert python_fields("Max", {1: "x", "dimension": True}) == {"dimension": True}
+    assert python_fields("Select", {"index": "last", "dimension": None}) == {
+        "index": "last",
+        "dimension": None,
+    }
+    assert python_fields("Narrow", {"index": 2.0})["index"] == 1

@@ -190,6 +190,8 @@ def test_handlers_get_the_parts_of_an_instance(monkeypatch: pytest.MonkeyPatch) 
     made = read(LuaTable({"x": LuaObject("my.Pair", LuaTable({"left": 1}))}))
     assert made.x[:2] == ("pair", b"V 1")
     assert made.x[2].left == 1
+    newer = LuaObject("my.Pair", LuaTable({"left": 1}), version=2)
+    assert read(newer)[:2] == ("pair", b"V 2")
 
     @torchfile.register_handler(b"tds.Vec")
     def vector(reader: Any, version: bytes) -> Any:

@@ -45,7 +45,8 @@ def own(**changes: Any) -> str:
         ("kept_columns", "[0, 2]", r"kept_columns\[0\] is 0"),
         ("depends_on_batch", "1", "depends_on_batch is 1"),
         ("image_to_image", "{}", "not an image output of torchlift"),
-        ("vocabularies", "[1]", "vocabularies"),
+        ("vocabularies", "5", "vocabularies is 5; a list"),
+        ("vocabularies", "[1]", r"vocabularies\[0\]"),
         ("inputs", "5", "inputs is 5; a text"),
         ("exporter", "[]", "exporter is a list of 0; a text"),
         ("baked_preprocessing", own(evil=1), "'evil' is unknown"),
@@ -62,6 +63,7 @@ def own(**changes: Any) -> str:
         ("preprocessing", own(size="9" * 400, crop=[32, 32]), "not a size of image.scale"),
         ("preprocessing", own(size=[32.0, 32]), r"size\[0\] is 32\.0; a whole number"),
         ("preprocessing", own(evil=1), "'evil' is unknown"),
+        ("preprocessing", own(round_pixels=1), "round_pixels is 1"),
     ],
 )
 def test_a_damaged_entry_is_refused_by_whatever_opens_the_file(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchlift.converters.images import ImageError
+from torchlift.converters.images import ImageError, find_images
 from torchlift.converters.images.files import FolderContent, list_folder, local_path, name_files
 
 
@@ -47,3 +47,14 @@ def test_a_uri_is_one_in_capitals_too() -> None:
     for place in ("HTTPS://example.org/a.png", "file://elsewhere/a.png"):
         with pytest.raises(ImageError, match="only files of this machine are read"):
             local_path(place)
+
+
+def test_files_are_taken_as_they_are_named_and_must_be_there(tmp_path: Path) -> None:
+    """Whatever their suffix is, in the order given; a folder stands for its images."""
+    for name in ("b.txt", "f/2.png", "f/1.png", "f/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images([(tmp_path / "b.txt").as_uri(), tmp_path / "f", tmp_path / "b.txt"])
+    assert [file.name for file in found] == ["b.txt", "1.png", "2.png", "b.txt"]
+    with pytest.raises(ImageError, match=r"gone\.png: no such file$"):
+        find_images([tmp_path / "f", tmp_path / "gone.png"])

@@ -165,11 +165,11 @@ def test_a_gray_image_has_no_colors_to_keep() -> None:
 
 
 def test_a_colored_mask_is_as_bright_as_it_looks() -> None:
-    """0.299 of red are 76, 0.114 of blue 29: a hole begins at 51."""
+    """0.299 of red, 0.587 of green and 0.114 of blue: a hole begins at 51."""
     model = ImageModel(stand_in(ImageToImage(1, "RGB", takes_mask=True)))
-    mask = np.array([[[255, 0, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]]], np.uint8)
+    mask = np.array([[[100, 0, 0], [0, 100, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
     for given in (mask, Image.fromarray(mask)):
-        assert model._holes(given, (1, 4)).tolist() == [[True, False, True, False]]  # type: ignore[union-attr]
+        assert model._holes(given, (1, 4)).tolist() == [[False, True, True, False]]  # type: ignore[union-attr]
 
 
 def test_holes_are_filled_in_tiles_as_in_the_whole_image() -> None:
@@ -219,6 +219,14 @@ def test_a_flattened_image_gets_its_height_and_width_back() -> None:
     )
     with pytest.raises(InferenceError, match="gives 5×7 pixels for 4×5, fewer than the 8×10 of"):
         ImageModel(network)(pixels)
+    for cut, given in ((np.s_[:, :, 1:], "3×5"), (np.s_[..., 1:], "4×4")):
+        network = stand_in(
+            ImageToImage(255, "RGB", scale=1),
+            preprocessing=COLOR,
+            function=lambda inputs, cut=cut: inputs[cut],
+        )
+        with pytest.raises(InferenceError, match=f"gives {given} pixels for 4×5, fewer than the"):
+            ImageModel(network)(pixels)
     for scale, function, given in (
         (None, flattened(0, 0), "240"),
         (2, lambda inputs: np.zeros((1, 7)), "7"),

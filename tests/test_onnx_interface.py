@@ -131,12 +131,17 @@ def test_the_last_batch_is_filled_up_with_its_last_example(
         ([value("p", "seq(map(int64,tensor(float)))")], None, 0),
         ([value("a", "tensor(float)", "N", 2), value("p", "map(x)")], "p", 0),
         # Beside maps there may be scores.
+        ([value("p", "map(x)"), *(value(n, "tensor(float)", "N", 3) for n in "ab")], None, 0),
         ([value("p", "map(x)"), value("scores", "tensor(float)", "N", 3)], None, "scores"),
     ],
 )
 def test_probabilities_in_maps_are_no_scores(outputs: list[Any], name: Any, found: Any) -> None:
     if found:
         assert find_scores(outputs, name or None)[0].name == found
+        return
+    if len(outputs) > 2:
+        with pytest.raises(InferenceError, match=r"3 outputs \(p, a, b\), a classifier has one"):
+            find_scores(outputs, None)
         return
     with pytest.raises(InferenceError, match=r"outputs of type (seq|map)\(.* with zipmap=False"):
         find_scores(outputs, name or None)

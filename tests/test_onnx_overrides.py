@@ -144,6 +144,12 @@ def test_a_file_of_another_program_is_told_its_size_and_how_images_get_it(
         assert notes[-1].endswith("images are resized to 6×7 by pil-bilinear")
 
 
+def test_a_graph_tells_how_many_channels_images_of_any_size_have() -> None:
+    for channels, color in ((1, "gray"), (3, "RGB")):
+        found, _ = said(FOREIGN, axes=(None, channels, None, None), value_range=1)
+        assert found.preprocessing == Preprocessing(color)
+
+
 def test_what_a_graph_does_itself_is_what_may_be_repeated() -> None:
     """Outside of it images are only decoded, which nobody says."""
     outside = Preprocessing(resize="none", value_range=255)
@@ -170,6 +176,11 @@ def test_a_note_says_what_replaces_and_how_images_are_resized_then() -> None:
         ({"mean": (0.5,), "std": (0.25,)}, {"std": 0.5}, {"std": (0.5,)}),
         ({"mean": (0.5,), "std": (0.25,)}, {"value_range": 255}, {"value_range": 255}),
         ({"mean": (0.5,), "std": (0.25,)}, {"color": "BGR"}, {"color": "BGR"}),
+        ({"color": "BGR"}, {"mean": 0.5}, {"mean": (0.5,)}),
+        # Numbers above 1 are for another range than 0 to 1, and for any that was chosen.
+        ({"mean": (0.5,), "std": (0.25,)}, {"std": 2}, {"std": (2.0,), "value_range": 255}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"mean": 1.5}, {"mean": (1.5,), "value_range": 255}),
+        ({"value_range": (0, 2)}, {"mean": 1.5}, {"mean": (1.5,)}),
         ({"mean": (0.5,), "std": (0.25,)}, {"mean": 90}, {"mean": (90.0,), "value_range": 255}),
     ],
 )

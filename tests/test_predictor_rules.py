@@ -288,3 +288,18 @@ def test_inputs_have_the_shape_and_the_size_of_what_a_network_takes(
     check_inputs(inputs, [2], np.dtype(dtype))
     check_inputs(inputs[:0], (2,), np.dtype(dtype))
     check_inputs(inputs[..., None], None, np.dtype(dtype))
+
+
+def test_scores_of_a_graph_that_are_not_numbers_name_its_file(tmp_path: Path) -> None:
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")
+    ]
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "f.onnx")
+    predictor = OnnxPredictor(tmp_path / "f.onnx", "cpu")
+    assert predictor(np.float32([[0, 1]])).shape == (1, 2)
+    with pytest.raises(
+        NotFiniteError, match=r"f\.onnx: the outputs of 1 of 2 .*output\[1, 0\] is inf"
+    ):
+        predictor(np.float32([[0, 1], [1000, 1]]))

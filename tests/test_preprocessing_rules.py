@@ -141,6 +141,9 @@ def test_std_comes_before_the_mean_and_the_range_last() -> None:
     assert steps.image(output)[0, 0].tolist() == [round(2 * 63.75), round(63.75), 255]
     # The output is the caller's.
     assert output.ravel().tolist() == [0.25, 1.0, 9.0]
+    # One number stands for all colors.
+    steps = ImageToImage(255, "RGB", mean=(5.0,), std=(20.0,))
+    assert steps.image(output)[0, 0].tolist() == [10, 25, 185]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,13 @@ def test_what_is_said_of_an_output_wins_over_the_file(
     said: SaidOutput, expected: ImageToImage
 ) -> None:
     assert said.over(KNOWN, INPUT) == expected
+
+
+def test_what_is_said_of_an_output_is_said_together() -> None:
+    assert SaidOutput.of([-1, 1], "BGR", True) == SaidOutput((-1, 1), "BGR", True)
+    assert SaidOutput.of((0, 255), None, False) == SaidOutput(255)
+    assert SaidOutput.of([1]) == SaidOutput(1)
+    assert SaidOutput.of(None, "gray", True) == SaidOutput(None, "gray", True)
 
 
 def test_outputs_of_which_nothing_is_known_are_as_inputs_before_mean_and_std() -> None:
@@ -287,6 +297,7 @@ def test_pixels_are_rounded_and_cut_where_they_become_bytes() -> None:
         ((0.5,), (1.5,), 255),
         ((120.0,), (60.0,), 255),
         ((-0.5,), (0.25,), None),
+        ((0.5,), (-0.25,), None),
         ((-120.0,), (60.0,), None),
         ((0.0,), (1.0,), None),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,14 +35,15 @@ def vocabulary(path: str, count: int) -> Vocabulary:
 
 def test_the_vocabulary_has_as_many_tokens_as_the_network_tells_apart() -> None:
     """What the user names counts alone; of several the first that fits."""
-    own = [vocabulary(".opt.two", 2), vocabulary("three", 3), vocabulary("other", 3)]
+    own = [vocabulary(".opt.two", 2), vocabulary("five", 5), vocabulary("three", 3)]
+    own.append(vocabulary("other", 3))
     given = [vocabulary("mine", 2)]
-    assert choose_vocabulary(None, own, 3) is own[1]
+    assert choose_vocabulary(None, own, 3) is own[2]
     assert choose_vocabulary(given, own, 2) is given[0]
     for candidates, count, said in (
         (given, 3, "tokens: the file of vocab=… has mine (2 tokens); vocab="),
         ([], 3, "tokens: the file of vocab=… has none; vocab="),
-        (None, 1234, "network's 1,234 tokens: beside the model stands opt.two (2 tokens), three"),
+        (None, 1234, "network's 1,234 tokens: beside the model stands opt.two (2 tokens), five"),
     ):
         with pytest.raises(InferenceError) as caught:
             choose_vocabulary(candidates, own, count)
@@ -94,6 +96,34 @@ def test_tokens_are_numbers_from_1_or_rows_with_a_1(
     assert found.is_one_step is one_step
     assert found.states == {"h": (1, 4), "c": (1, 2, 3)}
     assert found.outputs == ["scores", "new_h", "new_c"]
+
+
+@pytest.mark.parametrize(
+    ("token", "fed"),
+    [
+        (("tensor(int64)", ["batch"]), [[2], [1], [3]]),
+        (("tensor(int64)", ["batch", 1]), [[[2]], [[1]], [[3]]]),
+        (("tensor(float)", ["batch", 3]), [[[0, 1, 0]], [[1, 0, 0]], [[0, 0, 1]]]),
+        (("tensor(int64)", ["batch", "steps"]), [[[2, 1, 3]]]),
+        (("tensor(int64)", ["steps", "batch"]), [[[2], [1], [3]]]),
+    ],
+)
+def test_a_step_gets_one_token_at_a_time_and_a_sequence_all(token: Any, fed: list[Any]) -> None:
+    """Each with the states behind the one before."""
+    seen: list[Any] = []
+
+    def run(outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        seen.append(feeds)
+        count = 3 if len(fed) == 1 else 1
+        scores = [np.zeros((1, count, 5), np.float32), feeds["h"] + count]
+        return [scores[outputs.index(name)] for name in ("scores", "new_h")]
+
+    model = object.__new__(onnx_language_model.OnnxLanguageModel)
+    model._interface, model._run = _interface(runtime(token, h=["batch", 1])), run
+    rows, (state,) = model.read([1, 0, 2], [np.zeros((1, 1), np.float32)])
+    assert [feeds["token"].tolist() for feeds in seen] == fed
+    assert [feeds["h"].item() for feeds in seen] == list(range(len(fed)))
+    assert (rows.shape, state.item()) == ((3, 5), 3)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +228,10 @@ def test_a_step_runs_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         raise InferenceError("seen")
 
     monkeypatch.setattr(onnx_language_model, "open_session", refuse)
-    with pytest.raises(InferenceError, match=r"^m\.onnx: seen$"):
-        open_language_model("m.onnx", "cuda:1")
-    assert asked == [(("m.onnx", "cuda:1"), {"threads": 1})]
+    for name in ("m.onnx", "M.ONNX"):
+        with pytest.raises(InferenceError, match=f"^{re.escape(name)}: seen$"):
+            open_language_model(name, "cuda:1")
+        assert asked.pop() == ((name, "cuda:1"), {"threads": 1})
 
 
 def test_a_file_with_a_colon_in_its_name_is_not_taken_apart(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 
 from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference import text as inference_text
 from torchlift.converters.inference.metadata import Metadata
@@ -136,6 +137,14 @@ def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
     long = [0, 1] * 200
     assert text_loss(model, long, counted.append).tokens == 400
     assert sum(counted) == 399
+
+
+def test_the_vocabulary_that_is_given_counts_over_that_of_the_file(tmp_path: Path) -> None:
+    t7.save(t7.LuaTable({"vocab": t7.LuaTable.from_list(["x", "y", "z"])}), tmp_path / "v.t7")
+    file = step(tmp_path / "s.onnx")
+    model = open_language_model(file, "cpu", vocab=str(tmp_path / "v.t7"))
+    assert model.vocabulary.tokens == ("x", "y", "z")
+    assert (model.token_count, model.provider) == (3, "CPUExecutionProvider")
 
 
 def test_what_is_no_model_of_a_text_names_its_file_once(tmp_path: Path) -> None:
