@@ -257,6 +257,15 @@ def test_settings_that_0_1_0_wrote_are_known(tmp_path: Path) -> None:
     assert write_all(tmp_path / "r.csv", resume="auto", facts={"top": 1}) >= 2
 
 
+def test_settings_are_compared_as_json_holds_them(tmp_path: Path) -> None:
+    facts = {"image_size": (4, 6), "fingerprint": "ab"}
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / "r.jsonl", end=4, facts=facts)
+    with pytest.raises(WriteError, match=r"image.size"):
+        write_all(tmp_path / "r.jsonl", resume="auto", facts=facts | {"image_size": (6, 4)})
+    assert write_all(tmp_path / "r.jsonl", resume="auto", facts=facts) == 4
+
+
 def test_suffixes_of_any_case_and_errors_of_the_caller(tmp_path: Path) -> None:
     """An error of the block is raised as it is, and not taken for one of the file."""
     write_all(tmp_path / "r.CSV")

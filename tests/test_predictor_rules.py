@@ -299,7 +299,5 @@ def test_scores_of_a_graph_that_are_not_numbers_name_its_file(tmp_path: Path) ->
     onnx.save(model, tmp_path / "f.onnx")
     predictor = OnnxPredictor(tmp_path / "f.onnx", "cpu")
     assert predictor(np.float32([[0, 1]])).shape == (1, 2)
-    with pytest.raises(
-        NotFiniteError, match=r"f\.onnx: the outputs of 1 of 2 .*output\[1, 0\] is inf"
-    ):
+    with pytest.raises(NotFiniteError, match=r"f\.onnx: .* 1 of 2 .*output\[1, 0\] is inf"):
         predictor(np.float32([[0, 1], [1000, 1]]))

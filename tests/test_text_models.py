@@ -261,6 +261,7 @@ def test_json_without_a_vocabulary_is_named(content: str, problem: str, tmp_path
         read_vocabulary_file(str(file))
     file.write_text(json.dumps({"words": ["é", "b"]}), encoding="utf-8")
     assert read_vocabulary_file(str(file))[0].tokens == ("é", "b")
+    file = file.rename(tmp_path / "V.JSON")
     file.write_text(json.dumps({"in": {"vocab": {"a": 1, "b": 2}}}), encoding="utf-8")
     (found,) = read_vocabulary_file(f"{file}:in.vocab")
     assert (found.tokens, found.lua_path) == (("a", "b"), "in.vocab")
