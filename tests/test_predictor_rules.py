@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from torchlift.converters.inference.provider_options import (
     parse_provider,
     requested_providers,
 )
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.sources import opened_predictor
 
@@ -80,7 +82,69 @@ def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None
 
 def test_the_suffix_of_an_exported_file_may_be_in_capitals(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "0.1.0" / "model.onnx", tmp_path / "M.ONNX")
-    assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", labels=None), OnnxPredictor)
+    nothing = dict.fromkeys(("labels", "weights", "at", "input"))
+    assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", **nothing), OnnxPredictor)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("model.onnx", {"weights": "w"}, "weights=… is not for an .onnx file"),
+        ("model.onnx", {"at": "x", "input": "3"}, "at=…, input=… is not for an .onnx file"),
+        ("model", {"output_kind": "logits"}, "output_kind=… is for an .onnx file"),
+        ("model", {"output_name": "y"}, "output_name=… is for an .onnx file"),
+        ("model", {"output_name": None, "output_kind": None}, ""),
+    ],
+)
+def test_what_one_kind_of_model_has_no_use_for_is_refused(
+    name: str, options: dict[str, str | None], problem: str
+) -> None:
+    file = FIXTURES / "0.1.0" / name
+    if problem:
+        with pytest.raises(InferenceError, match=rf"{re.escape(f'{file}: {problem}')}$"):
+            open_predictor(file, "cpu", **options)
+        return
+    assert isinstance(open_predictor(file, "cpu", **options), TorchPredictor)
+
+
+def test_models_run_where_they_are_asked_to_and_say_so() -> None:
+    for name, provider in (("model.onnx", "CPUExecutionProvider"), ("model", "PyTorch (cpu)")):
+        file = FIXTURES / "0.1.0" / name
+        for predictor in (open_predictor(file, "cpu"), Classifier(file, "cpu")):
+            assert (predictor.provider, predictor.note) == (provider, "")
+    for name in ("model.onnx", "model"):
+        for opened in (open_predictor, Classifier):
+            with pytest.raises(ProviderError, match="no provider 'gpu'"):
+                opened(FIXTURES / "0.1.0" / name, "gpu")
+    predictor = flat()
+    predictor.note = "runs on the moon"
+    assert Classifier(predictor).note == "runs on the moon"
+
+
+def test_five_classes_are_told_and_32_images_run_together_by_default() -> None:
+    predictor = flat(preprocessing=Preprocessing("gray"))
+    classifier = Classifier(predictor)
+    assert classifier.batch_size == 32
+    pixels = np.arange(7, dtype=np.uint8).reshape(1, 7)
+    inputs = pixels[None, None].astype(np.float32)
+    for found in (
+        classifier.predict(pixels),
+        classifier.predict_inputs(inputs),
+        list(predict_array(classifier, inputs)),
+    ):
+        assert [[one.index for one in row] for row in found] == [[6, 5, 4, 3, 2]]
+
+
+def test_probabilities_of_two_classifiers_are_none_of_one() -> None:
+    """They add up to 2; rounding to half precision is allowed for."""
+    rows = np.array([[0.2, 0.8, 0.5, 0.5]], np.float32)
+    for kind, scores in (("probabilities", rows), ("log_probabilities", np.log(rows))):
+        for convert in (probabilities, log_probabilities):
+            with pytest.raises(InferenceError, match="add up to 2, not to 1"):
+                convert(scores, kind)
+            assert convert(scores[:, :2], kind).shape == (1, 2)
+    np.testing.assert_allclose(probabilities(np.log(rows[:, :2]), "log_probabilities"), rows[:, :2])
+    assert probabilities(rows, "logits").sum() == pytest.approx(1)
 
 
 def test_classes_without_names_count_from_one_as_in_torch7() -> None:
