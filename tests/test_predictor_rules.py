@@ -133,6 +133,12 @@ def test_five_classes_are_told_and_32_images_run_together_by_default() -> None:
         list(predict_array(classifier, inputs)),
     ):
         assert [[one.index for one in row] for row in found] == [[6, 5, 4, 3, 2]]
+    for found in (
+        classifier.predict(pixels, 2),
+        classifier.predict_inputs(inputs, 2),
+        list(predict_array(classifier, inputs, 2)),
+    ):
+        assert [[one.index for one in row] for row in found] == [[6, 5]]
 
 
 def test_probabilities_of_two_classifiers_are_none_of_one() -> None:
@@ -177,7 +183,7 @@ def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: 
         Image.new("L", size, number * 10).save(file)
     square = Preprocessing("gray", resize="none", size=None, value_range=255)
     classifier = Classifier(flat(preprocessing=square), batch_size=3)
-    found = list(predict_files(classifier, files[:3], top=1))
+    found = list(predict_files(classifier, [files[0].as_uri(), *files[1:3]], top=1))
     assert [(one.file, one.problem, len(one.predictions)) for one in found] == [
         (file, "", 1) for file in files[:3]
     ]
