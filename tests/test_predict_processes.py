@@ -152,16 +152,27 @@ def test_a_run_that_starts_again_removes_what_others_left(tmp_path: Path) -> Non
     def stop(rank: int, overwrite: bool) -> None:
         options: Any = {"overwrite": overwrite, "resume": not overwrite, "facts": {}}
         with open_shard(target, Unconnected(rank, 2), **options):
-            raise KeyboardInterrupt
+            raise RuntimeError
 
     with pytest.raises(WriteError, match=r"r\.csv\.1-of-20\.partial is of a run of 20 processes"):
         stop(0, overwrite=False)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError):
         stop(1, overwrite=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others + kept)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError):
         stop(0, overwrite=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_file_that_is_there_is_kept_and_no_shard_is_opened(tmp_path: Path) -> None:
+    target = tmp_path / "r.csv"
+    target.write_text("mine", encoding="utf-8")
+    for rank in (0, 1):
+        opened = open_shard(target, Unconnected(rank, 2), overwrite=False, resume=True, facts={})
+        with pytest.raises(WriteError, match=r"r\.csv"), opened:
+            pytest.fail("images would be computed")
+    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
+    assert target.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_run_that_goes_on_computes_the_batches_of_one_that_does_not() -> None:
