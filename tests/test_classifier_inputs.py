@@ -22,6 +22,7 @@ from torchlift.converters.inference import (
     TorchPredictor,
     predict_array,
     predict_files,
+    stream,
 )
 from torchlift.converters.saved import SavedModel
 
@@ -177,3 +178,20 @@ def test_a_damaged_file_that_is_open_is_called_by_its_own_name(tmp_path: Path) -
     ):
         with pytest.raises(ImageError, match=f"^{re.escape(name)}: not an image"):
             classifier_of().predict([given])
+
+
+def test_as_many_threads_decode_as_there_are_processors_or_as_are_asked_for(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    pool = stream.ThreadPoolExecutor
+
+    def start(workers: int, name: str) -> Any:
+        started.append(workers)
+        return pool(workers, name)
+
+    monkeypatch.setattr(stream, "available_cpus", lambda: 5)
+    monkeypatch.setattr(stream, "ThreadPoolExecutor", start)
+    for workers in (None, 2):
+        assert len(list(predict_files(classifier_of(), [image], workers=workers))) == 1
+    assert started == [5, 2]

@@ -257,6 +257,15 @@ def test_settings_that_0_1_0_wrote_are_known(tmp_path: Path) -> None:
     assert write_all(tmp_path / "r.csv", resume="auto", facts={"top": 1}) >= 2
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_problem_that_is_no_text_is_spelled_out(suffix: str, tmp_path: Path) -> None:
+    """It names a file, whose name may be any bytes."""
+    with open_results(tmp_path / f"r{suffix}") as write:
+        write(NAMES[-1], [], f"{NAMES[-1]}: no image")
+    line = (tmp_path / f"r{suffix}").read_bytes().splitlines()[-1].replace(b"\\\\", b"\\")
+    assert line.count(rb"bad-\udcff.png") == 2
+
+
 def test_settings_are_compared_as_json_holds_them(tmp_path: Path) -> None:
     facts = {"image_size": (4, 6), "fingerprint": "ab"}
     with pytest.raises(KeyboardInterrupt):

@@ -151,6 +151,9 @@ def test_probabilities_of_two_classifiers_are_none_of_one() -> None:
             assert convert(scores[:, :2], kind).shape == (1, 2)
     np.testing.assert_allclose(probabilities(np.log(rows[:, :2]), "log_probabilities"), rows[:, :2])
     assert probabilities(rows, "logits").sum() == pytest.approx(1)
+    for kind in ("probabilities", "logits"):
+        with pytest.raises(InferenceError, match=f"the outputs are {kind} of shape 4×1×1 for each"):
+            probabilities(rows[..., None, None], kind)
 
 
 def test_classes_without_names_count_from_one_as_in_torch7() -> None:
@@ -175,10 +178,10 @@ def test_examples_that_are_not_numbers_are_counted() -> None:
 
 
 def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: Path) -> None:
-    """The network takes 2×4 and 4×2, which it flattens to as many scores."""
+    """The network takes all, which it flattens to as many scores as pixels."""
     files = [tmp_path / f"{number}.png" for number in range(4)]
     for number, (file, size) in enumerate(
-        zip(files, ((4, 2), (2, 4), (4, 2), (3, 3)), strict=True)
+        zip(files, ((4, 2), (2, 4), (8, 2), (3, 3)), strict=True)
     ):
         Image.new("L", size, number * 10).save(file)
     square = Preprocessing("gray", resize="none", size=None, value_range=255)

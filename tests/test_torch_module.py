@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from torchlift.converters.inference import InferenceError, ProviderError, TorchPredictor
-from torchlift.converters.inference.torch_module import as_inputs, inference_copy
+from torchlift.converters.inference.torch_module import _is_on, as_inputs, inference_copy
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.features.extractors import TorchExtractor
 
@@ -79,3 +82,12 @@ def test_a_copy_in_another_precision_has_whole_numbers_as_they_were() -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     same = inference_copy(model, torch.float32, "cpu:0")
     assert same[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "is_there"),
+    [(None, True), ("cuda", True), ("cuda:1", True), ("cuda:0", False), ("cpu", False)],
+)
+def test_a_gpu_without_a_number_is_any(device: str | None, is_there: bool) -> None:
+    tensor: Any = SimpleNamespace(device=torch.device("cuda:1"))
+    assert _is_on(tensor, None if device is None else torch.device(device)) is is_there
