@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import InferenceError, Prediction
 from torchlift.converters.inference.processes import Process
 from torchlift.converters.inference.result_shards import open_shard, shard_of
-from torchlift.converters.inference.results import open_results
+from torchlift.converters.inference.results import jsonl_bytes, open_results, write_lines
 
 MODEL = FIXTURES / "0.1.0" / "model.onnx"
 IMAGES = [(f"{number}.png", [Prediction(number, f"c,{number}", 1 / 3)], "") for number in range(7)]
@@ -162,6 +163,38 @@ def test_a_run_that_starts_again_removes_what_others_left(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError):
         stop(0, overwrite=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_shard_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+    def run(top: int, resume: bool) -> None:
+        with open_shard(
+            tmp_path / "r.csv",
+            Unconnected(1, 2),
+            overwrite=False,
+            resume=resume,
+            facts={"top": top},
+        ) as write:
+            write(*IMAGES[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(1, resume=False)
+    with pytest.raises(WriteError, match="top"):
+        run(2, resume=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_joined_file_appears_complete_or_not_at_all(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+
+    def lines() -> Iterator[bytes]:
+        yield jsonl_bytes(*IMAGES[0])
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_lines(lines(), tmp_path / f"r{suffix}")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_file_that_is_there_is_kept_and_no_shard_is_opened(tmp_path: Path) -> None:
