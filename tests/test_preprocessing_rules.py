@@ -59,6 +59,8 @@ def test_images_are_only_decoded_where_nothing_else_is_asked(
         ({"mean": (1e29,)}, True),
         ({"mean": (-1e31,)}, False),
         ({"mean": (float("nan"),)}, False),
+        ({"color": "gray", "mean": (0.1,) * 3}, False),
+        ({"mean": (0.1,) * 2}, False),
         ({"value_range": (-1, 1)}, True),
         ({"value_range": (1, -1)}, False),
         ({"value_range": (0, 0)}, False),

@@ -207,6 +207,10 @@ def test_more_images_than_a_batch_have_noise_of_their_own() -> None:
     images = draw_images(predictor, 17, ImageToImage((-4, 4)), seed=1)
     noise = np.random.default_rng(1).standard_normal(17)
     assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51
+    # The seed is 0 where nobody says another one.
+    images = draw_images(predictor, 3, ImageToImage((-4, 4)))
+    noise = np.random.default_rng(0).standard_normal(3)
+    assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51
 
 
 @pytest.mark.parametrize(

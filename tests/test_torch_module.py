@@ -91,3 +91,14 @@ def test_a_copy_in_another_precision_has_whole_numbers_as_they_were() -> None:
 def test_a_gpu_without_a_number_is_any(device: str | None, is_there: bool) -> None:
     tensor: Any = SimpleNamespace(device=torch.device("cuda:1"))
     assert _is_on(tensor, None if device is None else torch.device(device)) is is_there
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, ValueError, TypeError, RuntimeError])
+def test_an_error_of_a_layer_says_what_it_was_given(error: type[Exception]) -> None:
+    class Fails(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise error("no such place")
+
+    predictor = TorchPredictor(SavedModel(Fails(), "logits"), "cpu")
+    with pytest.raises(InferenceError, match=r"inputs of shape \(2, 3\): .*no such place"):
+        predictor(np.zeros((2, 3), np.float32))
