@@ -157,6 +157,9 @@ RUNS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Tiling]] = {
     "from the left": (lambda p: shifted(p, 2), Tiling(1, Fraction(1), 0, 2, 0)),
     "from the right": (lambda p: shifted(p, -3), Tiling(1, Fraction(1), 0, 0, 3)),
     "both": (lambda p: shifted(p, 2) + shifted(p, -3), Tiling(1, Fraction(1), 0, 2, 3)),
+    # A difference of a tenth of a gray level is felt, less is not.
+    "faint": (lambda p: shifted(p, 0) + shifted(p, 5) / 1000, Tiling(1, Fraction(1), 0, 5, 0)),
+    "fainter": (lambda p: shifted(p, 0) + shifted(p, 5) / 1e4, Tiling(1, Fraction(1), 0, 0, 0)),
     "twice as large": (
         lambda p: p[..., 0].repeat(2, 0).repeat(2, 1)[None].astype(float),
         Tiling(1, Fraction(2), 0, 0, 0),

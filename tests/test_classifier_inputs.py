@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torchlift.converters.inference import (
     TorchPredictor,
     predict_array,
     predict_files,
+    stream,
 )
 from torchlift.converters.saved import SavedModel
 
@@ -89,6 +91,10 @@ def test_a_gray_array_is_one_image() -> None:
         (np.zeros((0, 4, 3), np.uint8), r"a uint8 array \(0, 4, 3\)"),
         (np.zeros(16, np.uint8), r"a uint8 array \(16,\)"),
         (np.zeros((2, 3, 5, 5), np.float32), r"float32 array \(2, 3, 5, 5\): pixels must be uint8"),
+        (
+            np.zeros((2, 2, 5, 5), np.uint8),
+            r"\(2, 2, 5, 5\): pixels must be uint8 \(N, 1 or 3",
+        ),
         ([np.zeros((2, 3, 5, 5), np.uint8)], r"images\[0\]: a uint8 array \(2, 3, 5, 5\)"),
         (torch.zeros(5, 5), "a value of type Tensor"),
         ((part for part in ()), "a value of type generator"),
@@ -145,10 +151,47 @@ def test_options_that_make_no_sense_are_refused(value: Any, image: Path) -> None
 
 def test_inputs_have_to_be_an_array(image: Path) -> None:
     classifier: Any = classifier_of()
-    for inputs in ([[0.0]], None, "x.png", np.float32(0)):
+    for inputs in ([[0.0]], None, "x.png", np.float32(0), np.zeros(3, np.float32)):
         with pytest.raises(InferenceError, match="an array"):
             classifier.predict_inputs(inputs)
     with pytest.raises(TorchliftError, match="no inputs"):
         classifier.predict_inputs(np.zeros((0, 3, 5, 5), np.float32))
     with pytest.raises(InferenceError, match="a list of files was expected"):
         list(predict_files(classifier, str(image)))
+
+
+def test_numbers_of_numpy_are_whole_numbers_too(image: Path) -> None:
+    classifier = classifier_of(batch_size=np.int64(2))
+    assert type(classifier.batch_size) is int
+    assert len(classifier.predict(image, top=np.uint8(2))[0]) == 2
+
+
+def test_a_damaged_file_that_is_open_is_called_by_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"no image")
+    for given, name in (
+        (file, str(file)),
+        (str(file), str(file)),
+        (file.open("rb"), str(file)),
+        (io.BytesIO(b"no image"), "images[0]"),
+        (b"no image", "images[0]"),
+    ):
+        with pytest.raises(ImageError, match=f"^{re.escape(name)}: not an image"):
+            classifier_of().predict([given])
+
+
+def test_as_many_threads_decode_as_there_are_processors_or_as_are_asked_for(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    pool = stream.ThreadPoolExecutor
+
+    def start(workers: int, name: str) -> Any:
+        started.append(workers)
+        return pool(workers, name)
+
+    monkeypatch.setattr(stream, "available_cpus", lambda: 5)
+    monkeypatch.setattr(stream, "ThreadPoolExecutor", start)
+    for workers in (None, 2):
+        assert len(list(predict_files(classifier_of(), [image], workers=workers))) == 1
+    assert started == [5, 2]

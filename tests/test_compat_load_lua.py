@@ -7,6 +7,7 @@ those of `torch/utils/serialization/read_lua_file.py`.
 from __future__ import annotations
 
 import copy
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 import torch
 from support import FIXTURES, relative_error
 
+from torchlift import compat
 from torchlift.compat import load_lua
 from torchlift.converters import TorchliftError, t7
+from torchlift.converters.compat.legacy_pytorch import hashable_uniq_dict
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 BRANCHES = FIXTURES / "compat" / "branches.t7"
@@ -89,6 +92,14 @@ def test_tables_and_numbers(tmp_path: Path) -> None:
     assert table["inner"][3] == 3
     assert table.missing is None
     assert table != {}
+    # Compared and hashed by reference, as in Lua.
+    for compare, same in ((operator.eq, True), (operator.ne, False)):
+        assert compare(table, table) is same
+        assert compare(table, load_lua(file)) is not same
+    one, other = hashable_uniq_dict(n=3), hashable_uniq_dict(n=3)
+    assert (one == other, one != other, one == one, one != one) == (False, True, True, False)
+    assert {table: 1}[table] == 1
+    assert copy.copy(table).n == 3
     assert type(load_lua(file, int_heuristic=False).n) is float
     assert isinstance(load_lua(file, list_heuristic=False)["list"], dict)
     with pytest.raises(TypeError):
@@ -142,7 +153,7 @@ def test_a_module_with_a_table_that_holds_itself_computes(tmp_path: Path) -> Non
 
 def test_unknown_classes_need_the_option(tmp_path: Path) -> None:
     file = save(tmp_path, LuaTable({"layer": LuaObject("my.Layer", LuaTable({"size": 3}))}))
-    with pytest.raises(TorchliftError, match=r"my\.Layer.*unknown_classes=True"):
+    with pytest.raises(TorchliftError, match=r"value\.t7.*my\.Layer.*unknown_classes=True"):
         load_lua(file)
     unknown = load_lua(file, unknown_classes=True).layer
     assert (unknown.torch_typename(), unknown.size, unknown["size"]) == ("my.Layer", 3, 3)
@@ -212,6 +223,32 @@ def test_an_instance_that_wrote_no_table_is_what_it_wrote(tmp_path: Path) -> Non
     table = load_lua(save(tmp_path, LuaTable({"a": one, "b": several})), unknown_classes=True)
     assert table.a._obj == "hello"
     assert table.b.size == 3
+
+
+@pytest.mark.parametrize("name", ["my.Part", "nn.Tanh"])
+def test_an_object_may_hold_itself(name: str, tmp_path: Path) -> None:
+    """As a layer does that knows its parent."""
+    part = LuaObject(name, LuaTable({"size": 3}))
+    part.fields["parent"] = LuaTable({"of": part})
+    found = load_lua(save(tmp_path, part), unknown_classes=True)
+    assert found.parent.of is found
+    assert found.parent.of.size == 3
+
+
+def test_a_function_is_its_code(tmp_path: Path) -> None:
+    """It is never run, and no error."""
+    function = t7.LuaFunction(b"\x1bLJ code")
+    function.upvalues = LuaTable()
+    found = load_lua(save(tmp_path, LuaTable({"f": function, "g": function})))
+    assert found.f.bytecode == b"\x1bLJ code"
+    assert found.g is found.f
+
+
+def test_the_package_has_its_readers_and_no_other_names() -> None:
+    for name in compat.__all__:
+        assert getattr(compat, name).__name__.endswith(name)
+    with pytest.raises(AttributeError, match="has no attribute 'load_python'"):
+        _ = compat.load_python
 
 
 FAMILIES = (

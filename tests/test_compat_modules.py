@@ -180,3 +180,59 @@ def test_a_module_is_shown_with_its_children(model: Any) -> None:
         "nn.Sequential {\n  (0): nn.Linear\n  (1): nn.Sequential {\n    (0): nn.Linear\n"
         "    (1): nn.Tanh\n  }\n}"
     )
+
+
+def test_tensors_in_tables_and_unknown_objects_are_converted_too(tmp_path: Path) -> None:
+    """A tensor that stands in two places stays one."""
+    shared = np.arange(3.0)
+    table = LuaTable({"list": LuaTable.from_list([shared, 5]), "inner": LuaTable({"x": shared})})
+    unknown = LuaObject("my.Part", LuaTable({"tensor": shared, "sizes": np.array([1, 2])}))
+    tanh = layer("Tanh", table=table, part=unknown, weight=shared)
+    t7.save(tanh, tmp_path / "value.t7")
+    model = load_lua(tmp_path / "value.t7", unknown_classes=True)
+    assert model.float() is not None
+    found = [model.weight, model.table["list"][0], model.table.inner.x, model.part.tensor]
+    assert [id(tensor) for tensor in found] == [id(model.weight)] * 4
+    assert model.weight.dtype == torch.float32
+    assert model.table["list"][1] == 5
+    assert model.part.sizes.dtype == torch.int64
+    assert model.double().weight.dtype == torch.float64
+
+
+def test_sizes_and_numbers_of_fields_are_torch7s_when_a_module_computes(tmp_path: Path) -> None:
+    """A LongStorage is a `torch.Size` here; what is changed before the next call counts then."""
+    sizes = np.array([3, 2]).view(t7.TorchArray)
+    sizes.torch_class = "torch.LongStorage"
+    view = loaded(tmp_path, layer("View", size=sizes, numElements=6))
+    x = torch.arange(12.0).reshape(2, 6)
+    assert view.size == torch.Size([3, 2])
+    assert view.forward(x).equal(x.reshape(2, 3, 2))
+    narrow = loaded(tmp_path, layer("Narrow", dimension=2, index=2, length=2))
+    assert (narrow.dimension, narrow.index) == (1, 1)
+    assert narrow.forward(x).equal(x[:, 1:3])
+    narrow.index = 3
+    assert narrow.forward(x).equal(x[:, 3:5])
+    soft = loaded(tmp_path, LuaObject("nn.SoftShrink", LuaTable({"lambda": 2.0})))
+    assert soft.lambd == 2
+    assert soft.forward(torch.tensor([1.0, 5.0])).tolist() == [0, 3]
+
+
+def test_gradients_and_outputs_of_former_passes_do_not_compute(tmp_path: Path) -> None:
+    """They are kept in the file, and change with every pass."""
+    linear = loaded(tmp_path, layer("Linear", weight=np.eye(2), bias=np.zeros(2)))
+    x = torch.ones(1, 2).double()
+    linear.forward(x)
+    network = vars(linear)["_torchlift_network"]
+    linear.gradWeight, linear.output, linear.gradInput = "nothing", [1], {}
+    assert linear.forward(x).tolist() == [[1, 1]]
+    assert vars(linear)["_torchlift_network"] is network
+    linear.weight = linear.weight * 2
+    assert linear.forward(x).tolist() == [[2, 2]]
+    both = LuaTable.from_list([layer("Tanh"), layer("Identity")])
+    table = loaded(tmp_path, layer("ConcatTable", modules=both))
+    networks = []
+    for _ in range(2):
+        # A table as output is another list each time.
+        assert [one.tolist() for one in table.forward(torch.zeros(2))] == [[0, 0], [0, 0]]
+        networks.append(vars(table)["_torchlift_network"])
+    assert networks[0] is networks[1]

@@ -6,6 +6,7 @@ ten scripts is compared in `test_compat_scripts`.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,11 @@ def test_scale_and_mean_of_set_input() -> None:
     found = net.forward()
     net.setInput((image - np.float32([125, 123, 0]).reshape(3, 1, 1)) / 64)
     np.testing.assert_allclose(found, net.forward(), atol=1e-5)
+    # OpenCV's scalars have four numbers. The blob is the caller's.
+    blob = image.astype(np.float32)
+    net.setInput(blob, "", 1 / 64, (125.0, 123.0, 0.0, 9.0))
+    np.testing.assert_allclose(found, net.forward(), atol=1e-5)
+    np.testing.assert_array_equal(blob, image)
 
 
 def test_blobs_of_files(tmp_path: Path) -> None:
@@ -239,9 +245,6 @@ def test_errors() -> None:
         net.getLayer("nope")
     with pytest.raises(TorchliftError, match="no such file"):
         readNetFromTorch("missing.t7")
-    if not __import__("torch").cuda.is_available():
-        with pytest.warns(UserWarning, match="no GPU"):
-            net.setPreferableTarget(6)
     net.setPreferableBackend(3)
     assert not net.empty()
     assert net.forward().shape == (1, 10)
@@ -262,3 +265,50 @@ def test_a_step_inside_a_layer_has_no_output_of_its_own(tmp_path: Path) -> None:
     assert net.getLayerNames() == (*steps, "l3_TanH", "l4_Sigmoid", "l5_torchMerge")
     expected = np.concatenate([np.tanh(x[:, 0]), 1 / (1 + np.exp(-x[:, 1]))], axis=1)
     assert np.abs(net.forward("l5_torchMerge") - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize(("target", "warns"), [(0, False), (5, False), (6, True), (7, True)])
+def test_the_targets_of_cuda_need_a_gpu(
+    target: int, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one the CPU computes, which is said."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    net = readNetFromTorch(BRANCHES)
+    net.setInput(np.zeros((1, 3, 16, 16), np.float32))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.setPreferableTarget(target)
+    assert [str(one.message) for one in caught] == (
+        ["PyTorch finds no GPU: the CPU computes"] if warns else []
+    )
+    assert net.forward().shape == (1, 10)
+
+
+def test_every_layer_in_training_mode_normalizes_each_image_wherever_it_stands(
+    tmp_path: Path,
+) -> None:
+    """Only those: the running statistics of one in evaluation mode count."""
+    statistics = {"running_mean": np.full(2, 3.0), "running_var": np.full(2, 4.0), "eps": 0.0}
+    norms = [
+        LuaObject("nn.SpatialBatchNormalization", LuaTable({**statistics, "train": train}))
+        for train in (False, True)
+    ]
+    inner = LuaObject("nn.Sequential", LuaTable({"modules": LuaTable.from_list(norms[1:])}))
+    layers = LuaTable.from_list([norms[0], inner])
+    t7.save(LuaObject("nn.Sequential", LuaTable({"modules": layers})), tmp_path / "net.t7")
+    blob = np.random.default_rng(0).random((2, 2, 3, 4)).astype(np.float32)
+    fixed = (blob - 3) / 2
+    mean, std = fixed.mean((2, 3), keepdims=True), fixed.std((2, 3), keepdims=True)
+    for evaluate, names, expected in (
+        (False, "l1_BatchNorm l2_MVN l3_BatchNorm", (fixed - mean) / std),
+        (True, "l1_BatchNorm l2_BatchNorm", (fixed - 3) / 2),
+    ):
+        net = readNetFromTorch(tmp_path / "net.t7", evaluate=evaluate)
+        net.setInput(blob)
+        assert " ".join(net.getLayerNames()) == names
+        np.testing.assert_allclose(net.forward(), expected, atol=1e-4)
+        np.testing.assert_allclose(net.forward("l1_BatchNorm"), fixed, atol=1e-5)
+        # OpenCV's weights of the last one: mean 0 and variance 1 behind a step that normalizes.
+        mean_blob, variance_blob = net.getLayer(names.split()[-1]).blobs
+        assert mean_blob.tolist() == [[3.0 if evaluate else 0.0]] * 2
+        assert variance_blob.tolist() == [[4.0 if evaluate else 1.0]] * 2

@@ -116,7 +116,7 @@ SpatialUpSamplingNearest Resize, Dropout Power, SpatialDropout Power, PReLU ReLU
 @pytest.mark.parametrize("entry", [entry.strip() for entry in TYPES.split(",")])
 def test_a_module_becomes_a_layer_of_opencvs_type(entry: str) -> None:
     name, kind = entry.split()
-    for package in ("nn", "cudnn", "cunn"):
+    for package in ("nn", "cudnn", "cunn", "fbcunn"):
         (layer,) = opencv_layers(LuaObject(f"{package}.{name}"))
         assert (layer.name, layer.type) == (f"l1_{kind}", kind)
 
@@ -208,9 +208,12 @@ def test_the_weights_of_a_layer_are_opencvs() -> None:
         ("BatchNormalization", older, [[[0]], [[3.75]]]),
         ("BatchNormalization", scaled, [[[3], [4]], [[5], [6]], [[7], [7]]]),
         ("Linear", {"weight": np.ones((1, 1)), "bias": np.zeros(0)}, [[[1]]]),
+        # Without statistics of its own: those of three channels behind the step that normalizes.
+        ("InstanceNormalization", {"nOutput": 3}, [[[0, 0, 0]], [[1, 1, 1]]]),
+        ("InstanceNormalization", statistics, [[[0], [0]], [[1], [1]]]),
         ("Tanh", {}, []),
     ):
-        (layer,) = opencv_layers(LuaObject(f"nn.{name}", LuaTable(values)))
+        *_, layer = opencv_layers(LuaObject(f"nn.{name}", LuaTable(values)))
         blobs = layer.blobs()
         assert [blob.tolist() for blob in blobs] == expected, name
         assert all(blob.dtype == np.float32 for blob in blobs)
@@ -242,3 +245,28 @@ def test_a_table_as_output_is_its_last_entry(tmp_path: Path) -> None:
     net.setInput(np.zeros((1, 2), np.float32))
     assert net.forward().tolist() == [[0.5, 0.5]]
     assert net.getUnconnectedOutLayers() == (1, 2)
+
+
+def test_a_sum_without_a_table_before_it_takes_nothing() -> None:
+    """As where a network begins with it: then its inputs are those of the network."""
+    modules = LuaTable.from_list([LuaObject("nn.CAddTable"), LuaObject("nn.Tanh")])
+    first, second = opencv_layers(LuaObject("nn.Sequential", LuaTable({"modules": modules})))
+    assert (first.name, second.name) == ("l1_torchCAddTable", "l2_TanH")
+    assert (first.is_connected, second.is_connected) == (True, False)
+
+
+def test_a_module_that_stands_in_a_network_twice_is_one_layer() -> None:
+    """OpenCV reads an object of the file once."""
+    tanh = LuaObject("nn.Tanh")
+    modules = LuaTable.from_list([tanh, LuaObject("nn.ReLU"), tanh])
+    layers = opencv_layers(LuaObject("nn.Sequential", LuaTable({"modules": modules})))
+    assert [layer.name for layer in layers] == ["l1_TanH", "l2_ReLU"]
+
+
+def test_fields_that_are_no_names_or_no_numbers_are_left_alone() -> None:
+    assert python_fields("Max", {1: "x", "dimension": True}) == {"dimension": True}
+    assert python_fields("Select", {"index": "last", "dimension": None}) == {
+        "index": "last",
+        "dimension": None,
+    }
+    assert python_fields("Narrow", {"index": 2.0})["index"] == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import operator
 import pickle
 import subprocess
 import sys
@@ -189,6 +190,8 @@ def test_handlers_get_the_parts_of_an_instance(monkeypatch: pytest.MonkeyPatch) 
     made = read(LuaTable({"x": LuaObject("my.Pair", LuaTable({"left": 1}))}))
     assert made.x[:2] == ("pair", b"V 1")
     assert made.x[2].left == 1
+    newer = LuaObject("my.Pair", LuaTable({"left": 1}), version=2)
+    assert read(newer)[:2] == ("pair", b"V 2")
 
     @torchfile.register_handler(b"tds.Vec")
     def vector(reader: Any, version: bytes) -> Any:
@@ -216,8 +219,16 @@ def test_handlers_get_the_parts_of_an_instance(monkeypatch: pytest.MonkeyPatch) 
 def test_readers_that_scripts_add_are_there() -> None:
     torchfile.add_tensor_reader(b"torch.CudaLongTensor", dtype=np.int64)
     torchfile.add_storage_reader(b"torch.CudaLongStorage", dtype=np.int64)
-    with pytest.raises(ValueError, match="MyTensor"):
-        torchfile.add_tensor_reader(b"torch.MyTensor", dtype=np.int64)
+    torchfile.add_tensor_reader(b"torch.ByteTensor", dtype="uint8")
+    for add, name, dtype in (
+        (torchfile.add_tensor_reader, b"torch.MyTensor", np.int64),
+        (torchfile.add_tensor_reader, b"torch.CudaLongTensor", np.int32),
+        (torchfile.add_tensor_reader, b"torch.LongStorage", np.int64),
+        (torchfile.add_storage_reader, b"torch.LongTensor", np.int64),
+        (torchfile.add_storage_reader, b"torch.FloatStorage", np.float64),
+    ):
+        with pytest.raises(ValueError, match=rf"{name.decode()}' of {np.dtype(dtype)} is not in"):
+            add(name, dtype=dtype)
 
 
 def test_errors(tmp_path: Path) -> None:
@@ -230,8 +241,12 @@ def test_errors(tmp_path: Path) -> None:
         torchfile.load(FIXTURES / "digits" / "digits_classes.t7", use_lists=True)
     with pytest.raises(DeprecationWarning):
         torchfile.T7Reader(io.BytesIO(), force_deserialize_classes=True)
-    with pytest.raises(TypeError, match="comparisons"):
-        assert torchfile.hashable_uniq_dict() < torchfile.hashable_uniq_dict()
+    table = torchfile.hashable_uniq_dict()
+    for compare in (operator.lt, operator.le, operator.gt, operator.ne):
+        with pytest.raises(TypeError, match="comparisons"):
+            compare(table, torchfile.hashable_uniq_dict())
+    assert table == table
+    assert not table == torchfile.hashable_uniq_dict()  # noqa: SIM201 - `!=` is an error
     key = LuaTable()
     key[np.zeros(2)] = "tensor as key"
     with pytest.raises(torchfile.T7ReaderException, match="ndarray as a key"):
@@ -310,3 +325,21 @@ def test_a_list_that_occurs_twice_is_one_list() -> None:
     found = read(LuaTable({"first": names, "second": LuaTable({"names": names})}))
     assert found.first == [b"cat", b"dog"]
     assert found.second.names is found.first
+
+
+def test_entries_are_attributes_and_items_and_none_where_there_are_none() -> None:
+    fields = torchfile.hashable_uniq_dict({b"size": 3, "text": 4, 5: "five"})
+    layer = torchfile.TorchObject(b"my.Layer", fields, 2)
+    assert (layer.size, layer["size"], layer[b"size"], layer[5]) == (3, 3, 3, "five")
+    assert (layer.text, layer["text"], layer[b"text"]) == (4, 4, None)
+    assert (layer.gone, layer["gone"], layer[None]) == (None, None, None)
+    assert (fields.size, fields.text, fields.gone) == (3, 4, None)
+    assert {fields: 1}[fields] == 1
+    assert sorted(dir(layer)) == ["size", "text", "torch_typename"]
+    assert repr(layer) == f"TorchObject(b'my.Layer', {fields!r})"
+    for thing in (layer, fields):
+        with pytest.raises(AttributeError):
+            thing.__array_interface__  # noqa: B018
+    # An instance that wrote no table has no entries.
+    word = torchfile.TorchObject(b"my.Word", b"size")
+    assert (word.size, word[0], dir(word)) == (None, None, ["torch_typename"])

@@ -12,17 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.image_to_image import ImageToImage, SaidOutput
-from torchlift.converters.inference import ImageModel, InferenceError
+from torchlift.converters.inference import (
+    ImageModel,
+    InferenceError,
+    Metadata,
+    OnnxPredictor,
+    TorchPredictor,
+)
 from torchlift.converters.inference.image_model import _colored
+from torchlift.converters.saved import SavedModel
+
+
+class Network(SimpleNamespace):
+    """Gives what its attribute `function` makes of its inputs."""
+
+    def __call__(self, inputs: np.ndarray) -> Any:
+        return self.function(inputs)
 
 
 def stand_in(steps: ImageToImage | None = None, **attributes: Any) -> Any:
     """A predictor that says of itself what is given, and gives what it is given."""
     said = {"provider": "none", "labels": None, "preprocessing": Preprocessing()}
-    predictor = SimpleNamespace(image_to_image=steps, output_kind="features", **said)
+    predictor = Network(image_to_image=steps, output_kind="features", **said)
     vars(predictor).update(attributes)
     return predictor
 
@@ -78,8 +93,9 @@ def test_probabilities_are_those_of_classes_where_they_add_up_to_one_at_each_pix
     scores = np.full((4, 1, 2), 0.25)
     assert model._is_class_map(scores)
     assert model._is_class_map(scores + 1e-4)
-    scores[0, 0, 1] = 0.3
-    assert not model._is_class_map(scores)
+    for more in (0.0012, -0.0012, 0.05):
+        scores[0, 0, 1] = 0.25 + more
+        assert not model._is_class_map(scores)
 
 
 def test_a_map_has_as_many_classes_as_a_byte_tells_apart() -> None:
@@ -101,6 +117,20 @@ def test_a_brighter_image_has_the_colors_of_the_enlarged_one_by_lanczos() -> Non
     assert np.abs(colors - other).max() > 2, "the methods would be told apart"
 
 
+@pytest.mark.parametrize(
+    ("layers", "hints"),
+    [([nn.Tanh()], True), ([nn.Tanh(), nn.ReLU()], False), ([nn.Sequential(nn.Tanh())], True)],
+)
+def test_a_tanh_at_the_end_suggests_a_range_of_values(layers: list[nn.Module], hints: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), *layers)
+    predictors = [TorchPredictor(SavedModel(network, "features"), "cpu")]
+    for predictor in (*predictors, stand_in(preprocessing=None)):
+        with pytest.raises(InferenceError, match="what values the network takes is not") as caught:
+            ImageModel(predictor)
+        said = "its last layer, a Tanh, suggests -1,1" in str(caught.value)
+        assert said is (hints and predictor is predictors[0])
+
+
 def test_a_file_that_says_all_itself_must_not_be_contradicted() -> None:
     predictor = stand_in(ImageToImage(1, "RGB"))
     assert ImageModel(predictor, SaidOutput(255)).output.value_range == 255
@@ -118,3 +148,106 @@ def test_a_mask_is_given_where_one_is_taken_and_has_the_size_of_the_image() -> N
         painter(image, mask.T)
     with pytest.raises(InferenceError, match="takes no mask"):
         ImageModel(stand_in(ImageToImage(1, "RGB")))(image, mask)
+
+
+#: Bytes in and out, in float32.
+GRAY, COLOR = Preprocessing("gray", value_range=255), Preprocessing(value_range=255)
+
+
+def test_a_gray_image_has_no_colors_to_keep() -> None:
+    steps = ImageToImage(255, "gray", keeps_color=True)
+    model = ImageModel(stand_in(steps, preprocessing=GRAY, function=lambda inputs: inputs + 10))
+    made = model(np.full((2, 3), 50, np.uint8))
+    assert (made.mode, np.asarray(made).tolist()) == ("L", [[60] * 3] * 2)
+    # 0.299 of red, and 10 more of all colors.
+    made = model(np.full((2, 3, 3), [100, 0, 50], np.uint8))
+    assert np.asarray(made)[0, 0].tolist() == [110, 10, 60]
+
+
+def test_a_colored_mask_is_as_bright_as_it_looks() -> None:
+    """0.299 of red, 0.587 of green and 0.114 of blue: a hole begins at 51."""
+    model = ImageModel(stand_in(ImageToImage(1, "RGB", takes_mask=True)))
+    mask = np.array([[[100, 0, 0], [0, 100, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
+    for given in (mask, Image.fromarray(mask)):
+        assert model._holes(given, (1, 4)).tolist() == [[False, True, True, False]]  # type: ignore[union-attr]
+
+
+def test_holes_are_filled_in_tiles_as_in_the_whole_image() -> None:
+    """The network gives the pixel above, or the mask of the pixel below."""
+
+    def near(inputs: np.ndarray) -> np.ndarray:
+        padded = np.pad(inputs, ((0, 0), (0, 0), (1, 1), (0, 0)))
+        return np.asarray(padded[:, :3, :-2] / 2 + padded[:, 3:, 2:] / 4)
+
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (45, 50, 3), np.uint8)
+    mask = np.where(random.random((45, 50)) < 0.5, 255, 0).astype(np.uint8)
+    steps = ImageToImage(1, "RGB", scale=1, takes_mask=True)
+    whole, tiled = (
+        np.asarray(ImageModel(stand_in(steps, function=near), tile=tile)(image, mask))
+        for tile in (None, 20)
+    )
+    assert np.array_equal(tiled, whole)
+    holes = mask > 0
+    # A hole is 0 for the network: one below and none above are a quarter of white.
+    assert np.array_equal(whole[~holes], image[~holes])
+    alone = holes[1:-1] & holes[:-2] & holes[2:]
+    assert set(whole[1:-1][alone].ravel().tolist()) == {64}
+
+
+def flattened(border: int, missing: int) -> Any:
+    """A network that makes an image twice as large, cuts its border off, and flattens it."""
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        larger = inputs.repeat(2, axis=2).repeat(2, axis=3)
+        cut = slice(border, larger.shape[2] - border - missing)
+        return larger[:, :, cut, border : larger.shape[3] - border - missing].reshape(1, -1)
+
+    return run
+
+
+def test_a_flattened_image_gets_its_height_and_width_back() -> None:
+    """waifu2x's networks end in nn.View(-1); convolutions cut off as much along both sides."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    larger = pixels.repeat(2, axis=0).repeat(2, axis=1)
+    for border in (0, 3):
+        steps = ImageToImage(255, "RGB", border=border, scale=2)
+        network = stand_in(steps, preprocessing=COLOR, function=flattened(2 * border, 0))
+        assert np.array_equal(np.asarray(ImageModel(network)(pixels)), larger)
+    network = stand_in(
+        ImageToImage(255, "RGB", scale=2), preprocessing=COLOR, function=flattened(0, 3)
+    )
+    with pytest.raises(InferenceError, match="gives 5×7 pixels for 4×5, fewer than the 8×10 of"):
+        ImageModel(network)(pixels)
+    for cut, given in ((np.s_[:, :, 1:], "3×5"), (np.s_[..., 1:], "4×4")):
+        network = stand_in(
+            ImageToImage(255, "RGB", scale=1),
+            preprocessing=COLOR,
+            function=lambda inputs, cut=cut: inputs[cut],
+        )
+        with pytest.raises(InferenceError, match=f"gives {given} pixels for 4×5, fewer than the"):
+            ImageModel(network)(pixels)
+    for scale, function, given in (
+        (None, flattened(0, 0), "240"),
+        (2, lambda inputs: np.zeros((1, 7)), "7"),
+        (2, lambda inputs: np.zeros(1), "a number"),
+        (None, lambda inputs: np.zeros((1, 3, 0, 5)), "3×0×5"),
+    ):
+        network = stand_in(
+            ImageToImage(255, "RGB", scale=scale), preprocessing=COLOR, function=function
+        )
+        with pytest.raises(InferenceError, match=f"gives no image: its output is {given}$"):
+            ImageModel(network)(pixels)
+
+
+def test_outputs_of_a_graph_that_prepares_images_are_as_the_inputs_of_its_network() -> None:
+    predictor = object.__new__(OnnxPredictor)
+    baked = Preprocessing("BGR", value_range=(-1, 1))
+    predictor.metadata = Metadata(baked_preprocessing=baked)
+    predictor.preprocessing = Preprocessing(resize="none", value_range=255)
+    predictor.provider, predictor.labels, predictor.image_to_image = "none", None, None
+    predictor.output_kind = "features"
+    model = ImageModel(predictor)
+    assert model.output == ImageToImage((-1, 1))
+    made, is_map = model._pixels(np.float32([-1, 0.5, 1]).reshape(3, 1, 1))
+    assert (made.tolist(), is_map) == ([[[255, 191, 0]]], False)

@@ -148,6 +148,7 @@ def test_float64_stays_float64_and_arrays_need_not_be_contiguous() -> None:
         ("320x240", (240, 320)),
         ("*1/2", (166, 250)),
         ("*0.3", (99, 150)),
+        ("*.5", (166, 250)),
         ("*2", (666, 1000)),
         (100.0, (66, 100)),
     ],
@@ -187,6 +188,8 @@ def test_invalid_arguments_of_scale_are_refused() -> None:
         scale(image, (0, 2))
     with pytest.raises(PreprocessingError, match=r"\(C, H, W\)"):
         scale(image[None], (2, 2))
+    with pytest.raises(PreprocessingError, match=r"\(C, H, W\)"):
+        scale(image[:, :0], (2, 2))
 
 
 def test_a_center_crop_equals_torch7() -> None:

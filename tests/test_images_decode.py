@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -47,6 +48,17 @@ def png(width: int, height: int, bits: int = 8, rows: bytes = b"") -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
     parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(bits: int) -> bytes:
+    """An RGB TIFF of two pixels with so many bits a channel, made by hand."""
+    size = bits * 6 // 8
+    # The three numbers of bits stand behind the fields, at 122, and the pixels behind those.
+    fields = {256: 2, 257: 1, 258: 122, 259: 1, 262: 2, 273: 128, 277: 3, 278: 1, 279: size}
+    counts = {258: 3}
+    entries = [struct.pack("<HHII", tag, 3, counts.get(tag, 1), n) for tag, n in fields.items()]
+    header = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + bytes(4)
+    return header + struct.pack("<3H", *[bits] * 3) + bytes(range(size))
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "PPM", "TIFF", "WEBP"])
@@ -159,8 +171,12 @@ def test_the_first_image_of_an_animation_counts() -> None:
     [
         (encoded(Image.fromarray(PIXELS[..., 0].astype(np.uint16)), "PNG"), "16 bits"),
         (encoded(Image.fromarray(PIXELS[..., 0].astype(np.uint16)), "TIFF"), "16 bits"),
-        (encoded(Image.fromarray(PIXELS[..., 0].astype(np.int32)), "TIFF"), "mode I"),
-        (encoded(Image.fromarray(PIXELS[..., 0].astype(np.float32)), "TIFF"), "mode F"),
+        (
+            encoded(Image.fromarray(PIXELS[..., 0].astype(np.int32)), "TIFF"),
+            "no 8-bit pixels .mode I",
+        ),
+        (encoded(Image.fromarray(PIXELS[..., 0].astype(np.float32)), "TIFF"), "pixels.*mode F"),
+        (tiff(16), "16 bits"),
         (png(2, 1, 16, b"\0" + b"\0\1" * 6), "16 bits"),
         (b"P6\n2 1\n65535\n" + b"\0\1" * 6, "16 bits"),
         (b"P6\n2 1\n256\n" + b"\0\1" * 6, "16 bits"),
@@ -245,3 +261,47 @@ def test_an_image_has_8_bits_a_channel(mode: str, allowed: bool) -> None:
     else:
         with pytest.raises(ImageError, match="bits"):
             upright(image)
+
+
+def test_a_tiff_of_8_bits_a_channel_is_read() -> None:
+    assert np.asarray(read_image(tiff(8))).tolist() == [[[0, 1, 2], [3, 4, 5]]]
+
+
+def test_messages_call_an_image_by_its_name_or_by_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "a b.png"
+    file.write_bytes(b"no image")
+    with file.open("rb") as stream:
+        sources: list[tuple[Any, str, str]] = [
+            (file, "", str(file)),
+            (file.as_uri(), "", str(file)),
+            (str(file), "mine", "mine"),
+            (b"no image", "", "an image of 8 bytes"),
+            (bytearray(1234), "", "an image of 1,234 bytes"),
+            (memoryview(b"no image"), "mine", "mine"),
+            (io.BytesIO(b"no image"), "", "an image"),
+            (stream, "", str(file)),
+            (stream, "mine", "mine"),
+        ]
+        for source, name, begin in sources:
+            for read in (read_image, read_header):
+                with pytest.raises(ImageError, match=f"^{re.escape(begin)}: not an image in"):
+                    read(source, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied", "x.png"), "Permission denied"),
+        (SyntaxError("broken data"), "broken data"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_whatever_pillow_raises_has_a_reason(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(ImageError, match=f"^x: cannot be read: {reason}$"):
+        read_image(b"", "x")

@@ -209,7 +209,8 @@ def test_images_of_all_folders_come_in_the_order_of_their_paths(tmp_path: Path) 
 
 
 def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -> None:
-    usual = ["bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "webp", "JPG"]
+    usual = ["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm"]
+    usual += ["tif", "tiff", "webp", "JPG"]
     for suffix in (*usual, "txt", "t7"):
         (tmp_path / f"{suffix}.{suffix}").touch()
     found = [path.name for path in find_images([tmp_path])]

@@ -59,3 +59,39 @@ def test_only_processes_that_are_not_alone_wait_and_tell(
     assert told == (["score"] if size == 1 else [f"score of {rank}" for rank in range(size)])
     assert calls == [*["wait"] * waits, *["gather"] * waits]
     assert [Process(rank, size).is_first for rank in range(size)] == [True, *[False] * (size - 1)]
+
+
+@pytest.mark.parametrize(
+    ("rank", "gpus", "device"), [(0, 2, 0), (1, 2, 1), (3, 2, 1), (None, 2, 0)]
+)
+def test_each_process_takes_a_gpu_and_waits_for_days(
+    rank: int | None, gpus: int, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves the others also when its work fails."""
+    calls: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(
+        distributed, "init_process_group", lambda name, timeout: calls.append((name, timeout.days))
+    )
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: calls.append("left"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if rank is None:
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+    with pytest.raises(KeyboardInterrupt), joined_process():
+        raise KeyboardInterrupt
+    assert calls == [device, ("gloo", 7), "left"]
+
+
+def test_a_process_without_a_launcher_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
+    with joined_process() as process:
+        assert process is ALONE
+        assert (process.rank, process.world_size, process.is_first) == (0, 1, True)
+    assert threads.available_cpus() == 3

@@ -44,6 +44,9 @@ def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
         assert (found.mean, found.std) == ((0.4, 0.5, 0.6), (0.25,))
     for other in (LuaTable({"a": 0.5, "b": 0.25}), LuaTable.from_list([0.5, 0.25, 1])):
         assert read_mean_std(other) is None
+    for text in ("[0.5, 0.25, 1]", "[0.5]", "0.5", '"mean"', "{}"):
+        (tmp_path / "other.json").write_text(text, encoding="utf-8")
+        assert read_mean_std_file(tmp_path / "other.json") is None
 
 
 def test_the_numbers_of_imagenet_are_in_the_order_that_the_network_sees() -> None:
@@ -92,3 +95,72 @@ def test_what_is_given_must_be_the_models_own(said: dict[str, Any], differs: str
         return
     with pytest.raises(PreprocessingError, match=differs):
         Normalization.of(**said).require_same(own)
+
+
+def test_a_std_of_1_and_a_mean_of_0_are_those_of_a_model_without() -> None:
+    own = Preprocessing("BGR", value_range=(-1, 1))
+    Normalization.of(mean=0, std=(1, 1, 1), color="BGR", value_range=(-1, 1)).require_same(own)
+    for said in ({"mean": 0.5}, {"std": 2}):
+        with pytest.raises(PreprocessingError, match=r"is not the model's own, which is [01]$"):
+            Normalization.of(**said).require_same(own)
+
+
+@pytest.mark.parametrize(
+    ("said", "shape", "note"),
+    [
+        (
+            {"value_range": 1},
+            (3, 8, 6),
+            "the network takes values from 0 to 1, with channels in the order RGB; "
+            "images are resized to 8×6 by pil-bilinear",
+        ),
+        ({"value_range": (-1, 1)}, (1, 8, 6), "the network takes values from -1 to 1; images are"),
+        ({"mean": (9.0,), "value_range": 255}, None, "mean 9 and std 1 are used for values from 0"),
+        ({"std": (0.5,) * 3}, None, "mean 0 and std 0.5… fit values from 0 to 1, with channels in"),
+    ],
+)
+def test_a_note_says_what_was_given_and_what_follows(said: Any, shape: Any, note: str) -> None:
+    preprocessing, found = Normalization(**said).preprocessing(shape)
+    assert found.startswith(note)
+    # What nobody said is not done.
+    says_numbers = "mean" in said or "std" in said
+    assert bool(preprocessing.mean) is bool(preprocessing.std) is says_numbers
+
+
+@pytest.mark.parametrize(
+    ("channels", "color"), [(1, "gray"), (3, "RGB"), (4, None), (2, None), (None, "gray")]
+)
+def test_colors_are_those_of_so_many_channels(channels: int | None, color: str | None) -> None:
+    said = Normalization(value_range=1)
+    if color is None:
+        with pytest.raises(PreprocessingError, match=f"1 or 3 channels, but .* {channels}$"):
+            said.preprocessing(channels=channels)
+        return
+    assert said.preprocessing(channels=channels)[0].color == color
+
+
+def test_a_std_of_0_divides_nothing() -> None:
+    for std in (0, (0.5, 0.5, 0), -1.0):
+        with pytest.raises(PreprocessingError, match="std=… must be positive"):
+            Normalization.of(std=std)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"mean": "imagenet"}, "mean=imagenet and std=imagenet belong together"),
+        ({"std": "imagenet", "mean": 0.5}, "mean=imagenet and std=imagenet belong together"),
+        ({"value_range": 255}, "is for values from 0 to 1: leave out value_range"),
+        ({"value_range": (-1, 1)}, "is for values from 0 to 1: leave out value_range"),
+        ({"color": "gray"}, "has three channels, color=gray has one"),
+        ({"value_range": 1, "color": "RGB"}, ""),
+    ],
+)
+def test_the_numbers_of_imagenet_are_for_colors_from_0_to_1(said: Any, problem: str) -> None:
+    both = {"mean": "imagenet", "std": "imagenet"} if {"mean", "std"}.isdisjoint(said) else {}
+    if problem:
+        with pytest.raises(PreprocessingError, match=problem):
+            Normalization.of(**both, **said)
+        return
+    found = Normalization.of(**both, **said)
+    assert found == Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB", 1)

@@ -10,9 +10,11 @@ import pytest
 from onnx import helper
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.onnx.annotator import with_metadata
+from torchlift.converters.vocabulary import Vocabulary
 
 #: What another program wrote into a file, in part under names of ours.
 FOREIGN = {"author": "me", "output": "x", "labels": "three"}
@@ -45,6 +47,34 @@ def test_a_name_of_format_1_is_ours_in_a_file_of_format_1_alone() -> None:
     assert (again.is_foreign, again.labels, again.output_kind) == (True, ["a"], None)
 
 
+def test_every_entry_is_read_as_it_was_written() -> None:
+    said = Metadata(
+        labels=["Straße", "空"],
+        vocabularies=[Vocabulary("vocab", ("a", None, "b"), 0)],
+        preprocessing=Preprocessing("gray", (8, 6), value_range=(-1, 1), round_pixels=True),
+        baked_preprocessing=Preprocessing("BGR", 9, mean=(0.5,), std=(0.1, 0.2, 0.3)),
+        image_to_image=ImageToImage(255, "BGR", border=3, keeps_color=True),
+        precision="fp16",
+        output_kind="probabilities",
+        depends_on_batch=True,
+        inputs="3x8x6",
+        kept_outputs=[2, 1],
+        kept_columns=[1, 3],
+        output_name="y",
+        source={"file": "net.t7", "sha256": "ab"},
+        exporter="torch 2",
+    )
+    assert None not in vars(said).values(), "each entry is tried"
+    assert Metadata.from_props(said.to_props()) == said
+
+
+def test_an_entry_of_null_says_nothing() -> None:
+    found = Metadata.from_props({"format_version": "2", "labels": "null", "preprocessing": "null"})
+    assert (found.labels, found.preprocessing, found.format_version) == (None, None, 2)
+    # Nor does one that is not there, whatever this version would say.
+    assert (found.torchlift_version, found.output_kind) == (None, None)
+
+
 def test_a_file_that_is_annotated_keeps_its_graph_and_what_others_say_in_it() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
     model = helper.make_model(graph, producer_name="other")
@@ -61,7 +91,7 @@ def test_a_file_that_is_annotated_keeps_its_graph_and_what_others_say_in_it() ->
 
 @pytest.mark.parametrize(
     ("labels", "outputs", "fits"),
-    [(2, 2, True), (1, 2, False), (3, 2, False), (3, None, True)],
+    [(2, 2, True), (1, 2, False), (3, 2, False), (3, None, True), (1, 0, False)],
 )
 def test_there_are_as_many_labels_as_columns(labels: int, outputs: int | None, fits: bool) -> None:
     metadata = Metadata(labels=["a", "b", "c"][:labels])

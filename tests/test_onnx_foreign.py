@@ -29,7 +29,7 @@ from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters.errors import LabelsError, TorchliftError, WriteError
-from torchlift.converters.inference import InferenceError, open_predictor
+from torchlift.converters.inference import InferenceError, OnnxPredictor, open_predictor
 from torchlift.converters.inference.onnx_overrides import OnnxOverrides
 from torchlift.converters.onnx import Classifier, OnnxError, annotate, describe_file, quantize
 
@@ -103,6 +103,9 @@ def test_one_of_several_outputs_is_chosen(tmp_path: Path) -> None:
         actual = open_predictor(file, "cpu", **said)(PIXELS.astype(np.float32))
         pooled = PIXELS.mean((2, 3)) if said else PIXELS.max((2, 3))
         np.testing.assert_allclose(actual, pooled, atol=1e-4)  # Bytes in float32.
+    # Also where nothing can be said beside the file.
+    actual = OnnxPredictor(tmp_path / "said.onnx", "cpu")(PIXELS.astype(np.float32))
+    np.testing.assert_allclose(actual, pooled, atol=1e-4)
 
 
 def graph_bytes(path: Path) -> bytes:

@@ -22,11 +22,13 @@ from torchlift.cli.main import main
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.inference import (
     Classifier,
+    Metadata,
     OnnxPredictor,
     TorchPredictor,
     predict_files,
     providers,
 )
+from torchlift.converters.inference.image_decoding import preprocessing_outside
 from torchlift.converters.onnx import OnnxError, check, describe_file, export, quantize
 from torchlift.converters.onnx.checker import image_file
 from torchlift.converters.onnx.checker.pair import ExportPair
@@ -289,3 +291,36 @@ def test_preprocessing_that_cannot_be_taken_off_is_an_error(baked: Path) -> None
         node.name = "other"
     with pytest.raises(OnnxError, match="the graph takes an image, but has no"):
         image_file._without_preprocessing(model)
+
+
+OUTSIDE = Preprocessing(resize="none", value_range=255)
+INSIDE = Preprocessing(crop=(4, 6), mean=(0.5,))
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "checks"),
+    [
+        (OUTSIDE, INSIDE, True),
+        (OUTSIDE, None, False),
+        (None, INSIDE, False),
+        # The graph does the last steps alone.
+        (Preprocessing(crop=(4, 6), value_range=255), INSIDE, False),
+    ],
+)
+def test_an_image_that_a_graph_cannot_take_is_refused_before_it(
+    outside: Preprocessing | None, inside: Preprocessing | None, checks: bool
+) -> None:
+    """A graph has no words for it. What is said of the preprocessing is that of the file."""
+    found = preprocessing_outside(Metadata(preprocessing=outside, baked_preprocessing=inside))
+    if not checks:
+        assert found is outside
+        return
+    assert found is not None
+    assert isinstance(found, Preprocessing)
+    assert outside is not None
+    assert found.to_json() == outside.to_json()
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    assert found.pixels([pixels]).shape == (1, 4, 6, 3)
+    for shape in ((3, 9, 3), (9, 5, 3), (6, 4, 3)):
+        with pytest.raises(PreprocessingError, match=rf"{shape[0]}×{shape[1]} is too small for a"):
+            found.pixels(np.zeros(shape, np.uint8))

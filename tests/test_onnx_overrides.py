@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.onnx_interface import NetworkInput
 from torchlift.converters.inference.onnx_overrides import OnnxOverrides
+from torchlift.converters.t7 import LuaTable
 
 OWN = Preprocessing(size=9, crop=(8, 8), mean=(0.5, 0.25, 0.1), std=(0.5, 1.0, 0.75))
 FILE = Metadata(labels=["a", "b"], preprocessing=OWN, output_kind="logits", output_name="y")
@@ -115,3 +118,95 @@ def test_nothing_said_is_nothing_changed() -> None:
     assert OnnxOverrides.of(replaces=True).is_empty
     assert not OnnxOverrides.of(resize="pil-nearest").is_empty
     assert said() == (FILE, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "preprocessing"),
+    [
+        # Three channels where nobody says how many.
+        ({"value_range": 1}, Preprocessing(size=(6, 7))),
+        ({"value_range": 255, "resize": "pil-nearest"}, "pil-nearest"),
+        ({"value_range": 1, "resize": "pil-box:^9"}, "pil-box"),
+    ],
+)
+def test_a_file_of_another_program_is_told_its_size_and_how_images_get_it(
+    options: dict[str, Any], preprocessing: Any
+) -> None:
+    found, notes = said(FOREIGN, axes=(None, None, None, None), input_size=(6, 7), **options)
+    own = found.preprocessing
+    assert own is not None
+    if isinstance(preprocessing, str):
+        assert (own.color, own.resize) == ("RGB", preprocessing)
+        assert (own.crop or own.size) == (6, 7)
+        assert f"by {preprocessing}" in notes[-1]
+    else:
+        assert own == preprocessing
+        assert notes[-1].endswith("images are resized to 6×7 by pil-bilinear")
+
+
+def test_a_graph_tells_how_many_channels_images_of_any_size_have() -> None:
+    for channels, color in ((1, "gray"), (3, "RGB")):
+        found, _ = said(FOREIGN, axes=(None, channels, None, None), value_range=1)
+        assert found.preprocessing == Preprocessing(color)
+
+
+def test_what_a_graph_does_itself_is_what_may_be_repeated() -> None:
+    """Outside of it images are only decoded, which nobody says."""
+    outside = Preprocessing(resize="none", value_range=255)
+    baked = replace(FILE, preprocessing=outside, baked_preprocessing=OWN)
+    assert said(baked, mean=OWN.mean, std=OWN.std, value_range=1) == (baked, [])
+    with pytest.raises(TorchliftError, match="value_range=255 is not the model's own, which is 1"):
+        said(baked, value_range=255)
+
+
+def test_a_note_says_what_replaces_and_how_images_are_resized_then() -> None:
+    _, notes = said(mean=(0.1, 0.2, 0.3), resize="pil-nearest", replaces=True)
+    assert notes == [
+        "mean 0.1… and std 0.5… are used for values from 0 to 1, with channels in the order RGB; "
+        "images are resized to 9 by pil-nearest and cropped to 8×8"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "expected"),
+    [
+        # What is not given stays, the range too, if the numbers can be for it.
+        ({"value_range": (-1, 1)}, {"mean": (0.5,)}, {"value_range": (-1, 1), "mean": (0.5,)}),
+        ({"mean": (9.0,), "value_range": 255}, {"std": 0.5}, {"std": (0.5,)}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"std": 0.5}, {"std": (0.5,)}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"value_range": 255}, {"value_range": 255}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"color": "BGR"}, {"color": "BGR"}),
+        ({"color": "BGR"}, {"mean": 0.5}, {"mean": (0.5,)}),
+        # Numbers above 1 are for another range than 0 to 1, and for any that was chosen.
+        ({"mean": (0.5,), "std": (0.25,)}, {"std": 2}, {"std": (2.0,), "value_range": 255}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"mean": 1.5}, {"mean": (1.5,), "value_range": 255}),
+        ({"value_range": (0, 2)}, {"mean": 1.5}, {"mean": (1.5,)}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"mean": 90}, {"mean": (90.0,), "value_range": 255}),
+    ],
+)
+def test_each_number_that_is_given_replaces_its_own_alone(
+    own: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    before = Preprocessing(size=(8, 8), **own)
+    found, _ = said(replace(FILE, preprocessing=before), replaces=True, **given)
+    after = replace(before, **expected)
+    # What nobody says is a mean of 0 and a std of 1.
+    assert found.preprocessing is not None
+    numbers = (found.preprocessing.mean or (0,), found.preprocessing.std or (1,))
+    assert numbers == (after.mean or (0,), after.std or (1,))
+    assert replace(found.preprocessing, mean=after.mean, std=after.std) == after
+
+
+def test_labels_and_a_table_of_mean_and_std_are_read_of_their_files(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\n", encoding="utf-8")
+    (tmp_path / "pixels.json").write_text('{"mean": 0.5, "std": [0.1, 0.2, 0.3]}', encoding="utf-8")
+    for labels in (tmp_path / "names.txt", str(tmp_path / "names.txt"), ("cat", "dog")):
+        found = OnnxOverrides.of(labels=labels, mean_std=tmp_path / "pixels.json", color="BGR")
+        assert found.labels == ["cat", "dog"]
+        assert found.normalization == Normalization((0.5,), (0.1, 0.2, 0.3), "BGR")
+    table = LuaTable({"mean": 0.5})
+    assert OnnxOverrides.of(mean_std=table).normalization == Normalization((0.5,))
+    with pytest.raises(TorchliftError, match="leave out mean=… and std=…"):
+        OnnxOverrides.of(mean_std=table, mean=0.5)
+    with pytest.raises(TorchliftError, match=r"^mean_std: a table"):
+        OnnxOverrides.of(mean_std=LuaTable({"std": 0.5}))

@@ -126,7 +126,7 @@ def test_auto_does_not_try_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ProviderError, match=r"libnvinfer.*pip install tensorrt-cu12"):
         providers.open_session(file, "tensorrt")
     # `provider_problem` tries the provider.
-    assert "libnvinfer.so.10" in str(provider_problem("tensorrt"))
+    assert str(provider_problem("tensorrt")).startswith("libnvinfer.so.10: cannot open; ")
 
 
 def test_tensorrt_keeps_its_engines_for_these_weights_and_for_every_batch(

@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import InferenceError, Prediction
 from torchlift.converters.inference.processes import Process
 from torchlift.converters.inference.result_shards import open_shard, shard_of
-from torchlift.converters.inference.results import open_results
+from torchlift.converters.inference.results import jsonl_bytes, open_results, write_lines
 
 MODEL = FIXTURES / "0.1.0" / "model.onnx"
 IMAGES = [(f"{number}.png", [Prediction(number, f"c,{number}", 1 / 3)], "") for number in range(7)]
@@ -138,6 +140,72 @@ def test_a_shard_goes_on_with_as_many_processes_only(tmp_path: Path) -> None:
         )
     assert b"0.png" in target.read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_a_run_that_starts_again_removes_what_others_left(tmp_path: Path) -> None:
+    """Of this file and no other, and of other numbers of processes alone; the first one looks."""
+    target = tmp_path / "r.csv"
+    others = ["r.csv.1-of-20.partial", "r.csv.1-of-20.partial.json", "r.csv.20-of-20.partial"]
+    kept = ["r1csv.1-of-20.partial", "r.csv.1-of-20.partial.txt", "my-r.csv.1-of-20.partial"]
+    for name in others + kept:
+        (tmp_path / name).touch()
+
+    def stop(rank: int, overwrite: bool) -> None:
+        options: Any = {"overwrite": overwrite, "resume": not overwrite, "facts": {}}
+        with open_shard(target, Unconnected(rank, 2), **options):
+            raise RuntimeError
+
+    with pytest.raises(WriteError, match=r"r\.csv\.1-of-20\.partial is of a run of 20 processes"):
+        stop(0, overwrite=False)
+    with pytest.raises(RuntimeError):
+        stop(1, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others + kept)
+    with pytest.raises(RuntimeError):
+        stop(0, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_shard_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+    def run(top: int, resume: bool) -> None:
+        with open_shard(
+            tmp_path / "r.csv",
+            Unconnected(1, 2),
+            overwrite=False,
+            resume=resume,
+            facts={"top": top},
+        ) as write:
+            write(*IMAGES[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(1, resume=False)
+    with pytest.raises(WriteError, match="top"):
+        run(2, resume=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_joined_file_appears_complete_or_not_at_all(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+
+    def lines() -> Iterator[bytes]:
+        yield jsonl_bytes(*IMAGES[0])
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_lines(lines(), tmp_path / f"r{suffix}")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_that_is_there_is_kept_and_no_shard_is_opened(tmp_path: Path) -> None:
+    target = tmp_path / "r.csv"
+    target.write_text("mine", encoding="utf-8")
+    for rank in (0, 1):
+        opened = open_shard(target, Unconnected(rank, 2), overwrite=False, resume=True, facts={})
+        with pytest.raises(WriteError, match=r"r\.csv"), opened:
+            pytest.fail("images would be computed")
+    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
+    assert target.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_run_that_goes_on_computes_the_batches_of_one_that_does_not() -> None:

@@ -268,6 +268,50 @@ def test_settings_that_0_1_0_wrote_are_known(tmp_path: Path) -> None:
     assert write_all(tmp_path / "r.csv", resume="auto", facts={"top": 1}) >= 2
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_problem_that_is_no_text_is_spelled_out(suffix: str, tmp_path: Path) -> None:
+    """It names a file, whose name may be any bytes."""
+    with open_results(tmp_path / f"r{suffix}") as write:
+        write(NAMES[-1], [], f"{NAMES[-1]}: no image")
+    line = (tmp_path / f"r{suffix}").read_bytes().splitlines()[-1].replace(b"\\\\", b"\\")
+    assert line.count(rb"bad-\udcff.png") == 2
+
+
+def test_settings_and_tables_are_written_elsewhere_and_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill leaves no half of them under their name."""
+    pytest.importorskip("pyarrow")
+    written: list[Path] = []
+    write_text = Path.write_text
+
+    def write(self: Path, *given: Any, **named: Any) -> int:
+        written.append(self)
+        return write_text(self, *given, **named)
+
+    def fail(lines: Any, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr("torchlift.converters.inference.results._write_parquet", fail)
+    with pytest.raises(WriteError, match=r"r\.parquet: cannot be written: No space left"):
+        write_all(tmp_path / "r.parquet")
+    left = {"r.parquet.partial", "r.parquet.partial.json"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    assert written
+    assert {tmp_path / name for name in left}.isdisjoint(written)
+
+
+def test_settings_are_compared_as_json_holds_them(tmp_path: Path) -> None:
+    facts = {"image_size": (4, 6), "fingerprint": "ab"}
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / "r.jsonl", end=4, facts=facts)
+    with pytest.raises(WriteError, match=r"image.size"):
+        write_all(tmp_path / "r.jsonl", resume="auto", facts=facts | {"image_size": (6, 4)})
+    assert write_all(tmp_path / "r.jsonl", resume="auto", facts=facts) == 4
+
+
 def test_suffixes_of_any_case_and_errors_of_the_caller(tmp_path: Path) -> None:
     """An error of the block is raised as it is, and not taken for one of the file."""
     write_all(tmp_path / "r.CSV")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from torchlift.converters.inference import (
 )
 from torchlift.converters.inference.classifier import top_predictions
 from torchlift.converters.inference.errors import ProviderError
+from torchlift.converters.inference.input_checks import check_inputs
 from torchlift.converters.inference.not_finite import require_finite_scores
+from torchlift.converters.inference.predictors import torch_device
 from torchlift.converters.inference.prepare import prepare_all, to_input_dtype
 from torchlift.converters.inference.provider_options import (
     GraphFacts,
@@ -35,6 +38,7 @@ from torchlift.converters.inference.provider_options import (
     parse_provider,
     requested_providers,
 )
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.sources import opened_predictor
 
@@ -78,7 +82,78 @@ def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None
 
 def test_the_suffix_of_an_exported_file_may_be_in_capitals(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "0.1.0" / "model.onnx", tmp_path / "M.ONNX")
-    assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", labels=None), OnnxPredictor)
+    nothing = dict.fromkeys(("labels", "weights", "at", "input"))
+    assert isinstance(open_predictor(tmp_path / "M.ONNX", "cpu", **nothing), OnnxPredictor)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("model.onnx", {"weights": "w"}, "weights=… is not for an .onnx file"),
+        ("model.onnx", {"at": "x", "input": "3"}, "at=…, input=… is not for an .onnx file"),
+        ("model", {"output_kind": "logits"}, "output_kind=… is for an .onnx file"),
+        ("model", {"output_name": "y"}, "output_name=… is for an .onnx file"),
+        ("model", {"output_name": None, "output_kind": None}, ""),
+    ],
+)
+def test_what_one_kind_of_model_has_no_use_for_is_refused(
+    name: str, options: dict[str, str | None], problem: str
+) -> None:
+    file = FIXTURES / "0.1.0" / name
+    if problem:
+        with pytest.raises(InferenceError, match=rf"{re.escape(f'{file}: {problem}')}$"):
+            open_predictor(file, "cpu", **options)
+        return
+    assert isinstance(open_predictor(file, "cpu", **options), TorchPredictor)
+
+
+def test_models_run_where_they_are_asked_to_and_say_so() -> None:
+    for name, provider in (("model.onnx", "CPUExecutionProvider"), ("model", "PyTorch (cpu)")):
+        file = FIXTURES / "0.1.0" / name
+        for predictor in (open_predictor(file, "cpu"), Classifier(file, "cpu")):
+            assert (predictor.provider, predictor.note) == (provider, "")
+    for name in ("model.onnx", "model"):
+        for opened in (open_predictor, Classifier):
+            with pytest.raises(ProviderError, match="no provider 'gpu'"):
+                opened(FIXTURES / "0.1.0" / name, "gpu")
+    predictor = flat()
+    predictor.note = "runs on the moon"
+    assert Classifier(predictor).note == "runs on the moon"
+
+
+def test_five_classes_are_told_and_32_images_run_together_by_default() -> None:
+    predictor = flat(preprocessing=Preprocessing("gray"))
+    classifier = Classifier(predictor)
+    assert classifier.batch_size == 32
+    pixels = np.arange(7, dtype=np.uint8).reshape(1, 7)
+    inputs = pixels[None, None].astype(np.float32)
+    for found in (
+        classifier.predict(pixels),
+        classifier.predict_inputs(inputs),
+        list(predict_array(classifier, inputs)),
+    ):
+        assert [[one.index for one in row] for row in found] == [[6, 5, 4, 3, 2]]
+    for found in (
+        classifier.predict(pixels, 2),
+        classifier.predict_inputs(inputs, 2),
+        list(predict_array(classifier, inputs, 2)),
+    ):
+        assert [[one.index for one in row] for row in found] == [[6, 5]]
+
+
+def test_probabilities_of_two_classifiers_are_none_of_one() -> None:
+    """They add up to 2; rounding to half precision is allowed for."""
+    rows = np.array([[0.2, 0.8, 0.5, 0.5]], np.float32)
+    for kind, scores in (("probabilities", rows), ("log_probabilities", np.log(rows))):
+        for convert in (probabilities, log_probabilities):
+            with pytest.raises(InferenceError, match="add up to 2, not to 1"):
+                convert(scores, kind)
+            assert convert(scores[:, :2], kind).shape == (1, 2)
+    np.testing.assert_allclose(probabilities(np.log(rows[:, :2]), "log_probabilities"), rows[:, :2])
+    assert probabilities(rows, "logits").sum() == pytest.approx(1)
+    for kind in ("probabilities", "logits"):
+        with pytest.raises(InferenceError, match=f"the outputs are {kind} of shape 4×1×1 for each"):
+            probabilities(rows[..., None, None], kind)
 
 
 def test_classes_without_names_count_from_one_as_in_torch7() -> None:
@@ -103,15 +178,15 @@ def test_examples_that_are_not_numbers_are_counted() -> None:
 
 
 def test_images_of_several_sizes_run_together_and_what_fails_is_named(tmp_path: Path) -> None:
-    """The network takes 2×4 and 4×2, which it flattens to as many scores."""
+    """The network takes all, which it flattens to as many scores as pixels."""
     files = [tmp_path / f"{number}.png" for number in range(4)]
     for number, (file, size) in enumerate(
-        zip(files, ((4, 2), (2, 4), (4, 2), (3, 3)), strict=True)
+        zip(files, ((4, 2), (2, 4), (8, 2), (3, 3)), strict=True)
     ):
         Image.new("L", size, number * 10).save(file)
     square = Preprocessing("gray", resize="none", size=None, value_range=255)
     classifier = Classifier(flat(preprocessing=square), batch_size=3)
-    found = list(predict_files(classifier, files[:3], top=1))
+    found = list(predict_files(classifier, [files[0].as_uri(), *files[1:3]], top=1))
     assert [(one.file, one.problem, len(one.predictions)) for one in found] == [
         (file, "", 1) for file in files[:3]
     ]
@@ -175,6 +250,11 @@ def test_tensorrt_is_told_memory_precision_and_batches(tmp_path: Path) -> None:
     assert (found["trt_fp16_enable"], found["trt_int8_enable"]) == (False, True)
     bounds = [found[f"trt_profile_{bound}_shapes"] for bound in ("min", "opt", "max")]
     assert bounds == ["x:1x3x4", "x:32x3x4", "x:128x3x4"]
+    for kind in ("engine", "timing"):
+        assert found[f"trt_{kind}_cache_enable"] is True
+    # What takes how long is the same for all files.
+    assert found["trt_engine_cache_path"] == str(tmp_path / "engines" / "abc")
+    assert found["trt_timing_cache_path"] == str(tmp_path / "engines")
     assert "trt_profile_min_shapes" not in options("fp16", "N", 3, None)
     assert "trt_profile_min_shapes" not in options("fp16", 1, 3, 4)
 
@@ -189,6 +269,13 @@ def test_engines_belong_to_the_bytes_of_a_file(
         folders.append(engine_cache(tmp_path / "m.onnx"))
     assert folders[0] != folders[1]
     assert folders[0].parent == tmp_path / "cache" / "torchlift" / "tensorrt"
+    (tmp_path / "other.onnx").write_bytes(b"two")
+    assert engine_cache(tmp_path / "other.onnx") == folders[1]
+    # An empty setting is none.
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = engine_cache(tmp_path / "other.onnx")
+    assert found.parent == tmp_path / "home" / ".cache" / "torchlift" / "tensorrt"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model"])
@@ -197,3 +284,93 @@ def test_an_evaluation_from_python_takes_an_onnx_file_too(name: str) -> None:
     predictor = opened_predictor(FIXTURES / "0.1.0" / name, "cpu")
     assert isinstance(predictor, OnnxPredictor if name == "model.onnx" else TorchPredictor)
     assert opened_predictor(predictor) is predictor
+
+
+def test_the_options_of_a_provider_are_those_of_its_arithmetic_and_its_memory() -> None:
+    """Each keeps the numbers those of single precision, or bounds what is taken."""
+    assert requested_providers(ProviderChoice("cpu"), 3) == ["CPUExecutionProvider"]
+    (name, options), cpu = requested_providers(ProviderChoice("cuda", 1))
+    assert (name, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert options == {
+        "device_id": 1,
+        "use_tf32": 0,
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    (name, options), cpu = requested_providers(ProviderChoice("openvino"))
+    assert (name, options["device_type"]) == ("OpenVINOExecutionProvider", "CPU")
+    assert "num_of_threads" not in options
+    # TensorRT before the file is known: nothing of its engines.
+    (name, options), (_, cuda), cpu = requested_providers(ProviderChoice("tensorrt", 2))
+    assert (name, options, cuda["device_id"]) == ("TensorrtExecutionProvider", {"device_id": 2}, 2)
+
+
+@pytest.mark.parametrize(
+    ("provider", "has_gpu", "device"),
+    [
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cuda", True, "cuda"),
+        ("cuda:1", True, "cuda:1"),
+    ],
+)
+def test_pytorch_runs_on_the_gpu_where_there_is_one_and_it_may(
+    provider: str, has_gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert torch_device(provider) == device
+
+
+def test_a_device_that_fails_while_it_gets_the_network_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image\nadvice")
+
+    monkeypatch.setattr("torchlift.converters.inference.torch_module.inference_copy", fail)
+    with pytest.raises(ProviderError, match=r"cannot run the model on cpu: no kernel image$"):
+        flat()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "dtype", "problem"),
+    [
+        (np.float32([[-65504, 65504]]), np.float16, ""),
+        (np.float32([[0, 65536]]), np.float16, "inputs reach 6.554e\\+04, which is beyond float16"),
+        (
+            np.float32([[-65536, 0]]),
+            np.float16,
+            "inputs reach 6.554e\\+04, which is beyond float16",
+        ),
+        (np.float64([[1e39, 0]]), np.float64, ""),
+        (np.float64([[1e39, 0]]), np.uint8, ""),
+        (np.array([[True, False]]), np.float32, ""),
+        (np.array([["a", "b"]]), np.float32, "inputs are of type <U1; real numbers were expected"),
+        (np.zeros((2, 3)), np.float32, "inputs of shape 3, the network takes 2"),
+        (np.zeros((2, 2, 1)), np.float32, "inputs of shape 2×1, the network takes 2"),
+    ],
+)
+def test_inputs_have_the_shape_and_the_size_of_what_a_network_takes(
+    inputs: np.ndarray, dtype: type, problem: str
+) -> None:
+    if problem:
+        with pytest.raises(InferenceError, match=f"^{problem}$"):
+            check_inputs(inputs, [2], np.dtype(dtype))
+        return
+    check_inputs(inputs, [2], np.dtype(dtype))
+    check_inputs(inputs[:0], (2,), np.dtype(dtype))
+    check_inputs(inputs[..., None], None, np.dtype(dtype))
+
+
+def test_scores_of_a_graph_that_are_not_numbers_name_its_file(tmp_path: Path) -> None:
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")
+    ]
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "f.onnx")
+    predictor = OnnxPredictor(tmp_path / "f.onnx", "cpu")
+    assert predictor(np.float32([[0, 1]])).shape == (1, 2)
+    with pytest.raises(NotFiniteError, match=r"f\.onnx: .* 1 of 2 .*output\[1, 0\] is inf"):
+        predictor(np.float32([[0, 1], [1000, 1]]))

@@ -121,6 +121,7 @@ def test_arrays_and_images_give_equal_inputs(image: Image.Image) -> None:
     prepare = Preprocessing("RGB", (30, 30), "pil-lanczos", mean=MEAN, std=STD)
     two = np.concatenate([pixels_of(image)] * 2)
     assert (prepare(two) == prepare([image, image])).all()
+    assert (prepare(two) == prepare((image, image))).all()
     assert prepare(two).shape == (2, 3, 30, 30)
     assert (prepare([np.asarray(image), image]) == prepare(two)).all()
     assert (prepare(np.asarray(image)) == prepare(image)).all()
@@ -145,7 +146,7 @@ def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, image: Ima
         ([], "no images"),
         ([np.zeros((5, 5, 2), np.uint8)], "H, W, 1 or 3"),
         ([np.zeros((5, 5, 3), np.float32)], "must be uint8"),
-        (Image.new("I;16", (5, 5)), "8 bits"),
+        (Image.new("I;16", (5, 5)), "an image has 16 bits a channel"),
         ([Image.new("L", (5, 5)), Image.new("L", (5, 6))], "different sizes"),
     ],
 )

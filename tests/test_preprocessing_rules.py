@@ -59,6 +59,8 @@ def test_images_are_only_decoded_where_nothing_else_is_asked(
         ({"mean": (1e29,)}, True),
         ({"mean": (-1e31,)}, False),
         ({"mean": (float("nan"),)}, False),
+        ({"color": "gray", "mean": (0.1,) * 3}, False),
+        ({"mean": (0.1,) * 2}, False),
         ({"value_range": (-1, 1)}, True),
         ({"value_range": (1, -1)}, False),
         ({"value_range": (0, 0)}, False),
@@ -139,6 +141,11 @@ def test_std_comes_before_the_mean_and_the_range_last() -> None:
     steps = ImageToImage((-1, 3), "RGB", mean=(0.5, -0.5, 1.0), std=(2.0, 0.5, 1.0))
     output = np.reshape([0.25, 1.0, 9.0], (3, 1, 1)).astype(np.float32)
     assert steps.image(output)[0, 0].tolist() == [round(2 * 63.75), round(63.75), 255]
+    # The output is the caller's.
+    assert output.ravel().tolist() == [0.25, 1.0, 9.0]
+    # One number stands for all colors.
+    steps = ImageToImage(255, "RGB", mean=(5.0,), std=(20.0,))
+    assert steps.image(output)[0, 0].tolist() == [10, 25, 185]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +191,13 @@ def test_what_is_said_of_an_output_wins_over_the_file(
     assert said.over(KNOWN, INPUT) == expected
 
 
+def test_what_is_said_of_an_output_is_said_together() -> None:
+    assert SaidOutput.of([-1, 1], "BGR", True) == SaidOutput((-1, 1), "BGR", True)
+    assert SaidOutput.of((0, 255), None, False) == SaidOutput(255)
+    assert SaidOutput.of([1]) == SaidOutput(1)
+    assert SaidOutput.of(None, "gray", True) == SaidOutput(None, "gray", True)
+
+
 def test_outputs_of_which_nothing_is_known_are_as_inputs_before_mean_and_std() -> None:
     assert SaidOutput().over(None, INPUT) == ImageToImage(1)
     assert SaidOutput(mean=True).over(None, INPUT) == ImageToImage(1, mean=(0.5,), std=(0.25,))
@@ -217,6 +231,12 @@ def test_mean_and_std_are_given_once() -> None:
             with_table(given, "model", table)
     said, name = with_table(Normalization(color="BGR"), "model", table)
     assert (said, name) == (Normalization((0.5,), (0.25,), "BGR"), "model")
+    said, _ = with_table(Normalization(value_range=255), "model", table)
+    assert said.value_range == 255
+    with pytest.raises(PreprocessingError, match=r"^model: a table \{mean = …, std = …\} was"):
+        with_table(Normalization(), "model", LuaTable({"std": 0.25}))
+    with pytest.raises(PreprocessingError, match=r"^model: mean has 2 numbers"):
+        with_table(Normalization(), "model", LuaTable({"mean": LuaTable.from_list([1, 2])}))
 
 
 def test_a_std_below_zero_is_named() -> None:
@@ -232,6 +252,7 @@ def test_a_std_below_zero_is_named() -> None:
         *(({"border": -1}, False), ({"multiple": 1}, True), ({"multiple": 0}, False)),
         *(({"multiple": 1024}, True), ({"multiple": 1025}, False), ({"color": "gray"}, True)),
         *(({"color": "YUV"}, False), ({"mean": [0.5, 0.5]}, False), ({"takes_mask": 1}, False)),
+        *(({"std": ["a"]}, False), ({"keeps_color": 1}, False), ({"value_range": 2}, False)),
     ],
 )
 def test_a_file_asks_for_so_wide_a_border_and_no_wider(entry: Any, is_valid: bool) -> None:
@@ -278,6 +299,7 @@ def test_pixels_are_rounded_and_cut_where_they_become_bytes() -> None:
         ((0.5,), (1.5,), 255),
         ((120.0,), (60.0,), 255),
         ((-0.5,), (0.25,), None),
+        ((0.5,), (-0.25,), None),
         ((-120.0,), (60.0,), None),
         ((0.0,), (1.0,), None),
     ],
@@ -344,3 +366,18 @@ def test_a_file_of_mean_and_std_that_cannot_be_read_is_named(tmp_path: Path) -> 
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(PreprocessingError, match="cannot be read: Is a directory"):
         read_mean_std_file(tmp_path / "folder.json")
+    (tmp_path / "cut.json").write_text('{"mean": [0.5', encoding="utf-8")
+    with pytest.raises(PreprocessingError, match=r"^\S+cut\.json: cannot be read: "):
+        with_table(Normalization(), "mean_std", tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize("values", [{}, {"color": "RGB"}, None, [1]])
+def test_an_image_output_says_its_range_of_values(values: Any) -> None:
+    with pytest.raises(PreprocessingError, match="not an image output of torchlift: "):
+        ImageToImage.from_json(values)
+
+
+def test_an_image_has_a_pixel() -> None:
+    for shape in ((0, 4), (4, 0, 3)):
+        with pytest.raises(PreprocessingError, match=r"\(H, W\) or \(H, W, 1 or 3\) was expected"):
+            Preprocessing()(np.zeros(shape, np.uint8))

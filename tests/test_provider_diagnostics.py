@@ -91,6 +91,7 @@ def test_the_library_that_does_not_load_is_named(
         ("cuda", "", "is built for the CUDA of its release notes: install torch"),
         ("tensorrt", "13.0", "(`pip install tensorrt-cu13`)"),
         ("tensorrt", "", "(`pip install tensorrt-cu12`)"),
+        ("tensorrt", "unknown", "(`pip install tensorrt-cu12`)"),
         ("openvino", "12.8", "`pip install --force-reinstall onnxruntime-openvino`"),
     ],
 )

@@ -32,6 +32,7 @@ from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.layers.container import ParallelTable
 from torchlift.converters.modules.layers.table_arithmetic import CAddTable
+from torchlift.converters.modules.packages.waifu2x import Clip01
 from torchlift.converters.saved import SavedModel, save
 
 
@@ -206,6 +207,10 @@ def test_more_images_than_a_batch_have_noise_of_their_own() -> None:
     images = draw_images(predictor, 17, ImageToImage((-4, 4)), seed=1)
     noise = np.random.default_rng(1).standard_normal(17)
     assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51
+    # The seed is 0 where nobody says another one.
+    images = draw_images(predictor, 3, ImageToImage((-4, 4)))
+    noise = np.random.default_rng(0).standard_normal(3)
+    assert np.abs(np.ravel(images) - (noise + 4) / 8 * 255).max() <= 0.51
 
 
 @pytest.mark.parametrize(
@@ -222,3 +227,36 @@ def test_the_noise_of_a_file_has_the_size_that_its_metadata_say(
             noise_shape(predictor)
     else:
         assert noise_shape(predictor) == shape
+
+
+@pytest.mark.parametrize(
+    ("last", "limits"),
+    [(nn.Tanh(), (-1, 1)), (nn.Sigmoid(), (0, 1)), (Clip01(), (0, 1)), (nn.ReLU(), None)],
+)
+def test_the_last_layer_bounds_what_is_black_and_white(last: nn.Module, limits: Any) -> None:
+    network = nn.Sequential(nn.Tanh(), nn.Linear(2, 2), nn.Sequential(last))
+    predictor = TorchPredictor(SavedModel(network, "features"), "cpu")
+    if limits is None:
+        with pytest.raises(InferenceError, match="which values are black and white is not known"):
+            output_of_generator(predictor)
+        return
+    assert output_of_generator(predictor).limits == limits
+
+
+@pytest.mark.parametrize(
+    ("layers", "problem"),
+    [
+        ([nn.ReLU()], "the network has no layer with weights, which takes no noise"),
+        ([nn.Tanh(), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)], "the network begins with BatchNorm2d"),
+        *(
+            ([nn.Sequential(type(name, (nn.ReLU,), {})()), nn.Linear(3, 3)], f"with {name}, which")
+            for name in ("CAddTable", "CMulTable", "FlattenTable", "JoinTable", "ParallelTable")
+        ),
+    ],
+)
+def test_what_does_not_begin_with_a_vector_of_noise_is_no_generator(
+    layers: list[nn.Module], problem: str
+) -> None:
+    predictor = TorchPredictor(SavedModel(nn.Sequential(*layers), "features"), "cpu")
+    with pytest.raises(InferenceError, match=problem):
+        noise_shape(predictor)

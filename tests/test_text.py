@@ -22,7 +22,7 @@ from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
-from torchlift.converters.inference import InferenceError
+from torchlift.converters.inference import InferenceError, ProviderError
 from torchlift.converters.inference.text import (
     Tokenizer,
     open_language_model,
@@ -203,6 +203,12 @@ def test_temperature_0_takes_the_first_of_the_most_probable() -> None:
     model = language_model_of(small_model(), "cpu")
     assert list(sample_tokens(model, [1], 3, temperature=0)) == [2, 2, 2]
     assert next(sample_tokens(model, [], 1, temperature=0)) == 0
+
+
+def test_a_model_runs_where_it_is_asked_to() -> None:
+    assert language_model_of(small_model(), "cpu").provider == "PyTorch (cpu)"
+    with pytest.raises(ProviderError, match=r"tensorrt is for \.onnx files"):
+        language_model_of(small_model(), "tensorrt")
 
 
 def test_the_loss_is_the_mean_of_what_is_read() -> None:

@@ -21,6 +21,7 @@ from torch import nn
 
 from torchlift.cli.evaluate import evaluate_text
 from torchlift.cli.model_options import FILE_DEFAULTS
+from torchlift.converters import t7
 from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference import text as inference_text
 from torchlift.converters.inference.metadata import Metadata
@@ -36,7 +37,7 @@ from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.onnx_language_model import _interface
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.input_shapes import parse_inputs
-from torchlift.converters.vocabulary import Vocabulary
+from torchlift.converters.vocabulary import BYTES, UTF_8, Vocabulary
 
 TOKENS = ("a", "b", "c")
 
@@ -138,6 +139,14 @@ def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
     assert sum(counted) == 399
 
 
+def test_the_vocabulary_that_is_given_counts_over_that_of_the_file(tmp_path: Path) -> None:
+    t7.save(t7.LuaTable({"vocab": t7.LuaTable.from_list(["x", "y", "z"])}), tmp_path / "v.t7")
+    file = step(tmp_path / "s.onnx")
+    model = open_language_model(file, "cpu", vocab=str(tmp_path / "v.t7"))
+    assert model.vocabulary.tokens == ("x", "y", "z")
+    assert (model.token_count, model.provider) == (3, "CPUExecutionProvider")
+
+
 def test_what_is_no_model_of_a_text_names_its_file_once(tmp_path: Path) -> None:
     file = step(tmp_path / "s.onnx", scale=math.nan)
     with pytest.raises(Exception, match=r"s\.onnx is damaged, or its training diverged"):
@@ -169,6 +178,45 @@ def test_a_low_temperature_still_draws_among_equals() -> None:
     )
     for temperature, drawn in ((0, {0}), (0.01, {0, 1})):
         assert set(sample_tokens(equal, [0], 40, temperature=temperature)) == drawn
+
+
+def test_a_text_is_drawn_as_it_is_by_default() -> None:
+    """With the temperature 1 and the seed 0."""
+    uneven: Any = SimpleNamespace(
+        token_count=3,
+        start=lambda: None,
+        read=lambda tokens, states: (np.log([[0.5, 0.3, 0.2]]), states),
+    )
+    drawn = list(sample_tokens(uneven, [0], 60))
+    assert drawn == list(sample_tokens(uneven, [0], 60, temperature=1.0, seed=0))
+    assert drawn != list(sample_tokens(uneven, [0], 60, seed=1))
+    # 60 draws with these shares; a lower temperature would draw the last one half as often.
+    expected = np.random.default_rng(0).random(60)
+    assert drawn == np.searchsorted([0.5, 0.8], expected, side="right").tolist()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "encoding", "is_words"),
+    [
+        (("a", "é", None, "\n"), UTF_8, False),
+        (("a", "ab"), UTF_8, True),
+        (("\xc3", "\xe2\x82", "\xf0\x9f\x98"), BYTES, False),
+        # As many bytes as no character has, and a byte behind a whole character.
+        (("\xf0\x9f\x98\x80\x80",), BYTES, True),
+        (("\xff\xff\xff\xff",), BYTES, True),
+        (("a\xff",), BYTES, True),
+    ],
+)
+def test_words_have_more_than_one_character(
+    tokens: tuple[str | None, ...], encoding: str, is_words: bool
+) -> None:
+    """A part of a character is none of its own."""
+    assert Tokenizer(Vocabulary("vocab", tokens, encoding=encoding)).is_words is is_words
+
+
+def test_words_are_joined_by_blanks_and_characters_by_nothing() -> None:
+    for tokens, text in ((("the", "sea"), "the sea the"), (("a", "b"), "aba")):
+        assert "".join(Tokenizer(Vocabulary("vocab", tokens)).texts([0, 1, 0])) == text
 
 
 def test_a_loss_is_the_mean_over_all_tokens_but_the_first() -> None:

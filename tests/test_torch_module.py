@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from torchlift.converters.inference import InferenceError, ProviderError, TorchPredictor
-from torchlift.converters.inference.torch_module import inference_copy
+from torchlift.converters.inference.torch_module import _is_on, as_inputs, inference_copy
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.features.extractors import TorchExtractor
 
@@ -54,3 +57,48 @@ def test_a_copy_on_another_device_leaves_the_model_where_it_is() -> None:
     assert [p.data_ptr() for p in shared.parameters()] == [p.data_ptr() for p in model.parameters()]
     shared.to(torch.float64)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_inputs_get_the_dtype_of_the_first_number_with_a_fraction() -> None:
+    """Also that of a buffer; numbers of classes, words or pixels stay whole."""
+    module = nn.Module()
+    module.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+    arrays = {"x": np.ones(2, np.float32), "list": [np.arange(3), torch.ones(1).half()]}
+    for dtype in (torch.float32, torch.float64):
+        found = as_inputs(module, arrays)
+        assert (found["x"].dtype, found["list"][0].dtype) == (dtype, torch.int64)
+        assert found["list"][1].dtype == dtype
+        module.register_buffer("mean", torch.zeros(1, dtype=torch.float64))
+    module.weight = nn.Parameter(torch.zeros(1, dtype=torch.float16))
+    assert as_inputs(module, arrays["x"]).dtype == torch.float16
+
+
+def test_a_copy_in_another_precision_has_whole_numbers_as_they_were() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    copy = inference_copy(model, torch.float64)
+    kinds = {name: tensor.dtype for name, tensor in copy.state_dict().items()}
+    assert kinds.pop("1.num_batches_tracked") == torch.int64
+    assert set(kinds.values()) == {torch.float64}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    same = inference_copy(model, torch.float32, "cpu:0")
+    assert same[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "is_there"),
+    [(None, True), ("cuda", True), ("cuda:1", True), ("cuda:0", False), ("cpu", False)],
+)
+def test_a_gpu_without_a_number_is_any(device: str | None, is_there: bool) -> None:
+    tensor: Any = SimpleNamespace(device=torch.device("cuda:1"))
+    assert _is_on(tensor, None if device is None else torch.device(device)) is is_there
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, ValueError, TypeError, RuntimeError])
+def test_an_error_of_a_layer_says_what_it_was_given(error: type[Exception]) -> None:
+    class Fails(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise error("no such place")
+
+    predictor = TorchPredictor(SavedModel(Fails(), "logits"), "cpu")
+    with pytest.raises(InferenceError, match=r"inputs of shape \(2, 3\): .*no such place"):
+        predictor(np.zeros((2, 3), np.float32))

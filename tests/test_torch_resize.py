@@ -57,6 +57,19 @@ def test_the_bytes_are_torchs(method: str) -> None:
         assert np.array_equal(found, expected), (image.shape, size)
 
 
+@pytest.mark.parametrize(("old", "new"), [((210, 250), (238, 300)), ((378, 147), (277, 258))])
+def test_large_gray_images_have_a_loop_of_their_own(
+    old: tuple[int, int], new: tuple[int, int]
+) -> None:
+    """Torch sums them in another order than colors, which some bytes tell."""
+    image = np.random.default_rng(0).integers(0, 256, (*old, 1), np.uint8)
+    resize = RESIZERS["torch-bilinear"]
+    found, color = resize(image, new), resize(image.repeat(3, axis=2), new)
+    assert np.array_equal(found, by_torch(image, new, "torch-bilinear"))
+    assert np.array_equal(color, by_torch(image.repeat(3, axis=2), new, "torch-bilinear"))
+    assert 0 < np.count_nonzero(found != color[..., :1]) < 100
+
+
 def test_torch_is_not_imported() -> None:
     code = (
         "import sys, numpy as np\n"

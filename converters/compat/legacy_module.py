@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from typing import Any
 
@@ -191,6 +191,9 @@ class Module:
 #: The attribute that keeps a module's converted network.
 _NETWORK = "_torchlift_network"
 
+#: The attributes that do not change what a module computes.
+_HIDDEN = _RESULTS | {_NETWORK}
+
 _classes: dict[str, type[Module]] = {}
 
 
@@ -212,8 +215,13 @@ def _tensors(modules: list[Module], names: tuple[str, ...]) -> list[torch.Tensor
     return [value for value in values if torch.is_tensor(value)]
 
 
-def _walk(root: Any) -> Iterator[Any]:
-    """Yield every module, unknown object, table and list in a value, each once, parents first."""
+def _walk(root: Any, hidden: Set[str] = frozenset({_NETWORK})) -> Iterator[Any]:
+    """Yield every module, unknown object, table and list in a value, each once, parents first.
+
+    Args:
+        root: The value.
+        hidden: The attributes that are left out.
+    """
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -224,7 +232,7 @@ def _walk(root: Any) -> Iterator[Any]:
         if not isinstance(item, tuple):
             yield item
         if isinstance(item, (Module, TorchObject)):
-            inside = [value for name, value in vars(item).items() if name != _NETWORK]
+            inside = [value for name, value in vars(item).items() if name not in hidden]
         else:
             inside = list(item.values()) if isinstance(item, dict) else list(item)
         waiting += inside[::-1]
@@ -265,7 +273,7 @@ def _keep_output(target: Module, layer: nn.Module, inputs: Any, output: Any) -> 
 def _key(root: Module) -> tuple[Any, ...]:
     """Return what the attributes of all modules in a module are: equal where nothing changed."""
     key: list[Any] = []
-    for item in _walk(root):
+    for item in _walk(root, _HIDDEN):
         key.append(id(item))
         entries = enumerate(item) if isinstance(item, list) else _entries(item)
         for name, value in entries:
@@ -279,8 +287,7 @@ def _key(root: Module) -> tuple[Any, ...]:
 def _entries(item: Any) -> list[tuple[Any, Any]]:
     if isinstance(item, dict):
         return list(item.items())
-    hidden = {*_RESULTS, _NETWORK}
-    return [(name, value) for name, value in vars(item).items() if name not in hidden]
+    return [(name, value) for name, value in vars(item).items() if name not in _HIDDEN]
 
 
 def _lua_value(value: Any, objects: dict[int, Any], tensors: dict[int, torch.Tensor]) -> Any:
