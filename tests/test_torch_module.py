@@ -102,3 +102,16 @@ def test_an_error_of_a_layer_says_what_it_was_given(error: type[Exception]) -> N
     predictor = TorchPredictor(SavedModel(Fails(), "logits"), "cpu")
     with pytest.raises(InferenceError, match=r"inputs of shape \(2, 3\): .*no such place"):
         predictor(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("words", [(), ("",), ("\n",)])
+def test_an_error_of_a_layer_without_words_is_named_by_its_class(words: tuple[str, ...]) -> None:
+    """As `assert` and many libraries raise them."""
+
+    class Fails(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError(*words)
+
+    predictor = TorchPredictor(SavedModel(Fails(), "logits"), "cpu")
+    with pytest.raises(InferenceError, match=r"inputs of shape \(2, 3\): RuntimeError"):
+        predictor(np.zeros((2, 3), np.float32))

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..errors import first_line
 from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..labels import check_labels
@@ -107,7 +108,7 @@ class TorchPredictor:
         try:
             self.module = inference_copy(model.module, device=device)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise ProviderError(f"PyTorch cannot run the model on {device}: {reason}") from error
         self.labels, self.preprocessing = model.labels, model.preprocessing
         self.image_to_image: ImageToImage | None = model.image_to_image

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..errors import WriteError
+from ..errors import WriteError, first_line
 from .errors import InferenceError, ProviderError
 from .metadata import Metadata
 from .onnx_weights import missing_weights
@@ -85,7 +85,7 @@ class Session:
             return list(binding.copy_outputs_to_cpu())
         except Exception as error:  # ONNX Runtime's errors share no other base class.
             shapes = ", ".join(str(array.shape) for array in inputs.values())
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             if "Failed to allocate memory" in str(error):
                 reason = f"{self.device} has too little memory for them; run smaller batches"
             raise InferenceError(
@@ -273,7 +273,7 @@ def _create(
                 providers=requested_providers(choice, options.intra_op_num_threads, facts),
             )
         except Exception as error:  # ONNX Runtime's errors share no other base class.
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             name = model if isinstance(model, str) else choice.name
             raise InferenceError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
     # Otherwise a run that fails on the GPU would silently be repeated on the CPU.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ..errors import first_line
 from ..modules import keep_batch_dimension
 from ..modules.conversion import lua_paths
 from ..modules.forward_errors import explain
@@ -88,9 +89,7 @@ def run(module: nn.Module, inputs: Any) -> list[torch.Tensor]:
         ) from error
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in pytree.tree_leaves(inputs))
-        reason = "; ".join(
-            filter(None, [str(error).splitlines()[0], explain(error, module, lua_paths)])
-        )
+        reason = "; ".join(filter(None, [first_line(error), explain(error, module, lua_paths)]))
         raise ModelInputError(
             f"the model does not accept inputs of shape {shapes}: {reason}"
         ) from error

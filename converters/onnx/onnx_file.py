@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..errors import first_line
 from ..images.image_to_image import ImageToImage
 from ..images.preprocessing import Preprocessing
 from ..inference.errors import InferenceError
@@ -102,7 +103,7 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.load_external_data_for_model(model, os.fspath(path.parent))
     except (ValueError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise OnnxError(f"{path}: its weights in {', '.join(sizes)}: {reason}") from error
 
 

@@ -20,6 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ...converters.errors import first_line
 from ...converters.images.preprocessing import Preprocessing
 from ...converters.inference import InferenceError
 from ...converters.inference.predictors import torch_device
@@ -154,7 +155,7 @@ class OnnxExtractor:
         try:
             outputs = self._session.run(None, {self._input_name: values})
         except Exception as error:  # ONNX Runtime's errors share no other base class.
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InferenceError(f"inputs of shape {inputs.shape} do not fit: {reason}") from error
         return [np.asarray(output, np.float32) for output in outputs]
 

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import onnx_ir
 
+from ...errors import first_line
 from ...images.preprocessing import Preprocessing
 from ...input_shapes import BATCH_AXIS, InputShape
 from ...vocabulary import Vocabulary
@@ -95,7 +96,7 @@ def _structure(path: Path, model: onnx.ModelProto, any_version: bool = False) ->
         # By path: a file and its external weights can be larger than a protobuf message.
         onnx.checker.check_model(os.fspath(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return Finding("structure", False, str(error).strip().splitlines()[0])
+        return Finding("structure", False, first_line(error))
     opset = max(entry.version for entry in model.opset_import if not entry.domain)
     text = f"{len(model.graph.node)} nodes, opset {opset}, IR {model.ir_version}"
     is_known = opset in OPSETS and model.ir_version in IR_VERSIONS

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ...errors import TorchliftError
+from ...errors import TorchliftError, first_line
 from ...images.errors import PreprocessingError
 from ...images.preprocessing import Preprocessing
 from ...inference.errors import InferenceError, ModelInputError
@@ -115,7 +115,7 @@ def check_images(pair: ExportPair, network: ExportPair, inputs: Any, provider: s
     try:
         return _compare(pair, network, preprocessing, images, provider)
     except TorchliftError as error:
-        return Finding("images", False, str(error).splitlines()[0])
+        return Finding("images", False, first_line(error))
 
 
 def _compare(

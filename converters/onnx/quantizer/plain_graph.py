@@ -6,6 +6,7 @@ import onnx
 from onnx import version_converter
 from onnx.shape_inference import InferenceError
 
+from ...errors import first_line
 from ..errors import OnnxError
 
 #: The oldest opset that quantizes by channel, and the IR version that goes with it.
@@ -29,7 +30,7 @@ def plain_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         try:
             result = version_converter.convert_version(result, _OPSET)
         except (RuntimeError, InferenceError, version_converter.ConvertError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise OnnxError(
                 f"{name}: is of opset {opset}, int8 by channel needs {_OPSET}: {reason}"
             ) from error
