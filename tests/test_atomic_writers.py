@@ -198,8 +198,9 @@ def store(folder: Path, number: int) -> None:
 
 def features(folder: Path, number: int) -> None:
     create_store(folder / "features", MANIFEST, {"labels": None})
-    opened = open_store(folder / "features")
-    opened.write((i, [np.full((4 - 2 * i, 2), number, np.float32)]) for i in (0, 1))
+    with open_store(folder / "features").writer() as write:
+        for chunk in (0, 1):
+            write(chunk, [np.full((4 - 2 * chunk, 2), number, np.float32)])
 
 
 def feature_file(suffix: str) -> Callable[[Path, int], None]:
