@@ -27,7 +27,12 @@ from torchlift.converters.onnx.checker.batch_results import BatchResults, compar
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch, CheckInputs, _scaled
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.edge_cases import check_edge_cases
-from torchlift.converters.onnx.checker.graph_checks import _accepts, _labels, unfolded_nodes
+from torchlift.converters.onnx.checker.graph_checks import (
+    _accepts,
+    _folding,
+    _labels,
+    unfolded_nodes,
+)
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.saved import SavedModel
 
@@ -269,7 +274,15 @@ def test_a_normalization_of_what_the_file_gives_out_cannot_be_folded() -> None:
         return helper.make_model(helper.make_graph(nodes, "g", [x], values, weights))
 
     assert unfolded_nodes(model(["normal"])) == ["norm"]
+    found = _folding(model(["normal"]))
+    assert (found.name, found.passed, found.text) == (
+        "folding",
+        False,
+        "could be computed ahead: norm",
+    )
     assert unfolded_nodes(model(["normal", "maps"])) == []
+    found = _folding(model(["normal", "maps"]))
+    assert (found.name, found.passed) == ("folding", True)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,16 @@ def test_a_reading_went_so_far(parts: dict[str, Any], furthest: int) -> None:
     assert attempt(**parts).furthest == furthest
 
 
+@pytest.mark.parametrize("count", [0, 2, 3, 4])
+def test_a_class_of_its_own_may_write_several_objects(count: int) -> None:
+    """What follows them tells how many: `write` of an unknown class may write anything."""
+    body = "".join(f"1 {number} " for number in range(count))
+    text = f"3 1 2 1 1 4 2 3 V 1 7 my.Pair {body}1 2 2 3 end "
+    data = text.replace(" ", "\n").replace("V\n1", "V 1").encode()
+    value = t7.loads(data, format="ascii")
+    assert (value[1].class_name, value[1].body, value[2]) == ("my.Pair", [*range(count)], "end")
+
+
 TABLE, SAME = LuaTable(), LuaTable()
 
 
