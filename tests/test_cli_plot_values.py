@@ -33,7 +33,7 @@ from torchlift.transfer import evaluation
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.evaluation import Evaluation
-from torchlift.transfer.plots import activations, feature_maps, photographs, sizes
+from torchlift.transfer.plots import activations, feature_maps, photographs, sizes, weights
 
 
 def request(*sources: str, limit: int | None = None, **options: Any) -> PlotRequest:
@@ -63,6 +63,21 @@ def test_the_title_of_a_source_is_its_name_and_that_of_a_run_its_folder(
     assert request("x", "y", titles=["one", "two"]).titles == ["one", "two"]
     with pytest.raises(UsageError, match="1 --titles for 2 sources: give one for each"):
         _ = request("x", "y", titles=["one"]).titles
+
+
+def test_a_panel_of_filters_is_named_by_their_number_and_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Six kernels that read three channels of 5×4."""
+    titles: list[str] = []
+
+    def draw(request: Any, dims: int, panel: Any) -> None:
+        panel("net", None, "2", np.zeros((6, 3, 5, 4)))
+
+    monkeypatch.setattr(plotting, "_draw_weights", draw)
+    monkeypatch.setattr(weights, "filter_panel", lambda title, array: titles.append(title))
+    plotting.draw_filters(request("net.t7"))
+    assert titles == ["net, layer 2: 6 of 3×5×4"]
 
 
 def test_statistics_are_those_of_all_values() -> None:

@@ -20,6 +20,7 @@ from support import FIXTURES
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaObject, LuaTable
 from torchlift.transfer.data import dataset_from
+from torchlift.transfer.data.readers.torch7 import is_torch7_file
 from torchlift.transfer.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), np.uint8)
@@ -98,6 +99,11 @@ def test_mean_and_std_beside_images_are_named() -> None:
     assert "not applied: mean and std, which stand beside the images" in dataset_from(value).notes
 
 
+def test_names_of_entries_may_be_in_capitals() -> None:
+    value = table(data=PIXELS, label=LABELS, Mean=np.ones(3), STD=np.ones(3))
+    assert "not applied: mean and std, which stand beside the images" in dataset_from(value).notes
+
+
 @pytest.mark.parametrize("name", ["digits-test.dat", "digits", "digits.th7b", "digits.t7.gz"])
 def test_a_dataset_is_known_by_its_content(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -105,6 +111,7 @@ def test_a_dataset_is_known_by_its_content(
     content = DIGITS.read_bytes()
     file = tmp_path / name
     file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert is_torch7_file(file)
     found, expected = in_memory(file), in_memory(DIGITS)
     assert np.array_equal(found.images, expected.images)
     assert found.classes is not None

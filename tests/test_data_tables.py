@@ -325,7 +325,10 @@ def test_a_folder_that_hugging_face_saved(tmp_path: Path) -> None:
     for name, rows in (("train", [0, 1]), ("validation", [2]), ("test", [3])):
         save_to_disk(tmp_path / "dict" / name, arrow_table(rows))
     (tmp_path / "dict" / "dataset_dict.json").write_text("{}")
-    check(open_data(tmp_path / "dict"))
+    both = open_data(tmp_path / "dict")
+    check(both)
+    # The splits are in the order of their use, not of their names.
+    assert np.asarray(both.ids).tolist() == ["0.png", "1.png", "2.png", "3.png"]
     # With one of another name the folders are no splits: their images are all of the data.
     save_to_disk(tmp_path / "dict" / "unsupervised", arrow_table([0]))
     more = open_data(tmp_path / "dict")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from torchlift.converters.onnx.checker.comparison import Tie, _predicted_classes, compare
+from torchlift.converters.onnx.checker.thresholds import _errors
 
 
 def test_errors_are_relative_to_the_largest_output_and_say_where() -> None:
@@ -37,6 +38,19 @@ def test_nan_is_counted_and_left_out_of_the_error() -> None:
     assert result.error == 0
     nothing = compare(expected * np.nan, actual, np.arange(1), 1e-4, is_classifier=False)
     assert math.isnan(nothing.error)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_batch_without_a_finite_output_is_not_compared_by_the_others(order: int) -> None:
+    numbers = np.array([[1.0, 2.0]])
+    good, bad = (
+        compare(expected, numbers, np.arange(1), 1e-4, is_classifier=False)
+        for expected in (numbers, numbers * np.nan)
+    )
+    assert _errors([good, good], 1e-4).passed
+    found = _errors([good, bad][::order], 1e-4)
+    assert not found.passed
+    assert found.text.startswith("a batch has no finite output to compare")
 
 
 def test_top5_of_maps_is_that_of_each_place() -> None:

@@ -82,6 +82,15 @@ def test_a_class_of_its_own_may_write_several_objects(count: int) -> None:
     assert (value[1].class_name, value[1].body, value[2]) == ("my.Pair", [*range(count)], "end")
 
 
+def test_the_fields_of_a_class_that_writes_two_tables_are_the_last_one() -> None:
+    body = "3 3 1 2 1 a 1 1 3 4 1 2 1 b 1 2 "
+    text = f"3 1 2 1 1 4 2 3 V 1 7 my.Pair {body}1 2 2 3 end "
+    data = text.replace(" ", "\n").replace("V\n1", "V 1").encode()
+    value = t7.loads(data, format="ascii")
+    assert [dict(part.items()) for part in value[1].body] == [{"a": 1}, {"b": 2}]
+    assert dict(value[1].fields.items()) == {"b": 2}
+
+
 TABLE, SAME = LuaTable(), LuaTable()
 
 
