@@ -98,6 +98,7 @@ def test_a_damaged_entry_is_refused_by_whatever_opens_the_file(
         ({"format_version": True}, "format version True"),
         ({"preprocessing": own(mean=["a"])}, "preprocessing is "),
         ({"preprocessing": {**OWN, "size": [40000, 1]}}, r"size\[0\] is 40000"),
+        ({"preprocessing": {**OWN, "size": [2, 2, 2]}}, "a list of 3; a list of 2 was expected"),
         ({"preprocessing": {**OWN, "size": [9, 9]}}, "images become 9×9"),
     ],
 )

@@ -372,5 +372,8 @@ def test_scores_of_a_graph_that_are_not_numbers_name_its_file(tmp_path: Path) ->
     onnx.save(model, tmp_path / "f.onnx")
     predictor = OnnxPredictor(tmp_path / "f.onnx", "cpu")
     assert predictor(np.float32([[0, 1]])).shape == (1, 2)
+    # Rows of what lies in memory as columns.
+    rows = np.log(np.arange(1, 7, dtype=np.float32).reshape(2, 3)).T
+    np.testing.assert_allclose(predictor(rows), [[1, 4], [2, 5], [3, 6]], rtol=1e-6)
     with pytest.raises(NotFiniteError, match=r"f\.onnx: .* 1 of 2 .*output\[1, 0\] is inf"):
         predictor(np.float32([[0, 1], [1000, 1]]))
