@@ -9,14 +9,13 @@ import json
 import lzma
 import re
 import struct
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from data_support import archive, png
 
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaTable
@@ -31,17 +30,11 @@ from torchlift.transfer.errors import DataError
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 4, 5), np.uint8)
 
 
-def picture(index: int) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(PIXELS[index].transpose(1, 2, 0)).save(stream, "png")
-    return stream.getvalue()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Four images of 4×5 pixels."""
     for index in range(4):
-        (tmp_path / f"{index}.png").write_bytes(picture(index))
+        (tmp_path / f"{index}.png").write_bytes(png(PIXELS[index]))
     return tmp_path
 
 
@@ -150,24 +143,15 @@ def test_a_limit_is_of_the_split_that_was_asked_for(folder: Path) -> None:
         open_data(file, split="val")
 
 
-def archive(file: Path, **members: bytes) -> Path:
-    with tarfile.open(file, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name.replace("__", "."))
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return file
-
-
 def test_a_label_stands_in_the_first_file_that_has_one(tmp_path: Path) -> None:
     """Beside JSON that says nothing of the class."""
     about = json.dumps({"width": 5}).encode()
-    file = archive(tmp_path / "a.tar", a__json=about, a__png=picture(0), a__cls=b" owl\n")
+    file = archive(tmp_path / "a.tar", a__json=about, a__png=png(PIXELS[0]), a__cls=b" owl\n")
     assert open_data(file).names == ("owl",)
-    file = archive(tmp_path / "a.tar", a__png=picture(0), a__txt=b"an owl")
+    file = archive(tmp_path / "a.tar", a__png=png(PIXELS[0]), a__txt=b"an owl")
     assert open_data(file).names is None
     # What macOS writes beside each file is no image, though it is called like one.
-    file = archive(tmp_path / "a.tar", **{"x/___a.png": b"mine", "x/a.png": picture(0)})
+    file = archive(tmp_path / "a.tar", **{"x/___a.png": b"mine", "x/a.png": png(PIXELS[0])})
     assert np.asarray(open_data(file).ids).tolist() == ["x/a.png"]
 
 
@@ -178,7 +162,7 @@ def test_a_label_stands_in_the_first_file_that_has_one(tmp_path: Path) -> None:
 def test_a_packed_archive_is_told_from_a_damaged_one(
     pack: Callable[[bytes], bytes], is_packed: bool, tmp_path: Path
 ) -> None:
-    file = archive(tmp_path / "a.tar", a__png=picture(0), a__cls=b"owl")
+    file = archive(tmp_path / "a.tar", a__png=png(PIXELS[0]), a__cls=b"owl")
     file.write_bytes(pack(file.read_bytes()))
     with pytest.raises(DataError, match=r"a\.tar: cannot be read: ") as error:
         open_data(file)

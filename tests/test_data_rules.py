@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from data_support import archive, png
 from PIL import Image
 
 from torchlift.converters import t7
@@ -167,36 +166,21 @@ def test_unlabeled_images_are_written_to_one_folder_whatever_their_splits(tmp_pa
     ]  # fmt: skip
 
 
-def picture(index: int) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(PIXELS[index].transpose(1, 2, 0)).save(stream, "png")
-    return stream.getvalue()
-
-
-def archive(file: Path, **members: bytes) -> Path:
-    with tarfile.open(file, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name.replace("__", "."))
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return file
-
-
 def test_a_single_archive_has_no_splits(tmp_path: Path) -> None:
     """Its name may tell one: it is all that there is, to be split as is asked for."""
-    file = archive(tmp_path / "train-0000.tar", a__png=picture(0), a__cls=b"cat")
+    file = archive(tmp_path / "train-0000.tar", a__png=png(PIXELS[0]), a__cls=b"cat")
     assert open_data(file).splits is None
 
 
 def test_suffixes_of_an_archive_in_any_case_are_one(tmp_path: Path) -> None:
-    file = archive(tmp_path / "a.tar", a__PNG=picture(0), a__png=picture(1), a__cls=b"cat")
+    file = archive(tmp_path / "a.tar", a__PNG=png(PIXELS[0]), a__png=png(PIXELS[1]), a__cls=b"cat")
     with pytest.raises(DataError, match=r"a\.png is in it twice"):
         open_data(file)
 
 
 def test_rows_without_a_split_among_others_are_refused(tmp_path: Path) -> None:
     for index in (0, 1):
-        (tmp_path / f"{index}.png").write_bytes(picture(index))
+        (tmp_path / f"{index}.png").write_bytes(png(PIXELS[index]))
     table = tmp_path / "t.csv"
     table.write_text("path,label,split\n0.png,a,Train\n1.png,b,\n", encoding="utf-8")
     with pytest.raises(DataError, match="row 2 has the split ''; train, val or test is one"):
@@ -209,7 +193,7 @@ def test_rows_without_a_split_among_others_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_csv_may_have_tabs_or_semicolons(delimiter: str, tmp_path: Path) -> None:
-    (tmp_path / "0.png").write_bytes(picture(0))
+    (tmp_path / "0.png").write_bytes(png(PIXELS[0]))
     rows = [["path", "label"], ["0.png", "a, b or c" if delimiter != "," else "a"]]
     text = "".join(delimiter.join(row) + "\n" for row in rows)
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")

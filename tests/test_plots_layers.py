@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from plots_support import model_of
 from torch import nn
 
 from torchlift.converters.errors import NotFiniteError
@@ -86,19 +87,6 @@ def test_an_output_that_overflows_is_named() -> None:
     )  # fmt: skip
 
 
-def graph(nodes: list[Any], shape: list[Any], **constants: np.ndarray) -> onnx.ModelProto:
-    number = onnx.TensorProto.FLOAT
-    made = onnx.helper.make_graph(
-        nodes,
-        "g",
-        [onnx.helper.make_tensor_value_info("x", number, shape)],
-        [onnx.helper.make_tensor_value_info("y", number, None)],
-        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    opset = onnx.helper.make_opsetid("", 19)
-    return onnx.helper.make_model(made, opset_imports=[opset], ir_version=9)
-
-
 @pytest.mark.parametrize(
     ("shape", "fixed"),
     [
@@ -113,7 +101,7 @@ def test_the_shape_of_images_of_a_file_is_known_if_no_axis_is_free(
 ) -> None:
     kernel = np.ones((1, 1, 1, 1) if len(shape) == 4 else (1, 4, 1), np.float32)
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
-    onnx.save(graph([node], shape, w=kernel), tmp_path / "m.onnx")
+    onnx.save(model_of([node], shape, w=kernel), tmp_path / "m.onnx")
     assert weights_of_file(tmp_path / "m.onnx").input_shape == fixed
     if len(shape) == 4:
         opened = layers_of_file(tmp_path / "m.onnx", [])
@@ -131,7 +119,7 @@ def test_of_several_operators_behind_a_convolution_the_first_is_shown(tmp_path: 
         make("Add", ["r", "n"], ["y"]),
     ]
     onnx.save(
-        graph(nodes, ["b", 1, 2, 2], w=np.ones((1, 1, 1, 1), np.float32)), tmp_path / "m.onnx"
+        model_of(nodes, ["b", 1, 2, 2], w=np.ones((1, 1, 1, 1), np.float32)), tmp_path / "m.onnx"
     )
     opened = layers_of_file(tmp_path / "m.onnx", [])
     assert (opened.extractor.names, list(opened.kinds)) == (["c", "r"], ["Conv", "Relu"])
@@ -140,7 +128,7 @@ def test_of_several_operators_behind_a_convolution_the_first_is_shown(tmp_path: 
 def test_the_input_of_a_file_is_a_layer_too(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Conv", ["x", "c.weight"], ["y"])
     weight = np.full((1, 1, 1, 1), 2, np.float32)
-    onnx.save(graph([node], ["n", 1, 2, 2], **{"c.weight": weight}), tmp_path / "m.onnx")
+    onnx.save(model_of([node], ["n", 1, 2, 2], **{"c.weight": weight}), tmp_path / "m.onnx")
     opened = layers_of_file(tmp_path / "m.onnx", ["input", "c"])
     assert list(opened.kinds) == ["input", "Conv"]
     _, (first, second) = opened.run(np.full((1, 2, 2), 255, np.uint8))
@@ -158,7 +146,7 @@ def test_the_bytes_of_a_file_are_those_of_each_dtype(tmp_path: Path) -> None:
         onnx.helper.make_node("MatMul", ["x", "a.b.weight"], ["z"]),
         onnx.helper.make_node("Add", ["z", "shift"], ["y"]),
     ]
-    onnx.save(graph(nodes, ["n", 2], **constants), tmp_path / "m.onnx")
+    onnx.save(model_of(nodes, ["n", 2], **constants), tmp_path / "m.onnx")
     found = [
         (layer.name, layer.parameters, dict(layer.bytes_by_group))
         for layer in sizes_in_onnx(tmp_path / "m.onnx")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 from PIL import Image
+from plots_support import model_of
 from torch import nn
 
 from torchlift.converters.saved import SavedModel
@@ -177,19 +178,6 @@ def test_the_filters_of_a_transposed_convolution_are_its_outputs() -> None:
     (array,) = weights_of(SavedModel(nn.Sequential(layer), "features")).layers.values()
     assert array.shape == (5, 2, 3, 3)
     assert np.array_equal(array[4, 1], layer.weight.detach().numpy()[1, 4])
-
-
-def model_of(nodes: list[Any], shape: list[Any], **constants: np.ndarray) -> onnx.ModelProto:
-    number = onnx.TensorProto.FLOAT
-    graph = onnx.helper.make_graph(
-        nodes,
-        "g",
-        [onnx.helper.make_tensor_value_info("x", number, shape)],
-        [onnx.helper.make_tensor_value_info("y", number, None)],
-        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    opset = onnx.helper.make_opsetid("", 19)
-    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
