@@ -311,7 +311,7 @@ def _run_in_workers(
 ) -> None:
     """Compute batches in threads in which torch uses one core each; each takes the next one.
 
-    Nobody is woken by each result: that would take a tenth of a small network's time.
+    Handing the results over to one thread, in order, took 4 % of a small network's time.
 
     Raises:
         BaseException: That of the first batch that fails, when those that began are done.
