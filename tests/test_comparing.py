@@ -59,6 +59,8 @@ def array(*numbers: float, dtype: Any = F32) -> np.ndarray:
         (["a"], ["b"], "setting", "['a'] | ['b']", (None, 0, 0)),
         ([True], [1], "setting", "[True] | [1]", (None, 0, 0)),
         ([0], [False], "setting", "[0] | [False]", (None, 0, 0)),
+        (["a", [True]], ["a", [1]], "setting", "['a', [True]] | ['a', [1]]", (None, 0, 0)),
+        (["a"], ["a", "b"], "setting", "['a'] | ['a', 'b']", (None, 0, 0)),
         ("a", np.zeros((2, 3)), "setting", "a | float64 2×3", (None, 0, 0)),
         (b"\xff", "x", "setting", r"b'\xff' | x", (None, 0, 0)),
         (" a\n b", "c" * 61, "setting", f"a b | {'c' * 59}…", (None, 0, 0)),
@@ -82,6 +84,7 @@ def test_a_difference_says_what_it_is_and_how_large(
     ("first", "second"),
     [
         (3, 3.0),
+        (["a", 1, [True]], ["a", 1.0, [True]]),
         (0.0, -0.0),
         (array(math.nan, 1), array(math.nan, 1)),
         ([1, math.inf], [1.0, math.inf]),

@@ -65,11 +65,18 @@ def _of_entry(path: str, first: Entry | None, second: Entry | None) -> Differenc
         return Difference(path, f"only in the {where}: {_shown(present)}", "missing")
     if _is_numbers(first) and _is_numbers(second):
         return _of_numbers(path, np.asarray(first), np.asarray(second))
-    # In Python `True == 1`, also in lists.
-    is_alike = type(first) is type(second) and not _is_numbers(first) and not _is_numbers(second)
-    if is_alike and first == second:
+    if _is_same(first, second):
         return None
     return Difference(path, f"{_shown(first)} | {_shown(second)}", "setting")
+
+
+def _is_same(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_is_same, first, second))
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        return False  # The other one holds no numbers.
+    # In Python `True == 1`.
+    return isinstance(first, bool) is isinstance(second, bool) and bool(first == second)
 
 
 def _is_numbers(entry: Entry) -> bool:

@@ -134,8 +134,9 @@ class Interpreter:
             return self._run_on_views(module, value)
         if isinstance(module, _MOVING):
             # A table of an unknown length has entries, but cannot be walked through.
-            if isinstance(module, JustElement) and isinstance(value, Ref):
+            if isinstance(value, Ref) and isinstance(module, JustElement):
                 return value[0]
+            # These look at places alone.
             has_index = isinstance(module, (SelectTable, NarrowTable, JustTable))
             return value if isinstance(value, Ref) and not has_index else module(value)
         if id(module) in self.viewers:
