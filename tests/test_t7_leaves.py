@@ -72,6 +72,16 @@ def test_the_value_itself_is_called_value() -> None:
     assert leaves_of(loop).notes == ["written under one path only: 1 (self is value)"]
 
 
+def test_many_values_that_torch_serialize_wrote_are_all_entered() -> None:
+    """Each lives only while it is looked at: the next one may get its place in memory."""
+    texts = [t7.dumps(lua(first=lua(n=number), second=lua(m=number))) for number in range(200)]
+    found = leaves_of(lua(all=LuaTable.from_list(texts)))
+    expected = {f"all[{number + 1}].first.n": number for number in range(200)}
+    expected |= {f"all[{number + 1}].second.m": number for number in range(200)}
+    assert found.values == expected
+    assert found.notes == []
+
+
 def test_what_torch_serialize_wrote_is_entered() -> None:
     text = t7.dumps(lua(lr=0.5, layer=LuaObject("my.A", lua(n=2))))
     entries = lua(opt=text, blob=np.frombuffer(text, np.uint8), plain=b"\xff\xfe")

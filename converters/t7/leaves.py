@@ -57,7 +57,8 @@ def leaves_of(value: Any) -> Leaves:
         {'epoch': 3, 'classes': ['cat', 'dog']}
     """
     found = Leaves()
-    entered: dict[int, str] = {}
+    # By id; keeping the values makes sure that no id is used twice.
+    entered: dict[int, tuple[Any, str]] = {}
     functions: list[str] = []
     nameless: list[str] = []
     repeated: list[str] = []
@@ -75,9 +76,9 @@ def leaves_of(value: Any) -> Leaves:
         elif (listed := _list_of_one_type(item)) is not None:
             found.values[name] = listed
         elif id(item) in entered:
-            repeated.append(f"{name} is {entered[id(item)]}")
+            repeated.append(f"{name} is {entered[id(item)][1]}")
         else:
-            entered[id(item)] = name
+            entered[id(item)] = item, name
             if isinstance(item, LuaObject):
                 found.classes[name] = item.class_name
             entries = (item.fields if isinstance(item, LuaObject) else item).items()
