@@ -188,6 +188,13 @@ def test_digits_are_a_number_where_no_entry_has_that_name() -> None:
         follow(table, ".3")
 
 
+def test_a_digit_that_no_number_is_written_with_is_a_name() -> None:
+    """A ² is a digit of Unicode."""
+    with pytest.raises(t7.T7Error, match="there is no"):
+        follow(LuaTable({2: "second"}), '["²"]')
+    assert follow(LuaTable({"²": "squared"}), '["²"]') == "squared"
+
+
 def test_an_entry_named_like_the_root_comes_before_it() -> None:
     inner = LuaTable({"x": 1})
     assert follow(LuaTable({"value": inner, "x": 2}), "value.x") == 1

@@ -19,7 +19,9 @@ def on_meta_device(module: nn.Module) -> nn.Module:
 
 
 def largest_result(module: nn.Module, input: Any) -> int:
-    """Return the number of elements of the largest tensor that a forward pass computes.
+    """Return the number of elements of the largest tensor in a forward pass.
+
+    That is what any operation returns, a view of a weight or of the input included.
 
     Args:
         module: The network; it is not changed, and none of its values is computed.

@@ -127,7 +127,7 @@ def _child(value: Any, key: Key) -> Any:
         value = inside
     if not isinstance(value, np.ndarray):
         entries = children(value)
-        if key not in entries and isinstance(key, str) and key.isdigit():
+        if key not in entries and isinstance(key, str) and key.isdecimal():
             key = int(key)
         return entries[key]
     if key == "storage" and isinstance(value, TorchArray) and value.storage is not None:
