@@ -45,3 +45,13 @@ def test_only_a_network_of_lua_has_paths_in_lua() -> None:
 def test_a_network_of_a_library_is_no_file() -> None:
     """1,235,496 parameters, as torchvision publishes."""
     assert summary("torchvision:squeezenet1_1").data["parameters"] == 1_235_496
+
+
+def test_how_each_size_is_computed_stands_between_what_goes_in_and_what_comes_out() -> None:
+    """LeNet-5: two convolutions of 5 × 5, each with a pooling of 2 × 2."""
+    lines = shown(summary("lenet5", formulas=True).view)
+    start = lines.index("layer class input shape output shape how")
+    rows = [line.split()[1:4] for line in lines[start + 1 :]]
+    assert rows[:2] == [["Conv2d", "3×32×32", "6×28×28"], ["MaxPool2d", "6×28×28", "6×14×14"]]
+    assert [row[0] for row in rows[2:]] == ["Conv2d", "MaxPool2d", "Flatten"]
+    assert lines[start + 1].endswith(" = 28")

@@ -107,19 +107,21 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (plain.token, plain.cors_origins) == (None, ())
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_it_says_what_it_serves_and_where(
     log_format: Any,
+    workers: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    digits_model(tmp_path, "b.onnx")
     digits_model(tmp_path, "a.onnx")
-    _, _, data = started(monkeypatch, tmp_path, log_format=log_format)
+    digits_model(tmp_path, "a-b.onnx")
+    _, _, data = started(monkeypatch, tmp_path, log_format=log_format, workers=workers)
     (line,) = capsys.readouterr().err.splitlines()
     said = json.loads(line)["message"] if log_format == "json" else line
-    assert said == f"serving a, b at {data['address']}"
+    assert said == f"serving a, a-b at {data['address']}"
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,23 @@ def test_a_large_image_of_a_form_is_written_to_no_disk(monkeypatch: pytest.Monke
     large = bytes(range(256)) * 2**14
     (image,) = images_of(*in_form(("image", "a.png", large)))
     assert (image.data, image.name) == (large, "a.png")
+
+
+def test_a_name_that_is_no_text_is_no_damage() -> None:
+    """As Latin-1 wrote it: one sign stands for what cannot be read."""
+    kind, body = in_form(("image", "a.png", ONE))
+    (image,) = images_of(kind, body.replace(b"a.png", b"\xe9.png"))
+    assert (image.data, image.name) == (ONE, "\ufffd.png")
+    with pytest.raises(RequestError, match="a part is called '\ufffd': 'image'"):
+        images_of(kind, body.replace(b'name="image"', b'name="\xe9"'))
+
+
+def test_an_error_repeats_no_more_than_the_beginning_of_a_name() -> None:
+    with pytest.raises(RequestError, match="a part is called 'xxx") as refused:
+        images_of(*in_form(("x" * 1000, "a.png", ONE)))
+    assert len(str(refused.value)) < 250
+
+
+def test_a_field_without_a_value_is_an_empty_image() -> None:
+    """It is refused as one that cannot be read, not as a fault of the server."""
+    assert images_of(*in_form(("image", None, b"")))[0].data == b""

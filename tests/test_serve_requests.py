@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,6 +142,8 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b"{}", "3", "no length within the body"),
         (b"{}", "-1", "no length within the body"),
         (b"{}", "1" * 19, "no length within the body"),
+        # A digit to `isdigit`, but not to `int`; a header may hold it.
+        (b"{}", "\xb2", "no length within the body"),
         (b"{}", "0", "the body is no JSON"),
         pytest.param(b'{"a":' * 100_000, None, "it is nested too deeply", id="nested"),
         (b'{"id": "\xff"}', None, "the body is no JSON: "),
@@ -299,13 +303,20 @@ def test_a_file_that_cannot_be_opened_is_not_tried_again_until_it_changes(tmp_pa
 
 
 def test_a_hangup_reloads_and_a_second_signal_to_stop_changes_nothing() -> None:
+    """What does not stop is killed later, by a thread that keeps nobody from ending."""
     told: list[Any] = []
+    late: SimpleQueue[bool] = SimpleQueue()
     supervisor = _Supervisor.__new__(_Supervisor)
     supervisor._is_stopping = False
-    vars(supervisor).update(_tell_all=told.append, _kill_late=lambda: None)
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+    vars(supervisor).update(
+        _tell_all=told.append, _kill_late=lambda: late.put(threading.current_thread().daemon)
+    )
+    supervisor._on_signal(signal.SIGHUP)
+    assert late.empty()
+    for number in (signal.SIGTERM, signal.SIGINT):
         supervisor._on_signal(number)
     assert told == [("reload",), ("stop",)]
+    assert late.get(timeout=10) is True
 
 
 def test_the_latest_version_is_the_largest_number() -> None:

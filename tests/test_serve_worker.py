@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_support import digit_images, digits_model
+from serve_support import digits_model
 
 pytest.importorskip("fastapi")
 
-from serve_app_support import within
+from serve_app_support import IMAGE, INFER, REQUEST, within
 
 from torchlift.cli.serve import http_protocol
 from torchlift.cli.serve import models as models_file
@@ -27,7 +27,6 @@ from torchlift.cli.serve import worker as file
 from torchlift.cli.serve.settings import Settings
 from torchlift.cli.serve.worker import Worker
 
-(IMAGE,) = digit_images(1)
 READY = b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -49,10 +48,12 @@ class Running:
         finally:
             writer.close()
 
-    async def begin(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Send a request but for the last byte of its image."""
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
-        connection = await self.send(head.encode() + IMAGE[:-1])
+    async def begin(
+        self, path: str = "/predict", body: bytes = IMAGE
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a request but for the last byte of its body."""
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection = await self.send(head.encode() + body[:-1])
         while not self.worker.service.bodies._held:
             await asyncio.sleep(0.001)
         return connection
@@ -151,6 +152,27 @@ def test_a_head_without_end_is_refused_by_the_process_itself(
         return await asyncio.wait_for(running.ask(endless), 5)
 
     assert serve(tmp_path, work, monkeypatch).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(("path", "body"), [("/predict", IMAGE), (INFER, REQUEST)])
+def test_a_request_that_is_being_sent_keeps_its_model_but_takes_no_place_in_the_queue(
+    path: str, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered though its model is unloaded meanwhile."""
+    digits_model(tmp_path)
+
+    async def work(running: Running) -> bytes:
+        reader, writer = await running.begin(path, body)
+        assert running.worker.service.waiting._count == 0
+        await running.worker.models.unload("digits")
+        assert running.worker.models.names() == []
+        await asyncio.sleep(0.05)
+        writer.write(body[-1:])
+        answer = await reader.readline()
+        writer.close()
+        return answer
+
+    assert serve(tmp_path, work, monkeypatch, timeout=2).startswith(b"HTTP/1.1 200")
 
 
 def test_nobody_keeps_the_process_from_stopping(

@@ -87,7 +87,16 @@ def test_blanks_of_any_width_are_shown_and_what_ends_a_line_or_hides_is_spelled_
 
 @pytest.mark.parametrize(
     ("columns", "width"),
-    [(None, 110), ("", 110), ("0", 110), ("-3", 110), ("wide", 110), ("1", 1), ("200", 200)],
+    [
+        (None, 110),
+        ("", 110),
+        ("0", 110),
+        ("²", 110),
+        ("-3", 110),
+        ("wide", 110),
+        ("1", 1),
+        ("200", 200),
+    ],
 )
 def test_a_page_is_as_wide_as_columns_says(
     columns: str | None, width: int, monkeypatch: pytest.MonkeyPatch
