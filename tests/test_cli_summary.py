@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cli_support import shown
 from support import FIXTURES
 
 from torchlift.cli.model_options import ModelOptions
-from torchlift.cli.summary import summary
+from torchlift.cli.summary import _words, summary
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.transfer.errors import SummaryError
 from torchlift.transfer.networks import NETWORKS
@@ -55,3 +57,11 @@ def test_how_each_size_is_computed_stands_between_what_goes_in_and_what_comes_ou
     assert rows[:2] == [["Conv2d", "3×32×32", "6×28×28"], ["MaxPool2d", "6×28×28", "6×14×14"]]
     assert [row[0] for row in rows[2:]] == ["Conv2d", "MaxPool2d", "Flatten"]
     assert lines[start + 1].endswith(" = 28")
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [((3, 32, 32), "3×32×32"), ((), "1"), ([(2, 3), (4,)], "2×3, 4"), ([(), [(5,)]], "1, 5")],
+)
+def test_a_number_for_each_example_has_the_size_1(shape: Any, text: str) -> None:
+    assert _words(shape) == text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -194,7 +195,10 @@ def test_what_is_no_http_is_said_and_what_came_before_is_answered(
         app.may_go_on.set()
         return await client.rest()
 
+    began = time.monotonic()
     answer = connected(behind, monkeypatch)
+    # The connection ends with the answer, not when it has been idle for long.
+    assert time.monotonic() - began < 3
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.count(b"HTTP/1.1") == 1
     assert answer.endswith(b"[0]")
@@ -240,14 +244,14 @@ def test_who_is_refused_is_told_so_once(first: bytes, monkeypatch: pytest.Monkey
     """What comes behind it is dropped, as long as the connection lasts."""
 
     async def work(client: Client, app: App) -> bytes:
-        client.writer.write(first)
-        for _ in range(3):
-            await asyncio.sleep(0.02)
-            client.writer.write(GET)
+        assert (await client.ask(first, b"}")).count(b"HTTP/1.1 ") == 1
+        # It stays open meanwhile: whoever is cut off while sending sees no answer.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.ask(GET, b"}"), 0.05)
+        client.writer.write(GET)
         return await client.rest()
 
-    answer = connected(work, monkeypatch, _LARGEST_HEAD=1000, _LINGER=0.2)
-    assert answer.count(b"HTTP/1.1 ") == 1
+    assert connected(work, monkeypatch, _LARGEST_HEAD=1000, _LINGER=0.3) == b""
 
 
 def test_a_connection_that_has_ended_is_waited_for_no_longer(
@@ -272,3 +276,30 @@ def test_a_connection_that_has_ended_is_waited_for_no_longer(
 
     connected(work, monkeypatch)
     assert [one._timer for one in ended] == [None]
+
+
+def test_garbage_behind_an_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: Client, app: App) -> bytes:
+        assert (await client.ask(GET)).endswith(b"[0]")
+        client.writer.write(b"no HTTP\r\n\r\n")
+        return await client.rest()
+
+    assert error_of(connected(work, monkeypatch))[0] == 400
+
+
+def test_half_a_head_behind_a_slow_answer_is_waited_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time is over while the answer is made, which closes nothing; but it counts again."""
+
+    async def work(client: Client, app: App) -> bytes:
+        client.writer.write(GET.replace(b"/quick", b"/slow"))
+        await asyncio.sleep(0.01)
+        client.writer.write(GET[:10])
+        await asyncio.sleep(0.3)
+        app.may_go_on.set()
+        assert (await client.ask(b"")).endswith(b"[0]")
+        client.writer.write(GET[10:15])
+        return await asyncio.wait_for(client.rest(), 2)
+
+    assert connected(work, monkeypatch, _HEAD_TIMEOUT=0.2) == b""

@@ -60,6 +60,7 @@ def test_images_come_in_their_order_with_their_names(
         # Without the blank or the end of the line these are texts in base64; nothing is skipped.
         ("application/json", b'{"images": ["QUFB", "QU JD"]}', 422, r"images\[1\] is no base64"),
         ("application/json", b'{"images": ["QUFB\\n"]}', 422, r"images\[0\] is no base64"),
+        ("application/json", '{"images": ["QUFé"]}'.encode(), 422, r"images\[0\] is no base64"),
         ("application/json", b'{"images": ["QUFBQQ"]}', 422, r"images\[0\] is no base64"),
         ("application/json", in_json(*[ONE] * 1025), 413, "at most 1,024"),
         (*in_form(*[("image", None, ONE)] * 1025), 413, "at most 1,024"),

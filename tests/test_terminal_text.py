@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cli_support import DATA, MODEL, typed
+from rich.control import Control
+from rich.segment import Segment, Segments
 from saved_support import tiny
 
 from torchlift.cli.terminal import (
@@ -131,3 +133,12 @@ def test_a_warning_is_a_printable_line_and_is_as_before_afterwards() -> None:
     with suppress(ValueError), short_warnings():
         raise ValueError
     assert warnings.formatwarning is before
+
+
+def test_what_moves_the_cursor_is_no_text() -> None:
+    """A bar of progress is drawn by it; only what a text says is spelled out."""
+    page = console()
+    line = Segments([Segment.line(), Control.home().segment, Segment("\x1b[2Ja")])
+    home, spelled = [one for one in page.render(line) if one.text.strip()]
+    assert (home.text, bool(home.control)) == ("\x1b[H", True)
+    assert (spelled.text, spelled.control) == (r"\x1b[2Ja", None)
