@@ -70,6 +70,9 @@ def test_numbers_come_as_json_or_as_bytes() -> None:
         (in_bytes(16), bytes(17), "1 bytes stand behind the last input"),
         (in_bytes(16), bytes(15), "binary_data_size goes beyond the body"),
         (in_bytes(-1), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(17), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(True), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(0), bytes(16), "has 0 bytes, its shape 16"),
         (in_bytes(12), bytes(12), "has 12 bytes, its shape 16"),
         (in_bytes(16), np.full(4, np.nan, np.float32).tobytes(), "input 'x'"),
         (inputs(n=None), b"", "input 'n' is missing"),
@@ -142,6 +145,8 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b"{}", "3", "no length within the body"),
         (b"{}", "-1", "no length within the body"),
         (b"{}", "1" * 19, "no length within the body"),
+        # `int` reads no more than 4,300 digits.
+        pytest.param(b"{}", "1" * 5000, "no length within the body", id="many digits"),
         # A digit to `isdigit`, but not to `int`; a header may hold it.
         (b"{}", "\xb2", "no length within the body"),
         (b"{}", "0", "the body is no JSON"),
@@ -151,6 +156,7 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b'{"id": NaN}', None, "NaN is no number"),
         (b'{"id": -Infinity}', None, "-Infinity is no number"),
         (b'{"id": 3}', None, "'id' is no text"),
+        (b'{"id": 0}', None, "'id' is no text"),
         (b'{"parameters": []}', None, "'parameters' of the request is no JSON object"),
         (b'{"inputs": {}}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [3]}', None, "'inputs' is no list of JSON objects"),
@@ -337,8 +343,8 @@ def test_the_latest_version_is_the_largest_number() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "count", "fits"),
-    [("FP32", 1, True), ("INT64", 1, True), ("BYTES", 1, False), ("BOOL", 1, False),
-     ("BYTES", 0, True)],
+    [("FP32", 1, True), ("INT64", 1, True), ("UINT8", 1, True),
+     ("BYTES", 1, False), ("BOOL", 1, False), ("BYTES", 0, True)],
 )  # fmt: skip
 def test_only_numbers_are_classified(
     kind: str, count: int, fits: bool, monkeypatch: pytest.MonkeyPatch
