@@ -246,6 +246,8 @@ def test_a_folder_that_is_gone_leaves_the_models(tmp_path: Path) -> None:
         assert states(models) == [("m", "1", "READY", "")]
         await models.unload("m")
         assert states(models) == []
+        with pytest.raises(RequestError, match="no model 'm'"):
+            await models.unload("m")
 
     during(folder, work)
 
@@ -268,6 +270,27 @@ def test_models_go_on_while_their_files_cannot_be_looked_up(
             with pytest.raises(RequestError, match="no model 'm' in the repository") as refused:
                 await models.load("m")
             assert refused.value.status == 404
+        assert models.find("m") is before
+
+    during(tmp_path, work)
+
+
+def test_a_file_that_is_gone_when_it_is_opened_leaves_the_old_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = digits_model(tmp_path, "m.onnx")
+
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError("it has just been removed")
+
+    async def work(models: Models) -> None:
+        before = models.find("m")
+        other_model(file)
+        with monkeypatch.context() as patch:
+            patch.setattr(models_file, "ServedModel", gone)
+            await models.reload(at_once=True)
+            with pytest.raises(RequestError, match="'m', version 1, cannot be opened"):
+                await models.load("m")
         assert models.find("m") is before
 
     during(tmp_path, work)

@@ -98,7 +98,10 @@ def test_bytes_that_do_not_fit_are_named(datatype: str, data: bytes, problem: st
 
 
 def test_any_byte_but_zero_is_true() -> None:
-    assert from_bytes(memoryview(b"\2\0"), tensor("BOOL"), (1, 2)).tolist() == [[True, False]]
+    """And is 1 in memory, as whoever counts them expects."""
+    found = from_bytes(memoryview(b"\2\0"), tensor("BOOL"), (1, 2))
+    assert found.tolist() == [[True, False]]
+    assert found.view(np.uint8).tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(
