@@ -67,6 +67,15 @@ def test_a_processor_names_its_instructions_for_int8(monkeypatch: pytest.MonkeyP
     assert file._dot_products() == []
 
 
+def test_cpus_are_counted_where_the_packages_are_that_count_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torchlift.converters.inference.threads.available_cpus", lambda: 7)
+    for missing, expected in ((None, 7), ("joblib", None), ("onnxruntime", None), ("PIL", None)):
+        monkeypatch.setattr(file, "is_installed", lambda name, gone=missing: name != gone)
+        assert file._cpus() == expected
+
+
 @pytest.mark.parametrize(("missing", "named"), [("onnxruntime", "onnxruntime"), ("PIL", "pillow")])
 def test_what_is_missing_is_named_and_no_number_is_guessed(
     missing: str, named: str, monkeypatch: pytest.MonkeyPatch

@@ -211,3 +211,14 @@ def test_a_run_that_ends_the_process_ends_the_sweep(
     with pytest.raises(SystemExit) as ended:
         sweep("train", "softmax", "d.npz", ["lr=0.1,0.2"], output=str(tmp_path / "s"))
     assert (ended.value.code, len(begun)) == (code, runs)
+
+
+def test_a_result_of_zero_is_a_result() -> None:
+    row = {"run": "001", "lr": "0.1", "val_accuracy": 0.0, "test_accuracy": "", "epoch": 3}
+    assert file._as_json(row, {"lr": 0.1}) == {
+        "run": "001",
+        "options": [{"option": "lr", "setting": 0.1}],
+        "status": "finished",
+        "val_accuracy": 0.0,
+        "epoch": 3,
+    }

@@ -20,8 +20,10 @@ from torchlift.cli.inspect import _view
 from torchlift.cli.model_options import ModelOptions
 from torchlift.cli.page import page
 from torchlift.cli.predict import _table
+from torchlift.cli.result import table
 from torchlift.cli.runs_view import text_table
 from torchlift.cli.summary import _formulas, _layers, _totals
+from torchlift.cli.terminal import console
 from torchlift.converters import onnx
 from torchlift.converters.modules.selfcheck import LayerCheck, SelfCheck
 from torchlift.converters.t7.inspection import Bytes, Inspection, Layer, Node
@@ -263,3 +265,15 @@ def test_a_table_of_runs_has_its_numbers_on_the_right() -> None:
     )
     assert on_the_right(text_table(cells)) == [["loss"]]
     assert shown(text_table(cells)) == ["run loss note", "001 0.5 a", "002 12.25"]
+
+
+def test_what_is_too_long_for_a_page_goes_on_in_the_next_line() -> None:
+    """Nothing of a name is left out."""
+    view = table("name", "count", right=("count",))
+    view.add_row("abcdefghijklmnopqrstuvwxyz", "7")
+    page = console()
+    page.width = 16
+    with page.capture() as captured:
+        page.print(view)
+    text = "".join(captured.get().split())
+    assert text.replace("7", "") == "namecountabcdefghijklmnopqrstuvwxyz"

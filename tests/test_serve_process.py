@@ -7,6 +7,7 @@ refused, and nobody is told a path of the server.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from serve_app_support import within
-from test_serve_supervisor import Pipe
+from test_serve_supervisor import Pipe, Watched
 
 from torchlift.cli.serve import supervisor as file
 from torchlift.cli.serve.errors import RequestError
@@ -185,3 +186,24 @@ def test_all_is_undone_when_the_supervisor_ends(monkeypatch: pytest.MonkeyPatch)
     assert inside == [True]
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_process_that_has_ended_is_waited_for_and_its_code_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its pipe may end a moment before it does."""
+    monkeypatch.setattr(file, "_forget_metrics", lambda pid: None)
+    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
+    watched = Watched(2).started()
+    one: Any = watched._processes[0]
+    one.process.exitcode = None
+    joined: list[tuple[float, ...]] = []
+
+    def join(*timeout: float) -> None:
+        joined.append(timeout)
+        one.process.exitcode = 3 if len(joined) == 2 else None
+
+    one.process.join = join
+    watched._on_message(one)
+    assert joined == [(5.0,), ()]
+    assert caplog.records[-1].getMessage() == "process 100 has died (code 3)"
