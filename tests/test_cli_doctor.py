@@ -94,3 +94,17 @@ def test_gpus_are_numbered_with_their_names(monkeypatch: pytest.MonkeyPatch) -> 
     assert file._torch_devices() == ["cpu", "cuda:0 chip 0", "cuda:1 chip 1"]
     monkeypatch.setattr(file, "is_installed", lambda name: False)
     assert file._torch_devices() == []
+
+
+@pytest.mark.parametrize("missing", [None, "onnxruntime", "PIL"])
+def test_runtimes_that_hide_each_other_are_a_problem_where_there_are_some(
+    missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ONNX Runtime or Pillow nothing of it can even be imported."""
+    conflict = "torchlift.converters.inference.provider_diagnostics.runtime_conflict"
+    monkeypatch.setattr(conflict, lambda: "two runtimes hide each other")
+    monkeypatch.setattr(file, "is_installed", lambda name: name != missing)
+    expected = [] if missing else ["two runtimes hide each other"]
+    assert file._problems() == expected
+    monkeypatch.setattr(conflict, lambda: None)
+    assert file._problems() == []
