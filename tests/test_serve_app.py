@@ -149,6 +149,10 @@ def test_a_fault_of_the_server_is_an_answer_without_details(
         {"error": "an error of the server; its log says more"},
     )
     assert "a path of the server" in caplog.text
+    # The log says of which request, as the client can.
+    (fault,) = [vars(record) for record in caplog.records if record.exc_info]
+    assert fault["request_id"] == answer.headers["x-request-id"]
+    assert (fault["path"], fault["model"]) == ("/predict", "digits")
 
 
 def test_shapes_that_the_model_does_not_run_on_are_the_clients_fault(
@@ -329,3 +333,18 @@ def test_each_version_of_each_model_is_counted_for_itself(tmp_path: Path) -> Non
         ] == expected
     # Of a model all versions are told, whichever is asked.
     assert described.json["versions"] == ["1", "2"]
+
+
+def test_a_request_with_bytes_says_where_they_begin(model: Path) -> None:
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1, 32, 32]}
+    entry = {**tensor, "parameters": {"binary_data_size": 4096}}
+    text = json.dumps({"id": "seven", "inputs": [entry]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    plain, binary, without = answers(
+        model,
+        ("POST", INFER, REQUEST),
+        ("POST", INFER, text + bytes(4096), headers),
+        ("POST", INFER, text + bytes(4096)),
+    )
+    assert plain.json == binary.json
+    assert without.status == 400
