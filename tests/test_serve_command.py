@@ -108,6 +108,14 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (plain.token, plain.cors_origins) == (None, ())
 
 
+def test_a_file_without_a_name_is_no_leave_to_ask_for_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a variable of a script is empty."""
+    with pytest.raises(ServeError, match="the token cannot be read"):
+        started(monkeypatch, digits_model(tmp_path), token_file="")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_it_says_what_it_serves_and_where(

@@ -146,3 +146,56 @@ def test_what_cannot_join_a_batch_keeps_its_place(monkeypatch: pytest.MonkeyPatc
 
     within(ask())
     assert [one.shape[1] for one in model.given] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, MemoryError])
+def test_whatever_a_run_ends_by_is_answered_and_the_next_request_too(kind: type[Exception]) -> None:
+    model: Any = Counts()
+    run, failed = model.run, []
+
+    def once(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if not failed:
+            failed.append(kind("a fault"))
+            raise failed[0]
+        found: list[np.ndarray] = run(inputs)
+        return found
+
+    model.run = once
+
+    async def ask() -> list[np.ndarray]:
+        batcher = Batcher(model, 1, 0, Statistics("counts", "1"))
+        with pytest.raises(kind):
+            await batcher.submit({"x": np.zeros(1)}, Ticket(lambda: None))
+        found = await batcher.submit({"x": np.zeros(1)}, Ticket(lambda: None))
+        await batcher.close()
+        return found
+
+    assert within(ask(), 5)[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("second", "runs"), [((1, 2), 1), ((1, 3), 2)])
+def test_every_input_must_fit_for_requests_to_run_together(
+    second: tuple[int, ...], runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = Counts()
+    monkeypatch.setattr(Counts, "has_batch", True)
+    monkeypatch.setattr(Counts, "may_batch", True)
+    sizes: list[int] = []
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(inputs["x"]))
+        return [inputs["y"].sum(axis=1)]
+
+    model.run = run
+
+    async def ask() -> list[list[np.ndarray]]:
+        batcher = Batcher(model, 2, 0.05, Statistics("counts", "1"))
+        inputs = [{"x": np.zeros((1, 4)), "y": np.ones(shape)} for shape in ((1, 2), second)]
+        asked = (batcher.submit(one, Ticket(lambda: None)) for one in inputs)
+        found = await asyncio.gather(*asked)
+        await batcher.close()
+        return found
+
+    first, other = within(ask())
+    assert (first[0].tolist(), other[0].tolist()) == ([2], [second[1]])
+    assert sizes == [2 // runs] * runs

@@ -352,3 +352,21 @@ def test_an_idle_connection_outlives_the_minute_that_proxies_keep_theirs(
     serve(tmp_path, work, monkeypatch)
     (config,) = made
     assert 60 < config.timeout_keep_alive < 120
+
+
+def test_a_process_that_closes_its_models_waits_for_who_uses_them(tmp_path: Path) -> None:
+    digits_model(tmp_path)
+
+    async def work() -> None:
+        models = models_file.Models(Settings(str(tmp_path), provider="cpu"), set())
+        await models.start()
+        loaded = models.find("digits")
+        with loaded.used():
+            closing = asyncio.create_task(models.close())
+            done, _ = await asyncio.wait([closing], timeout=0.05)
+            assert not done
+        await closing
+        await asyncio.sleep(0)
+        assert loaded.batcher._task.done()
+
+    within(work())
