@@ -30,6 +30,7 @@ def in_form(*parts: tuple[str, str | None, bytes]) -> tuple[str, bytes]:
         ("", ONE, [(ONE, None)]),
         ("image/PNG", ONE, [(ONE, None)]),
         ("IMAGE/png", ONE, [(ONE, None)]),
+        ("image/webp; q=1", ONE, [(ONE, None)]),
         (" Application/JSON ; charset=utf-8", in_json(ONE), [(ONE, None)]),
         ("Application/Octet-Stream", ONE, [(ONE, None)]),
         ("application/x-www-form-urlencoded", ONE, [(ONE, None)]),
