@@ -78,7 +78,7 @@ def console(*, stderr: bool = False) -> Console:
 def page_width() -> int:
     """Return the width of a page when the output is not a terminal: COLUMNS, if it is set."""
     columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) else _PAGE_WIDTH
+    return int(columns) if columns.isdecimal() and int(columns) else _PAGE_WIDTH
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 from cli_support import typed
 
 from torchlift.cli.config_files import read_config
+from torchlift.converters import t7
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,8 @@ from torchlift.cli.config_files import read_config
         ("batchsize: 3", "c.yaml: no such option: batchsize; did you mean batch_size?"),
         ("image_size: x", "c.yaml: image_size: a size such as 224 or 240x320 was expected"),
         ("flip: 3", "c.yaml: flip: true or false was expected, not 3"),
+        ("json: 1", "c.yaml: json: true or false was expected, not 1"),
+        ("debug: 'on'", "c.yaml: debug: true or false was expected, not 'on'"),
         ("- epochs", "c.yaml: options and their values were expected, such as epochs: 5"),
         ("epochs: [", "c.yaml: not YAML: "),
     ],
@@ -37,6 +40,17 @@ def test_a_mistake_in_a_config_names_the_file_and_the_command(
     assert code == 2
     assert err.startswith(f"torchlift train: {said}")
     assert err.endswith("torchlift train --help lists the arguments\n")
+
+
+def test_a_config_may_hold_what_every_command_takes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file, config = tmp_path / "x.t7", tmp_path / "c.yaml"
+    t7.save({"a": 1}, file)
+    config.write_text("json: true\ndebug: false\n", encoding="utf-8")
+    code, out, err = typed({}, capsys, "inspect", str(file), "--config", str(config))
+    assert code == 0, err
+    assert json.loads(out)["file_kind"] == "t7"
 
 
 def test_a_class_name_may_hold_a_comma(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

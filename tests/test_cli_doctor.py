@@ -67,6 +67,15 @@ def test_a_processor_names_its_instructions_for_int8(monkeypatch: pytest.MonkeyP
     assert file._dot_products() == []
 
 
+def test_cpus_are_counted_where_the_packages_are_that_count_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torchlift.converters.inference.threads.available_cpus", lambda: 7)
+    for missing, expected in ((None, 7), ("joblib", None), ("onnxruntime", None), ("PIL", None)):
+        monkeypatch.setattr(file, "is_installed", lambda name, gone=missing: name != gone)
+        assert file._cpus() == expected
+
+
 @pytest.mark.parametrize(("missing", "named"), [("onnxruntime", "onnxruntime"), ("PIL", "pillow")])
 def test_what_is_missing_is_named_and_no_number_is_guessed(
     missing: str, named: str, monkeypatch: pytest.MonkeyPatch
@@ -85,3 +94,17 @@ def test_gpus_are_numbered_with_their_names(monkeypatch: pytest.MonkeyPatch) -> 
     assert file._torch_devices() == ["cpu", "cuda:0 chip 0", "cuda:1 chip 1"]
     monkeypatch.setattr(file, "is_installed", lambda name: False)
     assert file._torch_devices() == []
+
+
+@pytest.mark.parametrize("missing", [None, "onnxruntime", "PIL"])
+def test_runtimes_that_hide_each_other_are_a_problem_where_there_are_some(
+    missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ONNX Runtime or Pillow nothing of it can even be imported."""
+    conflict = "torchlift.converters.inference.provider_diagnostics.runtime_conflict"
+    monkeypatch.setattr(conflict, lambda: "two runtimes hide each other")
+    monkeypatch.setattr(file, "is_installed", lambda name: name != missing)
+    expected = [] if missing else ["two runtimes hide each other"]
+    assert file._problems() == expected
+    monkeypatch.setattr(conflict, lambda: None)
+    assert file._problems() == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cli_support import shown
 from support import FIXTURES
 
 from torchlift.cli.model_options import ModelOptions
-from torchlift.cli.summary import summary
+from torchlift.cli.summary import _words, summary
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.transfer.errors import SummaryError
 from torchlift.transfer.networks import NETWORKS
@@ -45,3 +47,21 @@ def test_only_a_network_of_lua_has_paths_in_lua() -> None:
 def test_a_network_of_a_library_is_no_file() -> None:
     """1,235,496 parameters, as torchvision publishes."""
     assert summary("torchvision:squeezenet1_1").data["parameters"] == 1_235_496
+
+
+def test_how_each_size_is_computed_stands_between_what_goes_in_and_what_comes_out() -> None:
+    """LeNet-5: two convolutions of 5 × 5, each with a pooling of 2 × 2."""
+    lines = shown(summary("lenet5", formulas=True).view)
+    start = lines.index("layer class input shape output shape how")
+    rows = [line.split()[1:4] for line in lines[start + 1 :]]
+    assert rows[:2] == [["Conv2d", "3×32×32", "6×28×28"], ["MaxPool2d", "6×28×28", "6×14×14"]]
+    assert [row[0] for row in rows[2:]] == ["Conv2d", "MaxPool2d", "Flatten"]
+    assert lines[start + 1].endswith(" = 28")
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [((3, 32, 32), "3×32×32"), ((), "1"), ([(2, 3), (4,)], "2×3, 4"), ([(), [(5,)]], "1, 5")],
+)
+def test_a_number_for_each_example_has_the_size_1(shape: Any, text: str) -> None:
+    assert _words(shape) == text

@@ -189,3 +189,36 @@ def test_every_rule_of_a_sweep_is_tried_on_the_network_if_there_is_one(
     assert tried == [("the network", frozen[rule], 1) for rule in asked]
     # A network is opened once, and where no rule is given not at all.
     assert opened == ["m.t7"] * bool(asked)
+
+
+@pytest.mark.parametrize(
+    ("is_first", "code", "runs"),
+    # Of several processes all but the first end each run with code 0, and go on to the next.
+    [(True, 0, 1), (True, 1, 1), (False, 1, 1), (False, 0, 2)],
+)
+def test_a_run_that_ends_the_process_ends_the_sweep(
+    is_first: bool, code: int, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    def run(command: Any, options: dict[str, Any]) -> None:
+        begun.append(options["lr"])
+        write_run(Path(options["output"]), [options["lr"]], test=0.5, lr=options["lr"])
+        raise SystemExit(code)
+
+    monkeypatch.setattr(file, "run_command", run)
+    monkeypatch.setattr(file, "is_first_process", lambda: is_first)
+    with pytest.raises(SystemExit) as ended:
+        sweep("train", "softmax", "d.npz", ["lr=0.1,0.2"], output=str(tmp_path / "s"))
+    assert (ended.value.code, len(begun)) == (code, runs)
+
+
+def test_a_result_of_zero_is_a_result() -> None:
+    row = {"run": "001", "lr": "0.1", "val_accuracy": 0.0, "test_accuracy": "", "epoch": 3}
+    assert file._as_json(row, {"lr": 0.1}) == {
+        "run": "001",
+        "options": [{"option": "lr", "setting": 0.1}],
+        "status": "finished",
+        "val_accuracy": 0.0,
+        "epoch": 3,
+    }

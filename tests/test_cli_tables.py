@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_support import shown
+from rich.table import Table
 
 from torchlift.cli import evaluate as evaluate_file
 from torchlift.cli import split as split_file
@@ -19,7 +20,10 @@ from torchlift.cli.inspect import _view
 from torchlift.cli.model_options import ModelOptions
 from torchlift.cli.page import page
 from torchlift.cli.predict import _table
+from torchlift.cli.result import table
+from torchlift.cli.runs_view import text_table
 from torchlift.cli.summary import _formulas, _layers, _totals
+from torchlift.cli.terminal import console
 from torchlift.converters import onnx
 from torchlift.converters.modules.selfcheck import LayerCheck, SelfCheck
 from torchlift.converters.t7.inspection import Bytes, Inspection, Layer, Node
@@ -27,7 +31,15 @@ from torchlift.transfer import evaluation
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.description import DataDescription, Duplicates, ImageSizes
 from torchlift.transfer.evaluation import Evaluation
+from torchlift.transfer.runs_table import TextTable
 from torchlift.transfer.summary.layers import LayerRow, Summary
+
+
+def on_the_right(view: Any) -> list[list[Any]]:
+    """The columns of each table of a view that are aligned to the right, as numbers are."""
+    if isinstance(view, Table):
+        return [[column.header for column in view.columns if column.justify == "right"]]
+    return [found for part in getattr(view, "renderables", ()) for found in on_the_right(part)]
 
 
 def test_what_a_t7_holds() -> None:
@@ -59,6 +71,7 @@ def test_what_a_t7_holds() -> None:
         "all 1,600",
         "note: a note",
     ]
+    assert on_the_right(_view(found))[-1] == ["bytes", "fraction"]
     # Of a file without a model there is neither table.
     empty = Inspection("m.t7", 9, found.tree, "ASCII", bytes=Bytes(other=9))
     assert [line for line in shown(_view(empty)) if line] == [
@@ -90,6 +103,8 @@ def test_the_layers_of_a_network(summary: Summary) -> None:
         "(all of it) Net 1000, 1 1,000 4.0 kB 50,000",
         "all 1,112 4.4 kB 1.2 kB 53,888",
     ]
+    numbers = ["parameters", "weights", "outputs", "multiply-adds"]
+    assert on_the_right(_layers(summary, lua=True)) == [numbers]
     assert shown(_layers(summary, lua=False))[:3] == [
         "layer class output shape parameters weights outputs multiply-adds",
         "input 3×8×8",
@@ -111,6 +126,7 @@ def test_the_layers_that_were_compared_with_torch7() -> None:
         LayerCheck("net[2]", "nn.Tanh", "differs", 0.125),
         LayerCheck("net[3]", "nn.ReLU", "unchecked", None, "its input is not in the file"),
     ]
+    assert on_the_right(layers_checked(SelfCheck(layers, 1e-4))) == [["error"]]
     assert shown(layers_checked(SelfCheck(layers, 1e-4)))[1:] == [
         "net[1] nn.Linear 2.5e-07 equal",
         "net[2] nn.Tanh 1.2e-01 DIFFERS",
@@ -142,6 +158,8 @@ def test_the_results_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     options = DataOptions(match_classes="position")
     found = evaluate_file.evaluate("m.t7", "d", batch_size=7, data_options=options)
     assert asked == [(predictor, images, 7, "position")]
+    numbers = ["accuracy", "precision", "F1", "correct", "images"]
+    assert on_the_right(evaluate_file.class_table(result)) == [numbers]
     lines = shown(found.view)
     assert lines[:2] == [
         "accuracy 0.75 (1,500 of 2,000), top-5 0.875, loss 0.4321, on here",
@@ -186,6 +204,7 @@ def test_the_classes_of_a_dataset_and_its_splits() -> None:
         "imbalance: 11 images of the largest class for each of the smallest",
         "note: a note",
     ]
+    assert on_the_right(dataset_view(found)) == [["images", "train", "test"]]
     plain = DataDescription((3, 8, 9), None, {"": 5}, None, {}, None, nothing, ())
     assert shown(dataset_view(plain)) == [
         "5 images 3×8×9",
@@ -211,6 +230,7 @@ def test_the_classes_of_each_split(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "note: a note",
         f"wrote {target}",
     ]
+    assert on_the_right(found.view) == [["train", "val", "test"]]
     assert found.data["image_shape"] == [1, 2, 3]
     assert found.data["splits"] == [
         {"split": name, "count": count} for name, count in (("train", 5), ("val", 2), ("test", 1))
@@ -230,9 +250,30 @@ def test_the_most_probable_classes_of_each_image() -> None:
         {"input": "broken.png", "predictions": []},
         {"input": "b.png", "predictions": [one("dog", None)]},
     ]
+    assert on_the_right(_table(results)) == [["probability"]]
     assert shown(_table(results)) == [
         "input label probability",
         "a.png cat 0.7500",
         "dog 0.2500",
         "b.png dog nan",
     ]
+
+
+def test_a_table_of_runs_has_its_numbers_on_the_right() -> None:
+    cells = TextTable(
+        ["run", "loss", "note"], [["001", "0.5", "a"], ["002", "12.25", ""]], ["loss"]
+    )
+    assert on_the_right(text_table(cells)) == [["loss"]]
+    assert shown(text_table(cells)) == ["run loss note", "001 0.5 a", "002 12.25"]
+
+
+def test_what_is_too_long_for_a_page_goes_on_in_the_next_line() -> None:
+    """Nothing of a name is left out."""
+    view = table("name", "count", right=("count",))
+    view.add_row("abcdefghijklmnopqrstuvwxyz", "7")
+    page = console()
+    page.width = 16
+    with page.capture() as captured:
+        page.print(view)
+    text = "".join(captured.get().split())
+    assert text.replace("7", "") == "namecountabcdefghijklmnopqrstuvwxyz"

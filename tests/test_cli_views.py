@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cli_support import shown
 from rich.progress import BarColumn
 
 from torchlift.cli.cat import _json, cat
@@ -23,6 +24,7 @@ from torchlift.cli.convert_all import folder_names
 from torchlift.cli.describe import metadata_view
 from torchlift.cli.errors import UsageError
 from torchlift.cli.evaluate import evaluate_text
+from torchlift.cli.inspect import inspect
 from torchlift.cli.messages import as_options, texts_of
 from torchlift.cli.model_options import FILE_DEFAULTS
 from torchlift.cli.predict import (
@@ -365,3 +367,13 @@ def test_each_of_several_processes_writes_a_part_of_its_own(
     process: Any = SimpleNamespace(world_size=processes)
     _open_output(str(tmp_path / "o.csv"), process, False, "never", {}, [])
     assert opened == ["results.open_results" if processes == 1 else "result_shards.open_shard"]
+
+
+def test_a_tree_says_how_many_entries_it_leaves_out_of_those_it_opens(tmp_path: Path) -> None:
+    """Below the last level that is shown nothing is left out: its line says what is inside."""
+    file = tmp_path / "x.t7"
+    t7.save({"inner": {"a": "x", "b": "y"}, **{f"key{one:02}": "z" for one in range(24)}}, file)
+    lines = shown(inspect(str(file), depth=1).view)
+    assert [line for line in lines if line.endswith(" more")] == ["└── … 5 more"]
+    assert any("inner" in line for line in lines)
+    assert not any(" a " in line for line in lines)

@@ -209,3 +209,8 @@ def test_the_number_of_a_request_is_its_own_where_it_is_a_short_word(
     number = found.headers["x-request-id"]
     assert (number == given) == kept
     assert kept or (len(number) == 16 and set(number) <= set("0123456789abcdef"))
+
+
+def test_no_two_requests_have_the_same_number(model: Path) -> None:
+    found = answers(model, *[("GET", "/v2")] * 3)
+    assert len({one.headers["x-request-id"] for one in found}) == 3

@@ -7,6 +7,7 @@ what is counted is what happened.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,10 @@ def test_a_fault_of_the_server_is_an_answer_without_details(
         {"error": "an error of the server; its log says more"},
     )
     assert "a path of the server" in caplog.text
+    # The log says of which request, as the client can.
+    (fault,) = [vars(record) for record in caplog.records if record.exc_info]
+    assert fault["request_id"] == answer.headers["x-request-id"]
+    assert (fault["path"], fault["model"]) == ("/predict", "digits")
 
 
 def test_shapes_that_the_model_does_not_run_on_are_the_clients_fault(
@@ -192,8 +197,10 @@ def test_the_model_is_named_where_there_are_several_and_said_to_be_missing_where
 
 @pytest.mark.parametrize(
     ("top", "count"),
-    [("1", 1), ("7", 7), ("10", 10), ("007", 7), ("0" * 30 + "3", 3), ("9" * 30, 10), (None, 5)],
-)
+    [("1", 1), ("7", 7), ("10", 10), ("007", 7), ("0" * 30 + "3", 3), ("9" * 30, 10), (None, 5),
+     # Of a long number no end counts alone.
+     ("100000003", 10), ("1000000003", 10)],
+)  # fmt: skip
 def test_as_many_classes_are_listed_as_are_asked_for(
     top: str | None, count: int, model: Path
 ) -> None:
@@ -249,3 +256,95 @@ def test_the_queue_and_the_time_of_a_request_are_limited_and_shown(model: Path) 
     (entry,) = stats.json["model_stats"]
     assert entry["inference_stats"]["fail"]["count"] == 2
     assert entry["inference_count"] == 0
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/nothing", "/v2/nothing", "/static/x"])
+def test_what_is_not_there_is_an_error_like_any_other(path: str, model: Path) -> None:
+    """Also the pages about its addresses that the framework would bring from elsewhere."""
+    (found,) = answers(model, ("GET", path))
+    assert (found.status, list(found.json)) == (404, ["error"])
+
+
+def test_metrics_say_which_format_they_have(model: Path) -> None:
+    """Prometheus reads only what is named by its type."""
+    (found,) = answers(model, ("GET", "/metrics"))
+    assert found.headers["content-type"].startswith("text/plain; version=")
+
+
+def test_the_largest_image_and_body_are_those_of_the_settings(model: Path) -> None:
+    """The image has 32×32 pixels."""
+    for changed, status in (
+        ({"max_pixels": 1024}, 200),
+        ({"max_pixels": 1023}, 413),
+        ({"max_body": len(IMAGE)}, 200),
+        ({"max_body": len(IMAGE) - 1}, 413),
+    ):
+        (found,) = answers(model, ("POST", "/predict", IMAGE), **changed)
+        assert found.status == status
+
+
+def test_the_card_of_one_model_names_all(tmp_path: Path) -> None:
+    for name in ("b.onnx", "a.onnx"):
+        digits_model(tmp_path, name)
+    (found,) = answers(tmp_path, ("GET", "/card?model=b"))
+    assert (found.json["model"], found.json["models"]) == ("b", ["a", "b"])
+
+
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r\n\t"])
+def test_a_request_to_the_repository_needs_no_body(blank: bytes, model: Path) -> None:
+    found = answers(
+        model,
+        ("POST", "/v2/repository/index", blank),
+        ("POST", "/v2/repository/models/digits/load", blank),
+    )
+    assert [one.status for one in found] == [200, 200]
+
+
+def test_half_a_surrogate_pair_in_a_file_ends_no_card(model: Path) -> None:
+    """JSON, in which a file says what it was made from, can hold one, and UTF-8 cannot."""
+
+    async def work(running: Application) -> Answer:
+        served = running.service.models.find("digits").model
+        served.metadata = replace(served.metadata, source={"file": "\ud800é.t7"})
+        return await running.ask("GET", "/card")
+
+    card = asked(work, model)
+    assert (card.status, card.json["source"]) == (200, {"file": "?é.t7"})
+
+
+def test_each_version_of_each_model_is_counted_for_itself(tmp_path: Path) -> None:
+    for name in ("m/1/model.onnx", "m/2/model.onnx", "other.onnx"):
+        digits_model(tmp_path, name)
+    *_, every, one, old, described = answers(
+        tmp_path,
+        *[("POST", "/v2/models/m/versions/1/infer", REQUEST)] * 3,
+        ("POST", "/v2/models/m/infer", REQUEST),
+        *[("POST", "/v2/models/other/infer", REQUEST)] * 2,
+        ("GET", "/v2/models/stats"),
+        ("GET", "/v2/models/m/stats"),
+        ("GET", "/v2/models/m/versions/1/stats"),
+        ("GET", "/v2/models/m/versions/2"),
+    )
+    counts = [("m", "1", 3), ("m", "2", 1), ("other", "1", 2)]
+    for answer, expected in ((every, counts), (one, counts[:2]), (old, counts[:1])):
+        assert [
+            (entry["name"], entry["version"], entry["inference_count"])
+            for entry in answer.json["model_stats"]
+        ] == expected
+    # Of a model all versions are told, whichever is asked.
+    assert described.json["versions"] == ["1", "2"]
+
+
+def test_a_request_with_bytes_says_where_they_begin(model: Path) -> None:
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1, 32, 32]}
+    entry = {**tensor, "parameters": {"binary_data_size": 4096}}
+    text = json.dumps({"id": "seven", "inputs": [entry]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    plain, binary, without = answers(
+        model,
+        ("POST", INFER, REQUEST),
+        ("POST", INFER, text + bytes(4096), headers),
+        ("POST", INFER, text + bytes(4096)),
+    )
+    assert plain.json == binary.json
+    assert without.status == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from torchlift.cli.serve import classify as file
 from torchlift.cli.serve.classify import classify
 from torchlift.cli.serve.errors import RequestError
 from torchlift.cli.serve.images import SentImage
@@ -171,3 +173,56 @@ def test_an_image_that_is_too_small_to_be_cropped_is_the_clients_fault(
     with pytest.raises(RequestError, match=r"images\[0\] \(a\.png\): .*too small") as refused:
         answer(model, sent([0, 255], name="a.png"))
     assert refused.value.status == 422
+
+
+def test_a_network_of_half_precision_gets_halves() -> None:
+    loaded = Model(inputs=[SimpleNamespace(name="x", dtype=np.dtype(np.float16))])
+    given: list[np.ndarray] = []
+
+    async def keep(inputs: dict[str, np.ndarray], ticket: Any) -> list[np.ndarray]:
+        given.extend(inputs.values())
+        return [np.array([[0, 1]], np.float32)]
+
+    loaded.batcher = SimpleNamespace(submit=keep)
+    answer(loaded, sent([0, 255]))
+    (pixels,) = given
+    assert (pixels.dtype, pixels.tolist()) == (np.float16, [[[[0, 1]]]])
+
+
+def test_scores_of_which_nothing_is_said_are_logits_and_the_first_output_counts() -> None:
+    """The softmax of (0, 1): the larger has 1 / (1 + 1/e)."""
+    loaded = Model(metadata=SimpleNamespace(output_kind=None, labels=["left", "right"]))
+
+    async def two(inputs: dict[str, np.ndarray], ticket: Any) -> list[np.ndarray]:
+        return [np.array([[0, 1]], np.float32), np.array([[9, 0]], np.float32)]
+
+    loaded.batcher = SimpleNamespace(submit=two)
+    (best,) = answer(loaded, sent([0, 255]))["results"][0]["predictions"]
+    assert best["label"] == "right"
+    assert best["probability"] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-6)
+
+
+def test_images_behind_one_that_cannot_be_read_are_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request of a thousand images must not keep the decoders when it has failed already."""
+    decoded: list[int] = []
+    may_end = threading.Event()
+
+    def decode(image: SentImage, index: int, *_: Any) -> None:
+        decoded.append(index)
+        if index == 0:
+            raise RequestError(422, "no image")
+        assert may_end.wait(20)
+
+    monkeypatch.setattr(file, "_input_of", decode)
+    loaded, ticket = Model(), None
+    images = [sent([0, 255])] * 9
+    with ThreadPoolExecutor(1) as decoders:
+        try:
+            with pytest.raises(RequestError, match="no image"):
+                asyncio.run(classify(loaded, images, 1, ticket, 2, decoders))  # type: ignore[arg-type]
+        finally:
+            may_end.set()
+    # The decoder may have taken the next one before the failure was told.
+    assert decoded in ([0], [0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,19 +108,29 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (plain.token, plain.cors_origins) == (None, ())
 
 
+def test_a_file_without_a_name_is_no_leave_to_ask_for_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a variable of a script is empty."""
+    with pytest.raises(ServeError, match="the token cannot be read"):
+        started(monkeypatch, digits_model(tmp_path), token_file="")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_it_says_what_it_serves_and_where(
     log_format: Any,
+    workers: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    digits_model(tmp_path, "b.onnx")
     digits_model(tmp_path, "a.onnx")
-    _, _, data = started(monkeypatch, tmp_path, log_format=log_format)
+    digits_model(tmp_path, "a-b.onnx")
+    _, _, data = started(monkeypatch, tmp_path, log_format=log_format, workers=workers)
     (line,) = capsys.readouterr().err.splitlines()
     said = json.loads(line)["message"] if log_format == "json" else line
-    assert said == f"serving a, b at {data['address']}"
+    assert said == f"serving a, a-b at {data['address']}"
 
 
 @pytest.mark.parametrize(
@@ -171,12 +182,14 @@ def logged(log_format: Any, capsys: pytest.CaptureFixture[str]) -> list[str]:
     configure_logs(log_format)
     log = logging.getLogger("torchlift.serve")
     facts = {"request_id": "r1", "path": "/\x1b[2J\n", "status": 200, "model": None, "other": 1}
+    facts |= {"client": "192.0.2.7", "method": "GET", "seconds": 0.0}
     log.info("one\n two %s", "three", extra=facts)
     log.debug("nobody sees this")
     logging.getLogger("uvicorn.error").warning("a stranger sent garbage")
     logging.getLogger("uvicorn.error").error("a fault")
     logging.getLogger("uvicorn").warning("of the server")
-    logging.getLogger("python_multipart").error("a stranger sent garbage")
+    logging.getLogger("uvicorn").info("nobody asks")
+    assert not logging.getLogger("python_multipart").isEnabledFor(logging.ERROR)
     try:
         raise ValueError("at\x1b[2J fault")
     except ValueError:
@@ -195,7 +208,10 @@ def test_the_log_for_people_is_a_line_for_each_event(capsys: pytest.CaptureFixtu
     first, *others = logged("text", capsys)
     when, rest = first.split(" ", 1)
     assert moment(when) < 60
-    assert rest == r"info one two three request_id=r1 path=/\x1b[2J\n status=200"
+    assert rest == (
+        r"info one two three request_id=r1 client=192.0.2.7 method=GET path=/\x1b[2J\n status=200 "
+        "seconds=0.0"
+    )
     assert [line.split(" ", 1)[1] for line in others[:3]] == [
         "error a fault",
         "warning of the server",
@@ -212,12 +228,27 @@ def test_the_log_for_programs_is_json(capsys: pytest.CaptureFixture[str]) -> Non
         "level": "info",
         "message": "one\n two three",
         "request_id": "r1",
+        "client": "192.0.2.7",
+        "method": "GET",
         "path": "/\x1b[2J\n",
         "status": 200,
+        "seconds": 0.0,
     }
     assert (fault["level"], fault["message"]) == ("error", "a fault")
     assert warning["level"] == "warning"
     assert failed["exception"].splitlines()[-1] == "ValueError: at\x1b[2J fault"
+
+
+def test_the_log_has_the_time_of_no_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    try:
+        time.tzset()
+        assert moment(logged("text", capsys)[0].split(" ", 1)[0]) < 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_line_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:

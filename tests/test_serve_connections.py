@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -194,7 +195,111 @@ def test_what_is_no_http_is_said_and_what_came_before_is_answered(
         app.may_go_on.set()
         return await client.rest()
 
+    began = time.monotonic()
     answer = connected(behind, monkeypatch)
+    # The connection ends with the answer, not when it has been idle for long.
+    assert time.monotonic() - began < 3
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.count(b"HTTP/1.1") == 1
     assert answer.endswith(b"[0]")
+
+
+def test_a_head_may_be_as_large_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: Client, app: App) -> None:
+        request = padded(1004)
+        client.writer.write(request[:1000])
+        await asyncio.sleep(0.01)
+        assert (await client.ask(request[1000:])).endswith(b"[0]")
+
+    connected(work, monkeypatch, _LARGEST_HEAD=1000)
+
+
+def test_the_parts_of_a_body_are_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: Client, app: App) -> None:
+        client.writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n")
+        for _ in range(4):
+            await asyncio.sleep(0.01)
+            client.writer.write(bytes(1000))
+        assert (await client.ask(bytes(1000))).endswith(b"[5000]")
+
+    connected(work, monkeypatch, _LARGEST_HEAD=1000)
+
+
+def test_a_head_in_parts_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the waiting is left that would close the connection afterwards."""
+
+    async def work(client: Client, app: App) -> None:
+        for place in range(0, 20, 5):
+            client.writer.write(GET[place : place + 5])
+            await asyncio.sleep(0.01)
+        assert (await client.ask(GET[20:])).endswith(b"[0]")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.rest(), 0.4)
+
+    connected(work, monkeypatch, _HEAD_TIMEOUT=0.2)
+
+
+@pytest.mark.parametrize("first", [b"no HTTP\r\n\r\n", padded(2000)[:-4]], ids=["no HTTP", "431"])
+def test_who_is_refused_is_told_so_once(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes behind it is dropped, as long as the connection lasts."""
+
+    async def work(client: Client, app: App) -> bytes:
+        assert (await client.ask(first, b"}")).count(b"HTTP/1.1 ") == 1
+        # It stays open meanwhile: whoever is cut off while sending sees no answer.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.ask(GET, b"}"), 0.05)
+        client.writer.write(GET)
+        return await client.rest()
+
+    assert connected(work, monkeypatch, _LARGEST_HEAD=1000, _LINGER=0.3) == b""
+
+
+def test_a_connection_that_has_ended_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[LimitedHttp] = []
+    lost = LimitedHttp.connection_lost
+
+    def connection_lost(self: LimitedHttp, error: Exception | None) -> None:
+        assert self._timer is not None
+        lost(self, error)
+        ended.append(self)
+
+    monkeypatch.setattr(LimitedHttp, "connection_lost", connection_lost)
+
+    async def work(client: Client, app: App) -> None:
+        client.writer.write(GET[:10])
+        await asyncio.sleep(0.01)
+        client.writer.close()
+        while not ended:
+            await asyncio.sleep(0.001)
+
+    connected(work, monkeypatch)
+    assert [one._timer for one in ended] == [None]
+
+
+def test_garbage_behind_an_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: Client, app: App) -> bytes:
+        assert (await client.ask(GET)).endswith(b"[0]")
+        client.writer.write(b"no HTTP\r\n\r\n")
+        return await client.rest()
+
+    assert error_of(connected(work, monkeypatch))[0] == 400
+
+
+def test_half_a_head_behind_a_slow_answer_is_waited_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time is over while the answer is made, which closes nothing; but it counts again."""
+
+    async def work(client: Client, app: App) -> bytes:
+        client.writer.write(GET.replace(b"/quick", b"/slow"))
+        await asyncio.sleep(0.01)
+        client.writer.write(GET[:10])
+        await asyncio.sleep(0.3)
+        app.may_go_on.set()
+        assert (await client.ask(b"")).endswith(b"[0]")
+        client.writer.write(GET[10:15])
+        return await asyncio.wait_for(client.rest(), 2)
+
+    assert connected(work, monkeypatch, _HEAD_TIMEOUT=0.2) == b""

@@ -39,6 +39,7 @@ from torchlift.cli.serve.settings import Settings
         ("Basic s3cret", 401),
         ("s3cret", 401),
         ("Bearer s3cret s3cret", 401),
+        ("Bearer é", 401),
     ],
 )
 def test_a_token_is_the_whole_token_of_a_bearer(
@@ -185,3 +186,42 @@ def test_nothing_but_requests_is_answered(kind: str) -> None:
     asyncio.run(gate(scope, receive, send))
     assert [message.get("status") for message in sent] == ([204, None] if kind == "http" else [])
     assert gate.running == 0
+
+
+def test_who_has_left_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it had more to send."""
+    reads: list[Message] = []
+    monkeypatch.setattr(file, "_LINGER", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise RequestError(413, "too large")
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        reads.append({"type": "http.disconnect"})
+        return reads[-1]
+
+    async def send(message: Message) -> None:
+        return
+
+    gate = Gate(app, Settings("."), lambda: False)
+    headers = [(b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    within(gate(scope, receive, send))
+    assert len(reads) == 1
+
+
+def test_a_browser_asks_without_the_token_what_a_page_may_send(tmp_path: Path) -> None:
+    """A preflight has none; and what only looks like one is an ordinary request."""
+    asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    preflight, other, ordinary = answers(
+        digits_model(tmp_path),
+        ("OPTIONS", "/v2", b"", asks),
+        ("OPTIONS", "/v2", b"", {**asks, "Origin": "https://b.example"}),
+        ("GET", "/v2", b"", {**asks, "Authorization": "Bearer s3cret"}),
+        token="s3cret",
+        cors_origins=("https://a.example",),
+    )
+    assert (preflight.status, other.status) == (204, 401)
+    assert (ordinary.status, ordinary.json["name"]) == (200, "torchlift")
+    assert "access-control-allow-methods" not in ordinary.headers

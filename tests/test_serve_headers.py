@@ -80,7 +80,10 @@ def test_a_request_is_logged_with_what_it_asked_and_got(
     assert [one["levelname"] for one in (infer, missing, *checks)] == ["INFO"] * 2 + ["DEBUG"] * 3
 
 
-def test_a_client_that_leaves_is_counted_as_499(model: Path) -> None:
+def test_a_client_that_leaves_is_counted_as_499(
+    model: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
     count = REQUESTS.labels("digits", "infer", "499")
     times = DURATION.labels("digits", "infer")
 
@@ -95,7 +98,11 @@ def test_a_client_that_leaves_is_counted_as_499(model: Path) -> None:
         assert (running_before, running.gate.running) == (1, 0)
         return bool(count._value.get() == before[0] + 1 and times._sum.get() > before[1])
 
-    assert asked(work, model)
+    with caplog.at_level(logging.INFO, "torchlift.serve"):
+        assert asked(work, model)
+    (entry,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
+    # It has seen no status.
+    assert (entry["model"], entry["status"]) == ("digits", None)
 
 
 def test_every_request_for_a_model_is_counted_and_logged_as_its(
@@ -117,6 +124,14 @@ def test_every_request_for_a_model_is_counted_and_logged_as_its(
     assert [count.get() for count in counts] == [number + 1 for number in before]
     entries = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert [entry["model"] for entry in entries] == ["digits"] * len(asks)
+
+
+def test_addresses_that_are_not_there_are_counted_as_one(model: Path) -> None:
+    """A stranger who tries many must not fill the metrics with them."""
+    count = REQUESTS.labels("", "none", "404")._value
+    before = count.get()
+    answers(model, ("GET", "/admin"), ("GET", "/wp-login.php"))
+    assert count.get() == before + 2
 
 
 def test_the_page_and_its_files_have_their_types_and_policy(model: Path) -> None:
@@ -179,3 +194,13 @@ def test_a_packed_answer_says_how_it_is_packed_and_why(packing: str, model: Path
     assert unpack(small.body) == plain.body
     assert small.headers["content-length"] == str(len(small.body))
     assert plain.json["id"] == "seven"
+
+
+def test_an_answer_says_all_that_it_depends_on(model: Path) -> None:
+    (small,) = answers(
+        model,
+        ("POST", INFER, REQUEST, {"Accept-Encoding": "gzip"}),
+        cors_origins=("https://a.example",),
+    )
+    named = {name.strip() for name in small.headers["vary"].split(",")}
+    assert named == {"Accept-Encoding", "Origin"}

@@ -30,6 +30,7 @@ def in_form(*parts: tuple[str, str | None, bytes]) -> tuple[str, bytes]:
         ("", ONE, [(ONE, None)]),
         ("image/PNG", ONE, [(ONE, None)]),
         ("IMAGE/png", ONE, [(ONE, None)]),
+        ("image/webp; q=1", ONE, [(ONE, None)]),
         (" Application/JSON ; charset=utf-8", in_json(ONE), [(ONE, None)]),
         ("Application/Octet-Stream", ONE, [(ONE, None)]),
         ("application/x-www-form-urlencoded", ONE, [(ONE, None)]),
@@ -60,6 +61,7 @@ def test_images_come_in_their_order_with_their_names(
         # Without the blank or the end of the line these are texts in base64; nothing is skipped.
         ("application/json", b'{"images": ["QUFB", "QU JD"]}', 422, r"images\[1\] is no base64"),
         ("application/json", b'{"images": ["QUFB\\n"]}', 422, r"images\[0\] is no base64"),
+        ("application/json", '{"images": ["QUFé"]}'.encode(), 422, r"images\[0\] is no base64"),
         ("application/json", b'{"images": ["QUFBQQ"]}', 422, r"images\[0\] is no base64"),
         ("application/json", in_json(*[ONE] * 1025), 413, "at most 1,024"),
         (*in_form(*[("image", None, ONE)] * 1025), 413, "at most 1,024"),
@@ -94,3 +96,23 @@ def test_a_large_image_of_a_form_is_written_to_no_disk(monkeypatch: pytest.Monke
     large = bytes(range(256)) * 2**14
     (image,) = images_of(*in_form(("image", "a.png", large)))
     assert (image.data, image.name) == (large, "a.png")
+
+
+def test_a_name_that_is_no_text_is_no_damage() -> None:
+    """As Latin-1 wrote it: one sign stands for what cannot be read."""
+    kind, body = in_form(("image", "a.png", ONE))
+    (image,) = images_of(kind, body.replace(b"a.png", b"\xe9.png"))
+    assert (image.data, image.name) == (ONE, "\ufffd.png")
+    with pytest.raises(RequestError, match="a part is called '\ufffd': 'image'"):
+        images_of(kind, body.replace(b'name="image"', b'name="\xe9"'))
+
+
+def test_an_error_repeats_no_more_than_the_beginning_of_a_name() -> None:
+    with pytest.raises(RequestError, match="a part is called 'xxx") as refused:
+        images_of(*in_form(("x" * 1000, "a.png", ONE)))
+    assert len(str(refused.value)) < 250
+
+
+def test_a_field_without_a_value_is_an_empty_image() -> None:
+    """It is refused as one that cannot be read, not as a fault of the server."""
+    assert images_of(*in_form(("image", None, b"")))[0].data == b""

@@ -6,7 +6,6 @@ configuration and the card say what is done.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,13 @@ def written(
     """Write a file of nodes (operator, inputs, output) from `x` to `y`."""
     info = helper.make_tensor_value_info
     zero, one = (helper.make_tensor(name, INT64, [1], [n]) for n, name in enumerate(("0", "1")))
+    small = helper.make_tensor("small", FLOAT, [1], [1e-4])
     graph = helper.make_graph(
         [helper.make_node(name, inputs, [output]) for name, inputs, output in nodes],
         "g",
         [info("x", kind, takes)],
         [info("y", result, gives)],
-        [zero, one],
+        [zero, one, small],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     if said is not None:
@@ -58,42 +58,6 @@ def written(
 
 def opened(file: Path) -> ServedModel:
     return ServedModel("m", "3", file, "cpu", 1)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "together"),
-    [
-        ([("Sqrt", ["x"], "y")], True),
-        # What is behind in a batch sees what is before, or the other way round.
-        ([("CumSum", ["x", "0"], "y")], False),
-        ([("Sub", ["x", "sum"], "y"), ("ReduceMean", ["x", "0"], "sum")][::-1], False),
-        # Within an example everything may mix.
-        ([("CumSum", ["x", "1"], "y")], True),
-        # What is no number for an example alone is none beside others.
-        ([("Neg", ["x"], "n"), ("Log", ["n"], "y")], True),
-    ],
-    ids=["apart", "from before", "mean", "within", "no number"],
-)
-def test_examples_run_together_where_none_changes_another(
-    nodes: list[tuple[str, list[str], str]], together: bool, tmp_path: Path
-) -> None:
-    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["batch", 4]))
-    assert model.has_batch
-    assert model.may_batch == together
-    # What is done is what the configuration says.
-    told = config(model, SETTINGS)
-    assert told.get("dynamic_batching") == (
-        {"max_queue_delay_microseconds": 3000} if together else None
-    )
-    assert "dynamic_batching" not in config(model, replace(SETTINGS, max_batch=1))
-
-
-@pytest.mark.parametrize("mixes", [True, False, None])
-def test_what_the_file_says_of_its_batches_holds(mixes: bool | None, tmp_path: Path) -> None:
-    said = Metadata(depends_on_batch=mixes)
-    nodes = [("Sqrt", ["x"], "y")]
-    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["batch", 4], said))
-    assert model.may_batch == (not mixes)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +89,40 @@ def test_the_first_axis_is_the_batch_where_it_is_free_everywhere(
     ]
     tensor = {"name": "x", "datatype": "FP32", "shape": sizes}
     assert metadata(model, ["1", "3"])["inputs"] == [tensor]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "takes_image", "has_batch"),
+    [
+        (TensorProto.UINT8, ["height", "width", 3], True, False),
+        (TensorProto.UINT8, [None, None, 3], True, False),
+        (FLOAT, ["height", "width", 3], False, True),
+        (TensorProto.INT8, ["height", "width", 3], False, True),
+        (TensorProto.UINT8, ["batch", "height", "width", 3], False, True),
+        (TensorProto.UINT8, ["batch", 9], False, True),
+    ],
+)
+def test_an_image_is_three_axes_of_bytes(
+    kind: int, sizes: list[Any], takes_image: bool, has_batch: bool, tmp_path: Path
+) -> None:
+    """Its height is no batch, though it is free."""
+    file = written(tmp_path / "m.onnx", [("Identity", ["x"], "y")], sizes, sizes, None, kind, kind)
+    model = opened(file)
+    assert (model.takes_image, model.has_batch) == (takes_image, has_batch)
+
+
+def test_two_images_are_no_image(tmp_path: Path) -> None:
+    info, sizes = helper.make_tensor_value_info, ["height", "width", 3]
+    kind = TensorProto.UINT8
+    graph = helper.make_graph(
+        [helper.make_node("Max", ["a", "b"], ["y"])],
+        "g",
+        [info("a", kind, sizes), info("b", kind, sizes)],
+        [info("y", kind, sizes)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save_model(made, tmp_path / "m.onnx")
+    assert not opened(tmp_path / "m.onnx").takes_image
 
 
 @pytest.mark.parametrize(
@@ -278,55 +276,3 @@ def test_a_model_with_a_weight_that_is_no_number_is_not_served(
         return
     with pytest.raises(NotFiniteError, match=r"m\.onnx is damaged, .*w\[1, 0\] is nan"):
         opened(tmp_path / "m.onnx")
-
-
-@pytest.mark.parametrize(
-    ("width", "program", "together"),
-    # What sizes are tried: 32, 64 and 224. Of others only torchlift's own files are known.
-    [(32, None, True), (64, None, True), (224, None, True), (5, None, False), (5, "0.2.0", True)],
-)
-def test_a_size_that_the_file_does_not_say_is_looked_for(
-    width: int, program: str | None, together: bool, tmp_path: Path
-) -> None:
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "g",
-        [info("x", FLOAT, ["batch", "size"])],
-        [info("y", FLOAT, ["batch", 2])],
-        [helper.make_tensor("w", FLOAT, [width, 2], [1.0] * (2 * width))],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    helper.set_model_props(made, Metadata(torchlift_version=program).to_props())
-    save_model(made, tmp_path / "m.onnx")
-    model = opened(tmp_path / "m.onnx")
-    assert (model.has_batch, model.may_batch) == (True, together)
-
-
-@pytest.mark.parametrize(("axis", "together"), [("1", True), ("0", False)])
-def test_an_output_has_a_row_for_each_example(axis: str, together: bool, tmp_path: Path) -> None:
-    """The least of all examples has one row, however many they are. The graph does not say so."""
-    nodes = [
-        # Zero, and then the axis, which no inference of shapes knows.
-        ("Shape", ["x"], "shape"),
-        ("Slice", ["shape", "0", "1"], "count"),
-        ("Sub", ["count", "count"], "zero"),
-        ("Add", ["zero", axis], "axes"),
-        ("ReduceMin", ["x", "axes"], "y"),
-    ]
-    model = opened(written(tmp_path / "m.onnx", nodes, ["batch", 4], ["n", None]))
-    assert (model.has_batch, model.may_batch) == (True, together)
-
-
-def test_numbers_that_count_are_compared_by_their_rows(tmp_path: Path) -> None:
-    """A class is no scale: whole numbers of two examples may differ by any amount."""
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("ArgMax", ["x"], ["y"], axis=1)],
-        "g",
-        [info("x", FLOAT, ["batch", 4])],
-        [info("y", INT64, ["batch", 1])],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    save_model(made, tmp_path / "m.onnx")
-    assert opened(tmp_path / "m.onnx").may_batch

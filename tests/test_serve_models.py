@@ -27,6 +27,7 @@ from torchlift.cli.serve.errors import RequestError
 from torchlift.cli.serve.metrics import MODEL_INFO, RELOAD_FAILURES
 from torchlift.cli.serve.models import Models
 from torchlift.cli.serve.settings import Settings
+from torchlift.converters.errors import TorchliftError
 from torchlift.converters.inference.onnx_overrides import OnnxOverrides
 from torchlift.converters.onnx import annotate
 
@@ -162,6 +163,54 @@ def test_a_version_whose_file_is_gone_is_gone_when_the_model_is_loaded(tmp_path:
     during(tmp_path, work)
 
 
+def test_lists_are_sorted_whatever_was_loaded_last(tmp_path: Path) -> None:
+    for name in ("m/9/model.onnx", "m/10/model.onnx", "b.onnx"):
+        digits_model(tmp_path, name)
+
+    async def work(models: Models) -> None:
+        # Both versions go, and both come.
+        for name, left in (("b", ["m"]), ("m", ["b"])):
+            await models.unload(name)
+            assert models.names() == left
+            await models.load(name)
+        await models.unload("b")
+        await models.load("b")
+        assert models.names() == ["b", "m"]
+        assert models.versions("m") == ["9", "10"]
+        assert [one[0] for one in states(models)] == ["b", "m", "m"]
+        assert [one.name for one in models.statistics()] == ["b", "m", "m"]
+
+    during(tmp_path, work)
+
+
+def test_what_is_not_there_has_no_statistics(tmp_path: Path) -> None:
+    digits_model(tmp_path, "m.onnx")
+
+    async def work(models: Models) -> None:
+        for name, version in (("none", None), ("m", "7")):
+            with pytest.raises(RequestError, match="no ") as refused:
+                models.statistics(name, version)
+            assert refused.value.status == 404
+
+    during(tmp_path, work)
+
+
+def test_a_model_that_could_not_be_opened_can_be_unloaded(tmp_path: Path) -> None:
+    """Then it is tried no more, and nothing is wrong in asking twice."""
+    digits_model(tmp_path, "m.onnx")
+
+    async def work(models: Models) -> None:
+        (tmp_path / "new.onnx").write_bytes(b"no model")
+        await models.unload("new")
+        await models.unload("new")
+        assert states(models)[1] == ("new", "1", "UNAVAILABLE", "unloaded")
+        digits_model(tmp_path, "new.onnx")
+        await models.reload(at_once=True)
+        assert models.names() == ["m"]
+
+    during(tmp_path, work)
+
+
 def test_a_model_that_cannot_be_opened_leaves_the_old_one_and_is_counted(tmp_path: Path) -> None:
     file = digits_model(tmp_path, "m.onnx")
     failures = RELOAD_FAILURES.labels("m")._value
@@ -197,8 +246,54 @@ def test_a_folder_that_is_gone_leaves_the_models(tmp_path: Path) -> None:
         assert states(models) == [("m", "1", "READY", "")]
         await models.unload("m")
         assert states(models) == []
+        with pytest.raises(RequestError, match="no model 'm'"):
+            await models.unload("m")
 
     during(folder, work)
+
+
+@pytest.mark.parametrize("error", [OSError("no such disk"), TorchliftError("two are called m")])
+def test_models_go_on_while_their_files_cannot_be_looked_up(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_model(tmp_path, "m.onnx")
+
+    def fail(path: Path) -> None:
+        raise error
+
+    async def work(models: Models) -> None:
+        before = models.find("m")
+        with monkeypatch.context() as patch:
+            patch.setattr(models_file, "find_models", fail)
+            await models.reload(at_once=True)
+            assert states(models) == [("m", "1", "READY", "")]
+            with pytest.raises(RequestError, match="no model 'm' in the repository") as refused:
+                await models.load("m")
+            assert refused.value.status == 404
+        assert models.find("m") is before
+
+    during(tmp_path, work)
+
+
+def test_a_file_that_is_gone_when_it_is_opened_leaves_the_old_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = digits_model(tmp_path, "m.onnx")
+
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError("it has just been removed")
+
+    async def work(models: Models) -> None:
+        before = models.find("m")
+        other_model(file)
+        with monkeypatch.context() as patch:
+            patch.setattr(models_file, "ServedModel", gone)
+            await models.reload(at_once=True)
+            with pytest.raises(RequestError, match="'m', version 1, cannot be opened"):
+                await models.load("m")
+        assert models.find("m") is before
+
+    during(tmp_path, work)
 
 
 def test_a_model_is_closed_when_its_last_user_has_gone(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ refused, and nobody is told a path of the server.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from serve_app_support import within
-from test_serve_supervisor import Pipe
+from test_serve_supervisor import Pipe, Watched
 
 from torchlift.cli.serve import supervisor as file
 from torchlift.cli.serve.errors import RequestError
@@ -130,3 +132,78 @@ def test_a_process_leaves_signals_to_the_supervisor_and_logs_as_asked(
     assert steps[:3] == [(number, signal.SIG_IGN) for number in numbers]
     assert steps[3:5] == ["json", (None, {"m"})]
     assert "run" in steps
+
+
+def test_a_process_serves_with_what_it_was_given_and_asks_the_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torchlift.cli.serve import worker
+
+    given: list[Any] = []
+
+    class Fake:
+        def __init__(self, *arguments: Any) -> None:
+            given.extend(arguments)
+
+        async def run(self, on_ready: Any, everywhere: Any) -> None:
+            on_ready()
+            asked = asyncio.create_task(everywhere("unload", "m"))
+            await asyncio.sleep(0.01)
+            made._hear("result", 0, [("done", 1), ("done", 2)])
+            assert await asked == [1, 2]
+
+    monkeypatch.setattr(worker, "Worker", Fake)
+    monkeypatch.setattr(_Member, "_listen", lambda self, loop: None)
+    settings, listener, pipe = Settings("."), SimpleNamespace(), Pipe()
+    made = _Member(settings, listener, pipe, {"m"})  # type: ignore[arg-type]
+    within(made.run())
+    assert given == [settings, listener, {"m"}]
+    assert pipe.sent == [("ready",), ("ask", 0, "unload", "m")]
+
+
+def test_all_is_undone_when_the_supervisor_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is given what it is to watch over."""
+    given: list[Any] = []
+    inside: list[bool] = []
+
+    class Fake:
+        def __init__(self, *arguments: Any) -> None:
+            given.extend(arguments)
+
+        def run(self) -> None:
+            inside.append("PROMETHEUS_MULTIPROC_DIR" in os.environ)
+            given[-1].setblocking(False)
+            raise OSError("no such disk")
+
+    monkeypatch.setattr(file, "_Supervisor", Fake)
+    before = signal.getsignal(signal.SIGTERM)
+    settings, listener = Settings("."), SimpleNamespace()
+    with pytest.raises(OSError, match="no such disk"):
+        file.supervise(settings, listener, 3, print)  # type: ignore[arg-type]
+    assert given[:4] == [settings, listener, 3, print]
+    # The socket of the signals.
+    assert given[4].fileno() == -1
+    assert inside == [True]
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_process_that_has_ended_is_waited_for_and_its_code_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its pipe may end a moment before it does."""
+    monkeypatch.setattr(file, "_forget_metrics", lambda pid: None)
+    monkeypatch.setattr(logging.getLogger("torchlift.serve"), "propagate", True)
+    watched = Watched(2).started()
+    one: Any = watched._processes[0]
+    one.process.exitcode = None
+    joined: list[tuple[float, ...]] = []
+
+    def join(*timeout: float) -> None:
+        joined.append(timeout)
+        one.process.exitcode = 3 if len(joined) == 2 else None
+
+    one.process.join = join
+    watched._on_message(one)
+    assert joined == [(5.0,), ()]
+    assert caplog.records[-1].getMessage() == "process 100 has died (code 3)"

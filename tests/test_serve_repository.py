@@ -101,3 +101,34 @@ def test_a_model_in_the_folder_where_a_person_stands_has_its_name(
     monkeypatch.chdir(folder)
     assert list(find_models(Path())) == ["birds"]
     assert list(find_models(Path("2/.."))) == ["birds"]
+
+
+def test_a_file_that_was_made_longer_in_place_is_another(tmp_path: Path) -> None:
+    """Though its time is as it was: only the size tells."""
+    file = tmp_path / "a.onnx"
+    file.write_bytes(b"one")
+    os.utime(file, ns=(5, 5))
+    before = fingerprint(file)
+    with file.open("ab") as stream:
+        stream.write(b"more")
+    os.utime(file, ns=(5, 5))
+    assert fingerprint(file) != before
+    # And a time is told to the nanosecond.
+    os.utime(file, ns=(5, 6))
+    later = fingerprint(file)
+    os.utime(file, ns=(5, 7))
+    assert fingerprint(file) != later
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_version"),
+    [("1", True), ("9" * 18, True), ("1" + "0" * 18, False), ("01", False), ("1x", False),
+     ("-1", False), ("1.0", False), ("²", False)],
+)  # fmt: skip
+def test_a_version_is_a_number_without_zeros_in_front(
+    folder: str, is_version: bool, tmp_path: Path
+) -> None:
+    made(tmp_path, f"m/{folder}/model.onnx", "m/7/model.onnx")
+    (versions,) = find_models(tmp_path).values()
+    assert (folder in versions) == is_version
+    assert "7" in versions

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,6 +70,9 @@ def test_numbers_come_as_json_or_as_bytes() -> None:
         (in_bytes(16), bytes(17), "1 bytes stand behind the last input"),
         (in_bytes(16), bytes(15), "binary_data_size goes beyond the body"),
         (in_bytes(-1), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(17), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(True), bytes(16), "binary_data_size goes beyond the body"),
+        (in_bytes(0), bytes(16), "has 0 bytes, its shape 16"),
         (in_bytes(12), bytes(12), "has 12 bytes, its shape 16"),
         (in_bytes(16), np.full(4, np.nan, np.float32).tobytes(), "input 'x'"),
         (inputs(n=None), b"", "input 'n' is missing"),
@@ -140,6 +145,10 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b"{}", "3", "no length within the body"),
         (b"{}", "-1", "no length within the body"),
         (b"{}", "1" * 19, "no length within the body"),
+        # `int` reads no more than 4,300 digits.
+        pytest.param(b"{}", "1" * 5000, "no length within the body", id="many digits"),
+        # A digit to `isdigit`, but not to `int`; a header may hold it.
+        (b"{}", "\xb2", "no length within the body"),
         (b"{}", "0", "the body is no JSON"),
         pytest.param(b'{"a":' * 100_000, None, "it is nested too deeply", id="nested"),
         (b'{"id": "\xff"}', None, "the body is no JSON: "),
@@ -147,6 +156,7 @@ def test_an_output_is_sent_as_it_asks_for_or_else_as_the_request_does(
         (b'{"id": NaN}', None, "NaN is no number"),
         (b'{"id": -Infinity}', None, "-Infinity is no number"),
         (b'{"id": 3}', None, "'id' is no text"),
+        (b'{"id": 0}', None, "'id' is no text"),
         (b'{"parameters": []}', None, "'parameters' of the request is no JSON object"),
         (b'{"inputs": {}}', None, "'inputs' is no list of JSON objects"),
         (b'{"inputs": [3]}', None, "'inputs' is no list of JSON objects"),
@@ -299,13 +309,20 @@ def test_a_file_that_cannot_be_opened_is_not_tried_again_until_it_changes(tmp_pa
 
 
 def test_a_hangup_reloads_and_a_second_signal_to_stop_changes_nothing() -> None:
+    """What does not stop is killed later, by a thread that keeps nobody from ending."""
     told: list[Any] = []
+    late: SimpleQueue[bool] = SimpleQueue()
     supervisor = _Supervisor.__new__(_Supervisor)
     supervisor._is_stopping = False
-    vars(supervisor).update(_tell_all=told.append, _kill_late=lambda: None)
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+    vars(supervisor).update(
+        _tell_all=told.append, _kill_late=lambda: late.put(threading.current_thread().daemon)
+    )
+    supervisor._on_signal(signal.SIGHUP)
+    assert late.empty()
+    for number in (signal.SIGTERM, signal.SIGINT):
         supervisor._on_signal(number)
     assert told == [("reload",), ("stop",)]
+    assert late.get(timeout=10) is True
 
 
 def test_the_latest_version_is_the_largest_number() -> None:
@@ -326,8 +343,8 @@ def test_the_latest_version_is_the_largest_number() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "count", "fits"),
-    [("FP32", 1, True), ("INT64", 1, True), ("BYTES", 1, False), ("BOOL", 1, False),
-     ("BYTES", 0, True)],
+    [("FP32", 1, True), ("INT64", 1, True), ("UINT8", 1, True),
+     ("BYTES", 1, False), ("BOOL", 1, False), ("BYTES", 0, True)],
 )  # fmt: skip
 def test_only_numbers_are_classified(
     kind: str, count: int, fits: bool, monkeypatch: pytest.MonkeyPatch

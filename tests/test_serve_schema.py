@@ -100,3 +100,62 @@ def test_each_address_is_described_with_its_own_parameters_and_errors(tmp_path: 
     assert "403" in described["post", "/v2/repository/models/{model}/load"]["responses"]
     assert set(answer.json["paths"]) >= {"/v2", "/metrics", "/v2/models/stats", "/v2/health/live"}
     assert "/" not in answer.json["paths"]
+
+
+def test_the_document_says_what_predict_and_card_take(paths: dict[str, Any]) -> None:
+    predict = paths["/predict"]["post"]
+    top, model = predict["parameters"]
+    assert (top["name"], top["in"], top.get("required", False)) == ("top", "query", False)
+    assert top["schema"] == {"type": "integer", "minimum": 1, "default": 5}
+    assert (model["name"], model["in"], model.get("required", False)) == ("model", "query", False)
+    assert [one["name"] for one in paths["/card"]["get"]["parameters"]] == ["model"]
+    body = predict["requestBody"]
+    assert body["required"] is True
+    assert set(body["content"]) == {
+        *("application/json", "multipart/form-data", "application/octet-stream"),
+        *("image/png", "image/jpeg"),
+    }
+    images = body["content"]["application/json"]["schema"]
+    assert images["required"] == list(images["properties"]) == ["images"]
+    assert body["content"]["multipart/form-data"]["schema"]["required"] == ["image"]
+
+
+def test_the_document_says_what_infer_takes_and_gives(paths: dict[str, Any]) -> None:
+    for path in (f"{_NAMED}/infer", f"{_NAMED}/versions/{{version}}/infer"):
+        infer = paths[path]["post"]
+        body = infer["requestBody"]
+        assert body["required"] is True
+        for content in (body["content"], infer["responses"]["200"]["content"]):
+            assert set(content) == {"application/json", "application/octet-stream"}
+        asked = body["content"]["application/json"]["schema"]
+        assert asked["required"] == ["inputs"]
+        given = infer["responses"]["200"]["content"]["application/json"]["schema"]
+        assert set(given["required"]) == {"model_name", "model_version", "outputs"}
+        for entry in (asked["properties"]["inputs"], given["properties"]["outputs"]):
+            assert set(entry["items"]["required"]) == {"name", "datatype", "shape"}
+
+
+def test_what_the_repository_takes_may_be_left_out(paths: dict[str, Any]) -> None:
+    for path, name, kind in (
+        ("/v2/repository/index", "ready", "boolean"),
+        (f"{_CHANGES}/load", "parameters", "object"),
+        (f"{_CHANGES}/unload", "parameters", "object"),
+    ):
+        body = paths[path]["post"]["requestBody"]
+        assert not body.get("required", False)
+        schema = body["content"]["application/json"]["schema"]
+        assert schema["properties"] == {name: {"type": kind}}
+
+
+def test_every_error_is_described_as_what_it_is(paths: dict[str, Any]) -> None:
+    """One text under `error`, of the type of JSON; metrics are plain text."""
+    for methods in paths.values():
+        for one in methods.values():
+            for status, response in one["responses"].items():
+                if status == "200":
+                    continue
+                (schema,) = [part["schema"] for part in response["content"].values()]
+                assert list(response["content"]) == ["application/json"]
+                assert schema["properties"] == {"error": {"type": "string"}}
+                assert schema["required"] == ["error"]
+    assert "text/plain" in paths["/metrics"]["get"]["responses"]["200"]["content"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def test_every_type_comes_in_and_goes_out_as_json_and_as_bytes(datatype: str) ->
     assert again.tolist() == array.tolist()
     assert again.dtype == array.dtype
     assert from_json([values], one, (1, 2)).tolist() == array.tolist()
+    assert from_json([[values[:1], values[1:]]], one, (1, 2)).tolist() == array.tolist()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,8 @@ def test_every_type_comes_in_and_goes_out_as_json_and_as_bytes(datatype: str) ->
         ("INT64", [0, 2**63], "numbers beyond INT64"),
         ("FP16", [0, 65520], "numbers beyond FP16"),
         ("FP32", [0, 1e39], "numbers beyond FP32"),
+        ("FP32", [-1e39, 0], "numbers beyond FP32"),
+        ("FP16", [-65520, 0], "numbers beyond FP16"),
         ("FP64", [0, 10**400], "numbers beyond FP64"),
         ("INT32", [0, 1.0], "no whole numbers"),
         ("INT32", [0, True], "no whole numbers"),
@@ -98,7 +102,10 @@ def test_bytes_that_do_not_fit_are_named(datatype: str, data: bytes, problem: st
 
 
 def test_any_byte_but_zero_is_true() -> None:
-    assert from_bytes(memoryview(b"\2\0"), tensor("BOOL"), (1, 2)).tolist() == [[True, False]]
+    """And is 1 in memory, as whoever counts them expects."""
+    found = from_bytes(memoryview(b"\2\0"), tensor("BOOL"), (1, 2))
+    assert found.tolist() == [[True, False]]
+    assert found.view(np.uint8).tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,8 @@ def test_any_byte_but_zero_is_true() -> None:
         ("FP32", [True, 2], "a list of sizes is expected"),
         ("FP32", [2**40, 2], "a list of sizes is expected"),
         ("FP32", "1,2", "a list of sizes is expected"),
+        ("FP32", [1] * 33, "a list of sizes is expected"),
+        ("FP32", [1] * 32, r"\[-1, 2\] expected"),
     ],
 )
 def test_types_and_shapes_that_do_not_fit_are_named(
@@ -125,3 +134,33 @@ def test_types_and_shapes_that_do_not_fit_are_named(
 def test_what_is_not_finite_is_null() -> None:
     values = np.array([1.0, math.nan, math.inf], np.float32)
     assert to_json(values) == [1.0, None, None]
+
+
+def test_an_axis_of_one_takes_one() -> None:
+    one = Tensor("x", "FP32", (-1, 1), ("batch", None))
+    assert one.check("FP32", [3, 1]) == (3, 1)
+    with pytest.raises(RequestError, match=r"\[-1, 1\] expected"):
+        one.check("FP32", [3, 2])
+
+
+def test_texts_of_any_kind_are_bytes_behind_their_length() -> None:
+    """As little-endian numbers of four bytes; what is bytes already is no text to be encoded."""
+    texts = [np.array(["a", "é"], object), np.array(["a", "é"]), np.array([b"a", b"\xc3\xa9"])]
+    for one in texts:
+        assert datatype_of(one) == "BYTES"
+    assert to_bytes(texts[0]) == b"\1\0\0\0a\2\0\0\0\xc3\xa9"
+    assert to_bytes(np.array([b"\xff", "b"], object)) == b"\1\0\0\0\xff\1\0\0\0b"
+
+
+def test_bytes_are_row_by_row_however_numbers_lie_in_memory() -> None:
+    rows = np.asfortranarray(np.array([[1, 2], [3, 4]], np.uint8))
+    assert (to_bytes(rows), to_json(rows)) == (b"\1\2\3\4", [1, 2, 3, 4])
+
+
+def test_a_node_of_onnx_runtime_has_named_and_nameless_axes() -> None:
+    node = SimpleNamespace(name="x", type="tensor(float16)", shape=["batch", None, 0, 3])
+    assert Tensor.from_node(node) == Tensor(
+        "x", "FP16", (-1, -1, 0, 3), ("batch", None, None, None)
+    )
+    with pytest.raises(KeyError):
+        Tensor.from_node(SimpleNamespace(name="x", type="seq(tensor(float))", shape=[]))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cli_support import DATA, MODEL, typed
+from rich.control import Control
+from rich.segment import Segment, Segments
 from saved_support import tiny
 
 from torchlift.cli.terminal import (
@@ -87,7 +89,16 @@ def test_blanks_of_any_width_are_shown_and_what_ends_a_line_or_hides_is_spelled_
 
 @pytest.mark.parametrize(
     ("columns", "width"),
-    [(None, 110), ("", 110), ("0", 110), ("-3", 110), ("wide", 110), ("1", 1), ("200", 200)],
+    [
+        (None, 110),
+        ("", 110),
+        ("0", 110),
+        ("²", 110),
+        ("-3", 110),
+        ("wide", 110),
+        ("1", 1),
+        ("200", 200),
+    ],
 )
 def test_a_page_is_as_wide_as_columns_says(
     columns: str | None, width: int, monkeypatch: pytest.MonkeyPatch
@@ -122,3 +133,12 @@ def test_a_warning_is_a_printable_line_and_is_as_before_afterwards() -> None:
     with suppress(ValueError), short_warnings():
         raise ValueError
     assert warnings.formatwarning is before
+
+
+def test_what_moves_the_cursor_is_no_text() -> None:
+    """A bar of progress is drawn by it; only what a text says is spelled out."""
+    page = console()
+    line = Segments([Segment.line(), Control.home().segment, Segment("\x1b[2Ja")])
+    home, spelled = [one for one in page.render(line) if one.text.strip()]
+    assert (home.text, bool(home.control)) == ("\x1b[H", True)
+    assert (spelled.text, spelled.control) == (r"\x1b[2Ja", None)

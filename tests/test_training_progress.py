@@ -108,10 +108,12 @@ def test_the_line_of_an_epoch_has_its_own_results(monkeypatch: pytest.MonkeyPatc
     assert line == "epoch 3 of 4: learning rate 0.1, loss 2, accuracy 0.5, val. F1 0.25, 3.0 s"
 
 
-def test_other_processes_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_other_processes_are_silent(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch) if is_terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with TrainingProgress(1, shown=False) as progress:
+        progress.on_step(Step(1, "training", 64, 1280, 1.25))
         progress.print("a note")
         progress.on_epoch(state())
     assert stream.getvalue() == ""

@@ -48,7 +48,7 @@ class Bodies:
                 415, "the body is packed in an unknown way", {"Accept-Encoding": "gzip, deflate"}
             )
         length = request.headers.get("content-length", "")
-        if length.isdigit() and (len(length) > 18 or int(length) > self._max_body):
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._max_body):
             raise self._too_large()
         held = 0
         try:

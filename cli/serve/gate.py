@@ -112,7 +112,6 @@ class _Exchange:
         self._unread = length.strip("0") != "" or "transfer-encoding" in self.headers
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope["torchlift.request_id"] = self.id
 
     @property
     def _origin(self) -> str:

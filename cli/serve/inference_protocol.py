@@ -59,7 +59,7 @@ def parse_infer(body: bytes, header_length: str | None, model: ServedModel) -> I
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or len(header_length) > 18 or int(header_length) > length:
+        if not header_length.isdecimal() or len(header_length) > 18 or int(header_length) > length:
             raise RequestError(400, "Inference-Header-Content-Length is no length within the body")
         length = int(header_length)
     head = read_json(body[:length] if length < len(body) else body)
