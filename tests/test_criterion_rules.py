@@ -79,3 +79,22 @@ def test_a_hinge_of_neither_1_nor_minus_1_is_the_sum_of_both(target: float, loss
     """`HingeEmbeddingCriterion.lua` leaves out one of two losses where the target equals ±1."""
     criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=3, sizeAverage=False))
     assert criterion(torch.ones(1), torch.tensor([float(target)])).item() == loss
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 4), (-1, 1)])
+def test_a_criterion_of_a_pair_ignores_further_entries(target: int, loss: float) -> None:
+    pair = [torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0]), torch.full((2,), 9.0)]
+    hinge = convert(lua("nn.L1HingeEmbeddingCriterion", margin=5))
+    assert hinge(pair, target).item() == loss
+    ranking = convert(lua("nn.MarginRankingCriterion", margin=5, sizeAverage=False))
+    # 5 - (3 - 1) and 5 - (1 - 3), whatever the sign is.
+    assert ranking(pair, torch.full((2,), float(target))).item() == 3 + 7
+
+
+@pytest.mark.parametrize("ignored", [-100, 0, 3])
+def test_a_target_that_is_ignored_needs_no_weight(ignored: int) -> None:
+    """A mean is over the weights of the others, wherever the ignored number points to."""
+    fields = {"weights": torch.tensor([1.0, 3.0, 8.0]), "ignoreIndex": ignored}
+    criterion = convert(lua("nn.ClassNLLCriterion", **fields, sizeAverage=True))
+    logs = -torch.tensor([[2.0, 9, 9], [9, 9, 9], [9, 6, 9]])
+    assert criterion(logs, torch.tensor([1, ignored, 2])).item() == (1 * 2 + 3 * 6) / (1 + 3)

@@ -1,0 +1,79 @@
+"""Rules of single layers that the recorded cases do not reach: small sizes, absent batches, extras.
+
+Expected numbers are worked out by hand or come from PyTorch's functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from layer_support import layer, lua
+
+from torchlift.converters import convert
+from torchlift.converters.modules.layers.fractional_pooling import FixedFractionalMaxPool
+
+PAIR = [torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[4.0, 2.0], [1.0, 8.0]])]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CSubTable", [[-3, 0], [2, -3]]),
+        ("CDivTable", [[0.25, 1], [3, 0.625]]),
+        ("PairwiseDistance", [3, 13**0.5]),
+        ("DotProduct", [8, 43]),
+        ("CosineDistance", [8 / 10, 43 / (34 * 65) ** 0.5]),
+    ],
+)
+def test_a_layer_of_two_entries_ignores_the_others(name: str, expected: Any) -> None:
+    found = layer(f"nn.{name}")([*PAIR, torch.full((2, 2), 9.0)])
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_a_mixture_ignores_what_stands_behind_its_experts() -> None:
+    gates, experts = torch.tensor([0.25, 0.75]), [torch.tensor([4.0]), torch.tensor([8.0])]
+    assert layer("nn.MixtureTable")([gates, experts, torch.ones(2)]).tolist() == [7]
+
+
+def test_a_bottle_leaves_an_input_that_has_no_more_dimensions_than_its_module() -> None:
+    """Also one that has fewer, as a single image."""
+    pooling = lua("nn.SpatialMaxPooling", kW=2, kH=2, dW=2, dH=2, ceil_mode=False)
+    bottle = layer("nn.Bottle", modules=[pooling], nInputDim=4)
+    images = torch.randn(2, 5, 3, 4, 6)
+    expected = torch.nn.functional.max_pool2d(images.flatten(0, 1), 2).reshape(2, 5, 3, 2, 3)
+    assert torch.equal(bottle(images), expected)
+    assert torch.equal(bottle(images[0]), expected[0])
+    assert torch.equal(bottle(images[0, 1]), expected[0, 1])
+
+
+def test_one_channel_is_normalized_by_itself() -> None:
+    """X / (k + alpha · x² / size)^beta, in each image of a batch."""
+    norm = layer("nn.SpatialCrossMapLRN", size=5, alpha=10, beta=0.5, k=2)
+    images = torch.arange(6.0).reshape(2, 1, 1, 3)
+    torch.testing.assert_close(norm(images), images / (2 + 10 / 5 * images.square()).sqrt())
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("columns", [2, 6])
+def test_an_example_without_pairs_is_the_bias(training: bool, columns: int) -> None:
+    """With and without the four columns of a layer that normalizes its input."""
+    fields = {"weight": torch.ones(4, columns), "bias": torch.tensor([0.5, 2.0])}
+    module = convert(lua("nn.IndexLinear", **fields)).train(training)
+    none = [torch.zeros(0, dtype=torch.int64), torch.zeros(0)]
+    assert module(none).tolist() == [0.5, 2.0]
+    assert torch.equal(module.weight, fields["weight"])
+
+
+def test_fixed_regions_may_have_a_ratio_instead_of_a_size() -> None:
+    """Of 13 rows 0.4 are 5 (rounded down), of 9 columns 0.5 are 4."""
+    samples = torch.rand(2, 3, 2)
+    common = {"poolSizeW": 2, "poolSizeH": 3, "newRandomPool": True, "randomSamples": samples}
+    by_ratio = layer("nn.SpatialFractionalMaxPooling", **common, ratioH=0.4, ratioW=0.5)
+    by_size = layer("nn.SpatialFractionalMaxPooling", **common, outH=5, outW=4)
+    assert isinstance(by_ratio, FixedFractionalMaxPool)
+    assert (by_ratio.output_size, by_ratio.output_ratio) == (None, [0.4, 0.5])
+    images = torch.randn(2, 3, 13, 9)
+    assert by_size(images).shape == (2, 3, 5, 4)
+    assert torch.equal(by_ratio(images), by_size(images))
