@@ -5,6 +5,7 @@ Expected numbers are worked out by hand or come from PyTorch's functions.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -77,3 +78,69 @@ def test_fixed_regions_may_have_a_ratio_instead_of_a_size() -> None:
     images = torch.randn(2, 3, 13, 9)
     assert by_size(images).shape == (2, 3, 5, 4)
     assert torch.equal(by_ratio(images), by_size(images))
+
+
+def test_a_layer_with_a_normalized_weight_keeps_no_graph_of_its_training() -> None:
+    """`LinearWeightNorm.lua` keeps the weight; its gradient goes to v and g alone."""
+    fields = {"v": torch.tensor([[3.0, 4.0]]), "g": torch.tensor([[10.0]])}
+    module = convert(lua("nn.LinearWeightNorm", **fields, weight=torch.ones(1, 2))).train()
+    module(torch.ones(1, 2)).sum().backward()
+    kept = module.get_buffer("weight")
+    assert kept.tolist() == [[6, 8]]
+    assert not kept.requires_grad
+    assert copy.deepcopy(module).get_buffer("weight").tolist() == [[6, 8]]
+
+
+def test_kernels_of_a_local_mean_are_never_trained() -> None:
+    kernel = torch.full((1, 2, 3, 3), 1 / 18)
+    mean = lua(
+        "nn.SpatialConvolution",
+        **dict.fromkeys(("dW", "dH", "padW", "padH"), 1),
+        kW=3,
+        kH=3,
+        nInputPlane=2,
+        nOutputPlane=1,
+        weight=kernel,
+        bias=torch.zeros(1),
+    )
+    expanded = lua("nn.Replicate", nfeatures=2, dim=1, ndim=3)
+    estimator = lua("nn.Sequential", modules=[mean, expanded])
+    module = convert(lua("nn.SpatialSubtractiveNormalization", meanestimator=estimator))
+    assert [*module.parameters()] == []
+    assert [(one.numel(), one.requires_grad) for one in module.buffers()] == [
+        (18, False),
+        (1, False),
+    ]
+
+
+@pytest.mark.parametrize("height", [3, 7])
+def test_channels_behind_the_last_connected_one_are_ignored(height: int) -> None:
+    """As in `SpatialConvolutionMap.c`, however high the image is."""
+    fields = {"nInputPlane": 4, "nOutputPlane": 2, "kW": 2, "kH": 2, "dW": 1, "dH": 1}
+    connections = torch.tensor([[1.0, 1], [3, 2], [4, 2]])
+    weight, bias = torch.randn(3, 2, 2), torch.randn(2)
+    module = layer(
+        "nn.SpatialConvolutionMap", **fields, connTable=connections, weight=weight, bias=bias
+    )
+    images = torch.randn(2, 5, height, 6)
+    kernels = torch.zeros(2, 4, 2, 2)
+    kernels[[0, 1, 1], [0, 2, 3]] = weight
+    expected = torch.nn.functional.conv2d(images[:, :4], kernels, bias)
+    torch.testing.assert_close(module(images), expected)
+    torch.testing.assert_close(module(images[1]), expected[1])
+
+
+@pytest.mark.parametrize("names", [(), ("weight",), ("bias",), ("weight", "bias")])
+def test_a_batch_normalization_has_what_the_file_has(names: tuple[str, ...]) -> None:
+    statistics = {"running_mean": torch.zeros(3), "running_var": torch.ones(3)}
+    fields = {name: torch.ones(3) for name in names}
+    module = layer("nn.BatchNormalization", **statistics, **fields)
+    assert {name for name, _ in module.named_parameters()} == {*names}
+    assert module.affine == bool(names)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("fields", [{}, {"v2": True, "stochastic_inference": True}])
+def test_a_dropout_keeps_the_dtype(dtype: torch.dtype, fields: dict[str, Any]) -> None:
+    module = convert(lua("nn.Dropout", p=0.5, **fields)).train()
+    assert module(torch.ones(8, dtype=dtype)).dtype == dtype
