@@ -145,3 +145,11 @@ def test_a_loss_has_the_dtype_of_its_input(name: str, dtype: torch.dtype) -> Non
     loss = criterion(ROWS, torch.ones(2, 3, dtype=dtype))
     assert loss.dtype == torch.float32
     assert loss.item() == criterion(ROWS, torch.ones(2, 3)).item()
+
+
+def test_cross_entropy_drops_dimensions_of_size_1() -> None:
+    """As `CrossEntropyCriterion.lua`: (N, 1, C) are N examples of C classes."""
+    nll = lua("nn.ClassNLLCriterion", sizeAverage=True)
+    criterion = convert(lua("nn.CrossEntropyCriterion", nll=nll, sizeAverage=True))
+    logits, target = torch.tensor([[[0.0, 0, 0]], [[0, 0, 0]]]), torch.tensor([1, 3])
+    assert criterion(logits, target).item() == pytest.approx(np.log(3))

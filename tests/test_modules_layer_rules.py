@@ -144,3 +144,39 @@ def test_a_batch_normalization_has_what_the_file_has(names: tuple[str, ...]) -> 
 def test_a_dropout_keeps_the_dtype(dtype: torch.dtype, fields: dict[str, Any]) -> None:
     module = convert(lua("nn.Dropout", p=0.5, **fields)).train()
     assert module(torch.ones(8, dtype=dtype)).dtype == dtype
+
+
+def test_of_equal_maxima_the_first_one_row_by_row_has_the_gradient() -> None:
+    image = torch.tensor([[[0.0, 5, 1, 1], [5, 0, 1, 1]]], requires_grad=True)
+    layer("nn.SpatialAdaptiveMaxPooling", H=1, W=2)(image).sum().backward()
+    assert image.grad is not None
+    assert image.grad.tolist() == [[[0, 1, 1, 0], [0, 0, 0, 0]]]
+
+
+@pytest.mark.parametrize(("reference", "size"), [(7, 9), (8, 10), (9, 9), (10, 10), (12, 10)])
+def test_a_reference_decides_only_what_the_stride_leaves_open(reference: int, size: int) -> None:
+    """`calculateAdj` of `SpatialFullConvolution.lua`: (reference + 2·pad - k) % d more."""
+    sizes = {name: value for axis in "HW" for name, value in ((f"k{axis}", 3), (f"d{axis}", 2))}
+    fields = {**sizes, "nInputPlane": 1, "nOutputPlane": 1, "weight": torch.ones(1, 1, 3, 3)}
+    module = layer("nn.SpatialFullConvolution", **fields, bias=torch.zeros(1))
+    images = [torch.ones(1, 1, 4, 4), torch.ones(1, 1, reference, 9)]
+    assert module(images).shape == (1, 1, size, 9)
+
+
+def test_of_several_replicas_the_first_is_kept() -> None:
+    replicas = [lua("nn.MulConstant", constant_scalar=2), lua("nn.MulConstant", constant_scalar=3)]
+    assert layer("nn.DataParallelTable", modules=replicas)(torch.ones(1)).tolist() == [2]
+
+
+def test_a_center_without_examples_stays() -> None:
+    """The others' gradient is the mean of (center - example)."""
+    module = convert(lua("nn.Kmeans", weight=torch.tensor([[0.0, 0], [90, 90]])))
+    assert module(torch.tensor([[1.0, 2], [3, 4]])).tolist() == [1, 1]
+    module(torch.tensor([[1.0, 2], [3, 4]])).sum().backward()
+    torch.testing.assert_close(module.weight.grad, torch.tensor([[-2.0, -3], [0, 0]]))
+
+
+def test_powers_of_features_are_summed_in_double_precision() -> None:
+    module = layer("nn.FeatureLPPooling", width=2, stride=2, power=2, batch_mode=False)
+    found = module(torch.tensor([3e30, 4e30, 3e-30, 4e-30]))
+    torch.testing.assert_close(found, torch.tensor([5e30, 5e-30]), rtol=1e-6, atol=0)
