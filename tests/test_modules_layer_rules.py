@@ -64,7 +64,7 @@ def test_an_example_without_pairs_is_the_bias(training: bool, columns: int) -> N
     module = convert(lua("nn.IndexLinear", **fields)).train(training)
     none = [torch.zeros(0, dtype=torch.int64), torch.zeros(0)]
     assert module(none).tolist() == [0.5, 2.0]
-    assert torch.equal(module.weight, fields["weight"])
+    assert torch.equal(module.get_parameter("weight"), fields["weight"])
 
 
 def test_fixed_regions_may_have_a_ratio_instead_of_a_size() -> None:
