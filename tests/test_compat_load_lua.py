@@ -67,6 +67,15 @@ def test_dimensions_count_from_zero(tmp_path: Path) -> None:
     assert transpose.forward(torch.zeros(2, 3, 4)).shape == (2, 4, 3)
 
 
+def test_classes_of_one_name_in_two_packages_stay_apart(tmp_path: Path) -> None:
+    """`nn.SoftMax` sums over the channels of a pixel to 1, `cudnn.SoftMax` over a whole image."""
+    packages = ["cudnn", "nn", "cudnn"]
+    modules = load_lua(save(tmp_path, [LuaObject(f"{name}.SoftMax") for name in packages]))
+    assert {type(module).__name__ for module in modules} == {"SoftMax"}
+    sums = [module.forward(torch.zeros(1, 2, 3, 4))[0, :, 0, 0].sum().item() for module in modules]
+    assert sums == pytest.approx([2 / 24, 1, 2 / 24])
+
+
 def test_fields_have_pytorchs_names(tmp_path: Path) -> None:
     relu = load_lua(save(tmp_path, layer("Threshold", threshold=0.5, val=-1, inplace=False)))
     assert (relu.value, relu.threshold) == (-1, 0.5)

@@ -224,6 +224,19 @@ def test_scale_and_mean_of_set_input() -> None:
     np.testing.assert_array_equal(blob, image)
 
 
+def test_of_a_table_the_last_entry_is_the_output(tmp_path: Path) -> None:
+    """OpenCV's net ends in the layer that was added last, however deep it stands."""
+
+    def branches(*modules: LuaObject) -> LuaObject:
+        return LuaObject("nn.ConcatTable", LuaTable({"modules": LuaTable.from_list([*modules])}))
+
+    square, root = LuaObject("nn.Square"), LuaObject("nn.Sqrt")
+    t7.save(branches(root, branches(root, square)), tmp_path / "net.t7")
+    net = readNetFromTorch(tmp_path / "net.t7")
+    net.setInput(np.full((1, 1, 2, 2), 9, np.float32))
+    assert net.forward().tolist() == np.full((1, 1, 2, 2), 81).tolist()
+
+
 def test_blobs_of_files(tmp_path: Path) -> None:
     t7.save(np.arange(6).reshape(2, 3), tmp_path / "mean.t7")
     blob = readTorchBlob(str(tmp_path / "mean.t7"))

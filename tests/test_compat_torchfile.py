@@ -282,6 +282,12 @@ def test_a_function_among_its_own_upvalues_is_nil_there() -> None:
     assert (first.value, second.value) == (5, None)
 
 
+@pytest.mark.parametrize(("version", "number"), [(3, 3), ("beta", 0), (0, 0)])
+def test_a_version_that_is_no_number_is_zero(version: int | str, number: int) -> None:
+    made = read(LuaObject("my.Layer", LuaTable({"x": 1}), version))
+    assert (made.x, made._version_number) == (1, number)
+
+
 def test_the_entries_of_a_vector_stay_in_order() -> None:
     entries = LuaTable.from_list([3, "a", 1.5])
     assert read(LuaObject("tds.Vec", entries)) == [3, b"a", 1.5]

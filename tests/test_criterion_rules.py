@@ -79,3 +79,77 @@ def test_a_hinge_of_neither_1_nor_minus_1_is_the_sum_of_both(target: float, loss
     """`HingeEmbeddingCriterion.lua` leaves out one of two losses where the target equals ±1."""
     criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=3, sizeAverage=False))
     assert criterion(torch.ones(1), torch.tensor([float(target)])).item() == loss
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 4), (-1, 1)])
+def test_a_criterion_of_a_pair_ignores_further_entries(target: int, loss: float) -> None:
+    pair = [torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0]), torch.full((2,), 9.0)]
+    hinge = convert(lua("nn.L1HingeEmbeddingCriterion", margin=5))
+    assert hinge(pair, target).item() == loss
+    ranking = convert(lua("nn.MarginRankingCriterion", margin=5, sizeAverage=False))
+    # 5 - (3 - 1) and 5 - (1 - 3), whatever the sign is.
+    assert ranking(pair, torch.full((2,), float(target))).item() == 3 + 7
+
+
+@pytest.mark.parametrize("ignored", [-100, 0, 3])
+def test_a_target_that_is_ignored_needs_no_weight(ignored: int) -> None:
+    """A mean is over the weights of the others, wherever the ignored number points to."""
+    fields = {"weights": torch.tensor([1.0, 3.0, 8.0]), "ignoreIndex": ignored}
+    criterion = convert(lua("nn.ClassNLLCriterion", **fields, sizeAverage=True))
+    logs = -torch.tensor([[2.0, 9, 9], [9, 9, 9], [9, 6, 9]])
+    assert criterion(logs, torch.tensor([1, ignored, 2])).item() == (1 * 2 + 3 * 6) / (1 + 3)
+
+
+ROWS = torch.tensor([[0.2, 0.7, 0.4], [0.9, 0.1, 0.5]])
+SIGNS = torch.tensor([[1.0, -1, -1], [-1, 1, -1]])
+
+#: Criterion, input, target, and what a mean divides the sum by.
+AVERAGES: dict[str, tuple[Any, Any, float]] = {
+    "nn.MSECriterion": (ROWS, 3 * ROWS, 6),
+    "nn.AbsCriterion": (ROWS, 3 * ROWS, 6),
+    "nn.SmoothL1Criterion": (ROWS, 5 * ROWS, 6),
+    "nn.DistKLDivCriterion": (ROWS.log(), ROWS.flip(1), 6),
+    "nn.BCECriterion": (ROWS, ROWS.round(), 6),
+    "nn.MultiLabelSoftMarginCriterion": (ROWS, ROWS.round(), 6),
+    "nn.SpatialAutoCropMSECriterion": (ROWS[None], torch.ones(1, 4, 5), 6),
+    "nn.ClassNLLCriterion": (ROWS.log(), torch.tensor([1, 3]), 2),
+    "nn.MultiMarginCriterion": (ROWS, torch.tensor([1, 3]), 2),
+    "nn.MultiLabelMarginCriterion": (ROWS, torch.tensor([[1, 0, 0], [3, 1, 0]]), 2),
+    "nn.MarginCriterion": (ROWS, SIGNS, 6),
+    "nn.HingeEmbeddingCriterion": (ROWS, SIGNS, 6),
+    "nn.SoftMarginCriterion": (ROWS, SIGNS, 6),
+    "nn.CosineEmbeddingCriterion": ([ROWS, ROWS.flip(1)], SIGNS[:, 0], 2),
+    "nn.MarginRankingCriterion": ([ROWS, ROWS.flip(1)], SIGNS, 2),
+    "nn.DistanceRatioCriterion": ([ROWS, ROWS.flip(1)], None, 2),
+}
+FIELDS = {"nn.MultiMarginCriterion": {"weights": torch.tensor([1.0, 2, 3])}}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_mean_is_the_sum_divided_by_how_many_there_are(name: str) -> None:
+    input, target, count = AVERAGES[name]
+    mean, total = (
+        convert(lua(name, sizeAverage=average, **FIELDS.get(name, {})))(input, target).item()
+        for average in (True, False)
+    )
+    assert total != 0
+    assert mean == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.uint8])
+@pytest.mark.parametrize(
+    "name", ["MSECriterion", "SmoothL1Criterion", "BCECriterion", "MarginCriterion"]
+)
+def test_a_loss_has_the_dtype_of_its_input(name: str, dtype: torch.dtype) -> None:
+    criterion = convert(lua(f"nn.{name}", sizeAverage=True))
+    loss = criterion(ROWS, torch.ones(2, 3, dtype=dtype))
+    assert loss.dtype == torch.float32
+    assert loss.item() == criterion(ROWS, torch.ones(2, 3)).item()
+
+
+def test_cross_entropy_drops_dimensions_of_size_1() -> None:
+    """As `CrossEntropyCriterion.lua`: (N, 1, C) are N examples of C classes."""
+    nll = lua("nn.ClassNLLCriterion", sizeAverage=True)
+    criterion = convert(lua("nn.CrossEntropyCriterion", nll=nll, sizeAverage=True))
+    logits, target = torch.tensor([[[0.0, 0, 0]], [[0, 0, 0]]]), torch.tensor([1, 3])
+    assert criterion(logits, target).item() == pytest.approx(np.log(3))

@@ -81,6 +81,18 @@ def test_what_is_in_tables_is_converted_too() -> None:
     assert all(isinstance(one, torch.Tensor) for one in tensors)
 
 
+def test_what_occurs_twice_in_tables_is_one_thing_and_cycles_stay() -> None:
+    array, table = np.array([1.0, 2.0]), t7.LuaTable({"weight": 5})
+    value = t7.LuaTable({"first": array, "second": t7.LuaTable.from_list([array, table])})
+    value["table"] = table
+    found = t7.to_torch(value)
+    assert found["first"] is found["second"][0]
+    assert found["table"] is found["second"][1]
+    value["itself"] = value
+    found = t7.to_torch(value)
+    assert found["itself"] is found
+
+
 def test_the_storage_of_a_tensor_is_all_of_it_and_known_by_its_address() -> None:
     whole = torch.arange(12.0, requires_grad=True)
     part = whole[2:8].view(2, 3)

@@ -105,6 +105,25 @@ def test_nothing_waits_for_the_disk_if_it_need_not(
         assert bool(synced) is durable
 
 
+def test_the_disk_has_everything_in_a_folder_before_its_name_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+
+    def sync(descriptor: int) -> None:
+        if not (tmp_path / "model").exists():
+            synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_path(tmp_path / "model") as path:
+        (path / "parts" / "first").mkdir(parents=True)
+        for file in (path / "config", path / "parts" / "weights", path / "parts" / "first" / "x"):
+            file.touch()
+    written = [tmp_path / "model", *(tmp_path / "model").rglob("*")]
+    assert len(written) == 6
+    assert {file.stat().st_ino for file in written} == synced
+
+
 def test_a_file_that_the_disk_did_not_take_keeps_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

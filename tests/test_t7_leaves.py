@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_arrays_are_written_as_numbers_whatever_their_memory_is(
         np.testing.assert_array_equal(found[name], expected)
         assert found[name].dtype == expected.dtype.newbyteorder("=")
         assert found[name].dtype.isnative
+
+
+def test_a_member_of_an_npz_may_have_more_than_two_gigabytes(tmp_path: Path) -> None:
+    """Its header has 64 bits for the size, which is not known before all is written."""
+    write_leaves({"x": np.zeros(3)}, tmp_path / "out.npz")
+    with zipfile.ZipFile(tmp_path / "out.npz") as archive:
+        (member,) = archive.infolist()
+    assert member.extract_version == 45, "4.5 of the format: ZIP64"
 
 
 def test_json_is_readable_text_of_one_line_end(tmp_path: Path) -> None:

@@ -300,6 +300,20 @@ def test_negative_sizes_and_strides_are_damage(layout: tuple[int, ...]) -> None:
     assert error.value.path == "x"
 
 
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_storage_of_fewer_than_no_numbers_is_damage(form: dict[str, Any]) -> None:
+    def counted(count: int) -> bytes:
+        if form["format"] == "ascii":
+            return b"torch.DoubleStorage\n%d\n" % count
+        return b"torch.DoubleStorage" + struct.pack({8: "<q", 4: "<i"}[form["long_size"]], count)
+
+    data = t7.dumps({"x": np.arange(6.0)}, **form)
+    assert data.count(counted(6)) == 1
+    with pytest.raises(T7Error, match=r"of -1 (elements|numbers) has a negative size") as error:
+        t7.loads(data.replace(counted(6), counted(-1)), **form)
+    assert error.value.path == "x"
+
+
 def test_a_size_of_zero_leaves_the_others() -> None:
     data = ascii_file("4 1 3 V_1 17 torch.FloatTensor 3 4_0_5 5_5_1 1 0")
     assert t7.loads(data).shape == (4, 0, 5)

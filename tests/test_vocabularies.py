@@ -90,6 +90,14 @@ def test_tokens_that_are_bytes_survive_saving_and_exporting(tmp_path: Path) -> N
         model.vocabularies[0].as_bytes(5)
 
 
+def test_texts_among_bytes_are_bytes_too() -> None:
+    """The characters of a vocabulary of bytes stand for one byte each."""
+    mixed = lua_list("a", b"\xc3", "é", *"bcdefghi")
+    [found] = read_beside(lua(model=NET, vocab=mixed), "model").vocabularies
+    assert (found.encoding, found.tokens[:3]) == ("latin-1", ("a", "Ã", "Ã©"))
+    assert [found.as_bytes(number) for number in (2, 3)] == [b"\xc3", "é".encode()]
+
+
 def test_check_compares_the_tokens(tmp_path: Path) -> None:
     model = saved.open_model(write(lua(model=NET, vocab=lua(a=1, b=2)), tmp_path))
     export(model, tmp_path / "net.onnx")
