@@ -93,3 +93,17 @@ def test_a_tie_is_within_the_margin_or_at_it(margin: float, is_tie: bool) -> Non
 def test_five_of_five_classes_say_nothing(classes: int, top5: int | None) -> None:
     scores = np.arange(float(classes))[None]
     assert compare(scores, scores, np.arange(1), 1e-4, is_classifier=True).top5 == top5
+
+
+def test_a_map_agrees_where_all_of_its_places_do() -> None:
+    """(N, classes, places): one place of the second example is clearly of another class."""
+    expected = np.tile([[[5.0], [1.0]]], (2, 1, 3))
+    actual = expected.copy()
+    actual[1, :, 2] = [1, 5]
+    assert compare(expected, actual, np.arange(2), 1e-4, is_classifier=True).agreeing == 1
+    assert compare(expected, expected, np.arange(2), 1e-4, is_classifier=True).agreeing == 2
+
+
+def test_one_number_for_each_example_has_no_class() -> None:
+    found = compare(np.ones(3), np.ones(3), np.arange(3), 1e-4, is_classifier=True)
+    assert (found.agreeing, found.top5, found.error) == (None, None, 0)

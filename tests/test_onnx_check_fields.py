@@ -81,7 +81,9 @@ def test_the_sentences_of_outputs_have_the_numbers_of_all_batches() -> None:
         Finding("top-5", False, "24 of 25 top-5 classes agree, 97% required"),
     ]
     bad = replace(COMPARED, not_finite=(1, 2), ties=COMPARED.ties * 4)
-    finite, _, top1, _ = check_outputs([bad], limits, None)
+    finite, errors, top1, _ = check_outputs([bad], limits, None)
+    # Where all inputs have one size nothing is said of it.
+    assert errors.text.endswith("at [9, 1]; batches: 2")
     assert not finite.passed
     assert finite.text == "NaN or infinite: 1 outputs of the model, 2 of the file"
     named = "; ".join(["example 4: 1 or 2"] * 3)

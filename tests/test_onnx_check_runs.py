@@ -318,6 +318,11 @@ def test_predictions_are_those_of_real_examples_and_a_tie_counts_once() -> None:
     real = CheckBatch(np.array([0, 1]), expected, expected, is_real=True)
     features.add(real, [(expected, actual)], False, list)
     assert not features.is_classifier
+    # Of several outputs the first tells the class.
+    several = BatchResults(PROFILES["fp32-cpu"])
+    several.add(real, [(expected[:, ::-1] + [[0, 9, 0]], expected), (expected, actual)], True, list)
+    assert several.predictions(2)[0].tolist() == [1, 1]
+    assert several.count_ties() == 0
     # Maps, and rows that are no examples, have no class each.
     for output in (np.zeros((2, 3, 4)), np.zeros((5, 3))):
         results = BatchResults(PROFILES["fp32-cpu"])
