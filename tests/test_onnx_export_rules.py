@@ -27,6 +27,7 @@ from torchlift.converters.onnx.exporter.kept_outputs import (
     kind_of_kept,
 )
 from torchlift.converters.onnx.exporter.outputs import kind_of_outputs
+from torchlift.converters.onnx.exporter.tracing import name_interface
 from torchlift.converters.onnx.runtimes.worker import open_onnxruntime
 
 NAMES = ["output_1", "output_2", "output_3"]
@@ -204,3 +205,17 @@ def test_onnxruntime_says_where_it_computes_half_precision_in_single(
     assert said == arithmetic
     inputs = np.zeros((2, 3), np.float16 if kind == TensorProto.FLOAT16 else np.float32)
     assert run({"x": inputs}, ["y"])[0].tolist() == [[1.0] * 3] * 2
+
+
+def test_inputs_and_outputs_are_named_in_their_order() -> None:
+    text = '<ir_version: 8, opset_import: ["": 18]> g (float[n] a, float[n] b)'
+    body = "=> (float[n] c, float[n] d) { c = Sub (a, b) d = Mul (b, a) }"
+    model = onnx_ir.from_proto(onnx.parser.parse_model(f"{text} {body}"))
+    name_interface(model, ["first", "second"], ["difference", "product"])
+    made = onnx_ir.to_proto(model).graph
+    assert [value.name for value in made.input] == ["first", "second"]
+    assert [value.name for value in made.output] == ["difference", "product"]
+    assert [[node.op_type, *node.input, *node.output] for node in made.node] == [
+        ["Sub", "first", "second", "difference"],
+        ["Mul", "second", "first", "product"],
+    ]
