@@ -187,3 +187,29 @@ def test_as_many_numbers_as_asked_are_compared_whichever_program_wrote_the_file(
     assert [one.name for one in found] == (["weights"] if is_foreign else ["weights", "nodes"])
     assert "3 of 4 numbers compared" in found[0].text
     assert found[0].passed is passes
+
+
+def test_nodes_may_be_in_any_order_and_an_int8_file_needs_no_relu() -> None:
+    """The range of a quantizer that begins at 0 is one, in a file that says that it is int8."""
+    relu = helper.make_node("Relu", ["x"], ["r"])
+    after = helper.make_node("Exp", ["r"], ["y"])
+    reference = Reference({}, {}, onnx_ir.from_proto(graph([relu, after])).graph)
+    pair: Any = SimpleNamespace(
+        is_of_this_exporter=True,
+        module=nn.Identity(),
+        metadata=SimpleNamespace(precision="fp32"),
+        onnx_model=graph([after, relu]),
+    )
+    assert _nodes(pair, reference) == Finding("nodes", True, "2 are the model's")
+    quantized = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["r"]),
+        after,
+    ]
+    zero = np.array(0, np.uint8)
+    pair.onnx_model = graph(quantized, scale=np.float32(0.5), zero=zero)
+    assert not _nodes(pair, reference).passed
+    pair.metadata.precision = "int8"
+    assert _nodes(pair, reference).passed
+    pair.onnx_model = graph(quantized, scale=np.float32(0.5), zero=zero + 1)
+    assert _nodes(pair, reference).text == "not those of the model: 1 activations are missing"
