@@ -122,6 +122,10 @@ def test_a_renamed_constant_is_found_by_its_numbers() -> None:
     assert compare_weights(constants, file_of(arrays)).unknown == ["val_7"]
     found = compare_weights(constants, file_of(arrays), ["layer.weight"])
     assert (found.differing, found.unknown, found.compared) == ([], [], 6)
+    # Whole numbers under other names are shapes, and belong to the nodes.
+    shapes = constants | {"val_2": Constant(np.array([4]), False)}
+    found = compare_weights(shapes, file_of({**arrays, "val_8": np.array([4])}), ["layer.weight"])
+    assert (found.unknown, found.total) == ([], 6)
     # A name that every exporter keeps is not looked up: it has the numbers of another constant.
     arrays["layer.weight"] = np.full(3, 2, np.float32)
     assert compare_weights(constants, file_of(arrays), ["layer.weight"]).differing == [
@@ -179,6 +183,10 @@ def test_an_int8_scale_that_uses_a_part_of_the_range_differs() -> None:
     bias = {"b": np.full(4, 2**30 + 1, np.int32)}
     constants = {**CONSTANTS, "b": Constant(bias["b"], False)}
     assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == []
+    # Numbers of 64 bits, such as the ends of a part, are no bias.
+    ends = {"ends": np.full(4, 2**62)}
+    found = compare_weights(CONSTANTS, file_of({**scale, **ends}, dequantize(0)))
+    assert found.differing == ["w"]
     bias["b"][:] = 2**30 - 1
     constants["b"] = Constant(bias["b"], False)
     assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == ["w"]
