@@ -278,7 +278,10 @@ def test_another_size_is_tried_as_it_is_run_then(
     assert len(sizes) == 2
 
 
-def test_images_of_other_sizes_are_not_resized_beside_real_ones(pair: ExportPair) -> None:
+def test_images_of_other_sizes_are_not_resized_beside_real_ones(
+    pair: ExportPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ExportPair, "needs_images", True)
     batches = [*CheckInputs(pair, np.zeros((10, 3, 8, 8), np.uint8), 0)]
     assert {batch.model.shape[2:] for batch in batches if batch.is_real} == {(2, 2)}
     assert [b.model.shape for b in batches if not b.is_real] == [(2, 3, 6, 12), (2, 3, 8, 7)]

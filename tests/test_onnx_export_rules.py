@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, quantize
 from torchlift.converters.onnx.exporter.bake_resize import _new_size
 from torchlift.converters.onnx.exporter.expressions import GraphWriter, Tensor
@@ -27,7 +28,7 @@ from torchlift.converters.onnx.exporter.kept_outputs import (
     kind_of_kept,
 )
 from torchlift.converters.onnx.exporter.outputs import kind_of_outputs
-from torchlift.converters.onnx.exporter.tracing import name_interface
+from torchlift.converters.onnx.exporter.tracing import name_interface, trace
 from torchlift.converters.onnx.runtimes.worker import open_onnxruntime
 
 NAMES = ["output_1", "output_2", "output_3"]
@@ -219,3 +220,15 @@ def test_inputs_and_outputs_are_named_in_their_order() -> None:
         ["Sub", "first", "second", "difference"],
         ["Mul", "second", "first", "product"],
     ]
+
+
+def test_a_traced_graph_is_of_the_version_that_is_read_and_says_nothing_of_the_machine() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    model = trace(network, torch.zeros(1, 4, 1), parse_inputs("pixels=4x1"), ["scores"])
+    assert model.ir_version == 8
+    inside = model.graph
+    assert [value.name for value in (*inside.inputs, *inside.outputs)] == ["pixels", "scores"]
+    values = [value for node in inside for value in node.outputs]
+    places = [inside, *inside, *inside.inputs, *inside.initializers.values(), *values]
+    assert not any(place.metadata_props for place in places)
+    assert b".py" not in onnx_ir.to_proto(model).SerializeToString()

@@ -178,6 +178,21 @@ def test_a_join_that_a_file_gives_out_too_stays() -> None:
     assert [node.op_type for node in alone.graph.node] == ["Exp", "Concat"]
     both, _ = optimized(graph(*nodes, also="pair"))
     assert [node.op_type for node in both.graph.node] == ["Exp", "Concat", "Concat"]
+    # Neither does one that another node takes.
+    shared = [*nodes[:2], make("Relu", ["pair"], ["r"])]
+    shared.append(make("Concat", ["pair", "r"], ["y"], axis=1))
+    found, _ = optimized(graph(*shared))
+    assert [node.op_type for node in found.graph.node] == ["Exp", "Concat", "Relu", "Concat"]
+
+
+def test_what_a_part_is_taken_of_along_two_axes_is_one_slice() -> None:
+    """As `x[:, ::2, ::2]`."""
+    nodes = [
+        make("Slice", ["input", "first", "third", "second", "second"], ["a"]),
+        make("Slice", ["a", "second", "third", "third", "second"], ["y"]),
+    ]
+    found, _ = optimized(graph(*nodes))
+    assert [node.op_type for node in found.graph.node] == ["Slice"]
 
 
 def test_a_transposed_weight_has_its_name_unless_it_is_there_as_it_was() -> None:
