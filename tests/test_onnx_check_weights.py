@@ -240,18 +240,23 @@ def test_unsigned_weights_have_a_zero_point(axis: int | None) -> None:
     assert compare_weights(CONSTANTS, file_of(arrays, nodes)).differing == ["w"]
 
 
-@pytest.mark.parametrize(("kind", "shift"), [(np.uint8, 0), (np.int8, 128)])
-def test_positive_weights_begin_at_zero_and_signed_ones_may_have_a_zero_point(
-    kind: Any, shift: int
+@pytest.mark.parametrize(
+    ("weight", "kind", "shift"),
+    [(np.abs(WEIGHT) + 1, np.uint8, 0), (WEIGHT + 0.5, np.int8, 128)],
+    ids=["positive", "signed"],
+)
+def test_positive_weights_begin_at_zero_and_signed_steps_may_have_a_zero_point(
+    weight: np.ndarray, kind: Any, shift: int
 ) -> None:
-    """All levels are those from 0 to the largest weight."""
-    weight = np.abs(WEIGHT) + 1
-    scale = np.float32(weight.max() / 255)
+    """All levels are those from the lowest weight, or 0, to the highest."""
+    lowest = np.minimum(weight.min(), 0)
+    scale = np.float32((weight.max() - lowest) / 255)
+    zero = np.rint(-lowest / scale) - shift
     constants = {"w": Constant(weight, False)}
     arrays = {
-        "w_quantized": (np.rint(weight / scale) - shift).astype(kind),
+        "w_quantized": (np.rint(weight / scale) + zero).clip(-shift, 255 - shift).astype(kind),
         "w_scale": scale,
-        "w_zero_point": np.array(-shift).astype(kind),
+        "w_zero_point": np.array(zero).astype(kind),
     }
     assert compare_weights(constants, file_of(arrays)).differing == []
     # A scale that is off by 8 units in the last place is another one, whatever the steps.
