@@ -111,6 +111,33 @@ def blur(pixels: np.ndarray, reach: int) -> np.ndarray:
     return values[None] / (2 * reach + 1) ** 2
 
 
+def contrast(pixels: np.ndarray) -> np.ndarray:
+    """Return where a pixel is much brighter than the third one above, below, left or right."""
+    values = pixels[..., 0].astype(np.float64)
+    wide = np.pad(values, 3, mode="edge")
+    neighbors = (wide[:-6, 3:-3], wide[6:, 3:-3], wide[3:-3, :-6], wide[3:-3, 6:])
+    return np.stack([values - one > 60 for one in neighbors]).any(axis=0)[None].astype(float)
+
+
+def test_a_cut_is_tried_on_an_image_with_contrast_the_same_each_time() -> None:
+    """Such a network gives nothing at all for a smooth image, so that no cut would be felt."""
+    images: list[np.ndarray] = []
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        images.append(pixels)
+        return contrast(pixels)
+
+    found, again = measure_tiling(run, 3), measure_tiling(run, 3)
+    assert (found.before, found.after, found.step) == (3, 3, 1)
+    assert found == again
+    first, second = images[: len(images) // 2], images[len(images) // 2 :]
+    assert all(np.array_equal(*both) for both in zip(first, second, strict=True))
+    # Each channel is another one, and the whole range of brightness is there.
+    assert len({images[0][..., channel].tobytes() for channel in range(3)}) == 3
+    assert images[0].min() < 5
+    assert images[0].max() > 200
+
+
 @pytest.mark.parametrize(("reach", "is_cut"), [(288, True), (289, False)])
 def test_a_tenth_of_a_part_must_be_as_it_is_in_the_whole(reach: int, is_cut: bool) -> None:
     """Of the 640 outputs of the largest part, all but twice the reach are."""

@@ -19,6 +19,9 @@ def test_outputs_of_another_order_of_axes_are_turned() -> None:
     assert np.array_equal(_like(maps, (2, 3, 4, 5)), np.moveaxis(maps, 3, 1))
     assert _like(maps, (2, 4, 5, 3)) is maps
     assert _like(maps, (2, 5, 4, 3)) is maps
+    # Of a map whose axes are of one size nothing says that they are in another order.
+    cube = np.arange(2 * 27).reshape(2, 3, 3, 3)
+    assert _like(cube, (2, 3, 3, 3)) is cube
     scores = np.arange(10).reshape(2, 5, 1, 1)
     assert np.array_equal(_like(scores, (2, 5)), scores[:, :, 0, 0])
     assert _like(scores, (5, 2)) is scores

@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from torchlift.converters.onnx.checker.batch_results import compare_outputs
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.comparison import Tie, _predicted_classes, compare
+from torchlift.converters.onnx.checker.profiles import PROFILES
 from torchlift.converters.onnx.checker.thresholds import _errors
 
 
@@ -93,3 +96,38 @@ def test_a_tie_is_within_the_margin_or_at_it(margin: float, is_tie: bool) -> Non
 def test_five_of_five_classes_say_nothing(classes: int, top5: int | None) -> None:
     scores = np.arange(float(classes))[None]
     assert compare(scores, scores, np.arange(1), 1e-4, is_classifier=True).top5 == top5
+
+
+def test_a_map_agrees_where_all_of_its_places_do() -> None:
+    """(N, classes, places): one place of the second example is clearly of another class."""
+    expected = np.tile([[[5.0], [1.0]]], (2, 1, 3))
+    actual = expected.copy()
+    actual[1, :, 2] = [1, 5]
+    assert compare(expected, actual, np.arange(2), 1e-4, is_classifier=True).agreeing == 1
+    assert compare(expected, expected, np.arange(2), 1e-4, is_classifier=True).agreeing == 2
+
+
+def test_one_number_for_each_example_has_no_class() -> None:
+    found = compare(np.ones(3), np.ones(3), np.arange(3), 1e-4, is_classifier=True)
+    assert (found.agreeing, found.top5, found.error) == (None, None, 0)
+
+
+def test_rounding_is_asked_for_where_one_of_several_outputs_is_too_far_off() -> None:
+    """An error of 0.01, of which rounding explains 1: as much as 1e-6 of what passes."""
+    batch = CheckBatch(np.arange(2), np.zeros((2, 5)), np.zeros((2, 5)), is_real=True)
+    ones = np.ones((2, 3))
+    outputs = [(ones, ones), (ones, ones * 1.01)]
+    found = compare_outputs(batch, outputs, PROFILES["fp32-cpu"], False, lambda: [0.0, 1.0])
+    assert [one.error for one in found] == pytest.approx([0, 1e-6])
+    assert [one.input_shape for one in found] == [(5,), (5,)]
+
+
+def test_where_nothing_is_rounded_tiny_outputs_are_compared_as_before() -> None:
+    """With the smallest number of full precision in float16, 2⁻¹⁴."""
+    expected, actual = np.array([[1e-6, 0.0]]), np.array([[3e-6, 0.0]])
+    batch = CheckBatch(np.arange(1), expected, expected, is_real=True)
+    for allowed in ([0.0], []):
+        (found,) = compare_outputs(
+            batch, [(expected, actual)], PROFILES["fp16"], False, lambda known=allowed: known
+        )
+        assert found.error == pytest.approx(2e-6 * 2**14)

@@ -81,11 +81,17 @@ def test_the_sentences_of_outputs_have_the_numbers_of_all_batches() -> None:
         Finding("top-5", False, "24 of 25 top-5 classes agree, 97% required"),
     ]
     bad = replace(COMPARED, not_finite=(1, 2), ties=COMPARED.ties * 4)
-    finite, _, top1, _ = check_outputs([bad], limits, None)
+    finite, errors, top1, _ = check_outputs([bad], limits, None)
+    # Where all inputs have one size nothing is said of it.
+    assert errors.text.endswith("at [9, 1]; batches: 2")
     assert not finite.passed
     assert finite.text == "NaN or infinite: 1 outputs of the model, 2 of the file"
     named = "; ".join(["example 4: 1 or 2"] * 3)
     assert top1.text.endswith(f"4 of them ties ({named}, …)")
+    (top1,) = (
+        one for one in check_outputs([COMPARED], PROFILES["fp32-cpu"], None) if one.name == "top-1"
+    )
+    assert "required" not in top1.text, "where all must agree"
     skipped = check_outputs([COMPARED], limits, None, skipped="random")
     assert [(one.name, one.passed) for one in skipped] == [("finite", True), ("outputs", True)]
     assert skipped[1].text == "skipped (random)"
@@ -154,6 +160,9 @@ def test_images_of_a_check_are_parts_of_those_that_are_given(count: int, made: i
     numbers = [int(image[0, 0, 0]) for image in found]
     assert (numbers[0], max(numbers)) == (0, count - 1)
     assert numbers[: min(count, 16)] == sorted({*numbers})
+    # Of an image of one row there is a row.
+    thin = [image.shape[:2] for image in odd_images(batch[:1, :, :1, :3], 3)]
+    assert thin == [(1, 3), (1, 2), (1, 1), (1, 1)]
 
 
 def test_images_that_are_made_have_odd_sizes_and_are_the_same_each_time() -> None:

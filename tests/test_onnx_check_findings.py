@@ -62,6 +62,10 @@ def test_versions_are_those_that_older_runtimes_read(
     assert _structure(tmp_path / "f.onnx", model, any_version=True) == Finding(
         "structure", True, text
     )
+    # What its nodes give is what it says.
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4
+    onnx.save(model, tmp_path / "f.onnx")
+    assert not _structure(tmp_path / "f.onnx", model, any_version=True).passed
     model.graph.node[0].op_type = "Reluu"
     onnx.save(model, tmp_path / "f.onnx")
     found = _structure(tmp_path / "f.onnx", model, any_version=True)
@@ -187,6 +191,14 @@ def test_what_another_programs_file_says_is_compared_and_what_it_does_not_is_nam
     other = {**entries, "preprocessing": Preprocessing(size=(8, 6)), "output_kind": "features"}
     pair.metadata = SimpleNamespace(**other)
     assert [one.passed for one in _what_it_says(pair)] == [False, False, True]
+    # What the model lacks is said too.
+    pair.model = replace(model, preprocessing=None)
+    found = _what_it_says(pair)
+    assert [one.name for one in found] == [*entries]
+    assert found[0] == Finding("preprocessing", True, "the model has none to compare with")
+    pair.model = replace(model, output_kind="features")
+    pair.metadata = SimpleNamespace(**{**entries, "output_kind": "logits"})
+    assert [one.passed for one in _what_it_says(pair)] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def told(
     module: nn.Module | None = None,
     precision: str = "fp32",
     sizes: list[tuple[int, int]] = SIZES,
+    baked: Preprocessing | None = None,
 ) -> Any:
     """Return what is found of a file: its changed pixels and outputs, of so many images."""
     opened: list[str] = []
@@ -69,7 +70,7 @@ def told(
     monkeypatch.setattr(image_file, "open_session", open_session)
     monkeypatch.setattr(image_file, "odd_images", lambda *_: images(sizes))
     monkeypatch.setattr(image_file, "_with_pixels", lambda *_: Path("pixels.onnx"))
-    metadata = SimpleNamespace(baked_preprocessing=None, precision=precision)
+    metadata = SimpleNamespace(baked_preprocessing=baked, precision=precision)
     pair: Any = SimpleNamespace(
         model=SimpleNamespace(preprocessing=preprocessing),
         metadata=metadata,
@@ -185,10 +186,14 @@ def test_rounding_of_outputs_is_that_of_the_files_arithmetic(
 def test_images_that_preprocessing_refuses_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     crop = Preprocessing("BGR", crop=(4, 4), resize="none", value_range=255, mean=(10, 20, 30),
                          std=(2, 4, 8))  # fmt: skip
-    found = told(monkeypatch, preprocessing=crop, sizes=[(4, 4), (3, 9)])
-    assert "of 1 images, 4×4 to 4×4" in found.text
+    found = told(monkeypatch, preprocessing=crop, sizes=[(3, 9), (4, 4), (2, 2), (4, 4)])
+    assert "of 2 images, 4×4 to 4×4" in found.text
     found = told(monkeypatch, preprocessing=crop, sizes=[(3, 9)])
     assert (found.passed, found.text) == (False, "the preprocessing takes none of the images")
+    # That of the model counts; where it has none the file is compared with what it says itself.
+    assert told(monkeypatch, baked=Preprocessing("RGB")).passed
+    assert told(monkeypatch, preprocessing=None, baked=OWN).passed
+    assert not told(monkeypatch, preprocessing=Preprocessing("RGB", mean=(9,)), baked=OWN).passed
     found = told(monkeypatch, preprocessing=None)
     assert found.text == "the model has no preprocessing to compare with"
     assert not found.passed

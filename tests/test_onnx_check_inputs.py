@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,17 @@ from torch import nn
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.inference import InferenceError
-from torchlift.converters.input_shapes import BATCH_AXIS, SIZE_AXES, InputShape, InputShapes
+from torchlift.converters.input_shapes import (
+    BATCH_AXIS,
+    SIZE_AXES,
+    InputShape,
+    InputShapes,
+    parse_inputs,
+)
 from torchlift.converters.onnx import OnnxError, check, export
 from torchlift.converters.onnx.checker.check_inputs import (
     CheckInputs,
+    _model_sizes,
     _to_inputs,
     count_examples,
     indices_of,
@@ -248,6 +256,66 @@ def test_a_file_gets_no_size_that_it_has_and_one_of_fixed_sizes_no_other(pair: E
     assert [*inputs._other_sizes()] == [[(32, 5)], [(16, 5)]]
     inputs._shapes = InputShapes([InputShape(("N", 8, 5))])
     assert [*inputs._other_sizes()] == []
+
+
+@pytest.mark.parametrize(("needs_images", "dtype"), [(True, "float32"), (False, "uint8")])
+def test_another_size_is_tried_as_it_is_run_then(
+    needs_images: bool, dtype: str, pair: ExportPair
+) -> None:
+    """Two examples; images are numbers by then, whatever the file takes."""
+    tried: list[Any] = []
+
+    class Seen(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            tried.append((str(input.dtype), *input.shape))
+            return input
+
+    inputs = CheckInputs(pair, None, 0)
+    inputs._module, inputs._needs_images = Seen(), needs_images
+    inputs._shapes = InputShapes([InputShape(("N", 3, "?", "?"), "uint8")])
+    sizes = [*inputs._other_sizes()]
+    assert tried == [(f"torch.{dtype}", 2, *size) for ((*size,),) in sizes]
+    assert len(sizes) == 2
+
+
+def test_images_of_other_sizes_are_not_resized_beside_real_ones(
+    pair: ExportPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ExportPair, "needs_images", True)
+    batches = [*CheckInputs(pair, np.zeros((10, 3, 8, 8), np.uint8), 0)]
+    assert {batch.model.shape[2:] for batch in batches if batch.is_real} == {(2, 2)}
+    assert [b.model.shape for b in batches if not b.is_real] == [(2, 3, 6, 12), (2, 3, 8, 7)]
+    assert [b.file.shape for b in batches if not b.is_real] == [(2, 3, 6, 12), (2, 3, 8, 7)]
+
+
+class Least(nn.Module):
+    """A network that takes images of so many rows, or more."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, input: Any) -> Any:
+        if input.shape[2] < self.rows:
+            raise ValueError("small")
+        return input
+
+
+def test_free_axes_are_as_the_model_has_them_and_further_inputs_as_the_file() -> None:
+    def sizes(model: str | None, file: str) -> list[tuple[int, ...]]:
+        known = None if model is None else parse_inputs(model)
+        pair: Any = SimpleNamespace(
+            model=SimpleNamespace(input_shapes=known),
+            shapes=parse_inputs(file),
+            module=Least(100),
+        )
+        return _model_sizes(pair)
+
+    assert sizes("3x8x6", "3x?x?") == [(3, 8, 6)]
+    assert sizes("3x8x6", "3x8x6,4") == [(3, 8, 6), (4,)]
+    assert sizes(None, "3x8x6,4") == [(3, 8, 6), (4,)]
+    # What the model leaves free is a size that it takes, whatever the file says.
+    assert sizes("3x?x?", "3x8x6") == [(3, 128, 128)]
 
 
 def test_pixels_go_through_the_preprocessing_of_each_side(pair: ExportPair) -> None:

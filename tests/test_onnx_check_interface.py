@@ -21,6 +21,8 @@ from torchlift.converters.onnx.checker.graph_checks import _image_interface
         (3, [3, "height", "width"], {"output": [1, 5]}, "an image of height×width×3 was expected"),
         (3, ["height", "width", 3], {"scores": [1, 5]}, "the name output was expected"),
         (3, ["height", "width", 3], {"output": ["batch", 5]}, "the outputs of one image were"),
+        (3, ["height", "width", 3], {"a": [1, 5], "b": [1, 2]}, ""),
+        (3, ["height", "width", 3], {"a": [1, 5], "b": [2, 5]}, "the outputs of one image were"),
     ],
 )
 def test_a_file_that_takes_an_image_takes_one_of_any_size(
@@ -35,7 +37,7 @@ def test_a_file_that_takes_an_image_takes_one_of_any_size(
     pair: Any = SimpleNamespace(
         onnx_model=SimpleNamespace(graph=graph),
         metadata=SimpleNamespace(baked_preprocessing=baked),
-        output_names=["output"],
+        output_names=["a", "b"] if "b" in outputs else ["output"],
     )
     found = _image_interface(pair, "image to output")
     assert (found.passed, found.text.startswith("image to output")) == (not problem, True)

@@ -26,7 +26,11 @@ from torchlift.converters.onnx.checker import divergence
 from torchlift.converters.onnx.checker.check import full_float32
 from torchlift.converters.onnx.checker.comparison import compare
 from torchlift.converters.onnx.checker.profiles import choose_profile
-from torchlift.converters.onnx.checker.thresholds import check_accuracy, check_outputs
+from torchlift.converters.onnx.checker.thresholds import (
+    check_accuracy,
+    check_outputs,
+    is_enough,
+)
 from torchlift.converters.saved import SavedModel
 
 
@@ -109,6 +113,26 @@ def test_as_many_predictions_must_agree_as_a_profile_says(name: str) -> None:
         result = compare(expected, actual, np.arange(100), limits.tolerance, is_classifier=True)
         findings = {f.name: f.passed for f in check_outputs([result], limits, None)}
         assert findings == {"finite": True, "outputs": True, "top-1": passes}
+
+
+def test_fractions_are_counted_exactly() -> None:
+    """In floating point 0.9 is a little more than 9/10, and 0.3 a little less than 3/10."""
+    assert is_enough(63, 0.9, 70)
+    assert not is_enough(62, 0.9, 70)
+    classes, file = np.zeros(10, np.int64), np.array([1, 1, 1] + [0] * 7)
+    assert check_accuracy(classes, (classes, file), 0, 0.3).passed
+    assert not check_accuracy(classes, (classes, file), 0, 0.29).passed
+
+
+def test_predictions_are_judged_only_where_every_output_has_classes() -> None:
+    scores = np.array([[2.0, 1.0]])
+    with_classes, without = (compare(scores, scores, np.arange(1), 1e-4, is_) for is_ in (1, 0))
+    for comparisons, names in (
+        ([with_classes, with_classes], ["finite", "outputs", "top-1"]),
+        ([with_classes, without], ["finite", "outputs"]),
+    ):
+        findings = check_outputs(comparisons, PROFILES["fp16"], None)
+        assert [found.name for found in findings] == names
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -233,3 +233,23 @@ def test_only_an_activation_that_cuts_is_part_of_a_quantizer() -> None:
     assert changed("r = Relu(p)", "r = Clip(p)", is_int8=True) == ""
     found = changed("r = Relu(p)", "r = Abs(p)", is_int8=True)
     assert found == "Abs 1 in the file, 0 in the model"
+
+
+def test_two_outputs_that_are_exchanged_are_others() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 18]>
+    network (float[N,3] x) => (float[N,3] a, float[N,3] b) { a = Exp(x) b = Neg(x) }
+    """
+    exchanged = text.replace("a = Exp(x) b = Neg(x)", "b = Exp(x) a = Neg(x)")
+    assert differences(structure(text), structure(text)) == ""
+    assert differences(structure(text), structure(exchanged)) == OTHER
+
+
+@pytest.mark.parametrize("kind", [1, 10, 11])
+def test_a_cast_to_any_float_is_no_difference(kind: int) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 18]>
+    network (float[N,3] x) => (float[N,3] b) { a = Exp(x) b = Neg(a) }
+    """
+    cast = text.replace("b = Neg(a)", f"c = Cast <to = {kind}> (a) b = Neg(c)")
+    assert differences(structure(text), structure(cast)) == ""

@@ -161,3 +161,55 @@ def test_nothing_is_compared_with_a_nan_or_where_torch_cannot_translate(
     (found,) = check_reference(pair, torch.zeros(1), 0.5)
     assert found.text == "no number can be compared: no such operator"
     assert not found.passed
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.75, True), (0.76, False)])
+@pytest.mark.parametrize("is_foreign", [True, False])
+def test_as_many_numbers_as_asked_are_compared_whichever_program_wrote_the_file(
+    is_foreign: bool, share: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file of another program numbers may be those with folded normalizations or without."""
+    numbers = {"folded": [1.0, 2], "whole": [3.0], "strange": [7.0]}
+    arrays = {name: np.array(values, np.float32) for name, values in numbers.items()}
+    constants = {name: Constant(arrays[name], False) for name in ("folded", "whole")}
+    reference = Reference({"folded": constants["folded"]}, {"whole": constants["whole"]}, None)
+    if not is_foreign:
+        reference = Reference(constants, {}, None)
+    monkeypatch.setattr(graph_checks, "reference_of", lambda *_: reference)
+    monkeypatch.setattr(graph_checks, "_nodes", lambda *_: Finding("nodes", True, ""))
+    pair: Any = SimpleNamespace(
+        onnx_model=graph([], **arrays),
+        is_foreign=is_foreign,
+        is_of_this_exporter=True,
+        metadata=SimpleNamespace(precision="fp32"),
+    )
+    found = check_reference(pair, torch.zeros(1), share)
+    assert [one.name for one in found] == (["weights"] if is_foreign else ["weights", "nodes"])
+    assert "3 of 4 numbers compared" in found[0].text
+    assert found[0].passed is passes
+
+
+def test_nodes_may_be_in_any_order_and_an_int8_file_needs_no_relu() -> None:
+    """The range of a quantizer that begins at 0 is one, in a file that says that it is int8."""
+    relu = helper.make_node("Relu", ["x"], ["r"])
+    after = helper.make_node("Exp", ["r"], ["y"])
+    reference = Reference({}, {}, onnx_ir.from_proto(graph([relu, after])).graph)
+    pair: Any = SimpleNamespace(
+        is_of_this_exporter=True,
+        module=nn.Identity(),
+        metadata=SimpleNamespace(precision="fp32"),
+        onnx_model=graph([after, relu]),
+    )
+    assert _nodes(pair, reference) == Finding("nodes", True, "2 are the model's")
+    quantized = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["r"]),
+        after,
+    ]
+    zero = np.array(0, np.uint8)
+    pair.onnx_model = graph(quantized, scale=np.float32(0.5), zero=zero)
+    assert not _nodes(pair, reference).passed
+    pair.metadata.precision = "int8"
+    assert _nodes(pair, reference).passed
+    pair.onnx_model = graph(quantized, scale=np.float32(0.5), zero=zero + 1)
+    assert _nodes(pair, reference).text == "not those of the model: 1 activations are missing"

@@ -108,6 +108,16 @@ def test_states_are_named_behind_the_inputs_and_outputs(tmp_path: Path) -> None:
     assert pair.states == 2
     assert pair.input_names == [*inputs]
     assert pair.output_names == [*outputs]
+    # The export says the states with the inputs, and the model's own names are without them.
+    said = Metadata(inputs="steps=txNx4,state_1=5,state_2=5")
+    named = opened(tmp_path, inputs, outputs, said, model)
+    assert named.input_names == ["steps", "state_1", "state_2"]
+    # States are no further outputs, so that scores stay scores.
+    scores = SavedModel(layer, "logits")
+    sequence = np.zeros((2, 3, 4), np.float32)
+    states = [np.zeros((3, 5), np.float32)] * 2
+    found = opened(tmp_path, inputs, outputs, model=scores)
+    assert found.with_kind_of_outputs([sequence, *states]).model.output_kind == "features"
     assert isinstance(pair.module, WithStates)
     assert pair.module.count == 1
     assert pair.input_batch_axes == [1, 0, 0]

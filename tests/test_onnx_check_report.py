@@ -152,6 +152,9 @@ def test_a_value_of_a_node_is_off_relative_to_what_it_should_be() -> None:
     first, second = np.array([1.0, -4.0]), np.array([1.0, 6.0])
     assert _error(first, second) == 10 / 4
     assert _error(second, first) == 10 / 6
+    # Small values too, and in either direction.
+    assert _error(first / 1024, second / 1024) == 10 / 4
+    assert _error(second, first - 4) == 14 / 6
     assert _error(np.zeros(2), np.zeros(2)) == 0
     assert _error(np.zeros(0), np.zeros(0)) == 0
     for other in (np.zeros(3), np.array([1.0, np.nan])):

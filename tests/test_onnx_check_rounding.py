@@ -6,7 +6,9 @@ tolerance relative to them; the same file with another weight must still be foun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +19,11 @@ from torch import nn
 
 from torchlift.converters.inference.errors import ModelInputError
 from torchlift.converters.onnx import check, export
-from torchlift.converters.onnx.checker.rounding import allowed_rounding, moved_with_inputs
+from torchlift.converters.onnx.checker.rounding import (
+    allowed_rounding,
+    difference,
+    moved_with_inputs,
+)
 from torchlift.converters.saved import SavedModel
 
 
@@ -104,3 +110,114 @@ def test_whole_numbers_do_not_move_and_nothing_is_known_of_what_a_model_refuses(
 
     assert not moved_with_inputs(refuse, np.ones((1, 2)), [np.ones((1, 2))])[0].any()
     assert allowed_rounding(nn.Linear(9, 2), np.ones((1, 2), np.float32), "fp32-cpu") == []
+
+
+@pytest.mark.parametrize(("width", "expected"), [(2.0**-9, 1.0), (2.0**-13, 0.0)])
+def test_what_levels_off_within_a_small_part_of_the_last_digit_is_a_jump(
+    width: float, expected: float
+) -> None:
+    """A deviation of equal values with a small `eps` is continuous, and soon as good as a sign.
+
+    A 4096th of the last digit tells one from the other: tanh(2⁻¹²/2⁻⁹) is 0.12, tanh(2) is 0.96.
+    """
+
+    def model(inputs: np.ndarray) -> list[np.ndarray]:
+        return [np.tanh((inputs - 1) / 2**-23 / width)]
+
+    inputs = np.ones((1, 2))
+    (moved,) = moved_with_inputs(model, inputs, model(inputs))
+    # At 32 digits both are as large for a small part of the step, 2⁻⁷ of a digit.
+    assert moved.ravel().tolist() == pytest.approx([expected] * 2, abs=1e-9)
+
+
+class Computing(nn.Module):
+    """Gives what a function makes of its input, in the arithmetic of its parameter."""
+
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.parameter = nn.Parameter(torch.zeros(1))
+
+    def forward(self, input: torch.Tensor) -> Any:
+        return self.function(input)
+
+
+def lost(input: torch.Tensor) -> torch.Tensor:
+    """Return 1 in exact arithmetic, 0 where the sum has no digit left for it."""
+    return (input + 1) - input
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "profile", "allowed"),
+    [
+        # Four times what float32 is off from float64, or float16 from float32.
+        (lost, 2.0**24, "fp32-cpu", [4]),
+        (lost, 2.0**24, "fp32-gpu", [4]),
+        (lost, 2.0**11, "fp16", [4]),
+        (lost, 2.0**10, "fp16", [0]),
+        # What float32 loses too is no rounding of float16.
+        (lambda x: (x + 2.0**-30) - x, 1.0, "fp16", [0]),
+        # In single precision alone also what 32 last digits of the input make.
+        (lambda x: 1024 * x, 1.0, "fp32-cpu", [1024 * 32 * 2.0**-23]),
+        (lambda x: 1024 * x, 1.0, "fp16", [0]),
+        # What is no number says nothing, and nothing is said where there is no number at all.
+        (lambda x: torch.cat([lost(x), (-x).sqrt()], 1), 2.0**24, "fp32-cpu", [4]),
+        (lambda x: [(-x).sqrt(), lost(x)], 2.0**24, "fp32-cpu", [0, 4]),
+    ],
+)
+def test_four_times_the_rounding_of_the_arithmetic_is_allowed(
+    function: Callable[[torch.Tensor], Any], value: float, profile: str, allowed: list[float]
+) -> None:
+    inputs = np.full((2, 1), value, np.float32)
+    assert allowed_rounding(Computing(function), inputs, profile) == pytest.approx(allowed)
+
+
+def in_digits(function: Callable[[np.ndarray], np.ndarray]) -> list[float]:
+    """Return by how much a function of the last digits of three ones moves."""
+
+    def model(inputs: np.ndarray) -> list[np.ndarray]:
+        return [function((inputs - 1) / 2**-23)]
+
+    inputs = np.ones((1, 3), np.float32)
+    moved: list[float] = moved_with_inputs(model, inputs, model(inputs.astype(float)))[0][0]
+    return list(moved)
+
+
+def test_a_step_counts_where_it_is_more_than_twice_that_of_a_small_part() -> None:
+    """A jump of 1 beside what grows: of 0.5 and of 4 with 32 digits."""
+    assert in_digits(lambda digits: (digits != 0) + abs(digits) / 64) == [0, 0, 0]
+    assert in_digits(lambda digits: (digits != 0) + abs(digits) / 8) == pytest.approx([5, 5, 5])
+
+
+def test_each_number_moves_by_the_most_of_both_steps() -> None:
+    """The first by one digit only, the second with all 32, the third not at all."""
+
+    def function(digits: np.ndarray) -> np.ndarray:
+        near = np.where(abs(digits) < 2, digits, 0)
+        return np.where([[True, False, False]], near, [[0, 3, 0]] * digits)
+
+    assert in_digits(function) == pytest.approx([1, 96, 0])
+
+
+def test_inputs_move_the_same_way_each_time_and_zeros_as_ones() -> None:
+    tried: list[np.ndarray] = []
+
+    def model(inputs: np.ndarray) -> list[np.ndarray]:
+        tried.append(inputs)
+        return [inputs]
+
+    inputs = np.tile(np.float32([0, 0.5, -8]), (4, 20))
+    for _ in range(2):
+        moved_with_inputs(model, inputs, [inputs])
+    steps = [(one - inputs) / 2**-23 for one in tried]
+    assert all(np.array_equal(*both) for both in zip(steps[:4], steps[4:], strict=True))
+    assert np.abs(steps[0]).reshape(-1, 3).tolist() == [[1, 1, 8]] * 80
+    # Each number by itself, up or down.
+    assert {*np.sign(steps[0]).ravel()} == {-1, 1}
+    assert len({row.tobytes() for row in np.sign(steps[0])}) == 4
+
+
+def test_what_is_not_finite_on_either_side_is_no_difference() -> None:
+    one = np.array([1, 5, np.nan, np.inf, 2, np.inf, 3])
+    other = np.array([3, 1, 1, 1, np.nan, np.inf, -np.inf])
+    assert difference(one, other).tolist() == [2, 4, 0, 0, 0, 0, 0]

@@ -120,8 +120,9 @@ def test_accuracy_is_that_of_classes_and_nodes_are_located_on_request(
     assert ("check_accuracy" in asked) is judged
     assert "check_nodes" not in asked
     assert "accuracy" not in [one.name for one in report.findings if not judged]
-    with pytest.raises(OnnxError, match="11 classes were given for 12 examples"):
-        check(model, path, inputs, classes=classes[:11])
+    for count in (11, 13):
+        with pytest.raises(OnnxError, match=f"{count} classes were given for 12 examples"):
+            check(model, path, inputs, classes=np.resize(classes, count))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,12 @@ def test_edge_cases_are_for_numbers_that_are_neither_rounded_nor_drawn(
 ) -> None:
     for name, value in changes.items():
         monkeypatch.setattr(ExportPair, name, value)
-    report = check(*flat(tmp_path / "f.onnx", AXES, precision), scores()[0])
+    model, path = flat(tmp_path / "f.onnx", AXES, precision)
+    inputs, classes = scores()
+    report = check(replace(model, output_kind="logits"), path, inputs, classes=classes)
     assert ("check_edge_cases" in asked) is runs
+    # Where chance decides no accuracy is measured either.
+    assert ("check_accuracy" in asked) is ("random_operators" not in changes)
     assert [one.name for one in report.findings].count("edge_cases") == runs
     assert asked["check_outputs"][3] == ("random" if "random_operators" in changes else "")
 
@@ -318,6 +323,11 @@ def test_predictions_are_those_of_real_examples_and_a_tie_counts_once() -> None:
     real = CheckBatch(np.array([0, 1]), expected, expected, is_real=True)
     features.add(real, [(expected, actual)], False, list)
     assert not features.is_classifier
+    # Of several outputs the first tells the class.
+    several = BatchResults(PROFILES["fp32-cpu"])
+    several.add(real, [(expected[:, ::-1] + [[0, 9, 0]], expected), (expected, actual)], True, list)
+    assert several.predictions(2)[0].tolist() == [1, 1]
+    assert several.count_ties() == 0
     # Maps, and rows that are no examples, have no class each.
     for output in (np.zeros((2, 3, 4)), np.zeros((5, 3))):
         results = BatchResults(PROFILES["fp32-cpu"])

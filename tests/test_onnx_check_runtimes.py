@@ -239,6 +239,17 @@ def test_what_is_worst_of_images_is_named_and_too_small_ones_are_left_out(
     # The preprocessing in the file stands in for that of a model which has none.
     without = replace(made, model=replace(model, preprocessing=None))
     assert check_runtimes(without, [], None, LIMITS, [RUNTIME]) == [result]
+    # Those that are too small for the crop are left out like those that the network refuses.
+    cropped = replace(made, model=replace(model, preprocessing=replace(own, crop=(4, 4))))
+    monkeypatch.setattr(
+        runtime_checks._Cases, "_expected", lambda _, inputs: [inputs[:, :, :2, :2] * 0]
+    )
+    runtime(lambda *_: [np.zeros((1, 3, 2, 2), np.float32)])
+    (result,) = check_runtimes(cropped, [], None, LIMITS, [RUNTIME])
+    assert (result.count, result.error) == (2, 0)
+    monkeypatch.undo()
+    monkeypatch.setattr(ExportPair, "takes_image", True)
+    runtime(answer)
     monkeypatch.setattr(runtime_checks, "odd_images", lambda *_: images[:1])
     (result,) = check_runtimes(made, [], None, LIMITS, [RUNTIME])
     assert (result.passed, result.problem) == (False, "the model takes none of the images")

@@ -6,6 +6,8 @@ number follows from the format (float32: 24 bits, float16: 11 bits, int8: the ne
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -122,6 +124,10 @@ def test_a_renamed_constant_is_found_by_its_numbers() -> None:
     assert compare_weights(constants, file_of(arrays)).unknown == ["val_7"]
     found = compare_weights(constants, file_of(arrays), ["layer.weight"])
     assert (found.differing, found.unknown, found.compared) == ([], [], 6)
+    # Whole numbers under other names are shapes, and belong to the nodes.
+    shapes = constants | {"val_2": Constant(np.array([4]), False)}
+    found = compare_weights(shapes, file_of({**arrays, "val_8": np.array([4])}), ["layer.weight"])
+    assert (found.unknown, found.total) == ([], 6)
     # A name that every exporter keeps is not looked up: it has the numbers of another constant.
     arrays["layer.weight"] = np.full(3, 2, np.float32)
     assert compare_weights(constants, file_of(arrays), ["layer.weight"]).differing == [
@@ -179,6 +185,13 @@ def test_an_int8_scale_that_uses_a_part_of_the_range_differs() -> None:
     bias = {"b": np.full(4, 2**30 + 1, np.int32)}
     constants = {**CONSTANTS, "b": Constant(bias["b"], False)}
     assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == []
+    negative = {"b": -bias["b"]}
+    constants["b"] = Constant(negative["b"], False)
+    assert compare_weights(constants, file_of({**scale, **negative}, dequantize(0))).differing == []
+    # Numbers of 64 bits, such as the ends of a part, are no bias.
+    ends = {"ends": np.full(4, 2**62)}
+    found = compare_weights(CONSTANTS, file_of({**scale, **ends}, dequantize(0)))
+    assert found.differing == ["w"]
     bias["b"][:] = 2**30 - 1
     constants["b"] = Constant(bias["b"], False)
     assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == ["w"]
@@ -225,6 +238,37 @@ def test_unsigned_weights_have_a_zero_point(axis: int | None) -> None:
     assert compare_weights(CONSTANTS, file_of(arrays, nodes)).differing == []
     arrays["w_zero_point"] += np.uint8(1)
     assert compare_weights(CONSTANTS, file_of(arrays, nodes)).differing == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("weight", "kind", "shift"),
+    [(np.abs(WEIGHT) + 1, np.uint8, 0), (WEIGHT + 0.5, np.int8, 128)],
+    ids=["positive", "signed"],
+)
+def test_positive_weights_begin_at_zero_and_signed_steps_may_have_a_zero_point(
+    weight: np.ndarray, kind: Any, shift: int
+) -> None:
+    """All levels are those from the lowest weight, or 0, to the highest."""
+    lowest = np.minimum(weight.min(), 0)
+    scale = np.float32((weight.max() - lowest) / 255)
+    zero = np.rint(-lowest / scale) - shift
+    constants = {"w": Constant(weight, False)}
+    arrays = {
+        "w_quantized": (np.rint(weight / scale) + zero).clip(-shift, 255 - shift).astype(kind),
+        "w_scale": scale,
+        "w_zero_point": np.array(zero).astype(kind),
+    }
+    assert compare_weights(constants, file_of(arrays)).differing == []
+    # A scale that is off by 8 units in the last place is another one, whatever the steps.
+    arrays["w_scale"] = np.float32(scale + 8 * np.spacing(scale))
+    assert compare_weights(constants, file_of(arrays)).differing == ["w"]
+
+
+def test_the_scale_of_tiny_weights_is_that_of_the_largest_too() -> None:
+    weight = (WEIGHT * 1e-8).astype(np.float32)
+    constants = {"w": Constant(weight, False)}
+    assert compare_weights(constants, file_of(quantized(weight, 64))).differing == []
+    assert compare_weights(constants, file_of(quantized(weight, 32))).differing == ["w"]
 
 
 @pytest.mark.parametrize(("change", "differs"), [(0, False), (1, True)])

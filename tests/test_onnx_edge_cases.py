@@ -204,3 +204,94 @@ def test_infinity_of_the_file_alone_is_a_fault_and_that_of_the_model_is_none() -
             return [tuple(outputs)]
 
         assert check_edge_cases(example, run_both, 1e-4, False, 0).passed is passes
+
+
+def rounded(own: dict[int, float], off: dict[int, float], size: float = 1.0) -> Any:
+    """Return the finding on a constant: the model's own rounding and the file's error, by row."""
+
+    def add(outputs: np.ndarray, rows: dict[int, float]) -> np.ndarray:
+        for row, amount in rows.items():
+            outputs[row, 0] += amount
+        return outputs
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = add(np.full(batch.model.shape, size), own)
+        return [(outputs, add(outputs.copy(), off))]
+
+    def exact(inputs: Any) -> list[np.ndarray]:
+        return [np.full(inputs.shape, size)]
+
+    example = np.zeros((2, 5), np.float32)
+    return check_edge_cases(example, run_both, 1e-4, False, 0, in_float64=exact)
+
+
+@pytest.mark.parametrize(("size", "times", "passes"), [
+    (1.0, 7.9, True), (1.0, 8.1, False), (4.0, 7.9, True), (4.0, 8.1, False),
+])  # fmt: skip
+def test_eight_times_the_rounding_of_the_model_on_such_inputs_is_allowed(
+    size: float, times: float, passes: bool
+) -> None:
+    found = rounded({1: -size / 2**10}, {1: times * size / 2**10}, size)
+    assert found.passed is passes, found.text
+    if passes:
+        error, allowed = f"{times / 2**10:.1e}", f"{8 / 2**10:.1e}"
+        # It is told apart, and is not the largest error of the others.
+        assert found.text.endswith(
+            f"largest error 0.0e+00 of the largest output; on zeros {error}, where rounding may "
+            f"move {allowed}"
+        )
+
+
+def test_rounding_on_other_inputs_explains_nothing() -> None:
+    assert rounded({1: 0.01}, {1: 0.05}).passed
+    found = rounded({1: 0.01}, {2: 0.05})
+    assert not found.passed
+    assert "on ones an error" in found.text
+
+
+@pytest.mark.parametrize(
+    ("second_off", "third_off", "problem"),
+    [
+        (7e-3, 0.01, ""),
+        (9.5e-3, 0.01, "on noise an error of 9.5e-03"),
+        (7e-3, 0.05, "on ones an error of 5.0e-02"),
+    ],
+)
+def test_each_output_has_its_own_rounding_and_the_largest_error_of_all_is_told(
+    second_off: float, third_off: float, problem: str
+) -> None:
+    """The first is off by little, the second is rounded in the model, the third moves with x."""
+
+    def exact(inputs: Any) -> list[np.ndarray]:
+        ones = np.ones(inputs.shape)
+        # By 1e4 · |cos 1e4| · 32 · 2⁻²³ = 0.036 with the last digits of 1.
+        return [2 * ones, ones, np.sin(1e4 * np.asarray(inputs, np.float64))]
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        first, second, third = exact(batch.model)
+        second += 1e-3
+        off = third_off * (batch.model == 1)
+        return [(first, first + 1e-4), (second, second + second_off), (third, third + off)]
+
+    example = np.zeros((2, 5), np.float32)
+    found = check_edge_cases(example, run_both, 1e-4, False, 0, in_float64=exact)
+    assert found.passed is (not problem), found.text
+    assert problem in found.text
+    if not problem:
+        assert "largest error 5.0e-05 of the largest output; on noise 7.0e-03, where" in found.text
+        assert "on ones 1.0e-02, where rounding may move 3." in found.text
+
+
+def test_both_examples_of_another_scale_are_compared() -> None:
+    for row in (0, 1):
+
+        def run_both(batch: CheckBatch, row: int = row) -> Any:
+            outputs = np.ones(batch.model.shape)
+            actual = outputs.copy()
+            if len(actual) == 2:
+                actual[row, 0] += 1e-3
+            return [(outputs, actual)]
+
+        found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, 1e-4, True, 0)
+        assert not found.passed
+        assert "on noise of 1e-06 an error of 1.0e-03" in found.text

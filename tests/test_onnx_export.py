@@ -161,6 +161,24 @@ def test_a_network_for_one_batch_size_is_an_error_of_one_sentence(
     assert capfd.readouterr() == ("", "")
 
 
+class Steps(nn.Module):
+    """A network whose weights fix how many steps there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(20, 3)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.linear(input.flatten(1))  # type: ignore[no-any-return]  # a module's call
+
+
+def test_a_free_axis_that_the_network_fixes_is_an_error_and_no_file(tmp_path: Path) -> None:
+    """Traced with whatever sizes fit, the file would say of an axis that it is free."""
+    with pytest.raises(OnnxError, match=r"every size of the free axes of \?x4: give axes"):
+        export(Steps(), tmp_path / "f.onnx", inputs=torch.zeros(2, 5, 4), input_shape="?x4")
+    assert not list(tmp_path.iterdir())
+
+
 def test_large_weights_go_to_a_second_file_beside_the_first(
     digits: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

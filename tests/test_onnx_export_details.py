@@ -290,6 +290,7 @@ def test_two_examples_are_traced_whatever_is_given() -> None:
     assert torch.equal(_two_examples(numbers, 0), numbers[:2])
     assert torch.equal(_two_examples(numbers, 1), numbers[:, :2])
     assert torch.equal(_two_examples(numbers[:1], 0), numbers[[0, 0]])
+    assert torch.equal(_two_examples(numbers[:, :1], 1), numbers[:, [0, 0]])
 
 
 def test_the_innermost_error_tells_what_is_wrong() -> None:

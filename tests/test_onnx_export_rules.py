@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from torchlift.converters.images import Preprocessing
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.onnx import OnnxError, quantize
 from torchlift.converters.onnx.exporter.bake_resize import _new_size
 from torchlift.converters.onnx.exporter.expressions import GraphWriter, Tensor
@@ -27,6 +28,7 @@ from torchlift.converters.onnx.exporter.kept_outputs import (
     kind_of_kept,
 )
 from torchlift.converters.onnx.exporter.outputs import kind_of_outputs
+from torchlift.converters.onnx.exporter.tracing import name_interface, trace
 from torchlift.converters.onnx.runtimes.worker import open_onnxruntime
 
 NAMES = ["output_1", "output_2", "output_3"]
@@ -204,3 +206,29 @@ def test_onnxruntime_says_where_it_computes_half_precision_in_single(
     assert said == arithmetic
     inputs = np.zeros((2, 3), np.float16 if kind == TensorProto.FLOAT16 else np.float32)
     assert run({"x": inputs}, ["y"])[0].tolist() == [[1.0] * 3] * 2
+
+
+def test_inputs_and_outputs_are_named_in_their_order() -> None:
+    text = '<ir_version: 8, opset_import: ["": 18]> g (float[n] a, float[n] b)'
+    body = "=> (float[n] c, float[n] d) { c = Sub (a, b) d = Mul (b, a) }"
+    model = onnx_ir.from_proto(onnx.parser.parse_model(f"{text} {body}"))
+    name_interface(model, ["first", "second"], ["difference", "product"])
+    made = onnx_ir.to_proto(model).graph
+    assert [value.name for value in made.input] == ["first", "second"]
+    assert [value.name for value in made.output] == ["difference", "product"]
+    assert [[node.op_type, *node.input, *node.output] for node in made.node] == [
+        ["Sub", "first", "second", "difference"],
+        ["Mul", "second", "first", "product"],
+    ]
+
+
+def test_a_traced_graph_is_of_the_version_that_is_read_and_says_nothing_of_the_machine() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    model = trace(network, torch.zeros(1, 4, 1), parse_inputs("pixels=4x1"), ["scores"])
+    assert model.ir_version == 8
+    inside = model.graph
+    assert [value.name for value in (*inside.inputs, *inside.outputs)] == ["pixels", "scores"]
+    values = [value for node in inside for value in node.outputs]
+    places = [inside, *inside, *inside.inputs, *inside.initializers.values(), *values]
+    assert not any(place.metadata_props for place in places)
+    assert b".py" not in onnx_ir.to_proto(model).SerializeToString()

@@ -185,12 +185,15 @@ def test_weights_beside_the_file_are_copied_with_it(tmp_path: Path) -> None:
 
 
 def test_weights_beside_a_file_are_not_copied_over_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = torch_onnx(tmp_path / "f.onnx", network())
     options: Any = {"save_as_external_data": True, "size_threshold": 0}
     onnx.save(onnx.load(path), path, location="w.data", **options)
     assert annotate(path, tmp_path / "same.onnx", **SAID).files == [tmp_path / "same.onnx"]
+    # One folder has several names.
+    monkeypatch.chdir(tmp_path)
+    assert annotate("f.onnx", tmp_path / "again.onnx", **SAID).files == [tmp_path / "again.onnx"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "w.data").write_text("mine")
     with pytest.raises(WriteError, match=r"w\.data"):

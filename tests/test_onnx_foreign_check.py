@@ -116,6 +116,10 @@ def test_of_weights_of_one_shape_the_one_that_is_missing_is_named() -> None:
     result = compare_by_value([constants], stored(a=first.T.copy(), b=second * 2))
     assert result.differing == ["b (the model's second)"]
     assert result.unknown == ["b"]
+    # One of as many numbers in another shape is another one.
+    row = stored(a=first.T.copy(), b=np.full((1, 4), 9, np.float32))
+    result = compare_by_value([constants], row)
+    assert (result.differing, result.unknown) == ([], ["b"])
 
 
 def test_the_output_of_the_model_is_chosen(tmp_path: Path) -> None:
@@ -172,6 +176,10 @@ def test_a_weight_is_found_in_any_order_of_its_axes_or_as_a_row() -> None:
     # A reshape of the same number of axes is another weight.
     result = compare_by_value([unfolded], stored(k=kernel.reshape(4, 3, 2)))
     assert (result.compared, result.unknown) == (0, ["k"])
+    # Also those of three-dimensional images.
+    volume = np.arange(48, dtype=np.float32).reshape(2, 3, 1, 4, 2)
+    turned = stored(k=np.ascontiguousarray(volume.transpose(2, 3, 4, 1, 0)))
+    assert compare_by_value([{"w": Constant(volume, False)}], turned).compared == 48
     whole = {"w": Constant(np.arange(24), False)}
     assert compare_by_value([whole], stored(k=kernel)).compared == 0
     assert compare_by_value([unfolded], stored(k=np.arange(24))).total == 0

@@ -19,6 +19,7 @@ from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.modules.layers.container import Concat
 from torchlift.converters.onnx import OnnxError, check, describe_file, export
+from torchlift.converters.onnx.exporter.kept_outputs import Kept, KeptOutputs
 from torchlift.converters.saved import SavedModel
 
 INPUTS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -172,3 +173,11 @@ def test_a_part_of_one_choice_is_no_choice_however_sure_it_is(
     model = nn.Sequential(linear, last).eval()
     exported = export(model, path, input_shape=(6,), columns=(1, 2))
     assert exported.output_kind == kind
+
+
+def test_a_network_stays_in_the_mode_that_it_is_in() -> None:
+    """One that drops numbers at random in training drops none in evaluation."""
+    network = nn.Sequential(nn.Dropout(0.9)).eval()
+    kept = KeptOutputs(network, Kept(columns=(2, 4)))
+    assert torch.equal(kept(INPUTS), INPUTS[:, 1:4])
+    assert kept.eval().network is network

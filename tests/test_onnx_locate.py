@@ -79,6 +79,30 @@ def pair_of_two_nodes(folder: Path) -> ExportPair:
     return ExportPair.open(SavedModel(nn.Identity(), "features"), folder / "f.onnx")
 
 
+@pytest.mark.parametrize("is_table", [True, False])
+def test_what_the_preprocessing_of_a_graph_gives_is_what_the_model_takes(
+    is_table: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network with a table of inputs has none."""
+    pair = pair_of_two_nodes(tmp_path)
+    nodes = pair.onnx_model.graph.node
+    nodes[0].name, nodes[0].output[0] = "baked", divergence.NORMALIZED
+    nodes[1].input[0] = divergence.NORMALIZED
+    onnx.save(pair.onnx_model, tmp_path / "f.onnx")
+    inputs = np.float32([[1, 2, 3], [4, 5, 6]])
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: ({"neg": (-inputs, "1")}, ["neg"]))
+    for off, text in (
+        (0, f"{2 - is_table} nodes compared, none diverges"),
+        (1, "the first node that diverges is baked (Relu), layer the preprocessing in the graph"),
+    ):
+        values = {divergence.NORMALIZED: inputs + off, "y": -inputs}
+        monkeypatch.setattr(divergence, "_onnx_values", lambda *_, found=values: found)
+        model: Any = [inputs] if is_table else inputs
+        batch = CheckBatch(np.arange(2), model, model, is_real=True)
+        found = divergence.check_nodes(pair, [batch], 1e-4)
+        assert found.text.startswith("1 nodes compared" if is_table else text)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -129,3 +153,17 @@ def test_nodes_that_cannot_be_run_are_a_finding_of_one_line(
     found = divergence.check_nodes(pair_of_two_nodes(tmp_path), batches, 1e-4)
     assert found == Finding("locate", False, f"the nodes cannot be run: {said}")
     assert given == [2]
+
+
+@pytest.mark.parametrize(("tolerance", "passes"), [(0.25, True), (0.24, False)])
+def test_exactly_what_is_allowed_is_no_divergence(
+    tolerance: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off by a half of a largest value of 2."""
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    torch_values = {"relu": (relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["neg"]))
+    values = {"relu": relu, "y": -relu + 0.5}
+    monkeypatch.setattr(divergence, "_onnx_values", lambda *_: values)
+    batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
+    assert divergence.check_nodes(pair_of_two_nodes(tmp_path), [batch], tolerance).passed is passes

@@ -5,6 +5,8 @@ The truth is the graph as it was, in ONNX Runtime.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir
@@ -91,6 +93,56 @@ CASES: dict[str, list[onnx.NodeProto]] = {
 }
 
 
+#: What makes many numbers of few: the node, and what it takes for so many.
+EXPANDING: dict[str, Any] = {
+    "ConstantOfShape": lambda count: {"shape": np.array([count])},
+    "Expand": lambda count: {"one": np.float32([2]), "shape": np.array([count])},
+    "Range": lambda count: dict(
+        zip(("first_of", "end", "by"), np.float32([1, 2 * count, 2]), strict=True)
+    ),
+    # Two numbers half as often.
+    "Tile": lambda count: {"two": np.float32([2, 3]), "times": np.array([(count + 1) // 2])},
+}
+
+
+@pytest.mark.parametrize(("count", "is_stored"), [(2**16, True), (2**16 + 1, False)])
+@pytest.mark.parametrize("operator", EXPANDING)
+def test_up_to_65536_numbers_are_computed_ahead_and_more_stay_a_node(
+    operator: str, count: int, is_stored: bool
+) -> None:
+    """A file need not hold them."""
+    constants = EXPANDING[operator](count)
+    model = graph(
+        make(operator, [*constants], ["many"]),
+        make("ReduceMean", ["input"], ["mean"], keepdims=0),
+        make("Mul", ["mean", "many"], ["y"]),
+    )
+    stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
+    model.graph.initializer.extend(stored)
+    found, _ = optimized(model)
+    assert (operator in [node.op_type for node in found.graph.node]) is not is_stored
+    assert (len(found.SerializeToString()) > 4 * count) is is_stored
+
+
+@pytest.mark.parametrize("half", [2, 3])
+def test_two_halves_in_any_order_are_those_of_the_slices(half: int) -> None:
+    """A rule of onnxscript makes a Split of them, which gives an odd one to the other half."""
+    constants = {"wide": np.ones((4, 2 * half - 1), np.float32), "from_0": np.array([0])}
+    constants |= {"middle": np.array([half - 1]), "end": np.array([2 * half - 1])}
+    model = graph(
+        make("MatMul", ["input", "wide"], ["a"]),
+        make("Slice", ["a", "middle", "end", "last"], ["right"]),
+        make("Slice", ["a", "from_0", "middle", "last"], ["left"]),
+        make("Concat", ["right", "left"], ["y"], axis=-1),
+        also="left",
+    )
+    constants["wide"] *= np.arange(2 * half - 1, dtype=np.float32)
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model.graph.initializer.extend(stored)
+    found, _ = optimized(model)
+    assert run(found)[1].shape == (5, 3, 4, half - 1)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_ends_where_it_would_change_a_number(name: str) -> None:
     found, _ = optimized(graph(*CASES[name]))
@@ -126,6 +178,21 @@ def test_a_join_that_a_file_gives_out_too_stays() -> None:
     assert [node.op_type for node in alone.graph.node] == ["Exp", "Concat"]
     both, _ = optimized(graph(*nodes, also="pair"))
     assert [node.op_type for node in both.graph.node] == ["Exp", "Concat", "Concat"]
+    # Neither does one that another node takes.
+    shared = [*nodes[:2], make("Relu", ["pair"], ["r"])]
+    shared.append(make("Concat", ["pair", "r"], ["y"], axis=1))
+    found, _ = optimized(graph(*shared))
+    assert [node.op_type for node in found.graph.node] == ["Exp", "Concat", "Relu", "Concat"]
+
+
+def test_what_a_part_is_taken_of_along_two_axes_is_one_slice() -> None:
+    """As `x[:, ::2, ::2]`."""
+    nodes = [
+        make("Slice", ["input", "second", "third", "second", "second"], ["a"]),
+        make("Slice", ["a", "second", "third", "third", "second"], ["y"]),
+    ]
+    found, _ = optimized(graph(*nodes))
+    assert [node.op_type for node in found.graph.node] == ["Slice"]
 
 
 def test_a_transposed_weight_has_its_name_unless_it_is_there_as_it_was() -> None:

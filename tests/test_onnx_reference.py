@@ -119,3 +119,47 @@ def test_moved_numbers_are_exact_and_computed_ones_are_not() -> None:
     assert np.array_equal(found["turned"].values, WEIGHT.transpose(1, 0, 2, 3))
     assert np.array_equal(found["doubled_turned"].values, 2 * WEIGHT.transpose(1, 0, 2, 3))
     assert found["five"].values == 5
+
+
+def test_a_bias_that_is_computed_keeps_a_normalization_out_of_its_layer() -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["bias"], keepdims=0),
+        helper.make_node("Conv", ["x", "w", "bias"], ["h0"], "conv"),
+        normalization("h0", "h1", 1),
+    ]
+    found = constants(nodes, {"w": WEIGHT, "axes": np.array([0, 2, 3]), **FIRST}, lambda _: True)
+    assert np.array_equal(found["w"].values, WEIGHT)
+    assert not found["w"].is_computed
+    assert not {"w_bias", "bias"} & found.keys()
+
+
+def test_constants_are_computed_where_a_file_may_hold_them() -> None:
+    """Single numbers too; not what is large, what depends on chance or what a branch decides."""
+    output = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+    inner = helper.make_node("Constant", [], ["inner"], value_float=7.0)
+    branch = helper.make_graph([inner], "branch", [], [output])
+    nodes = [
+        helper.make_node("Mul", ["five", "five"], ["square"]),
+        helper.make_node("Expand", ["five", "few"], ["fives"]),
+        helper.make_node("Expand", ["five", "many"], ["too_many"]),
+        helper.make_node("If", ["yes"], ["chosen"], then_branch=branch, else_branch=branch),
+        helper.make_node("Add", ["chosen", "five"], ["behind"]),
+        helper.make_node("CastLike", ["double", "x"], ["single"]),
+        helper.make_node("CastLike", ["whole", "x"], ["number"]),
+    ]
+    arrays = {
+        "five": np.float32(5),
+        "few": np.array([3]),
+        "many": np.array([2**16 + 1]),
+        "yes": np.array(True),
+        "double": np.float64([0.1]),
+        "whole": np.array([3]),
+    }
+    found = constants(nodes, arrays, lambda _: True)
+    assert found.keys() - arrays.keys() == {"square", "fives", "single", "number", "inner"}
+    assert found["square"].values == 25
+    assert found["square"].is_computed
+    assert found["fives"].values.tolist() == [5, 5, 5]
+    assert not found["fives"].is_computed
+    assert found["single"].values.dtype == np.float32
+    assert (found["number"].values.dtype, found["number"].values) == (np.int64, [3])

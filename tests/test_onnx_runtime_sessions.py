@@ -160,6 +160,24 @@ def test_an_error_without_words_is_named_by_its_kind(
         RuntimeSession(runtime, folder / "other.onnx").__enter__()
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "reference"])
+def test_outputs_come_in_the_order_in_which_they_are_asked_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no others."""
+    monkeypatch.chdir(tmp_path)
+    text = '<ir_version: 8, opset_import: ["": 18]> g (float[n] a) => (float[n] b, float[n] c)'
+    graph = onnx.parser.parse_model(f"{text} {{ b = Neg (a) c = Exp (b) }}")
+    onnx.save(graph, tmp_path / "f.onnx")
+    arithmetic, run = worker.RUNTIMES[name][1]("f.onnx", "")
+    assert arithmetic == {"onnxruntime": "CPU", "reference": "numpy"}[name]
+    inputs = {"a": np.float32([0, -2])}
+    for names in (["c", "b"], ["b", "c"], ["c"]):
+        expected = {"b": [0, 2], "c": np.exp([0, 2])}
+        for one, output in zip(names, run(inputs, names), strict=True):
+            np.testing.assert_allclose(output, expected[one], rtol=1e-6)
+
+
 def test_openvino_without_layers_says_its_precision_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """And with layers of several precisions how many there are of each."""
     asked: list[Any] = []

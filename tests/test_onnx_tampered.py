@@ -286,3 +286,10 @@ def test_constants_of_the_shape_are_known(tmp_path: Path) -> None:
     found = compare_weights(constants, pair.onnx_model)
     assert (found.unknown, found.fraction) == ([], 1)
     assert found.total >= 2 * 3
+    # All in single precision.
+    kinds = {each.values.dtype for each in constants.values() if each.values.dtype.kind == "f"}
+    assert kinds == {np.dtype(np.float32)}
+    # Their last bits are those of another computation.
+    names = [each.name for each in pair.onnx_model.graph.initializer if each.dims == [3]]
+    assert names
+    assert all(constants[name].is_computed for name in names)

@@ -219,6 +219,15 @@ def test_the_files_for_a_gpu_are_those_that_its_script_loads(
         find_runtime(tmp_path / "ort")
 
 
+@pytest.mark.parametrize("suffix", ["mjs", "wasm"])
+def test_half_of_the_files_for_a_gpu_are_none(suffix: str, tmp_path: Path) -> None:
+    dist = package(tmp_path / "ort") / "dist"
+    (dist / "ort.webgpu.min.mjs").write_text("'./ort-wasm-simd-threaded.jsep.mjs'")
+    (dist / f"ort-wasm-simd-threaded.jsep.{suffix}").write_text("")
+    runtime = find_runtime(tmp_path / "ort")
+    assert (runtime.has_webgpu, len(runtime.files)) == (False, 3)
+
+
 def test_the_package_is_found_above_the_nearest_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,8 +305,11 @@ def test_what_is_no_name_of_a_folder_is_refused(name: str, tmp_path: Path) -> No
 def test_a_link_is_no_model(tmp_path: Path) -> None:
     write(next_version(tmp_path, "real"))
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(WriteError, match="link is there already"):
-        next_version(tmp_path, "link")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "file", "dangling"):
+        with pytest.raises(WriteError, match=f"{name} is there already and is no model"):
+            next_version(tmp_path, name)
 
 
 def test_labels_have_a_line_each_and_names_are_quoted(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_labels_are_those_of_the_first_output(tmp_path: Path) -> None:
         # A number for all examples has no batch, and no empty dims either.
         ([["batch", 3], []], 0, [[-1, 3], [1]], [False, True]),
         ([["batch"]], 32, [[1]], [True]),
+        ([[]], 0, [[1]], [True]),
     ],
 )
 def test_free_axes_and_single_numbers(

@@ -30,7 +30,8 @@ from .graph_rules import (
 from .weight_names import name_weights, transposed_weights
 
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
-#: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`).
+#: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`) and without `slice_split`, which gives the wrong half
+#: of an odd size the middle.
 _RULES = (
     rules.dropout_zero_rule,
     rules.dropout_inference_rule,
@@ -56,7 +57,6 @@ _RULES = (
     ONE_SLICE,
     RESHAPE_ALONE,
     rules.reshape_reshape_rule,
-    rules.slice_split_rule,
     rules.no_op_transpose_rule,
     rules.transpose_transpose_rule,
     rules.unsqueeze_unsqueeze_rule,

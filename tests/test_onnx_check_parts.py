@@ -1,0 +1,70 @@
+"""What the parts of `check` are given that depends on the file: its batch axes, its arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx_check_support import failed
+from test_onnx_check_rules import checking, flat
+
+from torchlift.converters.onnx import check
+from torchlift.converters.onnx.checker.batch_results import BatchResults
+from torchlift.converters.onnx.checker.report import Finding
+
+PASSED = Finding("part", True, "")
+
+
+@pytest.fixture
+def edge_cases(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Leave out what takes a trace; return what the edge cases are given."""
+    found: dict[str, Any] = {}
+
+    def record(*_: Any, **options: Any) -> Finding:
+        found.update(options)
+        return PASSED
+
+    monkeypatch.setattr(checking, "check_edge_cases", record)
+    monkeypatch.setattr(checking, "check_reference", lambda *_: [])
+    return found
+
+
+def test_edge_cases_can_ask_the_model_in_double_precision(
+    edge_cases: dict[str, Any], tmp_path: Path
+) -> None:
+    check(*flat(tmp_path / "f.onnx", ["batch", 5]))
+    values = np.array([[-1.0, 2, 3, 4, 5], [5, 4, 3, 2, -1]])
+    (output,) = edge_cases["in_float64"](values)
+    assert output.dtype == np.float64
+    assert np.array_equal(output, np.maximum(values, 0))
+
+
+@pytest.mark.usefixtures("edge_cases")
+@pytest.mark.parametrize(("axes", "axis"), [(["batch", 5], 0), ([4, "batch", 5], 1)])
+def test_whether_outputs_vary_is_asked_of_the_examples_wherever_the_batch_is(
+    axes: list[Any], axis: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[Any] = []
+    monkeypatch.setattr(BatchResults, "note_variation", lambda _, *both: noted.append(both))
+    size = [4, 5] if axis else [5]
+    numbers = np.abs(np.random.default_rng(0).standard_normal((10, *size), np.float32))
+    check(*flat(tmp_path / "f.onnx", axes), np.moveaxis(numbers, 0, axis))
+    # The numbers are positive, so that a ReLU leaves them.
+    starts = [0, 1, 3, 10]
+    for (inputs, outputs), start, stop in zip(noted, starts[:-1], starts[1:], strict=True):
+        assert np.array_equal(inputs[0], numbers[start:stop])
+        assert np.array_equal(outputs[0], numbers[start:stop])
+
+
+@pytest.mark.usefixtures("edge_cases")
+def test_nothing_is_left_where_a_check_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime writes which nodes it ran into a file of its own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "run" not in failed(check(*flat(tmp_path / "f.onnx", ["batch", 5])))
+    assert not list((tmp_path / "here").iterdir())
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["f.onnx"]
