@@ -6,6 +6,7 @@ is worked out by hand or by Pillow.
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -251,3 +252,40 @@ def test_outputs_of_a_graph_that_prepares_images_are_as_the_inputs_of_its_networ
     assert model.output == ImageToImage((-1, 1))
     made, is_map = model._pixels(np.float32([-1, 0.5, 1]).reshape(3, 1, 1))
     assert (made.tolist(), is_map) == ([[[255, 191, 0]]], False)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (SaidOutput(255, "BGR", mean=True), ""),
+        (SaidOutput((-1, 1)), "output_range=… is not the model's own, which is 255"),
+        (SaidOutput(color="RGB"), "output_color=… is not the model's own, which is BGR"),
+        (SaidOutput(mean=True), ""),
+    ],
+)
+def test_what_is_said_of_outputs_is_the_models_own(said: SaidOutput, problem: str) -> None:
+    """A color that the model leaves open is that of its inputs."""
+    inputs = Preprocessing("BGR", value_range=255, mean=(1.0, 2.0, 3.0), std=(2.0,))
+    own = ImageToImage(255, None, mean=inputs.mean, std=inputs.std)
+    if problem:
+        with pytest.raises(PreprocessingError, match=problem):
+            said.require_same(own, inputs)
+    else:
+        said.require_same(own, inputs)
+    said.require_same(None, inputs)
+
+
+def test_a_mean_of_outputs_that_the_model_does_not_add_is_refused() -> None:
+    inputs = Preprocessing(value_range=255, mean=(1.0, 2.0, 3.0))
+    with pytest.raises(PreprocessingError, match="output_mean=… is not the model's own, which is"):
+        SaidOutput(mean=True).require_same(ImageToImage(255), inputs)
+
+
+def test_outputs_are_undone_in_the_order_in_which_inputs_are_prepared() -> None:
+    """(value · std + mean − low) · 255 / (high − low), in red, green and blue."""
+    steps = ImageToImage((-1, 1), "BGR", mean=(0.5, 0.0, -0.5), std=(0.5, 1.0, 2.0))
+    output = np.array([0.2, -0.4, 0.1], np.float32).reshape(3, 1, 1)
+    blue, green, red = ((x + 1) * 127.5 for x in (0.2 * 0.5 + 0.5, -0.4, 0.1 * 2 - 0.5))
+    assert steps.image(output)[0, 0].tolist() == [round(red), round(green), round(blue)]
+    assert output.ravel().tolist() == pytest.approx([0.2, -0.4, 0.1])
+    assert ImageToImage.from_json(json.loads(json.dumps(steps.to_json()))) == steps

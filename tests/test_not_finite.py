@@ -246,6 +246,23 @@ def test_weights_of_an_onnx_file_are_found_without_the_package_onnx(
     assert first_not_finite_weight(tmp_path / "empty.onnx") == ""
 
 
+@pytest.mark.parametrize(
+    ("numbers", "place"),
+    [
+        ([np.inf, 1.0, np.nan], "w[2] is nan (1 of 3 numbers are NaN or infinite)"),
+        ([-np.inf, np.inf, 0.0], ""),
+    ],
+)
+def test_infinite_constants_of_a_graph_are_no_damage(
+    numbers: list[float], place: str, tmp_path: Path
+) -> None:
+    """A mask of attention has some; a NaN behind one is the place that is named."""
+    values = numpy_helper.from_array(np.array(numbers, np.float32), "w")
+    graph = onnx.helper.make_graph([], "constants", [], [], [values])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    assert first_not_finite_weight(tmp_path / "m.onnx") == place
+
+
 def test_what_must_be_finite_is_called_by_its_name() -> None:
     require_finite(np.array([1.0, -1.0]), "the mean")
     with pytest.raises(NotFiniteError, match=r"^the mean\[1\] is nan \(1 of 2 numbers"):

@@ -94,6 +94,8 @@ def test_what_is_in_the_graph_cannot_be_replaced() -> None:
         (None, {"mean": (0.5,), "color": "gray"}, ("gray", 1)),
         (None, {"mean": (0.5, 0.5, 0.5)}, ("RGB", 3)),
         (1, {"mean": (0.5,)}, ("gray", 1)),
+        # As many channels as numbers, where nobody says how many.
+        (None, {"mean": (0.5,)}, ("gray", 1)),
         (None, {"value_range": 1, "color": "gray"}, ("gray", 0)),
     ],
 )

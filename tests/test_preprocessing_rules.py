@@ -377,6 +377,13 @@ def test_an_image_output_says_its_range_of_values(values: Any) -> None:
         ImageToImage.from_json(values)
 
 
+def test_pixels_are_rounded_after_resizing_where_that_is_asked() -> None:
+    image = np.array([[0, 10]], np.uint8)
+    steps = Preprocessing("gray", (1, 4), "image.scale-bilinear", value_range=255)
+    np.testing.assert_allclose(steps(image)[0, 0, 0], [0, 10 / 3, 20 / 3, 10], rtol=1e-6)
+    assert replace(steps, round_pixels=True)(image)[0, 0, 0].tolist() == [0, 3, 7, 10]
+
+
 def test_an_image_has_a_pixel() -> None:
     for shape in ((0, 4), (4, 0, 3)):
         with pytest.raises(PreprocessingError, match=r"\(H, W\) or \(H, W, 1 or 3\) was expected"):

@@ -265,3 +265,9 @@ def test_json_without_a_vocabulary_is_named(content: str, problem: str, tmp_path
     file.write_text(json.dumps({"in": {"vocab": {"a": 1, "b": 2}}}), encoding="utf-8")
     (found,) = read_vocabulary_file(f"{file}:in.vocab")
     assert (found.tokens, found.lua_path) == (("a", "b"), "in.vocab")
+
+
+def test_a_file_that_is_no_t7_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "m.t7").write_bytes(b"no object at all")
+    with pytest.raises(t7.T7Error, match=r"m\.t7"):
+        open_language_model(tmp_path / "m.t7", "cpu")

@@ -169,8 +169,10 @@ def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
     (inner,) = read_vocabulary_file(f"{tmp_path}/two.t7:b")
     assert (inner.lua_path, inner.tokens) == ("b", ("z", "w"))
     (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
-    (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
-    assert named.tokens == ("p", "q")
+    (tmp_path / "list.json").write_text('[1, {"itoc": {"1": "p", "2": "q"}}]', encoding="utf-8")
+    for file in ("v.JSON", "list.json"):
+        (named,) = read_vocabulary_file(f"{tmp_path}/{file}")
+        assert named.tokens == ("p", "q")
 
 
 @pytest.mark.parametrize(
