@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from torchlift.converters.inference import (
     TorchPredictor,
     provider_diagnostics,
 )
+from torchlift.converters.inference.image_decoding import preprocessing_outside
 from torchlift.converters.inference.image_model import ImageModel, _fill
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
@@ -363,3 +365,21 @@ def test_packages_that_overwrite_each_other_are_named(monkeypatch: pytest.Monkey
         remedy = provider_diagnostics.package_remedy("openvino")
         expected = "`pip uninstall onnxruntime`, then `pip install onnxruntime-openvino`"
         assert remedy == (expected if words is None else found)
+
+
+def test_an_image_is_measured_against_what_the_graph_cuts_out_of_it() -> None:
+    """By its height and its width, and not the other way round."""
+    inside = Preprocessing("gray", None, crop=(4, 2))
+    metadata = Metadata(
+        preprocessing=Preprocessing("gray", resize="none", value_range=255),
+        baked_preprocessing=inside,
+    )
+    outside = preprocessing_outside(metadata)
+    assert outside is not None
+    image = np.arange(15, dtype=np.uint8).reshape(5, 3)
+    assert outside.pixels(image)[0, :, :, 0].tolist() == image.tolist()
+    with pytest.raises(PreprocessingError, match="an image of 3×5 is too small for a crop of 4×2"):
+        outside.pixels(image.T)
+    # What is no matter of the graph alone stays as it is.
+    resized = replace(metadata, preprocessing=inside)
+    assert preprocessing_outside(resized) is inside

@@ -147,6 +147,10 @@ def test_colors_are_those_of_so_many_channels(channels: int | None, color: str |
             said.preprocessing(channels=channels)
         return
     assert said.preprocessing(channels=channels)[0].color == color
+    if channels == 1:
+        for where in ({"channels": 1}, {"input_shape": (1, 8, 8)}):
+            with pytest.raises(PreprocessingError, match=r"BGR has 3 channels, but .* takes 1"):
+                Normalization(color="BGR", value_range=1).preprocessing(**where)
 
 
 def test_a_std_of_0_divides_nothing() -> None:

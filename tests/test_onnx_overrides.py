@@ -55,6 +55,10 @@ def test_what_the_file_says_may_be_repeated() -> None:
         ({"resize": "pil-nearest"}, "resize=… is not the file's own: "),
         ({"mean": (0.1, 0.2, 0.3)}, "mean=… is not|mean"),
         ({"input_size": (7, 8)}, r"input_size=7x8, but the graph takes 8×8"),
+        (
+            {"input_size": (7, 8), "axes": (None, 3, None, None)},
+            "input_size=… is not the file's own",
+        ),
     ],
 )
 def test_something_else_is_an_error(options: dict[str, Any], problem: str) -> None:

@@ -32,6 +32,7 @@ from torchlift.converters.inference import (
     predict_array,
     predict_files,
 )
+from torchlift.converters.inference.partial_results import Done
 from torchlift.converters.onnx import OnnxError, export
 from torchlift.converters.saved import open_model
 
@@ -380,3 +381,25 @@ def test_classifying_files_with_an_onnx_file_imports_no_torch(tmp_path: Path) ->
     words = ["predict", model, tmp_path / "image.png", "--output", tmp_path / "results.csv"]
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_an_image_without_predictions_has_a_row_without_a_problem_too(tmp_path: Path) -> None:
+    for name in ("r.csv", "r.jsonl"):
+        with pytest.raises(KeyboardInterrupt), open_results(tmp_path / name) as write:
+            for image, problem in (
+                ("a.png", ""),
+                ("b.png", "broken"),
+                ("c.png", ""),
+                ("d.png", ""),
+            ):
+                write(image, [], problem)
+            raise KeyboardInterrupt
+        with open_results(tmp_path / name, resume="auto") as write:
+            # The last rows of a CSV may have been cut: they are written again.
+            done = [
+                Done("a.png", ""),
+                Done("b.png", "broken"),
+                Done("c.png", ""),
+                Done("d.png", ""),
+            ]
+            assert write.done == (done[:2] if name == "r.csv" else done)

@@ -71,6 +71,9 @@ def graph(*steps: Any) -> GModule:
         # A layer that gets two values takes a table, and what is behind a layer is no input.
         (graph([0, [[0, 0], [0, 1]]]), None),
         (graph([0, [[0]]], [1, [[1]]]), "9"),
+        # A step without a layer hands on what it gets.
+        (graph([None, [[0]]], [0, [[1]]]), "9"),
+        (graph([None, [[0, 1]]], [1, [[1]]], [0, [[0, 0]]]), "9,3"),
     ],
 )
 def test_vectors_are_told_by_the_first_layers(module: nn.Module, told: str | None) -> None:

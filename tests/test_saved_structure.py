@@ -196,11 +196,13 @@ class Scaled(nn.Module):
         factor: float = 1.0,
         bias: bool = True,
         name: str | None = None,
+        shift: bool = False,
         _private: int = 0,
     ) -> None:
         super().__init__()
         self.inner, self.sizes, self.factor, self.name = inner, sizes, factor, name
         self.bias = nn.Parameter(torch.zeros(2)) if bias else None
+        self.shift = nn.Parameter(torch.zeros(2)) if shift else None
 
 
 @pytest.fixture
@@ -215,6 +217,7 @@ def test_arguments_are_described_unless_they_are_the_defaults() -> None:
     linear = {"class": "torch.nn.Linear", "arguments": {"in_features": 2, "out_features": 3}}
     plain = describe(Scaled(nn.Linear(2, 3), [1, 2]))
     assert plain["arguments"] == {"inner": linear, "sizes": [1, 2]}
+    assert describe(Scaled(nn.Tanh(), [], shift=True))["arguments"]["shift"] is True
     other = describe(Scaled(nn.Linear(2, 3), [1], 2, bias=False, name="a"))
     assert other["arguments"] == {
         "inner": linear,
@@ -365,3 +368,14 @@ def test_what_stands_twice_is_made_once_and_a_name_of_a_file_is_no_code() -> Non
         "    shared_1 = nn.ReLU()\n"
         "    return nn.Sequential(nn.Linear(2, 2), shared_1, nn.Linear(2, 2), shared_1)\n"
     ) in code
+
+
+def test_entries_of_a_list_are_values_too() -> None:
+    pool = nn.MaxPool2d(2)
+    for sizes, wrong in (((2, [3, None]), ""), ((2, [3, 1j]), "complex"), ([nn.Tanh()], "Tanh")):
+        pool.kernel_size = sizes  # type: ignore[assignment]
+        if wrong:
+            with pytest.raises(SavedModelError, match=f"kernel_size is {wrong}, not a number"):
+                describe(pool)
+        else:
+            assert describe(pool)["arguments"]["kernel_size"] == sizes

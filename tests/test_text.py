@@ -238,6 +238,7 @@ def test_unknown_tokens_are_listed() -> None:
         characters.encode("aébzé".encode())
     words = Tokenizer(Vocabulary("vocab", ("the", "sea", "<eos>")))
     assert words.encode(b"the  sea\nsea") == [0, 1, 2, 1]
+    assert list(words.texts([0, 1, 2, 0])) == ["the", " sea", " <eos>", " the"]
     with pytest.raises(InferenceError, match=r"lacks these words: 'ship'$"):
         words.encode(b"the ship")
     # Twenty are listed, each once.
