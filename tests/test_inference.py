@@ -179,6 +179,9 @@ def test_ranks_count_from_1_and_numbers_that_are_not_finite_are_null(tmp_path: P
         ("", "", ""),
     ]
     assert rows[2]["problem"] == "damaged"
+    for number in (math.inf, -math.inf):
+        (infinite,) = as_json("x.png", [Prediction(0, "a", number)])["predictions"]
+        assert infinite["probability"] is None
     found = json.loads(json.dumps(as_json("x.png", predictions), allow_nan=False))
     assert [each["probability"] for each in found["predictions"]] == [0.75, None]
 

@@ -62,6 +62,7 @@ def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
 def test_the_numbers_of_imagenet_are_in_the_order_that_the_network_sees() -> None:
     said = Normalization.of("imagenet", "imagenet", color="BGR")
     assert (said.mean, said.std) == ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    assert said.color == "BGR"
     said = Normalization.of("imagenet", "imagenet")
     assert (said.mean, said.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -66,7 +66,12 @@ def test_every_entry_is_read_as_it_was_written() -> None:
         exporter="torch 2",
     )
     assert None not in vars(said).values(), "each entry is tried"
-    assert Metadata.from_props(said.to_props()) == said
+    props = said.to_props()
+    assert Metadata.from_props(props) == said
+    assert props["labels"] == '["Straße", "空"]'
+    # No and nothing are said, too.
+    empty = replace(said, depends_on_batch=False, labels=[], kept_outputs=[])
+    assert Metadata.from_props(empty.to_props()) == empty
 
 
 def test_an_entry_of_null_says_nothing() -> None:

@@ -385,6 +385,7 @@ def test_pixels_are_rounded_after_resizing_where_that_is_asked() -> None:
     steps = Preprocessing("gray", (1, 4), "image.scale-bilinear", value_range=255)
     np.testing.assert_allclose(steps(image)[0, 0, 0], [0, 10 / 3, 20 / 3, 10], rtol=1e-6)
     assert replace(steps, round_pixels=True)(image)[0, 0, 0].tolist() == [0, 3, 7, 10]
+    assert steps.pixels(image)[0, 0, :, 0].tolist() == [0, 3, 7, 10]
 
 
 def test_an_image_has_a_pixel() -> None:
