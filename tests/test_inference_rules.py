@@ -105,6 +105,7 @@ def test_images_that_keep_their_sizes_are_one_array_if_they_have_one() -> None:
         ("probabilities", -np.inf, False),
         ("features", -np.inf, False),
         ("logits", np.inf, False),
+        ("log_probabilities", np.inf, False),
         ("log_probabilities", np.nan, False),
     ],
 )
@@ -115,6 +116,11 @@ def test_minus_infinity_is_a_probability_of_0(kind: str, score: float, is_number
         return
     with pytest.raises(NotFiniteError, match=r"net: the outputs of 1 of 2 examples .*\[1, 0\]"):
         require_finite_scores(scores, kind, "net")
+    if kind != "probabilities" and kind != "features":
+        # Also beside what may be: another class is impossible.
+        scores[0, 1] = -np.inf
+        with pytest.raises(NotFiniteError, match=r"1 of 2 examples .*\[1, 0\]"):
+            require_finite_scores(scores, kind, "net")
 
 
 def test_what_is_said_of_a_file_is_compared_with_what_its_graph_does() -> None:

@@ -106,6 +106,12 @@ class Reversed(nn.Module):
 Reversed.__name__ = "SeqReverseSequence"
 
 
+class BothWays(SeqLSTM):
+    """A layer that reads backwards, too, as a field of it says."""
+
+    bidirectional = True
+
+
 class Counted(nn.Module):
     """A layer whose state has the width of its inputs and of 1 more."""
 
@@ -123,6 +129,7 @@ class Counted(nn.Module):
         (words(), "?:int64"),
         (words(batch_first=False), "?xN:int64"),
         (words(Reversed()), None),
+        (nn.Sequential(LookupTable(7, 3), BothWays(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 3), nn.Linear(3, 7)), None),
         (nn.Sequential(nn.Linear(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 4), SeqLSTM(3, 5)), None),
