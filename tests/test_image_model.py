@@ -215,6 +215,10 @@ def test_a_flattened_image_gets_its_height_and_width_back() -> None:
         steps = ImageToImage(255, "RGB", border=border, scale=2)
         network = stand_in(steps, preprocessing=COLOR, function=flattened(2 * border, 0))
         assert np.array_equal(np.asarray(ImageModel(network)(pixels)), larger)
+        gray = ImageToImage(255, "gray", border=border, scale=2)
+        network = stand_in(gray, preprocessing=GRAY, function=flattened(2 * border, 0))
+        made = ImageModel(network)(pixels[..., 0])
+        assert np.array_equal(np.asarray(made), larger[..., 0])
     network = stand_in(
         ImageToImage(255, "RGB", scale=2), preprocessing=COLOR, function=flattened(0, 3)
     )

@@ -28,7 +28,7 @@ from torchlift.converters.inference import (
 )
 from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
-from torchlift.converters.inference.results import as_json, open_results
+from torchlift.converters.inference.results import as_json, jsonl_bytes, open_results
 from torchlift.converters.inference.scores import log_probabilities
 from torchlift.converters.inference.torch_module import resize_batch
 from torchlift.converters.saved import SavedModel
@@ -218,3 +218,9 @@ def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -
         (tmp_path / f"{suffix}.{suffix}").touch()
     found = [path.name for path in find_images([tmp_path])]
     assert found == sorted(f"{suffix}.{suffix}" for suffix in usual)
+
+
+def test_names_in_lines_of_json_are_text_that_people_can_read() -> None:
+    line = jsonl_bytes("Straße 空.png", [Prediction(0, "é", 0.5)], "")
+    assert line.startswith('{"input": "Straße 空.png", "predictions": [{"label": "é", '.encode())
+    assert line.endswith(b'"problem": null}\n')

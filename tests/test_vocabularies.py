@@ -200,6 +200,9 @@ def test_so_many_vocabularies_are_taken_and_those_inside_a_network_are_not() -> 
     assert (found[0].lua_path, found[99].lua_path) == ("dicts.t000", "dicts.t099")
     inside = lua(net=module("nn.Tanh", words=WORDS), words=WORDS)
     assert [one.lua_path for one in vocabularies_in(inside, "dicts")] == ["dicts.words"]
+    # The two directions of one are one.
+    both = lua(idx_to_token=WORDS, token_to_idx=lua(the=1, sea=2, é=3))
+    assert [one.tokens for one in vocabularies_in(both, "dicts")] == [("the", "sea", "é")]
     # A table that stands in itself has an end.
     inside["self"] = inside
     assert len(vocabularies_in(inside, "dicts")) == 1
