@@ -69,7 +69,9 @@ def test_scores_of_a_file_in_half_precision_are_float32(tmp_path: Path) -> None:
 def test_weights_beside_a_graph_end_in_their_file(
     offset: str, length: str, problem: str, tmp_path: Path
 ) -> None:
-    graph = helper.make_graph([], "g", [], [])
+    # Weights in the file itself stand before it.
+    inside = helper.make_tensor("inside", TensorProto.FLOAT, [1], [2.0])
+    graph = helper.make_graph([], "g", [], [], [inside])
     tensor = graph.initializer.add()
     tensor.name, tensor.data_type, tensor.data_location = "w", TensorProto.FLOAT, 1
     places = {"location": "w.data", "offset": offset, "length": length}

@@ -25,7 +25,7 @@ from torchlift.converters.saved import (
 )
 from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.standalone import _bracketed, _literal, standalone_source
-from torchlift.converters.saved.structure import build, class_of, describe
+from torchlift.converters.saved.structure import _is_misplaced, build, class_of, describe
 
 
 @pytest.fixture
@@ -270,6 +270,16 @@ class Around(nn.Sequential):
     def __init__(self, *modules: nn.Module, beside: nn.Module) -> None:
         super().__init__(*modules)
         self.beside = beside
+
+
+def test_an_argument_that_may_be_a_module_is_no_plain_value() -> None:
+    class Either(nn.Module):
+        def __init__(self, inner: nn.Module | None = None, size: int | None = None) -> None:
+            super().__init__()
+
+    for name, misplaced in (("inner", False), ("size", True), ("other", False)):
+        assert _is_misplaced(Either, name, {"class": "torch.nn.Tanh"}) is misplaced
+        assert not _is_misplaced(Either, name, 3)
 
 
 def test_a_child_that_is_an_argument_is_no_child_of_the_rest() -> None:
