@@ -389,3 +389,9 @@ def test_entries_of_a_list_are_values_too() -> None:
                 describe(pool)
         else:
             assert describe(pool)["arguments"]["kernel_size"] == sizes
+
+
+def test_a_class_that_is_called_as_a_registered_layer_is_none() -> None:
+    own = type("View", (nn.Module,), {"__module__": View.__module__})
+    with pytest.raises(SavedModelError, match="View is neither a class of torch"):
+        describe(nn.Sequential(own()))
