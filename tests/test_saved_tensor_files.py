@@ -93,3 +93,13 @@ def test_weights_that_lie_in_memory_as_columns_are_saved_as_rows(tmp_path: Path)
     again = load(save(SavedModel(network.eval(), "features"), tmp_path / "m")).module.state_dict()
     assert list(again) == list(expected)
     assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_is_loaded_can_be_trained_and_statistics_stay_what_they_are(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    loaded = load(save(SavedModel(network, "features"), tmp_path / "m")).module
+    assert all(isinstance(one, nn.Parameter) and one.requires_grad for one in loaded.parameters())
+    assert not any(one.requires_grad for one in loaded.buffers())
+    assert [name for name, _ in loaded.named_buffers()] == [
+        f"1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    ]
