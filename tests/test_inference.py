@@ -25,6 +25,7 @@ from torchlift.converters.inference import (
     TorchPredictor,
     predict_array,
     predict_files,
+    results,
 )
 from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
@@ -224,3 +225,28 @@ def test_names_in_lines_of_json_are_text_that_people_can_read() -> None:
     line = jsonl_bytes("Straße 空.png", [Prediction(0, "é", 0.5)], "")
     assert line.startswith('{"input": "Straße 空.png", "predictions": [{"label": "é", '.encode())
     assert line.endswith(b'"problem": null}\n')
+
+
+def test_columns_of_parquet_have_types_and_as_many_rows_as_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rows are more than are written at once, and a column has no number first."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(results, "_ROWS", 2)
+    with open_results(tmp_path / "r.parquet") as write:
+        write("a.png", [], "broken")
+        for name in ("b.png", "é.png"):
+            write(name, [Prediction(7, "x", 0.75), Prediction(0, "y", 0.25)])
+    table = parquet.read_table(tmp_path / "r.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "input": "string",
+        "rank": "int32",
+        "label": "string",
+        "index": "int32",
+        "probability": "float",
+        "problem": "string",
+    }
+    assert table["input"].to_pylist() == ["a.png", "b.png", "b.png", "é.png", "é.png"]
+    assert table["rank"].to_pylist() == [None, 1, 2, 1, 2]
+    assert table["probability"].to_pylist() == [None, 0.75, 0.25, 0.75, 0.25]
+    assert table["problem"].to_pylist() == ["broken", None, None, None, None]
