@@ -253,11 +253,12 @@ def test_weights_of_an_onnx_file_are_found_without_the_package_onnx(
         ([-np.inf, np.inf, 0.0], ""),
     ],
 )
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_infinite_constants_of_a_graph_are_no_damage(
-    numbers: list[float], place: str, tmp_path: Path
+    dtype: Any, numbers: list[float], place: str, tmp_path: Path
 ) -> None:
     """A mask of attention has some; a NaN behind one is the place that is named."""
-    values = numpy_helper.from_array(np.array(numbers, np.float32), "w")
+    values = numpy_helper.from_array(np.array(numbers, dtype), "w")
     graph = onnx.helper.make_graph([], "constants", [], [], [values])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
     assert first_not_finite_weight(tmp_path / "m.onnx") == place
