@@ -30,7 +30,7 @@ from torchlift.converters.inference import (
 from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
 from torchlift.converters.inference.results import as_json, jsonl_bytes, open_results
-from torchlift.converters.inference.scores import log_probabilities
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.inference.torch_module import resize_batch
 from torchlift.converters.saved import SavedModel
 
@@ -250,3 +250,12 @@ def test_columns_of_parquet_have_types_and_as_many_rows_as_were_written(
     assert table["rank"].to_pylist() == [None, 1, 2, 1, 2]
     assert table["probability"].to_pylist() == [None, 0.75, 0.25, 0.75, 0.25]
     assert table["problem"].to_pylist() == ["broken", None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kind"), [(np.ones((1, 2)), "features"), (np.ones((1, 2, 2)), "logits")]
+)
+def test_features_and_maps_are_no_scores_of_classes(scores: np.ndarray, kind: str) -> None:
+    for function in (probabilities, log_probabilities):
+        with pytest.raises(InferenceError, match=f"not a classifier: the outputs are {kind} of"):
+            function(scores, kind)

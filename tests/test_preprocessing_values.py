@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from torchlift.converters.images import Preprocessing
+from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.preprocessing import as_value_range
 
 #: Black, a fifth of white, and white.
@@ -58,3 +58,9 @@ def test_each_channel_has_its_own_mean_and_std_in_the_order_of_the_colors() -> N
 def test_a_range_of_values_has_one_form(given: Any, expected: Any) -> None:
     found = as_value_range(given)
     assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("size", [f"*{'9' * 400}", "9" * 5000, "0", "*1/0", "8x"])
+def test_a_size_that_no_image_has_is_refused(size: str) -> None:
+    with pytest.raises(PreprocessingError):
+        Preprocessing(size=size)

@@ -80,6 +80,9 @@ def runtime(token: tuple[str, list[Any]], **states: Any) -> Any:
         (("tensor(int64)", ["batch", "steps"]), [[2, 1]], False),
         (("tensor(int64)", ["steps", "batch"]), [[2], [1]], False),
         (("tensor(int64)", ["batch", 7]), [[2, 1]], False),
+        # Where no axis is called so, the batch is the first.
+        (("tensor(int64)", ["n", "t"]), [[2, 1]], False),
+        (("tensor(int64)", ["n", 1]), [[2, 1]], True),
         # A row with a 1 in the place of the token.
         (("tensor(float)", ["batch", 3]), [[0, 1, 0], [1, 0, 0]], False),
         (("tensor(double)", ["batch", 3]), [[0, 1, 0], [1, 0, 0]], False),
