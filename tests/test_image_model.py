@@ -293,3 +293,18 @@ def test_outputs_are_undone_in_the_order_in_which_inputs_are_prepared() -> None:
     assert steps.image(output)[0, 0].tolist() == [round(red), round(green), round(blue)]
     assert output.ravel().tolist() == pytest.approx([0.2, -0.4, 0.1])
     assert ImageToImage.from_json(json.loads(json.dumps(steps.to_json()))) == steps
+
+
+def test_a_std_below_1_makes_outputs_smaller() -> None:
+    steps = ImageToImage(255, "gray", std=(0.5,))
+    assert steps.image(np.full((1, 1, 1), 100, np.float32)).item() == 50
+
+
+@pytest.mark.parametrize(("scale", "is_taken"), [(0, False), (1, True), (64, True), (65, False)])
+def test_an_image_becomes_larger_by_a_whole_number(scale: int, is_taken: bool) -> None:
+    values = {"value_range": 1, "scale": scale}
+    if is_taken:
+        assert ImageToImage.from_json(values).scale == scale
+    else:
+        with pytest.raises(PreprocessingError, match="scale is"):
+            ImageToImage.from_json(values)

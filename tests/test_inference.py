@@ -29,6 +29,7 @@ from torchlift.converters.inference import (
 )
 from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
+from torchlift.converters.inference.provider_options import engine_cache
 from torchlift.converters.inference.results import as_json, jsonl_bytes, open_results
 from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.inference.torch_module import resize_batch
@@ -259,3 +260,19 @@ def test_features_and_maps_are_no_scores_of_classes(scores: np.ndarray, kind: st
     for function in (probabilities, log_probabilities):
         with pytest.raises(InferenceError, match=f"not a classifier: the outputs are {kind} of"):
             function(scores, kind)
+
+
+def test_a_network_of_pytorch_takes_its_own_shape_and_numbers_alone() -> None:
+    """Flattened, an array of another shape might fit."""
+    predictor = TorchPredictor(SavedModel(nn.Flatten(), "logits", (1, 2, 8)), "cpu")
+    assert predictor(np.zeros((3, 1, 2, 8), np.float32)).shape == (3, 16)
+    with pytest.raises(InferenceError, match="inputs of shape 1×4×4, the network takes 1×2×8"):
+        predictor(np.zeros((3, 1, 4, 4), np.float32))
+    with pytest.raises(Exception, match=r"^inputs\[.* is nan"):
+        predictor(np.full((1, 1, 2, 8), np.nan, np.float32))
+
+
+def test_engines_of_a_file_are_known_by_16_digits_of_its_digest(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"abc")
+    # SHA-256 of "abc" (FIPS 180-2, appendix B.1).
+    assert engine_cache(tmp_path / "m.onnx").name == "ba7816bf8f01cfea"

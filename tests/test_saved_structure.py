@@ -274,7 +274,7 @@ class Around(nn.Sequential):
 
 def test_an_argument_that_may_be_a_module_is_no_plain_value() -> None:
     class Either(nn.Module):
-        def __init__(self, inner: nn.Module | None = None, size: int | None = None) -> None:
+        def __init__(self, inner: int | nn.Module = 0, size: int | None = None) -> None:
             super().__init__()
 
     for name, misplaced in (("inner", False), ("size", True), ("other", False)):

@@ -76,7 +76,7 @@ def test_a_temperature_divides_the_logarithms(temperature: float) -> None:
     assert drawn == [0, 1, 2]
     # However small the temperature is: then the logarithms are those of no number.
     for number in (0.0, 0.999):
-        assert _draw(logs[::-1], temperature * 1e-5, Drawn(number)) == 2  # type: ignore[arg-type]
+        assert _draw(logs, temperature * 1e-5, Drawn(number)) == 0  # type: ignore[arg-type]
 
 
 def test_a_perplexity_that_is_too_large_is_infinite() -> None:
