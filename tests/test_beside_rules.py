@@ -315,3 +315,10 @@ def test_keys_are_those_of_the_words_alone() -> None:
     for key in ("mean_std", "stdMean", "stats", "statistics", "norm", "normalization"):
         both = LuaTable({"mean": 0.5, "std": 0.25})
         assert beside(**{key: both}).normalization == Normalization((0.5,), (0.25,)), key
+
+
+def test_a_table_of_statistics_without_a_mean_is_not_understood() -> None:
+    for key in ("stats", "normalization", "meanstd"):
+        found = beside(**{key: LuaTable({"std": 0.5})})
+        assert found.normalization is None
+        assert found.notes == [f"{key} beside the model is left out: not understood"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,3 +196,11 @@ def test_as_many_threads_decode_as_there_are_processors_or_as_are_asked_for(
     for workers in (None, 2):
         assert len(list(predict_files(classifier_of(), [image], workers=workers))) == 1
     assert started == [5, 2]
+
+
+def test_a_file_that_is_open_by_a_number_has_its_place_as_a_name(tmp_path: Path) -> None:
+    """Such a stream has its number where others have their name."""
+    (tmp_path / "a.png").write_bytes(b"no image")
+    number = os.open(tmp_path / "a.png", os.O_RDONLY)
+    with os.fdopen(number, "rb") as stream, pytest.raises(ImageError, match=r"^images\[0\]: "):
+        classifier_of().predict([stream])

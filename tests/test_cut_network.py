@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.saved import UpToLayer
+from torchlift.converters.modules.layers.shape import View
+from torchlift.converters.saved import SavedModel, UpToLayer
+from torchlift.converters.saved.standalone import standalone_source
+from torchlift.converters.saved.structure import describe
 from torchlift.transfer.features.cut_network import cut_network
 from torchlift.transfer.find_layers import find_tap
 
@@ -116,3 +119,12 @@ def test_trying_to_run_without_layers_leaves_the_network_as_it_is() -> None:
     assert not cut.unused
     assert isinstance(whole.last, nn.Linear)
     assert torch.equal(cut.network(torch.ones(2, 4)), whole(torch.ones(2, 4)))
+
+
+def test_the_code_of_a_cut_network_has_the_layers_of_what_is_cut() -> None:
+    """They stand in an argument of it, and not among its children."""
+    cut = UpToLayer(nn.Sequential(View([4]), nn.Linear(4, 2)), "0")
+    code = standalone_source(SavedModel(cut, "features"), describe(cut), {})
+    assert "class UpToLayer(" in code
+    assert "class View(" in code
+    assert "nn.Sequential(View([4]), nn.Linear(4, 2))" in code

@@ -312,3 +312,23 @@ def test_what_the_hub_refuses_is_told_apart(kind: str, text: str) -> None:
     error = error_class.__new__(error_class, "of that kind")
     error.args = ("of that kind\nand more",)
     assert _problem("config.json", error) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_other"),
+    [
+        ('{"model_type": "vit"}', True),
+        ('{"architecture": "resnet18"}', True),
+        ('{"format": "torchlift"}', False),
+        ('["model_type"]', False),
+        ("5", False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_a_network_of_another_library_is_named_by_an_entry_of_its_config(
+    text: str | None, is_other: bool, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    assert hub_module.is_of_another_library(tmp_path) is is_other

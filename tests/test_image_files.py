@@ -58,3 +58,27 @@ def test_files_are_taken_as_they_are_named_and_must_be_there(tmp_path: Path) -> 
     assert [file.name for file in found] == ["b.txt", "1.png", "2.png", "b.txt"]
     with pytest.raises(ImageError, match=r"gone\.png: no such file$"):
         find_images([tmp_path / "f", tmp_path / "gone.png"])
+
+
+def test_links_lead_to_images_once_and_a_folder_without_any_is_named(tmp_path: Path) -> None:
+    """A link back to a folder above has an end; one that leads nowhere is an image."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "A.JPEG").touch()
+    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / "inner")
+    (tmp_path / "z.png").symlink_to(tmp_path / "nowhere")
+    found = list_folder(tmp_path).images
+    assert [file.name for file in found] == ["A.JPEG", "z.png"]
+    assert find_images([tmp_path]) == found
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    with pytest.raises(ImageError, match=r"texts: no images in this folder \(\.jpg, \.jpeg, "):
+        find_images([tmp_path, tmp_path / "texts"])
+
+
+def test_of_many_folders_the_images_are_sorted_as_one_list(tmp_path: Path) -> None:
+    for name in ("b/1.png", "c.png", "a/2.png", "a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(file.relative_to(tmp_path)) for file in list_folder(tmp_path).images]
+    assert found == ["a/2.png", "a.png", "b/1.png", "c.png"]

@@ -6,6 +6,7 @@ is worked out by hand or by Pillow.
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,6 +215,10 @@ def test_a_flattened_image_gets_its_height_and_width_back() -> None:
         steps = ImageToImage(255, "RGB", border=border, scale=2)
         network = stand_in(steps, preprocessing=COLOR, function=flattened(2 * border, 0))
         assert np.array_equal(np.asarray(ImageModel(network)(pixels)), larger)
+        gray = ImageToImage(255, "gray", border=border, scale=2)
+        network = stand_in(gray, preprocessing=GRAY, function=flattened(2 * border, 0))
+        made = ImageModel(network)(pixels[..., 0])
+        assert np.array_equal(np.asarray(made), larger[..., 0])
     network = stand_in(
         ImageToImage(255, "RGB", scale=2), preprocessing=COLOR, function=flattened(0, 3)
     )
@@ -251,3 +256,55 @@ def test_outputs_of_a_graph_that_prepares_images_are_as_the_inputs_of_its_networ
     assert model.output == ImageToImage((-1, 1))
     made, is_map = model._pixels(np.float32([-1, 0.5, 1]).reshape(3, 1, 1))
     assert (made.tolist(), is_map) == ([[[255, 191, 0]]], False)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (SaidOutput(255, "BGR", mean=True), ""),
+        (SaidOutput((-1, 1)), "output_range=… is not the model's own, which is 255"),
+        (SaidOutput(color="RGB"), "output_color=… is not the model's own, which is BGR"),
+        (SaidOutput(mean=True), ""),
+    ],
+)
+def test_what_is_said_of_outputs_is_the_models_own(said: SaidOutput, problem: str) -> None:
+    """A color that the model leaves open is that of its inputs."""
+    inputs = Preprocessing("BGR", value_range=255, mean=(1.0, 2.0, 3.0), std=(2.0,))
+    own = ImageToImage(255, None, mean=inputs.mean, std=inputs.std)
+    if problem:
+        with pytest.raises(PreprocessingError, match=problem):
+            said.require_same(own, inputs)
+    else:
+        said.require_same(own, inputs)
+    said.require_same(None, inputs)
+
+
+def test_a_mean_of_outputs_that_the_model_does_not_add_is_refused() -> None:
+    inputs = Preprocessing(value_range=255, mean=(1.0, 2.0, 3.0))
+    with pytest.raises(PreprocessingError, match="output_mean=… is not the model's own, which is"):
+        SaidOutput(mean=True).require_same(ImageToImage(255), inputs)
+
+
+def test_outputs_are_undone_in_the_order_in_which_inputs_are_prepared() -> None:
+    """(value · std + mean − low) · 255 / (high − low), in red, green and blue."""
+    steps = ImageToImage((-1, 1), "BGR", mean=(0.5, 0.0, -0.5), std=(0.5, 1.0, 2.0))
+    output = np.array([0.2, -0.4, 0.1], np.float32).reshape(3, 1, 1)
+    blue, green, red = ((x + 1) * 127.5 for x in (0.2 * 0.5 + 0.5, -0.4, 0.1 * 2 - 0.5))
+    assert steps.image(output)[0, 0].tolist() == [round(red), round(green), round(blue)]
+    assert output.ravel().tolist() == pytest.approx([0.2, -0.4, 0.1])
+    assert ImageToImage.from_json(json.loads(json.dumps(steps.to_json()))) == steps
+
+
+def test_a_std_below_1_makes_outputs_smaller() -> None:
+    steps = ImageToImage(255, "gray", std=(0.5,))
+    assert steps.image(np.full((1, 1, 1), 100, np.float32)).item() == 50
+
+
+@pytest.mark.parametrize(("scale", "is_taken"), [(0, False), (1, True), (64, True), (65, False)])
+def test_an_image_becomes_larger_by_a_whole_number(scale: int, is_taken: bool) -> None:
+    values = {"value_range": 1, "scale": scale}
+    if is_taken:
+        assert ImageToImage.from_json(values).scale == scale
+    else:
+        with pytest.raises(PreprocessingError, match="scale is"):
+            ImageToImage.from_json(values)

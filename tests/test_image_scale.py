@@ -16,7 +16,7 @@ from support import FIXTURES
 
 from torchlift.converters import t7
 from torchlift.converters.images.errors import PreprocessingError
-from torchlift.converters.images.image_scale import MODES, output_size, scale
+from torchlift.converters.images.image_scale import MODES, output_size, scale, scale_pixels
 from torchlift.converters.images.preprocessing import Preprocessing
 
 SCALED = t7.load(FIXTURES / "image" / "image_scale.t7")
@@ -182,8 +182,11 @@ def test_invalid_arguments_of_scale_are_refused() -> None:
     image = np.zeros((3, 4, 4), np.float32)
     with pytest.raises(PreprocessingError, match="no mode 'lanczos'"):
         scale(image, (2, 2), "lanczos")
-    with pytest.raises(PreprocessingError, match="not int64"):
-        scale(image.astype(np.int64), (2, 2))
+    with pytest.raises(PreprocessingError, match="no mode 'lanczos'"):
+        scale_pixels(image, (2, 2), "lanczos")
+    for dtype in (np.int64, np.float16):
+        with pytest.raises(PreprocessingError, match=f"not {np.dtype(dtype)}"):
+            scale(image.astype(dtype), (2, 2))
     with pytest.raises(PreprocessingError, match="0×2"):
         scale(image, (0, 2))
     with pytest.raises(PreprocessingError, match=r"\(C, H, W\)"):

@@ -305,3 +305,11 @@ def test_whatever_pillow_raises_has_a_reason(
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(ImageError, match=f"^x: cannot be read: {reason}$"):
         read_image(b"", "x")
+
+
+def test_a_file_that_is_not_there_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    for read in (read_image, read_header):
+        with pytest.raises(ImageError, match=r"gone\.png: no such file$"):
+            read(tmp_path / "gone.png")
+        with pytest.raises(ImageError, match=f"^{re.escape(str(tmp_path))}: a folder; "):
+            read(tmp_path)

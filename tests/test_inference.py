@@ -25,11 +25,13 @@ from torchlift.converters.inference import (
     TorchPredictor,
     predict_array,
     predict_files,
+    results,
 )
 from torchlift.converters.inference.classifier import Prediction, top_predictions
 from torchlift.converters.inference.prepare import to_input_dtype
-from torchlift.converters.inference.results import as_json, open_results
-from torchlift.converters.inference.scores import log_probabilities
+from torchlift.converters.inference.provider_options import engine_cache
+from torchlift.converters.inference.results import as_json, jsonl_bytes, open_results
+from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.inference.torch_module import resize_batch
 from torchlift.converters.saved import SavedModel
 
@@ -179,6 +181,9 @@ def test_ranks_count_from_1_and_numbers_that_are_not_finite_are_null(tmp_path: P
         ("", "", ""),
     ]
     assert rows[2]["problem"] == "damaged"
+    for number in (math.inf, -math.inf):
+        (infinite,) = as_json("x.png", [Prediction(0, "a", number)])["predictions"]
+        assert infinite["probability"] is None
     found = json.loads(json.dumps(as_json("x.png", predictions), allow_nan=False))
     assert [each["probability"] for each in found["predictions"]] == [0.75, None]
 
@@ -215,3 +220,59 @@ def test_every_usual_suffix_of_an_image_is_taken_from_a_folder(tmp_path: Path) -
         (tmp_path / f"{suffix}.{suffix}").touch()
     found = [path.name for path in find_images([tmp_path])]
     assert found == sorted(f"{suffix}.{suffix}" for suffix in usual)
+
+
+def test_names_in_lines_of_json_are_text_that_people_can_read() -> None:
+    line = jsonl_bytes("Straße 空.png", [Prediction(0, "é", 0.5)], "")
+    assert line.startswith('{"input": "Straße 空.png", "predictions": [{"label": "é", '.encode())
+    assert line.endswith(b'"problem": null}\n')
+
+
+def test_columns_of_parquet_have_types_and_as_many_rows_as_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rows are more than are written at once, and a column has no number first."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(results, "_ROWS", 2)
+    with open_results(tmp_path / "r.parquet") as write:
+        write("a.png", [], "broken")
+        for name in ("b.png", "é.png"):
+            write(name, [Prediction(7, "x", 0.75), Prediction(0, "y", 0.25)])
+    table = parquet.read_table(tmp_path / "r.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "input": "string",
+        "rank": "int32",
+        "label": "string",
+        "index": "int32",
+        "probability": "float",
+        "problem": "string",
+    }
+    assert table["input"].to_pylist() == ["a.png", "b.png", "b.png", "é.png", "é.png"]
+    assert table["rank"].to_pylist() == [None, 1, 2, 1, 2]
+    assert table["probability"].to_pylist() == [None, 0.75, 0.25, 0.75, 0.25]
+    assert table["problem"].to_pylist() == ["broken", None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kind"), [(np.ones((1, 2)), "features"), (np.ones((1, 2, 2)), "logits")]
+)
+def test_features_and_maps_are_no_scores_of_classes(scores: np.ndarray, kind: str) -> None:
+    for function in (probabilities, log_probabilities):
+        with pytest.raises(InferenceError, match=f"not a classifier: the outputs are {kind} of"):
+            function(scores, kind)
+
+
+def test_a_network_of_pytorch_takes_its_own_shape_and_numbers_alone() -> None:
+    """Flattened, an array of another shape might fit."""
+    predictor = TorchPredictor(SavedModel(nn.Flatten(), "logits", (1, 2, 8)), "cpu")
+    assert predictor(np.zeros((3, 1, 2, 8), np.float32)).shape == (3, 16)
+    with pytest.raises(InferenceError, match="inputs of shape 1×4×4, the network takes 1×2×8"):
+        predictor(np.zeros((3, 1, 4, 4), np.float32))
+    with pytest.raises(Exception, match=r"^inputs\[.* is nan"):
+        predictor(np.full((1, 1, 2, 8), np.nan, np.float32))
+
+
+def test_engines_of_a_file_are_known_by_16_digits_of_its_digest(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"abc")
+    # SHA-256 of "abc" (FIPS 180-2, appendix B.1).
+    assert engine_cache(tmp_path / "m.onnx").name == "ba7816bf8f01cfea"

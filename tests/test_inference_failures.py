@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,12 @@ from support import FIXTURES
 from torch import nn
 
 from torchlift.converters.errors import WriteError
-from torchlift.converters.inference import InferenceError, TorchPredictor, open_predictor
+from torchlift.converters.inference import (
+    InferenceError,
+    TorchPredictor,
+    open_predictor,
+    open_results,
+)
 from torchlift.converters.inference.onnx_weights import _DIMS, _dimensions
 from torchlift.converters.inference.providers import Session
 from torchlift.converters.inference.results import ResultWriter
@@ -85,3 +91,14 @@ def test_what_is_for_a_file_of_another_program_is_not_for_a_t7() -> None:
     file = FIXTURES / "digits" / "digits-lenet5.t7"
     with pytest.raises(InferenceError, match=r"digits-lenet5\.t7: output_kind=… is for an \.onnx"):
         open_predictor(file, "cpu", output_kind="logits")
+
+
+def test_where_files_have_no_locks_results_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, where no other process can rename a file that is open."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with open_results(tmp_path / "r.csv") as write:
+        write("a.png", [], "broken")
+    assert (tmp_path / "r.csv").read_text(encoding="utf-8").endswith("a.png,,,,,broken\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]

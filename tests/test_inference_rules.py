@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from torchlift.converters.inference import (
     TorchPredictor,
     provider_diagnostics,
 )
+from torchlift.converters.inference.image_decoding import preprocessing_outside
 from torchlift.converters.inference.image_model import ImageModel, _fill
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
@@ -67,7 +69,9 @@ def test_scores_of_a_file_in_half_precision_are_float32(tmp_path: Path) -> None:
 def test_weights_beside_a_graph_end_in_their_file(
     offset: str, length: str, problem: str, tmp_path: Path
 ) -> None:
-    graph = helper.make_graph([], "g", [], [])
+    # Weights in the file itself stand before it.
+    inside = helper.make_tensor("inside", TensorProto.FLOAT, [1], [2.0])
+    graph = helper.make_graph([], "g", [], [], [inside])
     tensor = graph.initializer.add()
     tensor.name, tensor.data_type, tensor.data_location = "w", TensorProto.FLOAT, 1
     places = {"location": "w.data", "offset": offset, "length": length}
@@ -103,6 +107,7 @@ def test_images_that_keep_their_sizes_are_one_array_if_they_have_one() -> None:
         ("probabilities", -np.inf, False),
         ("features", -np.inf, False),
         ("logits", np.inf, False),
+        ("log_probabilities", np.inf, False),
         ("log_probabilities", np.nan, False),
     ],
 )
@@ -113,6 +118,11 @@ def test_minus_infinity_is_a_probability_of_0(kind: str, score: float, is_number
         return
     with pytest.raises(NotFiniteError, match=r"net: the outputs of 1 of 2 examples .*\[1, 0\]"):
         require_finite_scores(scores, kind, "net")
+    if kind != "probabilities" and kind != "features":
+        # Also beside what may be: another class is impossible.
+        scores[0, 1] = -np.inf
+        with pytest.raises(NotFiniteError, match=r"1 of 2 examples .*\[1, 0\]"):
+            require_finite_scores(scores, kind, "net")
 
 
 def test_what_is_said_of_a_file_is_compared_with_what_its_graph_does() -> None:
@@ -363,3 +373,21 @@ def test_packages_that_overwrite_each_other_are_named(monkeypatch: pytest.Monkey
         remedy = provider_diagnostics.package_remedy("openvino")
         expected = "`pip uninstall onnxruntime`, then `pip install onnxruntime-openvino`"
         assert remedy == (expected if words is None else found)
+
+
+def test_an_image_is_measured_against_what_the_graph_cuts_out_of_it() -> None:
+    """By its height and its width, and not the other way round."""
+    inside = Preprocessing("gray", None, crop=(4, 2))
+    metadata = Metadata(
+        preprocessing=Preprocessing("gray", resize="none", value_range=255),
+        baked_preprocessing=inside,
+    )
+    outside = preprocessing_outside(metadata)
+    assert outside is not None
+    image = np.arange(15, dtype=np.uint8).reshape(5, 3)
+    assert outside.pixels(image)[0, :, :, 0].tolist() == image.tolist()
+    with pytest.raises(PreprocessingError, match="an image of 3×5 is too small for a crop of 4×2"):
+        outside.pixels(image.T)
+    # What is no matter of the graph alone stays as it is.
+    resized = replace(metadata, preprocessing=inside)
+    assert preprocessing_outside(resized) is inside

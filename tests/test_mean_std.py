@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from torchlift.converters import t7
 from torchlift.converters.images import Preprocessing, PreprocessingError
 from torchlift.converters.images.mean_std import (
     from_mean_std,
     read_mean_std,
     read_mean_std_file,
+    with_table,
 )
 from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.t7 import LuaTable
@@ -36,6 +38,14 @@ def test_the_longer_list_says_how_many_channels_there_are() -> None:
     assert "RGB" not in note
 
 
+def test_a_table_is_read_with_how_images_are_resized() -> None:
+    """A size behind a colon is what images are scaled to before the network's own is cut out."""
+    table = LuaTable({"mean": 0.5, "std": 0.25})
+    found, note = from_mean_std(table, (1, 8, 6), resize="pil-box:^9")
+    assert (found.resize, found.size, found.crop) == ("pil-box", "^9", (8, 6))
+    assert note.endswith("images are resized to ^9 by pil-box and cropped to 8×6")
+
+
 def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
     (tmp_path / "pixels.json").write_text("[[0.4, 0.5, 0.6], 0.25]", encoding="utf-8")
     pair = LuaTable.from_list([LuaTable.from_list([0.4, 0.5, 0.6]), 0.25])
@@ -52,6 +62,7 @@ def test_two_values_without_names_are_mean_and_std(tmp_path: Path) -> None:
 def test_the_numbers_of_imagenet_are_in_the_order_that_the_network_sees() -> None:
     said = Normalization.of("imagenet", "imagenet", color="BGR")
     assert (said.mean, said.std) == ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    assert said.color == "BGR"
     said = Normalization.of("imagenet", "imagenet")
     assert (said.mean, said.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -137,6 +148,10 @@ def test_colors_are_those_of_so_many_channels(channels: int | None, color: str |
             said.preprocessing(channels=channels)
         return
     assert said.preprocessing(channels=channels)[0].color == color
+    if channels == 1:
+        for where in ({"channels": 1}, {"input_shape": (1, 8, 8)}):
+            with pytest.raises(PreprocessingError, match=r"BGR has 3 channels, but .* takes 1"):
+                Normalization(color="BGR", value_range=1).preprocessing(**where)
 
 
 def test_a_std_of_0_divides_nothing() -> None:
@@ -164,3 +179,33 @@ def test_the_numbers_of_imagenet_are_for_colors_from_0_to_1(said: Any, problem: 
         return
     found = Normalization.of(**both, **said)
     assert found == Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB", 1)
+
+
+def test_a_table_gives_the_numbers_and_what_is_said_beside_it_the_rest(tmp_path: Path) -> None:
+    table = LuaTable({"mean": 0.5, "std": 0.25})
+    t7.save(table, tmp_path / "pixels.t7")
+    (tmp_path / "PIXELS.JSON").write_text('{"mean": 0.5, "std": 0.25}', encoding="utf-8")
+    said = Normalization(color="gray", value_range=1)
+    expected = Normalization((0.5,), (0.25,), "gray", 1)
+    assert with_table(said, "model.t7", table) == (expected, "model.t7")
+    for file in (tmp_path / "pixels.t7", tmp_path / "PIXELS.JSON"):
+        assert with_table(said, "model.t7", file) == (expected, str(file))
+    for twice in (Normalization((0.5,)), Normalization(std=(0.5,))):
+        with pytest.raises(PreprocessingError, match="leave out mean=… and std=…"):
+            with_table(twice, "model.t7", table)
+    for wrong, problem in (
+        (LuaTable({"std": 0.25}), r"a table {mean = …, std = …} was expected"),
+        (LuaTable({"mean": "?"}), "mean is not a list of numbers"),
+    ):
+        with pytest.raises(PreprocessingError, match=f"^model.t7: {problem}"):
+            with_table(said, "model.t7", wrong)
+        with pytest.raises(PreprocessingError, match=f"^{problem}"):
+            from_mean_std(wrong)
+    assert read_mean_std(5) is None
+
+
+def test_a_file_of_yaml_may_end_in_yml(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yml", "c.YML"):
+        (tmp_path / name).write_text("mean: [0.1, 0.2, 0.3]\nstd: 0.5\n", encoding="utf-8")
+        found = read_mean_std_file(tmp_path / name)
+        assert found == Normalization((0.1, 0.2, 0.3), (0.5,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import onnx
 import pytest
@@ -11,7 +12,7 @@ from onnx import helper
 
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.images.image_to_image import ImageToImage
-from torchlift.converters.inference import InferenceError
+from torchlift.converters.inference import InferenceError, OnnxPredictor
 from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.onnx.annotator import with_metadata
 from torchlift.converters.vocabulary import Vocabulary
@@ -65,7 +66,12 @@ def test_every_entry_is_read_as_it_was_written() -> None:
         exporter="torch 2",
     )
     assert None not in vars(said).values(), "each entry is tried"
-    assert Metadata.from_props(said.to_props()) == said
+    props = said.to_props()
+    assert Metadata.from_props(props) == said
+    assert props["labels"] == '["Straße", "空"]'
+    # No and nothing are said, too.
+    empty = replace(said, depends_on_batch=False, labels=[], kept_outputs=[])
+    assert Metadata.from_props(empty.to_props()) == empty
 
 
 def test_an_entry_of_null_says_nothing() -> None:
@@ -109,3 +115,33 @@ def test_preprocessing_fits_the_input_of_the_graph() -> None:
     for shape in ((3, 6, 8), (1, 8, 6)):
         with pytest.raises(InferenceError, match="the metadata 'preprocessing' does not fit"):
             metadata.check_fits(shape, None)
+
+
+def test_the_first_format_called_another_rounding_nearest() -> None:
+    """What 0.1.0 called `torch-nearest` is today's `torch-nearest-exact`, in files of its own."""
+    steps = json.dumps(Preprocessing(size=(8, 8), resize="torch-nearest").to_json())
+    for version, resize in (
+        ({}, "torch-nearest-exact"),
+        ({"format_version": "2"}, "torch-nearest"),
+    ):
+        for entry in ("preprocessing", "baked_preprocessing"):
+            props = {"torchlift_version": '"0.1.0"', entry: steps, **version}
+            assert getattr(Metadata.from_props(props), entry).resize == resize
+
+
+def test_labels_of_a_file_are_counted_when_it_is_opened(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", 1, ["batch", 3])
+    y = helper.make_tensor_value_info("y", 1, ["batch", 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    for labels in (["a", "b", "c"], ["a", "b"]):
+        metadata = Metadata(labels=labels, output_kind="logits")
+        file = tmp_path / "m.onnx"
+        file.write_bytes(with_metadata(model.SerializeToString(), metadata))
+        if len(labels) == 3:
+            assert OnnxPredictor(file, "cpu").labels == labels
+        else:
+            with pytest.raises(
+                InferenceError, match=r"m\.onnx: the metadata 'labels' does not fit"
+            ):
+                OnnxPredictor(file, "cpu")

@@ -73,6 +73,18 @@ def test_text_of_a_file_is_no_markup(tmp_path: Path) -> None:
     assert html.count("<h1>") == 1
 
 
+def test_text_of_a_file_is_shown_as_it_is_but_for_what_a_terminal_obeys() -> None:
+    labels = ["Straße 空", "a\x1b[2J\u202e", "x" * 201, "y" * 200]
+    card = model_card(SavedModel(nn.Linear(4, 4), "logits", labels=labels))
+    shown = card.split("## Classes\n\n")[1].split("\n\n")[0].splitlines()
+    assert shown == [
+        "    0  Straße 空",
+        "    1  a\\x1b[2J\\u202e",
+        f"    2  {'x' * 200}…",
+        f"    3  {'y' * 200}",
+    ]
+
+
 @pytest.mark.parametrize(("count", "more"), [(40, ""), (41, "1 more"), (1040, "1,000 more")])
 def test_a_card_shows_forty_classes_and_how_many_more_there_are(count: int, more: str) -> None:
     labels = list(map(str, range(count)))

@@ -246,6 +246,46 @@ def test_weights_of_an_onnx_file_are_found_without_the_package_onnx(
     assert first_not_finite_weight(tmp_path / "empty.onnx") == ""
 
 
+@pytest.mark.parametrize(
+    ("numbers", "place"),
+    [
+        ([np.inf, 1.0, np.nan], "w[2] is nan (1 of 3 numbers are NaN or infinite)"),
+        ([-np.inf, np.inf, 0.0], ""),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_infinite_constants_of_a_graph_are_no_damage(
+    dtype: Any, numbers: list[float], place: str, tmp_path: Path
+) -> None:
+    """A mask of attention has some; a NaN behind one is the place that is named."""
+    values = numpy_helper.from_array(np.array(numbers, dtype), "w")
+    graph = onnx.helper.make_graph([], "constants", [], [], [values])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    assert first_not_finite_weight(tmp_path / "m.onnx") == place
+
+
+@pytest.mark.parametrize(
+    ("location", "place"), [("weights", "b[1] is nan (1 of 2"), ("../weights", "")]
+)
+def test_each_constant_in_a_file_beside_is_read_from_its_own_place(
+    location: str, place: str, tmp_path: Path
+) -> None:
+    """A file may not name one of another folder: it is left to who opens it."""
+    (tmp_path / "inner").mkdir()
+    tensors = [onnx.helper.make_tensor(name, 1, [2], bytes(8), raw=True) for name in "ab"]
+    for number, tensor in enumerate(tensors):
+        onnx.external_data_helper.set_external_data(tensor, location, 8 * number, 8)
+        tensor.ClearField("raw_data")
+    values = np.array([0, 1, 2, np.nan], "<f4").tobytes()
+    (tmp_path / "inner" / location).write_bytes(values)
+    graph = onnx.helper.make_graph([], "constants", [], [], tensors)
+    file = tmp_path / "inner" / "m.onnx"
+    file.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    found = first_not_finite_weight(file)
+    assert found.startswith(place)
+    assert bool(found) is bool(place)
+
+
 def test_what_must_be_finite_is_called_by_its_name() -> None:
     require_finite(np.array([1.0, -1.0]), "the mean")
     with pytest.raises(NotFiniteError, match=r"^the mean\[1\] is nan \(1 of 2 numbers"):

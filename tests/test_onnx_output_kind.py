@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from onnx import NodeProto, helper
 
-from torchlift.converters.inference.onnx_output_kind import kind_of
+from torchlift.converters.inference.onnx_output_kind import kind_of, output_kind_of_graph
 
 
 def chain(*operators: str | tuple[str, dict[str, Any]]) -> list[NodeProto]:
@@ -78,3 +80,23 @@ def test_an_exponential_over_its_sum_is_a_softmax(above: str, below: str, kind: 
         helper.make_node("Div", ["e", "s"], ["scores"]),
     ]
     assert kind_of(nodes, "scores")[0] == kind
+
+
+def test_a_file_is_asked_for_the_output_that_counts_and_not_for_its_weights(
+    tmp_path: Path,
+) -> None:
+    """Weights beside the file may be gone: what its operators are stands in it."""
+    weight = helper.make_tensor("w", 1, [2, 2], bytes(16), raw=True)
+    onnx.external_data_helper.set_external_data(weight, "gone", 0, 16)
+    weight.ClearField("raw_data")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["features"]),
+        helper.make_node("Softmax", ["features"], ["scores"]),
+    ]
+    graph = helper.make_graph(nodes, "two", [], [], [weight])
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    for output, kind in (
+        ("scores", ("probabilities", "Softmax")),
+        ("features", ("logits", "MatMul")),
+    ):
+        assert output_kind_of_graph(tmp_path / "m.onnx", output) == kind

@@ -55,6 +55,10 @@ def test_what_the_file_says_may_be_repeated() -> None:
         ({"resize": "pil-nearest"}, "resize=… is not the file's own: "),
         ({"mean": (0.1, 0.2, 0.3)}, "mean=… is not|mean"),
         ({"input_size": (7, 8)}, r"input_size=7x8, but the graph takes 8×8"),
+        (
+            {"input_size": (7, 8), "axes": (None, 3, None, None)},
+            "input_size=… is not the file's own",
+        ),
     ],
 )
 def test_something_else_is_an_error(options: dict[str, Any], problem: str) -> None:
@@ -94,6 +98,8 @@ def test_what_is_in_the_graph_cannot_be_replaced() -> None:
         (None, {"mean": (0.5,), "color": "gray"}, ("gray", 1)),
         (None, {"mean": (0.5, 0.5, 0.5)}, ("RGB", 3)),
         (1, {"mean": (0.5,)}, ("gray", 1)),
+        # As many channels as numbers, where nobody says how many.
+        (None, {"mean": (0.5,)}, ("gray", 1)),
         (None, {"value_range": 1, "color": "gray"}, ("gray", 0)),
     ],
 )

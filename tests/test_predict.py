@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torchlift.converters.inference import (
     predict_array,
     predict_files,
 )
+from torchlift.converters.inference.partial_results import Done
 from torchlift.converters.onnx import OnnxError, export
 from torchlift.converters.saved import open_model
 
@@ -380,3 +382,14 @@ def test_classifying_files_with_an_onnx_file_imports_no_torch(tmp_path: Path) ->
     words = ["predict", model, tmp_path / "image.png", "--output", tmp_path / "results.csv"]
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_an_image_without_predictions_has_a_row_without_a_problem_too(tmp_path: Path) -> None:
+    images = [Done("a.png", ""), Done("b.png", "broken"), Done("c.png", ""), Done("d.png", "")]
+    for name, kept in (("r.csv", 2), ("r.jsonl", 4)):  # The last rows of a CSV may be cut.
+        with suppress(KeyboardInterrupt), open_results(tmp_path / name) as write:
+            for one in images:
+                write(one.name, [], one.problem)
+            raise KeyboardInterrupt
+        with open_results(tmp_path / name, resume="auto") as write:
+            assert write.done == images[:kept]

@@ -148,10 +148,11 @@ def test_results_of_another_program_are_no_partial_file(
         write_all(tmp_path / "r.csv", **options)
     assert partial.read_bytes() == content
     partial.unlink()
-    record.write_text('{"mine": 1}', encoding="utf-8")
-    with pytest.raises(WriteError, match="holds something else than settings"):
-        write_all(tmp_path / "r.csv", **options)
-    assert record.read_text(encoding="utf-8") == '{"mine": 1}'
+    for text in ("mine", "[" * 100_000, "[1]", '{"mine": 1}'):
+        record.write_text(text, encoding="utf-8")
+        with pytest.raises(WriteError, match="holds something else than settings"):
+            write_all(tmp_path / "r.csv", **options)
+        assert record.read_text(encoding="utf-8") == text
     assert [path.name for path in tmp_path.iterdir()] == [record.name]
 
 

@@ -28,6 +28,7 @@ from torchlift.converters.inference import (
 from torchlift.converters.inference.classifier import top_predictions
 from torchlift.converters.inference.errors import ProviderError
 from torchlift.converters.inference.input_checks import check_inputs
+from torchlift.converters.inference.metadata import Metadata
 from torchlift.converters.inference.not_finite import require_finite_scores
 from torchlift.converters.inference.predictors import torch_device
 from torchlift.converters.inference.prepare import prepare_all, to_input_dtype
@@ -38,6 +39,7 @@ from torchlift.converters.inference.provider_options import (
     parse_provider,
     requested_providers,
 )
+from torchlift.converters.inference.providers import _graph_facts
 from torchlift.converters.inference.scores import log_probabilities, probabilities
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.sources import opened_predictor
@@ -377,3 +379,18 @@ def test_scores_of_a_graph_that_are_not_numbers_name_its_file(tmp_path: Path) ->
     np.testing.assert_allclose(predictor(rows), [[1, 4], [2, 5], [3, 6]], rtol=1e-6)
     with pytest.raises(NotFiniteError, match=r"f\.onnx: .* 1 of 2 .*output\[1, 0\] is inf"):
         predictor(np.float32([[0, 1], [1000, 1]]))
+
+
+@pytest.mark.parametrize("precision", [None, "fp16", "int8"])
+def test_a_graph_that_says_nothing_of_its_arithmetic_computes_in_float32(
+    precision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ends = [helper.make_tensor_value_info(name, 1, ["batch", 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    helper.set_model_props(model, Metadata(precision=precision).to_props())
+    onnx.save(model, tmp_path / "m.onnx")
+    facts = _graph_facts(tmp_path / "m.onnx")
+    assert (facts.precision, list(facts.inputs)) == (precision or "fp32", [("x", ["batch", 3])])
+    assert facts.cache.is_dir()

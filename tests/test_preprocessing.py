@@ -141,6 +141,7 @@ def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, image: Ima
     ("images", "message"),
     [
         (np.zeros((1, 2, 5, 5), np.uint8), "N, 1 or 3, H, W"),
+        (np.zeros((1, 4, 5, 5), np.uint8), "N, 1 or 3, H, W"),
         (np.zeros((1, 3, 5, 5), np.float32), "must be uint8"),
         ("cat.png", "an image was expected, not str"),
         ([], "no images"),
@@ -210,6 +211,7 @@ def test_json_round_trip() -> None:
     first = Preprocessing("BGR", 256, "torch-bilinear", (224, 224), 255, (1.5,), (2.5, 3.0, 3.5))
     text = json.dumps(first.to_json())
     assert Preprocessing.from_json(json.loads(text)) == first
+    assert Preprocessing.from_json({"color": "gray"}) == Preprocessing("gray")
 
 
 @pytest.mark.parametrize(

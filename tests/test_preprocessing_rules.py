@@ -350,7 +350,10 @@ def test_an_output_has_the_channels_of_a_color(
         with pytest.raises(PreprocessingError, match=problem):
             steps.image(output, input_color)
     else:
-        assert steps.image(output, input_color).shape[:2] == (2, 2)
+        output[0] = 1
+        made = steps.image(output, input_color)
+        # Colors where a gray image went in are red, green and blue.
+        assert made[0, 0].tolist() == ([255, 0, 0] if channels == 3 else 255)
 
 
 def test_an_unknown_color_of_outputs_is_refused() -> None:
@@ -375,6 +378,14 @@ def test_a_file_of_mean_and_std_that_cannot_be_read_is_named(tmp_path: Path) -> 
 def test_an_image_output_says_its_range_of_values(values: Any) -> None:
     with pytest.raises(PreprocessingError, match="not an image output of torchlift: "):
         ImageToImage.from_json(values)
+
+
+def test_pixels_are_rounded_after_resizing_where_that_is_asked() -> None:
+    image = np.array([[0, 10]], np.uint8)
+    steps = Preprocessing("gray", (1, 4), "image.scale-bilinear", value_range=255)
+    np.testing.assert_allclose(steps(image)[0, 0, 0], [0, 10 / 3, 20 / 3, 10], rtol=1e-6)
+    assert replace(steps, round_pixels=True)(image)[0, 0, 0].tolist() == [0, 3, 7, 10]
+    assert steps.pixels(image)[0, 0, :, 0].tolist() == [0, 3, 7, 10]
 
 
 def test_an_image_has_a_pixel() -> None:

@@ -103,3 +103,38 @@ def test_what_is_installed_fits_the_cuda_that_onnxruntime_was_built_for(
     found = diagnostics.library_remedy(provider)
     assert remedy in found
     assert ("ONNX Runtime 1.26.0" in found) is (provider != "openvino")
+
+
+@pytest.mark.parametrize(
+    ("installed", "conflict"),
+    [
+        ([], None),
+        (["onnxruntime-gpu"], None),
+        (["onnxruntime", "onnxruntime-gpu"], "onnxruntime and onnxruntime-gpu are both installed"),
+        (
+            ["onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"],
+            "onnxruntime and onnxruntime-gpu and onnxruntime-openvino are all installed",
+        ),
+    ],
+)
+def test_packages_of_one_module_are_taken_away_before_one_is_installed(
+    installed: list[str], conflict: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnostics, "_is_installed", installed.__contains__)
+    found = diagnostics.runtime_conflict()
+    if conflict is None:
+        assert found is None
+        for kind in ("gpu", "openvino"):
+            assert diagnostics.package_remedy(kind).endswith(f"`pip install onnxruntime-{kind}`")
+        assert diagnostics.package_remedy() == diagnostics.package_remedy("gpu")
+        return
+    assert found == diagnostics.package_remedy() == diagnostics.package_remedy("openvino")
+    assert found == (
+        f"{conflict} and overwrite each other: `pip uninstall {' '.join(installed)}`, then "
+        "`pip install` one of them"
+    )
+
+
+def test_a_package_is_installed_if_it_has_a_version() -> None:
+    assert diagnostics._is_installed("numpy")
+    assert not diagnostics._is_installed("onnxruntime-of-nobody")

@@ -190,3 +190,28 @@ def test_a_network_that_is_nested_too_deeply_to_be_built_is_damage(
 def test_a_description_that_no_json_reader_takes_is_of_no_other_library(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
     assert not is_of_another_library(tmp_path)
+
+
+def test_caches_of_python_beside_a_model_are_none_of_its_bytes(tmp_path: Path) -> None:
+    path = save(tiny(), tmp_path / "m")
+    count = describe_folder(path)["bytes"]
+    assert count == sum(file.stat().st_size for file in path.iterdir())
+    (path / "__pycache__").mkdir()
+    (path / "__pycache__" / "model.pyc").write_bytes(bytes(1000))
+    assert describe_folder(path)["bytes"] == count
+
+
+@pytest.mark.parametrize(("side", "is_taken"), [(2**14, True), (2**14 + 1, False)])
+def test_an_example_has_a_gigabyte_at_most(side: int, is_taken: bool, tmp_path: Path) -> None:
+    path = written(tmp_path, {"input_shape": [1, 2**14, side]})
+    if is_taken:
+        assert read_config(path)["input_shape"] == [1, 2**14, side]
+    else:
+        with pytest.raises(SavedModelError, match="too large for an example"):
+            read_config(path)
+
+
+@pytest.mark.parametrize("resize", ["torch-nearest-exact", "torch-bilinear", "image.scale-simple"])
+def test_of_the_names_of_the_first_version_one_alone_means_another_method(resize: str) -> None:
+    values = {"resize": resize, "size": 8}
+    assert preprocessing_of_format_1(values) == values

@@ -25,6 +25,8 @@ def first_layer(config: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda c: c.pop("format"), "not a model saved by torchlift"),
         (lambda c: c.update(format_version=3), "format version 3"),
+        (lambda c: c.update(format_version=0), "format version 0"),
+        (lambda c: c.update(format_version=True), "format version True"),
         (lambda c: c.pop("labels"), "no entry 'labels'"),
         (lambda c: c.update(labels=[1]), r"labels\[0\] is 1; a text was"),
         (lambda c: c.update(output_kind="dog"), "output_kind is 'dog'"),
@@ -43,6 +45,11 @@ def first_layer(config: dict[str, Any]) -> dict[str, Any]:
         (lambda c: first_layer(c)["arguments"].update(groups=5), "cannot be built"),
         (lambda c: first_layer(c)["arguments"].update(colour=5), "colour"),
         (lambda c: first_layer(c)["arguments"].update(out_channels=5), "0.weight"),
+        # As many numbers in another shape.
+        (
+            lambda c: first_layer(c)["arguments"].update(kernel_size=[9, 1]),
+            "0.weight has the shape",
+        ),
         (lambda c: c["structure"]["children"].append({"same_as": "9"}), "'9' is not an earlier"),
         (lambda c: c["structure"]["children"].append(3), "a description of a module was expected"),
         (lambda c: c["structure"].update(children={}), "its arguments or children are damaged"),

@@ -324,6 +324,30 @@ def test_another_size_than_the_layers_find_is_taken_from_the_file(tmp_path: Path
     assert model.notes == ["the input is 3x20x24, as the file's gradInput tells"]
 
 
+def test_a_file_tells_which_of_the_sizes_that_fit_its_input_has(tmp_path: Path) -> None:
+    """Where pooling leaves pixels out, several sizes fit: 32×32 is found first."""
+    window = {"kW": 4, "kH": 4, "dW": 4, "dH": 4, "padW": 0, "padH": 0, "ceil_mode": False}
+    pool = module("nn.SpatialMaxPooling", **window)
+    network = sequential(convolution(3, 2, 3, 1), pool, view(128), linear(128, 3))
+    assert open_model(write(network, tmp_path)).input_shape == (3, 32, 32)
+    network.fields["gradInput"] = torch.zeros(2, 3, 34, 33).numpy()
+    model = open_model(write(network, tmp_path))
+    assert model.input_shape == (3, 34, 33)
+    assert model.notes == ["the input is 3x34x33, as the file's gradInput tells"]
+
+
+def test_names_of_the_model_in_another_order_are_refused() -> None:
+    """Each output would be called by the name of another class."""
+    own = ["a", "b", "c"]
+    for model, beside in (
+        (tiny(labels=own), Beside()),
+        (tiny(), Beside(labels=[ClassNames("classes", own)])),
+    ):
+        with pytest.raises(LabelsError, match=r"output 2 is 'b', not 'c'"):
+            override_of(model, beside, labels=["a", "c", "b"])
+        assert override_of(model, beside, labels=["x", "b", "c"]).labels == ["x", "b", "c"]
+
+
 def test_the_project_of_a_file_tells_what_its_numbers_leave_open(tmp_path: Path) -> None:
     """siggraph2017_inpainting subtracts its mean from values of 0 to 1, whatever the mean is."""
     file = write(lua(model=sequential(convolution(4, 3, 1)), mean=lua_list(0, 0, 0)), tmp_path)

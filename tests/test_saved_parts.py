@@ -71,6 +71,9 @@ def graph(*steps: Any) -> GModule:
         # A layer that gets two values takes a table, and what is behind a layer is no input.
         (graph([0, [[0, 0], [0, 1]]]), None),
         (graph([0, [[0]]], [1, [[1]]]), "9"),
+        # A step without a layer hands on what it gets.
+        (graph([None, [[0]]], [0, [[1]]]), "9"),
+        (graph([None, [[0, 1]]], [1, [[1]]], [0, [[0, 0]]]), "9,3"),
     ],
 )
 def test_vectors_are_told_by_the_first_layers(module: nn.Module, told: str | None) -> None:
@@ -84,6 +87,7 @@ def test_vectors_are_told_by_the_first_layers(module: nn.Module, told: str | Non
         ((nn.Flatten(), nn.Linear(3 * 224 * 224, 2)), (3, 224, 224)),
         ((nn.Flatten(), nn.Linear(224 * 224, 2)), (1, 224, 224)),
         ((nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 227 * 227, 2)), (2, 227, 227)),
+        ((nn.Flatten(), nn.BatchNorm1d(3072), nn.Linear(3072, 2)), (3, 32, 32)),
         # It gives maps: no size makes a classifier of it.
         ((nn.Conv2d(3, 2, 3),), None),
         ((nn.Conv1d(3, 2, 3), nn.Flatten(), nn.Linear(4, 2)), None),

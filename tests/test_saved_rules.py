@@ -177,6 +177,14 @@ def test_features_are_kept_before_a_later_layer_writes_into_them() -> None:
     torch.testing.assert_close(program.module()(example), expected)
 
 
+def test_of_a_layer_that_is_called_twice_the_first_output_counts() -> None:
+    twice = nn.Linear(3, 3)
+    cut, example = UpToLayer(nn.Sequential(twice, nn.Tanh(), twice), "0"), torch.randn(5, 3)
+    torch.testing.assert_close(cut(example), twice(example))
+    program = torch.export.export(cut, (example,))
+    torch.testing.assert_close(program.module()(example), twice(example))
+
+
 def test_a_network_in_double_precision_is_written_as_pt2(tmp_path: Path) -> None:
     model = tiny()
     model.module.double()

@@ -181,7 +181,8 @@ def test_long_lists_and_special_values_are_written_as_readable_code(tmp_path: Pa
     long = [[0, [[index]]] for index in range(30)]
     graph = GModule(nn.Identity(), steps=[[0, [[0]]], *long], outputs=[[31]])
     clip = nn.Hardtanh(-math.inf, 2.5)
-    network = nn.Sequential(graph, clip, nn.AvgPool3d((1, 1, 1)))
+    # The size of an nn.Unflatten has to be a tuple, of one number too.
+    network = nn.Sequential(graph, clip, nn.AvgPool3d((1, 1, 1)), nn.Unflatten(3, (1,)))
     input = torch.randn(1, 1, 1, 1)
     expected = write(network, input, tmp_path / "m")
     run_outside(tmp_path / "m")
@@ -199,6 +200,7 @@ def test_long_lists_and_special_values_are_written_as_readable_code(tmp_path: Pa
     ]
     assert '        nn.Hardtanh(min_val=float("-inf"), max_val=2.5),' in lines
     assert "        nn.AvgPool3d((1, 1, 1), stride=(1, 1, 1))," in lines
+    assert "        nn.Unflatten(3, (1,))," in lines
 
 
 def test_pt2_has_a_dynamic_batch_and_carries_its_labels(tmp_path: Path) -> None:

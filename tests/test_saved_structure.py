@@ -25,7 +25,7 @@ from torchlift.converters.saved import (
 )
 from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.standalone import _bracketed, _literal, standalone_source
-from torchlift.converters.saved.structure import build, class_of, describe
+from torchlift.converters.saved.structure import _is_misplaced, build, class_of, describe
 
 
 @pytest.fixture
@@ -196,11 +196,13 @@ class Scaled(nn.Module):
         factor: float = 1.0,
         bias: bool = True,
         name: str | None = None,
+        shift: bool = False,
         _private: int = 0,
     ) -> None:
         super().__init__()
         self.inner, self.sizes, self.factor, self.name = inner, sizes, factor, name
         self.bias = nn.Parameter(torch.zeros(2)) if bias else None
+        self.shift = nn.Parameter(torch.zeros(2)) if shift else None
 
 
 @pytest.fixture
@@ -215,6 +217,7 @@ def test_arguments_are_described_unless_they_are_the_defaults() -> None:
     linear = {"class": "torch.nn.Linear", "arguments": {"in_features": 2, "out_features": 3}}
     plain = describe(Scaled(nn.Linear(2, 3), [1, 2]))
     assert plain["arguments"] == {"inner": linear, "sizes": [1, 2]}
+    assert describe(Scaled(nn.Tanh(), [], shift=True))["arguments"]["shift"] is True
     other = describe(Scaled(nn.Linear(2, 3), [1], 2, bias=False, name="a"))
     assert other["arguments"] == {
         "inner": linear,
@@ -267,6 +270,16 @@ class Around(nn.Sequential):
     def __init__(self, *modules: nn.Module, beside: nn.Module) -> None:
         super().__init__(*modules)
         self.beside = beside
+
+
+def test_an_argument_that_may_be_a_module_is_no_plain_value() -> None:
+    class Either(nn.Module):
+        def __init__(self, inner: int | nn.Module = 0, size: int | None = None) -> None:
+            super().__init__()
+
+    for name, misplaced in (("inner", False), ("size", True), ("other", False)):
+        assert _is_misplaced(Either, name, {"class": "torch.nn.Tanh"}) is misplaced
+        assert not _is_misplaced(Either, name, 3)
 
 
 def test_a_child_that_is_an_argument_is_no_child_of_the_rest() -> None:
@@ -365,3 +378,20 @@ def test_what_stands_twice_is_made_once_and_a_name_of_a_file_is_no_code() -> Non
         "    shared_1 = nn.ReLU()\n"
         "    return nn.Sequential(nn.Linear(2, 2), shared_1, nn.Linear(2, 2), shared_1)\n"
     ) in code
+
+
+def test_entries_of_a_list_are_values_too() -> None:
+    pool = nn.MaxPool2d(2)
+    for sizes, wrong in (((2, [3, None]), ""), ((2, [3, 1j]), "complex"), ([nn.Tanh()], "Tanh")):
+        pool.kernel_size = sizes  # type: ignore[assignment]
+        if wrong:
+            with pytest.raises(SavedModelError, match=f"kernel_size is {wrong}, not a number"):
+                describe(pool)
+        else:
+            assert describe(pool)["arguments"]["kernel_size"] == sizes
+
+
+def test_a_class_that_is_called_as_a_registered_layer_is_none() -> None:
+    own = type("View", (nn.Module,), {"__module__": View.__module__})
+    with pytest.raises(SavedModelError, match="View is neither a class of torch"):
+        describe(nn.Sequential(own()))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from torchlift.converters.saved import tensor_files
+from torchlift.converters.saved import SavedModel, load, save, tensor_files
 from torchlift.converters.saved.loader import DTYPES, fill, read_tensors
 
 
@@ -82,3 +82,24 @@ def test_what_torch_saves_is_written_once_it_is_whole(tmp_path: Path) -> None:
     assert file.read_bytes() == b"A part"
     with pytest.raises(IsADirectoryError):
         tensor_files.write_buffered(lambda stream: None, tmp_path)
+
+
+def test_weights_that_lie_in_memory_as_columns_are_saved_as_rows(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Conv2d(2, 3, 3))
+    network[0].weight = nn.Parameter(torch.randn(3, 4).T)
+    network[1].to(memory_format=torch.channels_last)
+    assert not any(layer.weight.is_contiguous() for layer in network)
+    expected = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    again = load(save(SavedModel(network.eval(), "features"), tmp_path / "m")).module.state_dict()
+    assert list(again) == list(expected)
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_is_loaded_can_be_trained_and_statistics_stay_what_they_are(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    loaded = load(save(SavedModel(network, "features"), tmp_path / "m")).module
+    assert all(isinstance(one, nn.Parameter) and one.requires_grad for one in loaded.parameters())
+    assert not any(one.requires_grad for one in loaded.buffers())
+    assert [name for name, _ in loaded.named_buffers()] == [
+        f"1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    ]

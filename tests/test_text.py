@@ -238,8 +238,32 @@ def test_unknown_tokens_are_listed() -> None:
         characters.encode("aébzé".encode())
     words = Tokenizer(Vocabulary("vocab", ("the", "sea", "<eos>")))
     assert words.encode(b"the  sea\nsea") == [0, 1, 2, 1]
+    assert list(words.texts([0, 1, 2, 0])) == ["the", " sea", " <eos>", " the"]
     with pytest.raises(InferenceError, match=r"lacks these words: 'ship'$"):
         words.encode(b"the ship")
+    # Twenty are listed, each once.
+    many = " ".join(f"w{number}" for number in range(22)).encode()
+    for text, end in ((many, " and 2 more"), (many[: many.index(b"w20")] * 2, "")):
+        with pytest.raises(InferenceError) as caught:
+            words.encode(text)
+        listed = ", ".join(repr(f"w{number}") for number in range(20))
+        assert str(caught.value).endswith(f"lacks these words: {listed}{end}")
+
+
+@pytest.mark.parametrize(
+    ("token", "is_word"),
+    [
+        ("é".encode(), False),
+        ("éa".encode(), True),
+        (b"\xf0\x9f\x98", False),
+        (b"a\xff", True),
+        (b"\xff\xff\xff\xff", True),
+    ],
+)
+def test_the_first_bytes_of_a_character_are_no_word(token: bytes, is_word: bool) -> None:
+    """No character has more than four bytes, and none begins within a token."""
+    vocabulary = Vocabulary("vocab", ("a", token.decode("latin-1")), 1, BYTES)
+    assert Tokenizer(vocabulary).is_words is is_word
 
 
 def test_the_command_prints_the_prime_and_then_the_text(

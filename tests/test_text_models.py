@@ -80,6 +80,9 @@ def runtime(token: tuple[str, list[Any]], **states: Any) -> Any:
         (("tensor(int64)", ["batch", "steps"]), [[2, 1]], False),
         (("tensor(int64)", ["steps", "batch"]), [[2], [1]], False),
         (("tensor(int64)", ["batch", 7]), [[2, 1]], False),
+        # Where no axis is called so, the batch is the first.
+        (("tensor(int64)", ["n", "t"]), [[2, 1]], False),
+        (("tensor(int64)", ["n", 1]), [[2, 1]], True),
         # A row with a 1 in the place of the token.
         (("tensor(float)", ["batch", 3]), [[0, 1, 0], [1, 0, 0]], False),
         (("tensor(double)", ["batch", 3]), [[0, 1, 0], [1, 0, 0]], False),
@@ -140,6 +143,30 @@ def test_a_step_gets_one_token_at_a_time_and_a_sequence_all(token: Any, fed: lis
 def test_other_files_are_no_language_models(token: Any, states: Any) -> None:
     with pytest.raises(InferenceError, match="no language model: "):
         _interface(runtime(token, **states))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "order"),
+    [
+        (["h", "c", "scores"], ["scores", "h", "c"]),
+        (["new_c", "scores", "new_h"], ["scores", "new_h", "new_c"]),
+        # One name alone tells nothing: the states come first, and the widths must be theirs.
+        (["new_c", "c", "scores"], ["scores", "new_c", "c"]),
+    ],
+)
+def test_new_states_have_their_names_or_come_first(outputs: list[str], order: list[str]) -> None:
+    session = runtime(("tensor(int64)", ["batch"]), h=["batch", 4], c=["batch", 4])
+    widths = {"scores": 9}
+    values = [
+        SimpleNamespace(name=name, type="tensor(float)", shape=["batch", widths.get(name, 4)])
+        for name in outputs
+    ]
+    session.get_outputs = lambda: values
+    assert _interface(session).outputs == order
+    values[0].shape = ["batch", 5]
+    if not {"new_h", "new_c"} <= set(outputs):
+        with pytest.raises(InferenceError, match="no language model: "):
+            _interface(session)
 
 
 class Step(nn.Module):
@@ -265,3 +292,33 @@ def test_json_without_a_vocabulary_is_named(content: str, problem: str, tmp_path
     file.write_text(json.dumps({"in": {"vocab": {"a": 1, "b": 2}}}), encoding="utf-8")
     (found,) = read_vocabulary_file(f"{file}:in.vocab")
     assert (found.tokens, found.lua_path) == (("a", "b"), "in.vocab")
+
+
+def test_a_file_that_is_no_t7_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "m.t7").write_bytes(b"no object at all")
+    with pytest.raises(t7.T7Error, match=r"m\.t7"):
+        open_language_model(tmp_path / "m.t7", "cpu")
+
+
+def test_what_is_said_of_a_file_is_passed_on_and_errors_name_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v.json").write_text('{"words": ["a", "b"]}', encoding="utf-8")
+    asked: list[Any] = []
+
+    def fail(path: Path, provider: str, given: Any, at: str | None) -> None:
+        asked.append((path, provider, [one.tokens for one in given or ()], at))
+        raise InferenceError("no model" if at is None else f"{path}: no model")
+
+    monkeypatch.setattr(torch_language_model, "open_torch_language_model", fail)
+    file = tmp_path / "m.t7"
+    for options, expected in (
+        ({"vocab": str(tmp_path / "v.json"), "at": "nets[2]"}, ([("a", "b")], "nets[2]")),
+        ({}, ([], None)),
+    ):
+        with pytest.raises(InferenceError) as caught:
+            open_language_model(file, "cuda:1", **options)
+        assert str(caught.value) == f"{file}: no model"
+        assert asked.pop() == (file, "cuda:1", *expected)
+    with pytest.raises(InferenceError, match=r"at=… is for \.t7 files$"):
+        open_language_model(tmp_path / "m.ONNX", at="a")

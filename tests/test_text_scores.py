@@ -74,6 +74,9 @@ def test_a_temperature_divides_the_logarithms(temperature: float) -> None:
     middles = shares.cumsum() - shares / 2
     drawn = [_draw(logs, temperature, Drawn(one)) for one in middles]  # type: ignore[arg-type]
     assert drawn == [0, 1, 2]
+    # However small the temperature is: then the logarithms are those of no number.
+    for number in (0.0, 0.999):
+        assert _draw(logs, temperature * 1e-5, Drawn(number)) == 0  # type: ignore[arg-type]
 
 
 def test_a_perplexity_that_is_too_large_is_infinite() -> None:
@@ -137,6 +140,10 @@ def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
     long = [0, 1] * 200
     assert text_loss(model, long, counted.append).tokens == 400
     assert sum(counted) == 399
+    # Each token counts alike, and what was read before counts at any length.
+    whole, _ = model.read(long[:-1], model.start())
+    loss = -whole[np.arange(399), long[1:]].mean()
+    assert text_loss(model, long).loss == pytest.approx(loss, rel=1e-9)
 
 
 def test_the_vocabulary_that_is_given_counts_over_that_of_the_file(tmp_path: Path) -> None:

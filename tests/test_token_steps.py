@@ -106,15 +106,35 @@ class Reversed(nn.Module):
 Reversed.__name__ = "SeqReverseSequence"
 
 
+class BothWays(SeqLSTM):
+    """A layer that reads backwards, too, as a field of it says."""
+
+    bidirectional = True
+
+
+class Counted(nn.Module):
+    """A layer whose state has the width of its inputs and of 1 more."""
+
+    num_states, memory = 1, None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.memory is not None:
+            self.memory = [input.new_zeros(input.shape[-1] + 1)]
+        return input
+
+
 @pytest.mark.parametrize(
     ("module", "inputs"),
     [
         (words(), "?:int64"),
         (words(batch_first=False), "?xN:int64"),
         (words(Reversed()), None),
+        (nn.Sequential(LookupTable(7, 3), BothWays(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 3), nn.Linear(3, 7)), None),
         (nn.Sequential(nn.Linear(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 4), SeqLSTM(3, 5)), None),
+        # A state that has neither the batch nor the tokens is not understood.
+        (nn.Sequential(LookupTable(7, 3), Counted()), None),
         # Its tokens count from 0, as no network of Torch7 does.
         (nn.Sequential(nn.Embedding(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),
     ],

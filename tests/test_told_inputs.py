@@ -45,6 +45,19 @@ def zeros(*shape: int) -> np.ndarray:
         (sequential(conv(gradInput=zeros(3, 20, 24))), "3x20x24"),
         (sequential(sequential(layer("nn.Identity"), conv(_input=zeros(2, 3, 7, 9)))), "3x7x9"),
         (sequential(conv("cudnn.SpatialConvolution", iSize=np.array([16, 3, 48, 40]))), "3x48x40"),
+        # What a layer got tells more than what it gave back, which may be of another pass.
+        (
+            sequential(
+                conv(
+                    "cudnn.SpatialConvolution",
+                    iSize=np.array([16, 3, 48, 40]),
+                    gradInput=zeros(8, 3, 20, 24),
+                )
+            ),
+            "3x48x40",
+        ),
+        (sequential(conv(_input=zeros(2, 3, 7, 9), gradInput=zeros(8, 3, 20, 24))), "3x7x9"),
+        (layer("nn.DataParallel", modules=LuaTable({1: conv(input=zeros(3, 7, 9))})), "3x7x9"),
     ],
 )
 def test_a_file_tells_the_size_that_its_layers_leave_open(

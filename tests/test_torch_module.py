@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torchlift.converters.inference import InferenceError, ProviderError, TorchPredictor
-from torchlift.converters.inference.torch_module import _is_on, as_inputs, inference_copy
+from torchlift.converters.inference.torch_module import _is_on, as_inputs, inference_copy, run
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.features.extractors import TorchExtractor
 
@@ -115,3 +115,13 @@ def test_an_error_of_a_layer_without_words_is_named_by_its_class(words: tuple[st
     predictor = TorchPredictor(SavedModel(Fails(), "logits"), "cpu")
     with pytest.raises(InferenceError, match=r"inputs of shape \(2, 3\): RuntimeError"):
         predictor(np.zeros((2, 3), np.float32))
+
+
+def test_outputs_remember_nothing_of_how_they_were_computed() -> None:
+    """A network whose weights may still be trained keeps no graph of a pass."""
+    network = nn.Linear(2, 3)
+    (output,) = run(network, torch.ones(1, 2))
+    assert not output.requires_grad
+    assert torch.is_grad_enabled()
+    scores = TorchPredictor(SavedModel(network, "logits"), "cpu")(np.ones((1, 2), np.float32))
+    np.testing.assert_allclose(scores, output.numpy(), rtol=1e-6)

@@ -177,8 +177,10 @@ def test_a_vocabulary_is_a_file_or_a_value_in_one(tmp_path: Path) -> None:
     (inner,) = read_vocabulary_file(f"{tmp_path}/two.t7:b")
     assert (inner.lua_path, inner.tokens) == ("b", ("z", "w"))
     (tmp_path / "v.JSON").write_text('{"idx_to_token": {"1": "p", "2": "q"}}', encoding="utf-8")
-    (named,) = read_vocabulary_file(f"{tmp_path}/v.JSON")
-    assert named.tokens == ("p", "q")
+    (tmp_path / "list.json").write_text('[1, {"itoc": {"1": "p", "2": "q"}}]', encoding="utf-8")
+    for file in ("v.JSON", "list.json"):
+        (named,) = read_vocabulary_file(f"{tmp_path}/{file}")
+        assert named.tokens == ("p", "q")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +208,9 @@ def test_so_many_vocabularies_are_taken_and_those_inside_a_network_are_not() -> 
     assert (found[0].lua_path, found[99].lua_path) == ("dicts.t000", "dicts.t099")
     inside = lua(net=module("nn.Tanh", words=WORDS), words=WORDS)
     assert [one.lua_path for one in vocabularies_in(inside, "dicts")] == ["dicts.words"]
+    # The two directions of one are one.
+    both = lua(idx_to_token=WORDS, token_to_idx=lua(the=1, sea=2, é=3))
+    assert [one.tokens for one in vocabularies_in(both, "dicts")] == [("the", "sea", "é")]
     # A table that stands in itself has an end.
     inside["self"] = inside
     assert len(vocabularies_in(inside, "dicts")) == 1

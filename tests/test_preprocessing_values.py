@@ -1,0 +1,66 @@
+"""Which numbers the bytes of an image become: ranges of values, then mean and std."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from torchlift.converters.images import Preprocessing, PreprocessingError
+from torchlift.converters.images.preprocessing import as_value_range
+
+#: Black, a fifth of white, and white.
+PIXELS = np.array([[0, 51, 255]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 0.2, 1]),
+        ({"value_range": 255}, [0, 51, 255]),
+        ({"value_range": (-1, 1)}, [-1, -0.6, 1]),
+        ({"value_range": (2, 12)}, [2, 4, 12]),
+        ({"value_range": (0, 10)}, [0, 2, 10]),
+        ({"value_range": (0, 1)}, [0, 0.2, 1]),
+        # The mean is subtracted from these values, and the rest divided.
+        ({"value_range": (-1, 1), "mean": (0.5,), "std": (0.5,)}, [-3, -2.2, 1]),
+        ({"mean": (0.2,)}, [-0.2, 0, 0.8]),
+        ({"std": (0.1,)}, [0, 2, 10]),
+    ],
+)
+def test_bytes_become_values_of_the_range(options: dict[str, Any], expected: list[float]) -> None:
+    found = Preprocessing("gray", **options)(PIXELS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0, 0, 0], expected, atol=1e-6)
+
+
+def test_each_channel_has_its_own_mean_and_std_in_the_order_of_the_colors() -> None:
+    image = np.array([[[10, 20, 30]]], np.uint8)
+    steps = {"value_range": 255, "mean": (1.0, 2.0, 3.0), "std": (1.0, 2.0, 4.0)}
+    for color, expected in (("RGB", [9, 9, 6.75]), ("BGR", [29, 9, 1.75])):
+        assert Preprocessing(color, **steps)(image).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (1, 1),
+        (255, 255),
+        ([1], 1),
+        ((0, 1), 1),
+        ((0, 255.0), 255),
+        ([-1, 1], (-1.0, 1.0)),
+        ((0, 2), (0.0, 2.0)),
+        ((1, 255), (1.0, 255.0)),
+    ],
+)
+def test_a_range_of_values_has_one_form(given: Any, expected: Any) -> None:
+    found = as_value_range(given)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("size", [f"*{'9' * 400}", "9" * 5000, "0", "*1/0", "8x"])
+def test_a_size_that_no_image_has_is_refused(size: str) -> None:
+    with pytest.raises(PreprocessingError):
+        Preprocessing(size=size)
