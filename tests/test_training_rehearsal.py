@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel, SavedModelError, TorchvisionNetwork
-from torchlift.transfer.data import Dataset, split
+from torchlift.transfer.data import Dataset, Splits, split
 from torchlift.transfer.errors import DataError, FreezingError, TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.heads import find_head, replace_head
 from torchlift.transfer.training.experiment import run_experiment
-from torchlift.transfer.training.rehearsal import _freezing_notes, rehearse
+from torchlift.transfer.training.rehearsal import _class_notes, _freezing_notes, rehearse
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -108,6 +109,18 @@ def test_classes_without_training_images_are_noted_or_refused(tmp_path: Path) ->
     with pytest.raises(TrainingError, match=r"all training images are of one class \(cat\)"):
         run_experiment(classifier(), experiment(alone), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"), [(1, "2"), (5, "2, 3, 4, 5, 6"), (6, "2, 3, 4, 5, 6, …")]
+)
+def test_five_classes_without_training_images_are_named(absent: int, named: str) -> None:
+    data = Dataset(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, absent + 1] * 2))
+    (note,) = _class_notes(Splits(data, data, data))
+    assert note == f"{absent} of {absent + 2} classes have no training images: {named}"
+    empty = replace(data.take(np.arange(0)), names=("ant", "bee"))
+    with pytest.raises(TrainingError, match=r"of one class \(none\): a classifier needs at least"):
+        _class_notes(Splits(empty, data, data))
 
 
 def test_test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:

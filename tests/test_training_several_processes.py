@@ -140,6 +140,36 @@ def test_each_epoch_and_process_is_seeded_by_itself_and_logged_by_its_number(
     assert logged == [(1, {"step": 1}), (2, {"step": 2})]
 
 
+def test_processes_know_all_that_is_trained_later_and_stop_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stopped at its own loss would leave the others waiting for its gradients."""
+    accelerator: Any = start_processes(QUIET, Freezing(), tmp_path)
+    prepare, made, fixed = accelerator.prepare, loop.build_batches, list[str]()
+
+    def recorded(network: nn.Module) -> Any:
+        fixed.extend(name for name, one in network.named_parameters() if not one.requires_grad)
+        return prepare(network)
+
+    monkeypatch.setattr(accelerator, "prepare", recorded)
+    monkeypatch.setattr(type(accelerator), "num_processes", property(lambda _: 2))
+    monkeypatch.setattr(loop, "build_batches", lambda *given: made(*given, all_processes=False))
+    steps: list[Step] = []
+    options = experiment(SPLITS, batch_size=6, freezing=Freezing("until 3", unfreeze_at=2))
+    run_epochs(classifier(), options, accelerator, tmp_path, on_step=steps.append)
+    assert fixed == []
+    assert {step.loss for step in steps} == {None}
+
+
+def test_a_process_leaves_the_group_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[Any] = []
+    monkeypatch.setattr(processes.atexit, "register", registered.append)
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    assert accelerator.state.destroy_process_group in registered
+
+
 @pytest.mark.parametrize("unfreezes", [True, False])
 @pytest.mark.parametrize(
     ("run", "expected"),

@@ -327,3 +327,17 @@ def test_classes_that_one_side_does_not_name_are_matched_by_position_with_a_note
 def test_what_a_teacher_counts_is_a_finite_number(name: str, value: float) -> None:
     with pytest.raises(TrainingError, match=f"{name}=.* must be finite"):
         Distillation("t", **{name: value})  # type: ignore[arg-type]
+
+
+def test_answers_of_a_teacher_in_another_precision_are_float32() -> None:
+    model = classifier(None, 1)
+    inputs = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    expected = model.module(inputs).log_softmax(1)
+    model.module = model.module.double()
+
+    class Double(nn.Sequential):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input.double())  # type: ignore[no-any-return]
+
+    model.module = Double(*model.module).eval()
+    torch.testing.assert_close(Teacher(model, model, [0, 1, 2])(inputs), expected)
