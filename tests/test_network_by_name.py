@@ -14,7 +14,7 @@ from torch import nn
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork
 from torchlift.transfer import network_by_name as file
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.network_by_name import load_network
+from torchlift.transfer.network_by_name import load_network, new_network
 
 OWN = """
 from torch import nn
@@ -194,3 +194,33 @@ def test_a_network_of_another_library_takes_all_options_but_the_type_of_its_numb
     (tmp_path / "here").mkdir()
     load_network(f"hf:{tmp_path / 'here'}", labels="l")
     assert (len(fetched), len(model.notes)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "torchvision:resnet81",
+            "torchvision has no classifier 'resnet81'; similar names: .*resnet18",
+        ),
+        ("torchvision:??", "similar names: see torchvision.models$"),
+        ("timm:resnet81", "timm has no network 'resnet81'; similar names: .*resnet18"),
+        ("timm:??.a1", r"timm has no network '\?\?\.a1'; similar names: see timm\.list_models"),
+    ],
+)
+def test_a_name_that_a_library_does_not_have_is_one_sentence(source: str, said: str) -> None:
+    for make in (load_network, lambda name: new_network(name, 1, 10)):
+        with pytest.raises(NetworkError, match=said):
+            make(source)
+
+
+def test_a_network_is_trained_from_scratch_by_a_name_that_is_known() -> None:
+    assert [*new_network("softmax", 1, 7).parameters()][-1].shape == (7,)
+    with pytest.raises(NetworkError, match=r"no network 'softmex': one of softmax, two_layer, "):
+        new_network("softmex", 1, 7)
+
+
+@pytest.mark.parametrize("source", ["m.t7", "hf:org/name", "lenet5"])
+def test_what_has_weights_of_its_own_takes_no_others(source: str) -> None:
+    with pytest.raises(NetworkError, match=rf"{source} has its own weights; leave out weights='w'"):
+        load_network(source, "w")

@@ -24,7 +24,13 @@ from torchlift.transfer.runs import (
     group_seeds,
     read_run,
 )
-from torchlift.transfer.runs_table import configurations_table, metrics_table, runs_csv, runs_table
+from torchlift.transfer.runs_table import (
+    configurations_table,
+    metrics_table,
+    option_text,
+    runs_csv,
+    runs_table,
+)
 from torchlift.transfer.spread import Spread, fixed
 from torchlift.transfer.sweep import FailedTrial, Sweep, Trial, failed_trials
 
@@ -351,3 +357,21 @@ def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(tmp_path: Path) 
     assert run.status == "damaged"
     assert "seconds.csv: damaged: 'utf-8' codec" in str(run.problem)
     assert "\n" not in str(run.problem)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (None, ""),
+        (0, "0"),
+        ([], ""),
+        (["cat", True, 0.5], "cat,true,0.5"),
+    ],
+)
+def test_options_are_shown_as_they_are_typed(value: Any, text: str) -> None:
+    assert option_text(value) == text
+    runs = [RunSummary("r", "failed", {"o": value})]
+    (row,) = csv.DictReader(io.StringIO(runs_csv(group_seeds(runs), runs)))
+    assert row["o"] == text

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from training_support import difference
 
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.training.checkpoints import (
     Kept,
     TrainingState,
@@ -102,3 +104,28 @@ def test_a_checkpoint_of_0_1_0_has_no_counts_of_classes(tmp_path: Path) -> None:
     load_last_checkpoint(tmp_path / "none", began)
     load_best(tmp_path / "none", began)
     assert (began.history, began.network.weight.item()) == ([], 0)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "average.safetensors"])
+@pytest.mark.parametrize("change", ["less", "more", "other"])
+def test_weights_of_another_network_are_refused_by_their_file(
+    change: str, file: str, tmp_path: Path
+) -> None:
+    """Half of a network would go on from the last epoch, and the rest from the beginning."""
+    save_checkpoint(tmp_path, state(1, 1))
+    path = tmp_path / "epoch-0001" / file
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("weight"))
+    changed = {"less": {}, "more": tensors | {"x": torch.ones(1)}, "other": tensors}[change]
+    if change == "other":
+        changed[name] = torch.ones(2, 2)
+    save_file(changed, path)
+    for load in (load_last_checkpoint, load_best):
+        resumed = state()
+        resumed.history = HISTORY[:1]
+        if load is load_best and file == "model.safetensors":
+            continue  # The average alone is read.
+        with pytest.raises(
+            TrainingError, match=rf"{file}: the checkpoint is damaged or of another"
+        ):
+            load(tmp_path, resumed)
