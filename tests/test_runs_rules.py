@@ -349,13 +349,18 @@ def test_what_is_not_finite_has_no_mean(numbers: list[float], expected: tuple[bo
     assert found.count == len(numbers)
 
 
-def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rows", [b"seconds\n1,\xff\n", b"seconds\n1\n", b"time\n1,2\n", b"seconds\n1,x\n"]
+)
+def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(
+    rows: bytes, tmp_path: Path
+) -> None:
     write_run(tmp_path / "r", [0.5])
-    (tmp_path / "r" / "seconds.csv").unlink()
-    (tmp_path / "r" / "seconds.csv").write_bytes(b"epoch,seconds\n1,\xff\n")
+    (tmp_path / "r" / "seconds.csv").write_bytes(b"epoch," + rows)
     (run,) = find_runs(tmp_path)
     assert run.status == "damaged"
-    assert "seconds.csv: damaged: 'utf-8' codec" in str(run.problem)
+    assert "seconds.csv: damaged: " in str(run.problem)
+    assert ("'utf-8' codec" in str(run.problem)) == (b"\xff" in rows)
     assert "\n" not in str(run.problem)
 
 

@@ -18,24 +18,31 @@ from training_support import QUIET, experiment
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.runs import read_run
 from torchlift.transfer.training import experiment as running
+from torchlift.transfer.training import loop
 from torchlift.transfer.training.experiment import RunResult, run_experiment
 from torchlift.transfer.training.lr_finder import RangeTest
-from torchlift.transfer.training.run_folder import RunFolder, open_run
+from torchlift.transfer.training.run_folder import RunFolder, open_run, read_facts
 
 _RANDOM = np.random.default_rng(0)
 DATA = Dataset(_RANDOM.integers(0, 256, (12, 1, 4, 4), np.uint8), np.arange(12) % 3)
 
 
+def model(*layers: nn.Module) -> SavedModel:
+    torch.manual_seed(0)
+    body = nn.Flatten(), nn.Linear(16, 16), nn.ReLU()
+    network = nn.Sequential(*body, *layers, nn.Linear(16, 3))
+    return SavedModel(network, "logits", (1, 4, 4), None, Preprocessing("gray"))
+
+
 def run(
     folder: Path, names: tuple[str, ...] | None = None, **options: Any
 ) -> tuple[SavedModel, RunResult]:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
-    model = SavedModel(network, "logits", (1, 4, 4), None, Preprocessing("gray"))
+    made = model()
     data = replace(DATA, names=names)
     splits = Splits(data, data, data.take(np.arange(0)))
-    return model, run_experiment(model, experiment(splits, epochs=1, **options), folder)
+    return made, run_experiment(made, experiment(splits, epochs=1, **options), folder)
 
 
 @pytest.mark.parametrize("names", [("ant", "bee", "cow"), None])
@@ -64,10 +71,10 @@ def test_trackers_begin_with_the_options_of_the_run_and_end_behind_its_evaluatio
 def test_a_network_that_was_trained_in_another_precision_computes_in_its_own_again(
     tmp_path: Path,
 ) -> None:
-    model, outcome = run(tmp_path / "run", run=replace(QUIET, precision="bf16"))
+    made, outcome = run(tmp_path / "run", run=replace(QUIET, precision="bf16"))
     inputs = torch.rand(5, 1, 4, 4)
     with torch.no_grad():
-        found = model.module(inputs)
+        found = made.module(inputs)
         assert torch.equal(found, load(outcome.folder.model).module(inputs))
 
 
@@ -105,12 +112,8 @@ def test_a_rate_that_was_found_is_said_before_the_first_epoch(
     monkeypatch.setattr(running, "_found_rate", lambda *given: 0.0625)
     said: list[str] = []
     splits = Splits(DATA, DATA, DATA.take(np.arange(0)))
-    model = SavedModel(
-        nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), "logits", (1, 4, 4), None,
-        Preprocessing("gray"),
-    )  # fmt: skip
     outcome = run_experiment(
-        model,
+        model(),
         experiment(splits, epochs=1, lr="find", schedule="constant"),
         tmp_path / "run",
         announce=said.append,
@@ -144,3 +147,43 @@ def test_only_the_first_process_tidies_up_and_only_a_run_that_it_began(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", run=replace(QUIET, resume="auto"))
     assert told == [(tmp_path / "run", is_new and is_main), (tmp_path / "run", is_main)]
+
+
+def test_a_run_that_a_callback_ended_is_whole_with_the_epochs_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with those up to its best one, which is the first here."""
+    scores = iter([0.9, 0.5])
+    monkeypatch.setattr(
+        loop,
+        "measure",
+        lambda *_: ({"val_accuracy": next(scores), "val_loss": 1.0}, torch.zeros(3, 3).long()),
+    )
+    asked = experiment(Splits(DATA, DATA, DATA.take(np.arange(0))), epochs=9)
+    outcome = run_experiment(
+        model(), asked, tmp_path / "run", on_epoch=lambda state: len(state.history) == 2
+    )
+    assert (len(outcome.history), outcome.evaluation["epoch"]) == (2, 1)
+    assert read_facts(tmp_path / "run")["ended_after"] == 2
+    assert read_run(tmp_path / "run", "run").status == "finished"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_of_a_network_that_no_model_can_hold_are_the_weights_described(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input
+
+    # Whether it can be exported is tried elsewhere.
+    monkeypatch.setattr("torchlift.transfer.training.rehearsal._export_notes", lambda *_: [])
+    splits = Splits(DATA, DATA, DATA.take(np.arange(0)))
+    folder = tmp_path / "run"
+    run_experiment(model(*[Own()] * own), experiment(splits, epochs=0), folder)
+    found = {
+        name
+        for name in ("network.json", "network.safetensors", "model")
+        if (folder / name).exists()
+    }
+    assert found == ({"network.json", "network.safetensors"} if own else {"model"})

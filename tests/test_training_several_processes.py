@@ -161,6 +161,28 @@ def test_processes_know_all_that_is_trained_later_and_stop_together(
     assert {step.loss for step in steps} == {None}
 
 
+@pytest.mark.parametrize("is_main", [True, False])
+def test_only_the_first_process_touches_checkpoints_and_tells_of_steps(
+    is_main: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    monkeypatch.setattr(type(accelerator), "is_main_process", property(lambda _: is_main))
+    told: list[str] = []
+    for name in ("remove_superseded", "save_checkpoint", "load_best"):
+        monkeypatch.setattr(loop, name, lambda *_, name=name: told.append(name))
+    run_epochs(
+        classifier(),
+        experiment(SPLITS, epochs=1, batch_size=6),
+        accelerator,
+        tmp_path,
+        lambda state: told.append("epoch"),
+        lambda step: told.append(step.phase),
+    )
+    phases = [*["training"] * 2, *["validation"] * 2]
+    first = ["remove_superseded", *phases, "save_checkpoint", "epoch"]
+    assert told == [*(first if is_main else []), "load_best"]
+
+
 def test_a_process_leaves_the_group_when_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
