@@ -183,6 +183,13 @@ def test_only_the_first_process_touches_checkpoints_and_tells_of_steps(
     assert told == [*(first if is_main else []), "load_best"]
 
 
+def test_each_run_of_a_process_has_its_own_precision(tmp_path: Path) -> None:
+    """As in a sweep: accelerate itself keeps that of the first one."""
+    for precision, name in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        run = replace(QUIET, precision=precision)
+        assert start_processes(run, Freezing(), tmp_path).mixed_precision == name
+
+
 def test_a_process_leaves_the_group_when_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
