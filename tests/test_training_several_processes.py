@@ -98,6 +98,19 @@ def test_results_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> 
     assert row["val_loss"] == pytest.approx(float(losses), rel=1e-4)
 
 
+def test_a_loss_is_computed_in_float32_whatever_the_precision_of_the_run() -> None:
+    """Bfloat16 would round it to three digits, and the best epoch would be one of many."""
+    torch.manual_seed(0)
+    network, inputs, targets = nn.Linear(4, 3), torch.randn(50, 4), torch.arange(50) % 3
+    batches: Any = SimpleNamespace(epoch=lambda number: [(inputs, targets)])
+    row, _ = measure(network, batches, Two())  # type: ignore[arg-type]  # a stand-in
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(inputs)
+    assert logits.dtype == torch.bfloat16
+    expected = functional.cross_entropy(logits.double(), targets)
+    assert row["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_a_mean_is_over_the_images_of_every_process() -> None:
     class Other(Two):
         def reduce(self, value: torch.Tensor, how: str) -> torch.Tensor:
@@ -106,6 +119,14 @@ def test_a_mean_is_over_the_images_of_every_process() -> None:
 
     counts = [(torch.tensor(6.0), torch.tensor(2), 3)]
     assert mean_of(counts, Other()) == (7 / 4, 2 / 4)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_large_loss_of_one_batch_swallows_none_of_the_others() -> None:
+    """Between 2³⁰ and 2³⁰ + 128 there is no float32: the sum is one of doubles."""
+    alone: Any = SimpleNamespace(reduce=lambda total, how: total)
+    counts = [(torch.tensor(2.0**30), torch.tensor(0), 1)]
+    counts += [(torch.tensor(1.0), torch.tensor(1), 1)] * 64
+    assert mean_of(counts, alone) == ((2**30 + 64) / 65, 64 / 65)
 
 
 def test_validated_images_are_counted_for_both_and_no_more_than_there_are() -> None:

@@ -64,6 +64,7 @@ def test_the_weight_divides_the_loss_between_labels_and_teacher(weight: float) -
     [
         (Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2,) * 3), Preprocessing(color="BGR")),
         (Preprocessing(color="BGR", value_range=255), Preprocessing(value_range=(-1, 1))),
+        (Preprocessing(value_range=(-1, 1)), Preprocessing(std=(0.5,) * 3)),
         (Preprocessing(color="gray", mean=(9.0,), value_range=255), Preprocessing(std=(0.1,) * 3)),
     ],
 )
