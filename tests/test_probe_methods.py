@@ -308,3 +308,13 @@ def test_test_features_have_no_class_that_was_not_learned() -> None:
         match_test_features(beyond, train)
     _, (note,) = match_test_features(Dataset(TEST.features, TEST.classes), train)
     assert "by position, because neither the test set nor the training set names them" in note
+
+
+def test_examples_and_not_numbers_are_counted_that_are_not_finite() -> None:
+    features = np.zeros((5, 3), np.float32)
+    scale = Scale.of(features)
+    features[1, [0, 2]], features[3, 1] = np.nan, -np.inf
+    said = r"^2 of 5 examples have features that are not finite numbers: features\[1, 0\] is nan"
+    for check in (Scale.of, scale):
+        with pytest.raises(ProbeError, match=said):
+            check(features)
