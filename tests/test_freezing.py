@@ -293,9 +293,13 @@ def test_a_network_without_a_head_has_none_that_could_be_frozen() -> None:
     ("options", "message"),
     [
         ({"freeze": "0", "unfreeze_at": 0}, "unfreeze_at=0 must be at least 1"),
+        ({"unfreeze_at": 3}, "unfreeze_at=3 needs layers to unfreeze: freeze="),
         ({"body_lr": 0.0}, r"body_lr=0\.0 must be positive"),
         ({"layer_decay": 0.0}, r"layer_decay=0\.0 must be above 0 and at most 1"),
         ({"layer_decay": 1.01}, "must be above 0 and at most 1"),
+        ({"body_lr": float("inf")}, "body_lr=inf must be finite"),
+        ({"freeze": "0", "unfreeze_at": 2.5}, r"unfreeze_at=2\.5 must be a whole number"),
+        ({"layer_decay": "0.5"}, r"layer_decay='0\.5' must be a number"),
         # Before there is a network.
         ({"unfreeze": "2:9,layer4"}, "'layer4' is no epoch, counted from 1"),
     ],
@@ -306,6 +310,8 @@ def test_options_that_freeze_nothing_sensible_are_refused_at_once(
     with pytest.raises(TrainingError, match=message):
         Freezing(**options)
     Freezing("0", unfreeze_at=1, body_lr=1e-9, layer_decay=1.0)
+    # Steps freeze all but the head at first.
+    assert Freezing(unfreeze="2:0", unfreeze_at=3).changes() == [2, 3]
 
 
 def nested() -> nn.Sequential:

@@ -143,6 +143,21 @@ def test_a_network_without_weights_or_of_a_single_layer_has_no_head() -> None:
     assert head_outputs(nn.Linear(4, 3)) == 3
 
 
+def test_a_convolution_that_is_a_head_begins_where_its_relu_has_a_gradient() -> None:
+    """As of SqueezeNet: all of its scores are one and alike; those of a linear layer are zero."""
+    inputs = torch.rand(5, 4, 3, 3)
+    behind = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(nn.Conv2d(4, 6, 1), *behind)
+    replace_head(network, 2, output_kind="logits")
+    scores = network(inputs)
+    assert torch.equal(scores, torch.ones(5, 2))
+    scores[:, 0].sum().backward()
+    assert network[0].weight.grad.any()
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(36, 6))
+    replace_head(linear, 2)
+    assert torch.equal(linear(inputs), torch.zeros(5, 2))
+
+
 @pytest.mark.parametrize(
     ("head", "features"),
     [(nn.Linear(4, 3), 4), (nn.Conv2d(4, 3, 1), 4), (nn.Conv2d(4, 3, (1, 2)), 8)],

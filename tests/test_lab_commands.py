@@ -251,6 +251,19 @@ def test_the_other_commands_show_what_the_lab_shows(name: str, tmp_path: Path) -
     assert commands(name, tmp_path / "full", full=True).lines()[1:] == small
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["torch7-convnets", "lenet-pytorch", "blitz", "cifar2"])
+def test_networks_are_summarized_for_the_images_that_there_are(
+    name: str, channels: int, tmp_path: Path
+) -> None:
+    """Gray ones, too, where the lab's own are colors, and the reverse."""
+    done = report(name, tmp_path, (channels, *SHAPES[name][1:]))[1]
+    size = 28 if name == "lenet-pytorch" else 32
+    said = f" --input {channels}x{size}x{size} --classes 2"
+    count = {"torch7-convnets": 4, "cifar2": 2}.get(name, 1)
+    assert sum(said in line for line in done.lines("summary")) == count
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_epochs_limit_and_photograph_are_those_that_were_given(name: str, tmp_path: Path) -> None:
     done = commands(name, tmp_path, epochs=3, limit=99, photo="me.jpg", test_data="t.npz")

@@ -19,7 +19,7 @@ from torchlift.transfer.labs.data import LabData
 from torchlift.transfer.labs.options import LabOptions
 from torchlift.transfer.labs.run import LABS, settings_of
 from torchlift.transfer.labs.tables import splits_table
-from torchlift.transfer.reports import Step
+from torchlift.transfer.reports import Figure, Page, Step, Table
 
 
 def metrics(network: str) -> dict[str, float]:
@@ -282,3 +282,68 @@ def test_numbers_that_make_no_lab_are_refused(options: dict[str, Any], problem: 
     with pytest.raises(LabError, match=problem):
         LabOptions(**options)
     LabOptions(**{name: value + 1 for name, value in options.items()})
+
+
+#: The chapters of each report, with their figures and what the captions of their tables begin with.
+OUTLINES = {
+    "torch7-convnets": """
+        The data: samples.png, Images of each class, Mean and standard deviation
+        Four networks: The networks and, Loss and accuracy of each, curves.png, confusion.png
+        The weights of the first layers: convnet-filters.png, convnet_bn-filters.png, \
+softmax-weights.png
+        AlexNet: The five most probable, alexnet-filters.png
+        The memory of AlexNet: Bytes of each layer. They, alexnet-sizes.png
+        The shapes in AlexNet: The output size of each
+        AlexNet, VGG and GoogLeNet: Computed from the networks
+        Transfer: Accuracy of the classifiers
+        """,
+    "lenet-pytorch": """
+        The data: Images of each class, samples.png
+        The network: The layers of LeNet., The formula
+        Training: Each epoch., curves.png
+        Save and load: Results on the test split
+        Test: Accuracy of each class, confusion.png, predictions.png
+        """,
+    "blitz": """
+        The data: Images of each class, samples.png
+        The network: The layers of LeNet-5., Mean and standard deviation
+        Training: Loss and accuracy on the training images, curves.png
+        Test: Results on the test split, Accuracy of each class, confusion.png, predictions.png
+        """,
+    "mnist-features": """
+        The data: samples.png, Images of each class
+        Learning curves: Accuracy on each split, curves.png
+        The weights of each unit: logistic-weights.png, mlp30-weights.png
+        Convolutions on a photograph: photo-kernels.png, photo-strides.png, photo-poolings.png, \
+The formula
+        A small convolutional network: The layers of the network, cnn-filters.png, cnn-maps.png, \
+cnn-samples.png
+        A photograph in AlexNet: alexnet-filters.png, alexnet-maps-1.png, alexnet-maps-2.png, \
+The values of the feature maps
+        """,
+    "cifar2": """
+        Two classes: Images of each class, samples.png
+        The lab's network: The layers of the network, Each epoch; the network, Accuracy of each
+        One change at a time: All networks, curves-plain.png, curves-deep.png
+        The effect of each change:
+        Mistakes in the lab:
+        """,
+}
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_report_shows_all_that_its_lab_computes(name: str, tmp_path: Path) -> None:
+    """Chapter by chapter; a figure that is drawn and not shown would be found here alone."""
+    shape = (1, 28, 28) if name in ("lenet-pytorch", "mnist-features") else (3, 32, 32)
+    page, commands = report(name, tmp_path, shape)
+    lines = [line.strip().partition(":") for line in OUTLINES[name].strip().splitlines()]
+    assert [section.title for section in page.sections] == [title for title, *_ in lines]
+    for section, (_, _, parts) in zip(page.sections, lines, strict=True):
+        alone = Page("", "", [section], page.steps, {}, [])
+        shown = [part for part in alone.parts() if isinstance(part, Table | Figure)]
+        expected = [part.strip() for part in parts.split(", ") if part.strip()]
+        found = [part.caption if isinstance(part, Table) else part.file.name for part in shown]
+        assert len(found) == len(expected)
+        assert all(map(str.startswith, found, expected)), (found, expected)
+    drawn = [words[words.index("--output") + 1] for words in commands.words if words[0] == "plot"]
+    assert sorted(figures(page)) == sorted(drawn)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from torchlift.converters.errors import TorchliftError
+from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.transfer.errors import LabError
 from torchlift.transfer.labs.options import LabOptions
 from torchlift.transfer.labs.run import LABS, _device, do_lab, settings_of
@@ -210,3 +210,68 @@ def test_a_lab_names_what_its_networks_ran_on(
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     assert _device(choice) == name
+
+
+def test_an_error_of_the_disk_names_the_command_too(tmp_path: Path) -> None:
+    def full(words: list[str]) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(LabError, match=r"torchlift train m --lr 1: .*No space left on device"):
+        Steps(tmp_path / "lab", full, {}).run("train", "m", lr=1)
+
+
+def test_commands_and_notes_are_said_when_they_come_up(tmp_path: Path) -> None:
+    """A command that is only read from the record is not."""
+    said: list[str] = []
+
+    def run(words: list[str]) -> Any:
+        said.append("it runs")
+        return {}
+
+    for _ in range(2):
+        steps = Steps(tmp_path / "lab", run, {}, said.append)
+        steps.note("look here")
+        steps.run("inspect", "my file")
+        steps.run("inspect", "my file")
+    assert said == [
+        "note: look here",
+        "$ torchlift inspect 'my file'",
+        "it runs",
+        "note: look here",
+    ]
+    assert steps.notes == ["look here"]
+
+
+def test_a_lab_writes_through_no_link_and_replaces_no_folder_that_one_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lab"
+    start(folder, Commands(), seed=0)
+    monkeypatch.chdir(folder)
+    with pytest.raises(WriteError, match="the folder that you are in"):
+        start(folder, Commands(), overwrite=True, seed=1)
+    monkeypatch.chdir(tmp_path)
+    (folder / "steps.jsonl").rename(tmp_path / "mine.jsonl")
+    (folder / "steps.jsonl").symlink_to(tmp_path / "mine.jsonl")
+    for overwrite in (False, True):
+        with pytest.raises(WriteError, match=r"steps\.jsonl is a symbolic link"):
+            start(folder, Commands(), overwrite=overwrite, seed=0)
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "steps.jsonl").unlink()
+    (tmp_path / "mine.jsonl").rename(folder / "steps.jsonl")
+    with pytest.raises(WriteError, match="link is a symbolic link"):
+        start(tmp_path / "link", Commands(), overwrite=True, seed=1)
+
+
+def test_a_lab_that_goes_on_knows_its_files_and_removes_what_a_kill_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Path] = []
+    monkeypatch.setattr("torchlift.transfer.labs.steps.remove_abandoned", looked_at.append)
+    for _ in range(2):
+        steps = start(tmp_path / "lab", Commands())
+        for name in ("figure.png", "run/model", "run/metrics.csv"):
+            assert steps.path(name) == tmp_path / "lab" / name
+    assert looked_at == [tmp_path / "lab"] * 2
+    lines = (tmp_path / "lab" / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["file"] for line in lines[1:]] == ["figure.png", "run"]

@@ -14,7 +14,7 @@ from torch import nn
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork
 from torchlift.transfer import network_by_name as file
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.network_by_name import load_network
+from torchlift.transfer.network_by_name import load_network, new_network
 
 OWN = """
 from torch import nn
@@ -68,6 +68,8 @@ def test_tensors_of_a_t7_are_taken_from_a_place_in_it(name: str, own: Path) -> N
     write(value, own, name)
     model = load_network("python:made_by_name:make", name, at="best")
     assert torch.equal(model.module[2].weight, torch.from_numpy(wanted[0]))
+    (note,) = model.notes
+    assert note.startswith(f"the weights are those of {name} by order and shape, best")
     with pytest.raises(NetworkError, match="a single network; leave out at='best'"):
         load_network("python:made_by_name:make", at="best")
 
@@ -194,3 +196,52 @@ def test_a_network_of_another_library_takes_all_options_but_the_type_of_its_numb
     (tmp_path / "here").mkdir()
     load_network(f"hf:{tmp_path / 'here'}", labels="l")
     assert (len(fetched), len(model.notes)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "torchvision:resnet81",
+            "torchvision has no classifier 'resnet81'; similar names: .*resnet18",
+        ),
+        ("torchvision:??", "similar names: see torchvision.models$"),
+        ("timm:resnet81", "timm has no network 'resnet81'; similar names: .*resnet18"),
+        ("timm:??.a1", r"timm has no network '\?\?\.a1'; similar names: see timm\.list_models"),
+    ],
+)
+def test_a_name_that_a_library_does_not_have_is_one_sentence(source: str, said: str) -> None:
+    for make in (load_network, lambda name: new_network(name, 1, 10)):
+        with pytest.raises(NetworkError, match=said):
+            make(source)
+
+
+def test_a_network_is_trained_from_scratch_by_a_name_that_is_known() -> None:
+    assert [*new_network("softmax", 1, 7).parameters()][-1].shape == (7,)
+    with pytest.raises(NetworkError, match=r"no network 'softmex': one of softmax, two_layer, "):
+        new_network("softmex", 1, 7)
+
+
+@pytest.mark.parametrize("source", ["m.t7", "hf:org/name", "lenet5"])
+def test_what_has_weights_of_its_own_takes_no_others(source: str) -> None:
+    with pytest.raises(NetworkError, match=rf"{source} has its own weights; leave out weights='w'"):
+        load_network(source, "w")
+
+
+def test_what_a_folder_of_another_library_lacks_is_the_same_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random as it is, a command can be repeated; and the numbers of others go on as before."""
+
+    def opened(folder: Path) -> SavedModel:
+        return SavedModel(nn.Linear(3, 2), "logits")
+
+    monkeypatch.setattr(file, "open_hugging_face", opened)
+    found, rest = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(load_network(f"hf:{tmp_path}").module.get_parameter("weight"))
+        rest.append(torch.rand(3))
+        torch.manual_seed(seed)
+        assert torch.equal(rest[-1], torch.rand(3))
+    assert torch.equal(*found)

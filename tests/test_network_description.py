@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from torchlift.converters.errors import WriteError
@@ -18,6 +19,7 @@ from torchlift.transfer.errors import NetworkError
 from torchlift.transfer.network_by_name import load_network
 from torchlift.transfer.network_description import (
     DESCRIPTION,
+    WEIGHTS,
     NetworkDescription,
     find_description,
     write_description,
@@ -205,3 +207,15 @@ def test_files_of_a_run_are_whole_or_as_before(
     with pytest.raises(WriteError, match="full"):
         write_weights(nn.Linear(4, 6), tmp_path / "run")
     assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+
+
+def test_weights_are_written_as_they_are_counted_whatever_their_memory(tmp_path: Path) -> None:
+    """Channels last, as convolutions are trained, and a matrix that is stored as its columns."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(2, 5))
+    network[1].weight = nn.Parameter(torch.arange(10.0).view(2, 5).T)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    write_weights(network, tmp_path)
+    stored = load_file(tmp_path / WEIGHTS)
+    assert stored.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        assert torch.equal(stored[name], value)

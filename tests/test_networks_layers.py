@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.transfer.networks import NETWORKS
-from torchlift.transfer.networks.photo_filters import PhotoFilters
+from torchlift.transfer.networks.photo_filters import PhotoFilters, photo_filters
 
 FIVE = "k5 relu max2 k5 relu max2 flatten linear relu linear relu linear"
 TANH = "k3p1 tanh max2 k3p1 tanh max2 flatten linear tanh linear"
@@ -169,3 +170,21 @@ def test_the_filters_of_photographs_do_what_they_are_called() -> None:
     assert (sizes["max_pool_8"], sizes["average_pool_2"]) == ((2, 2), (8, 8))
     assert seen["max_pool_8"].min() == 1
     assert seen["average_pool_8"].max() == 0.25
+
+
+def test_every_filter_of_photographs_runs_on_the_image_itself() -> None:
+    """A plot asks each layer what it gave: none of them sees what another one has done."""
+    network, seen = PhotoFilters().eval(), dict[str, torch.Tensor]()
+    image = torch.rand(2, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    for name, layer in network.named_children():
+        layer.register_forward_hook(
+            lambda _, given, output, name=name: seen.update({name: given[0]})
+        )
+    with torch.no_grad():
+        last = network(image)
+    assert list(seen) == [name for name, _ in network.named_children()]
+    assert all(given is image for given in seen.values())
+    torch.testing.assert_close(last, torch.nn.functional.avg_pool2d(image, 8))
+    model = photo_filters()
+    assert (model.output_kind, model.preprocessing) == ("features", Preprocessing("gray"))
+    assert not any(layer.training for layer in model.module.modules())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -308,3 +311,36 @@ def test_test_features_have_no_class_that_was_not_learned() -> None:
         match_test_features(beyond, train)
     _, (note,) = match_test_features(Dataset(TEST.features, TEST.classes), train)
     assert "by position, because neither the test set nor the training set names them" in note
+
+
+def test_examples_and_not_numbers_are_counted_that_are_not_finite() -> None:
+    features = np.zeros((5, 3), np.float32)
+    scale = Scale.of(features)
+    features[1, [0, 2]], features[3, 1] = np.nan, -np.inf
+    said = r"^2 of 5 examples have features that are not finite numbers: features\[1, 0\] is nan"
+    for check in (Scale.of, scale):
+        with pytest.raises(ProbeError, match=said):
+            check(features)
+
+
+def test_the_best_may_be_asked_for_among_the_probes_of_one_method() -> None:
+    """Only a logistic one becomes a network; of equal ones the first is taken."""
+    given: Any = [
+        SimpleNamespace(method=method, val_accuracy=val, test_accuracy=test)
+        for method, val, test in (
+            ("knn", 0.9, 0.1), ("logistic", 0.5, 0.9), ("logistic", 0.7, 0.2), ("logistic", 0.7, 1),
+        )
+    ]  # fmt: skip
+    assert best_of(given) is given[0]
+    assert best_of(given, "knn") is given[0]
+    assert best_of(given, "logistic") is given[2]
+
+
+def test_the_deviation_of_a_probe_is_that_of_its_tests() -> None:
+    """The sample deviation over its seeds, of which each splits the examples in another way."""
+    data = Dataset(BOTH.features, BOTH.classes, ("a", "b", "c"))
+    found = probe("x", data, "knn", None, ProbeOptions(repeats=3))
+    assert found.test_std == pytest.approx(np.std(found.test_accuracies, ddof=1))
+    assert found.test_accuracy == pytest.approx(np.mean(found.test_accuracies))
+    assert found.metrics["val_accuracy"].deviation != pytest.approx(found.test_std)
+    assert probe("x", data, "knn").test_std == 0

@@ -77,6 +77,18 @@ def test_preprocessing_and_rounding_are_those_of_the_store() -> None:
     assert features(source=source).input_shape == (1, 6, 7)
 
 
+def test_what_is_said_of_a_probe_is_not_said_of_the_network_that_it_is_made_from() -> None:
+    body = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(60, 3))
+    model = SavedModel(body, "logits", (1, 6, 7), preprocessing=GRAY, notes=["a note"])
+    given = {"pool": "none", "preprocessing": None, "dtype": "float16"}
+    store: Any = SimpleNamespace(manifest=given, layers={"0": (2, 5, 6)}, path=Path("store"))
+    found = feature_network(model, store, "0")
+    linear = LinearLayer(np.zeros((2, 60)), np.zeros(2))
+    classifier = probe_network(found, Scale(np.zeros(60), np.ones(60)), linear, None)
+    classifier.notes.append("of the classifier")
+    assert (model.notes, len(found.notes), len(classifier.notes)) == (["a note"], 2, 3)
+
+
 def test_features_without_height_and_width_are_not_pooled() -> None:
     """Of all layers of a store some may have them, and some not."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)).eval()

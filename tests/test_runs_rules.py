@@ -24,7 +24,13 @@ from torchlift.transfer.runs import (
     group_seeds,
     read_run,
 )
-from torchlift.transfer.runs_table import configurations_table, metrics_table, runs_csv, runs_table
+from torchlift.transfer.runs_table import (
+    configurations_table,
+    metrics_table,
+    option_text,
+    runs_csv,
+    runs_table,
+)
 from torchlift.transfer.spread import Spread, fixed
 from torchlift.transfer.sweep import FailedTrial, Sweep, Trial, failed_trials
 
@@ -343,11 +349,34 @@ def test_what_is_not_finite_has_no_mean(numbers: list[float], expected: tuple[bo
     assert found.count == len(numbers)
 
 
-def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rows", [b"seconds\n1,\xff\n", b"seconds\n1\n", b"time\n1,2\n", b"seconds\n1,x\n"]
+)
+def test_what_a_run_took_is_known_by_the_sentence_of_its_damage(
+    rows: bytes, tmp_path: Path
+) -> None:
     write_run(tmp_path / "r", [0.5])
-    (tmp_path / "r" / "seconds.csv").unlink()
-    (tmp_path / "r" / "seconds.csv").write_bytes(b"epoch,seconds\n1,\xff\n")
+    (tmp_path / "r" / "seconds.csv").write_bytes(b"epoch," + rows)
     (run,) = find_runs(tmp_path)
     assert run.status == "damaged"
-    assert "seconds.csv: damaged: 'utf-8' codec" in str(run.problem)
+    assert "seconds.csv: damaged: " in str(run.problem)
+    assert ("'utf-8' codec" in str(run.problem)) == (b"\xff" in rows)
     assert "\n" not in str(run.problem)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (None, ""),
+        (0, "0"),
+        ([], ""),
+        (["cat", True, 0.5], "cat,true,0.5"),
+    ],
+)
+def test_options_are_shown_as_they_are_typed(value: Any, text: str) -> None:
+    assert option_text(value) == text
+    runs = [RunSummary("r", "failed", {"o": value})]
+    (row,) = csv.DictReader(io.StringIO(runs_csv(group_seeds(runs), runs)))
+    assert row["o"] == text

@@ -16,7 +16,14 @@ from torch import nn
 
 from torchlift.converters import load_model
 from torchlift.transfer.errors import NetworkError
-from torchlift.transfer.torch7_weights import _fits, _listed, fill_from_t7
+from torchlift.transfer.torch7_weights import (
+    _assign,
+    _fits,
+    _listed,
+    _Source,
+    _Target,
+    fill_from_t7,
+)
 
 PARAMETERS = [numbers(4, 3, 3, 3), numbers(4), numbers(4), numbers(4), numbers(2, 16), numbers(2)]
 STATISTICS = [numbers(4), abs(numbers(4)) + 1]
@@ -203,3 +210,13 @@ def test_only_the_first_shapes_are_listed(count: int, more: str) -> None:
     """One number is a tensor too."""
     said = f"{count} tensors of 2×3, 1, 1, 1, 1, 1{more}"
     assert _listed([(2, 3), *[()] * (count - 1)]) == said
+
+
+def test_a_tensor_that_lies_in_memory_as_columns_is_filled_by_rows() -> None:
+    """As a transposed one of Torch7 does."""
+    rows = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    target = _Target("weight", torch.zeros(2, 3))
+    for values in (rows, np.asfortranarray(rows), rows.T.copy().T):
+        found = _assign([_Source("w", values)], [target], [])
+        assert found is not None
+        assert found[target].tolist() == [0, 1, 2, 3, 4, 5]

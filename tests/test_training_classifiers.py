@@ -18,6 +18,7 @@ from torchlift.converters.images.normalization import Normalization
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset, ImageFiles
 from torchlift.transfer.errors import HeadError, TrainingError
+from torchlift.transfer.training import classifiers
 from torchlift.transfer.training.classifiers import adapted_classifier, new_classifier
 
 _RANDOM = np.random.default_rng(0)
@@ -258,3 +259,29 @@ def test_a_new_head_has_no_temperature_and_keeps_the_other_notes() -> None:
     kept = trained()
     kept.notes = [*model.notes, "calibrated: by something"]
     assert adapted_classifier(kept, GRAY, "keep").notes == kept.notes
+
+
+def test_the_classes_of_a_kept_head_are_counted_by_their_names() -> None:
+    """Where a score is the larger of two numbers, the last weights have twice as many outputs."""
+    layers = nn.Flatten(), nn.Linear(784, 6), nn.MaxPool1d(2)
+    model = SavedModel(nn.Sequential(*layers).eval(), "logits", (1, 28, 28), ["a", "b", "c"])
+    assert adapted_classifier(model, GRAY, "keep").labels == ["a", "b", "c"]
+    model.labels = [*"abcdef"]
+    with pytest.raises(TrainingError, match="the kept head has 6 classes, but the data has 3"):
+        adapted_classifier(model, GRAY, "keep")
+
+
+def test_the_features_of_a_probe_are_computed_where_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+
+    def probe(*given: Any) -> int:
+        told.extend(given)
+        return 1234
+
+    monkeypatch.setattr(classifiers, "_probe_head", probe)
+    model = trained()
+    adapted = adapted_classifier(model, GRAY, "probe", "cuda")
+    assert told == [model, GRAY, "cuda"]
+    assert adapted.notes[-1] == "the head began as a logistic regression on 1234 features"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,16 @@ import yaml
 from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.transfer.errors import DivergedError, TrainingError
 from torchlift.transfer.training.experiment import _failure_recorded, _kept_if_begun
-from torchlift.transfer.training.options import ADDED_OPTIONS, RENAMED_OPTIONS
+from torchlift.transfer.training.options import (
+    ADDED_OPTIONS,
+    AUGMENTATION,
+    DISTILLATION,
+    FREEZING,
+    OPTIMIZATION,
+    RENAMED_OPTIONS,
+    RUN,
+    SPLIT_OPTIONS,
+)
 from torchlift.transfer.training.resuming import check_resumable
 from torchlift.transfer.training.run_folder import flat_options, open_run
 from torchlift.transfer.training.status import Failure
@@ -156,3 +166,25 @@ def test_a_metric_that_nobody_knows_is_the_accuracy(
     found: Any, monitor: str, tmp_path: Path
 ) -> None:
     assert open_run(tmp_path / "run", {"monitor": found}, {}, False, False).monitor() == monitor
+
+
+def test_of_all_options_only_what_changes_no_result_may_change(tmp_path: Path) -> None:
+    """The number of epochs, and where and on what a run computes and tells of it."""
+    usual = flat_options(
+        optimization=OPTIMIZATION,
+        freezing=FREEZING,
+        augmentation=AUGMENTATION,
+        distillation=DISTILLATION,
+        split_options=SPLIT_OPTIONS,
+        run=RUN,
+        seed=0,
+    )
+    assert {"precision", "keep_best", "batch_size", "val_fraction"} < usual.keys()
+    changeable = set()
+    for name in usual:
+        with suppress(TrainingError):
+            resumed(tmp_path, {name: 1}, {name: 2})
+            changeable.add(name)
+    assert changeable == {
+        *("epochs", "patience", "output", "tracker", "device", "threads", "workers")
+    }

@@ -18,6 +18,7 @@ from training_support import QUIET, classifier, experiment
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.data.augmentation import Augmentation
 from torchlift.transfer.errors import DivergedError
+from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.training import loop, lr_finder
 from torchlift.transfer.training.checkpoints import saved_epochs
 from torchlift.transfer.training.loop import Trained, run_epochs
@@ -156,6 +157,41 @@ def test_a_range_test_is_the_same_in_every_process_and_ends_in_time(
     steps = np.diff(np.log10(found.rates))
     np.testing.assert_allclose(steps, steps[0])
     assert RangeTest([0.01, 0.0123456, 0.1], [3.0, 1.0, 2.0]).suggestion == 0.0012
+
+
+@pytest.mark.parametrize(
+    ("freezing", "own", "factors"),
+    [
+        (Freezing(), [], [1]),
+        (Freezing(layer_decay=0.5), [], [0.5, 1]),
+        (Freezing(body_lr=0.002), [0.002], [1]),
+        (Freezing(body_lr=0.002, layer_decay=0.5), [0.001], [1]),
+    ],
+    ids=str,
+)
+def test_in_a_range_test_layers_with_a_rate_of_their_own_keep_it(
+    freezing: Freezing, own: list[float], factors: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the training, whatever rate of the head is found; all others grow with it."""
+    seen: list[set[float]] = []
+    build = lr_finder.build_optimizer
+
+    def recorded(*given: Any) -> Any:
+        optimizer = build(*given)
+        optimizer.register_step_pre_hook(
+            lambda one, *_: seen.append({group["lr"] for group in one.param_groups})
+        )
+        return optimizer
+
+    monkeypatch.setattr(lr_finder, "build_optimizer", recorded)
+    monkeypatch.setattr(lr_finder, "_UPDATES", 4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 8), nn.Linear(8, 3))
+    asked = experiment(SPLITS, batch_size=4, freezing=freezing)
+    found = lr_finder.find_rate(classifier(network), asked, Accelerator(cpu=True))
+    expected = [[*own, *(factor * rate for factor in factors)] for rate in found.rates]
+    for rates, each in zip(seen, expected, strict=False):
+        np.testing.assert_allclose(sorted(rates), sorted(each))
+    assert len(found.rates) >= 3
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

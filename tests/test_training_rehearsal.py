@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.requirements import MissingPackageError
 from torchlift.converters.saved import SavedModel, SavedModelError, TorchvisionNetwork
-from torchlift.transfer.data import Dataset, split
+from torchlift.transfer.data import Dataset, Splits, split
 from torchlift.transfer.errors import DataError, FreezingError, TrainingError
 from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.heads import find_head, replace_head
+from torchlift.transfer.training import rehearsal
 from torchlift.transfer.training.experiment import run_experiment
-from torchlift.transfer.training.rehearsal import _freezing_notes, rehearse
+from torchlift.transfer.training.rehearsal import _class_notes, _classify, _freezing_notes, rehearse
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -88,6 +90,11 @@ def test_layers_that_are_unfrozen_too_late_are_noted() -> None:
     notes = rehearse(classifier(), experiment(digit_splits(), freezing=late, epochs=2)).notes
     assert "trained from epoch 5 on, but the training has only 2 epochs" in notes[0]
     assert not rehearse(classifier(), experiment(digit_splits(), freezing=late, epochs=5)).notes
+    # Of several steps the first one tells of those behind it.
+    steps = Freezing(unfreeze="2:4,4:1,6:0")
+    for epochs, said in ((1, "epoch 2 on, but the training has only 1 "), (3, "epoch 4 on")):
+        (note,) = _freezing_notes(steps, epochs)
+        assert said in note
     # Without an epoch nothing is trained.
     assert [bool(_freezing_notes(late, epochs)) for epochs in range(6)] == [
         False,
@@ -108,6 +115,42 @@ def test_classes_without_training_images_are_noted_or_refused(tmp_path: Path) ->
     with pytest.raises(TrainingError, match=r"all training images are of one class \(cat\)"):
         run_experiment(classifier(), experiment(alone), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"), [(1, "2"), (5, "2, 3, 4, 5, 6"), (6, "2, 3, 4, 5, 6, …")]
+)
+def test_five_classes_without_training_images_are_named(absent: int, named: str) -> None:
+    data = Dataset(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, absent + 1] * 2))
+    (note,) = _class_notes(Splits(data, data, data))
+    assert note == f"{absent} of {absent + 2} classes have no training images: {named}"
+    empty = replace(data.take(np.arange(0)), names=("ant", "bee"))
+    with pytest.raises(TrainingError, match=r"of one class \(none\): a classifier needs at least"):
+        _class_notes(Splits(empty, data, data))
+
+
+@pytest.mark.parametrize("classes", [9, 10, 11])
+def test_a_network_has_an_output_for_every_class(classes: int) -> None:
+    images = np.zeros((2, 1, 32, 32), np.uint8)
+    data = Dataset(images, np.array([0, classes - 1]))
+    if classes <= 10:
+        _classify(classifier(), Splits(data, data, data))
+    else:
+        with pytest.raises(TrainingError, match="has 10 outputs, but the data has 11 classes"):
+            _classify(classifier(), Splits(data, data, data))
+
+
+@pytest.mark.parametrize("part", ["save", "load"])
+def test_what_can_be_saved_and_not_opened_again_is_no_model(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> None:
+        raise SavedModelError("it is odd")
+
+    monkeypatch.setattr(rehearsal, part, fails)
+    found = rehearse(classifier(), experiment(digit_splits()))
+    assert not found.saveable
+    assert found.notes == ["only the weights are saved, not a model: it is odd"]
 
 
 def test_test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:

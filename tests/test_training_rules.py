@@ -24,6 +24,7 @@ from torchlift.transfer import Optimization, fit
 from torchlift.transfer.data import Dataset, Splits
 from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.freezing import Freezing
+from torchlift.transfer.training import draw_splits as drawing
 from torchlift.transfer.training import experiment as running
 from torchlift.transfer.training import processes
 from torchlift.transfer.training.checkpoints import (
@@ -171,6 +172,29 @@ def test_what_was_assumed_about_both_datasets_is_noted() -> None:
     )
     assert found.train.names == found.test.names == ("cat", "dog")
     assert (len(found.train), len(found.val), len(found.test)) == (16, 4, 4)
+
+
+@pytest.mark.parametrize("by", ["name", "position"])
+def test_classes_are_matched_everywhere_as_it_is_said(
+    by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Dataset(np.zeros((20, 1, 4, 4), np.uint8), np.arange(20) % 2, ("dog", "cat"))
+    names = ["dog", "cat"] if by == "name" else ["woof", "meow"]
+    told: list[Any] = []
+    match, divide = drawing.match_classes, drawing.split
+
+    def matched(*given: Any) -> Any:
+        told.append(given[2])
+        return match(*given)
+
+    def divided(*given: Any, **named: Any) -> Any:
+        told.append((given[1:4], named["match_classes"], len(named["test_data"])))
+        return divide(*given, **named)
+
+    monkeypatch.setattr(drawing, "match_classes", matched)
+    monkeypatch.setattr(drawing, "split", divided)
+    draw_splits(data, data.take(np.arange(6)), SplitOptions(0.2, 0.3), 7, by, names)
+    assert told == [by, by, ((0.2, 0.3, 7), by, 6)]
 
 
 @pytest.mark.parametrize("typed", ["cat,dog", "cat, dog", " cat ,dog"])

@@ -98,6 +98,19 @@ def test_results_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> 
     assert row["val_loss"] == pytest.approx(float(losses), rel=1e-4)
 
 
+def test_a_loss_is_computed_in_float32_whatever_a_network_gives() -> None:
+    """Bfloat16 would round it to three digits, and the best epoch would be one of many."""
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 3).bfloat16(), torch.arange(50) % 3
+    batches: Any = SimpleNamespace(epoch=lambda number: [(logits, targets)])
+    alone: Any = SimpleNamespace(
+        num_processes=1, autocast=nullcontext, reduce=lambda total, how: total
+    )
+    row, _ = measure(nn.Identity(), batches, alone)
+    expected = functional.cross_entropy(logits.double(), targets)
+    assert row["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_a_mean_is_over_the_images_of_every_process() -> None:
     class Other(Two):
         def reduce(self, value: torch.Tensor, how: str) -> torch.Tensor:
@@ -106,6 +119,14 @@ def test_a_mean_is_over_the_images_of_every_process() -> None:
 
     counts = [(torch.tensor(6.0), torch.tensor(2), 3)]
     assert mean_of(counts, Other()) == (7 / 4, 2 / 4)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_large_loss_of_one_batch_swallows_none_of_the_others() -> None:
+    """Between 2³⁰ and 2³⁰ + 128 there is no float32: the sum is one of doubles."""
+    alone: Any = SimpleNamespace(reduce=lambda total, how: total)
+    counts = [(torch.tensor(2.0**30), torch.tensor(0), 1)]
+    counts += [(torch.tensor(1.0), torch.tensor(1), 1)] * 64
+    assert mean_of(counts, alone) == ((2**30 + 64) / 65, 64 / 65)
 
 
 def test_validated_images_are_counted_for_both_and_no_more_than_there_are() -> None:
@@ -138,6 +159,65 @@ def test_each_epoch_and_process_is_seeded_by_itself_and_logged_by_its_number(
     run_epochs(classifier(), options, accelerator, tmp_path)
     assert seeds == [(3, 1, 5), (3, 2, 5)]
     assert logged == [(1, {"step": 1}), (2, {"step": 2})]
+
+
+def test_processes_know_all_that_is_trained_later_and_stop_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stopped at its own loss would leave the others waiting for its gradients."""
+    accelerator: Any = start_processes(QUIET, Freezing(), tmp_path)
+    prepare, made, fixed = accelerator.prepare, loop.build_batches, list[str]()
+
+    def recorded(network: nn.Module) -> Any:
+        fixed.extend(name for name, one in network.named_parameters() if not one.requires_grad)
+        return prepare(network)
+
+    monkeypatch.setattr(accelerator, "prepare", recorded)
+    monkeypatch.setattr(type(accelerator), "num_processes", property(lambda _: 2))
+    monkeypatch.setattr(loop, "build_batches", lambda *given: made(*given, all_processes=False))
+    steps: list[Step] = []
+    options = experiment(SPLITS, batch_size=6, freezing=Freezing("until 3", unfreeze_at=2))
+    run_epochs(classifier(), options, accelerator, tmp_path, on_step=steps.append)
+    assert fixed == []
+    assert {step.loss for step in steps} == {None}
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_only_the_first_process_touches_checkpoints_and_tells_of_steps(
+    is_main: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    monkeypatch.setattr(type(accelerator), "is_main_process", property(lambda _: is_main))
+    told: list[str] = []
+    for name in ("remove_superseded", "save_checkpoint", "load_best"):
+        monkeypatch.setattr(loop, name, lambda *_, name=name: told.append(name))
+    run_epochs(
+        classifier(),
+        experiment(SPLITS, epochs=1, batch_size=6),
+        accelerator,
+        tmp_path,
+        lambda state: told.append("epoch"),
+        lambda step: told.append(step.phase),
+    )
+    phases = [*["training"] * 2, *["validation"] * 2]
+    first = ["remove_superseded", *phases, "save_checkpoint", "epoch"]
+    assert told == [*(first if is_main else []), "load_best"]
+
+
+def test_each_run_of_a_process_has_its_own_precision(tmp_path: Path) -> None:
+    """As in a sweep: accelerate itself keeps that of the first one."""
+    for precision, name in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        run = replace(QUIET, precision=precision)
+        assert start_processes(run, Freezing(), tmp_path).mixed_precision == name
+
+
+def test_a_process_leaves_the_group_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[Any] = []
+    monkeypatch.setattr(processes.atexit, "register", registered.append)
+    accelerator = start_processes(QUIET, Freezing(), tmp_path)
+    assert accelerator.state.destroy_process_group in registered
 
 
 @pytest.mark.parametrize("unfreezes", [True, False])

@@ -64,6 +64,7 @@ def test_the_weight_divides_the_loss_between_labels_and_teacher(weight: float) -
     [
         (Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2,) * 3), Preprocessing(color="BGR")),
         (Preprocessing(color="BGR", value_range=255), Preprocessing(value_range=(-1, 1))),
+        (Preprocessing(value_range=(-1, 1)), Preprocessing(std=(0.5,) * 3)),
         (Preprocessing(color="gray", mean=(9.0,), value_range=255), Preprocessing(std=(0.1,) * 3)),
     ],
 )
@@ -327,3 +328,17 @@ def test_classes_that_one_side_does_not_name_are_matched_by_position_with_a_note
 def test_what_a_teacher_counts_is_a_finite_number(name: str, value: float) -> None:
     with pytest.raises(TrainingError, match=f"{name}=.* must be finite"):
         Distillation("t", **{name: value})  # type: ignore[arg-type]
+
+
+def test_answers_of_a_teacher_in_another_precision_are_float32() -> None:
+    model = classifier(None, 1)
+    inputs = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    expected = model.module(inputs).log_softmax(1)
+    model.module = model.module.double()
+
+    class Double(nn.Sequential):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input.double())  # type: ignore[no-any-return]
+
+    model.module = Double(*model.module).eval()
+    torch.testing.assert_close(Teacher(model, model, [0, 1, 2])(inputs), expected)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from .errors import FreezingError, HeadError, LayerError, TrainingError, check_option
+from .errors import FreezingError, HeadError, LayerError, TrainingError, check_numbers, check_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,7 @@ class Freezing:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         start = self.unfreeze_at
         check_option(
             self, "unfreeze_at", start is None or start >= 1, "at least 1: epochs count from 1"

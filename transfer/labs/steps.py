@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...converters.errors import TorchliftError
-from ...converters.files import atomic_path, check_output, remove_abandoned
+from ...converters.files import atomic_path, check_elsewhere, check_output, remove_abandoned
 from ...converters.overwriting import check_no_links
 from ...converters.validation import (
     anything,
@@ -183,8 +183,10 @@ def _check_replaceable(folder: Path) -> None:
 
     Raises:
         LabError: When it holds something else; the message names it.
+        WriteError: When it is a link, or the folder that the process works in.
     """
     check_output(folder, overwrite=True, folder=True)
+    check_elsewhere(folder)
     entries = _read_record(folder / _RECORD)
     names = {entry["file"] for entry in entries if "file" in entry}
     # While `extract` writes a file, the features are in a folder beside it.

@@ -66,6 +66,9 @@ def find_rate(model: SavedModel, experiment: Experiment, accelerator: Accelerato
     set_frozen(network, frozen_at(network, experiment.freezing, 1))
     options = replace(experiment.optimization, lr=_FIRST)
     optimizer = build_optimizer(network, options, experiment.freezing)
+    # Layers with a rate of their own have it in the training too, whatever that of the head is.
+    own = experiment.freezing.body_lr is not None
+    kept = [group for group in optimizer.param_groups if own and group["base_lr"] != _FIRST]
     network.train()
     rates: list[float] = []
     losses: list[float] = []
@@ -73,6 +76,8 @@ def find_rate(model: SavedModel, experiment: Experiment, accelerator: Accelerato
     for inputs, targets in _endless(batches):
         growth = (_LAST / _FIRST) ** (len(rates) / (_UPDATES - 1))
         set_learning_rates(optimizer, growth)
+        for group in kept:
+            group["lr"] = group["base_lr"]
         loss = functional.cross_entropy(network(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
