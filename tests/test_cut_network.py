@@ -72,6 +72,17 @@ def test_a_row_with_code_of_its_own_is_not_shortened() -> None:
         assert torch.equal(cut(inputs), linear(inputs).relu())
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_comes_before_the_last_layer_of_a_row_is_kept_however_deep_it_is(depth: int) -> None:
+    whole: nn.Module = nn.Sequential(nn.ReLU(), nn.Linear(3, 2))
+    for _ in range(depth - 1):
+        whole = nn.Sequential(nn.Linear(3, 3), whole)
+    tap = find_tap(whole.eval(), "penultimate")
+    cut = cut_network(whole, tap, torch.rand(2, 3))
+    kinds = [type(module).__name__ for module in cut.modules()]
+    assert kinds == ["Sequential", "Linear"] * (depth - 1) + ["Sequential", "ReLU"]
+
+
 class Rests(nn.Module):
     """Behind its first layer come layers of buffers alone and of nothing."""
 

@@ -102,6 +102,8 @@ def test_a_layer_that_runs_again_is_counted_once_and_costs_twice() -> None:
     shared = nn.Linear(4, 4)
     summary = summarize(nn.Sequential(shared, nn.ReLU(), shared), (4,))
     assert [row.parameters for row in summary.layers] == [20, 0, 0]
+    # Its name is the first one, as in the list of its weights.
+    assert [row.torch_path for row in summary.layers] == ["0", "1", "0"]
     assert [row.weight_bytes for row in summary.layers] == [80, 0, 0]
     assert [row.multiply_adds for row in summary.layers] == [16, 0, 16]
     assert summary.depth == 2
