@@ -1,0 +1,163 @@
+"""What is kept of data on its way: numbers of classes, errors of workers, bytes of no file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from data_support import RANDOM, in_memory, png
+from pyarrow import parquet
+
+from torchlift.converters.images.errors import ImageError
+from torchlift.converters.t7 import LuaTable
+from torchlift.transfer.data import (
+    Dataset,
+    ImageFiles,
+    class_count,
+    dataset_from,
+    open_data,
+    split,
+    test_split,
+)
+from torchlift.transfer.data.description import find_duplicates
+from torchlift.transfer.data.pixels import _OneByOne, _stack
+from torchlift.transfer.data.readers.tables import read_rows
+from torchlift.transfer.data.remote_files import RemoteFile
+from torchlift.transfer.errors import DataError
+
+test_split.__test__ = False  # type: ignore[attr-defined]  # a function of torchlift, no test
+
+PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
+
+
+def test_a_worker_hands_an_error_over_as_it_is() -> None:
+    """Raised in a worker it would arrive as the text of a traceback."""
+    error = ImageError("7.png: broken")
+    asked: list[Any] = []
+
+    def read(index: int, seed: int) -> torch.Tensor:
+        asked.append((index, seed))
+        if index == 7:
+            raise error
+        return torch.ones(1, 2, 2, dtype=torch.uint8)
+
+    images = _OneByOne(SimpleNamespace(read=read))  # type: ignore[arg-type]
+    places = [images[4, 8], images[7, 9]]
+    assert asked == [(4, 8), (7, 9)]
+    assert places[1] is error
+    assert _stack(torch.Size([1, 2, 2]), places) is error
+    whole = _stack(torch.Size([1, 2, 2]), places[:1] * 3)
+    assert isinstance(whole, torch.Tensor)
+    assert torch.equal(whole, torch.ones(3, 1, 2, 2, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_class_without_a_name_that_is_in_another_split_alone_is_counted(last: int) -> None:
+    """The classes are then called by their numbers, from 1 as in Torch7."""
+    splits = np.array(["train"] * 4 + ["test"] * 2)
+    data = Dataset(PIXELS, np.array([0, 1, 0, 1, 0, last]), splits=splits)
+    train, test = split(data, 0.0).train, split(data, 0.0).test
+    if last == 2:
+        assert train.names == test.names == ("1", "2", "3")
+        assert train.source_classes == (0, 1, 2)
+    else:
+        assert train.names is train.source_classes is None
+    assert class_count(train) == last + 1
+
+
+def test_the_test_split_is_no_other_one() -> None:
+    splits = np.array(["val", "test", "train", "test", "val", "train"])
+    chosen = test_split(Dataset(PIXELS, splits=splits))
+    assert chosen.ids is not None
+    assert chosen.ids.tolist() == [1, 3]
+    whole = Dataset(PIXELS[:2], splits=np.array(["train", "val"]))
+    assert test_split(whole) is whole
+
+
+def test_files_elsewhere_do_not_count_among_the_bytes_that_are_read() -> None:
+    far = np.empty(1, object)
+    far[0] = RemoteFile("memory://far", "far", 0, 10**12)
+    found = find_duplicates({"train": ImageFiles(far), "test": Dataset(PIXELS[[0, 1, 0]])})
+    assert (found.examined, found.repeated) == (3, (("test", 1),))
+
+
+def test_bytes_that_are_no_image_file_are_pixels() -> None:
+    """A list of images that are saved flat, such as those of MNIST."""
+    rows = RANDOM.integers(0, 100, (2, 784), np.uint8)
+    data = dataset_from(LuaTable.from_list([*rows]))
+    assert np.array_equal(data.images, rows.reshape(2, 1, 28, 28))
+    assert data.notes[0] == "784 values per image taken as 1×28×28"
+
+
+@pytest.mark.parametrize("header", ["path,split", "Path, Split ", "note,path,split"])
+def test_a_table_may_have_splits_and_no_labels_but_no_other_column(
+    header: str, tmp_path: Path
+) -> None:
+    """The other one could be that of the labels."""
+    (tmp_path / "0.png").write_bytes(png(PIXELS[0]))
+    row = "a,0.png,train" if header.startswith("note") else "0.png,train"
+    (tmp_path / "t.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
+    if header.startswith("note"):
+        with pytest.raises(DataError, match=r"no column of labels \(label, labels, class"):
+            open_data(tmp_path / "t.csv")
+    else:
+        data = open_data(tmp_path / "t.csv")
+        assert data.classes is None
+        assert data.splits is not None
+        assert data.splits.tolist() == ["train"]
+
+
+@pytest.mark.parametrize("names", [["cat", "dog"], "cat dog", None, {"cat": 0}])
+def test_names_of_cifar_are_a_list_or_none(names: Any, tmp_path: Path) -> None:
+    content = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(content, 2))
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": names}, 2))
+    assert in_memory(tmp_path).names == (("cat", "dog") if isinstance(names, list) else None)
+
+
+def test_a_parquet_table_that_is_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^cannot be read: "):
+        read_rows(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"^cannot be read: "):
+        read_rows(tmp_path / "t.parquet")
+
+
+def test_only_what_is_read_of_a_folder_elsewhere_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    for index, name in enumerate(("train-0.parquet", "test-0.parquet")):
+        table = pyarrow.table({"image": [png(PIXELS[index])], "label": [index]})
+        parquet.write_table(table, tmp_path / name)
+        memory.pipe(f"/copied/data/{name}", (tmp_path / name).read_bytes())
+    memory.pipe("/copied/README.md", b"long")
+    copied: list[str] = []
+    copy_to = RemoteFile.copy_to
+
+    def copy(file: RemoteFile, target: Path) -> None:
+        copied.append(file.name)
+        copy_to(file, target)
+
+    monkeypatch.setattr(RemoteFile, "copy_to", copy)
+    data = open_data("memory://copied")
+    assert sorted(copied) == ["test-0.parquet", "train-0.parquet"]
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train", "test"]
+    memory.rm("/copied", recursive=True)
+
+
+def test_batches_of_files_have_their_own_classes() -> None:
+    files = np.array([png(image) for image in PIXELS[:3]], object)
+    data = ImageFiles(files, np.array([2, 0, 1]), ids=np.array(["a", "b", "c"]))
+    found = [(len(images), classes) for images, classes in data.batches(2)]
+    assert [count for count, _ in found] == [2, 1]
+    assert [None if own is None else own.tolist() for _, own in found] == [[2, 0], [1]]
+    assert [own for _, own in ImageFiles(files).batches(2)] == [None, None]
