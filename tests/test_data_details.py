@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
-from data_support import RANDOM, in_memory, png
+from data_support import RANDOM, archive, in_memory, png
 from pyarrow import parquet
 
 from torchlift.converters.images.errors import ImageError
@@ -21,12 +21,15 @@ from torchlift.transfer.data import (
     Dataset,
     ImageFiles,
     class_count,
+    class_weights,
     dataset_from,
+    fingerprint,
     open_data,
     split,
     test_split,
 )
-from torchlift.transfer.data.description import find_duplicates
+from torchlift.transfer.data.description import describe_data, find_duplicates
+from torchlift.transfer.data.lua_tables import label_array
 from torchlift.transfer.data.pixels import _OneByOne, _stack
 from torchlift.transfer.data.readers.tables import read_rows
 from torchlift.transfer.data.remote_files import RemoteFile
@@ -161,3 +164,93 @@ def test_batches_of_files_have_their_own_classes() -> None:
     assert [count for count, _ in found] == [2, 1]
     assert [None if own is None else own.tolist() for _, own in found] == [[2, 0], [1]]
     assert [own for _, own in ImageFiles(files).batches(2)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"a__json": b"{"}, "a.json is no JSON"),
+        ({"a__json": b"\xff"}, "a.json is no JSON"),
+        ({"a__cls": b"\xff"}, "a.cls is no UTF-8 text"),
+        ({"a__label": b"1" * 65537}, "a.label has 65,537 bytes, too many for a label"),
+        ({"a__json": b'"cat"', "a__cls__txt": b" dog \n"}, ""),
+        ({"a__json": b'{"note": 1}', "a__label": b"dog"}, ""),
+        ({"a__json": b'{"LABEL": "dog"}', "a__cls": b"cat"}, ""),
+    ],
+)
+def test_a_label_in_an_archive_is_a_text_or_stands_in_json(
+    members: dict[str, bytes], said: str, tmp_path: Path
+) -> None:
+    """The first that has one counts; JSON without one is no label."""
+    file = archive(tmp_path / "x.tar", a__png=png(PIXELS[0]), **members)
+    if said:
+        with pytest.raises(DataError, match=rf"x\.tar: cannot be read: {said}"):
+            open_data(file)
+    else:
+        assert open_data(file).names == ("dog",)
+
+
+@pytest.mark.parametrize("label", ["cat", np.zeros(0), None])
+def test_a_label_that_is_no_number_is_refused(label: Any) -> None:
+    labels = LuaTable.from_list([1, 2])
+    labels[2] = label
+    if label is None:
+        assert label_array(labels).tolist() == [1]
+    else:
+        with pytest.raises(DataError, match=r"^the labels are not numbers$"):
+            label_array(labels)
+    with pytest.raises(DataError, match="the labels are a int, expected a tensor or a list"):
+        label_array(3)
+
+
+def test_the_fingerprint_of_files_depends_on_where_each_one_ends() -> None:
+    found = []
+    for contents in ([b"ab", b"c"], [b"a", b"bc"], [b"c", b"ab"], [b"ab", b"c"]):
+        files = np.empty(2, object)
+        files[:] = contents
+        found.append(fingerprint(ImageFiles(files, np.array([0, 1]))))
+    assert len({*found}) == 3
+    assert found[0] == found[3]
+
+
+def test_a_last_class_without_images_has_the_weight_0() -> None:
+    """3 images, 3 classes: 3 / (3 · 2), 3 / (3 · 1)."""
+    weights = class_weights(Dataset(PIXELS[:3], np.array([0, 1, 0]), ("a", "b", "c")))
+    assert (weights.dtype, weights.tolist()) == (np.float32, [0.5, 1.0, 0.0])
+
+
+def test_names_of_cifar_that_are_no_utf_8_are_read_as_far_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "test_batch.bin").write_bytes(bytes(3073) + b"\1" + bytes(3072))
+    (tmp_path / "batches.meta.txt").write_bytes(b"cat\nd\xf6g\n\n")
+    data = in_memory(tmp_path)
+    assert (data.names, data.classes.tolist()) == (("cat", "d\ufffdg"), [0, 1])
+
+
+def test_a_parquet_table_without_images_says_which_columns_it_has(tmp_path: Path) -> None:
+    columns = {f"c{index}": [1.5] for index in range(9)}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    listed = ", ".join(f"c{index}" for index in range(8))
+    with pytest.raises(DataError, match=rf"no column of image files .* among: {listed}$"):
+        open_data(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(("most", "largest", "different"), [(2, (9, 9), 2), (5, (9, 9), 3)])
+def test_of_many_files_some_are_measured_from_the_first_to_the_last(
+    most: int, largest: tuple[int, int], different: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchlift.transfer.data.description._HEADERS", most)
+    sides = (3, 4, 3, 3, 9)
+    files = np.array([png(np.zeros((3, side, side), np.uint8)) for side in sides], object)
+    sizes = describe_data(ImageFiles(files)).sizes
+    assert sizes is not None
+    assert (sizes.smallest, sizes.largest, sizes.different, sizes.examined) == (
+        (3, 3), largest, different, most,
+    )  # fmt: skip
+
+
+def test_a_file_elsewhere_is_opened_at_its_beginning() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/opened.bin", b"0123")
+    with RemoteFile.at("memory://opened.bin").opened() as stream:
+        assert stream.read() == b"0123"
+    memory.rm("/opened.bin")

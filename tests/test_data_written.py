@@ -63,7 +63,9 @@ def test_folders_of_classes_differ_on_any_file_system(
     write_image_folder(Dataset(PIXELS[:count], np.arange(count), names), tmp_path / "i")
     expected = [f"{folder}/{number}.png" for number, folder in enumerate(folders, 1)]
     assert places(tmp_path / "i") == sorted(expected)
-    listed = json.loads((tmp_path / "i" / "dataset.json").read_text(encoding="utf-8"))["classes"]
+    text = (tmp_path / "i" / "dataset.json").read_text(encoding="utf-8")
+    assert all(name in text for name in names)
+    listed = json.loads(text)["classes"]
     pairs = zip(folders, names, strict=True)
     assert listed == [{"folder": folder, "label": label} for folder, label in pairs]
 
