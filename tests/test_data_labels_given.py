@@ -1,0 +1,149 @@
+"""Labels as sources give them: what is none, what is several, which splits and images have any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_support import RANDOM, archive, png
+
+from torchlift.transfer.data import Dataset, ImageFiles, open_data
+from torchlift.transfer.data.array_layout import build_dataset_of_splits, to_classes
+from torchlift.transfer.data.readers.tables import read_rows
+from torchlift.transfer.data.row_labels import classes_of
+from torchlift.transfer.data.selection import conversion_note
+from torchlift.transfer.errors import DataError
+
+PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "NA", "n/a", "<NA>", "null", "None", "-inf", "INF"])
+def test_what_programs_write_for_no_number_is_no_class_among_numbers(text: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"^2 of 4 images have no label where others .* in row 2, which has {text}"
+    ):
+        classes_of(["1", text, "2", text])
+    # Among names, and where there is nothing else, it is one.
+    for labels, names in ((["cat", text], sorted(["cat", text])), ([text, text], [text])):
+        classes, found, _ = classes_of(labels)
+        assert found == tuple(names)
+        assert classes is not None
+        assert classes.tolist() == [names.index(label) for label in labels]
+
+
+def test_one_word_among_numbers_is_a_name_and_so_are_they() -> None:
+    classes, names, _ = classes_of(["1", "nan", "cat", "2"])
+    assert names == ("1", "2", "cat", "nan")
+    assert classes is not None
+    assert classes.tolist() == [0, 3, 2, 1]
+
+
+@pytest.mark.parametrize("label", [None, "", "  ", float("nan"), np.float64("nan")])
+def test_an_image_without_a_label_among_others_is_refused(label: Any) -> None:
+    assert classes_of([label, label]) == (None, None, [])
+    with pytest.raises(DataError, match=r"^1 of 3 images have no label, the first in row 2$"):
+        classes_of(["a", label, "b"])
+
+
+def test_the_unlabeled_images_of_hugging_face_are_those_of_minus_one() -> None:
+    assert classes_of([-1, -1], names=["a", "b"])[0] is None
+    with pytest.raises(DataError, match="1 of 2 images have no label, the first in row 1"):
+        classes_of([-1, 0], names=["a", "b"])
+    # Without names it is a number, and so is any other below 0.
+    for labels, given in (([-1, 1], None), ([-2, 1], ["a", "b"])):
+        classes, *_ = classes_of(labels, 0, given)
+        assert classes is not None
+        assert classes.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["cat", "dog", "cat|dog"], r"row 3 has cat\|dog"),
+        (["cat", "dog ; bird"], ""),
+        (["dog", "dog ; bird"], "row 2 has dog ; bird"),
+        (["a", "b, c", "c"], "row 2 has b, c"),
+        (["a", ["b"]], r"row 2 has \['b'\]"),
+        (["a", {"b"}], "row 2 has {'b'}"),
+        (["a", {"b": 1}], "row 2 has {'b': 1}"),
+        (["a", ("b", "c" * 40)], r"row 2 has \('b', '" + "c" * 33 + "…"),
+    ],
+)
+def test_several_labels_of_an_image_are_refused(labels: list[Any], said: str) -> None:
+    """A sign between words is one between labels if one of the words is a label by itself."""
+    if said:
+        with pytest.raises(DataError, match=rf"^several labels an image \({said}\)"):
+            classes_of(labels)
+    else:
+        assert classes_of(labels)[1] == tuple(labels)
+
+
+def test_labels_are_those_of_the_names_and_their_numbers_are_positions() -> None:
+    classes, names, notes = classes_of([" b", "a", "b "], names=["b", "c", "a"])
+    assert classes is not None
+    assert (classes.tolist(), names, notes) == ([0, 2, 0], ("b", "c", "a"), [])
+    classes, names, notes = classes_of(["1", "2.0", 1], 1, ["b", "c", "a"])
+    assert classes is not None
+    assert (classes.tolist(), names, notes) == ([1, 2, 1], ("b", "c", "a"), [])
+    with pytest.raises(DataError, match="the label 'd' is none of the class names"):
+        classes_of(["a", "d"], names=["b", "c", "a"])
+
+
+@pytest.mark.parametrize("label", [2**53, -(2**53), 2.0**60, -1e300])
+def test_labels_that_no_data_has_are_refused_on_both_sides(label: float) -> None:
+    for given in (np.array([label, 1]), np.array([1, label], np.float64)):
+        with pytest.raises(DataError, match="out of range: no data has so many classes"):
+            to_classes(given, 0)
+    with pytest.raises(DataError, match="out of range: no data has so many classes"):
+        classes_of([str(label), "1"])
+    inside = int(np.sign(label)) * (2**53 - 1)
+    assert to_classes(np.array([inside]), 0)[0].tolist() == [inside]
+
+
+def test_a_split_without_images_is_to_be_left_out() -> None:
+    splits: dict[str, tuple[np.ndarray, np.ndarray | None]]
+    splits = {"train": (PIXELS, np.arange(6)), "test": (PIXELS[:0], np.arange(0))}
+    with pytest.raises(DataError, match="the split test has no images: leave it out"):
+        build_dataset_of_splits(splits, None)
+    unlabeled = {"train": (PIXELS[:4], None), "test": (PIXELS[4:], None)}
+    data = build_dataset_of_splits(unlabeled, ("a", "b"), split_names={"test": ("b", "a")})
+    assert (data.classes, data.names) == (None, ("a", "b"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson"])
+def test_a_table_in_another_coding_says_where(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"t{suffix}").write_bytes(b"x" * 1234 + b"\xe9\n")
+    with pytest.raises(DataError, match=r"^is not UTF-8 text \(byte 1,234\): save it as UTF-8$"):
+        read_rows(tmp_path / f"t{suffix}")
+
+
+def test_two_images_of_one_sample_are_refused_unless_one_has_a_longer_suffix(
+    tmp_path: Path,
+) -> None:
+    """`1.seg.png` beside `1.png` is no image of its own; alone it is one."""
+    first, second = png(PIXELS[0]), png(PIXELS[1])
+    both = archive(tmp_path / "both.tar", a__png=first, a__jpg=second, a__cls=b"0")
+    with pytest.raises(DataError, match=r"a\.png and a\.jpg are images of one sample"):
+        open_data(both)
+    for name, members in (
+        ("beside", {"a__seg__png": second, "a__png": first}),
+        ("alone", {"a__seg__png": first}),
+    ):
+        data = open_data(archive(tmp_path / f"{name}.tar", **members, a__cls=b"0"))
+        assert isinstance(data, Dataset)
+        assert np.array_equal(data.images, PIXELS[:1])
+
+
+@pytest.mark.parametrize(
+    ("color", "channels", "note"),
+    [("gray", 3, "are gray and are converted to RGB"), ("gray", 1, ""), ("RGB", 3, ""),
+     ("RGB", 1, "are RGB and are converted to gray")],
+)  # fmt: skip
+def test_colors_of_files_that_the_network_does_not_take_are_noted(
+    color: str, channels: int, note: str
+) -> None:
+    notes = conversion_note(ImageFiles(np.array([b""], object), color=color), channels)
+    assert len(notes) == (1 if note else 0)
+    assert note in "".join(notes)
