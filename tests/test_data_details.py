@@ -254,3 +254,16 @@ def test_a_file_elsewhere_is_opened_at_its_beginning() -> None:
     with RemoteFile.at("memory://opened.bin").opened() as stream:
         assert stream.read() == b"0123"
     memory.rm("/opened.bin")
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "name"),
+    [
+        ("s3://b/data/", "b/data/", "data"),
+        ("s3://b/data", "b/data", "data"),
+        ("memory://x.npz", "/x.npz", "x.npz"),
+        ("zip://::/tmp/a.zip", "", "a.zip"),
+    ],
+)
+def test_the_name_of_a_file_elsewhere_is_its_last_part(root: str, path: str, name: str) -> None:
+    assert RemoteFile(root, path).name == name

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from data_support import RANDOM, archive, png
 
-from torchlift.transfer.data import Dataset, ImageFiles, open_data
+from torchlift.converters.t7 import LuaTable
+from torchlift.transfer.data import (
+    Dataset,
+    ImageFiles,
+    dataset_from,
+    match_classes,
+    open_data,
+    select_classes,
+)
 from torchlift.transfer.data.array_layout import build_dataset_of_splits, to_classes
+from torchlift.transfer.data.class_matching import name_classes
 from torchlift.transfer.data.readers.tables import read_rows
 from torchlift.transfer.data.row_labels import classes_of
 from torchlift.transfer.data.selection import conversion_note
@@ -147,3 +156,48 @@ def test_colors_of_files_that_the_network_does_not_take_are_noted(
     notes = conversion_note(ImageFiles(np.array([b""], object), color=color), channels)
     assert len(notes) == (1 if note else 0)
     assert note in "".join(notes)
+
+
+def test_numbers_of_a_source_are_forgotten_once_its_classes_are_matched() -> None:
+    """Else they would be taken for those of the other side the next time."""
+    data = select_classes(Dataset(PIXELS, np.arange(6)), ["6", "2"])
+    assert data.source_classes == (5, 1)
+    names = ["a", "b", "c", "d", "e", "f"]
+    found, _ = match_classes(data, names)
+    assert found.classes is not None
+    assert (found.classes.tolist(), found.names) == ([1, 5], tuple(names))
+    assert found.source_classes is None
+    again, notes = match_classes(found, names[::-1])
+    assert again.classes is not None
+    assert (again.classes.tolist(), len(notes)) == ([4, 0], 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["cat", "cat"], "it lacks dog$"),
+        (["cat", "owl"], "it names owl, which the data does not have; it lacks dog$"),
+        (["cat"], "it lacks dog$"),
+        (["cat", "dog", "CAT"], "it has 3 names for 2 classes$"),
+    ],
+)
+def test_names_that_only_order_those_of_the_data_are_all_of_them(
+    names: list[str], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        name_classes(Dataset(PIXELS[:2], np.array([0, 1]), ("cat", "dog")), names)
+
+
+def test_labels_beside_images_may_be_a_list_of_floats() -> None:
+    labels = LuaTable.from_list([2.0, 1.0])
+    for pair in ([PIXELS[:2], labels], [labels, PIXELS[:2]]):
+        data = dataset_from(LuaTable.from_list(pair))
+        assert data.classes is not None
+        assert data.classes.tolist() == [1, 0]
+
+
+def test_what_is_noted_of_a_t7_comes_before_what_is_not_applied() -> None:
+    table = {"data": PIXELS[:2, 0], "label": np.array([1, 2]), "mean": np.ones(1)}
+    assert [note[:18] for note in dataset_from(LuaTable(table)).notes] == [
+        "2×4×5 taken as gra", "labels 1 to 2, cou", "not applied: mean,",
+    ]  # fmt: skip

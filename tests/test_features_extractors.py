@@ -159,6 +159,16 @@ def test_a_graph_is_cut_to_what_is_needed(file: Path) -> None:
     assert [weight.name for weight in model.graph.initializer] == ["weight"]
 
 
+def test_an_input_that_is_kept_passes_through_a_node(file: Path) -> None:
+    """Its name stays that of the input; an output must have another one."""
+    model = onnx.load(file)
+    cut_graph(model, ["product", "input"])
+    nodes = [(node.op_type, [*node.input], [*node.output]) for node in model.graph.node]
+    assert nodes[-1] == ("Identity", ["input"], ["input_kept"])
+    assert [value.name for value in model.graph.output] == ["product", "input_kept"]
+    assert [value.name for value in model.graph.input] == ["input"]
+
+
 def test_what_bodies_within_bodies_use_of_a_graph_is_needed() -> None:
     """An If in a branch of an If, and a node with a list of bodies."""
 

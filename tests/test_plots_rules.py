@@ -275,6 +275,23 @@ def test_images_of_files_are_drawn_as_they_are(tmp_path: Path) -> None:
             open_image("d", index, lambda _: data)
 
 
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_quantized_weights_have_the_scale_of_their_axis(axis: int | None, tmp_path: Path) -> None:
+    """Without a word it is the second one, as ONNX says."""
+    codes = np.array([[1, 2], [3, -4]], np.int8)
+    scale, zero = np.array([0.5, 10], np.float32), np.array([1, 0], np.int8)
+    given = {} if axis is None else {"axis": axis}
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w.weight_quantized", "s", "z"], ["w"], **given),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = model_of(nodes, ["n", 2], **{"w.weight_quantized": codes, "s": scale, "z": zero})
+    onnx.save(model, tmp_path / "m.onnx")
+    expected = [[0, 0.5], [30, -40]] if axis == 0 else [[0, 20], [1, -40]]
+    _, found = weights_of_file(tmp_path / "m.onnx").of("w", 2)
+    assert found.T.tolist() == expected
+
+
 def test_a_product_of_two_results_has_no_weights(tmp_path: Path) -> None:
     """As in attention; nor has one with a bias alone."""
     make = onnx.helper.make_node

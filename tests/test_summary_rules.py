@@ -187,3 +187,13 @@ def test_an_output_of_all_examples_together_has_all_of_its_axes() -> None:
     """Only a batch in front is left out."""
     summary = summarize(nn.Sequential(nn.ReLU(), Summed()), (5, 4))
     assert [row.output_shape for row in summary.layers] == [(5, 4), (5, 4)]
+
+
+def test_results_of_a_layer_that_are_several_have_their_shapes() -> None:
+    """A recurrent layer gives its outputs, and the pair of its last states."""
+    summary = summarize(nn.LSTM(3, 4, batch_first=True), (5, 3))
+    assert summary.output_shape == [(5, 4), [(1, 2, 4), (1, 2, 4)]]
+    (row,) = summary.layers
+    assert row.output_shape == summary.output_shape
+    assert row.output_bytes == 4 * (5 * 4 + 2 * 4)
+    assert row.formula is None
