@@ -196,6 +196,14 @@ def test_labels_beside_images_may_be_a_list_of_floats() -> None:
         assert data.classes.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2)])
+def test_labels_may_stand_before_the_images_in_any_shape_of_one_row(shape: tuple[int, ...]) -> None:
+    data = dataset_from(LuaTable.from_list([np.array([2, 1]).reshape(shape), PIXELS[:2]]))
+    assert np.array_equal(data.images, PIXELS[:2])
+    assert data.classes is not None
+    assert data.classes.tolist() == [1, 0]
+
+
 def test_what_is_noted_of_a_t7_comes_before_what_is_not_applied() -> None:
     table = {"data": PIXELS[:2, 0], "label": np.array([1, 2]), "mean": np.ones(1)}
     assert [note[:18] for note in dataset_from(LuaTable(table)).notes] == [

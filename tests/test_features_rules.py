@@ -22,7 +22,7 @@ from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor, build_extractor, network_digest
 from torchlift.transfer.features.files import read_features
 from torchlift.transfer.features.in_memory import Features, extract_features
-from torchlift.transfer.features.manifest import check_readable, differences
+from torchlift.transfer.features.manifest import check_readable, differences, read_manifest
 from torchlift.transfer.features.model_source import reopen
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
@@ -87,6 +87,22 @@ def manifest(**changes: Any) -> dict[str, Any]:
     extractor = TorchExtractor(SavedModel(network, "logits"), ["1", "penultimate"], "cpu")
     data = Dataset(np.zeros((5, 1, 2, 2), np.float32), np.array([0, 1, 0, 1, 1]))
     return {**plan_extraction(extractor, data, Settings(chunk=2)).manifest, **changes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"attributes": {}}', '{"attributes": 3}', "[]", "{", "\xff",
+     '{"attributes": {"torchlift_features": []}}'],
+)  # fmt: skip
+def test_a_folder_without_a_manifest_is_no_store(content: str, tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_bytes(content.encode("latin-1"))
+    assert read_manifest(tmp_path) is None
+    with pytest.raises(StoreError, match="not a feature store"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match="no such feature store"):
+        open_store(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="already exists and is not a feature store"):
+        create_store(tmp_path, manifest(), {})
 
 
 def test_a_manifest_describes_the_layers_that_it_has_and_no_others() -> None:

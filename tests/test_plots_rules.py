@@ -93,6 +93,12 @@ def test_the_bins_of_a_reliability_diagram_have_their_counts() -> None:
     result = summarize(outcomes(scores, "probabilities", np.array([0, 1])), ["a", "b"])
     edges = [bar.get_x() for bar in reliability_of(result).axes[0].patches]
     np.testing.assert_allclose(edges, np.arange(15) / 15)
+    # Two confidences of 0.6 and one of 0.9, of which one and one are right.
+    scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
+    result = summarize(outcomes(scores, "probabilities", np.array([0, 1, 1])), ["a", "b"])
+    points, diagonal = reliability_of(result).axes[0].lines
+    np.testing.assert_allclose(points.get_xydata(), [[0.6, 0.5], [0.9, 1]])
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(("classes", "names"), [([0, 1], ""), ([0, 0], "mistakes.png")])
@@ -236,6 +242,15 @@ def test_each_version_of_an_image_is_that_of_an_epoch() -> None:
         bool(draw(3, epoch, 1)[0, 0] < 0.5) for epoch in range(1, augmented.VERSIONS + 1)
     ]
     assert len(set(mirrored)) == 2
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (10, 4, 3)])
+def test_a_changed_version_has_the_size_of_its_image(shape: tuple[int, ...]) -> None:
+    image = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    given = Augmentation(resized_crop=0.3, rotation=20, flip=True)
+    versions = with_augmented([Sample(image, ["x"])], given, seed=0)
+    assert len(versions) == 6
+    assert {version.image.shape for version in versions} == {shape}
 
 
 def test_an_erased_box_of_a_color_image_has_the_mean_of_each_channel(
