@@ -11,15 +11,18 @@ import pytest
 import torch
 from torch import nn
 
+from torchlift.converters import t7
 from torchlift.converters.errors import WriteError
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
-from torchlift.transfer.errors import LayerError
+from torchlift.transfer.errors import LayerError, StoreError
 from torchlift.transfer.features import in_memory
 from torchlift.transfer.features.extraction import plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor
+from torchlift.transfer.features.files import read_features, write_features
 from torchlift.transfer.features.in_memory import Features, extract_features
 from torchlift.transfer.features.store import create_store
+from torchlift.transfer.features.stored_array import StoredArray
 
 VALUES = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
 
@@ -116,3 +119,44 @@ def test_a_store_is_continued_unless_a_link_leads_elsewhere(linked: bool, tmp_pa
     else:
         create_store(store, plan.manifest, {})
     assert (store / "zarr.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("format", ["t7", "npz"])
+@pytest.mark.parametrize("name", ["f.t7", "f.npz", "f"])
+def test_the_format_of_a_file_is_the_one_that_is_named(
+    format: str, name: str, tmp_path: Path
+) -> None:
+    data = Dataset(VALUES.reshape(2, 6), np.array([1, 0]), ("cat", "dog"))
+    store: Any = SimpleNamespace(layers={"a": (3, 2)}, count=2, read=lambda layer: data)
+    write_features(store, tmp_path / name, format)
+    copy = tmp_path / f"copy.{format}"
+    (tmp_path / name).rename(copy)
+    (found,) = read_features(copy).values()
+    assert np.array_equal(found.images, data.images)
+    assert found.names == ("cat", "dog")
+    assert found.classes is not None
+    assert found.classes.tolist() == [1, 0]
+    if format == "t7":
+        table = t7.load(copy)
+        assert (table["data"].shape, table["labels"].tolist()) == ((2, 3, 2), [2, 1])
+    else:
+        with np.load(copy) as archive:
+            assert (archive["data"].shape, archive["labels"].tolist()) == ((2, 3, 2), [1, 0])
+
+
+def test_whatever_a_damaged_column_raises_is_said_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    extractor = TorchExtractor(SavedModel(network, "logits"), ["1"], "cpu")
+    plan = plan_extraction(extractor, Dataset(np.zeros((2, 1, 2, 2), np.float32)))
+    create_store(tmp_path / "s", plan.manifest, {"ids": np.array(["a.png", "é"])})
+    array = StoredArray(tmp_path / "s" / "ids", (2,), 2)
+    assert array.read().tolist() == ["a.png", "é"]
+
+    def fail(self: StoredArray) -> None:
+        raise RuntimeError("of a codec")
+
+    monkeypatch.setattr(StoredArray, "_texts", fail)
+    with pytest.raises(StoreError, match=r"ids.c.0: damaged: of a codec"):
+        array.read()

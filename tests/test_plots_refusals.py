@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from plots_support import model_of
 from torch import nn
 
 from torchlift.converters.errors import NotFiniteError
@@ -13,7 +16,7 @@ from torchlift.converters.saved import SavedModel
 from torchlift.transfer.errors import LayerError, PlotError
 from torchlift.transfer.plots.curves import read_curve
 from torchlift.transfer.plots.figures import check_figure_name, new_figure, save_figure
-from torchlift.transfer.plots.tensors import Weights, weights_of
+from torchlift.transfer.plots.tensors import Weights, weights_of, weights_of_file
 from torchlift.transfer.plots.weights import image_shape, unit_panel
 
 
@@ -67,9 +70,7 @@ def test_a_layer_of_another_kind_is_none_though_it_has_weights() -> None:
         whole.of("3", 4)
     # Without any that are similar, the first ones are named.
     for name, similar in (("firs", "first$"), ("0", "first, second$")):
-        with pytest.raises(
-            PlotError, match=f"is no convolution of .* names: {similar}"
-        ):
+        with pytest.raises(PlotError, match=f"is no convolution of .* names: {similar}"):
             Weights(LAYERS, None).of(name, 4)
 
 
@@ -113,3 +114,38 @@ def test_a_table_of_other_things_is_no_curve(text: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(text, encoding="utf-8")
     with pytest.raises(PlotError, match=r"metrics\.csv: "):
         read_curve(tmp_path)
+
+
+class Buffered(nn.Module):
+    """What it calls its weight is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(2, 2))
+
+
+def test_weights_are_the_parameters_of_convolutions_and_linear_layers() -> None:
+    """As float32, whatever they are kept as; a batch normalization has none of them."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), Buffered(), nn.Linear(2, 2))
+    model = SavedModel(network.half(), "logits", (1, 3, 3), ["a", "b"], notes=["n"])
+    found = weights_of(model)
+    assert list(found.layers) == ["0", "3"]
+    assert {array.dtype for array in found.layers.values()} == {np.dtype("float32")}
+    assert np.array_equal(found.layers["3"], network[3].weight.detach().float().numpy())
+    assert (found.input_shape, found.labels, found.notes) == ((1, 3, 3), ["a", "b"], ["n"])
+    assert found.network is network
+
+
+@pytest.mark.parametrize("kind", ["Transpose", "DequantizeLinear", "Constant"])
+def test_weights_of_a_file_that_are_computed_are_not_guessed(kind: str, tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    before = {
+        "Transpose": [make("Transpose", ["w"], ["t"])],
+        "DequantizeLinear": [make("DequantizeLinear", ["x", "s"], ["t"])],
+        "Constant": [make("Constant", [], ["t"], value_floats=[1.0, 2.0])],
+    }[kind]
+    nodes = [*before, make("MatMul", ["x", "t"], ["z"]), make("MatMul", ["z", "v"], ["y"])]
+    ones = np.ones((2, 2), np.float32)
+    model = model_of(nodes, ["n", 2], w=ones, v=ones, s=np.array(1, np.float32))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert list(weights_of_file(tmp_path / "m.onnx").layers) == ["v"]

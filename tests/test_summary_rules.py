@@ -164,6 +164,8 @@ def test_the_depth_is_that_of_the_longest_way_and_of_weights_alone() -> None:
         ),
         (nn.AvgPool1d(2, ceil_mode=True), ((1, 6), (1, 3)),
          "⌈(6 + 2·0 − 1·(2 − 1) − 1)/2⌉ + 1 = 3"),
+        (nn.MaxPool1d(2, stride=2, dilation=3, ceil_mode=True), ((1, 5), (1, 2)),
+         "⌈(5 + 2·0 − 3·(2 − 1) − 1)/2⌉ + 1 = 2"),
         # What is not flattened, or has no channels, has no formula.
         (nn.Linear(6, 6), ((6,), (6,)), None),
         (nn.Linear(6, 5), ((1, 6), (5,)), None),
