@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -267,3 +270,55 @@ def test_a_file_elsewhere_is_opened_at_its_beginning() -> None:
 )
 def test_the_name_of_a_file_elsewhere_is_its_last_part(root: str, path: str, name: str) -> None:
     assert RemoteFile(root, path).name == name
+
+
+@pytest.mark.parametrize("damage", ["inside", "end", "head"])
+def test_a_packed_file_that_is_damaged_is_said_by_name(damage: str, tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 256, 2000, np.uint8).tobytes()
+    content = gzip.compress(struct.pack(">BBBB3I", 0, 0, 8, 3, 20, 10, 10) + pixels)
+    damaged = {
+        "inside": content[:10] + b"\x07" + content[11:],  # no kind of block
+        "end": content[:-300],
+        "head": content[:2] + b"\x07" + content[3:],
+    }[damage]
+    name = "train-images-idx3-ubyte.gz"
+    (tmp_path / name).write_bytes(damaged)
+    with pytest.raises(DataError, match=rf"{name}: cannot be read: "):
+        open_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        b"[" * 10**5,
+        b"{",
+        b"\xff",
+        b"[]",
+        b'{"info": {}}',
+        b'{"info": {"features": 3}}',
+        b'{"info": {"features": {"label": {"names": "ab"}}}}',
+        b'{"info": {"features": {"label": {}}}}',
+        b'{"info": {"features": {"label": 3}}}',
+        b'{"info": {"features": {"Label": {"names": ["cat", "dog"]}}}}',
+    ],
+)
+def test_names_of_hugging_face_are_read_where_they_are_whole(info: bytes, tmp_path: Path) -> None:
+    table = pyarrow.table({"image": [png(PIXELS[0]), png(PIXELS[1])], "label": [1, 0]})
+    parquet.write_table(
+        table.replace_schema_metadata({b"huggingface": info}), tmp_path / "t.parquet"
+    )
+    data = in_memory(tmp_path / "t.parquet")
+    assert data.names == (("cat", "dog") if b"Label" in info else None)
+    assert data.classes is not None
+    assert data.classes.tolist() == [1, 0]
+
+
+def test_what_is_asked_for_holds_for_copies_too() -> None:
+    file = io.BytesIO()
+    np.savez(file, x=PIXELS, y=np.arange(1, 7))
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/asked.npz", file.getvalue())
+    for first, expected in ((None, 0), (0, 1), (1, 0)):
+        data = in_memory("memory://asked.npz", first_label=first)
+        assert data.classes.tolist() == [*range(expected, expected + 6)]
+    memory.rm("/asked.npz")

@@ -18,11 +18,11 @@ from torchlift.transfer.data import (
     open_data,
     select_classes,
 )
-from torchlift.transfer.data.array_layout import build_dataset_of_splits, to_classes
+from torchlift.transfer.data.array_layout import build_dataset, build_dataset_of_splits, to_classes
 from torchlift.transfer.data.class_matching import name_classes
 from torchlift.transfer.data.readers.tables import read_rows
 from torchlift.transfer.data.row_labels import classes_of
-from torchlift.transfer.data.selection import conversion_note
+from torchlift.transfer.data.selection import conversion_note, keep_valid_labels
 from torchlift.transfer.errors import DataError
 
 PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
@@ -209,3 +209,41 @@ def test_what_is_noted_of_a_t7_comes_before_what_is_not_applied() -> None:
     assert [note[:18] for note in dataset_from(LuaTable(table)).notes] == [
         "2×4×5 taken as gra", "labels 1 to 2, cou", "not applied: mean,",
     ]  # fmt: skip
+
+
+def test_what_is_left_out_is_noted_after_what_was_found() -> None:
+    classes = np.array([0, 7, 1, -1, 8, 9, 10, 11])
+    pixels = RANDOM.integers(0, 256, (8, 1, 2, 2), np.uint8)
+    data = Dataset(pixels, classes, ("a", "b"), ("as found",), np.array(list("stuvwxyz")))
+    kept = keep_valid_labels(data, "skip")
+    assert kept.ids is not None
+    assert kept.ids.tolist() == ["s", "u"]
+    listed = "7 of image t, -1 of image v, 8 of image w, 9 of image x, 10 of image y"
+    problem = f"6 labels out of range 0 to 1 (counted from 0): {listed}"
+    assert kept.notes == ("as found", f"left out: {problem}")
+    with pytest.raises(DataError) as error:
+        keep_valid_labels(data)
+    assert str(error.value) == problem
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_step_from_0_to_1_is_its_pixel(dtype: Any) -> None:
+    """Whatever is lost of 1/255 in the numbers that they were saved as."""
+    steps = np.arange(256).reshape(4, 1, 8, 8)
+    data = build_dataset((steps / 255).astype(dtype), None, None)
+    if dtype is not np.float16:
+        assert data.images.dtype == np.uint8
+        assert np.array_equal(data.images, steps)
+    whole = build_dataset(steps.astype(dtype), None, None)
+    assert whole.images.dtype == np.uint8
+    assert np.array_equal(whole.images, steps)
+
+
+@pytest.mark.parametrize("changed", [{"at": -0.25}, {"at": 255.6}, {"at": 0.5}, {"at": 256.0}])
+def test_one_number_that_is_no_pixel_makes_all_inputs(changed: dict[str, float]) -> None:
+    images = np.arange(256, dtype=np.float64).reshape(4, 1, 8, 8)
+    images[2, 0, 3, 4] = changed["at"]
+    for given in (images, images / 255):
+        data = build_dataset(given, None, None)
+        assert data.images is given
+        assert data.notes == ("float64 values are not pixels: taken as a network's inputs",)

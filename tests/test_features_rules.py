@@ -193,6 +193,37 @@ def test_an_exported_graph_has_no_layers_to_save(name: str, tmp_path: Path) -> N
             reopen(store, str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("timm:resnet18", ""),
+        ("torchvision:resnet18", ""),
+        ("python:nets:make", "a store runs no code: name it yourself with model=…"),
+        ("hf:org/name", "a store downloads nothing: name it yourself with model=…"),
+        ("/nowhere/net.t7", "/nowhere/net.t7 is not there, from which s was computed"),
+        (None, "s does not say where its model is: name it with model=…"),
+    ],
+)
+def test_what_only_a_store_names_is_opened_if_it_is_here(
+    model: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of other libraries are; code is not run, and nothing is downloaded."""
+    network = nn.Linear(2, 2)
+    monkeypatch.setattr(
+        model_source, "load_network", lambda *_, **__: SavedModel(network, "features")
+    )
+    manifest: dict[str, Any] = {"model": network_digest(network)}
+    if model is not None:
+        manifest["source"] = {"model": model, "weights": None, "at": None}
+    store: Any = SimpleNamespace(path="s", manifest=manifest)
+    if said:
+        with pytest.raises(StoreError, match=said):
+            reopen(store)
+    else:
+        assert reopen(store).module is network
+    assert reopen(store, "python:mine").module is network
+
+
 @pytest.mark.parametrize(("parallel", "asked", "threads"), [(True, 3, 3), (False, 3, 2)])
 def test_a_network_that_runs_once_at_a_time_has_two_threads(
     parallel: bool, asked: int, threads: int, monkeypatch: pytest.MonkeyPatch
