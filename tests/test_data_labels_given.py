@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow
 import pytest
 from data_support import RANDOM, archive, png
+from pyarrow import parquet
 
+from torchlift.converters.images.errors import ImageError
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import (
     Dataset,
@@ -17,9 +22,13 @@ from torchlift.transfer.data import (
     match_classes,
     open_data,
     select_classes,
+    stream_folder,
 )
 from torchlift.transfer.data.array_layout import build_dataset, build_dataset_of_splits, to_classes
 from torchlift.transfer.data.class_matching import name_classes
+from torchlift.transfer.data.description import find_duplicates
+from torchlift.transfer.data.lua_tables import label_array
+from torchlift.transfer.data.readers import arrow_images, find_reader
 from torchlift.transfer.data.readers.tables import read_rows
 from torchlift.transfer.data.row_labels import classes_of
 from torchlift.transfer.data.selection import conversion_note, keep_valid_labels
@@ -247,3 +256,85 @@ def test_one_number_that_is_no_pixel_makes_all_inputs(changed: dict[str, float])
         data = build_dataset(given, None, None)
         assert data.images is given
         assert data.notes == ("float64 values are not pixels: taken as a network's inputs",)
+
+
+def test_equal_images_of_other_classes_conflict_across_splits_and_within(tmp_path: Path) -> None:
+    def part(rows: list[int], *labels: int) -> Dataset:
+        return Dataset(PIXELS[rows], np.array(labels))
+
+    splits = {"train": part([0, 1, 2], 0, 1, 2), "test": part([0, 1, 2, 3, 3], 1, 0, 2, 4, 5)}
+    found = find_duplicates(splits)
+    assert (found.conflicting, found.shared) == (3, (("train", "test", 3),))
+    assert found.repeated == (("test", 1),)
+    unlabeled = {name: replace(data, classes=None) for name, data in splits.items()}
+    assert find_duplicates(unlabeled).conflicting == 0
+
+
+def test_labels_of_a_list_that_are_no_whole_numbers_are_not_rounded() -> None:
+    labels = LuaTable.from_list([1.0, np.array([0.5])])
+    assert label_array(labels).tolist() == [1.0, 0.5]
+    with pytest.raises(DataError, match=r"the labels are not integers, but real .* 0\.5"):
+        dataset_from(LuaTable({"data": PIXELS[:2], "label": labels}))
+
+
+def test_a_table_of_images_is_read_as_a_table_of_files_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which then says what is missing."""
+    parquet.write_table(pyarrow.table({"image": [png(PIXELS[0])]}), tmp_path / "t.parquet")
+    assert "image column" in find_reader(str(tmp_path / "t.parquet")).kind
+    monkeypatch.setattr(arrow_images, "is_installed", lambda package: package != "pyarrow")
+    assert "table of image files" in find_reader(str(tmp_path / "t.parquet")).kind
+
+
+def test_a_folder_is_streamed_by_the_split_and_with_what_is_skipped(tmp_path: Path) -> None:
+    for index, name in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / f"{index}.png").write_bytes(png(PIXELS[index]))
+    data = stream_folder(tmp_path, split="test")
+    assert data.ids is not None
+    assert data.ids.tolist() == ["test/a/2.png", "test/b/3.png"]
+    (tmp_path / "test/a/x.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"x\.png"):
+        stream_folder(tmp_path)
+    data = stream_folder(tmp_path, on_error="skip")
+    assert len(data) == 4
+    assert data.notes[0].startswith("left out, unreadable: 1 (")
+    assert len(stream_folder(tmp_path, split="train")) == 2
+
+
+def test_folders_of_splits_elsewhere_are_known_in_any_case() -> None:
+    memory = fsspec.filesystem("memory")
+    for index, name in enumerate(("Train/cat", "TRAIN/dog", "Validation/cat")):
+        memory.pipe(f"/cases/{name}/{index}.png", png(PIXELS[index]))
+    data = open_data("memory://cases")
+    assert data.ids is not None
+    assert data.splits is not None
+    found = dict(zip(data.ids.tolist(), data.splits.tolist(), strict=True))
+    assert found == {
+        "TRAIN/dog/1.png": "train", "Train/cat/0.png": "train", "Validation/cat/2.png": "val",
+    }  # fmt: skip
+    assert data.names == ("cat", "dog")
+    memory.rm("/cases", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 10**5, "cannot be read"),
+        ('{"path": "0.png"}\n{"path": "1.png", "label": "a"}', "1 of 2 images have no label"),
+        ('{"path": "0.png", "label": "a"}\n3', "line 2 is no object with a path and a label"),
+        ('{"path": "0.png", "label": "a"}\n\n{', "line 3 is no JSON"),
+        ('{"path": "0.png", "label": "a", "Label": "b"}', "2 columns are called label"),
+        ('{"path": "0.png"}\n{"path": "1.png", " PATH ": "b"}', "2 columns are called path"),
+        ('{"path": 3, "label": "a"}', "row 1 names no file"),
+        ('{"path": " ", "label": "a"}', "row 1 names no file"),
+        ('{"path": "s3://b/0.png"}', "row 1 is an address, s3://b/0.png: nothing is fetched"),
+    ],
+)
+def test_lines_that_are_no_images_with_labels_are_refused(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.jsonl").write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        open_data(tmp_path / "t.jsonl")
