@@ -127,3 +127,36 @@ def test_trying_to_run_without_layers_leaves_the_network_as_it_is() -> None:
     assert not cut.unused
     assert isinstance(whole.last, nn.Linear)
     assert torch.equal(cut.network(torch.ones(2, 4)), whole(torch.ones(2, 4)))
+
+
+class Listed(nn.Module):
+    """Its layers stand in a list, which is not called itself; the last one is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 2)])
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.layers[1](self.layers[0](input).relu())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("layer", "unused"),
+    [("layers.0", ["layers.1", "layers.2"]), ("layers.1", ["layers.2"])],
+)
+def test_layers_of_a_list_are_left_out_one_by_one(layer: str, unused: list[str]) -> None:
+    whole = Listed().eval()
+    tap = find_tap(whole, layer)
+    cut = cut_network(whole, tap, torch.rand(2, 4))
+    assert isinstance(cut, UpToLayer)
+    assert (cut.before, cut.unused) == (False, unused)
+
+
+def test_a_network_of_its_own_code_ends_before_its_last_layer() -> None:
+    """With the input of that layer, whose weights are not needed."""
+    whole = Rests().eval()
+    cut = cut_network(whole, find_tap(whole, "penultimate"), torch.rand(2, 4))
+    inputs = torch.rand(5, 4)
+    assert torch.equal(cut(inputs), inputs)
+    assert isinstance(cut, UpToLayer)
+    assert cut.unused == ["first", "statistics"]

@@ -19,8 +19,12 @@ from data_support import RANDOM, archive, in_memory, png
 from pyarrow import parquet
 
 from torchlift.converters.images.errors import ImageError
+from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import (
+    Augmentation,
+    Batches,
+    BatchPlan,
     Dataset,
     ImageFiles,
     class_count,
@@ -34,6 +38,7 @@ from torchlift.transfer.data import (
 from torchlift.transfer.data.description import describe_data, find_duplicates
 from torchlift.transfer.data.lua_tables import label_array
 from torchlift.transfer.data.pixels import _OneByOne, _stack
+from torchlift.transfer.data.plan import BatchSlice
 from torchlift.transfer.data.readers.tables import read_rows
 from torchlift.transfer.data.remote_files import RemoteFile
 from torchlift.transfer.errors import DataError
@@ -322,3 +327,32 @@ def test_what_is_asked_for_holds_for_copies_too() -> None:
         data = in_memory("memory://asked.npz", first_label=first)
         assert data.classes.tolist() == [*range(expected, expected + 6)]
     memory.rm("/asked.npz")
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [((0, 2, 2, 4), []), ((0, 0, 2, 4), [3, 0, 1]), ((4, 6, 8, 8), [5, 6, 7]), ((4, 4, 4, 4), [])],
+)
+def test_the_neighbor_of_a_slice_is_of_its_batch(
+    places: tuple[int, int, int, int], expected: list[int]
+) -> None:
+    assert BatchSlice(*places).with_neighbor().tolist() == expected
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR", "gray"])
+def test_images_that_are_not_kept_are_changed_as_those_that_are(color: Any) -> None:
+    """As the network sees them, resized and cut: not as they are."""
+    found = [
+        next(
+            Batches(
+                Dataset(PIXELS),
+                Preprocessing(color, size=9, crop=(7, 8)),
+                BatchPlan(6, 6),
+                augmentation=Augmentation(rotation=40),
+                keep=keep,
+            ).epoch(1)
+        )[0]
+        for keep in (True, False)
+    ]
+    assert found[0].shape == (6, 1 if color == "gray" else 3, 7, 8)
+    assert torch.equal(*found)

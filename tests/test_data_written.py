@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow
 import pytest
-from data_support import RANDOM, in_memory
+from data_support import RANDOM, in_memory, png
 from PIL import Image
+from pyarrow import parquet
 
-from torchlift.transfer.data import Dataset
+from torchlift.converters import t7
+from torchlift.converters.errors import NotFiniteError
+from torchlift.transfer.data import Dataset, open_data
 from torchlift.transfer.data.write_image_folder import write_image_folder
 from torchlift.transfer.errors import DataError
 
@@ -119,3 +125,62 @@ def test_splits_are_folders_where_there_are_classes(labeled: bool, tmp_path: Pat
     write_image_folder(Dataset(PIXELS[:2], classes, names, splits=splits), tmp_path / "i")
     expected = ["test/a/1.png", "train/b/2.png"] if labeled else ["1.png", "2.png"]
     assert places(tmp_path / "i") == expected
+
+
+def test_what_lies_beside_the_folders_of_splits_is_named(tmp_path: Path) -> None:
+    """Images in the folder itself, and folders that are no split."""
+    for place in ("train/a", "train/b", "notes", "."):
+        (tmp_path / place).mkdir(exist_ok=True, parents=True)
+        Image.fromarray(PIXELS[0].transpose(1, 2, 0)).save(tmp_path / place / "x.png")
+    data = in_memory(tmp_path)
+    assert data.ids.tolist() == ["train/a/x.png", "train/b/x.png"]
+    assert data.notes == ("left out, in no class folder: 2 (x.png, notes)",)
+
+
+def test_files_of_one_name_in_two_folders_elsewhere_are_two(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for index, place in enumerate(("x.parquet", "data/x.parquet")):
+        table = pyarrow.table({"image": [png(PIXELS[index])], "label": [index]})
+        parquet.write_table(table, tmp_path / "x.parquet")
+        memory.pipe(f"/twice/{place}", (tmp_path / "x.parquet").read_bytes())
+    data = in_memory("memory://twice")
+    assert np.array_equal(data.images, PIXELS[:2])
+    memory.rm("/twice", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "kind"), [(np.full((2, 1, 2, 2), np.nan), NotFiniteError), (np.ones(2), DataError)]
+)
+def test_what_is_wrong_with_a_t7_keeps_its_kind_and_names_the_file(
+    images: np.ndarray, kind: Any, tmp_path: Path
+) -> None:
+    t7.save(t7.LuaTable({"data": images, "label": np.array([1, 2])}), tmp_path / "d.t7")
+    with pytest.raises(kind, match=r"d\.t7: images") as error:
+        open_data(tmp_path / "d.t7")
+    assert type(error.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("place", "is_fashion"),
+    [
+        ("FashionMNIST/raw", True),
+        ("fashion-mnist", True),
+        ("data/FASHION/x", True),
+        ("mnist", False),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_clothes_are_known_by_a_folder_above(
+    place: str, is_fashion: bool, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    for name, array in (("images-idx3", PIXELS[:2, 0]), ("labels-idx1", np.uint8([9, 0]))):
+        head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        (folder / f"t10k-{name}-ubyte").write_bytes(head + array.tobytes())
+    monkeypatch.chdir(folder)
+    data = in_memory("." if relative else folder)
+    assert data.names is not None
+    assert (data.names[9], len(data.names)) == ("Ankle boot" if is_fashion else "9", 10)
+    assert bool(data.notes) is is_fashion
+    assert data.splits.tolist() == ["test", "test"]

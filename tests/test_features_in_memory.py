@@ -17,10 +17,11 @@ from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
 from torchlift.transfer.errors import LayerError, StoreError
 from torchlift.transfer.features import in_memory
-from torchlift.transfer.features.extraction import plan_extraction
+from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor
 from torchlift.transfer.features.files import read_features, write_features
 from torchlift.transfer.features.in_memory import Features, extract_features
+from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import create_store
 from torchlift.transfer.features.stored_array import StoredArray
 
@@ -160,3 +161,19 @@ def test_whatever_a_damaged_column_raises_is_said_of_its_file(
     monkeypatch.setattr(StoredArray, "_texts", fail)
     with pytest.raises(StoreError, match=r"ids.c.0: damaged: of a codec"):
         array.read()
+
+
+def test_chunks_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Of which the tenth has two digits."""
+    extractor = TorchExtractor(SavedModel(nn.Sequential(nn.Flatten()), "features"), ["0"], "cpu")
+    images = np.arange(12, dtype=np.float32).reshape(12, 1, 1, 1)
+    store = extract(plan_extraction(extractor, Dataset(images), Settings(chunk=1)), tmp_path / "s")
+    assert len(store.chunks) == 12
+    assert store.read("0").images.ravel().tolist() == [*range(12)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_file_has_a_label_for_each_row_of_features(count: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", data=VALUES, labels=np.arange(count))
+    with pytest.raises(StoreError, match=f"features of 2 examples, but {count} labels"):
+        read_features(tmp_path / "f.npz")
