@@ -7,20 +7,34 @@ import json
 import pickle
 import struct
 import tarfile
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from data_support import RANDOM, in_memory, png
 from PIL import Image
 
-from torchlift.transfer.data import Augmentation, Dataset, Splits, open_data, select_classes
+from torchlift.converters import t7
+from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.transfer.data import (
+    Augmentation,
+    Dataset,
+    Splits,
+    dataset_from,
+    open_data,
+    select_classes,
+)
 from torchlift.transfer.data.augmentation import mix
+from torchlift.transfer.data.dataset import join_splits
 from torchlift.transfer.data.description import describe_data, find_duplicates
 from torchlift.transfer.data.image_changes import ImageChanges
+from torchlift.transfer.data.readers import arrow_images
 from torchlift.transfer.data.remote_files import RemoteFile
 from torchlift.transfer.data.safe_pickle import read_pickle
 from torchlift.transfer.errors import DataError
@@ -213,3 +227,94 @@ def test_splits_are_described_with_their_own_notes() -> None:
 )
 def test_a_file_elsewhere_is_called_by_its_own_address(root: str, path: str, shown: str) -> None:
     assert str(RemoteFile(root, path)) == shown
+
+
+def test_each_image_that_is_also_in_an_earlier_split_counts() -> None:
+    splits = {"train": Dataset(PIXELS[:1]), "test": Dataset(PIXELS[[0, 0, 1]])}
+    found = find_duplicates(splits)
+    assert found.shared == (("train", "test", 2),)
+    assert found.repeated == (("test", 1),)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_images_keep_their_colors_where_others_are_skipped(mode: str, tmp_path: Path) -> None:
+    for index in range(2):
+        Image.new(mode, (5, 4), 9 if mode == "L" else (9, 8, 7)).save(tmp_path / f"{index}.png")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    rows = "".join(f"{index}.png,{index}\n" for index in range(3))
+    (tmp_path / "t.csv").write_text("path,label\n" + rows, encoding="utf-8")
+    data = in_memory(tmp_path / "t.csv", on_error="skip")
+    assert data.images.shape == (2, 1 if mode == "L" else 3, 4, 5)
+    assert data.notes[-1].startswith("left out, unreadable: 1 (")
+
+
+def test_splits_of_one_source_have_the_names_of_the_first_and_one_kind() -> None:
+    train = Dataset(PIXELS[:2], np.array([0, 1]), ("a", "b"), ids=np.array([7, 8]))
+    whole = join_splits({"train": train, "test": replace(train, names=None)})
+    assert whole.names == ("a", "b")
+    assert whole.ids is not None
+    assert whole.ids.tolist() == [7, 8, 7, 8]
+    for other in (
+        replace(train, images=PIXELS[:2, :1]),
+        replace(train, images=PIXELS[:2].astype(np.float32)),
+        replace(train, classes=None),
+    ):
+        with pytest.raises(DataError, match="the splits hold images of different kinds"):
+            join_splits({"train": train, "test": other})
+    assert join_splits({"train": train, "test": replace(train, ids=None)}).ids is None
+
+
+def test_a_class_that_a_split_lacks_is_counted_there_too() -> None:
+    splits = np.array(["train", "train", "train", "val", "test", "test"])
+    data = Dataset(PIXELS, np.array([0, 1, 1, 0, 0, 0]), ("a", "b"), splits=splits)
+    found = describe_data(data)
+    assert found.counts == {"train": [1, 2], "val": [1, 0], "test": [2, 0]}
+    assert found.imbalance == 2
+    assert found.to_json()["classes"] == [
+        {"label": "a", "count": 4, "train": 1, "val": 1, "test": 2},
+        {"label": "b", "count": 2, "train": 2, "val": 0, "test": 0},
+    ]
+
+
+def test_an_array_in_a_pickle_of_python_2_is_made_of_the_bytes_of_its_text(tmp_path: Path) -> None:
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x02K\x03\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06\x00\x80\xff\x01\x02\x03tb"
+    )
+    (tmp_path / "p").write_bytes(b"\x80\x02}U\x04data" + array + b"s.")
+    assert read_pickle(tmp_path / "p")["data"].tolist() == [[0, 128, 255], [1, 2, 3]]
+
+
+def test_the_row_of_an_image_without_bytes_is_counted_across_parts() -> None:
+    parts = [[{"bytes": b"x", "path": "a"}], [{"bytes": b"y"}, {"bytes": None, "path": "b"}]]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    found = arrow_images._images(pyarrow.chunked_array(parts, kind), Path("f.arrow"))
+    assert [bytes(image) + name.encode() for image, name in islice(found, 2)] == [b"xa", b"y"]
+    with pytest.raises(DataError, match=r"f\.arrow: row 3 has no image, only the path 'b'"):
+        next(found)
+
+
+@pytest.mark.parametrize("wrapped", ["object", "text"])
+def test_splits_and_images_may_be_wrapped(wrapped: str) -> None:
+    """In an object of the project's own class, or by `torch.serialize`."""
+
+    def wrap(value: Any) -> Any:
+        return LuaObject("own", value) if wrapped == "object" else t7.dumps(value)
+
+    part = LuaTable({"data": PIXELS[:2], "labels": np.array([2, 1])})
+    data = dataset_from(LuaTable({"train": wrap(part), "testData": wrap(part)}))
+    assert data.splits is not None
+    assert data.splits.tolist() == ["train"] * 2 + ["test"] * 2
+    pairs = [LuaTable.from_list([t7.dumps(PIXELS[at]), at + 1]) for at in range(2)]
+    data = dataset_from(LuaTable.from_list(pairs))
+    assert np.array_equal(data.images, PIXELS[:2])
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_pixels_that_begin_as_a_file_does_are_pixels(axes: int) -> None:
+    """Only a row of bytes is a file."""
+    image = np.zeros((4, 5) if axes == 2 else (1, 4, 5), np.uint8)
+    image[..., 0, :2] = [*b"BM"]
+    data = dataset_from(LuaTable.from_list([image, image]))
+    assert np.array_equal(data.images, np.stack([image, image]).reshape(2, 1, 4, 5))

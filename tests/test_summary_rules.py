@@ -199,3 +199,21 @@ def test_results_of_a_layer_that_are_several_have_their_shapes() -> None:
     assert row.output_shape == summary.output_shape
     assert row.output_bytes == 4 * (5 * 4 + 2 * 4)
     assert row.formula is None
+
+
+class Pair(nn.Module):
+    """Gives a deep result before a shallow one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        near = self.near(x)
+        return [self.far(near), near, x]
+
+
+def test_the_depth_of_several_results_is_that_of_the_deepest() -> None:
+    summary = summarize(Pair(), (4,))
+    assert summary.depth == 2
+    assert summary.output_shape == [(2,), (4,), (4,)]
