@@ -159,4 +159,8 @@ def test_a_network_of_its_own_code_ends_before_its_last_layer() -> None:
     inputs = torch.rand(5, 4)
     assert torch.equal(cut(inputs), inputs)
     assert isinstance(cut, UpToLayer)
-    assert cut.unused == ["first", "statistics"]
+    assert (cut.before, cut.unused) == (True, ["first", "statistics"])
+    # Where that layer cannot be left out, too.
+    chosen = Chosen().eval()
+    cut = cut_network(chosen, find_tap(chosen, "penultimate"), torch.rand(2, 4))
+    assert torch.equal(cut(inputs), chosen.first(inputs))

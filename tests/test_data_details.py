@@ -356,3 +356,22 @@ def test_images_that_are_not_kept_are_changed_as_those_that_are(color: Any) -> N
     ]
     assert found[0].shape == (6, 1 if color == "gray" else 3, 7, 8)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"\0\0", b"\0\0\x08"])
+def test_a_file_that_ends_in_its_first_bytes_is_no_idx_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match="ubyte: not an idx file: it starts with b'"):
+        open_data(tmp_path)
+
+
+def test_classes_of_test_data_are_those_of_the_training_data() -> None:
+    """Where neither has names, there are no more of them; without labels they do not matter."""
+    data = Dataset(PIXELS, np.array([0, 1] * 3))
+    more = Dataset(PIXELS[:3], np.array([0, 1, 2]))
+    with pytest.raises(
+        DataError, match="the test data has 3 classes, the training data has 2: they cannot be"
+    ):
+        split(data, 0.0, test_data=more)
+    plain = split(Dataset(PIXELS), 0.0, test_data=Dataset(PIXELS[:3]))
+    assert (len(plain.test), plain.notes) == (3, ("test: 3 images, given",))

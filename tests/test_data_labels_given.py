@@ -250,6 +250,16 @@ def test_every_step_from_0_to_1_is_its_pixel(dtype: Any) -> None:
     assert np.array_equal(whole.images, steps)
 
 
+def test_what_is_close_to_a_pixel_is_the_nearest_one() -> None:
+    """A decoder of floats may give 199.9996 for 200."""
+    steps = np.arange(256).reshape(4, 1, 8, 8)
+    for shift in (-4e-4, 4e-4):
+        data = build_dataset(np.maximum(steps + shift, 0), None, None)
+        assert np.array_equal(data.images, steps)
+        data = build_dataset(np.maximum(steps + shift, 0) / 255, None, None)
+        assert np.array_equal(data.images, steps)
+
+
 @pytest.mark.parametrize("changed", [{"at": -0.25}, {"at": 255.6}, {"at": 0.5}, {"at": 256.0}])
 def test_one_number_that_is_no_pixel_makes_all_inputs(changed: dict[str, float]) -> None:
     images = np.arange(256, dtype=np.float64).reshape(4, 1, 8, 8)

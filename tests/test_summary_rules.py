@@ -217,3 +217,34 @@ def test_the_depth_of_several_results_is_that_of_the_deepest() -> None:
     summary = summarize(Pair(), (4,))
     assert summary.depth == 2
     assert summary.output_shape == [(2,), (4,), (4,)]
+
+
+class Holder(nn.Module):
+    """Hands on what its layer gives, and has a number that it does not use there."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+        if kind == "parameter":
+            self.extra = nn.Parameter(torch.zeros(5))
+        elif kind == "buffer":
+            self.register_buffer("extra", torch.zeros(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.inner(x)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("none", [("inner", 15, 60)]),
+        ("parameter", [("inner", 15, 60), ("", 5, 20)]),
+        ("buffer", [("inner", 15, 60), ("", 0, 20)]),
+    ],
+)
+def test_a_container_has_a_row_for_numbers_of_its_own(
+    kind: str, rows: list[tuple[str, int, int]]
+) -> None:
+    found = summarize(Holder(kind), (4,)).layers
+    assert [(row.torch_path, row.parameters, row.weight_bytes) for row in found] == rows
