@@ -75,6 +75,17 @@ def test_a_row_with_code_of_its_own_is_not_shortened() -> None:
         assert torch.equal(cut(inputs), linear(inputs).relu())
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_comes_before_the_last_layer_of_a_row_is_kept_however_deep_it_is(depth: int) -> None:
+    whole: nn.Module = nn.Sequential(nn.ReLU(), nn.Linear(3, 2))
+    for _ in range(depth - 1):
+        whole = nn.Sequential(nn.Linear(3, 3), whole)
+    tap = find_tap(whole.eval(), "penultimate")
+    cut = cut_network(whole, tap, torch.rand(2, 3))
+    kinds = [type(module).__name__ for module in cut.modules()]
+    assert kinds == ["Sequential", "Linear"] * (depth - 1) + ["Sequential", "ReLU"]
+
+
 class Rests(nn.Module):
     """Behind its first layer come layers of buffers alone and of nothing."""
 
@@ -128,3 +139,40 @@ def test_the_code_of_a_cut_network_has_the_layers_of_what_is_cut() -> None:
     assert "class UpToLayer(" in code
     assert "class View(" in code
     assert "nn.Sequential(View([4]), nn.Linear(4, 2))" in code
+
+
+class Listed(nn.Module):
+    """Its layers stand in a list, which is not called itself; the last one is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 2)])
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.layers[1](self.layers[0](input).relu())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("layer", "unused"),
+    [("layers.0", ["layers.1", "layers.2"]), ("layers.1", ["layers.2"])],
+)
+def test_layers_of_a_list_are_left_out_one_by_one(layer: str, unused: list[str]) -> None:
+    whole = Listed().eval()
+    tap = find_tap(whole, layer)
+    cut = cut_network(whole, tap, torch.rand(2, 4))
+    assert isinstance(cut, UpToLayer)
+    assert (cut.before, cut.unused) == (False, unused)
+
+
+def test_a_network_of_its_own_code_ends_before_its_last_layer() -> None:
+    """With the input of that layer, whose weights are not needed."""
+    whole = Rests().eval()
+    cut = cut_network(whole, find_tap(whole, "penultimate"), torch.rand(2, 4))
+    inputs = torch.rand(5, 4)
+    assert torch.equal(cut(inputs), inputs)
+    assert isinstance(cut, UpToLayer)
+    assert (cut.before, cut.unused) == (True, ["first", "statistics"])
+    # Where that layer cannot be left out, too.
+    chosen = Chosen().eval()
+    cut = cut_network(chosen, find_tap(chosen, "penultimate"), torch.rand(2, 4))
+    assert torch.equal(cut(inputs), chosen.first(inputs))

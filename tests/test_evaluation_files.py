@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +81,31 @@ def test_the_tables_hold_every_row_and_the_folder_is_known(tmp_path: Path) -> No
         (tmp_path / "evaluation.json").write_text(json.dumps(damaged), encoding="utf-8")
         with pytest.raises(DataError, match="confusion"):
             read_evaluation(tmp_path / "evaluation.json")
+
+
+@pytest.mark.parametrize("table", ["classes", "calibration", "mistakes", "confusion"])
+def test_a_table_that_is_not_finished_leaves_the_old_one(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = outcomes(np.eye(2)[[0, 0]], "probabilities", np.array([0, 1]))
+    result = summarize(batch, ["a", "b"])
+    write_evaluation(result, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    writer = csv.writer
+
+    class Failing:
+        def __init__(self, stream: Any, **options: Any) -> None:
+            self.inner, self.fails = writer(stream, **options), table in stream.name
+            self.writerow = self.inner.writerow
+
+        def writerows(self, rows: Any) -> None:
+            if self.fails:
+                raise OSError("no space")
+            self.inner.writerows(rows)
+
+    monkeypatch.setattr(csv, "writer", Failing)
+    with pytest.raises(Exception, match="no space"):
+        write_evaluation(result, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    # A line ends alike on every system.
+    assert all(content.endswith(b"\n") and b"\r" not in content for content in before.values())

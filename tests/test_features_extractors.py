@@ -159,6 +159,48 @@ def test_a_graph_is_cut_to_what_is_needed(file: Path) -> None:
     assert [weight.name for weight in model.graph.initializer] == ["weight"]
 
 
+def test_an_input_that_is_kept_passes_through_a_node(file: Path) -> None:
+    """Its name stays that of the input; an output must have another one."""
+    model = onnx.load(file)
+    known = helper.make_tensor_value_info("summed", TensorProto.FLOAT, ["batch", 3])
+    model.graph.value_info.append(known)
+    cut_graph(model, ["product", "input"])
+    assert not model.graph.value_info
+    nodes = [(node.op_type, [*node.input], [*node.output]) for node in model.graph.node]
+    assert nodes[-1] == ("Identity", ["input"], ["input_kept"])
+    assert [value.name for value in model.graph.output] == ["product", "input_kept"]
+    assert [value.name for value in model.graph.input] == ["input"]
+
+
+def test_what_bodies_within_bodies_use_of_a_graph_is_needed() -> None:
+    """An If in a branch of an If, and a node with a list of bodies."""
+
+    def body(*nodes: Any) -> Any:
+        last = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+        return helper.make_graph([*nodes], "body", [], [last])
+
+    deep = body(helper.make_node("Mul", ["a", "one"], ["deep"]))
+    outer = body(helper.make_node("If", ["yes"], ["inner"], then_branch=deep, else_branch=deep))
+    listed = [body(helper.make_node("Neg", [name], [f"{name}_"])) for name in ("b", "c")]
+    nodes = [
+        helper.make_node("Relu", ["input"], ["a"]),
+        helper.make_node("Tanh", ["input"], ["b"]),
+        helper.make_node("Exp", ["input"], ["c"]),
+        helper.make_node("Sin", ["input"], ["unused"]),
+        helper.make_node("If", ["yes"], ["chosen"], then_branch=outer, else_branch=outer),
+        helper.make_node("Own", ["two"], ["output"], domain="own", bodies=listed),
+    ]
+    weights = {name: np.ones(1, np.float32) for name in ("one", "two", "yes")}
+    for value, kept, constants in (
+        ("chosen", ["Relu", "If"], {"one", "yes"}),
+        ("output", ["Tanh", "Exp", "Own"], {"two"}),
+    ):
+        model = graph_of(nodes, **weights)
+        cut_graph(model, [value])
+        assert [node.op_type for node in model.graph.node] == kept
+        assert {weight.name for weight in model.graph.initializer} == constants
+
+
 def test_a_value_that_a_graph_lacks_is_refused(file: Path) -> None:
     graph = onnx.load(file).graph
     with pytest.raises(LayerError, match=r"no value 'sumed' .* nearest names: summed"):

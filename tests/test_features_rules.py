@@ -22,7 +22,7 @@ from torchlift.transfer.features.extraction import extract, plan_extraction
 from torchlift.transfer.features.extractors import TorchExtractor, build_extractor, network_digest
 from torchlift.transfer.features.files import read_features
 from torchlift.transfer.features.in_memory import Features, extract_features
-from torchlift.transfer.features.manifest import check_readable, differences
+from torchlift.transfer.features.manifest import check_readable, differences, read_manifest
 from torchlift.transfer.features.model_source import reopen
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.settings import Settings
@@ -87,6 +87,22 @@ def manifest(**changes: Any) -> dict[str, Any]:
     extractor = TorchExtractor(SavedModel(network, "logits"), ["1", "penultimate"], "cpu")
     data = Dataset(np.zeros((5, 1, 2, 2), np.float32), np.array([0, 1, 0, 1, 1]))
     return {**plan_extraction(extractor, data, Settings(chunk=2)).manifest, **changes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"attributes": {}}', '{"attributes": 3}', "[]", "{", "\xff",
+     '{"attributes": {"torchlift_features": []}}'],
+)  # fmt: skip
+def test_a_folder_without_a_manifest_is_no_store(content: str, tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_bytes(content.encode("latin-1"))
+    assert read_manifest(tmp_path) is None
+    with pytest.raises(StoreError, match="not a feature store"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match="no such feature store"):
+        open_store(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="already exists and is not a feature store"):
+        create_store(tmp_path, manifest(), {})
 
 
 def test_a_manifest_describes_the_layers_that_it_has_and_no_others() -> None:
@@ -175,6 +191,37 @@ def test_an_exported_graph_has_no_layers_to_save(name: str, tmp_path: Path) -> N
     else:
         with pytest.raises(StoreError, match=said):
             reopen(store, str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("timm:resnet18", ""),
+        ("torchvision:resnet18", ""),
+        ("python:nets:make", "a store runs no code: name it yourself with model=…"),
+        ("hf:org/name", "a store downloads nothing: name it yourself with model=…"),
+        ("/nowhere/net.t7", "/nowhere/net.t7 is not there, from which s was computed"),
+        (None, "s does not say where its model is: name it with model=…"),
+    ],
+)
+def test_what_only_a_store_names_is_opened_if_it_is_here(
+    model: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of other libraries are; code is not run, and nothing is downloaded."""
+    network = nn.Linear(2, 2)
+    monkeypatch.setattr(
+        model_source, "load_network", lambda *_, **__: SavedModel(network, "features")
+    )
+    manifest: dict[str, Any] = {"model": network_digest(network)}
+    if model is not None:
+        manifest["source"] = {"model": model, "weights": None, "at": None}
+    store: Any = SimpleNamespace(path="s", manifest=manifest)
+    if said:
+        with pytest.raises(StoreError, match=said):
+            reopen(store)
+    else:
+        assert reopen(store).module is network
+    assert reopen(store, "python:mine").module is network
 
 
 @pytest.mark.parametrize(("parallel", "asked", "threads"), [(True, 3, 3), (False, 3, 2)])

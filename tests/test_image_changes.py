@@ -15,7 +15,7 @@ from torchlift.cli.main import main
 from torchlift.converters.images import Preprocessing
 from torchlift.transfer.data import Batches, BatchPlan, Dataset, ImageFiles
 from torchlift.transfer.data.augmentation import Augmentation
-from torchlift.transfer.data.image_changes import seeds_of_images, seeds_of_inputs
+from torchlift.transfer.data.image_changes import erase, seeds_of_images, seeds_of_inputs
 from torchlift.transfer.errors import DataError
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -78,6 +78,16 @@ def test_boxes_are_erased_as_torchvision_does() -> None:
         torch.manual_seed(int(seeds_of_inputs(7, 3, 10)[position]))
         assert torch.equal(found[position], erasing(plain[position]))
     assert 0 < int((found == 0).any(1).flatten(1).any(1).sum()) < len(order)
+
+
+@pytest.mark.parametrize(
+    ("probability", "fewest", "most"), [(0.0, 0, 0), (0.1, 1, 12), (1.0, 36, 40)]
+)
+def test_boxes_are_erased_as_often_as_asked(probability: float, fewest: int, most: int) -> None:
+    inputs = torch.ones(40, 1, 8, 8)
+    erased = (erase(inputs, probability, np.arange(40)) == 0).flatten(1).any(1)
+    assert fewest <= int(erased.sum()) <= most
+    assert (inputs == 1).all()
 
 
 def test_no_process_and_no_resuming_changes_an_image() -> None:

@@ -191,9 +191,9 @@ def test_curves_are_the_rows_of_the_runs(tmp_path: Path) -> None:
 
 
 def test_a_range_test_is_drawn_with_the_rate_that_was_found() -> None:
-    axes = draw_range_test([1e-3, 1e-2, 1e-1], [3.0, 1.0, 2.0], 1e-3).axes[0]
+    axes = draw_range_test([1e-3, 1e-2, 1e-1], [3.0, 1.0, 2.0], 2e-3).axes[0]
     assert axes.lines[0].get_xydata().tolist() == [[1e-3, 3], [1e-2, 1], [1e-1, 2]]
-    assert set(axes.lines[1].get_xdata()) == {1e-3}
+    assert set(axes.lines[1].get_xdata()) == {2e-3}
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert "0.01" in ticks
     assert not any("$" in text for text in ticks)

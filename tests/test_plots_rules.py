@@ -93,6 +93,12 @@ def test_the_bins_of_a_reliability_diagram_have_their_counts() -> None:
     result = summarize(outcomes(scores, "probabilities", np.array([0, 1])), ["a", "b"])
     edges = [bar.get_x() for bar in reliability_of(result).axes[0].patches]
     np.testing.assert_allclose(edges, np.arange(15) / 15)
+    # Two confidences of 0.6 and one of 0.9, of which one and one are right.
+    scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
+    result = summarize(outcomes(scores, "probabilities", np.array([0, 1, 1])), ["a", "b"])
+    points, diagonal = reliability_of(result).axes[0].lines
+    np.testing.assert_allclose(points.get_xydata(), [[0.6, 0.5], [0.9, 1]])
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(("classes", "names"), [([0, 1], ""), ([0, 0], "mistakes.png")])
@@ -238,6 +244,15 @@ def test_each_version_of_an_image_is_that_of_an_epoch() -> None:
     assert len(set(mirrored)) == 2
 
 
+@pytest.mark.parametrize("shape", [(4, 10), (10, 4, 3)])
+def test_a_changed_version_has_the_size_of_its_image(shape: tuple[int, ...]) -> None:
+    image = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    given = Augmentation(resized_crop=0.3, rotation=20, flip=True)
+    versions = with_augmented([Sample(image, ["x"])], given, seed=0)
+    assert len(versions) == 6
+    assert {version.image.shape for version in versions} == {shape}
+
+
 def test_an_erased_box_of_a_color_image_has_the_mean_of_each_channel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -273,6 +288,23 @@ def test_images_of_files_are_drawn_as_they_are(tmp_path: Path) -> None:
     for index in (-1, 2):
         with pytest.raises(PlotError, match=f"no image index={index}: they count from 0 to 1"):
             open_image("d", index, lambda _: data)
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_quantized_weights_have_the_scale_of_their_axis(axis: int | None, tmp_path: Path) -> None:
+    """Without a word it is the second one, as ONNX says."""
+    codes = np.array([[1, 2], [3, -4]], np.int8)
+    scale, zero = np.array([0.5, 10], np.float32), np.array([1, 0], np.int8)
+    given = {} if axis is None else {"axis": axis}
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w.weight_quantized", "s", "z"], ["w"], **given),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = model_of(nodes, ["n", 2], **{"w.weight_quantized": codes, "s": scale, "z": zero})
+    onnx.save(model, tmp_path / "m.onnx")
+    expected = [[0, 0.5], [30, -40]] if axis == 0 else [[0, 20], [1, -40]]
+    _, found = weights_of_file(tmp_path / "m.onnx").of("w", 2)
+    assert found.T.tolist() == expected
 
 
 def test_a_product_of_two_results_has_no_weights(tmp_path: Path) -> None:

@@ -234,3 +234,14 @@ def test_each_changed_version_has_the_seeds_of_its_own_image(
     epochs = range(1, augmented.VERSIONS + 1)
     assert seeds == [seed for epoch in epochs for seed in seeds_of_images(6, epoch, 2).tolist()]
     assert erased == [seed for epoch in epochs for seed in seeds_of_inputs(6, epoch, 2).tolist()]
+
+
+def test_layers_stand_from_the_top_and_those_without_parameters_have_no_number() -> None:
+    layers = [LayerSize("a", 0, {"structure": 5}), LayerSize("b", 1234, {"weights": 4936})]
+    left, right = draw_sizes(layers, "").axes
+    assert [text.get_text() for text in left.texts] == ["1,234"]
+    assert [text.get_text() for text in right.texts] == ["5 B", "4.9 kB"]
+    low, high = left.get_ylim()
+    assert low > 1 > 0 > high
+    np.testing.assert_allclose(left.get_xlim(), (0, 1234 * 1.3))
+    np.testing.assert_allclose(draw_sizes(layers[:1], "").axes[0].get_xlim(), (0, 1.3))

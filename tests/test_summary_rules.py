@@ -102,6 +102,8 @@ def test_a_layer_that_runs_again_is_counted_once_and_costs_twice() -> None:
     shared = nn.Linear(4, 4)
     summary = summarize(nn.Sequential(shared, nn.ReLU(), shared), (4,))
     assert [row.parameters for row in summary.layers] == [20, 0, 0]
+    # Its name is the first one, as in the list of its weights.
+    assert [row.torch_path for row in summary.layers] == ["0", "1", "0"]
     assert [row.weight_bytes for row in summary.layers] == [80, 0, 0]
     assert [row.multiply_adds for row in summary.layers] == [16, 0, 16]
     assert summary.depth == 2
@@ -162,6 +164,8 @@ def test_the_depth_is_that_of_the_longest_way_and_of_weights_alone() -> None:
         ),
         (nn.AvgPool1d(2, ceil_mode=True), ((1, 6), (1, 3)),
          "⌈(6 + 2·0 − 1·(2 − 1) − 1)/2⌉ + 1 = 3"),
+        (nn.MaxPool1d(2, stride=2, dilation=3, ceil_mode=True), ((1, 5), (1, 2)),
+         "⌈(5 + 2·0 − 3·(2 − 1) − 1)/2⌉ + 1 = 2"),
         # What is not flattened, or has no channels, has no formula.
         (nn.Linear(6, 6), ((6,), (6,)), None),
         (nn.Linear(6, 5), ((1, 6), (5,)), None),
@@ -185,3 +189,62 @@ def test_an_output_of_all_examples_together_has_all_of_its_axes() -> None:
     """Only a batch in front is left out."""
     summary = summarize(nn.Sequential(nn.ReLU(), Summed()), (5, 4))
     assert [row.output_shape for row in summary.layers] == [(5, 4), (5, 4)]
+
+
+def test_results_of_a_layer_that_are_several_have_their_shapes() -> None:
+    """A recurrent layer gives its outputs, and the pair of its last states."""
+    summary = summarize(nn.LSTM(3, 4, batch_first=True), (5, 3))
+    assert summary.output_shape == [(5, 4), [(1, 2, 4), (1, 2, 4)]]
+    (row,) = summary.layers
+    assert row.output_shape == summary.output_shape
+    assert row.output_bytes == 4 * (5 * 4 + 2 * 4)
+    assert row.formula is None
+
+
+class Pair(nn.Module):
+    """Gives a deep result before a shallow one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        near = self.near(x)
+        return [self.far(near), near, x]
+
+
+def test_the_depth_of_several_results_is_that_of_the_deepest() -> None:
+    summary = summarize(Pair(), (4,))
+    assert summary.depth == 2
+    assert summary.output_shape == [(2,), (4,), (4,)]
+
+
+class Holder(nn.Module):
+    """Hands on what its layer gives, and has a number that it does not use there."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+        if kind == "parameter":
+            self.extra = nn.Parameter(torch.zeros(5))
+        elif kind == "buffer":
+            self.register_buffer("extra", torch.zeros(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.inner(x)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("none", [("inner", 15, 60)]),
+        ("parameter", [("inner", 15, 60), ("", 5, 20)]),
+        ("buffer", [("inner", 15, 60), ("", 0, 20)]),
+    ],
+)
+def test_a_container_has_a_row_for_numbers_of_its_own(
+    kind: str, rows: list[tuple[str, int, int]]
+) -> None:
+    found = summarize(Holder(kind), (4,)).layers
+    assert [(row.torch_path, row.parameters, row.weight_bytes) for row in found] == rows

@@ -178,7 +178,7 @@ def _class_names(schema: Any) -> list[str] | None:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         found = column({name: [feature] for name, feature in features.items()}, LABEL_COLUMNS)
         names = found[0]["names"] if found else None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None
 

@@ -62,7 +62,8 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
     names = _names(arrays)
     images, first_label = _images(arrays), options.first_label
     if images is not None:
-        numbers, found, label_notes = _numbers({"": _entry(arrays, LABEL_KEYS)}, names, first_label)
+        labels = {"": _entry(arrays, LABEL_KEYS)}
+        numbers, found, label_notes = _numbers(labels, names, first_label)
         data = build_dataset(
             images,
             numbers[""],
@@ -71,7 +72,7 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
             are_classes=label_notes is not None,
         )
         data = replace(data, notes=(*data.notes, *(label_notes or ())))
-        return _with_note_on_text(data, arrays)
+        return _with_note_on_text(data, arrays, labels)
     groups = group_by_split(arrays)
     own_images = {split: _images(group) for split, group in groups.items()}
     labels = {split: _entry(group, LABEL_KEYS) for split, group in groups.items()}
@@ -91,7 +92,7 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
         are_classes=label_notes is not None,
     )
     data = replace(data, notes=(*data.notes, *(label_notes or ())))
-    return _with_note_on_text(data, arrays)
+    return _with_note_on_text(data, arrays, labels)
 
 
 def _numbers(
@@ -124,7 +125,9 @@ def _names(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
     return None if listed is None else tuple(map(str, np.ravel(listed).tolist()))
 
 
-def _with_note_on_text(data: Dataset, arrays: Mapping[str, np.ndarray]) -> Dataset:
+def _with_note_on_text(
+    data: Dataset, arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray | None]
+) -> Dataset:
     """Note the text that could be the class names of data without names."""
     if data.names is not None or data.classes is None:
         return data
@@ -132,7 +135,9 @@ def _with_note_on_text(data: Dataset, arrays: Mapping[str, np.ndarray]) -> Datas
     notes = [
         f"the array {name} of {count} texts is not used: class names are called {NAME_KEYS[0]}"
         for name, array in arrays.items()
-        if array.dtype.kind in "US" and array.size == count
+        if array.dtype.kind in "US"
+        and array.size == count
+        and not any(array is own for own in labels.values())
     ]
     return replace(data, notes=(*data.notes, *notes))
 
