@@ -79,3 +79,10 @@ def test_a_hinge_of_neither_1_nor_minus_1_is_the_sum_of_both(target: float, loss
     """`HingeEmbeddingCriterion.lua` leaves out one of two losses where the target equals ±1."""
     criterion = convert(lua("nn.HingeEmbeddingCriterion", margin=3, sizeAverage=False))
     assert criterion(torch.ones(1), torch.tensor([float(target)])).item() == loss
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 2), (-1, 3), (0, 2), (2, 2)])
+def test_only_a_target_of_minus_1_makes_a_pair_dissimilar(target: float, loss: float) -> None:
+    """`L1HingeEmbeddingCriterion.lua` compares with -1; anything else is the distance."""
+    criterion = convert(lua("nn.L1HingeEmbeddingCriterion", margin=5))
+    assert criterion([torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0])], target).item() == loss

@@ -66,6 +66,21 @@ def test_a_step_with_anything_else_behind_it_is_no_cell() -> None:
     assert find_cells(recurrence(lua("nn.Tanh"), linear(3, 3, True))) == {}
 
 
+@pytest.mark.parametrize(("factor", "count"), [(1, 1), (1 + 1e-9, 0)])
+def test_a_cell_computes_its_equations_to_the_last_digits(factor: float, count: int) -> None:
+    """And looking for it draws nothing from torch's own random numbers."""
+    module = recurrence(lua("nn.Tanh"), lua("nn.MulConstant", constant_scalar=factor))
+    before = torch.get_rng_state()
+    assert len(find_cells(module)) == count
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_cell_is_what_it_computes_in_evaluation_mode() -> None:
+    module = recurrence(lua("nn.Dropout", p=0.5, v2=True), lua("nn.Tanh")).train()
+    assert len(find_cells(module)) == 1
+    assert module.training
+
+
 class Core(nn.Module):
     """One step of a caption: `[x, h]` to `[h', scores]`."""
 

@@ -333,6 +333,9 @@ def test_positions_count_along_the_second_axis_only() -> None:
     for dimension in (1, 3, -2):
         with pytest.raises(ConversionError, match="dimension"):
             convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+    for dimension in (2, -1, None):  # the last one of (rows, steps)
+        module = convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+        assert module([torch.zeros(2, 5), torch.tensor([5, 2])]).shape == (2, 5, 3)
 
 
 @pytest.mark.covers("nn.MulConstantSlices", compared="outputs")
