@@ -1,0 +1,69 @@
+"""Steps of recurrent layers of packages one after the other, beside a loop written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from layer_support import lua
+from torch import nn
+
+from torchlift.converters import convert
+from torchlift.converters.modules.packages.conv_lstm import ConvLSTM
+from torchlift.converters.modules.packages.crnn import LstmLayer
+from torchlift.converters.modules.packages.cudnn_rnn import RecurrentLayers
+
+
+class Step(nn.Module):
+    """`[x, h, c]` to `[x + 2 h, h + 3 c]`; x has one channel, h and c have two."""
+
+    def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
+        x, h, c = input
+        return [x + 2 * h, h + 3 * c]
+
+
+class First(nn.Module):
+    """The first step of an untied layer: x to `[5 x, 7 x]`, both with two channels."""
+
+    def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
+        both = torch.cat([input, -input], -3)
+        return [5 * both, 7 * both]
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 3, 5), (1, 3, 5)])
+@pytest.mark.parametrize("untied", [False, True])
+@pytest.mark.covers("nn.ConvLSTM", "nn.UntiedConvLSTM", compared="outputs")
+def test_a_convolutional_lstm_hands_h_and_c_on(untied: bool, shape: tuple[int, ...]) -> None:
+    first = [First()] if untied else []
+    module = ConvLSTM(Step(), *first, out_channels=2).eval()
+    images = [torch.randn(shape).double() for _ in range(4)]
+    state: Any = [torch.zeros_like(torch.cat([images[0]] * 2, -3))] * 2
+    # Outside a sequence every call is the first one.
+    alone = First()(images[0])[0] if untied else images[0] + 0 * state[0]
+    assert [torch.equal(module(images[0]), alone) for _ in range(2)] == [True, True]
+    module.step_state = []
+    for number, image in enumerate(images):
+        is_first = untied and number == 0
+        state = First()(image) if is_first else Step()([image, *state])
+        assert torch.equal(module(image), state[0])
+
+
+def test_layers_of_crnn_read_from_the_first_step_if_the_file_does_not_say() -> None:
+    """A step that returns its state c, and makes x + c of it: sums."""
+    pair = [lua("nn.NarrowTable", offset=1, length=2), lua("nn.CAddTable")]
+    add = lua("nn.Sequential", modules=pair)
+    unit = lua("nn.ConcatTable", modules=[add, lua("nn.SelectTable", index=3), add])
+    steps = [torch.randn(2, 3) for _ in range(3)]
+    module = convert(lua("nn.LstmLayer", lstmUnit=unit, nHidden=3))
+    assert isinstance(module, LstmLayer)
+    sums = torch.stack(steps).cumsum(0)
+    torch.testing.assert_close(torch.stack(module(steps)), sums)
+
+
+@pytest.mark.parametrize(("mode", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN_RELU", 1)])
+def test_an_input_without_a_matrix_reaches_every_gate_as_it_is(mode: str, gates: int) -> None:
+    module = RecurrentLayers(mode, 3, 3, bidirectional=True, skip_input=True)
+    for name in ("weight_ih_l0", "weight_ih_l0_reverse"):
+        assert torch.equal(getattr(module.rnn, name), torch.cat([torch.eye(3)] * gates))
+        assert name not in dict(module.rnn.named_parameters())
