@@ -67,3 +67,35 @@ def test_an_input_without_a_matrix_reaches_every_gate_as_it_is(mode: str, gates:
     for name in ("weight_ih_l0", "weight_ih_l0_reverse"):
         assert torch.equal(getattr(module.rnn, name), torch.cat([torch.eye(3)] * gates))
         assert name not in dict(module.rnn.named_parameters())
+
+
+@pytest.mark.parametrize("mode", ["LSTM", "GRU", "RNN_TANH", "RNN_RELU"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_layers_of_cudnn_that_keep_their_states_compute_what_torch_does(
+    mode: str, batch_first: bool
+) -> None:
+    """Two layers in two directions; with one direction a sequence continues where it stopped."""
+    steps = torch.randn(4, 5, 3)
+    both = RecurrentLayers(mode, 3, 2, 2, bidirectional=True, batch_first=batch_first).eval()
+    expected = both(steps)
+    both.memory = []
+    torch.testing.assert_close(both(steps), expected)
+    assert len(both.memory) == both.num_states == (8 if mode == "LSTM" else 4)
+    assert both.memory[0].shape == (4 if batch_first else 5, 2)
+    one = RecurrentLayers(mode, 3, 2, 2, batch_first=batch_first).eval()
+    expected = one(steps)
+    time = 1 if batch_first else 0
+    one.memory = []
+    parts = [one(part) for part in steps.split(2, time)]
+    torch.testing.assert_close(torch.cat(parts, time), expected)
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_layers_of_cudnn_without_a_matrix_have_the_type_of_their_weights(remembers: bool) -> None:
+    fields = {"mode": "CUDNN_RNN_TANH", "inputMode": "CUDNN_SKIP_INPUT", "numLayers": 1}
+    fields |= {"bidirectional": "CUDNN_UNIDIRECTIONAL", "inputSize": 3, "hiddenSize": 3}
+    weight = torch.cat([torch.zeros(9), torch.tensor([1.0, 2, 3]), torch.zeros(3)]).double()
+    layer = lua("cudnn.RNN", weight=weight, rememberStates=remembers, **fields)
+    module, steps = convert(layer), torch.randn(4, 2, 3).double()
+    torch.testing.assert_close(module(steps), (steps + weight[9:12]).tanh())
+    assert module.remember is remembers
