@@ -74,6 +74,7 @@ CASES = [
     Case("nn.SpatialConvolutionFFT", FFT, "padLeft", 0, 1, IMAGES),
     Case("nn.SpatialConvolutionFFT", FFT, "padUp", 0, 1, IMAGES),
     Case("nn.SpatialConvolutionFFT", FFT, "padH", 0, 1, IMAGES),
+    Case("nn.SpatialConvolutionFFT", FFT, "padW", 0, 1, IMAGES),
     Case("inn.ROIPooling", {"H": 2, "W": 2}, "spatial_scale", 1, 0.5, [IMAGES, REGIONS]),
     Case("inn.ROIPooling", {"H": 2, "W": 2}, "v2", False, True, [IMAGES, REGIONS]),
     Case("onmt.VariationalDropout", {}, "p", 0.5, 0.25, ROWS),
