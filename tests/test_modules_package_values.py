@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from contract_projects_support import PROJECTS
 from layer_support import lua
 from support import relative_error
+from torch.utils import _pytree as pytree
 
 from torchlift.converters import convert
 
@@ -59,3 +61,96 @@ def test_dimensions_of_a_join_are_those_of_an_example_or_of_all() -> None:
     module = convert(lua("onmt.JoinReplicateTable", **fields))
     one, many = rand(1, 2, 3, 4), rand(5, 2, 3, 4)
     assert torch.equal(module([one, many]), torch.cat([one.expand(5, -1, -1, -1), many], 1))
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_place_that_a_parent_does_not_have_is_outside_the_tree(place: int) -> None:
+    """The root has two children, 2 and 3; the node 2 has one, 4, if its place is the first."""
+    fields = {"rootId": 1, "weight": rand(3, 2), "bias": rand(3)}
+    children = torch.tensor([[1, 2], [3, 1], [-1, -1], [-1, -1]])
+    parents = torch.tensor([[-1, -1], [1, 1], [1, 2], [2, place]])
+    tree = lua("nn.SoftMaxTree", parentChildren=children, childParent=parents, **fields)
+    output = convert(tree)([rand(4, 2), torch.tensor([1, 2, 3, 4])])
+    assert output.isfinite().tolist() == [True, True, True, False]
+
+
+def test_an_example_of_a_class_is_drawn_from_all_clusters() -> None:
+    mapping = torch.tensor([[1, 1], [1, 2], [2, 1]])
+    fields = {"cluster_weight": rand(2, 4), "cluster_bias": rand(2), "class_bias": rand(3)}
+    module = convert(lua("nn.HSM", mapping=mapping, class_weight=rand(3, 4), **fields))
+    assert module.largest_index == 3
+
+
+@pytest.mark.covers("inn.MeanSubtraction", compared="outputs")
+def test_a_mean_image_is_read_in_the_shape_of_the_images() -> None:
+    mean, images = rand(24), rand(2, 2, 3, 4)
+    for shape in ((24,), (2, 12), (2, 3, 4)):
+        module = convert(lua("inn.MeanSubtraction", mean=mean.reshape(shape)))
+        assert torch.equal(module(images), images - mean.reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_window_of_zeros_is_pooled_to_zero(training: bool) -> None:
+    """There is nothing to draw, and no sum to divide by."""
+    module = convert(lua("inn.SpatialStochasticPooling", kW=2, kH=2, dW=2, dH=2)).train(training)
+    image = torch.zeros(1, 1, 2, 4)
+    image[..., 2:] = 3
+    assert module(image).flatten().tolist() == [0, 3]
+
+
+def test_a_value_that_is_pushed_again_takes_the_place_of_the_one_before() -> None:
+    push = lua("nn.PushTable", _index=1)
+    pull = convert(lua("nn.PullTable", _push=push, _index=1))
+    first, second, third = rand(2), rand(2), rand(2)
+    pull.push([first, third])
+    pull.push([second, third])
+    entries = [third]
+    output = pull(entries)
+    assert [output[0] is second, output[1] is third, len(entries)] == [True, True, 1]
+    with pytest.raises(RuntimeError, match="nothing was pushed"):
+        pull(entries)
+
+
+@pytest.mark.covers("nn.Recurrent", compared="outputs")
+def test_a_recurrent_layer_merges_the_input_and_then_what_is_fed_back() -> None:
+    children = {"start": 2.0, "input": 3.0, "feedback": 5.0, "transfer": 7.0}
+    modules = [lua("nn.MulConstant", constant_scalar=factor) for factor in children.values()]
+    module = convert(lua("nn.Recurrent", modules=[*modules, lua("nn.CSubTable")]))
+    module.step_state = []
+    assert module(torch.ones(1, 1)).item() == 7 * 2 * 3
+    assert module(torch.ones(1, 1)).item() == 7 * (3 - 5 * 42)
+
+
+def test_sizes_of_a_recurrence_are_nested_as_deep_as_its_tables() -> None:
+    nested = [np.array([2]), [[3], [np.array([4, 5]), [6]]]]
+    step = lua("nn.SelectTable", index=2)
+    layer = lua("nn.Recurrence", recurrentModule=step, outputSize=nested, nInputDim=1)
+    module = convert(layer)
+    assert module.output_size == [[2], [[3], [[4, 5], [6]]]]
+    state = module(torch.zeros(9, 1))
+    assert pytree.tree_map(lambda tensor: [*tensor.shape], state) == [
+        [9, 2],
+        [[9, 3], [[9, 4, 5], [9, 6]]],
+    ]
+
+
+@pytest.mark.covers("nn.ReinforceCategorical", compared="training")
+def test_classes_are_drawn_with_their_probabilities() -> None:
+    torch.manual_seed(0)
+    chances = torch.tensor([0.5, 0.0, 0.3, 0.2]).double()
+    drawn = convert(lua("nn.ReinforceCategorical")).train()(chances.expand(20000, 4))
+    assert torch.equal(drawn.sum(1), torch.ones(20000).double())
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    # Five standard deviations of a frequency of ½ are 0.018.
+    assert (drawn.mean(0) - chances).abs().max() < 0.018
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_draws_have_the_type_of_the_input(dtype: torch.dtype) -> None:
+    halves = torch.full((2, 3), 0.5, dtype=dtype)
+    for name, fields in (
+        ("nn.ReinforceNormal", {"stdev": torch.ones(3)}),
+        ("nn.ReinforceBernoulli", {}),
+        ("nn.ReinforceCategorical", {}),
+    ):
+        assert convert(lua(name, **fields)).train()(halves).dtype == dtype
