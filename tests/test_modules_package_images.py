@@ -199,3 +199,19 @@ def test_a_glimpse_that_is_wider_than_high() -> None:
     padded = functional.pad(images, (2, 2, 1, 1))
     expected = functional.avg_pool2d(padded[..., :4, :6], 2)
     assert relative_error(output[:, 1:], expected) < EXACT
+
+
+@pytest.mark.covers("nn.ContextRegion", compared="outputs")
+def test_a_region_is_a_row_that_is_multiplied_by_the_matrix() -> None:
+    matrix, regions = rand(4, 4), rand(3, 5)
+    module = convert(lua("nn.ContextRegion", tr=matrix))
+    expected = torch.cat([regions[:, :1], regions[:, 1:] @ matrix], 1)
+    assert relative_error(module(regions), expected) < 1e-6
+    assert not list(module.parameters())
+
+
+@pytest.mark.covers("nn.SelectBoxes", compared="outputs")
+def test_boxes_with_a_mean_alone_are_not_normalized() -> None:
+    scores, boxes = torch.tensor([[0.0, 1.0]]), torch.arange(8.0)[None]
+    module = convert(lua("nn.SelectBoxes", mean=torch.ones(4)))
+    assert module([scores, boxes]).tolist() == [[4, 5, 6, 7]]

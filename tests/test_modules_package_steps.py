@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 from layer_support import lua
+from support import relative_error
 from torch import nn
 
 from torchlift.converters import convert
+from torchlift.converters.modules import convert_recorded
 from torchlift.converters.modules.packages.conv_lstm import ConvLSTM
 from torchlift.converters.modules.packages.crnn import LstmLayer
 from torchlift.converters.modules.packages.cudnn_rnn import RecurrentLayers
+from torchlift.converters.modules.packages.sequencer import RecurrentAttention
 
 
 class Step(nn.Module):
@@ -99,3 +102,78 @@ def test_layers_of_cudnn_without_a_matrix_have_the_type_of_their_weights(remembe
     module, steps = convert(layer), torch.randn(4, 2, 3).double()
     torch.testing.assert_close(module(steps), (steps + weight[9:12]).tanh())
     assert module.remember is remembers
+
+
+class Looking(nn.Module):
+    """`[image, action]` to image + 10 · action + 100 · the output of the step before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step_state: list[torch.Tensor] | None = None
+
+    def nested(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        return states
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        image, action = input
+        before = self.step_state[0] if self.step_state else torch.zeros_like(image)
+        output = image + 10 * action + 100 * before
+        if self.step_state is not None:
+            self.step_state = [output]
+        return output
+
+
+class Choosing(nn.Module):
+    """An output to itself plus 1."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + 1
+
+
+@pytest.mark.parametrize("forward_actions", [False, True])
+def test_attention_chooses_from_its_last_output_where_it_looks_next(forward_actions: bool) -> None:
+    modules = Looking(), Choosing()
+    module = RecurrentAttention(*modules, steps=3, hidden_size=[1], forward_actions=forward_actions)
+    image = torch.tensor([[2.0], [3.0]])
+    hidden, before, expected = torch.zeros(2, 1), torch.zeros(2, 1), []
+    for _ in range(3):
+        action = hidden + 1
+        before = hidden = image + 10 * action + 100 * before
+        expected.append([hidden, action] if forward_actions else hidden)
+    for _ in range(2):  # each call begins anew
+        output = module(image)
+        assert len(output) == 3
+        assert relative_error(output, expected) == 0
+    assert module[0].step_state is None
+
+
+def test_a_penalty_is_no_state_of_a_network() -> None:
+    """`NormStabilizer.lua` looks at the step before in training only."""
+    sequencer = lua("nn.Sequencer", modules=[lua("nn.NormStabilizer", beta=1)])
+    assert convert(sequencer).num_states == 0
+
+
+@pytest.mark.parametrize("lengths", [(3, 2), (2, 3)])
+def test_a_loss_of_a_sequence_has_a_target_for_each_step(lengths: tuple[int, int]) -> None:
+    criterion = convert(lua("nn.SequencerCriterion", criterion=lua("nn.MSECriterion")))
+    outputs, targets = ([torch.ones(2)] * length for length in lengths)
+    with pytest.raises(ValueError, match="zip"):
+        criterion(outputs, targets)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.covers("nn.SeqLSTM_WN", compared="outputs")
+def test_a_column_without_a_direction_has_the_weight_zero(batch_first: bool) -> None:
+    """And one that is very short has the norm that the file says."""
+    direction, length = torch.randn(5, 8).double(), torch.rand(2, 8).double()
+    direction[:3, 0], direction[:3, 1] = 0, direction[:3, 1] * 1e-9
+    fields = {"v": direction, "g": length, "bias": torch.randn(8).double(), "inputsize": 3}
+    source = lua("nn.SeqLSTM_WN", **fields, **({"batchfirst": True} if batch_first else {}))
+    conversion = convert_recorded(source)
+    weight = conversion.module.weight.detach()
+    norms = weight[:3].norm(dim=0), weight[3:].norm(dim=0)
+    assert relative_error(norms[0][1:], length[0, 1:]) < 1e-6
+    assert relative_error(norms[1], length[1]) < 1e-6
+    assert not weight[:3, 0].any()
+    assert conversion.module.batch_first is batch_first
+    assert any("folded into the weight" in note.text for note in conversion.notes)
