@@ -154,3 +154,26 @@ def test_draws_have_the_type_of_the_input(dtype: torch.dtype) -> None:
         ("nn.ReinforceCategorical", {}),
     ):
         assert convert(lua(name, **fields)).train()(halves).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("said", "is_drawn"),
+    [(None, True), ("true", True), (True, True), ("false", False), (False, False), ("no", False)],
+)
+@pytest.mark.parametrize("name", ["nn.ShakeShakeBlock", "nn.ShakeShakeTable"])
+def test_options_of_shaken_branches_are_the_word_true_or_its_value(
+    name: str, said: object, is_drawn: bool
+) -> None:
+    fields = {"forwardShake": "false", "shakeImage": "false"}
+    fields |= {} if said is None else {"backwardShake": said}
+    branches = [lua("nn.Sequential", modules=[]) for _ in range(3)]
+    module = convert(lua(name, modules=branches, constant_tensor=torch.ones(2), **fields))
+    options = module.forward_shake, module.backward_shake, module.per_image
+    assert options == (False, is_drawn, False)
+
+
+def test_factors_of_examples_are_no_parameters_and_follow_the_input() -> None:
+    module = convert(lua("nn.MulConstantSlices", constant_tensor=torch.tensor([2.0, 3.0]).double()))
+    assert not list(module.parameters())
+    output = module(torch.ones(2, 1, dtype=torch.float16))
+    assert (output.tolist(), output.dtype) == ([[2], [3]], torch.float16)
