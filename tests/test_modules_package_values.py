@@ -177,3 +177,10 @@ def test_factors_of_examples_are_no_parameters_and_follow_the_input() -> None:
     assert not list(module.parameters())
     output = module(torch.ones(2, 1, dtype=torch.float16))
     assert (output.tolist(), output.dtype) == ([[2], [3]], torch.float16)
+
+
+@pytest.mark.covers("nn.MaskSoftMax", compared="outputs")
+def test_any_number_but_zero_masks_a_score() -> None:
+    scores, mask = rand(2, 4), torch.tensor([[0.0, 2.0, -1.0, 0.0], [0.5, 0.0, 0.0, 0.0]])
+    expected = scores.masked_fill(mask.bool(), -torch.inf).softmax(1)
+    assert relative_error(convert(lua("nn.MaskSoftMax"))([scores, mask]), expected) < EXACT

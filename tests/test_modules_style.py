@@ -112,7 +112,7 @@ def test_noise_replaces_or_follows_channels() -> None:
     assert output.shape == (4, 16, 20, 20)
     assert torch.equal(output[:, :5], image)
     assert output[:, 5:15].max() > 8
-    assert output[:, 15:].max() <= 1
+    assert 0.9 < output[:, 15:].max() <= 1
     assert output[:, 5:15].std() > 2  # uniform from 0 to 9: 2.6
     doodle.fields["mult_noise_mask"], doodle.fields["mult_noise"] = 0.5, 3.0
     scaled = convert(doodle)(image)
