@@ -11,6 +11,7 @@ from support import relative_error
 from torch.utils import _pytree as pytree
 
 from torchlift.converters import convert
+from torchlift.converters.modules import convert_recorded
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -184,3 +185,15 @@ def test_any_number_but_zero_masks_a_score() -> None:
     scores, mask = rand(2, 4), torch.tensor([[0.0, 2.0, -1.0, 0.0], [0.5, 0.0, 0.0, 0.0]])
     expected = scores.masked_fill(mask.bool(), -torch.inf).softmax(1)
     assert relative_error(convert(lua("nn.MaskSoftMax"))([scores, mask]), expected) < EXACT
+
+
+def test_only_plain_convolutions_around_a_sign_are_binary() -> None:
+    fields = {"nInputPlane": 2, "nOutputPlane": 2, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    names = ["Convolution", "DilatedConvolution", "Convolution", "Convolution"]
+    layers = [lua(f"nn.Spatial{name}", weight=rand(2, 2, 1, 1), **fields) for name in names]
+    layers.insert(1, lua("nn.BinActiveZ"))
+    conversion = convert_recorded(lua("nn.Sequential", modules=layers))
+    kinds = [type(layer).__name__ for layer in conversion.module]
+    assert kinds == ["Conv2d", "Sign", "Conv2d", "SignConv2d", "Conv2d"]
+    assert any("1 convolutions are binary" in note.text for note in conversion.notes)
+    assert convert_recorded(lua("nn.BinActiveZ")).notes == []
