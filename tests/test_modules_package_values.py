@@ -197,3 +197,36 @@ def test_only_plain_convolutions_around_a_sign_are_binary() -> None:
     assert kinds == ["Conv2d", "Sign", "Conv2d", "SignConv2d", "Conv2d"]
     assert any("1 convolutions are binary" in note.text for note in conversion.notes)
     assert convert_recorded(lua("nn.BinActiveZ")).notes == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_augmented_images_keep_their_type(dtype: torch.dtype) -> None:
+    images = torch.ones(2, 3, 4, 6, dtype=dtype)
+    matrix, three = torch.eye(3).to(dtype), torch.ones(3, dtype=dtype)
+    for layer in (
+        lua("nn.TotalDropout", p=0.5),
+        lua("nn.SpatialRegionDropout", p=0.3),
+        lua("nn.SimpleColorTransform", range=three),
+        lua("nn.PCAColorTransform", eigenVectors=matrix, eigenValues=three, std=0.1),
+        lua("nn.BatchFlip"),
+        lua("nn.CopyGrad"),
+    ):
+        output = convert(layer).to(dtype).train()(images)
+        assert (output.dtype, output.shape) == (dtype, images.shape), layer.class_name
+
+
+def test_frequencies_of_classes_have_the_type_of_the_scores() -> None:
+    fields = {"weight": rand(4, 3), "bias": rand(4), "unigrams": torch.ones(4), "k": 2}
+    outputs = convert(lua("nn.NCEModule", **fields))([rand(5, 3), torch.ones(5)])
+    assert {output.dtype for output in outputs} == {torch.float64}
+
+
+@pytest.mark.covers("nn.SequencerCriterion", compared="outputs")
+def test_a_loss_of_a_sequence_takes_the_output_and_then_the_target() -> None:
+    steps, classes = rand(3, 2, 4).log_softmax(2), torch.tensor([[1, 4], [2, 2], [3, 1]])
+    for average, factor in ((False, 1), (True, 1 / 3)):
+        inner = lua("nn.ClassNLLCriterion")
+        criterion = convert(lua("nn.SequencerCriterion", criterion=inner, sizeAverage=average))
+        expected = -steps.gather(2, classes[..., None] - 1).mean(1).sum() * factor
+        assert relative_error(criterion(steps, classes), expected) < EXACT
+        assert relative_error(criterion(list(steps), list(classes)), expected) < EXACT
