@@ -230,3 +230,66 @@ def test_a_loss_of_a_sequence_takes_the_output_and_then_the_target() -> None:
         expected = -steps.gather(2, classes[..., None] - 1).mean(1).sum() * factor
         assert relative_error(criterion(steps, classes), expected) < EXACT
         assert relative_error(criterion(list(steps), list(classes)), expected) < EXACT
+
+
+@pytest.mark.covers("nn.AffineGridGeneratorBHWD", compared="outputs")
+def test_a_grid_has_the_precision_of_its_matrix() -> None:
+    grid = convert(lua("nn.AffineGridGeneratorBHWD", height=4, width=7))
+    output = grid(torch.tensor([[1.0, 0, 0], [0, 1, 0]]).double())
+    assert output[:, 0, 0].tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 1], rel=EXACT)
+    assert output[0, :, 1].tolist() == pytest.approx([n / 3 - 1 for n in range(7)], abs=EXACT)
+
+
+def test_shaken_branches_keep_their_type() -> None:
+    options = dict.fromkeys(("forwardShake", "backwardShake", "shakeImage"), "true")
+    module = convert(lua("nn.ShakeShakeTable", constant_tensor=torch.ones(2), **options)).train()
+    halves = torch.ones(2, 3, dtype=torch.float16)
+    assert {output.dtype for output in module([halves] * 3)} == {torch.float16}
+
+
+def test_networks_of_opennmt_say_where_they_are() -> None:
+    net = lua("nn.Tanh")
+    layers = convert_recorded(lua("onmt.Network", net=net)).layers
+    assert [layer.path for layer in layers if layer.source is net] == ["model.net"]
+
+
+@pytest.mark.covers("nn.ReplaceZero", compared="outputs, gradients")
+def test_no_gradient_passes_where_a_zero_was_replaced() -> None:
+    values = torch.tensor([0.0, -2.0, 3.0], requires_grad=True)
+    output = convert(lua("nn.ReplaceZero", constant=5))(values)
+    output.sum().backward()
+    assert output.tolist() == [5, -2, 3]
+    assert values.grad.tolist() == [0, 1, 1]
+
+
+def test_a_weight_of_zero_has_no_sign_in_xnor_net() -> None:
+    weight = torch.tensor([0.0, 1.0, -5.0]).reshape(1, 3, 1, 1)
+    fields = {"nInputPlane": 3, "nOutputPlane": 1, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    convolution = lua("nn.SpatialConvolution", weight=weight, **fields)
+    block = convert(lua("nn.Sequential", modules=[lua("nn.BinActiveZ"), convolution]))
+    pixel = torch.tensor([7.0, 8.0, -9.0]).reshape(1, 3, 1, 1)
+    assert block(pixel).item() == 2 * (0 + 1 + 1)
+
+
+def test_modules_without_a_gradient_run_one_after_the_other() -> None:
+    factors = [lua("nn.MulConstant", constant_scalar=factor) for factor in (2, 3)]
+    assert convert(lua("nn.NoBackprop", modules=factors))(torch.ones(1)).item() == 6
+
+
+@pytest.mark.covers("nn.TemporalAdapter", compared="outputs")
+def test_steps_may_be_images() -> None:
+    view, images = lua("nn.View", size=torch.tensor([1, -1])), rand(2, 3, 4, 5)
+    net = lua("nn.Sequential", modules=[view, lua("nn.Square"), view])
+    assert torch.equal(convert(lua("nn.TemporalAdapter", net=net))(images), images**2)
+
+
+def test_a_convolution_of_eyescream_has_the_factor_of_its_file() -> None:
+    fields = {"nInputPlane": 1, "nOutputPlane": 9, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    fields |= {"weight": torch.arange(9.0).reshape(9, 1, 1, 1), "factor": 3, "nOutputPlaneU": 1}
+    output = convert(lua("nn.SpatialConvolutionUpsample", **fields))(torch.ones(1, 1, 1, 1))
+    assert torch.equal(output, torch.arange(9.0).reshape(1, 1, 3, 3))
+
+
+def test_shaken_tables_of_waifu2x_keep_their_type() -> None:
+    halves = torch.ones(2, 3, dtype=torch.float16)
+    assert convert(lua("w2nn.ShakeShakeTable")).train()([halves] * 2).dtype == torch.float16

@@ -375,7 +375,8 @@ def test_a_caption_model_has_as_many_states_as_its_file_says() -> None:
         ({"num_layers": 2, "init_state": [rand(1, 2)] * 3}, 3),
         ({"num_layers": 2, "num_state": 5, "init_state": [rand(1, 2)] * 3}, 5),
     ):
-        assert convert(lua("nn.LanguageModel", **fields, **said)).num_states == count
+        model = convert(lua("nn.LanguageModel", **fields, **said))
+        assert [model.num_states, model.rnn_size, model.vocab_size] == [count, 2, 3]
 
 
 def test_all_convolutions_around_a_sign_are_binary_but_for_the_first_and_the_last() -> None:
