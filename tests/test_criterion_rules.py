@@ -153,3 +153,10 @@ def test_cross_entropy_drops_dimensions_of_size_1() -> None:
     criterion = convert(lua("nn.CrossEntropyCriterion", nll=nll, sizeAverage=True))
     logits, target = torch.tensor([[[0.0, 0, 0]], [[0, 0, 0]]]), torch.tensor([1, 3])
     assert criterion(logits, target).item() == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize(("target", "loss"), [(1, 2), (-1, 3), (0, 2), (2, 2)])
+def test_only_a_target_of_minus_1_makes_a_pair_dissimilar(target: float, loss: float) -> None:
+    """`L1HingeEmbeddingCriterion.lua` compares with -1; anything else is the distance."""
+    criterion = convert(lua("nn.L1HingeEmbeddingCriterion", margin=5))
+    assert criterion([torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0])], target).item() == loss

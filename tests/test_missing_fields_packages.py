@@ -22,6 +22,7 @@ SEQ_LSTM = {"weight": values(3 + 2, 8), "bias": values(8), "inputsize": 3, "outp
 SEQ_GRU = {"weight": values(3 + 2, 6), "bias": values(6), "inputSize": 3, "outputSize": 2}
 MIXED = torch.tensor([[-3.0, -0.5, 0.25], [0.75, 3.0, -2.0]])
 SIGNS = torch.tensor([1.0, -1, 1, -1])
+PIXELS = torch.ones(2, 3, 5, 4)
 REGIONS = torch.tensor([[1.0, 1, 1, 3, 4], [2.0, 2, 1, 4, 5]])
 CUDNN = {
     "mode": "CUDNN_RNN_TANH",
@@ -71,9 +72,11 @@ CASES = [
     Case("nn.SeqLSTM", SEQ_LSTM, "maskzero", False, True, SEQUENCE.clamp(max=-9) + 9),
     Case("nn.SpatialBinaryConvolution", BINARY, "padH", 0, 1, IMAGES),
     Case("nn.SpatialBinaryConvolution", BINARY, "padW", 0, 1, IMAGES),
+    Case("nn.SpatialBinaryLogisticRegression", {}, "sizeAverage", True, False, IMAGES, PIXELS),
     Case("nn.SpatialConvolutionFFT", FFT, "padLeft", 0, 1, IMAGES),
     Case("nn.SpatialConvolutionFFT", FFT, "padUp", 0, 1, IMAGES),
     Case("nn.SpatialConvolutionFFT", FFT, "padH", 0, 1, IMAGES),
+    Case("nn.SpatialConvolutionFFT", FFT, "padW", 0, 1, IMAGES),
     Case("inn.ROIPooling", {"H": 2, "W": 2}, "spatial_scale", 1, 0.5, [IMAGES, REGIONS]),
     Case("inn.ROIPooling", {"H": 2, "W": 2}, "v2", False, True, [IMAGES, REGIONS]),
     Case("onmt.VariationalDropout", {}, "p", 0.5, 0.25, ROWS),

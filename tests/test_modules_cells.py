@@ -66,6 +66,21 @@ def test_a_step_with_anything_else_behind_it_is_no_cell() -> None:
     assert find_cells(recurrence(lua("nn.Tanh"), linear(3, 3, True))) == {}
 
 
+@pytest.mark.parametrize(("factor", "count"), [(1, 1), (1 + 1e-9, 0)])
+def test_a_cell_computes_its_equations_to_the_last_digits(factor: float, count: int) -> None:
+    """And looking for it draws nothing from torch's own random numbers."""
+    module = recurrence(lua("nn.Tanh"), lua("nn.MulConstant", constant_scalar=factor))
+    before = torch.get_rng_state()
+    assert len(find_cells(module)) == count
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_cell_is_what_it_computes_in_evaluation_mode() -> None:
+    module = recurrence(lua("nn.Dropout", p=0.5, v2=True), lua("nn.Tanh")).train()
+    assert len(find_cells(module)) == 1
+    assert module.training
+
+
 class Core(nn.Module):
     """One step of a caption: `[x, h]` to `[h', scores]`."""
 
@@ -83,7 +98,7 @@ def test_a_caption_is_read_word_by_word_behind_its_image() -> None:
     torch.manual_seed(0)
     core, table = Core(), nn.Embedding(6, 2)
     model = CaptionModel(core, table, vocab_size=4, rnn_size=3, num_states=1).eval()
-    codes, words = torch.randn(2, 2), torch.tensor([[3, 1], [2, 0], [0, 0], [0, 0]])
+    codes, words = torch.randn(2, 2), torch.tensor([[3, 1], [4, 0], [0, 0], [0, 0]])
     with torch.no_grad():
         state, expected = torch.zeros(2, 3), torch.zeros(6, 2, 5)
         start = torch.full((2,), 5)
@@ -95,3 +110,38 @@ def test_a_caption_is_read_word_by_word_behind_its_image() -> None:
     assert relative_error(found, expected) < 1e-6
     assert not found[4:].any()
     assert found[3].any(1).all()
+
+
+@pytest.mark.parametrize("layers", ["x before h", "h before x", "x with a bias"])
+def test_layers_of_the_input_and_of_the_state_stand_in_any_order(layers: str) -> None:
+    """In turns, or told apart by their bias."""
+    with_bias = layers != "x with a bias"
+    of_x, of_h = linear(3, 3, True), linear(3, 3, with_bias)
+    x, h = (lua("nn.SelectTable", index=index) for index in (1, 2))
+    ways = [lua("nn.Sequential", modules=pair) for pair in ([x, of_x], [h, of_h])]
+    if layers == "h before x":
+        ways.reverse()
+    both = lua("nn.ConcatTable", modules=ways)
+    step = lua("nn.Sequential", modules=[both, lua("nn.CAddTable"), lua("nn.Tanh")])
+    layer = lua("nn.Recurrence", recurrentModule=step, outputSize=[3], nInputDim=1)
+    module = convert(layer)
+    (cell,) = find_cells(module).values()
+    assert torch.equal(cell.from_input[0].weight, torch.from_numpy(of_x["weight"]))
+    assert torch.equal(cell.from_state[0].weight, torch.from_numpy(of_h["weight"]))
+
+
+@pytest.mark.parametrize("size", [[3], [1, 3]])
+@pytest.mark.parametrize("factors", [0, 1])
+@pytest.mark.parametrize("gates", [1, 2])
+def test_what_no_cell_of_torch_has_is_none(gates: int, factors: int, size: list[int]) -> None:
+    """Two gates, one peephole, or a state with more than one axis."""
+    both = lua(
+        "nn.ParallelTable", modules=[linear(3 * gates, 2, True), linear(3 * gates, 3, False)]
+    )
+    after = [lua("nn.CMul", weight=rand(3 * gates))] * factors
+    if gates == 2:
+        halves = [lua("nn.Narrow", dimension=-1, index=start, length=3) for start in (1, 4)]
+        after += [lua("nn.ConcatTable", modules=halves), lua("nn.CMulTable")]
+    step = lua("nn.Sequential", modules=[both, lua("nn.CAddTable"), *after, lua("nn.Tanh")])
+    layer = lua("nn.Recurrence", recurrentModule=step, outputSize=size, nInputDim=1)
+    assert len(find_cells(convert(layer))) == (gates == 1 and not factors and size == [3])

@@ -77,3 +77,13 @@ def test_the_index_of_a_center_has_the_type_of_the_centers() -> None:
     module = convert(lua("nn.Kmeans", weight=torch.tensor([[0.0], [9.0]]).double()))
     output = module(torch.tensor([[8.0], [1.0]]))
     assert (output.tolist(), output.dtype) == ([2, 1], torch.float64)
+
+
+@pytest.mark.parametrize("name", ["DotProduct", "CosineDistance", "PairwiseDistance"])
+def test_the_second_input_takes_the_shape_of_the_first(name: str) -> None:
+    """Torch7 only looks at how many numbers it has, in the order of its memory."""
+    module, first, second = convert(lua(f"nn.{name}")), torch.randn(2, 3), torch.randn(3, 2)
+    expected = module([first, second.reshape(2, 3)])
+    assert expected.shape == (2,)
+    assert torch.equal(module([first, second]), expected)
+    assert torch.equal(module([first, second.flatten()]), expected)

@@ -174,8 +174,10 @@ def box_filter(features: int) -> object:
 
 
 @pytest.mark.covers("nn.SpatialNormalization", compared="outputs")
-@pytest.mark.parametrize("threshold", [None, 2.0])
-def test_spatial_normalization_equals_its_definition(threshold: float | None) -> None:
+@pytest.mark.parametrize(("threshold", "contrast"), [(None, 1), (None, 1e-4), (2.0, 1)])
+def test_spatial_normalization_equals_its_definition(
+    threshold: float | None, contrast: float
+) -> None:
     layer = lua(
         "nn.SpatialNormalization",
         convo=box_filter(2),
@@ -183,7 +185,7 @@ def test_spatial_normalization_equals_its_definition(threshold: float | None) ->
         nfeatures=2,
         fixedThres=threshold,
     )
-    image = rand(2, 5, 6)
+    image = rand(2, 5, 6) * contrast
     kernel = torch.full((1, 2, 3, 3), 1 / 9).double()
 
     def smooth(maps: torch.Tensor) -> torch.Tensor:

@@ -124,6 +124,21 @@ def test_a_module_in_two_nodes_is_shared() -> None:
     assert len(list(model.parameters())) == 1
 
 
+def test_a_module_is_found_by_the_path_at_which_the_file_holds_it() -> None:
+    """In the list of modules at its own place, else at its node."""
+    innode = node()
+    first = node(innode, module=linear(4, 3))
+    second = node(first, module=linear(3, 2))
+    graph = gmodule(innode, first, second, node(second))
+    paths = [layer.path for layer in convert_recorded(graph).layers]
+    assert paths == ["model.modules[1]", "model.modules[2]", "model"]
+    # A list of the same modules in another order, as no version of nngraph writes it.
+    graph.fields["modules"] = t7.LuaTable.from_list([second["module"], first["module"]])
+    paths = [layer.path for layer in convert_recorded(graph).layers]
+    places = [f"model.forwardnodes[{number}].data.module" for number in (2, 3)]
+    assert paths == [*places, "model"]
+
+
 def test_nodes_without_a_module_create_tables() -> None:
     innode = node()
     a = node(innode, module=linear(4, 3))

@@ -48,6 +48,9 @@ def test_the_bounds_themselves_are_no_values_beyond_them() -> None:
     module = convert(lua("nn.SaturatedLU", threshold=-1.0, val=-5.0, threshold2=1.0, val2=7.0))
     values = torch.tensor([-1.5, -1.0, 0.0, 1.0, 1.5])
     assert module(values).tolist() == [-5, -1, 0, 1, 7]
+    # The second bound looks at what the first one has made.
+    module = convert(lua("nn.SaturatedLU", threshold=-1.0, val=5.0, threshold2=1.0, val2=7.0))
+    assert module(values).tolist() == [7, -1, 0, 1, 7]
 
 
 def fovea(**fields: Any) -> Any:

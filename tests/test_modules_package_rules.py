@@ -134,3 +134,26 @@ def test_nodes_that_are_their_own_ancestors_are_outside_the_tree() -> None:
     module = convert(lua("nn.SoftMaxTree", **fields))
     output = module([torch.randn(4, 2), torch.tensor([1, 2, 3, 4])])
     assert output.tolist() == [0, 0, -float("inf"), -float("inf")]
+
+
+def test_a_section_of_an_even_number_of_steps_has_the_smaller_half_in_front() -> None:
+    """`TemporalGlimpse.lua` pads with floor((size - 1) / 2) steps on both sides."""
+    sequence = torch.arange(1.0, 7)[None, :, None].expand(3, 6, 1)
+    module = convert(lua("nn.TemporalGlimpse", size=4))
+    sections = module([sequence, torch.tensor([[-1.0], [0.0], [1.0]])])
+    assert sections[:, :, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "sign"),
+    [("nn.SpatialBinaryConvolution", 2, 1), ("BinarySpatialConvolution", 1, -1)],
+)
+def test_the_sign_of_a_weight_of_zero_is_that_of_its_package(
+    name: str, scale: float, sign: float
+) -> None:
+    """Dpnn takes 1; BinaryNet rounds 1/2 to the even 0, which is -1."""
+    weight = torch.tensor([0.0, 2.0, -4.0]).reshape(1, 3, 1, 1)
+    fields = {"nInputPlane": 3, "nOutputPlane": 1, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    module = convert(lua(name, weight=weight, **fields))
+    pixel = torch.tensor([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)
+    assert module(pixel).item() == scale * (sign * 100 + 10 - 1)

@@ -49,6 +49,8 @@ def test_clip_passes_the_gradient_unchanged() -> None:
     input, grad = torch.tensor([-3.0, 0.5, 9.0]), torch.tensor([1.0, 2.0, 3.0])
     assert module(input).tolist() == [-1, 0.5, 2]
     assert torch.equal(input_gradient(module, input, grad), grad)
+    # The lower limit wins where it is above the upper one.
+    assert convert(lua("nn.Clip", minval=3, maxval=1))(input).tolist() == [3, 3, 3]
 
 
 @pytest.mark.covers("nn.Inception", compared="outputs")

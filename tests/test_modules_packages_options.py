@@ -333,6 +333,9 @@ def test_positions_count_along_the_second_axis_only() -> None:
     for dimension in (1, 3, -2):
         with pytest.raises(ConversionError, match="dimension"):
             convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+    for dimension in (2, -1, None):  # the last one of (rows, steps)
+        module = convert(lua("onmt.PositionEmbedding", weight=rand(4, 3), dimension=dimension))
+        assert module([torch.zeros(2, 5), torch.tensor([5, 2])]).shape == (2, 5, 3)
 
 
 @pytest.mark.covers("nn.MulConstantSlices", compared="outputs")
@@ -372,7 +375,8 @@ def test_a_caption_model_has_as_many_states_as_its_file_says() -> None:
         ({"num_layers": 2, "init_state": [rand(1, 2)] * 3}, 3),
         ({"num_layers": 2, "num_state": 5, "init_state": [rand(1, 2)] * 3}, 5),
     ):
-        assert convert(lua("nn.LanguageModel", **fields, **said)).num_states == count
+        model = convert(lua("nn.LanguageModel", **fields, **said))
+        assert [model.num_states, model.rnn_size, model.vocab_size] == [count, 2, 3]
 
 
 def test_all_convolutions_around_a_sign_are_binary_but_for_the_first_and_the_last() -> None:

@@ -108,6 +108,22 @@ def test_a_language_model_takes_any_length(kind: str, batchnorm: bool) -> None:
     assert relative_error(model(tokens[:1, :4]), scores[:1, :4].detach()) < 1e-5
 
 
+def test_a_language_model_runs_every_module_between_and_behind_its_normalizations() -> None:
+    source = language_model("nn.VanillaRNN", True)
+    modules = source["net"]["modules"].to_list()
+    lookup, rnn, norm_in, norm, norm_out, enter, linear, leave = modules
+    again = lua("nn.VanillaRNN", weight=torch.randn(6, 3), bias=torch.randn(3))
+    source["net"].fields["modules"] = t7.LuaTable.from_list(
+        [lookup, rnn, norm_in, norm, norm_out, again, enter, linear, leave]
+    )
+    model, tokens = convert(source).eval(), torch.randint(1, 8, (2, 5))
+    kinds = [type(module).__name__ for module in model]
+    assert kinds[1:] == ["VanillaRNN", "TemporalAdapter", "VanillaRNN", "TemporalAdapter"]
+    output = convert(rnn)(convert(lookup)(tokens))
+    output = convert(norm).eval()(output.flatten(0, 1)).unflatten(0, (2, 5))
+    assert relative_error(model(tokens), convert(linear)(convert(again)(output)).detach()) < 1e-5
+
+
 @pytest.mark.covers("nn.VanillaRNN", compared="outputs")
 def test_vanilla_rnn_equals_torch_rnn() -> None:
     reference = nn.RNN(4, 3, batch_first=True)

@@ -94,6 +94,7 @@ def test_shake_shake_draws_weights_per_example() -> None:
     weights.sum().backward()
     assert torch.allclose(first.grad + second.grad, torch.ones_like(first))
     assert (first.grad - weights.detach() / 2).abs().max() > 0.5
+    assert len(first.grad.unique()) > 900
     # What one input has less, the other one has more.
     assert torch.allclose(module([first, first]), 2 * first)
     assert torch.allclose(module([first, 3 * first]).amax(), torch.tensor(6.0), atol=0.05)

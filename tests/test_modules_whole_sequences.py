@@ -150,3 +150,14 @@ def test_steps_of_tables_are_stacked_and_taken_apart() -> None:
     assert whole[1][0].tolist() == [[0], [-1], [-2]]
     assert pytree.tree_all(torch.is_tensor, unstacked(whole))
     assert relative_error(unstacked(whole), steps) == 0
+
+
+def test_steps_of_one_example_are_not_taken_for_a_batch() -> None:
+    """(T, D) has no axis to flatten into another; indices (T, N) have."""
+    module, steps = network(linear(4, 3)), rand(5, 4)
+    output, _ = run_on_sequence(module, steps)
+    assert relative_error(output, torch.stack([module(step) for step in steps]).detach()) < EXACT
+    table = convert(lua("nn.LookupTable", weight=rand(6, 2)))
+    words = torch.tensor([[1, 6, 2], [3, 3, 5]])
+    output, _ = run_on_sequence(table, words)
+    assert torch.equal(output, torch.stack([table(step) for step in words]))

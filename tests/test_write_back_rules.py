@@ -18,7 +18,7 @@ from torchlift.converters.modules.errors import ConversionError
 from torchlift.converters.modules.to_torch7 import to_torch7, torch7_skeleton
 from torchlift.converters.modules.torch7_skeleton import _same, _Storages
 from torchlift.converters.modules.torch7_source import materialize
-from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable
+from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, TorchArray
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,20 @@ def test_the_first_replica_is_written_in_the_place_of_all(name: str) -> None:
     source = LuaObject(name, LuaTable({"modules": LuaTable.from_list(tanh)}))
     written = to_torch7(convert(source))
     assert (written.class_name, written["number"]) == ("nn.Tanh", 1)
+
+
+def test_an_emptied_buffer_keeps_its_class() -> None:
+    """The type of a GPU is not that of its numbers."""
+
+    def on_gpu(value: float) -> TorchArray:
+        storage = np.full(1, value, "f4").view(TorchArray)
+        storage.torch_class = "torch.CudaStorage"
+        tensor = storage.view(TorchArray)
+        tensor.torch_class, tensor.storage = "torch.CudaTensor", storage
+        return tensor
+
+    fields = LuaTable({"weight": on_gpu(2), "output": on_gpu(3)})
+    written = to_torch7(convert(t7.loads(t7.dumps(LuaObject("nn.Mul", fields)))))
+    for name, values in (("weight", [2]), ("output", [])):
+        assert written[name].tolist() == values
+        assert written[name].torch_class == "torch.CudaTensor"
