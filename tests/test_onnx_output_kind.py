@@ -12,13 +12,23 @@ from onnx import NodeProto, helper
 from torchlift.converters.inference.onnx_output_kind import kind_of, output_kind_of_graph
 
 
+#: What operators take behind the value that they leave what it is.
+_MORE = {
+    "DequantizeLinear": ["scale", "zero"],
+    "Dropout": ["ratio"],
+    "Reshape": ["shape"],
+    "Squeeze": ["axes"],
+}
+
+
 def chain(*operators: str | tuple[str, dict[str, Any]]) -> list[NodeProto]:
     """Return nodes from the value 0 to the value `scores`, one behind the other."""
     nodes = []
     for number, operator in enumerate(operators, 1):
         name, attributes = operator if isinstance(operator, tuple) else (operator, {})
         last = "scores" if number == len(operators) else str(number)
-        nodes.append(helper.make_node(name, [str(number - 1)], [last], **attributes))
+        inputs = [str(number - 1), *_MORE.get(name, ())]
+        nodes.append(helper.make_node(name, inputs, [last], **attributes))
     return nodes
 
 
