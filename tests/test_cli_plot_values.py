@@ -210,8 +210,9 @@ def test_a_model_is_evaluated_on_the_test_split_unless_another_is_named(
     assert asked == [(("m.t7", "auto"), count, "position")]
 
 
+@pytest.mark.parametrize(("limit", "count"), [(2, 2), (None, 12)])
 def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: int | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
@@ -221,10 +222,10 @@ def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
 
     monkeypatch.setattr("torchlift.transfer.plots.predictions.samples_of", find)
     monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
-    options = replace(ALL_DATA, limit=2, match_classes="position")
+    options = replace(ALL_DATA, limit=limit, match_classes="position")
     with pytest.raises(TorchliftError, match="enough"):
         draw_samples(replace(request(DATA, model="m"), data_options=options))
-    assert asked == [(2, ("m", "auto"), "position")]
+    assert asked == [(count, ("m", "auto"), "position")]
 
 
 @pytest.mark.parametrize(
