@@ -95,6 +95,7 @@ def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPat
         ((0.982, 0.982), True, True),
         ((0.982, 0.98), True, False),
         ((0.98, 0.982), True, False),
+        ((0.982, 0.984), True, False),
         ((0.982, 0.982), False, False),
     ],
 )
