@@ -184,6 +184,10 @@ def test_only_defaults_that_say_something_are_shown(capsys: pytest.CaptureFixtur
     assert "How many classes to list for each image. (default: 5)" in text
     assert "(default: auto)" in text
     assert not re.search(r"default: (False|None|==)", text)
+    # An argument that is no option says itself what it is where it is left out.
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    assert "default:" not in capsys.readouterr().out
 
 
 def test_every_help_is_there() -> None:

@@ -253,16 +253,16 @@ def test_sizes_are_those_of_a_file_or_of_the_network_that_options_make_of_it(
     named = {"sizes_in_t7": "the file", "sizes_in_network": "the network"}
     for name, what in {**named, "sizes_in_onnx": "the graph"}.items():
         layers = [
-            SimpleNamespace(parameters=count, bytes=4 * count, to_json=lambda what=what: what)
+            SimpleNamespace(parameters=count, bytes=2 * count, to_json=lambda what=what: what)
             for count in (1000, 500)
         ]
         monkeypatch.setattr(sizes, name, lambda given, layers=layers: layers)
     monkeypatch.setattr(sizes, "draw_sizes", lambda layers, title: title)
     monkeypatch.setattr(ModelOptions, "model", lambda self, path: path)
     found = draw_sizes(replace(request(source, titles=["net"]), model_options=options))
-    line = "net: 1,500 parameters, 6.0 kB"
+    line = "net: 1,500 parameters, 3.0 kB"
     assert (found.figure, found.lines) == (line, [line])
-    assert found.data == {"parameters": 1500, "bytes": 6000, "layers": [drawn, drawn]}
+    assert found.data == {"parameters": 1500, "bytes": 3000, "layers": [drawn, drawn]}
 
 
 @pytest.mark.parametrize("scale", ["together", "each"])
