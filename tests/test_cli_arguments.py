@@ -84,6 +84,9 @@ def test_what_looks_like_an_option_may_be_a_value_or_a_name() -> None:
     options = parsed("predict", "m", "--top", "3", "-", "--", "--top", "-x.png")
     assert (options["model"], options["top"]) == ("m", 3)
     assert options["inputs"] == ["-", "--top", "-x.png"]
+    # A single dash is no option that takes the next word with it.
+    options = parsed("predict", "m", "-", "a.png", "b.png", "--top", "3")
+    assert options["inputs"] == ["-", "a.png", "b.png"]
     assert parsed("predict", "m", "x", "--json", "--overwrite")["json"] is True
 
 
