@@ -54,7 +54,7 @@ class _Callable:
 def refuses(*sizes: tuple[int, int]) -> Network:
     def run(image: Image.Image, mask: Any) -> Image.Image:
         if image.size in sizes:
-            raise InferenceError("of\nno size")
+            raise InferenceError("of\nno size\x1b[2J")
         return image
 
     return run
@@ -65,10 +65,12 @@ def test_an_image_that_does_not_fit_is_reported_and_the_others_are_written(
 ) -> None:
     result = applied(refuses((5, 2)), "images", "out")
     assert not result.passed
-    problem = f"{tmp_path / 'images' / 'b.png'}: of no size"
+    problem = f"{tmp_path / 'images' / 'b.png'}: of no size\x1b[2J"
     assert [one["problem"] for one in result.data["results"]] == [None, problem, None]
     assert [one["file"] is None for one in result.data["results"]] == [False, True, False]
-    assert capsys.readouterr().err == f"torchlift: {problem}\n"
+    # A terminal shows the control sequence, and does not obey it.
+    spelled = problem.replace("\x1b", r"\x1b")
+    assert capsys.readouterr().err == f"torchlift: {spelled}\n"
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     (line,) = result.view.renderables
     assert line == f"2 of 3 images → {tmp_path / 'out'}"

@@ -8,6 +8,7 @@ is beside it. A writer that opens the target itself ends without noticing the ki
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +24,11 @@ from PIL import Image
 from torch import nn
 
 from torchlift.cli.apply import _apply_to
+from torchlift.cli.demo import _save_first_image
+from torchlift.cli.evaluate import _write
 from torchlift.cli.main import main
 from torchlift.cli.model_options import OutputOptions
+from torchlift.cli.plot import _save_arrays
 from torchlift.cli.sample_images import sample_images
 from torchlift.converters import files, t7
 from torchlift.converters.inference import TorchPredictor
@@ -48,6 +52,7 @@ from torchlift.transfer.features.store import create_store, open_store
 from torchlift.transfer.network_description import write_weights
 from torchlift.transfer.plots.figures import save_figure
 from torchlift.transfer.reports import Page, write_lab_report
+from torchlift.transfer.runs import RunSummary
 from torchlift.transfer.sweep import Sweep
 from torchlift.transfer.training.checkpoints import TrainingState, save_checkpoint
 from torchlift.transfer.training.run_folder import RunFolder, open_run
@@ -278,6 +283,40 @@ def weights(folder: Path, number: int) -> None:
     write_weights(network, folder)
 
 
+def table_of_runs(folder: Path, number: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        found = [RunSummary(f"run-{number}", "failed", {"network": "softmax", "seed": 0})]
+        patch.setattr("torchlift.transfer.runs.find_runs", lambda place: found)
+        assert main(["runs", "none", "--output", str(folder / "runs.md"), "--overwrite"]) == 0
+
+
+def arrays_of_a_plot(folder: Path, number: int) -> None:
+    drawn: Any = SimpleNamespace(arrays={"a": np.full(2, number)})
+    _save_arrays(str(folder / "arrays.npz"), drawn)
+
+
+def results_of_a_model(folder: Path, number: int) -> None:
+    """A folder, of which each file is written as a whole too."""
+
+    def write(name: str, result: Any, place: Path, *_: Any) -> list[Path]:
+        place.mkdir(exist_ok=True)
+        (place / name).write_text(f"{result}", encoding="utf-8")
+        return [place / name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        writers = ("evaluation.write_evaluation", "plots.evaluation.save_evaluation_figures")
+        for name in writers:
+            patch.setattr(f"torchlift.transfer.{name}", partial(write, name))
+        result: Any = number
+        _write(result, splits(0).train, folder / "results")
+
+
+def first_image_of_a_demo(folder: Path, number: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchlift.transfer.data.read_dataset", lambda file: splits(number).train)
+        _save_first_image("digits", folder / "digit.png")
+
+
 WRITERS: dict[str, Callable[[Path, int], None]] = {
     writer.__name__: writer
     for writer in (
@@ -285,7 +324,8 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
         *(torch7_file, saved_model, exported_program, figure, evaluation, dataset, checkpoint),
         *(metrics, range_test, evaluation_of_a_run, run, new_run, store, features, report, sweep),
         *(tensor, values, applied_image, sampled_images, annotated_onnx, triton_model),
-        *(image_folder, weights),
+        *(image_folder, weights, table_of_runs, arrays_of_a_plot, results_of_a_model),
+        first_image_of_a_demo,
     )
 } | {f"features_{suffix}": feature_file(suffix) for suffix in ("t7", "npz")}
 

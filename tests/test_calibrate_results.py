@@ -40,7 +40,9 @@ def run(folder: Path, data: dict[str, Dataset], **options: Any) -> Any:
     match = options.pop("match_classes", "name")
     split = options.pop("split", None)
     given = SimpleNamespace(
-        open=lambda name, as_test_data=False: data[name], match_classes=match, split=split
+        open=lambda name, as_test_data=False: data[f"{name} to test on" if as_test_data else name],
+        match_classes=match,
+        split=split,
     )
     chosen: Any = {"model_options": opened, "data_options": given, "provider": "cpu"}
     return calibrate("m", "data", str(folder / "out"), **chosen, **options)
@@ -73,7 +75,7 @@ def test_the_val_split_decides_and_val_and_test_are_measured(tmp_path: Path) -> 
 
 def test_other_images_are_measured_by_their_own_test_split(tmp_path: Path) -> None:
     others = images(60, 1, "train test")
-    result = run(tmp_path, {"data": images(90, 0), "other": others}, test_data="other")
+    result = run(tmp_path, {"data": images(90, 0), "other to test on": others}, test_data="other")
     assert [part["count"] for part in result.data["results"]] == [90, 30]
     rows = list(zip(*(column.cells for column in result.view.renderables[2].columns), strict=True))
     before, after = (result.data["results"][1][when] for when in ("before", "after"))

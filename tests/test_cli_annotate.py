@@ -20,6 +20,7 @@ from torchlift.converters import onnx
     [
         ("m.t7", "o.onnx", OnnxOptions(labels="l"), r"m\.t7: an \.onnx file is annotated"),
         ("m.onnx", "o.t7", OnnxOptions(labels="l"), r"\.onnx is written, not \.t7"),
+        ("m.onnx", "o", OnnxOptions(labels="l"), r"\.onnx is written, not a folder"),
         ("m.onnx", "o.onnx", OnnxOptions(), "nothing to say of the file"),
     ],
 )

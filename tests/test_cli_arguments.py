@@ -84,6 +84,9 @@ def test_what_looks_like_an_option_may_be_a_value_or_a_name() -> None:
     options = parsed("predict", "m", "--top", "3", "-", "--", "--top", "-x.png")
     assert (options["model"], options["top"]) == ("m", 3)
     assert options["inputs"] == ["-", "--top", "-x.png"]
+    # A single dash is no option that takes the next word with it.
+    options = parsed("predict", "m", "-", "a.png", "b.png", "--top", "3")
+    assert options["inputs"] == ["-", "a.png", "b.png"]
     assert parsed("predict", "m", "x", "--json", "--overwrite")["json"] is True
 
 
@@ -184,6 +187,10 @@ def test_only_defaults_that_say_something_are_shown(capsys: pytest.CaptureFixtur
     assert "How many classes to list for each image. (default: 5)" in text
     assert "(default: auto)" in text
     assert not re.search(r"default: (False|None|==)", text)
+    # An argument that is no option says itself what it is where it is left out.
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    assert "default:" not in capsys.readouterr().out
 
 
 def test_every_help_is_there() -> None:

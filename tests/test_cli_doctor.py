@@ -60,11 +60,13 @@ def test_a_processor_names_its_instructions_for_int8(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
     assert file._dot_products() == ["asimddp", "avx512_vnni", "avx_vnni"]
 
-    def missing(self: Path, encoding: str) -> str:
-        raise FileNotFoundError
+    problems = iter([FileNotFoundError(), PermissionError()])
 
-    monkeypatch.setattr(Path, "read_text", missing)
-    assert file._dot_products() == []
+    def unreadable(self: Path, encoding: str) -> str:
+        raise next(problems)
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert [file._dot_products(), file._dot_products()] == [[], []]
 
 
 def test_cpus_are_counted_where_the_packages_are_that_count_them(

@@ -10,9 +10,11 @@ import pytest
 from cli_support import shown, typed
 from support import FIXTURES
 
+from torchlift.cli.demo import DEMO
 from torchlift.cli.main import main
 from torchlift.cli.result import CommandResult
 from torchlift.converters.errors import TorchliftError
+from torchlift.converters.overwriting import foreign_entries
 from torchlift.transfer.errors import TrainingError
 
 
@@ -93,6 +95,7 @@ def test_a_lab_does_not_go_on_behind_a_bad_verdict(monkeypatch: pytest.MonkeyPat
         ((0.982, 0.982), True, True),
         ((0.982, 0.98), True, False),
         ((0.98, 0.982), True, False),
+        ((0.982, 0.984), True, False),
         ((0.982, 0.982), False, False),
     ],
 )
@@ -121,6 +124,17 @@ def test_a_demo_passes_where_both_accuracies_are_those_of_lua(
     assert len(shown) == len(result.data["steps"]) == 7
     assert (tmp_path / "demo" / "digit.png").is_file()
     assert result.data["files"] == [str(tmp_path / "demo" / "digit.png")]
+
+
+def test_a_demo_replaces_its_own_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    for name in ("digits/config.json", "digits.onnx", "digit.png"):
+        (tmp_path / name).touch()
+    assert foreign_entries(tmp_path, DEMO) == []
+    mine = ["digit.png.txt", "digits-of-mine.t7", "digits.onnx.bak", "digits_onnx"]
+    for name in mine:
+        (tmp_path / name).touch()
+    assert foreign_entries(tmp_path, DEMO) == mine
 
 
 def test_sigterm_ends_a_sweep_and_a_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

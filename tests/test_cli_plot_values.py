@@ -210,8 +210,9 @@ def test_a_model_is_evaluated_on_the_test_split_unless_another_is_named(
     assert asked == [(("m.t7", "auto"), count, "position")]
 
 
+@pytest.mark.parametrize(("limit", "count"), [(2, 2), (None, 12)])
 def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: int | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
@@ -221,10 +222,10 @@ def test_samples_are_matched_with_the_classes_of_the_model_as_asked(
 
     monkeypatch.setattr("torchlift.transfer.plots.predictions.samples_of", find)
     monkeypatch.setattr(ModelOptions, "predictor", lambda self, *given: given)
-    options = replace(ALL_DATA, limit=2, match_classes="position")
+    options = replace(ALL_DATA, limit=limit, match_classes="position")
     with pytest.raises(TorchliftError, match="enough"):
         draw_samples(replace(request(DATA, model="m"), data_options=options))
-    assert asked == [(2, ("m", "auto"), "position")]
+    assert asked == [(count, ("m", "auto"), "position")]
 
 
 @pytest.mark.parametrize(
@@ -252,16 +253,16 @@ def test_sizes_are_those_of_a_file_or_of_the_network_that_options_make_of_it(
     named = {"sizes_in_t7": "the file", "sizes_in_network": "the network"}
     for name, what in {**named, "sizes_in_onnx": "the graph"}.items():
         layers = [
-            SimpleNamespace(parameters=count, bytes=4 * count, to_json=lambda what=what: what)
+            SimpleNamespace(parameters=count, bytes=2 * count, to_json=lambda what=what: what)
             for count in (1000, 500)
         ]
         monkeypatch.setattr(sizes, name, lambda given, layers=layers: layers)
     monkeypatch.setattr(sizes, "draw_sizes", lambda layers, title: title)
     monkeypatch.setattr(ModelOptions, "model", lambda self, path: path)
     found = draw_sizes(replace(request(source, titles=["net"]), model_options=options))
-    line = "net: 1,500 parameters, 6.0 kB"
+    line = "net: 1,500 parameters, 3.0 kB"
     assert (found.figure, found.lines) == (line, [line])
-    assert found.data == {"parameters": 1500, "bytes": 6000, "layers": [drawn, drawn]}
+    assert found.data == {"parameters": 1500, "bytes": 3000, "layers": [drawn, drawn]}
 
 
 @pytest.mark.parametrize("scale", ["together", "each"])

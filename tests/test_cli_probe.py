@@ -186,3 +186,21 @@ def test_the_best_regression_is_saved_and_the_best_of_all_is_named(
     rows = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "layer,dimensions,method,setting,val_accuracy,test_accuracy,test_std"
     assert len(rows) == 5
+
+
+@pytest.mark.parametrize("match", ["name", "position"])
+def test_classes_are_matched_as_asked_before_the_first_fit(
+    match: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def find(*given: Any) -> None:
+        asked.append(given)
+        raise DataError("enough")
+
+    layer = SimpleNamespace(data="train", test_data="test")
+    monkeypatch.setattr(file, "_layers", lambda *given: [layer])
+    monkeypatch.setattr(probe_module, "match_test_features", find)
+    with pytest.raises(DataError, match="enough"):
+        file.probe(["f"], match_classes=match)
+    assert asked == [("test", "train", match)]

@@ -130,7 +130,9 @@ def test_results_of_the_same_images_go_on_whatever_their_names() -> None:
             _check_resumable(done, iter(names), "r.csv")
 
 
-def test_results_that_are_there_already_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_are_there_already_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What a stopped run has done is in the bar, and is reported where it failed."""
     advanced: list[int] = []
 
@@ -146,14 +148,20 @@ def test_results_that_are_there_already_count(monkeypatch: pytest.MonkeyPatch) -
             self.append(image)
 
     monkeypatch.setattr("torchlift.cli.predict.progress", bar)
-    images = [("a.png", [], ""), ("b.png", [], "broken"), ("c.png", [], ""), ("d.png", [], "cut")]
+    images = [
+        ("a.png", [], ""),
+        ("b.png", [], "broken"),
+        ("c.png", [], ""),
+        ("d.png", [], "cut\n\x1b"),
+    ]
     source = _Input([name for name, *_ in images], lambda start: images[start:])
     writer = Writer()
     unreadable = _classify([source], 3, Process(0, 1), writer, "r.csv")
     assert unreadable == [
         {"input": "b.png", "problem": "broken"},
-        {"input": "d.png", "problem": "cut"},
+        {"input": "d.png", "problem": "cut\n\x1b"},
     ]
+    assert capsys.readouterr().err == "torchlift: cut \\x1b\n"
     assert writer == images[2:]
     assert sum(advanced) == 0
 
@@ -210,10 +218,14 @@ def test_a_file_comes_before_the_photograph_of_its_name(
 
 def test_values_too_large_for_json_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     nested: Any = 1
-    for _ in range(101):
+    for _ in range(100):
         nested = LuaTable.from_list([nested])
+    assert str(_json(nested, "a.b")) == f"{'[' * 100}1{']' * 100}"
+    nested = LuaTable.from_list([nested])
     with pytest.raises(TorchliftError, match="too large for JSON"):
         _json(nested, "a.b")
+    with pytest.raises(TorchliftError, match="too large for JSON"):
+        _json(np.broadcast_to(np.uint8(1), 2**24 + 1), "a.b")
     monkeypatch.setattr("torchlift.cli.cat._MAX_NUMBERS", 6)
     # A list counts as one.
     assert _json(LuaTable.from_list([np.zeros(5)]), "a") == [[0] * 5]

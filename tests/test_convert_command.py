@@ -11,11 +11,18 @@ import pytest
 from torch import nn
 
 from torchlift.cli.convert import convert, write_model
+from torchlift.cli.describe import model_metadata
 from torchlift.cli.model_options import FILE_DEFAULTS, OutputOptions
 from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.saved import SavedModel, load, save
+
+
+def test_frozen_parameters_are_counted_like_all_others() -> None:
+    model = SavedModel(nn.Linear(3, 2), "logits")
+    model.module.weight.requires_grad = False
+    assert model_metadata(model)["parameters"] == 8
 
 
 @pytest.fixture
@@ -93,3 +100,13 @@ def test_a_parameter_that_is_no_number_is_noted(file: Path) -> None:
     t7.save(t7.LuaObject("nn.Linear", fields), "nan.t7")
     notes = convert("nan.t7").data["notes"]
     assert any("not all parameters are numbers: weight" in note for note in notes)
+
+
+@pytest.mark.parametrize("suffix", [".t7", ".pt2", ".onnx"])
+def test_a_folder_in_place_of_a_file_is_said_before_the_model_is_opened(
+    suffix: str, tmp_path: Path
+) -> None:
+    target = tmp_path / f"out{suffix}"
+    target.mkdir()
+    with pytest.raises(TorchliftError, match="is a folder; a file name was expected"):
+        convert(str(tmp_path / "none.t7"), str(target), overwrite=True)

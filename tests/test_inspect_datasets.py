@@ -16,7 +16,7 @@ from support import FIXTURES
 
 from torchlift.cli.dataset import dataset_view, describe_dataset, findings, is_dataset
 from torchlift.cli.errors import UsageError
-from torchlift.cli.inspect import _shortened, _tree, inspect
+from torchlift.cli.inspect import _described, _shortened, _tree, inspect
 from torchlift.cli.main import main
 from torchlift.converters import t7
 from torchlift.converters.errors import TorchliftError
@@ -208,3 +208,12 @@ def test_sizes_of_images_are_one_or_a_range(
     nothing = Duplicates(9, (), (), 0, ())
     found = DataDescription(None, sizes, {"": 9}, None, {}, None, nothing, ())
     assert shown(dataset_view(found))[0] == f"9 images{text}"
+
+
+@pytest.mark.parametrize(
+    ("known", "damage"), [(["a note"], ""), (["a note"], "w is nan"), ([], "x")]
+)
+def test_what_is_damaged_is_noted_beside_the_other_notes(known: list[str], damage: str) -> None:
+    found = _described("m.onnx", "onnx", {"notes": known}, damage).data
+    more = [f"not all weights are numbers: {damage}"] if damage else []
+    assert found == {"file": "m.onnx", "file_kind": "onnx", "notes": [*known, *more]}

@@ -68,8 +68,10 @@ def test_an_image_that_cannot_be_read_is_reported(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     red = images(tmp_path)[0]
-    assert main(["predict", model, red, str(tmp_path / "no.png"), "--json"]) == 1
-    document = json.loads(capsys.readouterr().out)
+    assert main(["predict", model, red, str(tmp_path / "no\x1b[2J.png"), "--json"]) == 1
+    captured = capsys.readouterr()
+    assert r"no\x1b[2J.png" in captured.err
+    document = json.loads(captured.out)
     assert [result["problem"] is None for result in document["results"]] == [True, False]
     assert document["cosine"] is None
     # Two of three are no pair either.

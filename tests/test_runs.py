@@ -296,6 +296,11 @@ def test_markdown_and_json(
     write_run(folder / "x|y", [0.5])
     text = run(capsys, folder, "--format=markdown")
     assert "| x\\|y | 0.1 | 0 | interrupted | 1 of 2 |" in text
+    # Numbers stand on the right, names on the left.
+    header, alignments = (line.strip("| ").split(" | ") for line in text.splitlines()[2:4])
+    right = {name for name, kind in zip(header, alignments, strict=True) if kind == "---:"}
+    assert {"run", "status"}.isdisjoint(right)
+    assert "val_accuracy" in right
     # The folder has its name, wherever a person stands.
     assert text.startswith("# Runs in runs\n\n")
     monkeypatch.chdir(folder)

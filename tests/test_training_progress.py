@@ -142,7 +142,10 @@ def test_a_bar_shows_how_much_is_done_of_how_much(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("done", "count", "left"),
     # In a minute: what is left takes as long as the rate so far says.
-    [(60, 120, "1:00"), (60, 61, "0:01"), (60, 7260, "2:00:00"), (40, 60, "0:30")],
+    [
+        *((60, 120, "1:00"), (60, 61, "0:01"), (40, 60, "0:30")),
+        *((60, 3659, "59:59"), (60, 3660, "1:00:00"), (60, 7260, "2:00:00")),
+    ],
 )
 def test_a_log_says_how_long_an_epoch_will_take(
     done: int, count: int, left: str, monkeypatch: pytest.MonkeyPatch
