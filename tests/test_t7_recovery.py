@@ -121,6 +121,13 @@ def test_a_class_without_a_fitting_layout() -> None:
     assert error.value.offset == data.index(b"my.Layer") + len("my.Layer")
 
 
+@pytest.mark.parametrize("long_size", [8, 4])
+def test_nil_is_a_part_of_a_body_too(long_size: int) -> None:
+    data = t7.dumps([instance(None, 1, None, TABLE), "end"], long_size=long_size)
+    found, end = t7.loads(data, long_size=long_size).to_list()
+    assert (found.body[:2], found.fields["kW"], end) == ([1, None], 3, "end")
+
+
 def test_of_several_unknown_classes_the_last_one_that_was_read_is_named() -> None:
     """Here the first one is read as it should be."""
     second = instance(ClassLayout("raw"), b"\x07\xff" * 9, name="b.Second")
