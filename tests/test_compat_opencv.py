@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support import FIXTURES, SHARED
 from torch import nn
 
@@ -295,6 +296,19 @@ def test_the_targets_of_cuda_need_a_gpu(
         ["PyTorch finds no GPU: the CPU computes"] if warns else []
     )
     assert net.forward().shape == (1, 10)
+
+
+def test_the_target_is_where_the_network_goes_and_its_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    net = readNetFromTorch(BRANCHES)
+    moved: list[torch.device] = []
+    monkeypatch.setattr(net._module, "to", moved.append)
+    for target in (6, 7, 0):
+        net.setPreferableTarget(target)
+    assert moved == [torch.device("cuda"), torch.device("cuda"), torch.device("cpu")]
+    assert net._device == moved[-1]
 
 
 def test_every_layer_in_training_mode_normalizes_each_image_wherever_it_stands(

@@ -160,3 +160,20 @@ def test_only_a_target_of_minus_1_makes_a_pair_dissimilar(target: float, loss: f
     """`L1HingeEmbeddingCriterion.lua` compares with -1; anything else is the distance."""
     criterion = convert(lua("nn.L1HingeEmbeddingCriterion", margin=5))
     assert criterion([torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0])], target).item() == loss
+
+
+def test_an_example_that_is_at_its_margin_has_no_gradient() -> None:
+    """`MarginCriterion.c` takes those whose x·y is less than the margin."""
+    input = torch.tensor([1.0, 0.5, -1.0, 2.0], requires_grad=True)
+    criterion = convert(lua("nn.MarginCriterion", margin=1, sizeAverage=False))
+    criterion(input, torch.tensor([1.0, 1, -1, 1])).backward()
+    assert input.grad is not None
+    assert input.grad.tolist() == [0, -1, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2), (2, 3), (1, 2, 3), (1, 1, 2, 3)])
+def test_a_weight_of_a_target_has_as_many_numbers_in_any_shape(shape: tuple[int, ...]) -> None:
+    """`WeightedMSECriterion.lua`: the target is multiplied by it, number by number."""
+    weight = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    criterion = convert(lua("nn.WeightedMSECriterion", weight=weight, sizeAverage=False))
+    assert criterion(torch.zeros(shape), torch.ones(shape)).item() == 1 + 4 + 9 + 16 + 25 + 36

@@ -118,8 +118,18 @@ def test_folders_are_replaced_where_names_cannot_be_exchanged(
     test_a_folder_takes_the_place_of_a_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.EIO, "Input/output error"), WriteError),
+        (KeyboardInterrupt("Input/output error"), KeyboardInterrupt),
+    ],
+)
 def test_an_error_between_two_names_brings_the_old_folder_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    raised: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where names cannot be exchanged, the old folder is moved away whole before it is removed."""
     target = tmp_path / "model"
@@ -130,12 +140,12 @@ def test_an_error_between_two_names_brings_the_old_folder_back(
     def failing(source: Path, to: Path) -> Path:
         if to == target and names(source) == ["new"]:
             assert not target.exists()
-            raise OSError(errno.EIO, "Input/output error", str(source))
+            raise error
         return rename(source, to)
 
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(WriteError, match="Input/output error"):
+    with pytest.raises(raised, match="Input/output error"):
         write_folder(target)
     assert names(target) == ["old"]
     assert names(tmp_path) == ["model"]

@@ -104,6 +104,10 @@ def test_depth_wise_convolution_orders_outputs_by_channel(padding: int) -> None:
     ]
     output = layer("nn.SpatialDepthWiseConvolution", **fields)(images)
     assert relative_error(output, torch.cat(outputs, 1)) < TOLERANCE
+    del fields["bias"]
+    output = layer("nn.SpatialDepthWiseConvolution", **fields)(images)
+    shift = bias.T.reshape(1, -1, 1, 1)
+    assert relative_error(output + shift, torch.cat(outputs, 1)) < TOLERANCE
 
 
 @pytest.mark.covers("nn.SpatialFullConvolution", compared="outputs")

@@ -6,6 +6,7 @@ Expected numbers are worked out by hand or come from PyTorch's functions.
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -180,3 +181,17 @@ def test_powers_of_features_are_summed_in_double_precision() -> None:
     module = layer("nn.FeatureLPPooling", width=2, stride=2, power=2, batch_mode=False)
     found = module(torch.tensor([3e30, 4e30, 3e-30, 4e-30]))
     torch.testing.assert_close(found, torch.tensor([5e30, 5e-30]), rtol=1e-6, atol=0)
+
+
+def test_the_cosine_of_short_vectors_tends_to_zero() -> None:
+    """`CosineDistance.lua` adds 1e-12 to each squared norm, which here is 1e-12 itself."""
+    short = torch.tensor([[1e-6, 0.0]])
+    assert layer("nn.CosineDistance")([short, short]).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_threshold_and_its_value_are_those_of_the_file() -> None:
+    found = layer("nn.Threshold", threshold=1.0, val=-5.0)(torch.tensor([0.5, 1.0, 1.5, -7.0]))
+    assert found.tolist() == [-5, -5, 1.5, -5]
+    # Where beta·x is above the threshold, x itself.
+    found = layer("nn.SoftPlus", beta=2.0, threshold=1.0)(torch.tensor([0.75, 0.0]))
+    torch.testing.assert_close(found, torch.tensor([0.75, math.log(2) / 2]))

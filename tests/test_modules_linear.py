@@ -198,6 +198,8 @@ def test_partial_linear_computes_its_partition() -> None:
     module = convert(layer)
     assert relative_error(module(input), (input @ weight.T + bias)[:, [3, 0]]) < 1e-12
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
+    plain = lua("nn.PartialLinear", network=network, partition=torch.tensor([4.0, 1.0]))
+    assert relative_error(convert(plain)(input), (input @ weight.T)[:, [3, 0]]) < 1e-12
     # All columns in their order are a linear layer, with or without a bias.
     every = torch.arange(1.0, 7.0)
     for given in ({"bias": bias}, {}):

@@ -122,6 +122,9 @@ STREAMS = {
     "storage of another class": table(
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.IntStorage") + longs(6) + bytes(24)))
     ),
+    "storage that is called a table": table(
+        1, ("a", vector(2, 6, 1, 1, ints(3) + STORAGE[4:])), ("b", REST)
+    ),
     "storage longer than the file": table(
         1, ("a", vector(2, 6, 1, 1, instance(8, "torch.FloatStorage") + longs(600) + bytes(24)))
     ),

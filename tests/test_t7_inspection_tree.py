@@ -107,6 +107,7 @@ def test_depth_and_entries_are_limited() -> None:
         (b"\xff" + b"x" * 15, f"b'\\xff{'x' * 15}' (16 bytes, not text)"),
         (b"\xff" + b"x" * 16, f"b'\\xff{'x' * 15}'… (17 bytes, not text)"),
         (LuaTable(), "empty table"),
+        (False, "false"),
         (LuaTable({"a": 1}), "table of 1"),
         (LuaTable.from_list(["a", "b"]), "list of 2"),
         (LuaTable.from_list([1, 2.5, 3, 4]), "list of 4: 1, 2.5, 3, 4"),

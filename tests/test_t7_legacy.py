@@ -15,6 +15,7 @@ import pytest
 from torchlift.converters import t7
 from torchlift.converters.t7 import LuaFunction, LuaObject, LuaTable, T7Error
 from torchlift.converters.t7.class_layouts import ClassLayout, possible_layouts
+from torchlift.converters.t7.errors import TruncatedError
 from torchlift.converters.t7.reading.arrays import tensor_view
 from torchlift.converters.t7.reading.legacy_layouts import LEGACY_LAYOUTS
 
@@ -162,6 +163,20 @@ def test_a_table_of_more_entries_than_bytes_is_refused_before_it_is_read(count: 
     damaged = vec.replace(struct.pack("<q", 1), struct.pack("<q", count), 1)
     with pytest.raises(T7Error, match=rf"a tds\.Vec of {count:,} objects does not fit"):
         t7.loads(damaged, long_size=8)
+
+
+def test_a_short_table_that_is_cut_is_truncated() -> None:
+    """Of a file that is cut no other forms are tried."""
+    with pytest.raises(TruncatedError):
+        t7.loads(t7.dumps([1, 2, 3, 4, 5, 6, 7, 8])[:14])
+
+
+@pytest.mark.parametrize("code", [b"", b"no ESC", b"\x03\0\0\0abc", b"\x1bcode"])
+def test_the_bytecode_of_an_early_function_ends_after_its_size(code: bytes) -> None:
+    """Whatever it looks like: what follows is read from there on."""
+    function = LuaFunction(code, upvalues=LuaTable({"a": 1}), tag=6)
+    found, end = t7.loads(t7.dumps([function, "end"])).to_list()
+    assert (found.bytecode, found.upvalues["a"], end) == (code, 1, "end")
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (4, 0), (64,)])

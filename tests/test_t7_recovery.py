@@ -121,6 +121,22 @@ def test_a_class_without_a_fitting_layout() -> None:
     assert error.value.offset == data.index(b"my.Layer") + len("my.Layer")
 
 
+@pytest.mark.parametrize("long_size", [8, 4])
+def test_nil_is_a_part_of_a_body_too(long_size: int) -> None:
+    data = t7.dumps([instance(None, 1, None, TABLE), "end"], long_size=long_size)
+    found, end = t7.loads(data, long_size=long_size).to_list()
+    assert (found.body[:2], found.fields["kW"], end) == ([1, None], 3, "end")
+
+
+def test_of_several_unknown_classes_the_last_one_that_was_read_is_named() -> None:
+    """Here the first one is read as it should be."""
+    second = instance(ClassLayout("raw"), b"\x07\xff" * 9, name="b.Second")
+    data = t7.dumps([instance(None, TABLE, name="a.First"), second])
+    with pytest.raises(T7Error, match=r"^b\.Second is written in a way|: b\.Second") as error:
+        t7.loads(data)
+    assert error.value.path == "[2]"
+
+
 def test_errors_of_truncated_files_mention_an_unknown_class() -> None:
     data = t7.dumps({"layer": instance(None, TABLE), "x": np.ones(100)})
     with pytest.raises(T7Error, match=r"truncated.*or my\.Layer at layer, byte \d+"):

@@ -163,6 +163,15 @@ def test_text_files_that_start_like_an_ascii_t7() -> None:
         t7.loads(data[:700])
 
 
+def test_a_text_is_recognized_wherever_its_file_stands(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(bytes(20) + b"3\nbears and 4 wolves\n")
+    with file.open("rb") as stream:
+        stream.seek(20)
+        with pytest.raises(T7Error, match="plain text"):
+            t7.load(stream)
+
+
 def test_formats_that_begin_with_a_tag() -> None:
     """The header length of safetensors can be a type tag, and ONNX files start with 8."""
     header = b'{"__metadata__":{}}'.ljust(256, b" ")

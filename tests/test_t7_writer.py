@@ -128,6 +128,11 @@ def test_values_of_python_numpy_and_torch(name: str, format: Any) -> None:
     assert to_builtins(t7.loads(t7.dumps(value, format=format))) == expected
 
 
+def test_a_table_has_no_entry_of_nil() -> None:
+    assert t7.dumps({"a": None, "b": 1}) == t7.dumps({"b": 1})
+    assert t7.dumps([1, None]) == t7.dumps([1])
+
+
 def test_bytes_of_a_list_equal_those_of_torch7() -> None:
     assert t7.dumps([10, 20, 30]) == (FIXTURES / "formats" / "list.t7").read_bytes()
 
