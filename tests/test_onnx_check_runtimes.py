@@ -158,6 +158,44 @@ def test_a_runtime_that_computes_something_else_fails_with_numbers_and_names(
     assert (result.agreeing, result.count, result.passed) == (None, 3, False)
 
 
+@pytest.mark.parametrize("helps", [True, False])
+@pytest.mark.parametrize(
+    ("name", "precision", "cure"),
+    [
+        ("openvino", "f32", "INFERENCE_PRECISION_HINT=f32"),
+        ("opencv", "no-winograd", "enableWinograd(False)"),
+    ],
+)
+def test_a_more_exact_arithmetic_is_tried_once_and_named_if_it_helps(
+    name: str,
+    precision: str,
+    cure: str,
+    helps: bool,
+    runtime: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes: list[InstalledRuntime] = []
+    monkeypatch.setattr(runtime_checks, "first_divergence", lambda found, *_: nodes.append(found))
+
+    def opened() -> list[InstalledRuntime]:
+        return [one[0] for one in given if isinstance(one[0], InstalledRuntime)]
+
+    def answer(feeds: dict[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
+        return relu(feeds, names) if helps and opened()[-1].precision else [feeds["x"] * 2]
+
+    given, found = runtime(answer), InstalledRuntime(name, ("python",))
+    exact = replace(found, precision=precision)
+    (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [found])
+    assert (result.passed, result.cure) == (False, cure if helps else None)
+    assert opened() == [found, exact]
+    # Where it helps the nodes need not be searched.
+    assert nodes == ([] if helps else [found])
+    given.clear()
+    check_runtimes(pair(tmp_path), batches(), None, LIMITS, [exact])
+    assert opened() == [exact]
+
+
 def test_an_answer_that_is_no_number_has_no_error(
     runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
