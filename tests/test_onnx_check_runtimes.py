@@ -175,8 +175,11 @@ def test_a_more_exact_arithmetic_is_tried_once_and_named_if_it_helps(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nodes: list[InstalledRuntime] = []
-    monkeypatch.setattr(runtime_checks, "first_divergence", lambda found, *_: nodes.append(found))
+    nodes: list[Any] = []
+    monkeypatch.setattr(
+        runtime_checks, "first_divergence", lambda *asked: nodes.append((asked[0], asked[3]))
+    )
+    limits = replace(LIMITS, tolerance=0.25)
 
     def opened() -> list[InstalledRuntime]:
         return [one[0] for one in given if isinstance(one[0], InstalledRuntime)]
@@ -186,11 +189,11 @@ def test_a_more_exact_arithmetic_is_tried_once_and_named_if_it_helps(
 
     given, found = runtime(answer), InstalledRuntime(name, ("python",))
     exact = replace(found, precision=precision)
-    (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [found])
+    (result,) = check_runtimes(pair(tmp_path), batches(), None, limits, [found])
     assert (result.passed, result.cure) == (False, cure if helps else None)
     assert opened() == [found, exact]
     # Where it helps the nodes need not be searched.
-    assert nodes == ([] if helps else [found])
+    assert nodes == ([] if helps else [(found, 0.25)])
     given.clear()
     check_runtimes(pair(tmp_path), batches(), None, LIMITS, [exact])
     assert opened() == [exact]
@@ -222,6 +225,9 @@ def test_a_runtime_that_stops_midway_keeps_what_it_gave(
     assert (result.problem, result.passed, result.node) == ("it hangs", False, None)
     assert (result.count, result.error, result.version) == (1, 0.0, "5.0")
     assert given[-1] == "closed"
+    runtime(lambda feeds, names: [2 * one for one in stops(feeds, names)])
+    (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [RUNTIME])
+    assert (result.problem or "").startswith("it hangs; largest error 1.0e+00 of the largest")
     runtime(lambda feeds, names: [relu(feeds, names)[0].T])
     (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [RUNTIME])
     assert result.problem == (
