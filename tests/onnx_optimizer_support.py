@@ -26,6 +26,7 @@ CONSTANTS = {
     "one": np.float32(1),
     "ones": np.ones((3, 1, 1), np.float32),
     "more_axes": np.ones((2, 1, 1, 1, 1), np.float32),
+    "one_more_axis": np.ones((1, 1, 1, 1, 1), np.float32),
     "nearly": np.float32(1 + 2**-23),
     "nothing": np.float32(0),
     "weight": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),

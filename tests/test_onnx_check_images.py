@@ -69,7 +69,13 @@ def told(
 
     monkeypatch.setattr(image_file, "open_session", open_session)
     monkeypatch.setattr(image_file, "odd_images", lambda *_: images(sizes))
-    monkeypatch.setattr(image_file, "_with_pixels", lambda *_: Path("pixels.onnx"))
+    folders: list[Path] = []
+
+    def with_pixels(_: object, folder: Path) -> Path:
+        folders.append(folder)
+        return folder / "pixels.onnx"
+
+    monkeypatch.setattr(image_file, "_with_pixels", with_pixels)
     metadata = SimpleNamespace(baked_preprocessing=baked, precision=precision)
     pair: Any = SimpleNamespace(
         model=SimpleNamespace(preprocessing=preprocessing),
@@ -80,6 +86,7 @@ def told(
     )
     found = check_images(pair, pair, None, "openvino")
     assert opened in (["openvino"] * 2, [])
+    assert not any(folder.exists() for folder in folders)
     return found
 
 

@@ -21,6 +21,7 @@ from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.packages.seq_lstm import SeqLSTM
 from torchlift.converters.modules.states import WithStates
 from torchlift.converters.onnx import OnnxError
+from torchlift.converters.onnx.checker.graph_checks import check_contents
 from torchlift.converters.onnx.checker.pair import ExportPair
 from torchlift.converters.onnx.exporter.kept_outputs import KeptOutputs
 from torchlift.converters.onnx.exporter.tracing import EXPORTER
@@ -292,6 +293,15 @@ def test_the_meaning_of_what_is_kept_is_asked_of_the_layer_that_gives_it(tmp_pat
     # That the model cannot run them is a finding of its own.
     found = pair.with_kind_of_outputs(np.ones((1, 4), np.float32))
     assert found.model.output_kind == "features"
+
+
+def test_all_that_a_file_says_and_holds_is_looked_at(tmp_path: Path) -> None:
+    names = [one.name for one in check_contents(opened(tmp_path))]
+    assert names == [
+        *("structure", "interface", "preprocessing", "output_kind", "source", "labels", "folding")
+    ]
+    names = [one.name for one in check_contents(opened(tmp_path, metadata=FOREIGN))]
+    assert names == ["structure", "interface", "metadata"]
 
 
 def test_random_operators_and_versions_of_the_exporter_are_told(tmp_path: Path) -> None:

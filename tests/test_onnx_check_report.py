@@ -130,6 +130,8 @@ def result(**changes: Any) -> RuntimeResult:
     [
         ({}, "opencv 5.0 (CPU): error 1.2e-06"),
         ({"agreeing": 8}, "opencv 5.0 (CPU): error 1.2e-06, 8 of 9 predictions agree"),
+        ({"agreeing": 0}, "opencv 5.0 (CPU): error 1.2e-06, 0 of 9 predictions agree"),
+        ({"problem": "it died", "skipped": "random"}, "opencv 5.0 (CPU): it died"),
         ({"python": "py", "arithmetic": ""}, "opencv 5.0 (in py): error 1.2e-06"),
         ({"version": "", "arithmetic": "", "problem": "it died"}, "opencv: it died"),
         ({"skipped": "random"}, "opencv 5.0 (CPU): runs; skipped (random)"),

@@ -158,6 +158,47 @@ def test_a_runtime_that_computes_something_else_fails_with_numbers_and_names(
     assert (result.agreeing, result.count, result.passed) == (None, 3, False)
 
 
+@pytest.mark.parametrize("helps", [True, False])
+@pytest.mark.parametrize(
+    ("name", "precision", "cure"),
+    [
+        ("openvino", "f32", "INFERENCE_PRECISION_HINT=f32"),
+        ("opencv", "no-winograd", "enableWinograd(False)"),
+    ],
+)
+def test_a_more_exact_arithmetic_is_tried_once_and_named_if_it_helps(
+    name: str,
+    precision: str,
+    cure: str,
+    helps: bool,
+    runtime: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes: list[Any] = []
+    monkeypatch.setattr(
+        runtime_checks, "first_divergence", lambda *asked: nodes.append((asked[0], asked[3]))
+    )
+    limits = replace(LIMITS, tolerance=0.25)
+
+    def opened() -> list[InstalledRuntime]:
+        return [one[0] for one in given if isinstance(one[0], InstalledRuntime)]
+
+    def answer(feeds: dict[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
+        return relu(feeds, names) if helps and opened()[-1].precision else [feeds["x"] * 2]
+
+    given, found = runtime(answer), InstalledRuntime(name, ("python",))
+    exact = replace(found, precision=precision)
+    (result,) = check_runtimes(pair(tmp_path), batches(), None, limits, [found])
+    assert (result.passed, result.cure) == (False, cure if helps else None)
+    assert opened() == [found, exact]
+    # Where it helps the nodes need not be searched.
+    assert nodes == ([] if helps else [(found, 0.25)])
+    given.clear()
+    check_runtimes(pair(tmp_path), batches(), None, LIMITS, [exact])
+    assert opened() == [exact]
+
+
 def test_an_answer_that_is_no_number_has_no_error(
     runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +225,9 @@ def test_a_runtime_that_stops_midway_keeps_what_it_gave(
     assert (result.problem, result.passed, result.node) == ("it hangs", False, None)
     assert (result.count, result.error, result.version) == (1, 0.0, "5.0")
     assert given[-1] == "closed"
+    runtime(lambda feeds, names: [2 * one for one in stops(feeds, names)])
+    (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [RUNTIME])
+    assert (result.problem or "").startswith("it hangs; largest error 1.0e+00 of the largest")
     runtime(lambda feeds, names: [relu(feeds, names)[0].T])
     (result,) = check_runtimes(pair(tmp_path), batches(), None, LIMITS, [RUNTIME])
     assert result.problem == (

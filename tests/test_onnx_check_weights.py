@@ -197,6 +197,23 @@ def test_an_int8_scale_that_uses_a_part_of_the_range_differs() -> None:
     assert compare_weights(constants, file_of({**scale, **bias}, dequantize(0))).differing == ["w"]
 
 
+@pytest.mark.parametrize(("units", "differs"), [(0, False), (1, False), (2, True)])
+def test_a_scale_may_be_off_by_its_last_bit(units: int, differs: bool) -> None:
+    """Of 64 levels the largest is 64, so that each step is 1: exact in float32."""
+    values = np.float32([64, -32, 1])
+    arrays = quantized(values, 64)
+    arrays["w_scale"] = np.float32(1 + units * 2.0**-23).reshape(())
+    constants = {"w": Constant(values, False)}
+    assert compare_weights(constants, file_of(arrays)).differing == (["w"] if differs else [])
+
+
+def test_the_scale_of_every_channel_is_that_of_its_largest_number() -> None:
+    fine, coarse = quantized(WEIGHT, 64, 0), quantized(WEIGHT, 32, 0)
+    for name in ("w_quantized", "w_scale"):
+        fine[name][2] = coarse[name][2]
+    assert compare_weights(CONSTANTS, file_of(fine, dequantize(0))).differing == ["w"]
+
+
 def test_a_transposed_int8_weight_of_another_shape_is_the_models() -> None:
     """Dynamic quantization turns a Gemm into a MatMul, whose weight is transposed."""
     arrays = quantized(np.ascontiguousarray(WEIGHT.T), 64, suffix="_Transposed")
@@ -287,6 +304,8 @@ def test_an_int8_bias_has_the_scale_of_the_products(change: int, differs: bool) 
 
 def test_a_single_nan_among_numbers_is_named() -> None:
     arrays = {"good": np.ones(3, np.float32), "bad": np.array([0, np.nan, np.inf], np.float32)}
+    arrays |= {"masked": np.float32([0, -np.inf, np.inf]), "whole": np.arange(3)}
+    # An infinity masks what attention must not see.
     assert weights_with_nan(file_of(arrays)) == ["bad"]
 
 

@@ -295,3 +295,12 @@ def test_both_examples_of_another_scale_are_compared() -> None:
         found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, 1e-4, True, 0)
         assert not found.passed
         assert "on noise of 1e-06 an error of 1.0e-03" in found.text
+
+
+def test_an_error_is_told_where_single_precision_has_no_number_for_it() -> None:
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.full(batch.model.shape, 3e38, np.float32)
+        return [(outputs, -outputs)]
+
+    found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, 1e-4, False, 0)
+    assert "on noise an error of 2.0e+00" in found.text

@@ -390,3 +390,10 @@ def test_a_factor_is_tried_up_to_the_longest_side() -> None:
     with pytest.raises(OnnxError, match=r"image\.scale rounds 15000 times"):
         _require_exact("*0.1266", Fraction("0.1266"))
     _require_exact("*0.469", Fraction("0.469"))
+
+
+def test_the_kind_that_is_given_holds_for_a_map_too(tmp_path: Path) -> None:
+    for kind, said, output in (("logits", "logits", "logits"), (None, "features", "output")):
+        options: Any = {"input_shape": (3, 2, 2), "output_kind": kind}
+        made = export(nn.Conv2d(3, 4, 1).eval(), tmp_path / f"{said}.onnx", **options)
+        assert (made.output_kind, made.outputs) == (said, [output])

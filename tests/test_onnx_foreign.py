@@ -5,7 +5,9 @@ The truth is the network in PyTorch, with its inputs prepared here.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,25 @@ def test_weights_beside_the_file_are_copied_with_it(tmp_path: Path) -> None:
         probabilities(network()),
         atol=1e-6,
     )
+
+
+def test_weights_that_cannot_be_copied_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph without its weights, or a part of them, would be no file of its own."""
+    path = torch_onnx(tmp_path / "f.onnx", network())
+    options: Any = {"save_as_external_data": True, "size_threshold": 0}
+    onnx.save(onnx.load(path), path, location="w.data", **options)
+    (tmp_path / "other").mkdir()
+
+    def fill(_: Path, target: Path) -> None:
+        target.write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", fill)
+    with pytest.raises(WriteError, match="No space left"):
+        annotate(path, tmp_path / "other" / "f.onnx", **SAID)
+    assert [*(tmp_path / "other").iterdir()] == []
 
 
 def test_weights_beside_a_file_are_not_copied_over_others(

@@ -23,6 +23,7 @@ CONSTANTS = {
     "one": np.array([4], np.int64),
     "scale": np.float32(0.25),
     "sizes": np.array([1, 1, 2, 2], np.float32),
+    "whole": np.array([1], np.int64),
 }
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 1)).astype(np.float32)
 
@@ -130,6 +131,12 @@ def test_a_constant_that_several_nodes_take_in_single_precision_is_not_cast() ->
     assert types.get("sizes", TensorProto.FLOAT) == TensorProto.FLOAT
     cast = {node.input[0] for node in found.graph.node if node.op_type == "Cast"}
     assert "sizes" not in cast
+
+
+def test_a_whole_number_that_is_taken_as_a_float_is_still_cast() -> None:
+    found = half(make("Cast", ["whole"], ["w"], to=1), make("Mul", ["input", "w"], ["y"]))
+    assert is_half(found, "Mul")
+    assert "whole" in [node.input[0] for node in found.graph.node if node.op_type == "Cast"]
 
 
 def test_whole_numbers_and_nothing_at_all_fit_half_precision() -> None:

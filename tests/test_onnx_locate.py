@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,74 @@ def test_exactly_what_is_allowed_is_no_divergence(
     monkeypatch.setattr(divergence, "_onnx_values", lambda *_: values)
     batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
     assert divergence.check_nodes(pair_of_two_nodes(tmp_path), [batch], tolerance).passed is passes
+
+
+def test_the_next_node_of_an_int8_graph_takes_the_dequantized_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = pair_of_two_nodes(tmp_path)
+    graph, name = pair.onnx_model.graph, "relu_DequantizeLinear_Output"
+    steps = [
+        helper.make_node("QuantizeLinear", ["relu", "scale"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale"], [name]),
+    ]
+    graph.node[1].input[0] = name
+    nodes = [graph.node[0], *steps, graph.node[1]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "scale"))
+    onnx.save(pair.onnx_model, tmp_path / "f.onnx")
+    inputs = np.float32([[-1, 2, 0.25], [4, 5, 6]])
+    relu = np.maximum(inputs, 0)
+    given: list[str] = []
+
+    def values(_: object, shapes: Any) -> Any:
+        given.append(str(shapes))
+        return {"relu": (relu, "0"), "neg": (-relu, "1")}, ["neg"]
+
+    monkeypatch.setattr(divergence, "_torch_values", lambda _, *asked: values(*asked))
+    batch = CheckBatch(np.arange(2), inputs, inputs, is_real=True)
+    # A quarter is rounded to 0 or a half: of 6 that is 0.04.
+    found = divergence.check_nodes(pair, [batch], 0.03)
+    assert found.text.startswith("the first node that diverges is  (Relu), layer 0: error 4.2e-02")
+    # The sizes are those of the file, also where the model does not say any.
+    assert (given, pair.model.input_shapes) == (["x=3"], None)
+
+
+def test_every_tensor_is_kept_as_it_was_with_the_layer_that_gave_it() -> None:
+    """An operator in place changes the result of the one before it; single numbers are shapes."""
+    graph = torch.fx.Graph()
+    twice = graph.call_function(torch.mul, (graph.placeholder("x"), 2))
+    twice.meta["nn_module_stack"] = {"outer": ("", "Net"), "inner": ("0.1", "Layer")}
+    more = graph.call_function(operator.iadd, (twice, 1))
+    graph.call_function(torch.sum, (more,))
+    graph.output((more,))
+    recorder = divergence._Recorder(torch.fx.GraphModule(nn.Module(), graph))
+    recorder.run(torch.tensor([1.0, 2.0]))
+    found = {name: (values.tolist(), layer) for name, (values, layer) in recorder.values.items()}
+    assert found == {"mul": ([2, 4], "0.1"), "iadd": ([3, 5], "")}
+    assert recorder.outputs == ["iadd"]
+
+
+def test_values_are_asked_in_exact_int8_and_given_in_single_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = pair_of_two_nodes(tmp_path)
+    for value in (*pair.onnx_model.graph.input, *pair.onnx_model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    opened: list[str] = []
+    session = divergence.onnxruntime.InferenceSession
+
+    def open_session(content: bytes, options: Any, **others: Any) -> Any:
+        opened.append(options.get_session_config_entry("session.x64quantprecision"))
+        return session(content, options, **others)
+
+    monkeypatch.setattr(divergence.onnxruntime, "InferenceSession", open_session)
+    inputs = {"x": np.float16([[-1, 2, 3]])}
+    found = divergence._onnx_values(pair.onnx_model, tmp_path, ["relu", "y"], inputs)
+    assert {name: array.dtype for name, array in found.items()} == {
+        "relu": np.float32,
+        "y": np.float32,
+    }
+    assert found["y"].tolist() == [[0, -2, -3]]
+    assert opened == ["1"]

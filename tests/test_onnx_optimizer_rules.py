@@ -127,6 +127,12 @@ CASES: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     ),
     # (batch, 3, 4, 4) becomes (2, batch, 3, 4, 4) nowhere else.
     "a factor of 1 that adds an axis": ([make("Mul", ["input", "more_axes"], ["y"])], ["Mul"]),
+    "what is subtracted from 0": ([make("Sub", ["nothing", "input"], ["y"])], ["Sub"]),
+    "what 1 is divided by": ([make("Div", ["one", "input"], ["y"])], ["Div"]),
+    "a factor of 1 that adds an axis of 1": (
+        [make("Mul", ["input", "one_more_axis"], ["y"])],
+        ["Mul"],
+    ),
     "a factor of nearly 1": ([make("Mul", ["input", "nearly"], ["y"])], ["Mul"]),
     "a Clip and a ReLU": (
         [make("Clip", ["input", "low", "high"], ["a"]), make("Relu", ["a"], ["y"])],

@@ -100,14 +100,23 @@ def test_blocks_of_an_axis_have_scales_of_their_own(length: int) -> None:
 
 
 @pytest.mark.parametrize(("largest", "is_fine"), [(16, True), (15, False)])
+@pytest.mark.parametrize("axis", [0, -2])
 def test_numbers_are_compared_where_enough_steps_share_their_scale(
-    largest: int, is_fine: bool
+    axis: int, largest: int, is_fine: bool
 ) -> None:
     steps = np.array([[100, 1], [largest, -3]], np.int8)
-    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=0)
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=axis)
     arrays = {"w": steps, "s": np.float32([1, 2])}
     (weight,) = quantized_constants_of(graph(node, arrays)).dequantized
     assert weight.is_fine.tolist() == [[True, True], [is_fine, is_fine]]
+
+
+def test_the_columns_of_a_product_have_enough_steps_each_by_itself() -> None:
+    steps = np.array([[100, 3], [1, -15]], np.int8)
+    node = helper.make_node("QLinearMatMul", ["x", "xs", "xz", "w", "s", "z", "ys", "yz"], ["y"])
+    arrays = {"w": steps, "s": np.float32([1, 2]), "z": np.zeros(2, np.int8)}
+    (weight,) = quantized_constants_of(graph(node, arrays)).dequantized
+    assert weight.is_fine.tolist() == [[True, False], [True, False]]
 
 
 def test_a_bias_whose_scales_are_computed_has_no_numbers() -> None:

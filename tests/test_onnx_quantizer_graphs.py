@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -126,6 +127,81 @@ def test_named_layers_stay_in_float(to_int8: Callable[..., onnx.ModelProto]) -> 
     assert "weight_2" not in stored
 
 
+def test_a_product_without_a_bias_stays_in_float_too() -> None:
+    """The dynamic quantizer renames what it makes of a Gemm, and nothing else."""
+    weights = {name: WEIGHTS[name] for name in ("weight_1", "weight_2")}
+    model = graph(
+        helper.make_node("MatMul", ["input", "weight_1"], ["hidden"], "first"),
+        helper.make_node("MatMul", ["hidden", "weight_2"], ["logits"], "second"),
+        **weights,
+    )
+    nodes = dynamic_int8(model, ["second"]).graph.node
+    assert [node.name for node in nodes if node.op_type == "MatMul"] == ["second"]
+    assert [node.op_type for node in nodes].count("MatMulInteger") == 1
+
+
+#: Operators between layers, with what they take beside a map of 4 by 2 by 4 pixels.
+BETWEEN: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]] = {
+    "Add": ({"c": np.float32([0.7])}, {}),
+    "AveragePool": ({}, {"kernel_shape": [2, 2]}),
+    "Clip": ({"low": np.float32(-0.5), "high": np.float32(0.5)}, {}),
+    "Concat": ({"more": np.ones((2, 4, 2, 4), np.float32)}, {"axis": 1}),
+    "Flatten": ({}, {}),
+    "GlobalAveragePool": ({}, {}),
+    "MaxPool": ({}, {"kernel_shape": [2, 2]}),
+    "Mul": ({"c": np.float32([0.7])}, {}),
+    "ReduceMean": ({}, {"axes": [2]}),
+    "Relu": ({}, {}),
+    "Reshape": ({"shape": np.array([0, -1])}, {}),
+    "Squeeze": ({"axis": np.array([4])}, {}),
+    "Transpose": ({}, {"perm": [0, 2, 1, 3]}),
+    "Unsqueeze": ({"axis": np.array([1])}, {}),
+    "LogSoftmax": ({}, {}),
+    "Sigmoid": ({}, {}),
+    "Softmax": ({}, {}),
+    "Tanh": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("operator", [*BETWEEN])
+def test_what_only_moves_or_adds_is_quantized_between_layers_and_curves_are_not(
+    operator: str,
+) -> None:
+    """A softmax in 8 bits would lose all small values."""
+    more, attributes = BETWEEN[operator]
+    value = helper.make_tensor_value_info
+    before = [helper.make_node("Conv", ["x", "w"], ["h"], "layer")]
+    source = "h"
+    if operator == "Squeeze":
+        before.append(helper.make_node("Unsqueeze", ["h", "axis"], ["deep"], "deepen"))
+        source = "deep"
+    nodes = [
+        *before,
+        helper.make_node(operator, [source, *more], ["moved"], "between", **attributes),
+        helper.make_node("Erf", ["moved"], ["y"], "behind"),
+    ]
+    constants = {"w": np.float32(np.arange(-8, 8).reshape(4, 4, 1, 1)) / 8, **more}
+    network = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2, 4, 2, 4])],
+        [value("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    model = helper.make_model(network, opset_imports=opsets, ir_version=8)
+    images = RANDOM.standard_normal((2, 4, 2, 4), np.float32)
+    quantized = static_int8(model, calibrate(model, [{"x": images}])).graph
+    producers = {name: node for node in quantized.node for name in node.output}
+    found = [producers[node.input[0]].op_type for node in quantized.node if node.op_type == "Erf"]
+    is_quantized = operator not in ("LogSoftmax", "Sigmoid", "Softmax", "Tanh")
+    assert found == ["DequantizeLinear" if is_quantized else operator]
+    # A ReLU and a clip may become limits of the range.
+    if operator not in ("Clip", "Relu"):
+        (node,) = [node for node in quantized.node if node.name == "between"]
+        assert producers[node.input[0]].op_type == "DequantizeLinear"
+
+
 def test_the_graph_that_is_given_is_not_changed_and_the_new_one_says_the_same_of_itself(
     to_int8: Callable[..., onnx.ModelProto], model: onnx.ModelProto
 ) -> None:
@@ -175,8 +251,13 @@ def test_only_products_with_constant_weights_are_layers() -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_nothing_is_left_beside_the_files_and_progress_ends_at_the_end(
-    file: Path, dynamic: bool
+    file: Path,
+    dynamic: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     steps: list[tuple[str, int, int]] = []
     written = quantize(
         file,
@@ -187,6 +268,7 @@ def test_nothing_is_left_beside_the_files_and_progress_ends_at_the_end(
         progress=lambda *step: steps.append(step),
     )
     assert sorted(path.name for path in file.parent.iterdir()) == ["float.onnx", "int8.onnx"]
+    assert [*temporary.iterdir()] == []
     last = {name: (done, total) for name, done, total in steps}
     assert set(last.values()) == {(64, 64)}
     assert set(last) == {"float", "int8"} | (set() if dynamic else {"calibration"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,21 @@ def test_what_has_answered_in_time_is_not_ended_later(
     lines = ['{"version": "1"}', '{"arithmetic": "CPU"}']
     with RuntimeSession(program(f"print(*{lines}, sep=chr(10))"), folder / "sub.onnx", timeout=60):
         assert running == []
+
+
+def test_what_dies_by_itself_is_not_called_late(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its time was over is asked before the timer is ended, however fast that is."""
+
+    class Timer(threading.Timer):
+        def cancel(self) -> None:
+            super().cancel()
+            self.join()
+
+    monkeypatch.setattr("threading.Timer", Timer)
+    with pytest.raises(OnnxError, match="opencv died of exit code 3, starting"):
+        RuntimeSession(program("raise SystemExit(3)"), folder / "sub.onnx").__enter__()
 
 
 def test_each_answer_has_its_own_time(folder: Path) -> None:

@@ -88,6 +88,12 @@ def test_a_card_gives_the_image_of_apply(name: str, image: Path, tmp_path: Path)
     assert card["output_kind"] == ("a map of classes" if name == "classes" else "an image")
 
 
+def test_a_map_may_have_as_many_classes_as_a_byte_can_tell_apart(tmp_path: Path) -> None:
+    network(tmp_path / "net.onnx", mixing(256, 3), preprocessing=Preprocessing())
+    card = card_of(tmp_path / "net.onnx", tmp_path)["image"]
+    assert (card["gives_classes"], card["channels"], len(card["palette"])) == (True, 256, 768)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_card_has_the_steps_that_the_file_says(name: str, tmp_path: Path) -> None:
     network(tmp_path / "net.onnx", **NETWORKS[name])

@@ -257,7 +257,7 @@ def test_what_a_page_cannot_do_is_refused(tmp_path: Path) -> None:
             (mixing(1, 1), {"preprocessing": gray, "image_to_image": larger}, "enlarges"),
             (mixing(3, 3), {"preprocessing": sized}, "--bake-resize"),
             (mixing(3, 3), {}, "annotate"),
-            (mixing(300, 3), {"preprocessing": color}, "at most 256"),
+            (mixing(257, 3), {"preprocessing": color}, "257 classes; a map has at most 256"),
             (
                 mixing(1, 3),
                 {"preprocessing": color, "image_to_image": ImageToImage(1, "RGB")},
