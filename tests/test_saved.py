@@ -155,6 +155,24 @@ def test_tensors_are_aligned_in_memory_of_their_own(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in again.parameters())
 
 
+def test_tensors_in_one_memory_are_saved_each_by_itself(tmp_path: Path) -> None:
+    """As parameters of Torch7 are once `getParameters` put them into one storage."""
+    memory = torch.arange(9.0)
+    network = nn.Linear(2, 3)
+    network.weight, network.bias = nn.Parameter(memory[:6].view(3, 2)), nn.Parameter(memory[6:])
+    again = saved.load(saved.save(SavedModel(network, "logits"), tmp_path / "m")).module
+    assert again.weight.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert again.bias.tolist() == [6, 7, 8]
+
+
+def test_names_of_no_class_are_not_those_of_outputs(tmp_path: Path) -> None:
+    folder = saved.save(tiny(), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "labels": []}), encoding="utf-8")
+    with pytest.raises(SavedModelError, match="0 class names for 3 outputs"):
+        saved.load(folder)
+
+
 def test_modules_that_cannot_be_described_are_named() -> None:
     class Mine(nn.Module):
         pass
