@@ -104,3 +104,25 @@ def test_a_file_of_weights_that_is_missing_or_cut_is_named(
     (tmp_path / "w.data").write_bytes(bytes(20))
     found = missing_weights(external(tmp_path, **places))
     assert (said in found) if said else found == ""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "raw"),
+    [
+        (TensorProto.FLOAT, False),
+        (TensorProto.DOUBLE, False),
+        (TensorProto.FLOAT, True),
+        (TensorProto.DOUBLE, True),
+        (TensorProto.FLOAT16, True),
+    ],
+)
+def test_numbers_are_read_in_each_field_that_holds_them(
+    dtype: int, raw: bool, tmp_path: Path
+) -> None:
+    numbers = np.array([1, np.nan, 2, 3, 4, 5])
+    kinds = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8", TensorProto.FLOAT16: "<f2"}
+    content = numbers.astype(kinds[dtype]).tobytes() if raw else numbers
+    tensor = helper.make_tensor("w", dtype, [3, 2], content, raw=raw)
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    (tmp_path / "f.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert first_not_finite_weight(tmp_path / "f.onnx").startswith("w[0, 1] is nan (1 of 6 ")
