@@ -133,6 +133,17 @@ def test_the_last_batch_is_filled_up_with_its_last_example(
         # Beside maps there may be scores.
         ([value("p", "map(x)"), *(value(n, "tensor(float)", "N", 3) for n in "ab")], None, 0),
         ([value("p", "map(x)"), value("scores", "tensor(float)", "N", 3)], None, "scores"),
+        # A number for each example is none of several classes, and neither are whole numbers.
+        (
+            [value("p", "tensor(float)", "N"), value("scores", "tensor(float)", "N", 3)],
+            None,
+            "scores",
+        ),
+        (
+            [value("p", "tensor(int64)", "N", 3), value("scores", "tensor(double)", "N", 3)],
+            None,
+            "scores",
+        ),
     ],
 )
 def test_probabilities_in_maps_are_no_scores(outputs: list[Any], name: Any, found: Any) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.onnx_weights import first_not_finite_weight, missing_weights
 from torchlift.converters.inference.protobuf import fields, spans
+from torchlift.converters.inference.providers import open_session
 
 #: One field of each wire type: a number, eight bytes, any bytes, four bytes.
 PARTS = [
@@ -126,3 +128,17 @@ def test_numbers_are_read_in_each_field_that_holds_them(
     graph = helper.make_graph([], "g", [], [], [tensor])
     (tmp_path / "f.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     assert first_not_finite_weight(tmp_path / "f.onnx").startswith("w[0, 1] is nan (1 of 6 ")
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [(None, ", which is missing beside it"), (11, " are cut: 12 bytes were expected")],
+)
+def test_no_session_has_a_part_of_the_weights(
+    length: int | None, said: str, tmp_path: Path
+) -> None:
+    if length is not None:
+        (tmp_path / "w.data").write_bytes(bytes(length))
+    file = external(tmp_path, location="w.data", length=12)
+    with pytest.raises(InferenceError, match=rf"f\.onnx: its weights .*w\.data{said}"):
+        open_session(file, "cpu")

@@ -15,6 +15,7 @@ from test_onnx_providers import CPU, CUDA, OPENVINO, TENSORRT, Runtime, machine
 from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import InferenceError, ProviderError, providers
 from torchlift.converters.inference.provider_options import (
+    GraphFacts,
     ProviderChoice,
     parse_provider,
     requested_providers,
@@ -104,6 +105,24 @@ def test_nodes_are_those_that_ran_each_once(tmp_path: Path) -> None:
         RunNode("fourth", "", CPU),
         RunNode("second", "Conv", CUDA),
     ]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "profile"),
+    [
+        ([("N", 3), ("M", 2)], "a:1x3,b:1x2"),
+        ([("N", 3), (4, 2)], None),
+        ([("N", 3), ("N", "L")], None),
+        ([("N", 3), ()], None),
+    ],
+)
+def test_an_engine_is_for_batches_if_only_the_batch_of_each_input_is_free(
+    shapes: list[tuple[Any, ...]], profile: str | None, tmp_path: Path
+) -> None:
+    facts = GraphFacts([*zip("ab", shapes, strict=True)], "fp32", tmp_path / "engines")
+    (name, options), *_ = requested_providers(parse_provider("tensorrt"), facts=facts)
+    assert name == TENSORRT
+    assert options.get("trt_profile_min_shapes") == profile
 
 
 @pytest.mark.parametrize("content", ["", '[{"cat": "Node", "na'])

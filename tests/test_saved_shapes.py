@@ -132,6 +132,7 @@ def test_layers_of_sequences_and_volumes_take_no_image(first: nn.Module) -> None
         (SeqGRU(3, 4), "?x3"),
         (VanillaRNN(3, 4), "?x3"),
         (nn.GRU(3, 4), "?x3"),
+        (nn.RNN(3, 4), "?x3"),
         (nn.ConvTranspose3d(3, 4, 1), "3x?x?x?"),
         (nn.ConvTranspose2d(3, 4, 1), "3x?x?"),
         (nn.BatchNorm1d(6), "6"),

@@ -163,6 +163,25 @@ class Around(nn.Sequential):
         self.beside = beside
 
 
+def test_a_type_or_a_device_is_an_argument_of_somebodys_layer_alone() -> None:
+    """Those of torch's layers say where tensors are when they are made."""
+
+    class Placed(nn.Module):
+        def __init__(self, dtype: str = "float32", device: str = "cpu") -> None:
+            super().__init__()
+            self.dtype, self.device = dtype, device
+
+    layer(Placed)
+    try:
+        described = describe(nn.Sequential(Placed("int64", "cuda"), nn.Linear(2, 3).double()))
+    finally:
+        unregister_module(__name__)
+    assert [one["arguments"] for one in described["children"]] == [
+        {"dtype": "int64", "device": "cuda"},
+        {"in_features": 2, "out_features": 3},
+    ]
+
+
 def test_an_argument_that_may_be_a_module_is_no_plain_value() -> None:
     class Either(nn.Module):
         def __init__(self, inner: int | nn.Module = 0, size: int | None = None) -> None:
