@@ -335,3 +335,15 @@ def test_a_table_of_statistics_without_a_mean_is_not_understood() -> None:
         found = beside(**{key: LuaTable({"std": 0.5})})
         assert found.normalization is None
         assert found.notes == [f"{key} beside the model is left out: not understood"]
+
+
+def test_of_what_a_model_keeps_itself_only_vocabularies_are_read() -> None:
+    fields = {"mean": 0.5, "std": 0.25, "classes": LIST(["c", "d"]), "vocab": LIST(["a", "b"])}
+    found = read_beside(LuaObject("nn.LanguageModel", LuaTable(fields)), "model")
+    assert (found.normalization, found.labels, found.notes) == (None, [], [])
+    assert [one.tokens for one in found.vocabularies] == [("a", "b")]
+
+
+def test_a_mean_alone_in_a_table_of_preprocessing_is_noted_once() -> None:
+    (note,) = beside(normalizer=LuaTable({"mean": 0.5})).notes
+    assert note.startswith("normalizer.mean beside the model is left out: mean and std do not")

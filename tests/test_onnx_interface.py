@@ -156,3 +156,20 @@ def test_probabilities_in_maps_are_no_scores(outputs: list[Any], name: Any, foun
         return
     with pytest.raises(InferenceError, match=r"outputs of type (seq|map)\(.* with zipmap=False"):
         find_scores(outputs, name or None)
+
+
+@pytest.mark.parametrize(
+    ("axes", "batch", "channels"),
+    [
+        ((), None, None),
+        ((None,), None, None),
+        ((4, 9), 4, 1),
+        ((4, 3, 8, 8), 4, 3),
+        ((None, 3, 5, 8, 8), None, None),
+    ],
+)
+def test_the_axes_tell_batch_and_channels_of_images(
+    axes: tuple[int | None, ...], batch: int | None, channels: int | None
+) -> None:
+    network = find_input([value("x", "tensor(float)", *axes)], is_foreign=False)
+    assert (network.batch, network.channels) == (batch, channels)

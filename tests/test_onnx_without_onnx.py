@@ -142,3 +142,11 @@ def test_no_session_has_a_part_of_the_weights(
     file = external(tmp_path, location="w.data", length=12)
     with pytest.raises(InferenceError, match=rf"f\.onnx: its weights .*w\.data{said}"):
         open_session(file, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [(b"\x7f", 127), (b"\x80\x01", 128), (b"\x81\x01", 129), (b"\x80\x80\x01", 16384)],
+)
+def test_a_number_has_seven_bits_a_byte(content: bytes, number: int) -> None:
+    assert list(fields(memoryview(b"\x08" + content + b"\x10\x05"))) == [(1, number), (2, 5)]

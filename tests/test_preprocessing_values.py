@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,15 @@ def test_only_a_height_and_a_width_are_a_crop_once_images_get_another_size() -> 
 def test_a_size_that_no_image_has_is_refused(size: str) -> None:
     with pytest.raises(PreprocessingError):
         Preprocessing(size=size)
+
+
+def test_a_line_of_pixels_is_an_image_too() -> None:
+    for shape in ((1, 5), (5, 1), (1, 1), (1, 5, 1)):
+        steps = Preprocessing("gray", (2, 3), value_range=255)
+        assert steps(np.full(shape, 7, np.uint8)).tolist() == [[[[7] * 3] * 2]]
+
+
+@pytest.mark.parametrize("size", ["^9", 9, (9, 8), None])
+def test_a_size_of_each_kind_is_read_as_it_was_written(size: Any) -> None:
+    steps = Preprocessing(size=size)
+    assert Preprocessing.from_json(json.loads(json.dumps(steps.to_json()))) == steps
