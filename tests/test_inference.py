@@ -306,3 +306,9 @@ def test_engines_of_a_file_are_known_by_16_digits_of_its_digest(tmp_path: Path) 
     (tmp_path / "m.onnx").write_bytes(b"abc")
     # SHA-256 of "abc" (FIPS 180-2, appendix B.1).
     assert engine_cache(tmp_path / "m.onnx").name == "ba7816bf8f01cfea"
+
+
+def test_a_document_says_the_model_who_ran_it_and_what_it_gave() -> None:
+    given = [as_json("a.png", [])]
+    said = {"model": "net", "provider": "cpu", "results": given}
+    assert results.document("net", "cpu", given) == said

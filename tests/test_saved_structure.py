@@ -312,3 +312,8 @@ def test_a_class_that_is_called_as_a_registered_layer_is_none() -> None:
     own = type("View", (nn.Module,), {"__module__": View.__module__})
     with pytest.raises(SavedModelError, match="View is neither a class of torch"):
         describe(nn.Sequential(own()))
+
+
+def test_a_class_that_is_called_as_one_of_torch_is_none_of_torch() -> None:
+    with pytest.raises(SavedModelError, match=r"^0: Tanh is neither a class of torch"):
+        describe(nn.Sequential(type("Tanh", (nn.Module,), {})()))
