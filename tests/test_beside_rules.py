@@ -305,6 +305,19 @@ def test_of_tables_of_any_name_each_that_is_not_understood_is_noted_once() -> No
     assert note.startswith("mean beside the model is left out: ")
 
 
+def test_a_number_is_no_table_of_statistics() -> None:
+    for key, is_suspect in (("stats", False), ("norm", False), ("normalization", True)):
+        found = beside(**{key: 0.5})
+        notes = [f"{key} beside the model is left out: not understood"] if is_suspect else []
+        assert (found.normalization, found.notes) == (None, notes)
+
+
+def test_both_directions_of_a_vocabulary_are_one() -> None:
+    words = {"word2id": LuaTable({"a": 1, "b": 2}), "id2word": LIST(["a", "b"])}
+    found = beside(**words).vocabularies
+    assert [one.tokens for one in found] == [("a", "b")]
+
+
 def test_keys_are_those_of_the_words_alone() -> None:
     for key in ("mean", "img_means", "pixel_mean", "rgbMean", "meanImage", "vgg_mean_values"):
         assert beside(**{key: 0.5}).normalization == Normalization((0.5,), None), key
@@ -322,3 +335,15 @@ def test_a_table_of_statistics_without_a_mean_is_not_understood() -> None:
         found = beside(**{key: LuaTable({"std": 0.5})})
         assert found.normalization is None
         assert found.notes == [f"{key} beside the model is left out: not understood"]
+
+
+def test_of_what_a_model_keeps_itself_only_vocabularies_are_read() -> None:
+    fields = {"mean": 0.5, "std": 0.25, "classes": LIST(["c", "d"]), "vocab": LIST(["a", "b"])}
+    found = read_beside(LuaObject("nn.LanguageModel", LuaTable(fields)), "model")
+    assert (found.normalization, found.labels, found.notes) == (None, [], [])
+    assert [one.tokens for one in found.vocabularies] == [("a", "b")]
+
+
+def test_a_mean_alone_in_a_table_of_preprocessing_is_noted_once() -> None:
+    (note,) = beside(normalizer=LuaTable({"mean": 0.5})).notes
+    assert note.startswith("normalizer.mean beside the model is left out: mean and std do not")

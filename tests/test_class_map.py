@@ -52,4 +52,6 @@ def test_a_png_keeps_the_names_of_the_classes_it_has(
     with Image.open(tmp_path / "map.png") as kept:
         assert np.asarray(kept).tolist() == [[0, 1]]
         found = kept.info.get("labels")
+    # As people read them.
+    assert found is None or "Straße" in found
     assert (None if found is None else json.loads(found)) == labels

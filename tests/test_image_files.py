@@ -32,10 +32,10 @@ def test_what_is_left_out_is_counted_and_the_first_three_are_named() -> None:
     assert name_files(files[:4]) == "4 (0.txt, 1.txt, 2.txt, …)"
     assert name_files(files[:3]) == "3 (0.txt, 1.txt, 2.txt)"
     content = FolderContent(files[:1], files[1:2], files[2:3])
-    content.add(FolderContent(files[3:4], files[4:5], []))
-    assert content == FolderContent(files[:4:3], files[1:5:3], files[2:3])
+    content.add(FolderContent(files[3:4], files[4:5], files[:1]))
+    assert content == FolderContent(files[:4:3], files[1:5:3], [files[2], files[0]])
     assert content.note() == (
-        "left out, hidden files: 2 (1.txt, 4.txt); files of other kinds: 1 (2.txt)"
+        "left out, hidden files: 2 (1.txt, 4.txt); files of other kinds: 2 (2.txt, 0.txt)"
     )
     assert FolderContent(files).note() == ""
 

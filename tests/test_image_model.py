@@ -173,6 +173,13 @@ def test_a_colored_mask_is_as_bright_as_it_looks() -> None:
         assert model._holes(given, (1, 4)).tolist() == [[False, True, True, False]]  # type: ignore[union-attr]
 
 
+def test_a_hole_begins_at_a_fifth_of_white() -> None:
+    model = ImageModel(stand_in(ImageToImage(1, "RGB", takes_mask=True)))
+    holes = model._holes(np.array([[0, 50, 51, 52, 255]], np.uint8), (1, 5))
+    assert holes is not None
+    assert holes.tolist() == [[False, False, True, True, True]]
+
+
 def test_holes_are_filled_in_tiles_as_in_the_whole_image() -> None:
     """The network gives the pixel above, or the mask of the pixel below."""
 

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 from torch import nn
 
-from torchlift.converters.errors import LabelsError
+from torchlift.converters.errors import LabelsError, NotFiniteError, WriteError
 from torchlift.converters.images import Preprocessing, find_images
 from torchlift.converters.inference import (
     Classifier,
@@ -205,6 +206,23 @@ def test_results_so_far_stay_when_an_error_ends_a_command(tmp_path: Path) -> Non
         assert file.with_name(f"{file.name}.partial").exists() == bool(written)
 
 
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_a_file_that_is_there_is_kept_and_nothing_is_begun_beside_it(
+    resume: Any, tmp_path: Path
+) -> None:
+    target = tmp_path / "r.csv"
+    target.write_text("mine", encoding="utf-8")
+    begun: list[Path] = []
+    with (
+        pytest.raises(WriteError, match="already exists"),
+        results.open_results(target, resume=resume),
+    ):
+        begun += tmp_path.iterdir()
+    assert not begun
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+    assert target.read_text(encoding="utf-8") == "mine"
+
+
 def test_images_of_all_folders_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     names = ["a/2.png", "a/b/1.png", "b.png", "c/1.png", "d.png"]
     for name in reversed(names):
@@ -272,7 +290,25 @@ def test_a_network_of_pytorch_takes_its_own_shape_and_numbers_alone() -> None:
         predictor(np.full((1, 1, 2, 8), np.nan, np.float32))
 
 
+def test_a_network_of_pytorch_has_and_gives_numbers_alone() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    network.weight.data.fill_(1e38)
+    predictor = TorchPredictor(SavedModel(network, "logits"), "cpu")
+    assert predictor(np.float32([[1, 1]])).item() == np.float32(2e38)
+    with pytest.raises(NotFiniteError, match="outputs of 1 of 2 examples"):
+        predictor(np.float32([[1, 1], [9, 9]]))
+    network.weight.data[0, 1] = torch.inf
+    with pytest.raises(NotFiniteError, match=r"weight\[0, 1\] is inf"):
+        TorchPredictor(SavedModel(network, "logits"), "cpu")
+
+
 def test_engines_of_a_file_are_known_by_16_digits_of_its_digest(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"abc")
     # SHA-256 of "abc" (FIPS 180-2, appendix B.1).
     assert engine_cache(tmp_path / "m.onnx").name == "ba7816bf8f01cfea"
+
+
+def test_a_document_says_the_model_who_ran_it_and_what_it_gave() -> None:
+    given = [as_json("a.png", [])]
+    said = {"model": "net", "provider": "cpu", "results": given}
+    assert results.document("net", "cpu", given) == said

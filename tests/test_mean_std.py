@@ -71,6 +71,7 @@ def test_what_is_no_mean_of_gray_or_rgb_is_refused() -> None:
     yuv = LuaTable({"y": 0.5, "u": 0.1, "v": 0.1})
     for mean, problem in (
         (yuv, "YUV"),
+        (LuaTable({"y": 0.5}), "not a list of numbers"),
         (LuaTable.from_list([0.5, 0.5]), "has 2 numbers"),
         ("0.5 or so", "not a list of numbers"),
         (float("nan"), "not a list of numbers"),

@@ -48,6 +48,14 @@ def test_a_name_of_format_1_is_ours_in_a_file_of_format_1_alone() -> None:
     assert (again.is_foreign, again.labels, again.output_kind) == (True, ["a"], None)
 
 
+@pytest.mark.parametrize("version", ["1", "3", "2.0", "true"])
+def test_entries_of_another_version_are_refused(version: str) -> None:
+    props = Metadata(labels=["a"]).to_props()
+    assert props["format_version"] == "2"
+    with pytest.raises(InferenceError, match="the metadata 'format_version' is damaged"):
+        Metadata.from_props({**props, "format_version": version})
+
+
 def test_every_entry_is_read_as_it_was_written() -> None:
     said = Metadata(
         labels=["Straße", "空"],

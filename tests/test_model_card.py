@@ -18,6 +18,7 @@ from torchlift.converters import saved
 from torchlift.converters.errors import WriteError
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import Provenance, SavedModel
 from torchlift.converters.saved.card import is_card, is_edited, model_card
 from torchlift.transfer.errors import TrainingError
@@ -169,6 +170,9 @@ def test_a_card_says_the_facts_and_the_steps_on_one_line_each() -> None:
     assert "- torchlift\n" in other
     assert "# A PyTorch model\n" in other
     assert "\n    input " not in other
+    wide = SavedModel(nn.Tanh(), "features")
+    wide.set_inputs(parse_inputs(",".join(["3"] * 101)))
+    assert f"    input       {'3,' * 100}…\n" in model_card(wide)
     plain = model_card(SavedModel(nn.Tanh(), "features"))
     for title in ("Preprocessing", "Classes", "What was checked"):
         assert f"## {title}" not in plain

@@ -133,6 +133,17 @@ def test_the_last_batch_is_filled_up_with_its_last_example(
         # Beside maps there may be scores.
         ([value("p", "map(x)"), *(value(n, "tensor(float)", "N", 3) for n in "ab")], None, 0),
         ([value("p", "map(x)"), value("scores", "tensor(float)", "N", 3)], None, "scores"),
+        # A number for each example is none of several classes, and neither are whole numbers.
+        (
+            [value("p", "tensor(float)", "N"), value("scores", "tensor(float)", "N", 3)],
+            None,
+            "scores",
+        ),
+        (
+            [value("p", "tensor(int64)", "N", 3), value("scores", "tensor(double)", "N", 3)],
+            None,
+            "scores",
+        ),
     ],
 )
 def test_probabilities_in_maps_are_no_scores(outputs: list[Any], name: Any, found: Any) -> None:
@@ -145,3 +156,20 @@ def test_probabilities_in_maps_are_no_scores(outputs: list[Any], name: Any, foun
         return
     with pytest.raises(InferenceError, match=r"outputs of type (seq|map)\(.* with zipmap=False"):
         find_scores(outputs, name or None)
+
+
+@pytest.mark.parametrize(
+    ("axes", "batch", "channels"),
+    [
+        ((), None, None),
+        ((None,), None, None),
+        ((4, 9), 4, 1),
+        ((4, 3, 8, 8), 4, 3),
+        ((None, 3, 5, 8, 8), None, None),
+    ],
+)
+def test_the_axes_tell_batch_and_channels_of_images(
+    axes: tuple[int | None, ...], batch: int | None, channels: int | None
+) -> None:
+    network = find_input([value("x", "tensor(float)", *axes)], is_foreign=False)
+    assert (network.batch, network.channels) == (batch, channels)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from torchlift.converters.inference import InferenceError
 from torchlift.converters.inference.onnx_weights import first_not_finite_weight, missing_weights
 from torchlift.converters.inference.protobuf import fields, spans
+from torchlift.converters.inference.providers import open_session
 
 #: One field of each wire type: a number, eight bytes, any bytes, four bytes.
 PARTS = [
@@ -104,3 +106,47 @@ def test_a_file_of_weights_that_is_missing_or_cut_is_named(
     (tmp_path / "w.data").write_bytes(bytes(20))
     found = missing_weights(external(tmp_path, **places))
     assert (said in found) if said else found == ""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "raw"),
+    [
+        (TensorProto.FLOAT, False),
+        (TensorProto.DOUBLE, False),
+        (TensorProto.FLOAT, True),
+        (TensorProto.DOUBLE, True),
+        (TensorProto.FLOAT16, True),
+    ],
+)
+def test_numbers_are_read_in_each_field_that_holds_them(
+    dtype: int, raw: bool, tmp_path: Path
+) -> None:
+    numbers = np.array([1, np.nan, 2, 3, 4, 5])
+    kinds = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8", TensorProto.FLOAT16: "<f2"}
+    content = numbers.astype(kinds[dtype]).tobytes() if raw else numbers
+    tensor = helper.make_tensor("w", dtype, [3, 2], content, raw=raw)
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    (tmp_path / "f.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert first_not_finite_weight(tmp_path / "f.onnx").startswith("w[0, 1] is nan (1 of 6 ")
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [(None, ", which is missing beside it"), (11, " are cut: 12 bytes were expected")],
+)
+def test_no_session_has_a_part_of_the_weights(
+    length: int | None, said: str, tmp_path: Path
+) -> None:
+    if length is not None:
+        (tmp_path / "w.data").write_bytes(bytes(length))
+    file = external(tmp_path, location="w.data", length=12)
+    with pytest.raises(InferenceError, match=rf"f\.onnx: its weights .*w\.data{said}"):
+        open_session(file, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [(b"\x7f", 127), (b"\x80\x01", 128), (b"\x81\x01", 129), (b"\x80\x80\x01", 16384)],
+)
+def test_a_number_has_seven_bits_a_byte(content: bytes, number: int) -> None:
+    assert list(fields(memoryview(b"\x08" + content + b"\x10\x05"))) == [(1, number), (2, 5)]

@@ -59,6 +59,7 @@ def test_images_are_only_decoded_where_nothing_else_is_asked(
         ({"mean": (1e29,)}, True),
         ({"mean": (-1e31,)}, False),
         ({"mean": (float("nan"),)}, False),
+        ({"mean": (None,)}, False),
         ({"color": "gray", "mean": (0.1,) * 3}, False),
         ({"mean": (0.1,) * 2}, False),
         ({"value_range": (-1, 1)}, True),

@@ -12,8 +12,14 @@ import numpy as np
 import pytest
 from test_onnx_providers import CPU, CUDA, OPENVINO, TENSORRT, Runtime, machine
 
+from torchlift.converters.errors import WriteError
 from torchlift.converters.inference import InferenceError, ProviderError, providers
-from torchlift.converters.inference.provider_options import ProviderChoice, parse_provider
+from torchlift.converters.inference.provider_options import (
+    GraphFacts,
+    ProviderChoice,
+    parse_provider,
+    requested_providers,
+)
 from torchlift.converters.inference.providers import RunNode, Session, nodes_by_provider
 from torchlift.converters.inference.threads import available_cpus
 
@@ -99,6 +105,41 @@ def test_nodes_are_those_that_ran_each_once(tmp_path: Path) -> None:
         RunNode("fourth", "", CPU),
         RunNode("second", "Conv", CUDA),
     ]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "profile"),
+    [
+        ([("N", 3), ("M", 2)], "a:1x3,b:1x2"),
+        ([("N", 3), (4, 2)], None),
+        ([("N", 3), ("N", "L")], None),
+        ([("N", 3), ()], None),
+    ],
+)
+def test_an_engine_is_for_batches_if_only_the_batch_of_each_input_is_free(
+    shapes: list[tuple[Any, ...]], profile: str | None, tmp_path: Path
+) -> None:
+    facts = GraphFacts([*zip("ab", shapes, strict=True)], "fp32", tmp_path / "engines")
+    (name, options), *_ = requested_providers(parse_provider("tensorrt"), facts=facts)
+    assert name == TENSORRT
+    assert options.get("trt_profile_min_shapes") == profile
+
+
+@pytest.mark.parametrize("content", ["", '[{"cat": "Node", "na'])
+def test_a_record_that_is_cut_is_a_sentence(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.json"
+    file.write_text(content, encoding="utf-8")
+    runtime = SimpleNamespace(end_profiling=lambda: str(file))
+    with pytest.raises(WriteError, match=r"nodes\.json: .* that it ran is cut: is the disk full"):
+        nodes_by_provider(Session(runtime, CPU))
+
+
+def test_openvino_chooses_how_many_threads_it_has_if_nobody_says() -> None:
+    openvino = parse_provider("openvino")
+    for threads, said in ((0, None), (1, "1"), (7, "7")):
+        (name, options), rest = requested_providers(openvino, threads)
+        assert (name, rest) == (OPENVINO, CPU)
+        assert options.get("num_of_threads") == said
 
 
 @pytest.mark.parametrize(

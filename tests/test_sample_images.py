@@ -199,6 +199,23 @@ def test_images_fill_rows_from_the_left() -> None:
     assert sheet[::3, ::4].tolist() == [[10, 20], [30, 40], [50, 0]]
 
 
+class Recorded(OnnxPredictor):
+    """Gives its inputs, and keeps their shapes and types."""
+
+    given: list[Any]
+
+    def __call__(self, inputs: Any) -> Any:
+        self.given.append((inputs.shape, inputs.dtype))
+        return inputs
+
+
+def test_noise_is_in_single_precision() -> None:
+    predictor: Any = object.__new__(Recorded)
+    predictor.metadata, predictor.given = Metadata(inputs="3x2x2"), []
+    draw_images(predictor, 17, ImageToImage((-4, 4)))
+    assert predictor.given == [((16, 3, 2, 2), np.float32), ((1, 3, 2, 2), np.float32)]
+
+
 def test_more_images_than_a_batch_have_noise_of_their_own() -> None:
     """Seventeen images of a network that gives its noise."""
     network = nn.Sequential(nn.ConvTranspose2d(1, 1, 1, bias=False))

@@ -18,6 +18,7 @@ from torch import nn
 
 from torchlift.converters import convert, saved, t7
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.saved import Provenance, SavedModel, SavedModelError
 
 FAMILIES = sorted(
@@ -153,6 +154,41 @@ def test_tensors_are_aligned_in_memory_of_their_own(tmp_path: Path) -> None:
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
     # They can be trained on.
     assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_tensors_in_one_memory_are_saved_each_by_itself(tmp_path: Path) -> None:
+    """Also if one is a part of the other, which safetensors refuses."""
+    memory = torch.arange(9.0)
+    for first, bias in ((6, [6, 7, 8]), (3, [3, 4, 5])):
+        network = nn.Linear(2, 3)
+        network.weight = nn.Parameter(memory[:6].view(3, 2))
+        network.bias = nn.Parameter(memory[first : first + 3])
+        folder = saved.save(SavedModel(network, "logits"), tmp_path / f"{first}")
+        again = saved.load(folder).module
+        assert again.weight.tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert again.bias.tolist() == bias
+
+
+def test_a_folder_says_what_a_network_takes_how_many_parameters_it_has_and_which_are_tied(
+    tmp_path: Path,
+) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1))
+    network.append(nn.Conv2d(2, 2, 1))
+    network[3].weight = network[2].weight
+    folder = saved.save(SavedModel(network.eval(), "features", (1, 8, 8)), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["inputs"] == parse_inputs("1x8x8").to_json()
+    # 18 + 2, the scale and shift of 2 channels but not their statistics, 4 once, 2 and 2.
+    assert config["parameters"] == 20 + 4 + 4 + 4
+    assert config["tied"] == {"3.weight": "2.weight"}
+
+
+def test_names_of_no_class_are_not_those_of_outputs(tmp_path: Path) -> None:
+    folder = saved.save(tiny(), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "labels": []}), encoding="utf-8")
+    with pytest.raises(SavedModelError, match="0 class names for 3 outputs"):
+        saved.load(folder)
 
 
 def test_modules_that_cannot_be_described_are_named() -> None:

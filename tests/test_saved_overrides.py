@@ -124,6 +124,12 @@ def test_names_that_are_said_are_as_many_as_the_outputs(tmp_path: Path) -> None:
         override_of(unknown, labels=["a", "b", "c"])
 
 
+def test_a_size_is_refused_with_what_the_layers_say_of_images_with_their_channels() -> None:
+    with pytest.raises(SavedModelError, match=r"^net: .* no input of 2×2; 8×8 fits: ") as caught:
+        override_of(tiny(), input_size=(2, 2))
+    assert "channels" not in str(caught.value)
+
+
 def test_outputs_are_counted_by_a_trial_where_the_last_layers_do_not_tell() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(LabelsError, match="3 class names for 4 outputs"):

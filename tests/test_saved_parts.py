@@ -275,7 +275,7 @@ def test_another_resizing_may_be_said_of_a_saved_model(tmp_path: Path) -> None:
         saved.open_model(folder, std=0.5)
 
 
-@pytest.mark.parametrize("wrong", ["text", "other"])
+@pytest.mark.parametrize("wrong", ["text", "other", "network"])
 def test_what_keeps_a_torch7_model_is_read_as_nothing_else(wrong: str, tmp_path: Path) -> None:
     fields = {"weight": torch.ones(2, 3).numpy(), "bias": torch.zeros(2).numpy()}
     file = tmp_path / "n.t7"
@@ -286,6 +286,8 @@ def test_what_keeps_a_torch7_model_is_read_as_nothing_else(wrong: str, tmp_path:
     assert saved.load(folder).module.in_features == 3
     if wrong == "text":
         kept.write_text("nothing")
+    elif wrong == "network":
+        t7.save(t7.load(file), kept)
     else:
         t7.save(LuaTable({"a": 1}), kept)
     match = r"torch7\.t7" if wrong == "text" else r"torch7\.t7: damaged: a .* was expected"

@@ -51,6 +51,15 @@ def test_a_network_is_written_at_rest_with_all_that_is_known(tmp_path: Path) -> 
     assert "zéro" in extra["config.json"]
 
 
+def test_numbers_of_tokens_stay_whole_numbers(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 2)).double().eval()
+    model = SavedModel(network, "features")
+    model.set_inputs(parse_inputs("?:int64"))
+    program = torch.export.load(save_pt2(model, tmp_path / "m.pt2")).module()
+    tokens = torch.tensor([[0, 6, 3, 1, 2]])
+    torch.testing.assert_close(program(tokens), network(tokens))
+
+
 class Decides(nn.Module):
     """Its code goes by a value, which no graph can."""
 

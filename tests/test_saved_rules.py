@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,22 @@ def test_parameters_keep_their_types_and_the_size_of_a_folder_is_that_of_all_its
     assert describe_folder(folder)["bytes"] == sum(files)
 
 
+def test_a_tensor_of_another_shape_or_type_does_not_fill_a_layer() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(2, 3)
+    bias = torch.zeros(3)
+    for weight, problem in (
+        (torch.zeros(2, 3), r"weight has the shape \(2, 3\), \(3, 2\) was expected"),
+        (torch.zeros(3, 2, dtype=torch.int64), r"weight is torch\.int64, torch\.float32 was"),
+        (torch.zeros(3, 2, dtype=torch.float16), ""),
+    ):
+        if problem:
+            with pytest.raises(SavedModelError, match=problem):
+                _fill(module, {"weight": weight, "bias": bias}, {})
+        else:
+            _fill(module, {"weight": weight, "bias": bias}, {})
+
+
 def test_branches_count_as_classifiers_where_nothing_follows_them() -> None:
     def branches() -> Concat:
         return Concat(*(nn.Sequential(nn.Linear(6, 4), nn.LogSoftmax(1)) for _ in "ab"), dim=1)
@@ -303,6 +320,8 @@ def test_the_first_layers_of_a_file_are_those_that_get_its_input() -> None:
         (np.array([3, 8, 2**14 + 1]), None),
         (np.array([3, 0, 8]), None),
         (np.zeros((8, 8)), None),
+        # Numbers with a point are no sizes.
+        (np.array([3.0, 8.0, 8.0]), None),
         ("3x8x8", None),
     ],
 )
@@ -329,7 +348,8 @@ def test_a_network_of_another_library_is_known_by_its_config(
 
 
 @pytest.mark.parametrize(
-    ("number", "is_size"), [(1_000_000, True), (1_000_001, False), (-1e9, False), (1e400, False)]
+    ("number", "is_size"),
+    [(1_000_000, True), (1_000_001, False), (-1e9, False), (1e400, False), (math.nan, False)],
 )
 def test_a_configuration_has_numbers_that_can_be_sizes(number: float, is_size: bool) -> None:
     for value in (number, [1, number], {"a": [{"b": number}]}):

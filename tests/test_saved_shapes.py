@@ -72,6 +72,20 @@ def test_colors_are_tried_before_gray_and_the_channels_of_a_layer_are_its_own() 
     assert infer_input_shape(flat) == (3, 8, 8)
 
 
+def test_channels_of_somebodys_layer_count_if_they_are_a_number() -> None:
+    class Own(nn.Conv2d):
+        """Convolutions of several groups, as a layer may call their channels."""
+
+        def __init__(self) -> None:
+            super().__init__(3, 2, 1)
+            self.in_channels: Any = (1, 2)
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return torch.conv2d(input, self.weight)
+
+    assert some_image_shape(nn.Sequential(Own())) == (3, 224, 224)
+
+
 def test_a_network_of_twice_the_size_takes_any() -> None:
     maps = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     assert infer_input_shape(maps) is None
@@ -118,6 +132,7 @@ def test_layers_of_sequences_and_volumes_take_no_image(first: nn.Module) -> None
         (SeqGRU(3, 4), "?x3"),
         (VanillaRNN(3, 4), "?x3"),
         (nn.GRU(3, 4), "?x3"),
+        (nn.RNN(3, 4), "?x3"),
         (nn.ConvTranspose3d(3, 4, 1), "3x?x?x?"),
         (nn.ConvTranspose2d(3, 4, 1), "3x?x?"),
         (nn.BatchNorm1d(6), "6"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,121 +21,14 @@ from torchlift.converters.saved import (
     UpToLayer,
     save,
 )
-from torchlift.converters.saved.source_bundle import SourceBundle
 from torchlift.converters.saved.standalone import _bracketed, _literal, standalone_source
-from torchlift.converters.saved.structure import _is_misplaced, build, class_of, describe
-
-
-@pytest.fixture
-def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Writes the text of a module of somebody's, by its name."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    names: list[str] = []
-
-    def write(name: str, text: str) -> str:
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        importlib.invalidate_caches()
-        names.append(name)
-        return name
-
-    yield write
-    for name in names:
-        unregister_module(name)
-        sys.modules.pop(name, None)
-
-
-OWN = '''"""Layers of somebody's."""
-from __future__ import annotations
-
-import math
-import os
-from collections import OrderedDict
-from typing import Any, final
-
-from torch import nn
-from torchlift.converters.modules.registry import layer, register
-
-UNUSED = 5
-START = 2
-MOST = 9
-SIZE: int = 3
-DEFAULT = SIZE + 1
-
-
-def helper(x: Any, most: int = MOST, *, least: int = START) -> float:
-    return math.pi * x
-
-
-class Base(nn.Module):
-    pass
-
-
-# Two lines
-# about the layer.
-@layer
-@final
-class Own(Base):
-    """A layer."""
-
-    start = DEFAULT
-
-    def forward(self, x: OrderedDict[str, float], size: int = SIZE) -> Any:
-        def inner(y: float) -> float:
-            return helper(y)
-
-        return inner(x)
-'''
-
-
-def test_a_definition_is_copied_with_all_that_it_uses_and_nothing_else(module_of: Any) -> None:
-    bundle = SourceBundle()
-    bundle.add(module_of("somebodys_own", OWN), "Own")
-    order = list(bundle.definitions)
-    assert set(order) == {"SIZE", "DEFAULT", "MOST", "START", "helper", "Base", "Own"}
-    assert order[-1] == "Own"
-    assert order.index("SIZE") < order.index("DEFAULT")
-    text = bundle.definitions["Own"]
-    # The comment above it and other decorators stay; what registers it with torchlift does not.
-    assert text.startswith("# Two lines\n# about the layer.\n@final\nclass Own(Base):\n")
-    assert text.endswith("        return inner(x)")
-    assert bundle.definitions["SIZE"] == "SIZE: int = 3"
-    assert bundle.definitions["helper"].endswith("-> float:\n    return math.pi * x")
-    # The standard library first, and no import of what is not used.
-    assert bundle.import_lines() == (
-        "import math\nfrom collections import OrderedDict\nfrom typing import Any, final\n\n"
-        "from torch import nn"
-    )
-
-
-def test_definitions_of_one_file_may_use_each_other(module_of: Any) -> None:
-    even = "def even(n):\n    return n == 0 or odd(n - 1)\n"
-    text = even + "\n\ndef odd(n):\n    return n and even(n - 1)"
-    bundle = SourceBundle()
-    bundle.add(module_of("somebodys_turns", text), "even")
-    names: dict[str, Any] = {}
-    exec("\n\n".join(bundle.definitions.values()), names)
-    assert names["even"](4)
-    assert not names["even"](5)
-
-
-def test_imports_of_modules_and_of_names_are_sorted_and_grouped() -> None:
-    bundle = SourceBundle()
-    for module, name in (
-        *(("torch", "nn"), ("torch", ""), ("numpy", ""), ("math", "pi"), ("math", "e")),
-        *(("os.path", "join"), ("json", "")),
-    ):
-        bundle.imports[module].add(name)
-    assert bundle.import_lines() == (
-        "import json\nfrom math import e, pi\nfrom os.path import join\n\n"
-        "import numpy\nimport torch\nfrom torch import nn"
-    )
-
-
-def test_of_a_builtin_there_is_no_source() -> None:
-    for module in ("itertools", "no_such_module_anywhere"):
-        with pytest.raises(SavedModelError, match=f"the source of {module} cannot be found: "):
-            SourceBundle().add(module, "chain")
+from torchlift.converters.saved.structure import (
+    _as_argument,
+    _is_misplaced,
+    build,
+    class_of,
+    describe,
+)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +163,25 @@ class Around(nn.Sequential):
         self.beside = beside
 
 
+def test_a_type_or_a_device_is_an_argument_of_somebodys_layer_alone() -> None:
+    """Those of torch's layers say where tensors are when they are made."""
+
+    class Placed(nn.Module):
+        def __init__(self, dtype: str = "float32", device: str = "cpu") -> None:
+            super().__init__()
+            self.dtype, self.device = dtype, device
+
+    layer(Placed)
+    try:
+        described = describe(nn.Sequential(Placed("int64", "cuda"), nn.Linear(2, 3).double()))
+    finally:
+        unregister_module(__name__)
+    assert [one["arguments"] for one in described["children"]] == [
+        {"dtype": "int64", "device": "cuda"},
+        {"in_features": 2, "out_features": 3},
+    ]
+
+
 def test_an_argument_that_may_be_a_module_is_no_plain_value() -> None:
     class Either(nn.Module):
         def __init__(self, inner: int | nn.Module = 0, size: int | None = None) -> None:
@@ -309,6 +219,8 @@ def test_tuples_of_torch_are_tuples_again() -> None:
         assert repr(again) == repr(module)
         for name in ("kernel_size", "stride", "padding", "normalized_shape", "unflattened_size"):
             assert getattr(again, name, None) == getattr(module, name, None)
+    assert _as_argument(nn.Unflatten, [1, [2, [3]]]) == (1, (2, (3,)))
+    assert _as_argument(View, [1, [2]]) == [1, [2]]
 
 
 @pytest.mark.parametrize(
@@ -382,6 +294,11 @@ def test_what_stands_twice_is_made_once_and_a_name_of_a_file_is_no_code() -> Non
 
 def test_entries_of_a_list_are_values_too() -> None:
     pool = nn.MaxPool2d(2)
+    # No number at all is not the number that is left out.
+    pool.padding = ()  # type: ignore[assignment]
+    assert describe(pool)["arguments"] == {"kernel_size": 2, "stride": 2, "padding": ()}
+    pool.padding = (0, 0)  # type: ignore[assignment]
+    assert describe(pool)["arguments"] == {"kernel_size": 2, "stride": 2}
     for sizes, wrong in (((2, [3, None]), ""), ((2, [3, 1j]), "complex"), ([nn.Tanh()], "Tanh")):
         pool.kernel_size = sizes  # type: ignore[assignment]
         if wrong:
@@ -395,3 +312,8 @@ def test_a_class_that_is_called_as_a_registered_layer_is_none() -> None:
     own = type("View", (nn.Module,), {"__module__": View.__module__})
     with pytest.raises(SavedModelError, match="View is neither a class of torch"):
         describe(nn.Sequential(own()))
+
+
+def test_a_class_that_is_called_as_one_of_torch_is_none_of_torch() -> None:
+    with pytest.raises(SavedModelError, match=r"^0: Tanh is neither a class of torch"):
+        describe(nn.Sequential(type("Tanh", (nn.Module,), {})()))

@@ -67,6 +67,7 @@ def test_a_tensor_file_that_cannot_be_written_is_an_error_of_the_system(
     with pytest.raises(OSError, match=said) as caught:
         tensor_files.write_tensors({"a": torch.zeros(1)}, tmp_path / "t")
     assert caught.value.errno == number
+    assert caught.value.strerror == (None if number is None else said)
 
 
 def test_what_torch_saves_is_written_once_it_is_whole(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from torchlift.converters.inference.text import (
 from torchlift.converters.inference.text.language_model import log_softmax
 from torchlift.converters.inference.text.onnx_language_model import _interface
 from torchlift.converters.inference.text.sampling import _draw
+from torchlift.converters.inference.text.torch_language_model import _log_probabilities
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.vocabulary import BYTES, UTF_8, Vocabulary
 
@@ -348,3 +349,14 @@ def test_states_behind_a_step_are_told_by_name_or_by_their_sizes(
         return
     found = _interface(runtime)
     assert (found.outputs, found.states) == (order, {"s": (1, 4)})
+
+
+@pytest.mark.parametrize("row", [[0.1, 7.3, 2.0], [-0.1, 7.3, 2.0], [-4.0, -1.5, -9.0]])
+def test_a_network_of_single_precision_gives_logarithms_of_double(row: list[float]) -> None:
+    """Whatever the sign of its scores is, which decides who computes them."""
+    scores = torch.tensor([row, row[::-1]])
+    found = _log_probabilities(scores)
+    assert found.dtype == np.float64
+    exact = scores.numpy().astype(np.float64)
+    expected = exact - np.log(np.exp(exact).sum(1, keepdims=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

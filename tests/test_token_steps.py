@@ -50,6 +50,13 @@ def test_a_step_takes_a_token_and_states_and_gives_states_and_scores(
     assert str(step.inputs) == inputs
 
 
+class Together(nn.Module):
+    """A layer that gives one row for all examples."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input.sum(0, keepdim=True)
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -65,6 +72,12 @@ def test_a_step_takes_a_token_and_states_and_gives_states_and_scores(
             ParallelTable(nn.Linear(5, 5), nn.Linear(5, 5)),
             CAddTable(),
             ConcatTable(nn.Linear(5, 4), nn.Identity()),
+        ),
+        # The scores are those of all examples together.
+        nn.Sequential(
+            ParallelTable(LookupTable(4, 5), nn.Linear(5, 5)),
+            CAddTable(),
+            ConcatTable(nn.Identity(), nn.Sequential(nn.Linear(5, 4), Together())),
         ),
         # One more output than states and scores.
         nn.Sequential(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from torchlift.converters import t7
+from torchlift.converters import convert, t7
 from torchlift.converters.onnx import OnnxError, check, describe_file, export
 from torchlift.converters.saved import open_model
+from torchlift.converters.saved.told_inputs import told_inputs
 from torchlift.converters.t7 import LuaObject, LuaTable
 
 RNG = np.random.default_rng(0)
@@ -85,6 +86,42 @@ def test_a_file_tells_the_size_that_its_layers_leave_open(
 def test_what_is_no_input_of_the_network_tells_nothing(network: LuaObject, tmp_path: Path) -> None:
     t7.save(network, tmp_path / "net.t7")
     assert open_model(tmp_path / "net.t7").input_shapes is None
+
+
+def window(*axes: str) -> dict[str, int]:
+    """Fields of a layer of 3 planes with a window of 1 along some axes."""
+    kept = {"nInputPlane": 3, "nOutputPlane": 3, "inputFrameSize": 3, "outputFrameSize": 3}
+    return kept | {f"{one}{axis}": int(one in "kd") for axis in axes for one in ("k", "d", "pad")}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "shape", "told"),
+    [
+        ("Linear", {"weight": zeros(2, 9)}, (4, 9), "9"),
+        ("TemporalConvolution", {"weight": zeros(3, 3), **window("W")}, (4, 11, 3), "11x3"),
+        ("SpatialConvolution", {"weight": zeros(3, 3, 1, 1), **window(*"WH")}, (3, 5, 6), "3x5x6"),
+        (
+            "VolumetricConvolution",
+            {"weight": zeros(3, 3, 1, 1, 1), **window(*"TWH")},
+            (2, 3, 5, 6, 7),
+            "3x5x6x7",
+        ),
+    ],
+)
+def test_the_name_of_the_first_layer_tells_how_many_dimensions_an_example_has(
+    name: str, fields: dict[str, Any], shape: tuple[int, ...], told: str
+) -> None:
+    first = layer(f"nn.{name}", bias=zeros(len(fields["weight"])), **fields)
+    for source, path in (
+        (sequential(first, gradInput=zeros(*shape)), "gradInput"),
+        (
+            layer("nn.DataParallelTable", modules=LuaTable({1: first}), _input=zeros(*shape)),
+            "_input",
+        ),
+    ):
+        found = told_inputs(convert(source).eval())
+        assert found is not None
+        assert (str(found[0]), found[1]) == (told, path)
 
 
 def test_a_size_that_the_layers_tell_needs_no_note(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from torchlift.converters.inference import InferenceError, ProviderError, TorchPredictor
+from torchlift.converters.inference import (
+    InferenceError,
+    ProviderError,
+    TorchPredictor,
+    torch_module,
+)
 from torchlift.converters.inference.torch_module import _is_on, as_inputs, inference_copy, run
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.features.extractors import TorchExtractor
@@ -45,6 +50,28 @@ def test_a_pytorch_device_that_does_not_start_is_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ProviderError, match="cuda does not start: PyTorch finds no GPU"):
         TorchPredictor(model, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("provider", "has_gpu", "device"),
+    [
+        *(("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu")),
+        *(("cuda", True, "cuda"), ("cuda:1", True, "cuda:1")),
+    ],
+)
+def test_a_network_is_copied_to_the_device_that_is_asked_for(
+    provider: str, has_gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[Any] = []
+
+    def copy(module: nn.Module, *_: Any, device: Any) -> nn.Module:
+        copied.append(device)
+        return module
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch_module, "inference_copy", copy)
+    predictor = TorchPredictor(SavedModel(nn.Linear(2, 2), "logits"), provider)
+    assert (copied, predictor.provider) == ([device], f"PyTorch ({device})")
 
 
 def test_a_copy_on_another_device_leaves_the_model_where_it_is() -> None:
