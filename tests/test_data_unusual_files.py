@@ -1,0 +1,205 @@
+"""Files of data that are unusual and right, and files that look right and are not."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from data_support import RANDOM, in_memory, png
+from PIL import Image
+from pyarrow import parquet
+from test_data_idx import write_idx
+
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.t7 import LuaTable
+from torchlift.transfer.data import (
+    Batches,
+    BatchPlan,
+    Dataset,
+    ImageFiles,
+    Splits,
+    dataset_from,
+    open_data,
+    select_classes,
+)
+from torchlift.transfer.data.description import describe_data
+from torchlift.transfer.data.image_files import name_of
+from torchlift.transfer.data.image_folder_index import ClassIndex
+from torchlift.transfer.data.readers.registry import find_reader
+from torchlift.transfer.data.remote_files import RemoteFile
+from torchlift.transfer.data.row_labels import classes_of
+from torchlift.transfer.errors import DataError
+
+PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
+
+
+def test_labels_of_an_npz_are_texts_in_all_splits_or_in_none(tmp_path: Path) -> None:
+    arrays = {"x_train": PIXELS[:2], "y_train": np.array(["a", "b"])}
+    np.savez(tmp_path / "d.npz", **arrays, x_test=PIXELS[2:4], y_test=np.array([0, 1]))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"d\.npz: the labels are not numbers"):
+        open_data(tmp_path / "d.npz")
+
+
+def test_names_of_an_npz_are_read_from_a_column_and_not_from_objects(tmp_path: Path) -> None:
+    column = np.array([["cat"], ["dog"]])
+    np.savez(tmp_path / "d.npz", x=PIXELS[:2], y=[0, 1], classes=column)
+    assert in_memory(tmp_path / "d.npz").names == ("cat", "dog")
+    np.savez(tmp_path / "d.npz", x=PIXELS[:2], y=[0, 1], classes=column.astype(object))
+    with pytest.raises(DataError, match=r"classes\.npy holds Python objects, which are not loaded"):
+        open_data(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_arrays_of_an_npz_are_of_either_version_of_the_format(
+    version: tuple[int, int], tmp_path: Path
+) -> None:
+    """The second one has a longer length of its header; NumPy writes it for many fields."""
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        for name, array in (("x", PIXELS), ("y", np.arange(6))):
+            stream = io.BytesIO()
+            np.lib.format.write_array(stream, array, version)
+            archive.writestr(f"{name}.npy", stream.getvalue())
+    data = in_memory(tmp_path / "d.npz")
+    assert np.array_equal(data.images, PIXELS)
+    assert np.array_equal(data.classes, np.arange(6))
+
+
+def test_an_index_keeps_classes_without_images_and_names_all_or_none() -> None:
+    index = ClassIndex({"owl": "Owl", "cat": None})
+    assert index.ordered({"cat", "bee", "ant"}) == ("owl", "cat", "ant", "bee")
+    assert index.labels(("owl", "ant")) == ("Owl", "ant")
+    assert index.labels(("owl", "cat")) is None
+    assert index.labels(()) == ()
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_every_split_is_decoded(images: bool) -> None:
+    """What is in memory stays as it is; a split without images has no size."""
+    files = ImageFiles(
+        np.array([png(each) for each in PIXELS], object), np.arange(6), tuple("abcdef")
+    )
+    parts = [files.take(np.array(rows, np.int64)) for rows in ([0, 1], [2], [3, 4, 5])]
+    if not images:
+        parts = [part.take(np.array([], np.int64)) for part in parts]
+    decoded = Splits(*parts, notes=("n",)).in_memory()
+    assert decoded.notes == ("n",)
+    found = [decoded.train, decoded.val, decoded.test]
+    assert all(isinstance(part, Dataset) for part in found)
+    assert [len(part) for part in found] == ([2, 1, 3] if images else [0, 0, 0])
+    assert all(part.names == tuple("abcdef") for part in found)
+    if images:
+        assert np.array_equal(np.concatenate([part.images for part in found]), PIXELS)
+        assert Splits(*found).in_memory().test is decoded.test
+
+
+def test_images_beside_an_empty_folder_have_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(png(PIXELS[0]))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+    data = in_memory(tmp_path)
+    assert (data.classes, len(data)) == (None, 1)
+
+
+def test_a_whole_dataset_in_a_table_has_no_splits_though_some_stand_beside_it() -> None:
+    """`{data = …, labels = …, testData = …}`: the images at the top are meant."""
+    table = LuaTable({"data": PIXELS[:2], "labels": np.array([1, 2]), "testData": PIXELS[2:4]})
+    data = dataset_from(table)
+    assert (len(data), data.splits) == (2, None)
+    assert np.array_equal(data.images, PIXELS[:2])
+
+
+def test_more_files_than_are_decoded_at_a_time_are_kept_in_order() -> None:
+    """Of 130 files three parts, none of which has as many as are decoded at most."""
+    stored = []
+    for index in range(130):
+        stream = io.BytesIO()
+        Image.new("L", (1, 1), index).save(stream, "png")
+        stored.append(stream.getvalue())
+    files = ImageFiles(np.array(stored, object), color="gray")
+    batches = Batches(files, Preprocessing("gray"), BatchPlan(130, 130), workers=0)
+    ((inputs, _),) = batches.epoch(0)
+    assert torch.equal((inputs.flatten() * 255).round(), torch.arange(130.0))
+
+
+@pytest.mark.parametrize(
+    "text", ["NA", "NaN", "nan", "N/A", "n/a", "None", "NULL", "<NA>", "Inf", "-inf", "+Inf"]
+)
+def test_what_programs_write_for_no_number_is_no_name_among_numbers(text: str) -> None:
+    with pytest.raises(DataError, match=rf"1 of 3 .* the first in row 2, which has .*{text[-2:]}"):
+        classes_of(["1", text, "2"])
+    classes, names, _ = classes_of(["a", text, "2"])
+    assert classes is not None
+    assert names is not None
+    assert [names[index] for index in classes] == ["a", text, "2"]
+
+
+@pytest.mark.parametrize("path", ["", "  ", None, 7])
+def test_a_row_of_a_table_names_a_file(path: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(PIXELS[0]))
+    values = ["a.png", path] if path != 7 else [7, 7]
+    table = pyarrow.table({"path": values, "label": ["cat", "dog"]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=f"row {1 if path == 7 else 2} names no file"):
+        open_data(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("Test", "test"), ("VALID", "val"), ("train", "train")]
+)
+def test_splits_of_parquet_files_are_told_in_any_case(
+    name: str, split: str, tmp_path: Path
+) -> None:
+    table = pyarrow.table({"image": [png(PIXELS[0])], "label": ["cat"]})
+    parquet.write_table(table, tmp_path / f"{name}-00000-of-00001.parquet")
+    data = open_data(tmp_path)
+    assert data.splits is not None
+    assert data.splits.tolist() == [split]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_with_more_behind_the_name_of_an_idx_file_is_none(
+    ending: str, tmp_path: Path
+) -> None:
+    """Such as one that is not downloaded yet."""
+    file = tmp_path / f"train-images-idx3-ubyte{ending}"
+    write_idx(file, np.zeros((2, 4, 4), np.uint8))
+    assert "idx" in find_reader(str(file)).kind
+    file = file.rename(f"{file}.part")
+    with pytest.raises(DataError, match=r"\.part: not a dataset"):
+        find_reader(str(file))
+
+
+def test_an_image_elsewhere_is_called_by_its_address() -> None:
+    """As one here is by its path; what has neither by its name in the source."""
+    remote = RemoteFile("memory://r", "r/a.png")
+    assert name_of(remote, "a") == "memory://r/a.png"
+    assert name_of(Path("r/a.png"), "a") == "r/a.png"
+    assert name_of(b"", "a") == "a"
+
+
+def test_the_largest_image_has_the_most_pixels() -> None:
+    """Not the longest side: 1×9 is smaller than 3×4."""
+    stored = []
+    for height, width in ((3, 4), (1, 9), (4, 3), (2, 5)):
+        stream = io.BytesIO()
+        Image.new("L", (width, height)).save(stream, "png")
+        stored.append(stream.getvalue())
+    sizes = describe_data(ImageFiles(np.array(stored, object), color="gray")).sizes
+    assert sizes is not None
+    assert (sizes.smallest, sizes.largest) == ((1, 9), (4, 3))
+    assert (sizes.different, sizes.examined) == (4, 4)
+
+
+@pytest.mark.parametrize("names", [["cat", "CAT"], ["Cat", "cat"], ["dog", "cat", "Dog"], []])
+def test_a_class_in_two_spellings_is_named_twice(names: list[str]) -> None:
+    data = Dataset(PIXELS, np.arange(6) % 2, ("cat", "dog"))
+    with pytest.raises(DataError, match="name at least one class, and each only once"):
+        select_classes(data, names)
+    apart = Dataset(PIXELS, np.arange(6) % 2, ("cat", "CAT"))
+    assert select_classes(apart, ["CAT", "cat"]).names == ("CAT", "cat")

@@ -1,0 +1,129 @@
+"""Features at the edges: a single file, a device that is no CPU, layers that stand twice."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from plots_support import model_of
+from test_features_rules import manifest
+from torch import nn
+
+from torchlift.converters.errors import WriteError
+from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.saved import SavedModel
+from torchlift.transfer.data import ImageFiles
+from torchlift.transfer.errors import LayerError, StoreError
+from torchlift.transfer.features import extractors
+from torchlift.transfer.features.cut_network import cut_network
+from torchlift.transfer.features.extraction import example_of
+from torchlift.transfer.features.extractors import TorchExtractor, network_digest
+from torchlift.transfer.features.onnx_graph import find_values
+from torchlift.transfer.features.store import create_store, open_store
+from torchlift.transfer.features.transformer import FeatureTransformer
+from torchlift.transfer.find_layers import find_tap
+
+
+def test_a_single_file_is_an_example_twice() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (2, 2), 255).save(stream, "png")
+    files = ImageFiles(np.array([stream.getvalue()], object), color="gray")
+    assert np.array_equal(example_of(files, Preprocessing("gray")), np.ones((2, 1, 2, 2)))
+
+
+@pytest.mark.parametrize(("device", "parallel"), [("cpu", True), ("meta", False)])
+def test_only_on_a_cpu_several_batches_run_at_once(
+    device: str, parallel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extractors, "torch_device", lambda asked: device)
+    extractor = TorchExtractor(SavedModel(nn.Sequential(nn.Linear(2, 2)), "features"), ["0"])
+    assert extractor.parallel is parallel
+    assert extractor.identity["backend"] == f"torch {torch.__version__} ({device})"
+    assert next(extractor._network.parameters()).device.type == device
+
+
+def test_a_layer_that_stands_twice_in_a_row_is_kept_twice() -> None:
+    """Behind it, names of layers are no longer the numbers of different layers."""
+    again = nn.Linear(3, 3)
+    whole = nn.Sequential(again, nn.Tanh(), again, nn.Tanh(), nn.Linear(3, 2)).eval()
+    inputs = torch.rand(2, 3)
+    cut = cut_network(whole, find_tap(whole, "penultimate"), inputs)
+    with torch.no_grad():
+        assert torch.equal(cut(inputs), whole[:4](inputs))
+    assert len(cut) == 4
+
+
+def test_the_digest_of_every_second_number_is_that_of_these_numbers() -> None:
+    networks = [nn.ParameterList([nn.Parameter(torch.arange(8.0)[::2])]) for _ in range(2)]
+    networks[1][0] = nn.Parameter(torch.tensor([0.0, 2.0, 4.0, 6.0]))
+    assert len({network_digest(network) for network in networks}) == 1
+
+
+def test_a_result_that_an_operator_does_not_give_is_no_value() -> None:
+    """An optional output that is left out has the empty name."""
+    nodes = [onnx.helper.make_node("MaxPool", ["x"], ["y", ""], kernel_shape=[1, 1])]
+    graph = model_of(nodes, ["n", 1, 2, 2]).graph
+    assert find_values(graph, ["y", "output"]) == ["y", "y"]
+    with pytest.raises(LayerError, match="no value '' in the ONNX graph; nearest names: y, "):
+        find_values(graph, [""])
+
+
+def test_a_chunk_for_which_there_is_no_room_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    create_store(tmp_path / "store", manifest(), {})
+    store = open_store(tmp_path / "store")
+    with store.writer() as write:
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(WriteError, match="features/1/c/0/0: cannot be written: No space left"):
+            write(0, [np.zeros((2, 3), np.float32)] * 2)
+    assert [*(store.path / "features").glob(".torchlift-*")] == []
+    assert store.missing() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "int8", "int64"])
+def test_numbers_that_are_no_bytes_are_neither_pixels_nor_inputs(dtype: str) -> None:
+    scale = Preprocessing("gray", (2, 2))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+    model = SavedModel(network, "logits", (1, 2, 2), preprocessing=scale)
+    with pytest.raises(ValueError, match=f"dtype {dtype}: pixels from 0 to 255 are uint8"):
+        FeatureTransformer(model).fit(np.zeros((4, 1, 2, 2), dtype))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("zarr_format", 2),
+        ("node_type", "group"),
+        ("shape", [5]),
+        ("chunk_grid", {"name": "irregular", "configuration": {"chunk_shape": [2, 3]}}),
+        ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [2, 9]}}),
+        ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [3, 3]}}),
+        ("chunk_key_encoding", {"name": "default", "configuration": {"separator": "."}}),
+        ("chunk_key_encoding", {"name": "v2", "configuration": {"separator": "/"}}),
+        ("codecs", [{"name": "bytes", "configuration": {"endian": "big"}}]),
+        ("codecs", []),
+        ("data_type", "float16"),
+        ("data_type", "int32"),
+    ],
+)
+def test_each_part_of_the_description_of_an_array_counts(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    create_store(tmp_path / "store", manifest(), {})
+    open_store(tmp_path / "store")
+    file = tmp_path / "store/features/1/zarr.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(StoreError, match=f"damaged: {key} is not what torchlift writes"):
+        open_store(tmp_path / "store")

@@ -1,0 +1,156 @@
+"""Where figures put what they show: sizes of names, room for titles and captions, whole epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+from test_plots_rules import Fixed
+from test_plots_values import rows_of
+
+from torchlift.transfer.data import Dataset
+from torchlift.transfer.plots.confusion import draw_confusion
+from torchlift.transfer.plots.curves import Curve, draw_curves
+from torchlift.transfer.plots.figures import fit_texts, new_figure
+from torchlift.transfer.plots.mosaic import Panel, _best_columns, draw_panels
+from torchlift.transfer.plots.predictions import samples_of
+from torchlift.transfer.plots.samples import Sample, draw_samples
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_few_tiles_that_are_much_higher_than_wide_stand_side_by_side(count: int) -> None:
+    """Filters of 20×1 values: more columns than tiles would leave places empty."""
+    assert _best_columns(count, 20.0) == count
+    figure = draw_panels([[Panel("t", np.ones((count, 20, 1), np.float32))]])
+    height, width = figure.axes[0].images[0].get_array().shape[:2]
+    assert height > width
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "size"), [(2, 2.2, 9.0), (10, 4.5, 9.0), (40, 10, 9.0), (60, 10, 8.0)]
+)
+def test_a_confusion_matrix_grows_up_to_ten_inches_and_its_names_shrink(
+    count: int, side: float, size: float
+) -> None:
+    """A name takes two thirds of its cell: of 60 classes on 10 inches 8 of 12 points."""
+    figure = draw_confusion(np.eye(count, dtype=int), ["n"] * count, "")
+    assert figure.get_size_inches().tolist() == pytest.approx([side + 2.4, side + 1.4])
+    assert figure.axes[0].get_xticklabels()[0].get_size() == pytest.approx(size)
+    assert figure.axes[0].get_yticklabels()[0].get_size() == pytest.approx(size)
+
+
+@pytest.mark.parametrize(("largest", "size"), [(7, 8.0), (12345, 7.2), (123456789, 4.0)])
+def test_counts_of_a_confusion_fit_into_their_cells(largest: int, size: float) -> None:
+    """Of 25 classes a cell has 0.4 inches, and a digit 0.8 of its height."""
+    counts = np.eye(25, dtype=int)
+    counts[0, 0] = largest
+    axes = draw_confusion(counts, ["n"] * 25, "").axes[0]
+    assert [text.get_size() for text in axes.texts] == pytest.approx([size] * 25)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 30])
+def test_epochs_are_whole_numbers(count: int) -> None:
+    ticks = draw_curves([Curve("r", rows_of(count, "train_loss"))]).axes[0].get_xticks()
+    assert len(ticks) <= 8
+    assert (ticks == np.rint(ticks)).all()
+
+
+def test_a_text_without_any_room_keeps_its_first_letter() -> None:
+    text = new_figure(2, 1).text(0, 0, "a long name")
+    fit_texts({text: 0.0})
+    assert text.get_text() == "a…"
+
+
+def test_a_title_is_as_wide_as_its_panel_or_shorter() -> None:
+    """A long one may be wider than the tiles, up to the largest panel."""
+    figure = draw_panels([[Panel("filter " * 40, np.ones((1, 2, 2), np.float32))]])
+    title = figure.axes[0].title, figure.axes[0]._left_title  # type: ignore[attr-defined]
+    shown = next(each for each in title if each.get_text())
+    assert "…" in shown.get_text()
+    width = shown.get_window_extent().width / figure.dpi
+    assert 3 < width <= 4.6
+    short = draw_panels([[Panel("two words", np.ones((1, 2, 2), np.float32))]])
+    assert short.axes[0].get_title(loc="left") == "two words"
+
+
+def test_all_captions_of_a_grid_have_the_lines_of_the_longest() -> None:
+    samples = [Sample(np.zeros((2, 2), np.uint8), ["a", "b", "c"][:lines]) for lines in (1, 3, 2)]
+    page = draw_samples(samples).axes[0]
+    (top,) = {image.get_extent()[3] for image in page.images}
+    last = max(text.get_position()[1] for text in page.texts)
+    assert last + 0.17 <= top
+
+
+def test_classes_of_samples_may_be_matched_by_position() -> None:
+    """The names of the data in another order stand for the classifier's then."""
+    named: Any = Fixed()
+    data = Dataset(np.zeros((2, 1, 2, 2), np.float32), np.array([0, 1]), ("cat", "dog"))
+    samples, notes = samples_of(data, named, "position")
+    assert [sample.true_class for sample in samples] == ["dog", "cat"]
+    assert [sample.caption for sample in samples] == [["dog"], ["cat"]]
+    assert notes == [
+        "classes were matched by position, as was asked for: cat with dog, dog with cat"
+    ]
+
+
+def test_a_metric_of_one_of_several_runs_has_a_panel() -> None:
+    runs = [Curve("a", rows_of(2, "train_loss", "val_f1")), Curve("b", rows_of(2, "train_loss"))]
+    for given in (runs, runs[::-1]):
+        titles = [axes.get_title() for axes in draw_curves(given).axes]
+        assert titles == ["loss", "accuracy", "F1, mean of the classes"]
+
+
+def canvas_of(panel: Panel, **options: Any) -> np.ndarray:
+    canvas: np.ndarray = np.asarray(draw_panels([[panel]], **options).axes[0].images[0].get_array())
+    return canvas
+
+
+@pytest.mark.parametrize("columns", [1, 2, 6])
+def test_a_panel_has_the_columns_that_it_is_given(columns: int) -> None:
+    height, width = canvas_of(Panel("", np.ones((6, 1, 1)), columns=columns)).shape[:2]
+    step = 32 + 2
+    assert (height, width) == (6 // columns * step - 2, columns * step - 2)
+
+
+def test_each_tile_has_its_own_scale_unless_they_share_one_or_it_is_known() -> None:
+    """Values from 0 to 10, 1 and 5: the largest of a scale is white."""
+    tiles = np.array([10.0, 1.0, 5.0]).reshape(3, 1, 1) * [[0, 1]]
+    step = 64 + 2
+    for options, scale, expected in (
+        ({"shared_scale": False}, None, [1, 1, 1]),
+        ({}, None, [1, 0.1, 0.5]),
+        ({"shared_scale": False}, (0.0, 20.0), [0.5, 0.05, 0.25]),
+        ({}, (0.0, 20.0), [0.5, 0.05, 0.25]),
+    ):
+        canvas = canvas_of(Panel("", tiles, columns=1, scale=scale), **options)
+        lines = [row for row in canvas if row[0].tolist() == [0, 0, 0]]
+        seen = list(dict.fromkeys(tuple(row[-1]) for row in lines))
+        assert len(canvas) < 3 * step * 2
+        found = [line[0] for line in seen] * (3 if len(seen) == 1 else 1)
+        np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_a_color_bar_is_of_the_values_where_colors_stand_beside_them() -> None:
+    """Channels are gray, single values below 0 blue: the bar has both ends of these."""
+    colors = Panel("", np.full((1, 2, 2, 3), 0.5))
+    signed = Panel("", np.array([[[-1.0, 1.0]]]))
+    for group in ([colors, signed], [signed, colors]):
+        bar = draw_panels([group]).axes[-1]
+        (values,) = bar.findobj(QuadMesh)
+        assert values.get_cmap().name == "cividis"
+    (values,) = draw_panels([[Panel("", np.array([[[0.0, 1.0]]]))]]).axes[-1].findobj(QuadMesh)
+    assert values.get_cmap().name == "gray"
+
+
+def test_a_gray_image_of_few_values_is_not_stretched() -> None:
+    page = draw_samples([Sample(np.array([[100, 101]], np.uint8), ["a"])]).axes[0]
+    assert page.images[0].get_clim() == (0, 255)
+    assert page.images[0].get_cmap().name == "gray"
+
+
+def test_a_class_without_images_is_an_empty_row() -> None:
+    axes = draw_confusion(np.array([[1, 1], [0, 0]]), ["a", "b"], "").axes[0]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.5, 0.5], [0, 0]]
+    assert len(axes.texts) == 2
