@@ -41,7 +41,7 @@ PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
 
 def test_labels_of_an_npz_are_texts_in_all_splits_or_in_none(tmp_path: Path) -> None:
     arrays = {"x_train": PIXELS[:2], "y_train": np.array(["a", "b"])}
-    np.savez(tmp_path / "d.npz", **arrays, x_test=PIXELS[2:4], y_test=np.array([0, 1]))  # type: ignore[arg-type]
+    np.savez(tmp_path / "d.npz", **arrays, x_test=PIXELS[2:4], y_test=np.array([0, 1]))
     with pytest.raises(DataError, match=r"d\.npz: the labels are not numbers"):
         open_data(tmp_path / "d.npz")
 
@@ -87,7 +87,8 @@ def test_every_split_is_decoded(images: bool) -> None:
     parts = [files.take(np.array(rows, np.int64)) for rows in ([0, 1], [2], [3, 4, 5])]
     if not images:
         parts = [part.take(np.array([], np.int64)) for part in parts]
-    decoded = Splits(*parts, notes=("n",)).in_memory()
+    train, val, test = parts
+    decoded = Splits(train, val, test, ("n",)).in_memory()
     assert decoded.notes == ("n",)
     found = [decoded.train, decoded.val, decoded.test]
     assert all(isinstance(part, Dataset) for part in found)
@@ -95,7 +96,7 @@ def test_every_split_is_decoded(images: bool) -> None:
     assert all(part.names == tuple("abcdef") for part in found)
     if images:
         assert np.array_equal(np.concatenate([part.images for part in found]), PIXELS)
-        assert Splits(*found).in_memory().test is decoded.test
+        assert decoded.in_memory().test is decoded.test
 
 
 def test_images_beside_an_empty_folder_have_no_classes(tmp_path: Path) -> None:
@@ -203,3 +204,42 @@ def test_a_class_in_two_spellings_is_named_twice(names: list[str]) -> None:
         select_classes(data, names)
     apart = Dataset(PIXELS, np.arange(6) % 2, ("cat", "CAT"))
     assert select_classes(apart, ["CAT", "cat"]).names == ("CAT", "cat")
+
+
+@pytest.mark.parametrize("label", [["a"], ("a",), {"a"}, {"a": 1}, np.array(["a"])])
+def test_what_holds_labels_is_no_label(label: Any) -> None:
+    with pytest.raises(DataError, match=r"several labels an image \(row 2 has "):
+        classes_of(["b", label])
+
+
+@pytest.mark.parametrize("color", ["RGB", "gray"])
+def test_every_image_of_files_has_the_color_that_the_files_have(color: str) -> None:
+    stored = []
+    for mode in ("L", "RGB"):
+        stream = io.BytesIO()
+        Image.new(mode, (2, 2)).save(stream, "png")
+        stored.append(stream.getvalue())
+    files = ImageFiles(np.array(stored, object), color=color)
+    assert {files[index].mode for index in range(2)} == {"L" if color == "gray" else "RGB"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((2, 4, 5, 3), (3, 4, 5)),
+        ((2, 4, 5, 1), (1, 4, 5)),
+        ((2, 3, 5, 3), (3, 5, 3)),
+        ((2, 1, 5, 3), (1, 5, 3)),
+        ((2, 4, 5, 2), (4, 5, 2)),
+        ((2, 4, 5, 6), (4, 5, 6)),
+    ],
+)
+def test_channels_of_an_npz_are_last_where_only_the_last_axis_may_be_them(
+    shape: tuple[int, ...], found: tuple[int, ...], tmp_path: Path
+) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", x=values, y=[0, 1])
+    images = in_memory(tmp_path / "d.npz").images
+    assert images.shape[1:] == found
+    moved = values if images.shape == values.shape else np.moveaxis(values, 3, 1)
+    assert np.array_equal(images, moved)

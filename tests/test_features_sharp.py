@@ -17,7 +17,7 @@ from plots_support import model_of
 from test_features_rules import manifest
 from torch import nn
 
-from torchlift.converters.errors import WriteError
+from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import ImageFiles
@@ -26,10 +26,12 @@ from torchlift.transfer.features import extractors
 from torchlift.transfer.features.cut_network import cut_network
 from torchlift.transfer.features.extraction import example_of
 from torchlift.transfer.features.extractors import TorchExtractor, network_digest
+from torchlift.transfer.features.manifest import check_readable
+from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.onnx_graph import find_values
 from torchlift.transfer.features.store import create_store, open_store
 from torchlift.transfer.features.transformer import FeatureTransformer
-from torchlift.transfer.find_layers import find_tap
+from torchlift.transfer.find_layers import Tap, find_tap
 
 
 def test_a_single_file_is_an_example_twice() -> None:
@@ -58,7 +60,7 @@ def test_a_layer_that_stands_twice_in_a_row_is_kept_twice() -> None:
     cut = cut_network(whole, find_tap(whole, "penultimate"), inputs)
     with torch.no_grad():
         assert torch.equal(cut(inputs), whole[:4](inputs))
-    assert len(cut) == 4
+    assert len(cut._modules) == 4
 
 
 def test_the_digest_of_every_second_number_is_that_of_these_numbers() -> None:
@@ -127,3 +129,36 @@ def test_each_part_of_the_description_of_an_array_counts(
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(StoreError, match=f"damaged: {key} is not what torchlift writes"):
         open_store(tmp_path / "store")
+
+
+def test_a_layer_that_gets_its_input_by_name_has_none_in_front_of_it() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(input=x)
+            return found
+
+    network = Named().eval()
+    (behind,) = FeatureNetwork(network, [Tap("inner", "inner")])(torch.ones(3, 2))
+    assert behind.shape == (3, 2)
+    with pytest.raises(LayerError, match="the input of inner is a NoneType"):
+        FeatureNetwork(network, [Tap("penultimate", "inner", True)])(torch.ones(3, 2))
+
+
+def test_layers_of_a_manifest_are_those_of_its_features_by_name() -> None:
+    whole = manifest()
+    with pytest.raises(StoreError, match="layers does not describe the layers of features"):
+        check_readable({**whole, "layers": {"1": "1", "other": "of as many layers"}})
+
+
+@pytest.mark.parametrize("numbers", [3, 5, 8])
+def test_rows_of_another_length_are_no_images(numbers: int) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+    model = SavedModel(network, "logits", (1, 2, 2))
+    rows = np.ones((4, 4), np.float32)
+    assert FeatureTransformer(model).fit_transform(rows).shape == (4, 3)
+    with pytest.raises(TorchliftError, match=f"{numbers}"):
+        FeatureTransformer(model).fit(np.ones((4, numbers), np.float32))

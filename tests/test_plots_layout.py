@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.patches import Rectangle
 from test_plots_rules import Fixed
 from test_plots_values import rows_of
 
 from torchlift.transfer.data import Dataset
+from torchlift.transfer.plots import figures
 from torchlift.transfer.plots.confusion import draw_confusion
 from torchlift.transfer.plots.curves import Curve, draw_curves
 from torchlift.transfer.plots.figures import fit_texts, new_figure
-from torchlift.transfer.plots.mosaic import Panel, _best_columns, draw_panels
+from torchlift.transfer.plots.mosaic import Panel, _best_columns, _Mosaic, draw_panels
 from torchlift.transfer.plots.predictions import samples_of
 from torchlift.transfer.plots.samples import Sample, draw_samples
+
+
+def canvas_of(panel: Panel, **options: Any) -> np.ndarray:
+    """Return the pixels of a panel that is drawn alone."""
+    return np.asarray(draw_panels([[panel]], **options).axes[0].images[0].get_array())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_few_tiles_that_are_much_higher_than_wide_stand_side_by_side(count: int) -> None:
     """Filters of 20×1 values: more columns than tiles would leave places empty."""
     assert _best_columns(count, 20.0) == count
-    figure = draw_panels([[Panel("t", np.ones((count, 20, 1), np.float32))]])
-    height, width = figure.axes[0].images[0].get_array().shape[:2]
+    height, width = canvas_of(Panel("t", np.ones((count, 20, 1), np.float32))).shape[:2]
     assert height > width
 
 
@@ -37,8 +44,8 @@ def test_a_confusion_matrix_grows_up_to_ten_inches_and_its_names_shrink(
     """A name takes two thirds of its cell: of 60 classes on 10 inches 8 of 12 points."""
     figure = draw_confusion(np.eye(count, dtype=int), ["n"] * count, "")
     assert figure.get_size_inches().tolist() == pytest.approx([side + 2.4, side + 1.4])
-    assert figure.axes[0].get_xticklabels()[0].get_size() == pytest.approx(size)
-    assert figure.axes[0].get_yticklabels()[0].get_size() == pytest.approx(size)
+    assert figure.axes[0].get_xticklabels()[0].get_fontsize() == pytest.approx(size)
+    assert figure.axes[0].get_yticklabels()[0].get_fontsize() == pytest.approx(size)
 
 
 @pytest.mark.parametrize(("largest", "size"), [(7, 8.0), (12345, 7.2), (123456789, 4.0)])
@@ -47,7 +54,7 @@ def test_counts_of_a_confusion_fit_into_their_cells(largest: int, size: float) -
     counts = np.eye(25, dtype=int)
     counts[0, 0] = largest
     axes = draw_confusion(counts, ["n"] * 25, "").axes[0]
-    assert [text.get_size() for text in axes.texts] == pytest.approx([size] * 25)
+    assert [text.get_fontsize() for text in axes.texts] == pytest.approx([size] * 25)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
@@ -102,11 +109,6 @@ def test_a_metric_of_one_of_several_runs_has_a_panel() -> None:
         assert titles == ["loss", "accuracy", "F1, mean of the classes"]
 
 
-def canvas_of(panel: Panel, **options: Any) -> np.ndarray:
-    canvas: np.ndarray = np.asarray(draw_panels([[panel]], **options).axes[0].images[0].get_array())
-    return canvas
-
-
 @pytest.mark.parametrize("columns", [1, 2, 6])
 def test_a_panel_has_the_columns_that_it_is_given(columns: int) -> None:
     height, width = canvas_of(Panel("", np.ones((6, 1, 1)), columns=columns)).shape[:2]
@@ -153,4 +155,44 @@ def test_a_gray_image_of_few_values_is_not_stretched() -> None:
 def test_a_class_without_images_is_an_empty_row() -> None:
     axes = draw_confusion(np.array([[1, 1], [0, 0]]), ["a", "b"], "").axes[0]
     assert np.asarray(axes.images[0].get_array()).tolist() == [[0.5, 0.5], [0, 0]]
+    assert axes.images[0].get_clim() == (0, 1)
     assert len(axes.texts) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "height"),
+    [((1, 400, 200), 3.0, 6.0), ((1, 200, 400), 4.6, 2.3), ((1, 28, 56), 2.0, 1.0)],
+)
+def test_a_panel_is_no_larger_than_its_place_and_its_values_are_no_larger_than_they_must(
+    shape: tuple[int, ...], width: float, height: float
+) -> None:
+    """At most 4.6 inches wide, 6 high, and 28 values an inch."""
+    mosaic = _Mosaic.of(Panel("", np.zeros(shape)))
+    assert (mosaic.width, mosaic.height) == pytest.approx((width, height))
+
+
+def test_long_names_of_classes_take_no_more_than_their_place() -> None:
+    long = Sample(np.zeros((2, 2), np.uint8), ["a"], [("name " * 20, 1.0)], "b")
+    page = draw_samples([long]).axes[0]
+    right = page.images[0].get_extent()[1]
+    (bar,) = page.patches
+    assert isinstance(bar, Rectangle)
+    assert bar.get_x() - right == pytest.approx(1.1)
+    short = Sample(np.zeros((2, 2), np.uint8), ["a"], [("name", 1.0)], "b")
+    (bar,) = draw_samples([short]).axes[0].patches
+    assert isinstance(bar, Rectangle)
+    assert bar.get_x() - right == pytest.approx(4 * 0.075 + 0.15)
+
+
+def test_a_figure_that_fails_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(figure: Any, file: Path, suffix: str) -> None:
+        file.write_bytes(b"half")
+        raise RuntimeError("no more")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(figures, "write_figure", fail)
+    with pytest.raises(RuntimeError, match="no more"):
+        figures.save_figure(new_figure(1, 1), tmp_path / "a.png")
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
