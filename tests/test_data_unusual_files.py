@@ -28,6 +28,7 @@ from torchlift.transfer.data import (
     open_data,
     select_classes,
 )
+from torchlift.transfer.data.array_layout import group_by_split
 from torchlift.transfer.data.description import describe_data
 from torchlift.transfer.data.image_files import name_of
 from torchlift.transfer.data.image_folder_index import ClassIndex
@@ -40,10 +41,12 @@ PIXELS = RANDOM.integers(0, 256, (6, 3, 4, 5), np.uint8)
 
 
 def test_labels_of_an_npz_are_texts_in_all_splits_or_in_none(tmp_path: Path) -> None:
-    arrays = {"x_train": PIXELS[:2], "y_train": np.array(["a", "b"])}
-    np.savez(tmp_path / "d.npz", **arrays, x_test=PIXELS[2:4], y_test=np.array([0, 1]))
-    with pytest.raises(DataError, match=r"d\.npz: the labels are not numbers"):
-        open_data(tmp_path / "d.npz")
+    texts, numbers = np.array(["a", "b"]), np.array([0, 1])
+    for train, test in ((texts, numbers), (numbers, texts)):
+        arrays = {"x_train": PIXELS[:2], "y_train": train, "x_test": PIXELS[2:4], "y_test": test}
+        np.savez(tmp_path / "d.npz", allow_pickle=False, **arrays)
+        with pytest.raises(DataError, match=r"d\.npz: the labels are not numbers"):
+            open_data(tmp_path / "d.npz")
 
 
 def test_names_of_an_npz_are_read_from_a_column_and_not_from_objects(tmp_path: Path) -> None:
@@ -67,7 +70,8 @@ def test_arrays_of_an_npz_are_of_either_version_of_the_format(
             archive.writestr(f"{name}.npy", stream.getvalue())
     data = in_memory(tmp_path / "d.npz")
     assert np.array_equal(data.images, PIXELS)
-    assert np.array_equal(data.classes, np.arange(6))
+    assert data.classes is not None
+    assert data.classes.tolist() == [*range(6)]
 
 
 def test_an_index_keeps_classes_without_images_and_names_all_or_none() -> None:
@@ -243,3 +247,54 @@ def test_channels_of_an_npz_are_last_where_only_the_last_axis_may_be_them(
     assert images.shape[1:] == found
     moved = values if images.shape == values.shape else np.moveaxis(values, 3, 1)
     assert np.array_equal(images, moved)
+
+
+def test_a_label_has_no_spaces_around_it() -> None:
+    classes, names, _ = classes_of([" cat", "dog ", "cat\t", "dog"])
+    assert names == ("cat", "dog")
+    assert classes is not None
+    assert classes.tolist() == [0, 1, 0, 1]
+
+
+def test_of_positions_below_0_only_the_first_means_no_label() -> None:
+    """As Hugging Face's datasets write it; another one is out of range, which is said later."""
+    names = ["cat", "dog"]
+    assert classes_of([-1, -1], None, names) == (None, None, [])
+    with pytest.raises(DataError, match="1 of 2 images have no label, the first in row 2"):
+        classes_of([0, -1], None, names)
+    for labels, given in (([0, -2], names), ([0, -1], None)):
+        classes, found, _ = classes_of(labels, 0, given)
+        assert classes is not None
+        assert (classes.tolist(), found) == (labels, None if given is None else tuple(names))
+
+
+@pytest.mark.parametrize("name", ["d.npz", "d.t7", "d.csv", "d.jsonl", "d.parquet"])
+def test_a_folder_is_one_of_images_whatever_its_name(name: str, tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / name / label).mkdir(parents=True)
+        (tmp_path / name / label / "1.png").write_bytes(png(PIXELS[0]))
+    assert in_memory(tmp_path / name).names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_idx_files_are_found_where_torchvision_puts_them(
+    place: str, unpacked: bool, tmp_path: Path
+) -> None:
+    """A file that was unpacked beside its archive is the same one."""
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    for content, values in (
+        ("images-idx3", np.full((2, 4, 4), 7, np.uint8)),
+        ("labels-idx1", np.array([1, 0], np.uint8)),
+    ):
+        for ending in ("", ".gz") if unpacked else (".gz",):
+            write_idx(tmp_path / place / f"train-{content}-ubyte{ending}", values)
+    data = in_memory(tmp_path)
+    assert (data.images.shape, int(data.images.min())) == ((2, 1, 4, 4), 7)
+    assert data.classes is not None
+    assert data.classes.tolist() == [1, 0]
+
+
+def test_names_of_splits_may_be_in_any_case() -> None:
+    found = group_by_split({"TRAIN_X": 1, "testLabels": 2, "X_Val": 3, "other": 4})
+    assert found == {"train": {"x": 1}, "test": {"labels": 2}, "val": {"x": 3}}

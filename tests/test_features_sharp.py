@@ -162,3 +162,16 @@ def test_rows_of_another_length_are_no_images(numbers: int) -> None:
     assert FeatureTransformer(model).fit_transform(rows).shape == (4, 3)
     with pytest.raises(TorchliftError, match=f"{numbers}"):
         FeatureTransformer(model).fit(np.ones((4, numbers), np.float32))
+
+
+@pytest.mark.parametrize("version", [-1, 0, 3, 99])
+def test_a_store_of_another_format_is_not_read(version: int) -> None:
+    with pytest.raises(StoreError, match=f"format version {version}, this torchlift reads 1 and 2"):
+        check_readable({**manifest(), "format_version": version})
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("labels", "float32"), ("splits", "float16")])
+def test_a_column_of_real_numbers_is_none(name: str, dtype: str, tmp_path: Path) -> None:
+    create_store(tmp_path / "store", manifest(), {name: np.ones(5, dtype)})
+    with pytest.raises(StoreError, match="damaged: data_type is not what torchlift writes"):
+        open_store(tmp_path / "store")

@@ -19,7 +19,7 @@ from torchlift.transfer.plots.curves import Curve, draw_curves
 from torchlift.transfer.plots.figures import fit_texts, new_figure
 from torchlift.transfer.plots.mosaic import Panel, _best_columns, _Mosaic, draw_panels
 from torchlift.transfer.plots.predictions import samples_of
-from torchlift.transfer.plots.samples import Sample, draw_samples
+from torchlift.transfer.plots.samples import Sample, draw_samples, images_of
 
 
 def canvas_of(panel: Panel, **options: Any) -> np.ndarray:
@@ -196,3 +196,19 @@ def test_a_figure_that_fails_leaves_the_file_that_was_there(
     with pytest.raises(RuntimeError, match="no more"):
         figures.save_figure(new_figure(1, 1), tmp_path / "a.png")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+
+
+def test_images_in_memory_are_drawn_with_their_channels_last() -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(1, 3, 2, 4)
+    (image,) = images_of(Dataset(pixels))
+    assert np.array_equal(image, np.moveaxis(pixels[0], 0, 2))
+    (gray,) = images_of(Dataset(pixels[:, :1]))
+    assert np.array_equal(gray, pixels[0, 0])
+    # Of inputs with other channels the first is shown.
+    (first,) = images_of(Dataset(np.concatenate([pixels, pixels[:, :2]], axis=1)))
+    assert np.array_equal(first, pixels[0, 0])
+
+
+def test_a_caption_is_on_one_line() -> None:
+    page = draw_samples([Sample(np.zeros((2, 2), np.uint8), ["a\n b"])]).axes[0]
+    assert [text.get_text() for text in page.texts] == ["a b"]
