@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
-from data_support import RANDOM, in_memory, png
+from data_support import RANDOM, archive, in_memory, png
 from PIL import Image
 from pyarrow import parquet
 from test_data_idx import write_idx
 
+from torchlift.converters import t7
 from torchlift.converters.images import Preprocessing
 from torchlift.converters.t7 import LuaTable
 from torchlift.transfer.data import (
@@ -26,6 +27,7 @@ from torchlift.transfer.data import (
     Splits,
     dataset_from,
     open_data,
+    read_dataset,
     select_classes,
 )
 from torchlift.transfer.data.array_layout import group_by_split
@@ -298,3 +300,35 @@ def test_idx_files_are_found_where_torchvision_puts_them(
 def test_names_of_splits_may_be_in_any_case() -> None:
     found = group_by_split({"TRAIN_X": 1, "testLabels": 2, "X_Val": 3, "other": 4})
     assert found == {"train": {"x": 1}, "test": {"labels": 2}, "val": {"x": 3}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train-images-idx3-ubyte", "test_batch", "data_batch_1.bin", "a.npz", "a.t7", "a.csv", "a.tar",
+     "a.parquet"],
+)  # fmt: skip
+def test_what_is_not_there_is_no_file_whatever_its_name_says(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{name}: no such file or folder; a dataset is"):
+        find_reader(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "A.TAR", "train-0.Tar"])
+def test_archives_are_known_in_any_case(name: str, tmp_path: Path) -> None:
+    images = {f"{each}__png": png(PIXELS[0]) for each in "ab"}
+    archive(tmp_path / name, **images, a__cls=b"cat", b__cls=b"dog")
+    assert in_memory(tmp_path / name).names == ("cat", "dog")
+
+
+def test_images_that_are_flat_in_a_t7_have_the_shape_that_is_given(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(2, 12)
+    t7.save(LuaTable({"data": values, "label": np.array([1, 2])}), tmp_path / "d.t7")
+    data = read_dataset(tmp_path / "d.t7", (3, 2, 2))
+    assert np.array_equal(data.images, values.reshape(2, 3, 2, 2))
+    assert read_dataset(tmp_path / "d.t7", (1, 3, 4)).images.shape == (2, 1, 3, 4)
+
+
+def test_a_seed_of_0_is_a_seed() -> None:
+    """Only None keeps the order of the images."""
+    expected = np.random.default_rng([0, 3]).permutation(20)
+    assert BatchPlan(20, 5, shuffle_seed=0).order(3).tolist() == expected.tolist()
+    assert BatchPlan(20, 5).order(3).tolist() == [*range(20)]
