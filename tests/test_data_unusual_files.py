@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow
 import pytest
@@ -32,7 +33,7 @@ from torchlift.transfer.data import (
 )
 from torchlift.transfer.data.array_layout import group_by_split
 from torchlift.transfer.data.description import describe_data
-from torchlift.transfer.data.image_files import name_of
+from torchlift.transfer.data.image_files import FileSlice, name_of, readable
 from torchlift.transfer.data.image_folder_index import ClassIndex
 from torchlift.transfer.data.readers.registry import find_reader
 from torchlift.transfer.data.remote_files import RemoteFile
@@ -332,3 +333,21 @@ def test_a_seed_of_0_is_a_seed() -> None:
     expected = np.random.default_rng([0, 3]).permutation(20)
     assert BatchPlan(20, 5, shuffle_seed=0).order(3).tolist() == expected.tolist()
     assert BatchPlan(20, 5).order(3).tolist() == [*range(20)]
+
+
+def test_one_text_among_numbers_is_told_only_if_all_of_them_are_of_that_kind() -> None:
+    """A name among them makes all of them names."""
+    classes, names, _ = classes_of(["1", "NA", "cat"])
+    assert names == ("1", "NA", "cat")
+    assert classes is not None
+    assert classes.tolist() == [0, 1, 2]
+
+
+def test_what_is_elsewhere_or_within_a_file_is_read_before_it_is_decoded(tmp_path: Path) -> None:
+    content = png(PIXELS[0])
+    (tmp_path / "a.bin").write_bytes(b"12" + content + b"34")
+    fsspec.filesystem("memory").pipe("/readable/a.png", content)
+    remote = RemoteFile.at("memory://readable/a.png")
+    assert readable(remote) == readable(FileSlice(tmp_path / "a.bin", 2, len(content))) == content
+    assert readable(tmp_path / "a.bin") == tmp_path / "a.bin"
+    assert readable(content) is content

@@ -142,8 +142,9 @@ def test_a_color_bar_is_of_the_values_where_colors_stand_beside_them() -> None:
         bar = draw_panels([group]).axes[-1]
         (values,) = bar.findobj(QuadMesh)
         assert values.get_cmap().name == "cividis"
-    (values,) = draw_panels([[Panel("", np.array([[[0.0, 1.0]]]))]]).axes[-1].findobj(QuadMesh)
-    assert values.get_cmap().name == "gray"
+    for tiles in (np.array([[[0.0, 1.0]]]), np.full((1, 2, 2, 3), -0.5)):
+        (values,) = draw_panels([[Panel("", tiles)]]).axes[-1].findobj(QuadMesh)
+        assert values.get_cmap().name == "gray"
 
 
 def test_a_gray_image_of_few_values_is_not_stretched() -> None:
