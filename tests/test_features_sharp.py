@@ -19,16 +19,23 @@ from torch import nn
 
 from torchlift.converters.errors import TorchliftError, WriteError
 from torchlift.converters.images.preprocessing import Preprocessing
+from torchlift.converters.inference.processes import Process
 from torchlift.converters.saved import SavedModel
-from torchlift.transfer.data import ImageFiles
+from torchlift.transfer.data import Dataset, ImageFiles
 from torchlift.transfer.errors import LayerError, StoreError
 from torchlift.transfer.features import extractors
 from torchlift.transfer.features.cut_network import cut_network
-from torchlift.transfer.features.extraction import example_of
+from torchlift.transfer.features.extraction import (
+    ExtractionPlan,
+    example_of,
+    extract,
+    plan_extraction,
+)
 from torchlift.transfer.features.extractors import TorchExtractor, network_digest
 from torchlift.transfer.features.manifest import check_readable
 from torchlift.transfer.features.network import FeatureNetwork
 from torchlift.transfer.features.onnx_graph import find_values
+from torchlift.transfer.features.settings import Settings
 from torchlift.transfer.features.store import create_store, open_store
 from torchlift.transfer.features.transformer import FeatureTransformer
 from torchlift.transfer.find_layers import Tap, find_tap
@@ -175,3 +182,33 @@ def test_a_column_of_real_numbers_is_none(name: str, dtype: str, tmp_path: Path)
     create_store(tmp_path / "store", manifest(), {name: np.ones(5, dtype)})
     with pytest.raises(StoreError, match="damaged: data_type is not what torchlift writes"):
         open_store(tmp_path / "store")
+
+
+def planned() -> ExtractionPlan:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    data = Dataset(np.arange(20, dtype=np.float32).reshape(5, 1, 2, 2))
+    return plan_extraction(
+        TorchExtractor(SavedModel(network, "features"), ["1"], "cpu"), data, Settings(chunk=2)
+    )
+
+
+def test_only_the_first_of_several_processes_makes_a_store_and_all_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one would replace what the first has made; each computes every second chunk."""
+    plan, waited = planned(), list[int]()
+    monkeypatch.setattr(Process, "wait", lambda process: waited.append(process.rank))
+    second = Process(1, 2)
+    with pytest.raises(StoreError, match="no such feature store"):
+        extract(plan, tmp_path / "store", process=second)
+    assert waited == [1]
+    waited.clear()
+    extract(plan, tmp_path / "store", process=Process(0, 2))
+    assert waited == [0, 0, 0]
+    assert open_store(tmp_path / "store").missing() == [1]
+    left = tmp_path / "store/features/.torchlift-0-0"
+    left.mkdir()
+    store = extract(plan, tmp_path / "store", process=second, overwrite=True)
+    assert store.missing() == []
+    assert left.is_dir()
+    assert len(store.read("1")) == 5
