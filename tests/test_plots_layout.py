@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from test_plots_rules import Fixed
 from test_plots_values import rows_of
+from torch import nn
 
+from torchlift.converters.saved import SavedModel
 from torchlift.transfer.data import Dataset
+from torchlift.transfer.errors import PlotError
 from torchlift.transfer.plots import figures
+from torchlift.transfer.plots.activations import layers_of
 from torchlift.transfer.plots.confusion import draw_confusion
 from torchlift.transfer.plots.curves import Curve, draw_curves
 from torchlift.transfer.plots.figures import fit_texts, new_figure
@@ -213,3 +218,33 @@ def test_images_in_memory_are_drawn_with_their_channels_last() -> None:
 def test_a_caption_is_on_one_line() -> None:
     page = draw_samples([Sample(np.zeros((2, 2), np.uint8), ["a\n b"])]).axes[0]
     assert [text.get_text() for text in page.texts] == ["a b"]
+
+
+def test_the_legend_of_runs_has_the_marker_and_the_color_of_their_points() -> None:
+    figure = draw_curves([Curve(name, rows_of(2, "train_loss")) for name in "abc"])
+    shown = [line for line in figure.legends[0].findobj(Line2D) if line.get_marker() != "None"]
+    points = figure.axes[0].lines[::2]
+    assert [line.get_marker() for line in points] == ["o", "s", "D"]
+    for legend, drawn in zip(shown, points, strict=True):
+        assert (legend.get_marker(), legend.get_color()) == (drawn.get_marker(), drawn.get_color())
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (1, 3, 4, 4)])
+def test_a_network_of_other_inputs_takes_no_images(shape: tuple[int, ...]) -> None:
+    model: Any = SavedModel(nn.Sequential(nn.ReLU(), nn.Flatten()), "features", shape)
+    with pytest.raises(PlotError, match=f"an input has {len(shape)} axes, not 3"):
+        layers_of(model, ["0"])
+
+
+@pytest.mark.parametrize(("shape", "columns"), [((6, 8, 32), 1), ((6, 32, 8), 6)])
+def test_wide_tiles_stand_below_each_other_and_high_ones_beside(
+    shape: tuple[int, ...], columns: int
+) -> None:
+    assert _Mosaic.of(Panel("", np.zeros(shape))).columns == columns
+
+
+def test_a_group_of_which_one_scale_is_not_known_has_a_bar() -> None:
+    image = Panel("", np.full((1, 4, 4), 255.0), scale=(0, 255))
+    values = Panel("", np.full((1, 4, 4), -1.0))
+    for group, count in (([image, values], 3), ([values, image], 3), ([image, image], 2)):
+        assert len(draw_panels([group]).axes) == count
