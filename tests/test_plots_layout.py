@@ -231,7 +231,8 @@ def test_the_legend_of_runs_has_the_marker_and_the_color_of_their_points() -> No
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (1, 3, 4, 4)])
 def test_a_network_of_other_inputs_takes_no_images(shape: tuple[int, ...]) -> None:
-    model: Any = SavedModel(nn.Sequential(nn.ReLU(), nn.Flatten()), "features", shape)
+    given: Any = shape
+    model = SavedModel(nn.Sequential(nn.ReLU(), nn.Flatten()), "features", given)
     with pytest.raises(PlotError, match=f"an input has {len(shape)} axes, not 3"):
         layers_of(model, ["0"])
 
