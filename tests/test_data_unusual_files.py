@@ -32,7 +32,7 @@ from torchlift.transfer.data import (
     select_classes,
 )
 from torchlift.transfer.data.array_layout import group_by_split
-from torchlift.transfer.data.description import describe_data
+from torchlift.transfer.data.description import describe_data, find_duplicates
 from torchlift.transfer.data.image_files import FileSlice, name_of, readable
 from torchlift.transfer.data.image_folder_index import ClassIndex
 from torchlift.transfer.data.readers.registry import find_reader
@@ -351,3 +351,14 @@ def test_what_is_elsewhere_or_within_a_file_is_read_before_it_is_decoded(tmp_pat
     assert readable(remote) == readable(FileSlice(tmp_path / "a.bin", 2, len(content))) == content
     assert readable(tmp_path / "a.bin") == tmp_path / "a.bin"
     assert readable(content) is content
+
+
+def test_images_of_the_same_bytes_in_another_shape_or_type_are_others() -> None:
+    zeros = np.zeros((1, 1, 2, 4), np.uint8)
+    for other, shared in (
+        (zeros.copy(), (("train", "test", 1),)),
+        (zeros.reshape(1, 1, 4, 2), ()),
+        (zeros.view(np.float32), ()),
+    ):
+        found = find_duplicates({"train": Dataset(zeros), "test": Dataset(other)})
+        assert found.shared == shared

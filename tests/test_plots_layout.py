@@ -248,4 +248,9 @@ def test_a_group_of_which_one_scale_is_not_known_has_a_bar() -> None:
     image = Panel("", np.full((1, 4, 4), 255.0), scale=(0, 255))
     values = Panel("", np.full((1, 4, 4), -1.0))
     for group, count in (([image, values], 3), ([values, image], 3), ([image, image], 2)):
-        assert len(draw_panels([group]).axes) == count
+        axes = draw_panels([group]).axes
+        assert len(axes) == count
+        # An image has its own scale there too: 255 is white.
+        at = [panel is image for panel in group].index(True)
+        pixels = np.asarray(axes[at].images[0].get_array())
+        assert (pixels == 1).all()
