@@ -248,3 +248,29 @@ def test_a_container_has_a_row_for_numbers_of_its_own(
 ) -> None:
     found = summarize(Holder(kind), (4,)).layers
     assert [(row.torch_path, row.parameters, row.weight_bytes) for row in found] == rows
+
+
+class Halved(nn.Module):
+    """Goes on with the second of two halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Linear(4, 6), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        far: torch.Tensor = self.far(self.near(x).chunk(2, dim=1)[1])
+        return far
+
+
+def test_each_result_of_a_step_has_its_depth() -> None:
+    assert summarize(Halved(), (4,)).depth == 2
+
+
+@pytest.mark.parametrize(
+    ("input", "output"), [((4,), (4,)), ((1, 4), (1, 2, 2)), ((1,) * 5, (1,) * 5)]
+)
+def test_windows_of_other_axes_have_no_formula(
+    input: tuple[int, ...], output: tuple[int, ...]
+) -> None:
+    assert formula(nn.MaxPool1d(1), input, output) is None
+    assert formula(nn.MaxPool1d(1), (2, 4), (2, 4)) is not None

@@ -280,7 +280,7 @@ def _best_columns(count: int, ratio: float) -> int:
         count: Number of tiles.
         ratio: Height of a tile divided by its width.
     """
-    best = max(1, round(math.sqrt(count * ratio * 1.3)))
+    best = min(count, max(1, round(math.sqrt(count * ratio * 1.3))))
     candidates = range(max(1, best - 1), min(count, best + 2) + 1)
     return min(candidates, key=lambda columns: (-count % columns, abs(columns - best), -columns))
 
