@@ -11,7 +11,6 @@ from onnx import NodeProto, helper
 
 from torchlift.converters.inference.onnx_output_kind import kind_of, output_kind_of_graph
 
-
 #: What operators take behind the value that they leave what it is.
 _MORE = {
     "DequantizeLinear": ["scale", "zero"],
