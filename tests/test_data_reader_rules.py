@@ -374,9 +374,20 @@ def test_as_many_texts_as_classes_are_noted_and_no_others(
     """They may be the names of the classes, under a name that torchlift does not know."""
     data = Dataset(PIXELS, np.array([0, 2, 1, 2]))
     arrays = {"words": np.array(texts)} if texts else {"numbers": np.arange(3)}
-    found = npz._with_note_on_text(data, arrays)
+    labels = {"": np.array([1, 3, 2, 3])}
+    found = npz._with_note_on_text(data, arrays, labels)
     assert [note.startswith("the array words of 3 texts is not used") for note in found.notes] == (
         [True] if noted else []
     )
-    named = npz._with_note_on_text(Dataset(PIXELS, data.classes, ("x", "y", "z")), arrays)
+    whole = Dataset(PIXELS, data.classes, ("x", "y", "z"))
+    named = npz._with_note_on_text(whole, arrays, labels)
     assert named.notes == ()
+
+
+def test_texts_that_are_the_labels_are_no_names_that_were_left_out(tmp_path: Path) -> None:
+    """Three examples of three classes, whose labels are numbers written as texts."""
+    np.savez(tmp_path / "d.npz", images=PIXELS[:3], labels=np.array(["1", "3", "2"]))
+    data = open_data(tmp_path / "d.npz")
+    assert data.classes is not None
+    assert data.classes.tolist() == [0, 2, 1]
+    assert not [note for note in data.notes if "is not used" in note]
