@@ -76,6 +76,7 @@ def test_four_levels_and_twenty_entries_are_shown_by_default(tmp_path: Path) -> 
     save(wide, tmp_path / "wide.t7")
     for tree in (value_tree(wide), inspect(tmp_path / "wide.t7").tree):
         assert (len(tree.children), tree.hidden) == (20, 10)
+        assert tree.to_json()["hidden"] == 10
 
 
 def test_depth_and_entries_are_limited() -> None:
