@@ -67,6 +67,10 @@ def test_a_worker_hands_an_error_over_as_it_is() -> None:
     whole = _stack(torch.Size([1, 2, 2]), places[:1] * 3)
     assert isinstance(whole, torch.Tensor)
     assert torch.equal(whole, torch.ones(3, 1, 2, 2, dtype=torch.uint8))
+    # As many pixels, in another form.
+    lying = _stack(torch.Size([1, 1, 4]), places[:1])
+    assert isinstance(lying, DataError)
+    assert "images of 1×4 and 2×2" in str(lying)
 
 
 @pytest.mark.parametrize("last", [1, 2])

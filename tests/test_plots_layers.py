@@ -135,6 +135,17 @@ def test_the_input_of_a_file_is_a_layer_too(tmp_path: Path) -> None:
     assert (first.values.max(), second.values.max()) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("sides", "size"), [((2, 4), (2, 4)), ((2, "w"), None), (("h", 4), None), (("h", "w"), None)]
+)
+def test_images_are_resized_where_the_graph_fixes_both_sides(
+    sides: tuple[Any, Any], size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    onnx.save(model_of([node], ["n", 1, *sides]), tmp_path / "m.onnx")
+    assert layers_of_file(tmp_path / "m.onnx", ["y"]).preprocessing.size == size
+
+
 def test_the_bytes_of_a_file_are_those_of_each_dtype(tmp_path: Path) -> None:
     """Constants of one layer are summed; one without a dot in its name is a layer itself."""
     constants: dict[str, np.ndarray] = {
