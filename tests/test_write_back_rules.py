@@ -75,6 +75,23 @@ def test_values_that_a_skeleton_holds_itself_take_no_more_memory_than_its_file(
         materialize(skeleton, network.state_dict())
 
 
+def test_storages_without_values_share_what_a_small_file_may_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many of them, of which each may be made, would take all memory."""
+    monkeypatch.setattr("torchlift.converters.modules.torch7_source._LARGEST", 1)
+    half = {"class": "torch.FloatStorage", "size": 2**15, "places": LuaTable()}
+    for count in (2, 3):
+        storages = LuaTable((number, LuaTable(half)) for number in range(1, count + 1))
+        entries = {"storages": storages, "object": LuaObject("nn.Tanh", LuaTable())}
+        skeleton = LuaObject("skeleton", LuaTable(entries))
+        if count == 2:
+            assert materialize(skeleton, {}).class_name == "nn.Tanh"
+        else:
+            with pytest.raises(ConversionError, match="a storage of 32768 elements"):
+                materialize(skeleton, {})
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
