@@ -224,5 +224,6 @@ def test_images_behind_one_that_cannot_be_read_are_not_decoded(
                 asyncio.run(classify(loaded, images, 1, ticket, 2, decoders))  # type: ignore[arg-type]
         finally:
             may_end.set()
-    # The decoder may have taken the next one before the failure was told.
-    assert decoded in ([0], [0, 1])
+    # The decoder may have taken one more before that was called off.
+    assert decoded[0] == 0
+    assert len(decoded) <= 2
