@@ -23,6 +23,11 @@ def layer(class_name: str, **fields: Any) -> nn.Module:
     return convert(lua(class_name, **fields)).eval()
 
 
+def rand(*shape: int) -> torch.Tensor:
+    """Return normal random numbers in double precision."""
+    return torch.randn(*shape, dtype=torch.float64)
+
+
 def _lua_value(value: Any) -> Any:
     if isinstance(value, list):
         return t7.LuaTable.from_list([_lua_value(item) for item in value])

@@ -6,15 +6,13 @@ The truth are the arrays that the values were built from.
 from __future__ import annotations
 
 import gzip
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_support import typed
-from data_support import in_memory
-from PIL import Image
+from data_support import in_memory, png
 from support import FIXTURES
 
 from torchlift.converters import t7
@@ -36,12 +34,6 @@ def table(**entries: Any) -> LuaTable:
 def serialized(value: Any) -> np.ndarray:
     """What `torch.serializeToStorage` gives: the bytes of a `.t7`."""
     return t7.loads(t7.dumps(np.frombuffer(t7.dumps(value), np.uint8).copy()))
-
-
-def png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(stream, "PNG")
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize(

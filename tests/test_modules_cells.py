@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 from torch import nn
 
@@ -17,10 +17,6 @@ from torchlift.converters.modules.packages.recurrent import Recurrence
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def linear(outputs: int, inputs: int, with_bias: bool) -> Any:

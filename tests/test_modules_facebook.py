@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layer_support import layer, lua
+from layer_support import layer, lua, rand
 from torch.nn import functional
 
 from torchlift.converters import convert
@@ -15,10 +15,6 @@ from torchlift.converters.modules import ConversionError
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 #: The cluster of each class, and its place in the cluster: sizes 3, 2 and 1, in no order.

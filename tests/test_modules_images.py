@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import SHARED, relative_error
 from torch.nn import functional
 
@@ -19,10 +19,6 @@ FACES = SHARED / "wild" / "torch+demos__face-detector__face.net.ascii@8907ed5"
 
 #: Both sides are float64; only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 @pytest.mark.covers("inn.SpatialMaxPooling", "inn.SpatialAveragePooling", compared="outputs")

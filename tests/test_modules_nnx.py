@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 from torch.nn import functional
 
 from torchlift.converters import convert, t7
 from torchlift.converters.modules import ConversionError
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("ratio", "size"), [(0.5, 3), (0.7, 4), (1.5, 8), (1.3, 7)])

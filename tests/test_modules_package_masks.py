@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 
 from torchlift.converters import convert
@@ -13,10 +13,6 @@ from torchlift.converters.modules.packages.roi_pooling import round_half_away
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 @pytest.mark.covers("nn.TrimZero", compared="outputs, training")

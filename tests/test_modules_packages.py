@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from layer_support import export_error, lua
+from layer_support import export_error, lua, rand
 from support import relative_error
 from torch import nn
 from torch.nn import functional
@@ -20,10 +20,6 @@ from torchlift.converters.modules import convert_recorded
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def input_gradient(module: nn.Module, input: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

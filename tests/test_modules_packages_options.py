@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 from torch import nn
 from torch.nn import functional
@@ -20,10 +20,6 @@ from torchlift.converters.modules.packages.recurrent import Recurrence
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def test_an_axis_is_put_into_inputs_with_too_few_only() -> None:

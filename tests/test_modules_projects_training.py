@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from contract_projects_support import PROJECTS
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 from torch.nn import functional
 
@@ -19,10 +19,6 @@ from torchlift.converters import convert
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def gradients(output: torch.Tensor, grad: torch.Tensor, *inputs: torch.Tensor) -> Any:

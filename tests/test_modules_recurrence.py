@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import FIXTURES
 from torch import nn
 
@@ -34,10 +34,6 @@ from torchlift.converters.modules.states import WithStates, remembering_layers, 
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def gates_of(rnn: nn.RNNBase) -> Gates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layer_support import lua
+from layer_support import lua, rand
 from support import relative_error
 from torch import nn
 from torch.nn import functional
@@ -15,10 +15,6 @@ from torchlift.converters.modules import convert_recorded
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 @pytest.mark.covers("nn.InstanceNormalization", compared="outputs, training")

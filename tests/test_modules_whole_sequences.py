@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from contract_projects_support import PROJECTS
-from layer_support import lua
+from layer_support import lua, rand
 from support import FIXTURES, relative_error
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -25,10 +25,6 @@ from torchlift.converters.modules.recurrence import recurrent_operators
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
-
-
-def rand(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def inner(name: str) -> Any:

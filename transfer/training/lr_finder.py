@@ -16,7 +16,7 @@ from ..data.batches import Batches
 from ..errors import TrainingError
 from ..freezing import frozen_at, set_frozen
 from .loop import build_batches
-from .optimizer import build_optimizer, set_learning_rates
+from .optimizer import build_optimizer
 from .options import Experiment
 from .processes import seed_everything
 
@@ -67,17 +67,18 @@ def find_rate(model: SavedModel, experiment: Experiment, accelerator: Accelerato
     options = replace(experiment.optimization, lr=_FIRST)
     optimizer = build_optimizer(network, options, experiment.freezing)
     # Layers with a rate of their own have it in the training too, whatever that of the head is.
-    own = experiment.freezing.body_lr is not None
-    kept = [group for group in optimizer.param_groups if own and group["base_lr"] != _FIRST]
+    has_own_rates = experiment.freezing.body_lr is not None
+    growing = [
+        group for group in optimizer.param_groups if not has_own_rates or group["base_lr"] == _FIRST
+    ]
     network.train()
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
     for inputs, targets in _endless(batches):
         growth = (_LAST / _FIRST) ** (len(rates) / (_UPDATES - 1))
-        set_learning_rates(optimizer, growth)
-        for group in kept:
-            group["lr"] = group["base_lr"]
+        for group in growing:
+            group["lr"] = group["base_lr"] * growth
         loss = functional.cross_entropy(network(inputs), targets)
         optimizer.zero_grad()
         loss.backward()

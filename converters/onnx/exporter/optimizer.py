@@ -30,8 +30,8 @@ from .graph_rules import (
 from .weight_names import name_weights, transposed_weights
 
 #: onnxscript's default rules in their order, without those that compare constants by a tolerance
-#: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`) and without `slice_split`, which gives the wrong half
-#: of an odd size the middle.
+#: (`add_0`, `sub_0`, `mul_by_1`, `div_by_1`), and without `slice_split`, which gives the middle of
+#: an odd size to the wrong half.
 _RULES = (
     rules.dropout_zero_rule,
     rules.dropout_inference_rule,
