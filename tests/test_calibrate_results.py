@@ -77,6 +77,7 @@ def test_other_images_are_measured_by_their_own_test_split(tmp_path: Path) -> No
     others = images(60, 1, "train test")
     result = run(tmp_path, {"data": images(90, 0), "other to test on": others}, test_data="other")
     assert [part["count"] for part in result.data["results"]] == [90, 30]
+    assert result.data["notes"][:2] == ["drawn by 0", "drawn by 1"]
     rows = list(zip(*(column.cells for column in result.view.renderables[2].columns), strict=True))
     before, after = (result.data["results"][1][when] for when in ("before", "after"))
     numbers = [after["accuracy"], before["loss"], after["loss"], before["ece"], after["ece"]]

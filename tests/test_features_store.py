@@ -23,6 +23,7 @@ from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.errors import WriteError
 from torchlift.converters.files import _machine as machine_id
 from torchlift.converters.inference.processes import Process
 from torchlift.converters.saved import SavedModel, open_model
@@ -178,6 +179,19 @@ class TestResuming:
             write(1, zeros)
         assert file.read_bytes() == bytes(len(before))
         assert link.read_bytes() == before
+
+    def test_a_file_in_place_of_a_folder_of_chunks_is_an_error_of_the_store(
+        self, complete: Path, tmp_path: Path
+    ) -> None:
+        store = FeatureStore(tmp_path / "store", open_store(complete).manifest)
+        shutil.copytree(complete, store.path)
+        folder = store.path / "features/penultimate/c"
+        shutil.rmtree(folder)
+        folder.write_text("mine")
+        zeros = [np.zeros((64, *shape)) for shape in store.layers.values()]
+        with store.writer() as write, pytest.raises(WriteError, match="c/1/0: cannot be written"):
+            write(1, zeros)
+        assert folder.read_text() == "mine"
 
     def test_a_chunk_of_zeros_counts_as_computed(self, tmp_path: Path) -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))

@@ -120,7 +120,7 @@ class FeatureStore:
             whole = np.zeros(shape, whole.dtype)
             whole[: len(values)] = values
         file = self._chunk_file(layer, shape[1:], chunk)
-        with write_errors(file, temporary):
+        with write_errors(file, self.path):
             # `tofile` does not notice when the disk is full at the end. Waiting for the disk
             # would cost more than computing a chunk again: see `has`.
             temporary.write_bytes(whole.data)
