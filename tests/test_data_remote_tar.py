@@ -42,7 +42,10 @@ class Crowded:
         return b""
 
 
-@pytest.mark.parametrize(("root", "alone"), [("tar://::a.tar", True), ("memory://a", False)])
+@pytest.mark.parametrize(
+    ("root", "alone"),
+    [("tar://::a.tar", True), ("zip://b.zip::tar://::a.tar", True), ("memory://a", False)],
+)
 def test_members_of_a_tar_are_read_one_after_another(
     root: str, alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

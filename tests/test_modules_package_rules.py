@@ -12,10 +12,20 @@ from torch.nn import functional
 
 from torchlift.converters import convert
 from torchlift.converters.modules import ConversionError, convert_recorded
+from torchlift.converters.modules.layers.activation import ChannelPReLU
+from torchlift.converters.modules.layers.local_convolution import ConvLocal2d
+from torchlift.converters.modules.layers.local_normalization import LocalResponseNorm
+from torchlift.converters.modules.layers.matmul import MM, MV
+from torchlift.converters.modules.layers.upsampling import Upsample
 from torchlift.converters.modules.packages.augmentation import SpatialUniformCrop
+from torchlift.converters.modules.packages.binary_convolution import BinaryConv2d
+from torchlift.converters.modules.packages.deformable import DeformableConvolution
+from torchlift.converters.modules.packages.dpnn import Inception
 from torchlift.converters.modules.packages.dqn import scale_last_axis
-from torchlift.converters.modules.packages.glimpse import TemporalGlimpse
+from torchlift.converters.modules.packages.glimpse import SpatialGlimpse, TemporalGlimpse
 from torchlift.converters.modules.packages.inn import StochasticPool2d
+from torchlift.converters.modules.packages.stn import BilinearSampler
+from torchlift.converters.modules.packages.texture_nets import CircularPad
 
 
 @pytest.mark.parametrize(
@@ -50,17 +60,41 @@ ALONE: dict[str, tuple[nn.Module, Any]] = {
     "StochasticPool2d": (StochasticPool2d([2, 2], [2, 2]), torch.rand(3, 5, 4)),
     "TemporalGlimpse": (TemporalGlimpse(3), [torch.randn(6, 2), torch.tensor([0.5])]),
     "SpatialUniformCrop": (SpatialUniformCrop(2, 3), torch.randn(3, 5, 6)),
+    "SpatialGlimpse": (SpatialGlimpse(2, 3, [1, 2]), [torch.randn(1, 7, 6), torch.zeros(2)]),
+    "BilinearSampler": (BilinearSampler(), [torch.randn(4, 5, 1), torch.rand(3, 2, 2)]),
+    "Inception": (Inception(nn.Conv2d(3, 1, 2)), torch.randn(3, 4, 5)),
+    "BinaryConv2d": (BinaryConv2d(3, 1, [2, 2], [1, 1], [0, 0]), torch.randn(3, 4, 5)),
+    "DeformableConvolution": (
+        DeformableConvolution(nn.Conv2d(1, 8, 2), 1, 1, [2, 2]),
+        torch.randn(1, 4, 5),
+    ),
+    "CircularPad": (CircularPad([1, 0, 2, 1]), torch.randn(1, 4, 5)),
+    "ConvLocal2d": (ConvLocal2d(2, 1, [3, 4], [2, 2], [1, 1], [0, 0]), torch.randn(2, 4, 5)),
+    "LocalResponseNorm": (LocalResponseNorm(3), torch.randn(1, 4, 5)),
+    "Upsample": (Upsample(2, linear=True), torch.randn(1, 4, 5)),
+    "ChannelPReLU": (ChannelPReLU(3), torch.randn(3)),
+    "MM": (MM(trans_b=True), [torch.randn(1, 4), torch.randn(1, 4)]),
+    "MV": (MV(), [torch.randn(1, 4), torch.randn(4)]),
 }
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_one_example_alone_gives_what_a_batch_of_one_gives(name: str) -> None:
+def test_an_example_alone_and_a_batch_of_one_give_what_it_has_among_others(name: str) -> None:
+    """A batch of one is a batch, whatever other sizes are 1."""
     module, alone = ALONE[name]
     module.eval()
-    batch = [each[None] for each in alone] if isinstance(alone, list) else alone[None]
-    expected = module(batch)
-    assert module(alone).shape == expected.shape[1:]
-    assert torch.equal(module(alone), expected[0])
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    first = alone if isinstance(alone, list) else [alone]
+    two = [torch.stack([each, torch.flip(each, [0])]) for each in first]
+    with torch.no_grad():
+        one, both, single = (
+            module(inputs if isinstance(alone, list) else inputs[0])
+            for inputs in ([each[:1] for each in two], two, first)
+        )
+    assert (one.shape, single.shape) == ((1, *both.shape[1:]), both.shape[1:])
+    torch.testing.assert_close(one[0], both[0])
+    torch.testing.assert_close(single, both[0])
 
 
 def test_a_random_crop_of_an_image_alone_is_a_part_of_it() -> None:

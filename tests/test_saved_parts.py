@@ -165,6 +165,17 @@ def test_numbers_of_another_type_are_cast_with_a_note(tmp_path: Path) -> None:
     assert not any("cast" in note for note in kept.notes)
 
 
+def test_a_network_of_buffers_alone_is_cast_too(tmp_path: Path) -> None:
+    """A double batch normalization without an affine part: Torch's own type, and no parameter."""
+    fields = {"running_mean": np.ones(2), "running_var": np.full(2, 4.0), "affine": False}
+    norm = LuaObject("nn.BatchNormalization", LuaTable({**fields, "eps": 0.0, "train": False}))
+    t7.save(norm, tmp_path / "f.t7")
+    model = open_model(tmp_path / "f.t7")
+    assert model.module(torch.tensor([[5.0, -1.0]])).tolist() == [[2.0, -1.0]]
+    assert "parameters were cast from float64 to float32" in model.notes
+    assert open_model(tmp_path / "f.t7", dtype=None).module.running_mean.dtype == torch.float64
+
+
 def test_a_layer_whose_tensors_do_not_follow_from_its_arguments_is_not_saved(
     tmp_path: Path,
 ) -> None:

@@ -116,7 +116,9 @@ class Reversed(nn.Module):
         return input.flip(1)
 
 
-Reversed.__name__ = "SeqReverseSequence"
+def reversed_as(name: str) -> nn.Module:
+    """Return such a layer under the name of a class of Torch7."""
+    return type(name, (Reversed,), {})()
 
 
 class BothWays(SeqLSTM):
@@ -141,7 +143,10 @@ class Counted(nn.Module):
     [
         (words(), "?:int64"),
         (words(batch_first=False), "?xN:int64"),
-        (words(Reversed()), None),
+        (words(reversed_as("SeqReverseSequence")), None),
+        (words(reversed_as("ReverseTable")), None),
+        (words(reversed_as("BiSequencerLM")), None),
+        (words(reversed_as("Sequencer")), "?:int64"),
         (nn.Sequential(LookupTable(7, 3), BothWays(3, 5), nn.Linear(5, 7)), None),
         (nn.Sequential(LookupTable(7, 3), nn.Linear(3, 7)), None),
         (nn.Sequential(nn.Linear(7, 3), SeqLSTM(3, 5), nn.Linear(5, 7)), None),

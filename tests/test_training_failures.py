@@ -89,6 +89,23 @@ def resumed(folder: Path, stored: dict[str, Any], config: dict[str, Any], **inpu
     check_resumable(folder, facts, config, inputs)
 
 
+def test_a_run_goes_on_with_more_epochs_or_on_another_machine_and_else_as_it_began(
+    tmp_path: Path,
+) -> None:
+    may_change = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
+    groups = (OPTIMIZATION, FREEZING, AUGMENTATION, DISTILLATION, SPLIT_OPTIONS, RUN)
+    options = flat_options(**{str(number): group for number, group in enumerate(groups)}, seed=0)
+    assert may_change < set(options)
+    refused = set()
+    for name in options:
+        before, now = {**options, name: "this"}, {**options, name: "that"}
+        with suppress(TrainingError):
+            resumed(tmp_path, before, now)
+            continue
+        refused.add(name)
+    assert refused == set(options) - may_change
+
+
 def test_options_of_0_1_0_have_their_names_of_today(tmp_path: Path) -> None:
     old = {"part": "train", "picture_size": "32", "val": 0.2, "test": 0.1}
     new = {"split": "train", "image_size": "32", "val_fraction": 0.2, "test_fraction": 0.1}
