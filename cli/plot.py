@@ -155,6 +155,7 @@ def _save_arrays(file: str, drawn: PlotResult) -> Path:
 
     target = Path(file)
     arrays: dict[str, Any] = dict(drawn.arrays)
-    with atomic_path(target) as temporary:
-        np.savez(temporary, **arrays)
+    # Of a name with other letters than `.npz` numpy would make one with two suffixes.
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
     return target

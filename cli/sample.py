@@ -62,6 +62,8 @@ def sample(
             raise UsageError("images need both: --grid ROWSxCOLUMNS and -o OUT.png")
         if prime is not None or vocab is not None:
             raise UsageError("--prime and --vocab are for texts, --grid is for images")
+        if output_options.output_mean:
+            raise UsageError("--output-mean undoes what is done to an input: noise has no mean")
         output_suffix(output, [".png"])
         return sample_images(
             model,

@@ -40,7 +40,9 @@ def sample_images(
         if said.range is None:
             known = image_sampling.output_of_generator(predictor)
         else:
-            known = ImageToImage(said.range)
+            # The order of the colors is another matter: what the file says of it holds.
+            own: ImageToImage | None = getattr(predictor, "image_to_image", None)
+            known = ImageToImage(said.range, None if own is None else own.color)
         low, high = known.limits
         console(stderr=True).print(f"{low:g} is black and {high:g} white; the noise is {noise}")
         made = ImageToImage(known.value_range, said.color or known.color)

@@ -47,7 +47,7 @@ def summary(
     from ..transfer.errors import SummaryError
     from ..transfer.summary import summarize
 
-    if model.endswith(".onnx"):
+    if model.lower().endswith(".onnx"):
         raise SummaryError(
             f"{model} is a graph without layers: give the model that it was exported from; "
             "inspect and plot sizes take .onnx files"
@@ -67,7 +67,11 @@ def summary(
         hint = "" if known is None else f"; {_words(known)} fits"
         raise SummaryError(f"{error}{hint}") from error
     facts = {"model": model, **found.to_json(), "notes": notes}
-    parts: list[RenderableType] = [_layers(found, lua=model.endswith(".t7")), "", _totals(found)]
+    parts: list[RenderableType] = [
+        _layers(found, lua=model.lower().endswith(".t7")),
+        "",
+        _totals(found),
+    ]
     if formulas:
         parts += ["", _formulas(found)]
     return CommandResult(facts, Group(*parts, *(f"note: {note}" for note in notes)))

@@ -123,9 +123,10 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(file)
     try:
-        if path.suffix == ".t7" or _is_binary(path):
+        suffix = path.suffix.lower()
+        if suffix == ".t7" or _is_binary(path):
             return labels_from(t7.load(path))
-        if path.suffix == ".lua":
+        if suffix == ".lua":
             return labels_from(_lua_strings(_text(path)))
         return labels_from([line.strip() for line in _text(path).splitlines() if line.strip()])
     except LabelsError as error:

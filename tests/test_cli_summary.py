@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,10 +40,18 @@ def test_a_built_in_network_has_the_channels_of_its_input(channels: int) -> None
     assert first["parameters"] == 6 * (25 * channels + 1)
 
 
-def test_only_a_network_of_lua_has_paths_in_lua() -> None:
-    of_lua = str(FIXTURES / "models" / "alexnetowtbn_small.t7")
-    assert "Lua path" in shown(summary(of_lua).view)[0]
+def test_only_a_network_of_lua_has_paths_in_lua(tmp_path: Path) -> None:
+    of_lua = FIXTURES / "models" / "alexnetowtbn_small.t7"
+    copied = Path(shutil.copy(of_lua, tmp_path / "NET.T7"))
+    for file in (of_lua, copied):
+        assert "Lua path" in shown(summary(str(file)).view)[0]
     assert "Lua path" not in shown(summary("lenet5").view)[0]
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "NET.ONNX"])
+def test_a_graph_has_no_layers_to_sum_up(name: str) -> None:
+    with pytest.raises(SummaryError, match=f"^{name} is a graph without layers"):
+        summary(name)
 
 
 def test_a_network_of_a_library_is_no_file() -> None:

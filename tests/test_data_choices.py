@@ -253,6 +253,13 @@ def test_only_an_npz_is_written(tmp_path: Path) -> None:
         write_npz(split(DATA, 0.25), tmp_path / "data.t7")
 
 
+def test_a_dataset_written_with_an_upper_case_suffix_is_one_file(tmp_path: Path) -> None:
+    write_npz(split(DATA, 0.25), tmp_path / "DATA.NPZ")
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA.NPZ"]
+    written = open_data(tmp_path / "DATA.NPZ")
+    assert np.array_equal(np.sort(written.images, axis=0), np.sort(PIXELS, axis=0))
+
+
 def test_decoded_images_keep_what_is_known_of_them(tmp_path: Path) -> None:
     for index in range(2):
         Image.fromarray(PIXELS[index].transpose(1, 2, 0)).save(tmp_path / f"{index}.png")

@@ -343,3 +343,18 @@ def test_a_network_is_opened_again_with_its_weights_and_its_place(
         StoreError, match=r"another network than the one that s was .* 000000000000"
     ):
         reopen(store)
+
+
+def test_where_a_network_was_and_what_wrote_the_store_are_no_part_of_its_features(
+    tmp_path: Path,
+) -> None:
+    """A store of a model that was moved, or that an older torchlift began, is continued."""
+    plain = manifest()
+    source = {"model": "a.t7", "weights": None, "at": None, "input_shape": [1, 2, 2]}
+    create_store(tmp_path / "store", {**plain, "source": source, "torchlift": "0.1.0"}, {})
+    store = open_store(tmp_path / "store")
+    moved = {**plain, "source": {**source, "model": "moved/a.t7"}}
+    for same in (plain, moved, {**plain, "format_version": 1}):
+        store.check(same)
+    with pytest.raises(StoreError, match=r"holds other features: pool was none, now avg\. Choose"):
+        store.check({**plain, "source": source, "pool": "avg"})

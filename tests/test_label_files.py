@@ -93,6 +93,13 @@ def test_every_suffix_is_read_for_what_the_file_holds(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "odd.txt") == ["x" * 64]
 
 
+def test_a_suffix_may_be_in_upper_case(tmp_path: Path) -> None:
+    t7.save(["cat", "dog"], tmp_path / "TEXT.T7", format="ascii")
+    (tmp_path / "NAMES.LUA").write_text("return {'cat', 'dog'}", encoding="utf-8")
+    for name in ("TEXT.T7", "NAMES.LUA"):
+        assert read_labels(tmp_path / name) == ["cat", "dog"]
+
+
 def test_a_file_that_holds_no_names_is_named(tmp_path: Path) -> None:
     t7.save(lua(epoch=3), tmp_path / "a.t7")
     (tmp_path / "empty.txt").write_text("\n  \n", encoding="utf-8")

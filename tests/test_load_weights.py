@@ -15,6 +15,7 @@ from torch import nn
 from torchlift.cli.main import main
 from torchlift.converters.saved import SavedModel, TorchvisionNetwork
 from torchlift.transfer.errors import NetworkError
+from torchlift.transfer.libraries.checkpoint import read_state
 from torchlift.transfer.network_by_name import load_network, new_network
 
 OWN_NETWORK = """
@@ -32,6 +33,15 @@ def seven_classes(tmp_path: Path) -> tuple[nn.Module, Path]:
     file = tmp_path / "seven.pth"
     torch.save(network.state_dict(), file)
     return network, file
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "W.SAFETENSORS"])
+def test_safetensors_are_known_by_their_suffix_in_any_letters(name: str, tmp_path: Path) -> None:
+    weight = torch.arange(6.0).reshape(2, 3)
+    save_file({"weight": weight}, tmp_path / name)
+    state, _ = read_state(tmp_path / name)
+    assert list(state) == ["weight"]
+    assert torch.equal(state["weight"], weight)
 
 
 def test_a_torchvision_checkpoint_of_other_classes_computes_its_own_outputs(tmp_path: Path) -> None:

@@ -113,11 +113,16 @@ def test_the_head_of_the_run_takes_the_place_of_the_functions(
     assert (model.output_kind, model.labels) == ("logits", None)
 
 
-def test_the_description_is_found_from_the_files_of_the_run(own: Any, tmp_path: Path) -> None:
+def test_the_description_is_found_from_the_files_of_the_run(
+    own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a checkpoint is named from its own folder."""
     run = tmp_path / "run"
     description = described(run, own.Tied(6))
     checkpoint = run / "checkpoints" / "epoch-0001" / "model.safetensors"
-    for place in (run, run / "network.safetensors", checkpoint):
+    checkpoint.parent.mkdir(parents=True)
+    monkeypatch.chdir(checkpoint.parent)
+    for place in (run, run / "network.safetensors", checkpoint, checkpoint.name):
         found = find_description(place)
         assert found is not None
         assert {**vars(found), "arguments": ()} == {**vars(description), "arguments": ()}

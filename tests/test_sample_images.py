@@ -138,6 +138,7 @@ def test_a_generator_of_noise_and_a_class_is_named(
         (["--grid", "2x2", "-o", "x.png", "--prime", "a"], "are for texts"),
         (["--grid", "2x2", "-o", "x.png", "--vocab", "v.t7"], "are for texts"),
         (["--grid", "2x2", "-o", "x.jpg"], ".png"),
+        (["--grid", "2x2", "-o", "x.png", "--output-mean"], "noise has no mean"),
     ],
 )
 def test_options_of_texts_and_of_images_exclude_each_other(
@@ -150,7 +151,8 @@ def test_options_of_texts_and_of_images_exclude_each_other(
 def sampled(network: nn.Module, folder: Path, **options: Any) -> tuple[Any, np.ndarray]:
     """Return what `sample --grid` says and writes with a network that is not in a file."""
     said = OutputOptions(**{name: options.pop(name) for name in [*options] if "output" in name})
-    predictor = TorchPredictor(SavedModel(network.eval(), "features"), "cpu")
+    model = SavedModel(network.eval(), "features", image_to_image=options.pop("known", None))
+    predictor = TorchPredictor(model, "cpu")
     given: dict[str, Any] = {"seed": 3, "noise": "normal", "provider": "cpu", "overwrite": False}
     opened: Any = SimpleNamespace(predictor=lambda model, provider: predictor)
     result = sample_images(
@@ -180,6 +182,30 @@ def test_noise_and_outputs_are_as_asked(tmp_path: Path) -> None:
         sampled(network, tmp_path, overwrite=True)
     with pytest.raises(InferenceError, match="no generator of images: the network gives 6"):
         sampled(nn.Sequential(nn.Linear(3, 6), nn.Sigmoid()), tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "limits", "order"),
+    [
+        ({}, (-1, 1), [2, 1, 0]),
+        ({"output_color": "RGB"}, (-1, 1), [0, 1, 2]),
+        ({"output_range": [-2.0, 2.0]}, (-2, 2), [2, 1, 0]),
+        ({"output_range": [-2.0, 2.0], "output_color": "RGB"}, (-2, 2), [0, 1, 2]),
+    ],
+)
+def test_what_is_said_of_images_from_noise_wins_over_the_file_and_the_rest_of_it_holds(
+    said: dict[str, Any], limits: tuple[float, float], order: list[int], tmp_path: Path
+) -> None:
+    """A file of BGR from -1 to 1, and a network that gives its noise."""
+    network = nn.Sequential(nn.ConvTranspose2d(3, 3, 1, bias=False))
+    network[0].weight.data = torch.eye(3)[:, :, None, None]
+    _, sheet = sampled(
+        network, tmp_path, known=ImageToImage((-1, 1), "BGR"), noise="uniform", **said
+    )
+    noise = np.random.default_rng(3).uniform(-1, 1, (2, 3))[:, order]
+    low, high = limits
+    expected = 255 * (noise - low) / (high - low)
+    assert np.abs(sheet[0, [0, 3]].astype(float) - expected).max() <= 0.51
 
 
 def test_a_file_that_says_its_range_needs_no_last_layer() -> None:

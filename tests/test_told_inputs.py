@@ -98,6 +98,7 @@ def window(*axes: str) -> dict[str, int]:
     ("name", "fields", "shape", "told"),
     [
         ("Linear", {"weight": zeros(2, 9)}, (4, 9), "9"),
+        ("Linear", {"weight": zeros(2, 9)}, (9,), "9"),
         ("TemporalConvolution", {"weight": zeros(3, 3), **window("W")}, (4, 11, 3), "11x3"),
         ("SpatialConvolution", {"weight": zeros(3, 3, 1, 1), **window(*"WH")}, (3, 5, 6), "3x5x6"),
         (

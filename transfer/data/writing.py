@@ -43,7 +43,7 @@ def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
         2
     """
     target = Path(file)
-    if target.suffix != ".npz":
+    if target.suffix.lower() != ".npz":
         raise DataError(f"{target}: a dataset is written as .npz")
     arrays: dict[str, np.ndarray] = {}
     decoded = splits.in_memory()
@@ -61,6 +61,7 @@ def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
     if splits.train.names:
         arrays["classes"] = np.array(splits.train.names)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as path:
-        np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
+    # Of a name with other letters than `.npz` numpy would make one with two suffixes.
+    with atomic_path(target) as path, path.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes keywords for options
     return target

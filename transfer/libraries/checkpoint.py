@@ -44,7 +44,7 @@ def read_state(file: Path) -> tuple[State, str]:
         NetworkError: It cannot be read, or holds no state dict or more than plain values.
     """
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             content: Any = load_file(file)
         else:
             # torchvision's references keep their options, plain values, beside the weights.
