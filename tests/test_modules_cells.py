@@ -90,11 +90,11 @@ class Core(nn.Module):
 
 
 def test_a_caption_is_read_word_by_word_behind_its_image() -> None:
-    """The image, the start token, then the words; steps behind the last word of all are zeros."""
+    """The image, the start token, then the words; steps behind the longest caption are zeros."""
     torch.manual_seed(0)
     core, table = Core(), nn.Embedding(6, 2)
     model = CaptionModel(core, table, vocab_size=4, rnn_size=3, num_states=1).eval()
-    codes, words = torch.randn(2, 2), torch.tensor([[3, 1], [4, 0], [0, 0], [0, 0]])
+    codes, words = torch.randn(2, 2), torch.tensor([[1, 3], [0, 4], [0, 0], [0, 0]])
     with torch.no_grad():
         state, expected = torch.zeros(2, 3), torch.zeros(6, 2, 5)
         start = torch.full((2,), 5)

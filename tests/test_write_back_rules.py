@@ -189,6 +189,18 @@ def test_functions_of_a_file_keep_what_they_hold() -> None:
     assert (found["name"], found["value"].tolist()) == ("count", [0, 1, 2])
 
 
+def test_a_weight_that_a_function_holds_is_written_with_its_present_values() -> None:
+    weight = np.ones((2, 3))
+    hook = LuaFunction(b"bytecode", LuaTable({1: LuaTable({"value": weight})}))
+    source = LuaObject("nn.Linear", LuaTable({"weight": weight, "hook": hook}))
+    network = convert(t7.loads(t7.dumps(source)))
+    with torch.no_grad():
+        network.weight.fill_(4)
+    written = t7.loads(t7.dumps(to_torch7(network)))
+    assert written["hook"].upvalues[1]["value"] is written["weight"]
+    assert written["weight"].tolist() == [[4, 4, 4]] * 2
+
+
 @pytest.mark.parametrize("name", ["nn.DataParallelTable", "nn.DataParallel"])
 def test_the_first_replica_is_written_in_the_place_of_all(name: str) -> None:
     tanh = [LuaObject("nn.Tanh", LuaTable({"number": n})) for n in (1, 2)]
