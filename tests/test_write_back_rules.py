@@ -224,3 +224,15 @@ def test_an_emptied_buffer_keeps_its_class() -> None:
     for name, values in (("weight", [2]), ("output", [])):
         assert written[name].tolist() == values
         assert written[name].torch_class == "torch.CudaTensor"
+
+
+def test_a_weight_of_another_size_is_written_as_it_is() -> None:
+    """Its layer's `in_features` and `out_features` may be left as they were."""
+    fields = LuaTable({"weight": np.ones((2, 3)), "bias": np.ones(2)})
+    inner = LuaTable.from_list([LuaObject("nn.Linear", fields), LuaObject("nn.Tanh")])
+    network = convert(LuaObject("nn.Sequential", LuaTable({"modules": inner})))
+    network[0].weight = nn.Parameter(torch.full((4, 3), 2.0).double())
+    network[0].bias = nn.Parameter(torch.full((4,), 3.0).double())
+    linear = t7.loads(t7.dumps(to_torch7(network)))["modules"][1]
+    assert linear["weight"].tolist() == [[2, 2, 2]] * 4
+    assert linear["bias"].tolist() == [3] * 4
